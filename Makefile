@@ -1,0 +1,73 @@
+# The commands of the README. Each makes .venv when it is missing or older than what it is made from.
+#   PYTHON=...  the Python to make it with (3.11 or newer)
+#   ARGS=...    more arguments: make test ARGS="-k dispute"
+
+PYTHON ?=
+ARGS ?=
+JOBS ?= auto
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format bench clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+serve: .venv/.runtime  ## run everything on an embedded PostgreSQL (or LEDGER_DATABASE_URL)
+	@exec $(BIN)/ledger serve $(ARGS)
+
+test: .venv/.test  ## run the tests
+	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
+
+check: .venv/.test  ## formatting, lint, types, structure
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_structure.py
+
+format: .venv/.test  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.test  ## measure against the yardsticks
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## delete the environment and caches; data stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+# python3 first, it is the one people mean; then whatever else is new enough and can make environments.
+# A name that is found may still not run (pyenv), and Debian's Python may lack ensurepip: so try each.
+define make_venv
+set -eu; \
+usable='import sys; assert sys.version_info >= (3, 11)'; \
+if ! $(BIN)/python -c "$$usable; import pip" 2>/dev/null; then \
+    candidates='$(PYTHON)'; found=''; bare=''; \
+    for python in $${candidates:-python3 python3.14 python3.13 python3.12 python3.11}; do \
+        "$$python" -c "$$usable" 2>/dev/null || continue; \
+        if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+        bare=$${bare:-$$python}; \
+    done; \
+    if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+        echo "make: $$bare cannot make environments: install its venv package (Debian: apt install python3-venv), or set PYTHON=" >&2; \
+        exit 1; \
+    fi; \
+    if [ -z "$$found" ]; then \
+        echo "make: Python 3.11 or newer is needed, and $${candidates:-python3} is not: install one, or set PYTHON=" >&2; \
+        exit 1; \
+    fi; \
+    "$$found" -m venv --clear .venv; \
+fi; \
+echo "Installing the pinned dependencies into .venv ..." >&2
+endef
+
+.venv/.runtime: pyproject.toml constraints.txt
+	@$(make_venv)
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.test: pyproject.toml constraints.txt
+	@$(make_venv)
+	@$(PIP) -e '.[test]'
+	@touch .venv/.runtime $@

@@ -1,0 +1,1 @@
+"""Measures this house against its yardsticks: `python -m benchmarks` (docs/benchmarks.md)."""

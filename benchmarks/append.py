@@ -1,0 +1,133 @@
+"""Appending ready events: our journal, the stock recorder and pgbench on one server, the same row sizes.
+
+Ours encodes each domain event and checks its stream's version; the stock recorder is given encoded
+bytes, and pgbench inserts one constant row a transaction into a table with our columns and indexes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import nullcontext
+from functools import partial
+
+import psycopg
+from eventsourcing.persistence import StoredEvent
+
+from benchmarks import stock
+from benchmarks.database import Server
+from benchmarks.measuring import Effort, alternate, rate_of_callers
+from benchmarks.report import Figure, Goal, compared
+from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, running_store
+from ledger.domain import session
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import Terms
+from ledger.ids import new_id
+from ledger.store.codec import Codec, evolve
+from ledger.store.journal import Append, Change
+from ledger.store.store import Store
+
+GROUP = "append of ready events, one an append"
+CALLERS = (1, 16)
+CUSTOMER = "cus_0000000000000000000000"
+OURS_PER_SECOND_MAX = 60_000
+STOCK_PER_SECOND_MAX = 10_000
+
+# One event row a transaction, in a table that has every column, index and constraint of ours. Positions
+# come from a sequence, so nothing orders the commits: what pgbench reaches is not a log that can be tailed.
+_PGBENCH_TABLE = """
+CREATE SCHEMA bench;
+CREATE TABLE bench.events (LIKE ledger.events INCLUDING ALL);
+CREATE SEQUENCE bench.positions;
+"""
+_PGBENCH_INSERT = """
+INSERT INTO bench.events
+    (notification_id, originator_id, originator_version, topic, state, account, livemode, actor, request_id,
+     customer, recorded_at)
+VALUES (nextval('bench.positions'), 'cuss_' || lpad(lastval()::text, 22, '0'), 1, '{topic}', '\\x{state}',
+        '{account}', false, '{actor}', '{request}', '{customer}', now());
+"""
+
+
+def run(server: Server, effort: Effort) -> list[Figure]:
+    """Figures at 1 and 16 callers, with the commits of this machine and with commits of 1 ms more."""
+    figures: list[Figure] = []
+    ours = server.ledger("append")
+    with psycopg.connect(ours, autocommit=True) as conn:
+        conn.execute(_PGBENCH_TABLE)
+    insert = _pgbench_script()
+    with (
+        running_store(ours) as (runner, store),
+        stock.recorder(server.empty("append_stock"), server.password) as recorder,
+    ):
+        for slow in (False, True):
+            for callers in CALLERS:
+                contestants = {
+                    "ours": partial(_rate, runner, store, callers, effort.seconds),
+                    "stock": partial(_stock_rate, recorder, store.codec, callers, effort.seconds),
+                    "pgbench": partial(server.pgbench, ours, insert, clients=callers, seconds=effort.seconds),
+                }
+                with server.slow_commits() if slow else nullcontext():
+                    rates = alternate(contestants, effort.rounds)
+                work = f"{callers} caller{'s' * (callers > 1)}{', commits 1 ms longer' * slow}"
+                stock_goal, pgbench_goal = _goals(callers, slow)
+                figures += [
+                    compared(GROUP, work, rates["ours"], "stock recorder", rates["stock"], goal=stock_goal),
+                    compared(GROUP, work, rates["ours"], "pgbench", rates["pgbench"], goal=pgbench_goal),
+                ]
+    return figures
+
+
+def _goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
+    """DESIGN 10 sets goals for 16 callers: against the stock recorder, and against pgbench."""
+    if callers != 16:
+        return None, None
+    return (Goal(15), None) if slow else (Goal(20), Goal(1))
+
+
+def _rate(runner: asyncio.Runner, store: Store, callers: int, seconds: float) -> float:
+    work = [
+        Append(CAUSE, [Change(event, evolve(None, event))])
+        for event in _ready(round(seconds * OURS_PER_SECOND_MAX))
+    ]
+    return runner.run(rate_of_callers(store.journal.append, work, callers=callers, seconds=seconds))
+
+
+def _stock_rate(
+    recorder: stock.PostgresApplicationRecorder, codec: Codec, threads: int, seconds: float
+) -> float:
+    work: list[StoredEvent] = [
+        codec.to_stored_event(event) for event in _ready(round(seconds * STOCK_PER_SECOND_MAX))
+    ]
+    return stock.rate_of_inserts(recorder, work, threads=threads, seconds=seconds)
+
+
+def _ready(count: int) -> list[DomainEvent]:
+    """Events that begin `count` streams, just decided."""
+    now = time.time()
+    return [_created(now) for _ in range(count)]
+
+
+def _created(now: float) -> DomainEvent:
+    (created,) = session.create(
+        session_id=new_id("cuss", now),
+        account=ACCOUNT,
+        livemode=False,
+        customer=CUSTOMER,
+        components={"payment_element": {"enabled": True, "features": {"payment_method_save": "enabled"}}},
+        terms=Terms(),
+        now=int(now),
+    )
+    return created
+
+
+def _pgbench_script() -> str:
+    stored = Codec(SECRET_KEY).to_stored_event(_created(time.time()))
+    return _PGBENCH_INSERT.format(
+        topic=stored.topic,
+        state=stored.state.hex(),
+        account=ACCOUNT,
+        actor=ACTOR,
+        request=REQUEST,
+        customer=CUSTOMER,
+    )

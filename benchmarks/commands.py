@@ -1,0 +1,95 @@
+"""Whole commands without HTTP: load the aggregate, decide, encode event and answer, append.
+
+Ours is the command of `POST /v1/customers/{id}`, run as the API runs it; the stock library's is its
+Application: repository, trigger, save. Both update a metadata value of the next of many customers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from itertools import cycle, islice
+
+import msgspec
+
+from benchmarks import stock
+from benchmarks.database import Server
+from benchmarks.measuring import Effort, alternate, rate_of_callers
+from benchmarks.report import Figure, Goal, compared
+from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, running_store
+from ledger.api.envelope import encode
+from ledger.call import Call
+from ledger.commands import customers
+from ledger.commands.execution import Execution
+from ledger.store.store import Store
+
+GROUP = "commands: load, decide, encode, append; 16 callers"
+CALLERS = 16
+CUSTOMERS = 2000
+OURS_PER_SECOND_MAX = 30_000
+STOCK_PER_SECOND_MAX = 5_000
+GOAL = Goal(12)
+
+
+class Commands:
+    """Updates of our customers, each command to the next customer."""
+
+    def __init__(self, runner: asyncio.Runner, store: Store) -> None:
+        self._runner = runner
+        self._execution = Execution(
+            store, encode=lambda answer: (200, encode(answer)), reveal=str, attempts_max=16
+        )
+        self._ids = cycle(runner.run(self._create_customers()))
+        self._ordered = 0
+
+    def rate(self, seconds: float) -> float:
+        ids = list(islice(self._ids, round(seconds * OURS_PER_SECOND_MAX)))
+        work = [_call(customer, {"metadata": {"order": str(self._ordered + n)}}) for n, customer in enumerate(ids)]
+        self._ordered += len(ids)
+        return self._runner.run(rate_of_callers(self._update, work, callers=CALLERS, seconds=seconds))
+
+    async def _update(self, call: Call) -> None:
+        await self._execution.run(CAUSE, call, customers.update, fingerprint="")
+
+    async def _create_customers(self) -> Sequence[str]:
+        calls = [_call("", {"name": f"Customer {n}", "email": f"customer{n}@example.com"}) for n in range(CUSTOMERS)]
+        answers = await asyncio.gather(
+            *(self._execution.run(CAUSE, call, customers.create, fingerprint="") for call in calls)
+        )
+        return [_id(answer.body) for answer in answers]
+
+
+def run(server: Server, effort: Effort) -> list[Figure]:
+    """Figures with aggregates remembered, as the service runs, and with each loaded from the database."""
+    with (
+        running_store(server.ledger("commands")) as (runner, store),
+        running_store(server.ledger("commands_unremembered"), cached_streams_max=1) as (other_runner, other_store),
+        closing(stock.Commands(server.empty("commands_stock"), server.password, CUSTOMERS)) as library,
+    ):
+        rates = alternate(
+            {
+                "remembered": partial(Commands(runner, store).rate, effort.seconds),
+                "loaded": partial(Commands(other_runner, other_store).rate, effort.seconds),
+                "stock": partial(
+                    library.rate,
+                    round(effort.seconds * STOCK_PER_SECOND_MAX),
+                    threads=CALLERS,
+                    seconds=effort.seconds,
+                ),
+            },
+            effort.rounds,
+        )
+    return [
+        compared(GROUP, "aggregates remembered", rates["remembered"], "stock Application", rates["stock"], goal=GOAL),
+        compared(GROUP, "every aggregate loaded", rates["loaded"], "stock Application", rates["stock"]),
+    ]
+
+
+def _call(target: str, parameters: dict[str, object]) -> Call:
+    return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
+
+
+def _id(body: str) -> str:
+    return str(msgspec.json.decode(body)["id"])

@@ -1,0 +1,220 @@
+"""Load over keep-alive connections: wrk where it is installed, else a generator of our own.
+
+Both are closed loops (a connection sends its next request when the last is answered) and count any
+answer but 200 as a failure. Ours is a process of its own: `python -m benchmarks.load`, a `Request`
+and the terms as JSON on stdin, the outcome as JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+WRK = shutil.which("wrk")
+GRACE_SECONDS = 30.0
+
+# `done` sums up all threads; there is one, which is far more than any server here needs.
+_SCRIPT = """
+local head, tail, key, n = [==[{head}]==], [==[{tail}]==], "{key}", 0
+function request()
+  if key == "" then return head .. tail end
+  n = n + 1
+  return head .. "Idempotency-Key: " .. key .. n .. "\\r\\n" .. tail
+end
+function done(summary, latency, requests)
+  local errors = summary.errors
+  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+  io.write(string.format("OUTCOME %d %d %d %d %d\\n", summary.requests, summary.duration, failed,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, sent again and again; a `keyed` one with a fresh Idempotency-Key each time."""
+
+    port: int
+    method: str
+    path: str
+    secret: str = ""
+    form: str = ""
+    keyed: bool = False
+
+    def parts(self) -> tuple[str, str]:
+        """The bytes before and after the Idempotency-Key."""
+        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+        if self.secret:
+            head += f"Authorization: Bearer {self.secret}\r\n"
+        tail = "\r\n"
+        if self.method == "POST":
+            tail = (
+                "Content-Type: application/x-www-form-urlencoded\r\n"
+                f"Content-Length: {len(self.form)}\r\n\r\n{self.form}"
+            )
+        return head, tail
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Answers a second, and how long they took."""
+
+    rate: float
+    median_ms: float
+    p99_ms: float
+
+
+def generator() -> str:
+    """Which load generator is used here."""
+    return "wrk" if WRK else "asyncio"
+
+
+def load(request: Request, *, connections: int, seconds: float) -> Outcome:
+    """Send `request` over `connections` for `seconds` (wrk: whole ones). Raises RuntimeError for a failure."""
+    return _with_wrk(request, connections, seconds) if WRK else _with_ours(request, connections, seconds)
+
+
+def _with_wrk(request: Request, connections: int, seconds: float) -> Outcome:
+    assert WRK is not None
+    head, tail = request.parts()
+    # CR LF are escaped by hand: a Lua long string would read them as one line end.
+    head, tail = head.replace("\r\n", "]==]..'\\r\\n'..[==["), tail.replace("\r\n", "]==]..'\\r\\n'..[==[")
+    key = secrets.token_hex(16) if request.keyed else ""
+    script = _SCRIPT.replace("{head}", head).replace("{tail}", tail).replace("{key}", key)
+    with tempfile.TemporaryDirectory(prefix="ledger-bench-") as directory:
+        file = Path(directory) / "request.lua"
+        file.write_text(script)
+        length = max(1, round(seconds))
+        command = [WRK, "-t1", f"-c{connections}", f"-d{length}s", "--latency", f"--script={file}"]
+        command.append(f"http://127.0.0.1:{request.port}")
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=length + GRACE_SECONDS)
+    lines = [line.split() for line in ran.stdout.splitlines() if line.startswith("OUTCOME ")]
+    if ran.returncode != 0 or not lines:
+        raise RuntimeError(f"wrk failed: {ran.stderr.strip() or ran.stdout.strip()}")
+    done, microseconds, failed, median, p99 = map(int, lines[0][1:])
+    _check(request, done, failed)
+    return Outcome(done / microseconds * 1e6, median / 1000, p99 / 1000)
+
+
+def _with_ours(request: Request, connections: int, seconds: float) -> Outcome:
+    terms = {"request": asdict(request), "connections": connections, "seconds": seconds}
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load"],
+        input=json.dumps(terms),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + GRACE_SECONDS,
+    )
+    outcome = json.loads(ran.stdout)
+    _check(request, outcome["done"], outcome["failed"])
+    return Outcome(outcome["done"] / outcome["seconds"], outcome["median_ms"], outcome["p99_ms"])
+
+
+def _check(request: Request, done: int, failed: int) -> None:
+    if failed or not done:
+        raise RuntimeError(f"{request.method} {request.path}: {failed} of {done} requests failed")
+
+
+class _Connection(asyncio.Protocol):
+    """Sends the next request when the last is answered; knows just enough of HTTP to see that."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._buffer = b""
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._buffer[:end].lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+        if len(self._buffer) < end + 4 + length:
+            return
+        self._buffer = b""
+        now = time.perf_counter()
+        self._run.milliseconds.append((now - self._sent) * 1000)
+        self._run.failed += b" 200 " not in head[:13]
+        if now < self._run.deadline:
+            self._send()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._run.failed += error is not None or time.perf_counter() < self._run.deadline
+        self._run.closed()
+
+    def _send(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(self._run.next())
+
+
+class _Run:
+    """What the connections of one run share."""
+
+    def __init__(self, request: Request, connections: int, seconds: float) -> None:
+        head, tail = request.parts()
+        self._head, self._tail = head.encode(), tail.encode()
+        self._keys = f"{secrets.token_hex(16)}-%d".encode() if request.keyed else b""
+        self._numbers = itertools.count()
+        self._open = connections
+        self.milliseconds: list[float] = []
+        self.failed = 0
+        self.deadline = time.perf_counter() + seconds
+        self.done = asyncio.get_running_loop().create_future()
+
+    def next(self) -> bytes:
+        if not self._keys:
+            return self._head + self._tail
+        return b"%bIdempotency-Key: %b\r\n%b" % (self._head, self._keys % next(self._numbers), self._tail)
+
+    def closed(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self.done.set_result(None)
+
+
+async def _run(request: Request, connections: int, seconds: float) -> dict[str, float]:
+    run = _Run(request, connections, seconds)
+    started = time.perf_counter()
+    for _ in range(connections):
+        await asyncio.get_running_loop().create_connection(lambda: _Connection(run), "127.0.0.1", request.port)
+    await run.done
+    elapsed = time.perf_counter() - started
+    taken = sorted(run.milliseconds)
+    return {
+        "done": len(taken),
+        "failed": run.failed,
+        "seconds": elapsed,
+        "median_ms": taken[len(taken) // 2] if taken else 0.0,
+        "p99_ms": taken[len(taken) * 99 // 100] if taken else 0.0,
+    }
+
+
+def _main() -> None:
+    terms = json.load(sys.stdin)
+    run = _run(Request(**terms["request"]), terms["connections"], terms["seconds"])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(run)))
+
+
+if __name__ == "__main__":
+    _main()

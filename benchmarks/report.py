@@ -1,0 +1,153 @@
+"""Figures, each beside its yardstick, as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measuring import Rates, ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What DESIGN asks of a ratio, or of a value that has no yardstick."""
+
+    bound: float
+    most: bool = False
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.most else '≥'} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line: what was done, how fast, and how fast the yardstick did the like in the same rounds."""
+
+    group: str
+    work: str
+    value: float
+    unit: str
+    lowest: float
+    highest: float
+    yardstick: str = ""
+    yardstick_value: float | None = None
+    ratio: float | None = None
+    goal: str = ""
+    note: str = ""
+
+
+def figure(group: str, work: str, values: Rates, unit: str = "/s", *, goal: Goal | None = None, note: str = "") -> Figure:
+    """A figure on its own: the median of what was measured."""
+    return Figure(
+        group,
+        work,
+        median(values),
+        unit,
+        min(values),
+        max(values),
+        goal=str(goal or ""),
+        note=note,
+    )
+
+
+def compared(
+    group: str,
+    work: str,
+    ours: Rates,
+    yardstick: str,
+    theirs: Rates,
+    *,
+    goal: Goal | None = None,
+    note: str = "",
+) -> Figure:
+    """A rate beside its yardstick's, both medians; the ratio is taken within each round."""
+    return Figure(
+        group,
+        work,
+        median(ours),
+        "/s",
+        min(ours),
+        max(ours),
+        yardstick,
+        median(theirs),
+        ratio(ours, theirs),
+        str(goal or ""),
+        note,
+    )
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on. `load` is that of the minute before: it should be near nothing."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "cpu": f"{os.cpu_count()} × {model}",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def show(figures: Sequence[Figure]) -> None:
+    """A table on a terminal, aligned plain text when piped."""
+    header = ("work", "figure", "range", "yardstick", "its figure", "ratio", "goal", "note")
+    rows = [(one.group, _cells(one)) for one in figures]
+    if not sys.stdout.isatty():
+        _show_plain(header, rows)
+        return
+    console = Console()
+    for group in dict(rows):
+        table = Table(*header, title=group, title_justify="left", title_style="bold")
+        for column in (1, 2, 4, 5, 6):
+            table.columns[column].justify = "right"
+        for row in (cells for name, cells in rows if name == group):
+            table.add_row(*row)
+        console.print(table)
+
+
+def write_json(path: Path, facts: dict[str, str], figures: Sequence[Figure]) -> None:
+    """`{"machine": {…}, "figures": [{…}, …]}`."""
+    document = {"machine": facts, "figures": [asdict(one) for one in figures]}
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _show_plain(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
+    widths = [max(len(cells[column]) for cells in (header, *(row for _, row in rows))) for column in range(len(header))]
+    shown = ""
+    for group, cells in rows:
+        if group != shown:
+            shown = group
+            print(f"\n{group}")
+            print("  " + "  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip())
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+
+
+def _cells(one: Figure) -> tuple[str, ...]:
+    return (
+        one.work,
+        f"{_number(one.value)} {one.unit}",
+        "" if one.lowest == one.highest else f"{_number(one.lowest)}–{_number(one.highest)}",
+        one.yardstick,
+        "" if one.yardstick_value is None else f"{_number(one.yardstick_value)} {one.unit}",
+        "" if one.ratio is None else f"{one.ratio:.2f}",
+        one.goal,
+        one.note,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,268 @@
+"""The composition root of an API process, and the only module that knows status codes.
+
+`create_app(...)` wires a store, the commands and the reads into one ASGI application: the wire protocol
+under /v1 (answered before FastAPI's routing), the internal API, /docs, /healthz, /readyz, /metrics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+import psycopg
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from starlette.types import Receive, Scope, Send
+
+from ledger import __version__
+from ledger.accounts import KeyRing
+from ledger.api.envelope import encode, encode_refusal
+from ledger.api.internal import internal_routes
+from ledger.api.openapi import describe
+from ledger.api.operations import Routes
+from ledger.api.routes import operations
+from ledger.api.wire import BodyTooLarge, Exchange, Headers, Wire
+from ledger.clock import Clock
+from ledger.commands.execution import Execution, Fault
+from ledger.commands.sessions import Secrets
+from ledger.config import Settings
+from ledger.database import Link, first_line, open_pool
+from ledger.domain.money import Terms
+from ledger.errors import (
+    CardRefused,
+    Contended,
+    Forbidden,
+    KeyReused,
+    LedgerError,
+    Overloaded,
+    RateLimited,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+    UnknownObject,
+    UnknownRoute,
+)
+from ledger.metrics import Metrics, lags
+from ledger.reads import Reads
+from ledger.store.store import Store
+
+STUCK_SECONDS = 30.0
+REPLIES_KEPT_SECONDS = 25 * 3600
+
+log = structlog.get_logger()
+
+_STATUS: Sequence[tuple[type[Refused], int, str]] = (
+    (UnknownObject, 404, "invalid_request_error"),
+    (UnknownRoute, 404, "invalid_request_error"),
+    (CardRefused, 402, "card_error"),
+    (Unauthenticated, 401, "invalid_request_error"),
+    (Forbidden, 403, "invalid_request_error"),
+    (KeyReused, 400, "idempotency_error"),
+    (RateLimited, 429, "invalid_request_error"),
+    (BodyTooLarge, 413, "invalid_request_error"),
+    (Fault, 500, "api_error"),
+    (Refused, 400, "invalid_request_error"),
+)
+_RETRY: Headers = [(b"stripe-should-retry", b"true")]
+
+
+class Follower(Protocol):
+    """Something that follows the log beside the API in one process: projections, deadlines."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+Follow = Callable[[Store], Follower]
+
+
+class LedgerApp(FastAPI):
+    """FastAPI, with the wire protocol in front of its routing."""
+
+    wire: Wire
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            await self.wire(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings, dsn: str, secret_key: bytes, *, followers: Sequence[Follow] = ()
+) -> LedgerApp:
+    """The application of one process; it works once its lifespan has started."""
+    clock = Clock()
+    store = Store(dsn, secret_key, settings, clock)
+    pool = open_pool(dsn)
+    keys = KeyRing(dsn)
+    metrics = Metrics()
+    store.journal.observe = lambda commands, refused, seconds: metrics.appended(
+        commands, refused, seconds, store.journal.waiting
+    )
+    secrets = Secrets(secret_key)
+    terms = terms_of(settings)
+    execution = Execution(store, encode=_answer, reveal=secrets.of, attempts_max=settings.decide_attempts_max)
+    table = operations(Reads(store, pool, wait_ms=settings.list_wait_ms), secrets, terms)
+    timing = Link(dsn, "ledger_api", name="clock") if settings.test_clock else None
+
+    async def tick() -> None:
+        if timing is not None:
+            async with timing as conn:
+                await clock.refresh(conn)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await pool.open()
+            stack.push_async_callback(pool.close)
+            stack.push_async_callback(keys.close)
+            if timing is not None:
+                stack.push_async_callback(timing.drop)
+            store.start()
+            stack.push_async_callback(store.close)
+            for follow in followers:
+                follower = follow(store)
+                await follower.start()
+                stack.push_async_callback(follower.close)
+            yield
+
+    app = LedgerApp(
+        title="Ledger",
+        version=__version__,
+        description="Customer sessions, disputes and events over Stripe's wire protocol.",
+        lifespan=lifespan,
+    )
+    app.wire = Wire(
+        Routes(table),
+        keys,
+        execution,
+        tick=tick,
+        failure=_failure,
+        observe=_observer(metrics, settings),
+        body_bytes_max=settings.body_bytes_max,
+    )
+    describe(app, table)
+    app.include_router(internal_routes(settings, keys, clock, pool))
+    _add_health(app, pool, clock, metrics)
+    app.add_exception_handler(LedgerError, _internal_failure)
+    return app
+
+
+def terms_of(settings: Settings) -> Terms:
+    """What the deployment has set for money and deadlines."""
+    return Terms(
+        fee_credited_on_win=settings.dispute_fee_credited,
+        due_days=settings.dispute_due_days,
+        session_seconds=settings.session_seconds,
+    )
+
+
+def _answer(answer: Mapping[str, Any] | Refused) -> tuple[int, str]:
+    if not isinstance(answer, Refused):
+        return 200, encode(answer)
+    for kind, status, name in _STATUS:
+        if isinstance(answer, kind):
+            return status, encode_refusal(answer, name)
+    raise AssertionError("every refusal is a Refused")
+
+
+def _failure(error: Exception) -> tuple[int, str, Headers]:
+    """What is answered when a request ends in an error. Internals are not told."""
+    refusal: Refused
+    match error:
+        case Refused():
+            return *_answer(error), []
+        case Overloaded():
+            refusal = RateLimited(
+                "Request rate limit exceeded. The service is taking as much as it can; retry shortly.",
+                code="rate_limit",
+            )
+            return *_answer(refusal), _RETRY
+        case Contended():
+            refusal = RateLimited(
+                "This object cannot be accessed right now because another API request or Stripe process is "
+                "currently accessing it. If you see this error intermittently, retry the request.",
+                code="lock_timeout",
+            )
+            return *_answer(refusal), _RETRY
+        case Unavailable():
+            log.warning("unavailable", reason=str(error))
+            refusal = Fault("The ledger cannot take this request right now. Please retry.")
+            return *_answer(refusal), _RETRY
+    log.error("fault", exc_info=error)
+    return *_answer(Fault("An unexpected error occurred.")), []
+
+
+async def _internal_failure(_: Request, error: Exception) -> Response:
+    status, body, headers = _failure(error)
+    return Response(
+        body, status, {name.decode(): value.decode() for name, value in headers}, "application/json"
+    )
+
+
+def _observer(metrics: Metrics, settings: Settings) -> Callable[[Exchange], None]:
+    every, none = settings.log_requests == "all", settings.log_requests == "none"
+
+    def observe(exchange: Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started
+        operation = exchange.operation
+        metrics.request(
+            f"{operation.method} {operation.path}" if operation else "none", exchange.status, seconds
+        )
+        if every or (exchange.status >= 500 and not none):
+            log.info(
+                "request",
+                method=exchange.method,
+                path=exchange.path,
+                status=exchange.status,
+                ms=round(seconds * 1000, 2),
+                request_id=exchange.request_id,
+                account=exchange.account,
+                key=exchange.key.id if exchange.key else None,
+                position=exchange.position,
+            )
+
+    return observe
+
+
+def _add_health(
+    app: FastAPI, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], clock: Clock, metrics: Metrics
+) -> None:
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/readyz", tags=["health"])
+    async def readyz(response: Response) -> dict[str, Any]:
+        """The database answers and no live projection is stuck; 503 otherwise."""
+        try:
+            async with pool.connection(timeout=2) as conn:
+                standing = await lags(conn, clock.now())
+        except (psycopg.Error, PoolTimeout) as error:
+            response.status_code = 503
+            return {"status": "unavailable", "database": first_line(error)}
+        stuck = [lag.projection for lag in standing if lag.live and lag.seconds > STUCK_SECONDS]
+        incomplete = [lag.projection for lag in standing if lag.live and lag.parked]
+        if stuck or not standing:
+            response.status_code = 503
+        return {
+            "status": "stuck" if stuck else "starting" if not standing else "ok",
+            "stuck": stuck,
+            "incomplete": incomplete,
+            "projections": [lag._asdict() for lag in standing],
+        }
+
+    @app.get("/metrics", tags=["health"])
+    async def exposition() -> Response:
+        """Prometheus metrics."""
+        async with pool.connection() as conn:
+            standing = await lags(conn, clock.now())
+        return Response(metrics.exposition(standing), media_type="text/plain; version=0.0.4")

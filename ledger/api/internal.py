@@ -1,0 +1,67 @@
+"""The internal API (JSON under /internal/v1): what other services and operators call, by scope."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ledger.accounts import KeyRing
+from ledger.api.authentication import authenticate
+from ledger.clock import Clock
+from ledger.config import Settings
+from ledger.errors import Forbidden
+
+
+class MoveClock(BaseModel):
+    """Where the clock is to stand: `now`, or `advance_seconds` on from where it stands."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    now: float | None = Field(None, description="unix seconds", examples=[1795000000])
+    advance_seconds: float | None = Field(None, gt=0, examples=[86400])
+
+    @model_validator(mode="after")
+    def _one_of(self) -> MoveClock:
+        if (self.now is None) == (self.advance_seconds is None):
+            raise ValueError("give either now or advance_seconds")
+        return self
+
+
+def internal_routes(
+    settings: Settings,
+    keys: KeyRing,
+    clock: Clock,
+    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+) -> APIRouter:
+    """The routes this deployment has; the clock can be moved only with LEDGER_TEST_CLOCK."""
+    router = APIRouter(prefix="/internal/v1", tags=["internal"])
+
+    def scoped(scope: str) -> Any:
+        async def check(authorization: Annotated[str | None, Header()] = None) -> None:
+            key = await authenticate(keys, (authorization or "").encode())
+            if scope not in key.scopes:
+                raise Forbidden(
+                    f"The provided key '{key.masked}' lacks the scope '{scope}'.",
+                    code="more_permissions_required",
+                )
+
+        return Depends(check)
+
+    if settings.test_clock:
+
+        @router.post("/clock", dependencies=[scoped("clock")], summary="Move the one clock")
+        async def move_clock(moved: MoveClock) -> dict[str, float]:
+            """All processes act on it at their next request or batch; never back past the last event."""
+            async with pool.connection() as conn:
+                await clock.refresh(conn)
+                to = clock.now() + moved.advance_seconds if moved.advance_seconds else moved.now
+                assert to is not None
+                await clock.move(conn, to)
+            return {"now": clock.now()}
+
+    return router

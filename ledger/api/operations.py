@@ -1,0 +1,71 @@
+"""What an operation of the public API is, and how a request's path finds its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from ledger.call import Call
+from ledger.commands.execution import Decide
+from ledger.errors import UnknownRoute
+from ledger.reads import Found
+from ledger.wire.parameters import Table
+
+Answer = Callable[[Call], Awaitable[Found]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method and path. A command has `decide`, a read has `answer`.
+
+    `resource` names the permission a restricted key needs: `rak_<resource>_read` for GET, else `_write`.
+    `expandable` names what is answered, or listed, in `wire.expansion.EXPANDABLE`.
+    """
+
+    method: str
+    path: str
+    summary: str
+    table: Table
+    expandable: str
+    resource: str
+    decide: Decide | None = None
+    answer: Answer | None = None
+
+    @property
+    def scope(self) -> str:
+        return f"rak_{self.resource}_{'read' if self.method == 'GET' else 'write'}"
+
+    @property
+    def is_list(self) -> bool:
+        return self.answer is not None and "{" not in self.path
+
+
+class Routes:
+    """Operations by method and path; a path holds at most one `{…}` segment, the target."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._plain: dict[tuple[str, str], Operation] = {}
+        self._targeted: dict[tuple[str, str, str], Operation] = {}
+        for operation in operations:
+            before, brace, rest = operation.path.partition("{")
+            if brace:
+                self._targeted[operation.method, before, rest.partition("}")[2]] = operation
+            else:
+                self._plain[operation.method, operation.path] = operation
+
+    def find(self, method: str, path: str) -> tuple[Operation, str]:
+        """The operation and the target id in the path ('' where it has none). Raises UnknownRoute."""
+        operation = self._plain.get((method, path))
+        if operation is not None:
+            return operation, ""
+        base, _, target = path.rpartition("/")
+        operation = self._targeted.get((method, base + "/", ""))
+        if operation is None:
+            verb, (base, _, target) = target, base.rpartition("/")
+            operation = self._targeted.get((method, base + "/", "/" + verb))
+        if operation is None or not target:
+            raise UnknownRoute(
+                f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
+                "the API's URLs."
+            )
+        return operation, target

@@ -1,0 +1,262 @@
+"""The public wire: one request from ASGI messages to an answer, in the contract's order of checks.
+
+Authentication → URL → version → account → parameters and `expand` → the operation. A request that fails
+before the operation runs is not stored under its idempotency key, but one whose key was used before is
+told so first (CONTRACT 1.5, 1.9). Every answer carries a Request-Id. No framework is in this path: it is
+what DESIGN 2 measured to cost as much as the work itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from ledger.accounts import ApiKey, KeyRing
+from ledger.api.authentication import authenticate
+from ledger.api.operations import Operation, Routes
+from ledger.call import Call
+from ledger.commands.execution import Answered, Execution, fingerprint_of
+from ledger.errors import Forbidden, InvalidParameter, Refused
+from ledger.ids import base62
+from ledger.store.journal import Cause
+from ledger.wire.expansion import parse_expand
+from ledger.wire.forms import decode
+from ledger.wire.versions import LATEST, VERSIONS
+
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+FORM = b"application/x-www-form-urlencoded"
+
+Headers = list[tuple[bytes, bytes]]
+Failure = Callable[[Exception], tuple[int, str, Headers]]
+Observe = Callable[["Exchange"], None]
+
+
+class BodyTooLarge(Refused):
+    """A body over the limit."""
+
+
+class Exchange:
+    """One request on its way: what is known of it so far, for the answer, the metrics and the log."""
+
+    __slots__ = ("account", "headers", "key", "method", "operation", "path", "position", "request_id",
+                 "started", "status")  # fmt: skip
+
+    def __init__(self, method: str, path: str, request_id: str) -> None:
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.started = time.perf_counter()
+        self.headers: Headers = [(b"content-type", b"application/json"), (b"request-id", request_id.encode())]
+        self.operation: Operation | None = None
+        self.key: ApiKey | None = None
+        self.account: str | None = None
+        self.position: int | None = None
+        self.status = 0
+
+
+class Wire:
+    """An ASGI application for everything under /v1."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        keys: KeyRing,
+        execution: Execution,
+        *,
+        tick: Callable[[], Awaitable[None]],
+        failure: Failure,
+        observe: Observe,
+        body_bytes_max: int,
+    ) -> None:
+        self._routes = routes
+        self._keys = keys
+        self._execution = execution
+        self._tick = tick
+        self._failure = failure
+        self._observe = observe
+        self._body_bytes_max = body_bytes_max
+        self._request_ids = _request_ids()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope["method"], scope["path"], next(self._request_ids))
+        try:
+            await self._tick()
+            status, body = await self._answer(exchange, scope, receive)
+        except Exception as error:
+            status, body, headers = self._failure(error)
+            exchange.headers += headers
+        exchange.status = status
+        payload = body.encode()
+        exchange.headers.append((b"content-length", str(len(payload)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": exchange.headers})
+        await send({"type": "http.response.body", "body": payload})
+        self._observe(exchange)
+
+    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> tuple[int, str]:
+        given = dict(scope["headers"])
+        query: bytes = scope["query_string"]
+        exchange.key = key = await authenticate(self._keys, given.get(b"authorization", b""))
+        operation, target = self._routes.find(exchange.method, exchange.path)
+        exchange.operation = operation
+        if key.kind != "sk":
+            _permit(key, operation)
+        version = given.get(b"stripe-version")
+        if version is None:
+            version = key.api_version.encode()
+        elif version not in _VERSIONS:
+            shown = version.decode("latin-1")[:80]
+            raise InvalidParameter(f"Invalid Stripe API version: {shown}")
+        exchange.headers.append((b"stripe-version", version))
+        account = key.account
+        if b"stripe-account" in given or b"stripe-context" in given:
+            account = await self._act_on(key, given, exchange.headers)
+        exchange.account = account
+        if operation.decide is None:
+            return await self._read(exchange, operation, key, account, target, query)
+        body = await self._form(given, receive)
+        raw = b"&".join((query, body)) if query and body else query or body
+        return await self._command(exchange, operation, key, account, target, raw, given)
+
+    async def _act_on(self, key: ApiKey, given: Mapping[bytes, bytes], headers: Headers) -> str:
+        named = given.get(b"stripe-account")
+        context = given.get(b"stripe-context")
+        if named is not None and context is not None:
+            raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
+        account = (named or context or b"").decode("latin-1")
+        if not await self._keys.reaches(key, account):
+            raise Forbidden(
+                f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that "
+                "account does not exist). Application access may have been revoked.",
+                code="account_invalid",
+            )
+        headers.append((b"stripe-account" if named is not None else b"stripe-context", account.encode()))
+        return account
+
+    async def _read(
+        self, exchange: Exchange, operation: Operation, key: ApiKey, account: str, target: str, query: bytes
+    ) -> tuple[int, str]:
+        assert operation.answer is not None
+        call = _call(operation, key, account, exchange.request_id, None, target, query)
+        found = await operation.answer(call)
+        if found.behind:
+            exchange.headers.append((b"ledger-behind-events", str(found.behind).encode()))
+        if found.incomplete:
+            exchange.headers.append((b"ledger-incomplete", b"true"))
+        return self._execution.encode(found.body)
+
+    async def _command(
+        self,
+        exchange: Exchange,
+        operation: Operation,
+        key: ApiKey,
+        account: str,
+        target: str,
+        raw: bytes,
+        given: Mapping[bytes, bytes],
+    ) -> tuple[int, str]:
+        decide = operation.decide
+        assert decide is not None
+        idempotency_key = None
+        if operation.method == "POST":  # on DELETE the header is ignored (CONTRACT 1.9)
+            idempotency_key = _idempotency_key(given.get(b"idempotency-key"), exchange.headers)
+        cause = Cause(account, key.livemode, key.id, exchange.request_id, idempotency_key)
+        try:
+            call = _call(operation, key, account, exchange.request_id, idempotency_key, target, raw)
+        except InvalidParameter:
+            if idempotency_key is not None and (replied := await self._execution.replied(cause)) is not None:
+                # What was stored had valid parameters, so these are others.
+                await self._execution.replay(replied, idempotency_key, fingerprint="")
+            raise
+        fingerprint = ""
+        if idempotency_key is not None:
+            parameters = call.parameters | {"expand": call.expand}
+            fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
+        answered = await self._execution.run(cause, call, decide, fingerprint=fingerprint)
+        if idempotency_key is not None:
+            _tell_of_replay(answered, exchange)
+        exchange.position = answered.position
+        return answered.status, answered.body
+
+    async def _form(self, given: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        length = given.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._body_bytes_max:
+            raise BodyTooLarge(f"The request body is larger than {self._body_bytes_max} bytes.")
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        while message.get("more_body", False):
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self._body_bytes_max:
+                raise BodyTooLarge(f"The request body is larger than {self._body_bytes_max} bytes.")
+        if message["type"] == "http.disconnect":
+            raise InvalidParameter("The connection closed before the request was complete.")
+        if body and not given.get(b"content-type", FORM).lower().startswith(FORM):
+            raise InvalidParameter(
+                "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
+                "If you have questions, see https://docs.stripe.com/api."
+            )
+        return body
+
+
+_VERSIONS = frozenset(version.encode() for version in VERSIONS)
+assert LATEST.encode() in _VERSIONS
+
+
+def _request_ids() -> itertools.starmap[str]:
+    """req_ and 22 digits: a random start for the process, then counting; unique without asking anyone."""
+    start = secrets.randbits(96) << 30
+    return map(lambda number: "req_" + base62(number), itertools.count(start))
+
+
+def _permit(key: ApiKey, operation: Operation) -> None:
+    if key.kind == "pk":
+        raise Forbidden(
+            "This API call cannot be made with a publishable API key. Please use a secret API key. You can "
+            "find a list of your API keys at https://dashboard.stripe.com/account/apikeys.",
+            code="secret_key_required",
+        )
+    if not key.allows(operation.scope):
+        raise Forbidden(
+            f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
+            f"account '{key.account}'. Having the '{operation.scope}' permission would allow this request "
+            "to continue.",
+            code="more_permissions_required",
+        )
+
+
+def _call(
+    operation: Operation,
+    key: ApiKey,
+    account: str,
+    request_id: str,
+    idempotency_key: str | None,
+    target: str,
+    raw: bytes,
+) -> Call:
+    parameters = operation.table.parse(decode(raw))
+    paths: Any = parameters.pop("expand", None)
+    expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
+    return Call(account, key.livemode, key.id, request_id, idempotency_key, target, parameters, expand)
+
+
+def _idempotency_key(given: bytes | None, headers: Headers) -> str | None:
+    if not given:
+        return None
+    if len(given) > IDEMPOTENCY_KEY_LENGTH_MAX:
+        raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
+    headers.append((b"idempotency-key", given))
+    return given.decode("latin-1")
+
+
+def _tell_of_replay(answered: Answered, exchange: Exchange) -> None:
+    first = answered.replay_of or exchange.request_id
+    exchange.headers.append((b"original-request", first.encode()))
+    if answered.replay_of is not None:
+        exchange.headers.append((b"idempotent-replayed", b"true"))
+        if answered.status >= 500:
+            exchange.headers.append((b"stripe-should-retry", b"false"))

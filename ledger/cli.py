@@ -1,0 +1,172 @@
+"""The command line. `build` makes it from what follows the log, which lives above this package."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Literal, TypeVar, cast
+
+import typer
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from rich.console import Console
+from rich.table import Table
+
+from ledger import accounts, logs, serving
+from ledger.accounts import Kind
+from ledger.api.app import Follow
+from ledger.config import Settings, load_settings
+from ledger.database import connected, migrate
+from ledger.errors import LedgerError, Refused, SettingError
+
+Result = TypeVar("Result")
+
+
+def build(follow: Callable[[Settings], Sequence[Follow]]) -> typer.Typer:
+    """The `ledger` command; `follow` gives what runs beside the API."""
+    cli = typer.Typer(
+        help="An event-sourced ledger that speaks Stripe's wire protocol. Settings: LEDGER_… variables.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    cli.add_typer(_accounts_cli(), name="accounts")
+    cli.add_typer(_keys_cli(), name="keys")
+
+    @cli.command()
+    def serve(
+        host: Annotated[str | None, typer.Option(help="Address to listen on (LEDGER_HOST).")] = None,
+        port: Annotated[int | None, typer.Option(help="Port to listen on (LEDGER_PORT).")] = None,
+    ) -> None:
+        """Run everything: the database if none is named, the API, the projections."""
+        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        settings = _settings(**given)
+        serving.serve(settings, follow(settings), lambda text: print(text, flush=True))
+
+    @cli.command()
+    def api(
+        fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
+    ) -> None:
+        """Run the API alone."""
+        serving.serve_api(_settings(), fd)
+
+    @cli.command()
+    def worker() -> None:
+        """Run the projections alone; any number of workers may run."""
+        settings = _settings()
+        serving.work(settings, follow(settings))
+
+    @cli.command("migrate")
+    def migrate_schema() -> None:
+        """Bring the database's schema to this release's."""
+        with serving.database(_settings()) as (dsn, _):
+            migrate(dsn)
+        print("The schema is up to date.")
+
+    return cli
+
+
+def run(cli: typer.Typer) -> None:
+    """Run the command line; what the caller can mend is one line on standard error and exit status 1."""
+    try:
+        cli()
+    except (SettingError, Refused) as error:
+        sys.exit(f"ledger: {error}")
+    except LedgerError as error:
+        sys.exit(f"ledger: {type(error).__name__}: {error}")
+
+
+def with_database(do: Callable[[AsyncConnection[TupleRow]], Awaitable[Result]]) -> Result:
+    """What `do` gives, run on a connection of its own to the configured database."""
+
+    async def session(dsn: str) -> Result:
+        async with connected(dsn, "ledger_api", name="cli") as conn:
+            return await do(conn)
+
+    with serving.database(_settings()) as (dsn, _):
+        return asyncio.run(session(dsn))
+
+
+def print_table(title: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on a terminal, tab-separated lines when piped."""
+    if not sys.stdout.isatty():
+        for row in (title, *rows):
+            print(*row, sep="\t")
+        return
+    table = Table(*title)
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+def _settings(**given: object) -> Settings:
+    settings = load_settings(**given)
+    logs.configure(settings.log_level)
+    return settings
+
+
+def _accounts_cli() -> typer.Typer:
+    cli = typer.Typer(help="Accounts.", no_args_is_help=True)
+
+    @cli.command("create")
+    def create(
+        name: Annotated[str, typer.Argument(help="What to call it.")],
+        platform: Annotated[str | None, typer.Option(help="The account it is connected to.")] = None,
+    ) -> None:
+        """Create an account and print its id."""
+        print(with_database(lambda conn: accounts.create_account(conn, name, platform=platform)))
+
+    @cli.command("list")
+    def list_all() -> None:
+        """List all accounts."""
+        rows = with_database(accounts.list_accounts)
+        print_table(("id", "name", "platform", "api version", "created"), rows)
+
+    return cli
+
+
+def _keys_cli() -> typer.Typer:
+    cli = typer.Typer(help="API keys.", no_args_is_help=True)
+
+    @cli.command("create")
+    def create(
+        account: Annotated[str, typer.Argument(help="The account it acts for.")],
+        kind: Annotated[
+            Literal["sk", "rk", "pk"], typer.Option(help="Secret, restricted or publishable.")
+        ] = "sk",
+        live: Annotated[bool, typer.Option("--live", help="For live mode; else test mode.")] = False,
+        name: Annotated[str, typer.Option(help="What to call it.")] = "",
+        scope: Annotated[
+            list[str] | None, typer.Option(help="What a restricted key may do; repeat for more.")
+        ] = None,
+    ) -> None:
+        """Create a key and print it; it cannot be shown again."""
+        if scope and kind != "rk":
+            raise SettingError("--scope is for restricted keys (--kind rk)")
+        for given in scope or ():
+            if given not in accounts.SCOPES:
+                raise SettingError(f"--scope {given}: must be one of {', '.join(accounts.SCOPES)}")
+        key_id, secret = with_database(
+            lambda conn: accounts.create_key(
+                conn, account, cast(Kind, kind), livemode=live, name=name, scopes=scope or ()
+            )
+        )
+        print(f"id   {key_id}\nkey  {secret}")
+
+    @cli.command("list")
+    def list_all(
+        account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
+    ) -> None:
+        """List keys, without what they are."""
+        keys = with_database(lambda conn: accounts.list_keys(conn, account))
+        rows = [(key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state) for key in keys]
+        print_table(("id", "account", "key", "name", "scopes", "state"), rows)
+
+    @cli.command("revoke")
+    def revoke(key: Annotated[str, typer.Argument(help="The key's id (key_…).")]) -> None:
+        """End a key; every process refuses it within a second."""
+        with_database(lambda conn: accounts.revoke_key(conn, key))
+        print(f"{key} is revoked.")
+
+    return cli

@@ -1,0 +1,44 @@
+"""One clock. Everything that asks for the time asks it, so a test moves all deadlines at once.
+
+In test-clock mode the difference to real time lives in the database, and a process reads it again
+(`refresh`) before each request and each batch: all processes agree without being told.
+"""
+
+from __future__ import annotations
+
+import time
+
+from psycopg import AsyncConnection
+
+from ledger.errors import InvalidParameter
+
+_READ = "SELECT ahead_seconds FROM ledger.clock"
+_ADVANCE = """
+UPDATE ledger.clock SET ahead_seconds = %(ahead)s
+WHERE %(now)s >= (SELECT extract(epoch FROM recorded_at) FROM ledger.head)
+RETURNING ahead_seconds
+"""
+
+
+class Clock:
+    """Unix seconds, with fraction."""
+
+    def __init__(self) -> None:
+        self._ahead_seconds = 0.0
+
+    def now(self) -> float:
+        return time.time() + self._ahead_seconds
+
+    async def refresh(self, conn: AsyncConnection) -> None:
+        """Take over what another process has moved the clock to."""
+        row = await (await conn.execute(_READ)).fetchone()
+        assert row is not None
+        self._ahead_seconds = row[0]
+
+    async def move(self, conn: AsyncConnection, now: float) -> None:
+        """Set the clock for all processes to `now`. Raises InvalidParameter before the last recorded event."""
+        ahead = now - time.time()
+        row = await (await conn.execute(_ADVANCE, {"ahead": ahead, "now": now})).fetchone()
+        if row is None:
+            raise InvalidParameter("The clock cannot go back past the last recorded event.", param="now")
+        self._ahead_seconds = ahead

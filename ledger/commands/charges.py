@@ -1,0 +1,59 @@
+"""Commands on charges (CONTRACT 2.6), and what a test card's charge brings after it (3.4)."""
+
+from __future__ import annotations
+
+from ledger.call import Call
+from ledger.commands.disputes import opened_by_card
+from ledger.commands.execution import Decide, Decided, Reading, answering
+from ledger.domain import charge, charging
+from ledger.domain.charge import Charge
+from ledger.domain.customer import Customer
+from ledger.domain.money import Terms
+from ledger.objects import addressed, expanded, named, shown
+from ledger.store.journal import Change
+
+
+def create(terms: Terms) -> Decide:
+    """`POST /v1/charges`. A declined card leaves a failed charge and is refused; in test mode the tokens of
+    CONTRACT 3.4 open their disputes in the same transaction, as facts nobody asked for."""
+
+    async def decide(call: Call, reading: Reading, now: int) -> Decided:
+        given = call.parameters
+        customer = None
+        if "customer" in given:
+            customer = await named(call, Customer, "customer", given["customer"], reading.state)
+        card = charging.charged_card(given, customer, card_id=reading.new_id("card"), livemode=call.livemode)
+        (event,) = charging.create(
+            charge_id=reading.new_id("ch"),
+            account=call.account,
+            livemode=call.livemode,
+            given=given,
+            card=card,
+            txn_id=reading.new_id("txn"),
+            now=now,
+        )
+        state = charge.evolve(None, event)
+        made = Change(event, state)
+        if state.status == "failed":
+            return Decided([made], refusal=charging.refusal(state))
+        answer = shown(state, now)
+        if call.expand:
+            await expanded(state, answer, call.expand, now, reading.state)
+        return Decided([made, *opened_by_card(made, reading, terms, now)], answer)
+
+    return decide
+
+
+async def update(call: Call, reading: Reading, now: int) -> Decided:
+    """`POST /v1/charges/{id}`"""
+    state = await addressed(call, Charge, reading.state)
+    if call.parameters.get("customer") is not None:
+        await named(call, Customer, "customer", call.parameters["customer"], reading.state)
+    return await answering(call, reading, now, state, charging.update(state, call.parameters, now=now))
+
+
+async def capture(call: Call, reading: Reading, now: int) -> Decided:
+    """`POST /v1/charges/{id}/capture`"""
+    state = await addressed(call, Charge, reading.state)
+    events = charging.capture(state, call.parameters, txn_id=reading.new_id("txn"), now=now)
+    return await answering(call, reading, now, state, events)

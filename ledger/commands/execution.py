@@ -1,0 +1,204 @@
+"""Running a command: read, decide, append; decide again when something it relied on has moved.
+
+Decisions may use remembered aggregates, for every version relied on is checked inside the append, so
+what is committed was decided on the truth. A refusal is checked the same way, or decided again on exact
+reads. With an idempotency key the reply commits together with the change (CONTRACT 1.9): any number of
+tries has one effect and one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import msgspec
+import structlog
+
+from ledger.call import Call
+from ledger.domain.event import DomainEvent
+from ledger.errors import Contended, KeyReused, LedgerError, Refused
+from ledger.ids import new_id
+from ledger.objects import expanded, shown
+from ledger.store.codec import State, evolve
+from ledger.store.journal import Append, Cause, Change, KeyTaken, Replied, Reply, StaleRead
+from ledger.store.log import Streams
+from ledger.store.store import Store
+
+_sorted_json = msgspec.json.Encoder(order="sorted")
+
+
+log = structlog.get_logger()
+
+
+class Fault(Refused):
+    """A fault of ours, told without internals."""
+
+
+class Reading:
+    """What one decision takes from outside: aggregates, noting the versions it relies on, and fresh ids."""
+
+    def __init__(self, streams: Streams, at: float, *, exact: bool) -> None:
+        self._streams = streams
+        self._at = at
+        self._exact = exact
+        self.guards: dict[str, int] = {}
+        self.recalled = False
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh id for an object that this decision makes."""
+        return new_id(prefix, self._at)
+
+    async def state(self, stream: str) -> State | None:
+        """The aggregate, None when there is none; remembered ones only while `exact` is not asked for."""
+        state = None if self._exact else self._streams.recall(stream)
+        if state is None:
+            state = await self._streams.read(stream)
+        else:
+            self.recalled = True
+        self.guards[stream] = state.version if state is not None else 0
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a command comes to: changes to append and the object to answer with.
+
+    `refusal` is answered instead, after the changes are appended (a declined charge exists). `secret` is a
+    text in the answer that must not be kept; it can be derived again from the object `secret_of`.
+    """
+
+    changes: Sequence[Change]
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    refusal: Refused | None = None
+    secret: str | None = None
+    secret_of: str | None = None
+
+
+class Answered(NamedTuple):
+    """Status and body as sent; `replay_of` is the first request's id when this is its reply again."""
+
+    status: int
+    body: str
+    replay_of: str | None = None
+    position: int | None = None
+
+
+Decide = Callable[[Call, Reading, int], Awaitable[Decided]]
+"""Reads, decides at `now` (unix seconds), answers; raises Refused. May run again: it does nothing else."""
+Encode = Callable[[Mapping[str, Any] | Refused], tuple[int, str]]
+Reveal = Callable[[State], str]
+
+
+class Execution:
+    """Runs commands against a store. `encode` gives status and body of an answer or refusal; `reveal`
+    derives the secret of an object again."""
+
+    def __init__(self, store: Store, *, encode: Encode, reveal: Reveal, attempts_max: int) -> None:
+        self._store = store
+        self.encode = encode
+        self._reveal = reveal
+        self._attempts_max = attempts_max
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self, cause: Cause, call: Call, decide: Decide, *, fingerprint: str) -> Answered:
+        """Decide and append. After a lost race, commands on one target take turns.
+
+        Raises KeyReused, Contended, Overloaded, Unavailable; a refusal is an answer.
+        """
+        for attempt in range(self._attempts_max):
+            async with self._turn(call.target) if attempt else nullcontext():
+                try:
+                    return await self._attempt(cause, call, decide, fingerprint, exact=attempt > 0)
+                except StaleRead:
+                    continue
+                except KeyTaken:
+                    assert cause.idempotency_key is not None
+                    replied = await self.replied(cause)
+                    assert replied is not None, "a taken key has a reply for a day"
+                    return await self.replay(replied, cause.idempotency_key, fingerprint)
+        raise Contended
+
+    def _turn(self, target: str) -> asyncio.Lock:
+        turn = self._turns.get(target)
+        if turn is None:
+            turn = self._turns[target] = asyncio.Lock()
+        return turn
+
+    async def replied(self, cause: Cause) -> Replied | None:
+        """What the cause's idempotency key was answered before, if it was."""
+        assert cause.idempotency_key is not None
+        return await self._store.journal.replied(cause.account, cause.livemode, cause.idempotency_key)
+
+    async def replay(self, replied: Replied, key: str, fingerprint: str) -> Answered:
+        """The kept reply, byte for byte. Raises KeyReused when it was given to other parameters."""
+        reply = replied.reply
+        if reply.fingerprint != fingerprint:
+            raise KeyReused(
+                "Keys for idempotent requests can only be used with the same parameters they were first "
+                f"used with. Try using a key other than '{key}' if you meant to execute a different request."
+            )
+        body = reply.body
+        if reply.secret_of is not None:
+            state = await self._store.streams.read(reply.secret_of)
+            assert state is not None, "the reply committed together with the object"
+            body = body[: reply.secret_at] + self._reveal(state) + body[reply.secret_at :]
+        return Answered(reply.status, body, replay_of=replied.request_id)
+
+    async def _attempt(
+        self, cause: Cause, call: Call, decide: Decide, fingerprint: str, *, exact: bool
+    ) -> Answered:
+        at = self._store.clock.now()
+        reading = Reading(self._store.streams, at, exact=exact)
+        try:
+            decided = await decide(call, reading, int(at))
+        except Refused as refusal:
+            decided = Decided([], refusal=refusal)
+        except LedgerError:
+            raise
+        except Exception as error:  # the edge of a decision: execution has begun, so its answer is kept
+            log.error("fault", exc_info=error, request_id=cause.request_id)
+            decided = Decided([], refusal=Fault("An unexpected error occurred."))
+        status, body = self.encode(decided.refusal or decided.answer)
+        reply = None
+        if cause.idempotency_key is not None:
+            reply = _reply(fingerprint, status, body, decided)
+        elif not decided.changes:
+            if reading.recalled:
+                raise StaleRead
+            return Answered(status, body)
+        position = await self._store.journal.append(Append(cause, decided.changes, reply, reading.guards))
+        return Answered(status, body, position=position)
+
+
+async def answering(
+    call: Call, reading: Reading, now: int, state: State | None, events: Sequence[DomainEvent]
+) -> Decided:
+    """What most commands come to: `events` after `state`, answered with the object as it then is."""
+    changes = []
+    for event in events:
+        state = evolve(state, event)
+        changes.append(Change(event, state))
+    assert state is not None
+    answer = shown(state, now)
+    if call.expand:
+        await expanded(state, answer, call.expand, now, reading.state)
+    return Decided(changes, answer)
+
+
+def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str:
+    """What two uses of an idempotency key must share: compared on decoded parameters, not on bytes."""
+    document = _sorted_json.encode((method, path, parameters))
+    return hashlib.blake2b(document, digest_size=16).hexdigest()
+
+
+def _reply(fingerprint: str, status: int, body: str, decided: Decided) -> Reply:
+    if decided.secret is None:
+        return Reply(fingerprint, status, body)
+    at = body.index(decided.secret)
+    kept = body[:at] + body[at + len(decided.secret) :]
+    return Reply(fingerprint, status, kept, decided.secret_of, at)

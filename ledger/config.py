@@ -1,0 +1,67 @@
+"""Settings: read once from the environment (`LEDGER_…`), checked, frozen. Nothing else reads it.
+
+A setting that cannot be used is one `SettingError` whose text is one line naming the variable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger.errors import SettingError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Milliseconds = Annotated[int, Field(ge=1)]
+Seconds = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the service, with its default. Times carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGER_", frozen=True, extra="ignore")
+
+    database_url: SecretStr | None = Field(None, description="Postgres 15 or newer; none: embedded")
+    secret_key: SecretStr | None = Field(None, description="32 characters or more; signs and seals")
+    data_dir: Path = Field(Path(".ledger"), description="where the embedded database and dev keys live")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(4242, description="port to listen on")
+    workers: Count = Field(1, description="API processes")
+    test_clock: bool = Field(False, description="tests may move the clock")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_requests: Literal["all", "errors", "none"] = Field("errors", description="which requests are logged")
+
+    append_queue_max: Count = Field(4096, description="commands waiting to be appended before 429")
+    append_batch_max: Count = Field(512, description="commands in one transaction")
+    append_timeout_ms: Milliseconds = Field(
+        10_000, description="how long a command waits for a lost database"
+    )
+    decide_attempts_max: Count = Field(16, description="decisions again after losing a race, before 429")
+    cached_streams_max: Count = Field(50_000, description="folded aggregates kept in memory")
+    list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")
+    poll_ms: Milliseconds = Field(100, description="how often projections look without being woken")
+    projection_batch_max: Count = Field(1000, description="events in one projection transaction")
+    body_bytes_max: Count = Field(1_048_576, description="size of a form body")
+    drain_seconds: Seconds = Field(8, description="how long SIGTERM waits for requests under way")
+
+    session_seconds: Seconds = Field(1800, description="life of a customer session")
+    dispute_due_days: Count = Field(8, description="days to answer a dispute")
+    dispute_fee_credited: bool = Field(False, description="give the dispute fee back after a win")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process. Raises SettingError, one line, for one that cannot be used."""
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, told below
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "LEDGER_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingError(f"{name}: {first['msg']}") from None
+    if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
+        raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
+    if settings.database_url is not None and settings.secret_key is None:
+        raise SettingError("LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL")
+    return settings

@@ -1,0 +1,199 @@
+"""The database: reach it, check that it is one we can use, migrate it, open connections in a role.
+
+Every connection takes one of the two roles of migration 0001: `ledger_api` appends and never rewrites,
+`ledger_projector` owns the read models and cannot append. Whatever makes a database unusable at start
+is a `SettingError` of one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Literal, cast
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from ledger.errors import SettingError, Unavailable
+
+MIGRATIONS = Path(__file__).resolve().parents[1] / "alembic"
+SERVER_VERSION_MIN = 150000
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_SIZE_MIN = 1
+POOL_SIZE_MAX = 8
+
+Role = Literal["ledger_api", "ledger_projector"]
+
+_MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
+_VERSION = "SELECT version_num FROM ledger.alembic_version"
+
+
+async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
+    """An autocommit connection in `role`. Raises psycopg.OperationalError."""
+    conn = await AsyncConnection.connect(
+        _conninfo(dsn, role, name, options), autocommit=True, prepare_threshold=1
+    )
+    return conn
+
+
+@asynccontextmanager
+async def connected(dsn: str, role: Role, *, name: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """`connect`, closed at the end; an unreachable database raises Unavailable."""
+    try:
+        conn = await connect(dsn, role, name=name)
+    except psycopg.OperationalError as error:
+        raise Unavailable(first_line(error)) from error
+    async with conn:
+        yield conn
+
+
+def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
+    """A pool of connections for reads, not open yet."""
+    return AsyncConnectionPool(
+        _conninfo(dsn, "ledger_api", "reads", "-c plan_cache_mode=force_generic_plan"),
+        kwargs={"autocommit": True, "prepare_threshold": 1},
+        min_size=POOL_SIZE_MIN,
+        max_size=POOL_SIZE_MAX,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        open=False,
+    )
+
+
+def migrate(dsn: str) -> None:
+    """Bring the schema to this release's. Raises SettingError for a database that cannot be used."""
+    with _reach(dsn) as conn:
+        conn.execute(_MIGRATION_LOCK)
+        conn.execute("CREATE SCHEMA IF NOT EXISTS ledger")
+        conn.commit()
+        engine = create_engine(
+            "postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn)
+        )
+        try:
+            with engine.connect() as connection:
+                config = _alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+        except Exception as error:
+            cause = getattr(error, "orig", None) or error
+            if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+                raise SettingError(
+                    f"the database user may not migrate ({first_line(cause)}); it needs CREATE on the "
+                    "database and CREATEROLE"
+                ) from None
+            raise
+        finally:
+            engine.dispose()
+
+
+def check_schema(dsn: str) -> None:
+    """Refuse, in one line, a database that is unreachable, too old or not migrated to this release."""
+    expected = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    with _reach(dsn) as conn:
+        try:
+            row = conn.execute(_VERSION).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            row = None
+    found = row[0] if row else None
+    if found != expected:
+        raise SettingError(
+            f"the database schema is at {found or 'nothing'}, this release needs {expected}: "
+            "run `ledger migrate`"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text: Postgres says what is wrong there."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
+    given = cast(str, conninfo_to_dict(dsn).get("options") or "")
+    return make_conninfo(
+        dsn,
+        options=f"{given} -c role={role} {options}".strip(),
+        application_name=f"ledger {name}",
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+    )
+
+
+def _reach(dsn: str) -> psycopg.Connection[TupleRow]:
+    try:
+        conn = psycopg.connect(
+            dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="ledger migrate"
+        )
+    except psycopg.ProgrammingError:
+        raise SettingError("LEDGER_DATABASE_URL: not a Postgres connection string") from None
+    except psycopg.OperationalError as error:
+        raise SettingError(
+            f"LEDGER_DATABASE_URL: the database cannot be reached: {first_line(error)}"
+        ) from None
+    if conn.info.server_version < SERVER_VERSION_MIN:
+        version = conn.info.server_version // 10000
+        conn.close()
+        raise SettingError(f"LEDGER_DATABASE_URL: Postgres {version} is too old, 15 or newer is needed")
+    return conn
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+class Link:
+    """One connection, opened when first used and again when it was lost.
+
+    `async with link as conn` gives it to one user at a time and drops it when they fail with it.
+    """
+
+    def __init__(self, dsn: str, role: Role, *, name: str, options: str = "") -> None:
+        self._dsn = dsn
+        self._role: Role = role
+        self._name = name
+        self._options = options
+        self._conn: AsyncConnection[TupleRow] | None = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> AsyncConnection[TupleRow]:
+        await self._turn.acquire()
+        try:
+            return await self.connection()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:
+                await self.drop()
+        finally:
+            self._turn.release()
+
+    async def connection(self) -> AsyncConnection[TupleRow]:
+        """The open connection. Raises psycopg.OperationalError when there is none to be had."""
+        if self._conn is None or self._conn.closed:
+            self._conn = await connect(self._dsn, self._role, name=self._name, options=self._options)
+        return self._conn
+
+    @property
+    def lost(self) -> bool:
+        """No connection, or one that broke."""
+        return self._conn is None or self._conn.closed
+
+    async def drop(self) -> None:
+        """Forget the connection, whatever state it is in."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            with suppress(psycopg.Error):
+                await conn.close()

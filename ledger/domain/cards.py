@@ -1,0 +1,201 @@
+"""The test cards: what each test token stands for, and what a charge on it leads to (contract 3.4).
+
+Tokens exist in test mode only. A card taken up by a customer or a charge is a `SourceCard`, a plain fact
+that keeps the token, so a charge on a stored card behaves as one on the token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TypedDict
+
+from ledger.errors import CardRefused, InvalidParameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decline:
+    """Why the issuer refuses; `at_attach` means it refuses to be kept by a customer, too."""
+
+    code: str
+    message: str
+    decline_code: str | None = None
+    param: str | None = None
+    at_attach: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisputeSpec:
+    """A dispute that a charge on the card brings about; `parts` equal ones share the amount."""
+
+    kind: str
+    reason: str
+    network_reason_code: str | None
+    eligibility: tuple[str, ...] = ()
+    parts: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestCard:
+    """What a token stands for."""
+
+    __test__ = False  # pytest: not a test class
+
+    number: str
+    brand: str = "visa"
+    funding: str = "credit"
+    country: str = "US"
+    decline: Decline | None = None
+    dispute: DisputeSpec | None = None
+    funds_at_once: bool = False
+    cvc_check: str = "pass"
+    risk_level: str = "normal"
+
+
+class SourceCard(TypedDict):
+    """A card as a customer or a charge holds it."""
+
+    id: str
+    token: str
+    brand: str
+    last4: str
+    exp_month: int
+    exp_year: int
+    funding: str
+    country: str
+    fingerprint: str
+    cvc_check: str
+
+
+EXPIRY_MONTH, EXPIRY_YEAR = 12, 2034
+
+_DECLINED = "Your card was declined."
+_FRAUD_10_4 = DisputeSpec(kind="chargeback", reason="fraudulent", network_reason_code="10.4")
+
+
+def _declined(decline_code: str, message: str = _DECLINED, *, at_attach: bool = True) -> Decline:
+    return Decline(code="card_declined", decline_code=decline_code, message=message, at_attach=at_attach)
+
+
+def _coded(code: str, message: str, param: str | None = None) -> Decline:
+    return Decline(code=code, decline_code=code, message=message, param=param)
+
+
+TEST_CARDS: dict[str, TestCard] = {
+    "tok_visa": TestCard(number="4242424242424242"),
+    "tok_visa_debit": TestCard(number="4000056655665556", funding="debit"),
+    "tok_mastercard": TestCard(number="5555555555554444", brand="mastercard"),
+    "tok_mastercard_debit": TestCard(number="5200828282828210", brand="mastercard", funding="debit"),
+    "tok_mastercard_prepaid": TestCard(number="5105105105105100", brand="mastercard", funding="prepaid"),
+    "tok_amex": TestCard(number="378282246310005", brand="amex"),
+    "tok_discover": TestCard(number="6011111111111117", brand="discover"),
+    "tok_diners": TestCard(number="3056930009020004", brand="diners"),
+    "tok_jcb": TestCard(number="3566002020360505", brand="jcb", country="JP"),
+    "tok_unionpay": TestCard(number="6200000000000005", brand="unionpay", country="CN"),
+    "tok_us": TestCard(number="4242424242424242"),
+    "tok_br": TestCard(number="4000000760000002", country="BR"),
+    "tok_ca": TestCard(number="4000001240000000", country="CA"),
+    "tok_mx": TestCard(number="4000004840008001", country="MX"),
+    "tok_gb": TestCard(number="4000008260000000", country="GB"),
+    "tok_de": TestCard(number="4000002760000016", country="DE"),
+    "tok_fr": TestCard(number="4000002500000003", country="FR"),
+    "tok_ie": TestCard(number="4000003720000005", country="IE"),
+    "tok_au": TestCard(number="4000000360000006", country="AU"),
+    "tok_jp": TestCard(number="4000003920000003", country="JP"),
+    "tok_in": TestCard(number="4000003560000008", country="IN"),
+    "tok_sg": TestCard(number="4000007020000003", country="SG"),
+    "tok_bypassPending": TestCard(number="4000000000000077", funds_at_once=True),
+    "tok_cvcCheckFail": TestCard(number="4000000000000101", cvc_check="fail"),
+    "tok_riskLevelElevated": TestCard(number="4000000000009235", risk_level="elevated"),
+    "tok_createIssuerFraudRecord": TestCard(number="4000000000005423"),
+    "tok_createDispute": TestCard(number="4000000000000259", dispute=_FRAUD_10_4),
+    "tok_createDisputeProductNotReceived": TestCard(
+        number="4000000000002685",
+        dispute=DisputeSpec(kind="chargeback", reason="product_not_received", network_reason_code="13.1"),
+    ),
+    "tok_createDisputeInquiry": TestCard(
+        number="4000000000001976",
+        dispute=DisputeSpec(kind="inquiry", reason="general", network_reason_code="10"),
+    ),
+    "tok_createMultipleDisputes": TestCard(
+        number="4000000404000079",
+        dispute=DisputeSpec(kind="chargeback", reason="fraudulent", network_reason_code="10.4", parts=2),
+    ),
+    "tok_createCe3EligibleDispute": TestCard(
+        number="4000000404000038",
+        dispute=DisputeSpec(
+            kind="chargeback",
+            reason="fraudulent",
+            network_reason_code="10.4",
+            eligibility=("visa_compelling_evidence_3",),
+        ),
+    ),
+    "tok_createComplianceDispute": TestCard(
+        number="4000008400000779",
+        dispute=DisputeSpec(kind="compliance", reason="noncompliant", network_reason_code=None),
+    ),
+    "tok_chargeDeclined": TestCard(number="4000000000000002", decline=_declined("generic_decline")),
+    "tok_chargeDeclinedInsufficientFunds": TestCard(
+        number="4000000000009995",
+        decline=_declined("insufficient_funds", "Your card has insufficient funds."),
+    ),
+    "tok_chargeDeclinedLostCard": TestCard(number="4000000000009987", decline=_declined("lost_card")),
+    "tok_chargeDeclinedStolenCard": TestCard(number="4000000000009979", decline=_declined("stolen_card")),
+    "tok_chargeDeclinedFraudulent": TestCard(number="4100000000000019", decline=_declined("fraudulent")),
+    "tok_chargeDeclinedExpiredCard": TestCard(
+        number="4000000000000069",
+        decline=_coded("expired_card", "Your card has expired.", "exp_month"),
+    ),
+    "tok_chargeDeclinedIncorrectCvc": TestCard(
+        number="4000000000000127",
+        decline=_coded("incorrect_cvc", "Your card's security code is incorrect.", "cvc"),
+        cvc_check="fail",
+    ),
+    "tok_chargeDeclinedProcessingError": TestCard(
+        number="4000000000000119",
+        decline=_coded("processing_error", "An error occurred while processing your card. Try again later."),
+    ),
+    "tok_chargeCustomerFail": TestCard(
+        number="4000000000000341", decline=_declined("generic_decline", at_attach=False)
+    ),
+}
+
+# Stripe also spells the behaving tokens tok_visa_createDispute and so on; tok_us shares tok_visa's number.
+_TOKENS = {
+    **{card.number: token for token, card in reversed(TEST_CARDS.items())},
+    **{f"tok_visa_{name[4:]}": name for name in TEST_CARDS if any(map(str.isupper, name))},
+    **{name: name for name in TEST_CARDS},
+}
+
+
+def source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
+    """The card that `token` (or a raw test number) stands for, to be known as `card_id`.
+
+    Raises InvalidParameter `resource_missing`, param `source`; always so in live mode.
+    """
+    name = None if livemode else _TOKENS.get(token)
+    if name is None:
+        raise InvalidParameter(f"No such token: '{token}'", code="resource_missing", param="source")
+    card = TEST_CARDS[name]
+    fingerprint = hashlib.blake2b(card.number.encode(), digest_size=8).hexdigest()
+    return SourceCard(
+        id=card_id,
+        token=name,
+        brand=card.brand,
+        last4=card.number[-4:],
+        exp_month=EXPIRY_MONTH,
+        exp_year=EXPIRY_YEAR,
+        funding=card.funding,
+        country=card.country,
+        fingerprint=fingerprint,
+        cvc_check=card.cvc_check,
+    )
+
+
+def check_attachable(card: SourceCard) -> None:
+    """Raises CardRefused for a card that its issuer does not let a customer keep."""
+    decline = TEST_CARDS[card["token"]].decline
+    if decline is not None and decline.at_attach:
+        raise CardRefused(
+            decline.message, code=decline.code, decline_code=decline.decline_code, param=decline.param
+        )

@@ -1,0 +1,272 @@
+"""Customers: created, updated, deleted; and the cards they keep.
+
+A deleted customer keeps its last state, so what pointed at it can still be told. `CustomerUpdated` holds
+only what visibly changed; an update that changes nothing is no event. A personal field that has been
+erased comes back as None, and `evolve` bears it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+from ledger.domain import cards, metadata
+from ledger.domain.cards import SourceCard
+from ledger.domain.event import DomainEvent
+from ledger.errors import InvalidParameter, UnknownObject
+
+INVOICE_SETTINGS: dict[str, Any] = {
+    "custom_fields": None,
+    "default_payment_method": None,
+    "footer": None,
+    "rendering_options": None,
+}
+_RENDERING_OPTIONS: dict[str, Any] = {"amount_tax_display": None, "template": None}
+_PLAIN = (
+    "name", "email", "phone", "description", "business_name", "individual_name",
+    "balance", "invoice_prefix", "next_invoice_sequence", "preferred_locales", "tax_exempt",
+)  # fmt: skip
+# What these fields hold when a caller unsets them.
+_DEFAULTS: dict[str, Any] = {
+    "balance": 0,
+    "next_invoice_sequence": 1,
+    "preferred_locales": [],
+    "tax_exempt": "none",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerCreated(DomainEvent):
+    """`card` is the card taken up with it, its default source from then on."""
+
+    TOPIC: ClassVar[str] = "customer.created"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(
+        {
+            "name",
+            "email",
+            "phone",
+            "description",
+            "business_name",
+            "individual_name",
+            "address",
+            "shipping",
+            "metadata",
+            "card",
+        }
+    )
+
+    account: str
+    livemode: bool
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    description: str | None = None
+    business_name: str | None = None
+    individual_name: str | None = None
+    address: dict[str, Any] | None = None
+    shipping: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = field(default_factory=dict)
+    card: SourceCard | None = None
+    balance: int = 0
+    invoice_prefix: str = ""
+    invoice_settings: dict[str, Any] = field(default_factory=lambda: dict(INVOICE_SETTINGS))
+    next_invoice_sequence: int = 1
+    preferred_locales: list[str] = field(default_factory=list)
+    tax_exempt: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerUpdated(DomainEvent):
+    """`changes` maps a changed field of the state to its whole new value; `card` was attached."""
+
+    TOPIC: ClassVar[str] = "customer.updated"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes", "card"})
+
+    changes: dict[str, Any] | None
+    card: SourceCard | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerDeleted(DomainEvent):
+    TOPIC: ClassVar[str] = "customer.deleted"
+
+
+EVENTS: tuple[type[DomainEvent], ...] = (CustomerCreated, CustomerUpdated, CustomerDeleted)
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer as of `version`. Addresses always have their six members, or are None."""
+
+    id: str
+    version: int
+    account: str
+    livemode: bool
+    created: int
+    name: str | None
+    email: str | None
+    phone: str | None
+    description: str | None
+    business_name: str | None
+    individual_name: str | None
+    address: dict[str, Any] | None
+    shipping: dict[str, Any] | None
+    metadata: dict[str, str]
+    balance: int
+    invoice_prefix: str
+    invoice_settings: dict[str, Any]
+    next_invoice_sequence: int
+    preferred_locales: list[str]
+    tax_exempt: str
+    default_source: str | None
+    sources: list[SourceCard]
+    deleted: bool = False
+
+    def source(self, card_id: str | None) -> SourceCard | None:
+        """The card of that id, if the customer keeps it."""
+        return next((card for card in self.sources if card["id"] == card_id), None)
+
+
+def evolve(state: Customer | None, event: DomainEvent) -> Customer:
+    match event:
+        case CustomerCreated():
+            card = event.card
+            return Customer(
+                id=event.originator_id,
+                version=event.originator_version,
+                account=event.account,
+                livemode=event.livemode,
+                created=event.at,
+                name=event.name,
+                email=event.email,
+                phone=event.phone,
+                description=event.description,
+                business_name=event.business_name,
+                individual_name=event.individual_name,
+                address=event.address,
+                shipping=event.shipping,
+                metadata=event.metadata or {},
+                balance=event.balance,
+                invoice_prefix=event.invoice_prefix,
+                invoice_settings=event.invoice_settings,
+                next_invoice_sequence=event.next_invoice_sequence,
+                preferred_locales=event.preferred_locales,
+                tax_exempt=event.tax_exempt,
+                default_source=card["id"] if card else None,
+                sources=[card] if card else [],
+            )
+        case CustomerUpdated():
+            assert state is not None
+            sources = [*state.sources, event.card] if event.card else state.sources
+            return msgspec.structs.replace(
+                state, version=event.originator_version, sources=sources, **event.changes or {}
+            )
+        case CustomerDeleted():
+            assert state is not None
+            return msgspec.structs.replace(state, version=event.originator_version, deleted=True)
+    raise TypeError(f"{type(event).__name__} is no event of a customer")
+
+
+def create(
+    *, customer_id: str, account: str, livemode: bool, given: Mapping[str, Any], card_id: str, now: int
+) -> list[DomainEvent]:
+    """A new customer with the fields `given`; `given["source"]` is a token, kept as card `card_id`.
+
+    Raises InvalidParameter for metadata past its limits or an unknown token, CardRefused for a card
+    that cannot be kept.
+    """
+    facts: dict[str, Any] = {
+        "address": metadata.merged_address(None, given.get("address")),
+        "shipping": metadata.merged_shipping(None, given.get("shipping"), parcel=False),
+        "invoice_settings": _invoice_settings(INVOICE_SETTINGS, given.get("invoice_settings")),
+        "metadata": metadata.merged({}, given.get("metadata")),
+        "invoice_prefix": _invoice_prefix(customer_id),
+    }
+    facts |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
+    return [
+        CustomerCreated(
+            originator_id=customer_id,
+            originator_version=1,
+            at=now,
+            account=account,
+            livemode=livemode,
+            card=_attachable(given.get("source"), card_id, livemode),
+            **facts,
+        )
+    ]
+
+
+def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
+    """Changes the fields `given`, where absent is unchanged and None unset; hashes are merged.
+
+    Raises UnknownObject if deleted, InvalidParameter for a `default_source` that is not its own, and
+    what `create` raises.
+    """
+    _check_present(state)
+    after: dict[str, Any] = {
+        name: _DEFAULTS.get(name) if given[name] is None else given[name] for name in _PLAIN if name in given
+    }
+    if "address" in given:
+        after["address"] = metadata.merged_address(state.address, given["address"])
+    if "shipping" in given:
+        after["shipping"] = metadata.merged_shipping(state.shipping, given["shipping"], parcel=False)
+    if "invoice_settings" in given:
+        after["invoice_settings"] = _invoice_settings(state.invoice_settings, given["invoice_settings"])
+    if "metadata" in given:
+        after["metadata"] = metadata.merged(state.metadata, given["metadata"])
+    if given.get("default_source") is not None:
+        source = given["default_source"]
+        if state.source(source) is None:
+            text = f"No such source: '{source}'"
+            raise InvalidParameter(text, code="resource_missing", param="default_source")
+        after["default_source"] = source
+    card = _attachable(given.get("source"), card_id, state.livemode)
+    if card is not None:
+        after["default_source"] = card["id"]
+    changes = {name: value for name, value in after.items() if getattr(state, name) != value}
+    if not changes:
+        return []
+    return [
+        CustomerUpdated(
+            originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes, card=card
+        )
+    ]
+
+
+def delete(state: Customer, *, now: int) -> list[DomainEvent]:
+    """Raises UnknownObject if it is deleted already."""
+    _check_present(state)
+    return [CustomerDeleted(originator_id=state.id, originator_version=state.version + 1, at=now)]
+
+
+def _check_present(state: Customer) -> None:
+    if state.deleted:
+        raise UnknownObject("customer", state.id)
+
+
+def _attachable(token: str | None, card_id: str, livemode: bool) -> SourceCard | None:
+    if token is None:
+        return None
+    card = cards.source_card(token, card_id=card_id, livemode=livemode)
+    cards.check_attachable(card)
+    return card
+
+
+def _invoice_settings(current: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    settings = metadata.merged_hash(current, given, INVOICE_SETTINGS)
+    if settings is None:
+        return dict(INVOICE_SETTINGS)
+    if given and given.get("rendering_options"):
+        settings["rendering_options"] = metadata.merged_hash(
+            current["rendering_options"], given["rendering_options"], _RENDERING_OPTIONS
+        )
+    return settings
+
+
+def _invoice_prefix(customer_id: str) -> str:
+    """Eight upper-case letters or digits that follow from the id."""
+    return base64.b32encode(hashlib.blake2b(customer_id.encode(), digest_size=5).digest()).decode()

@@ -1,0 +1,166 @@
+"""Currencies, amounts and fees, and the shape in which money moves.
+
+Amounts are integer minor units of a lower-case ISO currency. Everything here is integer arithmetic.
+`Terms` are what the deployment has set; what was decided with them (a fee, a date) is recorded in the
+domain events, so changing a term never changes history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from ledger.errors import InvalidParameter
+
+DAY_SECONDS = 86_400
+
+_CURRENCIES = (
+    "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd bwp byn bzd cad cdf"
+    " chf clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl htg"
+    " huf idr ils inr isk jmd jod jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk"
+    " mnt mop mur mvr mwk mxn myr mzn nad ngn nio nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub"
+    " rwf sar sbd scr sek sgd shp sle sos srd std szl thb tjs tnd top try ttd twd tzs uah ugx usd uyu uzs vnd"
+    " vuv wst xaf xcd xof xpf yer zar zmw"
+)
+CURRENCIES = frozenset(_CURRENCIES.split())
+# isk and ugx have no minor unit, but Stripe writes them with two decimals.
+_ZERO_DECIMAL = frozenset(
+    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
+)
+_THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+_SYMBOLS = {
+    "usd": "$",
+    "eur": "€",
+    "gbp": "£",
+    "jpy": "¥",
+    "cad": "CA$",
+    "aud": "A$",
+    "inr": "₹",
+    "brl": "R$",
+}
+
+# Stripe's published minimums; other currencies have none of their own.
+_CHARGE_MINIMUMS = {
+    "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500, "dkk": 250,
+    "eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000, "myr": 200, "nok": 300,
+    "nzd": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000,
+}  # fmt: skip
+CHARGE_AMOUNT_MAX = 99_999_999
+"""Eight digits in every currency."""
+
+# 2.9 % and a fixed part worth about 0.30 usd.
+_FEE_PER_MILLE = 29
+_FIXED_FEES = {
+    "usd": 30, "aed": 100, "aud": 30, "bgn": 50, "brl": 39, "cad": 30, "chf": 30, "czk": 650, "dkk": 180,
+    "eur": 25, "gbp": 20, "hkd": 235, "huf": 8500, "inr": 300, "jpy": 40, "mxn": 300, "myr": 100, "nok": 200,
+    "nzd": 30, "pln": 100, "ron": 100, "sek": 180, "sgd": 50, "thb": 1000,
+}  # fmt: skip
+_DISPUTE_FEES = {
+    "usd": 1500, "aud": 2500, "cad": 1500, "chf": 2000, "dkk": 12500, "eur": 2000, "gbp": 2000, "hkd": 8500,
+    "huf": 500_000, "inr": 150_000, "jpy": 1500, "krw": 15_000, "mxn": 30_000, "nok": 15_000, "nzd": 2500,
+    "pln": 8000, "sek": 15_000, "sgd": 1500,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What the deployment has set for money and deadlines.
+
+    dispute_fees            fee in minor units, by currency, in place of the default ones
+    fee_credited_on_win     whether a won dispute gives the fee back
+    due_days                days until evidence is due; the day ends at 23:59:59 UTC
+    due_grace_seconds       how long after `due_by` an unanswered dispute is lost
+    inquiry_days            days after which an inquiry closes by itself
+    session_seconds         life of a customer session
+    """
+
+    dispute_fees: Mapping[str, int] = field(default_factory=dict)
+    fee_credited_on_win: bool = False
+    due_days: int = 8
+    due_grace_seconds: int = 0
+    inquiry_days: int = 120
+    session_seconds: int = 1800
+
+    def dispute_fee(self, currency: str) -> int:
+        """What a withdrawal costs, in minor units of `currency`; 15 whole units where none is named."""
+        named = self.dispute_fees.get(currency, _DISPUTE_FEES.get(currency))
+        return 15 * 10 ** decimals(currency) if named is None else named
+
+    def due_by(self, now: int) -> int:
+        """The last second of the day `due_days` after `now`, in UTC."""
+        return (now // DAY_SECONDS + self.due_days + 1) * DAY_SECONDS - 1
+
+
+class Movement(TypedDict):
+    """Money moved by one domain event, as that event records it.
+
+    `amount` is signed, as seen from the merchant; the merchant's balance changes by `amount - fee`.
+    """
+
+    id: str
+    amount: int
+    fee: int
+    currency: str
+    created: int
+    available_on: int
+
+
+class BalanceTransaction(Movement):
+    """A movement with what is needed to show it; kept in the state of the object it belongs to."""
+
+    type: str
+    reporting_category: str
+    description: str | None
+    fee_description: str
+    source: str
+
+
+def decimals(currency: str) -> int:
+    """How many digits of an amount are behind the point."""
+    if currency in _ZERO_DECIMAL:
+        return 0
+    return 3 if currency in _THREE_DECIMAL else 2
+
+
+def format_amount(amount: int, currency: str) -> str:
+    """For messages: `$40.00`, `¥4,000`, `40.00 sek`."""
+    places = decimals(currency)
+    whole, part = divmod(abs(amount), 10**places)
+    digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
+    symbol = _SYMBOLS.get(currency)
+    shown = f"{symbol}{digits}" if symbol else f"{digits} {currency}"
+    return f"-{shown}" if amount < 0 else shown
+
+
+def check_currency(currency: str, param: str = "currency") -> None:
+    """Raises InvalidParameter for a currency that is not one of `CURRENCIES`."""
+    if currency not in CURRENCIES:
+        known = ", ".join(sorted(CURRENCIES))
+        raise InvalidParameter(
+            f"Invalid currency: {currency}. Stripe currently supports these currencies: {known}", param=param
+        )
+
+
+def check_charge_amount(amount: int, currency: str) -> None:
+    """Raises InvalidParameter, code `amount_too_small` or `amount_too_large` (contract 2.6)."""
+    least = _CHARGE_MINIMUMS.get(currency, 1)
+    if amount < least:
+        text = f"Amount must be at least {format_amount(least, currency)}"
+        raise InvalidParameter(text, code="amount_too_small", param="amount")
+    if amount > CHARGE_AMOUNT_MAX:
+        text = f"Amount must be no more than {format_amount(CHARGE_AMOUNT_MAX, currency)}"
+        raise InvalidParameter(text, code="amount_too_large", param="amount")
+
+
+def processing_fee(amount: int, currency: str) -> int:
+    """2.9 % of `amount`, rounded half up, and the currency's fixed part; 88 for 2000 usd."""
+    fixed = _FIXED_FEES.get(currency)
+    if fixed is None:
+        fixed = 3 * 10 ** decimals(currency) // 10 or 30
+    return (amount * _FEE_PER_MILLE + 500) // 1000 + fixed
+
+
+def charge_available_on(now: int, at_once: bool) -> int:
+    """When the funds of a charge can be used: midnight UTC two days on (contract 2.8)."""
+    return now if at_once else (now // DAY_SECONDS + 2) * DAY_SECONDS

@@ -1,0 +1,79 @@
+"""The money of a domain event as double entries; those of one event sum to zero in each currency.
+
+A positive amount is a debit, a negative one a credit. `network` is what the card networks owe us,
+`merchant_balance` what we owe the merchant, the fee accounts what we earned. One rule covers every
+movement: the network side takes the amount, the merchant amount less fee, a fee account the fee.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledger.domain.charge import Charge, ChargeCaptured, ChargeRefunded, ChargeSucceeded
+from ledger.domain.dispute import Dispute, DisputeOpened, DisputeWon, InquiryEscalated
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import BalanceTransaction, Movement
+
+NETWORK = "network"
+MERCHANT_BALANCE = "merchant_balance"
+PROCESSING_FEES = "processing_fees"
+DISPUTE_FEES = "dispute_fees"
+REFUND_DESCRIPTION = "REFUND FOR CHARGE"
+
+
+class Posting(NamedTuple):
+    """One side of an entry: debit if positive, credit if negative, in minor units of `currency`."""
+
+    account: str
+    currency: str
+    amount: int
+
+
+def movement_of(event: DomainEvent) -> Movement | None:
+    """The money that `event` moved, if any."""
+    match event:
+        case (
+            ChargeSucceeded(movement=movement)
+            | ChargeCaptured(movement=movement)
+            | ChargeRefunded(movement=movement)
+            | DisputeOpened(movement=movement)
+            | DisputeWon(movement=movement)
+            | InquiryEscalated(movement=movement)
+        ):
+            return movement
+    return None
+
+
+def postings(event: DomainEvent) -> list[Posting]:
+    """The entries of `event`, without zero ones; [] if it moved no money."""
+    movement = movement_of(event)
+    if movement is None:
+        return []
+    amount, fee, currency = movement["amount"], movement["fee"], movement["currency"]
+    of_charge = isinstance(event, ChargeSucceeded | ChargeCaptured | ChargeRefunded)
+    entries = (
+        Posting(NETWORK, currency, amount),
+        Posting(MERCHANT_BALANCE, currency, fee - amount),
+        Posting(PROCESSING_FEES if of_charge else DISPUTE_FEES, currency, -fee),
+    )
+    return [entry for entry in entries if entry.amount]
+
+
+def balance_transaction(event: DomainEvent, after: Charge | Dispute) -> BalanceTransaction | None:
+    """The balance transaction that `event` made, `after` being the object as the event left it."""
+    movement = movement_of(event)
+    if movement is None:
+        return None
+    if isinstance(after, Dispute):
+        return after.balance_transactions[-1]
+    if not isinstance(event, ChargeRefunded):
+        return after.balance_transaction
+    described = f" ({after.description})" if after.description else ""
+    return BalanceTransaction(
+        **movement,
+        type="refund",
+        reporting_category="refund",
+        description=f"{REFUND_DESCRIPTION}{described}",
+        fee_description="",
+        source=event.refund,
+    )

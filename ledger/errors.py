@@ -1,0 +1,106 @@
+"""Everything that can go wrong, as one tree. The message of a `Refused` is written for the caller;
+only `api/app.py` turns a class into a status code.
+
+    LedgerError
+    ├── SettingError             a wrong setting or surrounding: one clear line, the process exits
+    ├── Unavailable              the database cannot take or give it now; nothing was changed
+    ├── Overloaded               the append queue is full; nothing was changed
+    ├── Contended                the object kept changing while it was decided; nothing was changed
+    └── Refused                  the request itself, told in the contract's error envelope
+        ├── InvalidParameter     unknown, missing, malformed; or naming an object that is not there
+        ├── UnknownObject        the object in the path is not there
+        ├── UnknownRoute         no such URL or method
+        ├── StateForbids         a rule of the object's state
+        ├── CardRefused          the card was declined
+        ├── Unauthenticated      no key, or not one of ours
+        ├── Forbidden            a key that may not do this
+        ├── KeyReused            idempotency key used before with other parameters
+        └── RateLimited          too many requests
+"""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Root of the tree."""
+
+
+class SettingError(LedgerError):
+    """A setting, data directory, database or port that cannot be used; `str()` is one line."""
+
+
+class Unavailable(LedgerError):
+    """The store cannot answer now (unreachable, disk full, read-only). Retrying later is right."""
+
+
+class Overloaded(LedgerError):
+    """The bounded append queue is full. Retrying after a pause is right."""
+
+
+class Contended(LedgerError):
+    """A command was decided again `attempts_max` times and lost the race each time."""
+
+
+class Refused(LedgerError):
+    """A request refused for a reason the caller can act on.
+
+    `code` and `param` are the contract's; `param` is in bracket form (`evidence[receipt]`).
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+class InvalidParameter(Refused):
+    """A parameter that is unknown, missing, malformed, or names an object that is not there."""
+
+
+class UnknownObject(Refused):
+    """The object named in the path is not there for this key (`code` is `resource_missing`)."""
+
+    def __init__(self, noun: str, object_id: str, *, param: str = "id", hint: str = "") -> None:
+        super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
+
+
+class UnknownRoute(Refused):
+    """No such URL, or not with this method."""
+
+
+class StateForbids(Refused):
+    """The object's state does not admit this change."""
+
+
+class CardRefused(Refused):
+    """The card was declined; `charge` names the failed charge, which exists."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        decline_code: str | None = None,
+        charge: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.decline_code = decline_code
+        self.charge = charge
+
+
+class Unauthenticated(Refused):
+    """No API key, one that is not known, or one that has expired."""
+
+
+class Forbidden(Refused):
+    """A known key that may not do this."""
+
+
+class KeyReused(Refused):
+    """An idempotency key that was first used with other parameters."""
+
+
+class RateLimited(Refused):
+    """Too many requests."""

@@ -1,0 +1,123 @@
+"""Prometheus metrics of the service, summed over its processes when there are several.
+
+With more than one API process PROMETHEUS_MULTIPROC_DIR is set before this module is imported, and any of
+them answers for all. What stands in the database (head, checkpoints) is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+_LAG = """
+SELECT c.projection, c.generation, l.generation IS NOT NULL, c.position, h.position - c.position,
+       CASE WHEN h.position > c.position
+            THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
+            ELSE 0 END::float8,
+       (SELECT count(*) FROM projections.parked p
+        WHERE p.projection = c.projection AND p.generation = c.generation)
+FROM ledger.head h
+CROSS JOIN projections.checkpoints c
+LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
+LEFT JOIN ledger.events e ON e.notification_id = c.position + 1
+ORDER BY c.projection, c.generation
+"""
+
+
+class Lag(NamedTuple):
+    """One generation of a projection against the log. `seconds` is the age of its oldest unapplied event."""
+
+    projection: str
+    generation: int
+    live: bool
+    position: int
+    events: int
+    seconds: float
+    parked: int
+
+
+async def lags(conn: AsyncConnection[TupleRow], now: float) -> list[Lag]:
+    """How far each generation of each projection is behind the log at `now` (unix seconds)."""
+    return [Lag(*row) for row in await (await conn.execute(_LAG, {"now": now})).fetchall()]
+
+
+class Metrics:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "ledger_requests_total", "Requests answered", ("operation", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "ledger_request_seconds",
+            "Time from the request's head to its answer",
+            ("operation",),
+            buckets=SECONDS_BUCKETS,
+            registry=self._registry,
+        )
+        self._batch_commands = Histogram(
+            "ledger_append_batch_commands",
+            "Commands in one append",
+            buckets=SIZE_BUCKETS,
+            registry=self._registry,
+        )
+        self._batch_seconds = Histogram(
+            "ledger_append_seconds", "Time of one append", buckets=SECONDS_BUCKETS, registry=self._registry
+        )
+        self._refused = Counter(
+            "ledger_append_refused_total", "Commands that lost a race", registry=self._registry
+        )
+        self._waiting = Gauge(
+            "ledger_append_waiting",
+            "Commands waiting to be appended",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def request(self, operation: str, status: int, seconds: float) -> None:
+        """One request was answered."""
+        known = self._known.get((operation, status))
+        if known is None:
+            counter = self._requests.labels(operation, str(status))
+            known = self._known[operation, status] = (counter, self._seconds.labels(operation))
+        known[0].inc()
+        known[1].observe(seconds)
+
+    def appended(self, commands: int, refused: int, seconds: float, waiting: int) -> None:
+        """One batch was appended."""
+        self._batch_commands.observe(commands)
+        self._batch_seconds.observe(seconds)
+        self._waiting.set(waiting)
+        if refused:
+            self._refused.inc(refused)
+
+    def exposition(self, now_lags: Iterable[Lag]) -> bytes:
+        """All metrics in Prometheus' text format."""
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        standing = CollectorRegistry()
+        labels = ("projection", "generation")
+        position = Gauge("ledger_checkpoint_position", "Position applied", labels, registry=standing)
+        events = Gauge("ledger_lag_events", "Events not applied yet", labels, registry=standing)
+        seconds = Gauge("ledger_lag_seconds", "Age of the oldest one", labels, registry=standing)
+        parked = Gauge("ledger_parked_streams", "Streams left out", labels, registry=standing)
+        for lag in now_lags:
+            generation = (lag.projection, str(lag.generation))
+            position.labels(*generation).set(lag.position)
+            events.labels(*generation).set(lag.events)
+            seconds.labels(*generation).set(lag.seconds)
+            parked.labels(*generation).set(lag.parked)
+        return generate_latest(registry) + generate_latest(standing)

@@ -1,0 +1,272 @@
+"""Running the service: which database, which keys, which processes, and an orderly end.
+
+`serve` is one process unless more API workers are asked for; then this one only watches over the others
+and starts a dead one again. SIGTERM and SIGINT drain: requests under way finish, nothing acknowledged is
+lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
+from ledger.api.app import Follow, create_app
+from ledger.clock import Clock
+from ledger.config import Settings
+from ledger.database import check_schema, connected, migrate
+from ledger.embedded import EmbeddedPostgres
+from ledger.errors import SettingError
+from ledger.store.store import Store
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+RESTART_PAUSE_SECONDS = 1.0
+DEV_KEYS = "dev-keys.json"
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """The database to work with and the service key; an embedded server runs meanwhile if there is no URL.
+
+    While another process of ours serves from the data directory, its server is used.
+    """
+    if settings.database_url is not None:
+        assert settings.secret_key is not None
+        yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
+        return
+    running = settings.data_dir / "database.json"
+    server = EmbeddedPostgres(settings.data_dir)
+    try:
+        server.start()
+    except SettingError:
+        dsn = _dsn_of_running(running)
+        if dsn is None:
+            raise
+        yield dsn, _service_key(settings)
+        return
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        _write_private(running, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
+        stack.callback(running.unlink, missing_ok=True)
+        migrate(server.dsn())
+        yield server.dsn(), _service_key(settings)
+
+
+def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str], None]) -> None:
+    """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
+    with ExitStack() as stack:
+        sock = stack.enter_context(_listening(settings))
+        if settings.database_url is None and _dsn_of_running(settings.data_dir / "database.json"):
+            EmbeddedPostgres(settings.data_dir).start()  # says who has it
+        dsn, key = stack.enter_context(database(settings))
+        url = f"http://{settings.host}:{sock.getsockname()[1]}"
+        if settings.database_url is not None:
+            migrate(dsn)
+            announce(f"Ledger listens on {url}. Make keys with: ledger keys create")
+        else:
+            announce(_welcome(_dev_keys(settings, dsn, url)))
+        if settings.workers == 1:
+            _run_api(settings, dsn, key, follow, sock)
+        else:
+            with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
+                environment = {
+                    "LEDGER_DATABASE_URL": dsn,
+                    "LEDGER_SECRET_KEY": key.decode(),
+                    "PROMETHEUS_MULTIPROC_DIR": metrics,
+                }
+                api = [sys.executable, "-m", "projections", "api", "--fd", str(sock.fileno())]
+                worker = [sys.executable, "-m", "projections", "worker"]
+                Watch([api] * settings.workers + [worker], environment, sock.fileno()).run(settings)
+
+
+def serve_api(settings: Settings, fd: int | None) -> None:
+    """The API alone, on a database that is migrated; `fd` is an inherited listening socket."""
+    with ExitStack() as stack:
+        dsn, key = stack.enter_context(database(settings))
+        check_schema(dsn)
+        if fd is None:
+            sock = stack.enter_context(_listening(settings))
+        else:
+            sock = stack.enter_context(socket.socket(fileno=fd))
+        _run_api(settings, dsn, key, (), sock)
+
+
+def work(settings: Settings, follow: Sequence[Follow]) -> None:
+    """What follows the log alone, until told to stop."""
+    with database(settings) as (dsn, key):
+        check_schema(dsn)
+        uvloop.run(_follow(settings, dsn, key, follow))
+
+
+class Watch:
+    """Child processes, started again when they die, ended together."""
+
+    def __init__(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], fd: int) -> None:
+        self._commands = commands
+        self._environment = os.environ | environment
+        self._fd = fd
+        self._stopping = False
+
+    def run(self, settings: Settings) -> None:
+        """Until SIGTERM or SIGINT; a child that does not end in time is killed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        children = {self._start(command): command for command in self._commands}
+        while not self._stopping:
+            time.sleep(0.1)
+            for child in [child for child in children if child.poll() is not None]:
+                command = children.pop(child)
+                time.sleep(RESTART_PAUSE_SECONDS)
+                if not self._stopping:
+                    children[self._start(command)] = command
+        for child in children:
+            child.terminate()
+        deadline = time.monotonic() + settings.drain_seconds + 1
+        for child in children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        # A session of its own: a Ctrl-C reaches this process alone, which then ends them in order.
+        return subprocess.Popen(command, env=self._environment, pass_fds=[self._fd], start_new_session=True)
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+
+def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:
+    app = create_app(settings, dsn, key, followers=follow)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    store = Store(dsn, key, settings, Clock())
+    store.start()
+    followers = [make(store) for make in follow]
+    for follower in followers:
+        await follower.start()
+    await stop.wait()
+    for follower in reversed(followers):
+        await follower.close()
+    await store.close()
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((settings.host, settings.port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise SettingError(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} "
+                "(LEDGER_HOST, LEDGER_PORT)"
+            ) from None
+        sock.set_inheritable(True)
+        yield sock
+
+
+def _dsn_of_running(file: Path) -> str | None:
+    try:
+        running = json.loads(file.read_text())
+        os.kill(running["pid"], 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(running["dsn"])
+
+
+def _service_key(settings: Settings) -> bytes:
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value().encode()
+    file = settings.data_dir / "secret.key"
+    if not file.exists():
+        _write_private(file, secrets.token_urlsafe(48))
+    return file.read_text().encode()
+
+
+def _dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
+    """The keys of the embedded database's test account, made at its first start and kept."""
+    file = settings.data_dir / DEV_KEYS
+    if file.exists():
+        keys: dict[str, str] = json.loads(file.read_text())
+    else:
+        keys = asyncio.run(_make_dev_keys(dsn))
+    if keys.get("url") != url:
+        keys = {"url": url, **{name: value for name, value in keys.items() if name != "url"}}
+        _write_private(file, json.dumps(keys, indent=2) + "\n")
+    return keys
+
+
+async def _make_dev_keys(dsn: str) -> dict[str, str]:
+    async with connected(dsn, "ledger_api", name="dev keys") as conn, conn.transaction():
+        account = await create_account(conn, "Development")
+        return {"account": account, **await _make_keys(conn, account)}
+
+
+async def _make_keys(conn: AsyncConnection[TupleRow], account: str) -> dict[str, str]:
+    _, secret = await create_key(conn, account, "sk", livemode=False, name="dev secret")
+    _, publishable = await create_key(conn, account, "pk", livemode=False, name="dev publishable")
+    _, operator = await create_key(
+        conn, account, "rk", livemode=False, name="dev operator", scopes=INTERNAL_SCOPES
+    )
+    return {"secret": secret, "publishable": publishable, "operator": operator}
+
+
+def _welcome(keys: Mapping[str, str]) -> str:
+    return f"""
+Ledger listens on {keys["url"]}   (API description: {keys["url"]}/docs)
+
+  account      {keys["account"]}
+  secret       {keys["secret"]}
+  publishable  {keys["publishable"]}
+  operator     {keys["operator"]}
+
+Try it:
+
+  curl {keys["url"]}/v1/customers -u {keys["secret"]}: -d name="Jenny Rosen"
+
+  python -c 'import stripe; stripe.api_key="{keys["secret"]}"; stripe.api_base="{keys["url"]}"
+  print(stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute"))'
+"""
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

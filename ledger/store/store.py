@@ -1,0 +1,40 @@
+"""The store of one process, opened from the settings: clock, codec, streams, journal and wake-ups."""
+
+from __future__ import annotations
+
+from ledger.clock import Clock
+from ledger.config import Settings
+from ledger.store.codec import Codec
+from ledger.store.journal import Journal
+from ledger.store.log import Streams
+from ledger.store.wake import Wake
+
+
+class Store:
+    """What commands and reads work with. `start` needs a running loop; `close` finishes what was begun."""
+
+    def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
+        self.clock = clock
+        self.codec = Codec(secret_key)
+        self.wake = Wake(dsn, "ledger_api")
+        self.streams = Streams(dsn, self.codec, remembered_max=settings.cached_streams_max)
+        self.journal = Journal(
+            dsn,
+            self.codec,
+            clock,
+            self.streams,
+            self.wake,
+            batch_max=settings.append_batch_max,
+            queue_max=settings.append_queue_max,
+            timeout_ms=settings.append_timeout_ms,
+        )
+
+    def start(self) -> None:
+        self.wake.start()
+        self.streams.start()
+        self.journal.start()
+
+    async def close(self) -> None:
+        await self.journal.close()
+        await self.streams.close()
+        await self.wake.close()

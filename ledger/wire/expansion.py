@@ -1,0 +1,114 @@
+"""`expand[]` paths to a tree of what to show whole (CONTRACT 1.8), checked before anything is looked up.
+
+Guarantees: the tree holds only fields that are declared here, at most four levels deep, whatever the
+caller sent; for a list it speaks of one item (the `data.` is gone). A field in the tree that is null, or
+whose object is not served here (a payment intent), stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ledger.errors import InvalidParameter
+from ledger.wire.tables.disputes import FILES
+
+LEVELS_MAX = 4
+
+Tree = dict[str, "Tree"]
+
+EXPANDABLE: dict[str, dict[str, Any]] = {
+    "balance_transaction": {"fee_details": {}, "source": "source"},
+    "card": {"customer": "customer"},
+    "cards": {"data": "card"},
+    "charge": {
+        "application": "application",
+        "application_fee": "application_fee",
+        "balance_transaction": "balance_transaction",
+        "billing_details": {},
+        "customer": "customer",
+        "failure_balance_transaction": "balance_transaction",
+        "fraud_details": {},
+        "on_behalf_of": "account",
+        "outcome": {},
+        "payment_intent": "payment_intent",
+        "payment_method_details": {},
+        "refunds": "refunds",
+        "review": "review",
+        "shipping": {},
+        "source": {},
+        "source_transfer": "transfer",
+        "transfer": "transfer",
+        "transfer_data": {"destination": "account"},
+    },
+    "customer": {
+        "address": {},
+        "default_source": "card",
+        "discount": {},
+        "invoice_settings": {"default_payment_method": "payment_method"},
+        "shipping": {},
+        "sources": "cards",
+        "test_clock": "test_clock",
+    },
+    "customer_session": {"components": {}, "customer": "customer"},
+    "dispute": {
+        "balance_transactions": {"fee_details": {}, "source": "source"},
+        "charge": "charge",
+        "evidence": dict.fromkeys(FILES, "file"),
+        "evidence_details": {},
+        "payment_intent": "payment_intent",
+        "payment_method_details": {},
+    },
+    "event": {"data": {}, "request": {}},
+    "refund": {
+        "balance_transaction": "balance_transaction",
+        "charge": "charge",
+        "customer": "customer",
+        "destination_details": {},
+        "payment_intent": "payment_intent",
+        "source_transfer_reversal": "transfer_reversal",
+        "transfer_reversal": "transfer_reversal",
+    },
+    "refunds": {"data": "refund"},
+}
+"""By object: text is a field that holds the id of such an object (one not listed here expands no further);
+a dict is a part that is always shown whole, with its own members. `refunds` and the customer's `sources`
+are shown only when expanded. An event's `data` is as it was, and expands no further."""
+
+
+def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
+    """The tree of `paths`, for an answer that is an `allowed` (a key of EXPANDABLE), or a list of them.
+
+    `["charge.customer"]` gives `{"charge": {"customer": {}}}`. Raises InvalidParameter for a path that
+    is too deep or leads to a field that cannot be expanded.
+    """
+    tree: Tree = {}
+    for path in paths:
+        segments = path.split(".")
+        if len(segments) > LEVELS_MAX:
+            raise InvalidParameter(
+                f"You cannot expand more than {LEVELS_MAX} levels of a property. Property: {path}"
+            )
+        if in_list and segments.pop(0) != "data":
+            raise InvalidParameter(
+                f"This property cannot be expanded ({path}). "
+                f"You may want to try expanding 'data.{path}' instead."
+            )
+        fields = EXPANDABLE[allowed]
+        effective = 0
+        for level, segment in enumerate(segments, start=1):
+            field = fields.get(segment)
+            if field is None:
+                raise InvalidParameter(f"This property cannot be expanded ({path}).")
+            if type(field) is str:
+                fields = EXPANDABLE.get(field, _NOTHING)
+                effective = level
+            else:
+                fields = field
+        node = tree
+        for segment in segments[:effective]:  # a path that ends in a part asks for nothing new
+            node = node.setdefault(segment, {})
+    return tree
+
+
+_NOTHING: dict[str, Any] = {}

@@ -1,0 +1,90 @@
+"""Which public Events a domain event makes, in order, and what they say (contract 3.2, 4.2).
+
+Every visible change makes at least one, no change makes any. `data.object` is the resource right after the
+change, as of the second it happened. `previous_attributes` exists on `*.updated` only: the old values of
+what changed, a nested hash only its changed members, a new member null, a changed array whole.
+"""
+
+from __future__ import annotations
+
+from ledger.domain import charge, customer, dispute
+from ledger.domain.charge import Charge
+from ledger.domain.customer import Customer
+from ledger.domain.dispute import Dispute, DisputeOpened
+from ledger.domain.event import DomainEvent
+from ledger.domain.session import CustomerSession
+from ledger.wire import render
+from ledger.wire.render import Json
+
+State = Customer | CustomerSession | Charge | Dispute
+PublicEvent = tuple[str, Json, Json | None]
+"""Type, `data.object`, `data.previous_attributes`."""
+
+_DISPUTE_UPDATED = "charge.dispute.updated"
+_DISPUTE_WITHDRAWN = "charge.dispute.funds_withdrawn"
+_DISPUTE_CLOSED = "charge.dispute.closed"
+# The silent ones are missing: customer sessions, and charge.disputed turning true.
+TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
+    customer.CustomerCreated: ("customer.created",),
+    customer.CustomerUpdated: ("customer.updated",),
+    customer.CustomerDeleted: ("customer.deleted",),
+    charge.ChargeSucceeded: ("charge.succeeded",),
+    charge.ChargeFailed: ("charge.failed",),
+    charge.ChargeCaptured: ("charge.captured",),
+    charge.ChargeUpdated: ("charge.updated",),
+    charge.ChargeRefunded: ("charge.refunded",),
+    dispute.DisputeOpened: ("charge.dispute.created",),
+    dispute.DisputeUpdated: (_DISPUTE_UPDATED,),
+    dispute.EvidenceStaged: (_DISPUTE_UPDATED,),
+    dispute.EvidenceSubmitted: (_DISPUTE_UPDATED,),
+    dispute.DisputeConceded: (_DISPUTE_CLOSED,),
+    dispute.DisputeLost: (_DISPUTE_CLOSED,),
+    dispute.DisputeWon: ("charge.dispute.funds_reinstated", _DISPUTE_CLOSED),
+    dispute.InquiryEscalated: (_DISPUTE_UPDATED, _DISPUTE_WITHDRAWN),
+    dispute.InquiryClosed: (_DISPUTE_CLOSED,),
+    dispute.AppealOpened: (_DISPUTE_UPDATED,),
+}
+
+
+def public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:
+    """The Events that `event` makes, which took the object from `before` to `after`; often [] or one."""
+    types = TYPES.get(type(event), ())
+    if not types:
+        return []
+    if isinstance(event, DisputeOpened) and event.movement is not None:
+        types = (*types, _DISPUTE_WITHDRAWN)
+    resource = _shown(after, event.at)
+    made: list[PublicEvent] = []
+    for name in types:
+        previous = None
+        if name.endswith(".updated") and before is not None:
+            previous = previous_attributes(_shown(before, event.at), resource)
+        made.append((name, resource, previous))
+    return made
+
+
+def previous_attributes(old: Json, new: Json) -> Json:
+    """The old values of what differs between two versions of a resource."""
+    previous: Json = {}
+    for name, value in new.items():
+        was = old.get(name)
+        if was == value:
+            continue
+        if isinstance(was, dict) and isinstance(value, dict):
+            was = previous_attributes(was, value)
+        previous[name] = was
+    for name, was in old.items():
+        if name not in new:
+            previous[name] = was
+    return previous
+
+
+def _shown(state: State, now: int) -> Json:
+    match state:
+        case Customer():
+            return render.customer(state)
+        case Charge():
+            return render.charge(state)
+        case Dispute():
+            return render.dispute(state, now)
+    raise TypeError(f"a {type(state).__name__} is in no Event")

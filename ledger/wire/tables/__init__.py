@@ -1,0 +1,9 @@
+"""What each operation accepts: one `Table` an operation, named after the operation.
+
+The names in a table are exactly those of the SDK's params class for the operation (stripe-python 16.1.0;
+a test compares them); those that are not served are `Unserved`, so they are refused and never ignored.
+"""
+
+from ledger.wire.tables import charges, customers, disputes, events, sessions
+
+__all__ = ["charges", "customers", "disputes", "events", "sessions"]

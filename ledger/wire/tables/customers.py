@@ -1,0 +1,97 @@
+"""What the operations on customers accept (CONTRACT 2.5)."""
+
+from __future__ import annotations
+
+from ledger.wire.parameters import EXPAND, PAGE, Array, Created, Hash, Metadata, Table, Unserved
+from ledger.wire.scalars import Choice, Integer, Parameter, Text
+from ledger.wire.tables.address import ADDRESS, SHIPPING
+
+_INVOICE_SETTINGS = Hash(
+    {
+        "custom_fields": Array(
+            Hash(
+                {
+                    "name": Text(required=True, length_max=40, description="The field's name."),
+                    "value": Text(required=True, length_max=140, description="The field's value."),
+                }
+            ),
+            items_max=4,
+            unsettable=True,
+            description="Fields shown on invoices; they replace those there were.",
+        ),
+        "default_payment_method": Text(unsettable=True, description="Id of a payment method."),
+        "footer": Text(unsettable=True, description="Shown at the foot of invoices."),
+        "rendering_options": Hash(
+            {
+                "amount_tax_display": Choice(
+                    ("exclude_tax", "include_inclusive_tax"),
+                    unsettable=True,
+                    description="How line items show tax on PDFs.",
+                ),
+                "template": Text(unsettable=True, description="Id of an invoice rendering template."),
+            },
+            unsettable=True,
+            description="How invoice PDFs are rendered.",
+        ),
+    },
+    description="Defaults for the customer's invoices.",
+)
+
+_CARDS_ALWAYS_CHECKED = "cards are always checked when they are attached"
+
+_CUSTOMER: dict[str, Parameter] = {
+    "address": Hash(ADDRESS, unsettable=True, description="The customer's address."),
+    "balance": Integer(description="In minor units: negative is a credit towards the next invoices."),
+    "business_name": Text(unsettable=True, length_max=150, description="The name of the business."),
+    "cash_balance": Unserved("cash balances are not served"),
+    "description": Text(unsettable=True, description="Your own words about the customer."),
+    "email": Text(unsettable=True, length_max=512, description="The customer's email address."),
+    "expand": EXPAND,
+    "individual_name": Text(unsettable=True, length_max=150, description="The name of the person."),
+    "invoice_prefix": Text(
+        form=(r"[A-Z0-9]{3,12}", "must be 3 to 12 upper-case letters or digits"),
+        description="Prefix of the customer's invoice numbers.",
+    ),
+    "invoice_settings": _INVOICE_SETTINGS,
+    "metadata": Metadata(),
+    "name": Text(unsettable=True, description="Full name, or name of the business."),
+    "next_invoice_sequence": Integer(minimum=1, description="Number of the customer's next invoice."),
+    "phone": Text(unsettable=True, description="The customer's phone number."),
+    "preferred_locales": Array(Text(), items_max=100, description="Preferred languages, best first."),
+    "shipping": Hash(SHIPPING, unsettable=True, description="Where and to whom goods are sent."),
+    "source": Text(description="A token (`tok_…`): attaches its card and makes it the default."),
+    "tax": Unserved("tax calculation is not served"),
+    "tax_exempt": Choice(
+        ("none", "exempt", "reverse"), unsettable=True, description="Whether the customer is exempt from tax."
+    ),
+    "validate": Unserved(_CARDS_ALWAYS_CHECKED),
+}
+
+CREATE = Table(
+    {
+        **_CUSTOMER,
+        "payment_method": Unserved("payment methods are not served; attach a card with 'source'"),
+        "tax_id_data": Unserved("tax ids are not served"),
+        "test_clock": Unserved("test clocks are not served"),
+    }
+)
+
+UPDATE = Table(
+    {
+        **_CUSTOMER,
+        "default_source": Text(description="Id of a card of this customer, to become the default."),
+    }
+)
+
+RETRIEVE = Table({"expand": EXPAND})
+
+DELETE = Table({})
+
+LIST = Table(
+    {
+        **PAGE,
+        "created": Created(),
+        "email": Text(length_max=512, description="Exactly this address, case included."),
+        "test_clock": Unserved("test clocks are not served"),
+    }
+)

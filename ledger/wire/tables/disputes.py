@@ -1,0 +1,177 @@
+"""What the operations on disputes accept (CONTRACT 2.2).
+
+Files are ids here: whether a file is there and fits is for the command. So is the limit on all texts
+together, which holds after the merge with what is staged.
+"""
+
+from __future__ import annotations
+
+from ledger.wire.parameters import EXPAND, PAGE, Array, Created, Hash, Metadata, Table
+from ledger.wire.scalars import Boolean, Choice, Parameter, Text
+from ledger.wire.tables.address import ADDRESS
+
+LONG_TEXT_LENGTH_MAX = 20_000
+SHORT_TEXT_LENGTH_MAX = 5_000
+PRIOR_TRANSACTIONS_MAX = 2
+SUPPORTING_FILES_MAX = 50
+DEVICE_FINGERPRINT_LENGTH_MIN = 20
+DEVICE_ID_LENGTH_MIN = 15
+
+LONG_TEXTS: tuple[str, ...] = (
+    "access_activity_log",
+    "cancellation_policy_disclosure",
+    "cancellation_rebuttal",
+    "duplicate_charge_explanation",
+    "product_description",
+    "refund_policy_disclosure",
+    "refund_refusal_explanation",
+    "uncategorized_text",
+)
+SHORT_TEXTS: tuple[str, ...] = (
+    "billing_address",
+    "customer_email_address",
+    "customer_name",
+    "customer_purchase_ip",
+    "duplicate_charge_id",
+    "service_date",
+    "shipping_address",
+    "shipping_carrier",
+    "shipping_date",
+    "shipping_tracking_number",
+)
+FILES: tuple[str, ...] = (
+    "cancellation_policy",
+    "customer_communication",
+    "customer_signature",
+    "duplicate_charge_documentation",
+    "receipt",
+    "refund_policy",
+    "service_documentation",
+    "shipping_documentation",
+    "uncategorized_file",
+)
+
+_TRANSACTION: dict[str, Parameter] = {
+    "customer_account_id": Text(unsettable=True, description="The customer's account with you."),
+    "customer_device_fingerprint": Text(
+        unsettable=True, length_min=DEVICE_FINGERPRINT_LENGTH_MIN, description="Fingerprint of the device."
+    ),
+    "customer_device_id": Text(
+        unsettable=True, length_min=DEVICE_ID_LENGTH_MIN, description="Serial number of the device."
+    ),
+    "customer_email_address": Text(unsettable=True, description="The customer's email address."),
+    "customer_purchase_ip": Text(unsettable=True, description="The IP address the customer bought from."),
+    "product_description": Text(
+        unsettable=True, length_max=LONG_TEXT_LENGTH_MAX, description="What was sold."
+    ),
+    "shipping_address": Hash(ADDRESS, unsettable=True, description="Where it was shipped to."),
+}
+
+_COMPLIANCE = Hash(
+    {
+        "fee_acknowledged": Boolean(
+            only_true=True, unsettable=True, description="Acknowledges the network's fee; it cannot be false."
+        )
+    },
+    unsettable=True,
+    description="Evidence for a compliance dispute.",
+)
+
+_ENHANCED_EVIDENCE = Hash(
+    {
+        "mastercard_compliance": _COMPLIANCE,
+        "visa_compelling_evidence_3": Hash(
+            {
+                "disputed_transaction": Hash(
+                    {
+                        **_TRANSACTION,
+                        "merchandise_or_services": Choice(
+                            ("merchandise", "services"),
+                            unsettable=True,
+                            description="What kind of thing was sold.",
+                        ),
+                    },
+                    unsettable=True,
+                    description="The transaction in dispute.",
+                ),
+                "prior_undisputed_transactions": Array(
+                    Hash(
+                        {
+                            **_TRANSACTION,
+                            "charge": Text(required=True, description="Id of an earlier, undisputed charge."),
+                        }
+                    ),
+                    items_max=PRIOR_TRANSACTIONS_MAX,
+                    unsettable=True,
+                    description="Two earlier transactions of the same customer that were not disputed.",
+                ),
+            },
+            unsettable=True,
+            description="Evidence for Visa Compelling Evidence 3.0.",
+        ),
+        "visa_compliance": _COMPLIANCE,
+    },
+    unsettable=True,
+    description="Evidence for the networks' own programmes.",
+)
+
+_APPEAL = Hash(
+    {
+        "card": Hash(
+            {
+                "reason_for_filing": Text(
+                    unsettable=True, length_max=LONG_TEXT_LENGTH_MAX, description="Why the appeal is filed."
+                ),
+                "supporting_files": Array(
+                    Text(), items_max=SUPPORTING_FILES_MAX, unsettable=True, description="Ids of files."
+                ),
+            },
+            unsettable=True,
+            description="The appeal of a card dispute.",
+        )
+    },
+    unsettable=True,
+    description="Evidence for an appeal.",
+)
+
+
+def _evidence_text(length_max: int) -> Text:
+    return Text(unsettable=True, length_max=length_max)
+
+
+EVIDENCE: dict[str, Parameter] = {
+    **{name: _evidence_text(LONG_TEXT_LENGTH_MAX) for name in LONG_TEXTS},
+    **{name: _evidence_text(SHORT_TEXT_LENGTH_MAX) for name in SHORT_TEXTS},
+    **{
+        name: Text(unsettable=True, description="Id of a file of purpose dispute_evidence.") for name in FILES
+    },
+    "appeal": _APPEAL,
+    "enhanced_evidence": _ENHANCED_EVIDENCE,
+}
+
+UPDATE = Table(
+    {
+        "evidence": Hash(EVIDENCE, description="Evidence to stage; given fields replace, empty ones unset."),
+        "expand": EXPAND,
+        "intended_submission_method": Choice(
+            ("manual", "prefer_manual", "prefer_smart_disputes", "smart_disputes"),
+            unsettable=True,
+            description="How you mean to answer the dispute.",
+        ),
+        "metadata": Metadata(),
+        "submit": Boolean(description="False only stages the evidence. True when absent."),
+    }
+)
+
+RETRIEVE = Table({"expand": EXPAND})
+
+CLOSE = Table({"expand": EXPAND})
+
+LIST = Table(
+    {
+        **PAGE,
+        "charge": Text(description="Only disputes of this charge."),
+        "created": Created(),
+        "payment_intent": Text(description="Only disputes of this payment intent."),
+    }
+)

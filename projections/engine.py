@@ -1,0 +1,381 @@
+"""The engine: follows the log and keeps every generation of every projection up to date.
+
+`advance` is one batch in one transaction: lock checkpoints, read the log after them, fold, apply, write,
+move the checkpoints with the rows; a crash leaves all of it or nothing. Catching up, filling a new
+generation and following live are this same code. Projections standing at one position share the batch.
+Any number of processes may run it: a checkpoint's lock lets one write (README, invariant 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.errors import LockNotAvailable
+from psycopg.rows import TupleRow
+
+from ledger.clock import Clock
+from ledger.database import Link
+from ledger.store.codec import Codec, State
+from ledger.store.log import PLANS, Recorded, history, states_at, tail
+from ledger.store.wake import Wake
+from projections import checkpoints, partitions, registry
+from projections.passing import Key, Member, Pass
+from projections.projection import Projection, described
+from projections.writing import PartitionMissing, write
+
+BATCH_TIMEOUT_SECONDS = 60
+RETRY_SECONDS_MIN = 0.1
+RETRY_SECONDS_MAX = 5.0
+UPKEEP_RETRY_SECONDS = 60
+# Events folded before the loop gets its turn: a few milliseconds.
+SLICE_EVENTS = 64
+# A process that hangs in a batch loses its checkpoints to another one.
+_OPTIONS = f"{PLANS} -c jit=off -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+
+_log = logging.getLogger("ledger.projections")
+
+
+class Advance(NamedTuple):
+    """What came of one batch. `caught_up`: every checkpoint stands at the head as last seen."""
+
+    events: int
+    caught_up: bool
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Counts since the process started, for the metrics.
+
+    position  the last one applied here; `head` the last one seen
+    failing   what keeps a projection (by `name_g1`), or the engine (by ``""``), from going on
+    """
+
+    events: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    position: int = 0
+    head: int = 0
+    failures: int = 0
+    failing: dict[str, str] = field(default_factory=dict)
+
+
+class Engine:
+    """One runner. `dsn`: the projections' database; `wake` is the caller's, started and closed by it."""
+
+    def __init__(
+        self,
+        dsn: str,
+        codec: Codec,
+        clock: Clock,
+        wake: Wake,
+        *,
+        projections: Iterable[Projection] = registry.PROJECTIONS,
+        batch_max: int = 1000,
+        poll_ms: int = 100,
+        remembered_max: int = 50_000,
+    ) -> None:
+        self._codec = codec
+        self._clock = clock
+        self._wake = wake
+        self._projections = {projection.name: projection for projection in projections}
+        self._batch_max = batch_max
+        self._poll_seconds = poll_ms / 1000
+        self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
+        self._memory = _Memory(remembered_max)
+        self._upkeep = _Upkeep()
+        self._not_before: dict[Key, float] = {}
+        self._lowest_next = True
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.stats = EngineStats()
+
+    async def run(self) -> None:
+        """Follow the log until closed or cancelled. Whatever happens to a batch, it is tried again."""
+        self._idle.clear()
+        pause = RETRY_SECONDS_MIN
+        try:
+            while not self._closing:
+                heard = self._wake.position
+                try:
+                    async with asyncio.timeout(BATCH_TIMEOUT_SECONDS):
+                        advance = await self.advance()
+                except Exception as error:  # the edge: told, waited out, tried again
+                    self._failed("", error)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, RETRY_SECONDS_MAX)
+                    continue
+                self.stats.failing.pop("", None)
+                pause = RETRY_SECONDS_MIN
+                if advance.events:
+                    continue
+                if advance.caught_up:
+                    await self._wake.beyond(max(heard, self.stats.head), timeout_seconds=self._poll_seconds)
+                else:  # another process is at it, or a projection fails
+                    await asyncio.sleep(self._poll_seconds)
+        finally:
+            self._idle.set()
+
+    async def close(self) -> None:
+        """Finish the batch under way, then stop."""
+        self._closing = True
+        await self._idle.wait()
+        await self._link.drop()
+
+    async def advance(self) -> Advance:
+        """Apply the next events to the checkpoints that stand before them: one batch, one transaction.
+
+        Raises psycopg.Error, and what reading an unreadable event raises; then nothing has changed.
+        """
+        started = asyncio.get_running_loop().time()
+        async with self._link as conn:
+            await self._clock.refresh(conn)
+            await self._upkeep.run(conn, self._projections.values(), self._clock.now())
+            standing, head = await checkpoints.standing(conn)
+            self.stats.head = head
+            behind = {
+                key: position
+                for key, position in standing.items()
+                if position < head and key[0] in self._projections
+            }
+            ready = {key: at for key, at in behind.items() if self._not_before.get(key, 0.0) <= started}
+            if not ready:
+                return Advance(0, caught_up=not behind)
+            position, limit = self._choose(set(ready.values()))
+            group = [key for key, at in ready.items() if at == position]
+            try:
+                events = await self._batch(conn, group, position, limit)
+            except PartitionMissing:
+                self._upkeep.forget()
+                events = await self._batch(conn, group, position, limit)
+        if events:
+            self.stats.events += events
+            self.stats.batches += 1
+            self.stats.seconds += asyncio.get_running_loop().time() - started
+        return Advance(events, caught_up=False)
+
+    async def retry(self, name: str, stream: str) -> bool:
+        """Apply what was left out of a parked stream, in every generation that leaves it out, up to its
+        checkpoint. False if it had to be parked again in one. Raises psycopg.Error, KeyError."""
+        projection = self._projections[name]
+        healed = True
+        async with self._link as conn:
+            await self._clock.refresh(conn)
+            for generation in await checkpoints.generations_parking(conn, name, stream):
+                member = self._member(projection, generation)
+                healed &= await self._retry(conn, member, stream)
+        return healed
+
+    def _choose(self, positions: set[int]) -> tuple[int, int]:
+        """Where to go on from and by how many events at most. Mostly where the furthest behind stands,
+        until it meets the next; every other time where the furthest ahead does: readers wait for that."""
+        lowest, highest = min(positions), max(positions)
+        if lowest == highest:
+            return lowest, self._batch_max
+        self._lowest_next = not self._lowest_next
+        if self._lowest_next:
+            return highest, self._batch_max
+        meeting = min(position for position in positions if position > lowest)
+        return lowest, min(self._batch_max, meeting - lowest)
+
+    async def _batch(
+        self, conn: AsyncConnection[TupleRow], group: Sequence[Key], position: int, limit: int
+    ) -> int:
+        days: dict[Key, set[int]] = {}
+        async with conn.transaction():
+            locked = await checkpoints.lock(conn, group, position)
+            if not locked:
+                return 0
+            members = [self._member(self._projections[key[0]], key[1]) for key in locked]
+            recorded = await tail(conn, self._codec, position, limit)
+            if not recorded:
+                return 0
+            reading = Pass(members)
+            days = self._upkeep.missing(reading.days(recorded))
+            if days:
+                raise psycopg.Rollback
+            streams = {item.event.originator_id for item in recorded}
+            parking = [key for key, parked in locked.items() if parked]
+            if parking:
+                by_key = {member.key: member for member in members}
+                for key, stream in await checkpoints.parked_of(conn, parking, streams):
+                    by_key[key].parked.add(stream)
+            broken = await self._begin(conn, reading, recorded, position)
+            for start in range(0, len(recorded), SLICE_EVENTS):
+                reading.read(recorded[start : start + SLICE_EVENTS], broken)
+                await asyncio.sleep(0)
+            self._memory.remember(reading.states)
+            failed = await write(conn, members)
+            moved = [member for member in members if member.key not in failed]
+            for member in moved:
+                await checkpoints.park(conn, member)
+            last = recorded[-1]
+            await checkpoints.move(conn, [member.key for member in moved], last.position, last.recorded_at)
+        if days:
+            # DDL keeps out of the batch's transaction; the batch begins again with the partitions there.
+            await self._upkeep.make(conn, days)
+            return await self._batch(conn, group, position, limit)
+        self._settle(moved, failed)
+        self.stats.position = max(self.stats.position, last.position) if moved else self.stats.position
+        return len(recorded) if moved else 0
+
+    def _settle(self, moved: Iterable[Member], failed: Mapping[Key, str]) -> None:
+        for member in moved:
+            self._not_before.pop(member.key, None)
+            self.stats.failing.pop(_label(member.key), None)
+            for parking in member.parkings:
+                _log.error("%s parks %s from %d: %s", _label(member.key), *parking)
+        for key, error in failed.items():
+            self._not_before[key] = asyncio.get_running_loop().time() + RETRY_SECONDS_MAX
+            self._failed(_label(key), error)
+
+    async def _begin(
+        self, conn: AsyncConnection[TupleRow], reading: Pass, recorded: Sequence[Recorded], position: int
+    ) -> dict[str, Exception]:
+        """Give `reading` the aggregates as of `position`; the streams that cannot be folded, and why."""
+        versions = reading.begin(recorded)
+        unknown: list[str] = []
+        for stream, version in versions.items():
+            if version:
+                state = self._memory.recall(stream, version)
+                if state is None:
+                    unknown.append(stream)
+                else:
+                    reading.states[stream] = state
+        if not unknown:
+            return {}
+        try:
+            reading.states |= await states_at(conn, self._codec, unknown, position)
+            return {}
+        except psycopg.Error:
+            raise
+        except Exception:  # one of them; which one is found below
+            pass
+        broken: dict[str, Exception] = {}
+        for stream in unknown:
+            try:
+                reading.states |= await states_at(conn, self._codec, [stream], position)
+            except psycopg.Error:
+                raise
+            except Exception as error:  # parked by the pass
+                broken[stream] = error
+        return broken
+
+    async def _retry(self, conn: AsyncConnection[TupleRow], member: Member, stream: str) -> bool:
+        missing: dict[Key, set[int]] = {}
+        async with conn.transaction():
+            unparked = await checkpoints.unpark(conn, member.key, stream)
+            if unparked is None:
+                return True
+            first, upto = unparked
+            events = await history(conn, self._codec, stream, upto=upto)
+            left_out = [item for item in events if item.position >= first]
+            reading = Pass([member])
+            missing = self._upkeep.missing(reading.days(left_out))
+            if missing:
+                raise psycopg.Rollback
+            earlier = Pass([Member(member.projection, member.generation, since=float("inf"))])
+            earlier.read(events[: len(events) - len(left_out)], {})
+            reading.states |= earlier.states
+            reading.read(left_out, {})
+            failed = await write(conn, [member])
+            if failed:
+                raise psycopg.Rollback
+            await checkpoints.park(conn, member)
+        if missing:
+            await self._upkeep.make(conn, missing)
+            return await self._retry(conn, member, stream)
+        return not failed and not member.parkings
+
+    def _member(self, projection: Projection, generation: int) -> Member:
+        since = 0.0
+        if projection.days_kept is not None:
+            since = partitions.first_day_kept(self._clock.now(), projection.days_kept) * partitions.DAY_SECONDS
+        return Member(projection, generation, since)
+
+    def _failed(self, label: str, error: Exception | str) -> None:
+        text = error if isinstance(error, str) else described(error)
+        self.stats.failures += 1
+        if self.stats.failing.get(label) != text:
+            _log.error("%s cannot go on: %s", label or "projections", text)
+        self.stats.failing[label] = text
+
+
+class _Memory:
+    """The aggregates last folded. One of version n is what event n + 1 of its stream follows on: so
+    whatever else has moved since, what is recalled is right."""
+
+    def __init__(self, remembered_max: int) -> None:
+        self._states: dict[str, State] = {}
+        self._remembered_max = remembered_max
+
+    def recall(self, stream: str, version: int) -> State | None:
+        state = self._states.get(stream)
+        return state if state is not None and state.version == version else None
+
+    def remember(self, states: Mapping[str, State]) -> None:
+        known = self._states
+        for stream, state in states.items():
+            known.pop(stream, None)
+            known[stream] = state
+        while len(known) > self._remembered_max:
+            del known[next(iter(known))]
+
+
+class _Upkeep:
+    """Registers projections and keeps daily partitions: made ahead, dropped behind. Once a day is enough."""
+
+    def __init__(self) -> None:
+        self._made: dict[Key, set[int]] = {}
+        self._day: int | None = None
+        self._not_before = 0.0
+
+    def forget(self) -> None:
+        """Look again which partitions there are."""
+        self._made.clear()
+        self._day = None
+        self._not_before = 0.0
+
+    def missing(self, wanted: Mapping[Key, set[int]]) -> dict[Key, set[int]]:
+        """Of the days wanted those not known to have a partition."""
+        lacking = {key: days - self._made.get(key, set()) for key, days in wanted.items()}
+        return {key: days for key, days in lacking.items() if days}
+
+    async def make(self, conn: AsyncConnection[TupleRow], wanted: Mapping[Key, set[int]]) -> None:
+        for (name, generation), days in wanted.items():
+            await partitions.make_days(conn, name, generation, days)
+            self._made.setdefault((name, generation), set()).update(days)
+
+    async def run(
+        self, conn: AsyncConnection[TupleRow], projections: Iterable[Projection], now: float
+    ) -> None:
+        """Do what a new day asks for; what a reader is in the way of, a minute later."""
+        today = partitions.day_of(now)
+        time = asyncio.get_running_loop().time()
+        if today == self._day or time < self._not_before:
+            return
+        projections = list(projections)
+        await registry.ensure(conn, projections)
+        kept = {projection.name: projection.days_kept for projection in projections}
+        try:
+            for name, generation in (await checkpoints.standing(conn))[0]:
+                days_kept = kept.get(name)
+                if days_kept is None:
+                    continue
+                await self.make(conn, {(name, generation): set(range(today, today + partitions.DAYS_AHEAD + 1))})
+                first = partitions.first_day_kept(now, days_kept)
+                await partitions.drop_days(conn, name, generation, before=first)
+        except LockNotAvailable:
+            self._not_before = time + UPKEEP_RETRY_SECONDS
+            return
+        self._day = today
+
+
+def _label(key: Key) -> str:
+    return f"{key[0]}_g{key[1]}" if key[0] else ""

@@ -1,0 +1,117 @@
+"""The partitions of the read models: one a generation, and below it one a UTC day where rows have a term.
+
+The only DDL at run time. A partition is made beside its parent and then attached, which no reader or
+writer waits for. Dropping one waits for readers at most `LOCK_TIMEOUT`, or is left for the next time.
+Names follow from projection, generation and day alone: `feed_g1`, `feed_g1_d20261122`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier, Literal
+
+DAY_SECONDS = 86_400
+LOCK_TIMEOUT = "200ms"
+DAYS_AHEAD = 3
+
+_EPOCH = date(1970, 1, 1)
+# One maker at a time, of any number of processes: IF NOT EXISTS alone is a race.
+_ALONE = "SELECT pg_advisory_xact_lock(hashtext('projections.partitions'))"
+_LIMITED = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+_CHILDREN = """
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = to_regclass(%(parent)s)
+"""
+_MAKE_GENERATION = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)"
+_MAKE_GENERATION_OF_DAYS = (
+    "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL) PARTITION BY RANGE (created)"
+)
+_ATTACH_GENERATION = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES IN ({generation})"
+_MAKE_DAY = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)"
+_ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
+_DROP = "DROP TABLE IF EXISTS {partition}"
+
+
+def day_of(at: float) -> int:
+    """The day (since 1970, UTC) of a unix time."""
+    return int(at) // DAY_SECONDS
+
+
+def first_day_kept(now: float, days_kept: int) -> int:
+    """The day `days_kept` days ago: what is left of it is still within the term, the day before is past."""
+    return day_of(now) - days_kept
+
+
+async def make_generation(
+    conn: AsyncConnection[TupleRow], name: str, generation: int, *, by_day: bool
+) -> None:
+    """The partition of a generation, unless it is there."""
+    parent, partition = _name(name), _name(name, generation)
+    async with conn.transaction():
+        await conn.execute(_LIMITED)
+        await conn.execute(_ALONE)
+        if partition in await _children(conn, parent):
+            return
+        make = SQL(_MAKE_GENERATION_OF_DAYS if by_day else _MAKE_GENERATION)
+        await conn.execute(make.format(partition=_table(partition), parent=_table(parent)))
+        await conn.execute(
+            SQL(_ATTACH_GENERATION).format(
+                parent=_table(parent), partition=_table(partition), generation=Literal(generation)
+            )
+        )
+
+
+async def make_days(conn: AsyncConnection[TupleRow], name: str, generation: int, days: Iterable[int]) -> None:
+    """The partitions of these days in a generation, where they are not there."""
+    parent = _name(name, generation)
+    async with conn.transaction():
+        await conn.execute(_LIMITED)
+        await conn.execute(_ALONE)
+        there = await _children(conn, parent)
+        for day in sorted(days):
+            partition = _name(name, generation, day)
+            if partition in there:
+                continue
+            first = day * DAY_SECONDS
+            await conn.execute(SQL(_MAKE_DAY).format(partition=_table(partition), parent=_table(parent)))
+            await conn.execute(
+                SQL(_ATTACH_DAY).format(
+                    parent=_table(parent),
+                    partition=_table(partition),
+                    first=Literal(first),
+                    end=Literal(first + DAY_SECONDS),
+                )
+            )
+
+
+async def drop_days(conn: AsyncConnection[TupleRow], name: str, generation: int, *, before: int) -> None:
+    """Drop the partitions of the days before `before`. Raises LockNotAvailable when a reader is in the way."""
+    parent = _name(name, generation)
+    first_kept = _name(name, generation, before)
+    # Names of one parent differ in their digits only, so they sort by day.
+    for partition in sorted(await _children(conn, parent)):
+        if partition < first_kept:
+            async with conn.transaction():
+                await conn.execute(_LIMITED)
+                await conn.execute(SQL(_DROP).format(partition=_table(partition)))
+
+
+async def _children(conn: AsyncConnection[TupleRow], parent: str) -> set[str]:
+    cur = await conn.execute(_CHILDREN, {"parent": f"projections.{parent}"})
+    return {row[0] for row in await cur.fetchall()}
+
+
+def _name(name: str, generation: int | None = None, day: int | None = None) -> str:
+    if generation is None:
+        return name
+    if day is None:
+        return f"{name}_g{generation}"
+    return f"{name}_g{generation}_d{_EPOCH + timedelta(days=day):%Y%m%d}"
+
+
+def _table(name: str) -> Identifier:
+    return Identifier("projections", name)

@@ -1,0 +1,134 @@
+"""Short ways to bring an aggregate into a state, through its own decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from ledger.domain import charge, charging, customer, dispute, disputing, session
+from ledger.domain.cards import source_card
+from ledger.domain.charge import Charge
+from ledger.domain.customer import Customer
+from ledger.domain.dispute import Dispute
+from ledger.domain.disputing import Opening
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.session import CustomerSession
+
+NOW = 1_700_000_000
+TERMS = Terms()
+DUE_BY = 1_700_697_599  # 2023-11-22 23:59:59 UTC, the eighth day after NOW
+
+State = TypeVar("State", Customer, CustomerSession, Charge, Dispute)
+
+
+def fold(evolve: Callable[[State | None, DomainEvent], State], events: Iterable[DomainEvent]) -> State:
+    state = None
+    for event in events:
+        state = evolve(state, event)
+    assert state is not None
+    return state
+
+
+def a_customer(**given: Any) -> Customer:
+    made = customer.create(
+        customer_id="cus_1", account="acct_1", livemode=False, given=given, card_id="card_1", now=NOW
+    )
+    return fold(customer.evolve, made)
+
+
+def a_session(now: int = NOW, **components: Any) -> CustomerSession:
+    made = session.create(
+        session_id="cuss_1",
+        account="acct_1",
+        livemode=False,
+        customer="cus_1",
+        components=components or {"pricing_table": {"enabled": True}},
+        terms=TERMS,
+        now=now,
+    )
+    return fold(session.evolve, made)
+
+
+def a_charge(token: str = "tok_visa", amount: int = 2000, **given: Any) -> Charge:
+    made = charging.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        given={"amount": amount, "currency": "usd", **given},
+        card=source_card(token, card_id="card_1", livemode=False),
+        txn_id="txn_charge",
+        now=NOW,
+    )
+    return fold(charge.evolve, made)
+
+
+def opened(kind: str = "chargeback", amount: int = 2000, **opening: Any) -> list[DomainEvent]:
+    """The dispute's own events after its opening at NOW."""
+    made = disputing.open_dispute(
+        a_charge(),
+        Opening(kind=kind, amount=amount, **opening),
+        dispute_id="du_1",
+        txn_id="txn_1",
+        terms=TERMS,
+        now=NOW,
+    )
+    return made[1:]
+
+
+def after(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[DomainEvent]:
+    """`events` and those of the steps: submit, stage, close, or a fact."""
+    for step in steps:
+        state = fold(dispute.evolve, events)
+        if step == "submit":
+            given: dict[str, Any] = {"evidence": {"customer_name": f"Jenny {len(events)}"}}
+            made = disputing.update(state, given, file_bytes={}, now=now)
+        elif step == "stage":
+            given = {"evidence": {"customer_name": f"Jenny {len(events)}"}, "submit": False}
+            made = disputing.update(state, given, file_bytes={}, now=now)
+        elif step == "close":
+            made = disputing.close(state, now=now)
+        else:
+            made = tell(state, step, now=now)
+        events = [*events, *made]
+    return events
+
+
+def tell(
+    state: Dispute,
+    fact: str,
+    reference: str | None = None,
+    *,
+    due_by: int | None = None,
+    terms: Terms = TERMS,
+    now: int = NOW,
+) -> list[DomainEvent]:
+    return disputing.report_fact(
+        state, fact, reference, due_by=due_by, txn_id=f"txn_{state.version + 1}", terms=terms, now=now
+    )
+
+
+# How to come into each of the ten states.
+PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "needs_response": ("chargeback", ()),
+    "under_review": ("chargeback", ("submit",)),
+    "won": ("chargeback", ("submit", "won")),
+    "lost": ("chargeback", ("submit", "lost")),
+    "warning_needs_response": ("inquiry", ()),
+    "warning_under_review": ("inquiry", ("submit",)),
+    "warning_closed": ("inquiry", ("submit", "inquiry_closed")),
+    "prevented": ("prevented", ()),
+    "appeal_needs_response": ("chargeback", ("lost", "appeal_opened")),
+    "appeal_under_review": ("chargeback", ("lost", "appeal_opened", "submit")),
+}
+
+
+def a_dispute(status: str = "needs_response") -> Dispute:
+    kind, steps = PATHS[status]
+    state = fold(dispute.evolve, after(opened(kind), *steps))
+    assert state.status == status
+    return state
+
+
+def days(count: int) -> int:
+    return count * DAY_SECONDS

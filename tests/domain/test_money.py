@@ -1,0 +1,142 @@
+"""Currencies, fees and double entries."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.domain import charge, charging, dispute, money
+from ledger.domain.charge import ChargeRefunded
+from ledger.domain.money import Movement, Terms
+from ledger.domain.postings import balance_transaction, postings
+from ledger.errors import InvalidParameter
+from tests.domain.stories import DUE_BY, NOW, a_charge, a_dispute, fold, opened, tell
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "fee"),
+    [(2000, "usd", 88), (50, "usd", 31), (17, "usd", 30), (18, "usd", 31), (2000, "eur", 83), (1000, "jpy", 69)],
+)
+def test_processing_fee_is_rounded_half_up(amount: int, currency: str, fee: int) -> None:
+    assert money.processing_fee(amount, currency) == fee
+
+
+@pytest.mark.parametrize("currency", sorted(money.CURRENCIES))
+def test_every_currency_has_positive_fees(currency: str) -> None:
+    assert money.processing_fee(1, currency) > 0
+    assert Terms().dispute_fee(currency) > 0
+
+
+def test_dispute_fee_can_be_set_per_currency() -> None:
+    assert Terms().dispute_fee("usd") == 1500
+    assert Terms(dispute_fees={"usd": 0}).dispute_fee("usd") == 0
+    assert Terms(dispute_fees={"usd": 0}).dispute_fee("eur") == 2000
+    assert Terms().dispute_fee("kwd") == 15_000
+
+
+def test_evidence_is_due_at_the_end_of_a_day() -> None:
+    assert Terms().due_by(NOW) == DUE_BY
+    assert (DUE_BY + 1) % money.DAY_SECONDS == 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "shown"),
+    [
+        (4000, "usd", "$40.00"),
+        (99_999_999, "usd", "$999,999.99"),
+        (-5, "usd", "-$0.05"),
+        (500, "jpy", "¥500"),
+        (1234, "kwd", "1.234 kwd"),
+        (4000, "sek", "40.00 sek"),
+    ],
+)
+def test_amounts_are_shown_in_their_currency(amount: int, currency: str, shown: str) -> None:
+    assert money.format_amount(amount, currency) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "code"),
+    [
+        (50, "usd", None),
+        (49, "usd", "amount_too_small"),
+        (0, "usd", "amount_too_small"),
+        (-1, "pen", "amount_too_small"),
+        (50, "jpy", None),
+        (49, "jpy", "amount_too_small"),
+        (99_999_999, "usd", None),
+        (100_000_000, "usd", "amount_too_large"),
+    ],
+)
+def test_charge_amounts_have_bounds(amount: int, currency: str, code: str | None) -> None:
+    if code is None:
+        money.check_charge_amount(amount, currency)
+        return
+    with pytest.raises(InvalidParameter) as refused:
+        money.check_charge_amount(amount, currency)
+    assert (refused.value.code, refused.value.param) == (code, "amount")
+
+
+def test_unknown_currency_is_refused() -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        money.check_currency("xyz")
+    assert refused.value.param == "currency"
+
+
+def test_charge_is_available_two_midnights_on_unless_at_once() -> None:
+    assert money.charge_available_on(NOW, False) == 1_700_092_800
+    assert money.charge_available_on(NOW, True) == NOW
+
+
+def test_money_of_a_charge_is_posted() -> None:
+    made = charging.register(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        given={"amount": 2000, "currency": "usd"},
+        txn_id="txn_1",
+        now=NOW,
+    )
+    assert [tuple(posting) for posting in postings(made[0])] == [
+        ("network", "usd", 2000),
+        ("merchant_balance", "usd", -1912),
+        ("processing_fees", "usd", -88),
+    ]
+
+
+def test_money_of_a_dispute_is_posted() -> None:
+    assert [tuple(posting) for posting in postings(opened()[0])] == [
+        ("network", "usd", -2000),
+        ("merchant_balance", "usd", 3500),
+        ("dispute_fees", "usd", -1500),
+    ]
+    won = tell(a_dispute("under_review"), "won")
+    assert [tuple(posting) for posting in postings(won[0])] == [
+        ("network", "usd", 2000),
+        ("merchant_balance", "usd", -2000),
+    ]
+
+
+def test_events_without_money_have_no_postings() -> None:
+    state = a_charge(capture=False)
+    assert postings(charging.update(state, {"description": "x"}, now=NOW)[0]) == []
+    assert postings(opened("inquiry")[0]) == []
+
+
+def test_balance_transaction_of_a_refund() -> None:
+    state = a_charge(description="Two hats")
+    movement = Movement(id="txn_2", amount=-500, fee=0, currency="usd", created=NOW, available_on=NOW)
+    event = ChargeRefunded(originator_id="ch_1", originator_version=2, at=NOW, refund="re_1", movement=movement)
+    state = charge.evolve(state, event)
+    transaction = balance_transaction(event, state)
+    assert transaction is not None
+    assert transaction["description"] == "REFUND FOR CHARGE (Two hats)"
+    assert (transaction["type"], transaction["source"]) == ("refund", "re_1")
+    assert (state.amount_refunded, state.amount_disputable) == (500, 1500)
+    assert sum(posting.amount for posting in postings(event)) == 0
+
+
+def test_balance_transaction_of_a_dispute_is_the_latest() -> None:
+    before = a_dispute("under_review")
+    event = tell(before, "won")[0]
+    state = dispute.evolve(before, event)
+    assert balance_transaction(event, state) == state.balance_transactions[1]
+    assert balance_transaction(opened("inquiry")[0], fold(dispute.evolve, opened("inquiry"))) is None

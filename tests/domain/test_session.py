@@ -1,0 +1,157 @@
+"""Customer sessions: given / when / then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.domain import session
+from ledger.domain.money import Terms
+from ledger.domain.session import CustomerSession, CustomerSessionClaimed, CustomerSessionRevoked
+from ledger.errors import InvalidParameter, StateForbids
+from tests.domain.stories import NOW, a_session
+
+EXPIRES = NOW + 1800
+
+
+def claimed() -> CustomerSession:
+    state = a_session()
+    return session.evolve(state, session.claim(state, now=NOW + 1)[0])
+
+
+def revoked() -> CustomerSession:
+    state = a_session()
+    return session.evolve(state, session.revoke(state, now=NOW + 1)[0])
+
+
+@pytest.mark.parametrize("component", session.FEATURES)
+def test_each_component_can_be_the_one(component: str) -> None:
+    state = a_session(**{component: {"enabled": True}})
+    assert state.component == component
+    assert state.features == session.FEATURES[component]
+    assert state.expires_at == EXPIRES
+
+
+def test_given_features_replace_defaults() -> None:
+    features = {"payment_method_redisplay_limit": 10, "payment_method_save": "enabled"}
+    state = a_session(payment_element={"enabled": True, "features": features})
+    assert state.features == {
+        "payment_method_allow_redisplay_filters": ["always"],
+        "payment_method_redisplay": "disabled",
+        "payment_method_redisplay_limit": 10,
+        "payment_method_remove": "disabled",
+        "payment_method_save": "enabled",
+        "payment_method_save_usage": None,
+    }
+    assert session.FEATURES["payment_element"] != state.features
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        {"buy_button": {"enabled": False}},
+        {"buy_button": {"enabled": True}, "pricing_table": {"enabled": True}},
+        {name: {"enabled": True} for name in session.FEATURES},
+    ],
+)
+def test_exactly_one_component_must_be_enabled(components: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        a_session(**components)
+    assert (refused.value.code, refused.value.param) == (None, "components")
+    assert refused.value.message == "Exactly 1 component must be enabled."
+
+
+def test_a_disabled_component_may_be_named_beside_the_enabled_one() -> None:
+    state = a_session(buy_button={"enabled": False}, pricing_table={"enabled": True})
+    assert (state.component, state.features) == ("pricing_table", None)
+
+
+def test_lifetime_is_a_term() -> None:
+    made = session.create(
+        session_id="cuss_1",
+        account="acct_1",
+        livemode=True,
+        customer="cus_1",
+        components={"buy_button": {"enabled": True}},
+        terms=Terms(session_seconds=60),
+        now=NOW,
+    )
+    assert session.evolve(None, made[0]).expires_at == NOW + 60
+
+
+def test_a_session_is_claimed_once_until_the_second_it_expires() -> None:
+    assert isinstance(session.claim(a_session(), now=EXPIRES - 1)[0], CustomerSessionClaimed)
+    assert claimed().claimed_at == NOW + 1
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "told"),
+    [
+        (claimed(), NOW + 2, "already been used"),
+        (claimed(), EXPIRES + 1, "already been used"),
+        (revoked(), NOW + 2, "revoked"),
+        (revoked(), EXPIRES + 1, "revoked"),
+        (a_session(), EXPIRES, "expired"),
+        (a_session(), EXPIRES + 1, "expired"),
+    ],
+)
+def test_a_refused_claim_says_why(state: CustomerSession, now: int, told: str) -> None:
+    with pytest.raises(StateForbids) as refused:
+        session.claim(state, now=now)
+    assert told in refused.value.message
+    assert refused.value.param == "customer_session_client_secret"
+
+
+def test_an_unused_session_can_be_revoked() -> None:
+    assert isinstance(session.revoke(a_session(), now=NOW)[0], CustomerSessionRevoked)
+
+
+def test_revoking_again_or_after_expiry_does_nothing() -> None:
+    assert session.revoke(revoked(), now=NOW + 5) == []
+    assert session.revoke(a_session(), now=EXPIRES) == []
+
+
+def test_a_used_session_cannot_be_revoked() -> None:
+    with pytest.raises(StateForbids):
+        session.revoke(claimed(), now=NOW + 5)
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "standing"),
+    [
+        (a_session(), NOW, "open"),
+        (a_session(), EXPIRES, "expired"),
+        (claimed(), EXPIRES, "claimed"),
+        (revoked(), EXPIRES, "revoked"),
+    ],
+)
+def test_standing(state: CustomerSession, now: int, standing: str) -> None:
+    assert session.state_at(state, now) == standing
+
+
+GRANTED: dict[str, Any] = {
+    "id": "cuss_2",
+    "account": "acct_2",
+    "livemode": True,
+    "customer": "cus_2",
+    "component": "customer_portal",
+    "features": {"payment_method_remove": "enabled"},
+    "expires_at": EXPIRES + 1,
+}
+
+
+@pytest.mark.parametrize("member", GRANTED)
+def test_whatever_is_granted_is_in_the_grant(member: str) -> None:
+    state = a_session()
+    other = msgspec.structs.replace(state, **{member: GRANTED[member]})
+    assert session.grant(other) != session.grant(state)
+
+
+def test_a_grant_has_one_form() -> None:
+    state = a_session(customer_sheet={"enabled": True, "features": {"payment_method_remove": "enabled"}})
+    assert state.features is not None
+    shuffled = dict(reversed(state.features.items()))
+    assert session.grant(msgspec.structs.replace(state, features=shuffled)) == session.grant(state)
+    assert session.grant(session.evolve(state, session.claim(state, now=NOW)[0])) == session.grant(state)

@@ -1,0 +1,274 @@
+"""The tables against the SDK's own params classes, and the rules particular to an operation."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any, ForwardRef, get_args, get_type_hints
+
+import pytest
+from stripe._request_options import RequestOptions
+
+from ledger.errors import InvalidParameter
+from ledger.wire.forms import DEPTH_MAX, NAME_LENGTH_MAX, decode
+from ledger.wire.parameters import Array, Created, Hash, Table, Unserved
+from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
+from ledger.wire.tables import charges, customers, disputes, events, sessions
+
+TABLES: dict[str, Table] = {
+    "CustomerCreateParams": customers.CREATE,
+    "CustomerModifyParams": customers.UPDATE,
+    "CustomerUpdateParams": customers.UPDATE,
+    "CustomerRetrieveParams": customers.RETRIEVE,
+    "CustomerDeleteParams": customers.DELETE,
+    "CustomerListParams": customers.LIST,
+    "ChargeCreateParams": charges.CREATE,
+    "ChargeModifyParams": charges.UPDATE,
+    "ChargeUpdateParams": charges.UPDATE,
+    "ChargeCaptureParams": charges.CAPTURE,
+    "ChargeRetrieveParams": charges.RETRIEVE,
+    "ChargeListParams": charges.LIST,
+    "CustomerSessionCreateParams": sessions.CREATE,
+    "DisputeModifyParams": disputes.UPDATE,
+    "DisputeUpdateParams": disputes.UPDATE,
+    "DisputeRetrieveParams": disputes.RETRIEVE,
+    "DisputeCloseParams": disputes.CLOSE,
+    "DisputeListParams": disputes.LIST,
+    "EventRetrieveParams": events.RETRIEVE,
+    "EventListParams": events.LIST,
+}
+
+REQUIRED_BEYOND_THE_SDK = {
+    ("CustomerSessionCreateParams", "customer"),  # the seed
+    ("ChargeCreateParams", "amount"),
+    ("ChargeCreateParams", "currency"),
+}
+
+
+def _module(class_name: str) -> Any:
+    snake = re.sub(r"(?<!^)([A-Z])", r"_\1", class_name).lower()
+    return importlib.import_module(f"stripe.params._{snake}")
+
+
+def _own_hints(cls: type, module: Any) -> dict[str, Any]:
+    names = {**vars(typing), **vars(module), "UntypedStripeObject": dict, "StripeContext": object}
+    hints = get_type_hints(cls, globalns=names, include_extras=False)
+    return {name: hint for name, hint in hints.items() if name not in RequestOptions.__annotations__}
+
+
+def _required(cls: Any) -> set[str]:
+    """From the annotations themselves: a TypedDict whose annotations are text cannot tell."""
+    own = {name: str(cls.__annotations__[name]) for name in cls.__annotations__}
+    return {name for name, text in own.items() if "NotRequired" not in text} - set(
+        RequestOptions.__annotations__
+    )
+
+
+def _hash_classes(hint: Any) -> Iterator[type]:
+    """The params classes that occur in a type hint."""
+    if isinstance(hint, type) and hasattr(hint, "__total__"):
+        yield hint
+    for part in get_args(hint):
+        assert not isinstance(part, ForwardRef), hint
+        yield from _hash_classes(part)
+
+
+def _members(parameter: Parameter) -> dict[str, Parameter] | None:
+    if isinstance(parameter, Array):
+        return _members(parameter.of)
+    if isinstance(parameter, Created):
+        return parameter.operators()
+    return dict(parameter.members) if isinstance(parameter, Hash) else None
+
+
+def _compare(members: dict[str, Parameter], cls: type, module: Any, path: str) -> int:
+    hints = _own_hints(cls, module)
+    assert set(members) == set(hints), path
+    compared = len(hints)
+    for name, hint in hints.items():
+        parameter = members[name]
+        if isinstance(parameter, Unserved):
+            continue
+        if name in _required(cls):
+            assert parameter.required, f"{path}[{name}]"
+        elif (path, name) not in REQUIRED_BEYOND_THE_SDK:
+            assert not parameter.required, f"{path}[{name}]"
+        if "Literal['']" in str(hint):
+            assert parameter.unsettable, f"{path}[{name}]"
+        _compare_kind(parameter, hint, f"{path}[{name}]")
+        inner = list(_hash_classes(hint))
+        nested = _members(parameter)
+        assert bool(inner) == (nested is not None), f"{path}[{name}]"
+        if nested is not None:
+            compared += _compare(nested, inner[0], module, f"{path}[{name}]")
+    return compared
+
+
+def _compare_kind(parameter: Parameter, hint: Any, path: str) -> None:
+    text = str(hint)
+    values = set(re.findall(r"'([a-z_]+)'", text)) if "Literal" in text else set()
+    of = parameter.of if isinstance(parameter, Array) else parameter
+    assert isinstance(parameter, Array) == ("List[" in text), path
+    if values:
+        assert isinstance(of, Choice), path
+        assert set(of.values) == values, path
+    assert isinstance(parameter, Boolean) == ("bool" in text), path
+    if isinstance(of, Integer):
+        assert hint is int, path
+    if isinstance(of, Text):
+        assert "str" in text, path
+
+
+@pytest.mark.parametrize("class_name", TABLES)
+def test_names_are_exactly_those_of_the_sdk(class_name: str) -> None:
+    module = _module(class_name)
+    compared = _compare(dict(TABLES[class_name].members), getattr(module, class_name), module, class_name)
+    assert compared or class_name == "CustomerDeleteParams"
+
+
+def test_the_walk_goes_all_the_way_down() -> None:
+    module = _module("DisputeModifyParams")
+    assert (
+        _compare(dict(disputes.UPDATE.members), module.DisputeModifyParams, module, "DisputeModifyParams")
+        == 72
+    )
+
+
+def _names(members: dict[str, Parameter], prefix: str = "") -> Iterator[str]:
+    for name, parameter in members.items():
+        full = f"{prefix}[{name}]" if prefix else name
+        yield full
+        nested = _members(parameter)
+        if nested:
+            yield from _names(nested, f"{full}[00]" if isinstance(parameter, Array) else full)
+
+
+@pytest.mark.parametrize("class_name", TABLES)
+def test_every_name_is_within_the_limits_of_forms(class_name: str) -> None:
+    for name in _names(dict(TABLES[class_name].members)):
+        assert name.count("[") <= DEPTH_MAX
+        assert len(name) <= NAME_LENGTH_MAX
+
+
+@pytest.mark.parametrize("class_name", TABLES)
+def test_every_served_parameter_says_what_it_is(class_name: str) -> None:
+    table = TABLES[class_name]
+    described = table.schema()["properties"]
+    for name, parameter in table.members.items():
+        assert isinstance(parameter, Unserved) or described[name]["description"]
+    assert len(table.query_parameters()) == len(described)
+
+
+def test_a_session_names_customer_and_components() -> None:
+    raw = b"customer=cus_1&components[pricing_table][enabled]=true"
+    assert sessions.CREATE.parse(decode(raw)) == {
+        "customer": "cus_1",
+        "components": {"pricing_table": {"enabled": True}},
+    }
+
+
+REFUSED: list[tuple[Table, bytes, str | None, str]] = [
+    (sessions.CREATE, b"customer=cus_1", "parameter_missing", "components"),
+    (sessions.CREATE, b"components[buy_button][enabled]=true", "parameter_missing", "customer"),
+    (sessions.CREATE, b"customer=c&components[x][enabled]=true", "parameter_unknown", "components[x]"),
+    (
+        sessions.CREATE,
+        b"customer=c&components[buy_button][enabled]=true&components[buy_button][features][a]=1",
+        "parameter_unknown",
+        "components[buy_button][features]",
+    ),
+    (
+        sessions.CREATE,
+        b"customer=c&components[payment_element][features][payment_method_save]=enabled",
+        "parameter_missing",
+        "components[payment_element][enabled]",
+    ),
+    (
+        sessions.CREATE,
+        b"customer=c&components[payment_element][enabled]=true"
+        b"&components[payment_element][features][payment_method_redisplay_limit]=11",
+        "parameter_invalid_integer",
+        "components[payment_element][features][payment_method_redisplay_limit]",
+    ),
+    (sessions.CREATE, b"customer_account=acct_1", None, "customer_account"),
+    (customers.CREATE, b"test_clock=clock_1", None, "test_clock"),
+    (customers.CREATE, b"cash_balance[settings][reconciliation_mode]=manual", None, "cash_balance"),
+    (customers.CREATE, b"invoice_prefix=ab", None, "invoice_prefix"),
+    (customers.CREATE, b"email=" + b"a" * 513, None, "email"),
+    (customers.CREATE, b"shipping[name]=A", "parameter_missing", "shipping[address]"),
+    (customers.UPDATE, b"payment_method=pm_1", "parameter_unknown", "payment_method"),
+    (customers.DELETE, b"expand[]=x", "parameter_unknown", "expand"),
+    (charges.CREATE, b"currency=usd", "parameter_missing", "amount"),
+    (charges.CREATE, b"amount=50", "parameter_missing", "currency"),
+    (charges.CREATE, b"amount=50&currency=dollars", None, "currency"),
+    (charges.CREATE, b"amount=50&currency=usd&on_behalf_of=acct_1", None, "on_behalf_of"),
+    (charges.UPDATE, b"amount=50", "parameter_unknown", "amount"),
+    (disputes.UPDATE, b"evidence[nope]=1", "parameter_unknown", "evidence[nope]"),
+    (disputes.UPDATE, b"evidence[uncategorized_text]=" + b"x" * 20_001, None, "evidence[uncategorized_text]"),
+    (disputes.UPDATE, b"evidence[customer_name]=" + b"x" * 5_001, None, "evidence[customer_name]"),
+    (
+        disputes.UPDATE,
+        b"evidence[enhanced_evidence][visa_compliance][fee_acknowledged]=false",
+        None,
+        "evidence[enhanced_evidence][visa_compliance][fee_acknowledged]",
+    ),
+    (
+        disputes.UPDATE,
+        b"evidence[enhanced_evidence][visa_compelling_evidence_3][prior_undisputed_transactions][1]"
+        b"[customer_device_id]=too_short",
+        None,
+        "evidence[enhanced_evidence][visa_compelling_evidence_3][prior_undisputed_transactions][1]"
+        "[customer_device_id]",
+    ),
+    (disputes.LIST, b"status=won", "parameter_unknown", "status"),
+    (events.LIST, b"type=a&types[]=b", None, "type"),
+    (events.LIST, b"&".join([b"types[]=a"] * 21), None, "types"),
+]
+
+
+@pytest.mark.parametrize(("table", "raw", "code", "param"), REFUSED)
+def test_an_operation_refuses_what_it_does_not_take(
+    table: Table, raw: bytes, code: str | None, param: str
+) -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        table.parse(decode(raw))
+    assert (refusal.value.code, refusal.value.param) == (code, param)
+
+
+def test_evidence_is_parsed_whole() -> None:
+    ce3 = b"evidence[enhanced_evidence][visa_compelling_evidence_3]"
+    raw = b"&".join(
+        [
+            b"evidence[uncategorized_text]=" + b"x" * 20_000,
+            b"evidence[receipt]=file_1",
+            b"evidence[customer_name]=",
+            b"evidence[appeal][card][supporting_files][0]=file_2",
+            ce3 + b"[prior_undisputed_transactions][0][charge]=ch_1",
+            ce3 + b"[disputed_transaction][shipping_address][city]=Paris",
+            b"submit=false",
+        ]
+    )
+    assert disputes.UPDATE.parse(decode(raw)) == {
+        "evidence": {
+            "uncategorized_text": "x" * 20_000,
+            "receipt": "file_1",
+            "customer_name": None,
+            "appeal": {"card": {"supporting_files": ["file_2"]}},
+            "enhanced_evidence": {
+                "visa_compelling_evidence_3": {
+                    "prior_undisputed_transactions": [{"charge": "ch_1"}],
+                    "disputed_transaction": {"shipping_address": {"city": "Paris"}},
+                }
+            },
+        },
+        "submit": False,
+    }
+
+
+def test_the_evidence_fields_are_those_of_the_contract() -> None:
+    assert (len(disputes.LONG_TEXTS), len(disputes.SHORT_TEXTS), len(disputes.FILES)) == (8, 10, 9)
+    assert set(disputes.EVIDENCE) == {
+        *disputes.LONG_TEXTS, *disputes.SHORT_TEXTS, *disputes.FILES, "appeal", "enhanced_evidence"
+    }  # fmt: skip
