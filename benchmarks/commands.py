@@ -46,7 +46,9 @@ class Commands:
 
     def rate(self, seconds: float) -> float:
         ids = list(islice(self._ids, round(seconds * OURS_PER_SECOND_MAX)))
-        work = [_call(customer, {"metadata": {"order": str(self._ordered + n)}}) for n, customer in enumerate(ids)]
+        work = [
+            _call(customer, {"metadata": {"order": str(self._ordered + n)}}) for n, customer in enumerate(ids)
+        ]
         self._ordered += len(ids)
         return self._runner.run(rate_of_callers(self._update, work, callers=CALLERS, seconds=seconds))
 
@@ -54,7 +56,10 @@ class Commands:
         await self._execution.run(CAUSE, call, customers.update, fingerprint="")
 
     async def _create_customers(self) -> Sequence[str]:
-        calls = [_call("", {"name": f"Customer {n}", "email": f"customer{n}@example.com"}) for n in range(CUSTOMERS)]
+        calls = [
+            _call("", {"name": f"Customer {n}", "email": f"customer{n}@example.com"})
+            for n in range(CUSTOMERS)
+        ]
         answers = await asyncio.gather(
             *(self._execution.run(CAUSE, call, customers.create, fingerprint="") for call in calls)
         )
@@ -65,7 +70,10 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     """Figures with aggregates remembered, as the service runs, and with each loaded from the database."""
     with (
         running_store(server.ledger("commands")) as (runner, store),
-        running_store(server.ledger("commands_unremembered"), cached_streams_max=1) as (other_runner, other_store),
+        running_store(server.ledger("commands_unremembered"), cached_streams_max=1) as (
+            other_runner,
+            other_store,
+        ),
         closing(stock.Commands(server.empty("commands_stock"), server.password, CUSTOMERS)) as library,
     ):
         rates = alternate(
@@ -82,7 +90,14 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             effort.rounds,
         )
     return [
-        compared(GROUP, "aggregates remembered", rates["remembered"], "stock Application", rates["stock"], goal=GOAL),
+        compared(
+            GROUP,
+            "aggregates remembered",
+            rates["remembered"],
+            "stock Application",
+            rates["stock"],
+            goal=GOAL,
+        ),
         compared(GROUP, "every aggregate loaded", rates["loaded"], "stock Application", rates["stock"]),
     ]
 

@@ -6,9 +6,7 @@ Each group gets a migrated database for ours and an empty one for the stock libr
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,19 +81,14 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """A server in a temporary directory; both are gone afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="ledger-bench-"))
-    directory.chmod(0o711)  # root's service user passes through
-    postgres = EmbeddedPostgres(directory / "data")
+def server(directory: Path) -> Iterator[Server]:
+    """A server of its own in `directory`; it and its data are gone afterwards."""
+    postgres = EmbeddedPostgres(directory / "postgres")
+    postgres.start()
     try:
-        postgres.start()
-        try:
-            yield Server(postgres, directory)
-        finally:
-            postgres.destroy()
+        yield Server(postgres, directory)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        postgres.destroy()
 
 
 def _password(dsn: str) -> str:

@@ -78,11 +78,18 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
                 against = FORM if name.startswith("POST") else CONSTANT
                 figures.append(
                     compared(
-                        group, name, rates[name], against, rates[against], goal=_goal(name), note=session.note(name)
+                        group,
+                        name,
+                        rates[name],
+                        against,
+                        rates[against],
+                        goal=_goal(name),
+                        note=session.note(name),
                     )
                 )
             figures += [
-                figure(group, f"(limit of server and load) {name}", rates[name]) for name in (RAW_POST, RAW_GET)
+                figure(group, f"(limit of server and load) {name}", rates[name])
+                for name in (RAW_POST, RAW_GET)
             ]
     return figures
 

@@ -99,7 +99,9 @@ def _with_wrk(request: Request, connections: int, seconds: float) -> Outcome:
         length = max(1, round(seconds))
         command = [WRK, "-t1", f"-c{connections}", f"-d{length}s", "--latency", f"--script={file}"]
         command.append(f"http://127.0.0.1:{request.port}")
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=length + GRACE_SECONDS)
+        ran = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=length + GRACE_SECONDS
+        )
     lines = [line.split() for line in ran.stdout.splitlines() if line.startswith("OUTCOME ")]
     if ran.returncode != 0 or not lines:
         raise RuntimeError(f"wrk failed: {ran.stderr.strip() or ran.stdout.strip()}")
@@ -196,7 +198,9 @@ async def _run(request: Request, connections: int, seconds: float) -> dict[str, 
     run = _Run(request, connections, seconds)
     started = time.perf_counter()
     for _ in range(connections):
-        await asyncio.get_running_loop().create_connection(lambda: _Connection(run), "127.0.0.1", request.port)
+        await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(run), "127.0.0.1", request.port
+        )
     await run.done
     elapsed = time.perf_counter() - started
     taken = sorted(run.milliseconds)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import Rates, ratio
+
+
+FLUSHES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ class Figure:
     note: str = ""
 
 
-def figure(group: str, work: str, values: Rates, unit: str = "/s", *, goal: Goal | None = None, note: str = "") -> Figure:
+def figure(
+    group: str, work: str, values: Rates, unit: str = "/s", *, goal: Goal | None = None, note: str = ""
+) -> Figure:
     """A figure on its own: the median of what was measured."""
     return Figure(
         group,
@@ -86,20 +92,42 @@ def compared(
     )
 
 
-def machine() -> dict[str, str]:
-    """What the figures were taken on. `load` is that of the minute before: it should be near nothing."""
+def machine(directory: Path) -> dict[str, str]:
+    """What the figures were taken on. `load` is that of the minute before: it should be near nothing.
+    `flush` is how long a small write to `directory` takes to be durable: the least a commit costs."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
         model = names[0] if names else model
     return {
         "cpu": f"{os.cpu_count()} × {model}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "flush": f"{_flush_microseconds(directory):.0f} µs",
         "load": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def _flush_microseconds(directory: Path) -> float:
+    file = directory / "flush"
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        taken = []
+        for _ in range(FLUSHES):
+            os.pwrite(descriptor, bytes(8192), 0)
+            started = time.perf_counter()
+            os.fsync(descriptor)
+            taken.append(time.perf_counter() - started)
+    finally:
+        os.close(descriptor)
+        file.unlink()
+    return median(taken) * 1e6
 
 
 def show(figures: Sequence[Figure]) -> None:
@@ -126,13 +154,19 @@ def write_json(path: Path, facts: dict[str, str], figures: Sequence[Figure]) -> 
 
 
 def _show_plain(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
-    widths = [max(len(cells[column]) for cells in (header, *(row for _, row in rows))) for column in range(len(header))]
+    widths = [
+        max(len(cells[column]) for cells in (header, *(row for _, row in rows)))
+        for column in range(len(header))
+    ]
     shown = ""
     for group, cells in rows:
         if group != shown:
             shown = group
             print(f"\n{group}")
-            print("  " + "  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip())
+            print(
+                "  "
+                + "  ".join(name.ljust(width) for name, width in zip(header, widths, strict=True)).rstrip()
+            )
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 

@@ -31,7 +31,12 @@ async def form(customer: Annotated[str, Form()]) -> dict[str, str]:
 @app.get("/constant")
 async def constant() -> dict[str, Any]:
     """A dict as large as a small object."""
-    return {"id": "du_0000000000000000000000", "object": "dispute", "amount": 1000, "status": "needs_response"}
+    return {
+        "id": "du_0000000000000000000000",
+        "object": "dispute",
+        "amount": 1000,
+        "status": "needs_response",
+    }
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:

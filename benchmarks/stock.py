@@ -12,6 +12,7 @@ from itertools import cycle, islice
 from typing import Any, ClassVar
 from uuid import UUID
 
+import psycopg
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import StoredEvent, Tracking
@@ -72,7 +73,9 @@ def rate_of_inserts(
     recorder: PostgresApplicationRecorder, events: Sequence[StoredEvent], *, threads: int, seconds: float
 ) -> float:
     """Events a second, one a call, from `threads` threads."""
-    return rate_of_threads(lambda one: recorder.insert_events([one]), events, threads=threads, seconds=seconds)
+    return rate_of_threads(
+        lambda one: recorder.insert_events([one]), events, threads=threads, seconds=seconds
+    )
 
 
 class StockCustomer(Aggregate):
@@ -178,6 +181,7 @@ def catch_up(env: Environment, last: int, *, timeout_seconds: float) -> None:
         runner.wait(last, timeout=timeout_seconds)
 
 
-def forget_view(dsn_view: Any) -> None:
-    """Empty the view and its tracking, so that the runner begins again."""
-    dsn_view.execute("DROP TABLE IF EXISTS stock_view, stockview_tracking")
+def forget_view(dsn: str) -> None:
+    """Drop the view and its tracking, so that the runner begins again."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("DROP TABLE IF EXISTS stock_view, stockview_tracking")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, TypeVar
 
 import typer
 from psycopg import AsyncConnection
@@ -133,7 +133,7 @@ def _keys_cli() -> typer.Typer:
     def create(
         account: Annotated[str, typer.Argument(help="The account it acts for.")],
         kind: Annotated[
-            Literal["sk", "rk", "pk"], typer.Option(help="Secret, restricted or publishable.")
+            Kind, typer.Option(help="Secret, restricted or publishable.")
         ] = "sk",
         live: Annotated[bool, typer.Option("--live", help="For live mode; else test mode.")] = False,
         name: Annotated[str, typer.Option(help="What to call it.")] = "",
@@ -149,7 +149,7 @@ def _keys_cli() -> typer.Typer:
                 raise SettingError(f"--scope {given}: must be one of {', '.join(accounts.SCOPES)}")
         key_id, secret = with_database(
             lambda conn: accounts.create_key(
-                conn, account, cast(Kind, kind), livemode=live, name=name, scopes=scope or ()
+                conn, account, kind, livemode=live, name=name, scopes=scope or ()
             )
         )
         print(f"id   {key_id}\nkey  {secret}")

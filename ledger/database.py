@@ -40,10 +40,9 @@ _VERSION = "SELECT version_num FROM ledger.alembic_version"
 
 async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
     """An autocommit connection in `role`. Raises psycopg.OperationalError."""
-    conn = await AsyncConnection.connect(
+    return await AsyncConnection.connect(
         _conninfo(dsn, role, name, options), autocommit=True, prepare_threshold=1
     )
-    return conn
 
 
 @asynccontextmanager

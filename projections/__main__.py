@@ -2,11 +2,83 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
 from ledger import cli
+from ledger.clock import Clock
+from ledger.config import Settings
+from ledger.metrics import lags
+from ledger.store.store import Store
+from projections.engine import Engine
+
+
+class Runner:
+    """The engine of one process, from start to an orderly end."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._engine = Engine(
+            store.dsn,
+            store.codec,
+            store.clock,
+            store.wake,
+            batch_max=settings.projection_batch_max,
+            poll_ms=settings.poll_ms,
+            remembered_max=settings.cached_streams_max,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._engine.run(), name="projections")
+
+    async def close(self) -> None:
+        await self._engine.close()
+        if self._task is not None:
+            await self._task
 
 
 def main() -> None:
-    cli.run(cli.build(lambda settings: ()))
+    """Run the command line."""
+    command = cli.build(lambda settings: [lambda store: Runner(store, settings)])
+    command.add_typer(_projections_cli(), name="projections")
+    cli.run(command)
+
+
+def _projections_cli() -> typer.Typer:
+    group = typer.Typer(help="The read models and the Event feed.", no_args_is_help=True)
+
+    @group.callback()
+    def _group() -> None:
+        """Keeps `status` a command of its own while it is the only one."""
+
+    @group.command()
+    def status(
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    ) -> None:
+        """Where each projection stands against the log."""
+        standing = cli.with_database(lambda conn: lags(conn, Clock().now()))
+        if as_json:
+            print(json.dumps([lag._asdict() for lag in standing], indent=2))
+            return
+        rows = [
+            (
+                lag.projection,
+                lag.generation,
+                "live" if lag.live else "building",
+                lag.position,
+                lag.events,
+                f"{lag.seconds:.1f}",
+                f"{lag.parked} streams left out" if lag.parked else "complete",
+            )
+            for lag in standing
+        ]
+        title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
+        cli.print_table(title, rows)
+
+    return group
 
 
 if __name__ == "__main__":

@@ -63,15 +63,14 @@ DELETE FROM projections.parked
 WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %(stream)s
 """
 
+
 async def standing(conn: AsyncConnection[TupleRow]) -> tuple[dict[Key, int], int]:
     """Position by projection and generation, and the head's, all at one moment."""
     rows = await (await conn.execute(_STANDING)).fetchall()
     return {(row[0], row[1]): row[2] for row in rows if row[0] is not None}, rows[0][3]
 
 
-async def lock(
-    conn: AsyncConnection[TupleRow], wanted: Iterable[Key], position: int
-) -> dict[Key, bool]:
+async def lock(conn: AsyncConnection[TupleRow], wanted: Iterable[Key], position: int) -> dict[Key, bool]:
     """Lock those of the checkpoints that nobody holds and that stand at `position`, until the transaction
     ends. By projection and generation: whether it has parked streams."""
     rows = await conn.execute(_LOCK, {"wanted": _keys(wanted), "position": position})
@@ -106,9 +105,7 @@ async def generations_parking(conn: AsyncConnection[TupleRow], name: str, stream
     return [row[0] for row in await cur.fetchall()]
 
 
-async def unpark(
-    conn: AsyncConnection[TupleRow], key: Key, stream: str
-) -> tuple[int, int] | None:
+async def unpark(conn: AsyncConnection[TupleRow], key: Key, stream: str) -> tuple[int, int] | None:
     """Lock the checkpoint, waiting for whoever runs it, and unpark. The first position left out and the
     last; None when it is not parked."""
     parameters = {"stream": stream, **_named(key)}

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.errors import LockNotAvailable
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
@@ -27,12 +26,12 @@ from ledger.store.wake import Wake
 from projections import checkpoints, partitions, registry
 from projections.passing import Key, Member, Pass
 from projections.projection import Projection, described
+from projections.upkeep import Upkeep
 from projections.writing import PartitionMissing, write
 
 BATCH_TIMEOUT_SECONDS = 60
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
-UPKEEP_RETRY_SECONDS = 60
 # Events folded before the loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
 # A process that hangs in a batch loses its checkpoints to another one.
@@ -88,7 +87,7 @@ class Engine:
         self._poll_seconds = poll_ms / 1000
         self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
         self._memory = _Memory(remembered_max)
-        self._upkeep = _Upkeep()
+        self._upkeep = Upkeep()
         self._not_before: dict[Key, float] = {}
         self._lowest_next = True
         self._closing = False
@@ -248,22 +247,25 @@ class Engine:
                     unknown.append(stream)
                 else:
                     reading.states[stream] = state
-        if not unknown:
-            return {}
         try:
-            reading.states |= await states_at(conn, self._codec, unknown, position)
-            return {}
+            if unknown:
+                reading.states |= await states_at(conn, self._codec, unknown, position)
         except psycopg.Error:
             raise
-        except Exception:  # one of them; which one is found below
-            pass
+        except Exception:
+            return await self._begin_apart(conn, reading, unknown, position)
+        return {}
+
+    async def _begin_apart(
+        self, conn: AsyncConnection[TupleRow], reading: Pass, streams: Iterable[str], position: int
+    ) -> dict[str, Exception]:
         broken: dict[str, Exception] = {}
-        for stream in unknown:
+        for stream in streams:
             try:
                 reading.states |= await states_at(conn, self._codec, [stream], position)
             except psycopg.Error:
                 raise
-            except Exception as error:  # parked by the pass
+            except Exception as error:  # the pass parks it
                 broken[stream] = error
         return broken
 
@@ -280,10 +282,7 @@ class Engine:
             missing = self._upkeep.missing(reading.days(left_out))
             if missing:
                 raise psycopg.Rollback
-            earlier = Pass([Member(member.projection, member.generation, since=float("inf"))])
-            earlier.read(events[: len(events) - len(left_out)], {})
-            reading.states |= earlier.states
-            reading.read(left_out, {})
+            reading.read(left_out, await self._begin(conn, reading, left_out, first - 1))
             failed = await write(conn, [member])
             if failed:
                 raise psycopg.Rollback
@@ -296,7 +295,8 @@ class Engine:
     def _member(self, projection: Projection, generation: int) -> Member:
         since = 0.0
         if projection.days_kept is not None:
-            since = partitions.first_day_kept(self._clock.now(), projection.days_kept) * partitions.DAY_SECONDS
+            first = partitions.first_day_kept(self._clock.now(), projection.days_kept)
+            since = float(first * partitions.DAY_SECONDS)
         return Member(projection, generation, since)
 
     def _failed(self, label: str, error: Exception | str) -> None:
@@ -326,55 +326,6 @@ class _Memory:
             known[stream] = state
         while len(known) > self._remembered_max:
             del known[next(iter(known))]
-
-
-class _Upkeep:
-    """Registers projections and keeps daily partitions: made ahead, dropped behind. Once a day is enough."""
-
-    def __init__(self) -> None:
-        self._made: dict[Key, set[int]] = {}
-        self._day: int | None = None
-        self._not_before = 0.0
-
-    def forget(self) -> None:
-        """Look again which partitions there are."""
-        self._made.clear()
-        self._day = None
-        self._not_before = 0.0
-
-    def missing(self, wanted: Mapping[Key, set[int]]) -> dict[Key, set[int]]:
-        """Of the days wanted those not known to have a partition."""
-        lacking = {key: days - self._made.get(key, set()) for key, days in wanted.items()}
-        return {key: days for key, days in lacking.items() if days}
-
-    async def make(self, conn: AsyncConnection[TupleRow], wanted: Mapping[Key, set[int]]) -> None:
-        for (name, generation), days in wanted.items():
-            await partitions.make_days(conn, name, generation, days)
-            self._made.setdefault((name, generation), set()).update(days)
-
-    async def run(
-        self, conn: AsyncConnection[TupleRow], projections: Iterable[Projection], now: float
-    ) -> None:
-        """Do what a new day asks for; what a reader is in the way of, a minute later."""
-        today = partitions.day_of(now)
-        time = asyncio.get_running_loop().time()
-        if today == self._day or time < self._not_before:
-            return
-        projections = list(projections)
-        await registry.ensure(conn, projections)
-        kept = {projection.name: projection.days_kept for projection in projections}
-        try:
-            for name, generation in (await checkpoints.standing(conn))[0]:
-                days_kept = kept.get(name)
-                if days_kept is None:
-                    continue
-                await self.make(conn, {(name, generation): set(range(today, today + partitions.DAYS_AHEAD + 1))})
-                first = partitions.first_day_kept(now, days_kept)
-                await partitions.drop_days(conn, name, generation, before=first)
-        except LockNotAvailable:
-            self._not_before = time + UPKEEP_RETRY_SECONDS
-            return
-        self._day = today
 
 
 def _label(key: Key) -> str:

@@ -89,7 +89,7 @@ async def make_days(conn: AsyncConnection[TupleRow], name: str, generation: int,
 
 
 async def drop_days(conn: AsyncConnection[TupleRow], name: str, generation: int, *, before: int) -> None:
-    """Drop the partitions of the days before `before`. Raises LockNotAvailable when a reader is in the way."""
+    """Drop the partitions of days before `before`. Raises LockNotAvailable when a reader is in the way."""
     parent = _name(name, generation)
     first_kept = _name(name, generation, before)
     # Names of one parent differ in their digits only, so they sort by day.

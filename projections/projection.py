@@ -25,7 +25,7 @@ Row = tuple[Any, ...]
 
 
 class Change(NamedTuple):
-    """A row to insert or replace. `position` is that of its first change: a row there already keeps its own."""
+    """A row to insert or replace. `position` is its first change's; a row that is there keeps its own."""
 
     position: int
     row: Row

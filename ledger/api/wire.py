@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -207,7 +207,7 @@ _VERSIONS = frozenset(version.encode() for version in VERSIONS)
 assert LATEST.encode() in _VERSIONS
 
 
-def _request_ids() -> itertools.starmap[str]:
+def _request_ids() -> Iterator[str]:
     """req_ and 22 digits: a random start for the process, then counting; unique without asking anyone."""
     start = secrets.randbits(96) << 30
     return map(lambda number: "req_" + base62(number), itertools.count(start))

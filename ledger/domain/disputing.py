@@ -84,22 +84,18 @@ def open_dispute(
 ) -> list[DomainEvent]:
     """ChargeDisputed on the charge's stream and DisputeOpened on the dispute's, to be appended together.
 
-    [] if the charge knows the reference: `charge.references` names that dispute. Raises StateForbids
-    unless the charge is paid, InvalidParameter, param `amount`, for more than is left of it.
+    [] if the charge knows the id or the reference: `charge.references` names that dispute. Raises
+    StateForbids unless the charge is paid, InvalidParameter, param `amount`, for more than is left of it.
     """
-    if opening.reference is not None and opening.reference in charge.references:
+    if dispute_id in charge.disputes or opening.reference in charge.references:
         return []
     if charge.status != "succeeded" or not charge.captured:
         text = f"Charge {charge.id} has not been paid; it cannot be disputed."
         raise StateForbids(text, code="dispute_state", param="charge")
     left = charge.amount_disputable
     amount = left if opening.amount is None else opening.amount
-    if amount < 1 or amount > left:
-        asked = left or charge.amount_captured if opening.amount is None else amount
-        text = (
-            f"Dispute amount ({format_amount(asked, charge.currency)}) must be positive and at most what is"
-            f" left of the charge ({format_amount(left, charge.currency)})."
-        )
+    if not 1 <= amount <= left:
+        text = f"Only {format_amount(left, charge.currency)} of charge {charge.id} can still be disputed."
         raise InvalidParameter(text, param="amount")
     withdraws = opening.kind in ("chargeback", "compliance")
     method, brand = _payment_method(charge)

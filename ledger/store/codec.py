@@ -7,11 +7,11 @@ be read from the table nor be moved to another event. Old shapes are upcast by t
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +31,8 @@ from ledger.domain.session import CustomerSession
 State = Customer | Charge | CustomerSession | Dispute
 
 AGGREGATES: tuple[ModuleType, ...] = (customer, charge, session, dispute)
+CIPHERS_MAX = 4096
+
 _SEALED = "sealed"
 _NONCE_BYTES = 12
 
@@ -79,6 +81,7 @@ class Codec(Mapper[str]):
         register_topics()
         super().__init__(JsonTranscoder())
         self._key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
+        self._cipher = lru_cache(CIPHERS_MAX)(self._make_cipher)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
         assert isinstance(domain_event, DomainEvent)
@@ -126,5 +129,5 @@ class Codec(Mapper[str]):
         place = f"{stream}\x1f{version}\x1f{topic}".encode()
         return self._cipher(stream).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place)
 
-    def _cipher(self, stream: str) -> AESGCM:
-        return AESGCM(hmac.digest(self._key, stream.encode(), hashlib.sha256))
+    def _make_cipher(self, stream: str) -> AESGCM:
+        return AESGCM(hmac.digest(self._key, stream.encode(), "sha256"))

@@ -30,7 +30,10 @@ READ_QUEUE_MAX = 10_000
 READ_ATTEMPTS_MAX = 2
 
 # Nested loops over the unique index whatever the statistics say: a plan made for an empty table is kept.
-PLANS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+PLANS = (
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
+)
 
 _NEWER = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state

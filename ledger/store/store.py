@@ -14,6 +14,7 @@ class Store:
     """What commands and reads work with. `start` needs a running loop; `close` finishes what was begun."""
 
     def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
+        self.dsn = dsn
         self.clock = clock
         self.codec = Codec(secret_key)
         self.wake = Wake(dsn, "ledger_api")

@@ -1,0 +1,99 @@
+"""`python -m benchmarks`: every figure beside its yardstick, from one run on one machine.
+
+Nothing is asserted: a figure below its goal is printed like any other. Only what was started here is
+ended, and all of it lies in one temporary directory that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks import append, commands, http, projections, startup
+from benchmarks.database import Server, server
+from benchmarks.measuring import Effort
+from benchmarks.report import Figure, machine, show, write_json
+
+FULL = Effort(seconds=1.0, rounds=3, events=100_000)
+QUICK = Effort(seconds=0.5, rounds=1, events=10_000)
+
+ON_A_SERVER: dict[str, Callable[[Server, Effort], list[Figure]]] = {
+    "append": append.run,
+    "commands": commands.run,
+    "projections": projections.run,
+}
+WITH_THE_SERVICE: dict[str, Callable[[Path, Effort], list[Figure]]] = {
+    "http": http.run,
+    "startup": startup.run,
+}
+
+
+def main() -> None:
+    """Run what was asked for, print the table, write the JSON."""
+    chosen = _arguments()
+    effort = QUICK if chosen.quick else FULL
+    if chosen.rounds:
+        effort = effort._replace(rounds=chosen.rounds)
+    if chosen.events:
+        effort = effort._replace(events=chosen.events)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    started = time.monotonic()
+    figures: list[Figure] = []
+    with _directory(chosen.directory) as directory:
+        facts = machine(directory)
+        print("  ".join(f"{name}: {value}" for name, value in facts.items()))
+        runs: dict[str, Callable[[], list[Figure]]] = {}
+        runs |= {name: partial(_on_a_server, run, directory, effort) for name, run in ON_A_SERVER.items()}
+        runs |= {name: partial(run, directory, effort) for name, run in WITH_THE_SERVICE.items()}
+        for name, run in runs.items():
+            if name in (chosen.only or runs):
+                print(f"measuring {name} …", file=sys.stderr, flush=True)
+                figures += run()
+    show(figures)
+    if chosen.json:
+        write_json(chosen.json, facts, figures)
+    print(f"\n{effort.rounds} rounds, medians; {time.monotonic() - started:.0f} s in all")
+
+
+def _on_a_server(
+    run: Callable[[Server, Effort], list[Figure]], directory: Path, effort: Effort
+) -> list[Figure]:
+    with server(directory) as postgres:
+        return run(postgres, effort)
+
+
+def _arguments() -> argparse.Namespace:
+    names = [*ON_A_SERVER, *WITH_THE_SERVICE]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", action="append", choices=names, help="one group; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="one short round, fewer events: does it run?")
+    parser.add_argument("--rounds", type=int, help=f"times each is measured, default {FULL.rounds}")
+    parser.add_argument("--events", type=int, help=f"events to project, default {FULL.events}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument(
+        "--directory", type=Path, help="where databases lie during the run: its disk sets the commit latency"
+    )
+    return parser.parse_args()
+
+
+@contextmanager
+def _directory(parent: Path | None) -> Iterator[Path]:
+    """A temporary directory that the service user of an embedded Postgres can pass through."""
+    directory = Path(tempfile.mkdtemp(prefix="ledger-bench-", dir=parent)).resolve()
+    directory.chmod(0o711)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

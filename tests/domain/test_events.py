@@ -1,0 +1,165 @@
+"""What must hold of every domain event: its name, its marks, and that it survives storage and erasure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.domain import charge, charging, customer, dispute, disputing, session
+from ledger.domain.charge import ChargeRefunded
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import Movement
+from ledger.wire import render
+from ledger.wire.public_events import TYPES, public_events
+from tests.domain.stories import NOW, a_charge, a_customer, a_session, after, fold, opened
+
+ADA = {
+    "name": "Ada",
+    "email": "ada@example.com",
+    "address": {"city": "Berlin"},
+    "shipping": {"name": "Ada", "address": {"city": "Berlin"}},
+    "metadata": {"a": "1"},
+    "source": "tok_visa",
+}
+
+
+def customer_story() -> list[DomainEvent]:
+    made = customer.create(
+        customer_id="cus_1", account="acct_1", livemode=False, given=ADA, card_id="card_1", now=NOW
+    )
+    state = fold(customer.evolve, made)
+    given = {"phone": "1", "source": "tok_amex", "metadata": {"b": "2"}}
+    made += customer.update(state, given, card_id="card_2", now=NOW + 1)
+    return made + customer.delete(fold(customer.evolve, made), now=NOW + 2)
+
+
+def session_story(end: Callable[..., list[DomainEvent]]) -> list[DomainEvent]:
+    made = session.create(
+        session_id="cuss_1",
+        account="acct_1",
+        livemode=False,
+        customer="cus_1",
+        components={"payment_element": {"enabled": True}},
+        terms=disputing.Terms(),
+        now=NOW,
+    )
+    return made + end(a_session(), now=NOW + 1)
+
+
+def charge_story() -> list[DomainEvent]:
+    made: list[DomainEvent] = charging.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        given={"amount": 2000, "currency": "usd", "capture": False, "description": "Hats"},
+        card=a_customer(source="tok_visa").sources[0],
+        txn_id="txn_1",
+        now=NOW,
+    )
+    made += charging.capture(fold(charge.evolve, made), {"receipt_email": "a@b.c"}, txn_id="txn_1", now=NOW)
+    given = {"shipping": {"name": "Ada"}, "fraud_details": {"user_report": "safe"}}
+    made += charging.update(fold(charge.evolve, made), given, now=NOW)
+    made.append(charging.dispute_opened(fold(charge.evolve, made), "du_1", 500, "net_1", now=NOW))
+    movement = Movement(id="txn_2", amount=-1500, fee=0, currency="usd", created=NOW, available_on=NOW)
+    made.append(
+        ChargeRefunded(originator_id="ch_1", originator_version=5, at=NOW, refund="re_1", movement=movement)
+    )
+    return made
+
+
+def failed_charge_story() -> list[DomainEvent]:
+    return charging.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        given={"amount": 2000, "currency": "usd"},
+        card=a_charge("tok_chargeDeclined").card or pytest.fail(),
+        txn_id="txn_1",
+        now=NOW,
+    )
+
+
+def dispute_story(kind: str, *steps: str) -> list[DomainEvent]:
+    events = after(opened(kind), *steps)
+    given = {"metadata": {"a": "1"}}
+    return events + disputing.update(fold(dispute.evolve, events), given, file_bytes={}, now=NOW)
+
+
+Story = tuple[Callable[[Any, DomainEvent], Any], list[DomainEvent]]
+STORIES: list[Story] = [
+    (customer.evolve, customer_story()),
+    (session.evolve, session_story(session.claim)),
+    (session.evolve, session_story(session.revoke)),
+    (charge.evolve, charge_story()),
+    (charge.evolve, failed_charge_story()),
+    (dispute.evolve, dispute_story("chargeback", "stage", "submit", "won")),
+    (dispute.evolve, dispute_story("inquiry", "submit", "escalated", "close", "appeal_opened", "submit", "lost")),
+    (dispute.evolve, dispute_story("inquiry", "inquiry_closed")),
+    (dispute.evolve, dispute_story("compliance", "submit")),
+    (dispute.evolve, dispute_story("prevented")),
+]
+ALL_EVENTS = [*customer.EVENTS, *session.EVENTS, *charge.EVENTS, *dispute.EVENTS]
+
+
+def test_the_stories_tell_of_every_event() -> None:
+    assert {type(event) for _, events in STORIES for event in events} == set(ALL_EVENTS)
+
+
+def test_topics_are_distinct_and_named_after_their_aggregate() -> None:
+    topics = [event.TOPIC for event in ALL_EVENTS]
+    assert len(set(topics)) == len(topics)
+    assert {topic.partition(".")[0] for topic in topics} == {"customer", "customer_session", "charge", "dispute"}
+
+
+def test_only_fields_that_exist_are_marked_personal() -> None:
+    for event in ALL_EVENTS:
+        assert {field.name for field in dataclasses.fields(event)} >= event.PERSONAL
+
+
+def test_texts_of_people_are_marked_personal() -> None:
+    marks = {event.TOPIC: event.PERSONAL for event in ALL_EVENTS}
+    assert {"name", "email", "phone", "address", "shipping", "description"} <= marks["customer.created"]
+    assert "changes" in marks["customer.updated"]
+    assert {"billing_details", "receipt_email", "shipping", "description"} <= marks["charge.succeeded"]
+    assert "evidence" in marks["dispute.evidence_submitted"]
+    assert "evidence" in marks["dispute.evidence_staged"]
+
+
+@pytest.mark.parametrize(("evolve", "events"), STORIES)
+def test_events_decode_from_json_to_the_same_values(evolve: Any, events: list[DomainEvent]) -> None:
+    for event in events:
+        stored = json.loads(json.dumps(vars(event)))
+        assert stored == vars(event)
+        assert type(event)(**stored) == event
+    again = [type(event)(**msgspec.json.decode(msgspec.json.encode(vars(event)))) for event in events]
+    state = fold(evolve, again)
+    assert state == fold(evolve, events)
+    assert msgspec.json.decode(msgspec.json.encode(state), type=type(state)) == state
+    assert state.version == len(events) == events[-1].originator_version
+
+
+@pytest.mark.parametrize(("evolve", "events"), STORIES)
+def test_erased_events_still_fold_and_render(evolve: Any, events: list[DomainEvent]) -> None:
+    state = None
+    for event in events:
+        erased = dataclasses.replace(event, **dict.fromkeys(event.PERSONAL))
+        before, state = state, evolve(state, erased)
+        for _, resource, _ in public_events(before, erased, state):
+            assert "Ada" not in json.dumps(resource)
+    if isinstance(state, session.CustomerSession):
+        assert render.customer_session(state, "cuss_secret_x")["customer"] == "cus_1"
+
+
+def test_silent_events_are_the_contracts() -> None:
+    silent = {event.TOPIC for event in ALL_EVENTS if event not in TYPES}
+    assert silent == {
+        "charge.disputed",
+        "customer_session.created",
+        "customer_session.claimed",
+        "customer_session.revoked",
+    }
