@@ -13,6 +13,7 @@ from functools import partial
 
 import psycopg
 from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder
 
 from benchmarks import stock
 from benchmarks.database import Server
@@ -93,9 +94,7 @@ def _rate(runner: asyncio.Runner, store: Store, callers: int, seconds: float) ->
     return runner.run(rate_of_callers(store.journal.append, work, callers=callers, seconds=seconds))
 
 
-def _stock_rate(
-    recorder: stock.PostgresApplicationRecorder, codec: Codec, threads: int, seconds: float
-) -> float:
+def _stock_rate(recorder: PostgresApplicationRecorder, codec: Codec, threads: int, seconds: float) -> float:
     work: list[StoredEvent] = [
         codec.to_stored_event(event) for event in _ready(round(seconds * STOCK_PER_SECOND_MAX))
     ]

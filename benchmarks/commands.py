@@ -7,10 +7,11 @@ Application: repository, trigger, save. Both update a metadata value of the next
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import cycle, islice
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from ledger.api.envelope import encode
 from ledger.call import Call
 from ledger.commands import customers
 from ledger.commands.execution import Execution
+from ledger.errors import Refused
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -38,9 +40,7 @@ class Commands:
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(
-            store, encode=lambda answer: (200, encode(answer)), reveal=str, attempts_max=16
-        )
+        self._execution = Execution(store, encode=_answer, reveal=str, attempts_max=16)
         self._ids = cycle(runner.run(self._create_customers()))
         self._ordered = 0
 
@@ -104,6 +104,11 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 def _call(target: str, parameters: dict[str, object]) -> Call:
     return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
+
+
+def _answer(answer: Mapping[str, Any] | Refused) -> tuple[int, str]:
+    assert not isinstance(answer, Refused)
+    return 200, encode(answer)
 
 
 def _id(body: str) -> str:

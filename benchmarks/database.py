@@ -54,7 +54,7 @@ class Server:
             self._set_commit_delay(0)
 
     def pgbench(self, dsn: str, script: str, *, clients: int, seconds: float) -> float:
-        """Transactions a second of `script`, prepared, by `clients` connections; whole seconds, 1 at least."""
+        """Transactions a second of `script`, prepared, over `clients` connections, in whole seconds."""
         file = self.directory / "pgbench.sql"
         file.write_text(script)
         command = [

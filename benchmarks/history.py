@@ -120,7 +120,7 @@ def _session(world: _World, someone: Customer) -> Iterator[list[Change]]:
 
 
 def _dispute(world: _World, paid: Charge) -> Iterator[list[Change]]:
-    """A chargeback: evidence in two steps and the network's answer, or the merchant gives in, or nothing yet."""
+    """A chargeback: evidence and the network's answer, or the merchant gives in, or nothing yet."""
     opening = disputing.Opening(
         kind="chargeback", reason="fraudulent", network_reason_code="10.4", reference=world.id("ref")
     )

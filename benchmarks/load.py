@@ -82,7 +82,7 @@ def generator() -> str:
 
 
 def load(request: Request, *, connections: int, seconds: float) -> Outcome:
-    """Send `request` over `connections` for `seconds` (wrk: whole ones). Raises RuntimeError for a failure."""
+    """Send `request` over `connections` for `seconds` (wrk: whole ones). RuntimeError if one fails."""
     return _with_wrk(request, connections, seconds) if WRK else _with_ours(request, connections, seconds)
 
 

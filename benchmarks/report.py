@@ -12,12 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import Rates, ratio
-
 
 FLUSHES = 200
 
@@ -105,8 +103,8 @@ def machine(directory: Path) -> dict[str, str]:
         ]
         model = names[0] if names else model
     return {
-        "cpu": f"{os.cpu_count()} × {model}",
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "cpu": f"{os.cpu_count()} x {model}",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "flush": f"{_flush_microseconds(directory):.0f} µs",
@@ -174,7 +172,7 @@ def _cells(one: Figure) -> tuple[str, ...]:
     return (
         one.work,
         f"{_number(one.value)} {one.unit}",
-        "" if one.lowest == one.highest else f"{_number(one.lowest)}–{_number(one.highest)}",
+        "" if one.lowest == one.highest else f"{_number(one.lowest)} - {_number(one.highest)}",
         one.yardstick,
         "" if one.yardstick_value is None else f"{_number(one.yardstick_value)} {one.unit}",
         "" if one.ratio is None else f"{one.ratio:.2f}",

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import psutil
-
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 15.0
 POLL_SECONDS = 0.005
@@ -118,7 +116,10 @@ class Service:
     def memory_mb(self) -> float:
         """Resident memory of the serving process, without its database, in MB."""
         assert self._process is not None
-        return psutil.Process(self._process.pid).memory_info().rss / 1e6
+        shown = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True
+        )
+        return int(shown.stdout) * 1024 / 1e6
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def yardstick(application: str) -> Iterator[int]:
     """An application of `benchmarks.routes` served by uvicorn; its port."""
     port = free_port()
     command = [
-        sys.executable, "-m", "uvicorn", f"benchmarks.routes:{application}", "--host=127.0.0.1", f"--port={port}",
+        sys.executable, "-m", "uvicorn", f"benchmarks.routes:{application}", f"--port={port}",
         "--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -132,9 +132,7 @@ def _keys_cli() -> typer.Typer:
     @cli.command("create")
     def create(
         account: Annotated[str, typer.Argument(help="The account it acts for.")],
-        kind: Annotated[
-            Kind, typer.Option(help="Secret, restricted or publishable.")
-        ] = "sk",
+        kind: Annotated[Kind, typer.Option(help="Secret, restricted or publishable.")] = "sk",
         live: Annotated[bool, typer.Option("--live", help="For live mode; else test mode.")] = False,
         name: Annotated[str, typer.Option(help="What to call it.")] = "",
         scope: Annotated[

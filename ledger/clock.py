@@ -36,7 +36,7 @@ class Clock:
         self._ahead_seconds = row[0]
 
     async def move(self, conn: AsyncConnection, now: float) -> None:
-        """Set the clock for all processes to `now`. Raises InvalidParameter before the last recorded event."""
+        """Set the clock for all processes. Raises InvalidParameter for a time before the last event."""
         ahead = now - time.time()
         row = await (await conn.execute(_ADVANCE, {"ahead": ahead, "now": now})).fetchone()
         if row is None:

@@ -327,22 +327,21 @@ class EmbeddedPostgres:
         lines = _postmaster_file(self._cluster)
         if len(lines) < 5:
             return
-        # The number may be another process's by now; only a server of this cluster answers on its socket.
         pid, socket_dir = abs(int(lines[0])), Path(lines[4])
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            deadline = time.monotonic() + _ORPHAN_TIMEOUT_S
-            if _answers(socket_dir):
+        # The number may be another process's by now: a server of this cluster answers, or is named so.
+        if _answers(socket_dir) or _runs_in(pid, self._cluster):
+            for number in (signal.SIGINT, signal.SIGQUIT):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            while _answers(socket_dir) and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-        if _answers(socket_dir):
-            raise SettingError(f"the database server {pid} of {self._cluster} does not end: kill it")
-        self._discard_socket_dir(socket_dir)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, 0)
+                deadline = time.monotonic() + _ORPHAN_TIMEOUT_S
+                while _exists(pid) and time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
+            if _exists(pid):
+                raise SettingError(f"the database server {pid} of {self._cluster} does not end: kill it")
+        elif _exists(pid):
             # PostgreSQL would take the process that has the number now for a postmaster.
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        self._discard_socket_dir(socket_dir)
 
     def _as_account(self) -> dict[str, Any]:
         """How to run a program: without our PGPORT and its like, in a locale and place that exist."""
@@ -369,6 +368,23 @@ def _answers(socket_dir: Path) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(socket_dir / _SOCKET_NAME))
         return True
+    return False
+
+
+def _exists(pid: int) -> bool:
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _runs_in(pid: int, cluster: Path) -> bool:
+    """Whether the process was started on `cluster`, where the system tells (a server shutting down does
+    not answer any more)."""
+    with contextlib.suppress(OSError):
+        return os.fsencode(cluster) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return False
 
 

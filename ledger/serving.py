@@ -154,6 +154,10 @@ class Watch:
 
 
 def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:
+    # uvicorn raises the signal again once it has drained; by default that would end the process there,
+    # and an embedded database would be left running.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     app = create_app(settings, dsn, key, followers=follow)
     config = uvicorn.Config(
         app,
@@ -163,6 +167,7 @@ def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow],
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,

@@ -59,7 +59,7 @@ class Pass:
         for item in recorded:
             event = item.event
             stream = event.originator_id
-            if stream not in versions and self._takes(event):
+            if stream not in versions and self._takers_of(event):
                 versions[stream] = event.originator_version - 1
         return versions
 
@@ -77,36 +77,40 @@ class Pass:
         states = self.states
         for item in recorded:
             event = item.event
-            if not self._takes(event):
-                continue
             stream = event.originator_id
+            takers = self._takers_of(event)
+            if not takers:
+                continue
             before = states.get(stream)
             try:
                 if stream in broken:
                     raise broken[stream]
                 after = evolve(before, event)
             except Exception as error:  # a stream nobody can fold: all leave it out
-                for member in self._takers[type(event)]:
-                    if stream not in member.parked:
-                        member.park(stream, item.position, error)
+                for member in takers:
+                    member.park(stream, item.position, error)
                 states.pop(stream, None)
                 continue
             states[stream] = after
-            for member in self._takers[type(event)]:
-                self._hand(member, before, item, after)
+            for member in takers:
+                if item.recorded_at >= member.since:
+                    _hand(member, before, item, after)
 
-    def _hand(self, member: Member, before: State | None, item: Recorded, after: State) -> None:
-        stream = item.event.originator_id
-        if stream in member.parked or item.recorded_at < member.since:
-            return
-        position = item.position
-        try:
-            steps = [Step(position, stream, row) for row in member.projection.apply(before, item, after)]
-        except Exception as error:  # whatever a handler raises parks its stream
-            member.park(stream, position, error)
-        else:
-            member.steps += steps
+    def _takers_of(self, event: DomainEvent) -> list[Member]:
+        takers = self._takers.get(type(event), [])
+        stream = event.originator_id
+        for member in takers:
+            if stream in member.parked:
+                return [member for member in takers if stream not in member.parked]
+        return takers
 
-    def _takes(self, event: DomainEvent) -> bool:
-        takers = self._takers.get(type(event))
-        return takers is not None and any(event.originator_id not in member.parked for member in takers)
+
+def _hand(member: Member, before: State | None, item: Recorded, after: State) -> None:
+    stream = item.event.originator_id
+    position = item.position
+    try:
+        steps = [Step(position, stream, row) for row in member.projection.apply(before, item, after)]
+    except Exception as error:  # whatever a handler raises parks its stream
+        member.park(stream, position, error)
+    else:
+        member.steps += steps

@@ -87,7 +87,7 @@ def operations(reads: Reads, secrets: Secrets, terms: Terms) -> list[Operation]:
             path="/v1/charges/{charge}/capture",
             summary="Capture an authorised charge",
             table=tables.charges.CAPTURE,
-            decide=charges.capture,
+            decide=charges.capture(terms),
         ),
         Operation(
             method="POST",

@@ -210,7 +210,7 @@ assert LATEST.encode() in _VERSIONS
 def _request_ids() -> Iterator[str]:
     """req_ and 22 digits: a random start for the process, then counting; unique without asking anyone."""
     start = secrets.randbits(96) << 30
-    return map(lambda number: "req_" + base62(number), itertools.count(start))
+    return ("req_" + base62(number) for number in itertools.count(start))
 
 
 def _permit(key: ApiKey, operation: Operation) -> None:

@@ -52,8 +52,14 @@ async def update(call: Call, reading: Reading, now: int) -> Decided:
     return await answering(call, reading, now, state, charging.update(state, call.parameters, now=now))
 
 
-async def capture(call: Call, reading: Reading, now: int) -> Decided:
-    """`POST /v1/charges/{id}/capture`"""
-    state = await addressed(call, Charge, reading.state)
-    events = charging.capture(state, call.parameters, txn_id=reading.new_id("txn"), now=now)
-    return await answering(call, reading, now, state, events)
+def capture(terms: Terms) -> Decide:
+    """`POST /v1/charges/{id}/capture`; a test card that brings a dispute brings it now."""
+
+    async def decide(call: Call, reading: Reading, now: int) -> Decided:
+        state = await addressed(call, Charge, reading.state)
+        events = charging.capture(state, call.parameters, txn_id=reading.new_id("txn"), now=now)
+        decided = await answering(call, reading, now, state, events)
+        opened = opened_by_card(decided.changes[-1], reading, terms, now)
+        return Decided([*decided.changes, *opened], decided.answer)
+
+    return decide

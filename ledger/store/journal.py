@@ -186,8 +186,8 @@ class Journal:
         started = asyncio.get_running_loop().time()
         try:
             base, _, stale, taken = await self._send(batch)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            # Something in one command the database will not have: its neighbours must not share its fate.
+        except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError) as error:
+            # One command cannot be written (or encoded): its neighbours must not share its fate.
             if len(batch) > 1:
                 return {item for waiting in batch for item in await self._commit_together([waiting])}
             _refuse(batch[0], error)
@@ -234,8 +234,8 @@ class Journal:
                 return row
             except (psycopg.OperationalError, psycopg.InternalError, TimeoutError) as error:
                 lost = isinstance(error, TimeoutError) or self._link.lost
-                if lost:
-                    await self._link.drop()
+                # Dropped in any case: a session begun on a read-only database stays read-only for ever.
+                await self._link.drop()
                 if not lost or loop.time() + RECONNECT_PAUSE_SECONDS >= deadline:
                     raise Unavailable(first_line(error)) from error
             await asyncio.sleep(RECONNECT_PAUSE_SECONDS)

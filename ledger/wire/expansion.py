@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ledger.errors import InvalidParameter
-from ledger.wire.tables.disputes import FILES
+from ledger.domain.evidence import FILES
 
 LEVELS_MAX = 4
 

@@ -37,7 +37,7 @@ def a_customer(**given: Any) -> Customer:
     return fold(customer.evolve, made)
 
 
-def a_session(now: int = NOW, **components: Any) -> CustomerSession:
+def a_session(**components: Any) -> CustomerSession:
     made = session.create(
         session_id="cuss_1",
         account="acct_1",
@@ -45,7 +45,7 @@ def a_session(now: int = NOW, **components: Any) -> CustomerSession:
         customer="cus_1",
         components=components or {"pricing_table": {"enabled": True}},
         terms=TERMS,
-        now=now,
+        now=NOW,
     )
     return fold(session.evolve, made)
 

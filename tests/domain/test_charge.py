@@ -113,9 +113,7 @@ def test_the_card_charged_is_the_source_or_the_customers_default() -> None:
         ({"source": "card_9"}, a_customer(source="tok_visa"), InvalidParameter, "resource_missing"),
     ],
 )
-def test_no_card_no_charge(
-    given: dict[str, Any], customer: Any, error: type[Refused], code: str
-) -> None:
+def test_no_card_no_charge(given: dict[str, Any], customer: Any, error: type[Refused], code: str) -> None:
     with pytest.raises(error) as refused:
         chosen(given, customer)
     assert refused.value.code == code

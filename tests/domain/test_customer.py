@@ -27,7 +27,7 @@ def test_a_new_customer_has_the_contracts_defaults() -> None:
     assert (state.version, state.created, state.deleted) == (1, NOW, False)
     assert (state.balance, state.next_invoice_sequence, state.tax_exempt) == (0, 1, "none")
     assert (state.metadata, state.preferred_locales, state.sources) == ({}, [], [])
-    assert state.name is state.email is state.address is state.default_source is None
+    assert (state.name, state.email, state.address, state.default_source) == (None,) * 4
     assert state.invoice_prefix.isalnum()
     assert state.invoice_prefix == state.invoice_prefix.upper()
     assert len(state.invoice_prefix) == 8

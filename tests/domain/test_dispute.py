@@ -238,14 +238,20 @@ def test_metadata_alone_never_submits_and_is_allowed_in_any_state(status: str) -
 @pytest.mark.parametrize("status", PATHS)
 @pytest.mark.parametrize(
     "given",
-    [{}, {"metadata": {"a": ""}}, {"metadata": None}, {"intended_submission_method": None}, {"submit": False}],
+    [
+        {},
+        {"metadata": {"a": ""}},
+        {"metadata": None},
+        {"intended_submission_method": None},
+        {"submit": False},
+    ],
 )
 def test_an_update_that_alters_nothing_is_no_event(status: str, given: dict[str, Any]) -> None:
     assert disputing.update(a_dispute(status), given, file_bytes={}, now=NOW) == []
 
 
 def test_one_update_is_one_version() -> None:
-    given = {
+    given: dict[str, Any] = {
         "evidence": {"customer_name": "Ada"},
         "metadata": {"a": "1"},
         "intended_submission_method": "manual",
@@ -258,7 +264,8 @@ def test_one_update_is_one_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "allowed"), [(status, status in ("needs_response", "appeal_needs_response")) for status in PATHS]
+    ("status", "allowed"),
+    [(status, status in ("needs_response", "appeal_needs_response")) for status in PATHS],
 )
 def test_closing(status: str, allowed: bool) -> None:
     state = a_dispute(status)
@@ -345,7 +352,9 @@ def test_an_escalated_inquiry_is_a_chargeback_that_keeps_its_evidence() -> None:
 def test_an_appeal_has_a_new_due_by() -> None:
     state = a_dispute("lost")
     assert dispute.evolve(state, tell(state, "appeal_opened", due_by=NOW + 9)[0]).due_by == NOW + 9
-    assert dispute.evolve(state, tell(state, "appeal_opened", now=NOW + days(9))[0]).due_by == DUE_BY + days(9)
+    assert dispute.evolve(state, tell(state, "appeal_opened", now=NOW + days(9))[0]).due_by == DUE_BY + days(
+        9
+    )
 
 
 @pytest.mark.parametrize(

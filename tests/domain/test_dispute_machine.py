@@ -53,7 +53,13 @@ NEXT: dict[tuple[str, str], str] = {
     ("appeal_under_review", "lost"): "lost",
 }
 QUIET = {"overdue", "refunded"}  # what changes nothing where the table does not list it; the rest is refused
-TRANSACTIONS = {"warning_needs_response": 0, "warning_under_review": 0, "warning_closed": 0, "prevented": 0, "won": 2}
+TRANSACTIONS = {
+    "warning_needs_response": 0,
+    "warning_under_review": 0,
+    "warning_closed": 0,
+    "prevented": 0,
+    "won": 2,
+}
 AMOUNT, FEE = 2000, 1500
 
 
@@ -91,7 +97,17 @@ class DisputeMachine(RuleBasedStateMachine):
 
     @rule(
         step=st.sampled_from(
-            ["submit", "close", "refunded", "overdue", "won", "lost", "escalated", "inquiry_closed", "appeal_opened"]
+            [
+                "submit",
+                "close",
+                "refunded",
+                "overdue",
+                "won",
+                "lost",
+                "escalated",
+                "inquiry_closed",
+                "appeal_opened",
+            ]
         )
     )
     def step(self, step: str) -> None:

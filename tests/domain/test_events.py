@@ -11,12 +11,13 @@ import msgspec
 import pytest
 
 from ledger.domain import charge, charging, customer, dispute, disputing, session
+from ledger.domain.cards import source_card
 from ledger.domain.charge import ChargeRefunded
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.wire import render
 from ledger.wire.public_events import TYPES, public_events
-from tests.domain.stories import NOW, a_charge, a_customer, a_session, after, fold, opened
+from tests.domain.stories import NOW, TERMS, a_customer, a_session, after, fold, opened
 
 ADA = {
     "name": "Ada",
@@ -45,7 +46,7 @@ def session_story(end: Callable[..., list[DomainEvent]]) -> list[DomainEvent]:
         livemode=False,
         customer="cus_1",
         components={"payment_element": {"enabled": True}},
-        terms=disputing.Terms(),
+        terms=TERMS,
         now=NOW,
     )
     return made + end(a_session(), now=NOW + 1)
@@ -78,7 +79,7 @@ def failed_charge_story() -> list[DomainEvent]:
         account="acct_1",
         livemode=False,
         given={"amount": 2000, "currency": "usd"},
-        card=a_charge("tok_chargeDeclined").card or pytest.fail(),
+        card=source_card("tok_chargeDeclined", card_id="card_1", livemode=False),
         txn_id="txn_1",
         now=NOW,
     )
@@ -98,7 +99,10 @@ STORIES: list[Story] = [
     (charge.evolve, charge_story()),
     (charge.evolve, failed_charge_story()),
     (dispute.evolve, dispute_story("chargeback", "stage", "submit", "won")),
-    (dispute.evolve, dispute_story("inquiry", "submit", "escalated", "close", "appeal_opened", "submit", "lost")),
+    (
+        dispute.evolve,
+        dispute_story("inquiry", "submit", "escalated", "close", "appeal_opened", "submit", "lost"),
+    ),
     (dispute.evolve, dispute_story("inquiry", "inquiry_closed")),
     (dispute.evolve, dispute_story("compliance", "submit")),
     (dispute.evolve, dispute_story("prevented")),
@@ -113,7 +117,12 @@ def test_the_stories_tell_of_every_event() -> None:
 def test_topics_are_distinct_and_named_after_their_aggregate() -> None:
     topics = [event.TOPIC for event in ALL_EVENTS]
     assert len(set(topics)) == len(topics)
-    assert {topic.partition(".")[0] for topic in topics} == {"customer", "customer_session", "charge", "dispute"}
+    assert {topic.partition(".")[0] for topic in topics} == {
+        "customer",
+        "customer_session",
+        "charge",
+        "dispute",
+    }
 
 
 def test_only_fields_that_exist_are_marked_personal() -> None:
@@ -147,7 +156,8 @@ def test_events_decode_from_json_to_the_same_values(evolve: Any, events: list[Do
 def test_erased_events_still_fold_and_render(evolve: Any, events: list[DomainEvent]) -> None:
     state = None
     for event in events:
-        erased = dataclasses.replace(event, **dict.fromkeys(event.PERSONAL))
+        erasure: dict[str, Any] = dict.fromkeys(event.PERSONAL)
+        erased = dataclasses.replace(event, **erasure)
         before, state = state, evolve(state, erased)
         for _, resource, _ in public_events(before, erased, state):
             assert "Ada" not in json.dumps(resource)

@@ -60,7 +60,9 @@ def test_all_text_together_has_a_limit_after_the_merge() -> None:
     with pytest.raises(InvalidParameter) as refused:
         evidence.changes(FULL, {"service_date": "x" * 5_000, "shipping_date": "x"}, {})
     assert refused.value.param == "evidence"
-    assert evidence.changes(FULL, {"service_date": "x" * 5_000, "shipping_date": "x", "customer_name": "x"}, {})
+    assert evidence.changes(
+        FULL, {"service_date": "x" * 5_000, "shipping_date": "x", "customer_name": "x"}, {}
+    )
 
 
 def test_an_unknown_file_is_refused_where_it_is_named() -> None:

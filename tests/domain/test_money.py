@@ -14,7 +14,14 @@ from tests.domain.stories import DUE_BY, NOW, a_charge, a_dispute, fold, opened,
 
 @pytest.mark.parametrize(
     ("amount", "currency", "fee"),
-    [(2000, "usd", 88), (50, "usd", 31), (17, "usd", 30), (18, "usd", 31), (2000, "eur", 83), (1000, "jpy", 69)],
+    [
+        (2000, "usd", 88),
+        (50, "usd", 31),
+        (17, "usd", 30),
+        (18, "usd", 31),
+        (2000, "eur", 83),
+        (1000, "jpy", 69),
+    ],
 )
 def test_processing_fee_is_rounded_half_up(amount: int, currency: str, fee: int) -> None:
     assert money.processing_fee(amount, currency) == fee
@@ -124,7 +131,9 @@ def test_events_without_money_have_no_postings() -> None:
 def test_balance_transaction_of_a_refund() -> None:
     state = a_charge(description="Two hats")
     movement = Movement(id="txn_2", amount=-500, fee=0, currency="usd", created=NOW, available_on=NOW)
-    event = ChargeRefunded(originator_id="ch_1", originator_version=2, at=NOW, refund="re_1", movement=movement)
+    event = ChargeRefunded(
+        originator_id="ch_1", originator_version=2, at=NOW, refund="re_1", movement=movement
+    )
     state = charge.evolve(state, event)
     transaction = balance_transaction(event, state)
     assert transaction is not None

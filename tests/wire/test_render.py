@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.domain import charge, charging, customer, dispute, disputing, session
+from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.wire import render
@@ -19,6 +20,7 @@ from tests.domain.stories import (
     DUE_BY,
     NOW,
     PATHS,
+    TERMS,
     a_charge,
     a_customer,
     a_dispute,
@@ -64,8 +66,7 @@ AN_EVENT = render.event(
     created=NOW,
     livemode=False,
     api_version="2026-10-28.endive",
-    resource=A_CHARGE,
-    previous_attributes=None,
+    data=render.event_data(A_CHARGE, None),
     request_id="req_1",
     idempotency_key=None,
     pending_webhooks=0,
@@ -134,7 +135,7 @@ def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
         disputing.Opening(kind="chargeback"),
         dispute_id="du_1",
         txn_id="txn_2",
-        terms=disputing.Terms(),
+        terms=TERMS,
         now=NOW,
     )
     disputed = render.dispute(fold(dispute.evolve, reported[1:]), NOW)
@@ -230,7 +231,9 @@ def test_compelling_evidence_is_shown_whole() -> None:
     transactions = stripe.Dispute.Evidence.EnhancedEvidence.VisaCompellingEvidence3
     seen = shown["evidence"]["enhanced_evidence"][program]
     assert set(seen["disputed_transaction"]) == sdk_fields(transactions.DisputedTransaction)
-    assert set(seen["prior_undisputed_transactions"][0]) == sdk_fields(transactions.PriorUndisputedTransaction)
+    assert set(seen["prior_undisputed_transactions"][0]) == sdk_fields(
+        transactions.PriorUndisputedTransaction
+    )
     assert seen["disputed_transaction"]["shipping_address"]["line1"] is None
     eligible = shown["evidence_details"]["enhanced_eligibility"][program]
     assert eligible["status"] == "requires_action"
@@ -258,26 +261,25 @@ def test_an_event_names_its_account_only_if_told() -> None:
         created=NOW,
         livemode=False,
         api_version=None,
-        resource={},
-        previous_attributes={},
+        data=render.event_data({}, {}),
         request_id=None,
         idempotency_key=None,
         pending_webhooks=2,
         account="acct_2",
     )
-    assert (told["account"], told["data"]["previous_attributes"]) == ("acct_2", {})
+    assert (told["account"], told["data"]) == ("acct_2", {"object": {}, "previous_attributes": {}})
 
 
 def events_of(before: Dispute, made: list[DomainEvent]) -> list[tuple[str, dict[str, Any] | None]]:
     """Type and previous attributes of the public Events of one decision."""
-    shown = []
+    told = []
     for event in made:
         state = dispute.evolve(before, event)
         for name, resource, previous in public_events(before, event, state):
             assert resource == render.dispute(state, event.at)
-            shown.append((name.removeprefix("charge.dispute."), previous))
+            told.append((name.removeprefix("charge.dispute."), previous))
         before = state
-    return shown
+    return told
 
 
 @pytest.mark.parametrize(
@@ -395,6 +397,12 @@ def present(value: Any) -> Any:
     return value
 
 
+def shown(state: Any, now: int) -> dict[str, Any]:
+    if isinstance(state, Dispute):
+        return render.dispute(state, now)
+    return render.customer(state) if isinstance(state, Customer) else render.charge(state)
+
+
 @pytest.mark.parametrize(("evolve", "events"), STORIES)
 def test_previous_attributes_lead_back(evolve: Any, events: list[DomainEvent]) -> None:
     state = None
@@ -404,9 +412,7 @@ def test_previous_attributes_lead_back(evolve: Any, events: list[DomainEvent]) -
             assert (previous is not None) == name.endswith(".updated")
             if previous is not None:
                 assert previous
-                shown = render.dispute(before, event.at) if isinstance(before, Dispute) else None
-                if shown is not None:
-                    assert present(reverted(resource, previous)) == present(shown)
+                assert present(reverted(resource, previous)) == present(shown(before, event.at))
 
 
 HASHES = st.recursive(

@@ -6,6 +6,7 @@ together, which holds after the merge with what is staged.
 
 from __future__ import annotations
 
+from ledger.domain.evidence import FILES, LONG_TEXTS, SHORT_TEXTS
 from ledger.wire.parameters import EXPAND, PAGE, Array, Created, Hash, Metadata, Table
 from ledger.wire.scalars import Boolean, Choice, Parameter, Text
 from ledger.wire.tables.address import ADDRESS
@@ -16,40 +17,6 @@ PRIOR_TRANSACTIONS_MAX = 2
 SUPPORTING_FILES_MAX = 50
 DEVICE_FINGERPRINT_LENGTH_MIN = 20
 DEVICE_ID_LENGTH_MIN = 15
-
-LONG_TEXTS: tuple[str, ...] = (
-    "access_activity_log",
-    "cancellation_policy_disclosure",
-    "cancellation_rebuttal",
-    "duplicate_charge_explanation",
-    "product_description",
-    "refund_policy_disclosure",
-    "refund_refusal_explanation",
-    "uncategorized_text",
-)
-SHORT_TEXTS: tuple[str, ...] = (
-    "billing_address",
-    "customer_email_address",
-    "customer_name",
-    "customer_purchase_ip",
-    "duplicate_charge_id",
-    "service_date",
-    "shipping_address",
-    "shipping_carrier",
-    "shipping_date",
-    "shipping_tracking_number",
-)
-FILES: tuple[str, ...] = (
-    "cancellation_policy",
-    "customer_communication",
-    "customer_signature",
-    "duplicate_charge_documentation",
-    "receipt",
-    "refund_policy",
-    "service_documentation",
-    "shipping_documentation",
-    "uncategorized_file",
-)
 
 _TRANSACTION: dict[str, Parameter] = {
     "customer_account_id": Text(unsettable=True, description="The customer's account with you."),
@@ -140,10 +107,11 @@ def _evidence_text(length_max: int) -> Text:
 
 
 EVIDENCE: dict[str, Parameter] = {
-    **{name: _evidence_text(LONG_TEXT_LENGTH_MAX) for name in LONG_TEXTS},
-    **{name: _evidence_text(SHORT_TEXT_LENGTH_MAX) for name in SHORT_TEXTS},
+    **{name: _evidence_text(LONG_TEXT_LENGTH_MAX) for name in sorted(LONG_TEXTS)},
+    **{name: _evidence_text(SHORT_TEXT_LENGTH_MAX) for name in sorted(SHORT_TEXTS)},
     **{
-        name: Text(unsettable=True, description="Id of a file of purpose dispute_evidence.") for name in FILES
+        name: Text(unsettable=True, description="Id of a file of purpose dispute_evidence.")
+        for name in sorted(FILES)
     },
     "appeal": _APPEAL,
     "enhanced_evidence": _ENHANCED_EVIDENCE,

@@ -1,0 +1,95 @@
+"""One running service for each worker, an account of its own for each test.
+
+The service logs everything it can. At the end, whatever the tests did, its log tells of no fault of ours
+and holds nothing secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+import stripe
+
+from tests.api.service import Account, Caller, Registrar, Service, client_of
+from tests.conftest import Cluster
+
+SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|whsec_|_evidence_text")
+
+
+@pytest.fixture(scope="session")
+def service(cluster: Cluster) -> Iterator[Service]:
+    """The running service that the tests of this worker share: none may move its clock."""
+    with cluster.database() as dsn, TemporaryDirectory() as place:
+        running = Service(dsn, Path(place))
+        yield running
+        running.stop()
+        check_log(running.log)
+
+
+@pytest.fixture(scope="session")
+def registrar(service: Service) -> Iterator[Registrar]:
+    """Accounts and keys of the shared service."""
+    registrar = Registrar(service.dsn)
+    yield registrar
+    registrar.close()
+
+
+@pytest.fixture(scope="session")
+def http(service: Service) -> Iterator[httpx.Client]:
+    """Kept connections to the shared service, without a key."""
+    with httpx.Client(base_url=service.url, verify=False, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+def account(registrar: Registrar) -> Account:
+    """An account nobody else uses."""
+    return registrar.account()
+
+
+@pytest.fixture
+def raw(http: httpx.Client, account: Account) -> Caller:
+    """Plain HTTP with the account's secret test key."""
+    return Caller(http, account.secret)
+
+
+@pytest.fixture
+def live(http: httpx.Client, account: Account) -> Caller:
+    """Plain HTTP with the account's secret live key."""
+    return Caller(http, account.live)
+
+
+@pytest.fixture
+def nobody(http: httpx.Client) -> Caller:
+    """Plain HTTP without a key."""
+    return Caller(http, None)
+
+
+@pytest.fixture
+def client(service: Service, account: Account) -> stripe.StripeClient:
+    """The official client with the account's secret test key."""
+    return client_of(service, account.secret)
+
+
+@pytest.fixture
+def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPatch) -> Account:
+    """The `stripe` module itself set up, as the contract's section 7 says."""
+    monkeypatch.setattr(stripe, "api_key", account.secret)
+    monkeypatch.setattr(stripe, "api_base", service.url)
+    monkeypatch.setattr(stripe, "upload_api_base", service.url)
+    return account
+
+
+def check_log(log: str) -> None:
+    """Nothing secret is in it, no request ended in a fault, and each line is JSON."""
+    assert not SECRETS.search(log), SECRETS.findall(log)[:5]
+    for line in log.splitlines():
+        entry = json.loads(line)
+        assert entry.get("level") in ("debug", "info"), line
+        assert entry.get("status", 200) < 500, line

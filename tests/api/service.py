@@ -1,0 +1,196 @@
+"""The service as a user runs it, in a process of its own, and accounts to try it with.
+
+`Service` is `ledger serve` on a database of its own: real HTTP, the projections beside it. `Caller` sends
+what no SDK would; everything else goes through the official `stripe` client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import stripe
+
+from ledger.accounts import Kind, create_account, create_key, revoke_key
+from ledger.database import connect
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
+STOP_SECONDS = 20
+FORM = "application/x-www-form-urlencoded"
+
+
+class Service:
+    """A running service; everything it logs is in `log`."""
+
+    def __init__(self, dsn: str, place: Path, **settings: str) -> None:
+        self.dsn = dsn
+        self._place = place
+        environment = {
+            "LEDGER_DATABASE_URL": dsn,
+            "LEDGER_SECRET_KEY": SERVICE_KEY,
+            "LEDGER_DATA_DIR": str(place),
+            "LEDGER_PORT": "0",
+            "LEDGER_TEST_CLOCK": "true",
+            "LEDGER_LIST_WAIT_MS": "20000",
+            "LEDGER_LOG_LEVEL": "debug",
+            "LEDGER_LOG_REQUESTS": "all",
+        }
+        with (place / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "projections", "serve"],
+                cwd=ROOT,
+                env=os.environ | environment | settings,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        announced = re.search(r"http://\S+?:\d+", self._process.stdout.readline())
+        assert announced is not None, self.log
+        self.url = announced[0]
+        self.port = int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        return (self._place / "log").read_text()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        assert self._process.wait(STOP_SECONDS) == 0, self.log
+
+
+class Account(NamedTuple):
+    """An account with a secret key of each mode and a publishable one."""
+
+    id: str
+    secret: str
+    live: str
+    publishable: str
+
+
+class Registrar:
+    """Makes accounts and keys, as the command line does."""
+
+    def __init__(self, dsn: str) -> None:
+        self._runner = asyncio.Runner()
+        self._conn = self._runner.run(connect(dsn, "ledger_api", name="tests"))
+
+    def account(self, platform: str | None = None) -> Account:
+        account = self._runner.run(create_account(self._conn, "A test", platform=platform))
+        return Account(
+            account,
+            self.key(account)[1],
+            self.key(account, livemode=True)[1],
+            self.key(account, "pk")[1],
+        )
+
+    def key(
+        self, account: str, kind: Kind = "sk", *, livemode: bool = False, scopes: Sequence[str] = ()
+    ) -> tuple[str, str]:
+        """(its id, the key)"""
+        return self._runner.run(
+            create_key(self._conn, account, kind, livemode=livemode, name="test", scopes=scopes)
+        )
+
+    def revoke(self, key_id: str) -> None:
+        self._runner.run(revoke_key(self._conn, key_id))
+
+    def close(self) -> None:
+        self._runner.run(self._conn.close())
+        self._runner.close()
+
+
+class Caller:
+    """Plain HTTP with one key. A form is a dict of bracketed names, or the bytes to send."""
+
+    def __init__(self, http: httpx.Client, key: str | None) -> None:
+        self.http = http
+        self.key = key
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        form: Mapping[str, Any] | str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        own = {"authorization": f"Bearer {self.key}"} if self.key is not None else {}
+        if isinstance(form, str | bytes):
+            own["content-type"] = FORM
+            return self.http.request(method, path, content=form, headers=own | dict(headers or {}))
+        return self.http.request(method, path, data=form, headers=own | dict(headers or {}))
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.call("GET", path, headers=_dashed(headers))
+
+    def delete(self, path: str, **headers: str) -> httpx.Response:
+        return self.call("DELETE", path, headers=_dashed(headers))
+
+    def post(
+        self, path: str, form: Mapping[str, Any] | str | bytes | None = None, **headers: str
+    ) -> httpx.Response:
+        return self.call("POST", path, form, _dashed(headers))
+
+    def customer(self, **given: Any) -> Any:
+        return ok(self.post("/v1/customers", given))
+
+    def charge(self, source: str = "tok_visa", **given: Any) -> Any:
+        return ok(
+            self.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": source, **given})
+        )
+
+    def dispute(self, source: str = "tok_createDispute", **given: Any) -> Any:
+        """The dispute of a new charge."""
+        charge = self.charge(source, **given)
+        return ok(self.get(f"/v1/disputes?charge={charge['id']}"))["data"][0]
+
+    def events(self, query: str = "") -> Any:
+        """Events, oldest first."""
+        return ok(self.get(f"/v1/events?limit=100&{query}"))["data"][::-1]
+
+
+def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def ok(response: httpx.Response) -> Any:
+    """The object or list answered."""
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def refused(
+    response: httpx.Response,
+    status: int = 400,
+    *,
+    code: str | None = None,
+    param: str | None = None,
+    message: str = "",
+    kind: str = "invalid_request_error",
+) -> dict[str, Any]:
+    """The error answered, which is exactly such a one; `message` is a pattern that is found in it."""
+    document = response.json()
+    assert list(document) == ["error"], document
+    error: dict[str, Any] = document["error"]
+    told = (response.status_code, error["type"], error.get("code"), error.get("param"))
+    assert told == (status, kind, code, param), document
+    assert re.search(message, error["message"]), (message, error["message"])
+    assert None not in error.values()
+    assert error.get("doc_url") == (
+        f"https://stripe.com/docs/error-codes/{code.replace('_', '-')}" if code else None
+    )
+    assert response.headers["request-id"].startswith("req_")
+    return error
+
+
+def client_of(service: Service, key: str, **options: Any) -> stripe.StripeClient:
+    """The official client, pointed at the service and told nothing else."""
+    return stripe.StripeClient(key, base_addresses={"api": service.url, "files": service.url}, **options)

@@ -1,0 +1,297 @@
+"""Histories for projections: commands decided by the domain, appended through the journal.
+
+`Author` writes them; `engine` follows them; `rows` is all that a generation says of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.clock import Clock
+from ledger.config import load_settings
+from ledger.database import connected
+from ledger.domain import charging, customer, disputing, evidence, session
+from ledger.domain.cards import source_card
+from ledger.domain.charge import Charge
+from ledger.domain.customer import Customer
+from ledger.domain.dispute import Dispute
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import Terms
+from ledger.domain.session import CustomerSession
+from ledger.errors import LedgerError
+from ledger.ids import new_id
+from ledger.store.codec import Codec, State, evolve
+from ledger.store.journal import Append, Cause, Change
+from ledger.store.store import Store
+from ledger.store.wake import Wake
+from projections.engine import Engine
+from projections.projection import Projection
+from projections.registry import PROJECTIONS, register
+
+KEY = b"projections are tested with this"
+ACCOUNT = "acct_projections"
+TERMS = Terms()
+TOKENS = ("tok_visa", "tok_mastercard", "tok_chargeDeclined", "tok_createDispute")
+
+Result = TypeVar("Result")
+
+
+def running(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
+    """Run a story with an author of its own."""
+
+    async def run() -> Result:
+        store = Store(dsn, KEY, load_settings(), Clock())
+        store.start()
+        try:
+            return await story(Author(dsn, store))
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+class Author:
+    """Makes history, one command after the other."""
+
+    def __init__(self, dsn: str, store: Store) -> None:
+        self.dsn = dsn
+        self.store = store
+        self.states: dict[str, State] = {}
+        self._requests = 0
+
+    @property
+    def now(self) -> int:
+        return int(self.store.clock.now())
+
+    async def travel(self, *, days: float) -> None:
+        """Move the one clock."""
+        async with connected(self.dsn, "ledger_api", name="test") as conn:
+            await self.store.clock.move(conn, self.store.clock.now() + days * 86_400)
+
+    async def tell(self, events: Sequence[DomainEvent]) -> list[str]:
+        """Append what was decided as one request; the streams it touched."""
+        changes: list[Change] = []
+        for event in events:
+            state = evolve(self.states.get(event.originator_id), event)
+            self.states[state.id] = state
+            changes.append(Change(event, state))
+        if changes:
+            self._requests += 1
+            cause = Cause(ACCOUNT, False, "key_test", f"req_{self._requests}", f"key-{self._requests}")
+            await self.store.journal.append(Append(cause, changes))
+        return [change.state.id for change in changes]
+
+    async def customer(self, **given: Any) -> str:
+        created = customer.create(
+            customer_id=self._id("cus"),
+            account=ACCOUNT,
+            livemode=False,
+            given=given,
+            card_id=self._id("card"),
+            now=self.now,
+        )
+        return (await self.tell(created))[0]
+
+    async def rename(self, customer_id: str, **given: Any) -> None:
+        state = self.states[customer_id]
+        assert isinstance(state, Customer)
+        await self.tell(customer.update(state, given, card_id=self._id("card"), now=self.now))
+
+    async def charge(self, token: str = "tok_visa", **given: Any) -> str:
+        created = charging.create(
+            charge_id=self._id("ch"),
+            account=ACCOUNT,
+            livemode=False,
+            given={"amount": 2000, "currency": "usd", **given},
+            card=source_card(token, card_id=self._id("card"), livemode=False),
+            txn_id=self._id("txn"),
+            now=self.now,
+        )
+        return (await self.tell(created))[0]
+
+    async def dispute(self, charge_id: str, kind: str = "chargeback", amount: int | None = None) -> str:
+        state = self.states[charge_id]
+        assert isinstance(state, Charge)
+        opened = disputing.open_dispute(
+            state,
+            disputing.Opening(kind, amount=amount, reference=self._id("ref")),
+            dispute_id=self._id("du"),
+            txn_id=self._id("txn"),
+            terms=TERMS,
+            now=self.now,
+        )
+        return (await self.tell(opened))[1]
+
+    async def respond(self, dispute_id: str, *, submit: bool, **given: Any) -> None:
+        state = self.states[dispute_id]
+        assert isinstance(state, Dispute)
+        parameters = {"evidence": given, "submit": submit}
+        await self.tell(disputing.update(state, parameters, file_bytes={}, now=self.now))
+
+    async def fact(self, dispute_id: str, fact: str) -> None:
+        state = self.states[dispute_id]
+        assert isinstance(state, Dispute)
+        reported = disputing.report_fact(
+            state, fact, self._id("ref"), due_by=None, txn_id=self._id("txn"), terms=TERMS, now=self.now
+        )
+        await self.tell(reported)
+
+    async def act(self, command: str, subject: int, detail: int) -> None:
+        """One command of COMMANDS on whichever object `subject` picks; nothing, where the domain refuses."""
+        with suppress(LedgerError, LookupError):
+            await COMMANDS[command](self, subject, detail)
+
+    def pick(self, kind: type[Any], subject: int) -> Any:
+        """Raises IndexError when there is none yet."""
+        states = [state for state in self.states.values() if isinstance(state, kind)]
+        return states[subject % len(states)] if states else states[0]
+
+    def _id(self, prefix: str) -> str:
+        return new_id(prefix, self.store.clock.now())
+
+
+async def _create_customer(author: Author, subject: int, detail: int) -> None:
+    given: dict[str, Any] = {"email": f"jenny.{detail}@example.com", "metadata": {"detail": str(detail)}}
+    if detail % 2:
+        given |= {"name": f"Jenny {detail} “Rosen” \\ \u2028", "source": "tok_visa"}
+    await author.customer(**given)
+
+
+async def _update_customer(author: Author, subject: int, detail: int) -> None:
+    given = {"email": f"rosen.{detail}@example.com", "metadata": {f"k{detail % 3}": str(detail)}}
+    await author.rename(author.pick(Customer, subject).id, **given)
+
+
+async def _delete_customer(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(Customer, subject)
+    await author.tell(customer.delete(state, now=author.now))
+
+
+async def _create_charge(author: Author, subject: int, detail: int) -> None:
+    given: dict[str, Any] = {"amount": 1000 + detail, "capture": detail % 5 != 0}
+    if detail % 3:
+        given["customer"] = author.pick(Customer, subject).id
+    await author.charge(TOKENS[detail % len(TOKENS)], **given)
+
+
+async def _capture_charge(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(Charge, subject)
+    await author.tell(charging.capture(state, {}, txn_id=author._id("txn"), now=author.now))
+
+
+async def _update_charge(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(Charge, subject)
+    given = {"description": f"Order {detail}", "transfer_group": f"group_{detail % 2}"}
+    await author.tell(charging.update(state, given, now=author.now))
+
+
+async def _open_dispute(author: Author, subject: int, detail: int) -> None:
+    await author.dispute(
+        author.pick(Charge, subject).id, ("chargeback", "inquiry", "compliance", "prevented")[detail % 4], 100
+    )
+
+
+async def _respond(author: Author, subject: int, detail: int) -> None:
+    field = sorted(evidence.LONG_TEXTS)[detail % len(evidence.LONG_TEXTS)]
+    await author.respond(author.pick(Dispute, subject).id, submit=detail % 3 == 0, **{field: f"text {detail}"})
+
+
+async def _close_dispute(author: Author, subject: int, detail: int) -> None:
+    await author.tell(disputing.close(author.pick(Dispute, subject), now=author.now))
+
+
+async def _report_fact(author: Author, subject: int, detail: int) -> None:
+    await author.fact(author.pick(Dispute, subject).id, sorted(disputing.FACTS)[detail % len(disputing.FACTS)])
+
+
+async def _create_session(author: Author, subject: int, detail: int) -> None:
+    created = session.create(
+        session_id=author._id("cuss"),
+        account=ACCOUNT,
+        livemode=False,
+        customer=author.pick(Customer, subject).id,
+        components={"pricing_table": {"enabled": True}},
+        terms=TERMS,
+        now=author.now,
+    )
+    await author.tell(created)
+
+
+async def _claim_session(author: Author, subject: int, detail: int) -> None:
+    await author.tell(session.claim(author.pick(CustomerSession, subject), now=author.now))
+
+
+COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
+    "create_customer": _create_customer,
+    "update_customer": _update_customer,
+    "delete_customer": _delete_customer,
+    "create_charge": _create_charge,
+    "capture_charge": _capture_charge,
+    "update_charge": _update_charge,
+    "open_dispute": _open_dispute,
+    "respond": _respond,
+    "close_dispute": _close_dispute,
+    "report_fact": _report_fact,
+    "create_session": _create_session,
+    "claim_session": _claim_session,
+}
+
+
+@asynccontextmanager
+async def engine(
+    dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000, poll_ms: int = 20
+) -> AsyncIterator[Engine]:
+    """An engine as another process would run it: nothing shared but the database."""
+    made = Engine(
+        dsn,
+        Codec(KEY),
+        Clock(),
+        Wake(dsn, "ledger_projector"),
+        projections=projections,
+        batch_max=batch_max,
+        poll_ms=poll_ms,
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def catch_up(
+    dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000
+) -> None:
+    """Apply all there is."""
+    async with engine(dsn, projections=projections, batch_max=batch_max) as made:
+        while not (await made.advance()).caught_up:
+            pass
+
+
+async def fresh_generation(conn: AsyncConnection[TupleRow]) -> int:
+    """One more generation of everything, empty."""
+    cur = await conn.execute("SELECT max(generation) + 1 FROM projections.checkpoints")
+    row = await cur.fetchone()
+    assert row is not None
+    for projection in PROJECTIONS:
+        await register(conn, projection, row[0])
+    return int(row[0])
+
+
+async def rows(conn: AsyncConnection[TupleRow], generation: int) -> dict[str, list[dict[str, Any]]]:
+    """Every row of a generation in all projections, without the number of the generation."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for table in ("customers", "charges", "disputes", "feed"):
+        cur = await conn.execute(
+            f"SELECT * FROM projections.{table} WHERE generation = %s ORDER BY id".encode(), (generation,)
+        )
+        assert cur.description is not None
+        names = [column.name for column in cur.description]
+        found[table] = [dict(zip(names, row, strict=True)) for row in await cur.fetchall()]
+        for row in found[table]:
+            del row["generation"]
+    return found

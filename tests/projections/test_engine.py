@@ -1,0 +1,228 @@
+"""The engine under failure and competition: rows and checkpoints move together or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.database import connected
+from projections import registry
+from projections.engine import Engine
+from projections.feed import FEED
+from projections.projection import Change, Projection
+from projections.registry import PROJECTIONS
+from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
+
+
+async def caught_up(conn: AsyncConnection[TupleRow]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            found = await registry.status(conn, now=0.0)
+            if found and not any(status.lag_events for status in found):
+                return
+            await asyncio.sleep(0.01)
+
+
+async def rebuilt_equals_live(conn: AsyncConnection[TupleRow], dsn: str) -> None:
+    generation = await fresh_generation(conn)
+    await catch_up(dsn)
+    assert await rows(conn, generation) == await rows(conn, 1)
+
+
+def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn: str) -> None:
+    class Crash(Exception):
+        pass
+
+    async def crashing(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
+        await FEED.write(conn, generation, changes)
+        raise Crash
+
+    async def story(author: Author) -> None:
+        await author.charge()
+        broken = [*PROJECTIONS[:3], dataclasses.replace(FEED, write=crashing)]
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            with pytest.raises(Crash):
+                await catch_up(dsn, projections=broken)
+            assert not any((await rows(conn, 1)).values())
+            assert {status.position for status in await registry.status(conn, now=0.0)} == {0}
+            await catch_up(dsn)
+            await catch_up(dsn)
+            assert [len(found) for found in (await rows(conn, 1)).values()] == [0, 1, 0, 1]
+
+    running(dsn, story)
+
+
+def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
+    killed = 0
+
+    async def killing(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
+        nonlocal killed
+        await FEED.write(conn, generation, changes)
+        killed += 1
+        if killed <= 2:
+            await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    async def story(author: Author) -> None:
+        for _ in range(5):
+            await author.charge()
+        async with (
+            connected(dsn, "ledger_projector", name="test") as conn,
+            engine(dsn, projections=[*PROJECTIONS[:3], dataclasses.replace(FEED, write=killing)]) as each,
+        ):
+            task = asyncio.create_task(each.run())
+            await caught_up(conn)
+            assert each.stats.failures == 2
+            assert not each.stats.failing
+            await author.charge()
+            await caught_up(conn)
+            await each.close()
+            await task
+            assert len((await rows(conn, 1))["feed"]) == 6
+            await rebuilt_equals_live(conn, dsn)
+
+    running(dsn, story)
+
+
+def test_two_engines_on_one_database_write_every_row_once(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with (
+            connected(dsn, "ledger_projector", name="test") as conn,
+            engine(dsn, batch_max=3, poll_ms=1) as one,
+            engine(dsn, batch_max=2, poll_ms=1) as other,
+        ):
+            tasks = [asyncio.create_task(each.run()) for each in (one, other)]
+            for number in range(60):
+                await author.act("create_charge", number, number)
+                await author.act("update_charge", number, number)
+            await caught_up(conn)
+            for each in (one, other):
+                assert each.stats.failures == 0
+                await each.close()
+            await asyncio.gather(*tasks)
+            assert one.stats.events > 0
+            assert other.stats.events > 0
+            await rebuilt_equals_live(conn, dsn)
+
+    running(dsn, story)
+
+
+def test_many_processes_begin_at_once(dsn: str) -> None:
+    async def begin() -> None:
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await registry.ensure(conn)
+
+    async def story(author: Author) -> None:
+        await asyncio.gather(*(begin() for _ in range(6)))
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            found = await registry.status(conn, now=0.0)
+        assert [(status.projection, status.generation, status.live) for status in found] == [
+            (name, 1, True) for name in ("charges", "customers", "disputes", "feed")
+        ]
+
+    running(dsn, story)
+
+
+def test_the_runners_own_wake_brings_new_events_without_a_poll(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        store = author.store
+        each = Engine(dsn, store.codec, store.clock, store.wake, poll_ms=60_000)
+        task = asyncio.create_task(each.run())
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            for _ in range(3):
+                await author.charge()
+                await caught_up(conn)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await each.close()
+
+    running(dsn, story)
+
+
+def test_a_generation_being_filled_does_not_hold_up_the_live_one(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for number in range(30):
+            await author.act("create_customer", number, number)
+        await catch_up(dsn)
+        async with (
+            connected(dsn, "ledger_projector", name="test") as conn,
+            engine(dsn, batch_max=5) as each,
+        ):
+            generation = await fresh_generation(conn)
+            await author.charge()
+            await each.advance()
+            await each.advance()
+            positions = {
+                status.position for status in await registry.status(conn, now=0.0) if status.generation == 1
+            }
+            assert positions == {31}
+            while not (await each.advance()).caught_up:
+                pass
+            assert await rows(conn, generation) == await rows(conn, 1)
+
+    running(dsn, story)
+
+
+def test_projections_that_meet_share_their_batches_from_then_on(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(4):
+            await author.charge()
+        await catch_up(dsn, projections=[FEED], batch_max=10)
+        async with engine(dsn, batch_max=10) as each:
+            assert (await each.advance()).events == 4
+            await author.charge()
+            assert (await each.advance()).events == 1
+            assert (await each.advance()).caught_up
+
+    running(dsn, story)
+
+
+def test_status_tells_lag_and_it_grows_while_nothing_moves(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.charge()
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            recent = author.store.clock.now()
+            assert {(s.lag_events, s.lag_seconds) for s in await registry.status(conn, now=recent)} == {(0, 0.0)}
+            await author.charge()
+            await author.charge()
+            late = await registry.status(conn, now=author.store.clock.now() + 60)
+            assert {status.lag_events for status in late} == {2}
+            assert all(60 <= status.lag_seconds < 70 for status in late)
+
+    running(dsn, story)
+
+
+def test_a_projection_that_fails_as_a_whole_stays_behind_alone(dsn: str) -> None:
+    async def misspelled(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
+        await conn.execute("INSERT INTO projections.no_such_table DEFAULT VALUES")
+
+    async def story(author: Author) -> None:
+        await author.charge()
+        broken: list[Projection] = [*PROJECTIONS[:3], dataclasses.replace(FEED, write=misspelled)]
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            async with engine(dsn, projections=broken) as each:
+                assert (await each.advance()).events == 1
+                assert not (await each.advance()).caught_up
+                assert list(each.stats.failing) == ["feed_g1"]
+                assert "UndefinedTable" in each.stats.failing["feed_g1"]
+            behind = [s.projection for s in await registry.status(conn, now=0.0) if s.lag_events]
+            assert behind == ["feed"]
+            await catch_up(dsn)
+            assert len((await rows(conn, 1))["feed"]) == 1
+
+    running(dsn, story)
+
+
+def test_the_projector_cannot_append(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await conn.execute("UPDATE ledger.head SET position = 0")
+
+    running(dsn, story)

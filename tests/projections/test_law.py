@@ -1,0 +1,132 @@
+"""The law of projections: the same log gives the same bytes, however it is applied."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.database import connected
+from ledger.ids import derived_id
+from ledger.store.log import tail
+from ledger.wire.public_events import public_events
+from projections import registry
+from tests.projections.histories import (
+    COMMANDS,
+    Author,
+    catch_up,
+    engine,
+    fresh_generation,
+    rows,
+    running,
+)
+
+commands = st.lists(
+    st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 5), st.integers(0, 30)),
+    min_size=5,
+    max_size=30,
+)
+batch_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+@settings(
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(history=commands, live=batch_sizes, rebuilt=batch_sizes)
+def test_any_batches_give_the_same_bytes_live_and_rebuilt(
+    dsn: str, history: list[tuple[str, int, int]], live: list[int], rebuilt: list[int]
+) -> None:
+    async def story(author: Author) -> None:
+        await author.act("create_customer", 0, 1)
+        await author.act("create_charge", 0, 1)
+        for number, command in enumerate(history):
+            await author.act(*command)
+            if number % 7 == 6:
+                await catch_up(dsn, batch_max=live[number % len(live)])
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            generation = await fresh_generation(conn)
+            for size in cycle(rebuilt):
+                async with engine(dsn, batch_max=size) as each:  # every batch by another process
+                    if (await each.advance()).caught_up:
+                        break
+            expected = await rows(conn, 1)
+            assert expected["customers"]
+            assert expected["feed"]
+            assert await rows(conn, generation) == expected
+            assert not any(status.parked for status in await registry.status(conn, now=author.now))
+
+    running(dsn, story)
+
+
+def test_the_feed_says_what_the_wire_says_under_ids_derived_from_the_log(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        charge = await author.charge(customer=await author.customer(email="jenny@example.com"))
+        dispute = await author.dispute(charge)
+        await author.respond(dispute, submit=False, product_description="A book")
+        await author.respond(dispute, submit=True, uncategorized_text="Delivered")
+        await author.fact(dispute, "won")
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            expected = []
+            for recorded in await tail(conn, author.store.codec, 0, 100):
+                event = recorded.event
+                after = await _as_of(author, event.originator_id, event.originator_version)
+                before = await _as_of(author, event.originator_id, event.originator_version - 1)
+                assert after is not None
+                for ordinal, (name, resource, _) in enumerate(public_events(before, event, after)):
+                    expected.append(
+                        (
+                            derived_id(
+                                "evt",
+                                recorded.recorded_at,
+                                event.originator_id,
+                                event.originator_version,
+                                ordinal,
+                            ),
+                            name,
+                            resource["id"],
+                            int(recorded.recorded_at),
+                            recorded.position,
+                            recorded.request_id,
+                        )
+                    )
+            cur = await conn.execute(
+                "SELECT id, type, object_id, created, position, request_id FROM projections.feed"
+                " ORDER BY position, ordinal"
+            )
+            assert await cur.fetchall() == expected
+            cur = await conn.execute("SELECT data::jsonb FROM projections.feed ORDER BY position, ordinal")
+            data = [row[0] for row in await cur.fetchall()]
+            updated = data[[row[1] for row in expected].index("charge.dispute.updated")]
+            assert updated["object"]["evidence"]["product_description"] == "A book"
+            assert updated["previous_attributes"]["evidence"] == {"product_description": None}
+            assert list(data[0]) == ["object"]
+
+    async def _as_of(author: Author, stream: str, version: int):  # type: ignore[no-untyped-def]
+        from ledger.store.codec import fold
+        from ledger.store.log import history
+
+        async with connected(dsn, "ledger_api", name="test") as conn:
+            recorded = await history(conn, author.store.codec, stream)
+        return fold(item.event for item in recorded[:version])
+
+    running(dsn, story)
+
+
+def test_a_view_keeps_the_creations_position_and_a_deleted_customers_row(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        first = await author.customer(email="first@example.com")
+        await author.customer(email="second@example.com")
+        await catch_up(dsn)
+        await author.rename(first, email="other@example.com")
+        await author.act("delete_customer", 0, 0)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            cur = await conn.execute(
+                "SELECT position, deleted, email FROM projections.customers ORDER BY position"
+            )
+            assert await cur.fetchall() == [(1, True, "other@example.com"), (2, False, "second@example.com")]
+
+    running(dsn, story)

@@ -1,0 +1,160 @@
+"""A stream that a projection cannot apply is left out from that event on; nothing else waits for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from ledger.database import connected
+from ledger.domain.customer import CustomerUpdated
+from ledger.store.codec import State
+from ledger.store.journal import Append, Cause, Change
+from ledger.store.log import Recorded
+from projections import registry
+from projections.projection import Parking, Projection, Row
+from projections.registry import PROJECTIONS
+from projections.views import CUSTOMERS
+from tests.projections.histories import ACCOUNT, Author, catch_up, engine, fresh_generation, rows, running
+
+SECRET = "jenny.rosen@example.com"
+
+
+def raising_for(stream: str, version: int) -> list[Projection]:
+    """All projections, but customers' handler raises for one event, quoting it."""
+
+    def apply(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+        if (after.id, after.version) == (stream, version):
+            raise ValueError(f"cannot bear {SECRET}")
+        return CUSTOMERS.apply(before, recorded, after)
+
+    return [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
+
+
+async def parked(dsn: str) -> dict[str, tuple[Parking, ...]]:
+    async with connected(dsn, "ledger_projector", name="test") as conn:
+        return {
+            f"{status.projection}_g{status.generation}": status.parked
+            for status in await registry.status(conn, now=0.0)
+            if status.parked
+        }
+
+
+async def emails(dsn: str) -> dict[str, str]:
+    async with connected(dsn, "ledger_projector", name="test") as conn:
+        return {row["id"]: row["email"] for row in (await rows(conn, 1))["customers"]}
+
+
+async def rebuilt_equals_live(dsn: str) -> None:
+    async with connected(dsn, "ledger_projector", name="test") as conn:
+        generation = await fresh_generation(conn)
+        await catch_up(dsn)
+        assert await rows(conn, generation) == await rows(conn, 1)
+
+
+def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="one@example.com")
+        good = await author.customer(email="one@example.com")
+        await author.rename(bad, email=SECRET)
+        await author.rename(bad, email="three@example.com")
+        await author.rename(good, email="two@example.com")
+        await catch_up(dsn, projections=raising_for(bad, 2))
+
+        (left_out,) = (await parked(dsn))["customers_g1"]
+        assert (left_out.stream, left_out.position) == (bad, 3)
+        assert left_out.error.startswith("ValueError at ")
+        assert "test_parking" in left_out.error
+        assert SECRET not in left_out.error
+        assert list(await parked(dsn)) == ["customers_g1"]
+        assert await emails(dsn) == {bad: "one@example.com", good: "two@example.com"}
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            assert len((await rows(conn, 1))["feed"]) == 5
+
+        await author.rename(bad, email="four@example.com")
+        await catch_up(dsn, projections=raising_for(bad, 2))
+        assert (await emails(dsn))[bad] == "one@example.com"
+        async with engine(dsn, projections=raising_for(bad, 2)) as unchanged:
+            assert not await unchanged.retry("customers", bad)
+        async with engine(dsn, projections=raising_for(bad, 4)) as other_fault:
+            assert not await other_fault.retry("customers", bad)
+        assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [6]
+        assert (await emails(dsn))[bad] == "three@example.com"
+
+        async with engine(dsn) as repaired:
+            assert await repaired.retry("customers", bad)
+        assert await parked(dsn) == {}
+        assert (await emails(dsn))[bad] == "four@example.com"
+        await rebuilt_equals_live(dsn)
+
+    running(dsn, story)
+
+
+def test_where_a_stream_parks_does_not_depend_on_the_batches(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="one@example.com")
+        for number in range(4):
+            await author.rename(bad, email=f"{number}@example.com")
+        for size in (1, 2, 100):
+            async with connected(dsn, "ledger_projector", name="test") as conn:
+                await registry.ensure(conn)
+                await fresh_generation(conn)
+            await catch_up(dsn, projections=raising_for(bad, 3), batch_max=size)
+        found = await parked(dsn)
+        assert {parking.position for parkings in found.values() for parking in parkings} == {3}
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            states = [(await rows(conn, generation))["customers"] for generation in (1, 2, 3, 4)]
+        assert states[0]
+        assert states == [states[0]] * 4
+        async with engine(dsn) as repaired:
+            assert await repaired.retry("customers", bad)
+        assert await parked(dsn) == {}
+
+    running(dsn, story)
+
+
+def test_a_row_the_database_refuses_parks_its_stream_alone(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        good = [await author.customer(email=f"{number}@example.com") for number in range(5)]
+        bad = await author.customer(email="was@example.com")
+        await author.rename(bad, email="no\0text")  # JSON bears it, a text column does not
+        await author.rename(good[0], email="last@example.com")
+        await catch_up(dsn)
+        (left_out,) = (await parked(dsn))["customers_g1"]
+        assert (left_out.stream, left_out.position) == (bad, 7)
+        assert list(await parked(dsn)) == ["customers_g1"]
+        found = await emails(dsn)
+        assert len(found) == 6
+        assert found[bad] == "was@example.com"
+        assert found[good[0]] == "last@example.com"
+
+    running(dsn, story)
+
+
+def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="was@example.com")
+        await catch_up(dsn)
+        unheard_of = CustomerUpdated(
+            originator_id=bad, originator_version=2, at=author.now, changes={"no_such_field": 1}
+        )
+        cause = Cause(ACCOUNT, False, None, None, None)
+        await author.store.journal.append(Append(cause, [Change(unheard_of, author.states[bad])]))
+        good = await author.customer(email="is@example.com")
+        await catch_up(dsn)
+        assert list(await parked(dsn)) == ["customers_g1", "feed_g1"]
+        assert await emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
+
+        async with engine(dsn) as unchanged:
+            assert not await unchanged.retry("feed", bad)
+
+        # A release that no longer bears a past that an earlier one has applied: found when it goes on.
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("DELETE FROM projections.parked")
+        later = CustomerUpdated(originator_id=bad, originator_version=3, at=author.now, changes={})
+        await author.store.journal.append(Append(cause, [Change(later, author.states[bad])]))
+        await author.rename(good, email="will.be@example.com")
+        await catch_up(dsn)
+        assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [4]
+        assert (await emails(dsn))[good] == "will.be@example.com"
+
+    running(dsn, story)
