@@ -36,7 +36,8 @@ SCOPES = (
     *(
         f"rak_{resource}_{access}"
         for resource in (
-            "balance_transaction", "charge", "customer", "customer_session", "dispute", "event", "file", "webhook"
+            "balance_transaction", "charge", "customer", "customer_session", "dispute", "event", "file",
+            "webhook",
         )
         for access in ("read", "write")
     ),

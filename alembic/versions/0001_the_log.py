@@ -208,7 +208,8 @@ CREATE TABLE ledger.clock (
 INSERT INTO ledger.clock DEFAULT VALUES;
 
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO ledger_api, ledger_projector;
-GRANT INSERT ON ledger.events, ledger.replies, ledger.appenders, ledger.accounts, ledger.api_keys TO ledger_api;
+GRANT INSERT ON ledger.events, ledger.replies, ledger.appenders, ledger.accounts, ledger.api_keys
+    TO ledger_api;
 GRANT UPDATE ON ledger.head, ledger.appenders, ledger.clock, ledger.api_keys TO ledger_api;
 GRANT DELETE ON ledger.replies, ledger.appenders TO ledger_api;
 """

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ledger.errors import InvalidParameter
 from ledger.domain.evidence import FILES
+from ledger.errors import InvalidParameter
 
 LEVELS_MAX = 4
 

@@ -66,7 +66,8 @@ def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
         await FEED.write(conn, generation, changes)
         killed += 1
         if killed <= 2:
-            await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            async with await AsyncConnection.connect(dsn, autocommit=True) as killer:
+                await killer.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
 
     async def story(author: Author) -> None:
         for _ in range(5):
