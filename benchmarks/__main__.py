@@ -22,8 +22,8 @@ from benchmarks.database import Server, server
 from benchmarks.measuring import Effort
 from benchmarks.report import Figure, machine, show, write_json
 
-FULL = Effort(seconds=1.0, rounds=3, events=100_000)
-QUICK = Effort(seconds=0.5, rounds=1, events=10_000)
+FULL = Effort(seconds=0.5, rounds=3, events=100_000)
+QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
 ON_A_SERVER: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,

@@ -15,6 +15,7 @@ class Call:
 
     `account` is the account acted on and `livemode` the key's mode. `target` is the id in the path, empty
     where there is none. `parameters` are the parsed values of the operation's table, without `expand`.
+    `as_platform`: the key's account acts on one that is connected to it.
     """
 
     account: str
@@ -25,3 +26,4 @@ class Call:
     target: str
     parameters: dict[str, Any]
     expand: Expansion
+    as_platform: bool = False

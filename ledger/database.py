@@ -29,6 +29,8 @@ from ledger.errors import SettingError, Unavailable
 MIGRATIONS = Path(__file__).resolve().parents[1] / "alembic"
 SERVER_VERSION_MIN = 150000
 CONNECT_TIMEOUT_SECONDS = 5
+# Pages are read along an index, whatever the statistics of a young table say; plans are made once.
+READ_PLANS = "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off"
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
 
@@ -40,9 +42,17 @@ _VERSION = "SELECT version_num FROM ledger.alembic_version"
 
 async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
     """An autocommit connection in `role`. Raises psycopg.OperationalError."""
-    return await AsyncConnection.connect(
-        _conninfo(dsn, role, name, options), autocommit=True, prepare_threshold=1
+    opening = asyncio.ensure_future(
+        AsyncConnection.connect(_conninfo(dsn, role, name, options), autocommit=True, prepare_threshold=1)
     )
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # Half-open, it would lie about until the garbage collector comes, and a backend in the middle of
+        # its authentication holds up what waits for all backends: DROP DATABASE, for a minute.
+        with suppress(psycopg.Error):
+            await (await opening).close()
+        raise
 
 
 @asynccontextmanager
@@ -59,7 +69,7 @@ async def connected(dsn: str, role: Role, *, name: str) -> AsyncIterator[AsyncCo
 def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
     """A pool of connections for reads, not open yet."""
     return AsyncConnectionPool(
-        _conninfo(dsn, "ledger_api", "reads", "-c plan_cache_mode=force_generic_plan"),
+        _conninfo(dsn, "ledger_api", "reads", READ_PLANS),
         kwargs={"autocommit": True, "prepare_threshold": 1},
         min_size=POOL_SIZE_MIN,
         max_size=POOL_SIZE_MAX,

@@ -77,17 +77,19 @@ async def expanded(
         match member:
             case "sources":
                 assert isinstance(state, Customer)
-                answer[member] = _list(
-                    [render.card(card, state.id) for card in state.sources],
-                    f"/v1/customers/{state.id}/sources",
-                )
+                inner = subtree.get("data", {})
+                cards = [
+                    await _members(render.card(card, state.id), inner, now, fetch) for card in state.sources
+                ]
+                answer[member] = _list(cards, f"/v1/customers/{state.id}/sources")
             case "refunds":
                 assert isinstance(state, Charge)
                 answer[member] = _list([], f"/v1/charges/{state.id}/refunds")
             case "default_source":
                 assert isinstance(state, Customer)
                 card = state.source(state.default_source)
-                answer[member] = card and render.card(card, state.id)
+                if card is not None:
+                    answer[member] = await _members(render.card(card, state.id), subtree, now, fetch)
             case "balance_transaction":
                 assert isinstance(state, Charge)
                 if state.balance_transaction is not None:

@@ -31,17 +31,23 @@ from ledger.store.store import Store
 from ledger.wire import render
 from ledger.wire.event_types import EVENT_TYPES, matches
 
-EVENT_LIFE_SECONDS = 30 * 86_400
+DAY_SECONDS = 86_400
+EVENT_LIFE_SECONDS = 30 * DAY_SECONDS
+END_OF_TIME = 2**62
 LIST_POLL_SECONDS = 0.003
 
+# One statement, one snapshot: what the checkpoint tells to be applied is in the page.
 _STANDING = """
-SELECT h.position, c.position,
-       EXISTS (SELECT FROM projections.parked p
-               WHERE p.projection = c.projection AND p.generation = c.generation)
-FROM ledger.head h, projections.live l
-JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
-WHERE l.projection = %(projection)s
+SELECT standing.*, page.* FROM (
+    SELECT h.position AS head, c.position AS checkpoint,
+           EXISTS (SELECT FROM projections.parked p
+                   WHERE p.projection = c.projection AND p.generation = c.generation) AS incomplete
+    FROM ledger.head h, projections.live l
+    JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
+    WHERE l.projection = %(projection)s
+) AS standing LEFT JOIN (
 """
+_OF_PAGE = ") AS page ON true\n"
 _PROGRESS = """
 SELECT c.position FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
@@ -58,18 +64,19 @@ SELECT state, created, position FROM projections.charges
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'charges')
 AND account = %(account)s AND livemode = %(livemode)s
 """
+_OF_PAYMENT_INTENT = _CHARGES + "AND payment_intent = %(payment_intent)s LIMIT 1"
 _DISPUTES = """
 SELECT state, created, position FROM projections.disputes
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'disputes')
 AND account = %(account)s AND livemode = %(livemode)s
 """
 _EVENTS = """
-SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data
+SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, position, ordinal
 FROM projections.feed
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-AND account = %(account)s AND livemode = %(livemode)s AND created > %(forgotten)s
+AND account = %(account)s AND livemode = %(livemode)s AND created > %(since)s AND created <= %(until)s
 """
-_EVENT = _EVENTS + "AND id = %(id)s AND created BETWEEN %(near)s - 1 AND %(near)s + 1"
+_EVENT = _EVENTS + "AND id = %(id)s"
 
 # Where an id stands in its collection, for a cursor.
 _PLACES = {
@@ -91,8 +98,8 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
     "feed": """
 SELECT created, position, ordinal FROM projections.feed
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s AND created > %(forgotten)s
-AND created BETWEEN %(near)s - 1 AND %(near)s + 1
+AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
+AND created > %(since)s AND created <= %(until)s
 """,
 }
 
@@ -114,10 +121,10 @@ _FILTERS = {
 _KEYS = {True: "(created, position, ordinal)", False: "(created, position)"}
 _CURSORS = {True: "(%(created)s, %(position)s, %(ordinal)s)", False: "(%(created)s, %(position)s)"}
 _ORDERS = {
-    (True, False): "ORDER BY created DESC, position DESC, ordinal DESC LIMIT %(limit)s",
-    (True, True): "ORDER BY created, position, ordinal LIMIT %(limit)s",
-    (False, False): "ORDER BY created DESC, position DESC LIMIT %(limit)s",
-    (False, True): "ORDER BY created, position LIMIT %(limit)s",
+    (True, False): "ORDER BY created DESC, position DESC, ordinal DESC",
+    (True, True): "ORDER BY created, position, ordinal",
+    (False, False): "ORDER BY created DESC, position DESC",
+    (False, True): "ORDER BY created, position",
 }
 
 
@@ -178,12 +185,11 @@ class Reads:
 
     async def retrieve_event(self, call: Call) -> Found:
         """`GET /v1/events/{id}`, for 30 days from `created` (seed)."""
-        near = id_time(call.target)
-        parameters = self._scope(call) | {"id": call.target, "near": int(near or 0)}
-        _, rows = await self._page(_EVENT_VIEW, _EVENT, parameters)
+        parameters = self._near(self._scope(call), call.target) | {"id": call.target}
+        _, rows = await self._page(_EVENT_VIEW, _STANDING + _EVENT + _OF_PAGE, parameters)
         if not rows:
             raise UnknownObject("event", call.target)
-        return Found(_event(rows[0]))
+        return Found(_event(rows[0], call))
 
     async def list_customers(self, call: Call) -> Found:
         """`GET /v1/customers`"""
@@ -199,6 +205,8 @@ class Reads:
         """`GET /v1/disputes`"""
         if "charge" in call.parameters:
             await named(call, Charge, "charge", call.parameters["charge"], self._store.streams.read)
+        if "payment_intent" in call.parameters:
+            await self._check_payment_intent(call)
         return await self._list(call, _DISPUTE_VIEW, Dispute)
 
     async def list_events(self, call: Call) -> Found:
@@ -211,7 +219,7 @@ class Reads:
         if given.get("delivery_success") is False:
             filters["undelivered"] = True
         standing, rows, has_more = await self._rows(call, _EVENT_VIEW, filters)
-        return _listed(_EVENT_VIEW, [_event(row) for row in rows], has_more, standing)
+        return _listed(_EVENT_VIEW, [_event(row, call) for row in rows], has_more, standing)
 
     async def _retrieve(self, call: Call, kind: type[Kind]) -> Found:
         fetch = self._store.streams.read
@@ -259,18 +267,50 @@ class Reads:
             parameters |= dict(zip(("created", "position", "ordinal"), place, strict=False))
         older = None if place is None else before is None
         query = _page_query(view, tuple(filters), older)
-        standing, rows = await self._page(view, query, parameters)
+        rows: list[TupleRow] = []
+        if view is _EVENT_VIEW:
+            standing, rows = await self._page(view, query, self._around(parameters, place, older))
+        if len(rows) <= given["limit"]:
+            standing, rows = await self._page(view, query, parameters)
         has_more = len(rows) > given["limit"]
         rows = rows[: given["limit"]]
         return standing, rows if before is None else rows[::-1], has_more
 
+    async def _check_payment_intent(self, call: Call) -> None:
+        """Payment intents are not kept here: one is known by a charge of it."""
+        intent = call.parameters["payment_intent"]
+        parameters = self._scope(call) | {"payment_intent": intent}
+        _, rows = await self._page(_CHARGE_VIEW, _OF_PAYMENT_INTENT, parameters)
+        if not rows:
+            raise InvalidParameter(
+                f"No such payment_intent: '{intent}'", code="resource_missing", param="payment_intent"
+            )
+
     def _scope(self, call: Call) -> dict[str, Any]:
-        forgotten = int(self._store.clock.now()) - EVENT_LIFE_SECONDS
-        return {"account": call.account, "livemode": call.livemode, "forgotten": forgotten}
+        """Whose objects, and for Events between which times, in unix seconds."""
+        since = int(self._store.clock.now()) - EVENT_LIFE_SECONDS
+        return {"account": call.account, "livemode": call.livemode, "since": since, "until": END_OF_TIME}
+
+    def _near(self, parameters: Mapping[str, Any], event_id: str) -> dict[str, Any]:
+        """`parameters` for the moment that an event's id carries: one or two partitions in place of all."""
+        made = int(id_time(event_id) or 0)
+        return {**parameters, "since": max(parameters["since"], made - 2), "until": made + 1}
+
+    def _around(
+        self, parameters: dict[str, Any], place: TupleRow | None, older: bool | None
+    ) -> dict[str, Any]:
+        """`parameters` for the day where a page of Events most likely lies whole, in one partition or two."""
+        start = int(self._store.clock.now()) if place is None else place[0]
+        if older is False:
+            return {**parameters, "until": start + DAY_SECONDS}
+        until = END_OF_TIME if place is None else start
+        return {**parameters, "since": max(parameters["since"], start - DAY_SECONDS), "until": until}
 
     async def _place(self, view: _View, param: str, parameters: Mapping[str, Any]) -> TupleRow:
-        near = int(id_time(parameters["cursor"]) or 0)  # an event's id carries its `created`
-        _, rows = await self._page(view, _PLACES[view.projection], {**parameters, "near": near})
+        near = self._near(parameters, parameters["cursor"])
+        _, rows = await self._page(
+            view, _STANDING + _PLACES[view.projection] + _OF_PAGE, {**parameters, "near": near}
+        )
         if not rows:
             raise InvalidParameter(
                 f"No such {view.noun}: '{parameters['cursor']}'", code="resource_missing", param=param
@@ -281,28 +321,26 @@ class Reads:
         self, view: _View, query: str, parameters: Mapping[str, Any]
     ) -> tuple[Standing, list[TupleRow]]:
         """The projection's standing, and rows at least as new as that tells."""
+        parameters = {**parameters, "projection": view.projection}
         try:
             async with self._pool.connection() as conn:
-                standing, rows = await self._look(conn, view, query, parameters)
+                standing, rows = await self._look(conn, query, parameters)
                 behind = 0
                 if standing.checkpoint < standing.head:
                     behind = await self._caught_up(conn, view, standing.head)
-                    standing, rows = await self._look(conn, view, query, parameters)
+                    standing, rows = await self._look(conn, query, parameters)
                 return standing._replace(behind=behind), rows
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise Unavailable(first_line(error)) from error
 
     async def _look(
-        self, conn: AsyncConnection[TupleRow], view: _View, query: str, parameters: Mapping[str, Any]
+        self, conn: AsyncConnection[TupleRow], query: str, parameters: Mapping[str, Any]
     ) -> tuple[Standing, list[TupleRow]]:
-        async with conn.pipeline():
-            # The standing is read first: what it tells to be applied is there for the page after it.
-            first = await conn.execute(_STANDING, {"projection": view.projection})
-            second = await conn.cursor(binary=True).execute(query.encode(), parameters)
-            standing = await first.fetchone()
-            if standing is None:
-                raise Unavailable(f"the projection {view.projection} is not built yet")
-            return Standing(*standing), await second.fetchall()
+        rows = await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
+        if not rows:
+            raise Unavailable(f"the projection {parameters['projection']} is not built yet")
+        page = [row[3:] for row in rows]
+        return Standing(*rows[0][:3]), page if page[0][0] is not None else []
 
     async def _caught_up(self, conn: AsyncConnection[TupleRow], view: _View, head: int) -> int:
         """Wait until the projection has applied the log up to `head`, at most `wait_seconds`; what it then
@@ -320,12 +358,12 @@ class Reads:
 @lru_cache(maxsize=1024)
 def _page_query(view: _View, filters: Sequence[str], older: bool | None) -> str:
     """The view's SELECT with the texts of the filters given, the cursor's side, and the order."""
-    parts = [view.select, *(_FILTERS[name] for name in filters)]
+    parts = [_STANDING, view.select, *(_FILTERS[name] for name in filters)]
     if older is not None:
         side = "<" if older else ">"
         parts.append(f"AND {_KEYS[view.by_ordinal]} {side} {_CURSORS[view.by_ordinal]}")
-    parts.append(_ORDERS[view.by_ordinal, older is False])
-    return "\n".join(parts)
+    order = _ORDERS[view.by_ordinal, older is False]
+    return "\n".join([*parts, order, "LIMIT %(limit)s", _OF_PAGE, order])
 
 
 def _listed(view: _View, data: list[Any], has_more: bool, standing: Standing) -> Found:
@@ -333,8 +371,8 @@ def _listed(view: _View, data: list[Any], has_more: bool, standing: Standing) ->
     return Found(body, standing.behind, standing.incomplete)
 
 
-def _event(row: TupleRow) -> dict[str, Any]:
-    event_id, livemode, created, kind, api_version, request_id, key, data = row
+def _event(row: TupleRow, call: Call) -> dict[str, Any]:
+    event_id, livemode, created, kind, api_version, request_id, key, data, *_ = row
     return render.event(
         event_id=event_id,
         event_type=kind,
@@ -345,4 +383,5 @@ def _event(row: TupleRow) -> dict[str, Any]:
         request_id=request_id,
         idempotency_key=key,
         pending_webhooks=0,
+        account=call.account if call.as_platform else None,
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,9 +28,10 @@ from projections import checkpoints, partitions, registry
 from projections.passing import Key, Member, Pass
 from projections.projection import Projection, described
 from projections.upkeep import Upkeep
-from projections.writing import PartitionMissing, write
+from projections.writing import write_apart, write_together
 
 BATCH_TIMEOUT_SECONDS = 60
+PAUSE_SECONDS = 0.005
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
 # Events folded before the loop gets its turn: a few milliseconds.
@@ -37,14 +39,21 @@ SLICE_EVENTS = 64
 # A process that hangs in a batch loses its checkpoints to another one.
 _OPTIONS = f"{PLANS} -c jit=off -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 
+Write = Callable[[AsyncConnection[TupleRow], Sequence[Member]], Awaitable[dict[Key, str]]]
+
 _log = logging.getLogger("ledger.projections")
 
 
 class Advance(NamedTuple):
-    """What came of one batch. `caught_up`: every checkpoint stands at the head as last seen."""
+    """What came of one batch.
+
+    caught_up  every checkpoint stands at the head as last seen
+    contended  there was something to do, and another process is at it
+    """
 
     events: int
     caught_up: bool
+    contended: bool = False
 
 
 @dataclass(slots=True)
@@ -90,7 +99,7 @@ class Engine:
         self._upkeep = Upkeep()
         self._not_before: dict[Key, float] = {}
         self._lowest_next = True
-        self._closing = False
+        self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.stats = EngineStats()
@@ -100,32 +109,39 @@ class Engine:
         self._idle.clear()
         pause = RETRY_SECONDS_MIN
         try:
-            while not self._closing:
+            while not self._stopping.is_set():
                 heard = self._wake.position
                 try:
                     async with asyncio.timeout(BATCH_TIMEOUT_SECONDS):
                         advance = await self.advance()
                 except Exception as error:  # the edge: told, waited out, tried again
                     self._failed("", error)
-                    await asyncio.sleep(pause)
+                    await self._rest(pause)
                     pause = min(pause * 2, RETRY_SECONDS_MAX)
                     continue
                 self.stats.failing.pop("", None)
                 pause = RETRY_SECONDS_MIN
-                if advance.events:
-                    continue
-                if advance.caught_up:
+                if advance.contended:
+                    await self._rest(self._poll_seconds)
+                elif not advance.events:
                     await self._wake.beyond(max(heard, self.stats.head), timeout_seconds=self._poll_seconds)
-                else:  # another process is at it, or a projection fails
-                    await asyncio.sleep(self._poll_seconds)
+                elif advance.events < self._batch_max:
+                    # Under a steady load what comes meanwhile makes one batch, not many; what comes now
+                    # and then finds the pause over.
+                    await self._rest(PAUSE_SECONDS)
         finally:
             self._idle.set()
 
     async def close(self) -> None:
         """Finish the batch under way, then stop."""
-        self._closing = True
+        self._stopping.set()
         await self._idle.wait()
         await self._link.drop()
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def advance(self) -> Advance:
         """Apply the next events to the checkpoints that stand before them: one batch, one transaction.
@@ -149,15 +165,17 @@ class Engine:
             position, limit = self._choose(set(ready.values()))
             group = [key for key, at in ready.items() if at == position]
             try:
-                events = await self._batch(conn, group, position, limit)
-            except PartitionMissing:
+                events = await self._batch(conn, group, position, limit, write_together)
+            except Exception:  # whatever it is: each projection apart, so that one does not stop all
+                if conn.broken:
+                    raise
                 self._upkeep.forget()
-                events = await self._batch(conn, group, position, limit)
+                events = await self._batch(conn, group, position, limit, write_apart)
         if events:
             self.stats.events += events
             self.stats.batches += 1
             self.stats.seconds += asyncio.get_running_loop().time() - started
-        return Advance(events, caught_up=False)
+        return Advance(events, caught_up=False, contended=not events)
 
     async def retry(self, name: str, stream: str) -> bool:
         """Apply what was left out of a parked stream, in every generation that leaves it out, up to its
@@ -184,7 +202,7 @@ class Engine:
         return lowest, min(self._batch_max, meeting - lowest)
 
     async def _batch(
-        self, conn: AsyncConnection[TupleRow], group: Sequence[Key], position: int, limit: int
+        self, conn: AsyncConnection[TupleRow], group: Sequence[Key], position: int, limit: int, write: Write
     ) -> int:
         days: dict[Key, set[int]] = {}
         async with conn.transaction():
@@ -219,7 +237,7 @@ class Engine:
         if days:
             # DDL keeps out of the batch's transaction; the batch begins again with the partitions there.
             await self._upkeep.make(conn, days)
-            return await self._batch(conn, group, position, limit)
+            return await self._batch(conn, group, position, limit, write)
         self._settle(moved, failed)
         self.stats.position = max(self.stats.position, last.position) if moved else self.stats.position
         return len(recorded) if moved else 0
@@ -283,7 +301,7 @@ class Engine:
             if missing:
                 raise psycopg.Rollback
             reading.read(left_out, await self._begin(conn, reading, left_out, first - 1))
-            failed = await write(conn, [member])
+            failed = await write_apart(conn, [member])
             if failed:
                 raise psycopg.Rollback
             await checkpoints.park(conn, member)

@@ -1,8 +1,8 @@
 """Writing what a pass derived, so that one row the database refuses costs its own stream and no more.
 
-First everything together. Only if that fails, each projection apart; and where data is at fault, halves
-of it, until the stream and its first refused event are found and parked. A projection that fails as a
-whole (a table that is missing, say) is left where it stands while the others go on.
+First everything together. Only if that fails is the batch done again with each projection apart; where
+data is at fault, halves of it, until the stream and its first refused event are found and parked. A
+projection that fails as a whole (a table that is missing, say) is left where it stands; the others go on.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from ledger.errors import LedgerError
 from projections.passing import Key, Member
 from projections.projection import Step, described, merged
 
-# What a row can be at fault for. Anything else is the projection's or the connection's trouble.
-DataFault = (psycopg.DataError, psycopg.IntegrityError)
-
 
 class PartitionMissing(LedgerError):
     """A row belongs into a partition that is not there."""
 
 
-async def write(conn: AsyncConnection[TupleRow], members: Sequence[Member]) -> dict[Key, str]:
-    """Write the steps of all members in the transaction under way; parkings are added to the members.
+async def write_together(conn: AsyncConnection[TupleRow], members: Sequence[Member]) -> dict[Key, str]:
+    """Write the steps of all members in the transaction under way, which any failure ends.
+
+    Raises psycopg.Error and PartitionMissing.
+    """
+    for member in members:
+        await _write(conn, member, member.steps)
+    return {}
+
+
+async def write_apart(conn: AsyncConnection[TupleRow], members: Sequence[Member]) -> dict[Key, str]:
+    """The same, but each member parks the streams that cannot be written.
 
     Returns the members that could not be written at all, and why. Raises PartitionMissing, and
-    psycopg.OperationalError when the connection is lost.
+    psycopg.Error when the connection is lost.
     """
-    try:
-        async with conn.transaction():
-            for member in members:
-                await _write(conn, member, member.steps)
-        return {}
-    except psycopg.Error:
-        if conn.broken:
-            raise
     failed: dict[Key, str] = {}
     for member in members:
         try:
-            await _write_what_can_be(conn, member, member.steps)
+            async with conn.transaction():
+                await _write_what_can_be(conn, member, member.steps)
         except psycopg.Error as error:
             if conn.broken:
                 raise
@@ -58,8 +58,10 @@ async def _write_what_can_be(conn: AsyncConnection[TupleRow], member: Member, st
         async with conn.transaction():
             await _write(conn, member, steps)
         return
-    except DataFault:
-        streams = list(dict.fromkeys(step.stream for step in steps))
+    except Exception as error:
+        if not _rows_at_fault(error):
+            raise
+    streams = list(dict.fromkeys(step.stream for step in steps))
     if len(streams) == 1:
         await _write_stream(conn, member, steps)
         return
@@ -74,9 +76,18 @@ async def _write_stream(conn: AsyncConnection[TupleRow], member: Member, steps: 
         try:
             async with conn.transaction():
                 await _write(conn, member, list(group))
-        except DataFault as error:
+        except Exception as error:
+            if not _rows_at_fault(error):
+                raise
             member.park(steps[0].stream, position, error)
             return
+
+
+def _rows_at_fault(error: Exception) -> bool:
+    """What else fails is the trouble of the projection's statement, or of the connection."""
+    if isinstance(error, psycopg.Error):
+        return isinstance(error, psycopg.DataError | psycopg.IntegrityError)
+    return not isinstance(error, PartitionMissing)
 
 
 async def _write(conn: AsyncConnection[TupleRow], member: Member, steps: list[Step]) -> None:

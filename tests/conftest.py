@@ -88,6 +88,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist: called on the controller for each worker."""
     node.workerinput["maintenance"] = node.config.stash[_MAINTENANCE]

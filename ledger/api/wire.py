@@ -101,17 +101,18 @@ class Wire:
         given = dict(scope["headers"])
         query: bytes = scope["query_string"]
         exchange.key = key = await authenticate(self._keys, given.get(b"authorization", b""))
+        version = given.get(b"stripe-version")
+        if version is None:
+            version = key.api_version.encode()
+        if version in _VERSIONS:  # told in every authenticated answer, so before what may be refused
+            exchange.headers.append((b"stripe-version", version))
         operation, target = self._routes.find(exchange.method, exchange.path)
         exchange.operation = operation
         if key.kind != "sk":
             _permit(key, operation)
-        version = given.get(b"stripe-version")
-        if version is None:
-            version = key.api_version.encode()
-        elif version not in _VERSIONS:
+        if version not in _VERSIONS:
             shown = version.decode("latin-1")[:80]
             raise InvalidParameter(f"Invalid Stripe API version: {shown}")
-        exchange.headers.append((b"stripe-version", version))
         account = key.account
         if b"stripe-account" in given or b"stripe-context" in given:
             account = await self._act_on(key, given, exchange.headers)
@@ -241,7 +242,17 @@ def _call(
     parameters = operation.table.parse(decode(raw))
     paths: Any = parameters.pop("expand", None)
     expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
-    return Call(account, key.livemode, key.id, request_id, idempotency_key, target, parameters, expand)
+    return Call(
+        account,
+        key.livemode,
+        key.id,
+        request_id,
+        idempotency_key,
+        target,
+        parameters,
+        expand,
+        as_platform=account != key.account,
+    )
 
 
 def _idempotency_key(given: bytes | None, headers: Headers) -> str | None:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from ledger.database import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
+START_SECONDS = 30
 STOP_SECONDS = 20
 FORM = "application/x-www-form-urlencoded"
 
@@ -57,6 +59,10 @@ class Service:
         assert announced is not None, self.log
         self.url = announced[0]
         self.port = int(self.url.rpartition(":")[2])
+        deadline = time.monotonic() + START_SECONDS
+        while httpx.get(f"{self.url}/readyz", verify=False).status_code != 200:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
 
     @property
     def log(self) -> str:

@@ -264,7 +264,8 @@ def test_each_kind_of_refusal_is_the_exception_the_client_has_for_it(
     def told(error: stripe.StripeError) -> tuple[object, ...]:
         assert error.request_id is not None
         assert error.request_id.startswith("req_")
-        return type(error), error.http_status, error.code
+        assert error.error is not None
+        return type(error), error.http_status, error.error.code  # not every class takes over the code
 
     with pytest.raises(stripe.StripeError) as refusal:
         stripe.Customer.list(api_key="sk_test_wrong")

@@ -120,7 +120,7 @@ class Author:
         assert isinstance(state, Charge)
         opened = disputing.open_dispute(
             state,
-            disputing.Opening(kind, amount=amount, reference=self._id("ref")),
+            disputing.Opening(kind=kind, amount=amount, reference=self._id("ref")),
             dispute_id=self._id("du"),
             txn_id=self._id("txn"),
             terms=TERMS,
@@ -199,7 +199,9 @@ async def _open_dispute(author: Author, subject: int, detail: int) -> None:
 
 async def _respond(author: Author, subject: int, detail: int) -> None:
     field = sorted(evidence.LONG_TEXTS)[detail % len(evidence.LONG_TEXTS)]
-    await author.respond(author.pick(Dispute, subject).id, submit=detail % 3 == 0, **{field: f"text {detail}"})
+    await author.respond(
+        author.pick(Dispute, subject).id, submit=detail % 3 == 0, **{field: f"text {detail}"}
+    )
 
 
 async def _close_dispute(author: Author, subject: int, detail: int) -> None:
@@ -207,7 +209,9 @@ async def _close_dispute(author: Author, subject: int, detail: int) -> None:
 
 
 async def _report_fact(author: Author, subject: int, detail: int) -> None:
-    await author.fact(author.pick(Dispute, subject).id, sorted(disputing.FACTS)[detail % len(disputing.FACTS)])
+    await author.fact(
+        author.pick(Dispute, subject).id, sorted(disputing.FACTS)[detail % len(disputing.FACTS)]
+    )
 
 
 async def _create_session(author: Author, subject: int, detail: int) -> None:
@@ -280,6 +284,13 @@ async def fresh_generation(conn: AsyncConnection[TupleRow]) -> int:
     for projection in PROJECTIONS:
         await register(conn, projection, row[0])
     return int(row[0])
+
+
+async def retire(conn: AsyncConnection[TupleRow], generation: int) -> None:
+    """Take a generation away again."""
+    await conn.execute("DELETE FROM projections.checkpoints WHERE generation = %s", (generation,))
+    for projection in PROJECTIONS:
+        await conn.execute(f"DROP TABLE projections.{projection.name}_g{generation}".encode())
 
 
 async def rows(conn: AsyncConnection[TupleRow], generation: int) -> dict[str, list[dict[str, Any]]]:

@@ -36,7 +36,7 @@ async def rebuilt_equals_live(conn: AsyncConnection[TupleRow], dsn: str) -> None
 
 
 def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn: str) -> None:
-    class Crash(Exception):
+    class Crash(BaseException):
         pass
 
     async def crashing(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
@@ -189,7 +189,9 @@ def test_status_tells_lag_and_it_grows_while_nothing_moves(dsn: str) -> None:
         await catch_up(dsn)
         async with connected(dsn, "ledger_projector", name="test") as conn:
             recent = author.store.clock.now()
-            assert {(s.lag_events, s.lag_seconds) for s in await registry.status(conn, now=recent)} == {(0, 0.0)}
+            assert {(s.lag_events, s.lag_seconds) for s in await registry.status(conn, now=recent)} == {
+                (0, 0.0)
+            }
             await author.charge()
             await author.charge()
             late = await registry.status(conn, now=author.store.clock.now() + 60)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from ledger.database import connected
 from ledger.domain.customer import CustomerUpdated
@@ -11,6 +14,7 @@ from ledger.store.codec import State
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.log import Recorded
 from projections import registry
+from projections.projection import Change as Changed
 from projections.projection import Parking, Projection, Row
 from projections.registry import PROJECTIONS
 from projections.views import CUSTOMERS
@@ -126,6 +130,25 @@ def test_a_row_the_database_refuses_parks_its_stream_alone(dsn: str) -> None:
         assert len(found) == 6
         assert found[bad] == "was@example.com"
         assert found[good[0]] == "last@example.com"
+
+    running(dsn, story)
+
+
+def test_a_row_that_cannot_be_encoded_parks_its_stream_alone(dsn: str) -> None:
+    async def writing(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Changed]) -> None:
+        if any(row[5] == SECRET for _, row in changes):
+            raise ValueError(SECRET)
+        await CUSTOMERS.write(conn, generation, changes)
+
+    async def story(author: Author) -> None:
+        bad = await author.customer(email=SECRET)
+        good = await author.customer(email="good@example.com")
+        projections = [dataclasses.replace(CUSTOMERS, write=writing), *PROJECTIONS[1:]]
+        await catch_up(dsn, projections=projections)
+        (left_out,) = (await parked(dsn))["customers_g1"]
+        assert (left_out.stream, left_out.position) == (bad, 1)
+        assert SECRET not in left_out.error
+        assert await emails(dsn) == {good: "good@example.com"}
 
     running(dsn, story)
 

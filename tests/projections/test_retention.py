@@ -14,10 +14,13 @@ async def days(dsn: str, generation: int = 1) -> list[date]:
     prefix = f"feed_g{generation}_d"
     async with connected(dsn, "ledger_projector", name="test") as conn:
         cur = await conn.execute(
-            "SELECT relname FROM pg_class WHERE starts_with(relname, %s) AND relkind = 'r' ORDER BY 1", (prefix,)
+            "SELECT relname FROM pg_class WHERE starts_with(relname, %s) AND relkind = 'r' ORDER BY 1",
+            (prefix,),
         )
         names = [row[0] for row in await cur.fetchall()]
-    return [datetime.strptime(name.removeprefix(prefix), "%Y%m%d").replace(tzinfo=UTC).date() for name in names]
+    return [
+        datetime.strptime(name.removeprefix(prefix), "%Y%m%d").replace(tzinfo=UTC).date() for name in names
+    ]
 
 
 async def objects(dsn: str) -> list[str]:
@@ -93,14 +96,13 @@ def test_a_reader_in_the_way_of_a_drop_holds_up_nothing(dsn: str) -> None:
         first_day = today(author)
         await author.travel(days=40)
         last = await author.charge()
-        async with connected(dsn, "ledger_api", name="test") as reader:
-            async with reader.transaction():
-                await reader.execute("SELECT count(*) FROM projections.feed")
-                started = time.monotonic()
-                await catch_up(dsn)
-                assert time.monotonic() - started < 5
-                assert first_day in await days(dsn)
-                assert last in await objects(dsn)
+        async with connected(dsn, "ledger_api", name="test") as reader, reader.transaction():
+            await reader.execute("SELECT count(*) FROM projections.feed")
+            started = time.monotonic()
+            await catch_up(dsn)
+            assert time.monotonic() - started < 5
+            assert first_day in await days(dsn)
+            assert last in await objects(dsn)
         await catch_up(dsn)
         assert first_day not in await days(dsn)
 

@@ -1,0 +1,128 @@
+"""Expansion through the API (CONTRACT 1.8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.service import Caller, ok, refused
+
+
+@pytest.fixture
+def customer(raw: Caller) -> Any:
+    return raw.customer(name="Jenny", source="tok_createDispute")
+
+
+@pytest.fixture
+def charge(raw: Caller, customer: Any) -> Any:
+    form = {"amount": 2000, "currency": "usd", "customer": customer["id"]}
+    return ok(raw.post("/v1/charges", form))
+
+
+@pytest.fixture
+def dispute(raw: Caller, charge: Any) -> Any:
+    return ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"][0]
+
+
+def test_fields_nest_up_to_four_levels(raw: Caller, customer: Any, charge: Any, dispute: Any) -> None:
+    path = f"/v1/disputes/{dispute['id']}"
+    shown = ok(raw.get(f"{path}?expand[]=charge.customer.default_source.customer&expand[]=charge.balance_transaction"))
+    assert shown["charge"]["id"] == charge["id"]
+    assert shown["charge"]["disputed"] is True
+    assert shown["charge"]["balance_transaction"]["net"] == 2000 - 88
+    expanded = shown["charge"]["customer"]
+    assert expanded["default_source"]["customer"] == customer
+    assert {**expanded, "default_source": customer["default_source"]} == customer
+    charge = {**shown["charge"], "customer": customer["id"]}
+    assert {**charge, "balance_transaction": charge["balance_transaction"]["id"]} == ok(
+        raw.get(f"/v1/charges/{charge['id']}")
+    )
+
+
+def test_sources_of_balance_transactions(raw: Caller, charge: Any, dispute: Any) -> None:
+    shown = ok(raw.get(f"/v1/disputes/{dispute['id']}?expand[]=balance_transactions.source"))
+    assert shown["balance_transactions"][0]["source"] == dispute
+    shown = ok(raw.get(f"/v1/charges/{charge['id']}?expand[]=balance_transaction.source"))
+    assert shown["balance_transaction"]["source"]["id"] == charge["id"]
+
+
+def test_members_of_a_list_expand_behind_data(raw: Caller, customer: Any, dispute: Any) -> None:
+    (shown,) = ok(raw.get("/v1/disputes?expand[]=data.charge.customer"))["data"]
+    assert shown["charge"]["customer"] == customer
+    (charge,) = ok(raw.get("/v1/charges?expand[0]=data.customer&expand[1]=data.refunds"))["data"]
+    assert charge["customer"] == customer
+    assert charge["refunds"] == {
+        "object": "list",
+        "data": [],
+        "has_more": False,
+        "url": f"/v1/charges/{charge['id']}/refunds",
+    }
+    assert "refunds" not in ok(raw.get(f"/v1/charges/{charge['id']}"))
+
+
+def test_sources_of_a_customer_appear_only_when_expanded(raw: Caller, customer: Any) -> None:
+    path = f"/v1/customers/{customer['id']}"
+    assert "sources" not in ok(raw.get(path))
+    sources = ok(raw.get(f"{path}?expand[]=sources"))["sources"]
+    assert [each["id"] for each in sources["data"]] == [customer["default_source"]]
+    assert sources["url"] == f"{path}/sources"
+
+
+def test_a_deleted_customer_expands_to_its_stub(raw: Caller, customer: Any, charge: Any, dispute: Any) -> None:
+    ok(raw.delete(f"/v1/customers/{customer['id']}"))
+    stub = {"id": customer["id"], "object": "customer", "deleted": True}
+    assert ok(raw.get(f"/v1/charges/{charge['id']}?expand[]=customer"))["customer"] == stub
+    (shown,) = ok(raw.get("/v1/disputes?expand[]=data.charge.customer"))["data"]
+    assert shown["charge"]["customer"] == stub
+    assert ok(raw.get(f"/v1/charges/{charge['id']}"))["customer"] == customer["id"]
+
+
+def test_null_stays_null_and_hashes_are_accepted_without_effect(raw: Caller) -> None:
+    charge = raw.charge()
+    path = f"/v1/charges/{charge['id']}"
+    for field in ("customer", "payment_intent", "review", "outcome", "payment_method_details", "billing_details"):
+        assert ok(raw.get(f"{path}?expand[]={field}")) == charge
+    assert ok(raw.get("/v1/charges?expand[]=data"))["data"] == [charge]
+    session = ok(
+        raw.post(
+            "/v1/customer_sessions",
+            {"customer": raw.customer()["id"], "components[buy_button][enabled]": "true", "expand[]": "components"},
+        )
+    )
+    assert len(session["components"]) == 7
+
+
+def test_writes_expand_what_they_answer(raw: Caller, customer: Any, dispute: Any) -> None:
+    made = ok(
+        raw.post(
+            "/v1/charges",
+            {"amount": 100, "currency": "usd", "customer": customer["id"], "expand[]": "customer"},
+        )
+    )
+    assert made["customer"] == customer
+    changed = ok(raw.post(f"/v1/charges/{made['id']}", "description=d&expand[]=customer&expand[]=balance_transaction"))
+    assert changed["customer"] == customer
+    assert changed["balance_transaction"]["source"] == made["id"]
+    staged = ok(raw.post(f"/v1/disputes/{dispute['id']}", "metadata[a]=1&expand[]=charge.customer"))
+    assert staged["charge"]["customer"] == customer
+    closed = ok(raw.post(f"/v1/disputes/{dispute['id']}/close", "expand[]=charge"))
+    assert closed["charge"]["object"] == "charge"
+
+
+def test_expand_is_checked_before_anything_is_written(raw: Caller, dispute: Any) -> None:
+    before = len(raw.events())
+    for path in ("/v1/customers", f"/v1/disputes/{dispute['id']}/close"):
+        refused(raw.post(path, "expand[]=nothing"), message="cannot be expanded")
+    assert len(raw.events()) == before
+    assert ok(raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
+
+
+def test_a_wrong_expand_is_told_before_a_missing_object(raw: Caller) -> None:
+    refused(raw.get("/v1/disputes/du_x?expand[]=nothing"), message="cannot be expanded")
+    refused(raw.get("/v1/charges/ch_x?expand[]=a.b.c.d.e"), message="more than 4 levels")
+
+
+def test_data_of_an_event_does_not_expand(raw: Caller, dispute: Any) -> None:
+    event = raw.events("type=charge.dispute.created")[0]["id"]
+    refused(raw.get(f"/v1/events/{event}?expand[]=data.object.charge"), message="cannot be expanded")

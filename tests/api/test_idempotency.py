@@ -1,0 +1,260 @@
+"""One effect and one answer for any number of tries with one key (CONTRACT 1.9)."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import stripe
+
+from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+
+
+def _same(caller: Caller, path: str, form: str, times: int = 3) -> Any:
+    """The answer to `form`, given `times` times, byte for byte."""
+    answers = [caller.post(path, form, idempotency_key="k") for _ in range(times)]
+    assert len({(answer.status_code, answer.content) for answer in answers}) == 1
+    first, *replays = answers
+    assert "idempotent-replayed" not in first.headers
+    for replay in replays:
+        assert replay.headers["idempotent-replayed"] == "true"
+        assert replay.headers["original-request"] == first.headers["request-id"]
+    assert len({answer.headers["request-id"] for answer in answers}) == times
+    return first.json()
+
+
+def _reused(caller: Caller, path: str, form: str) -> None:
+    error = refused(caller.post(path, form, idempotency_key="k"), kind="idempotency_error")
+    assert error["message"] == (
+        "Keys for idempotent requests can only be used with the same parameters they were first used with. "
+        "Try using a key other than 'k' if you meant to execute a different request."
+    )
+
+
+def test_a_create_is_replayed_byte_for_byte_and_makes_one_event(raw: Caller) -> None:
+    made = _same(raw, "/v1/customers", "name=J%C3%A9nny&metadata[a]=1")
+    (event,) = raw.events()
+    assert event["request"]["idempotency_key"] == "k"
+    assert event["data"]["object"] == made
+    assert [each["id"] for each in ok(raw.get("/v1/customers"))["data"]] == [made["id"]]
+
+
+def test_a_replay_is_of_then_not_of_now(raw: Caller) -> None:
+    made = _same(raw, "/v1/customers", "name=before", times=1)
+    ok(raw.post(f"/v1/customers/{made['id']}", "name=after"))
+    assert ok(raw.post("/v1/customers", "name=before", idempotency_key="k")) == made
+
+
+def test_a_client_secret_is_the_same_in_a_replay(raw: Caller) -> None:
+    customer = raw.customer()["id"]
+    form = f"customer={customer}&components[buy_button][enabled]=true"
+    secret = _same(raw, "/v1/customer_sessions", form)["client_secret"]
+    other = ok(raw.post("/v1/customer_sessions", form, idempotency_key="other"))["client_secret"]
+    assert other != secret
+
+
+def test_a_declined_card_is_replayed_and_leaves_one_failed_charge(raw: Caller) -> None:
+    error = _same(raw, "/v1/charges", "amount=100&currency=usd&source=tok_chargeDeclined")["error"]
+    assert error["type"] == "card_error"
+    (charge,) = ok(raw.get("/v1/charges"))["data"]
+    assert charge["id"] == error["charge"]
+
+
+def test_an_error_of_execution_is_stored(raw: Caller) -> None:
+    """The state that refused has changed meanwhile; the answer has not."""
+    form = "amount=100&currency=usd&customer=cus_x"
+    error = _same(raw, "/v1/charges", form)["error"]
+    assert error["code"] == "resource_missing"
+    dispute = raw.dispute("tok_createDisputeInquiry")["id"]
+    path = f"/v1/disputes/{dispute}"
+    first = raw.post(f"{path}/close", idempotency_key="close")
+    refused(first)
+    ok(raw.post(path, "evidence[uncategorized_text]=escalate_inquiry_evidence"))
+    again = raw.post(f"{path}/close", idempotency_key="close")
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    ok(raw.post(f"{path}/close", idempotency_key="another"))
+
+
+def test_a_missing_object_in_the_path_is_stored_too(raw: Caller) -> None:
+    first = raw.post("/v1/customers/cus_x", "name=a", idempotency_key="k")
+    again = raw.post("/v1/customers/cus_x", "name=a", idempotency_key="k")
+    refused(again, 404, code="resource_missing", param="id")
+    assert again.headers["original-request"] == first.headers["request-id"]
+
+
+def test_an_update_without_effect_is_stored(raw: Caller) -> None:
+    customer = raw.customer(name="x")["id"]
+    _same(raw, f"/v1/customers/{customer}", "name=x")
+    assert len(raw.events()) == 1
+
+
+def test_other_parameters_are_refused(raw: Caller) -> None:
+    ok(raw.post("/v1/customers", "name=a&metadata[x]=1", idempotency_key="k"))
+    for form in ("name=b&metadata[x]=1", "name=a", "name=a&metadata[x]=2", "name=a&metadata[x]=1&expand[]=sources"):
+        _reused(raw, "/v1/customers", form)
+    _reused(raw, "/v1/customers", "nmae=a")
+    assert len(raw.events()) == 1
+
+
+def test_another_path_is_refused(raw: Caller) -> None:
+    customer = raw.customer()["id"]
+    ok(raw.post("/v1/customers", "name=a", idempotency_key="k"))
+    _reused(raw, f"/v1/customers/{customer}", "name=a")
+    assert ok(raw.get(f"/v1/customers/{customer}"))["name"] is None
+
+
+def test_parameters_are_compared_decoded(raw: Caller) -> None:
+    first = ok(raw.post("/v1/customers", "name=a b&metadata[x]=1&metadata[y]=2", idempotency_key="k"))
+    for form in (
+        "metadata%5By%5D=2&name=a+b&metadata[x]=1",
+        "name=first&metadata[x]=1&metadata[y]=2&name=%61%20b",
+    ):
+        assert ok(raw.post("/v1/customers", form, idempotency_key="k")) == first
+
+
+def test_what_fails_before_execution_is_not_stored(raw: Caller, nobody: Caller) -> None:
+    for form in ("nmae=x", "tax_exempt=maybe", "name[a]=x", "expand[]=nothing", "name=%zz"):
+        refused_answer = raw.post("/v1/customers", form, idempotency_key="k")
+        assert refused_answer.status_code == 400
+        assert "original-request" not in refused_answer.headers
+    refused(nobody.post("/v1/customers", "name=x", idempotency_key="k"), 401)
+    answer = raw.post("/v1/customers", "name=x", idempotency_key="k")
+    assert ok(answer)["name"] == "x"
+    assert "idempotent-replayed" not in answer.headers
+
+
+def test_a_key_has_at_most_255_characters(raw: Caller) -> None:
+    longest = "k" * 255
+    first = ok(raw.post("/v1/customers", idempotency_key=longest))
+    assert ok(raw.post("/v1/customers", idempotency_key=longest)) == first
+    refused(raw.post("/v1/customers", idempotency_key=longest + "k"), message="255")
+    assert len(raw.events()) == 1
+
+
+def test_get_and_delete_ignore_the_key(raw: Caller) -> None:
+    customer = raw.customer()["id"]
+    path = f"/v1/customers/{customer}"
+    assert ok(raw.get(path, idempotency_key="k"))["id"] == customer
+    assert ok(raw.delete(path, idempotency_key="k"))["deleted"] is True
+    refused(raw.delete(path, idempotency_key="k"), 404, code="resource_missing", param="id")
+    answer = raw.post("/v1/customers", "name=x", idempotency_key="k")
+    assert ok(answer)["name"] == "x"
+    assert raw.events("type=customer.deleted")[0]["request"]["idempotency_key"] is None
+
+
+def test_keys_are_apart_by_account_and_mode(
+    raw: Caller, live: Caller, account: Account, registrar: Registrar
+) -> None:
+    connected = registrar.account(platform=account.id)
+    made = [
+        ok(raw.post("/v1/customers", "name=a", idempotency_key="k")),
+        ok(live.post("/v1/customers", "name=b", idempotency_key="k")),
+        ok(raw.post("/v1/customers", "name=c", idempotency_key="k", stripe_account=connected.id)),
+    ]
+    assert len({each["id"] for each in made}) == 3
+    theirs = Caller(raw.http, connected.secret)
+    assert ok(theirs.post("/v1/customers", "name=c", idempotency_key="k")) == made[2]
+    another = Caller(raw.http, registrar.key(account.id)[1])
+    assert ok(another.post("/v1/customers", "name=a", idempotency_key="k")) == made[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "status"),
+    [
+        ("/v1/customers", "name=x", 200),
+        ("/v1/charges", "amount=100&currency=usd&source=tok_createDispute", 200),
+        ("/v1/charges", "amount=100&currency=usd&source=tok_chargeDeclined", 402),
+    ],
+)
+def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: int) -> None:
+    start = threading.Barrier(32)
+
+    def one(_: int) -> Any:
+        start.wait()
+        return raw.post(path, form, idempotency_key="k")
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(one, range(32)))
+    bodies = {answer.content for answer in answers if answer.status_code == status}
+    assert len(bodies) == 1
+    for answer in answers:  # waiting and replaying is lawful, and so is being told to wait
+        assert answer.status_code in (status, 409)
+    assert sum("idempotent-replayed" not in each.headers for each in answers if each.status_code == status) == 1
+    assert len(ok(raw.get(path))["data"]) == 1
+    types = [event["type"] for event in raw.events()]
+    assert len(types) == len(set(types))
+
+
+def test_32_at_once_with_different_parameters_have_one_effect(raw: Caller) -> None:
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(
+            pool.map(lambda number: raw.post("/v1/customers", f"name={number}", idempotency_key="k"), range(32))
+        )
+    assert sorted(answer.status_code for answer in answers) == [200] + [400] * 31
+    assert len(raw.events()) == 1
+
+
+class Cutting:
+    """A way to the service that loses the answer to the first request: the connection is cut instead."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                conn, _ = self._listening.accept()
+            except OSError:
+                return
+            with conn, socket.create_connection(("127.0.0.1", self._port)) as upstream:
+                request = conn.recv(65536)
+                if not request:
+                    continue
+                while b"\r\n\r\n" not in request:
+                    request += conn.recv(65536)
+                head, _, body = request.partition(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+                while len(body) < length:
+                    body += conn.recv(65536)
+                upstream.sendall(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + b"\r\n\r\n" + body)
+                answer = b""
+                while part := upstream.recv(65536):
+                    answer += part
+                self.requests.append(request)
+                if len(self.requests) > 1:
+                    conn.sendall(answer)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def cutting(service: Service) -> Iterator[Cutting]:
+    way = Cutting(service.port)
+    yield way
+    way.close()
+
+
+def test_the_clients_own_retry_after_a_cut_connection_makes_one_object(
+    cutting: Cutting, account: Account, raw: Caller
+) -> None:
+    client = stripe.StripeClient(account.secret, base_addresses={"api": cutting.url}, max_network_retries=2)
+    made = client.v1.customers.create({"name": "once"})
+    assert len(cutting.requests) == 2
+    assert made.last_response is not None
+    assert made.last_response.headers["idempotent-replayed"] == "true"
+    assert [each["id"] for each in ok(raw.get("/v1/customers"))["data"]] == [made.id]
+    (event,) = raw.events()
+    assert event["request"]["idempotency_key"] == made.last_response.idempotency_key

@@ -1,0 +1,192 @@
+"""Framing, form decoding and headers (CONTRACT 1.1, 1.3, 1.4), as an HTTP client sees them."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from ledger.wire.versions import LATEST, ORDERED
+from tests.api.service import FORM, Account, Caller, ok, refused
+
+
+def test_a_json_body_is_refused_with_advice(raw: Caller) -> None:
+    answer = raw.call("POST", "/v1/customers", b'{"name": "x"}', {"content-type": "application/json"})
+    refused(answer, message="check that your POST content type is application/x-www-form-urlencoded")
+    assert raw.events() == []
+
+
+@pytest.mark.parametrize(
+    "content_type", [FORM, f"{FORM}; charset=utf-8", FORM.upper(), f"{FORM};charset=UTF-8"]
+)
+def test_forms_are_accepted_under_any_spelling(raw: Caller, content_type: str) -> None:
+    answer = raw.call("POST", "/v1/customers", b"name=x", {"content-type": content_type})
+    assert ok(answer)["name"] == "x"
+
+
+def test_a_post_without_a_body_is_an_empty_form(raw: Caller) -> None:
+    for headers in ({}, {"content-length": "0"}, {"content-type": FORM, "content-length": "0"}):
+        assert ok(raw.call("POST", "/v1/customers", headers=headers))["object"] == "customer"
+
+
+def test_get_and_delete_bear_a_form_content_type(raw: Caller) -> None:
+    customer = raw.customer(name="x")["id"]
+    headers = {"content-type": FORM, "accept-encoding": "gzip"}
+    assert ok(raw.call("GET", f"/v1/customers/{customer}", headers=headers))["name"] == "x"
+    assert ok(raw.call("DELETE", f"/v1/customers/{customer}", headers=headers))["deleted"] is True
+
+
+def test_every_answer_is_json_with_a_request_id_of_its_own(raw: Caller, nobody: Caller) -> None:
+    answers = [
+        raw.post("/v1/customers"),
+        raw.get("/v1/customers"),
+        raw.get("/v1/customers/x"),
+        raw.get("/v1/nothing"),
+        raw.post("/v1/customers", "nmae=x"),
+        raw.get("/v1/customers", stripe_version="x"),
+        raw.get("/v1/customers", stripe_account="x"),
+        nobody.get("/v1/customers"),
+        nobody.get("/v1/nothing"),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 404, 400, 400, 403, 401, 401]
+    for answer in answers:
+        assert answer.headers["content-type"].startswith("application/json")
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        assert isinstance(answer.json(), dict)
+    ids = [answer.headers["request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    assert all(request_id.startswith("req_") for request_id in ids)
+
+
+def test_the_request_id_is_that_of_the_events(raw: Caller) -> None:
+    answer = raw.post("/v1/customers", "name=x")
+    (event,) = raw.events()
+    assert event["request"] == {"id": answer.headers["request-id"], "idempotency_key": None}
+
+
+@pytest.mark.parametrize("version", ORDERED)
+def test_every_version_is_accepted_and_echoed(raw: Caller, version: str) -> None:
+    answer = raw.get("/v1/charges?limit=1", stripe_version=version)
+    assert (answer.status_code, answer.headers["stripe-version"]) == (200, version)
+
+
+@pytest.mark.parametrize("version", ["1999-01-01", "latest", "2026-10-28", "2026-10-28.endive ;", "x" * 500])
+def test_an_unknown_version_is_refused(raw: Caller, version: str) -> None:
+    answer = raw.call("GET", "/v1/charges", headers={"stripe-version": version})
+    refused(answer, message="^Invalid Stripe API version: ")
+
+
+def test_every_authenticated_answer_names_the_version_used(
+    raw: Caller, nobody: Caller, account: Account
+) -> None:
+    publishable = Caller(raw.http, account.publishable)
+    answers = [
+        raw.get("/v1/charges"),
+        raw.get("/v1/charges/x"),
+        raw.get("/v1/nothing"),
+        raw.post("/v1/charges", "nmae=x"),
+        raw.get("/v1/charges", stripe_account="x"),
+        publishable.get("/v1/charges"),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 404, 404, 400, 403, 403]
+    assert [answer.headers.get("stripe-version") for answer in answers] == [LATEST] * 6
+    assert "stripe-version" not in nobody.get("/v1/charges").headers
+    older = raw.get("/v1/nothing", stripe_version=ORDERED[0])
+    assert older.headers["stripe-version"] == ORDERED[0]
+
+
+def test_the_idempotency_key_is_echoed_on_post_only(raw: Caller) -> None:
+    answer = raw.post("/v1/customers", idempotency_key="a key")
+    assert answer.headers["idempotency-key"] == "a key"
+    assert answer.headers["original-request"] == answer.headers["request-id"]
+    assert "idempotent-replayed" not in answer.headers
+    refusal = raw.post("/v1/customers", "nmae=x", idempotency_key="other")
+    assert refusal.headers["idempotency-key"] == "other"
+    assert "idempotency-key" not in raw.get("/v1/customers", idempotency_key="k").headers
+    assert "idempotency-key" not in raw.post("/v1/customers").headers
+
+
+def test_a_replay_says_so_and_names_the_first_request(raw: Caller) -> None:
+    first = raw.post("/v1/customers", idempotency_key="k")
+    again = raw.post("/v1/customers", idempotency_key="k")
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["original-request"] == first.headers["request-id"]
+    assert again.headers["request-id"] != first.headers["request-id"]
+    assert again.headers["idempotency-key"] == "k"
+    assert "stripe-should-retry" not in again.headers
+
+
+def test_headers_of_the_clients_are_ignored_and_no_notice_is_sent(raw: Caller) -> None:
+    answer = raw.call(
+        "GET",
+        "/v1/customers",
+        headers={
+            "x-stripe-client-user-agent": "{}",
+            "x-stripe-client-telemetry": "{",
+            "stripe-livemode": "maybe",
+        },
+    )
+    assert answer.status_code == 200
+    assert "stripe-notice" not in answer.headers
+
+
+def test_parameters_are_nested_hashes_and_arrays_in_every_notation(raw: Caller) -> None:
+    forms = [
+        "address[city]=Berlin&preferred_locales[]=de&preferred_locales[]=en&name=A+B%20C",
+        "address%5Bcity%5D=Berlin&preferred_locales[0]=de&preferred_locales[1]=en&name=A%20B+C",
+        "preferred_locales[9]=en&preferred_locales[3]=de&address[city]=Berlin&name=x&name=A B C",
+        "&preferred_locales[]=de&&preferred_locales[]=en&address[city]=Berlin&name=A+B+C&",
+    ]
+    for form in forms:
+        made = ok(raw.post("/v1/customers", form))
+        assert made["name"] == "A B C"
+        assert made["preferred_locales"] == ["de", "en"]
+        assert made["address"]["city"] == "Berlin"
+
+
+def test_arrays_of_hashes_in_both_notations(raw: Caller) -> None:
+    field = "invoice_settings[custom_fields]"
+    for form in (
+        f"{field}[][name]=a&{field}[][value]=1&{field}[][name]=b&{field}[][value]=2",
+        f"{field}[0][name]=a&{field}[0][value]=1&{field}[1][name]=b&{field}[1][value]=2",
+    ):
+        assert ok(raw.post("/v1/customers", form))["invoice_settings"]["custom_fields"] == [
+            {"name": "a", "value": "1"},
+            {"name": "b", "value": "2"},
+        ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["é😀", "a=b&c", "100%", "a+b", "line\nbreak\ttab", "\u2028", "'; DROP TABLE", "\\x41", '"', "[]{}", " "],
+)
+def test_text_comes_back_as_it_was_sent(raw: Caller, text: str) -> None:
+    made = raw.customer(name=text, **{"metadata[key]": text})
+    assert (made["name"], made["metadata"]) == (text, {"key": text})
+    assert ok(raw.get(f"/v1/customers/{made['id']}"))["name"] == text
+    (event,) = raw.events()
+    assert event["data"]["object"] == made
+
+
+def test_an_empty_string_unsets_where_it_may(raw: Caller) -> None:
+    customer = raw.customer(
+        name="x", **{"address[city]": "B", "address[line1]": "L", "metadata[a]": "1", "shipping[name]": "n",
+                     "shipping[address][city]": "C"}
+    )["id"]  # fmt: skip
+    path = f"/v1/customers/{customer}"
+    after = ok(raw.post(path, "name=&address[city]=&shipping="))
+    assert (after["name"], after["address"]["city"], after["address"]["line1"]) == (None, None, "L")
+    assert after["shipping"] is None
+    after = ok(raw.post(path, "address=&metadata="))
+    assert (after["address"], after["metadata"]) == (None, {})
+
+
+def test_parameters_of_a_post_may_be_in_its_query(raw: Caller) -> None:
+    assert ok(raw.post("/v1/customers?name=q", "description=b"))["name"] == "q"
+
+
+def test_a_compressed_body_is_not_taken_for_a_form(raw: Caller) -> None:
+    answer = raw.call(
+        "POST", "/v1/customers", gzip.compress(b"name=x"), {"content-encoding": "gzip"}
+    )
+    assert answer.status_code == 400
