@@ -31,7 +31,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
             again.append(service.start())
     finally:
         service.stop()
-    note = f"after {loaded.rate * max(1, round(effort.seconds * effort.rounds)):,.0f} POSTs"
+    note = f"after about {loaded.rate * effort.seconds * effort.rounds:,.0f} POSTs"
     return [
         figure(GROUP, "start to first 200, existing data", again, "s", goal=Goal(2, most=True)),
         figure(GROUP, "the same, making the database", [first], "s"),

@@ -206,7 +206,7 @@ class Reads:
         if "charge" in call.parameters:
             await named(call, Charge, "charge", call.parameters["charge"], self._store.streams.read)
         if "payment_intent" in call.parameters:
-            await self._check_payment_intent(call)
+            await self._check_payment_intent(call, call.parameters["payment_intent"])
         return await self._list(call, _DISPUTE_VIEW, Dispute)
 
     async def list_events(self, call: Call) -> Found:
@@ -220,6 +220,16 @@ class Reads:
             filters["undelivered"] = True
         standing, rows, has_more = await self._rows(call, _EVENT_VIEW, filters)
         return _listed(_EVENT_VIEW, [_event(row, call) for row in rows], has_more, standing)
+
+    async def _check_payment_intent(self, call: Call, payment_intent: str) -> None:
+        """Payment intents are not kept here; one is known when a charge names it."""
+        query = _page_query(_CHARGE_VIEW, ("payment_intent",), None)
+        parameters = self._scope(call) | {"payment_intent": payment_intent, "limit": 1}
+        _, rows = await self._page(_CHARGE_VIEW, query, parameters)
+        if not rows:
+            raise InvalidParameter(
+                f"No such payment_intent: '{payment_intent}'", code="resource_missing", param="payment_intent"
+            )
 
     async def _retrieve(self, call: Call, kind: type[Kind]) -> Found:
         fetch = self._store.streams.read
@@ -275,16 +285,6 @@ class Reads:
         has_more = len(rows) > given["limit"]
         rows = rows[: given["limit"]]
         return standing, rows if before is None else rows[::-1], has_more
-
-    async def _check_payment_intent(self, call: Call) -> None:
-        """Payment intents are not kept here: one is known by a charge of it."""
-        intent = call.parameters["payment_intent"]
-        parameters = self._scope(call) | {"payment_intent": intent}
-        _, rows = await self._page(_CHARGE_VIEW, _OF_PAYMENT_INTENT, parameters)
-        if not rows:
-            raise InvalidParameter(
-                f"No such payment_intent: '{intent}'", code="resource_missing", param="payment_intent"
-            )
 
     def _scope(self, call: Call) -> dict[str, Any]:
         """Whose objects, and for Events between which times, in unix seconds."""

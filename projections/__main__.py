@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Annotated
 
+import psycopg
 import typer
 
 from ledger import cli
@@ -32,6 +34,9 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Returns when the projections are registered, so that lists answer, or cannot be for now."""
+        with suppress(psycopg.Error):
+            await self._engine.advance()
         self._task = asyncio.create_task(self._engine.run(), name="projections")
 
     async def close(self) -> None:

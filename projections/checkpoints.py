@@ -31,8 +31,9 @@ ORDER BY c.projection, c.generation
 FOR UPDATE OF c SKIP LOCKED
 """
 _MOVE = """
-UPDATE projections.checkpoints c SET position = %(position)s, recorded_at = to_timestamp(%(recorded_at)s)
+UPDATE projections.checkpoints c SET position = %(position)s, recorded_at = last.recorded_at
 FROM json_to_recordset(%(moved)s::json) AS moved(projection text, generation integer)
+CROSS JOIN (SELECT recorded_at FROM ledger.events WHERE notification_id = %(position)s) AS last
 WHERE c.projection = moved.projection AND c.generation = moved.generation
 """
 _PARKED_OF = """
@@ -85,11 +86,9 @@ async def parked_of(
     return [((name, generation), stream) for name, generation, stream in await cur.fetchall()]
 
 
-async def move(
-    conn: AsyncConnection[TupleRow], moved: Iterable[Key], position: int, recorded_at: float
-) -> None:
+async def move(conn: AsyncConnection[TupleRow], moved: Iterable[Key], position: int) -> None:
     """Move locked checkpoints to the event at `position`."""
-    await conn.execute(_MOVE, {"moved": _keys(moved), "position": position, "recorded_at": recorded_at})
+    await conn.execute(_MOVE, {"moved": _keys(moved), "position": position})
 
 
 async def park(conn: AsyncConnection[TupleRow], member: Member) -> None:

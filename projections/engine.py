@@ -98,7 +98,7 @@ class Engine:
         self._memory = _Memory(remembered_max)
         self._upkeep = Upkeep()
         self._not_before: dict[Key, float] = {}
-        self._lowest_next = True
+        self._last_was_lowest = False
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -162,15 +162,15 @@ class Engine:
             ready = {key: at for key, at in behind.items() if self._not_before.get(key, 0.0) <= started}
             if not ready:
                 return Advance(0, caught_up=not behind)
-            position, limit = self._choose(set(ready.values()))
+            position, upto = self._choose(set(ready.values()), head)
             group = [key for key, at in ready.items() if at == position]
             try:
-                events = await self._batch(conn, group, position, limit, write_together)
+                events = await self._batch(conn, group, position, upto, write_together)
             except Exception:  # whatever it is: each projection apart, so that one does not stop all
                 if conn.broken:
                     raise
                 self._upkeep.forget()
-                events = await self._batch(conn, group, position, limit, write_apart)
+                events = await self._batch(conn, group, position, upto, write_apart)
         if events:
             self.stats.events += events
             self.stats.batches += 1
@@ -189,20 +189,19 @@ class Engine:
                 healed &= await self._retry(conn, member, stream)
         return healed
 
-    def _choose(self, positions: set[int]) -> tuple[int, int]:
-        """Where to go on from and by how many events at most. Mostly where the furthest behind stands,
+    def _choose(self, positions: set[int], head: int) -> tuple[int, int]:
+        """Where to go on from, and up to which position at most. Mostly where the furthest behind stands,
         until it meets the next; every other time where the furthest ahead does: readers wait for that."""
         lowest, highest = min(positions), max(positions)
-        if lowest == highest:
-            return lowest, self._batch_max
-        self._lowest_next = not self._lowest_next
-        if self._lowest_next:
-            return highest, self._batch_max
-        meeting = min(position for position in positions if position > lowest)
-        return lowest, min(self._batch_max, meeting - lowest)
+        if lowest < highest:
+            self._last_was_lowest = not self._last_was_lowest
+            if self._last_was_lowest:
+                meeting = min(position for position in positions if position > lowest)
+                return lowest, min(lowest + self._batch_max, meeting)
+        return highest, min(highest + self._batch_max, head)
 
     async def _batch(
-        self, conn: AsyncConnection[TupleRow], group: Sequence[Key], position: int, limit: int, write: Write
+        self, conn: AsyncConnection[TupleRow], group: Sequence[Key], position: int, upto: int, write: Write
     ) -> int:
         days: dict[Key, set[int]] = {}
         async with conn.transaction():
@@ -210,10 +209,8 @@ class Engine:
             if not locked:
                 return 0
             members = [self._member(self._projections[key[0]], key[1]) for key in locked]
-            recorded = await tail(conn, self._codec, position, limit)
-            if not recorded:
-                return 0
             reading = Pass(members)
+            recorded = await tail(conn, self._codec, position, upto - position)
             days = self._upkeep.missing(reading.days(recorded))
             if days:
                 raise psycopg.Rollback
@@ -232,15 +229,16 @@ class Engine:
             moved = [member for member in members if member.key not in failed]
             for member in moved:
                 await checkpoints.park(conn, member)
-            last = recorded[-1]
-            await checkpoints.move(conn, [member.key for member in moved], last.position, last.recorded_at)
+            await checkpoints.move(conn, [member.key for member in moved], upto)
         if days:
             # DDL keeps out of the batch's transaction; the batch begins again with the partitions there.
             await self._upkeep.make(conn, days)
-            return await self._batch(conn, group, position, limit, write)
+            return await self._batch(conn, group, position, upto, write)
         self._settle(moved, failed)
-        self.stats.position = max(self.stats.position, last.position) if moved else self.stats.position
-        return len(recorded) if moved else 0
+        if not moved:
+            return 0
+        self.stats.position = max(self.stats.position, upto)
+        return upto - position
 
     def _settle(self, moved: Iterable[Member], failed: Mapping[Key, str]) -> None:
         for member in moved:

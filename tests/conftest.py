@@ -44,7 +44,11 @@ class Cluster:
     def database(self, template: str = TEMPLATE) -> Iterator[str]:
         """A connection string to a fresh copy of the template, dropped at the end."""
         name = f"test_{uuid.uuid4().hex}"
-        self.run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        self.run(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
         try:
             yield make_conninfo(self.maintenance, dbname=name)
         finally:

@@ -63,7 +63,7 @@ class Routes:
         if operation is None:
             verb, (base, _, target) = target, base.rpartition("/")
             operation = self._targeted.get((method, base + "/", "/" + verb))
-        if operation is None or not target:
+        if operation is None or not target or "\0" in target:  # no id holds a NUL, nor can Postgres
             raise UnknownRoute(
                 f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
                 "the API's URLs."

@@ -46,7 +46,7 @@ def _types(raw: Caller) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "token", ["tok_createDispute", "tok_visa_createDispute", "4000000000000259", "4000 0000 0000 0259"][:3]
+    "token", ["tok_createDispute", "tok_visa_createDispute", "4000000000000259"]
 )
 def test_a_chargeback_withdraws_at_once(raw: Caller, token: str) -> None:
     charge = raw.charge(token)

@@ -137,7 +137,10 @@ def test_of_two_commands_with_one_idempotency_key_the_first_is_taken(dsn: str) -
     )
     assert kinds(outcomes) == [1, KeyTaken, 2]
     assert kinds(together(dsn, make("cus_4", **replying("key")))) == [KeyTaken]
-    assert rows(dsn, "SELECT key, body FROM ledger.replies ORDER BY key") == [("another", "{}"), ("key", "first")]
+    assert rows(dsn, "SELECT key, body FROM ledger.replies ORDER BY key") == [
+        ("another", "{}"),
+        ("key", "first"),
+    ]
     assert [stream for _, stream, _ in log_of(dsn)] == ["cus_1", "cus_3"]
 
 
@@ -162,7 +165,9 @@ def test_a_kept_reply_is_found_again(dsn: str) -> None:
         async with opened(dsn) as store:
             assert await store.journal.replied("acct_1", False, "key") is None
             reply = Reply("print", 402, '{"secret":""}', "cuss_1", 11)
-            await store.journal.append(make("cus_1", cause=CAUSE._replace(idempotency_key="key"), reply=reply))
+            await store.journal.append(
+                make("cus_1", cause=CAUSE._replace(idempotency_key="key"), reply=reply)
+            )
             assert await store.journal.replied("acct_1", False, "key") == (reply, "req_1")
             assert await store.journal.replied("acct_1", True, "key") is None
             assert await store.journal.replied("acct_2", False, "key") is None
@@ -292,7 +297,9 @@ def test_the_time_recorded_never_goes_back_though_clocks_do(dsn: str) -> None:
     asyncio.run(main())
     query = "SELECT extract(epoch FROM recorded_at)::int FROM ledger.events ORDER BY notification_id"
     assert rows(dsn, query) == [(NOW,), (NOW,), (NOW,), (NOW + 60,)]
-    assert rows(dsn, "SELECT position, extract(epoch FROM recorded_at)::int FROM ledger.head") == [(4, NOW + 60)]
+    assert rows(dsn, "SELECT position, extract(epoch FROM recorded_at)::int FROM ledger.head") == [
+        (4, NOW + 60)
+    ]
 
 
 def test_who_asked_is_kept_beside_the_event_and_not_with_what_nobody_asked_for(dsn: str) -> None:

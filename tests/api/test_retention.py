@@ -1,0 +1,136 @@
+"""Events are there for 30 days, to the second (CONTRACT 4.4), by the one clock, which tests may move.
+
+A service of its own: its clock runs ahead from test to test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+
+from tests.api.conftest import check_log
+from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.conftest import Cluster
+
+DAY = 86_400
+LIFE = 30 * DAY
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Cluster) -> Iterator[Service]:
+    with cluster.database() as dsn, TemporaryDirectory() as place:
+        running = Service(dsn, Path(place))
+        yield running
+        running.stop()
+        check_log(running.log)
+
+
+@pytest.fixture(scope="module")
+def registrar(service: Service) -> Iterator[Registrar]:
+    registrar = Registrar(service.dsn)
+    yield registrar
+    registrar.close()
+
+
+@pytest.fixture(scope="module")
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, verify=False, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+def operator(http: httpx.Client, account: Account, registrar: Registrar) -> Caller:
+    return Caller(http, registrar.key(account.id, "rk", scopes=["clock"])[1])
+
+
+def _move(operator: Caller, **to: float) -> float:
+    answer = operator.http.post(
+        "/internal/v1/clock", json=to, headers={"authorization": f"Bearer {operator.key}"}
+    )
+    assert answer.status_code == 200, answer.text
+    now: float = answer.json()["now"]
+    return now
+
+
+def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, operator: Caller) -> None:
+    customer = raw.customer(name="old")
+    (old,) = raw.events()
+    _move(operator, now=old["created"] + LIFE - 20)
+    ok(raw.post(f"/v1/customers/{customer['id']}", "name=new"))
+    before = raw.events()
+    assert [event["type"] for event in before] == ["customer.created", "customer.updated"]
+    _move(operator, now=old["created"] + LIFE - 3)
+    assert ok(raw.get(f"/v1/events/{old['id']}")) == old
+    assert raw.events() == before
+    new = before[1]["id"]
+    assert ok(raw.get(f"/v1/events?starting_after={new}"))["data"] == [old]
+    assert ok(raw.get(f"/v1/events?ending_before={old['id']}"))["data"] == [before[1]]
+
+    _move(operator, now=old["created"] + LIFE)
+    refused(
+        raw.get(f"/v1/events/{old['id']}"),
+        404,
+        code="resource_missing",
+        param="id",
+        message=f"^No such event: '{old['id']}'$",
+    )
+    assert raw.events() == before[1:]
+    assert ok(raw.get(f"/v1/events?created={old['created']}"))["data"] == []
+    page = ok(raw.get(f"/v1/events?limit=1&starting_after={new}"))
+    assert (page["data"], page["has_more"]) == ([], False)
+    for param in ("starting_after", "ending_before"):
+        refused(
+            raw.get(f"/v1/events?{param}={old['id']}"),
+            code="resource_missing",
+            param=param,
+            message=f"^No such event: '{old['id']}'$",
+        )
+
+
+def test_objects_outlive_their_events(raw: Caller, operator: Caller) -> None:
+    dispute = raw.dispute()
+    _move(operator, advance_seconds=LIFE + DAY)
+    assert raw.events() == []
+    assert ok(raw.get(f"/v1/charges/{dispute['charge']}"))["id"] == dispute["charge"]
+    assert [each["id"] for each in ok(raw.get("/v1/disputes"))["data"]] == [dispute["id"]]
+    ok(raw.post(f"/v1/disputes/{dispute['id']}", "metadata[a]=1"))
+    assert [event["type"] for event in raw.events()] == ["charge.dispute.updated"]
+
+
+def test_funds_become_available_with_time(raw: Caller, operator: Caller) -> None:
+    path = f"/v1/charges/{raw.charge()['id']}?expand[]=balance_transaction"
+    transaction = ok(raw.get(path))["balance_transaction"]
+    assert transaction["status"] == "pending"
+    _move(operator, now=transaction["available_on"] - 2)
+    assert ok(raw.get(path))["balance_transaction"]["status"] == "pending"
+    _move(operator, now=transaction["available_on"])
+    assert ok(raw.get(path))["balance_transaction"] == {**transaction, "status": "available"}
+    assert [event["type"] for event in raw.events()] == ["charge.succeeded"]
+
+
+def test_a_late_submission_is_past_due(raw: Caller, operator: Caller) -> None:
+    """Within the grace a deployment may give; what time alone does to a dispute is not asked here."""
+    dispute = raw.dispute("tok_createDisputeInquiry")
+    path = f"/v1/disputes/{dispute['id']}"
+    _move(operator, now=dispute["evidence_details"]["due_by"] + 1)
+    staged = ok(raw.post(path, "evidence[customer_name]=J&submit=false"))
+    assert staged["evidence_details"]["past_due"] is False
+    assert ok(raw.post(path, "submit=true"))["evidence_details"]["past_due"] is True
+
+
+def test_the_clock_never_goes_back_past_the_last_event(raw: Caller, operator: Caller) -> None:
+    now = _move(operator, advance_seconds=1000)
+    raw.customer()
+    headers = {"authorization": f"Bearer {operator.key}"}
+    answer = raw.http.post("/internal/v1/clock", json={"now": now - 500}, headers=headers)
+    refused_with = answer.json()["error"]
+    assert (answer.status_code, refused_with["param"]) == (400, "now")
+    lacking = raw.http.post(
+        "/internal/v1/clock", json={"now": now}, headers={"authorization": f"Bearer {raw.key}"}
+    )
+    assert lacking.status_code == 403
+    assert "'clock'" in lacking.json()["error"]["message"]

@@ -1,0 +1,150 @@
+"""Every answer against the official client's own types: all that is not optional there is here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import NoneType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+import stripe
+
+from tests.api.service import Service, client_of
+
+PLAIN = (str, int, bool, float)
+BEYOND = {("wallet", stripe.Card)}
+"""What we show beyond the client's types."""
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    if get_origin(hint) is Union:
+        for part in get_args(hint):
+            yield from _parts(part)
+    else:
+        yield hint
+
+
+def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
+    hints: dict[str, Any] = {}
+    for cls in reversed(type(shown).__mro__):
+        if cls not in (stripe.StripeObject, object, dict) and issubclass(cls, stripe.StripeObject):
+            hints |= {name: hint for name, hint in vars(cls).get("__annotations__", {}).items() if name[0] != "_"}
+    hints.pop("OBJECT_NAME", None)
+    if not hints:
+        return
+    members = shown.to_dict(recursive=False)
+    known = {"id", "object", *hints}
+    for name, hint in hints.items():
+        optional = NoneType in _parts(hint)
+        if name == "deleted" or (optional and name not in members):
+            continue
+        if name not in members:
+            yield f"{path}.{name} is missing"
+            continue
+        value = members[name]
+        if value is None:
+            if not optional:
+                yield f"{path}.{name} is null"
+            continue
+        parts = list(_parts(hint))
+        literals = [literal for part in parts if get_origin(part) is Literal for literal in get_args(part)]
+        if literals and isinstance(value, str) and value not in literals:
+            yield f"{path}.{name} is {value!r}"
+        plain = [part for part in parts if part in PLAIN]
+        if plain and len(plain) == len(parts) - optional and not isinstance(value, tuple(plain)):
+            yield f"{path}.{name} is a {type(value).__name__}"
+    for name in members:
+        if name not in known and (name, type(shown)) not in BEYOND:
+            yield f"{path}.{name} is unknown to the client"
+    for name, value in members.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, stripe.StripeObject) and name not in ("previous_attributes", "metadata"):
+                yield from _differences(item, f"{path}.{name}")
+
+
+@pytest.fixture(scope="module")
+def rich(service: Service, registrar: Any) -> stripe.StripeClient:
+    """An account in which everything has happened."""
+    client = client_of(service, registrar.account().secret)
+    customer = client.v1.customers.create(
+        {
+            "name": "J",
+            "source": "tok_createDispute",
+            "address": {"city": "B"},
+            "shipping": {"name": "N", "address": {"city": "C"}},
+            "invoice_settings": {"custom_fields": [{"name": "n", "value": "v"}]},
+        }
+    )
+    client.v1.customers.create()
+    client.v1.charges.create(
+        {"amount": 2000, "currency": "usd", "customer": customer.id, "shipping": {"name": "N", "address": {"city": "C"}}}
+    )
+    tokens = ("tok_createDisputeInquiry", "tok_createComplianceDispute", "tok_createCe3EligibleDispute", "tok_mastercard")
+    for token in tokens:
+        client.v1.charges.create({"amount": 2000, "currency": "usd", "source": token})
+    with pytest.raises(stripe.CardError):
+        client.v1.charges.create({"amount": 2000, "currency": "usd", "source": "tok_chargeDeclined"})
+    for dispute in client.v1.disputes.list().data:
+        client.v1.disputes.update(
+            dispute.id,
+            {
+                "evidence": {
+                    "uncategorized_text": "winning_evidence",
+                    "enhanced_evidence": {
+                        "visa_compelling_evidence_3": {
+                            "disputed_transaction": {"shipping_address": {"city": "B"}},
+                            "prior_undisputed_transactions": [{"charge": "ch_1"}],
+                        },
+                        "visa_compliance": {"fee_acknowledged": True},
+                    },
+                    "appeal": {"card": {"reason_for_filing": "because"}},
+                }
+            },
+        )
+    return client
+
+
+def test_customers(rich: stripe.StripeClient) -> None:
+    listed = rich.v1.customers.list({"expand": ["data.sources", "data.default_source"]})
+    assert len(listed.data) == 2
+    assert [each for customer in listed for each in _differences(customer, "customer")] == []
+
+
+def test_charges(rich: stripe.StripeClient) -> None:
+    listed = rich.v1.charges.list({"expand": ["data.balance_transaction", "data.customer", "data.refunds"]})
+    assert len(listed.data) == 6
+    assert [each for charge in listed for each in _differences(charge, "charge")] == []
+
+
+def test_disputes(rich: stripe.StripeClient) -> None:
+    listed = rich.v1.disputes.list({"expand": ["data.charge", "data.balance_transactions.source"]})
+    assert len(listed.data) == 4
+    assert [each for dispute in listed for each in _differences(dispute, "dispute")] == []
+
+
+def test_events(rich: stripe.StripeClient) -> None:
+    events = list(rich.v1.events.list({"limit": 100}))
+    assert len({event.type for event in events}) >= 8
+    assert [each for event in events for each in _differences(event, "event")] == []
+
+
+@pytest.mark.parametrize(
+    "component",
+    ["buy_button", "customer_sheet", "mobile_payment_element", "payment_element", "pricing_table"],
+)
+def test_customer_sessions(rich: stripe.StripeClient, component: str) -> None:
+    customer = rich.v1.customers.list().data[0].id
+    made = rich.raw_request(
+        "post", "/v1/customer_sessions", customer=customer, components={component: {"enabled": True}}
+    )
+    session = rich.deserialize(made, api_mode="V1")
+    assert isinstance(session, stripe.CustomerSession)
+    assert list(_differences(session, "customer_session")) == []
+
+
+def test_the_check_itself_finds_what_is_missing() -> None:
+    broken = stripe.Dispute.construct_from({"id": "du_1", "object": "dispute", "status": "odd", "more": 1}, "key")
+    found = list(_differences(broken, "dispute"))
+    assert "dispute.amount is missing" in found
+    assert "dispute.status is 'odd'" in found
+    assert "dispute.more is unknown to the client" in found

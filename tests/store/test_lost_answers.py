@@ -1,0 +1,208 @@
+"""A batch sent again after its connection was lost has one effect and the right answer (invariant 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger.errors import Unavailable
+from ledger.store.journal import KeyTaken, StaleRead
+from tests.store.stores import (
+    NOW,
+    blocked_appends,
+    check_gapless,
+    head_locked,
+    log_of,
+    make,
+    opened,
+    rename,
+    replying,
+    rows,
+    until,
+)
+from tests.store.unreliable import Loss, network
+
+_APPEND = "SELECT base, stale, taken FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
+
+
+def check(number: int, stream: str, version: int) -> dict[str, Any]:
+    return {"c": number, "s": stream, "v": version}
+
+
+def event(number: int, stream: str, version: int) -> dict[str, Any]:
+    return {"c": number, "s": stream, "v": version, "t": "customer.deleted", "d": "{}", "a": "acct_1", "l": False}
+
+
+def send(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
+    """One batch, a command for each stream, as the journal sends it."""
+    checks = [check(n, stream, 0) for n, stream in enumerate(streams)]
+    events = [event(n, stream, 1) for n, stream in enumerate(streams)]
+    with psycopg.connect(dsn, options="-c role=ledger_api", autocommit=True) as conn:
+        document = (json.dumps(checks), json.dumps(events), None)
+        row = conn.execute(_APPEND, (appender, number, NOW, *document)).fetchone()
+        assert row is not None
+        return row
+
+
+def test_a_batch_sent_twice_has_one_effect_and_one_answer(dsn: str) -> None:
+    appender = uuid.uuid4()
+    assert send(dsn, appender, 1, "cus_0") == (0, [], [])
+    first = send(dsn, appender, 2, "cus_1", "cus_0", "cus_2")
+    assert first == (1, [1], [])
+    assert send(dsn, uuid.uuid4(), 1, "cus_3") == (3, [], [])
+    assert send(dsn, appender, 2, "cus_1", "cus_0", "cus_2") == first
+    assert log_of(dsn) == [(1, "cus_0", 1), (2, "cus_1", 1), (3, "cus_2", 1), (4, "cus_3", 1)]
+    assert rows(dsn, "SELECT position FROM ledger.head") == [(4,)]
+
+
+def test_another_number_or_another_appender_is_another_batch(dsn: str) -> None:
+    appender = uuid.uuid4()
+    assert send(dsn, appender, 1, "cus_0") == (0, [], [])
+    assert send(dsn, appender, 2, "cus_0") == (1, [0], [])
+    assert send(dsn, uuid.uuid4(), 1, "cus_0") == (1, [0], [])
+
+
+def test_a_batch_sent_again_while_the_first_sending_still_waits_has_one_effect(dsn: str) -> None:
+    """The connection was lost, but not the backend: it gets the lock later, or earlier, than the second."""
+    appender = uuid.uuid4()
+
+    async def main() -> None:
+        async with head_locked(dsn):
+            sendings = [asyncio.to_thread(send, dsn, appender, 1, "cus_0") for _ in range(3)]
+            waiting = asyncio.gather(*sendings)
+            query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            await until(lambda: rows(dsn, query) == [(3,)])
+        assert await waiting == [(0, [], [])] * 3
+
+    asyncio.run(main())
+    assert log_of(dsn) == [(1, "cus_0", 1)]
+
+
+@pytest.mark.parametrize("loss", ["request", "answer"])
+def test_a_connection_lost_during_an_append_is_not_noticed_by_the_callers(dsn: str, loss: Loss) -> None:
+    async def main() -> None:
+        async with network(dsn) as (way, between), opened(way) as store:
+            await store.journal.append(make("cus_0"))
+            for turn in range(3):
+                between.lose("ledger journal", loss)
+                commands = [
+                    make(f"cus_{turn}_a"),
+                    make("cus_0"),
+                    make(f"cus_{turn}_b", **replying(f"key_{turn}")),
+                    make(f"cus_{turn}_c", guards={"cus_0": 1}),
+                ]
+                outcomes = await asyncio.gather(*map(store.journal.append, commands), return_exceptions=True)
+                base = 3 * turn + 1
+                assert outcomes[0] == base + 1
+                assert isinstance(outcomes[1], StaleRead)
+                assert outcomes[2:] == [base + 2, base + 3]
+                with pytest.raises(KeyTaken):
+                    await store.journal.append(make("cus_x", **replying(f"key_{turn}")))
+            assert between.lost == [("ledger journal", loss)] * 3
+
+    asyncio.run(main())
+    log = log_of(dsn)
+    check_gapless(log)
+    assert len(log) == 10
+
+
+def test_commands_decided_on_an_answer_that_came_late_are_right(dsn: str) -> None:
+    """What `remember` keeps after a batch sent again is what is committed."""
+
+    async def main() -> None:
+        async with network(dsn) as (way, between), opened(way) as store:
+            await store.journal.append(make("cus_0"))
+            for turn in range(5):
+                between.lose("ledger journal", "answer")
+                await store.journal.append(rename(store.streams.recall("cus_0"), f"name {turn}"))
+            state = await store.streams.read("cus_0")
+            assert state is not None
+            assert state.version == 6
+
+    asyncio.run(main())
+    check_gapless(log_of(dsn))
+
+
+def test_reads_bear_a_lost_connection(dsn: str) -> None:
+    async def main() -> None:
+        async with network(dsn) as (way, between), opened(way) as store:
+            await store.journal.append(make("cus_0"))
+            await store.streams.read("cus_0")
+            between.lose("ledger streams", "answer")
+            assert await store.streams.read("cus_0") is not None
+            assert between.lost == [("ledger streams", "answer")]
+
+    asyncio.run(main())
+
+
+def test_backends_ended_while_appends_are_in_flight_lose_and_double_nothing(dsn: str) -> None:
+    ended = 0
+
+    async def main() -> list[int]:
+        nonlocal ended
+        async with opened(dsn) as store:
+            positions = []
+            for turn in range(4):
+                async with head_locked(dsn):
+                    first = asyncio.create_task(store.journal.append(make(f"cus_{turn}")))
+                    await until(lambda: blocked_appends(dsn) == 1)
+                    others = [
+                        asyncio.create_task(store.journal.append(make(f"cus_{turn}_{n}"))) for n in range(20)
+                    ]
+                    await asyncio.sleep(0)
+                    ended += len(terminate(dsn, "ledger journal"))
+                positions += await asyncio.gather(first, *others)
+            return positions
+
+    positions = asyncio.run(main())
+    assert ended == 4
+    assert positions == list(range(1, 85))
+    check_gapless(log_of(dsn))
+    assert len(log_of(dsn)) == 84
+
+
+def test_a_database_that_stays_away_is_told_after_the_timeout_and_found_again(dsn: str) -> None:
+    async def main() -> None:
+        async with opened(dsn, append_timeout_ms=300) as store:
+            async with head_locked(dsn):
+                with pytest.raises(Unavailable):
+                    await store.journal.append(make("cus_0"))
+            await store.journal.append(make("cus_1"))
+
+    asyncio.run(main())
+    assert log_of(dsn) == [(1, "cus_1", 1)]
+
+
+def test_a_database_that_turns_read_only_is_told_and_writes_resume_by_themselves(dsn: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+
+    def set_read_only(value: str) -> None:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute("SET default_transaction_read_only = off")
+            conn.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}".encode())
+
+    async def main() -> None:
+        async with opened(dsn) as store:
+            await store.journal.append(make("cus_0"))
+            set_read_only("on")
+            terminate(dsn, "ledger %")
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="read-only"):
+                    await store.journal.append(make("cus_1"))
+            assert await store.streams.read("cus_0") is not None
+            set_read_only("off")
+            assert await store.journal.append(make("cus_1")) == 2
+
+    asyncio.run(main())
+
+
+def terminate(dsn: str, name: str) -> list[Any]:
+    query = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name LIKE '{name}'"""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        return conn.execute(query.encode()).fetchall()
