@@ -64,7 +64,6 @@ SELECT state, created, position FROM projections.charges
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'charges')
 AND account = %(account)s AND livemode = %(livemode)s
 """
-_OF_PAYMENT_INTENT = _CHARGES + "AND payment_intent = %(payment_intent)s LIMIT 1"
 _DISPUTES = """
 SELECT state, created, position FROM projections.disputes
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'disputes')

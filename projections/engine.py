@@ -21,7 +21,7 @@ from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.database import Link
-from ledger.store.codec import Codec, State
+from ledger.store.codec import AGGREGATES, Codec, State
 from ledger.store.log import PLANS, Recorded, history, states_at, tail
 from ledger.store.wake import Wake
 from projections import checkpoints, partitions, registry
@@ -210,7 +210,7 @@ class Engine:
                 return 0
             members = [self._member(self._projections[key[0]], key[1]) for key in locked]
             reading = Pass(members)
-            recorded = await tail(conn, self._codec, position, upto - position)
+            recorded = await tail(conn, self._codec, position, upto - position, without=_unfollowed(members))
             days = self._upkeep.missing(reading.days(recorded))
             if days:
                 raise psycopg.Rollback
@@ -342,6 +342,13 @@ class _Memory:
             known[stream] = state
         while len(known) > self._remembered_max:
             del known[next(iter(known))]
+
+
+def _unfollowed(members: Iterable[Member]) -> list[str]:
+    """The topics that none of them follows: customer sessions are most of the log, and in no view."""
+    followed = {event for member in members for event in member.projection.follows}
+    known = (event for module in AGGREGATES for event in module.EVENTS)
+    return [event.TOPIC for event in known if event not in followed]
 
 
 def _label(key: Key) -> str:
