@@ -28,7 +28,7 @@ from projections.engine import Engine
 GROUP = "catch-up of all projections from nothing"
 SEED = 1
 STOCK_EVENTS_MAX = 1500
-PART_TIMEOUT_SECONDS = 15.0
+PART_TIMEOUT_SECONDS = 6.0
 CATCH_UP_TIMEOUT_SECONDS = 60.0
 GOAL = Goal(20)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from ledger.errors import InvalidParameter
 
@@ -21,21 +22,24 @@ RETURNING ahead_seconds
 
 
 class Clock:
-    """Unix seconds, with fraction."""
+    """Unix seconds, with fraction. One that is not `movable` is real time, and asks nobody."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, movable: bool = False) -> None:
+        self._movable = movable
         self._ahead_seconds = 0.0
 
     def now(self) -> float:
         return time.time() + self._ahead_seconds
 
-    async def refresh(self, conn: AsyncConnection) -> None:
+    async def refresh(self, conn: AsyncConnection[TupleRow]) -> None:
         """Take over what another process has moved the clock to."""
+        if not self._movable:
+            return
         row = await (await conn.execute(_READ)).fetchone()
         assert row is not None
         self._ahead_seconds = row[0]
 
-    async def move(self, conn: AsyncConnection, now: float) -> None:
+    async def move(self, conn: AsyncConnection[TupleRow], now: float) -> None:
         """Set the clock for all processes. Raises InvalidParameter for a time before the last event."""
         ahead = now - time.time()
         row = await (await conn.execute(_ADVANCE, {"ahead": ahead, "now": now})).fetchone()

@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Follow, create_app
+from ledger.api.transport import GatheringProtocol
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.database import check_schema, connected, migrate
@@ -210,7 +211,7 @@ async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Fol
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    store = Store(dsn, key, settings, Clock())
+    store = Store(dsn, key, settings, Clock(movable=settings.test_clock))
     store.start()
     followers = [make(store) for make in follow]
     for follower in followers:

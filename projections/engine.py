@@ -31,7 +31,7 @@ from projections.upkeep import Upkeep
 from projections.writing import write_apart, write_together
 
 BATCH_TIMEOUT_SECONDS = 60
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.01
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
 # Events folded before the loop gets its turn: a few milliseconds.

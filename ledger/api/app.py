@@ -98,7 +98,7 @@ def create_app(
     settings: Settings, dsn: str, secret_key: bytes, *, followers: Sequence[Follow] = ()
 ) -> LedgerApp:
     """The application of one process; it works once its lifespan has started."""
-    clock = Clock()
+    clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
     keys = KeyRing(dsn)
@@ -113,9 +113,13 @@ def create_app(
     timing = Link(dsn, "ledger_api", name="clock") if settings.test_clock else None
 
     async def tick() -> None:
-        if timing is not None:
+        if timing is None:
+            return
+        try:
             async with timing as conn:
                 await clock.refresh(conn)
+        except psycopg.OperationalError as error:
+            raise Unavailable(first_line(error)) from error
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -209,9 +209,9 @@ assert LATEST.encode() in _VERSIONS
 
 
 def _request_ids() -> Iterator[str]:
-    """req_ and 22 digits: a random start for the process, then counting; unique without asking anyone."""
-    start = secrets.randbits(96) << 30
-    return ("req_" + base62(number) for number in itertools.count(start))
+    """req_, a random start for the process, and a count; unique without asking anyone."""
+    start = base62(secrets.randbits(128))[-14:]
+    return (f"req_{start}{number:08d}" for number in itertools.count(1))
 
 
 def _permit(key: ApiKey, operation: Operation) -> None:

@@ -15,7 +15,7 @@ from ledger.domain.customer import Customer
 from ledger.domain.money import Terms
 from ledger.domain.session import CustomerSession
 from ledger.errors import InvalidParameter
-from ledger.ids import base62
+from ledger.ids import digits_of
 from ledger.objects import expanded, named
 from ledger.store.codec import State
 from ledger.store.journal import Change
@@ -31,11 +31,10 @@ class Secrets:
         self._key = hmac.digest(service_key, b"ledger/customer_session/secret/1", "sha256")
 
     def of(self, state: State) -> str:
-        """`cuss_secret_`, the session's id part, and 44 digits that only the service key can make."""
+        """`cuss_secret_`, the session's id part, and 32 digits that only the service key can make."""
         assert isinstance(state, CustomerSession)
         mac = hmac.digest(self._key, session.grant(state), "sha256")
-        digits = base62(int.from_bytes(mac[:16], "big")) + base62(int.from_bytes(mac[16:], "big"))
-        return PREFIX + state.id.partition("_")[2] + digits
+        return PREFIX + state.id.partition("_")[2] + digits_of(mac)
 
 
 def create(secrets: Secrets, terms: Terms) -> Decide:

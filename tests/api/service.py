@@ -149,9 +149,7 @@ class Caller:
         return ok(self.post("/v1/customers", given))
 
     def charge(self, source: str = "tok_visa", **given: Any) -> Any:
-        return ok(
-            self.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": source, **given})
-        )
+        return ok(self.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": source, **given}))
 
     def dispute(self, source: str = "tok_createDispute", **given: Any) -> Any:
         """The dispute of a new charge."""

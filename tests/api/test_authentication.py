@@ -88,7 +88,11 @@ def test_a_restricted_key_needs_the_permission_of_each_route(
     raw: Caller, account: Account, registrar: Registrar, method: str, path: str, permission: str
 ) -> None:
     scope = f"rak_{permission}"
-    others = [f"rak_{each}" for _, _, each in ROUTES if each not in (permission, permission.replace("read", "write"))]
+    others = [
+        f"rak_{each}"
+        for _, _, each in ROUTES
+        if each not in (permission, permission.replace("read", "write"))
+    ]
     _, lacking = registrar.key(account.id, "rk", scopes=others)
     error = refused(Caller(raw.http, lacking).call(method, path), 403, code="more_permissions_required")
     assert error["message"] == (
@@ -197,10 +201,10 @@ def test_an_account_out_of_reach(raw: Caller, account: Account, registrar: Regis
     connected = registrar.account(platform=account.id)
     down_only = Caller(raw.http, connected.secret)
     for caller, target in ((raw, stranger.id), (raw, "acct_nothing"), (raw, ""), (down_only, account.id)):
-        error = refused(
-            caller.get("/v1/customers", stripe_account=target), 403, code="account_invalid"
+        error = refused(caller.get("/v1/customers", stripe_account=target), 403, code="account_invalid")
+        assert (
+            f"does not have access to account '{target}' (or that account does not exist)" in error["message"]
         )
-        assert f"does not have access to account '{target}' (or that account does not exist)" in error["message"]
         assert caller.key is not None
         assert caller.key not in error["message"]
 

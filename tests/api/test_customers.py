@@ -13,7 +13,7 @@ PLAIN = {
     "name": "Jenny", "description": "d", "phone": "+1", "email": "j@example.com", "business_name": "B",
     "individual_name": "I",
 }  # fmt: skip
-UNSET = {
+UNSET: dict[str, Any] = {
     "address": None, "balance": 0, "business_name": None, "currency": None, "customer_account": None,
     "default_source": None, "delinquent": False, "description": None, "discount": None, "email": None,
     "individual_name": None, "livemode": False, "metadata": {}, "name": None, "next_invoice_sequence": 1,
@@ -37,7 +37,7 @@ def test_every_field_is_kept_updated_and_unset(raw: Caller) -> None:
     assert {name: made[name] for name in PLAIN} == PLAIN
     assert (made["balance"], made["next_invoice_sequence"], made["tax_exempt"]) == (-500, 7, "reverse")
     path = f"/v1/customers/{made['id']}"
-    changed = ok(raw.post(path, {name: "other" for name in PLAIN}))
+    changed = ok(raw.post(path, dict.fromkeys(PLAIN, "other")))
     assert {changed[name] for name in PLAIN} == {"other"}
     cleared = ok(raw.post(path, dict.fromkeys(PLAIN, "")))
     assert {cleared[name] for name in PLAIN} == {None}
@@ -66,7 +66,9 @@ def test_invoice_settings(raw: Caller) -> None:
     field = "invoice_settings[custom_fields][0]"
     after = ok(raw.post(path, f"{field}[name]=n&{field}[value]=v&invoice_settings[footer]=f"))
     assert after["invoice_settings"]["custom_fields"] == [{"name": "n", "value": "v"}]
-    after = ok(raw.post(path, "invoice_settings[custom_fields]=&invoice_settings[rendering_options][template]=t"))
+    after = ok(
+        raw.post(path, "invoice_settings[custom_fields]=&invoice_settings[rendering_options][template]=t")
+    )
     assert after["invoice_settings"] == {
         "custom_fields": None, "default_payment_method": None, "footer": "f",
         "rendering_options": {"amount_tax_display": None, "template": "t"},
@@ -103,9 +105,7 @@ def test_sources_are_attached_and_one_is_the_default(raw: Caller) -> None:
     assert ok(raw.post(path, f"default_source={visa}"))["default_source"] == visa
     sources = ok(raw.get(f"{path}?expand[]=sources"))["sources"]["data"]
     assert {each["id"]: each["brand"] for each in sources} == {visa: "Visa", mastercard: "MasterCard"}
-    refused(
-        raw.post(path, "default_source=card_x"), code="resource_missing", param="default_source"
-    )
+    refused(raw.post(path, "default_source=card_x"), code="resource_missing", param="default_source")
 
 
 def test_a_card_that_declines_is_not_attached(raw: Caller) -> None:

@@ -45,9 +45,7 @@ def _types(raw: Caller) -> list[str]:
 # -- test cards ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "token", ["tok_createDispute", "tok_visa_createDispute", "4000000000000259"]
-)
+@pytest.mark.parametrize("token", ["tok_createDispute", "tok_visa_createDispute", "4000000000000259"])
 def test_a_chargeback_withdraws_at_once(raw: Caller, token: str) -> None:
     charge = raw.charge(token)
     (dispute,) = ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"]
@@ -57,7 +55,12 @@ def test_a_chargeback_withdraws_at_once(raw: Caller, token: str) -> None:
     assert (dispute["amount"], dispute["currency"], dispute["is_charge_refundable"]) == (2000, "usd", False)
     assert dispute["payment_method_details"] == {
         "type": "card",
-        "card": {"brand": "visa", "case_type": "chargeback", "network": "visa", "network_reason_code": "10.4"},
+        "card": {
+            "brand": "visa",
+            "case_type": "chargeback",
+            "network": "visa",
+            "network_reason_code": "10.4",
+        },
     }
     details = dispute["evidence_details"]
     created_day = dispute["created"] // DAY
@@ -120,7 +123,9 @@ def test_what_each_test_card_brings(
     charge = raw.charge(token)
     disputes = ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"]
     assert len(disputes) == len(expected)
-    for dispute, (status, reason, code, case_type, eligibility, amount) in zip(disputes, expected, strict=True):
+    for dispute, (status, reason, code, case_type, eligibility, amount) in zip(
+        disputes, expected, strict=True
+    ):
         assert (dispute["status"], dispute["amount"]) == (status, amount)
         assert reason in (None, dispute["reason"])
         assert code in (None, dispute["network_reason_code"])
@@ -342,7 +347,9 @@ def test_all_text_together_has_a_limit_after_the_merge(raw: Caller) -> None:
     dispute = raw.dispute()
     _update(raw, dispute, submit="false", **_evidence(**dict.fromkeys(LONG[:7], "x" * 20_000)))
     _update(raw, dispute, submit="false", **_evidence(**{SHORT[0]: "x" * 5_000, SHORT[1]: "x" * 5_000}))
-    error = refused(raw.post(_path(dispute), {"submit": "false", **_evidence(**{SHORT[2]: "x"})}), param="evidence")
+    error = refused(
+        raw.post(_path(dispute), {"submit": "false", **_evidence(**{SHORT[2]: "x"})}), param="evidence"
+    )
     assert "150000" in error["message"]
     form = {"submit": "false", **_evidence(**{SHORT[0]: "", SHORT[2]: "x" * 5_000})}
     assert ok(raw.post(_path(dispute), form))["evidence"][SHORT[2]] == "x" * 5_000

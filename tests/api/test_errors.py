@@ -323,9 +323,7 @@ def test_an_object_of_another_account_is_missing_without_a_hint(
     )
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "noun", "param"), [row for row in MISSING if row[2] != "event"]
-)
+@pytest.mark.parametrize(("method", "path", "noun", "param"), [row for row in MISSING if row[2] != "event"])
 def test_an_object_of_the_other_mode_is_missing_with_a_hint(
     raw: Caller, live: Caller, method: str, path: str, noun: str, param: str
 ) -> None:
@@ -404,9 +402,7 @@ def test_checks_come_in_the_contracts_order(raw: Caller, nobody: Caller, account
     del wrong["stripe-version"]
     refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong), 403, code="account_invalid")
     ok(raw.post("/v1/customers", "name=x", idempotency_key="used"))
-    told = refused(
-        raw.post("/v1/charges/ch_x", "nmae=x", idempotency_key="used"), kind="idempotency_error"
-    )
+    told = refused(raw.post("/v1/charges/ch_x", "nmae=x", idempotency_key="used"), kind="idempotency_error")
     assert "'used'" in told["message"]
     refused(raw.post("/v1/charges/ch_x", "nmae=x"), code="parameter_unknown", param="nmae")
     refused(raw.post("/v1/charges/ch_x", "expand[]=name"), message="cannot be expanded")

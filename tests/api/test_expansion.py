@@ -27,7 +27,11 @@ def dispute(raw: Caller, charge: Any) -> Any:
 
 def test_fields_nest_up_to_four_levels(raw: Caller, customer: Any, charge: Any, dispute: Any) -> None:
     path = f"/v1/disputes/{dispute['id']}"
-    shown = ok(raw.get(f"{path}?expand[]=charge.customer.default_source.customer&expand[]=charge.balance_transaction"))
+    shown = ok(
+        raw.get(
+            f"{path}?expand[]=charge.customer.default_source.customer&expand[]=charge.balance_transaction"
+        )
+    )
     assert shown["charge"]["id"] == charge["id"]
     assert shown["charge"]["disputed"] is True
     assert shown["charge"]["balance_transaction"]["net"] == 2000 - 88
@@ -69,7 +73,9 @@ def test_sources_of_a_customer_appear_only_when_expanded(raw: Caller, customer: 
     assert sources["url"] == f"{path}/sources"
 
 
-def test_a_deleted_customer_expands_to_its_stub(raw: Caller, customer: Any, charge: Any, dispute: Any) -> None:
+def test_a_deleted_customer_expands_to_its_stub(
+    raw: Caller, customer: Any, charge: Any, dispute: Any
+) -> None:
     ok(raw.delete(f"/v1/customers/{customer['id']}"))
     stub = {"id": customer["id"], "object": "customer", "deleted": True}
     assert ok(raw.get(f"/v1/charges/{charge['id']}?expand[]=customer"))["customer"] == stub
@@ -81,13 +87,24 @@ def test_a_deleted_customer_expands_to_its_stub(raw: Caller, customer: Any, char
 def test_null_stays_null_and_hashes_are_accepted_without_effect(raw: Caller) -> None:
     charge = raw.charge()
     path = f"/v1/charges/{charge['id']}"
-    for field in ("customer", "payment_intent", "review", "outcome", "payment_method_details", "billing_details"):
+    for field in (
+        "customer",
+        "payment_intent",
+        "review",
+        "outcome",
+        "payment_method_details",
+        "billing_details",
+    ):
         assert ok(raw.get(f"{path}?expand[]={field}")) == charge
     assert ok(raw.get("/v1/charges?expand[]=data"))["data"] == [charge]
     session = ok(
         raw.post(
             "/v1/customer_sessions",
-            {"customer": raw.customer()["id"], "components[buy_button][enabled]": "true", "expand[]": "components"},
+            {
+                "customer": raw.customer()["id"],
+                "components[buy_button][enabled]": "true",
+                "expand[]": "components",
+            },
         )
     )
     assert len(session["components"]) == 7
@@ -101,7 +118,9 @@ def test_writes_expand_what_they_answer(raw: Caller, customer: Any, dispute: Any
         )
     )
     assert made["customer"] == customer
-    changed = ok(raw.post(f"/v1/charges/{made['id']}", "description=d&expand[]=customer&expand[]=balance_transaction"))
+    changed = ok(
+        raw.post(f"/v1/charges/{made['id']}", "description=d&expand[]=customer&expand[]=balance_transaction")
+    )
     assert changed["customer"] == customer
     assert changed["balance_transaction"]["source"] == made["id"]
     staged = ok(raw.post(f"/v1/disputes/{dispute['id']}", "metadata[a]=1&expand[]=charge.customer"))

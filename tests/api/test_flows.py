@@ -35,9 +35,9 @@ def test_a_customer_from_create_to_delete() -> None:
     assert changed.description is None
     assert changed.name == "Jenny Rosen"
 
+    changed.name = "Jenny R."
+    changed.email = None
     with pytest.warns(DeprecationWarning, match="save"):
-        changed.name = "Jenny R."
-        changed.email = None
         changed.save()
     assert (changed.name, changed.email) == ("Jenny R.", None)
     assert stripe.Customer.retrieve(made.id).name == "Jenny R."
@@ -185,9 +185,7 @@ def test_a_dispute_won(client: stripe.StripeClient) -> None:
     assert staged.evidence_details.has_evidence
     assert staged.evidence_details.submission_count == 0
 
-    sent = client.v1.disputes.update(
-        dispute.id, {"evidence": {"uncategorized_text": "winning_evidence"}}
-    )
+    sent = client.v1.disputes.update(dispute.id, {"evidence": {"uncategorized_text": "winning_evidence"}})
     assert sent.status == "under_review"
     assert sent.evidence.customer_name == "Jenny Rosen"
     assert (sent.evidence_details.submission_count, sent.evidence_details.submission_method) == (
@@ -220,9 +218,7 @@ def test_an_inquiry_that_escalates(client: stripe.StripeClient) -> None:
     assert escalated.payment_method_details is not None
     assert escalated.payment_method_details.card is not None
     assert escalated.payment_method_details.card.case_type == "chargeback"
-    answered = client.v1.disputes.update(
-        inquiry.id, {"evidence": {"uncategorized_text": "winning_evidence"}}
-    )
+    answered = client.v1.disputes.update(inquiry.id, {"evidence": {"uncategorized_text": "winning_evidence"}})
     assert (answered.status, answered.evidence_details.submission_count) == ("under_review", 2)
     assert client.v1.disputes.retrieve(inquiry.id).status == "won"
 
@@ -277,7 +273,7 @@ def test_each_kind_of_refusal_is_the_exception_the_client_has_for_it(
         stripe.Dispute.retrieve("du_none")
     assert told(refusal.value) == (stripe.InvalidRequestError, 404, "resource_missing")
     with pytest.raises(stripe.StripeError) as refusal:
-        client.v1.customers.create({"nmae": "x"})  # type: ignore[typeddict-unknown-key]
+        client.v1.customers.create({"nmae": "x"})  # type: ignore[arg-type]
     assert told(refusal.value) == (stripe.InvalidRequestError, 400, "parameter_unknown")
 
 

@@ -95,7 +95,12 @@ def test_an_update_without_effect_is_stored(raw: Caller) -> None:
 
 def test_other_parameters_are_refused(raw: Caller) -> None:
     ok(raw.post("/v1/customers", "name=a&metadata[x]=1", idempotency_key="k"))
-    for form in ("name=b&metadata[x]=1", "name=a", "name=a&metadata[x]=2", "name=a&metadata[x]=1&expand[]=sources"):
+    for form in (
+        "name=b&metadata[x]=1",
+        "name=a",
+        "name=a&metadata[x]=2",
+        "name=a&metadata[x]=1&expand[]=sources",
+    ):
         _reused(raw, "/v1/customers", form)
     _reused(raw, "/v1/customers", "nmae=a")
     assert len(raw.events()) == 1
@@ -184,7 +189,9 @@ def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: i
     assert len(bodies) == 1
     for answer in answers:  # waiting and replaying is lawful, and so is being told to wait
         assert answer.status_code in (status, 409)
-    assert sum("idempotent-replayed" not in each.headers for each in answers if each.status_code == status) == 1
+    assert (
+        sum("idempotent-replayed" not in each.headers for each in answers if each.status_code == status) == 1
+    )
     assert len(ok(raw.get(path))["data"]) == 1
     types = [event["type"] for event in raw.events()]
     assert len(types) == len(set(types))
@@ -193,7 +200,9 @@ def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: i
 def test_32_at_once_with_different_parameters_have_one_effect(raw: Caller) -> None:
     with ThreadPoolExecutor(32) as pool:
         answers = list(
-            pool.map(lambda number: raw.post("/v1/customers", f"name={number}", idempotency_key="k"), range(32))
+            pool.map(
+                lambda number: raw.post("/v1/customers", f"name={number}", idempotency_key="k"), range(32)
+            )
         )
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * 31
     assert len(raw.events()) == 1

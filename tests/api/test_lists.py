@@ -66,9 +66,7 @@ def test_ending_before_goes_to_newer_ones_and_the_page_is_still_newest_first(
     assert (_ids(page), page["has_more"]) == ([], False)
 
 
-def test_what_is_made_while_paging_neither_repeats_nor_hides_older_ones(
-    raw: Caller, made: list[str]
-) -> None:
+def test_what_is_made_while_paging_neither_repeats_nor_hides_older_ones(raw: Caller, made: list[str]) -> None:
     seen = _ids(ok(raw.get("/v1/customers?limit=5")))
     while True:
         raw.customer(name="meanwhile")
@@ -109,7 +107,9 @@ def test_filters_by_time(raw: Caller, made: list[str]) -> None:
 def test_charges_and_disputes_are_filtered_by_what_they_belong_to(raw: Caller) -> None:
     customer = raw.customer(source="tok_createDispute")["id"]
     of_customer = ok(
-        raw.post("/v1/charges", {"amount": 2000, "currency": "usd", "customer": customer, "transfer_group": "g"})
+        raw.post(
+            "/v1/charges", {"amount": 2000, "currency": "usd", "customer": customer, "transfer_group": "g"}
+        )
     )["id"]
     other = raw.charge("tok_createMultipleDisputes")["id"]
     assert _ids(ok(raw.get("/v1/charges"))) == [other, of_customer]

@@ -28,7 +28,9 @@ def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
     hints: dict[str, Any] = {}
     for cls in reversed(type(shown).__mro__):
         if cls not in (stripe.StripeObject, object, dict) and issubclass(cls, stripe.StripeObject):
-            hints |= {name: hint for name, hint in vars(cls).get("__annotations__", {}).items() if name[0] != "_"}
+            hints |= {
+                name: hint for name, hint in vars(cls).get("__annotations__", {}).items() if name[0] != "_"
+            }
     hints.pop("OBJECT_NAME", None)
     if not hints:
         return
@@ -77,9 +79,19 @@ def rich(service: Service, registrar: Any) -> stripe.StripeClient:
     )
     client.v1.customers.create()
     client.v1.charges.create(
-        {"amount": 2000, "currency": "usd", "customer": customer.id, "shipping": {"name": "N", "address": {"city": "C"}}}
+        {
+            "amount": 2000,
+            "currency": "usd",
+            "customer": customer.id,
+            "shipping": {"name": "N", "address": {"city": "C"}},
+        }
     )
-    tokens = ("tok_createDisputeInquiry", "tok_createComplianceDispute", "tok_createCe3EligibleDispute", "tok_mastercard")
+    tokens = (
+        "tok_createDisputeInquiry",
+        "tok_createComplianceDispute",
+        "tok_createCe3EligibleDispute",
+        "tok_mastercard",
+    )
     for token in tokens:
         client.v1.charges.create({"amount": 2000, "currency": "usd", "source": token})
     with pytest.raises(stripe.CardError):
@@ -143,7 +155,9 @@ def test_customer_sessions(rich: stripe.StripeClient, component: str) -> None:
 
 
 def test_the_check_itself_finds_what_is_missing() -> None:
-    broken = stripe.Dispute.construct_from({"id": "du_1", "object": "dispute", "status": "odd", "more": 1}, "key")
+    broken = stripe.Dispute.construct_from(
+        {"id": "du_1", "object": "dispute", "status": "odd", "more": 1}, "key"
+    )
     found = list(_differences(broken, "dispute"))
     assert "dispute.amount is missing" in found
     assert "dispute.status is 'odd'" in found

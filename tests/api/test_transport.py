@@ -186,7 +186,5 @@ def test_parameters_of_a_post_may_be_in_its_query(raw: Caller) -> None:
 
 
 def test_a_compressed_body_is_not_taken_for_a_form(raw: Caller) -> None:
-    answer = raw.call(
-        "POST", "/v1/customers", gzip.compress(b"name=x"), {"content-encoding": "gzip"}
-    )
+    answer = raw.call("POST", "/v1/customers", gzip.compress(b"name=x"), {"content-encoding": "gzip"})
     assert answer.status_code == 400

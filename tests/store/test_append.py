@@ -333,7 +333,8 @@ def test_the_streams_an_event_touches_are_columns(dsn: str) -> None:
 
 def test_analysts_read_state_as_json_and_no_personal_data(dsn: str) -> None:
     together(dsn, make("cus_1", name="Ada Lovelace"))
-    query = "SELECT position, stream, version, topic, state->>'tax_exempt', state::text FROM ledger.readable_events"
+    query = """SELECT position, stream, version, topic, state->>'tax_exempt', state::text
+               FROM ledger.readable_events"""
     [(*place, tax_exempt, text)] = rows(dsn, query)
     assert place == [1, "cus_1", 1, "customer.created"]
     assert tax_exempt == "none"
@@ -360,9 +361,9 @@ def test_the_owner_of_the_log_cannot_rewrite_it(dsn: str, statement: str) -> Non
 @pytest.mark.parametrize("statement", [*REWRITES, "ALTER TABLE ledger.events DISABLE TRIGGER ALL"])
 def test_the_services_roles_may_not_rewrite_the_log(dsn: str, role: str, statement: str) -> None:
     together(dsn, make("cus_1"))
-    with psycopg.connect(dsn, options=f"-c role={role}", autocommit=True) as conn:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            conn.execute(statement.encode())
+    acting = psycopg.connect(dsn, options=f"-c role={role}", autocommit=True)
+    with acting as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(statement.encode())
     assert log_of(dsn) == [(1, "cus_1", 1)]
 
 

@@ -35,7 +35,15 @@ def check(number: int, stream: str, version: int) -> dict[str, Any]:
 
 
 def event(number: int, stream: str, version: int) -> dict[str, Any]:
-    return {"c": number, "s": stream, "v": version, "t": "customer.deleted", "d": "{}", "a": "acct_1", "l": False}
+    return {
+        "c": number,
+        "s": stream,
+        "v": version,
+        "t": "customer.deleted",
+        "d": "{}",
+        "a": "acct_1",
+        "l": False,
+    }
 
 
 def send(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
@@ -189,13 +197,15 @@ def test_a_database_that_turns_read_only_is_told_and_writes_resume_by_themselves
     async def main() -> None:
         async with opened(dsn) as store:
             await store.journal.append(make("cus_0"))
-            set_read_only("on")
-            terminate(dsn, "ledger %")
-            for _ in range(2):
-                with pytest.raises(Unavailable, match="read-only"):
-                    await store.journal.append(make("cus_1"))
-            assert await store.streams.read("cus_0") is not None
-            set_read_only("off")
+            try:
+                set_read_only("on")
+                terminate(dsn, "ledger %")
+                for _ in range(2):
+                    with pytest.raises(Unavailable, match="read-only"):
+                        await store.journal.append(make("cus_1"))
+                assert await store.streams.read("cus_0") is not None
+            finally:
+                set_read_only("off")
             assert await store.journal.append(make("cus_1")) == 2
 
     asyncio.run(main())

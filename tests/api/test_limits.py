@@ -1,0 +1,131 @@
+"""What a service says that cannot take more, or cannot reach its database (CONTRACT 1.6, last rows).
+
+A service of its own, with the smallest limits there are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from tests.api.conftest import SECRETS
+from tests.api.service import Caller, Registrar, Service, ok, refused
+from tests.conftest import Cluster
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Cluster) -> Iterator[Service]:
+    limits = {
+        "LEDGER_DECIDE_ATTEMPTS_MAX": "1",
+        "LEDGER_APPEND_QUEUE_MAX": "2",
+        "LEDGER_APPEND_TIMEOUT_MS": "500",
+        "LEDGER_BODY_BYTES_MAX": "2000",
+    }
+    with cluster.database() as dsn, TemporaryDirectory() as place:
+        running = Service(dsn, Path(place), **limits)
+        yield running
+        running.stop()
+        assert not SECRETS.search(running.log)
+        assert '"fault"' not in running.log
+
+
+@pytest.fixture(scope="module")
+def registrar(service: Service) -> Iterator[Registrar]:
+    registrar = Registrar(service.dsn)
+    yield registrar
+    registrar.close()
+
+
+@pytest.fixture(scope="module")
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, verify=False, timeout=30) as http:
+        yield http
+
+
+def test_an_object_that_many_change_at_once_is_told_of_as_locked(raw: Caller) -> None:
+    customer = raw.customer()["id"]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(
+            pool.map(lambda number: raw.post(f"/v1/customers/{customer}", f"name={number}"), range(80))
+        )
+    turned_away = [answer for answer in answers if answer.status_code != 200]
+    assert turned_away
+    for answer in turned_away:
+        assert answer.status_code == 429
+        assert answer.headers["stripe-should-retry"] == "true"
+    locked = [answer for answer in turned_away if answer.json()["error"]["code"] == "lock_timeout"]
+    refused(locked[0], 429, code="lock_timeout", message="^This object cannot be accessed right now")
+    succeeded = len(answers) - len(turned_away)
+    assert len(raw.events("type=customer.updated")) == succeeded
+
+
+def test_more_than_the_queue_takes_is_too_many(raw: Caller, service: Service) -> None:
+    """While the log is held, one batch is under way and two commands wait; all others are turned away."""
+    with ThreadPoolExecutor(12) as pool:
+        with psycopg.connect(service.dsn) as conn:
+            conn.execute("SELECT FROM ledger.head FOR UPDATE")
+            sent = [pool.submit(raw.post, "/v1/customers") for _ in range(12)]
+            for answered, _ in zip(as_completed(sent, timeout=5), range(5), strict=False):
+                refused(answered.result(), 429, code="rate_limit", message=r"^Request rate limit exceeded\.")
+                assert answered.result().headers["stripe-should-retry"] == "true"
+        answers = [each.result() for each in sent]
+    made = {answer.json()["id"] for answer in answers if answer.status_code == 200}
+    assert made
+    assert {each["id"] for each in _all(raw)} == made
+
+
+def test_a_body_has_a_limit(raw: Caller) -> None:
+    assert ok(raw.post("/v1/customers", "name=" + "x" * 1995))["name"] == "x" * 1995
+    refused(raw.post("/v1/customers", "name=" + "x" * 1996), 413)
+
+
+def test_without_a_database_nothing_is_done_and_all_is_well_afterwards(
+    raw: Caller, service: Service, cluster: Cluster
+) -> None:
+    customer = raw.customer(name="kept")["id"]
+    name = conninfo_to_dict(service.dsn)["dbname"]
+    assert isinstance(name, str)
+    other = make_conninfo(service.dsn, dbname="postgres")
+    with psycopg.connect(other, autocommit=True) as conn:
+        switch = SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        conn.execute(switch.format(Identifier(name), SQL("false")))
+        try:
+            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            answers = [
+                raw.post("/v1/customers", "name=lost", idempotency_key="k"),
+                raw.get(f"/v1/customers/{customer}"),
+                raw.get("/v1/customers"),
+            ]
+            assert raw.http.get("/readyz").status_code == 503
+            assert raw.http.get("/healthz").status_code == 200
+        finally:
+            conn.execute(switch.format(Identifier(name), SQL("true")))
+    for answer in answers:
+        error = refused(answer, 500, kind="api_error")
+        assert "database" not in error["message"]
+        assert answer.headers["stripe-should-retry"] == "true"
+    deadline = time.monotonic() + 15
+    while (answer := raw.post("/v1/customers", "name=lost", idempotency_key="k")).status_code == 500:
+        assert time.monotonic() < deadline, service.log[-2000:]
+        time.sleep(0.1)
+    made = ok(answer)["id"]
+    assert [each["id"] for each in _all(raw)] == [made, customer]
+
+
+def _all(raw: Caller) -> list[dict[str, object]]:
+    listed: list[dict[str, object]] = []
+    page = ok(raw.get("/v1/customers?limit=100"))
+    listed += page["data"]
+    while page["has_more"]:
+        page = ok(raw.get(f"/v1/customers?limit=100&starting_after={listed[-1]['id']}"))
+        listed += page["data"]
+    return listed

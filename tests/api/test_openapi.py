@@ -1,0 +1,126 @@
+"""The OpenAPI document tells what the service accepts, no less and no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from ledger.wire import tables
+from ledger.wire.parameters import Array, Created, Hash, Metadata, Table, Unserved
+from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
+
+TABLES: dict[tuple[str, str], Table] = {
+    ("post", "/v1/customers"): tables.customers.CREATE,
+    ("get", "/v1/customers"): tables.customers.LIST,
+    ("get", "/v1/customers/{customer}"): tables.customers.RETRIEVE,
+    ("post", "/v1/customers/{customer}"): tables.customers.UPDATE,
+    ("delete", "/v1/customers/{customer}"): tables.customers.DELETE,
+    ("post", "/v1/charges"): tables.charges.CREATE,
+    ("get", "/v1/charges"): tables.charges.LIST,
+    ("get", "/v1/charges/{charge}"): tables.charges.RETRIEVE,
+    ("post", "/v1/charges/{charge}"): tables.charges.UPDATE,
+    ("post", "/v1/charges/{charge}/capture"): tables.charges.CAPTURE,
+    ("post", "/v1/customer_sessions"): tables.sessions.CREATE,
+    ("get", "/v1/disputes"): tables.disputes.LIST,
+    ("get", "/v1/disputes/{dispute}"): tables.disputes.RETRIEVE,
+    ("post", "/v1/disputes/{dispute}"): tables.disputes.UPDATE,
+    ("post", "/v1/disputes/{dispute}/close"): tables.disputes.CLOSE,
+    ("get", "/v1/events"): tables.events.LIST,
+    ("get", "/v1/events/{event}"): tables.events.RETRIEVE,
+}
+
+
+@pytest.fixture(scope="module")
+def document(http: httpx.Client) -> Any:
+    answer = http.get("/openapi.json")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def test_every_operation_is_listed_and_no_other(document: Any) -> None:
+    listed = {
+        (method, path)
+        for path, methods in document["paths"].items()
+        for method in methods
+        if path.startswith("/v1/")
+    }
+    assert listed == set(TABLES)
+    names = [document["paths"][path][method]["operationId"] for method, path in TABLES]
+    assert len(set(names)) == len(names)
+    assert document["openapi"].startswith("3.")
+    assert "/internal/v1/clock" in document["paths"]
+
+
+@pytest.mark.parametrize(("method", "path"), TABLES)
+def test_its_parameters_are_those_of_the_table(document: Any, method: str, path: str) -> None:
+    entry = document["paths"][path][method]
+    table = TABLES[method, path]
+    assert entry["summary"]
+    assert entry["security"] == [{"key": []}]
+    assert {"200", "default"} <= set(entry["responses"])
+    in_path = [each["name"] for each in entry["parameters"] if each["in"] == "path"]
+    assert in_path == ([path.split("{")[1].split("}")[0]] if "{" in path else [])
+    served = {name: member for name, member in table.members.items() if not isinstance(member, Unserved)}
+    if method == "post":
+        assert [each["name"] for each in entry["parameters"] if each["in"] == "header"] == ["Idempotency-Key"]
+        (kind,) = entry["requestBody"]["content"]
+        assert kind == "application/x-www-form-urlencoded"
+        body = entry["requestBody"]["content"][kind]
+        required = {name for name, member in served.items() if member.required}
+        assert entry["requestBody"]["required"] is bool(required)
+        assert set(body["schema"].get("required", ())) == required
+        shown = body["schema"]["properties"]
+        nested = {name for name, member in served.items() if isinstance(member, Hash | Array | Metadata)}
+        assert {name for name, how in body["encoding"].items() if how["style"] == "deepObject"} == nested
+    else:
+        assert "requestBody" not in entry
+        shown = {each["name"]: each["schema"] for each in entry["parameters"] if each["in"] == "query"}
+    assert set(shown) == set(served)
+    for name, member in served.items():
+        _compare(member, shown[name], name)
+
+
+def _compare(member: Parameter, schema: Any, name: str) -> None:
+    if member.unsettable and "anyOf" in schema:
+        assert {"type": "string", "enum": [""]} in schema["anyOf"], name
+    described = schema["anyOf"][0] if "anyOf" in schema else schema
+    match member:
+        case Hash():
+            inner = {key: each for key, each in member.members.items() if not isinstance(each, Unserved)}
+            assert described["type"] == "object", name
+            assert set(described["properties"]) == set(inner), name
+            for key, each in inner.items():
+                _compare(each, described["properties"][key], f"{name}[{key}]")
+        case Array():
+            assert (described["type"], described["maxItems"]) == ("array", member.items_max), name
+            _compare(member.of, described["items"], f"{name}[]")
+        case Created():
+            assert set(described["properties"]) == {"gt", "gte", "lt", "lte"}, name
+        case Metadata():
+            assert (described["type"], described["maxProperties"]) == ("object", 50), name
+        case Choice():
+            assert set(member.values) <= set(described["enum"]), name
+        case Boolean():
+            assert described["type"] == "boolean", name
+        case Integer():
+            assert described["type"] == "integer", name
+        case Text():
+            assert (described["type"], described["maxLength"]) == ("string", member.length_max), name
+        case _:
+            raise AssertionError(f"{name}: {type(member).__name__}")
+
+
+def test_the_pages_about_it_and_the_health_of_the_service(http: httpx.Client) -> None:
+    assert http.get("/docs").status_code == 200
+    assert http.get("/healthz").json()["status"] == "ok"
+    ready = http.get("/readyz").json()
+    assert (ready["status"], ready["stuck"], ready["incomplete"]) == ("ok", [], [])
+    assert {each["projection"] for each in ready["projections"]} == {
+        "customers",
+        "charges",
+        "disputes",
+        "feed",
+    }
+    assert http.get("/metrics").status_code == 200

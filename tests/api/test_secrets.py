@@ -1,0 +1,78 @@
+"""What must not be readable is not: in the log file, in the database (README, invariant 7)."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.api.conftest import SECRETS
+from tests.api.service import Account, Caller, Service, ok
+
+TEXT = "the customer wrote: my_secret_evidence_text"
+PERSONAL = {
+    "name": "Rumpelstilzchen", "email": "rumpel@example.com", "phone": "+49555000111",
+    "description": "a dwarf",
+    "address[line1]": "Am Feuer 1", "shipping[name]": "Der Koenig", "shipping[address][city]": "Goldstadt",
+    "metadata[hint]": "spinnt Stroh", "business_name": "Stroh zu Gold",
+}  # fmt: skip
+
+
+@pytest.fixture
+def secrets(raw: Caller, account: Account) -> list[str]:
+    """Everything personal or secret has been through the service; its traces."""
+    customer = raw.customer(**PERSONAL)["id"]
+    ok(raw.post(f"/v1/customers/{customer}", {"name": "Heinzelmann", "email": "other@example.com"}))
+    dispute = raw.dispute(description="bought_by_Heinzelmann", receipt_email="receipt@example.com")
+    form = {"evidence[uncategorized_text]": TEXT, "evidence[customer_name]": "Heinzelmann"}
+    ok(raw.post(f"/v1/disputes/{dispute['id']}", form | {"submit": "false"}, idempotency_key="k"))
+    ok(raw.post(f"/v1/disputes/{dispute['id']}", form | {"evidence[billing_address]": "Am Feuer 1"}))
+    session = ok(
+        raw.post(
+            "/v1/customer_sessions",
+            {"customer": customer, "components[buy_button][enabled]": "true"},
+            idempotency_key="session",
+        )
+    )
+    made: str = session["client_secret"]
+    wrong = "sk_test_" + "Wrong" * 6
+    for key in (wrong, account.publishable):
+        Caller(raw.http, key).get("/v1/customers")
+    raw.get(f"/v1/customers?email={account.secret}")
+    raw.get(f"/v1/customers/{account.secret}")
+    raw.get(f"/v1/events/{made}")
+    return [made, wrong, account.secret, account.live, account.publishable]
+
+
+def test_the_log_holds_no_key_no_client_secret_and_no_evidence(
+    secrets: list[str], service: Service, account: Account
+) -> None:
+    log = service.log
+    assert account.id in log, "requests are logged"
+    for secret in [*secrets, TEXT, "my_secret_evidence_text", *PERSONAL.values(), "Heinzelmann", "receipt@"]:
+        assert secret not in log
+    assert not SECRETS.search(log)
+
+
+def test_the_events_of_the_log_hold_no_personal_data_in_the_open(
+    secrets: list[str], service: Service, account: Account
+) -> None:
+    with psycopg.connect(service.dsn) as conn:
+        rows = conn.execute("SELECT state FROM ledger.events WHERE account = %s", (account.id,)).fetchall()
+    states = b"\n".join(bytes(row[0]) for row in rows)
+    assert len(rows) >= 6
+    for text in (*PERSONAL.values(), "Heinzelmann", "other@example.com", TEXT, "secret_evidence", "receipt@"):
+        assert text.encode() not in states
+    assert b"2000" in states, "it is the personal parts that are sealed, no more"
+
+
+def test_no_secret_is_in_the_database(secrets: list[str], service: Service) -> None:
+    with psycopg.connect(service.dsn) as conn:
+        tables = conn.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('ledger', 'projections')"
+        ).fetchall()
+        for schema, table in tables:
+            query = psycopg.sql.SQL("SELECT t::text FROM {} t").format(psycopg.sql.Identifier(schema, table))
+            text = "\n".join(row[0] for row in conn.execute(query))
+            for secret in secrets:
+                assert secret not in text, (schema, table)
+                assert secret.encode().hex() not in text, (schema, table)

@@ -1,0 +1,208 @@
+"""The library's ApplicationRecorder over our journal, so that its own test cases judge it.
+
+The library hands over stored events; a codec that passes them through stands in for ours, and an event loop
+in a thread for the service's. Our versions start at 1 and the library's cases at 0: one is added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import msgspec
+import psycopg
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    IntegrityError,
+    ListenNotifySubscription,
+    Notification,
+    StoredEvent,
+    Subscription,
+)
+
+from ledger.clock import Clock
+from ledger.domain.event import DomainEvent
+from ledger.store.codec import Codec, State
+from ledger.store.journal import Append, Cause, Change, Journal, StaleRead
+from ledger.store.log import Streams
+from ledger.store.wake import Wake
+from tests.store.stores import KEY
+
+FIRST_VERSION = 1
+CAUSE = Cause("acct_library", False, None, None, None)
+
+_COLUMNS = "originator_id, originator_version, topic, state"
+_EVENTS = f"""
+SELECT {_COLUMNS} FROM ledger.events
+WHERE originator_id = %(stream)s AND originator_version > %(gt)s AND originator_version <= %(lte)s
+ORDER BY originator_version
+"""
+_NOTIFICATIONS = f"""
+SELECT {_COLUMNS}, notification_id FROM ledger.events
+WHERE notification_id >= %(start)s AND notification_id <= %(stop)s
+AND (%(topics)s::text[] = '{{}}' OR topic = ANY (%(topics)s))
+ORDER BY notification_id LIMIT %(limit)s
+"""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw(DomainEvent):
+    """An event of which only the stored form is known."""
+
+    topic: str
+    state: bytes
+
+
+class Unfolded(msgspec.Struct, frozen=True):
+    """All that the journal asks of a state."""
+
+    id: str
+    version: int
+
+
+class PassThrough(Codec):
+    """Leaves stored events as they are."""
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        assert isinstance(domain_event, Raw)
+        return StoredEvent(
+            domain_event.originator_id,
+            domain_event.originator_version,
+            domain_event.topic,
+            domain_event.state,
+        )
+
+
+class JournalRecorder(ApplicationRecorder):
+    """Writes through a Journal, as a process of the service would; `close` ends it."""
+
+    def __init__(self, dsn: str) -> None:
+        self._conn = psycopg.connect(dsn, options="-c role=ledger_api", autocommit=True)
+        self._one_at_a_time = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.run(self._open(dsn))
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _open(self, dsn: str) -> None:
+        codec = PassThrough(KEY)
+        self.wake = Wake(dsn, "ledger_api")
+        streams = Streams(dsn, codec, remembered_max=10)
+        self._journal = Journal(
+            dsn, codec, Clock(), streams, self.wake, batch_max=512, queue_max=4096, timeout_ms=10_000
+        )
+        self.wake.start()
+        self._journal.start()
+
+    def close(self) -> None:
+        self.run(self._journal.close())
+        self.run(self.wake.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._conn.close()
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        if not stored_events:
+            return []
+        changes = [
+            Change(
+                Raw(
+                    originator_id=str(event.originator_id),
+                    originator_version=event.originator_version + FIRST_VERSION,
+                    at=0,
+                    topic=event.topic,
+                    state=event.state,
+                ),
+                cast(State, Unfolded(str(event.originator_id), event.originator_version + FIRST_VERSION)),
+            )
+            for event in stored_events
+        ]
+        try:
+            last = self.run(self._journal.append(Append(CAUSE, changes)))
+        except (StaleRead, psycopg.IntegrityError) as error:
+            raise IntegrityError(str(error)) from error
+        return list(range(last - len(changes) + 1, last + 1))
+
+    def select_events(
+        self,
+        originator_id: Any,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        between = {
+            "stream": originator_id,
+            "gt": 0 if gt is None else gt + FIRST_VERSION,
+            "lte": 2**31 - 1 if lte is None else lte + FIRST_VERSION,
+        }
+        events = [
+            StoredEvent(stream, version - FIRST_VERSION, topic, state)
+            for stream, version, topic, state in self._fetch(_EVENTS, between)
+        ]
+        return (events[::-1] if desc else events)[:limit]
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        between = {
+            "start": (start or 0) + (0 if inclusive_of_start else 1),
+            "stop": 2**63 - 1 if stop is None else stop,
+            "topics": list(topics),
+            "limit": limit,
+        }
+        return [
+            Notification(stream, version - FIRST_VERSION, topic, state, position)
+            for stream, version, topic, state, position in self._fetch(_NOTIFICATIONS, between)
+        ]
+
+    def max_notification_id(self) -> int | None:
+        [(position,)] = self._fetch("SELECT nullif(position, 0) FROM ledger.head", {})
+        return cast("int | None", position)
+
+    def subscribe(
+        self, gt: int | None = None, topics: Sequence[str] = ()
+    ) -> Subscription[ApplicationRecorder]:
+        return JournalSubscription(self, gt, topics)
+
+    def _fetch(self, query: str, parameters: dict[str, Any]) -> list[Any]:
+        with self._one_at_a_time:
+            return self._conn.execute(query.encode(), parameters).fetchall()
+
+
+class JournalSubscription(ListenNotifySubscription[JournalRecorder]):
+    """The library's subscription, woken by our wake-ups."""
+
+    def __init__(self, recorder: JournalRecorder, gt: int | None, topics: Sequence[str]) -> None:
+        super().__init__(recorder, gt, topics)
+        self._waking = threading.Thread(target=self._wake)
+        self._waking.start()
+
+    def __exit__(self, *args: object, **kwargs: Any) -> None:
+        super().__exit__(*args, **kwargs)
+        self._waking.join()
+
+    def _wake(self) -> None:
+        seen = 0
+        while not self._has_been_stopped:
+            wake = self._recorder.wake
+            if self._recorder.run(wake.beyond(seen, timeout_seconds=0.1)):
+                seen = wake.position
+                self._has_been_notified.set()

@@ -1,0 +1,192 @@
+"""Stored bytes: JSON with personal data sealed in its place, and old shapes lifted to today's."""
+
+from __future__ import annotations
+
+import dataclasses
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import eventsourcing.utils
+import msgspec
+import pytest
+from cryptography.exceptions import InvalidTag
+from eventsourcing.persistence import Mapper, StoredEvent
+
+from ledger.domain import session
+from ledger.domain.customer import CustomerCreated, CustomerDeleted, CustomerUpdated
+from ledger.domain.event import DomainEvent
+from ledger.store.codec import AGGREGATES, Codec, JsonTranscoder
+from tests.store.stores import KEY, NOW
+
+CODEC = Codec(KEY)
+ADA = CustomerCreated(
+    originator_id="cus_1",
+    originator_version=1,
+    at=NOW,
+    account="acct_1",
+    livemode=False,
+    name="Ada Lovelace",
+    email="ada@example.com",
+    address={"city": "London", "line1": "12 St James's Square"},
+    metadata={"note": "pays in cash"},
+    preferred_locales=["en"],
+)
+
+
+def stored_state(stored: StoredEvent) -> dict[str, Any]:
+    state: dict[str, Any] = msgspec.json.decode(stored.state)
+    return state
+
+
+def test_an_event_comes_back_as_it_went() -> None:
+    stored = CODEC.to_stored_event(ADA)
+    assert (stored.originator_id, stored.originator_version, stored.topic) == ("cus_1", 1, "customer.created")
+    assert CODEC.to_domain_event(stored) == ADA
+    assert Codec(KEY).to_domain_event(stored) == ADA
+
+
+def test_personal_data_is_not_in_the_stored_bytes() -> None:
+    stored = CODEC.to_stored_event(ADA)
+    for text in (b"Ada", b"Lovelace", b"example.com", b"London", b"James", b"cash", b"email", b"address"):
+        assert text not in stored.state
+    state = stored_state(stored)
+    assert CustomerCreated.PERSONAL.isdisjoint(state)
+    assert (state["account"], state["preferred_locales"]) == ("acct_1", ["en"])
+
+
+def test_the_same_event_is_sealed_differently_each_time() -> None:
+    assert CODEC.to_stored_event(ADA).state != CODEC.to_stored_event(ADA).state
+
+
+def test_nothing_is_sealed_where_nothing_is_personal() -> None:
+    bare = dataclasses.replace(ADA, **dict.fromkeys(CustomerCreated.PERSONAL))
+    stored = CODEC.to_stored_event(bare)
+    assert "sealed" not in stored_state(stored)
+    assert CODEC.to_domain_event(stored) == bare
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param({"originator_id": "cus_2"}, id="to another stream"),
+        pytest.param({"originator_version": 2}, id="to another version"),
+        pytest.param({"topic": "customer.updated"}, id="to another kind of event"),
+    ],
+)
+def test_a_sealed_text_cannot_be_moved(moved: dict[str, Any]) -> None:
+    stored = CODEC.to_stored_event(ADA)
+    with pytest.raises(InvalidTag):
+        CODEC.to_domain_event(dataclasses.replace(stored, **moved))
+
+
+def test_a_sealed_text_cannot_be_changed() -> None:
+    stored = CODEC.to_stored_event(ADA)
+    state = stored_state(stored)
+    raw = bytearray(b64decode(state["sealed"]))
+    for place in (0, 12, len(raw) - 1):
+        forged = bytearray(raw)
+        forged[place] ^= 1
+        state["sealed"] = b64encode(forged).decode()
+        with pytest.raises(InvalidTag):
+            CODEC.to_domain_event(dataclasses.replace(stored, state=msgspec.json.encode(state)))
+
+
+def test_another_service_key_opens_nothing() -> None:
+    with pytest.raises(InvalidTag):
+        Codec(b"another service key of 32 bytes and more").to_domain_event(CODEC.to_stored_event(ADA))
+
+
+def test_an_erased_event_decodes_with_none_in_the_place_of_personal_data() -> None:
+    stored = CODEC.to_stored_event(ADA)
+    state = stored_state(stored)
+    del state["sealed"]
+    erased = CODEC.to_domain_event(dataclasses.replace(stored, state=msgspec.json.encode(state)))
+    assert erased == dataclasses.replace(ADA, **dict.fromkeys(CustomerCreated.PERSONAL))
+
+
+@pytest.mark.parametrize("text", ["ä €", "😀", "\x00\x1f", '"\\', "\u2028", "<script>"], ids=ascii)
+def test_any_text_survives(text: str) -> None:
+    event = CustomerUpdated(originator_id="cus_1", originator_version=2, at=NOW, changes={text: text})
+    assert CODEC.to_domain_event(CODEC.to_stored_event(event)) == event
+
+
+def test_the_librarys_stock_mapper_reads_and_writes_unsealed_events_the_same() -> None:
+    stock: Mapper[str] = Mapper(JsonTranscoder())
+    [created] = session.create(
+        session_id="cuss_1",
+        account="acct_1",
+        livemode=False,
+        customer="cus_1",
+        components={"customer_sheet": {"enabled": True}},
+        terms=session.Terms(),
+        now=NOW,
+    )
+    deleted = CustomerDeleted(originator_id="cus_1", originator_version=2, at=NOW)
+    for event in (created, deleted):
+        assert stock.to_domain_event(CODEC.to_stored_event(event)) == event
+        assert CODEC.to_domain_event(stock.to_stored_event(event)) == event
+        assert stock.to_stored_event(event) == CODEC.to_stored_event(event)
+
+
+def test_every_event_class_is_found_by_its_topic() -> None:
+    for module in AGGREGATES:
+        for event in module.EVENTS:
+            assert eventsourcing.utils.resolve_topic(event.TOPIC) is event
+            assert eventsourcing.utils.get_topic(event) == event.TOPIC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed(DomainEvent):
+    """A class as it may look after two changes of its shape."""
+
+    TOPIC: ClassVar[str] = "test.renamed"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"given_name", "family_name"})
+    class_version: ClassVar[int] = 3
+
+    given_name: str | None
+    family_name: str | None
+    source: str
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """v1 had one `name`, which was not marked personal."""
+        state["given_name"], _, state["family_name"] = state.pop("name").partition(" ")
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        state["source"] = "unknown"
+
+
+@pytest.fixture(scope="module")
+def renamed_topic() -> None:
+    eventsourcing.utils.register_topic(Renamed.TOPIC, Renamed)
+
+
+@pytest.mark.usefixtures("renamed_topic")
+def test_old_shapes_are_lifted_to_todays() -> None:
+    stored = StoredEvent("cus_1", 1, "test.renamed", b'{"at":1,"name":"Ada Lovelace"}')
+    expected = Renamed(
+        originator_id="cus_1",
+        originator_version=1,
+        at=1,
+        given_name="Ada",
+        family_name="Lovelace",
+        source="unknown",
+    )
+    assert CODEC.to_domain_event(stored) == expected
+    assert vars(CODEC.to_domain_event(stored)) == vars(expected)
+
+
+@pytest.mark.usefixtures("renamed_topic")
+def test_todays_shape_is_stored_with_its_version_and_not_lifted_again() -> None:
+    event = Renamed(
+        originator_id="cus_1", originator_version=1, at=1, given_name="Ada", family_name=None, source="form"
+    )
+    stored = CODEC.to_stored_event(event)
+    assert stored_state(stored)["class_version"] == 3
+    assert CODEC.to_domain_event(stored) == event
+    lifted_once = dataclasses.replace(
+        stored, state=msgspec.json.encode({**stored_state(stored), "class_version": 2})
+    )
+    assert getattr(CODEC.to_domain_event(lifted_once), "source", None) == "unknown"

@@ -1,0 +1,175 @@
+"""A Postgres that crashes and comes back, and one without room: what was acknowledged stays, what waits
+goes on by itself, and nobody is told a falsehood (invariant 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ledger.database import connect, migrate
+from ledger.embedded import EmbeddedPostgres
+from ledger.errors import Unavailable
+from ledger.store.codec import Codec
+from ledger.store.journal import StaleRead
+from ledger.store.log import tail
+from ledger.store.store import Store
+from tests.store.stores import KEY, check_gapless, log_of, make, opened, rename, until
+
+Acknowledged = list[tuple[int, str, int]]
+WRITERS = 8
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server of this module's own, to crash: what it wrote is safe with the kernel, fsync or not."""
+    place = Path(tempfile.mkdtemp(prefix="outages-"))
+    place.chmod(0o755)
+    server = EmbeddedPostgres(place / "data", settings={"fsync": "off", "shared_buffers": "16MB"})
+    server.start()
+    migrate(server.dsn())
+    yield server
+    server.destroy()
+    shutil.rmtree(place)
+
+
+def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: EmbeddedPostgres) -> None:
+    dsn = server.dsn()
+    stop = asyncio.Event()
+    acknowledged: Acknowledged = []
+
+    async def write(store: Store, stream: str) -> None:
+        acknowledged.append((await store.journal.append(make(stream)), stream, 1))
+        while not stop.is_set():
+            state = store.streams.recall(stream)
+            assert state is not None
+            position = await store.journal.append(rename(state, f"name {state.version}"))
+            acknowledged.append((position, stream, state.version + 1))
+
+    async def share(store: Store) -> None:
+        """Both stores write this stream: decided again, not failed."""
+        while not stop.is_set():
+            try:
+                state = await store.streams.read("cus_shared")
+                position = await store.journal.append(rename(state, f"name {state.version if state else 0}"))
+                acknowledged.append((position, "cus_shared", state.version + 1 if state else 1))
+            except (StaleRead, Unavailable):
+                await asyncio.sleep(0.01)
+
+    async def follow() -> int:
+        """Tails over all restarts; the last position seen. Each must be the next."""
+        position, codec = 0, Codec(KEY)
+        while not stop.is_set() or position < len(acknowledged):
+            try:
+                async with await connect(dsn, "ledger_api", name="follower") as conn:
+                    while not stop.is_set() or position < len(acknowledged):
+                        for recorded in await tail(conn, codec, position, 1000):
+                            assert recorded.position == position + 1
+                            position += 1
+                        await asyncio.sleep(0.002)
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.01)
+        return position
+
+    async def main() -> int:
+        async with opened(dsn) as store, opened(dsn) as other:
+            await store.journal.append(make("cus_shared"))
+            acknowledged.append((1, "cus_shared", 1))
+            following = asyncio.create_task(follow())
+            writing = [
+                asyncio.create_task(write(one, f"cus_{name}_{n}"))
+                for name, one in (("a", store), ("b", other))
+                for n in range(WRITERS // 2)
+            ]
+            writing += [asyncio.create_task(share(one)) for one in (store, other)]
+            for _ in range(2):
+                reached = len(acknowledged)
+                await until(lambda reached=reached: len(acknowledged) > reached + 300)
+                await asyncio.to_thread(server.kill)
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(server.start)
+            reached = len(acknowledged)
+            await until(lambda: len(acknowledged) > reached + 300)
+            stop.set()
+            await asyncio.gather(*writing)
+            return await following
+
+    seen = asyncio.run(main())
+    log = log_of(dsn)
+    check_gapless(log)
+    # Nothing acknowledged is missing, nothing there was not acknowledged: each command happened once.
+    assert sorted(acknowledged) == log
+    assert seen == len(log)
+
+
+def test_a_full_disk_is_told_and_writes_resume_when_there_is_room(server: EmbeddedPostgres) -> None:
+    """The events table lies on a file system of 1 MB, which a ballast fills."""
+    place = Path(tempfile.mkdtemp(prefix="small-"))
+    place.chmod(0o755)
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0755", "tmpfs", place],
+            check=False,
+            capture_output=True,
+        ).returncode
+    )
+    if not mounted:
+        place.rmdir()
+        pytest.skip("a small file system can only be mounted by root, where mounting is allowed at all")
+    dsn = server.dsn()
+    try:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            directory = place / "space"
+            directory.mkdir(mode=0o700)
+            data_directory = conn.execute("SHOW data_directory").fetchone()
+            assert data_directory is not None
+            owner = os.stat(data_directory[0])
+            os.chown(directory, owner.st_uid, owner.st_gid)
+            conn.execute(f"CREATE TABLESPACE small LOCATION '{directory}'".encode())
+            conn.execute(b"CREATE DATABASE small TABLESPACE pg_default")
+            small = server.dsn("small")
+            migrate(small)
+        with psycopg.connect(small, autocommit=True) as conn:
+            conn.execute(b"ALTER TABLE ledger.events SET TABLESPACE small")
+        asyncio.run(_append_beyond_room(small, place / "ballast"))
+        check_gapless(log_of(small))
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(b"DROP DATABASE small WITH (FORCE)")
+            conn.execute(b"DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+        place.rmdir()
+
+
+async def _append_beyond_room(dsn: str, ballast: Path) -> None:
+    async with opened(dsn) as store:
+        assert await store.journal.append(make("cus_0")) == 1
+        _fill_up(ballast)
+        # The page begun has room for some more.
+        outcomes = [
+            await asyncio.gather(store.journal.append(make(f"cus_{n}")), return_exceptions=True)
+            for n in range(1, 60)
+        ]
+        taken = [position for [position] in outcomes if isinstance(position, int)]
+        refused = [error for [error] in outcomes if isinstance(error, Unavailable)]
+        assert len(taken) + len(refused) == 59
+        assert taken == list(range(2, 2 + len(taken)))
+        assert "No space left" in str(refused[0])
+        assert await store.streams.read("cus_0") is not None
+        os.unlink(ballast)
+        assert await store.journal.append(make("cus_last")) == 2 + len(taken)
+
+
+def _fill_up(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
