@@ -79,9 +79,9 @@ def migrate(dsn: str) -> None:
         if _schema_version(conn) == release_version():
             return
         conn.execute(_MIGRATION_LOCK)
-        conn.execute("CREATE SCHEMA IF NOT EXISTS ledger")
-        conn.commit()
         try:
+            conn.execute("CREATE SCHEMA IF NOT EXISTS ledger")
+            conn.commit()
             _upgrade(dsn)
         except psycopg.errors.InsufficientPrivilege as error:
             raise SettingError(

@@ -25,11 +25,10 @@ import uvicorn
 import uvloop
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Follow, create_app
-from ledger.api.transport import GatheringProtocol
+from ledger.api.transport import Protocol
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.database import check_schema, connected, migrate
@@ -39,7 +38,6 @@ from ledger.store.store import Store
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
-HEAD_BYTES_MAX = 65_536
 RESTART_PAUSE_SECONDS = 1.0
 DEV_KEYS = "dev-keys.json"
 
@@ -156,35 +154,6 @@ class Watch:
         self._stopping = True
 
 
-class BoundedHead(HttpToolsProtocol):
-    """HTTP with a request line and headers of at most HEAD_BYTES_MAX, else 400: the parser takes any."""
-
-    _in_head = False
-    _fields_bytes = 0
-    _unfinished_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._unfinished_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._unfinished_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-            self.send_400_response("Request head too large.")
-
-    def on_message_begin(self) -> None:
-        self._in_head, self._fields_bytes, self._unfinished_bytes = True, 0, 0
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields_bytes += len(name) + len(value)
-        if self._fields_bytes > HEAD_BYTES_MAX:
-            raise ValueError("request head too large")  # the parser stops, which is answered with 400
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-
 def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:
     # uvicorn raises the signal again once it has drained; by default that would end the process there,
     # and an embedded database would be left running.
@@ -193,7 +162,7 @@ def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow],
     app = create_app(settings, dsn, key, followers=follow)
     config = uvicorn.Config(
         app,
-        http=BoundedHead,
+        http=Protocol,
         loop="uvloop",
         lifespan="on",
         log_config=None,

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from ledger import __version__
@@ -38,6 +40,7 @@ from ledger.errors import (
     CardRefused,
     Contended,
     Forbidden,
+    InvalidParameter,
     KeyReused,
     LedgerError,
     Overloaded,
@@ -48,6 +51,7 @@ from ledger.errors import (
     UnknownObject,
     UnknownRoute,
 )
+from ledger.ids import new_id
 from ledger.metrics import Metrics, lags
 from ledger.reads import Reads
 from ledger.store.store import Store
@@ -88,7 +92,7 @@ class LedgerApp(FastAPI):
     wire: Wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and (scope["path"] + "/").startswith("/v1/"):
             await self.wire(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -156,6 +160,8 @@ def create_app(
     app.include_router(internal_routes(settings, keys, clock, pool))
     _add_health(app, pool, clock, metrics)
     app.add_exception_handler(LedgerError, _internal_failure)
+    app.add_exception_handler(HTTPException, _unknown_route)
+    app.add_exception_handler(RequestValidationError, _invalid_field)
     return app
 
 
@@ -206,9 +212,21 @@ def _failure(error: Exception) -> tuple[int, str, Headers]:
 
 async def _internal_failure(_: Request, error: Exception) -> Response:
     status, body, headers = _failure(error)
-    return Response(
-        body, status, {name.decode(): value.decode() for name, value in headers}, "application/json"
-    )
+    told = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, status, told | {"request-id": new_id("req", time.time())}, "application/json")
+
+
+async def _unknown_route(request: Request, error: Exception) -> Response:
+    refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
+    return await _internal_failure(request, refusal)
+
+
+async def _invalid_field(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name, *members = [str(part) for part in first["loc"][1:]] or ["body"]
+    param = name + "".join(f"[{member}]" for member in members)
+    return await _internal_failure(request, InvalidParameter(f"Invalid {param}: {first['msg']}", param=param))
 
 
 def _observer(metrics: Metrics, settings: Settings) -> Callable[[Exchange], None]:

@@ -1,15 +1,23 @@
-"""HTTP connections that write an answer once: head and body leave in one system call.
+"""HTTP connections: uvicorn's protocol, bounded in its head, told in our words, written once.
 
-uvicorn writes them apart, and a write is the dearest thing a small answer does (a fifth of a POST's
-profile). What is written in one turn of the loop is gathered and leaves at its end.
+uvicorn writes the head and the body of an answer apart, and a write is the dearest thing a small answer
+does (a fifth of a POST's profile): what is written in one turn of the loop is gathered and leaves at its
+end. Its parser takes a head of any length; ours takes HEAD_BYTES_MAX.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ledger.api.envelope import encode_refusal
+from ledger.errors import InvalidParameter
+from ledger.ids import base62
+
+HEAD_BYTES_MAX = 65_536
 
 
 class GatheringTransport:
@@ -40,8 +48,44 @@ class GatheringTransport:
             self._parts.clear()
 
 
-class GatheringProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on a gathering transport."""
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    _in_head = False
+    _fields_bytes = 0
+    _unfinished_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._unfinished_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._unfinished_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("Request head too large.")
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._fields_bytes, self._unfinished_bytes = True, 0, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields_bytes += len(name) + len(value)
+        if self._fields_bytes > HEAD_BYTES_MAX:
+            raise ValueError("request head too large")  # the parser stops, which is answered with 400
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP request is refused as any other, and the connection closed."""
+        body = encode_refusal(InvalidParameter(msg), "invalid_request_error").encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"request-id: req_{base62(secrets.randbits(128))}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

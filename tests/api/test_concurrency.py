@@ -71,15 +71,32 @@ def test_20_captures_capture_once(raw: Caller) -> None:
     assert len(raw.events("type=charge.captured")) == 1
 
 
-def test_a_customer_deleted_meanwhile_gets_no_session_afterwards(raw: Caller) -> None:
-    customer = raw.customer()["id"]
-    form = {"customer": customer, "components[buy_button][enabled]": "true"}
-    with ThreadPoolExecutor(11) as pool:
-        sessions = [pool.submit(raw.post, "/v1/customer_sessions", form) for _ in range(10)]
-        ok(pool.submit(raw.delete, f"/v1/customers/{customer}").result())
-    for session in sessions:
-        assert session.result().status_code in (200, 400)
-    refused(raw.post("/v1/customer_sessions", form), code="resource_missing", param="customer")
+def test_nothing_is_made_for_a_customer_that_was_deleted_before_it(raw: Caller, service: Service) -> None:
+    customers = [raw.customer(source="tok_visa")["id"] for _ in range(6)]
+
+    def race(customer: str) -> None:
+        session = {"customer": customer, "components[buy_button][enabled]": "true"}
+        charge = {"customer": customer, "amount": 100, "currency": "usd"}
+        with ThreadPoolExecutor(13) as pool:
+            made = [pool.submit(raw.post, "/v1/customer_sessions", session) for _ in range(6)]
+            gone = pool.submit(raw.delete, f"/v1/customers/{customer}")
+            made += [pool.submit(raw.post, "/v1/charges", charge) for _ in range(6)]
+        ok(gone.result())
+        for each in made:
+            if each.result().status_code != 200:
+                refused(each.result(), code="resource_missing", param="customer")
+        refused(raw.post("/v1/customer_sessions", session), code="resource_missing", param="customer")
+
+    for customer in customers:
+        race(customer)
+    with psycopg.connect(service.dsn) as conn:
+        for customer in customers:
+            rows = conn.execute(
+                "SELECT topic FROM ledger.events WHERE customer = %(id)s OR originator_id = %(id)s "
+                "ORDER BY notification_id",
+                {"id": customer},
+            )
+            assert [row[0] for row in rows][-1] == "customer.deleted"
 
 
 def test_100_creations_are_all_there_in_one_order(raw: Caller) -> None:

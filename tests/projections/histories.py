@@ -46,7 +46,7 @@ def running(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
     """Run a story with an author of its own."""
 
     async def run() -> Result:
-        store = Store(dsn, KEY, load_settings(), Clock())
+        store = Store(dsn, KEY, load_settings(), Clock(movable=True))
         store.start()
         try:
             return await story(Author(dsn, store))
@@ -255,7 +255,7 @@ async def engine(
     made = Engine(
         dsn,
         Codec(KEY),
-        Clock(),
+        Clock(movable=True),
         Wake(dsn, "ledger_projector"),
         projections=projections,
         batch_max=batch_max,

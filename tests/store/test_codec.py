@@ -16,10 +16,12 @@ from eventsourcing.persistence import Mapper, StoredEvent
 from ledger.domain import session
 from ledger.domain.customer import CustomerCreated, CustomerDeleted, CustomerUpdated
 from ledger.domain.event import DomainEvent
+from ledger.domain.money import Terms
 from ledger.store.codec import AGGREGATES, Codec, JsonTranscoder
 from tests.store.stores import KEY, NOW
 
 CODEC = Codec(KEY)
+ERASED: dict[str, Any] = dict.fromkeys(CustomerCreated.PERSONAL)
 ADA = CustomerCreated(
     originator_id="cus_1",
     originator_version=1,
@@ -60,7 +62,7 @@ def test_the_same_event_is_sealed_differently_each_time() -> None:
 
 
 def test_nothing_is_sealed_where_nothing_is_personal() -> None:
-    bare = dataclasses.replace(ADA, **dict.fromkeys(CustomerCreated.PERSONAL))
+    bare = dataclasses.replace(ADA, **ERASED)
     stored = CODEC.to_stored_event(bare)
     assert "sealed" not in stored_state(stored)
     assert CODEC.to_domain_event(stored) == bare
@@ -102,7 +104,7 @@ def test_an_erased_event_decodes_with_none_in_the_place_of_personal_data() -> No
     state = stored_state(stored)
     del state["sealed"]
     erased = CODEC.to_domain_event(dataclasses.replace(stored, state=msgspec.json.encode(state)))
-    assert erased == dataclasses.replace(ADA, **dict.fromkeys(CustomerCreated.PERSONAL))
+    assert erased == dataclasses.replace(ADA, **ERASED)
 
 
 @pytest.mark.parametrize("text", ["ä €", "😀", "\x00\x1f", '"\\', "\u2028", "<script>"], ids=ascii)
@@ -119,7 +121,7 @@ def test_the_librarys_stock_mapper_reads_and_writes_unsealed_events_the_same() -
         livemode=False,
         customer="cus_1",
         components={"customer_sheet": {"enabled": True}},
-        terms=session.Terms(),
+        terms=Terms(),
         now=NOW,
     )
     deleted = CustomerDeleted(originator_id="cus_1", originator_version=2, at=NOW)

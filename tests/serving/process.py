@@ -1,0 +1,134 @@
+"""The `ledger` command as an operator meets it: a process with an environment, its output and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVICE_KEY = "the-service-key-of-these-tests-0123456789"
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0  # what SIGTERM promises
+
+
+def environment(data_dir: Path, **settings: object) -> dict[str, str]:
+    """This process's environment without its LEDGER_ variables, and `settings` as such."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+    given = {"data_dir": data_dir, "port": 0} | settings
+    return (
+        kept
+        | {"PYTHONPATH": str(REPOSITORY)}
+        | {f"LEDGER_{name.upper()}": str(value) for name, value in given.items()}
+    )
+
+
+def ledger(data_dir: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """A command run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "projections", *arguments],
+        env=environment(data_dir, **settings),
+        cwd=data_dir.parent,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def refusal(data_dir: Path, *arguments: str, **settings: object) -> str:
+    """The one line on standard error with which a command ends that cannot work."""
+    ended = ledger(data_dir, *arguments, **settings)
+    assert ended.returncode == 1, ended
+    assert ended.stdout == ""
+    assert re.fullmatch(r"ledger: .+\n", ended.stderr), ended.stderr
+    return ended.stderr.strip()
+
+
+class Serving:
+    """A `ledger serve` that runs."""
+
+    def __init__(self, data_dir: Path, **settings: object) -> None:
+        self.data_dir = data_dir
+        self._log = data_dir.with_name(f"{data_dir.name}.log")
+        self._output = data_dir.with_name(f"{data_dir.name}.out")
+        with self._log.open("wb") as log, self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "projections", "serve"],
+                env=environment(data_dir, **settings),
+                cwd=data_dir.parent,
+                stdout=output,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.url = ""
+        self.until(self._listens, seconds=START_SECONDS)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def until(self, holds: Any, *, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        announced = re.search(r"http://[\d.]+:\d+", self.output)
+        if announced is None:
+            return False
+        self.url = announced[0]
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/healthz").status_code == 200
+        return False
+
+    def stop(self) -> None:
+        """SIGTERM, and the end that it promises."""
+        self.process.terminate()
+        assert self.process.wait(STOP_SECONDS) == 0, self.log
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """Whatever the test came to: nothing of it runs on."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def serving(data_dir: Path, **settings: object) -> Iterator[Serving]:
+    """A service that runs until it is stopped, at the latest at the end."""
+    service = Serving(data_dir, **settings)
+    try:
+        yield service
+        if service.process.poll() is None:
+            service.stop()
+    finally:
+        service.end()
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """Command lines of the direct children by process id."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    lines = (line.split(maxsplit=1) for line in listed.stdout.splitlines())
+    return {int(child): command for child, command in lines}

@@ -1,0 +1,155 @@
+"""A service that ends, and one of several processes: SIGTERM under load, and a process that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from ledger.accounts import create_account, create_key
+from ledger.database import connect
+from tests.serving.process import SERVICE_KEY, Serving, children_of, serving
+from tests.store.stores import head_locked, until
+
+
+async def make_key(dsn: str) -> str:
+    async with await connect(dsn, "ledger_api", name="test") as conn:
+        account = await create_account(conn, "Test")
+        return (await create_key(conn, account, "sk", livemode=False, name="test"))[1]
+
+
+def customers_in(dsn: str) -> set[str]:
+    with psycopg.connect(dsn) as conn:
+        query = b"SELECT originator_id FROM ledger.events WHERE topic = 'customer.created'"
+        return {row[0] for row in conn.execute(query)}
+
+
+def settings(dsn: str) -> dict[str, object]:
+    return {"database_url": dsn, "secret_key": SERVICE_KEY}
+
+
+def test_requests_under_way_at_sigterm_finish(dsn: str, place: Path) -> None:
+    async def main(service: Serving) -> list[str]:
+        key = await make_key(dsn)
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(base_url=service.url, auth=(key, ""), limits=limits, timeout=20) as http:
+            async with head_locked(dsn):
+                requests = [asyncio.create_task(http.post("/v1/customers")) for _ in range(40)]
+                await until(lambda: appending(dsn))
+                await asyncio.sleep(0.3)
+                service.process.send_signal(signal.SIGTERM)
+                await asyncio.sleep(0.3)
+                assert not any(request.done() for request in requests)
+            answers = await asyncio.gather(*requests)
+        assert [answer.status_code for answer in answers] == [200] * 40
+        return [answer.json()["id"] for answer in answers]
+
+    with serving(place / "drain", **settings(dsn)) as service:
+        acknowledged = asyncio.run(main(service))
+        assert service.process.wait(10) == 0
+        assert service.log == ""
+    assert set(acknowledged) == customers_in(dsn)
+
+
+def appending(dsn: str) -> bool:
+    with psycopg.connect(dsn) as conn:
+        query = b"""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                    AND application_name = 'ledger journal' AND wait_event_type = 'Lock'"""
+        row = conn.execute(query).fetchone()
+    return row is not None and row[0] > 0
+
+
+def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str, place: Path) -> None:
+    acknowledged: list[str] = []
+
+    async def write(service: Serving, key: str) -> None:
+        async with httpx.AsyncClient(base_url=service.url, auth=(key, "")) as http:
+            while True:
+                try:
+                    answer = await http.post("/v1/customers")
+                except httpx.TransportError:
+                    return
+                assert answer.status_code == 200
+                acknowledged.append(answer.json()["id"])
+
+    async def main(service: Serving) -> None:
+        key = await make_key(dsn)
+        writers = [asyncio.create_task(write(service, key)) for _ in range(10)]
+        await until(lambda: len(acknowledged) > 200)
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*writers)
+
+    with serving(place / "load", **settings(dsn)) as service:
+        asyncio.run(main(service))
+        assert service.process.wait(10) == 0
+    assert set(acknowledged) <= customers_in(dsn)
+    assert len(acknowledged) == len(set(acknowledged))
+
+
+def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Path) -> None:
+    async def main(service: Serving) -> float:
+        _, writer = await asyncio.open_connection(*service.url.removeprefix("http://").split(":"))
+        writer.write(b"POST /v1/customers HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nname=")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(service.process.wait, 10)
+        writer.close()
+        return time.monotonic() - started
+
+    with serving(place / "hanging", drain_seconds=1, **settings(dsn)) as service:
+        assert asyncio.run(main(service)) < 5
+        assert service.process.returncode == 0
+
+
+def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str, place: Path) -> None:
+    """Which process answers is told by whom the database sees appending; the metrics are of both."""
+
+    def total(service: Serving) -> int:
+        text = httpx.get(f"{service.url}/metrics").text
+        counted = re.findall(
+            r'^ledger_requests_total\{operation="POST /v1/customers",.*\} ([\d.e+]+)$', text, re.M
+        )
+        return int(sum(map(float, counted)))
+
+    def write(service: Serving, key: str, number: int) -> None:
+        """On a connection each: the kernel gives it to one of the processes that accept."""
+        for _ in range(number):
+            assert httpx.post(f"{service.url}/v1/customers", auth=(key, "")).status_code == 200
+
+    def api_processes(service: Serving) -> set[int]:
+        return {pid for pid, command in children_of(service.process.pid).items() if " api " in f"{command} "}
+
+    def appenders() -> int:
+        with psycopg.connect(dsn) as conn:
+            row = conn.execute(b"SELECT count(*) FROM ledger.appenders").fetchone()
+            assert row is not None
+            return int(row[0])
+
+    key = asyncio.run(make_key(dsn))
+    with serving(place / "two", workers=2, **settings(dsn)) as service:
+        service.until(lambda: len(api_processes(service)) == 2, seconds=10)
+        written = 0
+        while appenders() < 2:
+            assert written < 400, "one process answers everything"
+            write(service, key, 10)
+            written += 10
+        service.until(lambda: total(service) == written, seconds=2)
+
+        before = api_processes(service)
+        os.kill(min(before), signal.SIGKILL)
+        write(service, key, 5)
+        service.until(lambda: len(api_processes(service)) == 2, seconds=10)
+        assert len(before & api_processes(service)) == 1
+        service.until(lambda: total(service) == written + 5, seconds=2)
+        processes = children_of(service.process.pid)
+        service.stop()
+    assert len(customers_in(dsn)) == written + 5
+    assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]

@@ -1,0 +1,127 @@
+"""What an operator gets wrong is told in one line on standard error, with exit status 1 and no traceback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from ledger.database import SERVER_VERSION_MIN
+from tests.conftest import Cluster
+from tests.serving.process import SERVICE_KEY, ledger, refusal
+
+NOWHERE = "postgresql://127.0.0.1:1/none"
+
+
+def test_a_wrong_setting_is_named(place: Path) -> None:
+    assert refusal(place / "data", "serve", port="http").startswith("ledger: LEDGER_PORT: ")
+    assert not (place / "data").exists()
+
+
+def test_a_database_without_a_service_key_is_refused(place: Path) -> None:
+    assert "LEDGER_SECRET_KEY: required" in refusal(place / "data", "serve", database_url=NOWHERE)
+
+
+@pytest.mark.parametrize("command", [["serve"], ["accounts", "list"]])
+def test_an_unreachable_database_is_told(place: Path, command: list[str]) -> None:
+    line = refusal(place / "data", *command, database_url=NOWHERE, secret_key=SERVICE_KEY)
+    assert "refused" in line
+
+
+def test_a_text_that_is_no_connection_string_is_told(place: Path) -> None:
+    line = refusal(place / "data", "serve", database_url="nonsense://x", secret_key=SERVICE_KEY)
+    assert line.startswith("ledger: LEDGER_DATABASE_URL: ")
+
+
+def test_a_password_is_not_told(place: Path) -> None:
+    url = "postgresql://ada:lovelace@127.0.0.1:1/none"
+    assert "lovelace" not in refusal(place / "data", "migrate", database_url=url, secret_key=SERVICE_KEY)
+
+
+def test_a_postgres_that_is_too_old_is_refused(place: Path) -> None:
+    with postgres_of_version("14.11") as url:
+        line = refusal(place / "data", "serve", database_url=url, secret_key=SERVICE_KEY)
+    assert "Postgres 14 is too old" in line
+    assert str(SERVER_VERSION_MIN // 10000) in line
+
+
+def test_a_database_that_is_not_migrated_is_refused(cluster: Cluster, place: Path) -> None:
+    with cluster.database(template="template0") as dsn:
+        line = refusal(place / "data", "worker", database_url=dsn, secret_key=SERVICE_KEY)
+    assert "run `ledger migrate`" in line
+
+
+def test_a_database_of_another_release_is_refused(cluster: Cluster, place: Path) -> None:
+    with cluster.database() as dsn:
+        with psycopg.connect(dsn) as conn:
+            conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
+        line = refusal(place / "data", "api", database_url=dsn, secret_key=SERVICE_KEY)
+    assert "schema is at 9999" in line
+
+
+def test_a_user_that_may_not_migrate_is_told_what_it_needs(cluster: Cluster, place: Path) -> None:
+    role = sql.Identifier("ledger_test_plain")
+    with cluster.database(template="template0") as dsn:
+        cluster.run(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'plain'").format(role))
+        try:
+            plain = make_conninfo(dsn, user="ledger_test_plain", password="plain")
+            line = refusal(place / "data", "migrate", database_url=plain, secret_key=SERVICE_KEY)
+        finally:
+            cluster.run(sql.SQL("DROP ROLE {}").format(role))
+    assert "CREATEROLE" in line
+
+
+def test_migrating_again_changes_nothing(cluster: Cluster, place: Path) -> None:
+    with cluster.database() as dsn:
+        ended = ledger(place / "data", "migrate", database_url=dsn, secret_key=SERVICE_KEY)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "up to date" in ended.stdout
+
+
+def test_a_port_in_use_is_told_before_anything_is_made(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refusal(place / "data", "serve", port=port)
+    assert f"port {port}" in line
+    assert "LEDGER_PORT" in line
+    assert not (place / "data").exists()
+
+
+def test_a_name_that_is_no_host_is_told(place: Path) -> None:
+    assert "LEDGER_HOST" in refusal(place / "data", "serve", host="no such host")
+
+
+def test_a_data_directory_that_is_a_file_is_told(place: Path) -> None:
+    file = place / "file"
+    file.write_text("")
+    assert "File exists" in refusal(file, "serve")
+
+
+@contextmanager
+def postgres_of_version(version: str) -> Iterator[str]:
+    """A server that lets anyone in and is of that version: there is no such binary to be had."""
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1024)
+            status = b"server_version\0" + version.encode() + b"\0"
+            connection.sendall(
+                b"R" + (8).to_bytes(4) + (0).to_bytes(4)
+                + b"S" + (4 + len(status)).to_bytes(4) + status
+                + b"Z" + (5).to_bytes(4) + b"I"
+            )  # fmt: skip
+            connection.recv(1024)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        yield f"postgresql://x@127.0.0.1:{server.getsockname()[1]}/x?sslmode=disable&gssencmode=disable"
+        thread.join()

@@ -1,0 +1,100 @@
+"""Settings: from the environment, checked; one that cannot be used is one line that names it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from ledger.config import Settings, load_settings
+from ledger.errors import SettingError
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("LEDGER_")]:
+        monkeypatch.delenv(name)
+
+
+def refusal() -> str:
+    with pytest.raises(SettingError) as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 4242, 1)
+    assert settings.data_dir == Path(".ledger")
+    assert settings.database_url is None
+    assert settings.test_clock is False
+
+
+def test_every_setting_has_a_description_and_a_default() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LEDGER_PORT", "http"),
+        ("LEDGER_PORT", "65536"),
+        ("LEDGER_PORT", "-1"),
+        ("LEDGER_WORKERS", "0"),
+        ("LEDGER_WORKERS", "1.5"),
+        ("LEDGER_APPEND_QUEUE_MAX", "0"),
+        ("LEDGER_APPEND_TIMEOUT_MS", ""),
+        ("LEDGER_LOG_LEVEL", "loud"),
+        ("LEDGER_LOG_REQUESTS", "some"),
+        ("LEDGER_TEST_CLOCK", "perhaps"),
+        ("LEDGER_DRAIN_SECONDS", "soon"),
+        ("LEDGER_SESSION_SECONDS", "-1"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert refusal().startswith(f"{name}: ")
+
+
+def test_a_wrong_secret_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SECRET_KEY", "too short")
+    assert refusal() == "LEDGER_SECRET_KEY: must be at least 32 characters"
+
+
+def test_a_database_needs_a_service_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@db/ledger")
+    line = refusal()
+    assert line == "LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL"
+    monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
+    assert load_settings().secret_key is not None
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@db/ledger")
+    monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
+    assert not re.search("lovelace|abcdef", repr(load_settings()) + str(load_settings().model_dump()))
+
+
+def test_settings_stay_as_they_are() -> None:
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_PORT", "5000")
+    assert load_settings().port == 5000
+    assert load_settings(port=6000).port == 6000
+
+
+def test_variables_of_others_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SOMETHING_ELSE", "1")
+    monkeypatch.setenv("PORT", "1")
+    assert load_settings().port == 4242
