@@ -15,7 +15,8 @@ class Call:
 
     `account` is the account acted on and `livemode` the key's mode. `target` is the id in the path, empty
     where there is none. `parameters` are the parsed values of the operation's table, without `expand`.
-    `as_platform`: the key's account acts on one that is connected to it.
+    `as_platform`: the key's account acts on one that is connected to it. `base_url`: the service's address
+    as the caller knows it, without a path.
     """
 
     account: str
@@ -27,3 +28,4 @@ class Call:
     parameters: dict[str, Any]
     expand: Expansion
     as_platform: bool = False
+    base_url: str = ""

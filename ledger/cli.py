@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -13,9 +15,9 @@ from psycopg.rows import TupleRow
 from rich.console import Console
 from rich.table import Table
 
-from ledger import accounts, logs, serving
+from ledger import accounts, loading, logs, serving
 from ledger.accounts import Kind
-from ledger.api.app import Follow
+from ledger.api.app import Follow, terms_of
 from ledger.config import Settings, load_settings
 from ledger.database import connected, migrate
 from ledger.errors import LedgerError, Refused, SettingError
@@ -56,6 +58,23 @@ def build(follow: Callable[[Settings], Sequence[Follow]]) -> typer.Typer:
         """Run the projections alone; any number of workers may run."""
         settings = _settings()
         serving.work(settings, follow(settings))
+
+    @cli.command("import")
+    def import_file(
+        file: Annotated[Path, typer.Argument(help="NDJSON, one thing a line; - for standard input.")],
+        account: Annotated[str | None, typer.Option(help="Whose; may be left out if there is one.")] = None,
+        live: Annotated[bool, typer.Option("--live", help="In live mode; else in test mode.")] = False,
+    ) -> None:
+        """Tell the ledger of customers, charges, disputes and facts; refused lines are printed."""
+        settings = _settings()
+        loaded = loading.load(settings, terms_of(settings), file, account, livemode=live)
+        print(
+            f"{loaded.lines} lines in {loaded.seconds:.1f} s: {loaded.changed} made a change, "
+            f"{loaded.lines - loaded.changed - loaded.refused} were known, {loaded.refused} refused.",
+            file=sys.stderr,
+        )
+        if loaded.refused:
+            raise typer.Exit(1)
 
     @cli.command("migrate")
     def migrate_schema() -> None:
@@ -100,6 +119,10 @@ def print_table(title: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     Console().print(table)
 
 
+def _time(at: float | None) -> str:
+    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
+
+
 def _settings(**given: object) -> Settings:
     settings = load_settings(**given)
     logs.configure(settings.log_level)
@@ -120,7 +143,7 @@ def _accounts_cli() -> typer.Typer:
     @cli.command("list")
     def list_all() -> None:
         """List all accounts."""
-        rows = with_database(accounts.list_accounts)
+        rows = with_database(lambda conn: accounts.list_accounts(conn))
         print_table(("id", "name", "platform", "api version", "created"), rows)
 
     return cli
@@ -138,8 +161,12 @@ def _keys_cli() -> typer.Typer:
         scope: Annotated[
             list[str] | None, typer.Option(help="What a restricted key may do; repeat for more.")
         ] = None,
+        expires_in_days: Annotated[float | None, typer.Option(help="Days until it ends; never.")] = None,
     ) -> None:
         """Create a key and print it; it cannot be shown again."""
+        expires_at = None if expires_in_days is None else time.time() + expires_in_days * 86_400
+        if expires_in_days is not None and expires_in_days <= 0:
+            raise SettingError("--expires-in-days: must be more than 0")
         if scope and kind != "rk":
             raise SettingError("--scope is for restricted keys (--kind rk)")
         for given in scope or ():
@@ -147,7 +174,7 @@ def _keys_cli() -> typer.Typer:
                 raise SettingError(f"--scope {given}: must be one of {', '.join(accounts.SCOPES)}")
         key_id, secret = with_database(
             lambda conn: accounts.create_key(
-                conn, account, kind, livemode=live, name=name, scopes=scope or ()
+                conn, account, kind, livemode=live, name=name, scopes=scope or (), expires_at=expires_at
             )
         )
         print(f"id   {key_id}\nkey  {secret}")
@@ -158,8 +185,22 @@ def _keys_cli() -> typer.Typer:
     ) -> None:
         """List keys, without what they are."""
         keys = with_database(lambda conn: accounts.list_keys(conn, account))
-        rows = [(key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state) for key in keys]
-        print_table(("id", "account", "key", "name", "scopes", "state"), rows)
+        rows = [
+            (key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state, _time(last_used_at))
+            for key, _, last_used_at in keys
+        ]
+        print_table(("id", "account", "key", "name", "scopes", "state", "last used"), rows)
+
+    @cli.command("roll")
+    def roll(
+        key: Annotated[str, typer.Argument(help="The key's id (key_…).")],
+        overlap: Annotated[int, typer.Option(help="Seconds for which the old key is still good.")] = 0,
+    ) -> None:
+        """Replace a key by a new one that may do the same, and print it; it cannot be shown again."""
+        if overlap < 0:
+            raise SettingError("--overlap: must be 0 or more seconds")
+        key_id, secret = with_database(lambda conn: accounts.roll_key(conn, key, overlap_seconds=overlap))
+        print(f"id   {key_id}\nkey  {secret}")
 
     @cli.command("revoke")
     def revoke(key: Annotated[str, typer.Argument(help="The key's id (key_…).")]) -> None:

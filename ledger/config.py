@@ -43,8 +43,15 @@ class Settings(BaseSettings):
     cached_streams_max: Count = Field(50_000, description="folded aggregates kept in memory")
     list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")
     poll_ms: Milliseconds = Field(100, description="how often projections look without being woken")
+    deadline_poll_ms: Milliseconds = Field(1_000, description="how often due dates are looked for")
     projection_batch_max: Count = Field(1000, description="events in one projection transaction")
+    key_requests_per_second: Annotated[int, Field(ge=0)] = Field(0, description="a key's rate; 0: no limit")
+    account_requests_per_second: Annotated[int, Field(ge=0)] = Field(
+        0, description="an account's rate, in each process; 0: no limit"
+    )
     body_bytes_max: Count = Field(1_048_576, description="size of a form body")
+    file_bytes_max: Count = Field(16_777_216, description="size of an uploaded file")
+    public_url: str | None = Field(None, description="the url of files begins so; none: as the caller's did")
     drain_seconds: Seconds = Field(8, description="how long SIGTERM waits for requests under way")
 
     session_seconds: Seconds = Field(1800, description="life of a customer session")

@@ -11,6 +11,7 @@ only `api/app.py` turns a class into a status code.
         ├── UnknownObject        the object in the path is not there
         ├── UnknownRoute         no such URL or method
         ├── StateForbids         a rule of the object's state
+        │   └── FactForbidden    what the network reports cannot follow what is known
         ├── CardRefused          the card was declined
         ├── Unauthenticated      no key, or not one of ours
         ├── Forbidden            a key that may not do this
@@ -71,6 +72,13 @@ class UnknownRoute(Refused):
 
 class StateForbids(Refused):
     """The object's state does not admit this change."""
+
+
+class FactForbidden(StateForbids):
+    """A fact of the network that the object's state does not list (`code` is `dispute_state`)."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, code="dispute_state", param=param)
 
 
 class CardRefused(Refused):

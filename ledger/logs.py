@@ -19,6 +19,10 @@ import structlog
 _SECRET = re.compile(r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|whsec_)[0-9A-Za-z]{4,}")
 
 
+_TALKATIVE = ("python_multipart", "pypdf")
+"""They warn of every flaw in what callers send, and quote it; the caller is told instead."""
+
+
 def configure(level: str) -> None:
     """Log from `level` up, standard library loggers included."""
     least = logging.getLevelNamesMapping()[level.upper()]
@@ -45,6 +49,8 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def redacted(text: str) -> str:

@@ -7,7 +7,7 @@ them answers for all. What stands in the database (head, checkpoints) is read wh
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -102,8 +102,8 @@ class Metrics:
         if refused:
             self._refused.inc(refused)
 
-    def exposition(self, now_lags: Iterable[Lag]) -> bytes:
-        """All metrics in Prometheus' text format."""
+    def exposition(self, now_lags: Iterable[Lag], overdue_seconds: Mapping[str, float]) -> bytes:
+        """All metrics in Prometheus' text format; `overdue_seconds` by kind of deadline."""
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()
@@ -120,4 +120,10 @@ class Metrics:
             events.labels(*generation).set(lag.events)
             seconds.labels(*generation).set(lag.seconds)
             parked.labels(*generation).set(lag.parked)
+        overdue = Gauge(
+            "ledger_deadline_overdue_seconds", "Age of the oldest due date not acted on", ("kind",),
+            registry=standing,
+        )  # fmt: skip
+        for kind, late in overdue_seconds.items():
+            overdue.labels(kind).set(late)
         return generate_latest(registry) + generate_latest(standing)

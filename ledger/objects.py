@@ -13,12 +13,16 @@ from ledger.call import Call, Expansion
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
+from ledger.domain.file import LINKS_SHOWN_MAX, File
+from ledger.domain.file_link import FileLink
+from ledger.domain.money import BalanceTransaction
+from ledger.domain.refund import Refund
 from ledger.domain.session import CustomerSession
 from ledger.errors import InvalidParameter, UnknownObject
 from ledger.store.codec import State
-from ledger.wire import render
+from ledger.wire import files, refunds, render
 
-Kind = TypeVar("Kind", Customer, Charge, CustomerSession, Dispute)
+Kind = TypeVar("Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink)
 Fetch = Callable[[str], Awaitable[State | None]]
 
 _NOUNS: dict[type[State], str] = {
@@ -26,28 +30,32 @@ _NOUNS: dict[type[State], str] = {
     Charge: "charge",
     CustomerSession: "customer session",
     Dispute: "dispute",
+    File: "file",
+    FileLink: "file link",
+    Refund: "refund",
 }
-_PATH_PARAMS = {"dispute": "dispute"}
+_PATH_PARAMS = {"dispute": "dispute", "refund": "refund"}
+REFUNDS_SHOWN_MAX = 10
 
 
 async def addressed(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
     """The object the path names. Raises UnknownObject."""
     state = await fetch(call.target)
-    if isinstance(state, kind) and _visible(state, call):
+    if isinstance(state, kind) and visible(state, call):
         return state
     noun = _NOUNS[kind]
     raise UnknownObject(
-        noun, call.target, param=_PATH_PARAMS.get(noun, "id"), hint=_other_mode(state, kind, call)
+        noun, call.target, param=_PATH_PARAMS.get(noun, "id"), hint=mode_hint(state, kind, call)
     )
 
 
 async def named(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object the parameter names, a deleted customer counting as missing. Raises InvalidParameter."""
     state = await fetch(object_id)
-    if isinstance(state, kind) and _visible(state, call) and not getattr(state, "deleted", False):
+    if isinstance(state, kind) and visible(state, call) and not getattr(state, "deleted", False):
         return state
     raise InvalidParameter(
-        f"No such {_NOUNS[kind]}: '{object_id}'{_other_mode(state, kind, call)}",
+        f"No such {_NOUNS[kind]}: '{object_id}'{mode_hint(state, kind, call)}",
         code="resource_missing",
         param=param,
     )
@@ -62,8 +70,14 @@ def shown(state: State, now: int) -> dict[str, Any]:
             return render.charge(state)
         case Dispute():
             return render.dispute(state, now)
+        case Refund():
+            return refunds.refund(state)
         case CustomerSession():
             return render.customer_session(state, "")
+        case File():
+            return files.file(state)
+        case FileLink():
+            return files.file_link(state, now)
 
 
 async def expanded(
@@ -71,35 +85,43 @@ async def expanded(
 ) -> dict[str, Any]:
     """`answer`, which shows `state`, with the members of `tree` shown whole (CONTRACT 1.8).
 
-    Null stays null, and so does an id whose object is not kept here (a payment intent).
+    Null stays null, and so does an id whose object is not kept here (a payment intent). What only another
+    kind of source of a balance transaction has is passed over.
     """
+    if isinstance(state, File):
+        newest = [await fetch(link) for link in state.links[:LINKS_SHOWN_MAX]]
+        links = [files.file_link(link, now) for link in newest if isinstance(link, FileLink)]
+        answer["links"] = files.links(state, links)
     for member, subtree in tree.items():
         match member:
-            case "sources":
-                assert isinstance(state, Customer)
+            case "sources" if isinstance(state, Customer):
                 inner = subtree.get("data", {})
                 cards = [
                     await _members(render.card(card, state.id), inner, now, fetch) for card in state.sources
                 ]
                 answer[member] = _list(cards, f"/v1/customers/{state.id}/sources")
-            case "refunds":
-                assert isinstance(state, Charge)
-                answer[member] = _list([], f"/v1/charges/{state.id}/refunds")
-            case "default_source":
-                assert isinstance(state, Customer)
+            case "refunds" if isinstance(state, Charge):
+                answer[member] = await _refunds(state, subtree.get("data", {}), now, fetch)
+            case "default_source" if isinstance(state, Customer):
                 card = state.source(state.default_source)
                 if card is not None:
                     answer[member] = await _members(render.card(card, state.id), subtree, now, fetch)
-            case "balance_transaction":
-                assert isinstance(state, Charge)
+            case "balance_transaction" if isinstance(state, Charge | Refund):
                 if state.balance_transaction is not None:
-                    transaction = render.balance_transaction(state.balance_transaction, now)
-                    answer[member] = await _members(transaction, subtree, now, fetch)
-            case "balance_transactions":
+                    fact = state.balance_transaction
+                    answer[member] = await transaction_shown(fact, subtree, now, fetch)
+            case "balance_transactions" if isinstance(state, Dispute):
                 answer[member] = [await _members(each, subtree, now, fetch) for each in answer[member]]
             case _:
                 await _members(answer, {member: subtree}, now, fetch)
     return answer
+
+
+async def transaction_shown(
+    fact: BalanceTransaction, tree: Expansion, now: int, fetch: Fetch
+) -> dict[str, Any]:
+    """A balance transaction with the members of `tree` shown whole."""
+    return await _members(render.balance_transaction(fact, now), tree, now, fetch)
 
 
 async def _members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
@@ -117,15 +139,29 @@ async def _members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fet
     return answer
 
 
-def _list(data: list[dict[str, Any]], url: str) -> dict[str, Any]:
-    return {"object": "list", "data": data, "has_more": False, "url": url}
+async def _refunds(state: Charge, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+    """The charge's newest refunds, as a list whose other pages its `url` gives."""
+    newest = list(state.refunds)[: -REFUNDS_SHOWN_MAX - 1 : -1]
+    data = []
+    for refund_id in newest:
+        refund = await fetch(refund_id)
+        assert isinstance(refund, Refund), "a refund is made together with the mark on its charge"
+        data.append(await expanded(refund, shown(refund, now), tree, now, fetch))
+    url = f"/v1/charges/{state.id}/refunds"
+    return _list(data, url, has_more=len(state.refunds) > REFUNDS_SHOWN_MAX)
 
 
-def _visible(state: State, call: Call) -> bool:
+def _list(data: list[dict[str, Any]], url: str, *, has_more: bool = False) -> dict[str, Any]:
+    return {"object": "list", "data": data, "has_more": has_more, "url": url}
+
+
+def visible(state: State, call: Call) -> bool:
+    """Whether it is the account's, and of the key's mode."""
     return state.account == call.account and state.livemode == call.livemode
 
 
-def _other_mode(state: State | None, kind: type[State], call: Call) -> str:
+def mode_hint(state: State | None, kind: type[State], call: Call) -> str:
+    """What is added for an object of that kind that the account has in the other mode; '' else."""
     if not isinstance(state, kind) or state.account != call.account or state.livemode == call.livemode:
         return ""
     there, used = ("live", "test") if state.livemode else ("test", "live")

@@ -1,174 +1,134 @@
-"""Answers to GET: one object folded from its stream, exact; many from the read models.
-
-A list waits, bounded, until its projection has applied everything that was in the log when the request
-came, so a client sees its own writes. A projection that is stuck never blocks: after the bound the answer
-is what is there, and says how far behind it is. Pages are by key, so depth costs nothing.
+"""Answers to GET: one object folded from its stream, exact; many from the read models, as new as `pages`
+makes them. Both are rendered by one function from one folded aggregate, so they are the same bytes.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import msgspec
-import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.call import Call
-from ledger.database import first_line
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
-from ledger.errors import InvalidParameter, Unavailable, UnknownObject
-from ledger.ids import id_time
+from ledger.domain.refund import Refund
+from ledger.errors import InvalidParameter, UnknownObject
 from ledger.objects import Kind, addressed, expanded, named, shown
+from ledger.pages import Found, Pages, View, listed
 from ledger.store.store import Store
 from ledger.wire import render
 from ledger.wire.event_types import EVENT_TYPES, matches
 
-DAY_SECONDS = 86_400
-EVENT_LIFE_SECONDS = 30 * DAY_SECONDS
-END_OF_TIME = 2**62
-LIST_POLL_SECONDS = 0.003
-
-# One statement, one snapshot: what the checkpoint tells to be applied is in the page.
-_STANDING = """
-SELECT standing.*, page.* FROM (
-    SELECT h.position AS head, c.position AS checkpoint,
-           EXISTS (SELECT FROM projections.parked p
-                   WHERE p.projection = c.projection AND p.generation = c.generation) AS incomplete
-    FROM ledger.head h, projections.live l
-    JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
-    WHERE l.projection = %(projection)s
-) AS standing LEFT JOIN (
-"""
-_OF_PAGE = ") AS page ON true\n"
-_PROGRESS = """
-SELECT c.position FROM projections.live l
-JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
-WHERE l.projection = %(projection)s
-"""
-
-_CUSTOMERS = """
+CUSTOMERS = View(
+    projection="customers",
+    noun="customer",
+    url="/v1/customers",
+    select="""
 SELECT state, created, position FROM projections.customers
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'customers')
 AND account = %(account)s AND livemode = %(livemode)s AND NOT deleted
-"""
-_CHARGES = """
-SELECT state, created, position FROM projections.charges
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'charges')
-AND account = %(account)s AND livemode = %(livemode)s
-"""
-_DISPUTES = """
-SELECT state, created, position FROM projections.disputes
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'disputes')
-AND account = %(account)s AND livemode = %(livemode)s
-"""
-_EVENTS = """
-SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, position, ordinal
-FROM projections.feed
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-AND account = %(account)s AND livemode = %(livemode)s AND created > %(since)s AND created <= %(until)s
-"""
-_EVENT = _EVENTS + "AND id = %(id)s"
-
-# Where an id stands in its collection, for a cursor.
-_PLACES = {
-    "customers": """
+""",
+    place="""
 SELECT created, position FROM projections.customers
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'customers')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 """,
-    "charges": """
+    filters={"email": "AND email = %(email)s"},
+)
+CHARGES = View(
+    projection="charges",
+    noun="charge",
+    url="/v1/charges",
+    select="""
+SELECT state, created, position FROM projections.charges
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'charges')
+AND account = %(account)s AND livemode = %(livemode)s
+""",
+    place="""
 SELECT created, position FROM projections.charges
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'charges')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 """,
-    "disputes": """
+    filters={
+        "customer": "AND customer = %(customer)s",
+        "payment_intent": "AND payment_intent = %(payment_intent)s",
+        "transfer_group": "AND transfer_group = %(transfer_group)s",
+    },
+)
+DISPUTES = View(
+    projection="disputes",
+    noun="dispute",
+    url="/v1/disputes",
+    select="""
+SELECT state, created, position FROM projections.disputes
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'disputes')
+AND account = %(account)s AND livemode = %(livemode)s
+""",
+    place="""
 SELECT created, position FROM projections.disputes
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'disputes')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 """,
-    "feed": """
+    filters={
+        "charge": "AND charge = %(charge)s",
+        "payment_intent": "AND payment_intent = %(payment_intent)s",
+    },
+)
+REFUNDS = View(
+    projection="refunds",
+    noun="refund",
+    url="/v1/refunds",
+    select="""
+SELECT state, created, position FROM projections.refunds
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'refunds')
+AND account = %(account)s AND livemode = %(livemode)s
+""",
+    place="""
+SELECT created, position FROM projections.refunds
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'refunds')
+AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
+""",
+    filters={
+        "charge": "AND charge = %(charge)s",
+        "payment_intent": "AND payment_intent = %(payment_intent)s",
+    },
+)
+EVENTS = View(
+    projection="feed",
+    noun="event",
+    url="/v1/events",
+    select="""
+SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, position, ordinal
+FROM projections.feed
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+AND account = %(account)s AND livemode = %(livemode)s AND created > %(since)s AND created <= %(until)s
+""",
+    place="""
 SELECT created, position, ordinal FROM projections.feed
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 AND created > %(since)s AND created <= %(until)s
 """,
-}
-
-_FILTERS = {
-    "email": "AND email = %(email)s",
-    "customer": "AND customer = %(customer)s",
-    "charge": "AND charge = %(charge)s",
-    "payment_intent": "AND payment_intent = %(payment_intent)s",
-    "transfer_group": "AND transfer_group = %(transfer_group)s",
-    "type": "AND type = %(type)s",
-    "types": "AND type = ANY(%(types)s)",
-    "undelivered": "AND false",  # no endpoint is owed anything yet
-    "eq": "AND created = %(eq)s",
-    "gt": "AND created > %(gt)s",
-    "gte": "AND created >= %(gte)s",
-    "lt": "AND created < %(lt)s",
-    "lte": "AND created <= %(lte)s",
-}
-_KEYS = {True: "(created, position, ordinal)", False: "(created, position)"}
-_CURSORS = {True: "(%(created)s, %(position)s, %(ordinal)s)", False: "(%(created)s, %(position)s)"}
-_ORDERS = {
-    (True, False): "ORDER BY created DESC, position DESC, ordinal DESC",
-    (True, True): "ORDER BY created, position, ordinal",
-    (False, False): "ORDER BY created DESC, position DESC",
-    (False, True): "ORDER BY created, position",
-}
-
-
-class Standing(NamedTuple):
-    """Where a projection stood against the log when a list was read; `behind` after waiting for it."""
-
-    head: int
-    checkpoint: int
-    incomplete: bool
-    behind: int = 0
-
-
-class Found(NamedTuple):
-    """An answer. For a list, `behind` is how many events its projection had not applied when the wait was
-    over, and `incomplete` whether it leaves streams out."""
-
-    body: Mapping[str, Any]
-    behind: int = 0
-    incomplete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    projection: str
-    noun: str
-    url: str
-    select: str
-    by_ordinal: bool = False
-
-
-_CUSTOMER_VIEW = _View("customers", "customer", "/v1/customers", _CUSTOMERS)
-_CHARGE_VIEW = _View("charges", "charge", "/v1/charges", _CHARGES)
-_DISPUTE_VIEW = _View("disputes", "dispute", "/v1/disputes", _DISPUTES)
-_EVENT_VIEW = _View("feed", "event", "/v1/events", _EVENTS, by_ordinal=True)
+    filters={
+        "id": "AND id = %(id)s",
+        "type": "AND type = %(type)s",
+        "types": "AND type = ANY(%(types)s)",
+        "undelivered": "AND false",  # no endpoint is owed anything yet
+    },
+    by_ordinal=True,
+    by_day=True,
+)
 
 
 class Reads:
-    """Reads against one store. `wait_ms` bounds how long a list waits for its projection."""
+    """Reads against one store and its read models."""
 
-    def __init__(
-        self, store: Store, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], *, wait_ms: int
-    ) -> None:
+    def __init__(self, store: Store, pages: Pages) -> None:
         self._store = store
-        self._pool = pool
-        self._wait_seconds = wait_ms / 1000
+        self._pages = pages
 
     async def retrieve_customer(self, call: Call) -> Found:
         """`GET /v1/customers/{id}`; a deleted one is a stub."""
@@ -182,31 +142,69 @@ class Reads:
         """`GET /v1/disputes/{id}`"""
         return await self._retrieve(call, Dispute)
 
+    async def retrieve_refund(self, call: Call) -> Found:
+        """`GET /v1/refunds/{id}`"""
+        return await self._retrieve(call, Refund)
+
     async def retrieve_event(self, call: Call) -> Found:
         """`GET /v1/events/{id}`, for 30 days from `created` (seed)."""
-        parameters = self._near(self._scope(call), call.target) | {"id": call.target}
-        _, rows = await self._page(_EVENT_VIEW, _STANDING + _EVENT + _OF_PAGE, parameters)
-        if not rows:
+        row = await self._pages.one(call, EVENTS, call.target)
+        if row is None:
             raise UnknownObject("event", call.target)
-        return Found(_event(rows[0], call))
+        return Found(_event(row, call))
 
     async def list_customers(self, call: Call) -> Found:
         """`GET /v1/customers`"""
-        return await self._list(call, _CUSTOMER_VIEW, Customer)
+        return await self._list(call, CUSTOMERS, Customer)
 
     async def list_charges(self, call: Call) -> Found:
         """`GET /v1/charges`"""
         if "customer" in call.parameters:
             await named(call, Customer, "customer", call.parameters["customer"], self._store.streams.read)
-        return await self._list(call, _CHARGE_VIEW, Charge)
+        return await self._list(call, CHARGES, Charge)
 
     async def list_disputes(self, call: Call) -> Found:
         """`GET /v1/disputes`"""
-        if "charge" in call.parameters:
-            await named(call, Charge, "charge", call.parameters["charge"], self._store.streams.read)
-        if "payment_intent" in call.parameters:
-            await self._check_payment_intent(call, call.parameters["payment_intent"])
-        return await self._list(call, _DISPUTE_VIEW, Dispute)
+        await self._check_what_was_paid(call)
+        return await self._list(call, DISPUTES, Dispute)
+
+    async def list_refunds(self, call: Call) -> Found:
+        """`GET /v1/refunds`"""
+        await self._check_what_was_paid(call)
+        return await self._list(call, REFUNDS, Refund)
+
+    async def list_refunds_of_charge(self, call: Call) -> Found:
+        """`GET /v1/charges/{id}/refunds`"""
+        state = await addressed(call, Charge, self._store.streams.read)
+        of_charge = replace(call, parameters={**call.parameters, "charge": state.id})
+        return await self._list(of_charge, REFUNDS, Refund, url=f"/v1/charges/{state.id}/refunds")
+
+    async def list_payment_methods(self, call: Call) -> Found:
+        """`GET /v1/customers/{id}/payment_methods`: none are kept here, so a cursor is unknown."""
+        state = await addressed(call, Customer, self._store.streams.read)
+        if state.deleted:
+            raise UnknownObject("customer", state.id)
+        for param in ("starting_after", "ending_before"):
+            if param in call.parameters:
+                raise InvalidParameter(
+                    f"No such payment_method: '{call.parameters[param]}'",
+                    code="resource_missing",
+                    param=param,
+                )
+        url = f"/v1/customers/{state.id}/payment_methods"
+        return Found({"object": "list", "data": [], "has_more": False, "url": url})
+
+    async def charge_of(self, call: Call, payment_intent: str) -> str:
+        """The id of the newest charge of a payment intent.
+
+        Payment intents are not kept here; one is known when a charge names it. Raises InvalidParameter.
+        """
+        row = await self._pages.first(call, CHARGES, {"payment_intent": payment_intent})
+        if row is None:
+            raise InvalidParameter(
+                f"No such payment_intent: '{payment_intent}'", code="resource_missing", param="payment_intent"
+            )
+        return msgspec.json.decode(row[0], type=Charge).id
 
     async def list_events(self, call: Call) -> Found:
         """`GET /v1/events`, newest first by creation sequence."""
@@ -217,18 +215,15 @@ class Reads:
             filters["types"] = [name for name in EVENT_TYPES if matches(pattern, name)]
         if given.get("delivery_success") is False:
             filters["undelivered"] = True
-        standing, rows, has_more = await self._rows(call, _EVENT_VIEW, filters)
-        return _listed(_EVENT_VIEW, [_event(row, call) for row in rows], has_more, standing)
+        page = await self._pages.page(call, EVENTS, filters)
+        return listed(EVENTS, [_event(row, call) for row in page.rows], page)
 
-    async def _check_payment_intent(self, call: Call, payment_intent: str) -> None:
-        """Payment intents are not kept here; one is known when a charge names it."""
-        query = _page_query(_CHARGE_VIEW, ("payment_intent",), None)
-        parameters = self._scope(call) | {"payment_intent": payment_intent, "limit": 1}
-        _, rows = await self._page(_CHARGE_VIEW, query, parameters)
-        if not rows:
-            raise InvalidParameter(
-                f"No such payment_intent: '{payment_intent}'", code="resource_missing", param="payment_intent"
-            )
+    async def _check_what_was_paid(self, call: Call) -> None:
+        """The charge and the payment intent that a list is filtered by are there. Raises InvalidParameter."""
+        if "charge" in call.parameters:
+            await named(call, Charge, "charge", call.parameters["charge"], self._store.streams.read)
+        if "payment_intent" in call.parameters:
+            await self.charge_of(call, call.parameters["payment_intent"])
 
     async def _retrieve(self, call: Call, kind: type[Kind]) -> Found:
         fetch = self._store.streams.read
@@ -239,135 +234,18 @@ class Reads:
             await expanded(state, answer, call.expand, now, fetch)
         return Found(answer)
 
-    async def _list(self, call: Call, view: _View, kind: type[Kind]) -> Found:
-        filters = {
-            name: call.parameters[name]
-            for name in ("email", "customer", "charge", "payment_intent", "transfer_group")
-            if name in call.parameters
-        }
-        standing, rows, has_more = await self._rows(call, view, filters)
+    async def _list(self, call: Call, view: View, kind: type[Kind], *, url: str | None = None) -> Found:
+        """`url` is told in place of the view's: the list may be a part of it."""
+        page = await self._pages.page(call, view)
         now = int(self._store.clock.now())
         data = []
-        for row in rows:
+        for row in page.rows:
             state = msgspec.json.decode(row[0], type=kind)
             answer = shown(state, now)
             if call.expand:
                 await expanded(state, answer, call.expand, now, self._store.streams.read)
             data.append(answer)
-        return _listed(view, data, has_more, standing)
-
-    async def _rows(
-        self, call: Call, view: _View, filters: dict[str, Any]
-    ) -> tuple[Standing, list[TupleRow], bool]:
-        """The page's rows, newest first, and whether there are more in the direction travelled."""
-        given = call.parameters
-        filters = filters | given.get("created", {})
-        after, before = given.get("starting_after"), given.get("ending_before")
-        parameters = self._scope(call) | filters | {"limit": given["limit"] + 1}
-        place = None
-        for param, cursor in (("starting_after", after), ("ending_before", before)):
-            if cursor is not None:
-                place = await self._place(view, param, parameters | {"cursor": cursor})
-        if after is not None and before is not None:
-            raise InvalidParameter(
-                "Received both starting_after and ending_before parameters. Please pass in only one."
-            )
-        if place is not None:
-            parameters |= dict(zip(("created", "position", "ordinal"), place, strict=False))
-        older = None if place is None else before is None
-        query = _page_query(view, tuple(filters), older)
-        rows: list[TupleRow] = []
-        if view is _EVENT_VIEW:
-            standing, rows = await self._page(view, query, self._around(parameters, place, older))
-        if len(rows) <= given["limit"]:
-            standing, rows = await self._page(view, query, parameters)
-        has_more = len(rows) > given["limit"]
-        rows = rows[: given["limit"]]
-        return standing, rows if before is None else rows[::-1], has_more
-
-    def _scope(self, call: Call) -> dict[str, Any]:
-        """Whose objects, and for Events between which times, in unix seconds."""
-        since = int(self._store.clock.now()) - EVENT_LIFE_SECONDS
-        return {"account": call.account, "livemode": call.livemode, "since": since, "until": END_OF_TIME}
-
-    def _near(self, parameters: Mapping[str, Any], event_id: str) -> dict[str, Any]:
-        """`parameters` for the moment that an event's id carries: one or two partitions in place of all."""
-        made = int(id_time(event_id) or 0)
-        return {**parameters, "since": max(parameters["since"], made - 2), "until": made + 1}
-
-    def _around(
-        self, parameters: dict[str, Any], place: TupleRow | None, older: bool | None
-    ) -> dict[str, Any]:
-        """`parameters` for the day where a page of Events most likely lies whole, in one partition or two."""
-        start = int(self._store.clock.now()) if place is None else place[0]
-        if older is False:
-            return {**parameters, "until": start + DAY_SECONDS}
-        until = END_OF_TIME if place is None else start
-        return {**parameters, "since": max(parameters["since"], start - DAY_SECONDS), "until": until}
-
-    async def _place(self, view: _View, param: str, parameters: Mapping[str, Any]) -> TupleRow:
-        near = self._near(parameters, parameters["cursor"])
-        _, rows = await self._page(
-            view, _STANDING + _PLACES[view.projection] + _OF_PAGE, {**parameters, "near": near}
-        )
-        if not rows:
-            raise InvalidParameter(
-                f"No such {view.noun}: '{parameters['cursor']}'", code="resource_missing", param=param
-            )
-        return rows[0]
-
-    async def _page(
-        self, view: _View, query: str, parameters: Mapping[str, Any]
-    ) -> tuple[Standing, list[TupleRow]]:
-        """The projection's standing, and rows at least as new as that tells."""
-        parameters = {**parameters, "projection": view.projection}
-        try:
-            async with self._pool.connection() as conn:
-                standing, rows = await self._look(conn, query, parameters)
-                behind = 0
-                if standing.checkpoint < standing.head:
-                    behind = await self._caught_up(conn, view, standing.head)
-                    standing, rows = await self._look(conn, query, parameters)
-                return standing._replace(behind=behind), rows
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            raise Unavailable(first_line(error)) from error
-
-    async def _look(
-        self, conn: AsyncConnection[TupleRow], query: str, parameters: Mapping[str, Any]
-    ) -> tuple[Standing, list[TupleRow]]:
-        rows = await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
-        if not rows:
-            raise Unavailable(f"the projection {parameters['projection']} is not built yet")
-        page = [row[3:] for row in rows]
-        return Standing(*rows[0][:3]), page if page[0][0] is not None else []
-
-    async def _caught_up(self, conn: AsyncConnection[TupleRow], view: _View, head: int) -> int:
-        """Wait until the projection has applied the log up to `head`, at most `wait_seconds`; what it then
-        lacks of it, in events."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._wait_seconds
-        while True:
-            row = await (await conn.execute(_PROGRESS, {"projection": view.projection})).fetchone()
-            behind = head - (row[0] if row is not None else 0)
-            if behind <= 0 or loop.time() >= deadline:
-                return max(behind, 0)
-            await asyncio.sleep(LIST_POLL_SECONDS)
-
-
-@lru_cache(maxsize=1024)
-def _page_query(view: _View, filters: Sequence[str], older: bool | None) -> str:
-    """The view's SELECT with the texts of the filters given, the cursor's side, and the order."""
-    parts = [_STANDING, view.select, *(_FILTERS[name] for name in filters)]
-    if older is not None:
-        side = "<" if older else ">"
-        parts.append(f"AND {_KEYS[view.by_ordinal]} {side} {_CURSORS[view.by_ordinal]}")
-    order = _ORDERS[view.by_ordinal, older is False]
-    return "\n".join([*parts, order, "LIMIT %(limit)s", _OF_PAGE, order])
-
-
-def _listed(view: _View, data: list[Any], has_more: bool, standing: Standing) -> Found:
-    body = {"object": "list", "data": data, "has_more": has_more, "url": view.url}
-    return Found(body, standing.behind, standing.incomplete)
+        return listed(view if url is None else replace(view, url=url), data, page)
 
 
 def _event(row: TupleRow, call: Call) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import psycopg
 import typer
 
 from ledger import cli
+from ledger.api.app import Follow, terms_of
 from ledger.clock import Clock
 from ledger.config import Settings
+from ledger.deadlines import Deadlines
 from ledger.metrics import lags
 from ledger.store.store import Store
 from projections.engine import Engine
@@ -47,9 +49,17 @@ class Runner:
 
 def main() -> None:
     """Run the command line."""
-    command = cli.build(lambda settings: [lambda store: Runner(store, settings)])
+    command = cli.build(_followers)
     command.add_typer(_projections_cli(), name="projections")
     cli.run(command)
+
+
+def _followers(settings: Settings) -> list[Follow]:
+    """What follows the log beside the API, or in a worker."""
+    return [
+        lambda store: Runner(store, settings),
+        lambda store: Deadlines(store, terms_of(settings), poll_ms=settings.deadline_poll_ms),
+    ]
 
 
 def _projections_cli() -> typer.Typer:

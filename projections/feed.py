@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger import ids
-from ledger.domain import charge, customer, dispute
+from ledger.domain import charge, customer, dispute, refund
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.wire.public_events import public_events
@@ -68,5 +68,9 @@ async def _write(conn: AsyncConnection[TupleRow], generation: int, changes: Sequ
 
 
 FEED = Projection(
-    name="feed", aggregates=(customer, charge, dispute), apply=_events, write=_write, days_kept=DAYS_KEPT
+    name="feed",
+    aggregates=(customer, charge, dispute, refund),
+    apply=_events,
+    write=_write,
+    days_kept=DAYS_KEPT,
 )

@@ -20,6 +20,7 @@ DAYS_AHEAD = 3
 
 _EPOCH = date(1970, 1, 1)
 # One maker at a time, of any number of processes: IF NOT EXISTS alone is a race.
+# Taken before the limit on waiting: whoever has it is held to that limit, and many may begin at once.
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('projections.partitions'))"
 _LIMITED = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 _CHILDREN = """
@@ -52,8 +53,8 @@ async def make_generation(
     """The partition of a generation, unless it is there."""
     parent, partition = _name(name), _name(name, generation)
     async with conn.transaction():
-        await conn.execute(_LIMITED)
         await conn.execute(_ALONE)
+        await conn.execute(_LIMITED)
         if partition in await _children(conn, parent):
             return
         make = SQL(_MAKE_GENERATION_OF_DAYS if by_day else _MAKE_GENERATION)
@@ -69,8 +70,8 @@ async def make_days(conn: AsyncConnection[TupleRow], name: str, generation: int,
     """The partitions of these days in a generation, where they are not there."""
     parent = _name(name, generation)
     async with conn.transaction():
-        await conn.execute(_LIMITED)
         await conn.execute(_ALONE)
+        await conn.execute(_LIMITED)
         there = await _children(conn, parent)
         for day in sorted(days):
             partition = _name(name, generation, day)

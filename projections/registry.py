@@ -13,11 +13,25 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from projections.feed import FEED
+from projections.files import FILE_LINKS, FILES
+from projections.money import BALANCE_TRANSACTIONS, POSTINGS
 from projections.partitions import make_generation
 from projections.projection import Parking, Projection
-from projections.views import CHARGES, CUSTOMERS, DISPUTES
+from projections.views import CHARGES, CUSTOMERS, DISPUTES, REFUNDS
+from projections.waiting import DEADLINES
 
-PROJECTIONS: tuple[Projection, ...] = (CUSTOMERS, CHARGES, DISPUTES, FEED)
+PROJECTIONS: tuple[Projection, ...] = (
+    CUSTOMERS,
+    CHARGES,
+    DISPUTES,
+    REFUNDS,
+    FILES,
+    FILE_LINKS,
+    POSTINGS,
+    BALANCE_TRANSACTIONS,
+    DEADLINES,
+    FEED,
+)
 
 _REGISTER = """
 INSERT INTO projections.checkpoints (projection, generation) VALUES (%(projection)s, %(generation)s)

@@ -1,4 +1,4 @@
-"""The list views: customers, charges and disputes, a row an object.
+"""The list views: customers, charges, disputes and refunds, a row an object.
 
 `state` is the folded aggregate as JSON, as of the last recorded event applied; a list is rendered from it
 by the functions that render one object. The columns beside it are what lists filter and order by. A
@@ -14,10 +14,11 @@ import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.domain import charge, customer, dispute
+from ledger.domain import charge, customer, dispute, refund
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
+from ledger.domain.refund import Refund
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Change, Projection, Row
@@ -52,6 +53,14 @@ ON CONFLICT (generation, id) DO UPDATE
 SET payment_intent = excluded.payment_intent, state = excluded.state
 """
 
+_WRITE_REFUNDS = """
+INSERT INTO projections.refunds
+    (generation, position, id, account, livemode, created, charge, payment_intent, state)
+SELECT %b::integer, * FROM unnest(
+    %b::bigint[], %b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::text[], %b::text[], %b::bytea[])
+ON CONFLICT (generation, id) DO UPDATE SET state = excluded.state
+"""
+
 
 def _customer(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
     assert isinstance(after, Customer)
@@ -74,6 +83,11 @@ def _charge(before: State | None, recorded: Recorded, after: State) -> Iterable[
 
 def _dispute(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
     assert isinstance(after, Dispute)
+    yield after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after
+
+
+def _refund(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+    assert isinstance(after, Refund)
     yield after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after
 
 
@@ -101,6 +115,11 @@ async def _write_disputes(
     await conn.execute(_WRITE_DISPUTES, [generation, *_columns(changes)])
 
 
+async def _write_refunds(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
+    await conn.execute(_WRITE_REFUNDS, [generation, *_columns(changes)])
+
+
 CUSTOMERS = Projection(name="customers", aggregates=(customer,), apply=_customer, write=_write_customers)
 CHARGES = Projection(name="charges", aggregates=(charge,), apply=_charge, write=_write_charges)
 DISPUTES = Projection(name="disputes", aggregates=(dispute,), apply=_dispute, write=_write_disputes)
+REFUNDS = Projection(name="refunds", aggregates=(refund,), apply=_refund, write=_write_refunds)

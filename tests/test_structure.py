@@ -21,16 +21,18 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(floor.split())
     for floor in (
         "errors ids",
-        "clock config database embedded logs",
+        "clock config database embedded logs pdf",
         "domain",
         "wire",
         "store",
-        "accounts call metrics",
-        "objects",
-        "commands reads audit endpoints",
-        "webhooks",
+        "accounts call contents metrics",
+        "objects pages",
+        "commands deadlines reads balances audit endpoints",
+        "addresses",
+        "file_reads webhooks",
         "api",
         "serving",
+        "loading",
         "cli",
     )
 )
@@ -192,7 +194,7 @@ def test_only_the_app_turns_errors_into_status_codes() -> None:
     }
     assert {400, 401, 402, 403, 404, 429, 500} <= codes
     for module in ours():
-        if module is app:
+        if module.file == app.file:  # another reading of the sources made it
             continue
         assert not any(name.endswith((".HTTPException", ".HTTPStatus")) for name in module.imports()), (
             module.file

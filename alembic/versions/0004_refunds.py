@@ -1,4 +1,4 @@
-"""refunds
+"""Refunds: their list view.
 
 Revision ID: 0004
 Revises: 0003
@@ -18,4 +18,25 @@ def upgrade() -> None:
 
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
+
+CREATE TABLE projections.refunds (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    position bigint NOT NULL,
+    charge text NOT NULL,
+    payment_intent text,
+    state bytea NOT NULL,
+    CONSTRAINT refunds_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX refunds_newest ON projections.refunds (account, livemode, created, position);
+CREATE INDEX refunds_by_charge ON projections.refunds (account, livemode, charge, created, position);
+CREATE INDEX refunds_by_payment_intent
+    ON projections.refunds (account, livemode, payment_intent, created, position)
+    WHERE payment_intent IS NOT NULL;
+
+ALTER TABLE projections.refunds OWNER TO ledger_projector;
+GRANT SELECT ON projections.refunds TO ledger_api;
 """

@@ -1,4 +1,4 @@
-"""catalogue
+"""What time will end, and when a key was last used.
 
 Revision ID: 0006
 Revises: 0005
@@ -18,4 +18,20 @@ def upgrade() -> None:
 
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
+
+-- What waits for a time: `moment` is that of the log, the deployment's terms are added when it is looked for.
+-- Null: it waits no more.
+CREATE TABLE projections.deadlines (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    position bigint NOT NULL,
+    kind text NOT NULL,
+    moment bigint,
+    CONSTRAINT deadlines_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX deadlines_next ON projections.deadlines (kind, moment, id) WHERE moment IS NOT NULL;
+ALTER TABLE projections.deadlines OWNER TO ledger_projector;
+GRANT SELECT ON projections.deadlines TO ledger_api;
+
+ALTER TABLE ledger.api_keys ADD COLUMN last_used_at timestamptz;
 """

@@ -24,21 +24,38 @@ from starlette.types import Receive, Scope, Send
 
 from ledger import __version__
 from ledger.accounts import KeyRing
+from ledger.addresses import Addresses
+from ledger.api.callers import Callers
+from ledger.api.catalogue import catalogue_routes
+from ledger.api.downloads import link_routes
 from ledger.api.envelope import encode, encode_refusal
+from ledger.api.file_routes import file_operations
+from ledger.api.importing import import_routes
 from ledger.api.internal import internal_routes
+from ledger.api.internal_sessions import session_routes
+from ledger.api.keys import key_routes
+from ledger.api.limits import Limits
+from ledger.api.multipart import Uploads
 from ledger.api.openapi import describe
 from ledger.api.operations import Routes
 from ledger.api.routes import operations
 from ledger.api.wire import BodyTooLarge, Exchange, Headers, Wire
+from ledger.audit.sessions import SessionAudit
+from ledger.balances import Balances
 from ledger.clock import Clock
-from ledger.commands.execution import Execution, Fault
-from ledger.commands.sessions import Secrets
+from ledger.commands.bodies import refused
+from ledger.commands.execution import Execution, Fault, Reveal
+from ledger.commands.sessions import EphemeralKeys, Secrets
 from ledger.config import Settings
+from ledger.contents import Contents
 from ledger.database import Link, first_line, open_pool
+from ledger.deadlines import overdue_seconds
+from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
 from ledger.errors import (
     CardRefused,
     Contended,
+    FactForbidden,
     Forbidden,
     InvalidParameter,
     KeyReused,
@@ -51,9 +68,12 @@ from ledger.errors import (
     UnknownObject,
     UnknownRoute,
 )
+from ledger.file_reads import FileReads
 from ledger.ids import new_id
 from ledger.metrics import Metrics, lags
+from ledger.pages import Pages
 from ledger.reads import Reads
+from ledger.store.codec import State
 from ledger.store.store import Store
 
 STUCK_SECONDS = 30.0
@@ -67,6 +87,7 @@ _STATUS: Sequence[tuple[type[Refused], int, str]] = (
     (CardRefused, 402, "card_error"),
     (Unauthenticated, 401, "invalid_request_error"),
     (Forbidden, 403, "invalid_request_error"),
+    (FactForbidden, 409, "invalid_request_error"),
     (KeyReused, 400, "idempotency_error"),
     (RateLimited, 429, "invalid_request_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
@@ -105,15 +126,28 @@ def create_app(
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
-    keys = KeyRing(dsn)
+    secrets = Secrets(secret_key)
+    keys = KeyRing(dsn, EphemeralKeys(secrets, store.streams, clock).find)
     metrics = Metrics()
     store.journal.observe = lambda commands, refused, seconds: metrics.appended(
         commands, refused, seconds, store.journal.waiting
     )
-    secrets = Secrets(secret_key)
     terms = terms_of(settings)
-    execution = Execution(store, encode=_answer, reveal=secrets.of, attempts_max=settings.decide_attempts_max)
-    table = operations(Reads(store, pool, wait_ms=settings.list_wait_ms), secrets, terms)
+    addresses = Addresses(secret_key)
+
+    def reveal(state: State) -> str:
+        return addresses.digits(state.id) if isinstance(state, FileLink) else secrets.of(state)
+
+    execution = execution_of(store, settings, reveal)
+    pages = Pages(pool, clock, wait_ms=settings.list_wait_ms)
+    table = operations(Reads(store, pages), Balances(store, pool, pages), secrets, addresses, terms)
+    contents = Contents(pool, secret_key)
+    file_reads = FileReads(store, pages, addresses)
+    table += file_operations(file_reads, addresses)
+    limits = Limits(
+        key_per_second=settings.key_requests_per_second,
+        account_per_second=settings.account_requests_per_second,
+    )
     timing = Link(dsn, "ledger_api", name="clock") if settings.test_clock else None
 
     async def tick() -> None:
@@ -130,6 +164,8 @@ def create_app(
         async with AsyncExitStack() as stack:
             await pool.open()
             stack.push_async_callback(pool.close)
+            await contents.sweep()
+            keys.start()
             stack.push_async_callback(keys.close)
             if timing is not None:
                 stack.push_async_callback(timing.drop)
@@ -154,15 +190,34 @@ def create_app(
         tick=tick,
         failure=_failure,
         observe=_observer(metrics, settings),
+        limits=limits,
+        contents=contents,
+        uploads=Uploads(
+            contents, clock, file_bytes_max=settings.file_bytes_max, fields_bytes_max=settings.body_bytes_max
+        ),
+        public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
     describe(app, table)
-    app.include_router(internal_routes(settings, keys, clock, pool))
-    _add_health(app, pool, clock, metrics)
+    callers = Callers(keys, tick, limits)
+    parts = (
+        catalogue_routes(callers, execution, terms),
+        key_routes(callers, keys, pool),
+        import_routes(callers, execution, terms, envelope_of),
+        session_routes(callers, execution, SessionAudit(store, pool)),
+    )
+    app.include_router(internal_routes(settings, callers, clock, pool, parts))
+    app.include_router(link_routes(file_reads, contents, tick))
+    _add_health(app, pool, clock, metrics, terms)
     app.add_exception_handler(LedgerError, _internal_failure)
     app.add_exception_handler(HTTPException, _unknown_route)
     app.add_exception_handler(RequestValidationError, _invalid_field)
     return app
+
+
+def execution_of(store: Store, settings: Settings, reveal: Reveal) -> Execution:
+    """What runs commands, and answers them as the wire does."""
+    return Execution(store, encode=_answer, reveal=reveal, attempts_max=settings.decide_attempts_max)
 
 
 def terms_of(settings: Settings) -> Terms:
@@ -210,10 +265,16 @@ def _failure(error: Exception) -> tuple[int, str, Headers]:
     return *_answer(Fault("An unexpected error occurred.")), []
 
 
-async def _internal_failure(_: Request, error: Exception) -> Response:
+def envelope_of(error: Exception) -> str:
+    """The error envelope alone, for a line among others."""
+    return _failure(error)[1]
+
+
+async def _internal_failure(request: Request, error: Exception) -> Response:
     status, body, headers = _failure(error)
     told = {name.decode(): value.decode() for name, value in headers}
-    return Response(body, status, told | {"request-id": new_id("req", time.time())}, "application/json")
+    request_id = getattr(request.state, "request_id", None) or new_id("req", time.time())
+    return Response(body, status, told | {"request-id": request_id}, "application/json")
 
 
 async def _unknown_route(request: Request, error: Exception) -> Response:
@@ -223,10 +284,7 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
 
 async def _invalid_field(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name, *members = [str(part) for part in first["loc"][1:]] or ["body"]
-    param = name + "".join(f"[{member}]" for member in members)
-    return await _internal_failure(request, InvalidParameter(f"Invalid {param}: {first['msg']}", param=param))
+    return await _internal_failure(request, refused(error.errors()[0], outer=1))
 
 
 def _observer(metrics: Metrics, settings: Settings) -> Callable[[Exchange], None]:
@@ -255,7 +313,11 @@ def _observer(metrics: Metrics, settings: Settings) -> Callable[[Exchange], None
 
 
 def _add_health(
-    app: FastAPI, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], clock: Clock, metrics: Metrics
+    app: FastAPI,
+    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    clock: Clock,
+    metrics: Metrics,
+    terms: Terms,
 ) -> None:
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
@@ -287,4 +349,5 @@ def _add_health(
         """Prometheus metrics."""
         async with pool.connection() as conn:
             standing = await lags(conn, clock.now())
-        return Response(metrics.exposition(standing), media_type="text/plain; version=0.0.4")
+            overdue = await overdue_seconds(conn, terms, clock.now())
+        return Response(metrics.exposition(standing, overdue), media_type="text/plain; version=0.0.4")

@@ -1,4 +1,5 @@
-"""Who asks: the API key of a request, as Bearer token or as the user of Basic (CONTRACT 1.2, 1.6)."""
+"""Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, and what a
+key of its kind may do (CONTRACT 1.2, 1.6, 6.3)."""
 
 from __future__ import annotations
 
@@ -7,18 +8,69 @@ import binascii
 import time
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.errors import Unauthenticated
+from ledger.api.operations import Operation
+from ledger.errors import Forbidden, Unauthenticated
+from ledger.wire.forms import decode
 
 
 async def authenticate(keys: KeyRing, authorization: bytes) -> ApiKey:
     """The key of an Authorization header. Raises Unauthenticated for none, an unknown or an expired one."""
     secret = _secret(authorization)
     key = keys.recall(secret) or await keys.find(secret)
-    if key is None:
+    if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
         raise Unauthenticated(f"Invalid API Key provided: {_masked(secret)}")
     if key.expires_at is not None and key.expires_at <= time.time():
         raise Unauthenticated(f"Expired API Key provided: {_masked(secret)}", code="api_key_expired")
     return key
+
+
+def publishable_key(query: bytes) -> bytes:
+    """What `key=` in the query comes to as an Authorization header. A key of another kind has no business
+    in a URL, and is as good as none."""
+    key = decode(query).get("key")
+    if type(key) is not str or not key.startswith("pk_") or not key.isascii():
+        return b""
+    return b"Bearer " + key.encode()
+
+
+def out_of_scope(key: ApiKey) -> Forbidden:
+    """The refusal of an ephemeral key, which names no object."""
+    return Forbidden(
+        f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
+        f"account '{key.account}'. An ephemeral key reads its own customer and nothing else."
+    )
+
+
+def permit(key: ApiKey, operation: Operation, target: str) -> None:
+    """Raises Forbidden unless the key may do this to the object `target`."""
+    if key.kind == "ek":
+        if operation.open_to != "ek" or target != key.customer:
+            raise out_of_scope(key)
+        return
+    if operation.open_to == "pk":
+        if key.kind != "pk":
+            raise Forbidden(
+                "This API call is made with a publishable API key, by a front end. Please keep your secret "
+                "API keys on your servers."
+            )
+        return
+    if key.kind == "pk":
+        raise Forbidden(
+            "This API call cannot be made with a publishable API key. Please use a secret API key. You can "
+            "find a list of your API keys at https://dashboard.stripe.com/account/apikeys.",
+            code="secret_key_required",
+        )
+    if not key.allows(operation.scope):
+        raise Forbidden(
+            f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
+            f"account '{key.account}'. Having the '{operation.scope}' permission would allow this request "
+            "to continue.",
+            code="more_permissions_required",
+        )
+
+
+def _is_bearer(authorization: bytes) -> bool:
+    return authorization.partition(b" ")[0].lower() == b"bearer"
 
 
 def _secret(authorization: bytes) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ledger.accounts import KeyRing
-from ledger.api.authentication import authenticate
+from ledger.api.callers import Callers
 from ledger.clock import Clock
 from ledger.config import Settings
-from ledger.errors import Forbidden
 
 
 class MoveClock(BaseModel):
@@ -34,27 +32,22 @@ class MoveClock(BaseModel):
 
 def internal_routes(
     settings: Settings,
-    keys: KeyRing,
+    callers: Callers,
     clock: Clock,
     pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    parts: Sequence[APIRouter],
 ) -> APIRouter:
-    """The routes this deployment has; the clock can be moved only with LEDGER_TEST_CLOCK."""
-    router = APIRouter(prefix="/internal/v1", tags=["internal"])
-
-    def scoped(scope: str) -> Any:
-        async def check(authorization: Annotated[str | None, Header()] = None) -> None:
-            key = await authenticate(keys, (authorization or "").encode())
-            if scope not in key.scopes:
-                raise Forbidden(
-                    f"The provided key '{key.masked}' lacks the scope '{scope}'.",
-                    code="more_permissions_required",
-                )
-
-        return Depends(check)
+    """The routes this deployment has, those of `parts` among them; the clock can be moved only with
+    LEDGER_TEST_CLOCK."""
+    router = APIRouter(prefix="/internal/v1")
+    for part in parts:
+        router.include_router(part)
 
     if settings.test_clock:
 
-        @router.post("/clock", dependencies=[scoped("clock")], summary="Move the one clock")
+        @router.post(
+            "/clock", dependencies=[callers.scoped("clock")], summary="Move the one clock", tags=["clock"]
+        )
         async def move_clock(moved: MoveClock) -> dict[str, float]:
             """All processes act on it at their next request or batch; never back past the last event."""
             async with pool.connection() as conn:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from ledger.api.multipart import MULTIPART
 from ledger.api.operations import Operation
 
 _ANSWERS = {
@@ -78,7 +79,9 @@ def _entry(operation: Operation) -> dict[str, Any]:
         )
     if operation.method == "POST":
         entry["parameters"].append(_IDEMPOTENCY_KEY)
-        entry["requestBody"] = operation.table.request_body()
+        entry["requestBody"] = body = operation.table.request_body()
+        if operation.takes_file:
+            body["content"] = {MULTIPART.decode(): {"schema": operation.table.schema()}}
     else:
         entry["parameters"] += operation.table.query_parameters()
     return entry

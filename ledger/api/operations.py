@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from ledger.call import Call
 from ledger.commands.execution import Decide
+from ledger.domain.file import File
 from ledger.errors import UnknownRoute
-from ledger.reads import Found
+from ledger.pages import Found
 from ledger.wire.parameters import Table
 
 Answer = Callable[[Call], Awaitable[Found]]
+Download = Callable[[Call], Awaitable[File]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path. A command has `decide`, a read has `answer`.
+    """One method and path. A command has `decide`, a read has `answer`, or `download` where bytes are
+    answered. One that `takes_file` has a multipart body, whose file is stored before it is decided.
 
     `resource` names the permission a restricted key needs: `rak_<resource>_read` for GET, else `_write`.
-    `expandable` names what is answered, or listed, in `wire.expansion.EXPANDABLE`.
+    `open_to` names the kind of key a front end calls it with: "pk" and then no other, or "ek" for its own
+    customer, the target. `expandable` names what is answered, or listed, in `wire.expansion.EXPANDABLE`.
     """
 
     method: str
@@ -30,6 +35,9 @@ class Operation:
     resource: str
     decide: Decide | None = None
     answer: Answer | None = None
+    download: Download | None = None
+    takes_file: bool = False
+    open_to: Literal["pk", "ek"] | None = None
 
     @property
     def scope(self) -> str:
@@ -37,7 +45,7 @@ class Operation:
 
     @property
     def is_list(self) -> bool:
-        return self.answer is not None and "{" not in self.path
+        return self.answer is not None and "starting_after" in self.table.members
 
 
 class Routes:
@@ -52,6 +60,11 @@ class Routes:
                 self._targeted[operation.method, before, rest.partition("}")[2]] = operation
             else:
                 self._plain[operation.method, operation.path] = operation
+
+    def takes_key_in_query(self, method: str, path: str) -> bool:
+        """Whether a publishable key may be given as `key=` in the query."""
+        operation = self._plain.get((method, path))
+        return operation is not None and operation.open_to == "pk"
 
     def find(self, method: str, path: str) -> tuple[Operation, str]:
         """The operation and the target id in the path ('' where it has none). Raises UnknownRoute."""

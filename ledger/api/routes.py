@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 
+from ledger.addresses import Addresses
 from ledger.api.operations import Operation
-from ledger.commands import charges, customers, disputes, sessions
+from ledger.balances import Balances
+from ledger.commands import charges, customers, disputes, refunds, sessions
 from ledger.commands.sessions import Secrets
 from ledger.domain.money import Terms
 from ledger.reads import Reads
 from ledger.wire import tables
 
 
-def operations(reads: Reads, secrets: Secrets, terms: Terms) -> list[Operation]:
+def operations(
+    reads: Reads, balances: Balances, secrets: Secrets, addresses: Addresses, terms: Terms
+) -> list[Operation]:
     """The operations, working with this process's reads and these terms."""
     customer = partial(Operation, resource="customer", expandable="customer")
     charge = partial(Operation, resource="charge", expandable="charge")
     dispute = partial(Operation, resource="dispute", expandable="dispute")
+    refund = partial(Operation, resource="charge", expandable="refund")
+    transaction = partial(Operation, resource="balance_transaction", expandable="balance_transaction")
     event = partial(Operation, resource="event", expandable="event")
     return [
         customer(
@@ -39,6 +45,7 @@ def operations(reads: Reads, secrets: Secrets, terms: Terms) -> list[Operation]:
             summary="Retrieve a customer",
             table=tables.customers.RETRIEVE,
             answer=reads.retrieve_customer,
+            open_to="ek",
         ),
         customer(
             method="POST",
@@ -53,6 +60,16 @@ def operations(reads: Reads, secrets: Secrets, terms: Terms) -> list[Operation]:
             summary="Delete a customer",
             table=tables.customers.DELETE,
             decide=customers.delete,
+        ),
+        Operation(
+            method="GET",
+            path="/v1/customers/{customer}/payment_methods",
+            summary="List a customer's payment methods",
+            table=tables.customers.PAYMENT_METHODS,
+            resource="customer",
+            expandable="payment_method",
+            answer=reads.list_payment_methods,
+            open_to="ek",
         ),
         charge(
             method="POST",
@@ -98,33 +115,99 @@ def operations(reads: Reads, secrets: Secrets, terms: Terms) -> list[Operation]:
             expandable="customer_session",
             decide=sessions.create(secrets, terms),
         ),
+        Operation(
+            method="GET",
+            path="/v1/elements/sessions",
+            summary="Exchange a customer session's client secret, with a publishable key",
+            table=tables.elements.SESSION,
+            resource="customer_session",
+            expandable="customer_session",
+            decide=sessions.exchange(secrets),
+            open_to="pk",
+        ),
         dispute(
             method="GET",
             path="/v1/disputes",
             summary="List disputes, newest first",
             table=tables.disputes.LIST,
-            answer=reads.list_disputes,
+            answer=addresses.telling(reads.list_disputes),
         ),
         dispute(
             method="GET",
             path="/v1/disputes/{dispute}",
             summary="Retrieve a dispute",
             table=tables.disputes.RETRIEVE,
-            answer=reads.retrieve_dispute,
+            answer=addresses.telling(reads.retrieve_dispute),
         ),
         dispute(
             method="POST",
             path="/v1/disputes/{dispute}",
             summary="Stage or submit evidence, or update a dispute",
             table=tables.disputes.UPDATE,
-            decide=disputes.update(terms),
+            decide=addresses.telling_in(disputes.update(terms)),
         ),
         dispute(
             method="POST",
             path="/v1/disputes/{dispute}/close",
             summary="Close a dispute, which loses it",
             table=tables.disputes.CLOSE,
-            decide=disputes.close,
+            decide=addresses.telling_in(disputes.close),
+        ),
+        refund(
+            method="POST",
+            path="/v1/refunds",
+            summary="Refund a charge, in part or all that is left",
+            table=tables.refunds.CREATE,
+            decide=refunds.create(reads.charge_of),
+        ),
+        refund(
+            method="GET",
+            path="/v1/refunds",
+            summary="List refunds, newest first",
+            table=tables.refunds.LIST,
+            answer=reads.list_refunds,
+        ),
+        refund(
+            method="GET",
+            path="/v1/charges/{charge}/refunds",
+            summary="List the refunds of a charge, newest first",
+            table=tables.charges.LIST_REFUNDS,
+            answer=reads.list_refunds_of_charge,
+        ),
+        refund(
+            method="GET",
+            path="/v1/refunds/{refund}",
+            summary="Retrieve a refund",
+            table=tables.refunds.RETRIEVE,
+            answer=reads.retrieve_refund,
+        ),
+        refund(
+            method="POST",
+            path="/v1/refunds/{refund}",
+            summary="Update a refund's metadata",
+            table=tables.refunds.UPDATE,
+            decide=refunds.update,
+        ),
+        refund(
+            method="POST",
+            path="/v1/refunds/{refund}/cancel",
+            summary="Cancel a refund that waits for the customer",
+            table=tables.refunds.CANCEL,
+            decide=refunds.cancel,
+        ),
+        transaction(
+            method="GET",
+            path="/v1/balance_transactions",
+            summary="List balance transactions, newest first",
+            table=tables.balance_transactions.LIST,
+            answer=balances.list,
+        ),
+        transaction(
+            method="GET",
+            path="/v1/balance_transactions/{balance_transaction}",
+            summary="Retrieve a balance transaction",
+            table=tables.balance_transactions.RETRIEVE,
+            answer=balances.retrieve,
         ),
         event(
             method="GET",

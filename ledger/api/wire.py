@@ -17,11 +17,17 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import authenticate
+from ledger.api.authentication import authenticate, out_of_scope, permit, publishable_key
+from ledger.api.browsers import EVERY_ANSWER, REQUEST_METHOD, preflight
+from ledger.api.downloads import headers_of
+from ledger.api.limits import Limits
+from ledger.api.multipart import MULTIPART, Uploads
 from ledger.api.operations import Operation, Routes
 from ledger.call import Call
 from ledger.commands.execution import Answered, Execution, fingerprint_of
-from ledger.errors import Forbidden, InvalidParameter, Refused
+from ledger.contents import Contents, Upload
+from ledger.domain.file import File
+from ledger.errors import Forbidden, InvalidParameter, Refused, UnknownRoute
 from ledger.ids import base62
 from ledger.store.journal import Cause
 from ledger.wire.expansion import parse_expand
@@ -30,6 +36,7 @@ from ledger.wire.versions import LATEST, VERSIONS
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 FORM = b"application/x-www-form-urlencoded"
+OK = 200
 
 Headers = list[tuple[bytes, bytes]]
 Failure = Callable[[Exception], tuple[int, str, Headers]]
@@ -43,15 +50,17 @@ class BodyTooLarge(Refused):
 class Exchange:
     """One request on its way: what is known of it so far, for the answer, the metrics and the log."""
 
-    __slots__ = ("account", "headers", "key", "method", "operation", "path", "position", "request_id",
-                 "started", "status")  # fmt: skip
+    __slots__ = ("account", "base_url", "headers", "key", "method", "operation", "parts", "path", "position",
+                 "request_id", "started", "status")  # fmt: skip
 
     def __init__(self, method: str, path: str, request_id: str) -> None:
+        self.base_url = ""
+        self.parts: dict[str, Upload] = {}
         self.method = method
         self.path = path
         self.request_id = request_id
         self.started = time.perf_counter()
-        self.headers: Headers = [(b"content-type", b"application/json"), (b"request-id", request_id.encode())]
+        self.headers: Headers = [*EVERY_ANSWER, (b"request-id", request_id.encode())]
         self.operation: Operation | None = None
         self.key: ApiKey | None = None
         self.account: str | None = None
@@ -71,6 +80,10 @@ class Wire:
         tick: Callable[[], Awaitable[None]],
         failure: Failure,
         observe: Observe,
+        limits: Limits,
+        contents: Contents,
+        uploads: Uploads,
+        public_url: str | None,
         body_bytes_max: int,
     ) -> None:
         self._routes = routes
@@ -79,6 +92,10 @@ class Wire:
         self._tick = tick
         self._failure = failure
         self._observe = observe
+        self._limits = limits
+        self._contents = contents
+        self._uploads = uploads
+        self._public_url = public_url
         self._body_bytes_max = body_bytes_max
         self._request_ids = _request_ids()
 
@@ -91,25 +108,50 @@ class Wire:
             status, body, headers = self._failure(error)
             exchange.headers += headers
         exchange.status = status
+        if isinstance(body, File):
+            await self._send_file(exchange, body, send)
+            return
         payload = body.encode()
         exchange.headers.append((b"content-length", str(len(payload)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": exchange.headers})
         await send({"type": "http.response.body", "body": payload})
         self._observe(exchange)
 
-    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> tuple[int, str]:
+    async def _send_file(self, exchange: Exchange, file: File, send: Send) -> None:
+        told = {name.encode(): value.encode() for name, value in headers_of(file).items()}
+        headers = [*(header for header in exchange.headers if header[0] not in told), *told.items()]
+        await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
+        async for chunk in self._contents.read(file):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        self._observe(exchange)
+
+    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> tuple[int, str | File]:
         given = dict(scope["headers"])
         query: bytes = scope["query_string"]
-        exchange.key = key = await authenticate(self._keys, given.get(b"authorization", b""))
+        if exchange.method == "OPTIONS" and REQUEST_METHOD in given:
+            exchange.headers += preflight(given)
+            return 200, ""
+        authorization = given.get(b"authorization", b"")
+        if not authorization and self._routes.takes_key_in_query(exchange.method, exchange.path):
+            authorization = publishable_key(query)
+        exchange.key = key = await authenticate(self._keys, authorization)
         version = given.get(b"stripe-version")
         if version is None:
             version = key.api_version.encode()
         if version in _VERSIONS:  # told in every authenticated answer, so before what may be refused
             exchange.headers.append((b"stripe-version", version))
-        operation, target = self._routes.find(exchange.method, exchange.path)
+        try:
+            operation, target = self._routes.find(exchange.method, exchange.path)
+        except UnknownRoute:
+            if key.kind == "ek":  # what it may do is all there is for it
+                raise out_of_scope(key) from None
+            raise
         exchange.operation = operation
-        if key.kind != "sk":
-            _permit(key, operation)
+        if key.kind != "sk" or operation.open_to == "pk":
+            permit(key, operation, target)
+        if operation.open_to == "pk":
+            exchange.headers.append((b"cache-control", b"no-store"))  # the answer holds a key
         if version not in _VERSIONS:
             shown = version.decode("latin-1")[:80]
             raise InvalidParameter(f"Invalid Stripe API version: {shown}")
@@ -117,8 +159,12 @@ class Wire:
         if b"stripe-account" in given or b"stripe-context" in given:
             account = await self._act_on(key, given, exchange.headers)
         exchange.account = account
+        self._limits.check(key.id, account)
+        exchange.base_url = self._public_url or _base_url(scope, given)
         if operation.decide is None:
             return await self._read(exchange, operation, key, account, target, query)
+        if operation.takes_file and given.get(b"content-type", b"").lower().startswith(MULTIPART):
+            return await self._upload(exchange, operation, key, account, query, given, receive)
         body = await self._form(given, receive)
         raw = b"&".join((query, body)) if query and body else query or body
         return await self._command(exchange, operation, key, account, target, raw, given)
@@ -140,9 +186,11 @@ class Wire:
 
     async def _read(
         self, exchange: Exchange, operation: Operation, key: ApiKey, account: str, target: str, query: bytes
-    ) -> tuple[int, str]:
+    ) -> tuple[int, str | File]:
+        call = _call(operation, key, account, exchange, None, target, query)
+        if operation.download is not None:
+            return OK, await operation.download(call)
         assert operation.answer is not None
-        call = _call(operation, key, account, exchange.request_id, None, target, query)
         found = await operation.answer(call)
         if found.behind:
             exchange.headers.append((b"ledger-behind-events", str(found.behind).encode()))
@@ -167,7 +215,7 @@ class Wire:
             idempotency_key = _idempotency_key(given.get(b"idempotency-key"), exchange.headers)
         cause = Cause(account, key.livemode, key.id, exchange.request_id, idempotency_key)
         try:
-            call = _call(operation, key, account, exchange.request_id, idempotency_key, target, raw)
+            call = _call(operation, key, account, exchange, idempotency_key, target, raw)
         except InvalidParameter:
             if idempotency_key is not None and (replied := await self._execution.replied(cause)) is not None:
                 # What was stored had valid parameters, so these are others.
@@ -175,13 +223,40 @@ class Wire:
             raise
         fingerprint = ""
         if idempotency_key is not None:
-            parameters = call.parameters | {"expand": call.expand}
+            seen = {name: (part.digest, part.filename) for name, part in exchange.parts.items()}
+            parameters = call.parameters | {"expand": call.expand} | seen
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
         answered = await self._execution.run(cause, call, decide, fingerprint=fingerprint)
         if idempotency_key is not None:
             _tell_of_replay(answered, exchange)
         exchange.position = answered.position
         return answered.status, answered.body
+
+    async def _upload(
+        self,
+        exchange: Exchange,
+        operation: Operation,
+        key: ApiKey,
+        account: str,
+        query: bytes,
+        given: Mapping[bytes, bytes],
+        receive: Receive,
+    ) -> tuple[int, str]:
+        """A command with a file, stored before it is decided and forgotten unless a file came of it.
+
+        After a failure of ours nobody knows whether one did: what is stored then stays, for the sweep.
+        """
+        incoming = self._uploads.begin()
+        try:
+            fields, exchange.parts = await self._uploads.receive(given, receive, incoming)
+            raw = b"&".join(filter(None, (query, fields)))
+            status, body = await self._command(exchange, operation, key, account, "", raw, given)
+        except Refused:
+            await incoming.drop()
+            raise
+        if status != OK or exchange.position is None:  # refused, or an earlier answer again
+            await incoming.drop()
+        return status, body
 
     async def _form(self, given: Mapping[bytes, bytes], receive: Receive) -> bytes:
         length = given.get(b"content-length", b"0")
@@ -214,44 +289,34 @@ def _request_ids() -> Iterator[str]:
     return (f"req_{start}{number:08d}" for number in itertools.count(1))
 
 
-def _permit(key: ApiKey, operation: Operation) -> None:
-    if key.kind == "pk":
-        raise Forbidden(
-            "This API call cannot be made with a publishable API key. Please use a secret API key. You can "
-            "find a list of your API keys at https://dashboard.stripe.com/account/apikeys.",
-            code="secret_key_required",
-        )
-    if not key.allows(operation.scope):
-        raise Forbidden(
-            f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
-            f"account '{key.account}'. Having the '{operation.scope}' permission would allow this request "
-            "to continue.",
-            code="more_permissions_required",
-        )
+def _base_url(scope: Scope, given: Mapping[bytes, bytes]) -> str:
+    """The address that the caller used, which may be a proxy's: the Host it asked for."""
+    return f"{scope['scheme']}://{given.get(b'host', b'').decode('latin-1')}"
 
 
 def _call(
     operation: Operation,
     key: ApiKey,
     account: str,
-    request_id: str,
+    exchange: Exchange,
     idempotency_key: str | None,
     target: str,
     raw: bytes,
 ) -> Call:
-    parameters = operation.table.parse(decode(raw))
+    parameters = operation.table.parse({**decode(raw), **exchange.parts})
     paths: Any = parameters.pop("expand", None)
     expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
     return Call(
         account,
         key.livemode,
         key.id,
-        request_id,
+        exchange.request_id,
         idempotency_key,
         target,
         parameters,
         expand,
         as_platform=account != key.account,
+        base_url=exchange.base_url,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ledger.call import Call
 from ledger.commands.execution import Decide, Decided, Reading, answering
+from ledger.commands.files import sizes_of_evidence
 from ledger.domain import disputing
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
@@ -26,7 +27,9 @@ def update(terms: Terms) -> Decide:
 
     async def decide(call: Call, reading: Reading, now: int) -> Decided:
         state = await addressed(call, Dispute, reading.state)
-        events = disputing.update(state, call.parameters, file_bytes={}, now=now)
+        given = call.parameters.get("evidence") or {}
+        file_bytes = await sizes_of_evidence(call, reading, state.evidence, given)
+        events = disputing.update(state, call.parameters, file_bytes=file_bytes, now=now)
         decided = await answering(call, reading, now, state, events)
         if not events:
             return decided

@@ -23,7 +23,7 @@ from ledger.call import Call
 from ledger.domain.event import DomainEvent
 from ledger.errors import Contended, KeyReused, LedgerError, Refused
 from ledger.ids import new_id
-from ledger.objects import expanded, shown
+from ledger.objects import Fetch, expanded, shown
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Append, Cause, Change, KeyTaken, Replied, Reply, StaleRead
 from ledger.store.log import Streams
@@ -52,6 +52,16 @@ class Reading:
     def new_id(self, prefix: str) -> str:
         """A fresh id for an object that this decision makes."""
         return new_id(prefix, self._at)
+
+    async def unmade(self, stream: str) -> State | None:
+        """None for an object that this decision is to make under an id it was given, not asked for at first:
+        the append checks it. The aggregate when it is there after all."""
+        if self._exact:
+            return await self.state(stream)
+        state = self._streams.recall(stream)
+        self.guards[stream] = state.version if state is not None else 0
+        self.recalled = True
+        return state
 
     async def state(self, stream: str) -> State | None:
         """The aggregate, None when there is none; remembered ones only while `exact` is not asked for."""
@@ -186,8 +196,18 @@ async def answering(
     assert state is not None
     answer = shown(state, now)
     if call.expand:
-        await expanded(state, answer, call.expand, now, reading.state)
+        await expanded(state, answer, call.expand, now, with_changes(reading, changes))
     return Decided(changes, answer)
+
+
+def with_changes(reading: Reading, changes: Sequence[Change]) -> Fetch:
+    """What `reading` finds, but as just decided where `changes` say: an answer expands to one moment."""
+    decided = {change.state.id: change.state for change in changes}
+
+    async def fetch(stream: str) -> State | None:
+        return decided[stream] if stream in decided else await reading.state(stream)
+
+    return fetch
 
 
 def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str:

@@ -1,14 +1,22 @@
-"""Commands on customer sessions (CONTRACT 2.1), and their client secret.
+"""Commands on customer sessions (CONTRACT 2.1, 6), and the secrets that go with them.
 
-The secret is derived from what the session grants and the service key, never kept: an idempotent replay
-derives it again, and a forged one fails before anything is looked up (README, invariant 7).
+A client secret, and the ephemeral key it is exchanged for, are derived from what the session grants and
+the service key, and never kept (README, invariant 7). Each carries its session's id and two MACs: a short
+one over what is known before anything is looked up, so that a forged one never reaches the database, and
+one over the grant, which is in the session's stream.
 """
 
 from __future__ import annotations
 
 import hmac
+import time
+from typing import Any
 
+import msgspec
+
+from ledger.accounts import ApiKey
 from ledger.call import Call
+from ledger.clock import Clock
 from ledger.commands.execution import Decide, Decided, Reading
 from ledger.domain import session
 from ledger.domain.customer import Customer
@@ -16,25 +24,102 @@ from ledger.domain.money import Terms
 from ledger.domain.session import CustomerSession
 from ledger.errors import InvalidParameter
 from ledger.ids import digits_of
-from ledger.objects import expanded, named
+from ledger.objects import addressed, expanded, named
 from ledger.store.codec import State
 from ledger.store.journal import Change
-from ledger.wire import render
+from ledger.store.log import Streams
+from ledger.wire import elements, render
+from ledger.wire.versions import LATEST
 
 PREFIX = "cuss_secret_"
+KEY_PREFIX = {False: "ek_test_", True: "ek_live_"}
+
+_ID_DIGITS = 22
+_CHECK_DIGITS = 16
+_GRANT_DIGITS = 32
+_DIGITS = _ID_DIGITS + _CHECK_DIGITS + _GRANT_DIGITS
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Secrets:
-    """Derives client secrets from the service key."""
+    """Derives client secrets and ephemeral keys from the service key, and knows them again."""
 
     def __init__(self, service_key: bytes) -> None:
         self._key = hmac.digest(service_key, b"ledger/customer_session/secret/1", "sha256")
 
     def of(self, state: State) -> str:
-        """`cuss_secret_`, the session's id part, and 32 digits that only the service key can make."""
+        """The session's client secret: `cuss_secret_` and 70 digits, 48 of which only the service key can
+        make."""
         assert isinstance(state, CustomerSession)
-        mac = hmac.digest(self._key, session.grant(state), "sha256")
-        return PREFIX + state.id.partition("_")[2] + digits_of(mac)
+        return self._made(PREFIX, state, state.account, state.livemode)
+
+    def key_of(self, state: CustomerSession) -> str:
+        """The ephemeral key that the session is exchanged for: `ek_test_` or `ek_live_`, and 70 digits."""
+        return self._made(KEY_PREFIX[state.livemode], state)
+
+    def session_of(self, secret: str, account: str, livemode: bool) -> str | None:
+        """Id of the session that a client secret is of; None when none of this account and mode has it.
+
+        What the session grants is not looked at: compare with `of`.
+        """
+        return self._session(PREFIX, secret, account, livemode)
+
+    def session_of_key(self, key: str) -> str | None:
+        """Id of the session that an ephemeral key is of; None when it was not made here. As above."""
+        return next((found for prefix in KEY_PREFIX.values() if (found := self._session(prefix, key))), None)
+
+    def _made(self, prefix: str, state: CustomerSession, *place: Any) -> str:
+        digits = state.id.partition("_")[2]
+        check = self._mac("check", prefix, digits, *place)[:_CHECK_DIGITS]
+        return f"{prefix}{digits}{check}{self._mac('grant', prefix, session.grant(state).decode())}"
+
+    def _session(self, prefix: str, given: str, *place: Any) -> str | None:
+        digits = given.removeprefix(prefix)
+        if len(given) != len(prefix) + _DIGITS or len(digits) != _DIGITS or not digits.isascii():
+            return None
+        check = self._mac("check", prefix, digits[:_ID_DIGITS], *place)[:_CHECK_DIGITS]
+        if not hmac.compare_digest(digits[_ID_DIGITS:-_GRANT_DIGITS], check):
+            return None
+        return f"cuss_{digits[:_ID_DIGITS]}"
+
+    def _mac(self, *parts: Any) -> str:
+        return digits_of(hmac.digest(self._key, _encode(parts), "sha256"))
+
+
+class EphemeralKeys:
+    """The keys that sessions were exchanged for. None is kept: the session tells what its key may do."""
+
+    def __init__(self, secrets: Secrets, streams: Streams, clock: Clock) -> None:
+        self._secrets = secrets
+        self._streams = streams
+        self._clock = clock
+
+    async def find(self, key: str) -> ApiKey | None:
+        """What the key may do; None when it is not one of ours. Raises Unavailable."""
+        session_id = self._secrets.session_of_key(key)
+        if session_id is None:
+            return None
+        state = self._streams.recall(session_id)
+        if not isinstance(state, CustomerSession) or state.claimed_at is None:
+            state = await self._streams.read(session_id)
+        if not isinstance(state, CustomerSession) or state.claimed_at is None:
+            return None
+        if not hmac.compare_digest(self._secrets.key_of(state), key):
+            return None
+        return ApiKey(
+            id=state.id,
+            account=state.account,
+            kind="ek",
+            livemode=state.livemode,
+            last4=key[-4:],
+            name="",
+            scopes=(),
+            # Other keys expire by real time; the session by the one clock, which may have been moved.
+            expires_at=time.time() + state.expires_at - self._clock.now(),
+            api_version=LATEST,
+            customer=state.customer,
+        )
 
 
 def create(secrets: Secrets, terms: Terms) -> Decide:
@@ -62,3 +147,51 @@ def create(secrets: Secrets, terms: Terms) -> Decide:
         return Decided([Change(event, state)], answer, secret=secret, secret_of=state.id)
 
     return decide
+
+
+def exchange(secrets: Secrets) -> Decide:
+    """`GET /v1/elements/sessions`: a GET that writes. The claim is an event on the session's next version,
+    so of any number of exchanges one succeeds; the others decide again, and see that it is used."""
+
+    async def decide(call: Call, reading: Reading, now: int) -> Decided:
+        given = call.parameters
+        answer = elements.elements_session(
+            reading.new_id("elements_session"), given["type"], livemode=call.livemode
+        )
+        secret = given.get(session.EXCHANGE_PARAM)
+        if secret is None:
+            return Decided([], answer)
+        session_id = secrets.session_of(secret, call.account, call.livemode)
+        if session_id is None:
+            raise _unknown_secret()
+        state = await reading.state(session_id)
+        if not isinstance(state, CustomerSession) or not hmac.compare_digest(secrets.of(state), secret):
+            raise _unknown_secret()
+        (event,) = session.claim(state, now=now)
+        customer = await reading.state(state.customer)
+        if not isinstance(customer, Customer) or customer.deleted:
+            raise _unknown_secret()
+        state = session.evolve(state, event)
+        answer["customer"] = elements.granted(state, secrets.key_of(state))
+        return Decided([Change(event, state)], answer)
+
+    return decide
+
+
+async def revoke(call: Call, reading: Reading, now: int) -> Decided:
+    """`DELETE /internal/v1/customer_sessions/{id}`"""
+    state = await addressed(call, CustomerSession, reading.state)
+    changes = []
+    for event in session.revoke(state, now=now):
+        state = session.evolve(state, event)
+        changes.append(Change(event, state))
+    return Decided(changes, elements.session_record(state, now))
+
+
+def _unknown_secret() -> InvalidParameter:
+    return InvalidParameter(
+        "No such customer session: the client secret is none of this account's, in this mode, for a customer "
+        "that is there.",
+        code="resource_missing",
+        param=session.EXCHANGE_PARAM,
+    )

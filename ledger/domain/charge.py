@@ -135,6 +135,13 @@ class ChargeRefunded(DomainEvent):
     movement: Movement
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChargeExpired(DomainEvent):
+    """It was authorized only, and not captured in time: nothing was paid."""
+
+    TOPIC: ClassVar[str] = "charge.expired"
+
+
 EVENTS: tuple[type[DomainEvent], ...] = (
     ChargeSucceeded,
     ChargeFailed,
@@ -142,6 +149,7 @@ EVENTS: tuple[type[DomainEvent], ...] = (
     ChargeUpdated,
     ChargeDisputed,
     ChargeRefunded,
+    ChargeExpired,
 )
 
 
@@ -150,6 +158,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
 
     disputes     amount by dispute id, of every dispute there ever was
     references   dispute id by the network's reference for its opening
+    expired      it was not captured in time, and cannot be any more
     refunds      amount by refund id
     """
 
@@ -184,6 +193,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     refunds: dict[str, int] = {}
     disputes: dict[str, int] = {}
     references: dict[str, str] = {}
+    expired: bool = False
 
     @property
     def amount_disputable(self) -> int:
@@ -224,6 +234,8 @@ def evolve(state: Charge | None, event: DomainEvent) -> Charge:
                 amount_refunded=state.amount_refunded + amount,
                 refunds={**state.refunds, event.refund: amount},
             )
+        case ChargeExpired():
+            return replace(state, version=version, expired=True, amount_refunded=state.amount)
     raise TypeError(f"{type(event).__name__} is no event of a charge")
 
 

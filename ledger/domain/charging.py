@@ -16,6 +16,7 @@ from ledger.domain.charge import (
     Charge,
     ChargeCaptured,
     ChargeDisputed,
+    ChargeExpired,
     ChargeFailed,
     ChargeSucceeded,
     ChargeUpdated,
@@ -25,6 +26,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.errors import CardRefused, InvalidParameter, StateForbids
 
+CAPTURE_DAYS = 7
 _ON_CREATE = (
     "description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix", "transfer_group",
 )  # fmt: skip
@@ -152,7 +154,7 @@ def refusal(state: Charge) -> CardRefused:
 def capture(state: Charge, given: Mapping[str, Any], *, txn_id: str, now: int) -> list[DomainEvent]:
     """Takes `given["amount"]`, or all, of what was authorized.
 
-    Raises StateForbids if captured already (code `charge_already_captured`) or failed,
+    Raises StateForbids if captured already (code `charge_already_captured`), expired or failed,
     InvalidParameter for more than was authorized.
     """
     if state.captured:
@@ -160,6 +162,9 @@ def capture(state: Charge, given: Mapping[str, Any], *, txn_id: str, now: int) -
         raise StateForbids(text, code="charge_already_captured")
     if state.status != "succeeded":
         raise StateForbids(f"Charge {state.id} failed; it cannot be captured.")
+    if state.expired:
+        text = f"Charge {state.id} was not captured within {CAPTURE_DAYS} days; it has expired."
+        raise StateForbids(text, code="charge_expired_for_capture")
     amount = given.get("amount")
     amount = state.amount if amount is None else amount
     if not 1 <= amount <= state.amount:
@@ -202,6 +207,18 @@ def update(state: Charge, given: Mapping[str, Any], *, now: int) -> list[DomainE
     return [
         ChargeUpdated(originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes)
     ]
+
+
+def uncaptured(state: Charge) -> bool:
+    """Whether it waits to be captured."""
+    return state.status == "succeeded" and not state.captured and not state.expired
+
+
+def expire(state: Charge, *, now: int) -> list[DomainEvent]:
+    """What time does: an authorization that was not captured expires. [] before that, or if it was."""
+    if not uncaptured(state) or now < state.created + CAPTURE_DAYS * money.DAY_SECONDS:
+        return []
+    return [ChargeExpired(originator_id=state.id, originator_version=state.version + 1, at=now)]
 
 
 def dispute_opened(

@@ -30,7 +30,7 @@ from ledger.domain.dispute import (
 )
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Movement, Terms, format_amount
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import FactForbidden, InvalidParameter, StateForbids
 
 KINDS = ("chargeback", "inquiry", "compliance", "prevented")
 REASONS = (
@@ -91,7 +91,7 @@ def open_dispute(
         return []
     if charge.status != "succeeded" or not charge.captured:
         text = f"Charge {charge.id} has not been paid; it cannot be disputed."
-        raise StateForbids(text, code="dispute_state", param="charge")
+        raise FactForbidden(text, param="charge")
     left = charge.amount_disputable
     amount = left if opening.amount is None else opening.amount
     if not 1 <= amount <= left:
@@ -213,7 +213,7 @@ def report_fact(
         return []
     if state.status not in _FACTS[fact]:
         text = f"Dispute {state.id} is {state.status}; the fact {fact} cannot follow."
-        raise StateForbids(text, code="dispute_state")
+        raise FactForbidden(text)
     stream: dict[str, Any] = {
         "originator_id": state.id,
         "originator_version": state.version + 1,
@@ -232,13 +232,24 @@ def report_fact(
     return [InquiryClosed(cause="network", **stream)]
 
 
+def waiting(state: Dispute) -> tuple[str, int] | None:
+    """What time will end: an `inquiry` open since then, or the wait for a `response` until then."""
+    if state.status in _OPEN_INQUIRY:
+        return "inquiry", state.created
+    if state.status in _CONCEDABLE and state.due_by:
+        return "response", state.due_by
+    return None
+
+
+def patience(kind: str, terms: Terms) -> int:
+    """How many seconds after the moment of `waiting` its end comes."""
+    return terms.inquiry_days * DAY_SECONDS if kind == "inquiry" else terms.due_grace_seconds + 1
+
+
 def deadline(state: Dispute, terms: Terms) -> int | None:
     """The first second at which `expire` acts, as things stand; None if it never does."""
-    if state.status in _OPEN_INQUIRY:
-        return state.created + terms.inquiry_days * DAY_SECONDS
-    if state.status in _CONCEDABLE and state.due_by:
-        return state.due_by + terms.due_grace_seconds + 1
-    return None
+    waits = waiting(state)
+    return None if waits is None else waits[1] + patience(waits[0], terms)
 
 
 def expire(state: Dispute, *, terms: Terms, now: int) -> list[DomainEvent]:

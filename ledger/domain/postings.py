@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ledger.domain import refund
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeRefunded, ChargeSucceeded
 from ledger.domain.dispute import Dispute, DisputeOpened, DisputeWon, InquiryEscalated
 from ledger.domain.event import DomainEvent
@@ -18,7 +19,6 @@ NETWORK = "network"
 MERCHANT_BALANCE = "merchant_balance"
 PROCESSING_FEES = "processing_fees"
 DISPUTE_FEES = "dispute_fees"
-REFUND_DESCRIPTION = "REFUND FOR CHARGE"
 
 
 class Posting(NamedTuple):
@@ -68,12 +68,4 @@ def balance_transaction(event: DomainEvent, after: Charge | Dispute) -> BalanceT
         return after.balance_transactions[-1]
     if not isinstance(event, ChargeRefunded):
         return after.balance_transaction
-    described = f" ({after.description})" if after.description else ""
-    return BalanceTransaction(
-        **movement,
-        type="refund",
-        reporting_category="refund",
-        description=f"{REFUND_DESCRIPTION}{described}",
-        fee_description="",
-        source=event.refund,
-    )
+    return refund.balance_transaction(event.refund, after.description, movement)

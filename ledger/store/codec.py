@@ -21,16 +21,19 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import get_topic, register_topic, resolve_topic
 
-from ledger.domain import charge, customer, dispute, session
+from ledger.domain import charge, customer, dispute, file, file_link, refund, session
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
+from ledger.domain.file import File
+from ledger.domain.file_link import FileLink
+from ledger.domain.refund import Refund
 from ledger.domain.session import CustomerSession
 
-State = Customer | Charge | CustomerSession | Dispute
+State = Customer | Charge | CustomerSession | Dispute | Refund | File | FileLink
 
-AGGREGATES: tuple[ModuleType, ...] = (customer, charge, session, dispute)
+AGGREGATES: tuple[ModuleType, ...] = (customer, charge, session, dispute, refund, file, file_link)
 CIPHERS_MAX = 4096
 
 _SEALED = "sealed"

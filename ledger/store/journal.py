@@ -58,8 +58,8 @@ class Cause(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A domain event and the aggregate after it. `causation` names the event (`stream/version`) that a
-    change nobody asked for followed from; such a change belongs to no request."""
+    """A domain event and the aggregate after it. `causation` tells what a change nobody asked for followed
+    from: an event (`stream/version`), a fact (`network:reference`), time (`clock`); it has no request."""
 
     event: DomainEvent
     state: State

@@ -66,6 +66,17 @@ JOIN ledger.events e ON e.originator_id = wanted.s AND e.notification_id <= %(up
 ORDER BY e.originator_id, e.originator_version
 """
 
+# The condition on `state` is that of the index events_movement.
+_MADE_TRANSACTION = """
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode,
+       e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
+FROM ledger.events made
+JOIN ledger.events e
+    ON e.originator_id = made.originator_id AND e.originator_version <= made.originator_version
+WHERE ledger.movement_id(made.state) = %(id)s AND position('"movement":{'::bytea IN made.state) > 0
+ORDER BY e.originator_version
+"""
+
 _HEAD = "SELECT position, extract(epoch FROM recorded_at)::float8 FROM ledger.head"
 
 _POSITION_AT = """
@@ -79,8 +90,8 @@ class Recorded:
     """A domain event plus its place in the log and what caused it.
 
     `recorded_at` is in unix seconds and never goes back as `position` goes on. An event nobody asked for
-    (a clock, a network fact, a test outcome) has no `request_id`; `causation` is the `stream/version`
-    it followed from.
+    (a clock, a network fact, a test outcome) has no `request_id`; `causation` is what it followed from: an
+    event (`stream/version`), `network:reference`, `clock`.
     """
 
     position: int
@@ -127,6 +138,16 @@ async def history(
     """All events of one stream, oldest first, as of position `upto`."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
+    return [_recorded(codec, row) for row in await cur.fetchall()]
+
+
+async def made_transaction(
+    conn: AsyncConnection[TupleRow], codec: Codec, transaction_id: str
+) -> list[Recorded]:
+    """The events of one stream, oldest first, up to the one that made the balance transaction, which is
+    the last; [] when none did."""
+    cur = _binary(conn)
+    await cur.execute(_MADE_TRANSACTION, {"id": transaction_id})
     return [_recorded(codec, row) for row in await cur.fetchall()]
 
 

@@ -60,6 +60,9 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
         "payment_method_details": {},
     },
     "event": {"data": {}, "request": {}},
+    "file": {"links": {}},
+    "file_link": {"file": "file"},
+    "payment_method": {"customer": "customer"},
     "refund": {
         "balance_transaction": "balance_transaction",
         "charge": "charge",
@@ -71,9 +74,11 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
     },
     "refunds": {"data": "refund"},
 }
+EXPANDABLE["source"] = EXPANDABLE["dispute"] | EXPANDABLE["refund"] | EXPANDABLE["charge"]
 """By object: text is a field that holds the id of such an object (one not listed here expands no further);
 a dict is a part that is always shown whole, with its own members. `refunds` and the customer's `sources`
-are shown only when expanded. An event's `data` is as it was, and expands no further."""
+are shown only when expanded. An event's `data` is as it was, and expands no further. The source of a
+balance transaction is one of three kinds, known only when it is looked up."""
 
 
 def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:

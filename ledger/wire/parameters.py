@@ -178,15 +178,20 @@ PAGE: dict[str, Parameter] = {
 
 
 class Table:
-    """The parameters of one operation. `exclusive` names parameters of which at most one may be sent.
+    """The parameters of one operation. `exclusive` names parameters of which at most one may be sent, and
+    one must be if `one_needed`.
 
     `parse(form)` takes what `forms.decode` gives and returns {name: value}.
     """
 
-    def __init__(self, members: Mapping[str, Parameter], *, exclusive: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, members: Mapping[str, Parameter], *, exclusive: tuple[str, ...] = (), one_needed: bool = False
+    ) -> None:
         self.members = members
         self.exclusive = exclusive
-        self.parse: Callable[[Mapping[str, Any]], dict[str, Any]] = _compile_members("", members, exclusive)
+        self.parse: Callable[[Mapping[str, Any]], dict[str, Any]] = _compile_members(
+            "", members, exclusive, one_needed=one_needed
+        )
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of all parameters as one object."""
@@ -227,7 +232,13 @@ def missing(name: str) -> InvalidParameter:
     return InvalidParameter(f"Missing required param: {name}.", code="parameter_missing", param=name)
 
 
-def _compile_members(name: str, members: Mapping[str, Parameter], exclusive: tuple[str, ...] = ()) -> Parser:
+def _compile_members(
+    name: str,
+    members: Mapping[str, Parameter],
+    exclusive: tuple[str, ...] = (),
+    *,
+    one_needed: bool = False,
+) -> Parser:
     """The function from a dict of what was sent under `name` to the dict of values; "" is the top."""
     full = {key: f"{name}[{key}]" if name else key for key in members}
     parsers = {key: member.compile(full[key]) for key, member in members.items()}
@@ -247,6 +258,12 @@ def _compile_members(name: str, members: Mapping[str, Parameter], exclusive: tup
         if exclusive and sum(key in given for key in exclusive) > 1:
             raise InvalidParameter(
                 f"You may only specify one of these parameters: {', '.join(exclusive)}.", param=exclusive[0]
+            )
+        if one_needed and not any(key in given for key in exclusive):
+            *others, last = exclusive
+            raise InvalidParameter(
+                "One of the following params should be provided for this request: "
+                f"{', '.join(others)} or {last}."
             )
         return values
 

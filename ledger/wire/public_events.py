@@ -7,23 +7,26 @@ what changed, a nested hash only its changed members, a new member null, a chang
 
 from __future__ import annotations
 
-from ledger.domain import charge, customer, dispute
+from ledger.domain import charge, customer, dispute, refund
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute, DisputeOpened
 from ledger.domain.event import DomainEvent
+from ledger.domain.file import File
+from ledger.domain.file_link import FileLink
+from ledger.domain.refund import Refund
 from ledger.domain.session import CustomerSession
-from ledger.wire import render
+from ledger.wire import refunds, render
 from ledger.wire.render import Json
 
-State = Customer | CustomerSession | Charge | Dispute
+State = Customer | CustomerSession | Charge | Dispute | Refund | File | FileLink
 PublicEvent = tuple[str, Json, Json | None]
 """Type, `data.object`, `data.previous_attributes`."""
 
 _DISPUTE_UPDATED = "charge.dispute.updated"
 _DISPUTE_WITHDRAWN = "charge.dispute.funds_withdrawn"
 _DISPUTE_CLOSED = "charge.dispute.closed"
-# The silent ones are missing: customer sessions, and charge.disputed turning true.
+# The silent ones are missing: files and their links, customer sessions, and charge.disputed turning true.
 TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     customer.CustomerCreated: ("customer.created",),
     customer.CustomerUpdated: ("customer.updated",),
@@ -33,6 +36,7 @@ TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     charge.ChargeCaptured: ("charge.captured",),
     charge.ChargeUpdated: ("charge.updated",),
     charge.ChargeRefunded: ("charge.refunded",),
+    charge.ChargeExpired: ("charge.expired",),
     dispute.DisputeOpened: ("charge.dispute.created",),
     dispute.DisputeUpdated: (_DISPUTE_UPDATED,),
     dispute.EvidenceStaged: (_DISPUTE_UPDATED,),
@@ -43,6 +47,8 @@ TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     dispute.InquiryEscalated: (_DISPUTE_UPDATED, _DISPUTE_WITHDRAWN),
     dispute.InquiryClosed: (_DISPUTE_CLOSED,),
     dispute.AppealOpened: (_DISPUTE_UPDATED,),
+    refund.RefundCreated: ("refund.created",),
+    refund.RefundUpdated: ("refund.updated", "charge.refund.updated"),
 }
 
 
@@ -87,4 +93,6 @@ def _shown(state: State, now: int) -> Json:
             return render.charge(state)
         case Dispute():
             return render.dispute(state, now)
+        case Refund():
+            return refunds.refund(state)
     raise TypeError(f"a {type(state).__name__} is in no Event")

@@ -177,7 +177,7 @@ def charge(state: Charge) -> Json:
         "receipt_email": state.receipt_email,
         "receipt_number": None,
         "receipt_url": None,
-        "refunded": state.captured and state.amount_refunded >= state.amount_captured,
+        "refunded": state.expired or (state.captured and state.amount_refunded >= state.amount_captured),
         "review": None,
         "shipping": state.shipping,
         "source": card(fact, state.customer) if fact else None,

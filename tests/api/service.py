@@ -151,6 +151,10 @@ class Caller:
     def charge(self, source: str = "tok_visa", **given: Any) -> Any:
         return ok(self.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": source, **given}))
 
+    def refund(self, **given: Any) -> Any:
+        """A refund of a new charge."""
+        return ok(self.post("/v1/refunds", {"charge": self.charge()["id"], **given}))
+
     def dispute(self, source: str = "tok_createDispute", **given: Any) -> Any:
         """The dispute of a new charge."""
         charge = self.charge(source, **given)

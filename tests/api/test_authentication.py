@@ -68,6 +68,7 @@ ROUTES = [
     ("GET", "/v1/customers/x", "customer_read"),
     ("POST", "/v1/customers/x", "customer_write"),
     ("DELETE", "/v1/customers/x", "customer_write"),
+    ("GET", "/v1/customers/x/payment_methods", "customer_read"),
     ("POST", "/v1/charges", "charge_write"),
     ("GET", "/v1/charges", "charge_read"),
     ("GET", "/v1/charges/x", "charge_read"),
@@ -78,6 +79,8 @@ ROUTES = [
     ("GET", "/v1/disputes/x", "dispute_read"),
     ("POST", "/v1/disputes/x", "dispute_write"),
     ("POST", "/v1/disputes/x/close", "dispute_write"),
+    ("GET", "/v1/balance_transactions", "balance_transaction_read"),
+    ("GET", "/v1/balance_transactions/x", "balance_transaction_read"),
     ("GET", "/v1/events", "event_read"),
     ("GET", "/v1/events/x", "event_read"),
 ]

@@ -291,6 +291,10 @@ MISSING = [
     ("GET", "/v1/disputes/{}", "dispute", "dispute"),
     ("POST", "/v1/disputes/{}", "dispute", "dispute"),
     ("POST", "/v1/disputes/{}/close", "dispute", "dispute"),
+    ("GET", "/v1/charges/{}/refunds", "charge", "id"),
+    ("GET", "/v1/refunds/{}", "refund", "refund"),
+    ("POST", "/v1/refunds/{}", "refund", "refund"),
+    ("POST", "/v1/refunds/{}/cancel", "refund", "refund"),
     ("GET", "/v1/events/{}", "event", "id"),
 ]
 
@@ -422,6 +426,8 @@ def _one_of(caller: Caller, noun: str) -> str:
             made = caller.charge()["id"]
         case "dispute":
             made = caller.dispute()["id"]
+        case "refund":
+            made = caller.refund()["id"]
         case _:
             caller.customer()
             made = caller.events()[0]["id"]

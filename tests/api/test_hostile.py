@@ -95,7 +95,9 @@ def test_a_hostile_query(raw: Caller) -> None:
         "cus_x%2Fy",
     ],
 )
-@pytest.mark.parametrize("kind", ["customers", "charges", "disputes", "events"])
+@pytest.mark.parametrize(
+    "kind", ["customers", "charges", "disputes", "refunds", "balance_transactions", "events"]
+)
 def test_a_hostile_path(raw: Caller, kind: str, target: str) -> None:
     for method in ("GET", "POST"):
         assert raw.call(method, f"/v1/{kind}/{target}").status_code in (400, 404)
@@ -273,7 +275,7 @@ _form = st.lists(st.tuples(_name, _value), max_size=8).map(
 
 PATHS = [
     "customers", "charges", "customer_sessions", "customers/{}", "disputes/{}", "charges/{}",
-    "charges/{}/capture", "disputes/{}/close",
+    "charges/{}/capture", "disputes/{}/close", "refunds", "refunds/{}", "refunds/{}/cancel",
 ]  # fmt: skip
 
 
@@ -293,7 +295,7 @@ def test_no_form_makes_a_fault(victims: dict[str, str], raw: Caller, form: bytes
 
 @given(
     query=_form.filter(lambda form: b"#" not in form),
-    kind=st.sampled_from(["customers", "charges", "disputes", "events"]),
+    kind=st.sampled_from(["customers", "charges", "disputes", "refunds", "balance_transactions", "events"]),
 )
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_query_makes_a_fault(raw: Caller, query: bytes, kind: str) -> None:
@@ -312,5 +314,6 @@ def victims(raw: Caller) -> dict[str, str]:
         "customers": raw.customer()["id"],
         "charges": raw.charge(capture="false")["id"],
         "disputes": raw.dispute()["id"],
+        "refunds": raw.refund()["id"],
         "key": raw.key,
     }

@@ -132,7 +132,8 @@ def test_lists_show_what_was_just_written(raw: Caller) -> None:
 def test_an_object_in_a_list_is_as_it_is_retrieved(raw: Caller) -> None:
     raw.dispute(**{"metadata[a]": "1", "description": "d"})
     raw.customer(source="tok_visa", **{"address[city]": "B"})
-    for kind in ("customers", "charges", "disputes", "events"):
+    raw.refund(**{"metadata[a]": "1"})
+    for kind in ("customers", "charges", "disputes", "refunds", "balance_transactions", "events"):
         for listed in ok(raw.get(f"/v1/{kind}"))["data"]:
             assert ok(raw.get(f"/v1/{kind}/{listed['id']}")) == listed
 

@@ -9,13 +9,15 @@ import pytest
 from tests.api.service import Caller, ok, refused
 
 
-@pytest.fixture(params=["customers", "charges", "disputes"])
+@pytest.fixture(params=["customers", "charges", "disputes", "refunds"])
 def path(request: pytest.FixtureRequest, raw: Caller) -> str:
     match request.param:
         case "customers":
             made = raw.customer()
         case "charges":
             made = raw.charge()
+        case "refunds":
+            made = raw.refund()
         case _:
             made = raw.dispute()
     assert made["metadata"] == {}

@@ -94,6 +94,8 @@ def rich(service: Service, registrar: Any) -> stripe.StripeClient:
     )
     for token in tokens:
         client.v1.charges.create({"amount": 2000, "currency": "usd", "source": token})
+    undisputed = client.v1.charges.list().data[0].id
+    client.v1.refunds.create({"charge": undisputed, "amount": 500, "reason": "duplicate"})
     with pytest.raises(stripe.CardError):
         client.v1.charges.create({"amount": 2000, "currency": "usd", "source": "tok_chargeDeclined"})
     for dispute in client.v1.disputes.list().data:
@@ -132,6 +134,12 @@ def test_disputes(rich: stripe.StripeClient) -> None:
     listed = rich.v1.disputes.list({"expand": ["data.charge", "data.balance_transactions.source"]})
     assert len(listed.data) == 4
     assert [each for dispute in listed for each in _differences(dispute, "dispute")] == []
+
+
+def test_refunds(rich: stripe.StripeClient) -> None:
+    listed = rich.v1.refunds.list({"expand": ["data.charge", "data.balance_transaction.source"]})
+    assert len(listed.data) == 1
+    assert [each for refund in listed for each in _differences(refund, "refund")] == []
 
 
 def test_events(rich: stripe.StripeClient) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ledger.domain import charge, charging, customer, dispute, disputing, session
+from ledger.domain import charge, charging, customer, dispute, disputing, file, session
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.disputing import Opening
 from ledger.domain.event import DomainEvent
+from ledger.domain.file import File
+from ledger.domain.file_link import FileLink
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.refund import Refund
 from ledger.domain.session import CustomerSession
 
 NOW = 1_700_000_000
 TERMS = Terms()
 DUE_BY = 1_700_697_599  # 2023-11-22 23:59:59 UTC, the eighth day after NOW
 
-State = TypeVar("State", Customer, CustomerSession, Charge, Dispute)
+State = TypeVar("State", Customer, CustomerSession, Charge, Dispute, Refund, File, FileLink)
 
 
 def fold(evolve: Callable[[State | None, DomainEvent], State], events: Iterable[DomainEvent]) -> State:
@@ -106,6 +109,27 @@ def tell(
     return disputing.report_fact(
         state, fact, reference, due_by=due_by, txn_id=f"txn_{state.version + 1}", terms=terms, now=now
     )
+
+
+def uploaded(**given: Any) -> list[DomainEvent]:
+    """The events of a file that may be evidence, save for what is given."""
+    facts: dict[str, Any] = {
+        "file_id": "file_1",
+        "account": "acct_1",
+        "livemode": False,
+        "purpose": "dispute_evidence",
+        "filename": "Ada's receipt.pdf",
+        "size": 1000,
+        "type": "pdf",
+        "digest": "ab" * 32,
+        "pages": 3,
+        "now": NOW,
+    }
+    return file.upload(**facts | given)
+
+
+def a_file(**given: Any) -> File:
+    return fold(file.evolve, uploaded(**given))
 
 
 # How to come into each of the ten states.

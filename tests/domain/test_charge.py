@@ -10,6 +10,7 @@ from ledger.domain import charge, charging
 from ledger.domain.cards import TEST_CARDS, source_card
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeFailed, ChargeUpdated
 from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids
+from ledger.wire import render
 from tests.domain.stories import NOW, a_charge, a_customer, days
 
 
@@ -227,3 +228,21 @@ def test_a_failed_charge_says_so_in_its_outcome() -> None:
     assert a_charge("tok_chargeDeclined").outcome["type"] == "issuer_declined"
     assert a_charge("tok_riskLevelElevated").outcome["risk_level"] == "elevated"
     assert ChargeFailed.TOPIC == "charge.failed"
+
+
+def test_an_authorization_expires_after_seven_days_to_the_second() -> None:
+    held = a_charge(capture=False)
+    assert charging.expire(held, now=NOW + days(7) - 1) == []
+    (event,) = charging.expire(held, now=NOW + days(7))
+    expired = charge.evolve(held, event)
+    assert (expired.expired, expired.captured, expired.amount_refunded) == (True, False, 2000)
+    assert render.charge(expired)["refunded"] is True
+    assert charging.expire(expired, now=NOW + days(8)) == []
+    with pytest.raises(StateForbids) as refused:
+        charging.capture(expired, {}, txn_id="txn_2", now=NOW)
+    assert refused.value.code == "charge_expired_for_capture"
+
+
+def test_what_was_captured_or_declined_never_expires() -> None:
+    for charge_ in (a_charge(), a_charge("tok_chargeDeclined")):
+        assert charging.expire(charge_, now=NOW + days(70)) == []

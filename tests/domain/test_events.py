@@ -10,14 +10,36 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger.domain import charge, charging, customer, dispute, disputing, session
+from ledger.domain import (
+    charge,
+    charging,
+    customer,
+    dispute,
+    disputing,
+    file,
+    file_link,
+    refund,
+    refunding,
+    session,
+)
 from ledger.domain.cards import source_card
 from ledger.domain.charge import ChargeRefunded
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.wire import render
 from ledger.wire.public_events import TYPES, public_events
-from tests.domain.stories import NOW, TERMS, a_customer, a_session, after, fold, opened
+from tests.domain.stories import (
+    NOW,
+    TERMS,
+    a_charge,
+    a_customer,
+    a_file,
+    a_session,
+    after,
+    fold,
+    opened,
+    uploaded,
+)
 
 ADA = {
     "name": "Ada",
@@ -73,6 +95,19 @@ def charge_story() -> list[DomainEvent]:
     return made
 
 
+def expired_charge_story() -> list[DomainEvent]:
+    made = charging.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        given={"amount": 2000, "currency": "usd", "capture": False},
+        card=a_customer(source="tok_visa").sources[0],
+        txn_id="txn_1",
+        now=NOW,
+    )
+    return made + charging.expire(fold(charge.evolve, made), now=NOW + 7 * 86_400)
+
+
 def failed_charge_story() -> list[DomainEvent]:
     return charging.create(
         charge_id="ch_1",
@@ -91,6 +126,25 @@ def dispute_story(kind: str, *steps: str) -> list[DomainEvent]:
     return events + disputing.update(fold(dispute.evolve, events), given, file_bytes={}, now=NOW)
 
 
+def refund_story() -> list[DomainEvent]:
+    given = {"amount": 500, "reason": "duplicate", "metadata": {"a": "Ada"}}
+    charged = a_charge(description="Hats for Ada", customer="cus_1")
+    made = refunding.create(charged, given, disputes=[], refund_id="re_1", txn_id="txn_2", now=NOW)[:1]
+    return made + refunding.update(fold(refund.evolve, made), {"metadata": {"b": "2"}}, now=NOW + 1)
+
+
+def file_stories() -> tuple[list[DomainEvent], list[DomainEvent]]:
+    """The events of a file and of a link to it."""
+    made = uploaded()
+    given = {"expires_at": NOW + 60, "metadata": {"who": "Ada"}}
+    created, linked = file_link.create(
+        a_file(), given, link_id="link_1", now=NOW, param="file", expires_param="expires_at"
+    )
+    state = fold(file_link.evolve, [created])
+    updated = file_link.update(state, {"expires_at": "now", "metadata": {"by": "Ada"}}, now=NOW + 1)
+    return [*made, linked], [created, *updated]
+
+
 Story = tuple[Callable[[Any, DomainEvent], Any], list[DomainEvent]]
 STORIES: list[Story] = [
     (customer.evolve, customer_story()),
@@ -98,6 +152,7 @@ STORIES: list[Story] = [
     (session.evolve, session_story(session.revoke)),
     (charge.evolve, charge_story()),
     (charge.evolve, failed_charge_story()),
+    (charge.evolve, expired_charge_story()),
     (dispute.evolve, dispute_story("chargeback", "stage", "submit", "won")),
     (
         dispute.evolve,
@@ -106,8 +161,19 @@ STORIES: list[Story] = [
     (dispute.evolve, dispute_story("inquiry", "inquiry_closed")),
     (dispute.evolve, dispute_story("compliance", "submit")),
     (dispute.evolve, dispute_story("prevented")),
+    (refund.evolve, refund_story()),
+    (file.evolve, file_stories()[0]),
+    (file_link.evolve, file_stories()[1]),
 ]
-ALL_EVENTS = [*customer.EVENTS, *session.EVENTS, *charge.EVENTS, *dispute.EVENTS]
+ALL_EVENTS = [
+    *customer.EVENTS,
+    *session.EVENTS,
+    *charge.EVENTS,
+    *dispute.EVENTS,
+    *refund.EVENTS,
+    *file.EVENTS,
+    *file_link.EVENTS,
+]
 
 
 def test_the_stories_tell_of_every_event() -> None:
@@ -122,6 +188,9 @@ def test_topics_are_distinct_and_named_after_their_aggregate() -> None:
         "customer_session",
         "charge",
         "dispute",
+        "refund",
+        "file",
+        "file_link",
     }
 
 
@@ -172,4 +241,8 @@ def test_silent_events_are_the_contracts() -> None:
         "customer_session.created",
         "customer_session.claimed",
         "customer_session.revoked",
+        "file.uploaded",
+        "file.linked",
+        "file_link.created",
+        "file_link.updated",
     }

@@ -16,13 +16,14 @@ from psycopg.rows import TupleRow
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.database import connected
-from ledger.domain import charging, customer, disputing, evidence, session
+from ledger.domain import charging, customer, disputing, evidence, refunding, session
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
+from ledger.domain.refund import Refund
 from ledger.domain.session import CustomerSession
 from ledger.errors import LedgerError
 from ledger.ids import new_id
@@ -37,6 +38,7 @@ from projections.registry import PROJECTIONS, register
 KEY = b"projections are tested with this"
 ACCOUNT = "acct_projections"
 TERMS = Terms()
+CURRENCIES = ("usd", "jpy", "eur", "bhd")  # of two, no, and three decimals
 TOKENS = ("tok_visa", "tok_mastercard", "tok_chargeDeclined", "tok_createDispute")
 
 Result = TypeVar("Result")
@@ -174,7 +176,8 @@ async def _delete_customer(author: Author, subject: int, detail: int) -> None:
 
 
 async def _create_charge(author: Author, subject: int, detail: int) -> None:
-    given: dict[str, Any] = {"amount": 1000 + detail, "capture": detail % 5 != 0}
+    currency = CURRENCIES[subject % len(CURRENCIES)]
+    given: dict[str, Any] = {"amount": 1000 + detail, "currency": currency, "capture": detail % 5 != 0}
     if detail % 3:
         given["customer"] = author.pick(Customer, subject).id
     await author.charge(TOKENS[detail % len(TOKENS)], **given)
@@ -189,6 +192,25 @@ async def _update_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
     given = {"description": f"Order {detail}", "transfer_group": f"group_{detail % 2}"}
     await author.tell(charging.update(state, given, now=author.now))
+
+
+async def _refund_charge(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(Charge, subject)
+    disputes = [each for each in author.states.values() if isinstance(each, Dispute)]
+    made = refunding.create(
+        state,
+        {"amount": 100 + detail, "metadata": {"detail": str(detail)}},
+        disputes=[dispute for dispute in disputes if dispute.charge == state.id],
+        refund_id=author._id("re"),
+        txn_id=author._id("txn"),
+        now=author.now,
+    )
+    await author.tell(made)
+
+
+async def _update_refund(author: Author, subject: int, detail: int) -> None:
+    given = {"metadata": {f"k{detail % 3}": str(detail)}}
+    await author.tell(refunding.update(author.pick(Refund, subject), given, now=author.now))
 
 
 async def _open_dispute(author: Author, subject: int, detail: int) -> None:
@@ -238,6 +260,8 @@ COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
     "create_charge": _create_charge,
     "capture_charge": _capture_charge,
     "update_charge": _update_charge,
+    "refund_charge": _refund_charge,
+    "update_refund": _update_refund,
     "open_dispute": _open_dispute,
     "respond": _respond,
     "close_dispute": _close_dispute,
@@ -296,7 +320,7 @@ async def retire(conn: AsyncConnection[TupleRow], generation: int) -> None:
 async def rows(conn: AsyncConnection[TupleRow], generation: int) -> dict[str, list[dict[str, Any]]]:
     """Every row of a generation in all projections, without the number of the generation."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for table in ("customers", "charges", "disputes", "feed"):
+    for table in [projection.name for projection in PROJECTIONS]:
         cur = await conn.execute(
             f"SELECT * FROM projections.{table} WHERE generation = %s ORDER BY id".encode(), (generation,)
         )

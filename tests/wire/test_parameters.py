@@ -177,6 +177,17 @@ REFUSED: list[tuple[bytes, str | None, str | None, str]] = [
 ]
 
 
+def test_one_of_several_is_needed() -> None:
+    table = Table({"a": Text(), "b": Text(), "c": Text()}, exclusive=("a", "b", "c"), one_needed=True)
+    assert table.parse({"b": "1"}) == {"b": "1"}
+    with pytest.raises(InvalidParameter) as refusal:
+        table.parse({})
+    assert refusal.value.message == (
+        "One of the following params should be provided for this request: a, b or c."
+    )
+    assert (refusal.value.code, refusal.value.param) == (None, None)
+
+
 @pytest.mark.parametrize(("raw", "code", "param", "message"), REFUSED)
 def test_what_does_not_fit_is_refused_by_its_full_name(
     raw: bytes, code: str | None, param: str | None, message: str

@@ -14,7 +14,8 @@ from ledger.domain import charge, charging, customer, dispute, disputing, sessio
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
-from ledger.wire import render
+from ledger.domain.refund import Refund
+from ledger.wire import refunds, render
 from ledger.wire.public_events import previous_attributes, public_events
 from tests.domain.stories import (
     DUE_BY,
@@ -32,6 +33,7 @@ from tests.domain.stories import (
     tell,
 )
 from tests.domain.test_events import STORIES
+from tests.domain.test_refund import a_refund
 
 # Contract 2.5, 2.6: keys of the SDK's class that may be absent, because they appear only expanded or deleted.
 ABSENT = {
@@ -44,6 +46,10 @@ ABSENT = {
         "iin", "issuer", "networks", "status",
     },
     "Event": {"account", "context"},
+    "Refund": {
+        "description", "failure_balance_transaction", "failure_reason", "instructions_email", "next_action",
+        "pending_reason", "presentment_details",
+    },
     "Evidence": {"appeal"},
 }  # fmt: skip
 
@@ -60,6 +66,7 @@ def always(resource: type[Any]) -> set[str]:
 a_card = a_customer(source="tok_visa").sources[0]
 A_CHARGE = render.charge(a_charge(customer="cus_1"))
 A_DISPUTE = render.dispute(a_dispute("won"), NOW)
+A_REFUND = refunds.refund(a_refund())
 AN_EVENT = render.event(
     event_id="evt_1",
     event_type="charge.succeeded",
@@ -80,6 +87,8 @@ AN_EVENT = render.event(
         (render.customer_session(a_session(), "cuss_secret_x"), stripe.CustomerSession),
         (A_CHARGE, stripe.Charge),
         (A_CHARGE["billing_details"], stripe.Charge.BillingDetails),
+        (A_REFUND, stripe.Refund),
+        (A_REFUND["destination_details"]["card"], stripe.Refund.DestinationDetails.Card),
         (A_DISPUTE, stripe.Dispute),
         (A_DISPUTE["evidence"], stripe.Dispute.Evidence),
         (A_DISPUTE["evidence_details"], stripe.Dispute.EvidenceDetails),
@@ -400,6 +409,8 @@ def present(value: Any) -> Any:
 def shown(state: Any, now: int) -> dict[str, Any]:
     if isinstance(state, Dispute):
         return render.dispute(state, now)
+    if isinstance(state, Refund):
+        return refunds.refund(state)
     return render.customer(state) if isinstance(state, Customer) else render.charge(state)
 
 

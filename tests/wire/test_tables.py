@@ -15,7 +15,18 @@ from ledger.errors import InvalidParameter
 from ledger.wire.forms import DEPTH_MAX, NAME_LENGTH_MAX, decode
 from ledger.wire.parameters import Array, Created, Hash, Table, Unserved
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
-from ledger.wire.tables import charges, customers, disputes, events, sessions
+from ledger.wire.tables import (
+    balance_transactions,
+    charges,
+    customers,
+    disputes,
+    events,
+    file_links,
+    files,
+    refunds,
+    sessions,
+)
+from ledger.wire.tables.file_links import TimestampOrNow
 
 TABLES: dict[str, Table] = {
     "CustomerCreateParams": customers.CREATE,
@@ -24,18 +35,36 @@ TABLES: dict[str, Table] = {
     "CustomerRetrieveParams": customers.RETRIEVE,
     "CustomerDeleteParams": customers.DELETE,
     "CustomerListParams": customers.LIST,
+    "CustomerListPaymentMethodsParams": customers.PAYMENT_METHODS,
     "ChargeCreateParams": charges.CREATE,
     "ChargeModifyParams": charges.UPDATE,
     "ChargeUpdateParams": charges.UPDATE,
     "ChargeCaptureParams": charges.CAPTURE,
     "ChargeRetrieveParams": charges.RETRIEVE,
     "ChargeListParams": charges.LIST,
+    "ChargeListRefundsParams": charges.LIST_REFUNDS,
+    "RefundCreateParams": refunds.CREATE,
+    "RefundModifyParams": refunds.UPDATE,
+    "RefundUpdateParams": refunds.UPDATE,
+    "RefundRetrieveParams": refunds.RETRIEVE,
+    "RefundCancelParams": refunds.CANCEL,
+    "RefundListParams": refunds.LIST,
     "CustomerSessionCreateParams": sessions.CREATE,
     "DisputeModifyParams": disputes.UPDATE,
     "DisputeUpdateParams": disputes.UPDATE,
     "DisputeRetrieveParams": disputes.RETRIEVE,
     "DisputeCloseParams": disputes.CLOSE,
     "DisputeListParams": disputes.LIST,
+    "BalanceTransactionRetrieveParams": balance_transactions.RETRIEVE,
+    "BalanceTransactionListParams": balance_transactions.LIST,
+    "FileCreateParams": files.CREATE,
+    "FileRetrieveParams": files.RETRIEVE,
+    "FileListParams": files.LIST,
+    "FileLinkCreateParams": file_links.CREATE,
+    "FileLinkModifyParams": file_links.UPDATE,
+    "FileLinkUpdateParams": file_links.UPDATE,
+    "FileLinkRetrieveParams": file_links.RETRIEVE,
+    "FileLinkListParams": file_links.LIST,
     "EventRetrieveParams": events.RETRIEVE,
     "EventListParams": events.LIST,
 }
@@ -108,9 +137,12 @@ def _compare(members: dict[str, Parameter], cls: type, module: Any, path: str) -
 
 def _compare_kind(parameter: Parameter, hint: Any, path: str) -> None:
     text = str(hint)
-    values = set(re.findall(r"'([a-z_]+)'", text)) if "Literal" in text else set()
+    values = set(re.findall(r"'([a-z0-9_]+)'", text)) if "Literal" in text else set()
     of = parameter.of if isinstance(parameter, Array) else parameter
     assert isinstance(parameter, Array) == ("List[" in text), path
+    if isinstance(of, TimestampOrNow):
+        assert (values, "int" in text) == ({"now"}, True), path
+        return
     if values:
         assert isinstance(of, Choice), path
         assert set(of.values) == values, path

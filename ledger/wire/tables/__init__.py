@@ -4,6 +4,28 @@ The names in a table are exactly those of the SDK's params class for the operati
 a test compares them); those that are not served are `Unserved`, so they are refused and never ignored.
 """
 
-from ledger.wire.tables import charges, customers, disputes, events, sessions
+from ledger.wire.tables import (
+    balance_transactions,
+    charges,
+    customers,
+    disputes,
+    elements,
+    events,
+    file_links,
+    files,
+    refunds,
+    sessions,
+)
 
-__all__ = ["charges", "customers", "disputes", "events", "sessions"]
+__all__ = [
+    "balance_transactions",
+    "charges",
+    "customers",
+    "disputes",
+    "elements",
+    "events",
+    "file_links",
+    "files",
+    "refunds",
+    "sessions",
+]

@@ -102,6 +102,8 @@ CAPTURE = Table(
 
 RETRIEVE = Table({"expand": EXPAND})
 
+LIST_REFUNDS = Table(PAGE)
+
 LIST = Table(
     {
         **PAGE,

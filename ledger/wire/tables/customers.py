@@ -37,6 +37,16 @@ _INVOICE_SETTINGS = Hash(
     description="Defaults for the customer's invoices.",
 )
 
+_PAYMENT_METHOD_TYPES = (
+    "acss_debit", "affirm", "afterpay_clearpay", "alipay", "alma", "amazon_pay", "au_becs_debit",
+    "bacs_debit", "bancontact", "billie", "bizum", "blik", "boleto", "card", "cashapp", "crypto", "custom",
+    "customer_balance", "eps", "fpx", "giropay", "grabpay", "ideal", "kakao_pay", "klarna", "konbini",
+    "kr_card", "link", "mb_way", "mobilepay", "multibanco", "naver_pay", "nz_bank_account", "oxxo", "p24",
+    "pay_by_bank", "payco", "paynow", "paypal", "paypay", "payto", "pix", "promptpay", "revolut_pay",
+    "samsung_pay", "satispay", "scalapay", "sepa_debit", "sequra", "sofort", "sunbit", "swish", "twint",
+    "upi", "us_bank_account", "wechat_pay", "zip",
+)  # fmt: skip
+
 _CARDS_ALWAYS_CHECKED = "cards are always checked when they are attached"
 
 _CUSTOMER: dict[str, Parameter] = {
@@ -86,6 +96,16 @@ UPDATE = Table(
 RETRIEVE = Table({"expand": EXPAND})
 
 DELETE = Table({})
+
+PAYMENT_METHODS = Table(
+    {
+        **PAGE,
+        "allow_redisplay": Choice(
+            ("always", "limited", "unspecified"), description="Only those that may be shown so."
+        ),
+        "type": Choice(_PAYMENT_METHOD_TYPES, description="Only those of this type."),
+    }
+)
 
 LIST = Table(
     {

@@ -1,0 +1,109 @@
+"""Who calls the internal API, and what was asked before: scope, account, rate limit, idempotency key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import Response
+
+from ledger.accounts import ApiKey, KeyRing
+from ledger.api.authentication import authenticate
+from ledger.api.limits import Limits
+from ledger.call import Call
+from ledger.commands.execution import Answered, Decide, Execution, fingerprint_of
+from ledger.errors import Forbidden, InvalidParameter
+from ledger.ids import new_id
+from ledger.store.journal import Cause
+
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+
+
+class Caller(NamedTuple):
+    """The key of a request, the account it acts on, and the request's id."""
+
+    key: ApiKey
+    account: str
+    request_id: str
+
+
+class Callers:
+    """Finds out who calls. `tick` takes over where the one clock stands."""
+
+    def __init__(self, keys: KeyRing, tick: Callable[[], Awaitable[None]], limits: Limits) -> None:
+        self._keys = keys
+        self._tick = tick
+        self._limits = limits
+
+    def scoped(self, *scopes: str) -> Any:
+        """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` as on the public API."""
+
+        async def caller(
+            request: Request,
+            authorization: Annotated[str | None, Header(description="Bearer, a restricted key")] = None,
+            stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
+        ) -> Caller:
+            request_id = request.state.request_id = new_id("req", time.time())
+            await self._tick()
+            key = await authenticate(self._keys, (authorization or "").encode())
+            self._limits.check(key.id, stripe_account or key.account)
+            for scope in scopes:
+                require(key, scope)
+            if stripe_account is None:
+                return Caller(key, key.account, request_id)
+            if not await self._keys.reaches(key, stripe_account):
+                raise unreachable(key, stripe_account)
+            return Caller(key, stripe_account, request_id)
+
+        return Depends(caller)
+
+
+def require(key: ApiKey, scope: str) -> None:
+    """Raises Forbidden, naming the scope, unless the key has it."""
+    if scope not in key.scopes:
+        raise Forbidden(
+            f"The provided key '{key.masked}' lacks the scope '{scope}'.", code="more_permissions_required"
+        )
+
+
+def unreachable(key: ApiKey, account: str) -> Forbidden:
+    """The refusal of an account that is not the key's, nor connected to its."""
+    return Forbidden(
+        f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
+        "does not exist).",
+        code="account_invalid",
+    )
+
+
+async def carried_out(
+    execution: Execution,
+    caller: Caller,
+    request: Request,
+    decide: Decide,
+    parameters: dict[str, Any],
+    *,
+    target: str = "",
+) -> Answered:
+    """The command run as a request to the public API is, under its Idempotency-Key (CONTRACT 1.9)."""
+    key, account, request_id = caller
+    given = request.headers.get("idempotency-key") or None
+    if given is not None and len(given) > IDEMPOTENCY_KEY_LENGTH_MAX:
+        raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
+    cause = Cause(account, key.livemode, key.id, request_id, given)
+    call = Call(account, key.livemode, key.id, request_id, given, target, parameters, {})
+    fingerprint = fingerprint_of(request.method, request.url.path, parameters) if given is not None else ""
+    return await execution.run(cause, call, decide, fingerprint=fingerprint)
+
+
+def answer(answered: Answered, caller: Caller, request: Request) -> Response:
+    """The HTTP answer, with the headers that tell of its request and of a replay."""
+    headers = {"request-id": caller.request_id}
+    given = request.headers.get("idempotency-key")
+    if given:
+        headers["idempotency-key"] = given
+        headers["original-request"] = answered.replay_of or caller.request_id
+    if answered.replay_of is not None:
+        headers["idempotent-replayed"] = "true"
+    return Response(answered.body, answered.status, headers, "application/json")

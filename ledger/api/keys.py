@@ -1,0 +1,202 @@
+"""Accounts and their keys, for operators (scope keys): an account's own, and of those connected to it.
+
+A key is made in the mode of the key that asks, and shown once. Accounts and keys are not in the log, so an
+Idempotency-Key has no effect here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import ConfigDict, Field
+
+from ledger.accounts import (
+    SCOPES,
+    KeyRing,
+    Kind,
+    ListedKey,
+    create_account,
+    create_key,
+    list_accounts,
+    list_keys,
+    revoke_key,
+    roll_key,
+)
+from ledger.api.callers import Caller, Callers, unreachable
+from ledger.commands.bodies import Body, Id, Seconds, Text
+from ledger.errors import InvalidParameter, UnknownObject
+
+OVERLAP_SECONDS_MAX = 30 * 86_400
+
+_LIMIT = Query(ge=1, le=100)
+_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
+
+
+class AccountBody(Body):
+    """An account to be connected to the caller's."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Berlin branch"}]})
+
+    name: Text
+
+
+class KeyBody(Body):
+    """A key to be made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "rk", "name": "importer", "scopes": ["catalog", "network"]}]}
+    )
+
+    account: Id | None = Field(None, description="A connected account; the caller's own when absent.")
+    kind: Kind = "sk"
+    name: Text = ""
+    scopes: Annotated[list[str], Field(max_length=len(SCOPES))] = Field(
+        [], description="What a restricted key may do."
+    )
+    expires_at: Seconds | None = Field(None, description="When it ends, unix seconds; never when absent.")
+
+
+class RollBody(Body):
+    """How a key is replaced."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_seconds": 86400}]})
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX)] = Field(
+        0, description="How long the old key is still good."
+    )
+
+
+def key_routes(
+    callers: Callers, keys: KeyRing, pool: AsyncConnectionPool[AsyncConnection[TupleRow]]
+) -> APIRouter:
+    """Nothing here shows a key but the call that makes it."""
+    router = APIRouter(tags=["accounts and keys"])
+    may = callers.scoped("keys")
+
+    async def reached(caller: Caller, account: str | None) -> str:
+        if account is None or account == caller.account:
+            return caller.account
+        if not await keys.reaches(caller.key, account):
+            raise unreachable(caller.key, account)
+        return account
+
+    async def found(conn: AsyncConnection[TupleRow], caller: Caller, key_id: str) -> ListedKey:
+        """The key, if it is in the caller's reach and mode."""
+        for account in await list_accounts(conn, caller.account):
+            for listed in await list_keys(conn, account[0]):
+                if listed.key.id == key_id and listed.key.livemode == caller.key.livemode:
+                    return listed
+        raise UnknownObject("key", key_id)
+
+    @router.get("/accounts", summary="Own and connected accounts")
+    async def accounts(
+        limit: Annotated[int, _LIMIT] = 10,
+        starting_after: Annotated[str | None, _AFTER] = None,
+        caller: Caller = may,
+    ) -> dict[str, Any]:
+        """Oldest first."""
+        async with pool.connection() as conn:
+            rows = await list_accounts(conn, caller.account)
+        names = ("id", "name", "platform", "api_version", "created_at")
+        return _page([dict(zip(names, row, strict=True)) for row in rows], limit, starting_after)
+
+    @router.post("/accounts", summary="Create a connected account")
+    async def new_account(body: AccountBody, caller: Caller = may) -> dict[str, Any]:
+        """It is connected to the caller's account, which may act on it with Stripe-Account."""
+        async with pool.connection() as conn:
+            account = await create_account(conn, body.name, platform=caller.account)
+        return {"id": account, "name": body.name, "platform": caller.account}
+
+    @router.get("/keys", summary="Keys, without what they are")
+    async def listed_keys(
+        account: Annotated[str | None, Query(max_length=255)] = None,
+        limit: Annotated[int, _LIMIT] = 10,
+        starting_after: Annotated[str | None, _AFTER] = None,
+        caller: Caller = may,
+    ) -> dict[str, Any]:
+        """Of one account, oldest first. `last_used_at` is up to a few seconds late."""
+        named = await reached(caller, account)
+        async with pool.connection() as conn:
+            rows = await list_keys(conn, named)
+        return _page([_shown(row) for row in rows], limit, starting_after)
+
+    @router.post("/keys", summary="Create a key")
+    async def new_key(body: KeyBody, caller: Caller = may) -> dict[str, Any]:
+        """The answer's `key` cannot be shown again."""
+        account = await reached(caller, body.account)
+        if body.scopes and body.kind != "rk":
+            raise InvalidParameter("Only restricted keys (kind rk) have scopes.", param="scopes")
+        for number, scope in enumerate(body.scopes):
+            if scope not in SCOPES:
+                known = ", ".join(SCOPES)
+                raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
+        if body.expires_at is not None and body.expires_at <= time.time():
+            raise InvalidParameter("expires_at has passed already.", param="expires_at")
+        async with pool.connection() as conn:
+            key_id, secret = await create_key(
+                conn,
+                account,
+                body.kind,
+                livemode=caller.key.livemode,
+                name=body.name,
+                scopes=body.scopes,
+                expires_at=body.expires_at,
+            )
+            return _shown(await found(conn, caller, key_id)) | {"key": secret}
+
+    @router.post("/keys/{id}/roll", summary="Replace a key")
+    async def rolled(
+        body: RollBody, key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = may
+    ) -> dict[str, Any]:
+        """The new key may do what the old one may; both are good for the overlap."""
+        async with pool.connection() as conn:
+            await found(conn, caller, key_id)
+            made, secret = await roll_key(conn, key_id, overlap_seconds=body.overlap_seconds)
+            return _shown(await found(conn, caller, made)) | {"key": secret}
+
+    @router.post("/keys/{id}/revoke", summary="End a key now")
+    async def revoked(
+        key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = may
+    ) -> dict[str, Any]:
+        """Every process refuses it within a second."""
+        async with pool.connection() as conn:
+            await found(conn, caller, key_id)
+            await revoke_key(conn, key_id)
+            return _shown(await found(conn, caller, key_id))
+
+    return router
+
+
+def _shown(listed: ListedKey) -> dict[str, Any]:
+    key = listed.key
+    return {
+        "id": key.id,
+        "account": key.account,
+        "kind": key.kind,
+        "livemode": key.livemode,
+        "masked": key.masked,
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "state": key.state,
+        "created_at": listed.created_at,
+        "expires_at": key.expires_at,
+        "last_used_at": listed.last_used_at,
+    }
+
+
+def _page(rows: Sequence[dict[str, Any]], limit: int, starting_after: str | None) -> dict[str, Any]:
+    start = 0
+    if starting_after is not None:
+        ids = [row["id"] for row in rows]
+        if starting_after not in ids:
+            raise InvalidParameter(
+                f"No such object: '{starting_after}'", code="resource_missing", param="starting_after"
+            )
+        start = ids.index(starting_after) + 1
+    return {"data": rows[start : start + limit], "has_more": len(rows) > start + limit}

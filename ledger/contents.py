@@ -1,0 +1,154 @@
+"""The bytes of files: sealed chunks in the database, written before the event that makes the file.
+
+So a file that is in the log has its bytes, whoever crashes when. Chunks are AES-256-GCM with a key derived
+for the file and bound to their place in it: they can neither be read from the table, nor be moved. No
+connection is held and no more than a chunk in memory while a client sends or takes its time. Whoever wants
+the bytes elsewhere (an object store) replaces this class: `begin`, `read`, `sweep`, and `Incoming`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import psycopg
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ledger.database import first_line
+from ledger.domain.file import EVIDENCE_BYTES_MAX, HEAD_BYTES, File, kind_of
+from ledger.errors import Unavailable
+from ledger.pdf import count_pages
+
+CHUNK_BYTES = 256 * 1024
+
+_NONCE_BYTES = 12
+
+_PUT = "INSERT INTO ledger.file_chunks (file, number, sealed) VALUES (%b, %b, %b)"
+_GET = "SELECT sealed FROM ledger.file_chunks WHERE file = %b AND number = %b"
+_DROP = "DELETE FROM ledger.file_chunks WHERE file = %b"
+# What a crash left: bytes older than any request, that no event speaks of. Those of a month, so that a
+# start does not ask about every file there ever was.
+_SWEEP = """
+DELETE FROM ledger.file_chunks WHERE file IN (
+    SELECT c.file FROM ledger.file_chunks c
+    WHERE c.stored_at BETWEEN now() - interval '31 days' AND now() - interval '1 day' AND c.number = 0
+    AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = c.file))
+"""
+
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Bytes that were received and stored under `file_id`, which is to become a file's.
+
+    `type` and `pages` as in `domain.file.FileUploaded`; `digest` SHA-256, hex; `size` in bytes.
+    """
+
+    file_id: str
+    filename: str | None
+    size: int
+    type: str | None
+    digest: str
+    pages: int | None
+
+
+class Contents:
+    """The bytes of all files. `key` is the service key's bytes."""
+
+    def __init__(self, pool: Pool, key: bytes) -> None:
+        self._pool = pool
+        self._key = hmac.digest(key, b"ledger/files/seal/1", "sha256")
+
+    def begin(self, file_id: str) -> Incoming:
+        """Takes the bytes of a file to be, piece by piece."""
+        return Incoming(self, file_id)
+
+    async def read(self, file: File) -> AsyncIterator[bytes]:
+        """The file's bytes in chunks. Raises Unavailable."""
+        for number in range(-(-file.size // CHUNK_BYTES)):
+            yield await self.chunk(file.id, number)
+
+    async def sweep(self) -> None:
+        """Remove what a crash left behind."""
+        await self._execute(_SWEEP, ())
+
+    async def put(self, file_id: str, number: int, clear: bytes) -> None:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + self._cipher(file_id).encrypt(nonce, clear, _place(file_id, number))
+        await self._execute(_PUT, (file_id, number, sealed))
+
+    async def chunk(self, file_id: str, number: int) -> bytes:
+        row = await self._execute(_GET, (file_id, number))
+        assert row is not None, "a file in the log has its bytes"
+        sealed: bytes = row[0]
+        place = _place(file_id, number)
+        return self._cipher(file_id).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
+
+    async def drop(self, file_id: str) -> None:
+        """Forget bytes that no event speaks of; the database refuses to lose a file's."""
+        await self._execute(_DROP, (file_id,))
+
+    async def _execute(self, query: str, parameters: tuple[object, ...]) -> TupleRow | None:
+        try:
+            async with self._pool.connection() as conn:
+                cur = await conn.cursor(binary=True).execute(query.encode(), parameters)
+                return await cur.fetchone() if cur.description else None
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise Unavailable(first_line(error)) from error
+
+    def _cipher(self, file_id: str) -> AESGCM:
+        return AESGCM(hmac.digest(self._key, file_id.encode(), "sha256"))
+
+
+class Incoming:
+    """A file on its way in: `add` pieces, `store` now and then, `finish` at the end, or `drop`."""
+
+    def __init__(self, contents: Contents, file_id: str) -> None:
+        self._contents = contents
+        self._file_id = file_id
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._chunks = 0
+        self._head = b""
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        if len(self._head) < HEAD_BYTES:
+            self._head += piece[: HEAD_BYTES - len(self._head)]
+        self._digest.update(piece)
+        self._buffer += piece
+        self.size += len(piece)
+
+    async def store(self, *, least: int = CHUNK_BYTES) -> None:
+        """Store what was added, in whole chunks, down to fewer than `least` bytes."""
+        while len(self._buffer) >= least:
+            await self._contents.put(self._file_id, self._chunks, bytes(self._buffer[:CHUNK_BYTES]))
+            del self._buffer[:CHUNK_BYTES]
+            self._chunks += 1
+
+    async def finish(self, filename: str | None) -> Upload:
+        """Store the rest, and tell what was received."""
+        await self.store(least=1)
+        kind = kind_of(self._head, filename)
+        pages = None
+        if kind == "pdf" and self.size <= EVIDENCE_BYTES_MAX:
+            chunks = [await self._contents.chunk(self._file_id, number) for number in range(self._chunks)]
+            pages = await count_pages(b"".join(chunks))
+        digest = self._digest.hexdigest()
+        return Upload(self._file_id, filename, self.size, kind, digest, pages)
+
+    async def drop(self) -> None:
+        """Forget what was stored: there will be no such file."""
+        if self._chunks:
+            await self._contents.drop(self._file_id)
+
+
+def _place(file_id: str, number: int) -> bytes:
+    return f"{file_id}\x1f{number}".encode()

@@ -1,0 +1,155 @@
+"""What time does: turns due dates that have passed into events, as nobody's request.
+
+A sweep looks for what is due by the one clock and decides on the object itself, exactly read; its append
+checks the version. So any number of processes may sweep, a crash loses nothing, and nothing ends twice:
+what is left undone is due at the next sweep. Overdue seconds are in the metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.database import Link
+from ledger.domain import charging, disputing
+from ledger.domain.charge import Charge
+from ledger.domain.dispute import Dispute
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.errors import LedgerError
+from ledger.store.codec import State, evolve
+from ledger.store.journal import Append, Cause, Change, StaleRead
+from ledger.store.store import Store
+
+KINDS = ("response", "inquiry", "capture")
+PAGE_MAX = 256
+RETRY_SECONDS = 5.0
+CLOCK = "clock"
+
+log = structlog.get_logger()
+
+# By key, so that what is left behind (a row of a parked stream) never hides what comes after it.
+_DUE = """
+SELECT d.id, d.moment
+FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
+WHERE l.projection = 'deadlines' AND d.kind = %(kind)s AND d.moment <= %(upto)s
+  AND (d.moment, d.id) > (%(moment)s, %(id)s)
+ORDER BY d.moment, d.id LIMIT %(limit)s
+"""
+_FIRST = """
+SELECT d.moment
+FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
+WHERE l.projection = 'deadlines' AND d.kind = %(kind)s AND d.moment <= %(upto)s
+ORDER BY d.moment LIMIT 1
+"""
+
+
+class Swept(NamedTuple):
+    """What a sweep came to: objects looked at, and events recorded."""
+
+    due: int
+    ended: int
+
+
+def patience(kind: str, terms: Terms) -> int:
+    """Seconds from a row's moment to its end."""
+    return charging.CAPTURE_DAYS * DAY_SECONDS if kind == "capture" else disputing.patience(kind, terms)
+
+
+async def overdue_seconds(conn: AsyncConnection[TupleRow], terms: Terms, now: float) -> dict[str, float]:
+    """By kind: how long ago the oldest thing still waiting should have ended; 0 when there is none."""
+    overdue = {}
+    for kind in KINDS:
+        upto = int(now) - patience(kind, terms)
+        row = await (await conn.execute(_FIRST, {"kind": kind, "upto": upto})).fetchone()
+        overdue[kind] = 0.0 if row is None else float(upto - row[0])
+    return overdue
+
+
+class Deadlines:
+    """Sweeps every `poll_ms`, from start to an orderly end."""
+
+    def __init__(self, store: Store, terms: Terms, *, poll_ms: int) -> None:
+        self._store = store
+        self._terms = terms
+        self._poll_seconds = poll_ms / 1000
+        self._link = Link(store.dsn, "ledger_api", name="deadlines")
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="deadlines")
+
+    async def close(self) -> None:
+        """Finish the sweep under way, then stop."""
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+        await self._link.drop()
+
+    async def sweep(self) -> Swept:
+        """End what is due now, by the clock. Raises psycopg.Error, LedgerError; what ended stays so."""
+        due = ended = 0
+        for kind in KINDS:
+            moment, last = -(2**62), ""
+            while not self._stopping.is_set():
+                async with self._link as conn:
+                    await self._store.clock.refresh(conn)
+                    upto = int(self._store.clock.now()) - patience(kind, self._terms)
+                    place = {"moment": moment, "id": last, "limit": PAGE_MAX}
+                    cur = await conn.execute(_DUE, {"kind": kind, "upto": upto, **place})
+                    rows = await cur.fetchall()
+                done = await asyncio.gather(*(self._end(row[0]) for row in rows))
+                due, ended = due + len(rows), ended + sum(done)
+                if len(rows) < PAGE_MAX:
+                    break
+                last, moment = rows[-1]
+        return Swept(due, ended)
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            pause = self._poll_seconds
+            try:
+                await self.sweep()
+            except (psycopg.Error, LedgerError) as error:
+                log.warning("deadlines_delayed", reason=type(error).__name__)
+                pause = RETRY_SECONDS
+            except Exception as error:  # the edge: told, waited out, tried again
+                log.error("fault", exc_info=error)
+                pause = RETRY_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+
+    async def _end(self, stream: str) -> bool:
+        """Whether this ended it, and not another process or what happened meanwhile."""
+        state = await self._store.streams.read(stream)
+        events = self._decide(state)
+        if state is None or not events:
+            return False
+        changes = []
+        for event in events:
+            state = evolve(state, event)
+            changes.append(Change(event, state, CLOCK))
+        cause = Cause(state.account, state.livemode, None, None, None)
+        try:
+            await self._store.journal.append(Append(cause, changes))
+        except StaleRead:
+            return False
+        return True
+
+    def _decide(self, state: State | None) -> Sequence[DomainEvent]:
+        now = int(self._store.clock.now())
+        match state:
+            case Dispute():
+                return disputing.expire(state, terms=self._terms, now=now)
+            case Charge():
+                return charging.expire(state, now=now)
+        return ()

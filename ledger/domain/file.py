@@ -1,0 +1,177 @@
+"""Files: what is known of uploaded bytes, which are kept elsewhere and never change.
+
+The type of a file is what its bytes say; only among texts, which carry no mark, the name tells a csv. So
+is what may be evidence: rules are checked when a file is attached (contract 2.2, 2.9), on facts noted at
+the upload, and no bytes are needed to decide.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+
+from ledger.domain.event import DomainEvent
+from ledger.errors import InvalidParameter
+
+EVIDENCE_PURPOSE = "dispute_evidence"
+EVIDENCE_BYTES_MAX = 5 * 1024 * 1024
+EVIDENCE_PAGES_MAX = 49
+EVIDENCE_TYPES = frozenset({"pdf", "jpg", "png"})
+UPLOADED_PURPOSES = (
+    "account_requirement", "additional_verification", "business_icon", "business_logo", "customer_signature",
+    "dispute_evidence", "identity_document", "issuing_regulatory_reporting", "pci_document",
+    "platform_terms_of_service", "tax_document_user_upload", "terminal_android_apk",
+    "terminal_reader_splashscreen", "terminal_wifi_certificate", "terminal_wifi_private_key",
+)  # fmt: skip
+MADE_PURPOSES = (
+    "document_provider_identity_document", "finance_report_run", "financial_account_statement",
+    "identity_document_downloadable", "selfie", "sigma_scheduled_query",
+)  # fmt: skip
+LINKS_SHOWN_MAX = 10
+HEAD_BYTES = 1024
+"""How many bytes of a file `kind_of` wants to see."""
+
+_MARKS = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"PK\x03\x04", "zip"))
+_CONTROLS = frozenset(range(32)) - {9, 10, 12, 13}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileUploaded(DomainEvent):
+    """size    bytes
+    type    what the bytes are, None for what is not known here
+    digest  SHA-256 of the bytes, hex
+    pages   of a PDF; None for another type, and where they cannot be counted
+    """
+
+    TOPIC: ClassVar[str] = "file.uploaded"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"filename"})
+
+    account: str
+    livemode: bool
+    purpose: str
+    filename: str | None
+    size: int
+    type: str | None
+    digest: str
+    pages: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileLinked(DomainEvent):
+    """A file link to the file was made."""
+
+    TOPIC: ClassVar[str] = "file.linked"
+
+    link: str
+
+
+EVENTS: tuple[type[DomainEvent], ...] = (FileUploaded, FileLinked)
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as of `version`. `links`: ids, newest first, one more than are shown at most."""
+
+    id: str
+    version: int
+    account: str
+    livemode: bool
+    created: int
+    purpose: str
+    filename: str | None
+    size: int
+    type: str | None
+    digest: str
+    pages: int | None
+    links: list[str] = []
+
+
+def evolve(state: File | None, event: DomainEvent) -> File:
+    match event:
+        case FileUploaded():
+            return File(
+                id=event.originator_id,
+                version=event.originator_version,
+                account=event.account,
+                livemode=event.livemode,
+                created=event.at,
+                purpose=event.purpose,
+                filename=event.filename,
+                size=event.size,
+                type=event.type,
+                digest=event.digest,
+                pages=event.pages,
+            )
+        case FileLinked():
+            assert state is not None
+            links = [event.link, *state.links][: LINKS_SHOWN_MAX + 1]
+            return msgspec.structs.replace(state, version=event.originator_version, links=links)
+    raise TypeError(f"{type(event).__name__} is no event of a file")
+
+
+def upload(
+    *,
+    file_id: str,
+    account: str,
+    livemode: bool,
+    purpose: str,
+    filename: str | None,
+    size: int,
+    type: str | None,
+    digest: str,
+    pages: int | None,
+    now: int,
+) -> list[DomainEvent]:
+    """A file whose bytes are there. Whether they fit the purpose is asked when it is used."""
+    return [
+        FileUploaded(
+            originator_id=file_id,
+            originator_version=1,
+            at=now,
+            account=account,
+            livemode=livemode,
+            purpose=purpose,
+            filename=filename,
+            size=size,
+            type=type,
+            digest=digest,
+            pages=pages,
+        )
+    ]
+
+
+def check_evidence(state: File, param: str) -> None:
+    """Raises InvalidParameter, param `param`, for a file that may not be evidence (contract 2.2).
+
+    A PDF whose pages cannot be counted passes: a reader may still open what our library does not.
+    """
+    if state.purpose != EVIDENCE_PURPOSE:
+        text = f"The file {state.id} has the purpose {state.purpose}; evidence needs {EVIDENCE_PURPOSE}."
+        raise InvalidParameter(text, param=param)
+    if state.size > EVIDENCE_BYTES_MAX:
+        text = "The file you uploaded was too large. Please upload a file smaller than 5 MB."
+        raise InvalidParameter(text, param=param)
+    if state.type not in EVIDENCE_TYPES:
+        text = "The file you uploaded is not supported. Please upload a PDF, JPEG or PNG file."
+        raise InvalidParameter(text, param=param)
+    if state.pages is not None and state.pages > EVIDENCE_PAGES_MAX:
+        text = "The file you uploaded was too long. Please upload a file with fewer than 50 pages."
+        raise InvalidParameter(text, param=param)
+
+
+def kind_of(head: bytes, filename: str | None) -> str | None:
+    """The type of a file that begins with `head`, its first HEAD_BYTES bytes."""
+    for mark, kind in _MARKS:
+        if head.startswith(mark):
+            return kind
+    if b"%PDF-" in head:  # readers take a PDF whose header is anywhere in the first 1024 bytes
+        return "pdf"
+    if not head or not _CONTROLS.isdisjoint(head):
+        return None
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # it may end inside a character
+    except UnicodeDecodeError:
+        return None
+    return "csv" if (filename or "").lower().endswith(".csv") else "txt"

@@ -1,0 +1,253 @@
+"""Pages of the read models: newest first, by key, as new as the log was when they were asked for.
+
+A page waits, bounded, until its projection has applied everything that was in the log when the request
+came, so a client sees its own writes. A projection that is stuck never blocks: after the bound the answer
+is what is there, and says how far behind it is. Depth costs nothing. A list is a `View` and no code here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ledger.call import Call
+from ledger.clock import Clock
+from ledger.database import first_line
+from ledger.errors import InvalidParameter, Unavailable
+from ledger.ids import id_time
+
+DAY_SECONDS = 86_400
+EVENT_LIFE_SECONDS = 30 * DAY_SECONDS
+END_OF_TIME = 2**62
+LIST_POLL_SECONDS = 0.003
+
+# One statement, one snapshot: what the checkpoint tells to be applied is in the page.
+_STANDING = """
+SELECT standing.*, page.* FROM (
+    SELECT h.position AS head, c.position AS checkpoint,
+           EXISTS (SELECT FROM projections.parked p
+                   WHERE p.projection = c.projection AND p.generation = c.generation) AS incomplete
+    FROM ledger.head h, projections.live l
+    JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
+    WHERE l.projection = %(projection)s
+) AS standing LEFT JOIN (
+"""
+_OF_PAGE = ") AS page ON true\n"
+_PROGRESS = """
+SELECT c.position FROM projections.live l
+JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
+WHERE l.projection = %(projection)s
+"""
+
+_CREATED = {
+    "eq": "AND created = %(eq)s",
+    "gt": "AND created > %(gt)s",
+    "gte": "AND created >= %(gte)s",
+    "lt": "AND created < %(lt)s",
+    "lte": "AND created <= %(lte)s",
+}
+_KEYS = {True: "(created, position, ordinal)", False: "(created, position)"}
+_CURSORS = {True: "(%(created)s, %(position)s, %(ordinal)s)", False: "(%(created)s, %(position)s)"}
+_ORDERS = {
+    (True, False): "ORDER BY created DESC, position DESC, ordinal DESC",
+    (True, True): "ORDER BY created, position, ordinal",
+    (False, False): "ORDER BY created DESC, position DESC",
+    (False, True): "ORDER BY created, position",
+}
+
+
+class Standing(NamedTuple):
+    """Where a projection stood against the log when a page was read; `behind` after waiting for it."""
+
+    head: int
+    checkpoint: int
+    incomplete: bool
+    behind: int = 0
+
+
+class Found(NamedTuple):
+    """An answer. For a list, `behind` is how many events its projection had not applied when the wait was
+    over, and `incomplete` whether it leaves streams out."""
+
+    body: Mapping[str, Any]
+    behind: int = 0
+    incomplete: bool = False
+
+
+class Page(NamedTuple):
+    """Rows newest first, and whether there are more in the direction travelled."""
+
+    standing: Standing
+    rows: list[TupleRow]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One list: static SQL over one projection.
+
+    noun        what an unknown cursor is called: "No such {noun}"
+    select      a SELECT ending in its WHERE; it binds account and livemode, and yields created, position
+    place       selects the sort key (created, position, and ordinal if `by_ordinal`) of the id %(cursor)s
+    filters     by parameter name, the condition that the parameter adds
+    by_ordinal  several rows may share a position
+    by_day      rows lie in partitions by day: %(since)s < created <= %(until)s is bound too
+    """
+
+    projection: str
+    noun: str
+    url: str
+    select: str
+    place: str
+    filters: Mapping[str, str] = field(default_factory=dict)
+    by_ordinal: bool = False
+    by_day: bool = False
+
+
+class Pages:
+    """Pages for one process. `wait_ms` bounds how long one waits for its projection."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], clock: Clock, *, wait_ms: int
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._wait_seconds = wait_ms / 1000
+
+    async def page(self, call: Call, view: View, filters: Mapping[str, Any] | None = None) -> Page:
+        """The page that the call's `limit`, `created` and cursors ask for, by `filters`: those of the
+        view's that the call has parameters for, unless they are given. Raises InvalidParameter."""
+        given = call.parameters
+        if filters is None:
+            filters = {name: given[name] for name in view.filters if name in given}
+        filters = {**filters, **given.get("created", {})}
+        after, before = given.get("starting_after"), given.get("ending_before")
+        parameters = self._scope(call) | filters | {"limit": given["limit"] + 1}
+        place = None
+        for param, cursor in (("starting_after", after), ("ending_before", before)):
+            if cursor is not None:
+                place = await self._place(view, param, parameters | {"cursor": cursor})
+        if after is not None and before is not None:
+            raise InvalidParameter(
+                "Received both starting_after and ending_before parameters. Please pass in only one."
+            )
+        if place is not None:
+            parameters |= dict(zip(("created", "position", "ordinal"), place, strict=False))
+        older = None if place is None else before is None
+        query = _page_query(view, tuple(filters), older)
+        rows: list[TupleRow] = []
+        if view.by_day:
+            standing, rows = await self._rows(view, query, self._around(parameters, place, older))
+        if len(rows) <= given["limit"]:
+            standing, rows = await self._rows(view, query, parameters)
+        has_more = len(rows) > given["limit"]
+        rows = rows[: given["limit"]]
+        return Page(standing, rows if before is None else rows[::-1], has_more)
+
+    async def first(self, call: Call, view: View, filters: Mapping[str, Any]) -> TupleRow | None:
+        """The newest row of the caller's that the filters leave, None when there is none."""
+        query = _page_query(view, tuple(filters), None)
+        _, rows = await self._rows(view, query, {**self._scope(call), **filters, "limit": 1})
+        return rows[0] if rows else None
+
+    async def one(self, call: Call, view: View, object_id: str) -> TupleRow | None:
+        """The caller's row of that id, None when there is none. The view filters by `id`."""
+        parameters = {**self._scope(call), "id": object_id, "limit": 1}
+        if view.by_day:
+            parameters = self._near(parameters, object_id)
+        _, rows = await self._rows(view, _page_query(view, ("id",), None), parameters)
+        return rows[0] if rows else None
+
+    def _scope(self, call: Call) -> dict[str, Any]:
+        """Whose objects, and for those with a term between which times, in unix seconds."""
+        since = int(self._clock.now()) - EVENT_LIFE_SECONDS
+        return {"account": call.account, "livemode": call.livemode, "since": since, "until": END_OF_TIME}
+
+    def _near(self, parameters: Mapping[str, Any], object_id: str) -> dict[str, Any]:
+        """`parameters` for the moment that an id carries: one or two partitions in place of all."""
+        made = int(id_time(object_id) or 0)
+        return {**parameters, "since": max(parameters["since"], made - 2), "until": made + 1}
+
+    def _around(
+        self, parameters: dict[str, Any], place: TupleRow | None, older: bool | None
+    ) -> dict[str, Any]:
+        """`parameters` for the day where a page most likely lies whole, in one partition or two."""
+        start = int(self._clock.now()) if place is None else place[0]
+        if older is False:
+            return {**parameters, "until": start + DAY_SECONDS}
+        until = END_OF_TIME if place is None else start
+        return {**parameters, "since": max(parameters["since"], start - DAY_SECONDS), "until": until}
+
+    async def _place(self, view: View, param: str, parameters: Mapping[str, Any]) -> TupleRow:
+        """Where the cursor's id stands in its collection. Raises InvalidParameter."""
+        if view.by_day:
+            parameters = self._near(parameters, parameters["cursor"])
+        _, rows = await self._rows(view, _STANDING + view.place + _OF_PAGE, parameters)
+        if not rows:
+            raise InvalidParameter(
+                f"No such {view.noun}: '{parameters['cursor']}'", code="resource_missing", param=param
+            )
+        return rows[0]
+
+    async def _rows(
+        self, view: View, query: str, parameters: Mapping[str, Any]
+    ) -> tuple[Standing, list[TupleRow]]:
+        """The projection's standing, and rows at least as new as that tells."""
+        parameters = {**parameters, "projection": view.projection}
+        try:
+            async with self._pool.connection() as conn:
+                standing, rows = await self._look(conn, query, parameters)
+                behind = 0
+                if standing.checkpoint < standing.head:
+                    behind = await self._caught_up(conn, view, standing.head)
+                    standing, rows = await self._look(conn, query, parameters)
+                return standing._replace(behind=behind), rows
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise Unavailable(first_line(error)) from error
+
+    async def _look(
+        self, conn: AsyncConnection[TupleRow], query: str, parameters: Mapping[str, Any]
+    ) -> tuple[Standing, list[TupleRow]]:
+        rows = await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
+        if not rows:
+            raise Unavailable(f"the projection {parameters['projection']} is not built yet")
+        page = [row[3:] for row in rows]
+        return Standing(*rows[0][:3]), page if page[0][0] is not None else []
+
+    async def _caught_up(self, conn: AsyncConnection[TupleRow], view: View, head: int) -> int:
+        """Wait until the projection has applied the log up to `head`, at most `wait_seconds`; what it then
+        lacks of it, in events."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._wait_seconds
+        while True:
+            row = await (await conn.execute(_PROGRESS, {"projection": view.projection})).fetchone()
+            behind = head - (row[0] if row is not None else 0)
+            if behind <= 0 or loop.time() >= deadline:
+                return max(behind, 0)
+            await asyncio.sleep(LIST_POLL_SECONDS)
+
+
+def listed(view: View, data: list[Any], page: Page) -> Found:
+    """The list object that answers with `data`, made of the page's rows."""
+    body = {"object": "list", "data": data, "has_more": page.has_more, "url": view.url}
+    return Found(body, page.standing.behind, page.standing.incomplete)
+
+
+@lru_cache(maxsize=1024)
+def _page_query(view: View, filters: Sequence[str], older: bool | None) -> str:
+    """The view's SELECT with the texts of the filters given, the cursor's side, and the order."""
+    conditions = {**_CREATED, **view.filters}
+    parts = [_STANDING, view.select, *(conditions[name] for name in filters)]
+    if older is not None:
+        side = "<" if older else ">"
+        parts.append(f"AND {_KEYS[view.by_ordinal]} {side} {_CURSORS[view.by_ordinal]}")
+    order = _ORDERS[view.by_ordinal, older is False]
+    return "\n".join([*parts, order, "LIMIT %(limit)s", _OF_PAGE, order])

@@ -1,0 +1,53 @@
+"""What the operations on file links accept (CONTRACT 2.9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.wire.parameters import EXPAND, PAGE, Created, Metadata, Table
+from ledger.wire.scalars import Boolean, Parser, Text, Timestamp
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimestampOrNow(Timestamp):
+    """Unix seconds, or the word `now`; unsettable."""
+
+    def compile(self, name: str) -> Parser:
+        moment = super().compile(name)
+        return lambda given: given if given == "now" else moment(given)
+
+    def schema(self) -> dict[str, Any]:
+        schema = super().schema()
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "string", "enum": ["now"]}]}
+
+
+CREATE = Table(
+    {
+        "expand": EXPAND,
+        "expires_at": Timestamp(description="When the link ends, in unix seconds; never when absent."),
+        "file": Text(required=True, description="Id of the file; its purpose must be one that has links."),
+        "metadata": Metadata(),
+    }
+)
+
+UPDATE = Table(
+    {
+        "expand": EXPAND,
+        "expires_at": TimestampOrNow(
+            unsettable=True, description="When the link ends, in unix seconds, or `now`."
+        ),
+        "metadata": Metadata(),
+    }
+)
+
+RETRIEVE = Table({"expand": EXPAND})
+
+LIST = Table(
+    {
+        **PAGE,
+        "created": Created(),
+        "expired": Boolean(description="Only links that have, or have not, expired."),
+        "file": Text(description="Only links to this file."),
+    }
+)

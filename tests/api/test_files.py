@@ -1,0 +1,397 @@
+"""Files and their links through the official client: uploads, bytes, links, and files as evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import stripe
+import uvloop
+
+from ledger.contents import Contents
+from ledger.database import open_pool
+from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+JPEG = b"\xff\xd8\xff\xe0" + bytes(64)
+MEGABYTE = 1024 * 1024
+
+
+def pdf(pages: int) -> bytes:
+    """A PDF of empty pages, with a table of where everything is."""
+    kids = " ".join(f"{number + 3} 0 R" for number in range(pages))
+    objects = ["<</Type/Catalog/Pages 2 0 R>>", f"<</Type/Pages/Kids[{kids}]/Count {pages}>>"]
+    objects += ["<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>"] * pages
+    document, places = b"%PDF-1.4\n", []
+    for number, text in enumerate(objects, start=1):
+        places.append(len(document))
+        document += f"{number} 0 obj{text}endobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
+    return (
+        document
+        + (
+            end + f"trailer<</Size {len(objects) + 1}/Root 1 0 R>>\nstartxref\n{len(document)}\n%%EOF"
+        ).encode()
+    )
+
+
+def upload(caller: Caller, content: bytes = PNG, name: str = "a.png", **fields: Any) -> httpx.Response:
+    return caller.http.post(
+        "/v1/files",
+        files={"file": (name, content)},
+        data={"purpose": "dispute_evidence", **fields},
+        headers={"authorization": f"Bearer {caller.key}"},
+    )
+
+
+def attach(caller: Caller, content: bytes, **fields: Any) -> httpx.Response:
+    file = ok(upload(caller, content, **fields))
+    return caller.post(
+        f"/v1/disputes/{caller.dispute()['id']}", {"evidence[receipt]": file["id"], "submit": "false"}
+    )
+
+
+def test_the_module_uploads_a_file_object(configured: Account, tmp_path: Any) -> None:
+    path = tmp_path / 'my "best" receipt ☂.png'
+    path.write_bytes(PNG)
+    with path.open("rb") as opened:
+        file = stripe.File.create(purpose="dispute_evidence", file=opened)
+    assert (file.object, file.purpose, file.size, file.type) == ("file", "dispute_evidence", len(PNG), "png")
+    assert file.filename == "my %22best%22 receipt ☂.png"
+    assert (file.expires_at, file.title) == (None, None)
+    assert file.links is not None
+    assert (list(file.links.data), file.links.url) == ([], f"/v1/file_links?file={file.id}")
+    assert "livemode" not in file
+    assert stripe.File.retrieve(file.id) == file
+    assert stripe.File.list(purpose="dispute_evidence").data == [file]
+    assert stripe.File.list(purpose="selfie").data == []
+    assert file.url is not None
+    got = httpx.get(file.url, auth=(configured.secret, ""))
+    assert (got.content, got.headers["content-type"]) == (PNG, "image/png")
+
+
+def test_a_client_makes_changes_and_expands_links(client: stripe.StripeClient, raw: Caller) -> None:
+    file = client.v1.files.create({"purpose": "dispute_evidence", "file": io.BytesIO(b"abc")})
+    assert (file.filename, file.type, file.size) == ("blob", "txt", 3)
+    link = client.v1.file_links.create({"file": file.id, "metadata": {"a": "1"}})
+    assert (link.object, link.file, link.expired, link.expires_at) == ("file_link", file.id, False, None)
+    assert link.url is not None
+    assert httpx.get(link.url).content == b"abc"  # without a key
+    shown = client.v1.file_links.retrieve(link.id, {"expand": ["file"]})
+    assert isinstance(shown.file, stripe.File)
+    assert shown.file.links is not None
+    assert shown.file.links.data[0].url == link.url == shown.url
+    later = int(time.time()) + 3600
+    updated = client.v1.file_links.update(link.id, {"expires_at": later, "metadata": {"b": "2"}})
+    assert (updated.expires_at, updated.url) == (later, link.url)
+    assert updated.metadata.to_dict() == {"a": "1", "b": "2"}
+    ended = client.v1.file_links.update(link.id, {"expires_at": "now"})
+    assert ended.expired
+    assert httpx.get(link.url).status_code == 404
+    assert client.v1.file_links.list({"expired": False}).data == []
+    assert [each.id for each in client.v1.file_links.list({"expired": True, "file": file.id})] == [link.id]
+    with pytest.raises(stripe.InvalidRequestError, match="can no longer be updated"):
+        client.v1.file_links.update(link.id, {"expires_at": ""})
+    assert raw.events() == []
+
+
+def test_the_async_client_uploads_too(service: Service, account: Account) -> None:
+    client = client_of(service, account.secret, http_client=stripe.HTTPXClient())
+    made = client.v1.files.create_async({"purpose": "pci_document", "file": io.BytesIO(JPEG)})
+    assert asyncio.run(made).type == "jpg"
+
+
+def test_a_link_is_made_together_with_the_file(raw: Caller) -> None:
+    wanted: Any = {"file_link_data[create]": "true", "file_link_data[metadata][a]": "1"}
+    made = ok(upload(raw, **wanted))
+    (link,) = made["links"]["data"]
+    assert link["metadata"] == {"a": "1"}
+    assert httpx.get(link["url"]).content == PNG
+    assert ok(raw.get(f"/v1/files/{made['id']}")) == made
+    assert ok(raw.get(f"/v1/file_links?file={made['id']}"))["data"] == [link]
+    past: Any = {"file_link_data[create]": "true", "file_link_data[expires_at]": "1"}
+    refused(upload(raw, **past), param="file_link_data[expires_at]")
+    unwanted: Any = {"file_link_data[create]": "false"}
+    assert ok(upload(raw, **unwanted))["links"]["data"] == []
+
+
+def test_a_link_ends_by_the_clock(raw: Caller) -> None:
+    file = ok(upload(raw))
+    form = {"file": file["id"], "expires_at": int(time.time()) + 2}
+    link = ok(raw.post("/v1/file_links", form))
+    assert httpx.get(link["url"]).status_code == 200
+    time.sleep(2.1)
+    assert httpx.get(link["url"]).status_code == 404
+    assert ok(raw.get(f"/v1/file_links/{link['id']}"))["expired"]
+
+
+def test_a_forged_address_serves_nothing(raw: Caller) -> None:
+    file = ok(upload(raw))
+    url = ok(raw.post("/v1/file_links", {"file": file["id"]}))["url"]
+    last = "a" if url[-1] != "a" else "b"
+    for forged in (url[:-1] + last, url.rpartition(".")[0], url.rpartition("/")[0] + "/" + file["id"]):
+        refused(httpx.get(forged), 404)
+
+
+def test_what_is_served_cannot_run_on_our_origin(raw: Caller) -> None:
+    file = ok(upload(raw, b"<script>alert(1)</script>", name="page.html"))
+    got = raw.get(f"/v1/files/{file['id']}/contents")
+    assert got.headers["content-type"] == "text/plain; charset=utf-8"
+    assert got.headers["x-content-type-options"] == "nosniff"
+    assert got.headers["content-security-policy"].startswith("sandbox")
+    assert got.headers["request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "kind"),
+    [
+        (PNG, "a.pdf", "png"),
+        (JPEG, "a.png", "jpg"),
+        (pdf(1), "a.csv", "pdf"),
+        (b"a,b\n1,2\n", "a.csv", "csv"),
+        (b"a,b\n1,2\n", "a.pdf", "txt"),
+        (b"\0\1\2", "a.jpg", None),
+        (b"", "a.pdf", None),
+    ],
+)
+def test_the_type_is_what_the_bytes_say(raw: Caller, content: bytes, name: str, kind: str | None) -> None:
+    file = ok(upload(raw, content, name))
+    assert (file["type"], file["size"], file["filename"]) == (kind, len(content), name)
+    assert raw.get(f"/v1/files/{file['id']}/contents").content == content
+
+
+@pytest.mark.parametrize("size", [262_143, 262_144, 262_145, 3 * MEGABYTE + 7])
+def test_bytes_come_back_whole_whatever_the_chunks(raw: Caller, size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + b"\r\n--" * 64
+    file = ok(upload(raw, content[:size]))
+    assert raw.get(f"/v1/files/{file['id']}/contents").content == content[:size]
+
+
+def test_uploads_that_are_no_upload_are_refused(raw: Caller) -> None:
+    refused(raw.post("/v1/files", {"purpose": "dispute_evidence"}), code="parameter_missing", param="file")
+    refused(raw.post("/v1/files", {"purpose": "pci_document", "file": "x"}), param="file")
+    refused(upload(raw, purpose="nonsense"), param="purpose", message="must be one of")
+    refused(upload(raw, nonsense="1"), code="parameter_unknown", param="nonsense")
+    headers = {"authorization": f"Bearer {raw.key}"}
+    send = raw.http.post
+    answer = send("/v1/files", files={"other": ("a", b"x")}, data={"purpose": "x"}, headers=headers)
+    refused(answer, code="parameter_unknown", param="other")
+    twice = [("file", ("a", b"x")), ("file", ("b", b"y"))]
+    refused(send("/v1/files", files=twice, data={"purpose": "pci_document"}, headers=headers), param="file")
+    headers["content-type"] = "multipart/form-data; boundary=b"
+    cut = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
+    refused(send("/v1/files", content=cut, headers=headers), message="last boundary")
+    refused(send("/v1/files", content=b"nothing", headers=headers), message="not well-formed")
+    headers["content-type"] = "multipart/form-data"
+    refused(send("/v1/files", content=cut, headers=headers), message="boundary")
+
+
+def stored(service: Service) -> tuple[int, int]:
+    """Files in the log, and files with bytes."""
+    with psycopg.connect(service.dsn) as conn:
+        row = conn.execute(
+            "SELECT (SELECT count(*) FROM ledger.events WHERE topic = 'file.uploaded'), "
+            "(SELECT count(DISTINCT file) FROM ledger.file_chunks)"
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def test_of_a_refused_upload_nothing_stays_stored(service: Service, raw: Caller) -> None:
+    files, with_bytes = stored(service)
+    refused(upload(raw, purpose="nonsense"), param="purpose")
+    refused(upload(raw, bytes(17 * MEGABYTE)), param="file", message="smaller than 16 MB")
+    assert stored(service) == (files, with_bytes)
+
+
+def test_bytes_are_sealed_and_kept(service: Service, raw: Caller) -> None:
+    file = ok(upload(raw, b"what only the account may read"))
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        row = conn.execute("SELECT sealed FROM ledger.file_chunks WHERE file = %s", [file["id"]]).fetchone()
+        assert row is not None
+        assert b"account" not in row[0]
+        for statement in ("DELETE FROM ledger.file_chunks WHERE file = %s",
+                          "UPDATE ledger.file_chunks SET number = 9 WHERE file = %s"):  # fmt: skip
+            with pytest.raises(psycopg.errors.RestrictViolation):
+                conn.execute(statement, [file["id"]])
+
+
+def test_what_a_crash_left_is_swept_and_nothing_else(service: Service, raw: Caller) -> None:
+    file = ok(upload(raw))["id"]
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO ledger.file_chunks (file, number, sealed, stored_at) SELECT file, number, '', "
+            "now() - age FROM (VALUES ('file_left', 0, interval '2 days'), ('file_left', 1, interval '2 days'), "
+            "('file_under_way', 0, interval '1 hour')) AS chunks (file, number, age)"
+        )
+
+        async def sweep() -> None:
+            async with open_pool(service.dsn) as pool:
+                await Contents(pool, b"any key").sweep()
+
+        uvloop.run(sweep())
+        kept = conn.execute("SELECT DISTINCT file FROM ledger.file_chunks").fetchall()
+        conn.execute("DELETE FROM ledger.file_chunks WHERE file = 'file_under_way'")
+    assert ("file_left",) not in kept
+    assert {("file_under_way",), (file,)} <= set(kept)
+
+
+def test_fifty_megabytes_are_refused_early_and_the_client_is_told(
+    client: stripe.StripeClient, raw: Caller
+) -> None:
+    with pytest.raises(stripe.InvalidRequestError, match="too large") as refusal:
+        client.v1.files.create({"purpose": "pci_document", "file": io.BytesIO(bytes(50 * MEGABYTE))})
+    assert refusal.value.param == "file"
+
+    sent = 0
+
+    def endless() -> Any:
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        while sent < 50 * MEGABYTE:
+            sent += MEGABYTE
+            yield bytes(MEGABYTE)
+
+    headers = {"authorization": f"Bearer {raw.key}", "content-type": "multipart/form-data; boundary=b"}
+    refused(raw.http.post("/v1/files", content=endless(), headers=headers), param="file", message="large")
+
+
+def test_the_same_key_with_the_same_bytes_is_one_file(service: Service, client: Any) -> None:
+    params: Any = {"purpose": "dispute_evidence", "file_link_data": {"create": True}}
+    options: Any = {"idempotency_key": f"upload-{time.time()}"}
+    before = stored(service)[1]
+    first = client.v1.files.create(params | {"file": io.BytesIO(PNG)}, options)
+    again = client.v1.files.create(params | {"file": io.BytesIO(PNG)}, options)
+    assert again == first
+    assert first.links.data[0].url
+    assert again.last_response.headers["idempotent-replayed"] == "true"
+    with pytest.raises(stripe.IdempotencyError):
+        client.v1.files.create(params | {"file": io.BytesIO(JPEG)}, options)
+    assert stored(service)[1] == before + 1
+    with psycopg.connect(service.dsn) as conn:
+        token = first.links.data[0].url.rpartition(".")[2]
+        kept = conn.execute("SELECT 1 FROM ledger.replies WHERE body LIKE %s", [f"%{token}%"]).fetchone()
+    assert kept is None  # who reads the table has no address
+
+
+def test_files_and_links_are_their_accounts_and_modes(
+    raw: Caller, live: Caller, registrar: Registrar
+) -> None:
+    file = ok(upload(raw))
+    link = ok(raw.post("/v1/file_links", {"file": file["id"]}))
+    stranger = Caller(raw.http, registrar.account().secret)
+    for path in (
+        f"/v1/files/{file['id']}",
+        f"/v1/files/{file['id']}/contents",
+        f"/v1/file_links/{link['id']}",
+    ):
+        refused(stranger.get(path), 404, code="resource_missing", param="id")
+        refused(live.get(path), 404, code="resource_missing", param="id", message="exists in test mode")
+    refused(stranger.post("/v1/file_links", {"file": file["id"]}), code="resource_missing", param="file")
+    refused(stranger.get(f"/v1/file_links?file={file['id']}"), code="resource_missing", param="file")
+    evidence = {"evidence[receipt]": file["id"]}
+    dispute = stranger.dispute()["id"]
+    answer = stranger.post(f"/v1/disputes/{dispute}", evidence)
+    refused(answer, code="resource_missing", param="evidence[receipt]")
+
+
+def test_one_permission_is_for_files_and_links(raw: Caller, account: Account, registrar: Registrar) -> None:
+    file = ok(upload(raw))
+    reader = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_file_read"])[1])
+    assert ok(reader.get("/v1/files"))["data"] == [file]
+    assert ok(reader.get("/v1/file_links"))["data"] == []
+    assert reader.get(f"/v1/files/{file['id']}/contents").content == PNG
+    for answer in (upload(reader), reader.post("/v1/file_links", {"file": file["id"]})):
+        refused(answer, 403, code="more_permissions_required", message="rak_file_write")
+
+
+def test_links_are_for_some_purposes(raw: Caller) -> None:
+    file = ok(upload(raw, purpose="identity_document"))
+    refused(raw.post("/v1/file_links", {"file": file["id"]}), param="file", message="purpose")
+    refused(raw.post("/v1/file_links", {"file": "file_x"}), code="resource_missing", param="file")
+    past = {"file": ok(upload(raw))["id"], "expires_at": 1}
+    refused(raw.post("/v1/file_links", past), param="expires_at")
+    refused(raw.post("/v1/file_links", past | {"expires_at": "now"}), code="parameter_invalid_integer",
+            param="expires_at")  # fmt: skip
+
+
+def test_lists_page_through_files_and_links(client: stripe.StripeClient) -> None:
+    made = [client.v1.files.create({"purpose": "pci_document", "file": io.BytesIO(b"x")}) for _ in range(5)]
+    listed = [file.id for file in client.v1.files.list({"limit": 2}).auto_paging_iter()]
+    assert listed == [file.id for file in made[::-1]]
+    links = [client.v1.file_links.create({"file": made[0].id}) for _ in range(12)]
+    listed = [link.id for link in client.v1.file_links.list({"limit": 5}).auto_paging_iter()]
+    assert listed == [link.id for link in links[::-1]]
+    shown = client.v1.files.retrieve(made[0].id).links
+    assert shown is not None
+    assert ([link.id for link in shown.data], shown.has_more) == (listed[:10], True)
+
+
+def test_evidence_names_files_and_expands_them(client: stripe.StripeClient, raw: Caller) -> None:
+    file = client.v1.files.create({"purpose": "dispute_evidence", "file": io.BytesIO(pdf(49))})
+    dispute = raw.dispute()["id"]
+    given: Any = {"evidence": {"receipt": file.id, "refund_policy": file.id}, "submit": False}
+    staged = client.v1.disputes.update(dispute, given | {"expand": ["evidence.receipt"]})
+    assert (staged.evidence.receipt, staged.evidence.refund_policy) == (file, file.id)
+    shown = client.v1.disputes.retrieve(dispute, {"expand": ["evidence.receipt", "charge.customer"]})
+    assert shown.evidence.receipt == file
+    listed = client.v1.disputes.list({"expand": ["data.evidence.receipt"]}).data[0]
+    assert listed.evidence.receipt == file
+    cleared = client.v1.disputes.update(dispute, {"evidence": {"receipt": ""}, "submit": False})
+    assert cleared.evidence.receipt is None
+
+
+@pytest.mark.parametrize("content", [PNG, JPEG, pdf(49), b"%PDF-1.4 which nobody can read"])
+def test_what_may_be_evidence(raw: Caller, content: bytes) -> None:
+    ok(attach(raw, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "message"),
+    [
+        (b"", {}, "^The file you uploaded is not supported"),
+        (b"abc", {"name": "a.pdf"}, "^The file you uploaded is not supported"),
+        (
+            pdf(50),
+            {},
+            r"^The file you uploaded was too long. Please upload a file with fewer than 50 pages\.$",
+        ),
+        (PNG, {"purpose": "pci_document"}, "purpose"),
+        (
+            PNG + bytes(5 * MEGABYTE - len(PNG) + 1),
+            {},
+            r"^The file you uploaded was too large. Please upload a file smaller than 5 MB\.$",
+        ),
+    ],
+)
+def test_what_may_not_be_evidence(raw: Caller, content: bytes, fields: Any, message: str) -> None:
+    refused(attach(raw, content, **fields), param="evidence[receipt]", message=message)
+
+
+def test_an_unknown_file_is_no_evidence(raw: Caller) -> None:
+    dispute = raw.dispute()["id"]
+    for file in ("file_x", dispute):
+        answer = raw.post(f"/v1/disputes/{dispute}", {"evidence[uncategorized_file]": file})
+        refused(answer, code="resource_missing", param="evidence[uncategorized_file]", message="No such file")
+    card = "evidence[appeal][card][supporting_files]"
+    answer = raw.post(f"/v1/disputes/{dispute}", {f"{card}[0]": "file_x"})
+    refused(answer, code="resource_missing", param=f"{card}[0]")
+
+
+def test_files_together_stay_under_five_megabytes(raw: Caller) -> None:
+    file = ok(upload(raw, PNG + bytes(2_250_000 - len(PNG))))["id"]
+    dispute = f"/v1/disputes/{raw.dispute()['id']}"
+    ok(raw.post(dispute, {"evidence[receipt]": file, "evidence[refund_policy]": file, "submit": "false"}))
+    more = ok(upload(raw, PNG + bytes(300_000 - len(PNG))))["id"]
+    answer = raw.post(dispute, {"evidence[cancellation_policy]": more, "submit": "false"})
+    refused(answer, param="evidence", message="^Adding these files would bring the total evidence size over")
+    fits = {"evidence[cancellation_policy]": more, "evidence[receipt]": "", "submit": "false"}
+    ok(raw.post(dispute, fits))
+    whole = ok(upload(raw, PNG + bytes(5 * MEGABYTE - len(PNG))))["id"]  # by itself it is not too large
+    refused(raw.post(dispute, {"evidence[receipt]": whole}), param="evidence", message="Adding these files")

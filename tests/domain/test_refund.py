@@ -1,0 +1,242 @@
+"""Refunds: what is left of a charge, which disputes forbid one, and what a full one closes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.domain import charge, charging, dispute, disputing, refund, refunding
+from ledger.domain.charge import Charge, ChargeRefunded
+from ledger.domain.dispute import Dispute, InquiryClosed
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import Movement
+from ledger.domain.postings import balance_transaction, postings
+from ledger.domain.refund import Refund, RefundCreated
+from ledger.errors import InvalidParameter, Refused, StateForbids
+from tests.domain.stories import NOW, PATHS, TERMS, a_charge, a_dispute, fold, tell
+
+REFUSING = {"needs_response", "under_review", "lost", "appeal_needs_response", "appeal_under_review"}
+
+
+def decided(
+    state: Charge,
+    amount: int | None = None,
+    disputes: tuple[Dispute, ...] = (),
+    number: int = 1,
+    **given: Any,
+) -> list[DomainEvent]:
+    if amount is not None:
+        given["amount"] = amount
+    return refunding.create(
+        state, given, disputes=disputes, refund_id=f"re_{number}", txn_id=f"txn_{number}", now=NOW
+    )
+
+
+def a_refund(**given: Any) -> Refund:
+    return fold(refund.evolve, decided(a_charge(), **given)[:1])
+
+
+def left_by(state: Charge, *amounts: int) -> Charge:
+    for number, amount in enumerate(amounts, start=1):
+        state = charge.evolve(state, decided(state, amount, number=number)[1])
+    return state
+
+
+def registered(**given: Any) -> Charge:
+    made = charging.register(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        given={"amount": 2000, "currency": "usd", **given},
+        txn_id="txn_charge",
+        now=NOW,
+    )
+    return fold(charge.evolve, made)
+
+
+def test_a_refund_and_its_mark_on_the_charge() -> None:
+    state = a_charge(customer="cus_1", description="Two hats")
+    created, refunded = decided(state, 500, reason="duplicate", metadata={"a": "1"})
+    assert isinstance(created, RefundCreated)
+    assert isinstance(refunded, ChargeRefunded)
+    assert (created.originator_id, created.originator_version) == ("re_1", 1)
+    assert (refunded.originator_id, refunded.originator_version) == ("ch_1", 2)
+    made = refund.evolve(None, created)
+    assert (made.charge, made.customer, made.amount, made.currency) == ("ch_1", "cus_1", 500, "usd")
+    assert (made.status, made.reason, made.metadata) == ("succeeded", "duplicate", {"a": "1"})
+    assert (made.payment_method, made.method) == ("card_1", "card")
+    after = charge.evolve(state, refunded)
+    assert (after.amount_refunded, after.refunds) == (500, {"re_1": 500})
+
+
+def test_the_money_moves_once_and_is_shown_the_same_from_both_sides() -> None:
+    state = a_charge(description="Two hats")
+    created, refunded = decided(state, 500)
+    assert postings(created) == []
+    assert [entry.amount for entry in postings(refunded)] == [-500, 500]
+    shown = balance_transaction(refunded, charge.evolve(state, refunded))
+    assert shown == refund.evolve(None, created).balance_transaction
+    assert shown["description"] == "REFUND FOR CHARGE (Two hats)"
+    assert (shown["amount"], shown["fee"], shown["source"]) == (-500, 0, "re_1")
+
+
+def test_without_an_amount_all_that_is_left_is_refunded() -> None:
+    state = left_by(a_charge(), 700)
+    created, _ = decided(state, number=2)
+    assert isinstance(created, RefundCreated)
+    assert created.amount == 1300
+
+
+def test_what_can_be_refunded_is_what_was_captured() -> None:
+    authorized = a_charge(capture=False)
+    (captured,) = charging.capture(authorized, {"amount": 1200}, txn_id="txn_1", now=NOW)
+    state = charge.evolve(authorized, captured)
+    with pytest.raises(InvalidParameter) as refusal:
+        decided(state, 1201)
+    assert refusal.value.param == "amount"
+    assert left_by(state, 1200).amount_refunded == 1200
+
+
+def test_more_than_is_left_is_refused_in_the_recorded_words() -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        decided(left_by(a_charge(amount=5000), 2000), 4000)
+    error = refusal.value
+    assert error.message == ("Refund amount ($40.00) is greater than unrefunded amount on charge ($30.00)")
+    assert (error.code, error.param) == (None, "amount")
+
+
+@pytest.mark.parametrize("amount", [0, -1])
+def test_nothing_and_less_cannot_be_refunded(amount: int) -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        decided(a_charge(), amount)
+    assert refusal.value.param == "amount"
+
+
+@pytest.mark.parametrize("amount", [None, 1, 2000])
+def test_a_charge_that_is_refunded_is_refused(amount: int | None) -> None:
+    with pytest.raises(StateForbids) as refusal:
+        decided(left_by(a_charge(), 2000), amount)
+    assert refusal.value.message == "Charge ch_1 has already been refunded."
+    assert (refusal.value.code, refusal.value.param) == ("charge_already_refunded", None)
+
+
+@pytest.mark.parametrize("state", [a_charge(capture=False), a_charge("tok_chargeDeclined")])
+def test_a_charge_that_was_not_paid_cannot_be_refunded(state: Charge) -> None:
+    with pytest.raises(StateForbids) as refusal:
+        decided(state)
+    assert refusal.value.code == "charge_not_refundable"
+
+
+@pytest.mark.parametrize("status", sorted(PATHS))
+@pytest.mark.parametrize("amount", [None, 100])
+def test_a_dispute_that_has_the_money_forbids_every_refund(status: str, amount: int | None) -> None:
+    state, disputed = a_charge(), a_dispute(status)
+    if status in REFUSING:
+        with pytest.raises(StateForbids) as refusal:
+            decided(state, amount, (disputed,))
+        error = refusal.value
+        assert error.message == "Charge ch_1 has been charged back; cannot issue a refund."
+        assert (error.code, error.param) == ("charge_disputed", None)
+    else:
+        assert len(decided(state, amount, (disputed,))) == 2
+
+
+def test_one_dispute_among_several_is_enough() -> None:
+    with pytest.raises(StateForbids) as refusal:
+        decided(a_charge(), 1, (a_dispute("won"), a_dispute("needs_response")))
+    assert refusal.value.code == "charge_disputed"
+
+
+@pytest.mark.parametrize("status", sorted(set(PATHS) - REFUSING))
+def test_a_full_refund_closes_the_inquiries_that_are_open(status: str) -> None:
+    disputed = a_dispute(status)
+    whole, part = left_by(a_charge(), 1500, 500), left_by(a_charge(), 1500)
+    assert refunding.closed_inquiries(part, [disputed], now=NOW) == []
+    closed = refunding.closed_inquiries(whole, [disputed], now=NOW)
+    if status not in ("warning_needs_response", "warning_under_review"):
+        assert closed == []
+        return
+    (event,) = closed
+    assert isinstance(event, InquiryClosed)
+    assert (event.originator_id, event.cause) == ("du_1", "refunded")
+    after = dispute.evolve(disputed, event)
+    assert (after.status, after.refundable) == ("warning_closed", False)
+
+
+def test_an_escalated_inquiry_forbids_what_the_inquiry_allowed() -> None:
+    inquiry = a_dispute("warning_needs_response")
+    assert decided(a_charge(), 1, (inquiry,))
+    (escalated,) = tell(inquiry, "escalated")
+    with pytest.raises(StateForbids):
+        decided(a_charge(), 1, (dispute.evolve(inquiry, escalated),))
+
+
+def test_what_is_refunded_cannot_be_disputed() -> None:
+    state = left_by(a_charge(), 1500)
+    with pytest.raises(InvalidParameter):
+        disputing.open_dispute(
+            state,
+            disputing.Opening(kind="chargeback", amount=501),
+            dispute_id="du_1",
+            txn_id="txn_9",
+            terms=TERMS,
+            now=NOW,
+        )
+
+
+def test_metadata_is_merged_and_nothing_happens_without_a_change() -> None:
+    state = a_refund(metadata={"a": "1", "b": "2"})
+    (event,) = refunding.update(state, {"metadata": {"b": "", "c": "3"}}, now=NOW)
+    after = refund.evolve(state, event)
+    assert (after.metadata, after.version) == ({"a": "1", "c": "3"}, 2)
+    assert refunding.update(state, {"metadata": {"a": "1"}}, now=NOW) == []
+    assert refunding.update(state, {}, now=NOW) == []
+    (cleared,) = refunding.update(state, {"metadata": None}, now=NOW)
+    assert refund.evolve(state, cleared).metadata == {}
+
+
+def test_a_refund_that_succeeded_says_why_it_cannot_be_cancelled() -> None:
+    error = refunding.cannot_cancel(a_refund())
+    assert error.message == "Refund re_1 cannot be canceled: its status is succeeded, not requires_action."
+
+
+@pytest.mark.parametrize(("given", "method"), [({"type": "klarna"}, "klarna"), (None, None)])
+def test_a_charge_made_elsewhere_is_refunded_to_its_own_method(given: Any, method: str | None) -> None:
+    created, _ = decided(registered(payment_method_details=given, payment_intent="pi_1"))
+    made = refund.evolve(None, created)
+    assert (made.method, made.payment_method, made.payment_intent) == (method, None, "pi_1")
+
+
+def test_no_event_of_a_refund_begins_but_its_creation() -> None:
+    state = a_refund()
+    (update,) = refunding.update(state, {"metadata": {"a": "1"}}, now=NOW)
+    with pytest.raises(TypeError):
+        refund.evolve(None, update)
+    movement = Movement(id="txn_1", amount=-1, fee=0, currency="usd", created=NOW, available_on=NOW)
+    with pytest.raises(TypeError):
+        refund.evolve(
+            state,
+            ChargeRefunded(
+                originator_id="ch_1", originator_version=2, at=NOW, refund="re_1", movement=movement
+            ),
+        )
+
+
+@given(st.lists(st.none() | st.integers(1, 2500), max_size=12), st.integers(50, 4000))
+def test_refunds_never_come_to_more_than_was_captured(amounts: list[int | None], captured: int) -> None:
+    state = a_charge(amount=captured)
+    refunds: list[Refund] = []
+    for number, amount in enumerate(amounts):
+        left = captured - state.amount_refunded
+        try:
+            created, refunded = decided(state, amount, number=number)
+        except Refused:
+            assert left == 0 or (amount is not None and amount > left)
+            continue
+        refunds.append(refund.evolve(None, created))
+        state = charge.evolve(state, refunded)
+        assert 0 < state.amount_refunded == sum(each.amount for each in refunds) <= captured
+        assert state.refunds == {each.id: each.amount for each in refunds}

@@ -1,0 +1,41 @@
+"""The running service of the API's tests, called as other services and operators call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from ledger.accounts import INTERNAL_SCOPES
+from tests.api.conftest import account, client, http, raw, registrar, service  # noqa: F401  # fixtures
+from tests.api.service import Account, Registrar
+
+# ruff: noqa: F811
+
+
+class Operator:
+    """JSON to /internal/v1 with one key."""
+
+    def __init__(self, http: httpx.Client, key: str) -> None:
+        self.http = http
+        self.key = key
+
+    def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        own = {"authorization": f"Bearer {self.key}"}
+        return self.http.request(method, f"/internal/v1{path}", json=body, headers=own | dict(headers or {}))
+
+    def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        return self.call("POST", path, body, {name.replace("_", "-"): text for name, text in headers.items()})
+
+    def get(self, path: str) -> httpx.Response:
+        return self.call("GET", path)
+
+
+@pytest.fixture
+def operator(http: httpx.Client, account: Account, registrar: Registrar) -> Operator:
+    """A restricted key of the account, with every scope of the internal API, in test mode."""
+    return Operator(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])

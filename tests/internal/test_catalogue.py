@@ -1,0 +1,287 @@
+"""Customers, charges and disputes that came about elsewhere, and what the network says of them."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.internal.conftest import Operator
+
+CHARGE = {
+    "amount": 5000,
+    "currency": "usd",
+    "payment_method_details": {"type": "card", "card": {"brand": "visa", "last4": "4242"}},
+}
+
+
+def fresh(prefix: str) -> str:
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def charge(operator: Operator, **given: Any) -> Any:
+    return ok(operator.post("/charges", {**CHARGE, **given}))
+
+
+def dispute(operator: Operator, **given: Any) -> Any:
+    named = {"charge": charge(operator)["id"]} if "charge" not in given else {}
+    return ok(operator.post("/disputes", {"kind": "chargeback", "reference": fresh("net"), **named, **given}))
+
+
+def types_of(raw: Caller, object_id: str) -> list[str]:
+    return [event["type"] for event in raw.events() if event["data"]["object"]["id"] == object_id]
+
+
+def test_a_customer_made_elsewhere_is_one_like_any_other(operator: Operator, raw: Caller) -> None:
+    given = {
+        "id": fresh("cus"),
+        "name": "Ada",
+        "email": "ada@example.com",
+        "address": {"city": "Berlin", "line2": None},
+        "metadata": {"tier": "gold"},
+        "source": "tok_visa",
+    }
+    made = ok(operator.post("/customers", given))
+    assert made == ok(raw.get(f"/v1/customers/{given['id']}"))
+    assert (made["address"]["city"], made["metadata"]) == ("Berlin", {"tier": "gold"})
+    assert ok(raw.get("/v1/customers?email=ada@example.com"))["data"] == [made]
+    assert types_of(raw, made["id"]) == ["customer.created"]
+
+
+def test_the_same_id_again_makes_nothing_twice(operator: Operator, raw: Caller) -> None:
+    given = {"id": fresh("cus"), "name": "Ada"}
+    first = ok(operator.post("/customers", given))
+    ok(raw.post(f"/v1/customers/{given['id']}", {"name": "Grace"}))
+    again = ok(operator.post("/customers", given))
+    assert again == first | {"name": "Grace"}
+    assert types_of(raw, given["id"]) == ["customer.created", "customer.updated"]
+    paid = charge(operator, id=fresh("ch"))
+    assert charge(operator, id=paid["id"], amount=1) == paid
+
+
+def test_an_id_of_another_object_account_or_mode_is_refused(
+    operator: Operator, http: httpx.Client, registrar: Registrar, account: Account
+) -> None:
+    taken = charge(operator)["id"]
+    refused(operator.post("/customers", {"id": taken}), code="resource_already_exists", param="id")
+    for stranger, livemode in ((registrar.account().id, False), (account.id, True)):
+        other = Operator(http, registrar.key(stranger, "rk", livemode=livemode, scopes=["catalog"])[1])
+        answer = other.post("/charges", {**CHARGE, "id": taken})
+        refused(answer, code="resource_already_exists", param="id")
+
+
+def test_a_charge_made_elsewhere_keeps_what_is_told_of_it(operator: Operator, raw: Caller) -> None:
+    customer = ok(operator.post("/customers", {}))
+    given = {
+        "id": fresh("ch"),
+        "created": 1_700_000_000,
+        "customer": customer["id"],
+        "payment_intent": fresh("pi"),
+        "billing_details": {"name": "Ada", "address": {"city": "Berlin"}},
+        "metadata": {"order": "17"},
+    }
+    made = charge(operator, **given)
+    assert made == ok(raw.get(f"/v1/charges/{given['id']}"))
+    assert {name: made[name] for name in ("created", "customer", "payment_intent", "metadata")} == {
+        name: given[name] for name in ("created", "customer", "payment_intent", "metadata")
+    }
+    assert made["billing_details"]["address"]["city"] == "Berlin"
+    assert made["payment_method_details"] == CHARGE["payment_method_details"]
+    assert made["balance_transaction"].startswith("txn_")
+    failed = charge(operator, status="failed", failure_code="expired_card")
+    assert (failed["status"], failed["failure_code"]) == ("failed", "expired_card")
+
+
+def test_a_charge_of_an_unknown_customer_is_refused(operator: Operator) -> None:
+    answer = operator.post("/charges", {**CHARGE, "customer": "cus_none"})
+    refused(answer, code="resource_missing", param="customer", message="No such customer: 'cus_none'")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "code"),
+    [
+        ("/customers", {"nam": "Ada"}, "nam", "parameter_unknown"),
+        ("/customers", {"address": {"town": "Berlin"}}, "address[town]", "parameter_unknown"),
+        ("/customers", {"balance": "5"}, "balance", None),
+        ("/customers", {"email": "a\x00b"}, "email", None),
+        ("/customers", {"id": "a b"}, "id", None),
+        ("/charges", {"currency": "usd"}, "amount", "parameter_missing"),
+        ("/charges", {**CHARGE, "payment_method_details": {"type": "card", "card": "visa"}},
+         "payment_method_details", None),
+        ("/charges", {**CHARGE, "amount": 0}, "amount", None),
+        ("/disputes", {"charge": "ch_1", "kind": "quarrel"}, "kind", None),
+        ("/disputes/du_1/facts", {"fact": "drawn"}, "fact", None),
+    ],
+)  # fmt: skip
+def test_what_is_not_declared_is_refused_by_name(
+    operator: Operator, path: str, body: Any, param: str, code: str | None
+) -> None:
+    refused(operator.post(path, body), param=param, code=code)
+
+
+def test_what_is_no_json_is_refused(operator: Operator) -> None:
+    answer = operator.http.post(
+        "/internal/v1/customers", content=b"{", headers={"authorization": f"Bearer {operator.key}"}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [("/customers", "catalog"), ("/charges", "catalog"), ("/disputes", "network"),
+     ("/disputes/du_1/facts", "network")],
+)  # fmt: skip
+def test_each_call_needs_its_scope(
+    http: httpx.Client, raw: Caller, account: Account, registrar: Registrar, path: str, scope: str
+) -> None:
+    others = [name for name in ("catalog", "network", "publish") if name != scope]
+    for key in (raw.key, registrar.key(account.id, "rk", scopes=others)[1]):
+        assert key is not None
+        answer = Operator(http, key).post(path, {})
+        refused(answer, 403, code="more_permissions_required", message=f"scope '{scope}'")
+    assert http.post(f"/internal/v1{path}", json={}).status_code == 401
+
+
+def test_a_dispute_opened_by_the_network_takes_the_money_and_names_no_request(
+    operator: Operator, raw: Caller
+) -> None:
+    paid = charge(operator)
+    opened = ok(
+        operator.post(
+            "/disputes",
+            {
+                "id": fresh("du"),
+                "charge": paid["id"],
+                "kind": "chargeback",
+                "reason": "product_not_received",
+                "network_reason_code": "13.1",
+                "amount": 1200,
+                "due_by": 4_000_000_000,
+                "reference": "net-1",
+            },
+        )
+    )
+    assert opened == ok(raw.get(f"/v1/disputes/{opened['id']}"))
+    assert (opened["status"], opened["amount"], opened["reason"]) == (
+        "needs_response",
+        1200,
+        "product_not_received",
+    )
+    assert opened["evidence_details"]["due_by"] == 4_000_000_000
+    assert [txn["amount"] for txn in opened["balance_transactions"]] == [-1200]
+    events = [event for event in raw.events() if event["data"]["object"]["id"] == opened["id"]]
+    assert [event["type"] for event in events] == [
+        "charge.dispute.created",
+        "charge.dispute.funds_withdrawn",
+    ]
+    assert all(event["request"] == {"id": None, "idempotency_key": None} for event in events)
+
+
+def test_the_same_reference_opens_one_dispute_however_often_and_at_once(
+    operator: Operator, raw: Caller
+) -> None:
+    paid = charge(operator)
+    body = {"charge": paid["id"], "kind": "chargeback", "reference": fresh("net")}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ok(operator.post("/disputes", body)), range(16)))
+    assert all(answer == answers[0] for answer in answers)
+    assert len(ok(raw.get(f"/v1/disputes?charge={paid['id']}"))["data"]) == 1
+
+
+def test_only_what_is_left_of_a_paid_charge_can_be_disputed(operator: Operator) -> None:
+    paid = charge(operator)
+    dispute(operator, charge=paid["id"], amount=4000)
+    more = {"charge": paid["id"], "kind": "inquiry", "amount": 1001}
+    refused(operator.post("/disputes", more), param="amount", message="Only .10.00")
+    authorized = charge(operator, captured=False)
+    answer = operator.post("/disputes", {"charge": authorized["id"], "kind": "chargeback"})
+    refused(answer, 409, code="dispute_state", param="charge")
+    missing = operator.post("/disputes", {"charge": "ch_none", "kind": "chargeback"})
+    refused(missing, code="resource_missing", param="charge")
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "status", "amounts"),
+    [
+        ("chargeback", ["won"], "won", [-5000, 5000]),
+        ("chargeback", ["lost"], "lost", [-5000]),
+        ("inquiry", ["escalated", "lost"], "lost", [-5000]),
+        ("inquiry", ["inquiry_closed"], "warning_closed", []),
+        ("chargeback", ["lost", "appeal_opened"], "appeal_needs_response", [-5000]),
+    ],
+)
+def test_facts_move_a_dispute_as_the_contract_says(
+    operator: Operator, raw: Caller, kind: str, facts: list[str], status: str, amounts: list[int]
+) -> None:
+    opened = dispute(operator, kind=kind)
+    for fact in facts:
+        told = ok(operator.post(f"/disputes/{opened['id']}/facts", {"fact": fact, "reference": fresh("net")}))
+    assert told == ok(raw.get(f"/v1/disputes/{opened['id']}"))
+    assert told["status"] == status
+    assert [txn["amount"] for txn in told["balance_transactions"]] == amounts
+    last = [event for event in raw.events() if event["data"]["object"]["id"] == opened["id"]][-1]
+    assert last["request"] == {"id": None, "idempotency_key": None}
+
+
+def test_a_fact_told_twice_moves_money_once_also_at_once(operator: Operator, raw: Caller) -> None:
+    opened = dispute(operator)
+    body = {"fact": "won", "reference": fresh("net")}
+    path = f"/disputes/{opened['id']}/facts"
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ok(operator.post(path, body)), range(16)))
+    assert all(answer == answers[0] for answer in answers)
+    assert len(answers[0]["balance_transactions"]) == 2
+    assert types_of(raw, opened["id"]).count("charge.dispute.funds_reinstated") == 1
+    refused(operator.post(path, body | {"fact": "lost"}), param="reference")
+
+
+def test_a_fact_that_cannot_follow_is_refused_and_changes_nothing(operator: Operator, raw: Caller) -> None:
+    opened = dispute(operator)
+    path = f"/disputes/{opened['id']}/facts"
+    for fact in ("escalated", "inquiry_closed", "appeal_opened", "prevented"):
+        refused(operator.post(path, {"fact": fact, "reference": fresh("net")}), 409, code="dispute_state")
+    assert ok(raw.get(f"/v1/disputes/{opened['id']}")) == opened
+    refused(operator.post(path, {"fact": "won", "due_by": 4_000_000_000}), param="due_by")
+    answer = operator.post("/disputes/du_none/facts", {"fact": "won"})
+    refused(answer, 404, code="resource_missing", param="dispute")
+
+
+def test_an_idempotency_key_replays_the_answer_and_refuses_another_body(
+    operator: Operator, raw: Caller
+) -> None:
+    key = fresh("key")
+    first = operator.post("/customers", {"name": "Ada"}, idempotency_key=key)
+    again = operator.post("/customers", {"name": "Ada"}, idempotency_key=key)
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["original-request"] == first.headers["request-id"]
+    other = operator.post("/customers", {"name": "Grace"}, idempotency_key=key)
+    refused(other, kind="idempotency_error", message="Try using a key other than")
+    (event,) = [event for event in raw.events() if event["data"]["object"]["id"] == first.json()["id"]]
+    assert event["request"] == {"id": first.headers["request-id"], "idempotency_key": key}
+
+
+def test_a_platform_tells_of_its_connected_accounts(
+    http: httpx.Client, operator: Operator, account: Account, registrar: Registrar
+) -> None:
+    connected, stranger = registrar.account(platform=account.id), registrar.account()
+    made = ok(operator.post("/customers", {"name": "Ada"}, stripe_account=connected.id))
+    assert ok(Caller(http, connected.secret).get(f"/v1/customers/{made['id']}")) == made
+    answer = operator.post("/customers", {"name": "Ada"}, stripe_account=stranger.id)
+    refused(answer, 403, code="account_invalid")
+
+
+def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    schema = document["components"]["schemas"]
+    for name in ("CustomerBody", "ChargeBody", "DisputeBody", "FactBody"):
+        assert schema[name]["examples"]
+        assert schema[name]["additionalProperties"] is False
+    assert set(document["paths"]) >= {
+        f"/internal/v1/{path}" for path in ("customers", "charges", "disputes", "disputes/{id}/facts")
+    }

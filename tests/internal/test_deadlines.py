@@ -1,0 +1,203 @@
+"""Time ends what waits for it: unanswered disputes, old inquiries, authorizations never captured.
+
+A service of its own, whose clock is moved; and sweeps side by side, as two workers make them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ledger.accounts import INTERNAL_SCOPES
+from ledger.deadlines import Deadlines
+from ledger.domain.dispute import Dispute
+from ledger.domain.money import DAY_SECONDS, Terms
+from tests.api.service import Caller, Registrar, Service, ok, refused
+from tests.conftest import Cluster
+from tests.internal.conftest import Operator
+from tests.projections.histories import Author, catch_up, running
+
+WITHIN_SECONDS = 10.0
+NOBODY = {"id": None, "idempotency_key": None}
+
+
+class Traveller:
+    """An account of the service, and its clock."""
+
+    def __init__(self, http: httpx.Client, registrar: Registrar) -> None:
+        account = registrar.account()
+        self.raw = Caller(http, account.secret)
+        self.operator = Operator(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
+
+    def now(self) -> int:
+        return int(ok(self.operator.post("/clock", {"advance_seconds": 0.001}))["now"])
+
+    def goes_to(self, moment: float) -> None:
+        ok(self.operator.post("/clock", {"now": moment}))
+
+    def until(self, path: str, **members: Any) -> Any:
+        """The object once it has these members."""
+        deadline = time.monotonic() + WITHIN_SECONDS
+        while True:
+            found = ok(self.raw.get(path))
+            if all(found[name] == value for name, value in members.items()):
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+
+    def events_of(self, object_id: str) -> list[Any]:
+        return [event for event in self.raw.events() if event["data"]["object"]["id"] == object_id]
+
+
+@pytest.fixture(scope="module")
+def ahead(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    place: Path = tmp_path_factory.mktemp("deadlines")
+    with cluster.database() as dsn:
+        service = Service(dsn, place, LEDGER_DEADLINE_POLL_MS="20")
+        yield service
+        service.stop()
+
+
+@pytest.fixture
+def traveller(ahead: Service) -> Iterator[Traveller]:
+    registrar = Registrar(ahead.dsn)
+    with httpx.Client(base_url=ahead.url, verify=False, timeout=30) as http:
+        yield Traveller(http, registrar)
+    registrar.close()
+
+
+def test_an_unanswered_dispute_is_lost_when_its_day_is_over(traveller: Traveller) -> None:
+    dispute = traveller.raw.dispute()
+    due_by = dispute["evidence_details"]["due_by"]
+    traveller.goes_to(due_by)
+    time.sleep(0.2)
+    assert ok(traveller.raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
+    traveller.goes_to(due_by + 1)
+    lost = traveller.until(f"/v1/disputes/{dispute['id']}", status="lost")
+    assert lost["evidence_details"]["submission_count"] == 0
+    *_, closed = traveller.events_of(dispute["id"])
+    assert (closed["type"], closed["request"]) == ("charge.dispute.closed", NOBODY)
+    assert closed["created"] >= due_by + 1
+
+
+def test_what_was_answered_waits_for_the_network_instead(traveller: Traveller) -> None:
+    dispute = traveller.raw.dispute()
+    path = f"/v1/disputes/{dispute['id']}"
+    ok(traveller.raw.post(path, {"evidence[customer_name]": "Ada"}))
+    other = traveller.raw.dispute()
+    traveller.goes_to(dispute["evidence_details"]["due_by"] + DAY_SECONDS)
+    traveller.until(f"/v1/disputes/{other['id']}", status="lost")  # so the sweep has passed
+    assert ok(traveller.raw.get(path))["status"] == "under_review"
+
+
+def test_an_inquiry_closes_after_120_days_answered_or_not(traveller: Traveller) -> None:
+    first = traveller.raw.dispute("tok_createDisputeInquiry")
+    second = traveller.raw.dispute("tok_createDisputeInquiry")
+    ok(traveller.raw.post(f"/v1/disputes/{second['id']}", {"evidence[customer_name]": "Ada"}))
+    traveller.goes_to(first["created"] + 120 * DAY_SECONDS - 1)
+    time.sleep(0.2)
+    assert ok(traveller.raw.get(f"/v1/disputes/{first['id']}"))["status"] == "warning_needs_response"
+    traveller.goes_to(second["created"] + 120 * DAY_SECONDS)
+    for inquiry in (first, second):
+        traveller.until(f"/v1/disputes/{inquiry['id']}", status="warning_closed")
+        *_, closed = traveller.events_of(inquiry["id"])
+        assert (closed["type"], closed["request"]) == ("charge.dispute.closed", NOBODY)
+
+
+def test_an_escalated_inquiry_has_a_due_date_of_its_own(traveller: Traveller) -> None:
+    inquiry = traveller.raw.dispute("tok_createDisputeInquiry")
+    due_by = traveller.now() + 40 * DAY_SECONDS
+    fact = {"fact": "escalated", "reference": "net-1", "due_by": due_by}
+    ok(traveller.operator.post(f"/disputes/{inquiry['id']}/facts", fact))
+    traveller.goes_to(due_by + 1)
+    traveller.until(f"/v1/disputes/{inquiry['id']}", status="lost")
+
+
+def test_an_authorization_expires_after_seven_days(traveller: Traveller) -> None:
+    held = traveller.raw.charge(capture="false")
+    captured = traveller.raw.charge(capture="false")
+    ok(traveller.raw.post(f"/v1/charges/{captured['id']}/capture"))
+    traveller.goes_to(captured["created"] + 7 * DAY_SECONDS)
+    expired = traveller.until(f"/v1/charges/{held['id']}", refunded=True)
+    assert (expired["captured"], expired["amount_refunded"]) == (False, 2000)
+    answer = traveller.raw.post(f"/v1/charges/{held['id']}/capture")
+    refused(answer, code="charge_expired_for_capture")
+    *_, event = traveller.events_of(held["id"])
+    assert (event["type"], event["request"]) == ("charge.expired", NOBODY)
+    assert ok(traveller.raw.get(f"/v1/charges/{captured['id']}"))["refunded"] is False
+
+
+def test_a_dispute_told_of_late_can_still_be_told_the_end_of(traveller: Traveller) -> None:
+    charge = traveller.raw.charge()
+    told = {"charge": charge["id"], "kind": "chargeback", "due_by": traveller.now() - DAY_SECONDS}
+    dispute = ok(traveller.operator.post("/disputes", told))
+    time.sleep(0.2)
+    assert ok(traveller.raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
+    traveller.goes_to(traveller.now() + 3700)
+    traveller.until(f"/v1/disputes/{dispute['id']}", status="lost")
+
+
+def test_metrics_tell_what_is_overdue(traveller: Traveller) -> None:
+    exposition = traveller.raw.http.get("/metrics").text
+    for kind in ("response", "inquiry", "capture"):
+        assert f'ledger_deadline_overdue_seconds{{kind="{kind}"}}' in exposition
+    assert 'ledger_lag_events{generation="1",projection="deadlines"}' in exposition
+
+
+def sweeper(author: Author) -> Deadlines:
+    return Deadlines(author.store, Terms(), poll_ms=20)
+
+
+def test_workers_side_by_side_end_each_thing_once(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        charges = [await author.charge("tok_createDispute") for _ in range(40)]
+        disputes = [await author.dispute(charge) for charge in charges]
+        await catch_up(dsn)
+        await author.travel(days=10)
+        workers = [sweeper(author) for _ in range(4)]
+        swept = await asyncio.gather(*(worker.sweep() for worker in workers))
+        assert sum(each.ended for each in swept) == len(disputes)
+        for dispute in disputes:
+            state = await author.store.streams.read(dispute)
+            assert isinstance(state, Dispute)
+            assert (state.status, state.version) == ("lost", 2)
+        assert (await workers[0].sweep()).ended == 0  # the rows lag behind, the truth does not
+        await catch_up(dsn)
+        assert (await workers[0].sweep()).due == 0
+        for worker in workers:
+            await worker.close()
+
+    running(dsn, story)
+
+
+def test_what_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        disputes = [await author.dispute(await author.charge("tok_createDispute")) for _ in range(10)]
+        await catch_up(dsn)
+        await author.travel(days=10)
+        crashing = sweeper(author)
+        whole = crashing._end
+        done: list[str] = []
+
+        async def dying(stream: str) -> bool:
+            if len(done) == 3:
+                raise RuntimeError("killed")
+            done.append(stream)
+            return await whole(stream)
+
+        crashing._end = dying  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError):
+            await crashing.sweep()
+        await sweeper(author).sweep()
+        for dispute in disputes:
+            state = await author.store.streams.read(dispute)
+            assert isinstance(state, Dispute)
+            assert (state.status, state.version) == ("lost", 2)
+
+    running(dsn, story)

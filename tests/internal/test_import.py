@@ -1,0 +1,145 @@
+"""Many lines at once: in order, each alone, idempotent, fast, and however the client reads."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.internal.conftest import Operator
+
+
+def imported(operator: Operator, lines: Iterable[Any]) -> list[Any]:
+    content = b"".join(
+        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
+    )
+    answer = operator.http.post(
+        "/internal/v1/import", content=content, headers={"authorization": f"Bearer {operator.key}"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def story(name: str) -> list[dict[str, Any]]:
+    """A customer, its charge, the dispute of that, and its end."""
+    return [
+        {"op": "customer", "id": f"cus_{name}", "name": name},
+        {"op": "charge", "id": f"ch_{name}", "customer": f"cus_{name}", "amount": 2000, "currency": "usd"},
+        {"op": "dispute", "id": f"du_{name}", "charge": f"ch_{name}", "kind": "chargeback",
+         "reference": f"open-{name}"},
+        {"op": "fact", "dispute": f"du_{name}", "fact": "won", "reference": f"won-{name}"},
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def name() -> str:
+    return uuid.uuid4().hex
+
+
+def test_lines_that_build_on_each_other_are_told_in_order(operator: Operator, raw: Caller, name: str) -> None:
+    lines = [line for number in range(50) for line in story(f"{name}{number}")]
+    results = imported(operator, lines)
+    assert [result["line"] for result in results] == list(range(1, 201))
+    assert all(result["changed"] for result in results), [each for each in results if "error" in each][:3]
+    assert [result["id"] for result in results[:4]] == [
+        f"{kind}_{name}0" for kind in ("cus", "ch", "du", "du")
+    ]
+    won = ok(raw.get(f"/v1/disputes/du_{name}7"))
+    assert (won["status"], len(won["balance_transactions"])) == ("won", 2)
+
+
+def test_the_same_input_again_changes_nothing(operator: Operator, raw: Caller, name: str) -> None:
+    lines = [line for number in range(20) for line in story(f"{name}{number}")]
+    first = imported(operator, lines)
+    events = len(raw.events())
+    again = imported(operator, lines)
+    assert again == [result | {"changed": False} for result in first]
+    assert len(raw.events()) == events
+
+
+def test_a_line_twice_in_one_input_happens_once(operator: Operator, raw: Caller, name: str) -> None:
+    lines = [line for line in story(name) for _ in range(5)]
+    assert [result["changed"] for result in imported(operator, lines)] == [True, *[False] * 4] * 4
+    assert len(ok(raw.get(f"/v1/disputes/du_{name}"))["balance_transactions"]) == 2
+
+
+def test_a_bad_line_refuses_itself_alone(operator: Operator, name: str) -> None:
+    customer, charge, dispute, fact = story(name)
+    lines: list[Any] = [
+        customer,
+        b"{no json",
+        {"op": "magic", "id": "x"},
+        charge | {"amount": "2000"},
+        charge | {"colour": "red"},
+        b"",
+        dispute,
+        charge,
+        charge | {"id": f"cus_{name}"},
+        dispute | {"amount": 9000},
+        dispute,
+        fact | {"fact": "escalated"},
+        {"op": "fact", "dispute": f"du_{name}", "fact": "won"},
+        b'{"op": "customer", "id": "cus_long", "name": "' + b"x" * 1_100_000 + b'"}',
+        fact,
+    ]
+    results = {result["line"]: result for result in imported(operator, lines)}
+    assert 6 not in results  # blank
+    assert [number for number in results if "error" not in results[number]] == [1, 8, 11, 15]
+    errors = {number: result["error"] for number, result in results.items() if "error" in result}
+    assert errors[3]["type"] == "invalid_request_error"
+    assert (errors[4]["param"], errors[5]["param"]) == ("amount", "colour")
+    assert errors[5]["code"] == "parameter_unknown"
+    assert (errors[7]["code"], errors[7]["param"]) == ("resource_missing", "charge")
+    assert errors[9]["code"] == "resource_already_exists"
+    assert errors[10]["param"] == "amount"
+    assert errors[12]["code"] == "dispute_state"
+    assert errors[13]["param"] == "reference"
+    assert "longer than" in errors[14]["message"]
+
+
+def test_results_come_while_the_input_is_still_sent(operator: Operator, name: str) -> None:
+    def lines() -> Iterator[bytes]:
+        for number in range(20):
+            yield json.dumps({"op": "customer", "id": f"cus_{name}{number}"}).encode() + b"\n"
+            time.sleep(0.02)
+
+    with operator.http.stream(
+        "POST", "/internal/v1/import", content=lines(), headers={"authorization": f"Bearer {operator.key}"}
+    ) as answer:
+        assert [json.loads(line)["line"] for line in answer.iter_lines()] == list(range(1, 21))
+
+
+def test_it_needs_both_scopes(http: httpx.Client, account: Account, registrar: Registrar) -> None:
+    for scope in ("catalog", "network"):
+        key = registrar.key(account.id, "rk", scopes=[scope])[1]
+        answer = http.post("/internal/v1/import", content=b"", headers={"authorization": f"Bearer {key}"})
+        refused(answer, 403, code="more_permissions_required")
+
+
+def test_a_client_may_send_everything_before_it_reads(operator: Operator) -> None:
+    """More results than the buffers between hold: they wait on our side."""
+    results = imported(operator, [b"{}"] * 60_000)
+    assert [result["line"] for result in results] == list(range(1, 60_001))
+
+
+def test_lines_share_commits(operator: Operator, name: str) -> None:
+    lines = [{"op": "customer", "id": f"cus_{name}{number}", "name": "Ada"} for number in range(4000)]
+    before = commits(operator)
+    assert all(result.get("changed") for result in imported(operator, lines))
+    assert commits(operator) - before < 400  # ten lines and more a commit, beside what other tests commit
+
+
+def commits(operator: Operator) -> float:
+    found = re.search(
+        r"^ledger_append_seconds_count (\S+)$", operator.http.get("/metrics").text, re.MULTILINE
+    )
+    assert found is not None
+    return float(found[1])

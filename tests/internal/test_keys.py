@@ -1,0 +1,143 @@
+"""Accounts and keys over HTTP: made, listed, replaced with an overlap, ended; never shown again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from ledger import accounts
+from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.internal.conftest import Operator
+
+
+def works(http: httpx.Client, key: str) -> bool:
+    return Caller(http, key).get("/v1/customers").status_code == 200
+
+
+def ends(http: httpx.Client, key: str) -> httpx.Response:
+    """The first answer that refuses the key: processes remember one for a second."""
+    deadline = time.monotonic() + 5
+    while (answer := Caller(http, key).get("/v1/customers")).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
+
+
+def made(operator: Operator, **given: Any) -> Any:
+    return ok(operator.post("/keys", given))
+
+
+def test_a_key_made_over_http_works_in_the_mode_of_its_maker(operator: Operator, http: httpx.Client) -> None:
+    key = made(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
+    assert key["key"].startswith("rk_test_")
+    assert works(http, key["key"])
+    (listed,) = [each for each in ok(operator.get("/keys?limit=100"))["data"] if each["id"] == key["id"]]
+    assert "key" not in listed
+    assert (listed["name"], listed["scopes"], listed["state"]) == ("reader", ["rak_customer_read"], "active")
+
+
+def test_a_key_ends_when_it_was_told_to(operator: Operator, http: httpx.Client) -> None:
+    key = made(operator, expires_at=int(time.time()) + 2)["key"]
+    assert works(http, key)
+    refused(ends(http, key), 401, code="api_key_expired")
+
+
+def test_rolled_keys_overlap_and_then_only_the_new_one_is_good(
+    operator: Operator, http: httpx.Client
+) -> None:
+    old = made(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
+    new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 2}))
+    assert (new["scopes"], new["name"], new["kind"]) == (old["scopes"], old["name"], "rk")
+    assert works(http, old["key"])
+    assert works(http, new["key"])
+    refused(ends(http, old["key"]), 401, code="api_key_expired")
+    assert works(http, new["key"])
+    refused(operator.post(f"/keys/{old['id']}/roll", {}), param="id", message="expired")
+
+
+def test_a_roll_never_makes_the_old_key_live_longer(operator: Operator) -> None:
+    soon = int(time.time()) + 60
+    old = made(operator, expires_at=soon)
+    new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 3600}))
+    listed = {each["id"]: each for each in ok(operator.get("/keys?limit=100"))["data"]}
+    assert listed[old["id"]]["expires_at"] == listed[new["id"]]["expires_at"] == soon
+
+
+def test_a_revoked_key_is_refused_within_a_second(operator: Operator, http: httpx.Client) -> None:
+    key = made(operator)
+    assert works(http, key["key"])
+    assert ok(operator.post(f"/keys/{key['id']}/revoke"))["state"] == "expired"
+    refused(ends(http, key["key"]), 401, code="api_key_expired")
+
+
+def test_last_use_is_told_without_being_on_a_requests_way(
+    operator: Operator, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = made(operator)
+    assert key["last_used_at"] is None
+    before = time.time()
+    assert works(http, key["key"])
+    deadline = time.monotonic() + accounts.USE_TOLD_SECONDS + 5
+    used = None
+    while used is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        listed = {each["id"]: each for each in ok(operator.get("/keys?limit=100"))["data"]}
+        used = listed[key["id"]]["last_used_at"]
+    assert before - 0.001 <= used <= time.time()
+
+
+def test_only_own_and_connected_accounts_are_reached(
+    operator: Operator, http: httpx.Client, account: Account, registrar: Registrar
+) -> None:
+    branch = ok(operator.post("/accounts", {"name": "Branch"}))
+    stranger = registrar.account()
+    listed = ok(operator.get("/accounts"))["data"]
+    assert [each["id"] for each in listed] == [account.id, branch["id"]]
+    key = made(operator, account=branch["id"])
+    customer = Caller(http, key["key"]).customer(name="Ada")
+    assert ok(
+        Caller(http, account.secret).get(f"/v1/customers/{customer['id']}", stripe_account=branch["id"])
+    )
+    refused(operator.post("/keys", {"account": stranger.id}), 403, code="account_invalid")
+    refused(operator.get(f"/keys?account={stranger.id}"), 403, code="account_invalid")
+    foreign, _ = registrar.key(stranger.id)
+    for action in ("roll", "revoke"):
+        body: Any = {} if action == "roll" else None
+        refused(operator.post(f"/keys/{foreign}/{action}", body), 404, code="resource_missing", param="id")
+    live, _ = registrar.key(account.id, livemode=True)
+    refused(operator.post(f"/keys/{live}/revoke"), 404, code="resource_missing", param="id")
+
+
+def test_lists_go_on_after_the_last_one_shown(operator: Operator) -> None:
+    for _ in range(3):
+        made(operator)
+    every = [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
+    first = ok(operator.get("/keys?limit=2"))
+    rest = ok(operator.get(f"/keys?limit=100&starting_after={first['data'][-1]['id']}"))
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    assert [each["id"] for each in [*first["data"], *rest["data"]]] == every
+    refused(operator.get("/keys?starting_after=key_none"), code="resource_missing", param="starting_after")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"kind": "sk", "scopes": ["catalog"]}, "scopes"),
+        ({"kind": "rk", "scopes": ["catalog", "everything"]}, "scopes[1]"),
+        ({"kind": "ek"}, "kind"),
+        ({"expires_at": 1}, "expires_at"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused(operator: Operator, body: Any, param: str) -> None:
+    refused(operator.post("/keys", body), param=param)
+
+
+def test_keys_need_their_scope(http: httpx.Client, account: Account, registrar: Registrar) -> None:
+    others = [scope for scope in accounts.INTERNAL_SCOPES if scope != "keys"]
+    other = Operator(http, registrar.key(account.id, "rk", scopes=others)[1])
+    for answer in (other.get("/keys"), other.post("/keys", {}), other.get("/accounts")):
+        refused(answer, 403, code="more_permissions_required", message="'keys'")

@@ -1,0 +1,77 @@
+"""Rate limits of a key and of an account: off by default, told by the contract's 429 when set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ledger.accounts import INTERNAL_SCOPES
+from ledger.api.limits import BUCKETS_MAX, BURST_SECONDS, Buckets
+from tests.api.service import Caller, Registrar, Service, ok, refused
+from tests.conftest import Cluster
+from tests.internal.conftest import Operator
+
+KEY_RATE, ACCOUNT_RATE = 5, 8
+
+
+@pytest.fixture(scope="module")
+def limited(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    place: Path = tmp_path_factory.mktemp("limits")
+    rates = {
+        "LEDGER_KEY_REQUESTS_PER_SECOND": str(KEY_RATE),
+        "LEDGER_ACCOUNT_REQUESTS_PER_SECOND": str(ACCOUNT_RATE),
+    }
+    with cluster.database() as dsn:
+        service = Service(dsn, place, **rates)
+        yield service
+        service.stop()
+
+
+def until_refused(caller: Caller) -> httpx.Response:
+    for _ in range(1000):
+        answer = caller.get("/v1/customers/cus_none")
+        if answer.status_code == 429:
+            return answer
+    raise AssertionError("never refused")
+
+
+def test_a_key_past_its_rate_is_told_so_and_others_are_not(limited: Service) -> None:
+    registrar = Registrar(limited.dsn)
+    first, second = registrar.account(), registrar.account()
+    with httpx.Client(base_url=limited.url, verify=False) as http:
+        answer = until_refused(Caller(http, first.secret))
+        refused(answer, 429, code="rate_limit", message="Request rate limit exceeded")
+        assert "stripe-should-retry" not in answer.headers
+        ok(Caller(http, second.secret).get("/v1/customers"))
+        operator = registrar.key(second.id, "rk", scopes=INTERNAL_SCOPES)[1]
+        answers = [Operator(http, operator).get("/keys") for _ in range(KEY_RATE * BURST_SECONDS + 10)]
+        assert {answer.status_code for answer in answers} == {200, 429}
+    registrar.close()
+
+
+def test_buckets_refill_as_time_goes_on_and_no_further_than_full() -> None:
+    now = [0.0]
+    buckets = Buckets(10, clock=lambda: now[0])
+    full = 10 * BURST_SECONDS
+    assert [buckets.take("a") for _ in range(full + 2)] == [True] * full + [False] * 2
+    now[0] += 0.35
+    assert [buckets.take("a") for _ in range(4)] == [True, True, True, False]
+    now[0] += 1000
+    assert [buckets.take("a") for _ in range(full + 1)] == [True] * full + [False]
+    assert buckets.take("b")
+
+
+def test_a_rate_of_0_is_no_limit() -> None:
+    assert all(Buckets(0).take("a") for _ in range(10_000))
+
+
+def test_buckets_are_bounded_however_many_names_there_are() -> None:
+    now = [0.0]
+    buckets = Buckets(10, clock=lambda: now[0])
+    for number in range(3 * BUCKETS_MAX):
+        now[0] += 0.001
+        assert buckets.take(f"key_{number}")
+    assert len(buckets._buckets) <= BUCKETS_MAX

@@ -1,0 +1,54 @@
+"""`ledger import` and `ledger keys roll` from a shell, on a database that no service runs on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.serving.process import SERVICE_KEY, ledger, refusal
+
+
+def test_a_file_is_imported_and_again_changes_nothing(place: Path, dsn: str) -> None:
+    data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
+    assert ledger(data, "accounts", "create", "Shop", **on).returncode == 0
+    file = place / "history.ndjson"
+    lines = [
+        {"op": "customer", "id": "cus_1", "name": "Ada"},
+        {"op": "charge", "id": "ch_1", "customer": "cus_1", "amount": 2000, "currency": "usd"},
+        {"op": "dispute", "id": "du_1", "charge": "ch_1", "kind": "chargeback", "reference": "net-1"},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first = ledger(data, "import", str(file), **on)
+    assert (first.returncode, first.stdout) == (0, ""), first
+    assert "3 lines" in first.stderr
+    assert "3 made a change, 0 were known, 0 refused" in first.stderr
+    file.write_text(file.read_text() + '{"op": "fact", "dispute": "du_1", "fact": "escalated"}\n')
+    again = ledger(data, "import", str(file), **on)
+    assert again.returncode == 1
+    assert "0 made a change, 3 were known, 1 refused" in again.stderr
+    (told,) = again.stdout.splitlines()
+    assert json.loads(told)["line"] == 4
+    assert json.loads(told)["error"]["param"] == "reference"
+
+
+def test_what_cannot_be_imported_is_one_line(place: Path, dsn: str) -> None:
+    data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
+    assert "cannot read" in refusal(data, "import", str(place / "nothing.ndjson"), **on)
+    file = place / "empty.ndjson"
+    file.touch()
+    assert "no such account" in refusal(data, "import", str(file), "--account", "acct_none", **on)
+
+
+def test_a_key_is_rolled_with_an_overlap(place: Path, dsn: str) -> None:
+    data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
+    account = ledger(data, "accounts", "create", "Other", **on).stdout.strip()
+    made = ledger(data, "keys", "create", account, "--kind", "rk", "--scope", "catalog", **on).stdout.split()
+    rolled = ledger(data, "keys", "roll", made[1], "--overlap", "3600", **on)
+    assert rolled.returncode == 0, rolled
+    secret = rolled.stdout.split()[3]
+    assert secret.startswith("rk_test_")
+    listed = ledger(data, "keys", "list", "--account", account, **on).stdout.splitlines()
+    assert len(listed) == 3
+    assert all("catalog" in line and "active" in line and "never" in line for line in listed[1:])
+    assert "--overlap" in refusal(data, "keys", "roll", made[1], "--overlap", "-1", **on)
+    assert "No such key" in refusal(data, "keys", "roll", "key_none", **on)
