@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -86,15 +87,7 @@ def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str]
         if settings.workers == 1:
             _run_api(settings, dsn, key, follow, sock)
         else:
-            with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
-                environment = {
-                    "LEDGER_DATABASE_URL": dsn,
-                    "LEDGER_SECRET_KEY": key.decode(),
-                    "PROMETHEUS_MULTIPROC_DIR": metrics,
-                }
-                api = [sys.executable, "-m", "projections", "api", "--fd", str(sock.fileno())]
-                worker = [sys.executable, "-m", "projections", "worker"]
-                Watch([api] * settings.workers + [worker], environment, sock.fileno()).run(settings)
+            _watch(settings, dsn, key, sock, ["worker", "--watched"])
 
 
 def serve_api(settings: Settings, fd: int | None) -> None:
@@ -102,15 +95,21 @@ def serve_api(settings: Settings, fd: int | None) -> None:
     with ExitStack() as stack:
         dsn, key = stack.enter_context(database(settings))
         check_schema(dsn)
-        if fd is None:
-            sock = stack.enter_context(_listening(settings))
+        if fd is not None:
+            _end_with_watch()
+            _run_api(settings, dsn, key, (), stack.enter_context(socket.socket(fileno=fd)))
+            return
+        sock = stack.enter_context(_listening(settings))
+        if settings.workers == 1:
+            _run_api(settings, dsn, key, (), sock)
         else:
-            sock = stack.enter_context(socket.socket(fileno=fd))
-        _run_api(settings, dsn, key, (), sock)
+            _watch(settings, dsn, key, sock)
 
 
-def work(settings: Settings, follow: Sequence[Follow]) -> None:
-    """What follows the log alone, until told to stop."""
+def work(settings: Settings, follow: Sequence[Follow], *, watched: bool) -> None:
+    """What follows the log alone, until told to stop; `watched`, also when its Watch is gone."""
+    if watched:
+        _end_with_watch()
     with database(settings) as (dsn, key):
         check_schema(dsn)
         uvloop.run(_follow(settings, dsn, key, follow))
@@ -148,10 +147,41 @@ class Watch:
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         # A session of its own: a Ctrl-C reaches this process alone, which then ends them in order.
-        return subprocess.Popen(command, env=self._environment, pass_fds=[self._fd], start_new_session=True)
+        return subprocess.Popen(
+            command,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            pass_fds=[self._fd],
+            start_new_session=True,
+        )
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+
+
+def _end_with_watch() -> None:
+    """Stop once the Watch is gone, however it died: the kernel then closes its end of our input. A child
+    left behind would hold the port, and the next `serve` could not start."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="watch", daemon=True).start()
+
+
+def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *others: Sequence[str]) -> None:
+    """Watch over `workers` API processes on one socket, and `others`, told as arguments of `ledger`."""
+    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
+        environment = {
+            "LEDGER_DATABASE_URL": dsn,
+            "LEDGER_SECRET_KEY": key.decode(),
+            "PROMETHEUS_MULTIPROC_DIR": metrics,
+        }
+        api = ["api", "--fd", str(sock.fileno())]
+        ledger = [sys.executable, "-m", "projections"]
+        commands = [[*ledger, *arguments] for arguments in (*[api] * settings.workers, *others)]
+        Watch(commands, environment, sock.fileno()).run(settings)
 
 
 def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:

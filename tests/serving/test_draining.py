@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -152,4 +153,25 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
         processes = children_of(service.process.pid)
         service.stop()
     assert len(customers_in(dsn)) == written + 5
-    assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+    assert not any(map(running, processes))
+
+
+def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> None:
+    """One left behind would hold the port: the service could not be started again."""
+    with serving(place / "orphans", workers=2, **settings(dsn)) as service:
+        service.until(lambda: len(children_of(service.process.pid)) == 3, seconds=10)
+        processes = children_of(service.process.pid)
+        service.kill()
+        deadline = time.monotonic() + 10
+        while any(running(pid) for pid in processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with serving(place / "orphans", **settings(dsn), port=service.url.rpartition(":")[2]) as again:
+            assert again.url == service.url
+
+
+def running(pid: int) -> bool:
+    """A zombie that nobody has asked after does not run."""
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
