@@ -31,6 +31,9 @@ POOL_SIZE_MAX = 8
 
 Role = Literal["ledger_api", "ledger_projector"]
 
+# Whatever a database or user defaults to: each statement of ledger.append has to see what was committed
+# before the head lock was granted.
+_ISOLATION = r"-c default_transaction_isolation=read\ committed"
 _MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _VERSION = "SELECT version_num FROM ledger.alembic_version"
 
@@ -115,7 +118,7 @@ def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
     given = cast(str, conninfo_to_dict(dsn).get("options") or "")
     return make_conninfo(
         dsn,
-        options=f"{given} -c role={role} {options}".strip(),
+        options=f"{given} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
     )

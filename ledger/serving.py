@@ -45,26 +45,30 @@ DEV_KEYS = "dev-keys.json"
 
 @contextmanager
 def database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The database to work with and the service key; an embedded server runs meanwhile if there is no URL.
+    """The database to work with and the service key, for commands and parts of the service: while another
+    process of ours serves from the data directory, its server is used."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(own_database(settings))
+        except SettingError:
+            dsn = _dsn_of_running(settings.data_dir / "database.json")
+            if settings.database_url is not None or dsn is None:
+                raise
+            found = dsn, _service_key(settings)
+        yield found
 
-    While another process of ours serves from the data directory, its server is used.
-    """
+
+@contextmanager
+def own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """The database and the service key; an embedded server runs meanwhile if there is no URL. Raises
+    SettingError when another process has its data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
         return
     running = settings.data_dir / "database.json"
-    server = EmbeddedPostgres(settings.data_dir)
-    try:
-        server.start()
-    except SettingError:
-        dsn = _dsn_of_running(running)
-        if dsn is None:
-            raise
-        yield dsn, _service_key(settings)
-        return
     with ExitStack() as stack:
-        stack.callback(server.stop)
+        server = stack.enter_context(EmbeddedPostgres(settings.data_dir))
         _write_private(running, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
         stack.callback(running.unlink, missing_ok=True)
         migrate(server.dsn())
@@ -75,9 +79,7 @@ def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str]
     """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
     with ExitStack() as stack:
         sock = stack.enter_context(_listening(settings))
-        if settings.database_url is None and _dsn_of_running(settings.data_dir / "database.json"):
-            EmbeddedPostgres(settings.data_dir).start()  # says who has it
-        dsn, key = stack.enter_context(database(settings))
+        dsn, key = stack.enter_context(own_database(settings))
         url = f"http://{settings.host}:{sock.getsockname()[1]}"
         if settings.database_url is not None:
             migrate(dsn)
@@ -185,10 +187,6 @@ def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *other
 
 
 def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:
-    # uvicorn raises the signal again once it has drained; by default that would end the process there,
-    # and an embedded database would be left running.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     app = create_app(settings, dsn, key, followers=follow)
     config = uvicorn.Config(
         app,
@@ -203,7 +201,16 @@ def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow],
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    uvicorn.Server(config).run(sockets=[sock])
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal again once it has drained; by default that would end the process there,
+    # and an embedded database would be left running. One that comes before uvicorn listens is not lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.run(sockets=[sock])
 
 
 async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import psycopg
@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -52,7 +52,7 @@ from ledger.errors import (
     UnknownRoute,
 )
 from ledger.ids import new_id
-from ledger.metrics import Metrics, lags
+from ledger.metrics import Lag, Metrics, lags
 from ledger.reads import Reads
 from ledger.store.store import Store
 
@@ -160,6 +160,7 @@ def create_app(
     app.include_router(internal_routes(settings, keys, clock, pool))
     _add_health(app, pool, clock, metrics)
     app.add_exception_handler(LedgerError, _internal_failure)
+    app.add_exception_handler(psycopg.OperationalError, _unavailable)
     app.add_exception_handler(HTTPException, _unknown_route)
     app.add_exception_handler(RequestValidationError, _invalid_field)
     return app
@@ -216,6 +217,10 @@ async def _internal_failure(_: Request, error: Exception) -> Response:
     return Response(body, status, told | {"request-id": new_id("req", time.time())}, "application/json")
 
 
+async def _unavailable(request: Request, error: Exception) -> Response:
+    return await _internal_failure(request, Unavailable(first_line(error)))
+
+
 async def _unknown_route(request: Request, error: Exception) -> Response:
     refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
     return await _internal_failure(request, refusal)
@@ -268,7 +273,7 @@ def _add_health(
         try:
             async with pool.connection(timeout=2) as conn:
                 standing = await lags(conn, clock.now())
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             response.status_code = 503
             return {"status": "unavailable", "database": first_line(error)}
         stuck = [lag.projection for lag in standing if lag.live and lag.seconds > STUCK_SECONDS]
@@ -284,7 +289,9 @@ def _add_health(
 
     @app.get("/metrics", tags=["health"])
     async def exposition() -> Response:
-        """Prometheus metrics."""
-        async with pool.connection() as conn:
-            standing = await lags(conn, clock.now())
+        """Prometheus metrics; without those that stand in the database while it does not answer."""
+        standing: list[Lag] = []
+        with suppress(psycopg.OperationalError):
+            async with pool.connection(timeout=2) as conn:
+                standing = await lags(conn, clock.now())
         return Response(metrics.exposition(standing), media_type="text/plain; version=0.0.4")

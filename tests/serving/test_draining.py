@@ -7,6 +7,8 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import psycopg
 
 from ledger.accounts import create_account, create_key
 from ledger.database import connect
-from tests.serving.process import SERVICE_KEY, Serving, children_of, serving
+from tests.serving.process import SERVICE_KEY, Serving, children_of, environment, serving
 from tests.store.stores import head_locked, until
 
 
@@ -108,6 +110,25 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Pat
     with serving(place / "hanging", drain_seconds=1, **settings(dsn)) as service:
         assert asyncio.run(main(service)) < 5
         assert service.process.returncode == 0
+
+
+def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: str, place: Path) -> None:
+    for milliseconds in (0, 10, 30, 60):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "projections", "serve"],
+            env=environment(place / "early", **settings(dsn)),
+            cwd=place,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert "listens" in process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        process.terminate()
+        try:
+            assert process.wait(10) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
 
 
 def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str, place: Path) -> None:
