@@ -72,6 +72,9 @@ def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
         min_size=POOL_SIZE_MIN,
         max_size=POOL_SIZE_MAX,
         timeout=CONNECT_TIMEOUT_SECONDS,
+        # Its pause between attempts doubles up to this (300 s by default): lists would stay away for
+        # minutes after the database is back.
+        reconnect_timeout=CONNECT_TIMEOUT_SECONDS,
         open=False,
     )
 

@@ -16,7 +16,6 @@ from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import Forbidden, InvalidParameter
 
-
 # It cannot go back past what was recorded, so a time that the calendar ends before would stay for good.
 NOW_MAX = 32_503_680_000  # the year 3000
 ADVANCE_SECONDS_MAX = 100 * 366 * 86_400

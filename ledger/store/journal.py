@@ -246,18 +246,21 @@ class Journal:
         replies: list[dict[str, Any]] = []
         for number, command in enumerate(commands):
             account, livemode, actor, request_id, key = command.cause
-            written: set[str] = set()
+            written: dict[str, int] = {}
             for event, state, causation in command.changes:
                 stored = self._codec.to_stored_event(event)
                 stream = event.originator_id
+                version = event.originator_version
                 if stream not in written:
-                    written.add(stream)
-                    checks.append({"c": number, "s": stream, "v": event.originator_version - 1})
+                    checks.append({"c": number, "s": stream, "v": version - 1})
+                elif version != written[stream] + 1:
+                    raise ValueError("the versions of a stream follow one another")
+                written[stream] = version
                 events.append(
                     {
                         "c": number,
                         "s": stream,
-                        "v": event.originator_version,
+                        "v": version,
                         "t": stored.topic,
                         "d": stored.state.decode(),
                         "a": account,

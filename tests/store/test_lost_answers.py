@@ -89,7 +89,9 @@ def test_appends_read_what_is_committed_whatever_the_database_defaults_to(dsn: s
     async def main() -> list[int]:
         with psycopg.connect(dsn, autocommit=True) as conn:
             name = Identifier(conn.info.dbname)
-            conn.execute(SQL("ALTER DATABASE {} SET default_transaction_isolation = serializable").format(name))
+            conn.execute(
+                SQL("ALTER DATABASE {} SET default_transaction_isolation = serializable").format(name)
+            )
         async with opened(dsn) as one, opened(dsn) as other:
             async with head_locked(dsn):
                 appends = [
