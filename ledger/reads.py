@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.call import Call
 from ledger.database import first_line
@@ -333,12 +333,22 @@ class Reads:
             raise Unavailable(first_line(error)) from error
 
     async def _look(self, query: str, parameters: Mapping[str, Any]) -> tuple[Standing, list[TupleRow]]:
-        async with self._pool.connection() as conn:
-            rows = await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
+        try:
+            rows = await self._fetch(query, parameters)
+        except PoolTimeout:
+            raise
+        except psycopg.OperationalError:
+            # After a restart of the database every pooled connection is dead, each one a failed list.
+            await self._pool.check()
+            rows = await self._fetch(query, parameters)
         if not rows:
             raise Unavailable(f"the projection {parameters['projection']} is not built yet")
         page = [row[3:] for row in rows]
         return Standing(*rows[0][:3]), page if page[0][0] is not None else []
+
+    async def _fetch(self, query: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
+        async with self._pool.connection() as conn:
+            return await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
 
     async def _caught_up(self, view: _View, head: int) -> int:
         """Wait until the projection has applied the log up to `head`, at most `wait_seconds`; what it then
