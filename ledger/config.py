@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")
     poll_ms: Milliseconds = Field(100, description="how often projections look without being woken")
     projection_batch_max: Count = Field(1000, description="events in one projection transaction")
-    body_bytes_max: Count = Field(1_048_576, description="size of a form body")
+    body_bytes_max: Annotated[int, Field(ge=1, le=8_000_000)] = Field(2_000_000, description="size of a form")
     drain_seconds: Seconds = Field(8, description="how long SIGTERM waits for requests under way")
 
     session_seconds: Seconds = Field(1800, description="life of a customer session")

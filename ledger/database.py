@@ -24,8 +24,14 @@ from ledger.errors import SettingError, Unavailable
 MIGRATIONS = Path(__file__).resolve().parents[1] / "alembic"
 SERVER_VERSION_MIN = 150000
 CONNECT_TIMEOUT_SECONDS = 5
+ANSWER_TIMEOUT_SECONDS = 6
+# A peer that is gone without a word is noticed in this time (TCP only).
+_TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 # Pages are read along an index, whatever the statistics of a young table say; plans are made once.
-READ_PLANS = "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off"
+READ_PLANS = (
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off "
+    "-c statement_timeout=5s"
+)
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
 
@@ -79,6 +85,16 @@ def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
     )
 
 
+@asynccontextmanager
+async def question() -> AsyncIterator[None]:
+    """Bounds what is asked of the database within: Unavailable when it is away, or hangs too long."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            yield
+    except (psycopg.OperationalError, TimeoutError) as error:
+        raise Unavailable(first_line(error)) from error
+
+
 def migrate(dsn: str) -> None:
     """Bring the schema to this release's. Raises SettingError for a database that cannot be used."""
     with _reach(dsn) as conn:
@@ -124,6 +140,7 @@ def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
         options=f"{given} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        **_TCP,
     )
 
 

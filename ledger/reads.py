@@ -308,9 +308,7 @@ class Reads:
 
     async def _place(self, view: _View, param: str, parameters: Mapping[str, Any]) -> TupleRow:
         near = self._near(parameters, parameters["cursor"])
-        _, rows = await self._page(
-            view, _STANDING + _PLACES[view.projection] + _OF_PAGE, {**parameters, "near": near}
-        )
+        _, rows = await self._page(view, _STANDING + _PLACES[view.projection] + _OF_PAGE, near)
         if not rows:
             raise InvalidParameter(
                 f"No such {view.noun}: '{parameters['cursor']}'", code="resource_missing", param=param

@@ -6,6 +6,7 @@ under /v1 (answered before FastAPI's routing), the internal API, /docs, /healthz
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -58,6 +59,7 @@ from ledger.store.store import Store
 
 STUCK_SECONDS = 30.0
 REPLIES_KEPT_SECONDS = 25 * 3600
+FORGET_PAUSE_SECONDS = 3600
 
 log = structlog.get_logger()
 
@@ -135,6 +137,8 @@ def create_app(
                 stack.push_async_callback(timing.drop)
             store.start()
             stack.push_async_callback(store.close)
+            forgetting = asyncio.create_task(_forget_replies(store), name="forget replies")
+            stack.callback(forgetting.cancel)
             for follow in followers:
                 follower = follow(store)
                 await follower.start()
@@ -164,6 +168,16 @@ def create_app(
     app.add_exception_handler(HTTPException, _unknown_route)
     app.add_exception_handler(RequestValidationError, _invalid_field)
     return app
+
+
+async def _forget_replies(store: Store) -> None:
+    """Every hour, drop the replies of idempotency keys whose day is over (CONTRACT 1.9)."""
+    while True:
+        try:
+            await store.journal.forget_replies(store.clock.now() - REPLIES_KEPT_SECONDS)
+        except psycopg.Error as error:
+            log.warning("replies are not forgotten now", reason=type(error).__name__)
+        await asyncio.sleep(FORGET_PAUSE_SECONDS)
 
 
 def terms_of(settings: Settings) -> Terms:
@@ -275,7 +289,7 @@ def _add_health(
                 standing = await lags(conn, clock.now())
         except psycopg.Error as error:
             response.status_code = 503
-            return {"status": "unavailable", "database": first_line(error)}
+            return {"status": "unavailable", "database": type(error).__name__}
         stuck = [lag.projection for lag in standing if lag.live and lag.seconds > STUCK_SECONDS]
         incomplete = [lag.projection for lag in standing if lag.live and lag.parked]
         if stuck or not standing:

@@ -7,6 +7,7 @@ deciders that guard what they relied on (journal). Concurrent reads share one st
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
-from ledger.database import Link, first_line
+from ledger.database import ANSWER_TIMEOUT_SECONDS, Link, first_line
 from ledger.domain.event import DomainEvent
 from ledger.errors import Unavailable
 from ledger.store.codec import Codec, State, fold
@@ -195,10 +196,11 @@ class Streams:
     async def _fetch(self, wanted: str) -> list[TupleRow]:
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
-                cur = _binary(await self._link.connection())
-                await cur.execute(_NEWER, (wanted,))
-                return await cur.fetchall()
-            except psycopg.OperationalError as error:
+                async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                    cur = _binary(await self._link.connection())
+                    await cur.execute(_NEWER, (wanted,))
+                    return await cur.fetchall()
+            except (psycopg.OperationalError, TimeoutError) as error:
                 await self._link.drop()
                 if attempt + 1 == READ_ATTEMPTS_MAX:
                     raise Unavailable(first_line(error)) from error
