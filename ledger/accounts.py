@@ -20,8 +20,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import Link, first_line
-from ledger.errors import InvalidParameter, Unavailable
+from ledger.database import Link, question
+from ledger.errors import InvalidParameter
 from ledger.ids import new_id
 from ledger.wire.versions import LATEST
 
@@ -298,11 +298,8 @@ class KeyRing:
         return bool(row[0] == key.account)
 
     async def _one(self, query: str, value: str | bytes) -> TupleRow | None:
-        try:
-            async with self._link as conn:
-                return await (await conn.execute(query.encode(), (value,))).fetchone()
-        except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from error
+        async with question(), self._link as conn:
+            return await (await conn.execute(query.encode(), (value,))).fetchone()
 
 
 def _hash(secret: str) -> bytes:

@@ -54,10 +54,12 @@ def build(follow: Callable[[Settings], Sequence[Follow]]) -> typer.Typer:
         serving.serve_api(_settings(), fd)
 
     @cli.command()
-    def worker() -> None:
+    def worker(
+        watched: Annotated[bool, typer.Option("--watched", hidden=True, help="End with the parent.")] = False,
+    ) -> None:
         """Run the projections alone; any number of workers may run."""
         settings = _settings()
-        serving.work(settings, follow(settings))
+        serving.work(settings, follow(settings), watched=watched)
 
     @cli.command("import")
     def import_file(

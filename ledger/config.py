@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     account_requests_per_second: Annotated[int, Field(ge=0)] = Field(
         0, description="an account's rate, in each process; 0: no limit"
     )
-    body_bytes_max: Count = Field(1_048_576, description="size of a form body")
+    body_bytes_max: Annotated[int, Field(ge=1, le=8_000_000)] = Field(2_000_000, description="size of a form")
     file_bytes_max: Count = Field(16_777_216, description="size of an uploaded file")
     public_url: str | None = Field(None, description="the url of files begins so; none: as the caller's did")
     drain_seconds: Seconds = Field(8, description="how long SIGTERM waits for requests under way")

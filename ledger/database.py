@@ -24,13 +24,22 @@ from ledger.errors import SettingError, Unavailable
 MIGRATIONS = Path(__file__).resolve().parents[1] / "alembic"
 SERVER_VERSION_MIN = 150000
 CONNECT_TIMEOUT_SECONDS = 5
+ANSWER_TIMEOUT_SECONDS = 6
+# A peer that is gone without a word is noticed in this time (TCP only).
+_TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 # Pages are read along an index, whatever the statistics of a young table say; plans are made once.
-READ_PLANS = "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off"
+READ_PLANS = (
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off "
+    "-c statement_timeout=5s"
+)
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
 
 Role = Literal["ledger_api", "ledger_projector"]
 
+# Whatever a database or user defaults to: each statement of ledger.append has to see what was committed
+# before the head lock was granted.
+_ISOLATION = r"-c default_transaction_isolation=read\ committed"
 _MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _VERSION = "SELECT version_num FROM ledger.alembic_version"
 
@@ -69,8 +78,21 @@ def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
         min_size=POOL_SIZE_MIN,
         max_size=POOL_SIZE_MAX,
         timeout=CONNECT_TIMEOUT_SECONDS,
+        # Its pause between attempts doubles up to this (300 s by default): lists would stay away for
+        # minutes after the database is back.
+        reconnect_timeout=CONNECT_TIMEOUT_SECONDS,
         open=False,
     )
+
+
+@asynccontextmanager
+async def question() -> AsyncIterator[None]:
+    """Bounds what is asked of the database within: Unavailable when it is away, or hangs too long."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            yield
+    except (psycopg.OperationalError, TimeoutError) as error:
+        raise Unavailable(first_line(error)) from error
 
 
 def migrate(dsn: str) -> None:
@@ -115,9 +137,10 @@ def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
     given = cast(str, conninfo_to_dict(dsn).get("options") or "")
     return make_conninfo(
         dsn,
-        options=f"{given} -c role={role} {options}".strip(),
+        options=f"{given} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        **_TCP,
     )
 
 

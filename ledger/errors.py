@@ -3,7 +3,7 @@ only `api/app.py` turns a class into a status code.
 
     LedgerError
     ├── SettingError             a wrong setting or surrounding: one clear line, the process exits
-    ├── Unavailable              the database cannot take or give it now; nothing was changed
+    ├── Unavailable              the database cannot take or give it now; perhaps it has taken it
     ├── Overloaded               the append queue is full; nothing was changed
     ├── Contended                the object kept changing while it was decided; nothing was changed
     └── Refused                  the request itself, told in the contract's error envelope
@@ -31,7 +31,10 @@ class SettingError(LedgerError):
 
 
 class Unavailable(LedgerError):
-    """The store cannot answer now (unreachable, disk full, read-only). Retrying later is right."""
+    """The store cannot answer now (unreachable, disk full, read-only). Retrying later is right.
+
+    An append that was under way may have happened all the same: an idempotency key finds out.
+    """
 
 
 class Overloaded(LedgerError):

@@ -28,6 +28,7 @@ DAY_SECONDS = 86_400
 EVENT_LIFE_SECONDS = 30 * DAY_SECONDS
 END_OF_TIME = 2**62
 LIST_POLL_SECONDS = 0.003
+LIST_POLL_SECONDS_MAX = 0.05
 
 # One statement, one snapshot: what the checkpoint tells to be applied is in the page.
 _STANDING = """
@@ -203,36 +204,48 @@ class Pages:
         """The projection's standing, and rows at least as new as that tells."""
         parameters = {**parameters, "projection": view.projection}
         try:
-            async with self._pool.connection() as conn:
-                standing, rows = await self._look(conn, query, parameters)
-                behind = 0
-                if standing.checkpoint < standing.head:
-                    behind = await self._caught_up(conn, view, standing.head)
-                    standing, rows = await self._look(conn, query, parameters)
-                return standing._replace(behind=behind), rows
-        except (psycopg.OperationalError, PoolTimeout) as error:
+            standing, rows = await self._look(query, parameters)
+            behind = 0
+            if standing.checkpoint < standing.head:
+                behind = await self._caught_up(view, standing.head)
+                standing, rows = await self._look(query, parameters)
+            return standing._replace(behind=behind), rows
+        except psycopg.OperationalError as error:
             raise Unavailable(first_line(error)) from error
 
-    async def _look(
-        self, conn: AsyncConnection[TupleRow], query: str, parameters: Mapping[str, Any]
-    ) -> tuple[Standing, list[TupleRow]]:
-        rows = await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
+    async def _look(self, query: str, parameters: Mapping[str, Any]) -> tuple[Standing, list[TupleRow]]:
+        try:
+            rows = await self._fetch(query, parameters)
+        except PoolTimeout:
+            raise
+        except psycopg.OperationalError:
+            # After a restart of the database every pooled connection is dead, each one a failed list.
+            await self._pool.check()
+            rows = await self._fetch(query, parameters)
         if not rows:
             raise Unavailable(f"the projection {parameters['projection']} is not built yet")
         page = [row[3:] for row in rows]
         return Standing(*rows[0][:3]), page if page[0][0] is not None else []
 
-    async def _caught_up(self, conn: AsyncConnection[TupleRow], view: View, head: int) -> int:
+    async def _fetch(self, query: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
+        async with self._pool.connection() as conn:
+            return await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
+
+    async def _caught_up(self, view: View, head: int) -> int:
         """Wait until the projection has applied the log up to `head`, at most `wait_seconds`; what it then
-        lacks of it, in events."""
+        lacks of it, in events. Holds no connection between looks: with eight of these waiting for a stuck
+        projection the pool would be empty, for all that reads."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._wait_seconds
+        pause = LIST_POLL_SECONDS
         while True:
-            row = await (await conn.execute(_PROGRESS, {"projection": view.projection})).fetchone()
+            async with self._pool.connection() as conn:
+                row = await (await conn.execute(_PROGRESS, {"projection": view.projection})).fetchone()
             behind = head - (row[0] if row is not None else 0)
             if behind <= 0 or loop.time() >= deadline:
                 return max(behind, 0)
-            await asyncio.sleep(LIST_POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LIST_POLL_SECONDS_MAX)
 
 
 def listed(view: View, data: list[Any], page: Page) -> Found:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -44,26 +45,30 @@ DEV_KEYS = "dev-keys.json"
 
 @contextmanager
 def database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The database to work with and the service key; an embedded server runs meanwhile if there is no URL.
+    """The database to work with and the service key, for commands and parts of the service: while another
+    process of ours serves from the data directory, its server is used."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(own_database(settings))
+        except SettingError:
+            dsn = _dsn_of_running(settings.data_dir / "database.json")
+            if settings.database_url is not None or dsn is None:
+                raise
+            found = dsn, _service_key(settings)
+        yield found
 
-    While another process of ours serves from the data directory, its server is used.
-    """
+
+@contextmanager
+def own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
+    """The database and the service key; an embedded server runs meanwhile if there is no URL. Raises
+    SettingError when another process has its data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
         return
     running = settings.data_dir / "database.json"
-    server = EmbeddedPostgres(settings.data_dir)
-    try:
-        server.start()
-    except SettingError:
-        dsn = _dsn_of_running(running)
-        if dsn is None:
-            raise
-        yield dsn, _service_key(settings)
-        return
     with ExitStack() as stack:
-        stack.callback(server.stop)
+        server = stack.enter_context(EmbeddedPostgres(settings.data_dir))
         _write_private(running, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
         stack.callback(running.unlink, missing_ok=True)
         migrate(server.dsn())
@@ -74,9 +79,7 @@ def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str]
     """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
     with ExitStack() as stack:
         sock = stack.enter_context(_listening(settings))
-        if settings.database_url is None and _dsn_of_running(settings.data_dir / "database.json"):
-            EmbeddedPostgres(settings.data_dir).start()  # says who has it
-        dsn, key = stack.enter_context(database(settings))
+        dsn, key = stack.enter_context(own_database(settings))
         url = f"http://{settings.host}:{sock.getsockname()[1]}"
         if settings.database_url is not None:
             migrate(dsn)
@@ -86,15 +89,7 @@ def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str]
         if settings.workers == 1:
             _run_api(settings, dsn, key, follow, sock)
         else:
-            with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
-                environment = {
-                    "LEDGER_DATABASE_URL": dsn,
-                    "LEDGER_SECRET_KEY": key.decode(),
-                    "PROMETHEUS_MULTIPROC_DIR": metrics,
-                }
-                api = [sys.executable, "-m", "projections", "api", "--fd", str(sock.fileno())]
-                worker = [sys.executable, "-m", "projections", "worker"]
-                Watch([api] * settings.workers + [worker], environment, sock.fileno()).run(settings)
+            _watch(settings, dsn, key, sock, ["worker", "--watched"])
 
 
 def serve_api(settings: Settings, fd: int | None) -> None:
@@ -102,15 +97,21 @@ def serve_api(settings: Settings, fd: int | None) -> None:
     with ExitStack() as stack:
         dsn, key = stack.enter_context(database(settings))
         check_schema(dsn)
-        if fd is None:
-            sock = stack.enter_context(_listening(settings))
+        if fd is not None:
+            _end_with_watch()
+            _run_api(settings, dsn, key, (), stack.enter_context(socket.socket(fileno=fd)))
+            return
+        sock = stack.enter_context(_listening(settings))
+        if settings.workers == 1:
+            _run_api(settings, dsn, key, (), sock)
         else:
-            sock = stack.enter_context(socket.socket(fileno=fd))
-        _run_api(settings, dsn, key, (), sock)
+            _watch(settings, dsn, key, sock)
 
 
-def work(settings: Settings, follow: Sequence[Follow]) -> None:
-    """What follows the log alone, until told to stop."""
+def work(settings: Settings, follow: Sequence[Follow], *, watched: bool) -> None:
+    """What follows the log alone, until told to stop; `watched`, also when its Watch is gone."""
+    if watched:
+        _end_with_watch()
     with database(settings) as (dsn, key):
         check_schema(dsn)
         uvloop.run(_follow(settings, dsn, key, follow))
@@ -148,17 +149,44 @@ class Watch:
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         # A session of its own: a Ctrl-C reaches this process alone, which then ends them in order.
-        return subprocess.Popen(command, env=self._environment, pass_fds=[self._fd], start_new_session=True)
+        return subprocess.Popen(
+            command,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            pass_fds=[self._fd],
+            start_new_session=True,
+        )
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
 
+def _end_with_watch() -> None:
+    """Stop once the Watch is gone, however it died: the kernel then closes its end of our input. A child
+    left behind would hold the port, and the next `serve` could not start."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="watch", daemon=True).start()
+
+
+def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *others: Sequence[str]) -> None:
+    """Watch over `workers` API processes on one socket, and `others`, told as arguments of `ledger`."""
+    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
+        environment = {
+            "LEDGER_DATABASE_URL": dsn,
+            "LEDGER_SECRET_KEY": key.decode(),
+            "PROMETHEUS_MULTIPROC_DIR": metrics,
+        }
+        api = ["api", "--fd", str(sock.fileno())]
+        ledger = [sys.executable, "-m", "projections"]
+        commands = [[*ledger, *arguments] for arguments in (*[api] * settings.workers, *others)]
+        Watch(commands, environment, sock.fileno()).run(settings)
+
+
 def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:
-    # uvicorn raises the signal again once it has drained; by default that would end the process there,
-    # and an embedded database would be left running.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     app = create_app(settings, dsn, key, followers=follow)
     config = uvicorn.Config(
         app,
@@ -173,7 +201,16 @@ def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow],
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    uvicorn.Server(config).run(sockets=[sock])
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal again once it has drained; by default that would end the process there,
+    # and an embedded database would be left running. One that comes before uvicorn listens is not lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.run(sockets=[sock])
 
 
 async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow]) -> None:

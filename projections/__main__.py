@@ -19,6 +19,8 @@ from ledger.metrics import lags
 from ledger.store.store import Store
 from projections.engine import Engine
 
+CLOSE_SECONDS = 3.0
+
 
 class Runner:
     """The engine of one process, from start to an orderly end."""
@@ -42,9 +44,12 @@ class Runner:
         self._task = asyncio.create_task(self._engine.run(), name="projections")
 
     async def close(self) -> None:
-        await self._engine.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._engine.close()
         if self._task is not None:
-            await self._task
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 def main() -> None:

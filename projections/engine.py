@@ -37,7 +37,7 @@ RETRY_SECONDS_MAX = 5.0
 # Events folded before the loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
 # A process that hangs in a batch loses its checkpoints to another one.
-_OPTIONS = f"{PLANS} -c jit=off -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+_OPTIONS = f"{PLANS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 
 Write = Callable[[AsyncConnection[TupleRow], Sequence[Member]], Awaitable[dict[Key, str]]]
 

@@ -54,7 +54,7 @@ class Cluster:
         finally:
             self.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def run(self, statement: sql.Composable) -> None:
+    def run(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.maintenance, autocommit=True) as conn:
             conn.execute(statement)
 

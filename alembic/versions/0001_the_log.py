@@ -116,8 +116,12 @@ BEGIN
     SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded
         FROM ledger.head h FOR UPDATE;
 
-    SELECT * INTO answered FROM ledger.appenders a WHERE a.id = appender AND a.batch = number;
-    IF FOUND THEN
+    SELECT * INTO answered FROM ledger.appenders a WHERE a.id = appender AND a.batch >= number;
+    IF answered.batch > number THEN
+        -- A sending that was held up while its appender gave it up and went on. Were it taken now, it would
+        -- be after it was told to have failed, and would hide the answer of the batch after it.
+        RAISE EXCEPTION 'batch % was given up', number USING ERRCODE = 'object_not_in_prerequisite_state';
+    ELSIF FOUND THEN
         base := answered.base;
         recorded := answered.recorded_at;
         stale := answered.stale;

@@ -6,9 +6,10 @@ under /v1 (answered before FastAPI's routing), the internal API, /docs, /healthz
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import psycopg
@@ -18,7 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -57,7 +58,6 @@ from ledger.errors import (
     Contended,
     FactForbidden,
     Forbidden,
-    InvalidParameter,
     KeyReused,
     LedgerError,
     Overloaded,
@@ -70,7 +70,7 @@ from ledger.errors import (
 )
 from ledger.file_reads import FileReads
 from ledger.ids import new_id
-from ledger.metrics import Metrics, lags
+from ledger.metrics import Lag, Metrics, lags
 from ledger.pages import Pages
 from ledger.reads import Reads
 from ledger.store.codec import State
@@ -78,6 +78,7 @@ from ledger.store.store import Store
 
 STUCK_SECONDS = 30.0
 REPLIES_KEPT_SECONDS = 25 * 3600
+FORGET_PAUSE_SECONDS = 3600
 
 log = structlog.get_logger()
 
@@ -171,6 +172,8 @@ def create_app(
                 stack.push_async_callback(timing.drop)
             store.start()
             stack.push_async_callback(store.close)
+            forgetting = asyncio.create_task(_forget_replies(store), name="forget replies")
+            stack.callback(forgetting.cancel)
             for follow in followers:
                 follower = follow(store)
                 await follower.start()
@@ -210,6 +213,7 @@ def create_app(
     app.include_router(link_routes(file_reads, contents, tick))
     _add_health(app, pool, clock, metrics, terms)
     app.add_exception_handler(LedgerError, _internal_failure)
+    app.add_exception_handler(psycopg.OperationalError, _unavailable)
     app.add_exception_handler(HTTPException, _unknown_route)
     app.add_exception_handler(RequestValidationError, _invalid_field)
     return app
@@ -218,6 +222,16 @@ def create_app(
 def execution_of(store: Store, settings: Settings, reveal: Reveal) -> Execution:
     """What runs commands, and answers them as the wire does."""
     return Execution(store, encode=_answer, reveal=reveal, attempts_max=settings.decide_attempts_max)
+
+
+async def _forget_replies(store: Store) -> None:
+    """Every hour, drop the replies of idempotency keys whose day is over (CONTRACT 1.9)."""
+    while True:
+        try:
+            await store.journal.forget_replies(store.clock.now() - REPLIES_KEPT_SECONDS)
+        except psycopg.Error as error:
+            log.warning("replies are not forgotten now", reason=type(error).__name__)
+        await asyncio.sleep(FORGET_PAUSE_SECONDS)
 
 
 def terms_of(settings: Settings) -> Terms:
@@ -277,6 +291,10 @@ async def _internal_failure(request: Request, error: Exception) -> Response:
     return Response(body, status, told | {"request-id": request_id}, "application/json")
 
 
+async def _unavailable(request: Request, error: Exception) -> Response:
+    return await _internal_failure(request, Unavailable(first_line(error)))
+
+
 async def _unknown_route(request: Request, error: Exception) -> Response:
     refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
     return await _internal_failure(request, refusal)
@@ -330,9 +348,9 @@ def _add_health(
         try:
             async with pool.connection(timeout=2) as conn:
                 standing = await lags(conn, clock.now())
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             response.status_code = 503
-            return {"status": "unavailable", "database": first_line(error)}
+            return {"status": "unavailable", "database": type(error).__name__}
         stuck = [lag.projection for lag in standing if lag.live and lag.seconds > STUCK_SECONDS]
         incomplete = [lag.projection for lag in standing if lag.live and lag.parked]
         if stuck or not standing:
@@ -346,8 +364,11 @@ def _add_health(
 
     @app.get("/metrics", tags=["health"])
     async def exposition() -> Response:
-        """Prometheus metrics."""
-        async with pool.connection() as conn:
-            standing = await lags(conn, clock.now())
-            overdue = await overdue_seconds(conn, terms, clock.now())
+        """Prometheus metrics; without those that stand in the database while it does not answer."""
+        standing: list[Lag] = []
+        overdue: dict[str, float] = {}
+        with suppress(psycopg.OperationalError):
+            async with pool.connection(timeout=2) as conn:
+                standing = await lags(conn, clock.now())
+                overdue = await overdue_seconds(conn, terms, clock.now())
         return Response(metrics.exposition(standing, overdue), media_type="text/plain; version=0.0.4")

@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ledger.api.callers import Callers
 from ledger.clock import Clock
 from ledger.config import Settings
+from ledger.errors import InvalidParameter
+
+# It cannot go back past what was recorded, so a time that the calendar ends before would stay for good.
+NOW_MAX = 32_503_680_000  # the year 3000
+ADVANCE_SECONDS_MAX = 100 * 366 * 86_400
 
 
 class MoveClock(BaseModel):
@@ -20,8 +25,8 @@ class MoveClock(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    now: float | None = Field(None, description="unix seconds", examples=[1795000000])
-    advance_seconds: float | None = Field(None, gt=0, examples=[86400])
+    now: float | None = Field(None, ge=0, le=NOW_MAX, description="unix seconds", examples=[1795000000])
+    advance_seconds: float | None = Field(None, gt=0, le=ADVANCE_SECONDS_MAX, examples=[86400])
 
     @model_validator(mode="after")
     def _one_of(self) -> MoveClock:
@@ -54,6 +59,8 @@ def internal_routes(
                 await clock.refresh(conn)
                 to = clock.now() + moved.advance_seconds if moved.advance_seconds else moved.now
                 assert to is not None
+                if to > NOW_MAX:
+                    raise InvalidParameter("The clock ends with the year 2999.", param="advance_seconds")
                 await clock.move(conn, to)
             return {"now": clock.now()}
 

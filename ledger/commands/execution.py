@@ -121,7 +121,7 @@ class Execution:
         Raises KeyReused, Contended, Overloaded, Unavailable; a refusal is an answer.
         """
         for attempt in range(self._attempts_max):
-            async with self._turn(call.target) if attempt else nullcontext():
+            async with self._turn(call.target) if attempt and call.target else nullcontext():
                 try:
                     return await self._attempt(cause, call, decide, fingerprint, exact=attempt > 0)
                 except StaleRead:

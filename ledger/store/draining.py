@@ -13,6 +13,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ledger.errors import Overloaded, Unavailable
 
+CLOSE_SECONDS = 3.0
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -60,11 +62,13 @@ class Drain(Generic[Item, Result]):
         return answer
 
     async def close(self) -> None:
-        """Finish everything submitted, then stop."""
+        """Finish everything submitted, then stop; what hangs longer than CLOSE_SECONDS is given up."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task}, timeout=CLOSE_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         queue = self._queue

@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 
 from ledger.clock import Clock
-from ledger.database import Link, first_line
+from ledger.database import Link, first_line, question
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, Unavailable
 from ledger.store.codec import Codec, State
@@ -27,13 +27,17 @@ from ledger.store.log import PLANS, Streams
 from ledger.store.wake import Wake
 
 RECONNECT_PAUSE_SECONDS = 0.05
+FORGET_SLICE = 1000
 
 _APPEND = "SELECT * FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
 _REPLY = """
 SELECT fingerprint, status, body, secret_of, secret_at, request_id FROM ledger.replies
 WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
-_FORGET = "DELETE FROM ledger.replies WHERE created_at < to_timestamp(%(before)s)"
+_FORGET = """
+DELETE FROM ledger.replies WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM ledger.replies WHERE created_at < to_timestamp(%(before)s) LIMIT %(limit)s))
+"""
 _FORGET_APPENDERS = (
     "DELETE FROM ledger.appenders WHERE recorded_at < to_timestamp(%(before)s) AND id <> %(own)s"
 )
@@ -126,6 +130,7 @@ class Journal:
             dsn, "ledger_api", name="journal", options=f"{PLANS} -c statement_timeout={timeout_ms}"
         )
         self._replies = Link(dsn, "ledger_api", name="replies")
+        self._forgetting = Link(dsn, "ledger_api", name="forgetting")
         self._appender = uuid.uuid4()
         self._number = 0
         self._drain: Drain[Append, int] = Drain(self._commit, batch_max=batch_max, queue_max=queue_max)
@@ -139,6 +144,7 @@ class Journal:
         await self._drain.close()
         await self._link.drop()
         await self._replies.drop()
+        await self._forgetting.drop()
 
     @property
     def waiting(self) -> int:
@@ -154,18 +160,17 @@ class Journal:
 
     async def replied(self, account: str, livemode: bool, key: str) -> Replied | None:
         """What the idempotency key was answered, if it was. Raises Unavailable."""
-        try:
-            async with self._replies as conn:
-                parameters = {"account": account, "livemode": livemode, "key": key}
-                row = await (await conn.execute(_REPLY, parameters)).fetchone()
-        except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from error
+        parameters = {"account": account, "livemode": livemode, "key": key}
+        async with question(), self._replies as conn:
+            row = await (await conn.execute(_REPLY, parameters)).fetchone()
         return Replied(Reply(*row[:5]), row[5]) if row else None
 
     async def forget_replies(self, before: float) -> None:
-        """Forget replies and appenders last used before `before` (unix seconds)."""
-        async with self._replies as conn:
-            await conn.execute(_FORGET, {"before": before})
+        """Forget replies and appenders last used before `before` (unix seconds), a slice at a time: no
+        lock is held long, and replays are not held up."""
+        async with self._forgetting as conn:
+            while (await conn.execute(_FORGET, {"before": before, "limit": FORGET_SLICE})).rowcount:
+                pass
             await conn.execute(_FORGET_APPENDERS, {"before": before, "own": self._appender})
 
     async def _commit(self, batch: list[Waiting[Append, int]]) -> None:
@@ -246,18 +251,21 @@ class Journal:
         replies: list[dict[str, Any]] = []
         for number, command in enumerate(commands):
             account, livemode, actor, request_id, key = command.cause
-            written: set[str] = set()
+            written: dict[str, int] = {}
             for event, state, causation in command.changes:
                 stored = self._codec.to_stored_event(event)
                 stream = event.originator_id
+                version = event.originator_version
                 if stream not in written:
-                    written.add(stream)
-                    checks.append({"c": number, "s": stream, "v": event.originator_version - 1})
+                    checks.append({"c": number, "s": stream, "v": version - 1})
+                elif version != written[stream] + 1:
+                    raise ValueError("the versions of a stream follow one another")
+                written[stream] = version
                 events.append(
                     {
                         "c": number,
                         "s": stream,
-                        "v": event.originator_version,
+                        "v": version,
                         "t": stored.topic,
                         "d": stored.state.decode(),
                         "a": account,

@@ -14,7 +14,7 @@ from typing import Any
 
 from ledger.errors import InvalidParameter
 
-BODY_BYTES_MAX = 2_000_000
+BODY_BYTES_MAX = 8_000_000
 """Bytes. The largest lawful form is 150,000 characters of evidence at 12 bytes each (`%F0%9F%98%80`)."""
 
 PARAMETERS_MAX = 1_000

@@ -227,7 +227,8 @@ def test_what_a_crash_left_is_swept_and_nothing_else(service: Service, raw: Call
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(
             "INSERT INTO ledger.file_chunks (file, number, sealed, stored_at) SELECT file, number, '', "
-            "now() - age FROM (VALUES ('file_left', 0, interval '2 days'), ('file_left', 1, interval '2 days'), "
+            "now() - age FROM (VALUES ('file_left', 0, interval '2 days'), "
+            "('file_left', 1, interval '2 days'), "
             "('file_under_way', 0, interval '1 hour')) AS chunks (file, number, age)"
         )
 

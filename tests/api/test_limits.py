@@ -29,6 +29,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         "LEDGER_APPEND_QUEUE_MAX": "2",
         "LEDGER_APPEND_TIMEOUT_MS": "500",
         "LEDGER_BODY_BYTES_MAX": "2000",
+        "LEDGER_LIST_WAIT_MS": "3000",
     }
     with cluster.database() as dsn, TemporaryDirectory() as place:
         running = Service(dsn, Path(place), **limits)
@@ -88,6 +89,21 @@ def test_a_body_has_a_limit(raw: Caller) -> None:
     refused(raw.post("/v1/customers", "name=" + "x" * 1996), 413)
 
 
+def test_many_lists_of_a_stuck_projection_are_answered_with_what_is_there(
+    raw: Caller, service: Service
+) -> None:
+    """More of them than there are connections, which others need meanwhile."""
+    with ThreadPoolExecutor(24) as pool, psycopg.connect(service.dsn) as conn:
+        conn.execute("SELECT FROM projections.checkpoints FOR UPDATE")
+        raw.customer()
+        lists = [pool.submit(raw.get, "/v1/customers") for _ in range(24)]
+        time.sleep(0.5)
+        assert raw.http.get("/readyz").status_code == 200
+        for each in lists:
+            assert ok(each.result())["data"] == []
+            assert int(each.result().headers["ledger-behind-events"]) >= 1
+
+
 def test_without_a_database_nothing_is_done_and_all_is_well_afterwards(
     raw: Caller, service: Service, cluster: Cluster
 ) -> None:
@@ -107,6 +123,8 @@ def test_without_a_database_nothing_is_done_and_all_is_well_afterwards(
             ]
             assert raw.http.get("/readyz").status_code == 503
             assert raw.http.get("/healthz").status_code == 200
+            exposed = raw.http.get("/metrics")
+            assert (exposed.status_code, "ledger_requests_total" in exposed.text) == (200, True)
         finally:
             conn.execute(switch.format(Identifier(name), SQL("true")))
     for answer in answers:

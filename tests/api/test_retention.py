@@ -128,6 +128,8 @@ def test_the_clock_never_goes_back_past_the_last_event(raw: Caller, operator: Ca
     now = _move(operator, advance_seconds=1000)
     raw.customer()
     headers = {"authorization": f"Bearer {operator.key}"}
+    for unfit in ('{"now": 1e300}', '{"now": NaN}', '{"now": -1}', '{"advance_seconds": 1e300}'):
+        assert raw.http.post("/internal/v1/clock", content=unfit, headers=headers).status_code == 400
     answer = raw.http.post("/internal/v1/clock", json={"now": now - 500}, headers=headers)
     refused_with = answer.json()["error"]
     assert (answer.status_code, refused_with["param"]) == (400, "now")

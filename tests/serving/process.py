@@ -27,7 +27,7 @@ def environment(data_dir: Path, **settings: object) -> dict[str, str]:
     given = {"data_dir": data_dir, "port": 0} | settings
     return (
         kept
-        | {"PYTHONPATH": str(REPOSITORY)}
+        | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(data_dir.parent)}
         | {f"LEDGER_{name.upper()}": str(value) for name, value in given.items()}
     )
 

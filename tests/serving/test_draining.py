@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import psycopg
 
 from ledger.accounts import create_account, create_key
 from ledger.database import connect
-from tests.serving.process import SERVICE_KEY, Serving, children_of, serving
+from tests.serving.process import SERVICE_KEY, Serving, children_of, environment, serving
 from tests.store.stores import head_locked, until
 
 
@@ -109,6 +112,25 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Pat
         assert service.process.returncode == 0
 
 
+def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: str, place: Path) -> None:
+    for milliseconds in (0, 10, 30, 60):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "projections", "serve"],
+            env=environment(place / "early", **settings(dsn)),
+            cwd=place,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert "listens" in process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        process.terminate()
+        try:
+            assert process.wait(10) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+
+
 def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str, place: Path) -> None:
     """Which process answers is told by whom the database sees appending; the metrics are of both."""
 
@@ -152,4 +174,25 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
         processes = children_of(service.process.pid)
         service.stop()
     assert len(customers_in(dsn)) == written + 5
-    assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+    assert not any(map(running, processes))
+
+
+def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> None:
+    """One left behind would hold the port: the service could not be started again."""
+    with serving(place / "orphans", workers=2, **settings(dsn)) as service:
+        service.until(lambda: len(children_of(service.process.pid)) == 3, seconds=10)
+        processes = children_of(service.process.pid)
+        service.kill()
+        deadline = time.monotonic() + 10
+        while any(running(pid) for pid in processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with serving(place / "orphans", **settings(dsn), port=service.url.rpartition(":")[2]) as again:
+            assert again.url == service.url
+
+
+def running(pid: int) -> bool:
+    """A zombie that nobody has asked after does not run."""
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import threading
@@ -87,6 +88,20 @@ def test_each_line_of_the_log_is_json_without_secrets(service: Serving) -> None:
 def test_a_second_service_on_the_same_data_is_refused(service: Serving) -> None:
     assert f"in use by process {service.process.pid}" in refusal(service.data_dir, "serve")
     assert create(keys_in(service.data_dir), "Ada").status_code == 200
+
+
+def test_a_record_of_a_killed_service_whose_number_another_process_has_now_is_not_believed(
+    place: Path,
+) -> None:
+    """In a container the next service has the very number of the killed one."""
+    data_dir = place / "recycled"
+    data_dir.mkdir()
+    (data_dir / "database.json").write_text(json.dumps({"pid": os.getpid(), "dsn": "host=/nowhere"}))
+    with serving(data_dir) as service:
+        service.until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, seconds=10)
+        assert "/nowhere" not in (data_dir / "database.json").read_text()
+    assert not (data_dir / "postgres" / "postmaster.pid").exists()
+    shutil.rmtree(data_dir)
 
 
 def test_accounts_and_keys_are_made_and_ended_while_it_serves(service: Serving) -> None:

@@ -109,7 +109,9 @@ class JournalRecorder(ApplicationRecorder):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._conn.close()
+        # The library's cases leave reading threads behind: none may be in the middle of a query.
+        with self._one_at_a_time:
+            self._conn.close()
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         if not stored_events:

@@ -88,7 +88,7 @@ def replying(key: str, body: str = "{}") -> dict[str, Any]:
 def log_of(dsn: str) -> list[tuple[int, str, int]]:
     """(position, stream, version) of the whole log."""
     with psycopg.connect(dsn) as conn:
-        return conn.execute(_LOG).fetchall()  # type: ignore[return-value]
+        return conn.execute(_LOG).fetchall()
 
 
 def rows(dsn: str, query: str) -> list[TupleRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -373,3 +374,17 @@ def test_the_projector_may_not_append(dsn: str) -> None:
             conn.execute(b"SELECT ledger.append(gen_random_uuid(), 1, 0, '[]', NULL, NULL)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(b"UPDATE ledger.head SET position = 0")
+
+
+def test_a_command_whose_versions_leave_a_gap_is_refused_whole(dsn: str) -> None:
+    async def main() -> None:
+        async with opened(dsn) as store:
+            first = make("cus_gap")
+            after = first.changes[0]
+            skipped = rename(after.state, "later").changes[0]
+            event = replace(skipped.event, originator_version=3)
+            with pytest.raises(ValueError, match="follow one another"):
+                await store.journal.append(Append(CAUSE, [after, Change(event, skipped.state)]))
+            assert await store.streams.read("cus_gap") is None
+
+    asyncio.run(main())

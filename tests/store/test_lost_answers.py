@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
 from ledger.store.journal import KeyTaken, StaleRead
@@ -73,6 +74,34 @@ def test_another_number_or_another_appender_is_another_batch(dsn: str) -> None:
     assert send(dsn, appender, 1, "cus_0") == (0, [], [])
     assert send(dsn, appender, 2, "cus_0") == (1, [0], [])
     assert send(dsn, uuid.uuid4(), 1, "cus_0") == (1, [0], [])
+
+
+def test_a_sending_that_its_appender_gave_up_is_not_taken_after_the_next_batch(dsn: str) -> None:
+    appender = uuid.uuid4()
+    after = send(dsn, appender, 2, "cus_2")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        send(dsn, appender, 1, "cus_1")
+    assert send(dsn, appender, 2, "cus_2") == after
+    assert log_of(dsn) == [(1, "cus_2", 1)]
+
+
+def test_appends_read_what_is_committed_whatever_the_database_defaults_to(dsn: str) -> None:
+    async def main() -> list[int]:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            name = Identifier(conn.info.dbname)
+            conn.execute(
+                SQL("ALTER DATABASE {} SET default_transaction_isolation = serializable").format(name)
+            )
+        async with opened(dsn) as one, opened(dsn) as other:
+            async with head_locked(dsn):
+                appends = [
+                    asyncio.create_task(store.journal.append(make(stream)))
+                    for store, stream in ((one, "cus_1"), (other, "cus_2"))
+                ]
+                await until(lambda: blocked_appends(dsn) == 2)
+            return await asyncio.gather(*appends)
+
+    assert sorted(asyncio.run(main())) == [1, 2]
 
 
 def test_a_batch_sent_again_while_the_first_sending_still_waits_has_one_effect(dsn: str) -> None:

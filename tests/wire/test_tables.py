@@ -11,6 +11,7 @@ from typing import Any, ForwardRef, get_args, get_type_hints
 import pytest
 from stripe._request_options import RequestOptions
 
+from ledger.domain import evidence
 from ledger.errors import InvalidParameter
 from ledger.wire.forms import DEPTH_MAX, NAME_LENGTH_MAX, decode
 from ledger.wire.parameters import Array, Created, Hash, Table, Unserved
@@ -300,7 +301,7 @@ def test_evidence_is_parsed_whole() -> None:
 
 
 def test_the_evidence_fields_are_those_of_the_contract() -> None:
-    assert (len(disputes.LONG_TEXTS), len(disputes.SHORT_TEXTS), len(disputes.FILES)) == (8, 10, 9)
+    assert (len(evidence.LONG_TEXTS), len(evidence.SHORT_TEXTS), len(evidence.FILES)) == (8, 10, 9)
     assert set(disputes.EVIDENCE) == {
-        *disputes.LONG_TEXTS, *disputes.SHORT_TEXTS, *disputes.FILES, "appeal", "enhanced_evidence"
+        *evidence.LONG_TEXTS, *evidence.SHORT_TEXTS, *evidence.FILES, "appeal", "enhanced_evidence"
     }  # fmt: skip
