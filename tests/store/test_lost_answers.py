@@ -87,11 +87,6 @@ def test_a_sending_that_its_appender_gave_up_is_not_taken_after_the_next_batch(d
 
 def test_appends_read_what_is_committed_whatever_the_database_defaults_to(dsn: str) -> None:
     async def main() -> list[int]:
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            name = Identifier(conn.info.dbname)
-            conn.execute(
-                SQL("ALTER DATABASE {} SET default_transaction_isolation = serializable").format(name)
-            )
         async with opened(dsn) as one, opened(dsn) as other:
             async with head_locked(dsn):
                 appends = [
@@ -101,7 +96,14 @@ def test_appends_read_what_is_committed_whatever_the_database_defaults_to(dsn: s
                 await until(lambda: blocked_appends(dsn) == 2)
             return await asyncio.gather(*appends)
 
-    assert sorted(asyncio.run(main())) == [1, 2]
+    isolation = "ALTER DATABASE {} {} default_transaction_isolation"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        name = Identifier(conn.info.dbname)
+        conn.execute(SQL(isolation + " = serializable").format(name, SQL("SET")))
+        try:
+            assert sorted(asyncio.run(main())) == [1, 2]
+        finally:
+            conn.execute(SQL(isolation).format(name, SQL("RESET")))
 
 
 def test_a_batch_sent_again_while_the_first_sending_still_waits_has_one_effect(dsn: str) -> None:
