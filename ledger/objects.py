@@ -92,6 +92,7 @@ async def expanded(
         newest = [await fetch(link) for link in state.links[:LINKS_SHOWN_MAX]]
         links = [files.file_link(link, now) for link in newest if isinstance(link, FileLink)]
         answer["links"] = files.links(state, links)
+    fetch = _of_owner(state, fetch)
     for member, subtree in tree.items():
         match member:
             case "sources" if isinstance(state, Customer):
@@ -129,14 +130,25 @@ async def _members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fet
     for member, subtree in tree.items():
         value = answer.get(member)
         if isinstance(value, dict):
-            answer[member] = await _members(
-                dict(value), subtree, now, fetch
-            )  # what is rendered may be shared
+            # A copy: what is rendered may be shared.
+            answer[member] = await _members(dict(value), subtree, now, fetch)
         elif isinstance(value, str):
             state = await fetch(value)
             if state is not None:
                 answer[member] = await expanded(state, shown(state, now), subtree, now, fetch)
     return answer
+
+
+def _of_owner(state: State, fetch: Fetch) -> Fetch:
+    """`fetch` for what the object's own account has in its mode: an id told by another service may name
+    anything."""
+
+    async def owned(stream: str) -> State | None:
+        found = await fetch(stream)
+        same = found is not None and (found.account, found.livemode) == (state.account, state.livemode)
+        return found if same else None
+
+    return owned
 
 
 async def _refunds(state: Charge, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:

@@ -285,3 +285,13 @@ def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:
     assert set(document["paths"]) >= {
         f"/internal/v1/{path}" for path in ("customers", "charges", "disputes", "disputes/{id}/facts")
     }
+
+
+def test_an_id_told_by_another_service_shows_nothing_of_another_account(
+    operator: Operator, raw: Caller, http: httpx.Client, registrar: Registrar
+) -> None:
+    stranger = Operator(http, registrar.key(registrar.account().id, "rk", scopes=["catalog"])[1])
+    theirs = ok(stranger.post("/customers", {"id": fresh("cus"), "name": "Not yours"}))
+    own = charge(operator, payment_intent=theirs["id"])
+    shown = ok(raw.get(f"/v1/charges/{own['id']}?expand[]=payment_intent"))
+    assert shown["payment_intent"] == theirs["id"]
