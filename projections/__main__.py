@@ -10,14 +10,18 @@ from typing import Annotated
 import psycopg
 import typer
 
-from ledger import cli
+from ledger import cli, serving
 from ledger.api.app import Follow, terms_of
 from ledger.clock import Clock
-from ledger.config import Settings
+from ledger.config import Settings, load_settings
 from ledger.deadlines import Deadlines
+from ledger.errors import SettingError
 from ledger.metrics import lags
+from ledger.store.codec import Codec
 from ledger.store.store import Store
+from ledger.store.wake import Wake
 from projections.engine import Engine
+from projections.registry import PROJECTIONS
 
 CLOSE_SECONDS = 3.0
 
@@ -70,10 +74,6 @@ def _followers(settings: Settings) -> list[Follow]:
 def _projections_cli() -> typer.Typer:
     group = typer.Typer(help="The read models and the Event feed.", no_args_is_help=True)
 
-    @group.callback()
-    def _group() -> None:
-        """Keeps `status` a command of its own while it is the only one."""
-
     @group.command()
     def status(
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
@@ -98,7 +98,31 @@ def _projections_cli() -> typer.Typer:
         title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
         cli.print_table(title, rows)
 
+    @group.command()
+    def retry(
+        projection: Annotated[str, typer.Argument(help="The projection that leaves the stream out.")],
+        stream: Annotated[str, typer.Argument(help="The stream: the id of an object.")],
+    ) -> None:
+        """Apply what was left out of a parked stream, in order; exit 1 if it had to be left out again."""
+        if projection not in {known.name for known in PROJECTIONS}:
+            raise SettingError(f"no projection {projection}: see `ledger projections status`")
+        settings = load_settings()
+        with serving.database(settings) as (dsn, key):
+            healed = asyncio.run(_retry(settings, dsn, key, projection, stream))
+        if not healed:
+            raise SettingError(f"{projection} had to leave {stream} out again: its handler still raises")
+        print(f"{projection} leaves nothing of {stream} out.")
+
     return group
+
+
+async def _retry(settings: Settings, dsn: str, key: bytes, projection: str, stream: str) -> bool:
+    clock = Clock(movable=settings.test_clock)
+    engine = Engine(dsn, Codec(key), clock, Wake(dsn, "ledger_projector"))
+    try:
+        return await engine.retry(projection, stream)
+    finally:
+        await engine.close()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
@@ -18,7 +20,17 @@ from projections.projection import Change as Changed
 from projections.projection import Parking, Projection, Row
 from projections.registry import PROJECTIONS
 from projections.views import CUSTOMERS
-from tests.projections.histories import ACCOUNT, Author, catch_up, engine, fresh_generation, rows, running
+from tests.projections.histories import (
+    ACCOUNT,
+    KEY,
+    Author,
+    catch_up,
+    engine,
+    fresh_generation,
+    rows,
+    running,
+)
+from tests.serving.process import ledger, refusal
 
 SECRET = "jenny.rosen@example.com"
 
@@ -181,3 +193,22 @@ def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn:
         assert (await emails(dsn))[good] == "will.be@example.com"
 
     running(dsn, story)
+
+
+def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> None:
+    async def story(author: Author) -> str:
+        bad = await author.customer(email="one@example.com")
+        await author.rename(bad, email="two@example.com")
+        await catch_up(dsn, projections=raising_for(bad, 2))
+        assert list(await parked(dsn)) == ["customers_g1"]
+        return bad
+
+    bad = running(dsn, story)
+    settings = {"database_url": dsn, "secret_key": KEY.decode()}
+    status = ledger(tmp_path, "projections", "status", **settings)
+    assert "1 streams left out" in status.stdout
+    retried = ledger(tmp_path, "projections", "retry", "customers", bad, **settings)
+    assert (retried.returncode, retried.stderr) == (0, "")
+    assert asyncio.run(parked(dsn)) == {}
+    assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
+    assert "no projection nothing" in refusal(tmp_path, "projections", "retry", "nothing", bad, **settings)
