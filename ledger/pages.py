@@ -132,10 +132,11 @@ class Pages:
         filters = {**filters, **given.get("created", {})}
         after, before = given.get("starting_after"), given.get("ending_before")
         parameters = self._scope(call) | filters | {"limit": given["limit"] + 1}
+        deadline = self._deadline()
         place = None
         for param, cursor in (("starting_after", after), ("ending_before", before)):
             if cursor is not None:
-                place = await self._place(view, param, parameters | {"cursor": cursor})
+                place = await self._place(view, param, parameters | {"cursor": cursor}, deadline)
         if after is not None and before is not None:
             raise InvalidParameter(
                 "Received both starting_after and ending_before parameters. Please pass in only one."
@@ -146,9 +147,9 @@ class Pages:
         query = _page_query(view, tuple(filters), older)
         rows: list[TupleRow] = []
         if view.by_day:
-            standing, rows = await self._rows(view, query, self._around(parameters, place, older))
+            standing, rows = await self._rows(view, query, self._around(parameters, place, older), deadline)
         if len(rows) <= given["limit"]:
-            standing, rows = await self._rows(view, query, parameters)
+            standing, rows = await self._rows(view, query, parameters, deadline)
         has_more = len(rows) > given["limit"]
         rows = rows[: given["limit"]]
         return Page(standing, rows if before is None else rows[::-1], has_more)
@@ -156,7 +157,9 @@ class Pages:
     async def first(self, call: Call, view: View, filters: Mapping[str, Any]) -> TupleRow | None:
         """The newest row of the caller's that the filters leave, None when there is none."""
         query = _page_query(view, tuple(filters), None)
-        _, rows = await self._rows(view, query, {**self._scope(call), **filters, "limit": 1})
+        _, rows = await self._rows(
+            view, query, {**self._scope(call), **filters, "limit": 1}, self._deadline()
+        )
         return rows[0] if rows else None
 
     async def one(self, call: Call, view: View, object_id: str) -> TupleRow | None:
@@ -164,8 +167,12 @@ class Pages:
         parameters = {**self._scope(call), "id": object_id, "limit": 1}
         if view.by_day:
             parameters = self._near(parameters, object_id)
-        _, rows = await self._rows(view, _page_query(view, ("id",), None), parameters)
+        _, rows = await self._rows(view, _page_query(view, ("id",), None), parameters, self._deadline())
         return rows[0] if rows else None
+
+    def _deadline(self) -> float:
+        """Until when, by the loop's clock, a request waits for its projection."""
+        return asyncio.get_running_loop().time() + self._wait_seconds
 
     def _scope(self, call: Call) -> dict[str, Any]:
         """Whose objects, and for those with a term between which times, in unix seconds."""
@@ -187,11 +194,13 @@ class Pages:
         until = END_OF_TIME if place is None else start
         return {**parameters, "since": max(parameters["since"], start - DAY_SECONDS), "until": until}
 
-    async def _place(self, view: View, param: str, parameters: Mapping[str, Any]) -> TupleRow:
+    async def _place(
+        self, view: View, param: str, parameters: Mapping[str, Any], deadline: float
+    ) -> TupleRow:
         """Where the cursor's id stands in its collection. Raises InvalidParameter."""
         if view.by_day:
             parameters = self._near(parameters, parameters["cursor"])
-        _, rows = await self._rows(view, _STANDING + view.place + _OF_PAGE, parameters)
+        _, rows = await self._rows(view, _STANDING + view.place + _OF_PAGE, parameters, deadline)
         if not rows:
             raise InvalidParameter(
                 f"No such {view.noun}: '{parameters['cursor']}'", code="resource_missing", param=param
@@ -199,15 +208,16 @@ class Pages:
         return rows[0]
 
     async def _rows(
-        self, view: View, query: str, parameters: Mapping[str, Any]
+        self, view: View, query: str, parameters: Mapping[str, Any], deadline: float
     ) -> tuple[Standing, list[TupleRow]]:
-        """The projection's standing, and rows at least as new as that tells."""
+        """The projection's standing, and rows at least as new as that tells. However many looks a page
+        takes, they wait for their projection until one `deadline`."""
         parameters = {**parameters, "projection": view.projection}
         try:
             standing, rows = await self._look(query, parameters)
             behind = 0
             if standing.checkpoint < standing.head:
-                behind = await self._caught_up(view, standing.head)
+                behind = await self._caught_up(view, standing.head, deadline)
                 standing, rows = await self._look(query, parameters)
             return standing._replace(behind=behind), rows
         except psycopg.OperationalError as error:
@@ -231,12 +241,11 @@ class Pages:
         async with self._pool.connection() as conn:
             return await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
 
-    async def _caught_up(self, view: View, head: int) -> int:
-        """Wait until the projection has applied the log up to `head`, at most `wait_seconds`; what it then
+    async def _caught_up(self, view: View, head: int, deadline: float) -> int:
+        """Wait until the projection has applied the log up to `head`, or until `deadline`; what it then
         lacks of it, in events. Holds no connection between looks: with eight of these waiting for a stuck
         projection the pool would be empty, for all that reads."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._wait_seconds
         pause = LIST_POLL_SECONDS
         while True:
             async with self._pool.connection() as conn:

@@ -269,9 +269,9 @@ def test_a_file_in_the_way_is_told_in_one_line(place: Path) -> None:
 
 @pytest.mark.skipif(ROOT, reason="root may write everywhere")
 def test_a_parent_that_is_read_only_is_told_in_one_line(place: Path) -> None:
-    place.chmod(0o555)
-    assert "Permission denied" in refusal(place / "data")
-    place.chmod(0o755)
+    shut = place / "shut"
+    shut.mkdir(mode=0o555)
+    assert "Permission denied" in refusal(shut / "data")
 
 
 @needs_root

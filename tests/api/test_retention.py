@@ -94,7 +94,7 @@ def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, oper
 
 
 def test_objects_outlive_their_events(raw: Caller, operator: Caller) -> None:
-    dispute = raw.dispute()
+    dispute = raw.dispute("tok_createDisputeInquiry")
     _move(operator, advance_seconds=LIFE + DAY)
     assert raw.events() == []
     assert ok(raw.get(f"/v1/charges/{dispute['charge']}"))["id"] == dispute["charge"]
