@@ -159,6 +159,10 @@ def _reach(dsn: str) -> psycopg.Connection[TupleRow]:
         version = conn.info.server_version // 10000
         conn.close()
         raise SettingError(f"LEDGER_DATABASE_URL: Postgres {version} is too old, 15 or newer is needed")
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        conn.close()
+        raise SettingError(f"LEDGER_DATABASE_URL: the database is encoded in {encoding}, UTF8 is needed")
     return conn
 
 
