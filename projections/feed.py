@@ -16,6 +16,7 @@ from ledger import ids
 from ledger.domain import charge, customer, dispute, refund
 from ledger.store.codec import State
 from ledger.store.log import Recorded
+from ledger.wire import render
 from ledger.wire.public_events import public_events
 from ledger.wire.versions import LATEST
 from projections.projection import Change, Projection, Row
@@ -35,10 +36,12 @@ _TYPES = ("int4", "int8", "text", "text", "bool", "int8", "int2", *("text",) * 6
 def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
     event = recorded.event
     at = recorded.recorded_at
-    shown: dict[int, str] = {}
+    shown: dict[int, msgspec.Raw] = {}
     for ordinal, (name, resource, previous) in enumerate(public_events(before, event, after)):
         # Events of one change show one resource: it is encoded once.
-        encoded = shown.get(id(resource)) or shown.setdefault(id(resource), _json(resource))
+        encoded = shown.get(id(resource))
+        if encoded is None:
+            encoded = shown[id(resource)] = msgspec.Raw(msgspec.json.encode(resource))
         yield (
             ids.derived_id("evt", at, event.originator_id, event.originator_version, ordinal),
             recorded.account,
@@ -50,14 +53,8 @@ def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[
             LATEST,
             recorded.request_id,
             recorded.idempotency_key,
-            f'{{"object":{encoded}}}'
-            if previous is None
-            else f'{{"object":{encoded},"previous_attributes":{_json(previous)}}}',
+            msgspec.json.encode(render.event_data(encoded, previous)).decode(),
         )
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 async def _write(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:

@@ -253,7 +253,7 @@ def balance_transaction(fact: BalanceTransaction, now: int) -> Json:
     }
 
 
-def event_data(resource: Json, previous_attributes: Json | None) -> Json:
+def event_data(resource: Json | msgspec.Raw, previous_attributes: Json | None) -> Json:
     """The `data` of an Event: the resource as it then was, and what an update changed of it."""
     if previous_attributes is None:
         return {"object": resource}
