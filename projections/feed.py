@@ -6,11 +6,9 @@ one change (README, invariant 4). `data` is JSON text as it will be served. Deli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger import ids
 from ledger.domain import charge, customer, dispute, refund
@@ -19,18 +17,9 @@ from ledger.store.log import Recorded
 from ledger.wire import render
 from ledger.wire.public_events import public_events
 from ledger.wire.versions import LATEST
-from projections.projection import Change, Projection, Row
+from projections.projection import Column, Projection, Row
 
 DAYS_KEPT = 30
-
-# Rows are only ever inserted, so they are copied: two thirds of the cost of an INSERT from arrays.
-_COPY = """
-COPY projections.feed
-    (generation, position, id, account, livemode, created, ordinal, type, object_id, api_version, request_id,
-     idempotency_key, data)
-FROM STDIN (FORMAT BINARY)
-"""
-_TYPES = ("int4", "int8", "text", "text", "bool", "int8", "int2", *("text",) * 6)
 
 
 def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
@@ -57,17 +46,22 @@ def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[
         )
 
 
-async def _write(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-    async with conn.cursor() as cur, cur.copy(_COPY) as copy:
-        copy.set_types(_TYPES)
-        for position, row in changes:
-            await copy.write_row((generation, position, *row))
-
-
 FEED = Projection(
     name="feed",
     aggregates=(customer, charge, dispute, refund),
+    columns=(
+        Column("id", "text"),
+        Column("account", "text"),
+        Column("livemode", "boolean"),
+        Column("created", "bigint"),
+        Column("ordinal", "smallint"),
+        Column("type", "text"),
+        Column("object_id", "text"),
+        Column("api_version", "text"),
+        Column("request_id", "text"),
+        Column("idempotency_key", "text"),
+        Column("data", "text"),
+    ),
     apply=_events,
-    write=_write,
     days_kept=DAYS_KEPT,
 )

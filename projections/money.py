@@ -7,11 +7,7 @@ change once they are there. Entries that do not balance are refused by the datab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import msgspec
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
+from collections.abc import Iterable
 
 from ledger.domain import charge, dispute
 from ledger.domain.charge import Charge
@@ -19,37 +15,15 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.postings import balance_transaction, postings
 from ledger.store.codec import State
 from ledger.store.log import Recorded
-from projections.projection import Change, Projection, Row
+from projections.projection import Column, Projection, Row
 
-_COPY_POSTINGS = """
-COPY projections.postings
-    (generation, position, id, account, livemode, created, ordinal, ledger_account, currency, amount,
-     transaction, source)
-FROM STDIN (FORMAT BINARY)
-"""
-_POSTING_TYPES = (
-    "int4",
-    "int8",
-    "text",
-    "text",
-    "bool",
-    "int8",
-    "int2",
-    "text",
-    "text",
-    "int8",
-    "text",
-    "text",
-)
 # At the commit it would be too late to tell which stream is at fault.
-_BALANCE = "SET CONSTRAINTS projections.postings_balance IMMEDIATE"
-
-_COPY_TRANSACTIONS = """
-COPY projections.balance_transactions
-    (generation, position, id, account, livemode, created, type, currency, source, fact)
-FROM STDIN (FORMAT BINARY)
+_CHECKED = "SET CONSTRAINTS projections.postings_balance IMMEDIATE"
+# What fills a new generation is not seen by the constraint.
+_BROKEN = """
+SELECT 'postings_balance at position ' || position FROM projections.postings
+WHERE generation = %(generation)s GROUP BY position, currency HAVING sum(amount) <> 0 LIMIT 1
 """
-_TRANSACTION_TYPES = ("int4", "int8", "text", "text", "bool", "int8", "text", "text", "text", "bytea")
 
 
 def _postings(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
@@ -84,31 +58,41 @@ def _transactions(before: State | None, recorded: Recorded, after: State) -> Ite
             fact["type"],
             fact["currency"],
             fact["source"],
-            msgspec.json.encode(fact),
+            fact,
         )
 
 
-async def _write_postings(
-    conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]
-) -> None:
-    async with conn.cursor() as cur:
-        async with cur.copy(_COPY_POSTINGS) as copy:
-            copy.set_types(_POSTING_TYPES)
-            for position, row in changes:
-                await copy.write_row((generation, position, *row))
-        await cur.execute(_BALANCE)
-
-
-async def _write_transactions(
-    conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]
-) -> None:
-    async with conn.cursor() as cur, cur.copy(_COPY_TRANSACTIONS) as copy:
-        copy.set_types(_TRANSACTION_TYPES)
-        for position, row in changes:
-            await copy.write_row((generation, position, *row))
-
-
-POSTINGS = Projection(name="postings", aggregates=(charge, dispute), apply=_postings, write=_write_postings)
+POSTINGS = Projection(
+    name="postings",
+    aggregates=(charge, dispute),
+    columns=(
+        Column("id", "text"),
+        Column("account", "text"),
+        Column("livemode", "boolean"),
+        Column("created", "bigint"),
+        Column("ordinal", "smallint"),
+        Column("ledger_account", "text"),
+        Column("currency", "text"),
+        Column("amount", "bigint"),
+        Column("transaction", "text"),
+        Column("source", "text"),
+    ),
+    apply=_postings,
+    checked=_CHECKED,
+    broken=_BROKEN,
+)
 BALANCE_TRANSACTIONS = Projection(
-    name="balance_transactions", aggregates=(charge, dispute), apply=_transactions, write=_write_transactions
+    name="balance_transactions",
+    aggregates=(charge, dispute),
+    columns=(
+        Column("id", "text"),
+        Column("account", "text"),
+        Column("livemode", "boolean"),
+        Column("created", "bigint"),
+        Column("type", "text"),
+        Column("currency", "text"),
+        Column("source", "text"),
+        Column("fact", "json"),
+    ),
+    apply=_transactions,
 )

@@ -32,6 +32,13 @@ _MAKE_GENERATION_OF_DAYS = (
     "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL) PARTITION BY RANGE (created)"
 )
 _ATTACH_GENERATION = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES IN ({generation})"
+# Without indexes: they are built over the whole when it is attached, at a fraction of the cost.
+_MAKE_DETACHED = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING INDEXES)"
+_MAKE_DETACHED_OF_DAYS = _MAKE_DETACHED + " PARTITION BY RANGE (created)"
+_BYTES = """
+SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
+FROM pg_partition_tree(to_regclass(%(partition)s))
+"""
 _MAKE_DAY = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)"
 _ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
 _DROP = "DROP TABLE IF EXISTS {partition}"
@@ -58,12 +65,43 @@ async def make_generation(
         if partition in await _children(conn, parent):
             return
         make = SQL(_MAKE_GENERATION_OF_DAYS if by_day else _MAKE_GENERATION)
-        await conn.execute(make.format(partition=_table(partition), parent=_table(parent)))
+        await conn.execute(make.format(partition=_identifier(partition), parent=_identifier(parent)))
         await conn.execute(
             SQL(_ATTACH_GENERATION).format(
-                parent=_table(parent), partition=_table(partition), generation=Literal(generation)
+                parent=_identifier(parent), partition=_identifier(partition), generation=Literal(generation)
             )
         )
+
+
+async def make_detached(conn: AsyncConnection[TupleRow], name: str, generation: int, *, by_day: bool) -> None:
+    """The table of a generation to be filled, which nobody sees before it is attached."""
+    make = SQL(_MAKE_DETACHED_OF_DAYS if by_day else _MAKE_DETACHED)
+    await conn.execute(make.format(partition=table(name, generation), parent=table(name)))
+
+
+async def attach(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:
+    """Build the indexes of a filled generation and make it a partition; readers and writers of the others
+    go on meanwhile. In the transaction under way."""
+    await conn.execute(
+        SQL(_ATTACH_GENERATION).format(
+            parent=table(name), partition=table(name, generation), generation=Literal(generation)
+        )
+    )
+
+
+async def drop_generation(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:
+    """Drop all rows of a generation. Raises LockNotAvailable when a reader is in the way."""
+    async with conn.transaction():
+        await conn.execute(_LIMITED)
+        await conn.execute(SQL(_DROP).format(partition=table(name, generation)))
+
+
+async def bytes_of(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int:
+    """How much room a generation takes, its indexes included."""
+    cur = await conn.execute(_BYTES, {"partition": f"projections.{_name(name, generation)}"})
+    row = await cur.fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def make_days(conn: AsyncConnection[TupleRow], name: str, generation: int, days: Iterable[int]) -> None:
@@ -78,11 +116,13 @@ async def make_days(conn: AsyncConnection[TupleRow], name: str, generation: int,
             if partition in there:
                 continue
             first = day * DAY_SECONDS
-            await conn.execute(SQL(_MAKE_DAY).format(partition=_table(partition), parent=_table(parent)))
+            await conn.execute(
+                SQL(_MAKE_DAY).format(partition=_identifier(partition), parent=_identifier(parent))
+            )
             await conn.execute(
                 SQL(_ATTACH_DAY).format(
-                    parent=_table(parent),
-                    partition=_table(partition),
+                    parent=_identifier(parent),
+                    partition=_identifier(partition),
                     first=Literal(first),
                     end=Literal(first + DAY_SECONDS),
                 )
@@ -98,7 +138,12 @@ async def drop_days(conn: AsyncConnection[TupleRow], name: str, generation: int,
         if partition < first_kept:
             async with conn.transaction():
                 await conn.execute(_LIMITED)
-                await conn.execute(SQL(_DROP).format(partition=_table(partition)))
+                await conn.execute(SQL(_DROP).format(partition=_identifier(partition)))
+
+
+def table(name: str, generation: int | None = None) -> Identifier:
+    """The table of a projection, or of one generation of it."""
+    return _identifier(_name(name, generation))
 
 
 async def _children(conn: AsyncConnection[TupleRow], parent: str) -> set[str]:
@@ -114,5 +159,5 @@ def _name(name: str, generation: int | None = None, day: int | None = None) -> s
     return f"{name}_g{generation}_d{_EPOCH + timedelta(days=day):%Y%m%d}"
 
 
-def _table(name: str) -> Identifier:
+def _identifier(name: str) -> Identifier:
     return Identifier("projections", name)

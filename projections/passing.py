@@ -23,13 +23,15 @@ Key = tuple[str, int]
 class Member:
     """One generation of a projection taking part in a pass, and what came of it.
 
-    since    unix seconds: events recorded before it make no rows, their day is dropped
-    parked   streams left out
+    since     unix seconds: events recorded before it make no rows, their day is dropped
+    detached  the generation is being filled: its partition has no index and no reader yet
+    parked    streams left out
     """
 
     projection: Projection
     generation: int
     since: float = 0.0
+    detached: bool = False
     parked: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
     parkings: list[Parking] = field(default_factory=list)

@@ -1,27 +1,34 @@
 """What a projection is: a name, the aggregates it follows, and a pure handler that derives rows.
 
 `apply` sees each recorded event with its aggregate before and after it, and gives the rows that it
-changes, each as its whole new value. Nothing else may enter a row, so the same log always gives the same
-rows, however it was cut into batches (README, invariant 4). The engine knows no view; a view knows no engine.
+changes, each as its whole new value. Nothing else may enter a row, and all rows of one key come from one
+stream: so the same log always gives the same rows, however it was cut into batches or shared out among
+workers (README, invariant 4). The engine knows no view; a view knows no engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 
 Row = tuple[Any, ...]
-"""A row's values; the first is its key."""
+"""A row's values, in the order of the projection's columns; the first is its key."""
+
+
+class Column(NamedTuple):
+    """A column of a view. A `json` value is encoded when it is written, into a bytea: of many changes in a
+    batch only the last is."""
+
+    name: str
+    type: Literal["text", "boolean", "bigint", "smallint", "json"]
 
 
 class Change(NamedTuple):
@@ -53,17 +60,25 @@ class Projection:
 
     name        also the name of its table in schema `projections`, a parent of one partition a generation
     aggregates  domain modules; all events of theirs are handed to `apply`
+    columns     what a row holds beside `generation` and `position`, its key first
     apply       (aggregate before, recorded event, aggregate after) -> rows changed
-    write       puts changes, each key once, into a generation, in the transaction under way
+    changing    columns that a later event may change; none: rows are only ever inserted
+    shape       raised with every change of what rows hold: a release leaves later shapes alone
     days_kept   rows lie in partitions by UTC day (of `created`), dropped when that day is so long past;
                 None: rows stay
+    checked     a statement that brings forward what the database checks of rows at the commit
+    broken      a query by %(generation)s for rows that must not be, of what was written unchecked
     """
 
     name: str
     aggregates: tuple[ModuleType, ...]
+    columns: tuple[Column, ...]
     apply: Callable[[State | None, Recorded, State], Iterable[Row]]
-    write: Callable[[AsyncConnection[TupleRow], int, Sequence[Change]], Awaitable[None]]
+    changing: tuple[str, ...] = ()
+    shape: int = 1
     days_kept: int | None = None
+    checked: str | None = None
+    broken: str | None = None
     follows: frozenset[type[DomainEvent]] = field(init=False)
 
     def __post_init__(self) -> None:

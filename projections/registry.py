@@ -13,11 +13,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from projections.feed import FEED
-from projections.files import FILE_LINKS, FILES
 from projections.money import BALANCE_TRANSACTIONS, POSTINGS
 from projections.partitions import make_generation
 from projections.projection import Parking, Projection
-from projections.views import CHARGES, CUSTOMERS, DISPUTES, REFUNDS
+from projections.views import CHARGES, CUSTOMERS, DISPUTES, FILE_LINKS, FILES, REFUNDS
 from projections.waiting import DEADLINES
 
 PROJECTIONS: tuple[Projection, ...] = (

@@ -1,4 +1,4 @@
-"""The list views: customers, charges, disputes and refunds, a row an object.
+"""The list views: customers, charges, disputes, refunds, files and their links, a row an object.
 
 `state` is the folded aggregate as JSON, as of the last recorded event applied; a list is rendered from it
 by the functions that render one object. The columns beside it are what lists filter and order by. A
@@ -7,59 +7,26 @@ deleted customer keeps its row: a cursor may name it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-import msgspec
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
-from ledger.domain import charge, customer, dispute, refund
+from ledger.domain import charge, customer, dispute, file, file_link, refund
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
+from ledger.domain.file import File
+from ledger.domain.file_link import FileLink
 from ledger.domain.refund import Refund
 from ledger.store.codec import State
 from ledger.store.log import Recorded
-from projections.projection import Change, Projection, Row
+from projections.projection import Column, Projection, Row
 
-# What never changes is not updated: `position` stays that of the creation.
-_WRITE_CUSTOMERS = """
-INSERT INTO projections.customers
-    (generation, position, id, account, livemode, created, deleted, email, state)
-SELECT %b::integer, * FROM unnest(
-    %b::bigint[], %b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::boolean[], %b::text[], %b::bytea[])
-ON CONFLICT (generation, id) DO UPDATE
-SET deleted = excluded.deleted, email = excluded.email, state = excluded.state
-"""
-
-_WRITE_CHARGES = """
-INSERT INTO projections.charges
-    (generation, position, id, account, livemode, created, customer, payment_intent, transfer_group, state)
-SELECT %b::integer, * FROM unnest(
-    %b::bigint[], %b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::text[], %b::text[], %b::text[],
-    %b::bytea[])
-ON CONFLICT (generation, id) DO UPDATE
-SET customer = excluded.customer, payment_intent = excluded.payment_intent,
-    transfer_group = excluded.transfer_group, state = excluded.state
-"""
-
-_WRITE_DISPUTES = """
-INSERT INTO projections.disputes
-    (generation, position, id, account, livemode, created, charge, payment_intent, state)
-SELECT %b::integer, * FROM unnest(
-    %b::bigint[], %b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::text[], %b::text[], %b::bytea[])
-ON CONFLICT (generation, id) DO UPDATE
-SET payment_intent = excluded.payment_intent, state = excluded.state
-"""
-
-_WRITE_REFUNDS = """
-INSERT INTO projections.refunds
-    (generation, position, id, account, livemode, created, charge, payment_intent, state)
-SELECT %b::integer, * FROM unnest(
-    %b::bigint[], %b::text[], %b::text[], %b::boolean[], %b::bigint[], %b::text[], %b::text[], %b::bytea[])
-ON CONFLICT (generation, id) DO UPDATE SET state = excluded.state
-"""
+_OBJECT = (
+    Column("id", "text"),
+    Column("account", "text"),
+    Column("livemode", "boolean"),
+    Column("created", "bigint"),
+)
+_STATE = Column("state", "json")
 
 
 def _customer(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
@@ -91,35 +58,61 @@ def _refund(before: State | None, recorded: Recorded, after: State) -> Iterable[
     yield after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after
 
 
-def _columns(changes: Sequence[Change]) -> list[list[Any]]:
-    """Position and columns, the aggregate encoded: here, so of many changes in a batch only the last is."""
-    positions, rows = zip(*changes, strict=True)
-    *columns, states = zip(*rows, strict=True)
-    encode = msgspec.json.encode
-    return [list(positions), *map(list, columns), [encode(state) for state in states]]
+def _file(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+    assert isinstance(after, File)
+    yield after.id, after.account, after.livemode, after.created, after.purpose, after
 
 
-async def _write_customers(
-    conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]
-) -> None:
-    await conn.execute(_WRITE_CUSTOMERS, [generation, *_columns(changes)])
+def _link(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+    assert isinstance(after, FileLink)
+    yield after.id, after.account, after.livemode, after.created, after.file, after.expires_at, after
 
 
-async def _write_charges(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-    await conn.execute(_WRITE_CHARGES, [generation, *_columns(changes)])
-
-
-async def _write_disputes(
-    conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]
-) -> None:
-    await conn.execute(_WRITE_DISPUTES, [generation, *_columns(changes)])
-
-
-async def _write_refunds(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-    await conn.execute(_WRITE_REFUNDS, [generation, *_columns(changes)])
-
-
-CUSTOMERS = Projection(name="customers", aggregates=(customer,), apply=_customer, write=_write_customers)
-CHARGES = Projection(name="charges", aggregates=(charge,), apply=_charge, write=_write_charges)
-DISPUTES = Projection(name="disputes", aggregates=(dispute,), apply=_dispute, write=_write_disputes)
-REFUNDS = Projection(name="refunds", aggregates=(refund,), apply=_refund, write=_write_refunds)
+CUSTOMERS = Projection(
+    name="customers",
+    aggregates=(customer,),
+    columns=(*_OBJECT, Column("deleted", "boolean"), Column("email", "text"), _STATE),
+    apply=_customer,
+    changing=("deleted", "email", "state"),
+)
+CHARGES = Projection(
+    name="charges",
+    aggregates=(charge,),
+    columns=(
+        *_OBJECT,
+        Column("customer", "text"),
+        Column("payment_intent", "text"),
+        Column("transfer_group", "text"),
+        _STATE,
+    ),
+    apply=_charge,
+    changing=("customer", "payment_intent", "transfer_group", "state"),
+)
+DISPUTES = Projection(
+    name="disputes",
+    aggregates=(dispute,),
+    columns=(*_OBJECT, Column("charge", "text"), Column("payment_intent", "text"), _STATE),
+    apply=_dispute,
+    changing=("payment_intent", "state"),
+)
+REFUNDS = Projection(
+    name="refunds",
+    aggregates=(refund,),
+    columns=(*_OBJECT, Column("charge", "text"), Column("payment_intent", "text"), _STATE),
+    apply=_refund,
+    changing=("state",),
+)
+FILES = Projection(
+    name="files",
+    aggregates=(file,),
+    columns=(*_OBJECT, Column("purpose", "text"), _STATE),
+    apply=_file,
+    changing=("state",),
+)
+FILE_LINKS = Projection(
+    name="file_links",
+    aggregates=(file_link,),
+    columns=(*_OBJECT, Column("file", "text"), Column("expires_at", "bigint"), _STATE),
+    apply=_link,
+    changing=("expires_at", "state"),
+)

@@ -6,10 +6,7 @@ again on the object itself: a row that lags behind costs a look, never a wrong e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
+from collections.abc import Iterable
 
 from ledger.domain import charge, dispute
 from ledger.domain.charge import Charge
@@ -18,16 +15,10 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.disputing import waiting
 from ledger.store.codec import State
 from ledger.store.log import Recorded
-from projections.projection import Change, Projection, Row
+from projections.projection import Column, Projection, Row
 
 # A dispute told of after it was due (an import of history) is left this long for its outcome to be told.
 TOLD_LATE_SECONDS = 3600
-
-_WRITE = """
-INSERT INTO projections.deadlines (generation, position, id, kind, moment)
-SELECT %b::integer, * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::bigint[])
-ON CONFLICT (generation, id) DO UPDATE SET kind = excluded.kind, moment = excluded.moment
-"""
 
 
 def _waiting(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
@@ -47,9 +38,10 @@ def _waiting(before: State | None, recorded: Recorded, after: State) -> Iterable
                 yield after.id, "capture", None if waited else after.created
 
 
-async def _write(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-    positions, rows = zip(*changes, strict=True)
-    await conn.execute(_WRITE, [generation, list(positions), *map(list, zip(*rows, strict=True))])
-
-
-DEADLINES = Projection(name="deadlines", aggregates=(charge, dispute), apply=_waiting, write=_write)
+DEADLINES = Projection(
+    name="deadlines",
+    aggregates=(charge, dispute),
+    columns=(Column("id", "text"), Column("kind", "text"), Column("moment", "bigint")),
+    apply=_waiting,
+    changing=("kind", "moment"),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +15,7 @@ from ledger.database import connected
 from projections import registry
 from projections.engine import Engine
 from projections.feed import FEED
-from projections.projection import Change, Projection
+from projections.projection import Column, Projection
 from projections.registry import PROJECTIONS
 from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
 
@@ -35,26 +35,28 @@ async def rebuilt_equals_live(conn: AsyncConnection[TupleRow], dsn: str) -> None
     assert await rows(conn, generation) == await rows(conn, 1)
 
 
-def with_feed_written_by(
-    write: Callable[[AsyncConnection[TupleRow], int, Sequence[Change]], Awaitable[None]],
-) -> list[Projection]:
-    """All projections, the feed's rows being written by `write`."""
-    return [dataclasses.replace(FEED, write=write) if each is FEED else each for each in PROJECTIONS]
+def with_feed(**other: Any) -> list[Projection]:
+    """All projections, the feed's being another one."""
+    return [dataclasses.replace(FEED, **other) if each is FEED else each for each in PROJECTIONS]
+
+
+async def deadly_after_writing(dsn: str, *, times: int) -> None:
+    """`public.die()` ends the connection that calls it, the first `times` times."""
+    async with await AsyncConnection.connect(dsn, autocommit=True) as owner:
+        await owner.execute(
+            "CREATE SEQUENCE public.deaths; CREATE FUNCTION public.die() RETURNS void LANGUAGE sql"
+            " SECURITY DEFINER AS $$ SELECT pg_terminate_backend(pg_backend_pid())"
+            f" WHERE nextval('public.deaths') <= {times} $$"
+        )
 
 
 def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn: str) -> None:
-    class Crash(BaseException):
-        pass
-
-    async def crashing(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-        await FEED.write(conn, generation, changes)
-        raise Crash
-
     async def story(author: Author) -> None:
         await author.charge()
-        broken = with_feed_written_by(crashing)
+        await deadly_after_writing(dsn, times=1000)
+        broken = with_feed(checked="SELECT public.die()")
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            with pytest.raises(Crash):
+            with pytest.raises(psycopg.OperationalError):
                 await catch_up(dsn, projections=broken)
             assert not any((await rows(conn, 1)).values())
             assert {status.position for status in await registry.status(conn, now=0.0)} == {0}
@@ -67,22 +69,13 @@ def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn
 
 
 def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
-    killed = 0
-
-    async def killing(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-        nonlocal killed
-        await FEED.write(conn, generation, changes)
-        killed += 1
-        if killed <= 2:
-            async with await AsyncConnection.connect(dsn, autocommit=True) as killer:
-                await killer.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
-
     async def story(author: Author) -> None:
         for _ in range(5):
             await author.charge()
+        await deadly_after_writing(dsn, times=2)
         async with (
             connected(dsn, "ledger_projector", name="test") as conn,
-            engine(dsn, projections=with_feed_written_by(killing)) as each,
+            engine(dsn, projections=with_feed(checked="SELECT public.die()")) as each,
         ):
             task = asyncio.create_task(each.run())
             await caught_up(conn)
@@ -210,18 +203,15 @@ def test_status_tells_lag_and_it_grows_while_nothing_moves(dsn: str) -> None:
 
 
 def test_a_projection_that_fails_as_a_whole_stays_behind_alone(dsn: str) -> None:
-    async def misspelled(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
-        await conn.execute("INSERT INTO projections.no_such_table DEFAULT VALUES")
-
     async def story(author: Author) -> None:
         await author.charge()
-        broken = with_feed_written_by(misspelled)
+        broken = with_feed(columns=(*FEED.columns[:-1], Column("no_such_column", "text")))
         async with connected(dsn, "ledger_projector", name="test") as conn:
             async with engine(dsn, projections=broken) as each:
                 assert (await each.advance()).events == 1
                 assert not (await each.advance()).caught_up
                 assert list(each.stats.failing) == ["feed_g1"]
-                assert "UndefinedTable" in each.stats.failing["feed_g1"]
+                assert "UndefinedColumn" in each.stats.failing["feed_g1"]
             behind = [s.projection for s in await registry.status(conn, now=0.0) if s.lag_events]
             assert behind == ["feed"]
             await catch_up(dsn)
