@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     poll_ms: Milliseconds = Field(100, description="how often projections look without being woken")
     deadline_poll_ms: Milliseconds = Field(1_000, description="how often due dates are looked for")
     projection_batch_max: Count = Field(1000, description="events in one projection transaction")
+    verify_pause_seconds: Annotated[int, Field(ge=0)] = Field(
+        60, description="between two samples of live rows compared with a replay; 0: none"
+    )
     key_requests_per_second: Annotated[int, Field(ge=0)] = Field(0, description="a key's rate; 0: no limit")
     account_requests_per_second: Annotated[int, Field(ge=0)] = Field(
         0, description="an account's rate, in each process; 0: no limit"

@@ -11,7 +11,8 @@ only `api/app.py` turns a class into a status code.
         ├── UnknownObject        the object in the path is not there
         ├── UnknownRoute         no such URL or method
         ├── StateForbids         a rule of the object's state
-        │   └── FactForbidden    what the network reports cannot follow what is known
+        │   ├── FactForbidden    what the network reports cannot follow what is known
+        │   └── OperationRefused what an operator asks, a projection's state does not admit
         ├── CardRefused          the card was declined
         ├── Unauthenticated      no key, or not one of ours
         ├── Forbidden            a key that may not do this
@@ -82,6 +83,13 @@ class FactForbidden(StateForbids):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="dispute_state", param=param)
+
+
+class OperationRefused(StateForbids):
+    """What an operator asks of a projection, its state does not admit (`code` is `projection_state`)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="projection_state")
 
 
 class CardRefused(Refused):

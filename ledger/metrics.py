@@ -24,7 +24,9 @@ SELECT c.projection, c.generation, l.generation IS NOT NULL, c.position, h.posit
             THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
             ELSE 0 END::float8,
        (SELECT count(*) FROM projections.parked p
-        WHERE p.projection = c.projection AND p.generation = c.generation)
+        WHERE p.projection = c.projection AND p.generation = c.generation),
+       coalesce((SELECT v.differing FROM projections.verified v
+                 WHERE v.projection = c.projection AND v.generation = c.generation), 0)
 FROM ledger.head h
 CROSS JOIN projections.checkpoints c
 LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
@@ -34,7 +36,12 @@ ORDER BY c.projection, c.generation
 
 
 class Lag(NamedTuple):
-    """One generation of a projection against the log. `seconds` is the age of its oldest unapplied event."""
+    """One generation of a projection against the log.
+
+    seconds    age of the oldest event not applied, 0 when there is none
+    parked     streams left out
+    differing  rows that verifying found to differ from a replay, until a full check finds none
+    """
 
     projection: str
     generation: int
@@ -43,6 +50,7 @@ class Lag(NamedTuple):
     events: int
     seconds: float
     parked: int
+    differing: int
 
 
 async def lags(conn: AsyncConnection[TupleRow], now: float) -> list[Lag]:
@@ -114,12 +122,16 @@ class Metrics:
         events = Gauge("ledger_lag_events", "Events not applied yet", labels, registry=standing)
         seconds = Gauge("ledger_lag_seconds", "Age of the oldest one", labels, registry=standing)
         parked = Gauge("ledger_parked_streams", "Streams left out", labels, registry=standing)
+        differing = Gauge(
+            "ledger_differing_rows", "Rows found to differ from a replay", labels, registry=standing
+        )
         for lag in now_lags:
             generation = (lag.projection, str(lag.generation))
             position.labels(*generation).set(lag.position)
             events.labels(*generation).set(lag.events)
             seconds.labels(*generation).set(lag.seconds)
             parked.labels(*generation).set(lag.parked)
+            differing.labels(*generation).set(lag.differing)
         overdue = Gauge(
             "ledger_deadline_overdue_seconds", "Age of the oldest due date not acted on", ("kind",),
             registry=standing,

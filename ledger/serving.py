@@ -98,7 +98,7 @@ def serve_api(settings: Settings, fd: int | None) -> None:
         dsn, key = stack.enter_context(database(settings))
         check_schema(dsn)
         if fd is not None:
-            _end_with_watch()
+            end_with_parent()
             _run_api(settings, dsn, key, (), stack.enter_context(socket.socket(fileno=fd)))
             return
         sock = stack.enter_context(_listening(settings))
@@ -111,7 +111,7 @@ def serve_api(settings: Settings, fd: int | None) -> None:
 def work(settings: Settings, follow: Sequence[Follow], *, watched: bool) -> None:
     """What follows the log alone, until told to stop; `watched`, also when its Watch is gone."""
     if watched:
-        _end_with_watch()
+        end_with_parent()
     with database(settings) as (dsn, key):
         check_schema(dsn)
         uvloop.run(_follow(settings, dsn, key, follow))
@@ -161,15 +161,17 @@ class Watch:
         self._stopping = True
 
 
-def _end_with_watch() -> None:
-    """Stop once the Watch is gone, however it died: the kernel then closes its end of our input. A child
-    left behind would hold the port, and the next `serve` could not start."""
+def end_with_parent() -> None:
+    """Stop once the process that started this one is gone, however it died: the kernel then closes its
+    end of our input. A child left behind would hold the port, and the next `serve` could not start."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: the interpreter cannot end while a thread waits in its buffer.
+        while os.read(0, 4096):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=wait, name="watch", daemon=True).start()
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *others: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ one does; it ends with the transaction, also when the process or its connection 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,9 +15,14 @@ from psycopg.rows import TupleRow
 
 from projections.passing import Key, Member
 
+# A generation that a later release has built is not ours to write: this one lacks columns, or fills them
+# otherwise. What an earlier one has built is.
 _STANDING = """
 SELECT c.projection, c.generation, c.position, h.position
-FROM ledger.head h LEFT JOIN projections.checkpoints c ON true
+FROM ledger.head h LEFT JOIN (
+    projections.checkpoints c
+    JOIN json_to_recordset(%(known)s::json) AS known(projection text, shape integer)
+        ON known.projection = c.projection AND c.shape <= known.shape) ON true
 """
 # SKIP LOCKED: whoever holds a checkpoint is at work on it. A row that has moved meanwhile is left out too.
 _LOCK = """
@@ -65,9 +70,12 @@ WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %
 """
 
 
-async def standing(conn: AsyncConnection[TupleRow]) -> tuple[dict[Key, int], int]:
-    """Position by projection and generation, and the head's, all at one moment."""
-    rows = await (await conn.execute(_STANDING)).fetchall()
+async def standing(conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]) -> tuple[dict[Key, int], int]:
+    """Position by projection and generation, of those that a release with these shapes may write, and the
+    head's: all at one moment."""
+    known = [{"projection": name, "shape": shape} for name, shape in shapes.items()]
+    found = await conn.execute(_STANDING, {"known": msgspec.json.encode(known).decode()})
+    rows = await found.fetchall()
     return {(row[0], row[1]): row[2] for row in rows if row[0] is not None}, rows[0][3]
 
 

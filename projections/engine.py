@@ -21,11 +21,11 @@ from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.database import Link
-from ledger.store.codec import AGGREGATES, Codec, State
+from ledger.store.codec import Codec, State
 from ledger.store.log import PLANS, Recorded, history, states_at, tail
 from ledger.store.wake import Wake
 from projections import checkpoints, partitions, registry
-from projections.passing import Key, Member, Pass
+from projections.passing import Key, Member, Pass, unfollowed
 from projections.projection import Projection, described
 from projections.upkeep import Upkeep
 from projections.writing import write_apart, write_together
@@ -92,6 +92,7 @@ class Engine:
         self._clock = clock
         self._wake = wake
         self._projections = {projection.name: projection for projection in projections}
+        self._shapes = {projection.name: projection.shape for projection in self._projections.values()}
         self._batch_max = batch_max
         self._poll_seconds = poll_ms / 1000
         self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
@@ -152,13 +153,9 @@ class Engine:
         async with self._link as conn:
             await self._clock.refresh(conn)
             await self._upkeep.run(conn, self._projections.values(), self._clock.now())
-            standing, head = await checkpoints.standing(conn)
+            standing, head = await checkpoints.standing(conn, self._shapes)
             self.stats.head = head
-            behind = {
-                key: position
-                for key, position in standing.items()
-                if position < head and key[0] in self._projections
-            }
+            behind = {key: position for key, position in standing.items() if position < head}
             ready = {key: at for key, at in behind.items() if self._not_before.get(key, 0.0) <= started}
             if not ready:
                 return Advance(0, caught_up=not behind)
@@ -210,7 +207,7 @@ class Engine:
                 return 0
             members = [self._member(self._projections[key[0]], key[1]) for key in locked]
             reading = Pass(members)
-            recorded = await tail(conn, self._codec, position, upto - position, without=_unfollowed(members))
+            recorded = await tail(conn, self._codec, position, upto - position, without=unfollowed(members))
             days = self._upkeep.missing(reading.days(recorded))
             if days:
                 raise psycopg.Rollback
@@ -309,10 +306,7 @@ class Engine:
         return not failed and not member.parkings
 
     def _member(self, projection: Projection, generation: int) -> Member:
-        since = 0.0
-        if projection.days_kept is not None:
-            first = partitions.first_day_kept(self._clock.now(), projection.days_kept)
-            since = float(first * partitions.DAY_SECONDS)
+        since = partitions.rows_since(self._clock.now(), projection.days_kept)
         return Member(projection, generation, since)
 
     def _failed(self, label: str, error: Exception | str) -> None:
@@ -342,13 +336,6 @@ class _Memory:
             known[stream] = state
         while len(known) > self._remembered_max:
             del known[next(iter(known))]
-
-
-def _unfollowed(members: Iterable[Member]) -> list[str]:
-    """The topics that none of them follows: customer sessions are most of the log, and in no view."""
-    followed = {event for member in members for event in member.projection.follows}
-    known = (event for module in AGGREGATES for event in module.EVENTS)
-    return [event.TOPIC for event in known if event not in followed]
 
 
 def _label(key: Key) -> str:

@@ -60,7 +60,7 @@ FEED = Projection(
         Column("api_version", "text"),
         Column("request_id", "text"),
         Column("idempotency_key", "text"),
-        Column("data", "text"),
+        Column("data", "document"),
     ),
     apply=_events,
     days_kept=DAYS_KEPT,

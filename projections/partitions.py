@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 DAY_SECONDS = 86_400
 LOCK_TIMEOUT = "200ms"
@@ -54,6 +54,16 @@ def first_day_kept(now: float, days_kept: int) -> int:
     return day_of(now) - days_kept
 
 
+def rows_since(now: float, days_kept: int | None) -> float:
+    """Since when, in unix seconds, events make rows: earlier ones would fall on a day that is dropped."""
+    return float(first_day_kept(now, days_kept) * DAY_SECONDS) if days_kept is not None else 0.0
+
+
+def within(days_kept: int | None, since: int) -> Composable:
+    """A condition for the rows that are not about to be dropped."""
+    return SQL("true") if days_kept is None else SQL("created >= {}").format(since)
+
+
 async def make_generation(
     conn: AsyncConnection[TupleRow], name: str, generation: int, *, by_day: bool
 ) -> None:
@@ -87,6 +97,11 @@ async def attach(conn: AsyncConnection[TupleRow], name: str, generation: int) ->
             parent=table(name), partition=table(name, generation), generation=Literal(generation)
         )
     )
+
+
+async def analyze(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:
+    """Tell the planner what is in it."""
+    await conn.execute(SQL("ANALYZE {partition}").format(partition=table(name, generation)))
 
 
 async def drop_generation(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ledger.domain.event import DomainEvent
-from ledger.store.codec import State, evolve
+from ledger.store.codec import AGGREGATES, State, evolve
 from ledger.store.log import Recorded
 from projections.partitions import day_of
 from projections.projection import Parking, Projection, Step, described
@@ -105,6 +105,13 @@ class Pass:
             if stream in member.parked:
                 return [member for member in takers if stream not in member.parked]
         return takers
+
+
+def unfollowed(members: Iterable[Member]) -> list[str]:
+    """The topics that none of them follows: customer sessions are most of the log, and in no view."""
+    followed = {event for member in members for event in member.projection.follows}
+    known = (event for module in AGGREGATES for event in module.EVENTS)
+    return [event.TOPIC for event in known if event not in followed]
 
 
 def _hand(member: Member, before: State | None, item: Recorded, after: State) -> None:

@@ -25,10 +25,10 @@ Row = tuple[Any, ...]
 
 class Column(NamedTuple):
     """A column of a view. A `json` value is encoded when it is written, into a bytea: of many changes in a
-    batch only the last is."""
+    batch only the last is. A `document` is a text that is JSON already."""
 
     name: str
-    type: Literal["text", "boolean", "bigint", "smallint", "json"]
+    type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
 
 
 class Change(NamedTuple):

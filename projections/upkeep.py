@@ -53,12 +53,12 @@ class Upkeep:
         time = asyncio.get_running_loop().time()
         if today == self._day or time < self._not_before:
             return
-        projections = list(projections)
-        await registry.ensure(conn, projections)
-        kept = {projection.name: projection.days_kept for projection in projections}
+        known = {projection.name: projection for projection in projections}
+        await registry.ensure(conn, known.values())
+        shapes = {name: projection.shape for name, projection in known.items()}
         try:
-            for name, generation in (await checkpoints.standing(conn))[0]:
-                days_kept = kept.get(name)
+            for name, generation in (await checkpoints.standing(conn, shapes))[0]:
+                days_kept = known[name].days_kept
                 if days_kept is None:
                     continue
                 await self.make(conn, {(name, generation): ahead})

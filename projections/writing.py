@@ -23,7 +23,10 @@ from projections.partitions import table
 from projections.passing import Key, Member
 from projections.projection import Change, Column, Projection, Step, described, merged
 
-_SENT_AS = {"text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea"}
+_STORED_AS: dict[str, LiteralString] = {
+    "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
+    "document": "text",
+}  # fmt: skip
 _COPY = "COPY {table} (generation, position, {columns}) FROM STDIN (FORMAT BINARY)"
 # What never changes is not updated: `position` stays that of the first change.
 _UPSERT = """
@@ -135,7 +138,7 @@ async def _copy(
     columns = member.projection.columns
     encoded = [number for number, column in enumerate(columns, 2) if column.type == "json"]
     async with conn.cursor() as cur, cur.copy(statement) as copy:
-        copy.set_types(["int4", "int8", *(_SENT_AS[column.type] for column in columns)])
+        copy.set_types(["int4", "int8", *(_STORED_AS[column.type] for column in columns)])
         for position, row in changes:
             values = [member.generation, position, *row]
             for number in encoded:
@@ -162,7 +165,7 @@ def _copying(projection: Projection, generation: int | None = None) -> bytes:
 
 @lru_cache
 def _upserting(projection: Projection) -> bytes:
-    arrays = [SQL(f"%b::{_stored_as(column)}[]") for column in projection.columns]
+    arrays = [SQL(f"%b::{_STORED_AS[column.type]}[]") for column in projection.columns]
     updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.changing]
     statement = SQL(_UPSERT).format(
         table=table(projection.name),
@@ -176,7 +179,3 @@ def _upserting(projection: Projection) -> bytes:
 
 def _names(columns: Sequence[Column]) -> Composed:
     return SQL(", ").join([Identifier(column.name) for column in columns])
-
-
-def _stored_as(column: Column) -> LiteralString:
-    return "bytea" if column.type == "json" else column.type

@@ -22,18 +22,20 @@ SET LOCAL lock_timeout = '2s';
 -- The shape of a generation's rows. A release leaves alone what a later one has built.
 ALTER TABLE projections.checkpoints ADD COLUMN shape integer NOT NULL DEFAULT 1;
 
--- One pass over the log, up to `upto`, for new generations of several projections.
+-- One pass over the log, up to `upto`, for new generations of several projections. One that failed is
+-- paused, and `error` says why.
 CREATE TABLE projections.rebuilds (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT rebuilds_key PRIMARY KEY,
-    state text NOT NULL CONSTRAINT rebuilds_state CHECK (state IN (
-        'filling', 'indexing', 'catching_up', 'comparing', 'differing', 'switched', 'cancelled', 'failed')),
+    state text NOT NULL DEFAULT 'filling' CONSTRAINT rebuilds_state CHECK (state IN (
+        'filling', 'indexing', 'catching up', 'comparing', 'differing', 'switched', 'cancelled')),
     paused boolean NOT NULL DEFAULT false,
-    workers integer NOT NULL CONSTRAINT rebuilds_workers CHECK (workers BETWEEN 1 AND 64),
-    accept_differences boolean NOT NULL DEFAULT false,
-    upto bigint NOT NULL,
-    who text NOT NULL,
-    reason text NOT NULL DEFAULT '',
     error text,
+    workers integer NOT NULL CONSTRAINT rebuilds_workers CHECK (workers BETWEEN 1 AND 64),
+    accept_differences boolean NOT NULL,
+    upto bigint NOT NULL,
+    events bigint,
+    who text NOT NULL,
+    reason text NOT NULL,
     began_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now()
 );
@@ -64,6 +66,18 @@ CREATE TABLE projections.shares (
     CONSTRAINT shares_key PRIMARY KEY (rebuild, share)
 ) WITH (fillfactor = 20);
 
+-- What comparing live rows with a replay has found. A sample adds to it, a full check begins it anew.
+CREATE TABLE projections.verified (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    position bigint NOT NULL,
+    rows bigint NOT NULL,
+    differing bigint NOT NULL,
+    keys text[] NOT NULL,
+    checked_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT verified_key PRIMARY KEY (projection, generation)
+) WITH (fillfactor = 50);
+
 -- What operators did to projections: nothing here is ever changed.
 CREATE TABLE projections.operations (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT operations_key PRIMARY KEY,
@@ -78,9 +92,9 @@ CREATE TABLE projections.operations (
 );
 CREATE INDEX operations_of_projection ON projections.operations (projection, id);
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON projections.rebuilds, projections.builds, projections.shares
-    TO ledger_projector;
+GRANT SELECT, INSERT, UPDATE, DELETE ON projections.rebuilds, projections.builds, projections.shares,
+    projections.verified TO ledger_projector;
 GRANT SELECT, INSERT ON projections.operations TO ledger_projector;
-GRANT SELECT ON projections.rebuilds, projections.builds, projections.shares, projections.operations
-    TO ledger_api;
+GRANT SELECT ON projections.rebuilds, projections.builds, projections.shares, projections.operations,
+    projections.verified TO ledger_api;
 """

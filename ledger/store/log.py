@@ -53,6 +53,20 @@ WHERE notification_id > %(after)s AND notification_id <= %(upto)s AND topic <> A
 ORDER BY notification_id
 """
 
+# By stream, through the index that numbers them: whoever reads a log so has each stream whole and at once.
+_STREAMS = """
+SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
+       request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
+FROM ledger.events e
+WHERE originator_id > %(after)s AND notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
+AND (hashtext(originator_id) & 2147483647) %% %(shares)s = %(share)s
+AND (%(since)s = 0 OR EXISTS (
+    SELECT FROM ledger.events late
+    WHERE late.originator_id = e.originator_id AND late.notification_id > %(since)s))
+ORDER BY originator_id, originator_version
+LIMIT %(limit)s
+"""
+
 _HISTORY = """
 SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
        request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
@@ -132,6 +146,40 @@ async def tail(
     cur = _binary(conn)
     await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(without)})
     return [_recorded(codec, row) for row in await cur.fetchall()]
+
+
+async def streams(
+    conn: AsyncConnection[TupleRow],
+    codec: Codec,
+    after: str,
+    *,
+    upto: int,
+    since: int = 0,
+    share: int = 0,
+    shares: int = 1,
+    limit: int,
+    without: Sequence[str] = (),
+) -> tuple[list[Recorded], bool]:
+    """Whole streams as of position `upto`, one after the other, those whose ids follow `after`: about
+    `limit` events, more only when a single stream has more. And whether these are the last.
+
+    share, shares  of so many shares of all streams, by their ids, this one
+    since          only streams with an event after this position
+    without        topics left out
+    """
+    cur = _binary(conn)
+    parameters = {
+        "after": after, "upto": upto, "since": since, "share": share, "shares": shares, "limit": limit,
+        "without": list(without),
+    }  # fmt: skip
+    await cur.execute(_STREAMS, parameters)
+    rows = await cur.fetchall()
+    if len(rows) < limit:
+        return [_recorded(codec, row) for row in rows], True
+    first, last = rows[0][1], rows[-1][1]
+    if first == last:
+        return await history(conn, codec, first, upto=upto), False
+    return [_recorded(codec, row) for row in rows if row[1] != last], False
 
 
 async def history(

@@ -24,7 +24,7 @@ async def caught_up(conn: AsyncConnection[TupleRow]) -> None:
     async with asyncio.timeout(10):
         while True:
             found = await registry.status(conn, now=0.0)
-            if found and not any(status.lag_events for status in found):
+            if found and not any(status.lag.events for status in found):
                 return
             await asyncio.sleep(0.01)
 
@@ -59,7 +59,7 @@ def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn
             with pytest.raises(psycopg.OperationalError):
                 await catch_up(dsn, projections=broken)
             assert not any((await rows(conn, 1)).values())
-            assert {status.position for status in await registry.status(conn, now=0.0)} == {0}
+            assert {status.lag.position for status in await registry.status(conn, now=0.0)} == {0}
             await catch_up(dsn)
             await catch_up(dsn)
             written = {table: len(found) for table, found in (await rows(conn, 1)).items() if found}
@@ -123,7 +123,7 @@ def test_many_processes_begin_at_once(dsn: str) -> None:
         await asyncio.gather(*(begin() for _ in range(6)))
         async with connected(dsn, "ledger_projector", name="test") as conn:
             found = await registry.status(conn, now=0.0)
-        assert [(status.projection, status.generation, status.live) for status in found] == [
+        assert [(status.lag.projection, status.lag.generation, status.lag.live) for status in found] == [
             (name, 1, True) for name in sorted(projection.name for projection in PROJECTIONS)
         ]
 
@@ -160,7 +160,9 @@ def test_a_generation_being_filled_does_not_hold_up_the_live_one(dsn: str) -> No
             await each.advance()
             await each.advance()
             positions = {
-                status.position for status in await registry.status(conn, now=0.0) if status.generation == 1
+                status.lag.position
+                for status in await registry.status(conn, now=0.0)
+                if status.lag.generation == 1
             }
             assert positions == {31}
             while not (await each.advance()).caught_up:
@@ -190,14 +192,14 @@ def test_status_tells_lag_and_it_grows_while_nothing_moves(dsn: str) -> None:
         await catch_up(dsn)
         async with connected(dsn, "ledger_projector", name="test") as conn:
             recent = author.store.clock.now()
-            assert {(s.lag_events, s.lag_seconds) for s in await registry.status(conn, now=recent)} == {
+            assert {(s.lag.events, s.lag.seconds) for s in await registry.status(conn, now=recent)} == {
                 (0, 0.0)
             }
             await author.charge()
             await author.charge()
             late = await registry.status(conn, now=author.store.clock.now() + 60)
-            assert {status.lag_events for status in late} == {2}
-            assert all(60 <= status.lag_seconds < 70 for status in late)
+            assert {status.lag.events for status in late} == {2}
+            assert all(60 <= status.lag.seconds < 70 for status in late)
 
     running(dsn, story)
 
@@ -212,7 +214,7 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(dsn: str) -> None
                 assert not (await each.advance()).caught_up
                 assert list(each.stats.failing) == ["feed_g1"]
                 assert "UndefinedColumn" in each.stats.failing["feed_g1"]
-            behind = [s.projection for s in await registry.status(conn, now=0.0) if s.lag_events]
+            behind = [s.lag.projection for s in await registry.status(conn, now=0.0) if s.lag.events]
             assert behind == ["feed"]
             await catch_up(dsn)
             assert len((await rows(conn, 1))["feed"]) == 1

@@ -45,7 +45,7 @@ def raising_for(stream: str, version: int) -> list[Projection]:
 async def parked(dsn: str) -> dict[str, tuple[Parking, ...]]:
     async with connected(dsn, "ledger_projector", name="test") as conn:
         return {
-            f"{status.projection}_g{status.generation}": status.parked
+            f"{status.lag.projection}_g{status.lag.generation}": status.parked
             for status in await registry.status(conn, now=0.0)
             if status.parked
         }

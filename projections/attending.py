@@ -1,0 +1,91 @@
+"""What a worker does for operators beside following the log: drives rebuilds, and samples the live rows.
+
+A rebuild that lost its driver, or was asked for by the API, is taken up by any worker within seconds. A few
+streams every so often are replayed and compared with what is live: the cost is bounded, the whole of a
+busy view is looked at in time, and a row found to differ stays in the metrics until a full check finds none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import psycopg
+import structlog
+
+from ledger.database import connected
+from ledger.errors import LedgerError
+from ledger.store.store import Store
+from projections import rebuilds
+from projections.driving import Fill, drive
+from projections.engine import Engine
+from projections.projection import described
+from projections.registry import PROJECTIONS
+from projections.verifying import verify
+
+REBUILD_POLL_SECONDS = 1.0
+SAMPLE_STREAMS = 20
+
+log = structlog.get_logger()
+
+
+class Periodic:
+    """Does something again and again until closed; what goes wrong is told, and tried again."""
+
+    def __init__(self, name: str, do: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
+        self._name = name
+        self._do = do
+        self._pause_seconds = pause_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        failing = ""
+        while True:
+            await asyncio.sleep(self._pause_seconds)
+            try:
+                await self._do()
+                failing = ""
+            except (psycopg.Error, LedgerError, OSError) as error:
+                if described(error) != failing:
+                    failing = described(error)
+                    log.warning(f"{self._name} cannot go on now", reason=failing)
+
+
+def rebuilding(store: Store, engine: Callable[[], Engine], fill: Fill) -> Periodic:
+    """Drives the rebuilds that nobody drives."""
+
+    async def take_up() -> None:
+        async with connected(store.dsn, "ledger_projector", name="rebuilds") as conn:
+            found = await rebuilds.unfinished(conn)
+        for number in found:
+            own = engine()
+            try:
+                await drive(store.dsn, store.clock, own, PROJECTIONS, number, fill)
+            finally:
+                await own.close()
+
+    return Periodic("rebuilds", take_up, pause_seconds=REBUILD_POLL_SECONDS)
+
+
+def sampling(store: Store, *, pause_seconds: float) -> Periodic:
+    """Compares a few streams with what is live."""
+
+    async def look() -> None:
+        for found in await verify(store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS):
+            if found.differing:
+                log.error(
+                    "rows differ from a replay", projection=found.projection, generation=found.generation,
+                    position=found.position, keys=found.keys,
+                )  # fmt: skip
+
+    return Periodic("sampling", look, pause_seconds=pause_seconds)

@@ -1,0 +1,187 @@
+"""Which generation readers see: a switch is one UPDATE, so is the way back, and each is on record.
+
+Whoever switches says who they are and why; `projections.operations` is only ever added to. A generation
+that is live no more is kept up to date like any other until it is retired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.errors import LockNotAvailable
+from psycopg.rows import TupleRow
+
+from ledger.errors import OperationRefused
+from projections import partitions
+
+_LIVE = "SELECT generation FROM projections.live WHERE projection = %(projection)s FOR UPDATE"
+_CHECKPOINT = """
+SELECT position FROM projections.checkpoints
+WHERE projection = %(projection)s AND generation = %(generation)s FOR UPDATE
+"""
+_SWITCH = """
+INSERT INTO projections.live (projection, generation) VALUES (%(projection)s, %(generation)s)
+ON CONFLICT ON CONSTRAINT live_projection DO UPDATE SET generation = excluded.generation
+"""
+_RECORD = """
+INSERT INTO projections.operations (who, action, projection, generation, position, reason, details)
+VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(details)s)
+"""
+_LAST_SWITCH = """
+SELECT (details ->> 'from')::integer FROM projections.operations
+WHERE projection = %(projection)s AND action IN ('switch', 'rollback') ORDER BY id DESC LIMIT 1
+"""
+_LAST_COMPARISON = """
+SELECT details FROM projections.operations
+WHERE projection = %(projection)s AND action = 'compare' ORDER BY id DESC LIMIT 1
+"""
+_NOT_LIVE = """
+SELECT c.generation FROM projections.checkpoints c
+LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
+WHERE c.projection = %(projection)s AND l.generation IS NULL
+AND NOT EXISTS (SELECT FROM projections.builds b
+                WHERE b.projection = c.projection AND b.generation = c.generation AND NOT b.ended)
+ORDER BY 1
+"""
+_FORGET = """
+WITH checkpoint AS (
+    DELETE FROM projections.checkpoints
+    WHERE projection = %(projection)s AND generation = %(generation)s RETURNING position)
+, parked AS (
+    DELETE FROM projections.parked WHERE projection = %(projection)s AND generation = %(generation)s)
+SELECT position FROM checkpoint
+"""
+_GENERATIONS = "SELECT generation FROM projections.checkpoints WHERE projection = %(projection)s ORDER BY 1"
+_FORGET_LIVE = "DELETE FROM projections.live WHERE projection = %(projection)s"
+
+
+class Operator(NamedTuple):
+    """Who does it, and why: kept on record."""
+
+    who: str
+    reason: str = ""
+
+
+async def switch(
+    conn: AsyncConnection[TupleRow],
+    to: Mapping[str, int],
+    operator: Operator,
+    details: Mapping[str, Any] | None = None,
+    *,
+    action: str = "switch",
+) -> None:
+    """Make these generations, by projection, the ones that readers see: all or none.
+
+    Raises OperationRefused for one that does not exist, is live already, or is behind the live one.
+    """
+    async with conn.transaction():
+        for name, generation in sorted(to.items()):
+            live = await live_generation(conn, name)
+            if live == generation:
+                raise OperationRefused(f"generation {generation} of {name} is the live one.")
+            position = await _position(conn, name, generation)
+            if position is None:
+                raise OperationRefused(f"{name} has no generation {generation} that could be live.")
+            before = None if live is None else await _position(conn, name, live)
+            if before is not None and position < before:
+                raise OperationRefused(
+                    f"generation {generation} of {name} is {before - position} events behind the live one."
+                )
+            await conn.execute(_SWITCH, {"projection": name, "generation": generation})
+            told = {"from": live, **((details or {}).get(name) or {})}
+            await record(conn, operator, action, name, generation, position, told)
+
+
+async def rollback(conn: AsyncConnection[TupleRow], name: str, operator: Operator) -> int:
+    """Make the generation live that was so before; gives which. Raises OperationRefused."""
+    row = await (await conn.execute(_LAST_SWITCH, {"projection": name})).fetchone()
+    if row is None or row[0] is None:
+        raise OperationRefused(f"{name} has not been switched: there is nothing to go back to.")
+    await switch(conn, {name: row[0]}, operator, action="rollback")
+    return int(row[0])
+
+
+async def retire(conn: AsyncConnection[TupleRow], name: str, generation: int, operator: Operator) -> None:
+    """Drop a generation that nobody reads. Raises OperationRefused for the live one, or one that a
+    reader holds."""
+    async with conn.transaction():
+        if await live_generation(conn, name) == generation:
+            raise OperationRefused(f"generation {generation} of {name} is live: switch first.")
+        await _drop(conn, name, generation, operator)
+
+
+async def remove(conn: AsyncConnection[TupleRow], name: str, operator: Operator) -> list[int]:
+    """Drop a view that no release has any more: all its generations, which are given. Its table is for a
+    migration to drop."""
+    async with conn.transaction():
+        await conn.execute(_FORGET_LIVE, {"projection": name})
+        found = await (await conn.execute(_GENERATIONS, {"projection": name})).fetchall()
+        if not found:
+            raise OperationRefused(f"no projection {name}: see `ledger projections status`")
+        for (generation,) in found:
+            await _drop(conn, name, generation, operator)
+    return [row[0] for row in found]
+
+
+async def not_live(conn: AsyncConnection[TupleRow], name: str) -> list[int]:
+    """The generations that nobody reads, but for what is being rebuilt."""
+    return [row[0] for row in await (await conn.execute(_NOT_LIVE, {"projection": name})).fetchall()]
+
+
+async def last_comparison(conn: AsyncConnection[TupleRow], name: str) -> dict[str, Any]:
+    """What the last rebuild of a view found. Raises OperationRefused when nothing was compared."""
+    row = await (await conn.execute(_LAST_COMPARISON, {"projection": name})).fetchone()
+    if row is None or not row[0].get("compared"):
+        raise OperationRefused(f"{name} has not been compared with a rebuild of it.")
+    return dict(row[0])
+
+
+async def live_generation(conn: AsyncConnection[TupleRow], name: str) -> int | None:
+    """The generation readers see, locked until the transaction ends; None for a view that has none yet."""
+    row = await (await conn.execute(_LIVE, {"projection": name})).fetchone()
+    return None if row is None else int(row[0])
+
+
+async def record(
+    conn: AsyncConnection[TupleRow],
+    operator: Operator,
+    action: str,
+    name: str,
+    generation: int,
+    position: int,
+    details: Mapping[str, Any],
+) -> None:
+    """Put on record what was done, in the transaction under way."""
+    await conn.execute(
+        _RECORD,
+        {
+            "who": operator.who,
+            "action": action,
+            "projection": name,
+            "generation": generation,
+            "position": position,
+            "reason": operator.reason,
+            "details": msgspec.json.encode(details).decode(),
+        },
+    )
+
+
+async def _drop(conn: AsyncConnection[TupleRow], name: str, generation: int, operator: Operator) -> None:
+    parameters = {"projection": name, "generation": generation}
+    row = await (await conn.execute(_FORGET, parameters)).fetchone()
+    if row is None:
+        raise OperationRefused(f"{name} has no generation {generation}.")
+    try:
+        await partitions.drop_generation(conn, name, generation)
+    except LockNotAvailable:
+        raise OperationRefused(f"{name} is being read: generation {generation} is not dropped.") from None
+    await record(conn, operator, "retire", name, generation, row[0], {})
+
+
+async def _position(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int | None:
+    parameters = {"projection": name, "generation": generation}
+    row = await (await conn.execute(_CHECKPOINT, parameters)).fetchone()
+    return None if row is None else int(row[0])

@@ -1,0 +1,455 @@
+"""A rebuild says what is live says, whatever stops it, and readers never see half of one."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from ledger.database import connected
+from ledger.errors import OperationRefused
+from ledger.store.codec import State
+from ledger.store.log import Recorded
+from projections import rebuilds, registry, switching
+from projections.driving import FillFailed
+from projections.feed import FEED
+from projections.projection import Projection, Row
+from projections.registry import PROJECTIONS
+from projections.views import CUSTOMERS, DISPUTES
+from tests.projections.histories import COMMANDS, Author, catch_up, engine, rows, running
+from tests.projections.rebuilders import (
+    OPERATOR,
+    begun,
+    driven,
+    filler,
+    live,
+    loaded,
+    operations,
+    rebuilt,
+)
+
+SECRET = "jenny.rosen@example.com"
+
+commands = st.lists(
+    st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 5), st.integers(0, 30)),
+    min_size=5,
+    max_size=30,
+)
+
+
+async def a_few_objects(author: Author) -> None:
+    customer = await author.customer(email=SECRET)
+    dispute = await author.dispute(await author.charge(customer=customer))
+    await author.respond(dispute, submit=True, product_description="A book")
+    await author.fact(dispute, "won")
+    await author.rename(customer, description="a good one")
+
+
+def with_customers(**other: object) -> list[Projection]:
+    """All projections, customers being another release's."""
+    return [dataclasses.replace(CUSTOMERS, **other), *PROJECTIONS[1:]]  # type: ignore[arg-type]
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # shrinking against a log that only grows takes minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(history=commands, workers=st.integers(1, 3), page_events=st.integers(2, 40))
+def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
+    dsn: str, history: list[tuple[str, int, int]], workers: int, page_events: int
+) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        for command in history:
+            await author.act(*command)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            before = await live(conn)
+            expected = {name: (await rows(conn, generation))[name] for name, generation in before.items()}
+            number = await begun(dsn, workers=workers)
+            done = await driven(dsn, number, fill=filler(dsn, page_events=page_events))
+            assert (done.state, done.error, done.events) == ("switched", None, done.total)
+            after = await live(conn)
+            assert all(after[name] > before[name] for name in before)
+            assert {
+                name: (await rows(conn, generation))[name] for name, generation in after.items()
+            } == expected
+            for name, generation in before.items():
+                await switching.retire(conn, name, generation, OPERATOR)
+
+    running(dsn, story)
+
+
+def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_id(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            number = await begun(dsn)
+            ids = [row["id"] for row in (await rows(conn, 1))["feed"]]
+            await a_few_objects(author)
+            assert (await driven(dsn, number)).state == "switched"
+            found = await rows(conn, 2)
+            assert found == await rows(conn, 1)
+            assert {row["id"] for row in found["feed"]} > set(ids)
+            assert len(found["customers"]) == 2
+            await author.customer(email="later@example.com")
+            await catch_up(dsn)
+            assert len((await rows(conn, 2))["customers"]) == 3, "the new one is kept up to date"
+            assert len((await rows(conn, 1))["customers"]) == 3, "and so is the one to go back to"
+
+    running(dsn, story)
+
+
+def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        number = await begun(dsn, [CUSTOMERS, DISPUTES])
+        with pytest.raises(OperationRefused, match=f"rebuild {number}, begun by ada@example at "):
+            await begun(dsn, [DISPUTES, FEED])
+        assert await begun(dsn, [FEED]) > number
+
+    running(dsn, story)
+
+
+def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        number = await begun(dsn)
+        waiting, going_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(rebuild: int, share: int) -> bool:
+            waiting.set()
+            await going_on.wait()
+            return await filler(dsn)(rebuild, share)
+
+        first = asyncio.create_task(driven(dsn, number, fill=slow))
+        await waiting.wait()
+        assert (await driven(dsn, number)).state == "filling"
+        going_on.set()
+        assert (await first).state == "switched"
+
+    running(dsn, story)
+
+
+def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(8):
+            await a_few_objects(author)
+        await catch_up(dsn)
+        number = await begun(dsn)
+        deaths = 0
+
+        async def mortal(rebuild: int, share: int) -> bool:
+            nonlocal deaths
+            task = asyncio.create_task(filler(dsn, page_events=6)(rebuild, share))
+            before = (await loaded(dsn, number)).events
+            while deaths < 4 and not task.done():
+                if (await loaded(dsn, number)).events > before:
+                    deaths += 1
+                    task.cancel()
+                    await asyncio.wait([task])
+                    raise FillFailed("killed")
+            return await task
+
+        done = await driven(dsn, number, fill=mortal)
+        assert deaths == 4
+        assert (done.state, done.events) == ("switched", done.total), "no page was filled twice"
+
+    running(dsn, story)
+
+
+def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        number = await begun(dsn, workers=2)
+
+        async def hopeless(rebuild: int, share: int) -> bool:
+            if share == 0:
+                raise FillFailed("no space left")
+            return await filler(dsn)(rebuild, share)
+
+        stopped = await driven(dsn, number, fill=hopeless)
+        assert (stopped.state, stopped.paused, stopped.error) == (
+            "filling",
+            True,
+            "FillFailed: no space left",
+        )
+        assert (await driven(dsn, number)).paused, "paused, it is left alone"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            assert await rebuilds.unfinished(conn) == []
+            await rebuilds.resume(conn, number)
+            assert await rebuilds.unfinished(conn) == [number]
+        assert (await driven(dsn, number)).state == "switched"
+
+    running(dsn, story)
+
+
+def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(6):
+            await a_few_objects(author)
+        await catch_up(dsn)
+        number = await begun(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+
+            async def interrupted(rebuild: int, share: int) -> bool:
+                task = asyncio.create_task(filler(dsn, page_events=6)(rebuild, share))
+                for _ in range(1000):
+                    if (await loaded(dsn, number)).events:
+                        break
+                await rebuilds.pause(conn, number)
+                return await task
+
+            paused = await driven(dsn, number, fill=interrupted)
+            assert (paused.state, paused.paused, paused.error) == ("filling", True, None)
+            assert paused.total is not None
+            assert 0 < paused.events < paused.total
+            await rebuilds.resume(conn, number)
+            done = await driven(dsn, number)
+            assert (done.state, done.events) == ("switched", done.total)
+
+    running(dsn, story)
+
+
+@pytest.mark.parametrize("stage", ["begun", "filled", "differing"])
+def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'projections'::regnamespace"
+            before = await (await conn.execute(tables)).fetchone()
+            number = await begun(dsn)
+            if stage == "filled":
+                await filler(dsn)(number, 0)
+            if stage == "differing":
+                await conn.execute("UPDATE projections.customers SET email = 'other'")
+                assert (await driven(dsn, number)).state == "differing"
+            await rebuilds.cancel(conn, number, OPERATOR)
+            assert await (await conn.execute(tables)).fetchone() == before
+            assert set((await live(conn)).values()) == {1}
+            assert {status.lag.generation for status in await registry.status(conn, now=0.0)} == {1}
+            with pytest.raises(OperationRefused, match="is over"):
+                await rebuilds.cancel(conn, number, OPERATOR)
+            with pytest.raises(OperationRefused, match="is over"):
+                await rebuilds.resume(conn, number)
+        assert (await rebuilt(dsn)).state == ("differing" if stage == "differing" else "switched")
+
+    running(dsn, story)
+
+
+def test_what_differs_is_shown_without_personal_data_and_switched_only_when_accepted(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute(
+                "UPDATE projections.customers SET email = 'drifted@example.com', deleted = true"
+            )
+            await conn.execute("DELETE FROM projections.disputes")
+            found = await rebuilt(dsn, [CUSTOMERS, DISPUTES, FEED])
+            assert found.state == "differing"
+            assert set((await live(conn)).values()) == {1}, "of several views all are switched or none"
+            told = await switching.last_comparison(conn, "customers")
+            (difference,) = told["differences"]
+            assert difference["live"] == {"deleted": True, "email": "…"}
+            assert difference["other"] == {"deleted": False, "email": "…"}
+            (missing,) = (await switching.last_comparison(conn, "disputes"))["differences"]
+            assert missing["live"] is None
+            assert missing["other"]["state.status"] == "won"
+            assert missing["other"]["state.evidence.product_description"] == "…"
+            assert (await switching.last_comparison(conn, "feed"))["equal"]
+            on_record = str(await operations(conn))
+            assert not [text for text in (SECRET, "drifted", "A book") if text in on_record]
+
+            await rebuilds.accept(conn, found.id, switching.Operator("grace@example", "the old was wrong"))
+            assert {(await live(conn))[name] for name in ("customers", "disputes", "feed")} == {2}
+            switched = [each for each in await operations(conn) if each[1] == "switch"]
+            assert [(each[0], each[2], each[4], each[5]["accepted"]) for each in switched] == [
+                ("grace@example", name, "the old was wrong", True)
+                for name in ("customers", "disputes", "feed")
+            ]
+            with pytest.raises(OperationRefused, match="nothing to accept"):
+                await rebuilds.accept(conn, found.id, OPERATOR)
+
+    running(dsn, story)
+
+
+def test_differences_accepted_beforehand_are_switched_to_and_on_record(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.customers SET email = 'drifted@example.com'")
+            assert (await rebuilt(dsn, [CUSTOMERS], accept_differences=True)).state == "switched"
+            compare, switch = (await operations(conn))[-2:]
+            assert (compare[1], compare[5]["equal"], len(compare[5]["differences"])) == ("compare", False, 1)
+            assert (switch[1], switch[5]["from"], switch[5]["accepted"]) == ("switch", 1, True)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await conn.execute("UPDATE projections.operations SET who = 'nobody'")
+
+    running(dsn, story)
+
+
+def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="one@example.com")
+        await author.customer(email="good@example.com")
+        await author.rename(bad, email="two@example.com")
+        await author.rename(bad, email="three@example.com")
+
+        def apply(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+            if (after.id, after.version) == (bad, 2):
+                raise ValueError(SECRET)
+            return CUSTOMERS.apply(before, recorded, after)
+
+        faulty = with_customers(apply=apply)
+        await catch_up(dsn, projections=faulty)
+        assert (await rebuilt(dsn, faulty)).state == "switched"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            parked = [status for status in await registry.status(conn, now=0.0) if status.parked]
+            assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
+                (1, (bad, 3)),
+                (2, (bad, 3)),
+            ]
+            assert await rows(conn, 2) == await rows(conn, 1)
+            async with engine(dsn) as repaired:
+                assert await repaired.retry("customers", bad)
+            assert {row["email"] for row in (await rows(conn, 2))["customers"]} == {
+                "good@example.com",
+                "three@example.com",
+            }
+
+    running(dsn, story)
+
+
+def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_live(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for number in range(5):
+            await author.customer(email=f"{number}@example.com")
+        bad = await author.customer(email="was@example.com")
+        await author.rename(bad, email="no\0text")  # JSON bears it, a text column does not
+        await catch_up(dsn)
+        assert (await rebuilt(dsn)).state == "switched"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            parked = [status for status in await registry.status(conn, now=0.0) if status.parked]
+            assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
+                (1, (bad, 7)),
+                (2, (bad, 7)),
+            ]
+            assert (await rows(conn, 2))["customers"] == (await rows(conn, 1))["customers"]
+
+    running(dsn, story)
+
+
+def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        await rebuilt(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            with pytest.raises(OperationRefused, match="is live"):
+                await switching.retire(conn, "feed", 2, OPERATOR)
+            await author.customer()
+            await catch_up(dsn)
+            assert await switching.rollback(conn, "feed", OPERATOR) == 1
+            assert (await live(conn))["feed"] == 1
+            assert (await live(conn))["customers"] == 2
+            assert await switching.rollback(conn, "feed", OPERATOR) == 2
+            await switching.retire(conn, "feed", 1, OPERATOR)
+            with pytest.raises(OperationRefused, match="no generation 1"):
+                await switching.rollback(conn, "feed", OPERATOR)
+            with pytest.raises(OperationRefused, match="no generation 7"):
+                await switching.switch(conn, {"feed": 7}, OPERATOR)
+
+    running(dsn, story)
+
+
+def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn)
+        await rebuilt(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.checkpoints SET position = 1 WHERE generation = 1")
+            with pytest.raises(OperationRefused, match="events behind the live one"):
+                await switching.rollback(conn, "feed", OPERATOR)
+            assert (await live(conn))["feed"] == 2
+
+    running(dsn, story)
+
+
+def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_earlier_one_has(
+    dsn: str,
+) -> None:
+    async def story(author: Author) -> None:
+        later = with_customers(shape=2)
+        await a_few_objects(author)
+        await catch_up(dsn)
+        assert (await rebuilt(dsn, later)).state == "switched"
+        await author.customer(email="for both@example.com")
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            assert len((await rows(conn, 1))["customers"]) == 2
+            assert len((await rows(conn, 2))["customers"]) == 1, "the earlier release has not touched it"
+            await catch_up(dsn, projections=later)
+            assert await rows(conn, 2) == await rows(conn, 1)
+            await author.customer(email="by the later@example.com")
+            await catch_up(dsn, projections=later)
+            assert len((await rows(conn, 1))["customers"]) == 3
+
+    running(dsn, story)
+
+
+def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        await catch_up(dsn, projections=PROJECTIONS[1:])
+        done = await rebuilt(dsn, [CUSTOMERS])
+        assert done.state == "switched"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            assert (await live(conn))["customers"] == 2
+            await catch_up(dsn)
+            standing = await registry.status(conn, now=0.0)
+            customers = [each.lag.generation for each in standing if each.lag.projection == "customers"]
+            assert customers == [2], "no other is begun beside it"
+            assert len((await rows(conn, 2))["customers"]) == 1
+            assert await switching.remove(conn, "customers", OPERATOR) == [2]
+            assert "customers" not in await live(conn)
+
+    running(dsn, story)
+
+
+def test_a_rebuild_of_the_feed_makes_what_is_still_visible_and_reads_no_stream_that_ended_before(
+    dsn: str,
+) -> None:
+    async def story(author: Author) -> None:
+        await a_few_objects(author)
+        old = await author.customer(email="old@example.com")
+        await catch_up(dsn)
+        await author.travel(days=40)
+        await author.rename(old, description="again")
+        await author.customer(email="new@example.com")
+        await catch_up(dsn)
+        done = await rebuilt(dsn, [FEED])
+        assert done.state == "switched"
+        assert done.events == 3, "two streams: one of two events, one of one"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            found = (await rows(conn, 2))["feed"]
+            assert [row["type"] for row in sorted(found, key=lambda row: row["position"])] == [
+                "customer.updated",
+                "customer.created",
+            ]
+            assert found == (await rows(conn, 1))["feed"]
+
+    running(dsn, story)
