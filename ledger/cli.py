@@ -1,4 +1,4 @@
-"""The command line. `build` makes it from what follows the log, which lives above this package."""
+"""The command line. `build` makes it from what lives above this package and runs with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ledger import accounts, loading, logs, serving
 from ledger.accounts import Kind
-from ledger.api.app import Follow, terms_of
+from ledger.api.app import Above, terms_of
 from ledger.config import Settings, load_settings
 from ledger.database import connected, migrate
 from ledger.errors import LedgerError, Refused, SettingError
@@ -25,8 +25,8 @@ from ledger.errors import LedgerError, Refused, SettingError
 Result = TypeVar("Result")
 
 
-def build(follow: Callable[[Settings], Sequence[Follow]]) -> typer.Typer:
-    """The `ledger` command; `follow` gives what runs beside the API."""
+def build(above: Callable[[Settings], Above]) -> typer.Typer:
+    """The `ledger` command; `above` gives what runs beside the API."""
     cli = typer.Typer(
         help="An event-sourced ledger that speaks Stripe's wire protocol. Settings: LEDGER_… variables.",
         no_args_is_help=True,
@@ -44,14 +44,15 @@ def build(follow: Callable[[Settings], Sequence[Follow]]) -> typer.Typer:
         """Run everything: the database if none is named, the API, the projections."""
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = _settings(**given)
-        serving.serve(settings, follow(settings), lambda text: print(text, flush=True))
+        serving.serve(settings, above(settings), lambda text: print(text, flush=True))
 
     @cli.command()
     def api(
         fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
     ) -> None:
         """Run the API alone."""
-        serving.serve_api(_settings(), fd)
+        settings = _settings()
+        serving.serve_api(settings, above(settings), fd)
 
     @cli.command()
     def worker(
@@ -59,7 +60,7 @@ def build(follow: Callable[[Settings], Sequence[Follow]]) -> typer.Typer:
     ) -> None:
         """Run the projections alone; any number of workers may run."""
         settings = _settings()
-        serving.work(settings, follow(settings), watched=watched)
+        serving.work(settings, above(settings).followers, watched=watched)
 
     @cli.command("import")
     def import_file(

@@ -28,7 +28,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
-from ledger.api.app import Follow, create_app
+from ledger.api.app import Above, Follow, create_app
 from ledger.api.transport import Protocol
 from ledger.clock import Clock
 from ledger.config import Settings
@@ -75,7 +75,7 @@ def own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
         yield server.dsn(), _service_key(settings)
 
 
-def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str], None]) -> None:
+def serve(settings: Settings, above: Above, announce: Callable[[str], None]) -> None:
     """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
     with ExitStack() as stack:
         sock = stack.enter_context(_listening(settings))
@@ -87,23 +87,24 @@ def serve(settings: Settings, follow: Sequence[Follow], announce: Callable[[str]
         else:
             announce(_welcome(_dev_keys(settings, dsn, url)))
         if settings.workers == 1:
-            _run_api(settings, dsn, key, follow, sock)
+            _run_api(settings, dsn, key, above, sock)
         else:
             _watch(settings, dsn, key, sock, ["worker", "--watched"])
 
 
-def serve_api(settings: Settings, fd: int | None) -> None:
+def serve_api(settings: Settings, above: Above, fd: int | None) -> None:
     """The API alone, on a database that is migrated; `fd` is an inherited listening socket."""
+    alone = above._replace(followers=())
     with ExitStack() as stack:
         dsn, key = stack.enter_context(database(settings))
         check_schema(dsn)
         if fd is not None:
             end_with_parent()
-            _run_api(settings, dsn, key, (), stack.enter_context(socket.socket(fileno=fd)))
+            _run_api(settings, dsn, key, alone, stack.enter_context(socket.socket(fileno=fd)))
             return
         sock = stack.enter_context(_listening(settings))
         if settings.workers == 1:
-            _run_api(settings, dsn, key, (), sock)
+            _run_api(settings, dsn, key, alone, sock)
         else:
             _watch(settings, dsn, key, sock)
 
@@ -188,8 +189,8 @@ def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *other
         Watch(commands, environment, sock.fileno()).run(settings)
 
 
-def _run_api(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow], sock: socket.socket) -> None:
-    app = create_app(settings, dsn, key, followers=follow)
+def _run_api(settings: Settings, dsn: str, key: bytes, above: Above, sock: socket.socket) -> None:
+    app = create_app(settings, dsn, key, above=above)
     config = uvicorn.Config(
         app,
         http=Protocol,

@@ -8,13 +8,14 @@ from contextlib import suppress
 import psycopg
 
 from ledger import cli
-from ledger.api.app import Follow, terms_of
+from ledger.api.app import Above, Follow, terms_of
 from ledger.config import Settings
 from ledger.deadlines import Deadlines
 from ledger.store.store import Store
 from projections import commands
 from projections.attending import rebuilding, sampling
 from projections.engine import Engine
+from projections.routes import projection_routes
 from projections.workers import Workers
 
 CLOSE_SECONDS = 3.0
@@ -44,13 +45,13 @@ class Runner:
 
 def main() -> None:
     """Run the command line."""
-    command = cli.build(_followers)
+    command = cli.build(_above)
     command.add_typer(commands.build(), name="projections")
     cli.run(command)
 
 
-def _followers(settings: Settings) -> list[Follow]:
-    """What follows the log beside the API, or in a worker."""
+def _above(settings: Settings) -> Above:
+    """What follows the log beside the API or in a worker, and the operators' routes."""
     followers: list[Follow] = [
         lambda store: Runner(store, settings),
         lambda store: Deadlines(store, terms_of(settings), poll_ms=settings.deadline_poll_ms),
@@ -60,7 +61,7 @@ def _followers(settings: Settings) -> list[Follow]:
     ]
     if settings.verify_pause_seconds:
         followers.append(lambda store: sampling(store, pause_seconds=settings.verify_pause_seconds))
-    return followers
+    return Above(followers, [projection_routes])
 
 
 def _engine(store: Store, settings: Settings) -> Engine:

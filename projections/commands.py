@@ -325,7 +325,7 @@ def _chosen(names: Sequence[str] | None, everything: bool) -> list[Projection]:
 
 
 def _operator(reason: str) -> Operator:
-    with suppress(Exception):  # no such user in this container: the host still says something
+    with suppress(KeyError, OSError):  # no such user in this container: the host still says something
         return Operator(f"{getpass.getuser()}@{socket.gethostname()}", reason)
     return Operator(socket.gethostname(), reason)
 

@@ -27,6 +27,7 @@ from ledger.store.wake import Wake
 from projections import checkpoints, partitions, registry
 from projections.passing import Key, Member, Pass, unfollowed
 from projections.projection import Projection, described
+from projections.seats import Seats
 from projections.upkeep import Upkeep
 from projections.writing import write_apart, write_together
 
@@ -48,7 +49,7 @@ class Advance(NamedTuple):
     """What came of one batch.
 
     caught_up  every checkpoint stands at the head as last seen
-    contended  there was something to do, and another process is at it
+    contended  there was something to do, which is another process's
     """
 
     events: int
@@ -98,6 +99,7 @@ class Engine:
         self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
         self._memory = _Memory(remembered_max)
         self._upkeep = Upkeep()
+        self._seats = Seats()
         self._not_before: dict[Key, float] = {}
         self._last_was_lowest = False
         self._stopping = asyncio.Event()
@@ -156,9 +158,10 @@ class Engine:
             standing, head = await checkpoints.standing(conn, self._shapes)
             self.stats.head = head
             behind = {key: position for key, position in standing.items() if position < head}
-            ready = {key: at for key, at in behind.items() if self._not_before.get(key, 0.0) <= started}
+            ours = await self._seats.ours(conn, self._projections, behind)
+            ready = {key: at for key, at in ours.items() if self._not_before.get(key, 0.0) <= started}
             if not ready:
-                return Advance(0, caught_up=not behind)
+                return Advance(0, caught_up=not behind, contended=len(ours) < len(behind))
             position, upto = self._choose(set(ready.values()), head)
             group = [key for key, at in ready.items() if at == position]
             try:

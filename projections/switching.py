@@ -38,6 +38,11 @@ _LAST_COMPARISON = """
 SELECT details FROM projections.operations
 WHERE projection = %(projection)s AND action = 'compare' ORDER BY id DESC LIMIT 1
 """
+_OPERATIONS = """
+SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), who, action, generation, position,
+       reason, details
+FROM projections.operations WHERE projection = %(projection)s ORDER BY id DESC LIMIT 50
+"""
 _NOT_LIVE = """
 SELECT c.generation FROM projections.checkpoints c
 LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
@@ -137,6 +142,13 @@ async def last_comparison(conn: AsyncConnection[TupleRow], name: str) -> dict[st
     if row is None or not row[0].get("compared"):
         raise OperationRefused(f"{name} has not been compared with a rebuild of it.")
     return dict(row[0])
+
+
+async def operations(conn: AsyncConnection[TupleRow], name: str) -> list[dict[str, Any]]:
+    """What was done to a view, the latest 50, newest first."""
+    names = ("at", "who", "action", "generation", "position", "reason", "details")
+    found = await conn.execute(_OPERATIONS, {"projection": name})
+    return [dict(zip(names, row, strict=True)) for row in await found.fetchall()]
 
 
 async def live_generation(conn: AsyncConnection[TupleRow], name: str) -> int | None:

@@ -10,11 +10,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from psycopg import AsyncConnection
@@ -60,6 +60,7 @@ from ledger.errors import (
     Forbidden,
     KeyReused,
     LedgerError,
+    OperationRefused,
     Overloaded,
     RateLimited,
     Refused,
@@ -89,6 +90,7 @@ _STATUS: Sequence[tuple[type[Refused], int, str]] = (
     (Unauthenticated, 401, "invalid_request_error"),
     (Forbidden, 403, "invalid_request_error"),
     (FactForbidden, 409, "invalid_request_error"),
+    (OperationRefused, 409, "invalid_request_error"),
     (KeyReused, 400, "idempotency_error"),
     (RateLimited, 429, "invalid_request_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
@@ -106,6 +108,17 @@ class Follower(Protocol):
 
 
 Follow = Callable[[Store], Follower]
+AddRoutes = Callable[[Callers, Store], APIRouter]
+
+
+class Above(NamedTuple):
+    """What lives above this package and runs with it: what follows the log, and internal routes."""
+
+    followers: Sequence[Follow] = ()
+    routes: Sequence[AddRoutes] = ()
+
+
+ALONE = Above()
 
 
 class LedgerApp(FastAPI):
@@ -120,9 +133,7 @@ class LedgerApp(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(
-    settings: Settings, dsn: str, secret_key: bytes, *, followers: Sequence[Follow] = ()
-) -> LedgerApp:
+def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above = ALONE) -> LedgerApp:
     """The application of one process; it works once its lifespan has started."""
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
@@ -174,7 +185,7 @@ def create_app(
             stack.push_async_callback(store.close)
             forgetting = asyncio.create_task(_forget_replies(store), name="forget replies")
             stack.callback(forgetting.cancel)
-            for follow in followers:
+            for follow in above.followers:
                 follower = follow(store)
                 await follower.start()
                 stack.push_async_callback(follower.close)
@@ -208,6 +219,7 @@ def create_app(
         key_routes(callers, keys, pool),
         import_routes(callers, execution, terms, envelope_of),
         session_routes(callers, execution, SessionAudit(store, pool)),
+        *(add(callers, store) for add in above.routes),
     )
     app.include_router(internal_routes(settings, callers, clock, pool, parts))
     app.include_router(link_routes(file_reads, contents, tick))

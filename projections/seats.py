@@ -1,0 +1,72 @@
+"""How views are spread over runners: each holds a seat, and those taken tell every runner which are its own.
+
+A seat is an advisory lock on the runner's connection, so it is free the moment its runner is gone, however
+it died. Seats only say who goes first: what keeps two runners apart is the lock on a checkpoint. A view
+that stands still while it is behind is anybody's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from projections.passing import Key
+
+LOOK_SECONDS = 0.5
+STILL_SECONDS = 2.0
+
+# The lowest that is free. Of two who try the same one, one goes on to the next.
+_TAKE = """
+SELECT number FROM generate_series(0, 999) AS number
+WHERE pg_try_advisory_lock(hashtext('projections.seats'), number) LIMIT 1
+"""
+_TAKEN = """
+SELECT objid::integer FROM pg_locks
+WHERE locktype = 'advisory' AND classid = (hashtext('projections.seats')::bigint & 4294967295)::oid
+AND objsubid = 2 AND granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY 1
+"""
+
+
+class Seats:
+    """One runner's seat."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._backend: int | None = None
+        self._taken: list[int] = []
+        self._look_at = 0.0
+        self._stood: dict[Key, tuple[int, float]] = {}
+
+    async def ours(
+        self, conn: AsyncConnection[TupleRow], names: Iterable[str], behind: Mapping[Key, int]
+    ) -> dict[Key, int]:
+        """Of the generations that are behind, those to go on with here."""
+        now = time.monotonic()
+        if self._backend != conn.info.backend_pid:
+            self._number, self._backend, self._look_at = None, conn.info.backend_pid, 0.0
+        if now >= self._look_at:
+            await self._look(conn)
+            self._look_at = now + LOOK_SECONDS
+        self._stood = {
+            key: stood if (stood := self._stood.get(key)) and stood[0] == position else (position, now)
+            for key, position in behind.items()
+        }
+        if self._number not in self._taken:
+            return dict(behind)
+        own = set(sorted(names)[self._taken.index(self._number) :: len(self._taken)])
+        return {
+            key: position
+            for key, position in behind.items()
+            if key[0] in own or now - self._stood[key][1] > STILL_SECONDS
+        }
+
+    async def _look(self, conn: AsyncConnection[TupleRow]) -> None:
+        if self._number is None:
+            row = await (await conn.execute(_TAKE)).fetchone()
+            self._number = None if row is None else row[0]
+        self._taken = [row[0] for row in await (await conn.execute(_TAKEN)).fetchall()]

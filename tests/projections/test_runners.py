@@ -1,0 +1,133 @@
+"""Any number of runners: the views are spread over them, and one that dies is replaced in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.database import connected
+from projections.registry import PROJECTIONS, status
+from projections.seats import Seats
+from tests.projections.histories import Author, engine, fresh_generation, rows, running
+from tests.projections.histories import catch_up as apply_all
+
+ROUNDS = 20
+RUNNERS = 3
+REPLACED_SECONDS = 5.0
+
+
+@contextmanager
+def runners(dsn: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that run; whatever is in the list at the end is ended."""
+    found = [begun(dsn) for _ in range(RUNNERS)]
+    try:
+        yield found
+    finally:
+        for process in found:
+            process.kill()
+            process.wait()
+
+
+def begun(dsn: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(Path(__file__).with_name("running.py")), dsn]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+async def caught_up(conn: AsyncConnection[TupleRow], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if not any(each.lag.events for each in await status(conn, now=0.0)):
+                return
+            await asyncio.sleep(0.02)
+
+
+def test_killed_at_random_twenty_times_and_the_views_are_those_of_the_log(dsn: str) -> None:
+    chance = random.Random(20)
+
+    async def story(author: Author) -> None:
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await author.act("create_customer", 0, 1)
+            with runners(dsn) as processes:
+                for process in processes:
+                    ready(process)
+                for number in range(ROUNDS):
+                    appending = asyncio.create_task(append(author, number))
+                    await asyncio.sleep(chance.random() * 0.1)
+                    doomed = processes.pop(chance.randrange(len(processes)))
+                    doomed.kill()
+                    doomed.wait()
+                    await appending
+                    # While its successor starts, the two that are left take over what was its own.
+                    processes.append(begun(dsn))
+                    await caught_up(conn, REPLACED_SECONDS)
+                    ready(processes[-1])
+            expected = await rows(conn, 1)
+            assert len(expected["feed"]) > ROUNDS
+            generation = await fresh_generation(conn)
+            await apply_all(dsn)
+            assert await rows(conn, generation) == expected
+            assert not any(each.parked for each in await status(conn, now=0.0))
+
+    async def append(author: Author, number: int) -> None:
+        for step in range(6):
+            await author.act("create_charge", number, step)
+            await author.act("update_customer", number, step)
+            await author.act("open_dispute", number, step)
+
+    running(dsn, story)
+
+
+def test_each_runner_has_views_of_its_own_and_alone_it_has_all(dsn: str) -> None:
+    names = sorted(projection.name for projection in PROJECTIONS)
+    behind = {(name, 1): 0 for name in names}
+
+    async def story(author: Author) -> None:
+        async with AsyncExitStack() as stack:
+            seats = []
+            for _ in range(RUNNERS):
+                conn = await stack.enter_async_context(connected(dsn, "ledger_projector", name="test"))
+                seats.append((Seats(), conn))
+            first, conn = seats[0]
+            assert await first.ours(conn, names, behind) == behind
+            for seat, conn in seats[1:]:
+                await seat.ours(conn, names, behind)
+            await asyncio.sleep(0.6)
+            shares = [set(await seat.ours(conn, names, behind)) for seat, conn in seats]
+            assert set.union(*shares) == set(behind)
+            assert sum(map(len, shares)) == len(behind)
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+            await seats[2][1].close()
+            await asyncio.sleep(0.6)
+            shares = [set(await seat.ours(conn, names, behind)) for seat, conn in seats[:2]]
+            assert set.union(*shares) == set(behind)
+
+    running(dsn, story)
+
+
+def test_a_view_whose_runner_hangs_is_taken_over(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with engine(dsn) as hanging, engine(dsn) as other:
+            await hanging.advance()
+            await author.customer()
+            started = time.monotonic()
+            while not (await other.advance()).caught_up:
+                assert time.monotonic() - started < REPLACED_SECONDS
+                await asyncio.sleep(0.05)
+
+    running(dsn, story)
