@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import append, commands, http, projections, startup
+from benchmarks import append, commands, http, meanwhile, projections, rebuilding, startup
 from benchmarks.database import Server, server
 from benchmarks.measuring import Effort
 from benchmarks.report import Figure, machine, show, write_json
@@ -29,9 +29,11 @@ ON_A_SERVER: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "commands": commands.run,
     "projections": projections.run,
+    "rebuild": rebuilding.run,
 }
 WITH_THE_SERVICE: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "http": http.run,
+    "meanwhile": meanwhile.run,
     "startup": startup.run,
 }
 

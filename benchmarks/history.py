@@ -7,7 +7,11 @@ customer who is created and updated, opens sessions, pays, and now and then disp
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import psycopg
 
 from benchmarks.store import ACCOUNT, CAUSE
 from ledger.domain import charging, customer, disputing, session
@@ -19,16 +23,31 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.domain.session import CustomerSession
 from ledger.ids import derived_id
-from ledger.store.codec import State, evolve
+from ledger.store.codec import Codec, State, evolve
 from ledger.store.journal import Append, Change, Journal
 
 STORIES_AT_ONCE = 500
 CHANGES_AT_ONCE = 1000
+DAY_SECONDS = 86_400
 BEGIN = 1_790_000_000
 """Unix seconds of the first decision."""
 
 Told = Generator[list[Change], None, State]
 """Commands, each as its changes; what is returned is the aggregate after them."""
+
+_COPY = """
+COPY ledger.events (notification_id, originator_id, originator_version, topic, state, account, livemode,
+    actor, request_id, idempotency_key, causation, customer, charge, payment_intent, recorded_at)
+FROM STDIN (FORMAT BINARY)
+"""
+_COPIED_AS = (
+    "int8", "text", "int4", "text", "bytea", "text", "bool", *["text"] * 7, "timestamptz"
+)  # fmt: skip
+_MOVE_HEAD = """
+UPDATE ledger.head h SET position = e.notification_id, recorded_at = e.recorded_at
+FROM (SELECT notification_id, recorded_at FROM ledger.events ORDER BY notification_id DESC LIMIT 1) e
+"""
+_GAPLESS = "SELECT count(*), min(notification_id), max(notification_id) FROM ledger.events"
 
 _TERMS = Terms()
 _COMPONENTS = ("pricing_table", "payment_element", "buy_button", "customer_sheet")
@@ -62,6 +81,36 @@ async def append_in_bulk(journal: Journal, changes: Iterable[Change]) -> int:
             position = await journal.append(Append(CAUSE, batch))
             batch = []
     return await journal.append(Append(CAUSE, batch)) if batch else position
+
+
+def copy_history(dsn: str, codec: Codec, seed: int, events: int, *, days: float) -> None:
+    """The same events as the log of an empty database, recorded evenly over the last `days`, ten times as
+    fast as appending them: encoded by the real codec, one COPY, the head moved in the same transaction.
+
+    Raises RuntimeError when what is there then is not positions 1 to `events`.
+    """
+    began = time.time() - days * DAY_SECONDS
+    step = days * DAY_SECONDS / events
+    with psycopg.connect(dsn) as conn, conn.cursor() as cur:
+        with cur.copy(_COPY) as copy:
+            copy.set_types(_COPIED_AS)
+            for position, (event, state, causation) in enumerate(history(seed, events), 1):
+                stored = codec.to_stored_event(event)
+                copy.write_row(
+                    (
+                        position, stored.originator_id, stored.originator_version, stored.topic, stored.state,
+                        CAUSE.account, CAUSE.livemode, CAUSE.actor, CAUSE.request_id, None, causation,
+                        getattr(state, "customer", None), getattr(state, "charge", None),
+                        getattr(state, "payment_intent", None),
+                        datetime.fromtimestamp(began + position * step, UTC),
+                    )
+                )  # fmt: skip
+        cur.execute(_MOVE_HEAD)
+        row = cur.execute(_GAPLESS).fetchone()
+        if row != (events, 1, events):
+            raise RuntimeError(f"the log holds {row}, not positions 1 to {events}")
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("VACUUM ANALYZE ledger.events")
 
 
 class _World:

@@ -8,6 +8,7 @@ is a `SettingError` of one line.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,9 @@ READ_PLANS = (
 )
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
+# A migration gives up what it waits for after two seconds (its lock_timeout), so as to hold up nobody.
+MIGRATE_ATTEMPTS_MAX = 5
+MIGRATE_PAUSE_SECONDS = 1.0
 
 Role = Literal["ledger_api", "ledger_projector"]
 
@@ -42,6 +46,7 @@ Role = Literal["ledger_api", "ledger_projector"]
 _ISOLATION = r"-c default_transaction_isolation=read\ committed"
 _MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _VERSION = "SELECT version_num FROM ledger.alembic_version"
+_SERVED = "SELECT oldest FROM ledger.served"
 
 
 async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
@@ -96,15 +101,18 @@ async def question() -> AsyncIterator[None]:
 
 
 def migrate(dsn: str) -> None:
-    """Bring the schema to this release's. Raises SettingError for a database that cannot be used."""
+    """Bring the schema to this release's; a later one that serves this release is left as it is.
+
+    Raises SettingError for a database that cannot be used.
+    """
     with _reach(dsn) as conn:
-        if _schema_version(conn) == release_version():
+        if _served(conn):
             return
         conn.execute(_MIGRATION_LOCK)
         try:
             conn.execute("CREATE SCHEMA IF NOT EXISTS ledger")
             conn.commit()
-            _upgrade(dsn)
+            _upgrade_patiently(dsn)
         except psycopg.errors.InsufficientPrivilege as error:
             raise SettingError(
                 f"the database user may not migrate ({first_line(error)}); it needs CREATE on the database "
@@ -113,14 +121,14 @@ def migrate(dsn: str) -> None:
 
 
 def check_schema(dsn: str) -> None:
-    """Refuse, in one line, a database that is unreachable, too old or not migrated to this release."""
+    """Refuse, in one line, a database that is unreachable, too old, not migrated to this release, or
+    migrated to one that does not serve this release any more."""
     with _reach(dsn) as conn:
-        found = _schema_version(conn)
-    if found != release_version():
-        raise SettingError(
-            f"the database schema is at {found or 'nothing'}, this release needs {release_version()}: "
-            "run `ledger migrate`"
-        )
+        if not _served(conn):
+            raise SettingError(
+                f"the database schema is at {_schema_version(conn) or 'nothing'}, this release needs "
+                f"{release_version()}: run `ledger migrate`"
+            )
 
 
 def release_version() -> str:
@@ -173,6 +181,40 @@ def _schema_version(conn: psycopg.Connection[TupleRow]) -> str | None:
         conn.rollback()
         return None
     return row[0] if row else None
+
+
+def _served(conn: psycopg.Connection[TupleRow]) -> bool:
+    """Whether the schema is what this release needs: its own, or a later one that has taken nothing away.
+
+    Raises SettingError for a later one that has.
+    """
+    found, own = _schema_version(conn), release_version()
+    if found is None or found <= own:
+        return found == own
+    row = conn.execute(_SERVED).fetchone()
+    if row is None or own < row[0]:
+        raise SettingError(
+            f"the database schema is at {found} and serves releases from {row[0] if row else found} on; "
+            f"this one is of {own}: run a newer release"
+        )
+    return True
+
+
+def _upgrade_patiently(dsn: str) -> None:
+    """Somebody may be reading what is to be changed: nothing is done then, and it is tried again."""
+    for attempt in range(MIGRATE_ATTEMPTS_MAX):
+        if attempt:
+            time.sleep(MIGRATE_PAUSE_SECONDS)
+        try:
+            _upgrade(dsn)
+        except psycopg.errors.LockNotAvailable as error:
+            told = first_line(error)
+        else:
+            return
+    raise SettingError(
+        f"the schema could not be changed, others are using it ({told}); nothing is changed: look at "
+        "pg_stat_activity for long transactions, then run `ledger migrate` again"
+    )
 
 
 def _upgrade(dsn: str) -> None:

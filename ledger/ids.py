@@ -15,13 +15,14 @@ _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 _VALUE = {digit: value for value, digit in enumerate(_DIGITS)}
 _WIDTH = 22
 _TEN_DIGITS = 62**10
+_TWENTY_DIGITS = 62**20
 _VERSION_AND_VARIANT = 0x7 << 76 | 0b10 << 62
 _RANDOM_MASK = (1 << 80) - 1 & ~(0xF << 76) & ~(0b11 << 62)
 
 
 def base62(number: int) -> str:
     """22 digits, most significant first, of a number below 2**128; sorts as the number does."""
-    high, rest = divmod(number, _TEN_DIGITS * _TEN_DIGITS)
+    high, rest = divmod(number, _TWENTY_DIGITS)
     middle, low = divmod(rest, _TEN_DIGITS)
     return _PAIRS[high] + _ten_digits(middle) + _ten_digits(low)
 
@@ -58,11 +59,13 @@ def id_time(object_id: str) -> float | None:
 
 def _ten_digits(number: int) -> str:
     # Below 2**60, where arithmetic is cheap: an id is made several times a request.
-    number, e = divmod(number, 3844)
-    number, d = divmod(number, 3844)
-    number, c = divmod(number, 3844)
-    a, b = divmod(number, 3844)
-    return _PAIRS[a] + _PAIRS[b] + _PAIRS[c] + _PAIRS[d] + _PAIRS[e]
+    return (
+        _PAIRS[number // 3844**4]
+        + _PAIRS[number // 3844**3 % 3844]
+        + _PAIRS[number // 3844**2 % 3844]
+        + _PAIRS[number // 3844 % 3844]
+        + _PAIRS[number % 3844]
+    )
 
 
 def _identify(prefix: str, at: float, random: int) -> str:

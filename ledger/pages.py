@@ -33,7 +33,7 @@ LIST_POLL_SECONDS_MAX = 0.05
 # One statement, one snapshot: what the checkpoint tells to be applied is in the page.
 _STANDING = """
 SELECT standing.*, page.* FROM (
-    SELECT h.position AS head, c.position AS checkpoint,
+    SELECT h.position AS head, c.position AS checkpoint, c.shape,
            EXISTS (SELECT FROM projections.parked p
                    WHERE p.projection = c.projection AND p.generation = c.generation) AS incomplete
     FROM ledger.head h, projections.live l
@@ -70,6 +70,7 @@ class Standing(NamedTuple):
 
     head: int
     checkpoint: int
+    shape: int
     incomplete: bool
     behind: int = 0
 
@@ -99,6 +100,7 @@ class View:
     select      a SELECT ending in its WHERE; it binds account and livemode, and yields created, position
     place       selects the sort key (created, position, and ordinal if `by_ordinal`) of the id %(cursor)s
     filters     by parameter name, the condition that the parameter adds
+    shapes      by the name of a filter that came later, the first shape of rows that can be filtered so
     by_ordinal  several rows may share a position
     by_day      rows lie in partitions by day: %(since)s < created <= %(until)s is bound too
     """
@@ -109,6 +111,7 @@ class View:
     select: str
     place: str
     filters: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, int] = field(default_factory=dict)
     by_ordinal: bool = False
     by_day: bool = False
 
@@ -146,10 +149,13 @@ class Pages:
         older = None if place is None else before is None
         query = _page_query(view, tuple(filters), older)
         rows: list[TupleRow] = []
+        shape = max((view.shapes.get(name, 1) for name in filters), default=1)
         if view.by_day:
             standing, rows = await self._rows(view, query, self._around(parameters, place, older), deadline)
         if len(rows) <= given["limit"]:
             standing, rows = await self._rows(view, query, parameters, deadline)
+        if standing.shape < shape:
+            raise Unavailable(f"the projection {view.projection} is not built with all of these filters yet")
         has_more = len(rows) > given["limit"]
         rows = rows[: given["limit"]]
         return Page(standing, rows if before is None else rows[::-1], has_more)
@@ -234,8 +240,8 @@ class Pages:
             rows = await self._fetch(query, parameters)
         if not rows:
             raise Unavailable(f"the projection {parameters['projection']} is not built yet")
-        page = [row[3:] for row in rows]
-        return Standing(*rows[0][:3]), page if page[0][0] is not None else []
+        page = [row[4:] for row in rows]
+        return Standing(*rows[0][:4]), page if page[0][0] is not None else []
 
     async def _fetch(self, query: str, parameters: Mapping[str, Any]) -> list[TupleRow]:
         async with self._pool.connection() as conn:

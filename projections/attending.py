@@ -66,7 +66,7 @@ def rebuilding(store: Store, engine: Callable[[], Engine], fill: Fill) -> Period
 
     async def take_up() -> None:
         async with connected(store.dsn, "ledger_projector", name="rebuilds") as conn:
-            found = await rebuilds.unfinished(conn)
+            found = await rebuilds.unfinished(conn, PROJECTIONS)
         for number in found:
             own = engine()
             try:

@@ -6,61 +6,37 @@ ends with status 0 when what was asked for is so, else 1 and the reason on stand
 
 from __future__ import annotations
 
-import asyncio
-import getpass
+import gc
 import json
-import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Annotated, TypeVar
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
 
-import psycopg
 import typer
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger import cli, serving
-from ledger.clock import Clock
-from ledger.config import load_settings
-from ledger.database import check_schema, connected
 from ledger.errors import SettingError
-from ledger.metrics import lags
+from ledger.metrics import Lag
 from ledger.store.codec import Codec
-from ledger.store.wake import Wake
-from projections import filling, rebuilds, switching, verifying
-from projections.driving import drive
-from projections.engine import Engine
-from projections.progress import Progress, plain
-from projections.projection import Projection, described
+from projections import filling, rebuilds, registry, switching, verifying
+from projections.progress import plain, told
+from projections.projection import described
 from projections.rebuilds import WORKERS_MAX, Rebuild
-from projections.registry import PROJECTIONS
-from projections.switching import Operator
-from projections.workers import STOPPED, Workers
+from projections.registry import PROJECTIONS, Status
+from projections.shell import BY_NAME, Shell, existing, number_of, operator_of, projections_of, run
+from projections.watching import see_through
+from projections.workers import STOPPED
 
-POLL_SECONDS = 0.5
-BY_NAME = {projection.name: projection for projection in PROJECTIONS}
+PARKED_SHOWN_MAX = 20
+GARBAGE_THRESHOLD = 1_000_000
+"""Objects that a worker of a rebuild makes before it looks for cycles among them; a page makes fewer."""
 
-Result = TypeVar("Result")
 Name = Annotated[str, typer.Argument(help="The projection.")]
 Names = Annotated[list[str] | None, typer.Argument(help="The projections; or --all.")]
 All = Annotated[bool, typer.Option("--all", help="Every projection of this release.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Reason = Annotated[str, typer.Option(help="Why: kept on record.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Shell:
-    """What a command works with."""
-
-    dsn: str
-    key: bytes
-    clock: Clock
-    conn: AsyncConnection[TupleRow]
-
-    def engine(self) -> Engine:
-        return Engine(self.dsn, Codec(self.key), self.clock, Wake(self.dsn, "ledger_projector"))
 
 
 def build() -> typer.Typer:
@@ -76,26 +52,29 @@ def _add_looking(group: typer.Typer) -> None:
     @group.command()
     def status(as_json: Json = False) -> None:
         """Where each projection stands against the log."""
-        standing = cli.with_database(lambda conn: lags(conn, Clock().now()))
+        standing, under_way = run(_standing)
         if as_json:
-            print(json.dumps([lag._asdict() for lag in standing], indent=2))
+            names = sorted({each.lag.projection for each in standing} | set(BY_NAME))
+            data = [registry.described(name, standing) for name in names]
+            rebuilding = [told(found, size) for found, size in under_way]
+            print(json.dumps({"data": data, "rebuilds": rebuilding}, indent=2))
             return
         rows = [
             (
                 lag.projection,
                 lag.generation,
-                "live" if lag.live else "building",
+                state,
                 lag.position,
                 lag.events,
                 f"{lag.seconds:.1f}",
-                f"{lag.parked} streams left out" if lag.parked else "complete",
+                _rows_of(lag),
             )
-            for lag in standing
+            for lag, state in ((each.lag, each.state) for each in standing)
         ]
         title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
         cli.print_table(title, rows)
-        for found in _run(_rebuilds_under_way):
-            print(plain(found))
+        for line in [*_left_out(standing), *_rebuilding(under_way)]:
+            print(line)
 
     @group.command()
     def verify(
@@ -105,7 +84,7 @@ def _add_looking(group: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Replay the log and compare with the live rows at one position; exit 1 if any differ."""
-        chosen = _chosen(names, everything or not names)
+        chosen = projections_of(names, everything or not names)
         if sample is not None and sample < 1:
             raise SettingError("--sample: must be 1 or more streams")
 
@@ -113,7 +92,7 @@ def _add_looking(group: typer.Typer) -> None:
             codec = Codec(shell.key)
             return await verifying.verify(shell.dsn, codec, shell.clock, chosen, sample=sample)
 
-        verified = _run(check)
+        verified = run(check)
         if as_json:
             print(json.dumps([asdict(each) for each in verified], indent=2))
         else:
@@ -127,6 +106,8 @@ def _add_looking(group: typer.Typer) -> None:
             for each in verified:
                 for key in each.keys:
                     print(f"{each.projection}: {key} differs")
+            for name in {each.name for each in chosen} - {each.projection for each in verified}:
+                print(f"{name}: not checked, it is not live in the shape that this release makes")
         if any(each.differing for each in verified):
             raise typer.Exit(1)
 
@@ -136,7 +117,7 @@ def _add_rebuilding(group: typer.Typer) -> None:
     def rebuild(
         names: Names = None,
         everything: All = False,
-        workers: Annotated[int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that fill.")] = 1,
+        workers: Annotated[int, typer.Option(help="Processes that fill.")] = 1,
         accept_differences: Annotated[
             bool, typer.Option("--accept-differences", help="Switch also if rows differ from the live ones.")
         ] = False,
@@ -144,35 +125,41 @@ def _add_rebuilding(group: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Build anew beside what is live, compare, and switch to it if it says the same."""
-        chosen = _chosen(names, everything)
+        chosen = projections_of(names, everything)
+        if not 1 <= workers <= WORKERS_MAX:
+            raise SettingError(f"--workers: must be 1 to {WORKERS_MAX}")
+        _say_why(accept_differences, reason)
 
-        async def begin(shell: Shell) -> Rebuild:
-            number = await rebuilds.begin(
-                shell.conn, chosen, _operator(reason), workers=workers, accept_differences=accept_differences
+        async def begin(shell: Shell) -> int:
+            return await rebuilds.begin(
+                shell.conn,
+                chosen,
+                operator_of(reason),
+                workers=workers,
+                accept_differences=accept_differences,
             )
-            return await _driven(shell, number, as_json)
 
-        _end(_run(begin))
+        see_through(begin, chosen[0].name, as_json=as_json)
 
     @group.command()
     def resume(name: Name, as_json: Json = False) -> None:
         """Go on with a rebuild that was paused, failed, or lost its process."""
 
-        async def go_on(shell: Shell) -> Rebuild:
-            number = await _number(shell, name)
+        async def go_on(shell: Shell) -> int:
+            number = await number_of(shell, name)
             await rebuilds.resume(shell.conn, number)
-            return await _driven(shell, number, as_json)
+            return number
 
-        _end(_run(go_on))
+        see_through(go_on, name, as_json=as_json)
 
     @group.command()
     def pause(name: Name) -> None:
         """Have a rebuild stop; nothing it has done is lost."""
 
         async def stop(shell: Shell) -> None:
-            await rebuilds.pause(shell.conn, await _number(shell, name))
+            await rebuilds.pause(shell.conn, await number_of(shell, name))
 
-        _run(stop)
+        run(stop)
         print(f"The rebuild of {name} is paused: ledger projections resume {name}")
 
     @group.command()
@@ -180,22 +167,25 @@ def _add_rebuilding(group: typer.Typer) -> None:
         """End a rebuild and drop what it made."""
 
         async def end(shell: Shell) -> None:
-            await rebuilds.cancel(shell.conn, await _number(shell, name), _operator(reason))
+            await rebuilds.cancel(shell.conn, await number_of(shell, name), operator_of(reason))
 
-        _run(end)
+        run(end)
         print(f"The rebuild of {name} is cancelled; what is live has not changed.")
 
     @group.command(hidden=True)
     def fill(rebuild: int, share: int) -> None:
         """One worker of a rebuild; `rebuild` starts them."""
         serving.end_with_parent()
+        # A page leaves no cycles behind: looking for them again and again would be a fifth of the work.
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
 
         async def one(shell: Shell) -> bool:
             codec = Codec(shell.key)
             return await filling.fill(shell.dsn, codec, shell.clock, PROJECTIONS, rebuild, share)
 
         try:
-            done = _run(one)
+            done = run(one)
         except Exception as error:  # the edge of the process: an error's text may quote personal data
             sys.exit(described(error))
         raise typer.Exit(0 if done else STOPPED)
@@ -214,38 +204,52 @@ def _add_switching(group: typer.Typer) -> None:
         """Make another generation the one that readers see; of a rebuild that differs, with all its views."""
 
         async def to(shell: Shell) -> None:
+            await existing(shell, name)
             if generation is not None:
-                await switching.switch(shell.conn, {name: generation}, _operator(reason))
+                await switching.switch(shell.conn, {name: generation}, operator_of(reason))
                 return
-            number = await _number(shell, name)
+            number = await number_of(shell, name)
             if not accept_differences:
                 raise SettingError(
                     f"rebuild {number} of {name} differs from what is live: look at `ledger projections diff "
-                    f"{name}`, then --accept-differences or `ledger projections cancel {name}`"
+                    f"{name}`, then --accept-differences --reason WHY, or `ledger projections cancel {name}`"
                 )
-            await rebuilds.accept(shell.conn, number, _operator(reason))
+            _say_why(accept_differences, reason)
+            await rebuilds.accept(shell.conn, number, operator_of(reason))
 
-        _run(to)
+        run(to)
         print(f"{name} is switched; back again: ledger projections rollback {name}")
 
     @group.command()
     def diff(name: Name, as_json: Json = False) -> None:
         """The first rows in which the last rebuild of a view differed from what was live."""
-        compared = _run(lambda shell: switching.last_comparison(shell.conn, name))
+
+        async def last(shell: Shell) -> dict[str, Any]:
+            await existing(shell, name)
+            return await switching.last_comparison(shell.conn, name)
+
+        compared = run(last)
         if as_json:
             print(json.dumps(compared, indent=2))
             return
         print(f"{compared['rows']} rows, {compared['live_rows']} live, at position {compared['position']}")
+        for added in compared["added"]:
+            print(f"{added}: a new column, not compared")
         for difference in compared["differences"]:
             print(difference["key"])
             live, other = difference["live"] or {}, difference["other"] or {}
             for path in {**live, **other}:
-                print(f"  {path}: {json.dumps(live.get(path))} → {json.dumps(other.get(path))}")
+                print(f"  {path}: {_json(live.get(path))} → {_json(other.get(path))}")
 
     @group.command()
     def rollback(name: Name, reason: Reason = "") -> None:
         """Make the generation live again that was before the last switch."""
-        generation = _run(lambda shell: switching.rollback(shell.conn, name, _operator(reason)))
+
+        async def back(shell: Shell) -> int:
+            await existing(shell, name)
+            return await switching.rollback(shell.conn, name, operator_of(reason))
+
+        generation = run(back)
         print(f"Generation {generation} of {name} is live again.")
 
     @group.command()
@@ -260,7 +264,8 @@ def _add_switching(group: typer.Typer) -> None:
         """Drop generations that nobody needs any more, not even to go back to."""
 
         async def drop(shell: Shell) -> list[int]:
-            operator = _operator(reason)
+            await existing(shell, name)
+            operator = operator_of(reason)
             if removed:
                 if name in BY_NAME:
                     raise SettingError(f"{name} is a projection of this release")
@@ -270,7 +275,7 @@ def _add_switching(group: typer.Typer) -> None:
                 await switching.retire(shell.conn, name, each, operator)
             return which
 
-        dropped = _run(drop)
+        dropped = run(drop)
         print(f"Dropped of {name}: " + (", ".join(map(str, dropped)) or "nothing"))
 
     @group.command()
@@ -279,7 +284,7 @@ def _add_switching(group: typer.Typer) -> None:
         stream: Annotated[str, typer.Argument(help="The stream: the id of an object.")],
     ) -> None:
         """Apply what was left out of a parked stream, in order; exit 1 if it had to be left out again."""
-        _chosen([projection], False)
+        projections_of([projection], False)
 
         async def again(shell: Shell) -> bool:
             engine = shell.engine()
@@ -288,103 +293,54 @@ def _add_switching(group: typer.Typer) -> None:
             finally:
                 await engine.close()
 
-        if not _run(again):
+        if not run(again):
             raise SettingError(f"{projection} had to leave {stream} out again: its handler still raises")
         print(f"{projection} leaves nothing of {stream} out.")
 
 
-def _run(do: Callable[[Shell], Awaitable[Result]]) -> Result:
-    settings = load_settings()
-
-    @asynccontextmanager
-    async def shell(dsn: str, key: bytes) -> AsyncIterator[Shell]:
-        async with connected(dsn, "ledger_projector", name="cli") as conn:
-            clock = Clock(movable=settings.test_clock)
-            await clock.refresh(conn)
-            yield Shell(dsn, key, clock, conn)
-
-    async def session(dsn: str, key: bytes) -> Result:
-        async with shell(dsn, key) as here:
-            return await do(here)
-
-    with serving.database(settings) as (dsn, key):
-        check_schema(dsn)
-        return asyncio.run(session(dsn, key))
+async def _standing(shell: Shell) -> tuple[list[Status], list[tuple[Rebuild, int | None]]]:
+    """Every generation, and the rebuilds that are not over with the bytes they take."""
+    under_way = [await rebuilds.load(shell.conn, each) for each in await rebuilds.open_ones(shell.conn)]
+    sizes = [(found, await rebuilds.size(shell.conn, found)) for found in under_way]
+    return await registry.status(shell.conn, now=shell.clock.now()), sizes
 
 
-def _chosen(names: Sequence[str] | None, everything: bool) -> list[Projection]:
-    """Raises SettingError for a name that is none, or when none is given."""
-    if everything:
-        return list(PROJECTIONS)
-    for name in names or ():
-        if name not in BY_NAME:
-            raise SettingError(f"no projection {name}: see `ledger projections status`")
-    if not names:
-        raise SettingError("name the projections, or give --all")
-    return [BY_NAME[name] for name in dict.fromkeys(names)]
+def _rows_of(lag: Lag) -> str:
+    parked = f"{lag.parked} {'stream' if lag.parked == 1 else 'streams'} left out" if lag.parked else ""
+    differing = f"{lag.differing} found to differ" if lag.differing else ""
+    return ", ".join(filter(None, [parked, differing])) or "complete"
 
 
-def _operator(reason: str) -> Operator:
-    with suppress(KeyError, OSError):  # no such user in this container: the host still says something
-        return Operator(f"{getpass.getuser()}@{socket.gethostname()}", reason)
-    return Operator(socket.gethostname(), reason)
+def _left_out(standing: Sequence[Status]) -> list[str]:
+    """What is parked, and the command that mends it."""
+    lines = [
+        f"{each.lag.projection} {each.lag.generation} leaves out {parking.stream} from {parking.position}: "
+        f"{parking.error}; mended? ledger projections retry {each.lag.projection} {parking.stream}"
+        for each in standing
+        for parking in each.parked
+    ]
+    more = len(lines) - PARKED_SHOWN_MAX
+    return lines[:PARKED_SHOWN_MAX] + ([f"and {more} more: --json has all"] if more > 0 else [])
 
 
-async def _number(shell: Shell, name: str) -> int:
-    number = await rebuilds.under_way(shell.conn, name)
-    if number is None:
-        raise SettingError(f"{name} is not being rebuilt")
-    return number
-
-
-async def _rebuilds_under_way(shell: Shell) -> list[Rebuild]:
-    return [await rebuilds.load(shell.conn, number) for number in await rebuilds.open_ones(shell.conn)]
-
-
-async def _driven(shell: Shell, number: int, as_json: bool) -> Rebuild:
-    """Drive it, unless another process does, and show how it goes until it stops."""
-    engine = shell.engine()
-    fill = Workers(shell.dsn, shell.key).fill
-
-    async def driving() -> None:
-        while True:
-            if await drive(shell.dsn, shell.clock, engine, PROJECTIONS, number, fill):
-                return
-            await asyncio.sleep(POLL_SECONDS)
-
-    task = asyncio.create_task(driving(), name="rebuild")
-    try:
-        with Progress(as_json=as_json) as progress:
-            while True:
-                ended = task.done()
-                found = await rebuilds.load(shell.conn, number)
-                progress.show(found)
-                if found.over or found.paused or found.state == "differing":
-                    return found
-                if ended:
-                    task.result()
-                await asyncio.wait([task], timeout=POLL_SECONDS)
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError, psycopg.Error):
-            await task
-        await engine.close()
-
-
-def _end(found: Rebuild) -> None:
-    """What is said of a rebuild that stopped. Raises SettingError unless it has switched."""
-    if found.state == "switched":
-        print(f"{found.names}: switched to what was rebuilt.", file=sys.stderr)
-    elif found.state == "differing":
+def _rebuilding(under_way: Sequence[tuple[Rebuild, int | None]]) -> list[str]:
+    lines = []
+    for found, size in under_way:
         first = found.builds[0].projection
-        raise SettingError(
-            f"{found.names}: what was rebuilt differs from what is live, so nothing was switched. Look: "
-            f"ledger projections diff {first}; then `switch {first} --accept-differences` or `cancel {first}`"
-        )
-    elif found.state == "cancelled":
-        raise SettingError(f"{found.names}: the rebuild was cancelled")
-    else:
-        why = f" because of {found.error}" if found.error else ""
-        raise SettingError(
-            f"{found.names}: paused{why}; go on with: ledger projections resume {found.builds[0].projection}"
-        )
+        lines.append(plain(found, size))
+        if found.forsaken:
+            lines.append(f"  nobody is at work on it: start a worker, or: ledger projections resume {first}")
+        elif found.paused:
+            lines.append(f"  go on with: ledger projections resume {first}")
+        elif found.state == "differing":
+            lines.append(f"  look at it: ledger projections diff {first}")
+    return lines
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _say_why(accept_differences: bool, reason: str) -> None:
+    if accept_differences and not reason.strip():
+        raise SettingError("--reason: say why the differences are accepted; it is kept on record")

@@ -10,8 +10,8 @@ the next takes it up. It has no side effects: no Event's id, no delivery, no pos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import psycopg
@@ -48,12 +48,14 @@ INSERT INTO projections.checkpoints (projection, generation, position, recorded_
 SELECT %(projection)s, %(generation)s, %(upto)s,
        coalesce((SELECT recorded_at FROM ledger.events WHERE notification_id = %(upto)s), 'epoch'), %(shape)s
 """
+# Not cancelled while the indexes were built: a checkpoint without its table would never go on.
+_HOLD = "SELECT FROM projections.rebuilds WHERE id = %(rebuild)s AND state = 'indexing' FOR SHARE"
 _ATTACHED = """
 UPDATE projections.builds SET attached = true
 WHERE projection = %(projection)s AND generation = %(generation)s
 """
 _STANDING = """
-SELECT new.position, l.generation, live.position, h.position
+SELECT new.position, l.generation, live.position, live.shape, h.position
 FROM projections.builds b
 CROSS JOIN ledger.head h
 LEFT JOIN projections.checkpoints new USING (projection, generation)
@@ -72,16 +74,19 @@ async def drive(
     dsn: str,
     clock: Clock,
     engine: Engine,
-    projections: Iterable[Projection],
+    projections: Sequence[Projection],
     rebuild: int,
     fill: Fill,
 ) -> bool:
     """Take a rebuild through its stages until it is over, paused, or differing; False when another
     process drives it. What goes wrong pauses it and is kept as its `error`.
 
-    Raises psycopg.OperationalError and Unavailable: the next to drive it goes on.
+    Raises OperationRefused for one that is not for this release to make, and psycopg.OperationalError and
+    Unavailable: the next to drive it goes on.
     """
     async with connected(dsn, "ledger_projector", name="rebuild") as conn:
+        if not rebuilds.ours(await rebuilds.load(conn, rebuild), projections):
+            raise OperationRefused(f"rebuild {rebuild} was begun by a later release: use that one's command.")
         row = await (await conn.execute(_LOCK, {"rebuild": rebuild})).fetchone()
         if row is None or not row[0]:
             return False
@@ -91,10 +96,15 @@ async def drive(
         except psycopg.OperationalError:
             raise
         except (FillFailed, NotTogether, OperationRefused) as error:
-            await rebuilds.pause(conn, rebuild, f"{type(error).__name__}: {error}")
+            await _pause(conn, rebuild, f"{type(error).__name__}: {error}")
         except Exception as error:  # the edge: kept with the rebuild, for the operator
-            await rebuilds.pause(conn, rebuild, described(error))
+            await _pause(conn, rebuild, described(error))
         return True
+
+
+async def _pause(conn: AsyncConnection[TupleRow], rebuild: int, error: str) -> None:
+    with suppress(OperationRefused):  # cancelled meanwhile: then what it misses is what was dropped
+        await rebuilds.pause(conn, rebuild, error)
 
 
 class _Standing(NamedTuple):
@@ -103,6 +113,7 @@ class _Standing(NamedTuple):
     position: int
     live: int | None
     live_position: int | None
+    live_shape: int | None
     head: int
 
     def behind(self, position: int) -> bool:
@@ -148,9 +159,6 @@ class _Driver:
         found = await rebuilds.load(self._conn, self._rebuild)
         if found.paused or found.state == "cancelled":
             raise _Stopped
-        missing = [build.projection for build in found.builds if build.projection not in self._projections]
-        if missing:
-            raise OperationRefused(f"this release has no projection {', '.join(missing)}.")
         return found
 
     async def _next(self, state: str) -> None:
@@ -211,6 +219,9 @@ class _Driver:
             async with self._conn.transaction():
                 await self._conn.execute("SET LOCAL maintenance_work_mem = '256MB'")
                 await partitions.attach(self._conn, build.projection, build.generation)
+                held = await self._conn.execute(_HOLD, {"rebuild": self._rebuild})
+                if held.rowcount == 0:
+                    raise _Stopped
                 await self._conn.execute(_CHECKPOINT, {**key, "upto": found.upto, "shape": build.shape})
                 await self._conn.execute(_ATTACHED, key)
             await partitions.analyze(self._conn, build.projection, build.generation)
@@ -242,20 +253,20 @@ class _Driver:
         async with self._advancing():
             for build in found.builds:
                 told[build.projection] = {"rebuild": found.id, **await self._compared(build, found.upto)}
-        operator = Operator(found.who, found.reason)
-        for build in found.builds:
-            details = told[build.projection]
-            await switching.record(
-                self._conn, operator, "compare", build.projection, build.generation,
-                details.get("position", found.upto), details,
-            )  # fmt: skip
-            details.pop("differences", None)
-        differing = not all(details.get("equal", True) for details in told.values())
-        if differing and not found.accept_differences:
-            await self._next("differing")
-        else:
-            accepted = {name: {**details, "accepted": differing} for name, details in told.items()}
-            await rebuilds.switch(self._conn, found, operator, accepted)
+            operator = Operator(found.who, found.reason)
+            for build in found.builds:
+                details = told[build.projection]
+                await switching.record(
+                    self._conn, operator, "compare", build.projection, build.generation,
+                    details.get("position", found.upto), details,
+                )  # fmt: skip
+                details.pop("differences", None)
+            differing = not all(details.get("equal", True) for details in told.values())
+            if differing and not found.accept_differences:
+                await self._next("differing")
+            else:
+                accepted = {name: {**details, "accepted": differing} for name, details in told.items()}
+                await rebuilds.switch(self._conn, found, operator, accepted)
 
     async def _compared(self, build: Build, upto: int) -> dict[str, Any]:
         """What came of comparing, for the record. There may be nothing to compare with: a view that is new,
@@ -269,9 +280,13 @@ class _Driver:
         standing = await self._standing(build)
         if standing.live is None or standing.behind(upto):
             return {"compared": False, "live_position": standing.live_position}
+        assert standing.live_shape is not None
+        # What the live generation has no column for is new, not different.
+        shared = projection.as_of(min(standing.live_shape, build.shape))
         now = self._clock.now()
-        compared = await compare(self._conn, projection, standing.live, build.generation, now=now)
-        return _told(compared)
+        compared = await compare(self._conn, shared, standing.live, build.generation, now=now)
+        added = [column.name for column in projection.columns if column not in shared.columns]
+        return {**_told(compared), "added": added}
 
     @asynccontextmanager
     async def _advancing(self) -> AsyncIterator[None]:

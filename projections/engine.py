@@ -99,7 +99,7 @@ class Engine:
         self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
         self._memory = _Memory(remembered_max)
         self._upkeep = Upkeep()
-        self._seats = Seats()
+        self._seats = Seats(self._shapes)
         self._not_before: dict[Key, float] = {}
         self._last_was_lowest = False
         self._stopping = asyncio.Event()

@@ -142,7 +142,7 @@ class _Filling:
                     moved = {
                         "upto": recorded[-1].event.originator_id if recorded else stream,
                         "events": len(recorded),
-                        "rows": sum(len(member.steps) for member in members),
+                        "rows": sum(len(step.rows) for member in members for step in member.steps),
                         "done": done,
                     }
                     await self._conn.execute(_MOVE, {**self._place, **moved})

@@ -35,9 +35,11 @@ _ATTACH_GENERATION = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALU
 # Without indexes: they are built over the whole when it is attached, at a fraction of the cost.
 _MAKE_DETACHED = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING INDEXES)"
 _MAKE_DETACHED_OF_DAYS = _MAKE_DETACHED + " PARTITION BY RANGE (created)"
+# Of a table that is not attached yet, pg_partition_tree tells nothing unless it has days.
 _BYTES = """
 SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
-FROM pg_partition_tree(to_regclass(%(partition)s))
+FROM (SELECT to_regclass(%(partition)s) AS relid
+      UNION SELECT relid FROM pg_partition_tree(to_regclass(%(partition)s))) AS tables
 """
 _MAKE_DAY = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)"
 _ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
@@ -112,9 +114,11 @@ async def drop_generation(conn: AsyncConnection[TupleRow], name: str, generation
 
 
 async def bytes_of(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int:
-    """How much room a generation takes, its indexes included."""
-    cur = await conn.execute(_BYTES, {"partition": f"projections.{_name(name, generation)}"})
-    row = await cur.fetchone()
+    """The room a generation takes, its indexes included. Raises LockNotAvailable while these are built."""
+    async with conn.transaction():
+        await conn.execute(_LIMITED)
+        cur = await conn.execute(_BYTES, {"partition": f"projections.{_name(name, generation)}"})
+        row = await cur.fetchone()
     assert row is not None
     return int(row[0])
 

@@ -115,11 +115,10 @@ def unfollowed(members: Iterable[Member]) -> list[str]:
 
 
 def _hand(member: Member, before: State | None, item: Recorded, after: State) -> None:
-    stream = item.event.originator_id
-    position = item.position
     try:
-        steps = [Step(position, stream, row) for row in member.projection.apply(before, item, after)]
+        rows = [*member.projection.apply(before, item, after)]
     except Exception as error:  # whatever a handler raises parks its stream
-        member.park(stream, position, error)
+        member.park(item.event.originator_id, item.position, error)
     else:
-        member.steps += steps
+        if rows:
+            member.steps.append(Step(item.position, item.event.originator_id, rows))

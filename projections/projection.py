@@ -8,8 +8,8 @@ workers (README, invariant 4). The engine knows no view; a view knows no engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -25,25 +25,24 @@ Row = tuple[Any, ...]
 
 class Column(NamedTuple):
     """A column of a view. A `json` value is encoded when it is written, into a bytea: of many changes in a
-    batch only the last is. A `document` is a text that is JSON already."""
+    batch only the last is. A `document` is a text that is JSON already. `since`: the first shape that has
+    it."""
 
     name: str
     type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
+    since: int = 1
 
 
-class Change(NamedTuple):
-    """A row to insert or replace. `position` is its first change's; a row that is there keeps its own."""
-
-    position: int
-    row: Row
+Change = tuple[int, Row]
+"""A row to insert or replace, after the position of its first change; a row that is there keeps its own."""
 
 
 class Step(NamedTuple):
-    """A row as one recorded event left it."""
+    """The rows that one recorded event changed, as it left them."""
 
     position: int
     stream: str
-    row: Row
+    rows: Sequence[Row]
 
 
 class Parking(NamedTuple):
@@ -85,14 +84,20 @@ class Projection:
         events = frozenset(event for module in self.aggregates for event in module.EVENTS)
         object.__setattr__(self, "follows", events)
 
+    def as_of(self, shape: int) -> Projection:
+        """The same with the columns that rows of this shape have been given."""
+        return replace(self, columns=tuple(column for column in self.columns if column.since <= shape))
+
 
 def merged(steps: Iterable[Step]) -> list[Change]:
     """Each key once: its last row, at the position of its first."""
-    changes: dict[Any, Change] = {}
-    for position, _, row in steps:
-        known = changes.get(row[0])
-        changes[row[0]] = Change(known.position if known else position, row)
-    return list(changes.values())
+    positions: dict[Any, int] = {}
+    last: dict[Any, Row] = {}
+    for position, _, rows in steps:
+        for row in rows:
+            positions.setdefault(row[0], position)
+            last[row[0]] = row
+    return list(zip(positions.values(), last.values(), strict=True))
 
 
 def described(error: BaseException) -> str:

@@ -7,7 +7,7 @@ second is told. Who takes a rebuild through its stages is `driving`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,8 +40,13 @@ _SHARES = """
 INSERT INTO projections.shares (rebuild, share) SELECT %(rebuild)s, generate_series(0, %(workers)s - 1)
 """
 _UNDER_WAY = """
-SELECT r.id, r.who, r.began_at::text FROM projections.builds b JOIN projections.rebuilds r ON r.id = b.rebuild
+SELECT r.id, r.who, to_char(r.began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), b.projection
+FROM projections.builds b JOIN projections.rebuilds r ON r.id = b.rebuild
 WHERE b.projection = ANY (%(names)s) AND NOT b.ended ORDER BY r.id LIMIT 1
+"""
+_LATER = """
+SELECT l.generation FROM projections.live l JOIN projections.checkpoints c USING (projection, generation)
+WHERE l.projection = %(projection)s AND c.shape > %(shape)s
 """
 _UNFINISHED = """
 SELECT id FROM projections.rebuilds
@@ -52,7 +57,11 @@ _LOAD = """
 SELECT r.state, r.paused, r.error, r.workers, r.accept_differences, r.upto, r.events, r.who, r.reason,
        extract(epoch FROM r.began_at)::float8, extract(epoch FROM clock_timestamp() - r.began_at)::float8,
        coalesce((SELECT sum(events) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint,
-       coalesce((SELECT sum(rows) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint
+       coalesce((SELECT sum(rows) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint,
+       EXISTS (SELECT FROM pg_locks
+               WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = r.id::integer::oid
+               AND classid = hashtext('projections.rebuild')::oid
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 FROM projections.rebuilds r WHERE r.id = %(rebuild)s
 """
 _BUILDS = """
@@ -98,6 +107,7 @@ class Rebuild:
     total    events to fill, None until they are counted; `events` and `rows` are filled
     seconds  since it began
     error    why it was paused by itself
+    driven   whether a process is at work on it
     """
 
     id: int
@@ -114,11 +124,17 @@ class Rebuild:
     seconds: float
     events: int
     rows: int
+    driven: bool
     builds: tuple[Build, ...]
 
     @property
     def over(self) -> bool:
         return self.state in ("switched", "cancelled")
+
+    @property
+    def forsaken(self) -> bool:
+        """Somebody should be driving it, and nobody does."""
+        return not (self.over or self.paused or self.driven or self.state == "differing")
 
     @property
     def names(self) -> str:
@@ -137,7 +153,8 @@ async def begin(
 ) -> int:
     """Register a rebuild of these views, for whoever drives it, and make its tables.
 
-    Raises OperationRefused when one of them is being rebuilt already, saying by whom.
+    Raises OperationRefused when one of them is being rebuilt already, saying by whom, or when what is live
+    was built by a later release, of which this would make less.
     """
     names = sorted(projection.name for projection in projections)
     given = {"workers": workers, "accept": accept_differences, **operator._asdict()}
@@ -148,6 +165,12 @@ async def begin(
             rebuild, upto = row
             for projection in sorted(projections, key=lambda each: each.name):
                 build = {"rebuild": rebuild, "projection": projection.name, "shape": projection.shape}
+                later = await (await conn.execute(_LATER, build)).fetchone()
+                if later is not None:
+                    raise OperationRefused(
+                        f"generation {later[0]} of {projection.name}, which is live, was built by a later "
+                        "release: use that one's command."
+                    )
                 made = await (await conn.execute(_BUILD, build)).fetchone()
                 assert made is not None
                 by_day = projection.days_kept is not None
@@ -160,7 +183,7 @@ async def begin(
         if found is None:
             raise OperationRefused("another rebuild began or ended at this moment: try again.") from None
         raise OperationRefused(
-            f"rebuild {found[0]}, begun by {found[1]} at {found[2]}, is at work on it."
+            f"rebuild {found[0]}, begun by {found[1]} at {found[2]}, is at work on {found[3]}."
         ) from None
     return int(rebuild)
 
@@ -171,7 +194,22 @@ async def load(conn: AsyncConnection[TupleRow], rebuild: int) -> Rebuild:
     if row is None:
         raise OperationRefused(f"there is no rebuild {rebuild}.")
     builds = await (await conn.execute(_BUILDS, {"rebuild": rebuild})).fetchall()
-    state, paused, error, workers, accept, upto, total, who, reason, began_at, seconds, events, rows = row
+    (
+        state,
+        paused,
+        error,
+        workers,
+        accept,
+        upto,
+        total,
+        who,
+        reason,
+        began_at,
+        seconds,
+        events,
+        rows,
+        driven,
+    ) = row
     return Rebuild(
         id=rebuild,
         state=state,
@@ -187,8 +225,19 @@ async def load(conn: AsyncConnection[TupleRow], rebuild: int) -> Rebuild:
         seconds=seconds,
         events=events,
         rows=rows,
+        driven=driven,
         builds=tuple(Build(*build) for build in builds),
     )
+
+
+async def size(conn: AsyncConnection[TupleRow], found: Rebuild) -> int | None:
+    """How many bytes its new generations take; None while an index is being built over one."""
+    try:
+        return sum(
+            [await partitions.bytes_of(conn, each.projection, each.generation) for each in found.builds]
+        )
+    except LockNotAvailable:
+        return None
 
 
 async def under_way(conn: AsyncConnection[TupleRow], name: str) -> int | None:
@@ -197,9 +246,17 @@ async def under_way(conn: AsyncConnection[TupleRow], name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-async def unfinished(conn: AsyncConnection[TupleRow]) -> list[int]:
-    """The rebuilds that somebody should be driving."""
-    return [row[0] for row in await (await conn.execute(_UNFINISHED)).fetchall()]
+async def unfinished(conn: AsyncConnection[TupleRow], projections: Iterable[Projection]) -> list[int]:
+    """The rebuilds that a release with these views should be driving."""
+    numbers = [row[0] for row in await (await conn.execute(_UNFINISHED)).fetchall()]
+    known = list(projections)
+    return [number for number in numbers if ours(await load(conn, number), known)]
+
+
+def ours(found: Rebuild, projections: Iterable[Projection]) -> bool:
+    """Whether a release with these views can make all that is to be made. A later one's rows it cannot."""
+    shapes = {projection.name: projection.shape for projection in projections}
+    return all(build.shape <= shapes.get(build.projection, 0) for build in found.builds)
 
 
 async def open_ones(conn: AsyncConnection[TupleRow]) -> list[int]:

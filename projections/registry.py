@@ -7,7 +7,7 @@ code that keeps the live one up to date. Safe to call from any number of process
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
@@ -51,11 +51,24 @@ SELECT projection, generation, stream, position, error FROM projections.parked O
 """
 
 
+_EXISTS = """
+SELECT EXISTS (SELECT FROM projections.checkpoints WHERE projection = %(projection)s)
+       OR EXISTS (SELECT FROM projections.builds WHERE projection = %(projection)s AND NOT ended)
+"""
+_IN_THE_MAKING = "SELECT projection, generation FROM projections.builds WHERE NOT ended"
+
+
 class Status(NamedTuple):
-    """How a generation of a projection stands; a stream left out makes it incomplete."""
+    """How a generation of a projection stands; a stream left out makes it incomplete. One that is neither
+    live nor being built is kept, to go back to."""
 
     lag: Lag
     parked: tuple[Parking, ...]
+    building: bool = False
+
+    @property
+    def state(self) -> str:
+        return "live" if self.lag.live else "building" if self.building else "kept"
 
 
 async def ensure(conn: AsyncConnection[TupleRow], projections: Iterable[Projection] = PROJECTIONS) -> None:
@@ -75,11 +88,42 @@ async def register(conn: AsyncConnection[TupleRow], projection: Projection, gene
         await conn.execute(_LIVEN, parameters)
 
 
+async def exists(conn: AsyncConnection[TupleRow], name: str) -> bool:
+    """Whether there is such a projection, of this release or another."""
+    if any(projection.name == name for projection in PROJECTIONS):
+        return True
+    row = await (await conn.execute(_EXISTS, {"projection": name})).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 async def status(conn: AsyncConnection[TupleRow], *, now: float) -> list[Status]:
     """Every generation there is, by projection and generation; `now` in unix seconds, by the one clock."""
     parked: dict[tuple[str, int], list[Parking]] = {}
     for name, generation, *parking in await (await conn.execute(_PARKED)).fetchall():
         parked.setdefault((name, generation), []).append(Parking(*parking))
-    return [
-        Status(lag, tuple(parked.get((lag.projection, lag.generation), ()))) for lag in await lags(conn, now)
-    ]
+    building = set(await (await conn.execute(_IN_THE_MAKING)).fetchall())
+    standing = []
+    for lag in await lags(conn, now):
+        key = lag.projection, lag.generation
+        standing.append(Status(lag, tuple(parked.get(key, ())), key in building))
+    return standing
+
+
+def described(name: str, standing: Iterable[Status]) -> dict[str, Any]:
+    """A projection as JSON has it, with its generations that can be read or caught up."""
+    generations = [each for each in standing if each.lag.projection == name]
+    live = next((each for each in generations if each.lag.live), None)
+    return {
+        "name": name,
+        "live": None if live is None else live.lag.generation,
+        "incomplete": live is not None and bool(live.parked),
+        "generations": [
+            {
+                **each.lag._asdict(),
+                "state": each.state,
+                "parked": [parking._asdict() for parking in each.parked],
+            }
+            for each in generations
+        ],
+    }

@@ -18,21 +18,80 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.callers import Caller, Callers
 from ledger.database import connected
-from ledger.errors import OperationRefused, UnknownObject
+from ledger.errors import InvalidParameter, OperationRefused, UnknownObject
 from ledger.store.store import Store
 from projections import rebuilds, switching
 from projections.engine import Engine
 from projections.progress import told
 from projections.projection import Projection
 from projections.rebuilds import WORKERS_MAX
-from projections.registry import PROJECTIONS, Status, status
+from projections.registry import PROJECTIONS, described, exists, status
 from projections.switching import Operator
 from projections.verifying import verify
 
 SAMPLE_MAX = 1000
 BY_NAME = {projection.name: projection for projection in PROJECTIONS}
 
-Name = Annotated[str, Path(max_length=255)]
+Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
+
+
+_EXAMPLE = {
+    "name": "disputes",
+    "live": 1,
+    "incomplete": True,
+    "generations": [
+        {
+            "projection": "disputes",
+            "generation": 1,
+            "live": True,
+            "position": 40210,
+            "events": 3,
+            "seconds": 0.4,
+            "parked": [
+                {
+                    "stream": "du_0352CZ5Gldsp6qNF5qNF1x",
+                    "position": 31077,
+                    "error": "KeyError at projections/views.py:97",
+                }
+            ],
+            "differing": 0,
+            "state": "live",
+        }
+    ],
+    "rebuild": {
+        "id": 3,
+        "state": "filling",
+        "paused": False,
+        "error": None,
+        "workers": 2,
+        "accept_differences": False,
+        "upto": 40213,
+        "total": 40213,
+        "who": "key_0352CZ3z1jWpJM7B8upbma",
+        "reason": "a column was added",
+        "began_at": 1795000000.0,
+        "seconds": 2.5,
+        "events": 16000,
+        "rows": 3100,
+        "driven": True,
+        "builds": [{"projection": "disputes", "generation": 2, "shape": 1, "attached": False}],
+        "bytes": 4194304,
+        "events_per_second": 6400.0,
+        "seconds_left": 3.8,
+    },
+    "operations": [
+        {
+            "at": "2026-11-18T11:06:40Z",
+            "who": "key_0352CZ3z1jWpJM7B8upbma",
+            "action": "rebuild",
+            "generation": 2,
+            "position": 40213,
+            "reason": "a column was added",
+            "details": {"rebuild": 3, "workers": 2},
+        }
+    ],
+}
+_ONE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _EXAMPLE}}}}
 
 
 class Body(BaseModel):
@@ -40,21 +99,40 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: str = Field("", max_length=1000, description="Why: kept on record.")
+    reason: str = Field(
+        "", max_length=1000, description="Why: kept on record.", examples=["a column was added"]
+    )
 
 
-class RebuildBody(Body):
-    workers: int = Field(1, ge=1, le=WORKERS_MAX, description="Processes that fill.")
+class AcceptingBody(Body):
+    """One that may accept differences, which takes a reason."""
+
     accept_differences: bool = Field(False, description="Switch also if rows differ from the live ones.")
 
+    def say_why(self) -> None:
+        """Raises InvalidParameter for differences accepted without a word."""
+        if self.accept_differences and not self.reason.strip():
+            raise InvalidParameter(
+                "Say why the differences are accepted; it is kept on record.",
+                code="parameter_missing",
+                param="reason",
+            )
 
-class SwitchBody(Body):
-    generation: int | None = Field(None, ge=1, description="To which; else to what was rebuilt.")
-    accept_differences: bool = Field(False, description="After looking at them.")
+
+class RebuildBody(AcceptingBody):
+    workers: int = Field(1, ge=1, le=WORKERS_MAX, description="Processes that fill.", examples=[2])
+
+
+class SwitchBody(AcceptingBody):
+    generation: int | None = Field(
+        None, ge=1, description="To which; else to what was rebuilt.", examples=[2]
+    )
 
 
 class VerifyBody(Body):
-    sample: int = Field(100, ge=1, le=SAMPLE_MAX, description="Streams to replay, chosen by chance.")
+    sample: int = Field(
+        100, ge=1, le=SAMPLE_MAX, description="Streams to replay, chosen by chance.", examples=[100]
+    )
 
 
 def projection_routes(callers: Callers, store: Store) -> APIRouter:
@@ -73,28 +151,28 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         out; and the rebuilds that are not over."""
         async with session() as conn:
             standing = await status(conn, now=store.clock.now())
-            open_ones = [await rebuilds.load(conn, number) for number in await rebuilds.open_ones(conn)]
+            open_ones = [await _told(conn, number) for number in await rebuilds.open_ones(conn)]
         names = dict.fromkeys([*BY_NAME, *(each.lag.projection for each in standing)])
         return {
-            "data": [_described(name, standing) for name in sorted(names)],
-            "rebuilds": [told(found) for found in open_ones],
+            "data": [described(name, standing) for name in sorted(names)],
+            "rebuilds": open_ones,
         }
 
-    @router.get("/{name}", summary="How one stands, and what was done to it")
+    @router.get("/{name}", summary="How one stands, and what was done to it", responses=_ONE)
     async def one(name: Name, caller: Caller = operator) -> dict[str, Any]:
         async with session() as conn:
+            await _existing(conn, name)
             standing = await status(conn, now=store.clock.now())
             number = await rebuilds.under_way(conn, name)
-            found = None if number is None else told(await rebuilds.load(conn, number))
+            found = None if number is None else await _told(conn, number)
             done = await switching.operations(conn, name)
-        if name not in BY_NAME and not any(each.lag.projection == name for each in standing):
-            raise UnknownObject("projection", name, param="name")
-        return {**_described(name, standing), "rebuild": found, "operations": done}
+        return {**described(name, standing), "rebuild": found, "operations": done}
 
     @router.post("/{name}/rebuild", summary="Build it anew beside what is live")
     async def rebuild(name: Name, body: RebuildBody, caller: Caller = operator) -> dict[str, Any]:
         """A worker fills, compares and, if it says the same as what is live, switches to it. 409 when it is
         being rebuilt already, saying by whom."""
+        body.say_why()
         async with session() as conn:
             number = await rebuilds.begin(
                 conn,
@@ -103,34 +181,36 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
                 workers=body.workers,
                 accept_differences=body.accept_differences,
             )
-            return told(await rebuilds.load(conn, number))
+            return await _told(conn, number)
 
     @router.post("/{name}/pause", summary="Have its rebuild stop; nothing done is lost")
     async def pause(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
         async with session() as conn:
             number = await _under_way(conn, name)
             await rebuilds.pause(conn, number)
-            return told(await rebuilds.load(conn, number))
+            return await _told(conn, number)
 
     @router.post("/{name}/resume", summary="Go on with a rebuild that was paused or failed")
     async def resume(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
         async with session() as conn:
             number = await _under_way(conn, name)
             await rebuilds.resume(conn, number)
-            return told(await rebuilds.load(conn, number))
+            return await _told(conn, number)
 
     @router.post("/{name}/cancel", summary="End its rebuild and drop what it made")
     async def cancel(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
         async with session() as conn:
             number = await _under_way(conn, name)
             await rebuilds.cancel(conn, number, _operator(caller, body))
-            return told(await rebuilds.load(conn, number))
+            return await _told(conn, number)
 
     @router.post("/{name}/switch", summary="Make another generation the one that readers see")
     async def switch(name: Name, body: SwitchBody, caller: Caller = operator) -> dict[str, Any]:
         """To the generation named, or with `accept_differences` to what was rebuilt and differs, together
         with the other views of that rebuild."""
+        body.say_why()
         async with session() as conn:
+            await _existing(conn, name)
             if body.generation is not None:
                 await switching.switch(conn, {name: body.generation}, _operator(caller, body))
             elif not body.accept_differences:
@@ -140,20 +220,21 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
                 )
             else:
                 await rebuilds.accept(conn, await _under_way(conn, name), _operator(caller, body))
-            return _described(name, await status(conn, now=store.clock.now()))
+            return described(name, await status(conn, now=store.clock.now()))
 
     @router.post("/{name}/rollback", summary="Make the generation live again that was before")
     async def rollback(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
         async with session() as conn:
+            await _existing(conn, name)
             await switching.rollback(conn, name, _operator(caller, body))
-            return _described(name, await status(conn, now=store.clock.now()))
+            return described(name, await status(conn, now=store.clock.now()))
 
     @router.post("/{name}/verify", summary="Replay some streams and compare with the live rows")
     async def check(name: Name, body: VerifyBody, caller: Caller = operator) -> dict[str, Any]:
         """All of them: `ledger projections verify` on the database's side."""
         found = await verify(store.dsn, store.codec, store.clock, [_known(name)], sample=body.sample)
         if not found:
-            raise OperationRefused(f"{name} is not built yet.")
+            raise OperationRefused(f"{name} is not live in the shape that this release makes.")
         return asdict(found[0])
 
     @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")
@@ -186,19 +267,16 @@ def _operator(caller: Caller, body: Body | None) -> Operator:
 async def _under_way(conn: AsyncConnection[TupleRow], name: str) -> int:
     number = await rebuilds.under_way(conn, name)
     if number is None:
+        await _existing(conn, name)
         raise OperationRefused(f"{name} is not being rebuilt.")
     return number
 
 
-def _described(name: str, standing: list[Status]) -> dict[str, Any]:
-    generations = [each for each in standing if each.lag.projection == name]
-    live = next((each for each in generations if each.lag.live), None)
-    return {
-        "name": name,
-        "live": None if live is None else live.lag.generation,
-        "incomplete": live is not None and bool(live.parked),
-        "generations": [
-            {**each.lag._asdict(), "parked": [parking._asdict() for parking in each.parked]}
-            for each in generations
-        ],
-    }
+async def _existing(conn: AsyncConnection[TupleRow], name: str) -> None:
+    if not await exists(conn, name):
+        raise UnknownObject("projection", name, param="name")
+
+
+async def _told(conn: AsyncConnection[TupleRow], number: int) -> dict[str, Any]:
+    found = await rebuilds.load(conn, number)
+    return told(found, await rebuilds.size(conn, found))

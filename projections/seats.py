@@ -2,7 +2,8 @@
 
 A seat is an advisory lock on the runner's connection, so it is free the moment its runner is gone, however
 it died. Seats only say who goes first: what keeps two runners apart is the lock on a checkpoint. A view
-that stands still while it is behind is anybody's.
+that stands still while it is behind is anybody's. Runners of two releases share no seats: what a later
+one has built would wait for an earlier one that leaves it alone.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ STILL_SECONDS = 2.0
 # The lowest that is free. Of two who try the same one, one goes on to the next.
 _TAKE = """
 SELECT number FROM generate_series(0, 999) AS number
-WHERE pg_try_advisory_lock(hashtext('projections.seats'), number) LIMIT 1
+WHERE pg_try_advisory_lock(hashtext(%(seats)s), number) LIMIT 1
 """
 _TAKEN = """
 SELECT objid::integer FROM pg_locks
-WHERE locktype = 'advisory' AND classid = (hashtext('projections.seats')::bigint & 4294967295)::oid
+WHERE locktype = 'advisory' AND classid = (hashtext(%(seats)s)::bigint & 4294967295)::oid
 AND objsubid = 2 AND granted
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY 1
@@ -33,9 +34,10 @@ ORDER BY 1
 
 
 class Seats:
-    """One runner's seat."""
+    """One runner's seat, among those of its release, whose views have these shapes."""
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: Mapping[str, int]) -> None:
+        self._seats = {"seats": f"projections.seats {sorted(shapes.items())}"}
         self._number: int | None = None
         self._backend: int | None = None
         self._taken: list[int] = []
@@ -67,6 +69,6 @@ class Seats:
 
     async def _look(self, conn: AsyncConnection[TupleRow]) -> None:
         if self._number is None:
-            row = await (await conn.execute(_TAKE)).fetchone()
+            row = await (await conn.execute(_TAKE, self._seats)).fetchone()
             self._number = None if row is None else row[0]
-        self._taken = [row[0] for row in await (await conn.execute(_TAKEN)).fetchall()]
+        self._taken = [row[0] for row in await (await conn.execute(_TAKEN, self._seats)).fetchall()]

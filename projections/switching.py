@@ -6,6 +6,7 @@ that is live no more is kept up to date like any other until it is retired.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,10 +18,18 @@ from psycopg.rows import TupleRow
 from ledger.errors import OperationRefused
 from projections import partitions
 
+# Behind, another runner is at work on it, and is there in a moment: the live one is held meanwhile.
+BEHIND_SECONDS_MAX = 2.0
+BEHIND_POLL_SECONDS = 0.01
+
 _LIVE = "SELECT generation FROM projections.live WHERE projection = %(projection)s FOR UPDATE"
 _CHECKPOINT = """
 SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = %(generation)s FOR UPDATE
+"""
+_STANDS = """
+SELECT position FROM projections.checkpoints
+WHERE projection = %(projection)s AND generation = %(generation)s
 """
 _SWITCH = """
 INSERT INTO projections.live (projection, generation) VALUES (%(projection)s, %(generation)s)
@@ -87,10 +96,10 @@ async def switch(
             live = await live_generation(conn, name)
             if live == generation:
                 raise OperationRefused(f"generation {generation} of {name} is the live one.")
-            position = await _position(conn, name, generation)
+            before = None if live is None else await _position(conn, name, live)
+            position = await _caught_up(conn, name, generation, before or 0)
             if position is None:
                 raise OperationRefused(f"{name} has no generation {generation} that could be live.")
-            before = None if live is None else await _position(conn, name, live)
             if before is not None and position < before:
                 raise OperationRefused(
                     f"generation {generation} of {name} is {before - position} events behind the live one."
@@ -191,6 +200,20 @@ async def _drop(conn: AsyncConnection[TupleRow], name: str, generation: int, ope
     except LockNotAvailable:
         raise OperationRefused(f"{name} is being read: generation {generation} is not dropped.") from None
     await record(conn, operator, "retire", name, generation, row[0], {})
+
+
+async def _caught_up(
+    conn: AsyncConnection[TupleRow], name: str, generation: int, position: int
+) -> int | None:
+    """Where the generation stands, once it has come to `position` or that was waited for long enough."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + BEHIND_SECONDS_MAX
+    place = {"projection": name, "generation": generation}
+    while True:
+        row = await (await conn.execute(_STANDS, place)).fetchone()
+        if row is None or row[0] >= position or loop.time() > deadline:
+            return None if row is None else int(row[0])
+        await asyncio.sleep(BEHIND_POLL_SECONDS)
 
 
 async def _position(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int | None:

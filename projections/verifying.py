@@ -34,7 +34,7 @@ _OPTIONS = f"{PLANS} -c enable_bitmapscan=off -c enable_sort=off"
 _LIVE = """
 SELECT l.generation, c.position FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
-WHERE l.projection = %(projection)s
+WHERE l.projection = %(projection)s AND c.shape = %(shape)s
 """
 _PARKED = """
 SELECT stream FROM projections.parked WHERE projection = %(projection)s AND generation = %(generation)s
@@ -89,15 +89,19 @@ class Verified:
 async def verify(
     dsn: str, codec: Codec, clock: Clock, projections: Iterable[Projection], *, sample: int | None = None
 ) -> list[Verified]:
-    """Check each view that is live, and keep what came of it. `sample`: about so many streams, chosen by
-    chance; None: all. Raises psycopg.Error."""
+    """Check each view that is live in the shape this release makes, and keep what came of it: of another
+    release's rows it cannot tell. `sample`: about so many streams, chosen by chance; None: all.
+
+    Raises psycopg.Error.
+    """
     verified = []
     for projection in projections:
         async with await connect(dsn, "ledger_projector", name="verify", options=_OPTIONS) as conn:
             await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             await clock.refresh(conn)
             async with conn.transaction():
-                row = await (await conn.execute(_LIVE, {"projection": projection.name})).fetchone()
+                wanted = {"projection": projection.name, "shape": projection.shape}
+                row = await (await conn.execute(_LIVE, wanted)).fetchone()
                 if row is not None:
                     found = Verified(projection.name, *row)
                     await _Check(conn, codec, clock, projection, found).run(sample)
@@ -174,7 +178,7 @@ class _Check:
         member.parked |= parked
         reading = Pass([member])
         reading.read(recorded, {})
-        expected = {change.row[0]: change for change in merged(member.steps)}
+        expected = {row[0]: (position, row) for position, row in merged(member.steps)}
         for parking in member.parkings:
             self._found.differs(parking.stream)
         cur = self._conn.cursor(binary=True)

@@ -51,6 +51,7 @@ LONGER_FOR_A_REASON = {
 }
 COMPOSE_PROJECTIONS = {
     "projections.__main__", "projections.attending", "projections.commands", "projections.routes",
+    "projections.shell",
 }  # fmt: skip
 READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",

@@ -31,12 +31,6 @@ NO_BILLING_DETAILS: dict[str, Any] = {
     "phone": None,
     "tax_id": None,
 }
-# Fields of the state that are as the first event has them.
-_AS_MADE = (
-    "account", "livemode", "created", "amount", "currency", "outcome", "customer", "payment_intent",
-    "description", "receipt_email", "shipping", "statement_descriptor", "statement_descriptor_suffix",
-    "transfer_group", "card", "payment_method_details",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +234,6 @@ def evolve(state: Charge | None, event: DomainEvent) -> Charge:
 
 
 def _made(event: _ChargeMade) -> Charge:
-    shared = {name: getattr(event, name) for name in _AS_MADE}
     movement, failure_code, failure_message = None, None, None
     if isinstance(event, ChargeSucceeded):
         movement = event.movement
@@ -248,14 +241,29 @@ def _made(event: _ChargeMade) -> Charge:
         failure_code, failure_message = event.failure_code, event.failure_message
     transaction = _balance_transaction(event.originator_id, event.description, movement) if movement else None
     return Charge(
-        **shared,
         id=event.originator_id,
         version=event.originator_version,
-        metadata=event.metadata or {},
-        billing_details=event.billing_details or NO_BILLING_DETAILS,
+        account=event.account,
+        livemode=event.livemode,
+        created=event.created,
+        amount=event.amount,
+        currency=event.currency,
         status="failed" if failure_code else "succeeded",
         captured=movement is not None,
         amount_captured=movement["amount"] if movement else 0,
+        outcome=event.outcome,
+        customer=event.customer,
+        payment_intent=event.payment_intent,
+        description=event.description,
+        metadata=event.metadata or {},
+        receipt_email=event.receipt_email,
+        shipping=event.shipping,
+        billing_details=event.billing_details or NO_BILLING_DETAILS,
+        statement_descriptor=event.statement_descriptor,
+        statement_descriptor_suffix=event.statement_descriptor_suffix,
+        transfer_group=event.transfer_group,
+        card=event.card,
+        payment_method_details=event.payment_method_details,
         balance_transaction=transaction,
         failure_code=failure_code,
         failure_message=failure_message,

@@ -20,6 +20,9 @@ MERCHANT_BALANCE = "merchant_balance"
 PROCESSING_FEES = "processing_fees"
 DISPUTE_FEES = "dispute_fees"
 
+_OF_CHARGES = (ChargeSucceeded, ChargeCaptured, ChargeRefunded)
+_MOVING = (*_OF_CHARGES, DisputeOpened, DisputeWon, InquiryEscalated)
+
 
 class Posting(NamedTuple):
     """One side of an entry: debit if positive, credit if negative, in minor units of `currency`."""
@@ -31,17 +34,7 @@ class Posting(NamedTuple):
 
 def movement_of(event: DomainEvent) -> Movement | None:
     """The money that `event` moved, if any."""
-    match event:
-        case (
-            ChargeSucceeded(movement=movement)
-            | ChargeCaptured(movement=movement)
-            | ChargeRefunded(movement=movement)
-            | DisputeOpened(movement=movement)
-            | DisputeWon(movement=movement)
-            | InquiryEscalated(movement=movement)
-        ):
-            return movement
-    return None
+    return event.movement if isinstance(event, _MOVING) else None
 
 
 def postings(event: DomainEvent) -> list[Posting]:
@@ -50,7 +43,7 @@ def postings(event: DomainEvent) -> list[Posting]:
     if movement is None:
         return []
     amount, fee, currency = movement["amount"], movement["fee"], movement["currency"]
-    of_charge = isinstance(event, ChargeSucceeded | ChargeCaptured | ChargeRefunded)
+    of_charge = isinstance(event, _OF_CHARGES)
     entries = (
         Posting(NETWORK, currency, amount),
         Posting(MERCHANT_BALANCE, currency, fee - amount),

@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 import psycopg
-from eventsourcing.persistence import StoredEvent
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
@@ -101,8 +99,7 @@ SELECT coalesce((SELECT notification_id FROM ledger.events
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """A domain event plus its place in the log and what caused it.
 
     `recorded_at` is in unix seconds and never goes back as `position` goes on. An event nobody asked for
@@ -283,11 +280,10 @@ def _binary(conn: AsyncConnection[TupleRow]) -> AsyncCursor[TupleRow]:
 def _folded(
     codec: Codec, rows: Sequence[TupleRow], known: dict[str, State | None]
 ) -> Iterable[tuple[str, State | None]]:
-    decode = codec.to_domain_event
     for stream, group in groupby(rows, key=itemgetter(0)):
-        yield stream, fold((decode(StoredEvent(*row)) for row in group), known.get(stream))
+        yield stream, fold((codec.event(*row) for row in group), known.get(stream))
 
 
 def _recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
     position, stream, version, topic, state, *rest = row
-    return Recorded(position, codec.to_domain_event(StoredEvent(stream, version, topic, state)), *rest)
+    return Recorded(position, codec.event(stream, version, topic, state), *rest)

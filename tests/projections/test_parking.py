@@ -201,7 +201,8 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
     bad = running(dsn, story)
     settings = {"database_url": dsn, "secret_key": KEY.decode()}
     status = ledger(tmp_path, "projections", "status", **settings)
-    assert "1 streams left out" in status.stdout
+    assert "1 stream left out" in status.stdout
+    assert f"ledger projections retry customers {bad}" in status.stdout
     retried = ledger(tmp_path, "projections", "retry", "customers", bad, **settings)
     assert (retried.returncode, retried.stderr) == (0, "")
     assert asyncio.run(parked(dsn)) == {}

@@ -11,17 +11,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ledger.clock import Clock
 from ledger.database import connected
 from ledger.errors import OperationRefused
-from ledger.store.codec import State
+from ledger.store.codec import Codec, State
 from ledger.store.log import Recorded
 from projections import rebuilds, registry, switching
 from projections.driving import FillFailed
 from projections.feed import FEED
 from projections.projection import Projection, Row
 from projections.registry import PROJECTIONS
+from projections.verifying import verify
 from projections.views import CUSTOMERS, DISPUTES
-from tests.projections.histories import COMMANDS, Author, catch_up, engine, rows, running
+from tests.projections.histories import COMMANDS, KEY, Author, catch_up, engine, rows, running
 from tests.projections.rebuilders import (
     OPERATOR,
     begun,
@@ -186,9 +188,9 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
         )
         assert (await driven(dsn, number)).paused, "paused, it is left alone"
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert await rebuilds.unfinished(conn) == []
+            assert await rebuilds.unfinished(conn, PROJECTIONS) == []
             await rebuilds.resume(conn, number)
-            assert await rebuilds.unfinished(conn) == [number]
+            assert await rebuilds.unfinished(conn, PROJECTIONS) == [number]
         assert (await driven(dsn, number)).state == "switched"
 
     running(dsn, story)
@@ -407,6 +409,46 @@ def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_
             await author.customer(email="by the later@example.com")
             await catch_up(dsn, projections=later)
             assert len((await rows(conn, 1))["customers"]) == 3
+
+    running(dsn, story)
+
+
+def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_by_an_earlier_one(
+    dsn: str,
+) -> None:
+    async def story(author: Author) -> None:
+        later = with_customers(shape=2)
+        await a_few_objects(author)
+        await catch_up(dsn)
+        number = await begun(dsn, later[:1])
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            assert await rebuilds.unfinished(conn, PROJECTIONS) == []
+            assert await rebuilds.unfinished(conn, later) == [number]
+            with pytest.raises(OperationRefused, match="by a later release"):
+                await driven(dsn, number)
+            assert not (await loaded(dsn, number)).paused, "whose workers are at it"
+            assert (await driven(dsn, number, later, filler(dsn, later))).state == "switched"
+            with pytest.raises(OperationRefused, match="generation 2 of customers, which is live, was built"):
+                await begun(dsn, [CUSTOMERS])
+            for projections, judged in ((PROJECTIONS, []), (later, ["customers"])):
+                found = await verify(dsn, Codec(KEY), Clock(movable=True), projections[:1])
+                assert [each.projection for each in found] == judged
+
+    running(dsn, story)
+
+
+def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else_is(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        *others, email, state = CUSTOMERS.columns
+        later = with_customers(shape=2, columns=(*others, email._replace(since=2), state))
+        await a_few_objects(author)
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.customers SET email = NULL")
+            assert (await rebuilt(dsn, later[:1])).state == "switched"
+            assert (await switching.last_comparison(conn, "customers"))["added"] == ["email"]
+            await conn.execute("UPDATE projections.customers SET email = NULL")
+            assert (await rebuilt(dsn, later[:1])).state == "differing", "both have it now"
 
     running(dsn, story)
 

@@ -102,7 +102,7 @@ def test_each_runner_has_views_of_its_own_and_alone_it_has_all(dsn: str) -> None
             seats = []
             for _ in range(RUNNERS):
                 conn = await stack.enter_async_context(connected(dsn, "ledger_projector", name="test"))
-                seats.append((Seats(), conn))
+                seats.append((Seats({}), conn))
             first, conn = seats[0]
             assert await first.ours(conn, names, behind) == behind
             for seat, conn in seats[1:]:
@@ -116,6 +116,18 @@ def test_each_runner_has_views_of_its_own_and_alone_it_has_all(dsn: str) -> None
             await asyncio.sleep(0.6)
             shares = [set(await seat.ours(conn, names, behind)) for seat, conn in seats[:2]]
             assert set.union(*shares) == set(behind)
+
+    running(dsn, story)
+
+
+def test_runners_of_two_releases_leave_each_other_nothing(dsn: str) -> None:
+    behind = {("customers", 1): 0, ("feed", 1): 0}
+
+    async def story(author: Author) -> None:
+        async with AsyncExitStack() as stack:
+            for shapes in ({"customers": 1, "feed": 1}, {"customers": 2, "feed": 1}):
+                conn = await stack.enter_async_context(connected(dsn, "ledger_projector", name="test"))
+                assert await Seats(shapes).ours(conn, shapes, behind) == behind
 
     running(dsn, story)
 

@@ -21,18 +21,19 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0  # what SIGTERM promises
 
 
-def environment(data_dir: Path, **settings: object) -> dict[str, str]:
-    """This process's environment without its LEDGER_ variables, and `settings` as such."""
+def environment(data_dir: Path, *, release: Path = REPOSITORY, **settings: object) -> dict[str, str]:
+    """This process's environment without its LEDGER_ variables, and `settings` as such; the sources are
+    those of `release`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
     given = {"data_dir": data_dir, "port": 0} | settings
     return (
         kept
-        | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(data_dir.parent)}
+        | {"PYTHONPATH": str(release), "TMPDIR": str(data_dir.parent)}
         | {f"LEDGER_{name.upper()}": str(value) for name, value in given.items()}
     )
 
 
-def ledger(data_dir: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+def ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     """A command run to its end."""
     return subprocess.run(
         [sys.executable, "-m", "projections", *arguments],
@@ -45,7 +46,7 @@ def ledger(data_dir: Path, *arguments: str, **settings: object) -> subprocess.Co
     )
 
 
-def refusal(data_dir: Path, *arguments: str, **settings: object) -> str:
+def refusal(data_dir: Path, *arguments: str, **settings: Any) -> str:
     """The one line on standard error with which a command ends that cannot work."""
     ended = ledger(data_dir, *arguments, **settings)
     assert ended.returncode == 1, ended
@@ -57,7 +58,7 @@ def refusal(data_dir: Path, *arguments: str, **settings: object) -> str:
 class Serving:
     """A `ledger serve` that runs."""
 
-    def __init__(self, data_dir: Path, **settings: object) -> None:
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
         self.data_dir = data_dir
         self._log = data_dir.with_name(f"{data_dir.name}.log")
         self._output = data_dir.with_name(f"{data_dir.name}.out")
@@ -114,7 +115,7 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(data_dir: Path, **settings: object) -> Iterator[Serving]:
+def serving(data_dir: Path, **settings: Any) -> Iterator[Serving]:
     """A service that runs until it is stopped, at the latest at the end."""
     service = Serving(data_dir, **settings)
     try:

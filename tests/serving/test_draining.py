@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -33,7 +34,7 @@ def customers_in(dsn: str) -> set[str]:
         return {row[0] for row in conn.execute(query)}
 
 
-def settings(dsn: str) -> dict[str, object]:
+def settings(dsn: str) -> dict[str, Any]:
     return {"database_url": dsn, "secret_key": SERVICE_KEY}
 
 

@@ -58,12 +58,14 @@ def test_a_database_that_is_not_migrated_is_refused(cluster: Cluster, place: Pat
     assert "run `ledger migrate`" in line
 
 
-def test_a_database_of_another_release_is_refused(cluster: Cluster, place: Path) -> None:
+def test_a_database_that_serves_later_releases_only_is_refused(cluster: Cluster, place: Path) -> None:
     with cluster.database() as dsn:
         with psycopg.connect(dsn) as conn:
             conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
+            conn.execute("UPDATE ledger.served SET oldest = '9998'")
         line = refusal(place / "data", "api", database_url=dsn, secret_key=SERVICE_KEY)
-    assert "schema is at 9999" in line
+    assert "schema is at 9999 and serves releases from 9998 on" in line
+    assert "run a newer release" in line
 
 
 def test_a_user_that_may_not_migrate_is_told_what_it_needs(cluster: Cluster, place: Path) -> None:

@@ -1,0 +1,23 @@
+"""Contract: no release that does not fill the status of disputes starts any more.
+
+Revision ID: 0012
+Revises: 0011
+"""
+
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.get_bind().exec_driver_sql(UPGRADE.replace("%", "%%"))
+
+
+UPGRADE = """
+SET LOCAL lock_timeout = '2s';
+
+UPDATE ledger.served SET oldest = '0011';
+"""

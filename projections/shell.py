@@ -1,0 +1,106 @@
+"""What every `ledger projections` command works with: the database, who types, and the views that are named.
+
+Raises SettingError or a Refused, in one line, for what the operator can mend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger import serving
+from ledger.clock import Clock
+from ledger.config import load_settings
+from ledger.database import check_schema, connected, first_line
+from ledger.errors import SettingError, Unavailable
+from ledger.store.codec import Codec
+from ledger.store.wake import Wake
+from projections import rebuilds, registry
+from projections.engine import Engine
+from projections.projection import Projection
+from projections.registry import PROJECTIONS
+from projections.switching import Operator
+
+BY_NAME = {projection.name: projection for projection in PROJECTIONS}
+_NO_SUCH = "no projection {}: see `ledger projections status`"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """What a command works with."""
+
+    dsn: str
+    key: bytes
+    clock: Clock
+    conn: AsyncConnection[TupleRow]
+
+    def engine(self) -> Engine:
+        return Engine(self.dsn, Codec(self.key), self.clock, Wake(self.dsn, "ledger_projector"))
+
+
+def run(do: Callable[[Shell], Awaitable[Result]]) -> Result:
+    """What `do` gives. Raises SettingError for a database that cannot be used, and Unavailable."""
+    settings = load_settings()
+
+    @asynccontextmanager
+    async def shell(dsn: str, key: bytes) -> AsyncIterator[Shell]:
+        async with connected(dsn, "ledger_projector", name="cli") as conn:
+            clock = Clock(movable=settings.test_clock)
+            await clock.refresh(conn)
+            yield Shell(dsn, key, clock, conn)
+
+    async def session(dsn: str, key: bytes) -> Result:
+        async with shell(dsn, key) as here:
+            return await do(here)
+
+    with serving.database(settings) as (dsn, key):
+        check_schema(dsn)
+        try:
+            return asyncio.run(session(dsn, key))
+        except psycopg.OperationalError as error:
+            raise Unavailable(first_line(error)) from None
+
+
+def projections_of(names: Sequence[str] | None, everything: bool) -> list[Projection]:
+    """Raises SettingError for a name that is none, or when none is given."""
+    if everything:
+        return list(PROJECTIONS)
+    for name in names or ():
+        if name not in BY_NAME:
+            raise SettingError(_NO_SUCH.format(name))
+    if not names:
+        raise SettingError("name the projections, or give --all")
+    return [BY_NAME[name] for name in dict.fromkeys(names)]
+
+
+def operator_of(reason: str) -> Operator:
+    """Who types, as far as the system tells."""
+    with suppress(KeyError, OSError):  # no such user in this container: the host still says something
+        return Operator(f"{getpass.getuser()}@{socket.gethostname()}", reason)
+    return Operator(socket.gethostname(), reason)
+
+
+async def number_of(shell: Shell, name: str) -> int:
+    """The rebuild that is at work on a view. Raises SettingError when there is none."""
+    number = await rebuilds.under_way(shell.conn, name)
+    if number is None:
+        await existing(shell, name)
+        raise SettingError(f"{name} is not being rebuilt")
+    return number
+
+
+async def existing(shell: Shell, name: str) -> None:
+    """Raises SettingError unless there is such a projection, of this release or another."""
+    if not await registry.exists(shell.conn, name):
+        raise SettingError(_NO_SUCH.format(name))

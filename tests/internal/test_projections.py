@@ -1,0 +1,267 @@
+"""Operating the projections over HTTP: what a worker is told to do, what is told, and what is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from ledger.accounts import INTERNAL_SCOPES
+from projections.registry import PROJECTIONS
+from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.conftest import Cluster
+from tests.internal.conftest import Operator
+
+WAIT_SECONDS = 40.0
+NO_SCOPE = tuple(scope for scope in INTERNAL_SCOPES if scope != "projections")
+
+# Each page waits for the test, its rows written and not committed.
+GATE = """
+CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER gate BEFORE UPDATE ON projections.shares FOR EACH ROW EXECUTE FUNCTION public.gate();
+"""
+WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+
+# A service of this module's own: what is done here other tests need not live with.
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    place: Path = tmp_path_factory.mktemp("projections")
+    with cluster.database() as dsn:
+        service = Service(dsn, place)
+        yield service
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def registrar(service: Service) -> Iterator[Registrar]:
+    registrar = Registrar(service.dsn)
+    yield registrar
+    registrar.close()
+
+
+@pytest.fixture(scope="module")
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+def sql(service: Service) -> Iterator[Callable[[str], Any]]:
+    """Faults, put into the database by hand."""
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        yield lambda statement: conn.execute(statement.encode())
+
+
+def until(holds: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := holds()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def one(operator: Operator, name: str) -> Any:
+    return ok(operator.get(f"/projections/{name}"))
+
+
+def done(sql: Callable[[str], Any], rebuild: int) -> Any:
+    """Its state, and whether each event was filled once."""
+    return sql(
+        "SELECT state, events = (SELECT sum(events) FROM projections.shares WHERE rebuild = r.id) "
+        f"FROM projections.rebuilds r WHERE id = {rebuild}"
+    ).fetchone()
+
+
+def metric(http: httpx.Client, name: str, projection: str, generation: int) -> float:
+    line = f'{name}{{generation="{generation}",projection="{projection}"}} '
+    (found,) = [each for each in http.get("/metrics").text.splitlines() if each.startswith(line)]
+    return float(found.removeprefix(line))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("GET", "/disputes"), ("POST", "/disputes/rebuild"), ("POST", "/disputes/rollback")],
+)
+def test_a_key_without_the_scope_is_told_which_it_lacks(
+    http: httpx.Client, registrar: Registrar, account: Account, method: str, path: str
+) -> None:
+    for key in (account.secret, registrar.key(account.id, "rk", scopes=NO_SCOPE)[1]):
+        answer = Operator(http, key).call(method, f"/projections{path}", {} if method == "POST" else None)
+        refused(answer, 403, code="more_permissions_required", message="scope 'projections'")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "rebuild", "pause", "resume", "cancel", "switch", "rollback", "verify", "parked/cus_1/retry", "",
+    ],
+)  # fmt: skip
+def test_a_projection_that_is_none_is_not_found(operator: Operator, operation: str) -> None:
+    path = f"/projections/nothing/{operation}".rstrip("/")
+    answer = operator.post(path, {}) if operation else operator.get(path)
+    refused(answer, 404, code="resource_missing", param="name", message="No such projection: 'nothing'")
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "code", "param"),
+    [
+        ("rebuild", {"workers": 0}, None, "workers"),
+        ("rebuild", {"workers": "2"}, None, "workers"),
+        ("rebuild", {"wrokers": 2}, "parameter_unknown", "wrokers"),
+        ("rebuild", {"accept_differences": True}, "parameter_missing", "reason"),
+        ("switch", {"accept_differences": True, "reason": " "}, "parameter_missing", "reason"),
+        ("pause", {"why": "x"}, "parameter_unknown", "why"),
+        ("verify", {"sample": 100_000}, None, "sample"),
+    ],
+)
+def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
+    operator: Operator, operation: str, body: Any, code: str | None, param: str
+) -> None:
+    answer = operator.post(f"/projections/disputes/{operation}", body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param), error
+    assert code is None or error["code"] == code
+    assert ok(operator.get("/projections"))["rebuilds"] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "message"),
+    [
+        ("pause", None, "disputes is not being rebuilt"),
+        ("cancel", None, "disputes is not being rebuilt"),
+        ("switch", {"generation": 9}, "no generation 9"),
+        ("switch", {"accept_differences": True, "reason": "why not"}, "disputes is not being rebuilt"),
+        ("rollback", None, "nothing to go back to"),
+    ],
+)
+def test_what_the_state_does_not_admit_is_a_conflict(
+    operator: Operator, operation: str, body: Any, message: str
+) -> None:
+    answer = operator.post(f"/projections/disputes/{operation}", body)
+    refused(answer, 409, code="projection_state", message=message)
+
+
+def test_all_of_them_are_told_of_and_described_with_examples(operator: Operator) -> None:
+    told = ok(operator.get("/projections"))
+    assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
+    paths = ok(operator.http.get("/openapi.json"))["paths"]
+    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 10
+    entry = paths["/internal/v1/projections/{name}"]["get"]
+    example = entry["responses"]["200"]["content"]["application/json"]["example"]
+    real = one(operator, "refunds")
+    assert set(example) == set(real)
+    assert set(example["generations"][0]) == set(real["generations"][0])
+
+
+def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
+    operator: Operator, raw: Caller, service: Service, sql: Callable[[str], Any]
+) -> None:
+    made = raw.dispute()
+    sql(GATE)
+    with psycopg.connect(service.dsn, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(7)")
+        asked = ok(operator.post("/projections/disputes/rebuild", {"workers": 2, "reason": "a column"}))
+        assert (asked["state"], asked["workers"], asked["builds"][0]["generation"]) == ("filling", 2, 2)
+        conflict = operator.post("/projections/disputes/rebuild", {})
+        refused(conflict, 409, code="projection_state", message=f"rebuild {asked['id']}, begun by key_")
+        told = until(lambda: (now := one(operator, "disputes")["rebuild"])["driven"] and now["total"] and now)
+        assert (told["state"], told["events"], told["seconds_left"]) == ("filling", 0, None)
+        assert told["bytes"] > 0
+        assert ok(operator.get("/projections"))["rebuilds"][0]["id"] == asked["id"]
+        until(lambda: holder.execute(WAITING).fetchall())
+        assert ok(operator.post("/projections/disputes/pause"))["paused"]
+        holder.execute("SELECT pg_advisory_unlock(7)")
+        until(lambda: not one(operator, "disputes")["rebuild"]["driven"])
+        assert one(operator, "disputes")["live"] == 1
+        assert not ok(operator.post("/projections/disputes/resume"))["paused"]
+    until(lambda: one(operator, "disputes")["rebuild"] is None)
+
+    found = one(operator, "disputes")
+    assert (found["live"], [each["state"] for each in found["generations"]]) == (2, ["kept", "live"])
+    assert [each["action"] for each in found["operations"]] == ["switch", "compare", "rebuild"]
+    assert {each["who"][:4] for each in found["operations"]} == {"key_"}
+    assert found["operations"][-1]["reason"] == "a column"
+    assert done(sql, asked["id"]) == ("switched", True)
+    assert ok(raw.get("/v1/disputes"))["data"] == [made]
+
+    back = ok(operator.post("/projections/disputes/rollback", {"reason": "to be sure"}))
+    assert back["live"] == 1
+    assert ok(raw.get("/v1/disputes"))["data"] == [made]
+    assert ok(operator.post("/projections/disputes/switch", {"generation": 2}))["live"] == 2
+
+
+def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
+    operator: Operator, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
+) -> None:
+    customer = raw.customer(email="jenny@example.com")
+    assert ok(raw.get("/v1/customers?limit=1"))["data"] == [customer]
+    live = one(operator, "customers")["live"]
+    sql(f"UPDATE projections.customers SET email = 'drifted' WHERE id = '{customer['id']}'")
+    verified = until(
+        lambda: (
+            (found := ok(operator.post("/projections/customers/verify", {"sample": 1000})))["differing"]
+            and found
+        )
+    )
+    assert customer["id"] in verified["keys"]
+    assert metric(http, "ledger_differing_rows", "customers", live) >= 1
+
+    ok(operator.post("/projections/customers/rebuild", {}))
+    told = until(lambda: (found := one(operator, "customers")["rebuild"])["state"] == "differing" and found)
+    assert one(operator, "customers")["live"] == live
+    compared = one(operator, "customers")["operations"][0]
+    (difference,) = compared["details"]["differences"]
+    assert difference == {"key": customer["id"], "live": {"email": "…"}, "other": {"email": "…"}}
+    answer = operator.post("/projections/customers/switch", {})
+    refused(answer, 409, code="projection_state", message="look at how the rebuild of customers differs")
+    switched = operator.post(
+        "/projections/customers/switch", {"accept_differences": True, "reason": "it had drifted"}
+    )
+    assert ok(switched)["live"] == told["builds"][0]["generation"]
+    assert one(operator, "customers")["operations"][0]["reason"] == "it had drifted"
+    assert metric(http, "ledger_differing_rows", "customers", ok(switched)["live"]) == 0
+
+
+def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
+    operator: Operator, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
+) -> None:
+    good = raw.customer(email="good@example.com")
+    generation = one(operator, "customers")["live"]
+    assert "ledger-incomplete" not in raw.get("/v1/customers").headers
+    sql("ALTER TABLE projections.customers ADD CONSTRAINT fault CHECK (email <> 'bad@example.com') NOT VALID")
+    bad = raw.customer(email="bad@example.com")
+    listed = raw.get("/v1/customers")
+    assert bad["id"] not in [each["id"] for each in ok(listed)["data"]]
+    assert good["id"] in [each["id"] for each in ok(listed)["data"]]
+    assert listed.headers["ledger-incomplete"] == "true"
+    assert ok(raw.get(f"/v1/customers/{bad['id']}")) == bad
+    assert raw.events()[-1]["data"]["object"]["id"] == bad["id"], "the other views go on"
+    assert http.get("/readyz").json()["incomplete"] == ["customers"]
+    assert metric(http, "ledger_parked_streams", "customers", generation) == 1
+    told = one(operator, "customers")
+    assert told["incomplete"]
+    (parked,) = next(each for each in told["generations"] if each["live"])["parked"]
+    assert parked["stream"] == bad["id"]
+    assert "fault" in parked["error"]
+    assert "bad@example.com" not in str(told)
+
+    retry = f"/projections/customers/parked/{bad['id']}/retry"
+    assert not ok(operator.post(retry))["healed"]
+    sql("ALTER TABLE projections.customers DROP CONSTRAINT fault")
+    assert ok(operator.post(retry))["healed"]
+    assert ok(raw.get("/v1/customers?limit=1"))["data"] == [bad]
+    assert "ledger-incomplete" not in raw.get("/v1/customers").headers
+    assert not one(operator, "customers")["incomplete"]
+    assert http.get("/readyz").json()["incomplete"] == []
+    assert metric(http, "ledger_parked_streams", "customers", generation) == 0

@@ -1,0 +1,110 @@
+"""The worked example examples/new-event-shape: old stored events are lifted, streams hold both shapes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import stripe
+
+from ledger.accounts import INTERNAL_SCOPES
+from ledger.database import connected
+from projections import rebuilds, switching
+from tests.api.service import Registrar
+from tests.conftest import Cluster
+from tests.projections.rebuilders import OPERATOR
+from tests.projections.releases import EXAMPLES, release_with
+from tests.serving.process import SERVICE_KEY, environment, ledger, serving
+
+EXAMPLE = EXAMPLES / "new-event-shape"
+
+
+def test_its_golden_files_prove_that_both_shapes_load(tmp_path: Path) -> None:
+    new = release_with(EXAMPLE / "release.patch", tmp_path / "new")
+    golden = new / "tests" / "golden"
+    assert len(list(golden.glob("dispute.evidence_submitted.v*.json"))) == 2
+    proved = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", golden],
+        env=environment(tmp_path, release=new), cwd=new, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert proved.returncode == 0, proved.stdout
+
+
+def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tmp_path: Path) -> None:
+    new = release_with(EXAMPLE / "release.patch", tmp_path / "new")
+    with cluster.database() as dsn, ExitStack() as stack:
+        settings: dict[str, Any] = {
+            "database_url": dsn, "secret_key": SERVICE_KEY, "verify_pause_seconds": 0, "list_wait_ms": 10_000,
+        }  # fmt: skip
+        registrar = Registrar(dsn)
+        account = registrar.account()
+        operator = registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1]
+        registrar.close()
+
+        old = stack.enter_context(serving(tmp_path / "old", **settings))
+        before = client_of(old.url, account.secret)
+        submitted(before, disputed(before), "winning_evidence")
+        lost = submitted(before, disputed(before), "losing_evidence")
+        told = httpx.post(
+            f"{old.url}/internal/v1/disputes/{lost}/facts",
+            json={"fact": "appeal_opened", "reference": "ref_1"},
+            headers={"authorization": f"Bearer {operator}"},
+        )
+        assert told.status_code == 200, told.text
+        assert versions(dsn, lost) == [1]
+
+        later = stack.enter_context(serving(tmp_path / "later", release=new, **settings))
+        after = client_of(later.url, account.secret)
+        submitted(after, lost, "winning_evidence")
+        fresh = submitted(after, disputed(after), "winning_evidence")
+        assert (versions(dsn, lost), versions(dsn, fresh)) == ([1, 2], [2])
+
+        # What rows hold has changed, and in nothing else: so it is looked at, and accepted.
+        rebuilt = ledger(tmp_path / "data", "projections", "rebuild", "disputes", release=new, **settings)
+        assert "differs from what is live, so nothing was switched" in rebuilt.stderr
+        assert asyncio.run(accepted(dsn)) == {"state.submission_method"}
+        for client in (before, after):
+            for found in (client.v1.disputes.list().data, [client.v1.disputes.retrieve(lost)]):
+                assert {each.evidence_details.submission_method for each in found} == {"manual"}
+            assert client.v1.disputes.retrieve(lost).evidence_details.submission_count == 2
+
+
+async def accepted(dsn: str) -> set[str]:
+    """In what the rebuild differs, which is accepted."""
+    async with connected(dsn, "ledger_projector", name="test") as conn:
+        differences = (await switching.last_comparison(conn, "disputes"))["differences"]
+        (number,) = await rebuilds.open_ones(conn)
+        await rebuilds.accept(conn, number, OPERATOR)
+    return {path for each in differences for path in each["other"]}
+
+
+def client_of(url: str, secret: str) -> stripe.StripeClient:
+    return stripe.StripeClient(secret, base_addresses={"api": url}, max_network_retries=0)
+
+
+def disputed(client: stripe.StripeClient) -> str:
+    charge = client.v1.charges.create({"amount": 2000, "currency": "usd", "source": "tok_createDispute"})
+    return client.v1.disputes.list({"charge": charge.id}).data[0].id
+
+
+def submitted(client: stripe.StripeClient, dispute: str, evidence: str) -> str:
+    client.v1.disputes.update(dispute, {"evidence": {"uncategorized_text": evidence}})
+    return dispute
+
+
+def versions(dsn: str, dispute: str) -> list[int]:
+    """Of which class version the submissions of a dispute are stored."""
+    with psycopg.connect(dsn) as conn:
+        stored = conn.execute(
+            "SELECT state FROM ledger.events WHERE originator_id = %s"
+            " AND topic = 'dispute.evidence_submitted' ORDER BY originator_version",
+            (dispute,),
+        ).fetchall()
+    return [json.loads(state).get("class_version", 1) for (state,) in stored]
