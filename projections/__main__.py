@@ -15,11 +15,13 @@ from ledger.api.app import Follow, terms_of
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.deadlines import Deadlines
+from ledger.endpoints import Secrets
 from ledger.errors import SettingError
 from ledger.metrics import lags
 from ledger.store.codec import Codec
 from ledger.store.store import Store
 from ledger.store.wake import Wake
+from ledger.webhooks.following import Webhooks
 from projections.engine import Engine
 from projections.registry import PROJECTIONS
 
@@ -68,7 +70,13 @@ def _followers(settings: Settings) -> list[Follow]:
     return [
         lambda store: Runner(store, settings),
         lambda store: Deadlines(store, terms_of(settings), poll_ms=settings.deadline_poll_ms),
+        lambda store: _webhooks(store, settings),
     ]
+
+
+def _webhooks(store: Store, settings: Settings) -> Webhooks:
+    secrets = Secrets(store.secret_key)
+    return Webhooks(store, settings, lambda endpoint_id: [secrets.secret_of(endpoint_id)])
 
 
 def _projections_cli() -> typer.Typer:

@@ -7,17 +7,17 @@ one change (README, invariant 4). `data` is JSON text as it will be served. Deli
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger import ids
-from ledger.domain import charge, customer, dispute, refund
+from ledger.domain import charge, customer, dispute, past_event, refund, resource
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.wire import render
-from ledger.wire.public_events import public_events
+from ledger.wire.public_events import event_id, public_events
 from ledger.wire.versions import LATEST
 from projections.projection import Change, Projection, Row
 
@@ -37,24 +37,30 @@ def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[
     event = recorded.event
     at = recorded.recorded_at
     shown: dict[int, msgspec.Raw] = {}
-    for ordinal, (name, resource, previous) in enumerate(public_events(before, event, after)):
+    for ordinal, (name, told, previous) in enumerate(public_events(before, event, after)):
         # Events of one change show one resource: it is encoded once.
-        encoded = shown.get(id(resource))
+        encoded = shown.get(id(told))
         if encoded is None:
-            encoded = shown[id(resource)] = msgspec.Raw(msgspec.json.encode(resource))
+            encoded = shown[id(told)] = msgspec.Raw(msgspec.json.encode(told))
         yield (
-            ids.derived_id("evt", at, event.originator_id, event.originator_version, ordinal),
+            event_id(event, ordinal, at),
             recorded.account,
             recorded.livemode,
             int(at),
             ordinal,
             name,
-            resource["id"],
+            _object_id(told),
             LATEST,
             recorded.request_id,
             recorded.idempotency_key,
             msgspec.json.encode(render.event_data(encoded, previous)).decode(),
         )
+
+
+def _object_id(told: dict[str, Any]) -> str:
+    """An imported Event may be of an object without an id, such as a balance."""
+    named = told.get("id")
+    return named if isinstance(named, str) else ""
 
 
 async def _write(conn: AsyncConnection[TupleRow], generation: int, changes: Sequence[Change]) -> None:
@@ -66,7 +72,7 @@ async def _write(conn: AsyncConnection[TupleRow], generation: int, changes: Sequ
 
 FEED = Projection(
     name="feed",
-    aggregates=(customer, charge, dispute, refund),
+    aggregates=(customer, charge, dispute, refund, resource, past_event),
     apply=_events,
     write=_write,
     days_kept=DAYS_KEPT,

@@ -19,6 +19,7 @@ from projections.partitions import make_generation
 from projections.projection import Parking, Projection
 from projections.views import CHARGES, CUSTOMERS, DISPUTES, REFUNDS
 from projections.waiting import DEADLINES
+from projections.webhook_endpoints import WEBHOOK_ENDPOINTS
 
 PROJECTIONS: tuple[Projection, ...] = (
     CUSTOMERS,
@@ -27,6 +28,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     REFUNDS,
     FILES,
     FILE_LINKS,
+    WEBHOOK_ENDPOINTS,
     POSTINGS,
     BALANCE_TRANSACTIONS,
     DEADLINES,

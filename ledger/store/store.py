@@ -15,6 +15,7 @@ class Store:
 
     def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
         self.dsn = dsn
+        self.secret_key = secret_key
         self.clock = clock
         self.codec = Codec(secret_key)
         self.wake = Wake(dsn, "ledger_api")
