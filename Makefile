@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench clean
+.PHONY: help serve test check format clients bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,11 +31,13 @@ format: .venv/.test  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+clients: .clients/.fetched  ## fetch the official clients' own tests, and Node's client: make test runs them too
+
 bench: .venv/.test  ## measure against the yardsticks
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## delete the environment and caches; data stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .clients tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 # python3 first, it is the one people mean; then whatever else is new enough and can make environments.
 # A name that is found may still not run (pyenv), and Debian's Python may lack ensurepip: so try each.
@@ -71,3 +73,13 @@ endef
 	@$(make_venv)
 	@$(PIP) -e '.[test]'
 	@touch .venv/.runtime $@
+
+# Without npm the tests through Node skip, and say why.
+.clients/.fetched: .venv/.test tests/sdk/requirements.txt tests/node/package-lock.json
+	@rm -rf .clients && mkdir .clients
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --no-binary stripe --dest .clients --requirement tests/sdk/requirements.txt
+	@tar -xzf .clients/stripe-*.tar.gz -C .clients
+	@if command -v npm >/dev/null; then npm ci --prefix tests/node --loglevel error; \
+	    else echo "no npm: the tests through Node will skip" >&2; fi
+	@touch $@

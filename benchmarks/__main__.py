@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import append, commands, http, meanwhile, projections, rebuilding, startup
+from benchmarks import append, commands, http, importing, meanwhile, projections, rebuilding, startup
 from benchmarks.database import Server, server
 from benchmarks.measuring import Effort
 from benchmarks.report import Figure, machine, show, write_json
@@ -28,6 +28,7 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 ON_A_SERVER: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "commands": commands.run,
+    "import": importing.run,
     "projections": projections.run,
     "rebuild": rebuilding.run,
 }

@@ -122,6 +122,30 @@ class Commands:
         self._app.close()
 
 
+class StockThing(Aggregate):
+    """Whatever a line tells of."""
+
+    @event("Told")
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.told = told
+
+
+class Lines:
+    """An application that makes an aggregate of each line of JSON, and checks nothing."""
+
+    def __init__(self, dsn: str, password: str) -> None:
+        self._app: Application[UUID] = Application(environment(dsn, password, ids="uuid"))
+
+    def rate(self, lines: Sequence[bytes], *, threads: int, seconds: float) -> float:
+        return rate_of_threads(self._tell, lines, threads=threads, seconds=seconds)
+
+    def close(self) -> None:
+        self._app.close()
+
+    def _tell(self, line: bytes) -> None:
+        self._app.save(StockThing(told=json.loads(line)))
+
+
 class StockLog(Application[str]):
     """The application whose events are projected: our stored events, in the library's own table."""
 

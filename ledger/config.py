@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ledger.errors import SettingError
 
@@ -17,6 +17,23 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[int, Field(ge=1)]
 Seconds = Annotated[int, Field(ge=1)]
+RETRIES_MAX = 100
+
+
+def _schedule(given: object) -> object:
+    """Numbers with commas between them, in the environment; none at all is a schedule too."""
+    if not isinstance(given, str):
+        return given
+    try:
+        numbers = tuple(float(part) for part in given.split(",") if part.strip())
+    except ValueError:
+        numbers = (0.0,)
+    if len(numbers) > RETRIES_MAX or not all(0 < number < 1e9 for number in numbers):
+        raise ValueError("must be seconds with commas between them, as in 600,3600")
+    return numbers
+
+
+Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_schedule)]
 
 
 class Settings(BaseSettings):
@@ -52,14 +69,29 @@ class Settings(BaseSettings):
     account_requests_per_second: Annotated[int, Field(ge=0)] = Field(
         0, description="an account's rate, in each process; 0: no limit"
     )
-    body_bytes_max: Annotated[int, Field(ge=1, le=8_000_000)] = Field(2_000_000, description="size of a form")
+    body_bytes_max: Annotated[int, Field(ge=1, le=8_000_000)] = Field(
+        2_000_000, description="size of a form, or of JSON"
+    )
     file_bytes_max: Count = Field(16_777_216, description="size of an uploaded file")
     public_url: str | None = Field(None, description="the url of files begins so; none: as the caller's did")
     drain_seconds: Seconds = Field(8, description="how long SIGTERM waits for requests under way")
 
     session_seconds: Seconds = Field(1800, description="life of a customer session")
     dispute_due_days: Count = Field(8, description="days to answer a dispute")
+    webhook_endpoints_max: Count = Field(16, description="webhook endpoints of an account in one mode")
     dispute_fee_credited: bool = Field(False, description="give the dispute fee back after a win")
+
+    webhook_retry_seconds_live: Schedule = Field(
+        (300, 1800, 7200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200),
+        description="after each failed attempt, how long until the next, in live mode",
+    )
+    webhook_retry_seconds_test: Schedule = Field((600, 3600, 10_800), description="the same in test mode")
+    webhook_timeout_ms: Milliseconds = Field(20_000, description="time of one attempt, all in all")
+    webhook_attempts_max: Count = Field(256, description="attempts at once in a process")
+    webhook_poll_ms: Milliseconds = Field(500, description="how often retries that are due are looked for")
+    webhook_private_addresses: Literal["never", "test", "always"] = Field(
+        "test", description="in which modes endpoints may be at private and loopback addresses"
+    )
 
 
 def load_settings(**overrides: object) -> Settings:

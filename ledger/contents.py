@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import psycopg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.database import first_line
 from ledger.domain.file import EVIDENCE_BYTES_MAX, HEAD_BYTES, File, kind_of
-from ledger.errors import Unavailable
+from ledger.errors import InvalidParameter, Unavailable
 from ledger.pdf import count_pages
 
 CHUNK_BYTES = 256 * 1024
@@ -31,6 +31,8 @@ _NONCE_BYTES = 12
 
 _PUT = "INSERT INTO ledger.file_chunks (file, number, sealed) VALUES (%b, %b, %b)"
 _GET = "SELECT sealed FROM ledger.file_chunks WHERE file = %b AND number = %b"
+# Of several who keep a file under one id each sees what the one before has kept.
+_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended(%b, 0))"
 _DROP = "DELETE FROM ledger.file_chunks WHERE file = %b"
 # What a crash left: bytes older than any request, that no event speaks of. Those of a month, so that a
 # start does not ask about every file there ever was.
@@ -75,21 +77,41 @@ class Contents:
         for number in range(-(-file.size // CHUNK_BYTES)):
             yield await self.chunk(file.id, number)
 
+    async def keep(self, file_id: str, filename: str | None, clear: bytes) -> Upload:
+        """Bytes that are here whole, under an id that a caller gave. The same again is as once: what a crash
+        left is taken over, and nobody loses what another is about to make a file of. Raises InvalidParameter
+        when other bytes are kept under the id, and Unavailable."""
+        pieces = [clear[start : start + CHUNK_BYTES] for start in range(0, len(clear), CHUNK_BYTES)]
+        try:
+            async with self._pool.connection() as conn, conn.transaction():
+                cur = conn.cursor(binary=True)
+                await cur.execute(_ALONE.encode(), (file_id,))
+                kept = [await self._opened(cur, file_id, number) for number in range(len(pieces) + 1)]
+                if kept[0] is not None and kept != [*pieces, None]:
+                    text = f"The id '{file_id}' belongs to another file."
+                    raise InvalidParameter(text, code="resource_already_exists", param="id")
+                if kept[0] is None:
+                    for number, piece in enumerate(pieces):
+                        await cur.execute(
+                            _PUT.encode(), (file_id, number, self._seal(file_id, number, piece))
+                        )
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise Unavailable(first_line(error)) from error
+        kind = kind_of(clear[:HEAD_BYTES], filename)
+        pages = await count_pages(clear) if kind == "pdf" and len(clear) <= EVIDENCE_BYTES_MAX else None
+        return Upload(file_id, filename, len(clear), kind, hashlib.sha256(clear).hexdigest(), pages)
+
     async def sweep(self) -> None:
         """Remove what a crash left behind."""
         await self._execute(_SWEEP, ())
 
     async def put(self, file_id: str, number: int, clear: bytes) -> None:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = nonce + self._cipher(file_id).encrypt(nonce, clear, _place(file_id, number))
-        await self._execute(_PUT, (file_id, number, sealed))
+        await self._execute(_PUT, (file_id, number, self._seal(file_id, number, clear)))
 
     async def chunk(self, file_id: str, number: int) -> bytes:
         row = await self._execute(_GET, (file_id, number))
         assert row is not None, "a file in the log has its bytes"
-        sealed: bytes = row[0]
-        place = _place(file_id, number)
-        return self._cipher(file_id).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
+        return self._open(file_id, number, row[0])
 
     async def drop(self, file_id: str) -> None:
         """Forget bytes that no event speaks of; the database refuses to lose a file's."""
@@ -102,6 +124,18 @@ class Contents:
                 return await cur.fetchone() if cur.description else None
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise Unavailable(first_line(error)) from error
+
+    async def _opened(self, cur: AsyncCursor[TupleRow], file_id: str, number: int) -> bytes | None:
+        row = await (await cur.execute(_GET.encode(), (file_id, number))).fetchone()
+        return None if row is None else self._open(file_id, number, row[0])
+
+    def _seal(self, file_id: str, number: int, clear: bytes) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._cipher(file_id).encrypt(nonce, clear, _place(file_id, number))
+
+    def _open(self, file_id: str, number: int, sealed: bytes) -> bytes:
+        place = _place(file_id, number)
+        return self._cipher(file_id).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
 
     def _cipher(self, file_id: str) -> AESGCM:
         return AESGCM(hmac.digest(self._key, file_id.encode(), "sha256"))

@@ -9,6 +9,7 @@ only `api/app.py` turns a class into a status code.
     └── Refused                  the request itself, told in the contract's error envelope
         ├── InvalidParameter     unknown, missing, malformed; or naming an object that is not there
         ├── UnknownObject        the object in the path is not there
+        │   └── NotDisputed      the charge in the path is, and has no dispute
         ├── UnknownRoute         no such URL or method
         ├── StateForbids         a rule of the object's state
         │   ├── FactForbidden    what the network reports cannot follow what is known
@@ -17,6 +18,7 @@ only `api/app.py` turns a class into a status code.
         ├── Unauthenticated      no key, or not one of ours
         ├── Forbidden            a key that may not do this
         ├── KeyReused            idempotency key used before with other parameters
+        ├── ShownOnce            idempotency key under which a secret was made: it is not kept, nor made again
         └── RateLimited          too many requests
 """
 
@@ -70,6 +72,13 @@ class UnknownObject(Refused):
         super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
 
 
+class NotDisputed(UnknownObject):
+    """The charge named in the path has no dispute."""
+
+    def __init__(self, charge_id: str) -> None:
+        Refused.__init__(self, f"No dispute for charge: {charge_id}", code="resource_missing", param="id")
+
+
 class UnknownRoute(Refused):
     """No such URL, or not with this method."""
 
@@ -119,6 +128,10 @@ class Forbidden(Refused):
 
 class KeyReused(Refused):
     """An idempotency key that was first used with other parameters."""
+
+
+class ShownOnce(Refused):
+    """What was made under this idempotency key before is there, but its secret was told once and not kept."""
 
 
 class RateLimited(Refused):

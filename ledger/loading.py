@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -23,9 +24,10 @@ from ledger.api.app import envelope_of, execution_of
 from ledger.clock import Clock
 from ledger.commands.importing import Import
 from ledger.config import Settings
-from ledger.database import check_schema, connected
+from ledger.contents import Contents
+from ledger.database import check_schema, connected, open_pool
 from ledger.domain.money import Terms
-from ledger.errors import SettingError
+from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
 from ledger.store.codec import State
 from ledger.store.journal import Cause
@@ -53,6 +55,7 @@ def load(settings: Settings, terms: Terms, file: Path, account: str | None, *, l
         raise SettingError(f"cannot read {file}: {error.strerror}") from None
     with source, serving.database(settings) as (dsn, key):
         check_schema(dsn)
+        serving.collect_seldom()
         size = None if str(file) == "-" else file.stat().st_size
         return uvloop.run(_load(settings, terms, dsn, key, source, size, account, livemode))
 
@@ -73,7 +76,16 @@ async def _load(
     async with connected(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
     store.start()
-    importing = Import(execution_of(store, settings, _no_secret), terms, cause, failure=envelope_of)
+    pool = open_pool(dsn)
+    await pool.open()
+    importing = Import(
+        execution_of(store, settings, _no_secret),
+        terms,
+        cause,
+        Contents(pool, key),
+        reach=partial(_connected_to, dsn, cause.account),
+        failure=envelope_of,
+    )
     lines = changed = refused = 0
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
@@ -88,24 +100,32 @@ async def _load(
                     yield chunk
                     progress.advance(shown, len(chunk))
 
-            async for result in importing.results(chunks()):
-                lines += 1
-                if result.refused:
-                    refused += 1
-                    print(result.json(), flush=True)
-                elif result.changed:
-                    changed += 1
-                if lines % 1000 == 0:
-                    rate = lines / (time.monotonic() - started)
-                    told = f"{lines:,} lines, {rate:,.0f}/s, {refused:,} refused"
-                    progress.update(shown, description=told)
+            async for results in importing.results(chunks()):
+                lines += len(results)
+                changed += sum(result.changed for result in results)
+                told = "".join(f"{result.json()}\n" for result in results if result.refused)
+                if told:
+                    refused += told.count("\n")
+                    print(told, end="", flush=True)
+                rate = lines / (time.monotonic() - started)
+                progress.update(shown, description=f"{lines:,} lines, {rate:,.0f}/s, {refused:,} refused")
     finally:
         await store.close()
+        await pool.close()
     return Loaded(lines, changed, refused, time.monotonic() - started)
 
 
 def _no_secret(state: State) -> str:
     raise AssertionError("nothing that is imported has a secret")
+
+
+async def _connected_to(dsn: str, platform: str, account: str) -> None:
+    """Raises Forbidden for an account that is neither `platform` nor connected to it."""
+    async with connected(dsn, "ledger_api", name="import") as conn:
+        if account not in [row[0] for row in await list_accounts(conn, platform)]:
+            raise Forbidden(
+                f"The account '{account}' is not connected to {platform}.", code="account_invalid"
+            )
 
 
 async def _account(dsn: str, account: str | None) -> str:

@@ -53,6 +53,15 @@ class Lag(NamedTuple):
     differing: int
 
 
+class Owed(NamedTuple):
+    """What is owed to webhook endpoints: deliveries by state (up to a bound); for how many seconds the oldest
+    that is due has been; how many events of the log nobody has looked at for endpoints that want them."""
+
+    deliveries: Mapping[str, int]
+    due_seconds: float
+    events_behind: int
+
+
 async def lags(conn: AsyncConnection[TupleRow], now: float) -> list[Lag]:
     """How far each generation of each projection is behind the log at `now` (unix seconds)."""
     return [Lag(*row) for row in await (await conn.execute(_LAG, {"now": now})).fetchall()]
@@ -110,7 +119,9 @@ class Metrics:
         if refused:
             self._refused.inc(refused)
 
-    def exposition(self, now_lags: Iterable[Lag], overdue_seconds: Mapping[str, float]) -> bytes:
+    def exposition(
+        self, now_lags: Iterable[Lag], overdue_seconds: Mapping[str, float], owed: Owed | None
+    ) -> bytes:
         """All metrics in Prometheus' text format; `overdue_seconds` by kind of deadline."""
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -138,4 +149,14 @@ class Metrics:
         )  # fmt: skip
         for kind, late in overdue_seconds.items():
             overdue.labels(kind).set(late)
+        if owed is not None:
+            deliveries = Gauge(
+                "ledger_webhook_deliveries", "Deliveries owed, by state", ("state",), registry=standing
+            )
+            for state, count in owed.deliveries.items():
+                deliveries.labels(state).set(count)
+            due = Gauge("ledger_webhook_due_seconds", "Age of the oldest delivery due", registry=standing)
+            due.set(owed.due_seconds)
+            behind = Gauge("ledger_webhook_lag_events", "Events not fanned out yet", registry=standing)
+            behind.set(owed.events_behind)
         return generate_latest(registry) + generate_latest(standing)

@@ -7,6 +7,7 @@ One lookup for all: an object of another account is missing, one of the other mo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ledger.call import Call, Expansion
@@ -16,13 +17,19 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.file import LINKS_SHOWN_MAX, File
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import BalanceTransaction
+from ledger.domain.past_event import PastEvent
 from ledger.domain.refund import Refund
+from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
-from ledger.errors import InvalidParameter, UnknownObject
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_roster import WebhookRoster
+from ledger.errors import InvalidParameter, NotDisputed, UnknownObject
 from ledger.store.codec import State
-from ledger.wire import files, refunds, render
+from ledger.wire import files, refunds, render, resources, webhook_endpoints
 
-Kind = TypeVar("Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink)
+Kind = TypeVar(
+    "Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink, WebhookEndpoint, PastEvent
+)
 Fetch = Callable[[str], Awaitable[State | None]]
 
 _NOUNS: dict[type[State], str] = {
@@ -33,8 +40,9 @@ _NOUNS: dict[type[State], str] = {
     File: "file",
     FileLink: "file link",
     Refund: "refund",
+    WebhookEndpoint: "webhook endpoint",
 }
-_PATH_PARAMS = {"dispute": "dispute", "refund": "refund"}
+_PATH_PARAMS = {"dispute": "dispute", "refund": "refund", "webhook endpoint": "webhook_endpoint"}
 REFUNDS_SHOWN_MAX = 10
 
 
@@ -47,6 +55,15 @@ async def addressed(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
     raise UnknownObject(
         noun, call.target, param=_PATH_PARAMS.get(noun, "id"), hint=mode_hint(state, kind, call)
     )
+
+
+async def newest_dispute(call: Call, fetch: Fetch) -> Call:
+    """The call on the newest dispute of the charge that the path names, by the routes from when a charge
+    had one (CONTRACT 2.2). Raises UnknownObject."""
+    charge = await addressed(call, Charge, fetch)
+    if not charge.disputes:
+        raise NotDisputed(charge.id)
+    return replace(call, target=list(charge.disputes)[-1])
 
 
 async def named(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
@@ -62,7 +79,7 @@ async def named(call: Call, kind: type[Kind], param: str, object_id: str, fetch:
 
 
 def shown(state: State, now: int) -> dict[str, Any]:
-    """The object as it stands, nothing expanded. A customer session is shown without its secret."""
+    """The object as it stands, nothing expanded, and no secret told."""
     match state:
         case Customer():
             return render.deleted_customer(state.id) if state.deleted else render.customer(state)
@@ -78,6 +95,16 @@ def shown(state: State, now: int) -> dict[str, Any]:
             return files.file(state)
         case FileLink():
             return files.file_link(state, now)
+        case WebhookEndpoint():
+            if state.deleted:
+                return webhook_endpoints.deleted_webhook_endpoint(state.id)
+            return webhook_endpoints.webhook_endpoint(state)
+        case WebhookRoster():
+            return webhook_endpoints.roster(state)
+        case Resource():
+            return resources.resource(state)
+        case PastEvent():
+            return resources.past_event(state)
 
 
 async def expanded(
@@ -90,11 +117,20 @@ async def expanded(
     """
     if isinstance(state, File):
         newest = [await fetch(link) for link in state.links[:LINKS_SHOWN_MAX]]
-        links = [files.file_link(link, now) for link in newest if isinstance(link, FileLink)]
-        answer["links"] = files.links(state, links)
+        inner = tree.get("links", {}).get("data", {})
+        answer["links"] = files.links(
+            state,
+            [
+                await expanded(link, files.file_link(link, now), inner, now, fetch)
+                for link in newest
+                if isinstance(link, FileLink)
+            ],
+        )
     fetch = _of_owner(state, fetch)
     for member, subtree in tree.items():
         match member:
+            case "links" if isinstance(state, File):
+                pass  # always shown, with what of it was asked for
             case "sources" if isinstance(state, Customer):
                 inner = subtree.get("data", {})
                 cards = [

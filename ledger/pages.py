@@ -30,12 +30,13 @@ END_OF_TIME = 2**62
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05
 
-# One statement, one snapshot: what the checkpoint tells to be applied is in the page.
+# One statement, one snapshot: what the checkpoint tells to be applied is in the page. Between the first
+# two comes the view's `reached`.
+_HEAD = "SELECT standing.*, page.* FROM (SELECT h.position AS head, "
 _STANDING = """
-SELECT standing.*, page.* FROM (
-    SELECT h.position AS head, c.position AS checkpoint, c.shape,
-           EXISTS (SELECT FROM projections.parked p
-                   WHERE p.projection = c.projection AND p.generation = c.generation) AS incomplete
+ AS checkpoint, c.shape, EXISTS (SELECT FROM projections.parked p
+                                WHERE p.projection = c.projection AND p.generation = c.generation)
+                            AS incomplete
     FROM ledger.head h, projections.live l
     JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
     WHERE l.projection = %(projection)s
@@ -43,7 +44,7 @@ SELECT standing.*, page.* FROM (
 """
 _OF_PAGE = ") AS page ON true\n"
 _PROGRESS = """
-SELECT c.position FROM projections.live l
+FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
 WHERE l.projection = %(projection)s
 """
@@ -103,6 +104,8 @@ class View:
     shapes      by the name of a filter that came later, the first shape of rows that can be filtered so
     by_ordinal  several rows may share a position
     by_day      rows lie in partitions by day: %(since)s < created <= %(until)s is bound too
+    told        selects when (unix seconds) a row was made whose id, %(id)s, was given by a caller
+    reached     up to which position it is as new as the log: the checkpoint `c.position`, or less
     """
 
     projection: str
@@ -114,6 +117,8 @@ class View:
     shapes: Mapping[str, int] = field(default_factory=dict)
     by_ordinal: bool = False
     by_day: bool = False
+    told: str | None = None
+    reached: str = "c.position"
 
 
 class Pages:
@@ -171,10 +176,8 @@ class Pages:
     async def one(self, call: Call, view: View, object_id: str) -> TupleRow | None:
         """The caller's row of that id, None when there is none. The view filters by `id`."""
         parameters = {**self._scope(call), "id": object_id, "limit": 1}
-        if view.by_day:
-            parameters = self._near(parameters, object_id)
-        _, rows = await self._rows(view, _page_query(view, ("id",), None), parameters, self._deadline())
-        return rows[0] if rows else None
+        query = _page_query(view, ("id",), None)
+        return await self._row(view, query, parameters, object_id, self._deadline())
 
     def _deadline(self) -> float:
         """Until when, by the loop's clock, a request waits for its projection."""
@@ -185,10 +188,31 @@ class Pages:
         since = int(self._clock.now()) - EVENT_LIFE_SECONDS
         return {"account": call.account, "livemode": call.livemode, "since": since, "until": END_OF_TIME}
 
-    def _near(self, parameters: Mapping[str, Any], object_id: str) -> dict[str, Any]:
-        """`parameters` for the moment that an id carries: one or two partitions in place of all."""
-        made = int(id_time(object_id) or 0)
-        return {**parameters, "since": max(parameters["since"], made - 2), "until": made + 1}
+    async def _row(
+        self, view: View, query: str, parameters: Mapping[str, Any], object_id: str, deadline: float
+    ) -> TupleRow | None:
+        """The row of one id, looked for where it must lie: near the moment that the id carries, or, when it
+        was given by a caller and says nothing or something else, near that when it was told."""
+        if not view.by_day:
+            _, rows = await self._rows(view, query, parameters, deadline)
+            return rows[0] if rows else None
+        made = id_time(object_id)
+        if made is not None:
+            _, rows = await self._rows(view, query, _near(parameters, made), deadline)
+            if rows:
+                return rows[0]
+        told = None if view.told is None else await self._told(view.told, object_id)
+        if told is None or told <= parameters["since"]:
+            return None
+        _, rows = await self._rows(view, query, _near(parameters, told), deadline)
+        return rows[0] if rows else None
+
+    async def _told(self, query: str, object_id: str) -> float | None:
+        try:
+            rows = await self._fetch(query, {"id": object_id})
+        except psycopg.OperationalError as error:
+            raise Unavailable(first_line(error)) from error
+        return rows[0][0] if rows else None
 
     def _around(
         self, parameters: dict[str, Any], place: TupleRow | None, older: bool | None
@@ -204,14 +228,13 @@ class Pages:
         self, view: View, param: str, parameters: Mapping[str, Any], deadline: float
     ) -> TupleRow:
         """Where the cursor's id stands in its collection. Raises InvalidParameter."""
-        if view.by_day:
-            parameters = self._near(parameters, parameters["cursor"])
-        _, rows = await self._rows(view, _STANDING + view.place + _OF_PAGE, parameters, deadline)
-        if not rows:
+        query = _HEAD + view.reached + _STANDING + view.place + _OF_PAGE
+        row = await self._row(view, query, parameters, parameters["cursor"], deadline)
+        if row is None:
             raise InvalidParameter(
                 f"No such {view.noun}: '{parameters['cursor']}'", code="resource_missing", param=param
             )
-        return rows[0]
+        return row
 
     async def _rows(
         self, view: View, query: str, parameters: Mapping[str, Any], deadline: float
@@ -223,7 +246,7 @@ class Pages:
             standing, rows = await self._look(query, parameters)
             behind = 0
             if standing.checkpoint < standing.head:
-                behind = await self._caught_up(view, standing.head, deadline)
+                behind = await self._caught_up(view, parameters, standing.head, deadline)
                 standing, rows = await self._look(query, parameters)
             return standing._replace(behind=behind), rows
         except psycopg.OperationalError as error:
@@ -247,20 +270,27 @@ class Pages:
         async with self._pool.connection() as conn:
             return await (await conn.cursor(binary=True).execute(query.encode(), parameters)).fetchall()
 
-    async def _caught_up(self, view: View, head: int, deadline: float) -> int:
+    async def _caught_up(self, view: View, parameters: Mapping[str, Any], head: int, deadline: float) -> int:
         """Wait until the projection has applied the log up to `head`, or until `deadline`; what it then
         lacks of it, in events. Holds no connection between looks: with eight of these waiting for a stuck
         projection the pool would be empty, for all that reads."""
         loop = asyncio.get_running_loop()
         pause = LIST_POLL_SECONDS
+        query = ("SELECT " + view.reached + _PROGRESS).encode()
         while True:
             async with self._pool.connection() as conn:
-                row = await (await conn.execute(_PROGRESS, {"projection": view.projection})).fetchone()
+                row = await (await conn.execute(query, parameters)).fetchone()
             behind = head - (row[0] if row is not None else 0)
             if behind <= 0 or loop.time() >= deadline:
                 return max(behind, 0)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LIST_POLL_SECONDS_MAX)
+
+
+def _near(parameters: Mapping[str, Any], moment: float) -> dict[str, Any]:
+    """`parameters` for what was made at `moment`: one or two partitions in place of all."""
+    made = int(moment)
+    return {**parameters, "since": max(parameters["since"], made - 2), "until": made + 1}
 
 
 def listed(view: View, data: list[Any], page: Page) -> Found:
@@ -273,7 +303,7 @@ def listed(view: View, data: list[Any], page: Page) -> Found:
 def _page_query(view: View, filters: Sequence[str], older: bool | None) -> str:
     """The view's SELECT with the texts of the filters given, the cursor's side, and the order."""
     conditions = {**_CREATED, **view.filters}
-    parts = [_STANDING, view.select, *(conditions[name] for name in filters)]
+    parts = [_HEAD + view.reached + _STANDING, view.select, *(conditions[name] for name in filters)]
     if older is not None:
         side = "<" if older else ">"
         parts.append(f"AND {_KEYS[view.by_ordinal]} {side} {_CURSORS[view.by_ordinal]}")

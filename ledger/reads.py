@@ -5,7 +5,7 @@ makes them. Both are rendered by one function from one folded aggregate, so they
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from psycopg.rows import TupleRow
@@ -16,7 +16,7 @@ from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
 from ledger.errors import InvalidParameter, UnknownObject
-from ledger.objects import Kind, addressed, expanded, named, shown
+from ledger.objects import Kind, addressed, expanded, named, newest_dispute, shown
 from ledger.pages import Found, Pages, View, listed
 from ledger.store.store import Store
 from ledger.wire import render
@@ -96,12 +96,28 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
         "payment_intent": "AND payment_intent = %(payment_intent)s",
     },
 )
+# Who has, or had, endpoints waits until what is owed to them is known of every event, too. Others are owed
+# nothing; that they have none is known as far as the list of endpoints is made.
+_FANNED_OUT = """
+least(c.position, (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM projections.webhook_endpoints w
+        WHERE w.generation = e.generation AND w.livemode = %(livemode)s AND w.account = ANY (ARRAY[
+            %(account)s, (SELECT a.platform FROM ledger.accounts a WHERE a.id = %(account)s)])
+    ) THEN k.position ELSE e.position END
+    FROM webhooks.checkpoint k, projections.live le
+    JOIN projections.checkpoints e ON e.projection = le.projection AND e.generation = le.generation
+    WHERE le.projection = 'webhook_endpoints'))
+"""
 EVENTS = View(
     projection="feed",
     noun="event",
     url="/v1/events",
     select="""
-SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, position, ordinal
+SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data,
+       (SELECT count(*) FROM webhooks.deliveries d
+        WHERE d.event = feed.id AND d.state IN ('pending', 'failed')) AS pending_webhooks,
+       position, ordinal
 FROM projections.feed
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
 AND account = %(account)s AND livemode = %(livemode)s AND created > %(since)s AND created <= %(until)s
@@ -116,11 +132,56 @@ AND created > %(since)s AND created <= %(until)s
         "id": "AND id = %(id)s",
         "type": "AND type = %(type)s",
         "types": "AND type = ANY(%(types)s)",
-        "undelivered": "AND false",  # no endpoint is owed anything yet
+        "delivered": """
+AND NOT EXISTS (SELECT FROM webhooks.deliveries d
+                WHERE d.event = feed.id AND d.state IN ('pending', 'failed'))
+""",
     },
     by_ordinal=True,
     by_day=True,
+    told="""
+SELECT extract(epoch FROM recorded_at)::float8 FROM ledger.events
+WHERE originator_id = %(id)s AND originator_version = 1
+""",
+    reached=_FANNED_OUT,
 )
+# By way of what is owed, of which there is little: through the feed it could be a long search for the next.
+# An Event owed to several endpoints is there once.
+UNDELIVERED_EVENTS = replace(
+    EVENTS,
+    select="""
+SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, pending_webhooks,
+       position, ordinal
+FROM (
+    SELECT d.event AS id, d.livemode, d.created, d.type, f.api_version, f.request_id, f.idempotency_key,
+           f.data, (SELECT count(*) FROM webhooks.deliveries o
+                    WHERE o.event = d.event AND o.state IN ('pending', 'failed')) AS pending_webhooks,
+           d.position, d.ordinal
+    FROM webhooks.deliveries d
+    JOIN projections.feed f
+        ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+        AND f.id = d.event AND f.created = d.created
+    WHERE d.account = %(account)s AND d.livemode = %(livemode)s AND d.state IN ('pending', 'failed')
+    AND d.created > %(since)s AND d.created <= %(until)s
+    AND NOT EXISTS (SELECT FROM webhooks.deliveries o
+                    WHERE o.event = d.event AND o.state IN ('pending', 'failed') AND o.endpoint < d.endpoint)
+) AS undelivered WHERE true
+""",
+)
+
+
+class PublishedEvent(NamedTuple):
+    """A row of the feed, as it is shown. `data` is JSON; `pending_webhooks` as of the reading."""
+
+    id: str
+    livemode: bool
+    created: int
+    type: str
+    api_version: str
+    request_id: str | None
+    idempotency_key: str | None
+    data: str
+    pending_webhooks: int
 
 
 class Reads:
@@ -141,6 +202,10 @@ class Reads:
     async def retrieve_dispute(self, call: Call) -> Found:
         """`GET /v1/disputes/{id}`"""
         return await self._retrieve(call, Dispute)
+
+    async def retrieve_dispute_of_charge(self, call: Call) -> Found:
+        """`GET /v1/charges/{id}/dispute`, its newest."""
+        return await self._retrieve(await newest_dispute(call, self._store.streams.read), Dispute)
 
     async def retrieve_refund(self, call: Call) -> Found:
         """`GET /v1/refunds/{id}`"""
@@ -213,9 +278,10 @@ class Reads:
         if filters.get("type", "").endswith("*"):
             pattern = filters.pop("type")
             filters["types"] = [name for name in EVENT_TYPES if matches(pattern, name)]
-        if given.get("delivery_success") is False:
-            filters["undelivered"] = True
-        page = await self._pages.page(call, EVENTS, filters)
+        success = given.get("delivery_success")
+        if success:
+            filters["delivered"] = True
+        page = await self._pages.page(call, UNDELIVERED_EVENTS if success is False else EVENTS, filters)
         return listed(EVENTS, [_event(row, call) for row in page.rows], page)
 
     async def _check_what_was_paid(self, call: Call) -> None:
@@ -248,17 +314,23 @@ class Reads:
         return listed(view if url is None else replace(view, url=url), data, page)
 
 
-def _event(row: TupleRow, call: Call) -> dict[str, Any]:
-    event_id, livemode, created, kind, api_version, request_id, key, data, *_ = row
+def event_of(event: PublishedEvent, *, account: str | None, api_version: str | None = None) -> dict[str, Any]:
+    """An Event as the API and webhooks show it. `account` is told only to a platform; `api_version`, if one
+    is given, is the reader's."""
     return render.event(
-        event_id=event_id,
-        event_type=kind,
-        created=created,
-        livemode=livemode,
-        api_version=api_version,
-        data=msgspec.Raw(data.encode()),
-        request_id=request_id,
-        idempotency_key=key,
-        pending_webhooks=0,
-        account=call.account if call.as_platform else None,
+        event_id=event.id,
+        event_type=event.type,
+        created=event.created,
+        livemode=event.livemode,
+        api_version=api_version or event.api_version,
+        data=msgspec.Raw(event.data.encode()),
+        request_id=event.request_id,
+        idempotency_key=event.idempotency_key,
+        pending_webhooks=event.pending_webhooks,
+        account=account,
     )
+
+
+def _event(row: TupleRow, call: Call) -> dict[str, Any]:
+    *shown, _, _ = row
+    return event_of(PublishedEvent(*shown), account=call.account if call.as_platform else None)

@@ -11,7 +11,9 @@ from ledger import cli
 from ledger.api.app import Above, Follow, terms_of
 from ledger.config import Settings
 from ledger.deadlines import Deadlines
+from ledger.endpoints import Secrets
 from ledger.store.store import Store
+from ledger.webhooks.following import Webhooks
 from projections import commands
 from projections.attending import rebuilding, sampling
 from projections.engine import Engine
@@ -58,6 +60,7 @@ def _above(settings: Settings) -> Above:
         lambda store: rebuilding(
             store, lambda: _engine(store, settings), Workers(store.dsn, store.secret_key).fill
         ),
+        lambda store: _webhooks(store, settings),
     ]
     if settings.verify_pause_seconds:
         followers.append(lambda store: sampling(store, pause_seconds=settings.verify_pause_seconds))
@@ -74,6 +77,11 @@ def _engine(store: Store, settings: Settings) -> Engine:
         poll_ms=settings.poll_ms,
         remembered_max=settings.cached_streams_max,
     )
+
+
+def _webhooks(store: Store, settings: Settings) -> Webhooks:
+    secrets = Secrets(store.secret_key)
+    return Webhooks(store, settings, lambda endpoint_id: [secrets.secret_of(endpoint_id)])
 
 
 if __name__ == "__main__":

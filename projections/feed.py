@@ -7,15 +7,15 @@ one change (README, invariant 4). `data` is JSON text as it will be served. Deli
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
-from ledger import ids
-from ledger.domain import charge, customer, dispute, refund
+from ledger.domain import charge, customer, dispute, past_event, refund, resource
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.wire import render
-from ledger.wire.public_events import public_events
+from ledger.wire.public_events import event_id, public_events
 from ledger.wire.versions import LATEST
 from projections.projection import Column, Projection, Row
 
@@ -26,19 +26,19 @@ def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[
     event = recorded.event
     at = recorded.recorded_at
     shown: dict[int, msgspec.Raw] = {}
-    for ordinal, (name, resource, previous) in enumerate(public_events(before, event, after)):
+    for ordinal, (name, told, previous) in enumerate(public_events(before, event, after)):
         # Events of one change show one resource: it is encoded once.
-        encoded = shown.get(id(resource))
+        encoded = shown.get(id(told))
         if encoded is None:
-            encoded = shown[id(resource)] = msgspec.Raw(msgspec.json.encode(resource))
+            encoded = shown[id(told)] = msgspec.Raw(msgspec.json.encode(told))
         yield (
-            ids.derived_id("evt", at, event.originator_id, event.originator_version, ordinal),
+            event_id(event, ordinal, at),
             recorded.account,
             recorded.livemode,
             int(at),
             ordinal,
             name,
-            resource["id"],
+            _object_id(told),
             LATEST,
             recorded.request_id,
             recorded.idempotency_key,
@@ -46,9 +46,15 @@ def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[
         )
 
 
+def _object_id(told: dict[str, Any]) -> str:
+    """An imported Event may be of an object without an id, such as a balance."""
+    named = told.get("id")
+    return named if isinstance(named, str) else ""
+
+
 FEED = Projection(
     name="feed",
-    aggregates=(customer, charge, dispute, refund),
+    aggregates=(customer, charge, dispute, refund, resource, past_event),
     columns=(
         Column("id", "text"),
         Column("account", "text"),

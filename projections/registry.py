@@ -17,7 +17,7 @@ from projections.feed import FEED
 from projections.money import BALANCE_TRANSACTIONS, POSTINGS
 from projections.partitions import make_generation
 from projections.projection import Parking, Projection
-from projections.views import CHARGES, CUSTOMERS, DISPUTES, FILE_LINKS, FILES, REFUNDS
+from projections.views import CHARGES, CUSTOMERS, DISPUTES, FILE_LINKS, FILES, REFUNDS, WEBHOOK_ENDPOINTS
 from projections.waiting import DEADLINES
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -27,6 +27,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     REFUNDS,
     FILES,
     FILE_LINKS,
+    WEBHOOK_ENDPOINTS,
     POSTINGS,
     BALANCE_TRANSACTIONS,
     DEADLINES,

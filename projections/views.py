@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ledger.domain import charge, customer, dispute, file, file_link, refund
+from ledger.domain import charge, customer, dispute, file, file_link, refund, webhook_endpoint
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.domain.refund import Refund
+from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
@@ -68,6 +69,11 @@ def _link(before: State | None, recorded: Recorded, after: State) -> Iterable[Ro
     yield after.id, after.account, after.livemode, after.created, after.file, after.expires_at, after
 
 
+def _endpoint(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+    assert isinstance(after, WebhookEndpoint)
+    yield after.id, after.account, after.livemode, after.created, after.deleted, after
+
+
 CUSTOMERS = Projection(
     name="customers",
     aggregates=(customer,),
@@ -115,4 +121,11 @@ FILE_LINKS = Projection(
     columns=(*_OBJECT, Column("file", "text"), Column("expires_at", "bigint"), _STATE),
     apply=_link,
     changing=("expires_at", "state"),
+)
+WEBHOOK_ENDPOINTS = Projection(
+    name="webhook_endpoints",
+    aggregates=(webhook_endpoint,),
+    columns=(*_OBJECT, Column("deleted", "boolean"), _STATE),
+    apply=_endpoint,
+    changing=("deleted", "state"),
 )

@@ -41,6 +41,14 @@ def test_every_setting_has_a_description_and_a_default() -> None:
         assert not field.is_required(), name
 
 
+def test_a_schedule_is_seconds_with_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().webhook_retry_seconds_test == (600, 3600, 10_800)
+    assert sum(load_settings().webhook_retry_seconds_live) < 3 * 86_400
+    for text, seconds in (("1, 2.5", (1.0, 2.5)), ("7", (7.0,)), ("", ())):
+        monkeypatch.setenv("LEDGER_WEBHOOK_RETRY_SECONDS_TEST", text)
+        assert load_settings().webhook_retry_seconds_test == seconds
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -56,6 +64,12 @@ def test_every_setting_has_a_description_and_a_default() -> None:
         ("LEDGER_TEST_CLOCK", "perhaps"),
         ("LEDGER_DRAIN_SECONDS", "soon"),
         ("LEDGER_SESSION_SECONDS", "-1"),
+        ("LEDGER_WEBHOOK_RETRY_SECONDS_TEST", "1,soon"),
+        ("LEDGER_WEBHOOK_RETRY_SECONDS_TEST", "1;2"),
+        ("LEDGER_WEBHOOK_RETRY_SECONDS_LIVE", "1,0"),
+        ("LEDGER_WEBHOOK_RETRY_SECONDS_LIVE", "nan"),
+        ("LEDGER_WEBHOOK_RETRY_SECONDS_LIVE", "1," * 101),
+        ("LEDGER_WEBHOOK_PRIVATE_ADDRESSES", "live"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -1,13 +1,13 @@
 """Which releases this schema still serves: a contract migration ends support of those before it.
 
 Revision ID: 0010
-Revises: 0007
+Revises: 0009
 """
 
 from alembic import op
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -23,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from ledger import __version__
+from ledger import __version__, endpoints
 from ledger.accounts import KeyRing
 from ledger.addresses import Addresses
 from ledger.api.callers import Callers
@@ -33,19 +33,24 @@ from ledger.api.envelope import encode, encode_refusal
 from ledger.api.file_routes import file_operations
 from ledger.api.importing import import_routes
 from ledger.api.internal import internal_routes
+from ledger.api.internal_calls import InternalCalls
 from ledger.api.internal_sessions import session_routes
 from ledger.api.keys import key_routes
 from ledger.api.limits import Limits
 from ledger.api.multipart import Uploads
+from ledger.api.observing import observer
 from ledger.api.openapi import describe
 from ledger.api.operations import Routes
+from ledger.api.resources import resource_routes
 from ledger.api.routes import operations
-from ledger.api.wire import BodyTooLarge, Exchange, Headers, Wire
+from ledger.api.webhook_routes import webhook_operations
+from ledger.api.wire import BodyTooLarge, Headers, Wire
 from ledger.audit.sessions import SessionAudit
 from ledger.balances import Balances
 from ledger.clock import Clock
 from ledger.commands.bodies import refused
 from ledger.commands.execution import Execution, Fault, Reveal
+from ledger.commands.publishing import Publications
 from ledger.commands.sessions import EphemeralKeys, Secrets
 from ledger.config import Settings
 from ledger.contents import Contents
@@ -53,17 +58,20 @@ from ledger.database import Link, first_line, open_pool
 from ledger.deadlines import overdue_seconds
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
+from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import (
     CardRefused,
     Contended,
     FactForbidden,
     Forbidden,
+    InvalidParameter,
     KeyReused,
     LedgerError,
     OperationRefused,
     Overloaded,
     RateLimited,
     Refused,
+    ShownOnce,
     Unauthenticated,
     Unavailable,
     UnknownObject,
@@ -71,11 +79,12 @@ from ledger.errors import (
 )
 from ledger.file_reads import FileReads
 from ledger.ids import new_id
-from ledger.metrics import Lag, Metrics, lags
+from ledger.metrics import Lag, Metrics, Owed, lags
 from ledger.pages import Pages
 from ledger.reads import Reads
 from ledger.store.codec import State
 from ledger.store.store import Store
+from ledger.webhooks.deliveries import owed
 
 STUCK_SECONDS = 30.0
 REPLIES_KEPT_SECONDS = 25 * 3600
@@ -92,6 +101,7 @@ _STATUS: Sequence[tuple[type[Refused], int, str]] = (
     (FactForbidden, 409, "invalid_request_error"),
     (OperationRefused, 409, "invalid_request_error"),
     (KeyReused, 400, "idempotency_error"),
+    (ShownOnce, 409, "idempotency_error"),
     (RateLimited, 429, "invalid_request_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
     (Fault, 500, "api_error"),
@@ -122,13 +132,16 @@ ALONE = Above()
 
 
 class LedgerApp(FastAPI):
-    """FastAPI, with the wire protocol in front of its routing."""
+    """FastAPI, with the wire protocol in front of its routing, and what all internal calls have around it."""
 
     wire: Wire
+    internal: InternalCalls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["path"] + "/").startswith("/v1/"):
             await self.wire(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith("/internal/v1/"):
+            await self.internal(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -146,8 +159,11 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     )
     terms = terms_of(settings)
     addresses = Addresses(secret_key)
+    endpoint_secrets = endpoints.Secrets(secret_key)
 
     def reveal(state: State) -> str:
+        if isinstance(state, WebhookEndpoint):
+            return endpoint_secrets.secret_of(state.id)
         return addresses.digits(state.id) if isinstance(state, FileLink) else secrets.of(state)
 
     execution = execution_of(store, settings, reveal)
@@ -156,6 +172,7 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     contents = Contents(pool, secret_key)
     file_reads = FileReads(store, pages, addresses)
     table += file_operations(file_reads, addresses)
+    table += webhook_operations(endpoints.EndpointReads(store, pages), endpoint_secrets, terms)
     limits = Limits(
         key_per_second=settings.key_requests_per_second,
         account_per_second=settings.account_requests_per_second,
@@ -197,13 +214,20 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
         lifespan=lifespan,
     )
+    observe = observer(metrics, settings)
+    app.internal = InternalCalls(
+        super(LedgerApp, app).__call__,
+        failure=_failure,
+        observe=observe,
+        body_bytes_max=settings.body_bytes_max,
+    )
     app.wire = Wire(
         Routes(table),
         keys,
         execution,
         tick=tick,
         failure=_failure,
-        observe=_observer(metrics, settings),
+        observe=observe,
         limits=limits,
         contents=contents,
         uploads=Uploads(
@@ -216,8 +240,9 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     callers = Callers(keys, tick, limits)
     parts = (
         catalogue_routes(callers, execution, terms),
-        key_routes(callers, keys, pool),
-        import_routes(callers, execution, terms, envelope_of),
+        key_routes(callers, keys, pool, execution, clock),
+        import_routes(callers, execution, terms, contents, envelope_of),
+        resource_routes(callers, execution, Publications(pool, store.codec)),
         session_routes(callers, execution, SessionAudit(store, pool)),
         *(add(callers, store) for add in above.routes),
     )
@@ -226,7 +251,8 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     _add_health(app, pool, clock, metrics, terms)
     app.add_exception_handler(LedgerError, _internal_failure)
     app.add_exception_handler(psycopg.OperationalError, _unavailable)
-    app.add_exception_handler(HTTPException, _unknown_route)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(Exception, _internal_failure)
     app.add_exception_handler(RequestValidationError, _invalid_field)
     return app
 
@@ -247,11 +273,12 @@ async def _forget_replies(store: Store) -> None:
 
 
 def terms_of(settings: Settings) -> Terms:
-    """What the deployment has set for money and deadlines."""
+    """What the deployment has set for money, deadlines and limits."""
     return Terms(
         fee_credited_on_win=settings.dispute_fee_credited,
         due_days=settings.dispute_due_days,
         session_seconds=settings.session_seconds,
+        webhook_endpoints_max=settings.webhook_endpoints_max,
     )
 
 
@@ -299,15 +326,20 @@ def envelope_of(error: Exception) -> str:
 async def _internal_failure(request: Request, error: Exception) -> Response:
     status, body, headers = _failure(error)
     told = {name.decode(): value.decode() for name, value in headers}
-    request_id = getattr(request.state, "request_id", None) or new_id("req", time.time())
-    return Response(body, status, told | {"request-id": request_id}, "application/json")
+    if not hasattr(request.state, "exchange"):  # outside the two APIs; they number their requests
+        told["request-id"] = new_id("req", time.time())
+    return Response(body, status, told, "application/json")
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     return await _internal_failure(request, Unavailable(first_line(error)))
 
 
-async def _unknown_route(request: Request, error: Exception) -> Response:
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """FastAPI raises by number for what it cannot route, and for a body that is no JSON text at all."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return await _internal_failure(request, InvalidParameter("The body is not JSON in UTF-8."))
     refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
     return await _internal_failure(request, refusal)
 
@@ -315,31 +347,6 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
 async def _invalid_field(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return await _internal_failure(request, refused(error.errors()[0], outer=1))
-
-
-def _observer(metrics: Metrics, settings: Settings) -> Callable[[Exchange], None]:
-    every, none = settings.log_requests == "all", settings.log_requests == "none"
-
-    def observe(exchange: Exchange) -> None:
-        seconds = time.perf_counter() - exchange.started
-        operation = exchange.operation
-        metrics.request(
-            f"{operation.method} {operation.path}" if operation else "none", exchange.status, seconds
-        )
-        if every or (exchange.status >= 500 and not none):
-            log.info(
-                "request",
-                method=exchange.method,
-                path=exchange.path,
-                status=exchange.status,
-                ms=round(seconds * 1000, 2),
-                request_id=exchange.request_id,
-                account=exchange.account,
-                key=exchange.key.id if exchange.key else None,
-                position=exchange.position,
-            )
-
-    return observe
 
 
 def _add_health(
@@ -379,8 +386,10 @@ def _add_health(
         """Prometheus metrics; without those that stand in the database while it does not answer."""
         standing: list[Lag] = []
         overdue: dict[str, float] = {}
+        owing: Owed | None = None
         with suppress(psycopg.OperationalError):
             async with pool.connection(timeout=2) as conn:
                 standing = await lags(conn, clock.now())
                 overdue = await overdue_seconds(conn, terms, clock.now())
-        return Response(metrics.exposition(standing, overdue), media_type="text/plain; version=0.0.4")
+                owing = await owed(conn, clock.now())
+        return Response(metrics.exposition(standing, overdue, owing), media_type="text/plain; version=0.0.4")

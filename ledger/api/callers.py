@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
@@ -12,10 +11,10 @@ from fastapi.responses import Response
 from ledger.accounts import ApiKey, KeyRing
 from ledger.api.authentication import authenticate
 from ledger.api.limits import Limits
+from ledger.api.wire import Exchange
 from ledger.call import Call
 from ledger.commands.execution import Answered, Decide, Execution, fingerprint_of
 from ledger.errors import Forbidden, InvalidParameter
-from ledger.ids import new_id
 from ledger.store.journal import Cause
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
@@ -42,12 +41,14 @@ class Callers:
 
         async def caller(
             request: Request,
-            authorization: Annotated[str | None, Header(description="Bearer, a restricted key")] = None,
+            authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
             stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
         ) -> Caller:
-            request_id = request.state.request_id = new_id("req", time.time())
+            exchange: Exchange = request.state.exchange
+            request_id = exchange.request_id
             await self._tick()
-            key = await authenticate(self._keys, (authorization or "").encode())
+            exchange.key = key = await authenticate(self._keys, (authorization or "").encode())
+            exchange.account = key.account
             self._limits.check(key.id, stripe_account or key.account)
             for scope in scopes:
                 require(key, scope)
@@ -55,9 +56,20 @@ class Callers:
                 return Caller(key, key.account, request_id)
             if not await self._keys.reaches(key, stripe_account):
                 raise unreachable(key, stripe_account)
+            exchange.account = stripe_account
             return Caller(key, stripe_account, request_id)
 
         return Depends(caller)
+
+    async def acting_on(self, caller: Caller, account: str | None) -> Caller:
+        """The caller on the account that its body names, which says the same as `Stripe-Account`."""
+        if account is None or account == caller.account:
+            return caller
+        if caller.account != caller.key.account:
+            raise InvalidParameter("The body names another account than Stripe-Account.", param="account")
+        if not await self._keys.reaches(caller.key, account):
+            raise unreachable(caller.key, account)
+        return caller._replace(account=account)
 
 
 def require(key: ApiKey, scope: str) -> None:
@@ -77,6 +89,14 @@ def unreachable(key: ApiKey, account: str) -> Forbidden:
     )
 
 
+def idempotency_key(request: Request) -> str | None:
+    """The request's Idempotency-Key, if it has one. Raises InvalidParameter for one that is too long."""
+    given = request.headers.get("idempotency-key") or None
+    if given is not None and len(given) > IDEMPOTENCY_KEY_LENGTH_MAX:
+        raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
+    return given
+
+
 async def carried_out(
     execution: Execution,
     caller: Caller,
@@ -88,11 +108,19 @@ async def carried_out(
 ) -> Answered:
     """The command run as a request to the public API is, under its Idempotency-Key (CONTRACT 1.9)."""
     key, account, request_id = caller
-    given = request.headers.get("idempotency-key") or None
-    if given is not None and len(given) > IDEMPOTENCY_KEY_LENGTH_MAX:
-        raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
+    given = idempotency_key(request)
     cause = Cause(account, key.livemode, key.id, request_id, given)
-    call = Call(account, key.livemode, key.id, request_id, given, target, parameters, {})
+    call = Call(
+        account,
+        key.livemode,
+        key.id,
+        request_id,
+        given,
+        target,
+        parameters,
+        {},
+        as_platform=account != key.account,
+    )
     fingerprint = fingerprint_of(request.method, request.url.path, parameters) if given is not None else ""
     return await execution.run(cause, call, decide, fingerprint=fingerprint)
 

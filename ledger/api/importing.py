@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from ledger.api.callers import Caller, Callers
 from ledger.commands.execution import Execution
 from ledger.commands.importing import Import
+from ledger.contents import Contents
 from ledger.domain.money import Terms
 from ledger.store.journal import Cause
 
@@ -31,34 +33,51 @@ _BODY = {
             "example": '{"op": "customer", "id": "cus_1", "name": "Ada"}\n'
             '{"op": "charge", "id": "ch_1", "customer": "cus_1", "amount": 2000, "currency": "usd"}\n'
             '{"op": "dispute", "id": "du_1", "charge": "ch_1", "kind": "chargeback", "reference": "n-1"}\n'
-            '{"op": "fact", "dispute": "du_1", "fact": "won", "reference": "n-2"}\n',
+            '{"op": "fact", "dispute": "du_1", "fact": "won", "reference": "n-2"}\n'
+            '{"op": "refund", "id": "re_1", "charge": "ch_2", "amount": 500, "created": 1767225600}\n'
+            '{"op": "file", "id": "file_1", "purpose": "dispute_evidence", "content": "JVBERi0="}\n'
+            '{"op": "event", "id": "evt_1", "type": "invoice.paid", "object": {"id": "in_1"}}\n',
         }
     },
 }
 
 
 def import_routes(
-    callers: Callers, execution: Execution, terms: Terms, failure: Callable[[Exception], str]
+    callers: Callers,
+    execution: Execution,
+    terms: Terms,
+    contents: Contents,
+    failure: Callable[[Exception], str],
 ) -> APIRouter:
     """`failure` gives the error envelope of whatever ends a line."""
     router = APIRouter(tags=["catalogue"])
     importer = callers.scoped("catalog", "network")
 
-    @router.post("/import", summary="Tell of many things", openapi_extra={"requestBody": _BODY})
+    @router.post(
+        "/import",
+        summary="Tell of many things",
+        response_class=Lines,
+        openapi_extra={"requestBody": _BODY},
+    )
     async def lines(request: Request, caller: Caller = importer) -> Response:
         """One thing a line, ids given; one result a line, in order: `{"line", "id", "changed"}` or
         `{"line", "error"}`. A bad line refuses itself alone. The same input again changes nothing."""
         cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, None)
-        importing = Import(execution, terms, cause, failure=failure)
+        reach = partial(callers.acting_on, caller)
+        importing = Import(execution, terms, cause, contents, reach=reach, failure=failure)
         return Results(importing, request, {"request-id": caller.request_id})
 
     return router
 
 
-class Results(Response):
-    """The results as they become known, whether or not the client reads them meanwhile."""
+class Lines(Response):
+    """JSON, one document a line."""
 
     media_type = "application/x-ndjson"
+
+
+class Results(Lines):
+    """The results as they become known, whether or not the client reads them meanwhile."""
 
     def __init__(self, importing: Import, request: Request, headers: dict[str, str]) -> None:
         super().__init__(headers=headers)
@@ -92,8 +111,9 @@ class Results(Response):
 
     async def _take(self, descriptor: int) -> None:
         try:
-            async for result in self._importing.results(self._request.stream()):
-                self._written += _write(descriptor, f"{result.json()}\n".encode(), self._written)
+            async for results in self._importing.results(self._request.stream()):
+                told = "".join(f"{result.json()}\n" for result in results)
+                self._written += _write(descriptor, told.encode(), self._written)
                 self._more.set()
         finally:
             self._ended = True

@@ -1,16 +1,17 @@
 """Accounts and their keys, for operators (scope keys): an account's own, and of those connected to it.
 
-A key is made in the mode of the key that asks, and shown once. Accounts and keys are not in the log, so an
-Idempotency-Key has no effect here.
+A key is made in the mode of the key that asks, and shown once. Under an Idempotency-Key one account or key
+is made; again, the account is answered as it was, but a key is not kept: 409 tells which one it is.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -28,9 +29,12 @@ from ledger.accounts import (
     revoke_key,
     roll_key,
 )
-from ledger.api.callers import Caller, Callers, unreachable
+from ledger.api.callers import Caller, Callers, answer, idempotency_key, unreachable
+from ledger.clock import Clock
 from ledger.commands.bodies import Body, Id, Seconds, Text
-from ledger.errors import InvalidParameter, UnknownObject
+from ledger.commands.execution import Answered, Execution, fingerprint_of
+from ledger.errors import InvalidParameter, Refused, ShownOnce, UnknownObject
+from ledger.store.journal import Cause, KeyTaken, Reply, keep_reply
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
 
@@ -72,8 +76,16 @@ class RollBody(Body):
     )
 
 
+Make = Callable[[AsyncConnection[TupleRow]], Awaitable[dict[str, Any]]]
+"""Makes something, and gives the answer that tells of it."""
+
+
 def key_routes(
-    callers: Callers, keys: KeyRing, pool: AsyncConnectionPool[AsyncConnection[TupleRow]]
+    callers: Callers,
+    keys: KeyRing,
+    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    execution: Execution,
+    clock: Clock,
 ) -> APIRouter:
     """Nothing here shows a key but the call that makes it."""
     router = APIRouter(tags=["accounts and keys"])
@@ -94,6 +106,28 @@ def key_routes(
                     return listed
         raise UnknownObject("key", key_id)
 
+    async def made_once(request: Request, caller: Caller, body: Body, make: Make) -> Response:
+        """What `make` makes; under an Idempotency-Key together with the reply that a repetition will get. Of
+        any number at once one commits both, the others undo what they made. A refusal is not kept."""
+        key = idempotency_key(request)
+        if key is None:
+            async with pool.connection() as conn:
+                return answer(Answered(*execution.encode(await make(conn))), caller, request)
+        cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, key)
+        fingerprint = fingerprint_of(request.method, request.url.path, body.given())
+        replied = await execution.replied(cause)
+        if replied is None:
+            try:
+                async with pool.connection() as conn, conn.transaction():
+                    made = await make(conn)
+                    reply = Reply(fingerprint, *execution.encode(_again(made)))
+                    await keep_reply(conn, cause, reply, clock.now())
+                return answer(Answered(*execution.encode(made)), caller, request)
+            except KeyTaken:
+                replied = await execution.replied(cause)
+            assert replied is not None, "a taken key has a reply for a day"
+        return answer(await execution.replay(replied, key, fingerprint), caller, request)
+
     @router.get("/accounts", summary="Own and connected accounts")
     async def accounts(
         limit: Annotated[int, _LIMIT] = 10,
@@ -107,11 +141,14 @@ def key_routes(
         return _page([dict(zip(names, row, strict=True)) for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
-    async def new_account(body: AccountBody, caller: Caller = may) -> dict[str, Any]:
+    async def new_account(request: Request, body: AccountBody, caller: Caller = may) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
-        async with pool.connection() as conn:
+
+        async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
             account = await create_account(conn, body.name, platform=caller.account)
-        return {"id": account, "name": body.name, "platform": caller.account}
+            return {"id": account, "name": body.name, "platform": caller.account}
+
+        return await made_once(request, caller, body, make)
 
     @router.get("/keys", summary="Keys, without what they are")
     async def listed_keys(
@@ -127,8 +164,9 @@ def key_routes(
         return _page([_shown(row) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
-    async def new_key(body: KeyBody, caller: Caller = may) -> dict[str, Any]:
-        """The answer's `key` cannot be shown again."""
+    async def new_key(request: Request, body: KeyBody, caller: Caller = may) -> Response:
+        """The answer's `key` cannot be shown again: the same Idempotency-Key gets 409 `secret_shown_once`,
+        which names the key that was made. If the answer was lost, roll that one."""
         account = await reached(caller, body.account)
         if body.scopes and body.kind != "rk":
             raise InvalidParameter("Only restricted keys (kind rk) have scopes.", param="scopes")
@@ -138,7 +176,8 @@ def key_routes(
                 raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
         if body.expires_at is not None and body.expires_at <= time.time():
             raise InvalidParameter("expires_at has passed already.", param="expires_at")
-        async with pool.connection() as conn:
+
+        async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
             key_id, secret = await create_key(
                 conn,
                 account,
@@ -150,15 +189,24 @@ def key_routes(
             )
             return _shown(await found(conn, caller, key_id)) | {"key": secret}
 
+        return await made_once(request, caller, body, make)
+
     @router.post("/keys/{id}/roll", summary="Replace a key")
     async def rolled(
-        body: RollBody, key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = may
-    ) -> dict[str, Any]:
-        """The new key may do what the old one may; both are good for the overlap."""
-        async with pool.connection() as conn:
+        request: Request,
+        body: RollBody,
+        key_id: Annotated[str, Path(alias="id", max_length=255)],
+        caller: Caller = may,
+    ) -> Response:
+        """The new key may do what the old one may; both are good for the overlap. The same Idempotency-Key
+        rolls once, and is told 409 like that of a creation."""
+
+        async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
             await found(conn, caller, key_id)
             made, secret = await roll_key(conn, key_id, overlap_seconds=body.overlap_seconds)
             return _shown(await found(conn, caller, made)) | {"key": secret}
+
+        return await made_once(request, caller, body, make)
 
     @router.post("/keys/{id}/revoke", summary="End a key now")
     async def revoked(
@@ -171,6 +219,17 @@ def key_routes(
             return _shown(await found(conn, caller, key_id))
 
     return router
+
+
+def _again(made: dict[str, Any]) -> dict[str, Any] | Refused:
+    """What a repetition is answered: the same, where there is no secret in it."""
+    if "key" not in made:
+        return made
+    return ShownOnce(
+        f"The key '{made['id']}' was made with this idempotency key. It was shown once and is not kept: roll "
+        "it, or use another idempotency key to make another.",
+        code="secret_shown_once",
+    )
 
 
 def _shown(listed: ListedKey) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from ledger.errors import UnknownRoute
 from ledger.pages import Found
 from ledger.wire.parameters import Table
 
+VERBS_MAX = 2
+"""Segments of a path after its target: `…/{charge}/dispute/close`."""
+
 Answer = Callable[[Call], Awaitable[Found]]
 Download = Callable[[Call], Awaitable[File]]
 
@@ -72,10 +75,11 @@ class Routes:
         if operation is not None:
             return operation, ""
         base, _, target = path.rpartition("/")
-        operation = self._targeted.get((method, base + "/", ""))
-        if operation is None:
-            verb, (base, _, target) = target, base.rpartition("/")
-            operation = self._targeted.get((method, base + "/", "/" + verb))
+        operation, verb = self._targeted.get((method, base + "/", "")), ""
+        for _step in range(VERBS_MAX):
+            if operation is None:
+                verb, (base, _, target) = f"/{target}{verb}", base.rpartition("/")
+                operation = self._targeted.get((method, base + "/", verb))
         if operation is None or not target or "\0" in target:  # no id holds a NUL, nor can Postgres
             raise UnknownRoute(
                 f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "

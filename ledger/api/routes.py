@@ -153,6 +153,27 @@ def operations(
             table=tables.disputes.CLOSE,
             decide=addresses.telling_in(disputes.close),
         ),
+        dispute(
+            method="GET",
+            path="/v1/charges/{charge}/dispute",
+            summary="Retrieve the newest dispute of a charge (legacy)",
+            table=tables.disputes.RETRIEVE,
+            answer=addresses.telling(reads.retrieve_dispute_of_charge),
+        ),
+        dispute(
+            method="POST",
+            path="/v1/charges/{charge}/dispute",
+            summary="Update the newest dispute of a charge (legacy)",
+            table=tables.disputes.UPDATE,
+            decide=addresses.telling_in(disputes.of_charge(disputes.update(terms))),
+        ),
+        dispute(
+            method="POST",
+            path="/v1/charges/{charge}/dispute/close",
+            summary="Close the newest dispute of a charge, which loses it (legacy)",
+            table=tables.disputes.CLOSE,
+            decide=addresses.telling_in(disputes.of_charge(disputes.close)),
+        ),
         refund(
             method="POST",
             path="/v1/refunds",

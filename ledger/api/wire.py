@@ -50,7 +50,7 @@ class BodyTooLarge(Refused):
 class Exchange:
     """One request on its way: what is known of it so far, for the answer, the metrics and the log."""
 
-    __slots__ = ("account", "base_url", "headers", "key", "method", "operation", "parts", "path", "position",
+    __slots__ = ("account", "base_url", "headers", "key", "method", "name", "parts", "path", "position",
                  "request_id", "started", "status")  # fmt: skip
 
     def __init__(self, method: str, path: str, request_id: str) -> None:
@@ -61,7 +61,7 @@ class Exchange:
         self.request_id = request_id
         self.started = time.perf_counter()
         self.headers: Headers = [*EVERY_ANSWER, (b"request-id", request_id.encode())]
-        self.operation: Operation | None = None
+        self.name = "none"  # method and path of the operation, for the metrics
         self.key: ApiKey | None = None
         self.account: str | None = None
         self.position: int | None = None
@@ -147,7 +147,7 @@ class Wire:
             if key.kind == "ek":  # what it may do is all there is for it
                 raise out_of_scope(key) from None
             raise
-        exchange.operation = operation
+        exchange.name = f"{operation.method} {operation.path}"
         if key.kind != "sk" or operation.open_to == "pk":
             permit(key, operation, target)
         if operation.open_to == "pk":
@@ -259,24 +259,31 @@ class Wire:
         return status, body
 
     async def _form(self, given: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        length = given.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._body_bytes_max:
-            raise BodyTooLarge(f"The request body is larger than {self._body_bytes_max} bytes.")
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        while message.get("more_body", False):
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > self._body_bytes_max:
-                raise BodyTooLarge(f"The request body is larger than {self._body_bytes_max} bytes.")
-        if message["type"] == "http.disconnect":
-            raise InvalidParameter("The connection closed before the request was complete.")
+        body = await bounded_body(given, receive, self._body_bytes_max)
         if body and not given.get(b"content-type", FORM).lower().startswith(FORM):
             raise InvalidParameter(
                 "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
                 "If you have questions, see https://docs.stripe.com/api."
             )
         return body
+
+
+async def bounded_body(given: Mapping[bytes, bytes], receive: Receive, bytes_max: int) -> bytes:
+    """The request's body. Raises BodyTooLarge as soon as it is known to be, unread where it was announced,
+    and InvalidParameter for one that is cut off."""
+    length = given.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > bytes_max:
+        raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > bytes_max:
+            raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
+    if message["type"] == "http.disconnect":
+        raise InvalidParameter("The connection closed before the request was complete.")
+    return body
 
 
 _VERSIONS = frozenset(version.encode() for version in VERSIONS)

@@ -12,8 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from ledger.domain.disputing import FACTS, KINDS, REASONS
+from ledger.domain.webhook_endpoint import EVERY_TYPE
 from ledger.errors import InvalidParameter
+from ledger.wire.event_types import EVENT_TYPES
+from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing, unknown
+from ledger.wire.versions import VERSIONS
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
 Text = Annotated[str, Field(max_length=5000, pattern=r"^[^\x00]*$")]
@@ -34,7 +38,21 @@ def _of_a_kind(details: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
+def _an_event_type(name: str) -> str:
+    if name != EVERY_TYPE and name not in EVENT_TYPES:
+        raise ValueError(f"must be {EVERY_TYPE} or a type of Event")
+    return name
+
+
+def _an_api_version(name: str) -> str:
+    if name not in VERSIONS:
+        raise ValueError("must be a version of the API")
+    return name
+
+
+EnabledEvent = Annotated[str, AfterValidator(_an_event_type)]
 PaymentMethodDetails = Annotated[dict[str, JsonValue], AfterValidator(_of_a_kind)]
+Object = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
 
 FIELDS_OF_ERRORS = {"extra_forbidden": unknown, "missing": missing}
 
@@ -204,6 +222,41 @@ class FactBody(Body):
     due_by: Seconds | None = Field(None, description="With escalated and appeal_opened: the new due date.")
 
 
+class PublishBody(Body):
+    """A resource of another service, as it is now, and what happened to it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_type": "invoice.payment_failed",
+                    "object": {"status": "open", "amount_due": 2000, "attempt_count": 1},
+                }
+            ]
+        }
+    )
+
+    event_type: Annotated[str, Field(max_length=100)] = Field(
+        description="One of the public event types, but none that this ledger makes itself."
+    )
+    object: Object = Field(
+        description="The whole resource. `id`, `object` and `livemode` may be left out; else they are those "
+        f"of the path and the key. At most {OBJECT_BYTES_MAX} bytes of JSON."
+    )
+    account: Id | None = Field(None, description="A connected account to act on, like Stripe-Account.")
+
+
+class UnpublishBody(Body):
+    """The end of a resource of another service."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"event_type": "invoice.deleted"}]})
+
+    event_type: Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="Ends in `.deleted`; `{type}.deleted` when absent."
+    )
+    account: Id | None = Field(None, description="A connected account to act on, like Stripe-Account.")
+
+
 class CustomerLine(CustomerBody):
     op: Literal["customer"]
     id: Id
@@ -225,7 +278,21 @@ class FactLine(FactBody):
     reference: Reference
 
 
-Line = CustomerLine | ChargeLine | DisputeLine | FactLine
+class WebhookEndpointLine(Body):
+    """A webhook endpoint that was made elsewhere. It gets a secret of ours: receivers have to be told."""
+
+    op: Literal["webhook_endpoint"]
+    id: Id
+    url: Text
+    enabled_events: Annotated[list[EnabledEvent], Field(min_length=1, max_length=len(EVENT_TYPES) + 1)]
+    api_version: Annotated[str, AfterValidator(_an_api_version)] | None = None
+    connect: bool | None = None
+    description: Text | None = None
+    disabled: bool | None = None
+    metadata: dict[str, Text] | None = None
+
+
+Line = CustomerLine | ChargeLine | DisputeLine | FactLine | WebhookEndpointLine
 
 
 def refused(error: Mapping[str, Any], *, outer: int = 0) -> InvalidParameter:

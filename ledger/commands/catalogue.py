@@ -6,22 +6,32 @@ their Events name none (CONTRACT 3.1, 4.1); the log keeps who told them and, as 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from ledger.call import Call
+from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.execution import Decide, Decided, Reading
-from ledger.domain import charging, customer, disputing
+from ledger.contents import Contents
+from ledger.domain import charging, customer, disputing, file, past_event
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.disputing import Opening
 from ledger.domain.event import DomainEvent
+from ledger.domain.file import File
 from ledger.domain.money import Terms
+from ledger.domain.past_event import PastEvent
+from ledger.domain.refund import Refund
+from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import InvalidParameter
-from ledger.objects import Kind, addressed, named, shown
+from ledger.ids import id_time
+from ledger.objects import Kind, addressed, named, shown, visible
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Change
+from ledger.wire.event_types import check_event_type
+from ledger.wire.public_events import is_of
 
 _WITH_DUE_BY = ("escalated", "appeal_opened")
 
@@ -92,6 +102,20 @@ async def charge_made(call: Call, reading: Reading, now: int) -> Told:
     return _told(events, {}, None)
 
 
+def endpoint_made(terms: Terms) -> Tell:
+    """A webhook endpoint, as a line of an import."""
+
+    async def tell(call: Call, reading: Reading, now: int) -> Told:
+        known = await _known(call, WebhookEndpoint, reading)
+        if known is not None:
+            return Told([], known)
+        endpoint_id = call.parameters["id"]
+        changes = await webhook_endpoints.made(call, reading, now, endpoint_id=endpoint_id, terms=terms)
+        return Told(changes, changes[-1].state)
+
+    return tell
+
+
 def dispute_opened(terms: Terms) -> Tell:
     """`POST /internal/v1/disputes`"""
 
@@ -100,7 +124,7 @@ def dispute_opened(terms: Terms) -> Tell:
         charge = await named(call, Charge, "charge", given["charge"], reading.state)
         known = await _known(call, Dispute, reading)
         if known is not None and known.charge != charge.id:
-            raise _taken(known.id)
+            raise taken(known.id)
         reference = given.get("reference")
         told = known.id if known is not None else charge.references.get(reference or "")
         if told is not None:
@@ -151,6 +175,80 @@ def fact_reported(terms: Terms) -> Tell:
     return tell
 
 
+async def refund_made(call: Call, reading: Reading, now: int) -> Told:
+    """A refund made elsewhere, as a line of an import. Raises what `POST /v1/refunds` is refused with."""
+    given = call.parameters
+    known = await _known(call, Refund, reading)
+    if known is None:
+        state, changes = await refunds.made(call, reading, now, given["charge"], given["id"])
+        return Told(changes, state)
+    if known.charge != given["charge"] or known.amount != given.get("amount", known.amount):
+        raise taken(known.id)
+    return Told([], known)
+
+
+async def event_told(call: Call, reading: Reading, now: int) -> Told:
+    """An Event from elsewhere, as a line of an import. Raises InvalidParameter for one that this ledger made
+    itself, of the object that it shows."""
+    given = call.parameters
+    check_event_type(given["type"], "type")
+    shown_id = given["object"].get("id")
+    if isinstance(shown_id, str) and id_time(given["id"]) is not None:
+        about = await reading.state(shown_id)
+        if about is not None and is_of(given["id"], about.id, about.version):
+            raise taken(given["id"])
+    events = past_event.tell(
+        event_id=given["id"],
+        account=call.account,
+        livemode=call.livemode,
+        type=given["type"],
+        object=given["object"],
+        previous_attributes=given.get("previous_attributes"),
+        now=now,
+    )
+    known = await _known(call, PastEvent, reading)
+    told = _told(events, {}, f"import:{call.request_id}")
+    if known is None:
+        return told
+    if known != told.state:
+        raise taken(known.id)
+    return Told([], known)
+
+
+def file_kept(contents: Contents) -> Tell:
+    """A file from elsewhere, as a line of an import. Its bytes are kept before it is decided, as an upload's
+    are: to keep them again changes nothing."""
+
+    async def tell(call: Call, reading: Reading, now: int) -> Told:
+        given = call.parameters
+        object_id, filename, content = given["id"], given.get("filename"), given["content"]
+        known = await reading.state(object_id)
+        if known is None:
+            upload = await contents.keep(object_id, filename, content)
+            events = file.upload(
+                file_id=object_id,
+                account=call.account,
+                livemode=call.livemode,
+                purpose=given["purpose"],
+                filename=filename,
+                size=upload.size,
+                type=upload.type,
+                digest=upload.digest,
+                pages=upload.pages,
+                created=given.get("created"),
+                now=now,
+            )
+            return _told(events, {}, None)
+        if not isinstance(known, File) or not visible(known, call):
+            raise taken(object_id)
+        told = (given["purpose"], filename, hashlib.sha256(content).hexdigest())
+        if (known.purpose, known.filename, known.digest) != told:
+            raise taken(object_id)
+        return Told([], known)
+
+    return tell
+
+
 async def _known(call: Call, kind: type[Kind], reading: Reading) -> Kind | None:
     """The object of the id given, if it was made before. Raises InvalidParameter when it is another's."""
     object_id = call.parameters.get("id")
@@ -158,11 +256,12 @@ async def _known(call: Call, kind: type[Kind], reading: Reading) -> Kind | None:
     if state is None:
         return None
     if not isinstance(state, kind) or (state.account, state.livemode) != (call.account, call.livemode):
-        raise _taken(state.id)
+        raise taken(state.id)
     return state
 
 
-def _taken(object_id: str) -> InvalidParameter:
+def taken(object_id: str) -> InvalidParameter:
+    """The refusal of an id that another object has, of whatever kind, account or mode."""
     return InvalidParameter(
         f"The id '{object_id}' belongs to another object.", code="resource_already_exists", param="id"
     )

@@ -16,7 +16,7 @@ from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
-from ledger.objects import addressed
+from ledger.objects import addressed, newest_dispute
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Change
 
@@ -50,6 +50,15 @@ async def close(call: Call, reading: Reading, now: int) -> Decided:
     """`POST /v1/disputes/{id}/close`"""
     state = await addressed(call, Dispute, reading.state)
     return await answering(call, reading, now, state, disputing.close(state, now=now))
+
+
+def of_charge(decide: Decide) -> Decide:
+    """The same on the newest dispute of the charge in the path."""
+
+    async def decided(call: Call, reading: Reading, now: int) -> Decided:
+        return await decide(await newest_dispute(call, reading.state), reading, now)
+
+    return decided
 
 
 def opened_by_card(made: Change, reading: Reading, terms: Terms, now: int) -> list[Change]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -44,14 +44,14 @@ class Reading:
 
     def __init__(self, streams: Streams, at: float, *, exact: bool) -> None:
         self._streams = streams
-        self._at = at
+        self.at = at
         self._exact = exact
         self.guards: dict[str, int] = {}
         self.recalled = False
 
     def new_id(self, prefix: str) -> str:
         """A fresh id for an object that this decision makes."""
-        return new_id(prefix, self._at)
+        return new_id(prefix, self.at)
 
     async def unmade(self, stream: str) -> State | None:
         """None for an object that this decision is to make under an id it was given, not asked for at first:
@@ -71,6 +71,57 @@ class Reading:
         else:
             self.recalled = True
         self.guards[stream] = state.version if state is not None else 0
+        return state
+
+
+class Together(Reading):
+    """What commands find that are decided one after another and appended as one: what was decided before
+    them, then what any command finds. `ahead`: what is being appended now, and comes before all of them."""
+
+    def __init__(self, streams: Streams, at: float, ahead: Mapping[str, State], *, exact: bool) -> None:
+        super().__init__(streams, at, exact=exact)
+        self._ahead = ahead
+        self._found: dict[str, State | None] = {}
+        self.changes: list[Change] = []
+
+    @property
+    def decided(self) -> dict[str, State]:
+        """The aggregates after `changes`."""
+        return {change.state.id: change.state for change in self.changes}
+
+    async def unmade(self, stream: str) -> State | None:
+        if stream in self._found:
+            return self._found[stream]
+        return self._note(stream, self._before(stream) or await super().unmade(stream))
+
+    async def state(self, stream: str) -> State | None:
+        if stream in self._found:
+            return self._found[stream]
+        return self._note(stream, self._before(stream) or await super().state(stream))
+
+    async def find(self, streams: Iterable[str]) -> None:
+        """Look for many at once: one question to the database, not one for each."""
+        wanted = {
+            stream
+            for stream in streams
+            if stream not in self._ahead and (self._exact or self._streams.recall(stream) is None)
+        }
+        await asyncio.gather(*map(self.state, wanted))
+
+    def take(self, changes: Sequence[Change]) -> None:
+        """Changes that a command has decided: those after it find them."""
+        self.changes += changes
+        for change in changes:
+            self._found[change.state.id] = change.state
+
+    def _before(self, stream: str) -> State | None:
+        state = self._ahead.get(stream)
+        if state is not None:
+            self.guards[stream] = state.version
+        return state
+
+    def _note(self, stream: str, state: State | None) -> State | None:
+        self._found[stream] = state
         return state
 
 
@@ -133,6 +184,29 @@ class Execution:
                     return await self.replay(replied, cause.idempotency_key, fingerprint)
         raise Contended
 
+    def together(self, ahead: Mapping[str, State], *, exact: bool) -> Together:
+        """What a group of commands finds, none decided yet."""
+        return Together(self._store.streams, self._store.clock.now(), ahead, exact=exact)
+
+    async def append(self, cause: Cause, together: Together) -> None:
+        """Append a group of commands as one. Raises StaleRead (nothing was changed: decide again),
+        Overloaded, Unavailable."""
+        if together.changes or together.recalled:
+            await self._store.journal.append(Append(cause, together.changes, None, together.guards))
+
+    async def decided(self, call: Call, reading: Reading, decide: Decide, now: int) -> Decided:
+        """What a command comes to on what `reading` finds: a refusal, and a fault of ours, are told in it.
+        Raises Unavailable."""
+        try:
+            return await decide(call, reading, now)
+        except Refused as refusal:
+            return Decided([], refusal=refusal)
+        except LedgerError:
+            raise
+        except Exception as error:  # the edge of a decision: execution has begun, so its answer is kept
+            log.error("fault", exc_info=error, request_id=call.request_id)
+            return Decided([], refusal=Fault("An unexpected error occurred."))
+
     def _turn(self, target: str) -> asyncio.Lock:
         turn = self._turns.get(target)
         if turn is None:
@@ -164,15 +238,7 @@ class Execution:
     ) -> Answered:
         at = self._store.clock.now()
         reading = Reading(self._store.streams, at, exact=exact)
-        try:
-            decided = await decide(call, reading, int(at))
-        except Refused as refusal:
-            decided = Decided([], refusal=refusal)
-        except LedgerError:
-            raise
-        except Exception as error:  # the edge of a decision: execution has begun, so its answer is kept
-            log.error("fault", exc_info=error, request_id=cause.request_id)
-            decided = Decided([], refusal=Fault("An unexpected error occurred."))
+        decided = await self.decided(call, reading, decide, int(at))
         status, body = self.encode(decided.refusal or decided.answer)
         reply = None
         if cause.idempotency_key is not None:

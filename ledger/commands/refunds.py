@@ -30,28 +30,36 @@ def create(charge_of: ChargeOf) -> Decide:
     async def decide(call: Call, reading: Reading, now: int) -> Decided:
         given = call.parameters
         charge_id = given["charge"] if "charge" in given else await charge_of(call, given["payment_intent"])
-        paid = await addressed(replace(call, target=charge_id), Charge, reading.state)
-        disputes = [await _dispute(dispute_id, reading) for dispute_id in paid.disputes]
-        created, refunded = refunding.create(
-            paid,
-            given,
-            disputes=disputes,
-            refund_id=reading.new_id("re"),
-            txn_id=reading.new_id("txn"),
-            now=now,
-        )
-        state = refund.evolve(None, created)
-        after = charge.evolve(paid, refunded)
-        mark = Change(refunded, after)
-        closed = refunding.closed_inquiries(after, disputes, now=now)
-        states: dict[str, State] = {dispute.id: dispute for dispute in disputes}
-        changes = [Change(created, state), mark, *following(mark, closed, states)]
+        state, changes = await made(call, reading, now, charge_id, reading.new_id("re"))
         answer = shown(state, now)
         if call.expand:
             await expanded(state, answer, call.expand, now, with_changes(reading, changes))
         return Decided(changes, answer)
 
     return decide
+
+
+async def made(
+    call: Call, reading: Reading, now: int, charge_id: str, refund_id: str
+) -> tuple[Refund, list[Change]]:
+    """The refund that the call's parameters ask for, and all that it changes. Raises UnknownObject for the
+    charge, and what `refunding.create` raises."""
+    paid = await addressed(replace(call, target=charge_id), Charge, reading.state)
+    disputes = [await _dispute(dispute_id, reading) for dispute_id in paid.disputes]
+    created, refunded = refunding.create(
+        paid,
+        call.parameters,
+        disputes=disputes,
+        refund_id=refund_id,
+        txn_id=reading.new_id("txn"),
+        now=now,
+    )
+    state = refund.evolve(None, created)
+    after = charge.evolve(paid, refunded)
+    mark = Change(refunded, after)
+    closed = refunding.closed_inquiries(after, disputes, now=now)
+    states: dict[str, State] = {dispute.id: dispute for dispute in disputes}
+    return state, [Change(created, state), mark, *following(mark, closed, states)]
 
 
 async def update(call: Call, reading: Reading, now: int) -> Decided:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -40,7 +40,8 @@ _CONTROLS = frozenset(range(32)) - {9, 10, 12, 13}
 
 @dataclass(frozen=True, kw_only=True)
 class FileUploaded(DomainEvent):
-    """size    bytes
+    """created  unix seconds; before it was told of, for one from elsewhere
+    size    bytes
     type    what the bytes are, None for what is not known here
     digest  SHA-256 of the bytes, hex
     pages   of a PDF; None for another type, and where they cannot be counted
@@ -48,15 +49,22 @@ class FileUploaded(DomainEvent):
 
     TOPIC: ClassVar[str] = "file.uploaded"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"filename"})
+    class_version: ClassVar[int] = 2
 
     account: str
     livemode: bool
+    created: int
     purpose: str
     filename: str | None
     size: int
     type: str | None
     digest: str
     pages: int | None
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """There were none from elsewhere."""
+        state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +104,7 @@ def evolve(state: File | None, event: DomainEvent) -> File:
                 version=event.originator_version,
                 account=event.account,
                 livemode=event.livemode,
-                created=event.at,
+                created=event.created,
                 purpose=event.purpose,
                 filename=event.filename,
                 size=event.size,
@@ -123,8 +131,10 @@ def upload(
     digest: str,
     pages: int | None,
     now: int,
+    created: int | None = None,
 ) -> list[DomainEvent]:
-    """A file whose bytes are there. Whether they fit the purpose is asked when it is used."""
+    """A file whose bytes are there, `created` now or before it came here. Whether they fit the purpose is
+    asked when it is used."""
     return [
         FileUploaded(
             originator_id=file_id,
@@ -132,6 +142,7 @@ def upload(
             at=now,
             account=account,
             livemode=livemode,
+            created=now if created is None else created,
             purpose=purpose,
             filename=filename,
             size=size,

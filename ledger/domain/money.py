@@ -65,7 +65,7 @@ _DISPUTE_FEES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the deployment has set for money and deadlines.
+    """What the deployment has set for money, deadlines and limits.
 
     dispute_fees            fee in minor units, by currency, in place of the default ones
     fee_credited_on_win     whether a won dispute gives the fee back
@@ -73,6 +73,7 @@ class Terms:
     due_grace_seconds       how long after `due_by` an unanswered dispute is lost
     inquiry_days            days after which an inquiry closes by itself
     session_seconds         life of a customer session
+    webhook_endpoints_max   webhook endpoints of an account in one mode
     """
 
     dispute_fees: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class Terms:
     due_grace_seconds: int = 0
     inquiry_days: int = 120
     session_seconds: int = 1800
+    webhook_endpoints_max: int = 16
 
     def dispute_fee(self, currency: str) -> int:
         """What a withdrawal costs, in minor units of `currency`; 15 whole units where none is named."""

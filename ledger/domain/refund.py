@@ -21,15 +21,18 @@ class RefundCreated(DomainEvent):
     """`amount` goes back to where it came from.
 
     moved           the movement of the charge's ChargeRefunded, for the refund to be shown with
+    created         unix seconds; before it was told of, for one made elsewhere
     payment_method  id of the card charged; `method` is its type, None if unknown
     charge_description  what the charge was described as: its balance transaction quotes it
     """
 
     TOPIC: ClassVar[str] = "refund.created"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"charge_description", "metadata"})
+    class_version: ClassVar[int] = 2
 
     account: str
     livemode: bool
+    created: int
     charge: str
     customer: str | None
     payment_intent: str | None
@@ -41,6 +44,11 @@ class RefundCreated(DomainEvent):
     metadata: dict[str, str] | None
     charge_description: str | None
     moved: Movement
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """There were none from elsewhere."""
+        state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,7 @@ def _created(event: RefundCreated) -> Refund:
         version=event.originator_version,
         account=event.account,
         livemode=event.livemode,
-        created=event.at,
+        created=event.created,
         charge=event.charge,
         customer=event.customer,
         payment_intent=event.payment_intent,

@@ -33,9 +33,9 @@ def create(
     """RefundCreated on the refund's stream and ChargeRefunded on the charge's, to be appended together,
     followed by what `closed_inquiries` gives for the charge as it then is.
 
-    `given` has `amount` (all that is left when absent), `reason` and `metadata`; `disputes` are all of the
-    charge's. Raises StateForbids where nothing can be refunded, InvalidParameter, param `amount`, for
-    more than is left.
+    `given` has `amount` (all that is left when absent), `reason`, `metadata`, and of one made elsewhere
+    `created`; `disputes` are all of the charge's. Raises StateForbids where nothing can be refunded,
+    InvalidParameter, param `amount`, for more than is left.
     """
     if charge.status != "succeeded" or not charge.captured:
         text = f"Charge {charge.id} has not been paid; it cannot be refunded."
@@ -54,8 +54,9 @@ def create(
         raise InvalidParameter(text, param="amount")
     if amount < 1:
         raise InvalidParameter("Refund amount must be at least 1.", param="amount")
+    made = now if given.get("created") is None else given["created"]
     movement = Movement(
-        id=txn_id, amount=-amount, fee=0, currency=charge.currency, created=now, available_on=now
+        id=txn_id, amount=-amount, fee=0, currency=charge.currency, created=made, available_on=made
     )
     details = charge.payment_method_details or {}
     created = RefundCreated(
@@ -64,6 +65,7 @@ def create(
         at=now,
         account=charge.account,
         livemode=charge.livemode,
+        created=made,
         charge=charge.id,
         customer=charge.customer,
         payment_intent=charge.payment_intent,

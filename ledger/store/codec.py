@@ -22,19 +22,59 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import get_topic, register_topic, resolve_topic
 
-from ledger.domain import charge, customer, dispute, file, file_link, refund, session
+from ledger.domain import (
+    charge,
+    customer,
+    dispute,
+    file,
+    file_link,
+    past_event,
+    refund,
+    resource,
+    session,
+    webhook_endpoint,
+    webhook_roster,
+)
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
+from ledger.domain.past_event import PastEvent
 from ledger.domain.refund import Refund
+from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_roster import WebhookRoster
 
-State = Customer | Charge | CustomerSession | Dispute | Refund | File | FileLink
+State = (
+    Customer
+    | Charge
+    | CustomerSession
+    | Dispute
+    | Refund
+    | File
+    | FileLink
+    | WebhookEndpoint
+    | WebhookRoster
+    | Resource
+    | PastEvent
+)
 
-AGGREGATES: tuple[ModuleType, ...] = (customer, charge, session, dispute, refund, file, file_link)
+AGGREGATES: tuple[ModuleType, ...] = (
+    customer,
+    charge,
+    session,
+    dispute,
+    refund,
+    file,
+    file_link,
+    webhook_endpoint,
+    webhook_roster,
+    resource,
+    past_event,
+)
 CIPHERS_MAX = 4096
 
 _SEALED = "sealed"

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.database import Link, first_line, question
@@ -33,6 +35,15 @@ _APPEND = "SELECT * FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)
 _REPLY = """
 SELECT fingerprint, status, body, secret_of, secret_at, request_id FROM ledger.replies
 WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
+"""
+# Under the head lock, as ledger.append writes replies: an append that met this row uncommitted would fail,
+# with everything in its batch.
+_HEAD = "SELECT FROM ledger.head FOR UPDATE"
+_KEEP = """
+INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
+VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(request_id)s,
+        to_timestamp(%(at)s))
+ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
 """
 _FORGET = """
 DELETE FROM ledger.replies WHERE ctid = ANY (ARRAY(
@@ -100,6 +111,29 @@ class Append:
     changes: Sequence[Change]
     reply: Reply | None = None
     guards: Mapping[str, int] = field(default_factory=dict)
+
+
+async def keep_reply(conn: AsyncConnection[TupleRow], cause: Cause, reply: Reply, at: float) -> None:
+    """Keep the reply to something that is not in the log, last in the transaction that makes it: no append
+    goes on until that ends. Raises KeyTaken when the idempotency key has an answer, which undoes it."""
+    await conn.execute(_HEAD)
+    fingerprint, status, body, secret_of, _ = reply
+    assert secret_of is None, "only what is in the log can be derived again"
+    kept = await conn.execute(
+        _KEEP,
+        {
+            "account": cause.account,
+            "livemode": cause.livemode,
+            "key": cause.idempotency_key,
+            "fingerprint": fingerprint,
+            "status": status,
+            "body": body,
+            "request_id": cause.request_id,
+            "at": at,
+        },
+    )
+    if not kept.rowcount:
+        raise KeyTaken
 
 
 Observe = Callable[[int, int, float], None]

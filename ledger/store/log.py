@@ -73,6 +73,14 @@ WHERE originator_id = %(stream)s AND notification_id <= %(upto)s
 ORDER BY originator_version
 """
 
+_STEP = """
+SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
+       request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
+FROM ledger.events
+WHERE originator_id = %(stream)s AND originator_version BETWEEN %(before)s AND %(version)s
+ORDER BY originator_version
+"""
+
 _PRIOR = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
 FROM json_array_elements_text(%(streams)s::json) AS wanted(s)
@@ -185,6 +193,13 @@ async def history(
     """All events of one stream, oldest first, as of position `upto`."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
+    return [_recorded(codec, row) for row in await cur.fetchall()]
+
+
+async def step(conn: AsyncConnection[TupleRow], codec: Codec, stream: str, version: int) -> list[Recorded]:
+    """The event of one stream at `version`, after the one before it if there is one."""
+    cur = _binary(conn)
+    await cur.execute(_STEP, {"stream": stream, "before": version - 1, "version": version})
     return [_recorded(codec, row) for row in await cur.fetchall()]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ledger.errors import InvalidParameter
+from ledger.wire.scalars import listed
+
 _BY_PREFIX = """
 account.application: authorized deauthorized
 account.external_account: created deleted updated
@@ -108,6 +111,22 @@ def _expanded(compact: str) -> tuple[str, ...]:
 
 ORDERED: tuple[str, ...] = _expanded(_BY_PREFIX)
 EVENT_TYPES: frozenset[str] = frozenset(ORDERED)
+_MADE_HERE = frozenset({"charge", "charge.dispute", "charge.refund", "customer", "refund"})
+
+
+def check_event_type(name: str, param: str) -> None:
+    """Raises InvalidParameter for a name that is no event type, listing those it may have been meant for."""
+    if name in EVENT_TYPES:
+        return
+    near = [known for known in ORDERED if known.partition(".")[0] == name.partition(".")[0]]
+    wanted = f"one of {listed(near)}" if near else "an event type, such as invoice.paid"
+    raise InvalidParameter(f"Invalid {param}: must be {wanted}", param=param)
+
+
+def made_here(name: str) -> bool:
+    """Whether Events of this type tell of what this ledger itself keeps (CONTRACT 4.2): nobody else can
+    publish one. `customer.updated` is, `customer.subscription.updated` is not."""
+    return name.rpartition(".")[0] in _MADE_HERE
 
 
 def matches(pattern: str, event_type: str) -> bool:

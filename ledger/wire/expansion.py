@@ -60,8 +60,9 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
         "payment_method_details": {},
     },
     "event": {"data": {}, "request": {}},
-    "file": {"links": {}},
+    "file": {"links": "file_links"},
     "file_link": {"file": "file"},
+    "file_links": {"data": "file_link"},
     "payment_method": {"customer": "customer"},
     "refund": {
         "balance_transaction": "balance_transaction",
@@ -73,6 +74,7 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
         "transfer_reversal": "transfer_reversal",
     },
     "refunds": {"data": "refund"},
+    "webhook_endpoint": {},
 }
 EXPANDABLE["source"] = EXPANDABLE["dispute"] | EXPANDABLE["refund"] | EXPANDABLE["charge"]
 """By object: text is a field that holds the id of such an object (one not listed here expands no further);

@@ -7,26 +7,44 @@ what changed, a nested hash only its changed members, a new member null, a chang
 
 from __future__ import annotations
 
-from ledger.domain import charge, customer, dispute, refund
+from ledger import ids
+from ledger.domain import charge, customer, dispute, past_event, refund, resource
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute, DisputeOpened
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
+from ledger.domain.past_event import EventImported, PastEvent
 from ledger.domain.refund import Refund
+from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_roster import WebhookRoster
 from ledger.wire import refunds, render
 from ledger.wire.render import Json
 
-State = Customer | CustomerSession | Charge | Dispute | Refund | File | FileLink
+State = (
+    Customer
+    | CustomerSession
+    | Charge
+    | Dispute
+    | Refund
+    | File
+    | FileLink
+    | WebhookEndpoint
+    | WebhookRoster
+    | Resource
+    | PastEvent
+)
 PublicEvent = tuple[str, Json, Json | None]
 """Type, `data.object`, `data.previous_attributes`."""
 
 _DISPUTE_UPDATED = "charge.dispute.updated"
 _DISPUTE_WITHDRAWN = "charge.dispute.funds_withdrawn"
 _DISPUTE_CLOSED = "charge.dispute.closed"
-# The silent ones are missing: files and their links, customer sessions, and charge.disputed turning true.
+# The silent ones are missing: files and their links, customer sessions, webhook endpoints, and
+# charge.disputed turning true.
 TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     customer.CustomerCreated: ("customer.created",),
     customer.CustomerUpdated: ("customer.updated",),
@@ -50,13 +68,17 @@ TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     refund.RefundCreated: ("refund.created",),
     refund.RefundUpdated: ("refund.updated", "charge.refund.updated"),
 }
+EVENTS_MAX = 2
+"""That one change makes."""
+# What other services tell of says itself which Event it makes.
+TOLD: frozenset[type[DomainEvent]] = frozenset({*resource.EVENTS, *past_event.EVENTS})
 
 
 def public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:
     """The Events that `event` makes, which took the object from `before` to `after`; often [] or one."""
     types = TYPES.get(type(event), ())
     if not types:
-        return []
+        return [_told(before, event, after)] if type(event) in TOLD else []
     if isinstance(event, DisputeOpened) and event.movement is not None:
         types = (*types, _DISPUTE_WITHDRAWN)
     resource = _shown(after, event.at)
@@ -67,6 +89,24 @@ def public_events(before: State | None, event: DomainEvent, after: State) -> lis
             previous = previous_attributes(_shown(before, event.at), resource)
         made.append((name, resource, previous))
     return made
+
+
+def event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:
+    """The id of one of the Events that `event` makes: its own, if it came with one; else it follows from
+    the log."""
+    if isinstance(event, EventImported):
+        return event.originator_id
+    return ids.derived_id("evt", recorded_at, event.originator_id, event.originator_version, ordinal)
+
+
+def is_of(event_id: str, stream: str, version: int) -> bool:
+    """Whether it is the id of an Event that `stream` made, up to `version`: told from the id alone."""
+    made = ids.id_time(event_id)
+    return made is not None and any(
+        event_id == ids.derived_id("evt", made, stream, each, ordinal)
+        for each in range(1, version + 1)
+        for ordinal in range(EVENTS_MAX)
+    )
 
 
 def previous_attributes(old: Json, new: Json) -> Json:
@@ -83,6 +123,20 @@ def previous_attributes(old: Json, new: Json) -> Json:
         if name not in new:
             previous[name] = was
     return previous
+
+
+def _told(before: State | None, event: DomainEvent, after: State) -> PublicEvent:
+    """What others tell of is shown as they told it. Of an update that is the first we hear of a resource
+    nothing is known to have changed."""
+    if isinstance(event, EventImported):
+        return event.type, event.object or {}, event.previous_attributes
+    assert isinstance(after, Resource)
+    previous = None
+    if after.event_type.endswith(resource.UPDATED):
+        previous = {}
+        if isinstance(before, Resource) and not before.deleted:
+            previous = previous_attributes(before.object, after.object)
+    return after.event_type, after.object, previous
 
 
 def _shown(state: State, now: int) -> Json:

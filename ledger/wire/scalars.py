@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,7 +185,7 @@ class Choice(Parameter):
 
     def compile(self, name: str) -> Parser:
         allowed, empty = frozenset(self.values), self.empty
-        message = f"Invalid {name}: must be one of {_listed(self.values)}"
+        message = f"Invalid {name}: must be one of {listed(self.values)}"
 
         def parse(given: Any) -> str | None:
             if type(given) is not str:
@@ -200,6 +200,13 @@ class Choice(Parameter):
 
     def shape(self) -> dict[str, Any]:
         return {"type": "string", "enum": [*self.values, *([""] if self.unsettable else [])]}
+
+
+def listed(values: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b, or c`."""
+    if len(values) < 3:
+        return " or ".join(values)
+    return f"{', '.join(values[:-1])}, or {values[-1]}"
 
 
 def not_text(given: Any, name: str) -> InvalidParameter:
@@ -218,10 +225,3 @@ def brief(given: Any) -> str:
 
 def _not_integer(message: str, name: str) -> InvalidParameter:
     return InvalidParameter(message, code="parameter_invalid_integer", param=name)
-
-
-def _listed(values: tuple[str, ...]) -> str:
-    """`a`, `a or b`, `a, b, or c`."""
-    if len(values) < 3:
-        return " or ".join(values)
-    return f"{', '.join(values[:-1])}, or {values[-1]}"

@@ -60,7 +60,7 @@ class Service:
         self.url = announced[0]
         self.port = int(self.url.rpartition(":")[2])
         deadline = time.monotonic() + START_SECONDS
-        while httpx.get(f"{self.url}/readyz", verify=False).status_code != 200:
+        while httpx.get(f"{self.url}/readyz", verify=False, timeout=START_SECONDS).status_code != 200:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
 

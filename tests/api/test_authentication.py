@@ -12,6 +12,7 @@ from tests.api.service import Account, Caller, Registrar, Service, client_of, ok
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Token abc", "Basic", "Basic !!!", "Basic Og=="])
+@pytest.mark.contract("1.6 no key")
 def test_no_key(nobody: Caller, authorization: str) -> None:
     headers = {"authorization": authorization} if authorization else {}
     refused(
@@ -30,6 +31,7 @@ def test_no_key(nobody: Caller, authorization: str) -> None:
         ("short", "****"),
     ],
 )
+@pytest.mark.contract("1.6 unknown key")
 def test_an_unknown_key_is_told_masked(nobody: Caller, key: str, shown: str) -> None:
     answer = Caller(nobody.http, key).get("/v1/customers")
     error = refused(answer, 401)
@@ -46,6 +48,7 @@ def test_the_key_may_be_the_user_of_basic_authentication(
     ok(nobody.call("GET", "/v1/customers", headers={"authorization": f"bearer  {account.secret}"}))
 
 
+@pytest.mark.contract("1.6 expired or rolled key")
 def test_a_revoked_key_is_refused_within_a_second(
     raw: Caller, account: Account, registrar: Registrar
 ) -> None:
@@ -87,6 +90,7 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path", "permission"), ROUTES)
+@pytest.mark.contract("1.6 restricted key lacks permission")
 def test_a_restricted_key_needs_the_permission_of_each_route(
     raw: Caller, account: Account, registrar: Registrar, method: str, path: str, permission: str
 ) -> None:
@@ -130,6 +134,7 @@ def test_a_restricted_key_is_a_permission_error_in_the_client(
 
 
 @pytest.mark.parametrize(("method", "path", "permission"), ROUTES)
+@pytest.mark.contract("1.6 publishable key elsewhere")
 def test_a_publishable_key_may_call_none_of_these(
     raw: Caller, account: Account, method: str, path: str, permission: str
 ) -> None:
@@ -156,16 +161,6 @@ def test_modes_never_mix(raw: Caller, live: Caller) -> None:
     )
 
 
-def test_test_tokens_are_unknown_in_live_mode(live: Caller) -> None:
-    for token in ("tok_visa", "tok_createDispute", "4242424242424242"):
-        refused(
-            live.post("/v1/charges", {"amount": 100, "currency": "usd", "source": token}),
-            code="resource_missing",
-            param="source",
-            message=f"^No such token: '{token}'$",
-        )
-
-
 def test_a_platform_acts_on_its_connected_account(
     raw: Caller, account: Account, registrar: Registrar
 ) -> None:
@@ -186,6 +181,7 @@ def test_a_platform_acts_on_its_connected_account(
     assert ok(context)["data"][0]["id"] == made["id"]
 
 
+@pytest.mark.contract("4.1 account")
 def test_events_read_as_a_platform_name_the_account(
     raw: Caller, account: Account, registrar: Registrar
 ) -> None:
@@ -199,6 +195,7 @@ def test_events_read_as_a_platform_name_the_account(
     assert "account" not in raw.events()[0]
 
 
+@pytest.mark.contract("1.6 Stripe-Account not reachable")
 def test_an_account_out_of_reach(raw: Caller, account: Account, registrar: Registrar) -> None:
     stranger = registrar.account()
     connected = registrar.account(platform=account.id)

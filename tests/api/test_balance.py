@@ -96,6 +96,7 @@ def test_a_charge_has_none_before_it_is_captured(raw: Caller) -> None:
     assert (transaction["id"], transaction["amount"]) == (captured["balance_transaction"], 700)
 
 
+@pytest.mark.contract("2.8 GET /v1/balance_transactions")
 def test_filters_leave_what_they_name(raw: Caller, won: Any, refund: Any) -> None:
     yen = raw.charge(amount=3000, currency="jpy")
     everything = listed(raw)
@@ -114,6 +115,7 @@ def test_filters_leave_what_they_name(raw: Caller, won: Any, refund: Any) -> Non
 @pytest.mark.parametrize(
     "query", ["type=payout", "type=nonsense", "currency=eur", "currency=zzz", "source=ch_x", "payout=po_1"]
 )
+@pytest.mark.contract("2.8 unknown type or currency")
 def test_what_nothing_matches_is_an_empty_page(raw: Caller, query: str) -> None:
     raw.charge()
     assert ok(raw.get(f"{URL}?{query}")) == {"object": "list", "data": [], "has_more": False, "url": URL}

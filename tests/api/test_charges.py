@@ -41,6 +41,7 @@ def test_every_field_is_there_and_the_unused_are_null(raw: Caller) -> None:
     assert (details["type"], details["card"]["brand"], details["card"]["last4"]) == ("card", "visa", "4242")
 
 
+@pytest.mark.contract("2.6 events", "4.2 charge")
 def test_what_is_given_is_kept_and_updated(raw: Caller) -> None:
     given = {"description": "d", "receipt_email": "r@example.com", "transfer_group": "g"}
     charge = ok(_create(raw, **given, statement_descriptor="SHOP"))
@@ -121,6 +122,7 @@ def test_currencies_are_lower_case(raw: Caller, currency: str, shown: str) -> No
         ("tok_chargeDeclinedProcessingError", "processing_error", None),
     ],
 )
+@pytest.mark.contract("2.6 declining token", "4.2 charge")
 def test_a_declining_card_leaves_a_failed_charge_and_an_event(
     raw: Caller, token: str, code: str, decline_code: str | None
 ) -> None:
@@ -138,6 +140,7 @@ def test_a_declining_card_leaves_a_failed_charge_and_an_event(
     refused(raw.post(f"/v1/charges/{charge['id']}/capture"))
 
 
+@pytest.mark.contract("2.6 events", "4.2 charge")
 def test_capture_takes_at_most_what_was_authorised(raw: Caller) -> None:
     charge = ok(_create(raw, capture="false"))
     path = f"/v1/charges/{charge['id']}/capture"

@@ -64,6 +64,15 @@ def _create(raw: Caller, customer: str, form: str) -> Any:
 
 
 @pytest.mark.parametrize("component", DEFAULTS)
+@pytest.mark.contract(
+    "2.1 param components",
+    "2.1 field object",
+    "2.1 field components",
+    "2.1 field created, expires_at",
+    "2.1 field customer",
+    "2.1 field customer_account",
+    "2.1 active_entitlements, buy_button, customer_portal, pricing_table",
+)
 def test_one_component_enabled_has_its_defaults_and_the_others_are_off(
     raw: Caller, customer: str, component: str
 ) -> None:
@@ -88,6 +97,12 @@ def test_one_component_enabled_has_its_defaults_and_the_others_are_off(
 
 
 @pytest.mark.parametrize(("component", "feature", "value"), FEATURES)
+@pytest.mark.contract(
+    "2.1 param components[X][features]",
+    "2.1 customer_sheet",
+    "2.1 mobile_payment_element",
+    "2.1 payment_element",
+)
 def test_a_feature_takes_each_of_its_values(
     raw: Caller, customer: str, component: str, feature: str, value: str
 ) -> None:
@@ -111,12 +126,14 @@ def test_filters_are_a_list(raw: Caller, customer: str, component: str) -> None:
     )
 
 
+@pytest.mark.contract("2.1 param components[X][enabled]")
 def test_naming_others_as_off_is_no_matter(raw: Caller, customer: str) -> None:
     form = "&".join(f"components[{name}][enabled]={str(name == 'buy_button').lower()}" for name in DEFAULTS)
     components = ok(_create(raw, customer, form))["components"]
     assert [name for name, component in components.items() if component["enabled"]] == ["buy_button"]
 
 
+@pytest.mark.contract("2.1 none or several enabled")
 def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
     for form in (
         "components[buy_button][enabled]=false",
@@ -156,10 +173,14 @@ def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
         ),
     ],
 )
+@pytest.mark.contract(
+    "2.1 param customer_account", "2.1 unknown component or feature", "2.1 enabled missing inside a component"
+)
 def test_what_is_refused(raw: Caller, customer: str, form: str, told: dict[str, Any]) -> None:
     refused(_create(raw, customer, form), **told)
 
 
+@pytest.mark.contract("2.1 param customer", "2.1 unknown or deleted customer")
 def test_a_customer_is_required_and_must_be_there(raw: Caller, customer: str, registrar: Registrar) -> None:
     form = "components[buy_button][enabled]=true"
     refused(raw.post("/v1/customer_sessions", form), code="parameter_missing", param="customer")
@@ -171,6 +192,32 @@ def test_a_customer_is_required_and_must_be_there(raw: Caller, customer: str, re
     refused(_create(raw, customer, form), code="resource_missing", param="customer")
 
 
+@pytest.mark.contract("2.1 limit out of 1 to 10")
+@pytest.mark.parametrize("limit", [0, 11, -1])
+def test_a_limit_is_from_1_to_10(raw: Caller, customer: str, limit: int) -> None:
+    name = "components[payment_element][features][payment_method_redisplay_limit]"
+    form = f"components[payment_element][enabled]=true&{name}={limit}"
+    refused(_create(raw, customer, form), code="parameter_invalid_integer", param=name)
+
+
+@pytest.mark.contract("2.1 param expand")
+def test_the_customer_is_expanded_and_components_are_whole_anyway(raw: Caller, customer: str) -> None:
+    form = "components[buy_button][enabled]=true&expand[]=customer&expand[]=components"
+    made = ok(_create(raw, customer, form))
+    assert made["customer"] == ok(raw.get(f"/v1/customers/{customer}"))
+    assert len(made["components"]) == 7
+    refused(_create(raw, customer, "components[buy_button][enabled]=true&expand[]=client_secret"),
+            message="cannot be expanded")  # fmt: skip
+
+
+@pytest.mark.contract("2.1 no components or no customer")
+def test_components_and_a_customer_are_required(raw: Caller, customer: str) -> None:
+    path, components = "/v1/customer_sessions", "components[buy_button][enabled]=true"
+    refused(raw.post(path, f"customer={customer}"), code="parameter_missing", param="components")
+    refused(raw.post(path, components), code="parameter_missing", param="customer")
+
+
+@pytest.mark.contract("2.1 field client_secret", "2.1 field livemode", "4.2 none")
 def test_a_session_makes_no_event_and_its_secret_is_its_own(raw: Caller, live: Caller, customer: str) -> None:
     form = "components[buy_button][enabled]=true"
     secrets = {ok(_create(raw, customer, form))["client_secret"] for _ in range(20)}

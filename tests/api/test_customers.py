@@ -95,6 +95,7 @@ def test_what_is_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
     assert ok(raw.get("/v1/customers"))["data"] == []
 
 
+@pytest.mark.contract("2.5 field default_source")
 def test_sources_are_attached_and_one_is_the_default(raw: Caller) -> None:
     made = raw.customer(source="tok_visa")
     path = f"/v1/customers/{made['id']}"
@@ -118,6 +119,7 @@ def test_a_card_that_declines_is_not_attached(raw: Caller) -> None:
     assert raw.post("/v1/charges", form).status_code == 402
 
 
+@pytest.mark.contract("2.5 events", "4.2 no change, no event")
 def test_an_update_that_alters_nothing_makes_no_event(raw: Caller) -> None:
     made = raw.customer(name="x", **{"address[city]": "B", "metadata[a]": "1"})
     path = f"/v1/customers/{made['id']}"
@@ -126,6 +128,7 @@ def test_an_update_that_alters_nothing_makes_no_event(raw: Caller) -> None:
     assert [event["type"] for event in raw.events()] == ["customer.created"]
 
 
+@pytest.mark.contract("2.5 deleted", "2.5 events")
 def test_a_deleted_customer_is_a_stub_everywhere(raw: Caller) -> None:
     made = raw.customer(name="x", email="a@b.c", source="tok_visa")
     charge = ok(raw.post("/v1/charges", {"amount": 100, "currency": "usd", "customer": made["id"]}))

@@ -92,53 +92,6 @@ def test_a_chargeback_withdraws_at_once(raw: Caller, token: str) -> None:
     assert ok(raw.get(f"/v1/charges/{charge['id']}"))["disputed"] is True
 
 
-@pytest.mark.parametrize(
-    ("token", "expected"),
-    [
-        ("tok_visa", []),
-        ("tok_bypassPending", []),
-        ("tok_createIssuerFraudRecord", []),
-        (
-            "tok_createDisputeProductNotReceived",
-            [("needs_response", "product_not_received", "13.1", "chargeback", [], 2000)],
-        ),
-        ("tok_createDisputeInquiry", [("warning_needs_response", None, "10", "inquiry", [], 2000)]),
-        (
-            "tok_createMultipleDisputes",
-            [("needs_response", None, None, "chargeback", [], 1000)] * 2,
-        ),
-        (
-            "tok_createCe3EligibleDispute",
-            [("needs_response", None, None, "chargeback", ["visa_compelling_evidence_3"], 2000)],
-        ),
-        (
-            "tok_createComplianceDispute",
-            [("needs_response", "noncompliant", None, "compliance", ["visa_compliance"], 2000)],
-        ),
-    ],
-)
-def test_what_each_test_card_brings(
-    raw: Caller, token: str, expected: list[tuple[str, str | None, str | None, str, list[str], int]]
-) -> None:
-    charge = raw.charge(token)
-    disputes = ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"]
-    assert len(disputes) == len(expected)
-    for dispute, (status, reason, code, case_type, eligibility, amount) in zip(
-        disputes, expected, strict=True
-    ):
-        assert (dispute["status"], dispute["amount"]) == (status, amount)
-        assert reason in (None, dispute["reason"])
-        assert code in (None, dispute["network_reason_code"])
-        assert dispute["payment_method_details"]["card"]["case_type"] == case_type
-        assert dispute["enhanced_eligibility_types"] == eligibility
-        withdrawn = [each["amount"] for each in dispute["balance_transactions"]]
-        assert withdrawn == ([] if case_type == "inquiry" else [-amount])
-        assert dispute["is_charge_refundable"] is (case_type == "inquiry")
-    assert ok(raw.get(f"/v1/charges/{charge['id']}"))["disputed"] is bool(expected)
-    funds = ok(raw.get(f"/v1/charges/{charge['id']}?expand[]=balance_transaction"))["balance_transaction"]
-    assert (funds["status"] == "available") is (token == "tok_bypassPending")
-
-
 def test_an_odd_amount_is_disputed_whole(raw: Caller) -> None:
     charge = raw.charge("tok_createMultipleDisputes", amount=2001)
     disputes = ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"]
@@ -199,78 +152,8 @@ def test_metadata_and_method_alone_submit_nothing_and_change_in_any_state(raw: C
     assert len(raw.events()) == before
 
 
-@pytest.mark.parametrize(
-    ("text", "status", "events", "amounts"),
-    [
-        ("winning_evidence", "won", ["updated", "funds_reinstated", "closed"], [-2000, 2000]),
-        ("losing_evidence", "lost", ["updated", "closed"], [-2000]),
-        ("escalate_inquiry_evidence", "under_review", ["updated"], [-2000]),
-        ("winning evidence", "under_review", ["updated"], [-2000]),
-        ("Winning_Evidence", "under_review", ["updated"], [-2000]),
-    ],
-)
-def test_the_outcome_of_a_chargeback(
-    raw: Caller, text: str, status: str, events: list[str], amounts: list[int]
-) -> None:
-    dispute = raw.dispute()
-    answer = raw.post(_path(dispute), _evidence(uncategorized_text=text))
-    assert ok(answer)["status"] == "under_review"
-    after = ok(raw.get(_path(dispute)))
-    assert after["status"] == status
-    transactions = after["balance_transactions"]
-    assert [each["amount"] for each in transactions] == amounts
-    assert sum(each["net"] for each in transactions) == sum(amounts) - 1500
-    assert after["is_charge_refundable"] is (status == "won")
-    assert _types(raw) == ["created", "funds_withdrawn", *events]
-    made = raw.events("type=charge.dispute.*")[2:]
-    assert made[0]["request"]["id"] == answer.headers["request-id"]
-    assert made[0]["data"]["object"]["status"] == "under_review"
-    for event in made[1:]:
-        assert event["request"] == {"id": None, "idempotency_key": None}
-        assert event["data"]["object"]["status"] == status
-        assert event["data"]["object"]["balance_transactions"] == transactions
-    if status == "won":
-        reversal = transactions[1]
-        assert (reversal["type"], reversal["reporting_category"]) == ("adjustment", "dispute_reversal")
-        assert (reversal["fee"], reversal["fee_details"]) == (0, [])
-        assert reversal["description"] == f"Chargeback reversal for {dispute['charge']}"
-
-
-@pytest.mark.parametrize(
-    ("text", "status", "events"),
-    [
-        ("winning_evidence", "warning_closed", ["updated", "closed"]),
-        ("losing_evidence", "warning_closed", ["updated", "closed"]),
-        ("escalate_inquiry_evidence", "needs_response", ["updated", "updated", "funds_withdrawn"]),
-        ("anything else", "warning_under_review", ["updated"]),
-    ],
-)
-def test_the_outcome_of_an_inquiry(raw: Caller, text: str, status: str, events: list[str]) -> None:
-    dispute = raw.dispute("tok_createDisputeInquiry")
-    assert _update(raw, dispute, **_evidence(uncategorized_text=text))["status"] == "warning_under_review"
-    after = ok(raw.get(_path(dispute)))
-    assert after["status"] == status
-    assert _types(raw) == ["created", *events]
-    assert len(after["balance_transactions"]) == (status == "needs_response")
-    assert after["evidence"]["uncategorized_text"] == text
-
-
-def test_an_outcome_text_that_is_only_staged_decides_nothing(raw: Caller) -> None:
-    dispute = raw.dispute()
-    _update(raw, dispute, submit="false", **_evidence(uncategorized_text="winning_evidence"))
-    assert ok(raw.get(_path(dispute)))["status"] == "needs_response"
-
-
 def _in_state(raw: Caller, state: str) -> Any:
     match state:
-        case "under_review":
-            dispute = raw.dispute()
-            _update(raw, dispute, **_evidence(customer_name="J"))
-        case "warning_under_review":
-            dispute = raw.dispute("tok_createDisputeInquiry")
-            _update(raw, dispute, **_evidence(customer_name="J"))
-        case "warning_needs_response":
-            dispute = raw.dispute("tok_createDisputeInquiry")
         case "warning_closed":
             dispute = raw.dispute("tok_createDisputeInquiry")
             _update(raw, dispute, **_evidence(uncategorized_text="losing_evidence"))
@@ -284,34 +167,6 @@ def _in_state(raw: Caller, state: str) -> Any:
     return dispute
 
 
-@pytest.mark.parametrize("state", ["won", "lost", "warning_closed"])
-def test_a_closed_dispute_takes_no_evidence_and_no_close(raw: Caller, state: str) -> None:
-    dispute = _in_state(raw, state)
-    before = ok(raw.get(_path(dispute)))
-    for path, form in (
-        (_path(dispute), "evidence[customer_name]=x"),
-        (_path(dispute), "evidence[customer_name]=x&submit=false"),
-        (_path(dispute), "submit=true"),
-        (_path(dispute) + "/close", ""),
-    ):
-        error = refused(raw.post(path, form))
-        assert error["message"] == "This dispute is already closed"
-    assert ok(raw.get(_path(dispute))) == before
-
-
-@pytest.mark.parametrize("state", ["under_review", "warning_under_review"])
-def test_a_dispute_under_review_takes_nothing_more(raw: Caller, state: str) -> None:
-    dispute = _in_state(raw, state)
-    for form in ("evidence[customer_name]=x", "submit=true", "evidence[customer_name]=x&submit=false"):
-        refused(raw.post(_path(dispute), form))
-    refused(raw.post(_path(dispute) + "/close"))
-    assert ok(raw.get(_path(dispute)))["status"] == state
-
-
-def test_an_inquiry_cannot_be_closed(raw: Caller) -> None:
-    refused(raw.post(_path(_in_state(raw, "warning_needs_response")) + "/close"))
-
-
 def test_submitting_nothing_is_refused(raw: Caller) -> None:
     dispute = raw.dispute()
     refused(raw.post(_path(dispute), "submit=true"), param="evidence")
@@ -319,6 +174,7 @@ def test_submitting_nothing_is_refused(raw: Caller) -> None:
     assert _types(raw) == ["created", "funds_withdrawn"]
 
 
+@pytest.mark.contract("2.6 disputed stays true")
 def test_a_charge_stays_disputed(raw: Caller) -> None:
     for state in ("won", "lost", "warning_closed"):
         dispute = _in_state(raw, state)
@@ -330,6 +186,7 @@ def test_a_charge_stays_disputed(raw: Caller) -> None:
 
 
 @pytest.mark.parametrize("field", LONG + SHORT)
+@pytest.mark.contract("2.2 evidence long text", "2.2 evidence short text", "2.2 text over its limit")
 def test_each_text_is_kept_as_sent_up_to_its_limit(raw: Caller, field: str) -> None:
     dispute = raw.dispute()
     limit = 20_000 if field in LONG else 5_000
@@ -343,6 +200,7 @@ def test_each_text_is_kept_as_sent_up_to_its_limit(raw: Caller, field: str) -> N
     assert _update(raw, dispute, submit="false", **_evidence(**{field: ""}))["evidence"][field] is None
 
 
+@pytest.mark.contract("2.2 evidence all text together", "2.2 all text over 150,000")
 def test_all_text_together_has_a_limit_after_the_merge(raw: Caller) -> None:
     dispute = raw.dispute()
     _update(raw, dispute, submit="false", **_evidence(**dict.fromkeys(LONG[:7], "x" * 20_000)))
@@ -356,6 +214,7 @@ def test_all_text_together_has_a_limit_after_the_merge(raw: Caller) -> None:
 
 
 @pytest.mark.parametrize("field", FILES)
+@pytest.mark.contract("2.2 unknown file")
 def test_an_unknown_file(raw: Caller, field: str) -> None:
     dispute = raw.dispute()
     refused(
@@ -406,11 +265,13 @@ def test_an_unknown_file(raw: Caller, field: str) -> None:
         ("amount=1", {"code": "parameter_unknown", "param": "amount"}),
     ],
 )
+@pytest.mark.contract("2.2 unknown evidence key")
 def test_what_an_update_refuses(raw: Caller, form: str, told: dict[str, Any]) -> None:
     dispute = raw.dispute()
     refused(raw.post(_path(dispute), form), **told)
 
 
+@pytest.mark.contract("2.2 evidence enhanced_evidence", "2.2 field evidence_details.enhanced_eligibility")
 def test_a_compliance_dispute_asks_for_the_fee(raw: Caller) -> None:
     dispute = raw.dispute("tok_createComplianceDispute")
     standing = dispute["evidence_details"]["enhanced_eligibility"]
@@ -426,6 +287,7 @@ def test_a_compliance_dispute_asks_for_the_fee(raw: Caller) -> None:
     assert cleared["evidence_details"]["has_evidence"] is False
 
 
+@pytest.mark.contract("2.2 evidence enhanced_evidence", "2.2 field evidence_details.enhanced_eligibility")
 def test_compelling_evidence_qualifies_by_its_parts(raw: Caller) -> None:
     dispute = raw.dispute("tok_createCe3EligibleDispute")
     programme = "visa_compelling_evidence_3"

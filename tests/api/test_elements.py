@@ -234,6 +234,7 @@ def test_only_a_publishable_key_exchanges(
     _granted(page, session.secret)
 
 
+@pytest.mark.contract("6.2 already used")
 def test_a_secret_is_used_once_and_a_lost_answer_is_lost(page: Caller, session: Session) -> None:
     _granted(page, session.secret)
     for _ in range(2):
@@ -243,6 +244,7 @@ def test_a_secret_is_used_once_and_a_lost_answer_is_lost(page: Caller, session: 
 
 
 @pytest.mark.parametrize("round_", range(4))
+@pytest.mark.contract("6.2 exactly one of many at once")
 def test_of_many_exchanges_at_once_on_two_processes_one_succeeds(
     page: Caller, elsewhere: httpx.Client, raw: Caller, service: Service, round_: int
 ) -> None:
@@ -273,6 +275,7 @@ def _forged(secret: str) -> Iterator[str]:
     yield from ("", "x", "cuss_secret_", "cuss_secret_" + "0" * 70, "_" + secret, "x" * 6000, "ek_test_x")
 
 
+@pytest.mark.contract("6.2 malformed or forged", "6.2 a refused exchange does not consume")
 def test_a_forged_secret_is_none_and_does_not_consume(page: Caller, session: Session) -> None:
     for forged in _forged(session.secret):
         error = refused(_exchange(page, forged), code="resource_missing", param=PARAM)
@@ -301,6 +304,7 @@ def test_a_forged_secret_never_reaches_the_log(service: Service, page: Caller, s
         refused(waiting.result(), code="resource_missing", param=PARAM)
 
 
+@pytest.mark.contract("6.2 of another account or mode")
 def test_a_secret_is_of_one_account_and_mode(
     raw: Caller, page: Caller, account: Account, registrar: Registrar, session: Session
 ) -> None:
@@ -336,6 +340,7 @@ def test_a_platform_page_exchanges_for_its_connected_account(
     )
 
 
+@pytest.mark.contract("6.2 customer deleted since")
 def test_a_deleted_customers_secret_is_none(raw: Caller, page: Caller, session: Session) -> None:
     ok(raw.delete(f"/v1/customers/{session.customer}"))
     refused(_exchange(page, session.secret), code="resource_missing", param=PARAM)
@@ -356,6 +361,7 @@ def test_the_key_of_a_customer_deleted_later_sees_that_it_is(
     )
 
 
+@pytest.mark.contract("6.2 expired")
 def test_secret_and_key_end_in_the_second_the_session_does(
     raw: Caller, page: Caller, operator: Caller, elsewhere: httpx.Client
 ) -> None:
@@ -375,6 +381,7 @@ def test_secret_and_key_end_in_the_second_the_session_does(
     refused(_exchange(page, used.secret), param=PARAM, message="already been used")
 
 
+@pytest.mark.contract("6.2 revoked")
 def test_a_revoked_secret_is_refused_and_a_used_one_cannot_be_revoked(
     raw: Caller, page: Caller, operator: Caller, elsewhere: httpx.Client
 ) -> None:
@@ -513,6 +520,7 @@ def _routes(http: httpx.Client) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.contract("1.6 ephemeral key out of scope")
 def test_the_key_may_call_nothing_else_of_all_there_is(
     raw: Caller, page: Caller, account: Account, session: Session
 ) -> None:

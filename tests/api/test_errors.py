@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, ok, refused
+from tests.contract import rows
 
 SESSION = "components[payment_element][enabled]=true&components[payment_element][features]"
 LIMIT = "components[payment_element][features][payment_method_redisplay_limit]"
@@ -143,7 +144,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "email=" + "e" * 513,
         {"param": "email", "message": "^Invalid string: .*; must be at most 512 characters$"},
     ),
-    "named object missing": (
+    "object named in a parameter missing": (
         "/v1/charges",
         "amount=100&currency=usd&customer=cus_x",
         {
@@ -180,7 +181,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("row", FORMS)
+@rows("1.6", FORMS)
 def test_a_wrong_parameter(raw: Caller, row: str) -> None:
     path, form, told = FORMS[row]
     refused(raw.post(path, form), **told)
@@ -262,12 +263,14 @@ LISTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("row", LISTS)
+@pytest.mark.contract("4.3 type and types, more than 20")
+@rows("1.6", LISTS)
 def test_a_wrong_list(raw: Caller, row: str) -> None:
     path, told = LISTS[row]
     refused(raw.get(path), **told)
 
 
+@pytest.mark.contract("1.6 both cursors")
 def test_both_cursors_are_told_of_after_the_cursors_themselves(raw: Caller) -> None:
     customer = raw.customer()["id"]
     error = refused(raw.get(f"/v1/customers?starting_after={customer}&ending_before={customer}"))
@@ -300,6 +303,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("method", "path", "noun", "param"), MISSING)
+@pytest.mark.contract("1.6 object in the path missing")
 def test_a_missing_object_in_the_path_is_404(
     raw: Caller, method: str, path: str, noun: str, param: str
 ) -> None:
@@ -312,22 +316,8 @@ def test_a_missing_object_in_the_path_is_404(
     )
 
 
-@pytest.mark.parametrize(("method", "path", "noun", "param"), MISSING)
-def test_an_object_of_another_account_is_missing_without_a_hint(
-    raw: Caller, registrar: Registrar, method: str, path: str, noun: str, param: str
-) -> None:
-    other = Caller(raw.http, registrar.account().secret)
-    made = _one_of(other, noun)
-    refused(
-        raw.call(method, path.format(made)),
-        404,
-        code="resource_missing",
-        param=param,
-        message=f"^No such {noun}: '{made}'$",
-    )
-
-
 @pytest.mark.parametrize(("method", "path", "noun", "param"), [row for row in MISSING if row[2] != "event"])
+@pytest.mark.contract("1.6 exists in the other mode")
 def test_an_object_of_the_other_mode_is_missing_with_a_hint(
     raw: Caller, live: Caller, method: str, path: str, noun: str, param: str
 ) -> None:
@@ -388,6 +378,7 @@ def test_a_named_object_of_the_other_mode_is_missing_with_a_hint(raw: Caller, li
         ("GET", "/v1/disputes/du_1/close"),
     ],
 )
+@pytest.mark.contract("1.6 unknown URL or method")
 def test_an_unknown_url_or_method_is_404(raw: Caller, method: str, path: str) -> None:
     refused(
         raw.call(method, path),

@@ -12,6 +12,13 @@ from ledger.wire.versions import LATEST
 from tests.api.service import Account, Caller, Registrar, Service, ok, refused
 
 
+@pytest.mark.contract(
+    "4.1 id, object, created, livemode",
+    "4.1 type",
+    "4.1 data.object",
+    "4.1 pending_webhooks",
+    "4.3 GET /v1/events/{id}",
+)
 def test_an_event_has_these_members(raw: Caller) -> None:
     customer = raw.customer(name="x")
     (event,) = raw.events()
@@ -26,11 +33,13 @@ def test_an_event_has_these_members(raw: Caller) -> None:
     assert ok(raw.get(f"/v1/events/{event['id']}")) == event
 
 
+@pytest.mark.contract("4.1 api_version")
 def test_the_version_is_the_accounts_not_the_requests(raw: Caller) -> None:
     raw.post("/v1/customers", stripe_version="2020-08-27")
     assert raw.events()[0]["api_version"] == LATEST
 
 
+@pytest.mark.contract("4.2 several of one request")
 def test_events_of_one_request_share_it_and_keep_their_order(raw: Caller) -> None:
     answer = raw.post("/v1/charges", "amount=2000&currency=usd&source=tok_createMultipleDisputes")
     charge = ok(answer)["id"]
@@ -47,6 +56,7 @@ def test_events_of_one_request_share_it_and_keep_their_order(raw: Caller) -> Non
         assert len(created["data"]["object"]["balance_transactions"]) == 1
 
 
+@pytest.mark.contract("4.1 request")
 def test_dispute_events_of_a_request_carry_it(raw: Caller) -> None:
     dispute = raw.dispute()["id"]
     answer = raw.post(f"/v1/disputes/{dispute}/close", idempotency_key="k")
@@ -56,6 +66,7 @@ def test_dispute_events_of_a_request_carry_it(raw: Caller) -> None:
     assert event["data"] == {"object": ok(answer)}
 
 
+@pytest.mark.contract("4.1 data.previous_attributes", "4.2 previous_attributes")
 def test_previous_attributes_hold_old_values_of_what_changed(raw: Caller) -> None:
     path = (
         f"/v1/customers/{raw.customer(name='a', phone='1', **{'metadata[k]': '1', 'metadata[l]': '2'})['id']}"
@@ -94,6 +105,7 @@ def test_previous_attributes_of_a_dispute(raw: Caller) -> None:
     }
 
 
+@pytest.mark.contract("4.2 previous_attributes", "4.2 customer")
 def test_previous_attributes_are_there_exactly_on_updates(raw: Caller) -> None:
     path = f"/v1/disputes/{raw.dispute()['id']}"
     ok(raw.post(path, "evidence[uncategorized_text]=winning_evidence"))
@@ -106,6 +118,7 @@ def test_previous_attributes_are_there_exactly_on_updates(raw: Caller) -> None:
         assert ("previous_attributes" in event["data"]) is event["type"].endswith(".updated")
 
 
+@pytest.mark.contract("4.2 dispute")
 def test_each_change_of_a_dispute_is_one_step_in_the_table(raw: Caller) -> None:
     path = f"/v1/disputes/{raw.dispute('tok_createDisputeInquiry')['id']}"
     ok(raw.post(path, "evidence[uncategorized_text]=escalate_inquiry_evidence"))
@@ -123,6 +136,7 @@ def test_each_change_of_a_dispute_is_one_step_in_the_table(raw: Caller) -> None:
     ]
 
 
+@pytest.mark.contract("4.2 no change, no event")
 def test_refusals_and_reads_make_no_event(raw: Caller) -> None:
     customer = raw.customer()["id"]
     raw.post(f"/v1/customers/{customer}", "email=" + "x" * 600)
@@ -132,6 +146,7 @@ def test_refusals_and_reads_make_no_event(raw: Caller) -> None:
     assert len(raw.events()) == 1
 
 
+@pytest.mark.contract("4.3 type", "4.3 types", "4.3 delivery_success")
 def test_types_filter_exactly_by_group_or_by_list(raw: Caller) -> None:
     raw.dispute()
     raw.customer()
@@ -163,6 +178,7 @@ def test_types_filter_exactly_by_group_or_by_list(raw: Caller) -> None:
     assert found(twenty) == [customer]
 
 
+@pytest.mark.contract("4.3 shared by the account's keys")
 def test_events_are_shared_by_the_accounts_keys_and_by_nobody_else(
     raw: Caller, live: Caller, account: Account, registrar: Registrar
 ) -> None:
@@ -181,6 +197,7 @@ def test_events_are_shared_by_the_accounts_keys_and_by_nobody_else(
     )
 
 
+@pytest.mark.contract("4.2 immutable")
 def test_events_never_change(raw: Caller) -> None:
     customer = raw.customer(name="a", source="tok_visa")["id"]
     (event,) = raw.events()
@@ -195,6 +212,7 @@ def test_no_such_event(raw: Caller, target: str) -> None:
     refused(raw.get(f"/v1/events/{target}"), 404, code="resource_missing", param="id")
 
 
+@pytest.mark.contract("4.3 order")
 def test_250_events_page_both_ways_and_tell_their_request(
     client: stripe.StripeClient, service: Service
 ) -> None:

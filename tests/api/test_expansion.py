@@ -25,6 +25,7 @@ def dispute(raw: Caller, charge: Any) -> Any:
     return ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"][0]
 
 
+@pytest.mark.contract("2.2 expandable")
 def test_fields_nest_up_to_four_levels(raw: Caller, customer: Any, charge: Any, dispute: Any) -> None:
     path = f"/v1/disputes/{dispute['id']}"
     shown = ok(
@@ -44,6 +45,7 @@ def test_fields_nest_up_to_four_levels(raw: Caller, customer: Any, charge: Any, 
     )
 
 
+@pytest.mark.contract("2.2 expandable")
 def test_sources_of_balance_transactions(raw: Caller, charge: Any, dispute: Any) -> None:
     shown = ok(raw.get(f"/v1/disputes/{dispute['id']}?expand[]=balance_transactions.source"))
     assert shown["balance_transactions"][0]["source"] == dispute

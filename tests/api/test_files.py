@@ -16,6 +16,7 @@ import uvloop
 from ledger.contents import Contents
 from ledger.database import open_pool
 from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
+from tests.contract import rows
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(64)
@@ -76,6 +77,7 @@ def test_the_module_uploads_a_file_object(configured: Account, tmp_path: Any) ->
     assert (got.content, got.headers["content-type"]) == (PNG, "image/png")
 
 
+@pytest.mark.contract("4.2 none")
 def test_a_client_makes_changes_and_expands_links(client: stripe.StripeClient, raw: Caller) -> None:
     file = client.v1.files.create({"purpose": "dispute_evidence", "file": io.BytesIO(b"abc")})
     assert (file.filename, file.type, file.size) == ("blob", "txt", 3)
@@ -131,6 +133,25 @@ def test_a_link_ends_by_the_clock(raw: Caller) -> None:
     assert ok(raw.get(f"/v1/file_links/{link['id']}"))["expired"]
 
 
+def test_the_file_of_a_link_in_a_files_list_of_links_is_expanded(raw: Caller) -> None:
+    wanted: Any = {"file_link_data[create]": "true", "expand[]": "links.data.file"}
+    answer = upload(raw, **wanted)
+    made = ok(answer)
+    (link,) = made["links"]["data"]
+    assert link["file"]["id"] == made["id"]
+    assert httpx.get(link["url"]).content == PNG
+    plain = ok(raw.get(f"/v1/files/{made['id']}"))
+    assert plain["links"]["data"][0]["file"] == made["id"]
+    (shown,) = ok(raw.get(f"/v1/files/{made['id']}?expand[]=links.data.file"))["links"]["data"]
+    assert shown["file"] == plain
+    (listed,) = ok(raw.get("/v1/files?expand[]=data.links.data.file"))["data"]
+    assert listed["links"]["data"] == [shown]
+    assert ok(raw.get(f"/v1/files/{made['id']}?expand[]=links&expand[]=links.data")) == plain
+    too_deep = raw.get(f"/v1/files/{made['id']}?expand[]=links.data.file.links.data")
+    refused(too_deep, message="more than 4 levels")
+    refused(raw.get(f"/v1/files/{made['id']}?expand[]=links.data.metadata"), message="cannot be expanded")
+
+
 def test_a_forged_address_serves_nothing(raw: Caller) -> None:
     file = ok(upload(raw))
     url = ok(raw.post("/v1/file_links", {"file": file["id"]}))["url"]
@@ -173,6 +194,7 @@ def test_bytes_come_back_whole_whatever_the_chunks(raw: Caller, size: int) -> No
     assert raw.get(f"/v1/files/{file['id']}/contents").content == content[:size]
 
 
+@pytest.mark.contract("2.9 missing file, bad purpose")
 def test_uploads_that_are_no_upload_are_refused(raw: Caller) -> None:
     refused(raw.post("/v1/files", {"purpose": "dispute_evidence"}), code="parameter_missing", param="file")
     refused(raw.post("/v1/files", {"purpose": "pci_document", "file": "x"}), param="file")
@@ -312,6 +334,7 @@ def test_one_permission_is_for_files_and_links(raw: Caller, account: Account, re
         refused(answer, 403, code="more_permissions_required", message="rak_file_write")
 
 
+@pytest.mark.contract("2.9 links for some purposes")
 def test_links_are_for_some_purposes(raw: Caller) -> None:
     file = ok(upload(raw, purpose="identity_document"))
     refused(raw.post("/v1/file_links", {"file": file["id"]}), param="file", message="purpose")
@@ -334,6 +357,7 @@ def test_lists_page_through_files_and_links(client: stripe.StripeClient) -> None
     assert ([link.id for link in shown.data], shown.has_more) == (listed[:10], True)
 
 
+@pytest.mark.contract("2.2 evidence file id", "2.2 expandable")
 def test_evidence_names_files_and_expands_them(client: stripe.StripeClient, raw: Caller) -> None:
     file = client.v1.files.create({"purpose": "dispute_evidence", "file": io.BytesIO(pdf(49))})
     dispute = raw.dispute()["id"]
@@ -353,25 +377,30 @@ def test_what_may_be_evidence(raw: Caller, content: bytes) -> None:
     ok(attach(raw, content))
 
 
-@pytest.mark.parametrize(
-    ("content", "fields", "message"),
-    [
-        (b"", {}, "^The file you uploaded is not supported"),
-        (b"abc", {"name": "a.pdf"}, "^The file you uploaded is not supported"),
-        (
-            pdf(50),
-            {},
-            r"^The file you uploaded was too long. Please upload a file with fewer than 50 pages\.$",
-        ),
-        (PNG, {"purpose": "pci_document"}, "purpose"),
-        (
-            PNG + bytes(5 * MEGABYTE - len(PNG) + 1),
-            {},
-            r"^The file you uploaded was too large. Please upload a file smaller than 5 MB\.$",
-        ),
-    ],
-)
-def test_what_may_not_be_evidence(raw: Caller, content: bytes, fields: Any, message: str) -> None:
+NO_EVIDENCE: dict[str, tuple[bytes, dict[str, Any], str]] = {
+    "empty": (b"", {}, "^The file you uploaded is not supported"),
+    "content not PDF, JPEG or PNG": (
+        b"abc",
+        {"name": "a.pdf"},
+        "^The file you uploaded is not supported",
+    ),
+    "PDF of 50 pages or more": (
+        pdf(50),
+        {},
+        r"^The file you uploaded was too long. Please upload a file with fewer than 50 pages\.$",
+    ),
+    "file of another purpose": (PNG, {"purpose": "pci_document"}, "purpose"),
+    "file over 5 MB": (
+        PNG + bytes(5 * MEGABYTE - len(PNG) + 1),
+        {},
+        r"^The file you uploaded was too large. Please upload a file smaller than 5 MB\.$",
+    ),
+}
+
+
+@rows("2.2", NO_EVIDENCE)
+def test_what_may_not_be_evidence(raw: Caller, row: str) -> None:
+    content, fields, message = NO_EVIDENCE[row]
     refused(attach(raw, content, **fields), param="evidence[receipt]", message=message)
 
 
@@ -385,6 +414,7 @@ def test_an_unknown_file_is_no_evidence(raw: Caller) -> None:
     refused(answer, code="resource_missing", param=f"{card}[0]")
 
 
+@pytest.mark.contract("2.2 files together too big")
 def test_files_together_stay_under_five_megabytes(raw: Caller) -> None:
     file = ok(upload(raw, PNG + bytes(2_250_000 - len(PNG))))["id"]
     dispute = f"/v1/disputes/{raw.dispute()['id']}"

@@ -9,6 +9,7 @@ from tests.api.service import Account
 
 
 @pytest.mark.usefixtures("configured")
+@pytest.mark.contract("2.5 create, retrieve, update, delete")
 def test_a_customer_from_create_to_delete() -> None:
     made = stripe.Customer.create(
         name="Jenny Rosen",
@@ -151,6 +152,7 @@ def test_a_customer_session() -> None:
 
 
 @pytest.mark.usefixtures("configured")
+@pytest.mark.contract("2.2 POST /v1/disputes/{id}/close", "2.2 dispute won or lost")
 def test_a_dispute_lost_by_closing_it() -> None:
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute")
     (dispute,) = stripe.Dispute.list(charge=charge.id)

@@ -93,6 +93,7 @@ def test_an_update_without_effect_is_stored(raw: Caller) -> None:
     assert len(raw.events()) == 1
 
 
+@pytest.mark.contract("1.6 key reused with other parameters")
 def test_other_parameters_are_refused(raw: Caller) -> None:
     ok(raw.post("/v1/customers", "name=a&metadata[x]=1", idempotency_key="k"))
     for form in (
@@ -176,6 +177,7 @@ def test_keys_are_apart_by_account_and_mode(
         ("/v1/charges", "amount=100&currency=usd&source=tok_chargeDeclined", 402),
     ],
 )
+@pytest.mark.contract("1.6 key in flight")
 def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: int) -> None:
     start = threading.Barrier(32)
 

@@ -52,6 +52,7 @@ def http(service: Service) -> Iterator[httpx.Client]:
         yield http
 
 
+@pytest.mark.contract("1.6 lock contention")
 def test_an_object_that_many_change_at_once_is_told_of_as_locked(raw: Caller) -> None:
     customer = raw.customer()["id"]
     with ThreadPoolExecutor(20) as pool:
@@ -69,6 +70,7 @@ def test_an_object_that_many_change_at_once_is_told_of_as_locked(raw: Caller) ->
     assert len(raw.events("type=customer.updated")) == succeeded
 
 
+@pytest.mark.contract("1.6 too many requests")
 def test_more_than_the_queue_takes_is_too_many(raw: Caller, service: Service) -> None:
     """While the log is held, one batch is under way and two commands wait; all others are turned away."""
     with ThreadPoolExecutor(12) as pool:
@@ -104,6 +106,7 @@ def test_many_lists_of_a_stuck_projection_are_answered_with_what_is_there(
             assert int(each.result().headers["ledger-behind-events"]) >= 1
 
 
+@pytest.mark.contract("1.6 server fault")
 def test_without_a_database_nothing_is_done_and_all_is_well_afterwards(
     raw: Caller, service: Service, cluster: Cluster
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_refund_in_part_and_then_of_the_rest() -> None:
 
 
 @pytest.mark.usefixtures("configured")
+@pytest.mark.contract("2.7 disputed, not refundable")
 def test_a_dispute_forbids_the_refund_until_it_is_won() -> None:
     """Flow 5 of CONTRACT 7, its refund."""
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute")
@@ -105,6 +106,7 @@ def test_a_full_refund_closes_an_inquiry() -> None:
         assert event.request.id == rest.last_response.request_id
 
 
+@pytest.mark.contract("2.7 events", "4.2 refund", "4.2 charge")
 def test_events_tell_of_the_refund_and_then_of_the_charge(raw: Caller) -> None:
     charge = raw.charge()
     refund = ok(raw.post("/v1/refunds", {"charge": charge["id"], "amount": 500}))
@@ -133,6 +135,9 @@ def test_metadata_of_a_refund_is_merged_and_unset(client: stripe.StripeClient, r
     assert cleared["metadata"] == {}
 
 
+@pytest.mark.contract(
+    "2.7 fully refunded", "2.7 more than is left", "2.7 neither id given", "2.7 unknown charge"
+)
 def test_each_error_of_the_contract(raw: Caller) -> None:
     charge = raw.charge(amount=5000)["id"]
     ok(raw.post("/v1/refunds", {"charge": charge, "amount": 2000}))
@@ -280,6 +285,7 @@ def test_refunds_are_listed_by_charge_and_time(client: stripe.StripeClient, raw:
 
 
 @pytest.mark.usefixtures("configured")
+@pytest.mark.contract("2.6 GET /v1/charges/{id}/refunds")
 def test_the_refunds_of_a_charge_are_a_list_of_their_own() -> None:
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_visa")
     other = stripe.Charge.create(amount=2000, currency="usd", source="tok_visa")

@@ -56,6 +56,7 @@ def _move(operator: Caller, **to: float) -> float:
     return now
 
 
+@pytest.mark.contract("4.4 retention")
 def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, operator: Caller) -> None:
     customer = raw.customer(name="old")
     (old,) = raw.events()
@@ -103,6 +104,7 @@ def test_objects_outlive_their_events(raw: Caller, operator: Caller) -> None:
     assert [event["type"] for event in raw.events()] == ["charge.dispute.updated"]
 
 
+@pytest.mark.contract("2.8 no events", "4.2 silent changes")
 def test_funds_become_available_with_time(raw: Caller, operator: Caller) -> None:
     path = f"/v1/charges/{raw.charge()['id']}?expand[]=balance_transaction"
     transaction = ok(raw.get(path))["balance_transaction"]
@@ -114,6 +116,7 @@ def test_funds_become_available_with_time(raw: Caller, operator: Caller) -> None
     assert [event["type"] for event in raw.events()] == ["charge.succeeded"]
 
 
+@pytest.mark.contract("2.2 field evidence_details.past_due")
 def test_a_late_submission_is_past_due(raw: Caller, operator: Caller) -> None:
     """Within the grace a deployment may give; what time alone does to a dispute is not asked here."""
     dispute = raw.dispute("tok_createDisputeInquiry")

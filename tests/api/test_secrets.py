@@ -34,16 +34,24 @@ def secrets(raw: Caller, account: Account) -> list[str]:
         )
     )
     made: str = session["client_secret"]
+    endpoint = ok(
+        raw.post(
+            "/v1/webhook_endpoints",
+            {"url": "https://hooks.example.com/", "enabled_events[]": "*"},
+            idempotency_key="endpoint",
+        )
+    )
     wrong = "sk_test_" + "Wrong" * 6
     for key in (wrong, account.publishable):
         Caller(raw.http, key).get("/v1/customers")
     raw.get(f"/v1/customers?email={account.secret}")
     raw.get(f"/v1/customers/{account.secret}")
     raw.get(f"/v1/events/{made}")
-    return [made, wrong, account.secret, account.live, account.publishable]
+    raw.get(f"/v1/webhook_endpoints/{endpoint['secret']}")
+    return [made, endpoint["secret"], wrong, account.secret, account.live, account.publishable]
 
 
-def test_the_log_holds_no_key_no_client_secret_and_no_evidence(
+def test_the_log_holds_no_key_no_secret_of_an_object_and_no_evidence(
     secrets: list[str], service: Service, account: Account
 ) -> None:
     log = service.log

@@ -148,6 +148,13 @@ def test_events(rich: stripe.StripeClient) -> None:
     assert [each for event in events for each in _differences(event, "event")] == []
 
 
+def test_webhook_endpoints(rich: stripe.StripeClient) -> None:
+    made = rich.v1.webhook_endpoints.create({"url": "http://localhost/", "enabled_events": ["*"]})
+    rich.v1.webhook_endpoints.update(made.id, {"description": "D", "metadata": {"a": "1"}})
+    (listed,) = rich.v1.webhook_endpoints.list().data
+    assert [each for shown in (made, listed) for each in _differences(shown, "webhook_endpoint")] == []
+
+
 @pytest.mark.parametrize(
     "component",
     ["buy_button", "customer_sheet", "mobile_payment_element", "payment_element", "pricing_table"],

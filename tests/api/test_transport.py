@@ -71,6 +71,7 @@ def test_every_version_is_accepted_and_echoed(raw: Caller, version: str) -> None
 
 
 @pytest.mark.parametrize("version", ["1999-01-01", "latest", "2026-10-28", "2026-10-28.endive ;", "x" * 500])
+@pytest.mark.contract("1.6 bad Stripe-Version")
 def test_an_unknown_version_is_refused(raw: Caller, version: str) -> None:
     answer = raw.call("GET", "/v1/charges", headers={"stripe-version": version})
     refused(answer, message="^Invalid Stripe API version: ")

@@ -15,14 +15,31 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.past_event import PastEvent
 from ledger.domain.refund import Refund
+from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_roster import WebhookRoster
 
 NOW = 1_700_000_000
 TERMS = Terms()
 DUE_BY = 1_700_697_599  # 2023-11-22 23:59:59 UTC, the eighth day after NOW
 
-State = TypeVar("State", Customer, CustomerSession, Charge, Dispute, Refund, File, FileLink)
+State = TypeVar(
+    "State",
+    Customer,
+    CustomerSession,
+    Charge,
+    Dispute,
+    Refund,
+    File,
+    FileLink,
+    WebhookEndpoint,
+    WebhookRoster,
+    Resource,
+    PastEvent,
+)
 
 
 def fold(evolve: Callable[[State | None, DomainEvent], State], events: Iterable[DomainEvent]) -> State:

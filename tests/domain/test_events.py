@@ -18,16 +18,20 @@ from ledger.domain import (
     disputing,
     file,
     file_link,
+    past_event,
     refund,
     refunding,
+    resource,
     session,
+    webhook_endpoint,
+    webhook_roster,
 )
 from ledger.domain.cards import source_card
 from ledger.domain.charge import ChargeRefunded
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.wire import render
-from ledger.wire.public_events import TYPES, public_events
+from ledger.wire.public_events import EVENTS_MAX, TOLD, TYPES, public_events
 from tests.domain.stories import (
     NOW,
     TERMS,
@@ -145,6 +149,61 @@ def file_stories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     return [*made, linked], [created, *updated]
 
 
+def webhook_stories() -> tuple[list[DomainEvent], list[DomainEvent]]:
+    """The events of a webhook endpoint, and of the roster it is in."""
+    created = webhook_endpoint.create(
+        endpoint_id="we_1",
+        account="acct_1",
+        livemode=False,
+        given={
+            "url": "https://hooks.example.com/Ada",
+            "enabled_events": ["charge.dispute.created", "*"],
+            "api_version": "2026-10-28.endive",
+            "connect": True,
+            "description": "For Ada",
+            "metadata": {"who": "Ada"},
+        },
+        now=NOW,
+    )
+    state = fold(webhook_endpoint.evolve, created)
+    given = {"url": "https://hooks.example.com/Ada/2", "disabled": True, "metadata": {"by": "Ada"}}
+    updated = webhook_endpoint.update(state, given, now=NOW + 1)
+    state = fold(webhook_endpoint.evolve, created + updated)
+    enrolled = webhook_roster.enroll(
+        None, account="acct_1", livemode=False, endpoint_id="we_1", endpoints_max=16, now=NOW
+    )
+    roster = fold(webhook_roster.evolve, enrolled)
+    struck = webhook_roster.strike(roster, endpoint_id="we_1", now=NOW + 2)
+    return created + updated + webhook_endpoint.delete(state, now=NOW + 2), enrolled + struck
+
+
+def resource_story() -> list[DomainEvent]:
+    told: dict[str, Any] = {
+        "resource_id": "in_1",
+        "account": "acct_1",
+        "livemode": False,
+        "type": "invoice",
+        "now": NOW,
+    }
+    shown = {"customer": "cus_1", "customer_name": "Ada", "lines": [{"amount": 5}], "paid": False}
+    made = resource.publish(None, event_type="invoice.created", object=shown, **told)
+    state = fold(resource.evolve, made)
+    made += resource.publish(state, event_type="invoice.updated", object={"number": "Ada"}, **told)
+    return made + resource.delete(fold(resource.evolve, made), "invoice.deleted", now=NOW + 1)
+
+
+def past_event_story() -> list[DomainEvent]:
+    return past_event.tell(
+        event_id="evt_1",
+        account="acct_1",
+        livemode=False,
+        type="customer.updated",
+        object={"id": "cus_1", "name": "Ada"},
+        previous_attributes={"name": "Ada Byron"},
+        now=NOW,
+    )
+
+
 Story = tuple[Callable[[Any, DomainEvent], Any], list[DomainEvent]]
 STORIES: list[Story] = [
     (customer.evolve, customer_story()),
@@ -164,6 +223,10 @@ STORIES: list[Story] = [
     (refund.evolve, refund_story()),
     (file.evolve, file_stories()[0]),
     (file_link.evolve, file_stories()[1]),
+    (webhook_endpoint.evolve, webhook_stories()[0]),
+    (webhook_roster.evolve, webhook_stories()[1]),
+    (resource.evolve, resource_story()),
+    (past_event.evolve, past_event_story()),
 ]
 ALL_EVENTS = [
     *customer.EVENTS,
@@ -173,6 +236,10 @@ ALL_EVENTS = [
     *refund.EVENTS,
     *file.EVENTS,
     *file_link.EVENTS,
+    *webhook_endpoint.EVENTS,
+    *webhook_roster.EVENTS,
+    *resource.EVENTS,
+    *past_event.EVENTS,
 ]
 
 
@@ -191,6 +258,10 @@ def test_topics_are_distinct_and_named_after_their_aggregate() -> None:
         "refund",
         "file",
         "file_link",
+        "webhook_endpoint",
+        "webhook_roster",
+        "resource",
+        "past_event",
     }
 
 
@@ -206,6 +277,10 @@ def test_texts_of_people_are_marked_personal() -> None:
     assert {"billing_details", "receipt_email", "shipping", "description"} <= marks["charge.succeeded"]
     assert "evidence" in marks["dispute.evidence_submitted"]
     assert "evidence" in marks["dispute.evidence_staged"]
+    assert "object" in marks["resource.published"]
+    assert {"object", "previous_attributes"} <= marks["past_event.imported"]
+    assert "url" in marks["webhook_endpoint.created"]
+    assert "changes" in marks["webhook_endpoint.updated"]
 
 
 @pytest.mark.parametrize(("evolve", "events"), STORIES)
@@ -228,14 +303,22 @@ def test_erased_events_still_fold_and_render(evolve: Any, events: list[DomainEve
         erasure: dict[str, Any] = dict.fromkeys(event.PERSONAL)
         erased = dataclasses.replace(event, **erasure)
         before, state = state, evolve(state, erased)
-        for _, resource, _ in public_events(before, erased, state):
-            assert "Ada" not in json.dumps(resource)
+        for _, shown, previous in public_events(before, erased, state):
+            assert "Ada" not in json.dumps((shown, previous))
     if isinstance(state, session.CustomerSession):
         assert render.customer_session(state, "cuss_secret_x")["customer"] == "cus_1"
 
 
+@pytest.mark.parametrize(("evolve", "events"), STORIES)
+def test_no_change_makes_more_events_than_are_looked_for(evolve: Any, events: list[DomainEvent]) -> None:
+    state = None
+    for event in events:
+        before, state = state, evolve(state, event)
+        assert len(public_events(before, event, state)) <= EVENTS_MAX
+
+
 def test_silent_events_are_the_contracts() -> None:
-    silent = {event.TOPIC for event in ALL_EVENTS if event not in TYPES}
+    silent = {event.TOPIC for event in ALL_EVENTS if event not in TYPES and event not in TOLD}
     assert silent == {
         "charge.disputed",
         "customer_session.created",
@@ -245,4 +328,9 @@ def test_silent_events_are_the_contracts() -> None:
         "file.linked",
         "file_link.created",
         "file_link.updated",
+        "webhook_endpoint.created",
+        "webhook_endpoint.updated",
+        "webhook_endpoint.deleted",
+        "webhook_roster.enrolled",
+        "webhook_roster.struck",
     }

@@ -72,6 +72,7 @@ def traveller(ahead: Service) -> Iterator[Traveller]:
     registrar.close()
 
 
+@pytest.mark.contract("3.2 due_by passed")
 def test_an_unanswered_dispute_is_lost_when_its_day_is_over(traveller: Traveller) -> None:
     dispute = traveller.raw.dispute()
     due_by = dispute["evidence_details"]["due_by"]
@@ -86,6 +87,41 @@ def test_an_unanswered_dispute_is_lost_when_its_day_is_over(traveller: Traveller
     assert closed["created"] >= due_by + 1
 
 
+def test_what_is_only_staged_is_not_sent_when_the_day_is_over(traveller: Traveller) -> None:
+    dispute = traveller.raw.dispute()
+    path = f"/v1/disputes/{dispute['id']}"
+    ok(traveller.raw.post(path, {"evidence[uncategorized_text]": "winning_evidence", "submit": "false"}))
+    traveller.goes_to(dispute["evidence_details"]["due_by"] + 1)
+    lost = traveller.until(path, status="lost")
+    details = lost["evidence_details"]
+    assert (details["has_evidence"], details["submission_count"]) == (True, 0)
+    assert (details["submission_method"], details["past_due"]) == ("not_submitted", False)
+    assert [each["amount"] for each in lost["balance_transactions"]] == [-2000]
+    types = [event["type"] for event in traveller.events_of(dispute["id"])]
+    assert types[-1:] == ["charge.dispute.closed"]
+    assert "charge.dispute.funds_reinstated" not in types
+
+
+@pytest.mark.contract("3.2 appeal's due_by passed")
+def test_an_unanswered_appeal_is_lost_when_its_day_is_over(traveller: Traveller) -> None:
+    dispute = traveller.raw.dispute()
+    path = f"/v1/disputes/{dispute['id']}"
+    ok(traveller.raw.post(f"{path}/close"))
+    due_by = traveller.now() + 20 * DAY_SECONDS
+    fact = {"fact": "appeal_opened", "reference": "net-a", "due_by": due_by}
+    appealed = ok(traveller.operator.post(f"/disputes/{dispute['id']}/facts", fact))
+    assert (appealed["status"], appealed["evidence_details"]["due_by"]) == ("appeal_needs_response", due_by)
+    traveller.goes_to(due_by)
+    time.sleep(0.2)
+    assert ok(traveller.raw.get(path))["status"] == "appeal_needs_response"
+    traveller.goes_to(due_by + 1)
+    lost = traveller.until(path, status="lost")
+    assert [each["amount"] for each in lost["balance_transactions"]] == [-2000]
+    *_, closed = traveller.events_of(dispute["id"])
+    assert (closed["type"], closed["request"]) == ("charge.dispute.closed", NOBODY)
+    assert "previous_attributes" not in closed["data"]
+
+
 def test_what_was_answered_waits_for_the_network_instead(traveller: Traveller) -> None:
     dispute = traveller.raw.dispute()
     path = f"/v1/disputes/{dispute['id']}"
@@ -96,6 +132,7 @@ def test_what_was_answered_waits_for_the_network_instead(traveller: Traveller) -
     assert ok(traveller.raw.get(path))["status"] == "under_review"
 
 
+@pytest.mark.contract("3.2 120 days after an inquiry's creation")
 def test_an_inquiry_closes_after_120_days_answered_or_not(traveller: Traveller) -> None:
     first = traveller.raw.dispute("tok_createDisputeInquiry")
     second = traveller.raw.dispute("tok_createDisputeInquiry")
@@ -119,6 +156,7 @@ def test_an_escalated_inquiry_has_a_due_date_of_its_own(traveller: Traveller) ->
     traveller.until(f"/v1/disputes/{inquiry['id']}", status="lost")
 
 
+@pytest.mark.contract("4.2 charge")
 def test_an_authorization_expires_after_seven_days(traveller: Traveller) -> None:
     held = traveller.raw.charge(capture="false")
     captured = traveller.raw.charge(capture="false")

@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -105,6 +106,49 @@ def test_a_bad_line_refuses_itself_alone(operator: Operator, name: str) -> None:
     assert "longer than" in errors[14]["message"]
 
 
+def test_webhook_endpoints_are_told_once_and_within_their_rules(
+    operator: Operator, raw: Caller, name: str
+) -> None:
+    line = {
+        "op": "webhook_endpoint",
+        "id": f"we_{name}",
+        "url": "https://hooks.example.com/elsewhere",
+        "enabled_events": ["charge.dispute.created", "*"],
+        "api_version": "2024-06-20",
+        "connect": True,
+        "description": "Elsewhere",
+        "disabled": True,
+        "metadata": {"a": "1"},
+    }
+    plain = {"op": "webhook_endpoint", "url": "https://hooks.example.com/", "enabled_events": ["*"]}
+    bad = [
+        line | {"id": "we_a", "url": "https://a@b.example"},
+        line | {"id": "we_b", "enabled_events": ["*", "charge.*"]},
+        line | {"id": "we_c", "enabled_events": []},
+        line | {"id": "we_d", "api_version": "2024-06-21"},
+        line | {"id": "we_e", "secret": "whsec_x"},
+        plain,
+    ]
+    full = [plain | {"id": f"we_{name}{number}"} for number in range(20)]
+    first, again, *refusals = imported(operator, [line, line | {"disabled": False}, *bad])
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert [(each["error"].get("code"), each["error"]["param"]) for each in refusals] == [
+        ("url_invalid", "url"),
+        (None, "enabled_events[1]"),
+        (None, "enabled_events"),
+        (None, "api_version"),
+        ("parameter_unknown", "secret"),
+        ("parameter_missing", "id"),
+    ]
+    shown = ok(raw.get(f"/v1/webhook_endpoints/we_{name}"))
+    assert ok(raw.get("/v1/webhook_endpoints"))["data"] == [shown]
+    assert (shown["status"], shown["api_version"]) == ("disabled", "2024-06-20")
+    assert shown["metadata"] == {"a": "1"}
+    results = imported(operator, full)
+    assert [result.get("changed", False) for result in results] == [True] * 15 + [False] * 5
+    assert "maximum of 16" in results[15]["error"]["message"]
+
+
 def test_results_come_while_the_input_is_still_sent(operator: Operator, name: str) -> None:
     def lines() -> Iterator[bytes]:
         for number in range(20):
@@ -128,6 +172,23 @@ def test_a_client_may_send_everything_before_it_reads(operator: Operator) -> Non
     """More results than the buffers between hold: they wait on our side."""
     results = imported(operator, [b"{}"] * 60_000)
     assert [result["line"] for result in results] == list(range(1, 60_001))
+
+
+def test_two_imports_of_the_same_lines_at_once_change_each_thing_once(operator: Operator, name: str) -> None:
+    """Groups overtake each other: they are decided again, and nothing is lost or told twice."""
+    lines = [line for number in range(100) for line in story(f"{name}{number}")]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: imported(operator, lines), range(2))
+    assert [result["id"] for result in one] == [result["id"] for result in other]
+    assert all(mine["changed"] != theirs["changed"] for mine, theirs in zip(one, other, strict=True))
+
+
+def test_known_and_new_lines_may_stand_together(operator: Operator, name: str) -> None:
+    known = [line for number in range(0, 60, 2) for line in story(f"{name}{number}")]
+    imported(operator, known)
+    lines = [line for number in range(60) for line in story(f"{name}{number}")]
+    results = imported(operator, lines)
+    assert [result["changed"] for result in results] == [line not in known for line in lines]
 
 
 def test_lines_share_commits(operator: Operator, name: str) -> None:

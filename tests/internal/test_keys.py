@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from ledger import accounts
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, ok, refused
 from tests.internal.conftest import Operator
 
 
@@ -45,6 +47,7 @@ def test_a_key_ends_when_it_was_told_to(operator: Operator, http: httpx.Client) 
     refused(ends(http, key), 401, code="api_key_expired")
 
 
+@pytest.mark.contract("1.6 expired or rolled key")
 def test_rolled_keys_overlap_and_then_only_the_new_one_is_good(
     operator: Operator, http: httpx.Client
 ) -> None:
@@ -121,6 +124,83 @@ def test_lists_go_on_after_the_last_one_shown(operator: Operator) -> None:
     assert (first["has_more"], rest["has_more"]) == (True, False)
     assert [each["id"] for each in [*first["data"], *rest["data"]]] == every
     refused(operator.get("/keys?starting_after=key_none"), code="resource_missing", param="starting_after")
+
+
+def keys_of(operator: Operator) -> list[str]:
+    return [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
+
+
+def test_an_idempotency_key_makes_one_key_which_is_shown_once(
+    operator: Operator, http: httpx.Client, service: Service
+) -> None:
+    body = {"kind": "rk", "name": "importer", "scopes": ["rak_customer_read"]}
+    answer = operator.post("/keys", body, idempotency_key="one")
+    key = ok(answer)
+    assert works(http, key["key"])
+    before = keys_of(operator)
+    for _ in range(2):
+        again = operator.post("/keys", body, idempotency_key="one")
+        told = refused(again, 409, code="secret_shown_once", kind="idempotency_error", message=key["id"])
+        assert key["key"] not in told["message"]
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.headers["original-request"] == answer.headers["request-id"]
+        assert again.headers["idempotency-key"] == "one"
+    other = operator.post("/keys", body | {"name": "exporter"}, idempotency_key="one")
+    refused(other, kind="idempotency_error", message="Try using a key other than 'one'")
+    refused(operator.post("/customers", {"name": "A"}, idempotency_key="one"), kind="idempotency_error")
+    assert keys_of(operator) == before
+    with psycopg.connect(service.dsn) as conn:
+        kept = conn.execute("SELECT body FROM ledger.replies WHERE body LIKE %s", [f"%{key['key']}%"])
+        assert kept.fetchone() is None
+    rolled = ok(operator.post(f"/keys/{key['id']}/roll", {}, idempotency_key="two"))
+    refused(
+        operator.post(f"/keys/{key['id']}/roll", {}, idempotency_key="two"),
+        409,
+        code="secret_shown_once",
+        kind="idempotency_error",
+        message=rolled["id"],
+    )
+    assert works(http, rolled["key"])
+
+
+def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator: Operator) -> None:
+    body = {"kind": "sk", "scopes": ["catalog"]}
+    refused(operator.post("/keys", body, idempotency_key="again"), param="scopes")
+    assert ok(operator.post("/keys", {"kind": "sk"}, idempotency_key="again"))["kind"] == "sk"
+    too_long = operator.post("/accounts", {"name": "B"}, idempotency_key="k" * 256)
+    refused(too_long, message="at most 255 characters")
+
+
+def test_an_account_is_made_once_and_answered_again(operator: Operator) -> None:
+    first = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
+    again = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
+    assert ok(first) == ok(again)
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    refused(operator.post("/accounts", {"name": "B"}, idempotency_key="branch"), kind="idempotency_error")
+    assert len(ok(operator.get("/accounts"))["data"]) == 2
+
+
+def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator: Operator) -> None:
+    """Customers are appended meanwhile, some under the same idempotency keys."""
+    before = keys_of(operator)
+
+    def ask(number: int) -> httpx.Response:
+        key = f"at-once-{number % 3}"
+        if number % 4 == 0:
+            return operator.post("/customers", {"name": "Ada"}, idempotency_key=key)
+        if number % 4 == 1:
+            return operator.post("/customers", {"name": "Grace"})
+        return operator.post("/keys", {"name": "n"}, idempotency_key=key)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(48)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) <= {200, 400, 409}
+    assert statuses[1::4] == [200] * 12
+    keys = {each.json()["id"] for each in answers if each.status_code == 200 and "key" in each.json()}
+    assert set(keys_of(operator)) == {*before, *keys}
+    assert len(keys) <= 3
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,18 @@ from psycopg.rows import TupleRow
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.database import connected
-from ledger.domain import charging, customer, disputing, evidence, refunding, session
+from ledger.domain import (
+    charging,
+    customer,
+    disputing,
+    evidence,
+    past_event,
+    refunding,
+    resource,
+    session,
+    webhook_endpoint,
+    webhook_roster,
+)
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -24,7 +35,10 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.domain.refund import Refund
+from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_roster import WebhookRoster
 from ledger.errors import LedgerError
 from ledger.ids import new_id
 from ledger.store.codec import Codec, State, evolve
@@ -253,6 +267,81 @@ async def _claim_session(author: Author, subject: int, detail: int) -> None:
     await author.tell(session.claim(author.pick(CustomerSession, subject), now=author.now))
 
 
+async def _create_endpoint(author: Author, subject: int, detail: int) -> None:
+    endpoint_id = author._id("we")
+    roster = author.states.get(webhook_roster.stream_of(ACCOUNT, False))
+    assert roster is None or isinstance(roster, WebhookRoster)
+    enrolled = webhook_roster.enroll(
+        roster,
+        account=ACCOUNT,
+        livemode=False,
+        endpoint_id=endpoint_id,
+        endpoints_max=4,
+        now=author.now,
+    )
+    created = webhook_endpoint.create(
+        endpoint_id=endpoint_id,
+        account=ACCOUNT,
+        livemode=False,
+        given={
+            "url": f"https://hooks.example.com/{detail}",
+            "enabled_events": ["*"],
+            "connect": detail % 2 == 0,
+        },
+        now=author.now,
+    )
+    await author.tell([*enrolled, *created])
+
+
+async def _update_endpoint(author: Author, subject: int, detail: int) -> None:
+    given = {"url": f"https://example.com/{detail}", "disabled": detail % 2 == 0, "metadata": {"detail": "1"}}
+    await author.tell(webhook_endpoint.update(author.pick(WebhookEndpoint, subject), given, now=author.now))
+
+
+async def _delete_endpoint(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(WebhookEndpoint, subject)
+    roster = author.states[webhook_roster.stream_of(ACCOUNT, False)]
+    assert isinstance(roster, WebhookRoster)
+    deleted = webhook_endpoint.delete(state, now=author.now)
+    await author.tell([*webhook_roster.strike(roster, endpoint_id=state.id, now=author.now), *deleted])
+
+
+async def _publish_resource(author: Author, subject: int, detail: int) -> None:
+    """A new one, or the same again, or changed, or anew after its deletion."""
+    known = [state for state in author.states.values() if isinstance(state, Resource)]
+    state = known[subject % len(known)] if known and detail % 4 else None
+    told = resource.publish(
+        state,
+        resource_id=author._id("in") if state is None else state.id,
+        account=ACCOUNT,
+        livemode=False,
+        type="invoice",
+        event_type=("invoice.created", "invoice.updated", "invoice.paid")[detail % 3],
+        object={"total": detail % 2, "lines": [detail], "name": f"Jenny {detail} \u2028"},
+        now=author.now,
+    )
+    await author.tell(told)
+
+
+async def _delete_resource(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(Resource, subject)
+    if not state.deleted:
+        await author.tell(resource.delete(state, "invoice.deleted", now=author.now))
+
+
+async def _import_event(author: Author, subject: int, detail: int) -> None:
+    told = past_event.tell(
+        event_id=f"evt_of_old_{len(author.states)}",
+        account=ACCOUNT,
+        livemode=False,
+        type="charge.refunded" if detail % 2 else "balance.available",
+        object={"id": f"ch_{detail}"} if detail % 2 else {"object": "balance"},
+        previous_attributes={"refunded": False} if detail % 2 else None,
+        now=author.now,
+    )
+    await author.tell(told)
+
+
 COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
     "create_customer": _create_customer,
     "update_customer": _update_customer,
@@ -268,6 +357,12 @@ COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
     "report_fact": _report_fact,
     "create_session": _create_session,
     "claim_session": _claim_session,
+    "publish_resource": _publish_resource,
+    "delete_resource": _delete_resource,
+    "import_event": _import_event,
+    "create_endpoint": _create_endpoint,
+    "update_endpoint": _update_endpoint,
+    "delete_endpoint": _delete_endpoint,
 }
 
 

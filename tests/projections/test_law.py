@@ -45,6 +45,7 @@ def test_any_batches_give_the_same_bytes_live_and_rebuilt(
     async def story(author: Author) -> None:
         await author.act("create_customer", 0, 1)
         await author.act("create_charge", 0, 1)
+        await author.act("create_endpoint", 0, 1)
         for number, command in enumerate(history):
             await author.act(*command)
             if number % 9 == 8:
@@ -62,6 +63,7 @@ def test_any_batches_give_the_same_bytes_live_and_rebuilt(
             expected = await rows(conn, 1)
             assert expected["customers"]
             assert expected["feed"]
+            assert expected["webhook_endpoints"]
             assert await rows(conn, generation) == expected
             assert not any(status.parked for status in await registry.status(conn, now=author.now))
             await retire(conn, generation)

@@ -10,25 +10,30 @@ from tests.serving.process import SERVICE_KEY, ledger, refusal
 
 def test_a_file_is_imported_and_again_changes_nothing(place: Path, dsn: str) -> None:
     data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
-    assert ledger(data, "accounts", "create", "Shop", **on).returncode == 0
+    shop = ledger(data, "accounts", "create", "Shop", **on).stdout.strip()
+    connected = ledger(data, "accounts", "create", "Branch", "--platform", shop, **on).stdout.strip()
     file = place / "history.ndjson"
-    lines = [
+    lines: list[dict[str, object]] = [
         {"op": "customer", "id": "cus_1", "name": "Ada"},
         {"op": "charge", "id": "ch_1", "customer": "cus_1", "amount": 2000, "currency": "usd"},
         {"op": "dispute", "id": "du_1", "charge": "ch_1", "kind": "chargeback", "reference": "net-1"},
+        {"op": "file", "id": "file_1", "purpose": "dispute_evidence", "content": "JVBERi0xLjQ="},
+        {"op": "event", "id": "evt_1", "type": "invoice.paid", "object": {"id": "in_1"}},
+        {"op": "event", "id": "evt_2", "type": "invoice.paid", "object": {}, "account": connected},
     ]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    first = ledger(data, "import", str(file), **on)
+    first = ledger(data, "import", str(file), "--account", shop, **on)
     assert (first.returncode, first.stdout) == (0, ""), first
-    assert "3 lines" in first.stderr
-    assert "3 made a change, 0 were known, 0 refused" in first.stderr
-    file.write_text(file.read_text() + '{"op": "fact", "dispute": "du_1", "fact": "escalated"}\n')
-    again = ledger(data, "import", str(file), **on)
+    assert "6 lines" in first.stderr
+    assert "6 made a change, 0 were known, 0 refused" in first.stderr
+    stranger = json.dumps(lines[-1] | {"account": "acct_none"}) + "\n"
+    file.write_text(file.read_text() + stranger + '{"op": "fact", "dispute": "du_1", "fact": "escalated"}\n')
+    again = ledger(data, "import", str(file), "--account", shop, **on)
     assert again.returncode == 1
-    assert "0 made a change, 3 were known, 1 refused" in again.stderr
-    (told,) = again.stdout.splitlines()
-    assert json.loads(told)["line"] == 4
-    assert json.loads(told)["error"]["param"] == "reference"
+    assert "0 made a change, 6 were known, 2 refused" in again.stderr
+    out_of_reach, malformed = [json.loads(told) for told in again.stdout.splitlines()]
+    assert (out_of_reach["line"], out_of_reach["error"]["code"]) == (7, "account_invalid")
+    assert (malformed["line"], malformed["error"]["param"]) == (8, "reference")
 
 
 def test_what_cannot_be_imported_is_one_line(place: Path, dsn: str) -> None:

@@ -36,6 +36,8 @@ EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("charge", False, ["refunds.data.charge"], {"refunds": {"data": {"charge": {}}}}),
     ("charge", False, ["transfer_data.destination"], {"transfer_data": {"destination": {}}}),
     ("customer_session", False, ["customer", "components"], {"customer": {}}),
+    ("file", False, ["links.data.file"], {"links": {"data": {"file": {}}}}),
+    ("file_link", True, ["data.file.links"], {"file": {"links": {}}}),
     ("event", True, ["data", "data.data", "data.request"], {}),
 ]  # fmt: skip
 
@@ -105,6 +107,8 @@ def test_what_cannot_be_expanded_is_refused(allowed: str, in_list: bool, path: s
         ("customer_session", stripe.CustomerSession),
         ("dispute", stripe.Dispute),
         ("event", stripe.Event),
+        ("file", stripe.File),
+        ("file_link", stripe.FileLink),
         ("refund", stripe.Refund),
     ],
 )

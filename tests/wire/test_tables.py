@@ -13,6 +13,7 @@ from stripe._request_options import RequestOptions
 
 from ledger.domain import evidence
 from ledger.errors import InvalidParameter
+from ledger.wire import event_types
 from ledger.wire.forms import DEPTH_MAX, NAME_LENGTH_MAX, decode
 from ledger.wire.parameters import Array, Created, Hash, Table, Unserved
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
@@ -26,6 +27,7 @@ from ledger.wire.tables import (
     files,
     refunds,
     sessions,
+    webhook_endpoints,
 )
 from ledger.wire.tables.file_links import TimestampOrNow
 
@@ -66,6 +68,12 @@ TABLES: dict[str, Table] = {
     "FileLinkUpdateParams": file_links.UPDATE,
     "FileLinkRetrieveParams": file_links.RETRIEVE,
     "FileLinkListParams": file_links.LIST,
+    "WebhookEndpointCreateParams": webhook_endpoints.CREATE,
+    "WebhookEndpointModifyParams": webhook_endpoints.UPDATE,
+    "WebhookEndpointUpdateParams": webhook_endpoints.UPDATE,
+    "WebhookEndpointRetrieveParams": webhook_endpoints.RETRIEVE,
+    "WebhookEndpointDeleteParams": webhook_endpoints.DELETE,
+    "WebhookEndpointListParams": webhook_endpoints.LIST,
     "EventRetrieveParams": events.RETRIEVE,
     "EventListParams": events.LIST,
 }
@@ -138,7 +146,7 @@ def _compare(members: dict[str, Parameter], cls: type, module: Any, path: str) -
 
 def _compare_kind(parameter: Parameter, hint: Any, path: str) -> None:
     text = str(hint)
-    values = set(re.findall(r"'([a-z0-9_]+)'", text)) if "Literal" in text else set()
+    values = set(re.findall(r"'([a-z0-9_.*\-]+)'", text)) if "Literal" in text else set()
     of = parameter.of if isinstance(parameter, Array) else parameter
     assert isinstance(parameter, Array) == ("List[" in text), path
     if isinstance(of, TimestampOrNow):
@@ -158,7 +166,7 @@ def _compare_kind(parameter: Parameter, hint: Any, path: str) -> None:
 def test_names_are_exactly_those_of_the_sdk(class_name: str) -> None:
     module = _module(class_name)
     compared = _compare(dict(TABLES[class_name].members), getattr(module, class_name), module, class_name)
-    assert compared or class_name == "CustomerDeleteParams"
+    assert compared or class_name in ("CustomerDeleteParams", "WebhookEndpointDeleteParams")
 
 
 def test_the_walk_goes_all_the_way_down() -> None:
@@ -202,6 +210,7 @@ def test_a_session_names_customer_and_components() -> None:
     }
 
 
+HOOK = b"url=https://hooks.example.com"
 REFUSED: list[tuple[Table, bytes, str | None, str]] = [
     (sessions.CREATE, b"customer=cus_1", "parameter_missing", "components"),
     (sessions.CREATE, b"components[buy_button][enabled]=true", "parameter_missing", "customer"),
@@ -256,6 +265,30 @@ REFUSED: list[tuple[Table, bytes, str | None, str]] = [
         "[customer_device_id]",
     ),
     (disputes.LIST, b"status=won", "parameter_unknown", "status"),
+    (webhook_endpoints.CREATE, HOOK, "parameter_missing", "enabled_events"),
+    (webhook_endpoints.CREATE, b"enabled_events[]=*", "parameter_missing", "url"),
+    (webhook_endpoints.CREATE, HOOK + b"&enabled_events=", "parameter_invalid_empty", "enabled_events"),
+    (webhook_endpoints.CREATE, HOOK + b"&enabled_events[0]=", "parameter_invalid_empty", "enabled_events[0]"),
+    (webhook_endpoints.CREATE, HOOK + b"&enabled_events=*", None, "enabled_events"),
+    (webhook_endpoints.CREATE, HOOK + b"&enabled_events[0]=charge.*", None, "enabled_events[0]"),
+    (webhook_endpoints.CREATE, HOOK + b"&enabled_events[0]=*&enabled_events[1]=x", None, "enabled_events[1]"),
+    (webhook_endpoints.CREATE, b"url=hooks.example.com&enabled_events[]=*", "url_invalid", "url"),
+    (webhook_endpoints.CREATE, b"url=&enabled_events[]=*", "parameter_invalid_empty", "url"),
+    (webhook_endpoints.CREATE, b"url[a]=1&enabled_events[]=*", None, "url"),
+    (webhook_endpoints.CREATE, HOOK + b"&api_version=2026-01-01", None, "api_version"),
+    (webhook_endpoints.CREATE, HOOK + b"&api_version=", "parameter_invalid_empty", "api_version"),
+    (webhook_endpoints.CREATE, HOOK + b"&connect=1", None, "connect"),
+    (webhook_endpoints.CREATE, HOOK + b"&disabled=true", "parameter_unknown", "disabled"),
+    (webhook_endpoints.CREATE, HOOK + b"&description=" + b"x" * 5_001, None, "description"),
+    (webhook_endpoints.UPDATE, b"api_version=2026-10-28.endive", "parameter_unknown", "api_version"),
+    (webhook_endpoints.UPDATE, b"connect=true", "parameter_unknown", "connect"),
+    (webhook_endpoints.UPDATE, b"disabled=yes", None, "disabled"),
+    (webhook_endpoints.UPDATE, b"disabled=", "parameter_invalid_empty", "disabled"),
+    (webhook_endpoints.UPDATE, b"url=", "parameter_invalid_empty", "url"),
+    (webhook_endpoints.UPDATE, b"enabled_events=", "parameter_invalid_empty", "enabled_events"),
+    (webhook_endpoints.UPDATE, b"url=https://a@b.example", "url_invalid", "url"),
+    (webhook_endpoints.DELETE, b"expand[]=x", "parameter_unknown", "expand"),
+    (webhook_endpoints.LIST, b"created=1", "parameter_unknown", "created"),
     (events.LIST, b"type=a&types[]=b", None, "type"),
     (events.LIST, b"&".join([b"types[]=a"] * 21), None, "types"),
 ]
@@ -268,6 +301,22 @@ def test_an_operation_refuses_what_it_does_not_take(
     with pytest.raises(InvalidParameter) as refusal:
         table.parse(decode(raw))
     assert (refusal.value.code, refusal.value.param) == (code, param)
+
+
+def test_a_refused_type_of_events_is_told_with_all_that_there_are() -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        webhook_endpoints.CREATE.parse(decode(HOOK + b"&enabled_events[0]=charge.*"))
+    message = refusal.value.message
+    assert message.startswith("Invalid enabled_events[0]: must be one of *, account.application.authorized, ")
+    assert message.endswith(", or treasury.received_debit.created")
+
+
+def test_every_type_of_events_can_be_asked_for_at_once() -> None:
+    names = ["*", *event_types.ORDERED]
+    raw = "&".join(f"enabled_events[{number}]={name}" for number, name in enumerate(names))
+    parsed = webhook_endpoints.UPDATE.parse(decode(raw.encode() + b"&description=&metadata=&disabled=false"))
+    assert parsed == {"enabled_events": names, "description": None, "metadata": None, "disabled": False}
+    assert len(names) == 276
 
 
 def test_evidence_is_parsed_whole() -> None:

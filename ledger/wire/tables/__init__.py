@@ -15,6 +15,7 @@ from ledger.wire.tables import (
     files,
     refunds,
     sessions,
+    webhook_endpoints,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "files",
     "refunds",
     "sessions",
+    "webhook_endpoints",
 ]

@@ -1,0 +1,146 @@
+"""Other services' resources, published to the Event feed: told with PUT and DELETE, answered with the Event.
+
+An Event's id and time follow from the log, so they are known once the append has committed. A command says
+which event of the log it made, or found made already; that is what is kept for its idempotency key, and
+`Publications` shows it as `GET /v1/events/{id}` does: the same log gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ledger.call import Call
+from ledger.commands.catalogue import taken
+from ledger.commands.execution import Decided, Reading
+from ledger.database import first_line
+from ledger.domain import resource
+from ledger.domain.event import DomainEvent
+from ledger.domain.resource import Resource, ResourcePublished
+from ledger.errors import InvalidParameter, Unavailable, UnknownObject
+from ledger.store.codec import Codec
+from ledger.store.journal import Change
+from ledger.store.log import Recorded, step
+from ledger.wire import render
+from ledger.wire.event_types import check_event_type, made_here
+from ledger.wire.public_events import event_id, public_events
+from ledger.wire.versions import LATEST
+
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+
+class Made(msgspec.Struct, frozen=True):
+    """Which event of the log an Event shows. `account` is the one a platform acts on, None for its own: it
+    is told to the platform (CONTRACT 4.1)."""
+
+    stream: str
+    version: int
+    account: str | None
+
+
+async def publish(call: Call, reading: Reading, now: int) -> Decided:
+    """`PUT /internal/v1/resources/{type}/{id}`. What tells nothing new makes no Event (CONTRACT 4.2): the
+    one that told of it is the answer."""
+    given = call.parameters
+    _check(given["event_type"])
+    state = await _known(call, reading)
+    events = resource.publish(
+        state,
+        resource_id=call.target,
+        account=call.account,
+        livemode=call.livemode,
+        type=given["type"],
+        event_type=given["event_type"],
+        object=given["object"],
+        now=now,
+    )
+    return _pointing(call, state, events)
+
+
+async def unpublish(call: Call, reading: Reading, now: int) -> Decided:
+    """`DELETE /internal/v1/resources/{type}/{id}`. Raises UnknownObject for what is not there (any more)."""
+    given = call.parameters
+    event_type = given.get("event_type") or f"{given['type']}{resource.DELETED}"
+    _check(event_type)
+    state = await _known(call, reading)
+    if state is None or state.deleted:
+        raise UnknownObject(given["type"], call.target)
+    return _pointing(call, state, resource.delete(state, event_type, now=now))
+
+
+class Publications:
+    """Shows the Events that were made."""
+
+    def __init__(self, pool: Pool, codec: Codec) -> None:
+        self._pool = pool
+        self._codec = codec
+
+    async def event(self, answer: str) -> dict[str, Any]:
+        """The Event of a command's answer. Raises Unavailable."""
+        made = msgspec.json.decode(answer, type=Made)
+        try:
+            async with self._pool.connection() as conn:
+                recorded = await step(conn, self._codec, made.stream, made.version)
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise Unavailable(first_line(error)) from error
+        return _event(recorded, made.account)
+
+
+def _event(recorded: Sequence[Recorded], account: str | None) -> dict[str, Any]:
+    *earlier, last = recorded
+    before = None
+    for item in earlier:  # after a deletion a resource begins anew
+        if isinstance(item.event, ResourcePublished):
+            before = resource.evolve(None, item.event)
+    after = resource.evolve(before, last.event)
+    ((name, shown, previous),) = public_events(before, last.event, after)
+    return render.event(
+        event_id=event_id(last.event, 0, last.recorded_at),
+        event_type=name,
+        created=int(last.recorded_at),
+        livemode=last.livemode,
+        api_version=LATEST,
+        data=render.event_data(shown, previous),
+        request_id=last.request_id,
+        idempotency_key=last.idempotency_key,
+        pending_webhooks=0,  # who is owed it is found out afterwards; an answer stays the same
+        account=account,
+    )
+
+
+def _check(event_type: str) -> None:
+    check_event_type(event_type, "event_type")
+    if made_here(event_type):
+        text = f"Invalid event_type: {event_type} is made by this ledger itself, of what it keeps."
+        raise InvalidParameter(text, param="event_type")
+
+
+async def _known(call: Call, reading: Reading) -> Resource | None:
+    """The resource as it was published last. Raises InvalidParameter when the id is another's."""
+    state = await reading.state(call.target)
+    if state is None:
+        return None
+    if not isinstance(state, Resource) or (state.account, state.livemode, state.type) != (
+        call.account,
+        call.livemode,
+        call.parameters["type"],
+    ):
+        raise taken(state.id)
+    return state
+
+
+def _pointing(call: Call, state: Resource | None, events: Sequence[DomainEvent]) -> Decided:
+    """The last of `events`, or else of those that made `state`, as the answer."""
+    changes = []
+    for event in events:
+        state = resource.evolve(state, event)
+        changes.append(Change(event, state))
+    assert state is not None, "a resource that is not there yet is told of"
+    account = call.account if call.as_platform else None
+    return Decided(changes, msgspec.structs.asdict(Made(state.id, state.version, account)))

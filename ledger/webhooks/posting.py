@@ -1,0 +1,148 @@
+"""One POST to an address that a caller named: bounded in time and in what is read, and sent nowhere else.
+
+No redirect is followed, no proxy asked and no cookie kept. Where a name leads is looked at when the
+connection is made, and that very address is connected to: so a name that changes its mind in between (DNS
+rebinding) gets no further. Whatever happens is an Attempt; the address is in none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import httpcore
+from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkStream, Response
+
+from ledger.webhooks.deliveries import Attempt
+
+ANSWER_BYTES_MAX = 2048
+ANSWER_SECONDS_MAX = 2.0
+CONNECT_SECONDS_MAX = 5.0
+# Shorter than servers keep idle connections: what is sent to one that just closed is lost.
+KEEP_ALIVE_SECONDS = 1.0
+# Addresses that carry an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. What they lead to is another one.
+CARRIERS = tuple(map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16")))
+USER_AGENT = b"Stripe/1.0 (+https://docs.stripe.com/webhooks)"
+
+SocketOptions = Iterable[
+    tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+]
+
+
+class PrivateAddress(Exception):
+    """The name leads to no address that is reachable from everywhere."""
+
+
+class Poster:
+    """Sends over connections that are kept shortly. `private`: private and loopback addresses may be sent
+    to. Times are in seconds; what is sent at once is bounded by the caller."""
+
+    def __init__(self, *, private: bool, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._pool = AsyncConnectionPool(
+            ssl_context=httpcore.default_ssl_context(),
+            max_connections=None,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=AnyIOBackend() if private else _PublicOnly(),
+        )
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    async def post(self, url: str, body: bytes, signed: str, *, at: float) -> Attempt:
+        """POST the JSON `body` with its signature. `at`: the time, in unix seconds, to note it under."""
+        started = time.monotonic()
+        status: int | None = None
+        answer = b""
+        error: str | None = None
+        try:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._pool.stream("POST", url, headers=_headers(url, signed), content=body) as response,
+            ):
+                status = response.status
+                answer = await _beginning(response)
+        except Exception as failure:  # whatever it is, it is this attempt's end
+            if status is None:  # else the answer was there, and is what counts
+                error = named(failure)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        return Attempt(at, duration_ms, status, answer if status is not None else None, error)
+
+
+class _PublicOnly(AnyIOBackend):
+    """Connects to public addresses, whatever a name leads to."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's interface
+        local_address: str | None = None,
+        socket_options: SocketOptions | None = None,
+    ) -> AsyncNetworkStream:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [address for *_, (address, *_) in found if is_public(str(address))]
+        refused: Exception = PrivateAddress()
+        for address in addresses:
+            try:
+                return await super().connect_tcp(
+                    str(address), port, CONNECT_SECONDS_MAX, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                refused = error
+        raise refused
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one that is reachable from everywhere, by the registries of special-purpose
+    addresses (RFC 6890)."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    carried = any(found in network for network in CARRIERS)
+    return found.is_global and not found.is_multicast and not carried
+
+
+def named(failure: BaseException) -> str:
+    """What an attempt that got no answer is said to have failed of."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        match cause:
+            case PrivateAddress():
+                return "private_address"
+            case TimeoutError() | httpcore.TimeoutException():
+                return "timeout"
+            case ssl.SSLError():
+                return "tls"
+            case socket.gaierror():
+                return "dns"
+            case ConnectionRefusedError():
+                return "refused"
+        cause = cause.__cause__ or cause.__context__
+    return "protocol" if isinstance(failure, httpcore.ProtocolError) else "connection"
+
+
+def _headers(url: str, signed: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"Host", urlsplit(url).netloc.encode()),
+        (b"User-Agent", USER_AGENT),
+        (b"Accept", b"*/*"),
+        (b"Content-Type", b"application/json; charset=utf-8"),
+        (b"Stripe-Signature", signed.encode()),
+    ]
+
+
+async def _beginning(response: Response) -> bytes:
+    """The first bytes of an answer, as many as come in time: what it says does not matter (CONTRACT 5.5)."""
+    read = bytearray()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            async for part in response.aiter_stream():
+                read += part
+                if len(read) >= ANSWER_BYTES_MAX:
+                    break
+    return bytes(read[:ANSWER_BYTES_MAX])

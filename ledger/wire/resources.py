@@ -1,0 +1,23 @@
+"""The JSON of what other services keep, and of Events from before this ledger: shown where an id of theirs
+is expanded (a charge's payment intent), and to auditors. The Events themselves are in the feed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ledger.domain.past_event import PastEvent
+from ledger.domain.resource import Resource
+
+Json = dict[str, Any]
+
+
+def resource(state: Resource) -> Json:
+    """As it was published last; what was deleted since is shown as a deleted customer is."""
+    if state.deleted:
+        return {"id": state.id, "object": state.type, "deleted": True}
+    return dict(state.object)
+
+
+def past_event(state: PastEvent) -> Json:
+    """What is remembered of it; its data is in the feed alone."""
+    return {"id": state.id, "object": "event", "livemode": state.livemode, "type": state.type}

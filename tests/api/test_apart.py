@@ -1,0 +1,285 @@
+"""Accounts, and test and live data, never meet (CONTRACT 1.2): over every operation that the service says it
+has, wherever an id is in its path or names an object in a parameter.
+
+The rule needs no knowledge of an operation: what is another's is answered as what nobody has. A new operation
+is tried by being there; one on a new kind of object asks for one in `_made`.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from ledger.accounts import INTERNAL_SCOPES
+from ledger.domain.evidence import FILES
+from tests.api.service import Account, Caller, Registrar, ok
+
+HINT = re.compile(
+    r"; a similar object exists in (test|live) mode, but a (live|test) mode key was used to make "
+)
+NAME = "Nobody else may read this"
+WANTED: dict[tuple[str, str], dict[str, str]] = {
+    ("post", "/v1/charges"): {"amount": "2000", "currency": "usd"},
+    ("post", "/v1/customer_sessions"): {"components[buy_button][enabled]": "true"},
+}
+"""What an operation wants besides the object that is named."""
+BODIES: dict[str, Any] = {
+    "/internal/v1/disputes/{id}/facts": {"fact": "won"},
+    "/internal/v1/keys/{id}/roll": {},
+}
+
+
+class Side(NamedTuple):
+    """An account in one mode, by a secret key and one of every internal scope, and an object of each kind."""
+
+    raw: Caller
+    operator: Caller
+    objects: dict[str, str]
+
+
+def _side(http: httpx.Client, registrar: Registrar, account: Account, *, livemode: bool) -> Side:
+    raw = Caller(http, account.live if livemode else account.secret)
+    operator = Caller(http, registrar.key(account.id, "rk", livemode=livemode, scopes=INTERNAL_SCOPES)[1])
+    return Side(raw, operator, _made(raw, operator, livemode=livemode))
+
+
+def _made(raw: Caller, operator: Caller, *, livemode: bool) -> dict[str, str]:
+    """An object of each kind, by the name that paths and parameters call it."""
+
+    def told(path: str, **body: Any) -> Any:
+        headers = {"authorization": f"Bearer {operator.key}"}
+        return ok(operator.http.post(f"/internal/v1/{path}", json=body, headers=headers))
+
+    card = {} if livemode else {"source": "tok_visa"}
+    customer = told("customers", name=NAME, **card)
+    intent = f"pi_{uuid.uuid4().hex}"
+    charge = told("charges", amount=2000, currency="usd", description=NAME, payment_intent=intent)
+    upload = {"purpose": "dispute_evidence"}
+    headers = {"authorization": f"Bearer {raw.key}"}
+    content = {"file": (NAME, b"\x89PNG\r\n\x1a\n")}
+    file = ok(raw.http.post("/v1/files", files=content, data=upload, headers=headers))["id"]
+    ok(
+        raw.post(
+            "/v1/customer_sessions", {"customer": customer["id"], "components[buy_button][enabled]": "true"}
+        )
+    )
+    (session,) = ok(operator.get(f"/internal/v1/customer_sessions?customer={customer['id']}"))["data"]
+    objects = {
+        "customer": customer["id"],
+        "charge": charge["id"],
+        "payment_intent": intent,
+        "dispute": told("disputes", charge=charge["id"], kind="inquiry", amount=500)["id"],
+        "refund": ok(raw.post("/v1/refunds", {"charge": charge["id"], "amount": 100}))["id"],
+        "balance_transaction": charge["balance_transaction"],
+        "file": file,
+        "link": ok(raw.post("/v1/file_links", {"file": file}))["id"],
+        "customer_session": session["id"],
+        "key": told("keys", name=NAME)["id"],
+        "event": raw.events()[0]["id"],
+    }
+    hook = {"url": "https://example.com/hook", "enabled_events[0]": "account.updated"}
+    made = raw.post("/v1/webhook_endpoints", hook)
+    if made.status_code == 200:
+        objects["webhook_endpoint"] = made.json()["id"]
+    return objects if livemode else objects | {"default_source": customer["default_source"]}
+
+
+@pytest.fixture(scope="module")
+def document(http: httpx.Client) -> Any:
+    return http.get("/openapi.json").json()
+
+
+@pytest.fixture(scope="module", params=["test", "live"])
+def owner_livemode(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "live")
+
+
+@pytest.fixture(scope="module")
+def owned(http: httpx.Client, registrar: Registrar, owner_livemode: bool) -> dict[str, Side]:
+    """The owner, whose account is connected to a platform's, and those who have no business with it."""
+    platform = registrar.account()
+    account = registrar.account(platform=platform.id)
+    return {
+        "owner": _side(http, registrar, account, livemode=owner_livemode),
+        "other mode": _side(http, registrar, account, livemode=not owner_livemode),
+        "stranger": _side(http, registrar, registrar.account(), livemode=owner_livemode),
+        "platform": _side(http, registrar, platform, livemode=owner_livemode),
+    }
+
+
+def _operations(document: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
+    for path, methods in document["paths"].items():
+        for method, entry in methods.items():
+            if path.startswith(prefix):
+                yield method, path, entry
+
+
+def _kind(path: str) -> str | None:
+    """What the id in the path names."""
+    found = re.search(r"\{(\w+)\}", path)
+    return found[1] if found else None
+
+
+def _listed(path: str, document: Any) -> str | None:
+    """The kind of what a collection's cursors name."""
+    for each in document["paths"]:
+        collection, _, last = each.rpartition("/")
+        if collection.rpartition("/")[2] == path.rpartition("/")[2] and last.startswith("{"):
+            return _kind(last)
+    return None
+
+
+def _references(method: str, path: str, entry: Any, document: Any) -> Iterator[tuple[str, str]]:
+    """Parameters that name an object, and its kind."""
+    if method == "post":
+        (content,) = entry["requestBody"]["content"].values()
+        names = list(content["schema"]["properties"])
+    else:
+        names = [each["name"] for each in entry["parameters"] if each["in"] == "query"]
+    for name in names:
+        match name:
+            case "starting_after" | "ending_before":
+                if (kind := _listed(path, document)) is not None:
+                    yield name, kind
+            case "source":
+                yield name, "default_source" if method == "post" else "charge"
+            case "evidence":
+                yield from ((f"evidence[{field}]", "file") for field in sorted(FILES))
+                yield "evidence[appeal][card][supporting_files][0]", "file"
+            case "file" if path == "/v1/files":
+                pass  # the bytes themselves
+            case "customer" | "charge" | "payment_intent" | "file" | "default_source":
+                yield name, name
+
+
+def _nothing(object_id: str) -> str:
+    """An id like that, of nothing at all."""
+    return object_id[:-8] + "nothing0"
+
+
+def _answered_as_nothing(side: Side, method: str, path: str, form: dict[str, str], object_id: str) -> None:
+    """`object_id`, in path or form, is answered as one that nobody has."""
+    here, nowhere = (
+        side.raw.call(
+            method.upper(),
+            path.replace(object_id, each),
+            {name: value.replace(object_id, each) for name, value in form.items()} or None,
+        )
+        for each in (object_id, _nothing(object_id))
+    )
+    case = (method, path, form, here.text)
+    assert NAME not in here.text, case
+    assert here.status_code == nowhere.status_code, case
+    shown = HINT.sub("", here.text).replace("this request.", "").replace(object_id, "X")
+    assert shown == nowhere.text.replace(_nothing(object_id), "X"), case
+    found = here.json()
+    assert found.get("data") == [] or found["error"].get("code") == "resource_missing", case
+
+
+def _snapshot(side: Side, document: Any) -> dict[str, Any]:
+    read = {}
+    for method, path, _ in _operations(document, "/v1/"):
+        if method == "get" and (kind := _kind(path)) is not None:
+            concrete = path.replace(f"{{{kind}}}", side.objects[kind])
+            read[concrete] = side.raw.get(concrete).content
+    return read
+
+
+INTRUDERS = ["stranger", "other mode", "platform"]
+
+
+@pytest.mark.parametrize("intruder", INTRUDERS)
+def test_an_id_in_the_path_names_an_object_of_the_account_and_mode(
+    owned: dict[str, Side], document: Any, intruder: str
+) -> None:
+    owner, side = owned["owner"], owned[intruder]
+    before = _snapshot(owner, document)
+    tried = 0
+    for method, path, _ in _operations(document, "/v1/"):
+        if (kind := _kind(path)) is not None:
+            assert kind in owner.objects, f"{path}: make a {kind} in _made"
+            object_id = owner.objects[kind]
+            _answered_as_nothing(side, method, path.replace(f"{{{kind}}}", object_id), {}, object_id)
+            tried += 1
+    assert tried > 20
+    assert _snapshot(owner, document) == before
+
+
+@pytest.mark.parametrize("intruder", INTRUDERS)
+def test_an_id_in_a_parameter_names_an_object_of_the_account_and_mode(
+    owned: dict[str, Side], document: Any, intruder: str
+) -> None:
+    owner, side = owned["owner"], owned[intruder]
+    before = _snapshot(owner, document)
+    tried = set()
+    for method, path, entry in _operations(document, "/v1/"):
+        for name, kind in _references(method, path, entry, document):
+            own = _kind(path)
+            concrete = path.replace(f"{{{own}}}", side.objects[own]) if own else path
+            if kind not in owner.objects:
+                assert kind == "default_source", f"{path}: {name} names a {kind}, of which there is none"
+                continue  # no card in live mode
+            object_id = owner.objects[kind]
+            form = {**WANTED.get((method, path), {}), name: object_id}
+            if method == "get":
+                concrete, form = f"{concrete}?{name}={object_id}", {}
+            _answered_as_nothing(side, method, concrete, form, object_id)
+            tried.add((path, name))
+    assert len(tried) > 40
+    assert _snapshot(owner, document) == before
+
+
+@pytest.mark.parametrize("intruder", INTRUDERS)
+def test_internal_calls_reach_no_further(owned: dict[str, Side], document: Any, intruder: str) -> None:
+    """With every scope, and whatever kind an id is thought to be."""
+    owner, side = owned["owner"], owned[intruder]
+    before = _snapshot(owner, document)
+    tried = 0
+    for method, path, _ in _operations(document, "/internal/v1/"):
+        if _kind(path) is None:
+            continue
+        for kind, object_id in owner.objects.items():
+            if (intruder, kind) == ("platform", "key"):
+                continue  # a platform looks after the keys of what is connected to it
+            concrete = re.sub(r"\{\w+\}", object_id, path)
+            answer = side.operator.http.request(
+                method,
+                concrete,
+                json=BODIES.get(path),
+                headers={"authorization": f"Bearer {side.operator.key}"},
+            )
+            assert 400 <= answer.status_code < 500, (method, concrete, answer.text)
+            assert NAME not in answer.text, (method, concrete)
+            tried += 1
+    assert tried > 30
+    assert _snapshot(owner, document) == before
+
+
+def test_a_platform_reads_what_its_connected_account_reads(
+    owned: dict[str, Side], document: Any, registrar: Registrar
+) -> None:
+    """CONTRACT 7.14, each read: with Stripe-Account it is the account's own answer, and says so; an Event
+    read so names the account besides."""
+    owner, platform = owned["owner"], owned["platform"]
+    account = ok(owner.operator.get("/internal/v1/accounts"))["data"][0]["id"]
+    for method, path, _ in _operations(document, "/v1/"):
+        if method != "get" or path == "/v1/elements/sessions":
+            continue
+        kind = _kind(path)
+        concrete = path.replace(f"{{{kind}}}", owner.objects[kind]) if kind else path
+        own, acted = owner.raw.get(concrete), platform.raw.get(concrete, stripe_account=account)
+        assert own.status_code == acted.status_code == 200, (concrete, acted.text)
+        assert acted.headers["stripe-account"] == account
+        if path.startswith("/v1/events"):
+            expected = own.json()
+            for event in expected.get("data", [expected]) if not kind else [expected]:
+                event["account"] = account
+            assert acted.json() == expected
+        else:
+            assert acted.content == own.content
+        assert platform.raw.get(concrete).content != own.content

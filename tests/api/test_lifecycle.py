@@ -1,0 +1,399 @@
+"""The table of CONTRACT 3.2, row by row: what each command and fact leads to from each state, which Events it
+makes in which order, what they say was before, and what money moves. What only time does is in
+`tests/internal/test_deadlines.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from ledger.accounts import INTERNAL_SCOPES
+from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.contract import rows
+
+NOBODY = {"id": None, "idempotency_key": None}
+DUE_BY = 4_000_000_000
+FEE = 1500
+CLOSED = "^This dispute is already closed$"
+
+# How a dispute gets to where it begins. A word is a fact, but for the two that are the merchant's.
+WAYS: dict[str, str] = {
+    "needs_response": "chargeback",
+    "under_review": "chargeback submit",
+    "won": "chargeback won",
+    "lost": "chargeback lost",
+    "warning_needs_response": "inquiry",
+    "warning_under_review": "inquiry submit",
+    "warning_closed": "inquiry inquiry_closed",
+    "prevented": "prevented",
+    "appeal_needs_response": "chargeback lost appeal_opened",
+    "appeal_under_review": "chargeback lost appeal_opened appeal",
+}
+SUBMITTED = {
+    "evidence_details": {"has_evidence": False, "submission_count": 0, "submission_method": "not_submitted"}
+}
+WITHDRAWN, REVERSED = [-2000], [-2000, 2000]
+
+
+class Case(NamedTuple):
+    """From `begins`, a command (a form, or close) or a fact leads to `status`, or is refused with `told`.
+
+    `events` are new, without charge.dispute.; `previous` is what the `updated` among them says was before.
+    """
+
+    begins: str
+    does: str
+    status: str
+    events: str = ""
+    previous: dict[str, Any] | None = None
+    told: str | None = None
+    param: str | None = None
+
+
+def _each(states: str, does: str, status: str | None = None, *rest: Any, **named: Any) -> list[Case]:
+    """The same from several states, where it leads to `status` or to none other."""
+    return [Case(state, does, status or state, *rest, **named) for state in states.split()]
+
+
+STAGED = {"evidence": {"customer_name": None}, "evidence_details": {"has_evidence": False}}
+NAME = "evidence[customer_name]=J"
+ALL = " ".join(WAYS)
+
+ROWS: dict[str, list[Case]] = {
+    "update of metadata or intended_submission_method only": [
+        *_each(
+            ALL,
+            "metadata[k]=v&intended_submission_method=manual",
+            None,
+            "updated",
+            {"intended_submission_method": None, "metadata": {"k": None}},
+        ),
+        *_each("needs_response won", "metadata[none]=&intended_submission_method="),
+    ],
+    "update with submit=false": _each(
+        "needs_response warning_needs_response appeal_needs_response",
+        f"{NAME}&submit=false",
+        None,
+        "updated",
+        STAGED,
+    ),
+    "needs_response submitted": [
+        Case(
+            "needs_response",
+            NAME,
+            "under_review",
+            "updated",
+            {"evidence": {"customer_name": None}, "status": "needs_response", **SUBMITTED},
+        ),
+    ],
+    "warning_needs_response submitted": [
+        Case(
+            "warning_needs_response",
+            NAME,
+            "warning_under_review",
+            "updated",
+            {"evidence": {"customer_name": None}, "status": "warning_needs_response", **SUBMITTED},
+        ),
+    ],
+    "submitted with no evidence at all": _each(
+        "needs_response warning_needs_response", "submit=true", told="evidence", param="evidence"
+    ),
+    "under review updated with evidence": [
+        case
+        for form in (NAME, "submit=true", f"{NAME}&submit=false")
+        for case in _each("under_review warning_under_review appeal_under_review", form, told="under review")
+    ],
+    "needs_response closed": [Case("needs_response", "close", "lost", "closed")],
+    "close where there is nothing to concede": [
+        *_each(
+            "under_review warning_needs_response warning_under_review appeal_under_review",
+            "close",
+            told="cannot be closed",
+        ),
+        Case("prevented", "close", "prevented", told=CLOSED),
+    ],
+    "won or lost updated with evidence or closed": [
+        case
+        for does in (NAME, f"{NAME}&submit=false", "submit=true", "close")
+        for case in _each("won lost warning_closed prevented", does, told=CLOSED)
+    ],
+    "fact won": _each("needs_response under_review", "won", "won", "funds_reinstated closed"),
+    "fact lost": _each("needs_response under_review", "lost", "lost", "closed"),
+    "fact escalated": [
+        Case(
+            begins,
+            "escalated",
+            "needs_response",
+            "updated funds_withdrawn",
+            {
+                "balance_transactions": [],
+                "evidence_details": {"due_by": ...},
+                "is_charge_refundable": True,
+                "payment_method_details": {"card": {"case_type": "inquiry"}},
+                "status": begins,
+            },
+        )
+        for begins in ("warning_needs_response", "warning_under_review")
+    ],
+    "fact inquiry closed": _each(
+        "warning_needs_response warning_under_review", "inquiry_closed", "warning_closed", "closed"
+    ),
+    "inquiry's charge fully refunded": _each(
+        "warning_needs_response warning_under_review", "refund", "warning_closed", "closed"
+    ),
+    "refund of a disputed charge": _each(
+        "needs_response under_review lost appeal_needs_response appeal_under_review",
+        "refund",
+        told="has been charged back; cannot issue a refund.$",
+    ),
+    "refund of a won charge": [Case("won", "refund", "won")],
+    "fact appeal opened": [
+        Case(
+            "lost",
+            "appeal_opened",
+            "appeal_needs_response",
+            "updated",
+            {"evidence_details": {"due_by": ...}, "status": "lost"},
+        )
+    ],
+    "appeal_needs_response submitted": [
+        Case(
+            "appeal_needs_response",
+            "evidence[appeal][card][reason_for_filing]=R",
+            "appeal_under_review",
+            "updated",
+            {"evidence": {"appeal": None}, "status": "appeal_needs_response", **SUBMITTED},
+        ),
+        Case("appeal_needs_response", "close", "lost", "closed"),
+        Case(
+            "appeal_needs_response", "submit=true", "appeal_needs_response", told="evidence", param="evidence"
+        ),
+    ],
+    "appeal_under_review fact won or lost": [
+        Case("appeal_under_review", "won", "won", "funds_reinstated closed"),
+        Case("appeal_under_review", "lost", "lost", "closed"),
+    ],
+}
+FACTS = ("won", "lost", "escalated", "inquiry_closed", "appeal_opened", "prevented")
+OPENINGS: dict[str, dict[str, Any]] = {
+    "chargeback opened": {
+        "body": {"kind": "chargeback", "reason": "duplicate"},
+        "status": "needs_response",
+        "refundable": False,
+        "case_type": "chargeback",
+        "reason": "duplicate",
+        "money": WITHDRAWN,
+    },
+    "inquiry opened": {
+        "body": {"kind": "inquiry", "reason": "unrecognized"},
+        "status": "warning_needs_response",
+        "refundable": True,
+        "case_type": "inquiry",
+        "reason": "unrecognized",
+        "money": [],
+    },
+    "compliance case opened": {
+        "body": {"kind": "compliance"},
+        "status": "needs_response",
+        "refundable": False,
+        "case_type": "compliance",
+        "reason": "noncompliant",
+        "money": WITHDRAWN,
+        "eligibility": {"visa_compliance": {"status": "requires_fee_acknowledgement"}},
+    },
+    "prevented": {
+        "body": {"kind": "prevented"},
+        "status": "prevented",
+        "refundable": True,
+        "case_type": "block",
+        "reason": "general",
+        "money": [],
+    },
+}
+
+
+class Network:
+    """What the card network says, told by another service."""
+
+    def __init__(self, http: httpx.Client, key: str) -> None:
+        self._http = http
+        self._key = key
+
+    def tells(self, path: str, **body: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self._key}"}
+        return self._http.post(f"/internal/v1{path}", json=body, headers=headers)
+
+
+@pytest.fixture
+def network(http: httpx.Client, account: Account, registrar: Registrar) -> Network:
+    return Network(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
+
+
+def _does(raw: Caller, network: Network, dispute: Any, does: str) -> httpx.Response:
+    path = f"/v1/disputes/{dispute['id']}"
+    match does:
+        case "close":
+            return raw.post(f"{path}/close")
+        case "refund":
+            return raw.post("/v1/refunds", {"charge": dispute["charge"]})
+        case "escalated" | "appeal_opened":
+            return network.tells(f"/disputes/{dispute['id']}/facts", fact=does, due_by=DUE_BY)
+        case _ if does in FACTS:
+            return network.tells(f"/disputes/{dispute['id']}/facts", fact=does)
+        case _:
+            return raw.post(path, does)
+
+
+def _begun(raw: Caller, network: Network, state: str) -> Any:
+    kind, *steps = WAYS[state].split()
+    charge = raw.charge()["id"]
+    dispute = ok(network.tells("/disputes", charge=charge, kind=kind))
+    forms = {"submit": "evidence[service_date]=2026", "appeal": "evidence[appeal][card][reason_for_filing]=A"}
+    for step in steps:
+        ok(_does(raw, network, dispute, forms.get(step, step)))
+    dispute = ok(raw.get(f"/v1/disputes/{dispute['id']}"))
+    assert dispute["status"] == state
+    return dispute
+
+
+def _money(dispute: Any) -> list[int]:
+    """The amounts that moved, once it is seen that they are what the dispute's status says (CONTRACT 3.3)."""
+    transactions = dispute["balance_transactions"]
+    amounts = [each["amount"] for each in transactions]
+    status = dispute["status"]
+    if status == "won":
+        assert amounts == REVERSED
+    elif status.startswith("warning_") or status == "prevented":
+        assert amounts == []
+    else:
+        assert amounts == WITHDRAWN
+    assert [each["fee"] for each in transactions] == [FEE, 0][: len(transactions)]
+    assert all(each["net"] == each["amount"] - each["fee"] for each in transactions)
+    assert all(each["source"] == dispute["id"] for each in transactions)
+    return amounts
+
+
+def _without(expected: Any, shown: Any) -> Any:
+    """`shown`, with `...` where that is expected of any value."""
+    if expected is ...:
+        return ...
+    if isinstance(expected, dict) and isinstance(shown, dict):
+        return {name: _without(expected.get(name), value) for name, value in shown.items()}
+    return shown
+
+
+def _newest(raw: Caller) -> str:
+    newest: str = ok(raw.get("/v1/events?limit=1"))["data"][0]["id"]
+    return newest
+
+
+def _of_dispute(events: list[Any]) -> str:
+    return " ".join(
+        event["type"].removeprefix("charge.dispute.")
+        for event in events
+        if event["type"].startswith("charge.dispute.")
+    )
+
+
+@rows("3.2", ROWS)
+def test_a_command_or_fact(raw: Caller, network: Network, row: str) -> None:
+    for case in ROWS[row]:
+        dispute = _begun(raw, network, case.begins)
+        newest = _newest(raw)
+        answer = _does(raw, network, dispute, case.does)
+        after = ok(raw.get(f"/v1/disputes/{dispute['id']}"))
+        made = raw.events(f"ending_before={newest}")
+        assert after["status"] == case.status, case
+        _money(after)
+        if case.told is not None:
+            code = "charge_disputed" if case.does == "refund" else None
+            refused(answer, code=code, param=case.param, message=case.told)
+            assert (after, made) == (dispute, []), case
+            continue
+        assert answer.status_code == 200, (case, answer.text)
+        of_dispute = [event for event in made if event["data"]["object"]["id"] == dispute["id"]]
+        assert _of_dispute(of_dispute) == case.events, case
+        by_request = case.does != "refund" and case.does not in FACTS
+        for event in of_dispute:
+            assert event["data"]["object"] == after, case
+            expected = {"id": answer.headers["request-id"], "idempotency_key": None}
+            assert event["request"] == (expected if by_request else NOBODY), case
+            previous = event["data"].get("previous_attributes")
+            if event["type"] == "charge.dispute.updated":
+                assert _without(case.previous, previous) == case.previous, (case, previous)
+            else:
+                assert previous is None, case
+        if case.does == "refund":
+            assert [event["type"] for event in made[:2]] == ["refund.created", "charge.refunded"]
+            assert made[2:] == of_dispute
+        else:
+            assert made == of_dispute
+            assert by_request is False or answer.json() == after
+
+
+@rows("3.2", OPENINGS)
+def test_an_opening(raw: Caller, network: Network, row: str) -> None:
+    expected = OPENINGS[row]
+    charge = raw.charge(description="A hat")
+    dispute = ok(network.tells("/disputes", charge=charge["id"], **expected["body"]))
+    assert dispute["status"] == expected["status"]
+    assert dispute["is_charge_refundable"] is expected["refundable"]
+    assert dispute["reason"] == expected["reason"]
+    assert dispute["payment_method_details"]["card"]["case_type"] == expected["case_type"]
+    assert _money(dispute) == expected["money"]
+    details = dispute["evidence_details"]
+    assert details["enhanced_eligibility"] == expected.get("eligibility", {})
+    assert (details["has_evidence"], details["past_due"]) == (False, False)
+    assert (details["submission_count"], details["submission_method"]) == (0, "not_submitted")
+    first, *made = raw.events()
+    assert first["type"] == "charge.succeeded"
+    assert _of_dispute(made) == ("created funds_withdrawn" if expected["money"] else "created")
+    for event in made:
+        assert event["data"] == {"object": dispute}
+        assert event["request"] == NOBODY
+    assert ok(raw.get(f"/v1/charges/{charge['id']}")) == charge | {"disputed": True}
+
+
+@pytest.mark.contract("2.2 field status")
+def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Network) -> None:
+    """CONTRACT 3.1: nothing changes, and no money moves, for any fact and state that no row of 3.2 joins."""
+    listed = {(case.begins, case.does) for cases in ROWS.values() for case in cases if case.told is None}
+    for state in WAYS:
+        dispute = _begun(raw, network, state)
+        newest = _newest(raw)
+        for fact in FACTS:
+            if (state, fact) not in listed:
+                answer = _does(raw, network, dispute, fact)
+                refused(answer, 409, code="dispute_state", message=f"{fact} cannot follow")
+        assert ok(raw.get(f"/v1/disputes/{dispute['id']}")) == dispute
+        assert raw.events(f"ending_before={newest}") == []
+
+
+def test_what_was_staged_is_submitted_with_the_rest_and_again_after_an_escalation(
+    raw: Caller, network: Network
+) -> None:
+    dispute = _begun(raw, network, "warning_needs_response")
+    ok(_does(raw, network, dispute, f"{NAME}&submit=false"))
+    sent = ok(_does(raw, network, dispute, "evidence[service_date]=2026"))
+    assert sent["evidence"]["customer_name"] == "J"
+    ok(_does(raw, network, dispute, "escalated"))
+    escalated = ok(raw.get(f"/v1/disputes/{dispute['id']}"))
+    details = escalated["evidence_details"]
+    assert escalated["evidence"] == sent["evidence"]
+    assert (details["due_by"], details["has_evidence"], details["submission_count"]) == (DUE_BY, True, 1)
+    again = ok(_does(raw, network, dispute, "submit=true"))
+    assert (again["status"], again["evidence_details"]["submission_count"]) == ("under_review", 2)
+
+
+def test_a_refund_of_a_won_charge_is_the_refunds_own(raw: Caller, network: Network) -> None:
+    dispute = _begun(raw, network, "won")
+    newest = _newest(raw)
+    refund = ok(_does(raw, network, dispute, "refund"))
+    made = raw.events(f"ending_before={newest}")
+    assert [event["type"] for event in made] == ["refund.created", "charge.refunded"]
+    moved = ok(raw.get(f"/v1/balance_transactions?source={refund['id']}"))["data"]
+    assert [each["amount"] for each in moved] == [-2000]
+    assert ok(raw.get(f"/v1/disputes/{dispute['id']}")) == dispute

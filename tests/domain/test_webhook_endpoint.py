@@ -1,0 +1,200 @@
+"""Webhook endpoints: which addresses are taken, what an update changes, and how many there may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ledger.domain import webhook_endpoint, webhook_roster
+from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointUpdated, check_url
+from ledger.domain.webhook_roster import WebhookRoster
+from ledger.errors import InvalidParameter, StateForbids, UnknownObject
+from tests.domain.stories import NOW, fold
+
+URL = "https://hooks.example.com/ledger?token=abc"
+
+
+def an_endpoint(**given: Any) -> WebhookEndpoint:
+    livemode = given.pop("livemode", False)
+    made = webhook_endpoint.create(
+        endpoint_id="we_1",
+        account="acct_1",
+        livemode=livemode,
+        given={"url": URL, "enabled_events": ["*"], **given},
+        now=NOW,
+    )
+    return fold(webhook_endpoint.evolve, made)
+
+
+def a_roster(*endpoints: str) -> WebhookRoster | None:
+    state = None
+    for endpoint in endpoints:
+        (event,) = enrolled(state, endpoint, len(endpoints))
+        state = webhook_roster.evolve(state, event)
+    return state
+
+
+def enrolled(state: WebhookRoster | None, endpoint: str, endpoints_max: int) -> list[Any]:
+    return webhook_roster.enroll(
+        state, account="acct_1", livemode=False, endpoint_id=endpoint, endpoints_max=endpoints_max, now=NOW
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL,
+        "http://hooks.example.com",
+        "HTTPS://Hooks.Example.COM./#part",
+        "http://localhost:4243/webhook",
+        "http://127.0.0.1:65535/",
+        "http://[::1]:8080/?a[]=1",
+        "http://receiver_1:8080/with%20space",
+        "https://xn--bcher-kva.example:443/~a/(b);c,d/$&'+!*=@:",
+        "https://10.0.0.1:/",
+        "https://h.example/" + "a" * (2048 - 18),
+    ],
+)
+def test_an_address_of_the_web_is_taken_in_test_mode(url: str) -> None:
+    check_url(url, livemode=False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hooks.example.com/ledger",
+        "//hooks.example.com",
+        "ftp://hooks.example.com",
+        "javascript:alert(1)",
+        "https:/hooks.example.com",
+        "https://",
+        "https:///path",
+        "https://:443/",
+        "https://?a=b",
+        "https://user:pass@hooks.example.com/",
+        "https://user@hooks.example.com/",
+        "https://hooks.example.com\\@evil.example/",
+        "https://hooks.example.com:port/",
+        "https://hooks.example.com:0/",
+        "https://hooks.example.com:65536/",
+        "https://[::1/",
+        "https://[::1]x/",
+        "https://[hooks.example.com]/",
+        "https://[127.0.0.1.1]/",
+        "https://::1/",
+        "https://300.1.2.3/",
+        "https://1.2.3/",
+        "https://hooks..example.com/",
+        "https://-hooks.example.com/",
+        "https://hooks-.example.com/",
+        "https://" + "a" * 64 + ".example.com/",
+        "https://" + "a." * 127 + "com/",
+        "https://hooks.example.com/a b",
+        "https://hooks.example.com/\n",
+        " https://hooks.example.com/",
+        "https://bücher.example/",
+        "https://hooks.example.com/\x7f",
+        "https://h.example/" + "a" * (2048 - 17),
+    ],
+)
+def test_what_is_no_such_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(InvalidParameter, match=r"^Invalid URL: ") as refusal:
+        check_url(url, livemode=False)
+    assert (refusal.value.code, refusal.value.param) == ("url_invalid", "url")
+    assert not url or url not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/",
+        "https://localhost/",
+        "https://LOCALHOST./",
+        "https://app.localhost/",
+        "https://127.0.0.1/",
+        "https://127.255.0.9:8443/",
+        "https://[::1]/",
+    ],
+)
+def test_live_mode_takes_only_https_and_no_loopback(url: str) -> None:
+    check_url(url, livemode=False)
+    for change in (
+        lambda: an_endpoint(livemode=True, url=url),
+        lambda: webhook_endpoint.update(an_endpoint(livemode=True), {"url": url}, now=NOW),
+    ):
+        with pytest.raises(InvalidParameter) as refusal:
+            change()
+        assert (refusal.value.code, refusal.value.param) == ("url_invalid", "url")
+    assert an_endpoint(livemode=True, url="https://notlocalhost.example/").livemode
+
+
+def test_an_update_tells_only_what_changed() -> None:
+    state = an_endpoint(description="one", metadata={"a": "1", "b": "2"})
+    given = {
+        "url": URL,
+        "enabled_events": ["charge.failed", "*"],
+        "description": None,
+        "disabled": True,
+        "metadata": {"a": "", "c": "3"},
+    }
+    (event,) = webhook_endpoint.update(state, given, now=NOW + 1)
+    assert isinstance(event, WebhookEndpointUpdated)
+    assert event.changes == {
+        "enabled_events": ["charge.failed", "*"],
+        "description": None,
+        "disabled": True,
+        "metadata": {"b": "2", "c": "3"},
+    }
+    state = webhook_endpoint.evolve(state, event)
+    assert (state.version, state.disabled, state.url) == (2, True, URL)
+    assert webhook_endpoint.update(state, given | {"metadata": {"a": ""}}, now=NOW + 2) == []
+
+
+def test_an_update_that_changes_nothing_is_no_event() -> None:
+    state = an_endpoint(metadata={"a": "1"})
+    for given in ({}, {"disabled": False}, {"description": None}, {"url": URL}, {"metadata": {"a": "1"}}):
+        assert webhook_endpoint.update(state, given, now=NOW) == []
+
+
+def test_a_deleted_endpoint_is_gone_for_every_decision() -> None:
+    state = an_endpoint()
+    (deleted,) = webhook_endpoint.delete(state, now=NOW)
+    state = webhook_endpoint.evolve(state, deleted)
+    assert (state.deleted, state.url) == (True, URL)
+    for decide in (
+        lambda: webhook_endpoint.update(state, {"disabled": True}, now=NOW),
+        lambda: webhook_endpoint.delete(state, now=NOW),
+    ):
+        with pytest.raises(UnknownObject, match="No such webhook endpoint: 'we_1'") as refusal:
+            decide()
+        assert (refusal.value.code, refusal.value.param) == ("resource_missing", "webhook_endpoint")
+
+
+def test_a_full_roster_takes_no_more_until_one_leaves() -> None:
+    state = a_roster("we_1", "we_2")
+    assert state is not None
+    with pytest.raises(StateForbids, match="maximum of 2 test webhook endpoints"):
+        enrolled(state, "we_3", 2)
+    (struck,) = webhook_roster.strike(state, endpoint_id="we_1", now=NOW)
+    state = webhook_roster.evolve(state, struck)
+    assert (state.version, state.endpoints) == (3, ["we_2"])
+    (event,) = enrolled(state, "we_3", 2)
+    assert webhook_roster.evolve(state, event).endpoints == ["we_2", "we_3"]
+
+
+def test_a_roster_past_a_limit_that_was_lowered_keeps_what_it_has() -> None:
+    state = a_roster("we_1", "we_2", "we_3")
+    assert state is not None
+    with pytest.raises(StateForbids):
+        enrolled(state, "we_4", 1)
+    assert state.endpoints == ["we_1", "we_2", "we_3"]
+
+
+def test_each_account_and_mode_has_a_roster_that_no_object_can_be_mistaken_for() -> None:
+    names = {
+        webhook_roster.stream_of(account, mode) for account in ("acct_1", "a_2") for mode in (True, False)
+    }
+    assert len(names) == 4
+    assert all(":" in name for name in names)

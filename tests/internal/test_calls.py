@@ -1,0 +1,127 @@
+"""What every internal call has, whichever route answers: a bound on its body, a Request-Id, a place in the
+metrics and in the request log."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from ledger.config import Settings
+from tests.api.service import Account, Caller, Service, ok, refused
+from tests.internal.conftest import Operator
+
+LIMIT = Settings.model_fields["body_bytes_max"].default
+PATHS = ["/customers", "/keys", "/clock", "/nothing"]
+
+
+def sent(operator: Operator, path: str, content: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
+    return operator.http.post(f"/internal/v1{path}", content=content, headers=headers)
+
+
+def counted(http: httpx.Client, operation: str, status: int) -> float:
+    sample = re.escape(f'ledger_requests_total{{operation="{operation}",status="{status}"}} ')
+    found = re.search(f"^{sample}(.+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def logged(service: Service, request_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 5
+    while True:
+        for line in service.log.splitlines():
+            if request_id in line:
+                return json.loads(line)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_body_announced_too_large_is_refused_unread(operator: Operator, path: str) -> None:
+    refused(sent(operator, path, b'{"name": "' + b"x" * LIMIT + b'"}'), 413, message=f"larger than {LIMIT}")
+
+
+def test_a_body_of_unknown_length_is_refused_where_it_becomes_too_large(
+    operator: Operator, service: Service
+) -> None:
+    """It never ends: the answer comes before all is read."""
+    head = (
+        "POST /internal/v1/customers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {operator.key}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as conn:
+        conn.sendall(head.encode() + b"10000\r\n%b\r\n" % (b" " * 65_536) * (LIMIT // 65_536 + 2))
+        answer = conn.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than" in answer
+
+
+def test_a_body_up_to_the_bound_is_read(operator: Operator) -> None:
+    body = b'{"name": "Ada"' + b" " * (LIMIT - 15) + b"}"
+    assert len(body) == LIMIT
+    assert ok(sent(operator, "/customers", body))["name"] == "Ada"
+    refused(sent(operator, "/customers", body + b" "), 413)
+
+
+def test_an_import_may_be_longer_than_any_body(operator: Operator) -> None:
+    line = json.dumps({"op": "customer", "id": "cus_imported", "description": "d" * 5000}).encode() + b"\n"
+    answer = sent(operator, "/import", line * (LIMIT // len(line) + 2))
+    assert answer.status_code == 200
+    assert answer.text.count('"changed":true') == 1
+
+
+@pytest.mark.parametrize("body", [b'{"name": "\xff"}', b"{", b"[" * 100_000, b'"x"'])
+def test_what_is_no_json_object_is_told_so(operator: Operator, body: bytes) -> None:
+    answer = sent(operator, "/customers", body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert "URL" not in answer.json()["error"]["message"]
+
+
+def test_every_call_has_a_request_id(operator: Operator) -> None:
+    stranger = Operator(operator.http, "sk_test_unknown1234")
+    answers = [
+        operator.get("/keys"),
+        operator.get("/nothing"),
+        operator.post("/customers", {"nmae": "x"}),
+        stranger.get("/keys"),
+        sent(operator, "/keys", b" " * (LIMIT + 1)),
+    ]
+    ids = [answer.headers.get_list("request-id") for answer in answers]
+    assert all(len(each) == 1 and each[0].startswith("req_") for each in ids)
+    assert len({each[0] for each in ids}) == len(ids)
+
+
+def test_calls_are_counted_by_route_and_not_by_path(operator: Operator, http: httpx.Client) -> None:
+    calls: list[tuple[str, int, Any]] = [
+        ("POST /internal/v1/customers", 200, lambda: operator.post("/customers", {"name": "Ada"})),
+        ("POST /internal/v1/customers", 400, lambda: operator.post("/customers", {"nmae": "Ada"})),
+        ("POST /internal/v1/disputes/{id}/facts", 404,
+         lambda: operator.post("/disputes/du_none/facts", {"fact": "won"})),
+        ("GET /internal/v1/keys", 401, lambda: Operator(http, "sk_test_unknown1234").get("/keys")),
+        ("none", 404, lambda: operator.get("/nothing/at/all")),
+        ("none", 413, lambda: sent(operator, "/keys", b" " * (LIMIT + 1))),
+    ]  # fmt: skip
+    for operation, status, call in calls:
+        before = counted(http, operation, status)
+        assert call().status_code == status
+        assert counted(http, operation, status) == before + 1
+
+
+def test_calls_are_logged_like_public_ones(
+    operator: Operator, raw: Caller, service: Service, account: Account
+) -> None:
+    internal = logged(service, operator.post("/customers", {"name": "Ada"}).headers["request-id"])
+    public = logged(service, raw.post("/v1/customers", {"name": "Ada"}).headers["request-id"])
+    assert set(internal) == set(public)
+    assert (internal["method"], internal["path"]) == ("POST", "/internal/v1/customers")
+    assert (internal["status"], internal["account"]) == (200, account.id)
+    assert internal["key"].startswith("key_")
+    assert "Ada" not in service.log
+    unknown = operator.get("/nothing/sk_test_abcdefghijklmnop?key=sk_test_abcdefghijklmnop")
+    assert logged(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"

@@ -1,0 +1,122 @@
+"""What no one thought to send: requests made from the OpenAPI document of the internal API.
+
+Whatever comes, each is answered in time, with one of the statuses that the service has, in the shape that
+the document declares, and never with a fault. The same requests in every run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from ledger.accounts import INTERNAL_SCOPES
+from ledger.api.app import create_app
+from ledger.config import load_settings
+from tests.api.conftest import check_log
+from tests.api.service import Registrar, Service
+from tests.conftest import Cluster
+
+ANSWER_SECONDS = 10
+STATUSES = {200, 400, 402, 403, 404, 409, 413}  # 403: an account made up in a body; no 401, the key is good
+
+IMPORT = "/internal/v1/import"
+FACTS = "/internal/v1/disputes/{id}/facts"
+KNOWN = (
+    b'{"op": "charge", "id": "ch_known", "amount": 2000, "currency": "usd"}\n'
+    b'{"op": "dispute", "id": "du_known", "charge": "ch_known", "kind": "chargeback", "reference": "known"}\n'
+)
+
+
+def _document() -> dict[str, Any]:
+    """As it is served, but made to get somewhere: a made-up account would end nearly every request in 403,
+    a made-up dispute every fact in 404."""
+    key = b"a key to describe the service, not to use"
+    document = create_app(load_settings(test_clock=True), "dbname=none", key).openapi()
+    for methods in document["paths"].values():
+        for entry in methods.values():
+            entry.pop("security", None)  # or it would leave the key out, or make up one
+            given = entry.get("parameters", [])
+            entry["parameters"] = [each for each in given if each["name"] != "stripe-account"]
+    (dispute,) = document["paths"][FACTS]["post"]["parameters"]
+    dispute["schema"] = {"enum": ["du_known", "du_none"]}
+    return document
+
+
+DOCUMENT = _document()
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).include(path_regex="^/internal/").exclude(path=IMPORT)
+LINES = DOCUMENT["paths"][IMPORT]["post"]["requestBody"]["content"]["application/x-ndjson"]["example"]
+
+as_ever = settings(
+    derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)  # the same in every run, however slow the machine
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(cluster: Cluster) -> Iterator[tuple[str, requests.Session]]:
+    """The URL of a service of its own, for its clock will be moved; a session whose key may do everything."""
+    with cluster.database() as dsn, TemporaryDirectory() as place:
+        service = Service(dsn, Path(place))
+        registrar = Registrar(dsn)
+        key = registrar.key(registrar.account().id, "rk", scopes=INTERNAL_SCOPES)[1]
+        registrar.close()
+        session = requests.Session()
+        session.headers["authorization"] = f"Bearer {key}"
+        assert (
+            b"error" not in session.post(f"{service.url}{IMPORT}", data=KNOWN, timeout=ANSWER_SECONDS).content
+        )
+        try:
+            yield service.url, session
+        finally:
+            service.stop()
+        check_log(service.log)
+
+
+@SCHEMA.parametrize()
+@settings(as_ever, max_examples=10)
+def test_whatever_is_sent_is_answered_as_declared(
+    case: schemathesis.Case, fuzzed: tuple[str, requests.Session]
+) -> None:
+    url, session = fuzzed
+    checks = [not_a_server_error, content_type_conformance, response_schema_conformance]
+    answer = case.call_and_validate(base_url=url, session=session, timeout=ANSWER_SECONDS, checks=checks)
+    assert answer.status_code in STATUSES, (answer.status_code, answer.text)
+    assert answer.headers["request-id"]
+
+
+@st.composite
+def near_lines(draw: st.DrawFn) -> bytes:
+    """A line of the documented example with one member made something else; or no such line at all."""
+    line = json.loads(draw(st.sampled_from(LINES.splitlines())))
+    line[draw(st.sampled_from([*line, "other"]))] = draw(anything)
+    return draw(st.just(json.dumps(line).encode()) | st.binary(max_size=20)).replace(b"\n", b"")
+
+
+@settings(as_ever, max_examples=40)
+@given(st.lists(near_lines(), max_size=10))
+def test_whatever_is_imported_is_answered_line_by_line(
+    fuzzed: tuple[str, requests.Session], lines: list[bytes]
+) -> None:
+    url, session = fuzzed
+    answer = session.post(f"{url}{IMPORT}", data=b"\n".join(lines), timeout=ANSWER_SECONDS)
+    assert answer.status_code == 200
+    told = [json.loads(line) for line in answer.text.splitlines()]
+    assert [each["line"] for each in told] == [number for number, line in enumerate(lines, 1) if line.strip()]
+    for each in told:
+        assert ("error" in each) != ("id" in each and "changed" in each), each
+        assert each.get("error", {}).get("type") in (None, "invalid_request_error"), each

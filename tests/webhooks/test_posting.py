@@ -1,0 +1,130 @@
+"""One POST to a server that may be anything (CONTRACT 5.5), and to no address it must not reach."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from ledger.webhooks.deliveries import Attempt
+from ledger.webhooks.posting import ANSWER_BYTES_MAX, ANSWER_SECONDS_MAX, Poster, is_public
+
+Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
+
+
+def posted(serve: Serve, *, private: bool = True, host: str = "127.0.0.1") -> Attempt:
+    """What becomes of a POST to a server that answers so."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            await serve(writer)
+        except ConnectionError:
+            pass  # it had read enough
+        finally:
+            writer.close()
+
+    async def run() -> Attempt:
+        poster = Poster(private=private, timeout_seconds=3.0)
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        try:
+            return await poster.post(f"http://{host}:{port}/hook", b"{}", "t=1,v1=x", at=1.0)
+        finally:
+            await poster.close()
+            server.close()
+
+    return asyncio.run(run())
+
+
+async def endless(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    while True:
+        writer.write(b"x" * 65_536)
+        await writer.drain()
+
+
+async def trickling(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.5)
+
+
+async def not_http(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+
+async def hangs_up(writer: asyncio.StreamWriter) -> None:
+    """Says nothing."""
+
+
+async def silent(writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(5)
+
+
+def test_no_more_of_an_answer_is_read_than_is_kept() -> None:
+    attempt = posted(endless)
+    assert attempt.succeeded
+    assert attempt.answer == b"x" * ANSWER_BYTES_MAX
+
+
+def test_an_answer_that_never_ends_is_a_success_by_its_status() -> None:
+    started = time.monotonic()
+    attempt = posted(trickling)
+    assert attempt.succeeded
+    assert attempt.answer is not None
+    assert attempt.answer.startswith(b"xx")
+    assert time.monotonic() - started < ANSWER_SECONDS_MAX + 0.9
+
+
+@pytest.mark.parametrize(
+    ("serve", "error"), [(not_http, "protocol"), (hangs_up, "protocol"), (silent, "timeout")]
+)
+def test_what_is_no_answer_fails_with_its_kind(serve: Serve, error: str) -> None:
+    assert posted(serve)[2:] == (None, None, error)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_where_private_addresses_are_refused_nothing_is_sent(host: str) -> None:
+    came: list[asyncio.StreamWriter] = []
+
+    async def serve(writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+
+    assert posted(serve, private=False, host=host)[2:] == (None, None, "private_address")
+    assert came == []
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.215.14", False),
+        ("2002:7f00:1::", False),
+        ("64:ff9b::7f00:1", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
