@@ -43,7 +43,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: EmbeddedPostgres) -> None:
     dsn = server.dsn()
-    stop = asyncio.Event()
+    stop, written = asyncio.Event(), asyncio.Event()
     acknowledged: Acknowledged = []
 
     async def write(store: Store, stream: str) -> None:
@@ -67,10 +67,10 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
     async def follow() -> int:
         """Tails over all restarts; the last position seen. Each must be the next."""
         position, codec = 0, Codec(KEY)
-        while not stop.is_set() or position < len(acknowledged):
+        while not written.is_set() or position < len(acknowledged):
             try:
                 async with await connect(dsn, "ledger_api", name="follower") as conn:
-                    while not stop.is_set() or position < len(acknowledged):
+                    while not written.is_set() or position < len(acknowledged):
                         for recorded in await tail(conn, codec, position, 1000):
                             assert recorded.position == position + 1
                             position += 1
@@ -100,6 +100,8 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
             await until(lambda: len(acknowledged) > reached + 300)
             stop.set()
             await asyncio.gather(*writing)
+            # Not before: an append still under way would come after the follower had gone.
+            written.set()
             return await following
 
     seen = asyncio.run(main())
