@@ -201,7 +201,7 @@ async def _driven(
 async def _retire(dsn: str) -> None:
     async with connected(dsn, "ledger_projector", name="benchmark") as conn:
         for projection in PROJECTIONS:
-            for generation in await switching.not_live(conn, projection.name):
+            for generation in await switching.older(conn, projection.name):
                 await switching.retire(conn, projection.name, generation, OPERATOR)
 
 

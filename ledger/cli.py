@@ -1,4 +1,8 @@
-"""The command line. `build` makes it from what lives above this package and runs with it."""
+"""The command line. `build` makes it from what lives above this package and runs with it.
+
+What serves HTTP is imported by the commands that do: it is three quarters of the start of all others, and
+of every worker of a rebuild.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from psycopg import AsyncConnection
@@ -15,12 +19,15 @@ from psycopg.rows import TupleRow
 from rich.console import Console
 from rich.table import Table
 
-from ledger import accounts, loading, logs, serving
+from ledger import accounts, logs
 from ledger.accounts import Kind
-from ledger.api.app import Above, terms_of
 from ledger.config import Settings, load_settings
 from ledger.database import connected, migrate
+from ledger.deployment import database
 from ledger.errors import LedgerError, Refused, SettingError
+
+if TYPE_CHECKING:
+    from ledger.api.app import Above
 
 Result = TypeVar("Result")
 
@@ -42,6 +49,8 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         port: Annotated[int | None, typer.Option(help="Port to listen on (LEDGER_PORT).")] = None,
     ) -> None:
         """Run everything: the database if none is named, the API, the projections."""
+        from ledger import serving
+
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = _settings(**given)
         serving.serve(settings, above(settings), lambda text: print(text, flush=True))
@@ -51,6 +60,8 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
     ) -> None:
         """Run the API alone."""
+        from ledger import serving
+
         settings = _settings()
         serving.serve_api(settings, above(settings), fd)
 
@@ -59,6 +70,8 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         watched: Annotated[bool, typer.Option("--watched", hidden=True, help="End with the parent.")] = False,
     ) -> None:
         """Run the projections alone; any number of workers may run."""
+        from ledger import serving
+
         settings = _settings()
         serving.work(settings, above(settings).followers, watched=watched)
 
@@ -69,8 +82,9 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         live: Annotated[bool, typer.Option("--live", help="In live mode; else in test mode.")] = False,
     ) -> None:
         """Tell the ledger of customers, charges, disputes and facts; refused lines are printed."""
-        settings = _settings()
-        loaded = loading.load(settings, terms_of(settings), file, account, livemode=live)
+        from ledger import loading
+
+        loaded = loading.load(_settings(), file, account, livemode=live)
         print(
             f"{loaded.lines} lines in {loaded.seconds:.1f} s: {loaded.changed} made a change, "
             f"{loaded.lines - loaded.changed - loaded.refused} were known, {loaded.refused} refused.",
@@ -82,7 +96,7 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
     @cli.command("migrate")
     def migrate_schema() -> None:
         """Bring the database's schema to this release's."""
-        with serving.database(_settings()) as (dsn, _):
+        with database(_settings()) as (dsn, _):
             migrate(dsn)
         print("The schema is up to date.")
 
@@ -106,7 +120,7 @@ def with_database(do: Callable[[AsyncConnection[TupleRow]], Awaitable[Result]]) 
         async with connected(dsn, "ledger_api", name="cli") as conn:
             return await do(conn)
 
-    with serving.database(_settings()) as (dsn, _):
+    with database(_settings()) as (dsn, _):
         return asyncio.run(session(dsn))
 
 

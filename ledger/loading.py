@@ -18,17 +18,17 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ledger import serving
 from ledger.accounts import list_accounts
-from ledger.api.app import envelope_of, execution_of
+from ledger.api.app import envelope_of, execution_of, terms_of
 from ledger.clock import Clock
 from ledger.commands.importing import Import
 from ledger.config import Settings
 from ledger.contents import Contents
 from ledger.database import check_schema, connected, open_pool
-from ledger.domain.money import Terms
+from ledger.deployment import database
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
+from ledger.processes import collect_seldom
 from ledger.store.codec import State
 from ledger.store.journal import Cause
 from ledger.store.store import Store
@@ -46,23 +46,22 @@ class Loaded(NamedTuple):
     seconds: float
 
 
-def load(settings: Settings, terms: Terms, file: Path, account: str | None, *, livemode: bool) -> Loaded:
+def load(settings: Settings, file: Path, account: str | None, *, livemode: bool) -> Loaded:
     """Tell the lines of `file`, standard input for `-`. Raises SettingError for a file or account that
     cannot be used; without an account named, there must be one only."""
     try:
         source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise SettingError(f"cannot read {file}: {error.strerror}") from None
-    with source, serving.database(settings) as (dsn, key):
+    with source, database(settings) as (dsn, key):
         check_schema(dsn)
-        serving.collect_seldom()
+        collect_seldom()
         size = None if str(file) == "-" else file.stat().st_size
-        return uvloop.run(_load(settings, terms, dsn, key, source, size, account, livemode))
+        return uvloop.run(_load(settings, dsn, key, source, size, account, livemode))
 
 
 async def _load(
     settings: Settings,
-    terms: Terms,
     dsn: str,
     key: bytes,
     source: BinaryIO,
@@ -80,7 +79,7 @@ async def _load(
     await pool.open()
     importing = Import(
         execution_of(store, settings, _no_secret),
-        terms,
+        terms_of(settings),
         cause,
         Contents(pool, key),
         reach=partial(_connected_to, dsn, cause.account),

@@ -1,4 +1,4 @@
-"""Running the service: which database, which keys, which processes, and an orderly end.
+"""Running the service: the development keys, which processes, and an orderly end.
 
 `serve` is one process unless more API workers are asked for; then this one only watches over the others
 and starts a dead one again. SIGTERM and SIGINT drain: requests under way finish, nothing acknowledged is
@@ -8,20 +8,13 @@ lost.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import os
-import secrets
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -34,47 +27,14 @@ from ledger.api.transport import Protocol
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.database import check_schema, connected, migrate
-from ledger.embedded import EmbeddedPostgres
+from ledger.deployment import database, own_database, write_private
 from ledger.errors import SettingError
+from ledger.processes import Watch, collect_seldom, end_with_parent
 from ledger.store.store import Store
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
-RESTART_PAUSE_SECONDS = 1.0
 DEV_KEYS = "dev-keys.json"
-GC_OBJECTS = 10_000
-
-
-@contextmanager
-def database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The database to work with and the service key, for commands and parts of the service: while another
-    process of ours serves from the data directory, its server is used."""
-    with ExitStack() as stack:
-        try:
-            found = stack.enter_context(own_database(settings))
-        except SettingError:
-            dsn = _dsn_of_running(settings.data_dir / "database.json")
-            if settings.database_url is not None or dsn is None:
-                raise
-            found = dsn, _service_key(settings)
-        yield found
-
-
-@contextmanager
-def own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The database and the service key; an embedded server runs meanwhile if there is no URL. Raises
-    SettingError when another process has its data directory."""
-    if settings.database_url is not None:
-        assert settings.secret_key is not None
-        yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
-        return
-    running = settings.data_dir / "database.json"
-    with ExitStack() as stack:
-        server = stack.enter_context(EmbeddedPostgres(settings.data_dir))
-        _write_private(running, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
-        stack.callback(running.unlink, missing_ok=True)
-        migrate(server.dsn())
-        yield server.dsn(), _service_key(settings)
 
 
 def serve(settings: Settings, above: Above, announce: Callable[[str], None]) -> None:
@@ -120,63 +80,6 @@ def work(settings: Settings, follow: Sequence[Follow], *, watched: bool) -> None
         uvloop.run(_follow(settings, dsn, key, follow))
 
 
-class Watch:
-    """Child processes, started again when they die, ended together."""
-
-    def __init__(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], fd: int) -> None:
-        self._commands = commands
-        self._environment = os.environ | environment
-        self._fd = fd
-        self._stopping = False
-
-    def run(self, settings: Settings) -> None:
-        """Until SIGTERM or SIGINT; a child that does not end in time is killed."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        children = {self._start(command): command for command in self._commands}
-        while not self._stopping:
-            time.sleep(0.1)
-            for child in [child for child in children if child.poll() is not None]:
-                command = children.pop(child)
-                time.sleep(RESTART_PAUSE_SECONDS)
-                if not self._stopping:
-                    children[self._start(command)] = command
-        for child in children:
-            child.terminate()
-        deadline = time.monotonic() + settings.drain_seconds + 1
-        for child in children:
-            try:
-                child.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        # A session of its own: a Ctrl-C reaches this process alone, which then ends them in order.
-        return subprocess.Popen(
-            command,
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            pass_fds=[self._fd],
-            start_new_session=True,
-        )
-
-    def _stop(self, *_: object) -> None:
-        self._stopping = True
-
-
-def end_with_parent() -> None:
-    """Stop once the process that started this one is gone, however it died: the kernel then closes its
-    end of our input. A child left behind would hold the port, and the next `serve` could not start."""
-
-    def wait() -> None:
-        # Not sys.stdin: the interpreter cannot end while a thread waits in its buffer.
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
 def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *others: Sequence[str]) -> None:
     """Watch over `workers` API processes on one socket, and `others`, told as arguments of `ledger`."""
     with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
@@ -189,14 +92,6 @@ def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *other
         ledger = [sys.executable, "-m", "projections"]
         commands = [[*ledger, *arguments] for arguments in (*[api] * settings.workers, *others)]
         Watch(commands, environment, sock.fileno()).run(settings)
-
-
-def collect_seldom() -> None:
-    """Look for garbage cycles less often than every 700 objects, and never among the modules. Aggregates are
-    remembered for long and hold no cycles: looking through them took a fifth of an import."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_OBJECTS, 20, 10)
 
 
 def _run_api(settings: Settings, dsn: str, key: bytes, above: Above, sock: socket.socket) -> None:
@@ -259,24 +154,6 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield sock
 
 
-def _dsn_of_running(file: Path) -> str | None:
-    try:
-        running = json.loads(file.read_text())
-        os.kill(running["pid"], 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return str(running["dsn"])
-
-
-def _service_key(settings: Settings) -> bytes:
-    if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value().encode()
-    file = settings.data_dir / "secret.key"
-    if not file.exists():
-        _write_private(file, secrets.token_urlsafe(48))
-    return file.read_text().encode()
-
-
 def _dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
     """The keys of the embedded database's test account, made at its first start and kept."""
     file = settings.data_dir / DEV_KEYS
@@ -286,7 +163,7 @@ def _dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
         keys = asyncio.run(_make_dev_keys(dsn))
     if keys.get("url") != url:
         keys = {"url": url, **{name: value for name, value in keys.items() if name != "url"}}
-        _write_private(file, json.dumps(keys, indent=2) + "\n")
+        write_private(file, json.dumps(keys, indent=2) + "\n")
     return keys
 
 
@@ -321,9 +198,3 @@ Try it:
   python -c 'import stripe; stripe.api_key = "{keys["secret"]}"; stripe.api_base = "{keys["url"]}"; \
 print(stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute"))'
 """
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

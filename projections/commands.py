@@ -15,16 +15,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger import cli, serving
+from ledger import cli
 from ledger.errors import SettingError
 from ledger.metrics import Lag
+from ledger.processes import end_with_parent
 from ledger.store.codec import Codec
 from projections import filling, rebuilds, registry, switching, verifying
 from projections.progress import plain, told
 from projections.projection import described
 from projections.rebuilds import WORKERS_MAX, Rebuild
-from projections.registry import PROJECTIONS, Status
-from projections.shell import BY_NAME, Shell, existing, number_of, operator_of, projections_of, run
+from projections.registry import BY_NAME, PROJECTIONS, Status
+from projections.shell import Shell, existing, number_of, operator_of, projections_of, run
 from projections.watching import see_through
 from projections.workers import STOPPED
 
@@ -142,22 +143,22 @@ def _add_rebuilding(group: typer.Typer) -> None:
         see_through(begin, chosen[0].name, as_json=as_json)
 
     @group.command()
-    def resume(name: Name, as_json: Json = False) -> None:
+    def resume(name: Name, reason: Reason = "", as_json: Json = False) -> None:
         """Go on with a rebuild that was paused, failed, or lost its process."""
 
         async def go_on(shell: Shell) -> int:
             number = await number_of(shell, name)
-            await rebuilds.resume(shell.conn, number)
+            await rebuilds.resume(shell.conn, number, operator_of(reason))
             return number
 
         see_through(go_on, name, as_json=as_json)
 
     @group.command()
-    def pause(name: Name) -> None:
+    def pause(name: Name, reason: Reason = "") -> None:
         """Have a rebuild stop; nothing it has done is lost."""
 
         async def stop(shell: Shell) -> None:
-            await rebuilds.pause(shell.conn, await number_of(shell, name))
+            await rebuilds.pause(shell.conn, await number_of(shell, name), operator_of(reason))
 
         run(stop)
         print(f"The rebuild of {name} is paused: ledger projections resume {name}")
@@ -175,7 +176,7 @@ def _add_rebuilding(group: typer.Typer) -> None:
     @group.command(hidden=True)
     def fill(rebuild: int, share: int) -> None:
         """One worker of a rebuild; `rebuild` starts them."""
-        serving.end_with_parent()
+        end_with_parent()
         # A page leaves no cycles behind: looking for them again and again would be a fifth of the work.
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
@@ -255,7 +256,9 @@ def _add_switching(group: typer.Typer) -> None:
     @group.command()
     def retire(
         name: Name,
-        generation: Annotated[int | None, typer.Option(help="Which; else all that are not live.")] = None,
+        generation: Annotated[
+            int | None, typer.Option(help="Which; else all older than the live one.")
+        ] = None,
         removed: Annotated[
             bool, typer.Option("--removed", help="The view is gone from every release: drop all of it.")
         ] = False,
@@ -270,7 +273,7 @@ def _add_switching(group: typer.Typer) -> None:
                 if name in BY_NAME:
                     raise SettingError(f"{name} is a projection of this release")
                 return await switching.remove(shell.conn, name, operator)
-            which = [generation] if generation else await switching.not_live(shell.conn, name)
+            which = [generation] if generation else await switching.older(shell.conn, name)
             for each in which:
                 await switching.retire(shell.conn, name, each, operator)
             return which

@@ -104,7 +104,7 @@ async def drive(
 
 async def _pause(conn: AsyncConnection[TupleRow], rebuild: int, error: str) -> None:
     with suppress(OperationRefused):  # cancelled meanwhile: then what it misses is what was dropped
-        await rebuilds.pause(conn, rebuild, error)
+        await rebuilds.failed(conn, rebuild, error)
 
 
 class _Standing(NamedTuple):

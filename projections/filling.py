@@ -38,6 +38,11 @@ WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s AND s.stream = %(stream)s 
 AND r.state = 'filling' AND NOT r.paused
 FOR UPDATE OF s
 """
+_BEGIN = """
+UPDATE projections.shares
+SET began_at = clock_timestamp(), changed_at = clock_timestamp(), began_events = events
+WHERE rebuild = %(rebuild)s AND share = %(share)s
+"""
 _MOVE = """
 UPDATE projections.shares
 SET stream = %(upto)s, events = events + %(events)s, rows = rows + %(rows)s, done = %(done)s,
@@ -70,6 +75,8 @@ async def fill(
         if row is None or not builds:
             return False
         stream, done, upto, shares = row
+        if not done:
+            await conn.execute(_BEGIN, {"rebuild": rebuild, "share": share})
         filling = _Filling(conn, codec, clock, builds, rebuild, share)
         since = await filling.since()
         while not done:

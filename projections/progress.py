@@ -26,16 +26,17 @@ def told(found: Rebuild, size: int | None = None, rate: float | None = None) -> 
     """A rebuild as JSON has it, with what is derived.
 
     bytes              room its new generations take; None while that cannot be told
-    events_per_second  `rate`; else over all the time since it began
+    events_per_second  `rate`; else that of its workers since each began
     seconds_left       that filling will yet take at this rate; None when that cannot be told
     """
     if rate is None:
-        rate = found.events / found.seconds if found.seconds else 0.0
+        rate = found.rate
     left = None
     if found.total is not None and rate:
         left = max(0.0, (found.total - found.events) / rate) if found.state == "filling" else 0.0
     known = asdict(found) | {"builds": [build._asdict() for build in found.builds]}
     derived = {"events_per_second": round(rate, 1), "seconds_left": left and round(left, 1)}
+    del known["rate"]
     return known | {"bytes": size} | derived
 
 

@@ -44,6 +44,7 @@ SELECT r.id, r.who, to_char(r.began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI
 FROM projections.builds b JOIN projections.rebuilds r ON r.id = b.rebuild
 WHERE b.projection = ANY (%(names)s) AND NOT b.ended ORDER BY r.id LIMIT 1
 """
+_LAST = "SELECT max(rebuild) FROM projections.builds WHERE projection = %(projection)s"
 _LATER = """
 SELECT l.generation FROM projections.live l JOIN projections.checkpoints c USING (projection, generation)
 WHERE l.projection = %(projection)s AND c.shape > %(shape)s
@@ -58,6 +59,9 @@ SELECT r.state, r.paused, r.error, r.workers, r.accept_differences, r.upto, r.ev
        extract(epoch FROM r.began_at)::float8, extract(epoch FROM clock_timestamp() - r.began_at)::float8,
        coalesce((SELECT sum(events) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint,
        coalesce((SELECT sum(rows) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint,
+       coalesce((SELECT sum((events - began_events)
+                            / extract(epoch FROM nullif(changed_at - began_at, interval '0')))
+                 FROM projections.shares s WHERE s.rebuild = r.id), 0)::float8,
        EXISTS (SELECT FROM pg_locks
                WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = r.id::integer::oid
                AND classid = hashtext('projections.rebuild')::oid
@@ -104,6 +108,7 @@ class Rebuild:
     """How a rebuild stands.
 
     upto     the head of the log when it began: what is filled; the rest is caught up with
+    rate     events a second that its workers have filled, since each began or went on
     total    events to fill, None until they are counted; `events` and `rows` are filled
     seconds  since it began
     error    why it was paused by itself
@@ -124,6 +129,7 @@ class Rebuild:
     seconds: float
     events: int
     rows: int
+    rate: float
     driven: bool
     builds: tuple[Build, ...]
 
@@ -157,7 +163,7 @@ async def begin(
     was built by a later release, of which this would make less.
     """
     names = sorted(projection.name for projection in projections)
-    given = {"workers": workers, "accept": accept_differences, **operator._asdict()}
+    given = {"workers": workers, "accept": accept_differences, "who": operator.who, "reason": operator.reason}
     try:
         async with conn.transaction():
             row = await (await conn.execute(_BEGIN, given)).fetchone()
@@ -208,6 +214,7 @@ async def load(conn: AsyncConnection[TupleRow], rebuild: int) -> Rebuild:
         seconds,
         events,
         rows,
+        rate,
         driven,
     ) = row
     return Rebuild(
@@ -225,6 +232,7 @@ async def load(conn: AsyncConnection[TupleRow], rebuild: int) -> Rebuild:
         seconds=seconds,
         events=events,
         rows=rows,
+        rate=rate,
         driven=driven,
         builds=tuple(Build(*build) for build in builds),
     )
@@ -246,6 +254,14 @@ async def under_way(conn: AsyncConnection[TupleRow], name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+async def last(conn: AsyncConnection[TupleRow], name: str) -> int:
+    """The last rebuild of a view, over or not. Raises OperationRefused when there was none."""
+    row = await (await conn.execute(_LAST, {"projection": name})).fetchone()
+    if row is None or row[0] is None:
+        raise OperationRefused(f"{name} has not been rebuilt.")
+    return int(row[0])
+
+
 async def unfinished(conn: AsyncConnection[TupleRow], projections: Iterable[Projection]) -> list[int]:
     """The rebuilds that a release with these views should be driving."""
     numbers = [row[0] for row in await (await conn.execute(_UNFINISHED)).fetchall()]
@@ -264,16 +280,24 @@ async def open_ones(conn: AsyncConnection[TupleRow]) -> list[int]:
     return [row[0] for row in await (await conn.execute(_OPEN)).fetchall()]
 
 
-async def pause(conn: AsyncConnection[TupleRow], rebuild: int, error: str | None = None) -> None:
+async def pause(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
     """Have it stop behind the pages under way. Raises OperationRefused when it is over."""
-    if (await conn.execute(_STOP, {"rebuild": rebuild, "error": error})).rowcount == 0:
-        raise OperationRefused(f"rebuild {rebuild} is over.")
+    async with conn.transaction():
+        await _stop(conn, rebuild, None)
+        await _record(conn, await load(conn, rebuild), operator, "pause")
 
 
-async def resume(conn: AsyncConnection[TupleRow], rebuild: int) -> None:
+async def failed(conn: AsyncConnection[TupleRow], rebuild: int, error: str) -> None:
+    """Have it stop because of an error, which is kept. Raises OperationRefused when it is over."""
+    await _stop(conn, rebuild, error)
+
+
+async def resume(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
     """Have it go on from where it stopped. Raises OperationRefused when it is over."""
-    if (await conn.execute(_RESUME, {"rebuild": rebuild})).rowcount == 0:
-        raise OperationRefused(f"rebuild {rebuild} is over.")
+    async with conn.transaction():
+        if (await conn.execute(_RESUME, {"rebuild": rebuild})).rowcount == 0:
+            raise OperationRefused(f"rebuild {rebuild} is over.")
+        await _record(conn, await load(conn, rebuild), operator, "resume")
 
 
 async def cancel(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
@@ -284,10 +308,7 @@ async def cancel(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operat
             raise OperationRefused(f"rebuild {rebuild} is over.")
         await conn.execute(_FORGET, {"rebuild": rebuild})
         await conn.execute(_ENDED, {"rebuild": rebuild})
-        for build in found.builds:
-            await switching.record(
-                conn, operator, "cancel", build.projection, build.generation, found.upto, {"rebuild": rebuild}
-            )
+        await _record(conn, found, operator, "cancel")
     for build in found.builds:
         for attempt in range(DROP_ATTEMPTS_MAX):
             try:
@@ -326,3 +347,16 @@ async def switch(
         if not await to_stage(conn, found.id, "switched"):
             raise OperationRefused(f"rebuild {found.id} is over.")
         await conn.execute(_ENDED, {"rebuild": found.id})
+
+
+async def _stop(conn: AsyncConnection[TupleRow], rebuild: int, error: str | None) -> None:
+    if (await conn.execute(_STOP, {"rebuild": rebuild, "error": error})).rowcount == 0:
+        raise OperationRefused(f"rebuild {rebuild} is over.")
+
+
+async def _record(conn: AsyncConnection[TupleRow], found: Rebuild, operator: Operator, action: str) -> None:
+    """Put on record, with each of its views, what was done to a rebuild."""
+    for build in found.builds:
+        await switching.record(
+            conn, operator, action, build.projection, build.generation, found.upto, {"rebuild": found.id}
+        )

@@ -33,6 +33,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     DEADLINES,
     FEED,
 )
+BY_NAME = {projection.name: projection for projection in PROJECTIONS}
 
 _REGISTER = """
 INSERT INTO projections.checkpoints (projection, generation, shape)

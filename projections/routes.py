@@ -6,17 +6,17 @@ was done by which key is on record beside what was done from a shell.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.callers import Caller, Callers
+from ledger.api.callers import Caller, Callers, idempotency_key
 from ledger.database import connected
 from ledger.errors import InvalidParameter, OperationRefused, UnknownObject
 from ledger.store.store import Store
@@ -25,12 +25,11 @@ from projections.engine import Engine
 from projections.progress import told
 from projections.projection import Projection
 from projections.rebuilds import WORKERS_MAX
-from projections.registry import PROJECTIONS, described, exists, status
-from projections.switching import Operator
+from projections.registry import BY_NAME, described, exists, status
+from projections.switching import AlreadyDone, Operator
 from projections.verifying import verify
 
 SAMPLE_MAX = 1000
-BY_NAME = {projection.name: projection for projection in PROJECTIONS}
 
 Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
 
@@ -136,7 +135,8 @@ class VerifyBody(Body):
 
 
 def projection_routes(callers: Callers, store: Store) -> APIRouter:
-    """Each changes something at once or, for a rebuild, registers what a worker then does."""
+    """Each changes something at once or, for a rebuild, registers what a worker then does; once under an
+    Idempotency-Key, which gets how it stands, not the first answer's bytes."""
     router = APIRouter(prefix="/projections", tags=["projections"])
     operator = callers.scoped("projections")
 
@@ -168,66 +168,99 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
             done = await switching.operations(conn, name)
         return {**described(name, standing), "rebuild": found, "operations": done}
 
+    async def once(
+        request: Request,
+        name: str,
+        action: str,
+        caller: Caller,
+        body: Body | None,
+        do: Callable[[AsyncConnection[TupleRow], Operator], Awaitable[object]],
+    ) -> dict[str, Any]:
+        """How it stands once it is done, now or before under the same Idempotency-Key."""
+        reason = "" if body is None else body.reason
+        by = Operator(caller.key.id, reason, idempotency_key(request))
+        async with session() as conn:
+            await _existing(conn, name)
+            if not await switching.was_done(conn, by, action, name):
+                with suppress(AlreadyDone):
+                    await do(conn, by)
+            if action in ("switch", "rollback"):
+                return described(name, await status(conn, now=store.clock.now()))
+            return await _told(conn, await rebuilds.last(conn, name))
+
     @router.post("/{name}/rebuild", summary="Build it anew beside what is live")
-    async def rebuild(name: Name, body: RebuildBody, caller: Caller = operator) -> dict[str, Any]:
+    async def rebuild(
+        request: Request, name: Name, body: RebuildBody, caller: Caller = operator
+    ) -> dict[str, Any]:
         """A worker fills, compares and, if it says the same as what is live, switches to it. 409 when it is
         being rebuilt already, saying by whom."""
         body.say_why()
-        async with session() as conn:
-            number = await rebuilds.begin(
-                conn,
-                [_known(name)],
-                _operator(caller, body),
-                workers=body.workers,
-                accept_differences=body.accept_differences,
-            )
-            return await _told(conn, number)
+        projection = _known(name)
+
+        async def begin(conn: AsyncConnection[TupleRow], by: Operator) -> None:
+            accepted = body.accept_differences
+            await rebuilds.begin(conn, [projection], by, workers=body.workers, accept_differences=accepted)
+
+        return await once(request, name, "rebuild", caller, body, begin)
 
     @router.post("/{name}/pause", summary="Have its rebuild stop; nothing done is lost")
-    async def pause(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
-        async with session() as conn:
-            number = await _under_way(conn, name)
-            await rebuilds.pause(conn, number)
-            return await _told(conn, number)
+    async def pause(
+        request: Request, name: Name, body: Body | None = None, caller: Caller = operator
+    ) -> dict[str, Any]:
+        async def stop(conn: AsyncConnection[TupleRow], by: Operator) -> None:
+            await rebuilds.pause(conn, await _under_way(conn, name), by)
+
+        return await once(request, name, "pause", caller, body, stop)
 
     @router.post("/{name}/resume", summary="Go on with a rebuild that was paused or failed")
-    async def resume(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
-        async with session() as conn:
-            number = await _under_way(conn, name)
-            await rebuilds.resume(conn, number)
-            return await _told(conn, number)
+    async def resume(
+        request: Request, name: Name, body: Body | None = None, caller: Caller = operator
+    ) -> dict[str, Any]:
+        async def go_on(conn: AsyncConnection[TupleRow], by: Operator) -> None:
+            await rebuilds.resume(conn, await _under_way(conn, name), by)
+
+        return await once(request, name, "resume", caller, body, go_on)
 
     @router.post("/{name}/cancel", summary="End its rebuild and drop what it made")
-    async def cancel(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
-        async with session() as conn:
-            number = await _under_way(conn, name)
-            await rebuilds.cancel(conn, number, _operator(caller, body))
-            return await _told(conn, number)
+    async def cancel(
+        request: Request, name: Name, body: Body | None = None, caller: Caller = operator
+    ) -> dict[str, Any]:
+        async def end(conn: AsyncConnection[TupleRow], by: Operator) -> None:
+            await rebuilds.cancel(conn, await _under_way(conn, name), by)
+
+        return await once(request, name, "cancel", caller, body, end)
 
     @router.post("/{name}/switch", summary="Make another generation the one that readers see")
-    async def switch(name: Name, body: SwitchBody, caller: Caller = operator) -> dict[str, Any]:
+    async def switch(
+        request: Request, name: Name, body: SwitchBody, caller: Caller = operator
+    ) -> dict[str, Any]:
         """To the generation named, or with `accept_differences` to what was rebuilt and differs, together
         with the other views of that rebuild."""
         body.say_why()
-        async with session() as conn:
-            await _existing(conn, name)
+
+        async def to(conn: AsyncConnection[TupleRow], by: Operator) -> None:
             if body.generation is not None:
-                await switching.switch(conn, {name: body.generation}, _operator(caller, body))
-            elif not body.accept_differences:
+                await switching.switch(conn, {name: body.generation}, by)
+            elif body.accept_differences:
+                await rebuilds.accept(conn, await _under_way(conn, name), by)
+            else:
                 await switching.last_comparison(conn, name)
                 raise OperationRefused(
                     f"name a generation, or look at how the rebuild of {name} differs and accept it."
                 )
-            else:
-                await rebuilds.accept(conn, await _under_way(conn, name), _operator(caller, body))
-            return described(name, await status(conn, now=store.clock.now()))
+
+        return await once(request, name, "switch", caller, body, to)
 
     @router.post("/{name}/rollback", summary="Make the generation live again that was before")
-    async def rollback(name: Name, body: Body | None = None, caller: Caller = operator) -> dict[str, Any]:
-        async with session() as conn:
-            await _existing(conn, name)
-            await switching.rollback(conn, name, _operator(caller, body))
-            return described(name, await status(conn, now=store.clock.now()))
+    async def rollback(
+        request: Request, name: Name, body: Body | None = None, caller: Caller = operator
+    ) -> dict[str, Any]:
+        """A second one goes forth again: give an Idempotency-Key where a call may be repeated."""
+
+        async def back(conn: AsyncConnection[TupleRow], by: Operator) -> None:
+            await switching.rollback(conn, name, by)
+
+        return await once(request, name, "rollback", caller, body, back)
 
     @router.post("/{name}/verify", summary="Replay some streams and compare with the live rows")
     async def check(name: Name, body: VerifyBody, caller: Caller = operator) -> dict[str, Any]:
@@ -260,14 +293,9 @@ def _known(name: str) -> Projection:
     return projection
 
 
-def _operator(caller: Caller, body: Body | None) -> Operator:
-    return Operator(caller.key.id, "" if body is None else body.reason)
-
-
 async def _under_way(conn: AsyncConnection[TupleRow], name: str) -> int:
     number = await rebuilds.under_way(conn, name)
     if number is None:
-        await _existing(conn, name)
         raise OperationRefused(f"{name} is not being rebuilt.")
     return number
 

@@ -17,20 +17,19 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger import serving
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.database import check_schema, connected, first_line
+from ledger.deployment import database
 from ledger.errors import SettingError, Unavailable
 from ledger.store.codec import Codec
 from ledger.store.wake import Wake
 from projections import rebuilds, registry
 from projections.engine import Engine
 from projections.projection import Projection
-from projections.registry import PROJECTIONS
+from projections.registry import BY_NAME, PROJECTIONS
 from projections.switching import Operator
 
-BY_NAME = {projection.name: projection for projection in PROJECTIONS}
 _NO_SUCH = "no projection {}: see `ledger projections status`"
 
 Result = TypeVar("Result")
@@ -64,7 +63,7 @@ def run(do: Callable[[Shell], Awaitable[Result]]) -> Result:
         async with shell(dsn, key) as here:
             return await do(here)
 
-    with serving.database(settings) as (dsn, key):
+    with database(settings) as (dsn, key):
         check_schema(dsn)
         try:
             return asyncio.run(session(dsn, key))

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 from psycopg import AsyncConnection
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, UniqueViolation
 from psycopg.rows import TupleRow
 
-from ledger.errors import OperationRefused
+from ledger.errors import LedgerError, OperationRefused
 from projections import partitions
 
 # Behind, another runner is at work on it, and is there in a moment: the live one is held meanwhile.
@@ -36,8 +36,13 @@ INSERT INTO projections.live (projection, generation) VALUES (%(projection)s, %(
 ON CONFLICT ON CONSTRAINT live_projection DO UPDATE SET generation = excluded.generation
 """
 _RECORD = """
-INSERT INTO projections.operations (who, action, projection, generation, position, reason, details)
-VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(details)s)
+INSERT INTO projections.operations
+    (who, action, projection, generation, position, reason, idempotency_key, details)
+VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(key)s, %(details)s)
+"""
+_DONE = """
+SELECT FROM projections.operations
+WHERE who = %(who)s AND idempotency_key = %(key)s AND action = %(action)s AND projection = %(projection)s
 """
 _LAST_SWITCH = """
 SELECT (details ->> 'from')::integer FROM projections.operations
@@ -52,13 +57,11 @@ SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), who, action
        reason, details
 FROM projections.operations WHERE projection = %(projection)s ORDER BY id DESC LIMIT 50
 """
-_NOT_LIVE = """
+# Not a later one: after a rollback that is what one may yet go forward to.
+_OLDER = """
 SELECT c.generation FROM projections.checkpoints c
-LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
-WHERE c.projection = %(projection)s AND l.generation IS NULL
-AND NOT EXISTS (SELECT FROM projections.builds b
-                WHERE b.projection = c.projection AND b.generation = c.generation AND NOT b.ended)
-ORDER BY 1
+JOIN projections.live l ON l.projection = c.projection AND c.generation < l.generation
+WHERE c.projection = %(projection)s ORDER BY 1
 """
 _FORGET = """
 WITH checkpoint AS (
@@ -73,10 +76,15 @@ _FORGET_LIVE = "DELETE FROM projections.live WHERE projection = %(projection)s"
 
 
 class Operator(NamedTuple):
-    """Who does it, and why: kept on record."""
+    """Who does it, and why: kept on record. What has an idempotency key is done once."""
 
     who: str
     reason: str = ""
+    key: str | None = None
+
+
+class AlreadyDone(LedgerError):
+    """The operator's idempotency key was used for this before; nothing has changed now."""
 
 
 async def switch(
@@ -140,9 +148,9 @@ async def remove(conn: AsyncConnection[TupleRow], name: str, operator: Operator)
     return [row[0] for row in found]
 
 
-async def not_live(conn: AsyncConnection[TupleRow], name: str) -> list[int]:
-    """The generations that nobody reads, but for what is being rebuilt."""
-    return [row[0] for row in await (await conn.execute(_NOT_LIVE, {"projection": name})).fetchall()]
+async def older(conn: AsyncConnection[TupleRow], name: str) -> list[int]:
+    """The generations made before the live one."""
+    return [row[0] for row in await (await conn.execute(_OLDER, {"projection": name})).fetchall()]
 
 
 async def last_comparison(conn: AsyncConnection[TupleRow], name: str) -> dict[str, Any]:
@@ -166,6 +174,12 @@ async def live_generation(conn: AsyncConnection[TupleRow], name: str) -> int | N
     return None if row is None else int(row[0])
 
 
+async def was_done(conn: AsyncConnection[TupleRow], operator: Operator, action: str, name: str) -> bool:
+    """Whether the operator asked for it before under the same idempotency key, and it was done."""
+    asked = {"who": operator.who, "key": operator.key, "action": action, "projection": name}
+    return operator.key is not None and (await conn.execute(_DONE, asked)).rowcount > 0
+
+
 async def record(
     conn: AsyncConnection[TupleRow],
     operator: Operator,
@@ -175,19 +189,21 @@ async def record(
     position: int,
     details: Mapping[str, Any],
 ) -> None:
-    """Put on record what was done, in the transaction under way."""
-    await conn.execute(
-        _RECORD,
-        {
-            "who": operator.who,
-            "action": action,
-            "projection": name,
-            "generation": generation,
-            "position": position,
-            "reason": operator.reason,
-            "details": msgspec.json.encode(details).decode(),
-        },
-    )
+    """Put on record what was done, in the transaction under way. Raises AlreadyDone, which undoes it."""
+    told = {
+        "who": operator.who,
+        "action": action,
+        "projection": name,
+        "generation": generation,
+        "position": position,
+        "reason": operator.reason,
+        "key": operator.key,
+        "details": msgspec.json.encode(details).decode(),
+    }
+    try:
+        await conn.execute(_RECORD, told)
+    except UniqueViolation:
+        raise AlreadyDone from None
 
 
 async def _drop(conn: AsyncConnection[TupleRow], name: str, generation: int, operator: Operator) -> None:

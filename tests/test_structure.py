@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for floor in (
         "errors ids",
         "clock config database embedded logs pdf",
+        "deployment processes",
         "domain",
         "wire",
         "store",
@@ -50,14 +51,15 @@ LONGER_FOR_A_REASON = {
     "ledger/embedded.py": "all that is known about running the database server ourselves is in one place",
 }
 COMPOSE_PROJECTIONS = {
-    "projections.__main__", "projections.attending", "projections.commands", "projections.routes",
+    "projections.__main__", "projections.attending", "projections.commands", "projections.composition",
+    "projections.routes",
     "projections.shell",
 }  # fmt: skip
 READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",
     "ledger/embedded.py": "what a program that it runs inherits, without PG variables",
     "ledger/metrics.py": "prometheus_client's own switch for several processes",
-    "ledger/serving.py": "what its child processes inherit",
+    "ledger/processes.py": "what its child processes inherit",
     "projections/workers.py": "what its child processes inherit",
 }
 

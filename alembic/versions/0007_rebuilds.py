@@ -54,7 +54,8 @@ CREATE TABLE projections.builds (
 CREATE UNIQUE INDEX builds_under_way ON projections.builds (projection) WHERE NOT ended;
 
 -- What each worker of a rebuild has done: all streams of its share up to `stream`, in the same transaction
--- as their rows, so that a killed one goes on from there.
+-- as their rows, so that a killed one goes on from there. `began_…` is when the one at work began: the rate
+-- is since then.
 CREATE TABLE projections.shares (
     rebuild bigint NOT NULL REFERENCES projections.rebuilds,
     share integer NOT NULL,
@@ -62,6 +63,8 @@ CREATE TABLE projections.shares (
     events bigint NOT NULL DEFAULT 0,
     rows bigint NOT NULL DEFAULT 0,
     done boolean NOT NULL DEFAULT false,
+    began_at timestamptz NOT NULL DEFAULT now(),
+    began_events bigint NOT NULL DEFAULT 0,
     changed_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT shares_key PRIMARY KEY (rebuild, share)
 ) WITH (fillfactor = 20);
@@ -88,8 +91,12 @@ CREATE TABLE projections.operations (
     generation integer NOT NULL,
     position bigint NOT NULL,
     reason text NOT NULL,
+    idempotency_key text,
     details jsonb NOT NULL
 );
+-- Asked for twice under one key, it is done once.
+CREATE UNIQUE INDEX operations_once ON projections.operations (who, idempotency_key, action, projection)
+    WHERE idempotency_key IS NOT NULL;
 CREATE INDEX operations_of_projection ON projections.operations (projection, id);
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON projections.rebuilds, projections.builds, projections.shares,

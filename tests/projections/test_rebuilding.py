@@ -189,7 +189,7 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
         assert (await driven(dsn, number)).paused, "paused, it is left alone"
         async with connected(dsn, "ledger_projector", name="test") as conn:
             assert await rebuilds.unfinished(conn, PROJECTIONS) == []
-            await rebuilds.resume(conn, number)
+            await rebuilds.resume(conn, number, OPERATOR)
             assert await rebuilds.unfinished(conn, PROJECTIONS) == [number]
         assert (await driven(dsn, number)).state == "switched"
 
@@ -209,16 +209,21 @@ def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> N
                 for _ in range(1000):
                     if (await loaded(dsn, number)).events:
                         break
-                await rebuilds.pause(conn, number)
+                await rebuilds.pause(conn, number, OPERATOR)
                 return await task
 
             paused = await driven(dsn, number, fill=interrupted)
             assert (paused.state, paused.paused, paused.error) == ("filling", True, None)
             assert paused.total is not None
             assert 0 < paused.events < paused.total
-            await rebuilds.resume(conn, number)
+            await conn.execute("UPDATE projections.rebuilds SET began_at = now() - interval '1 hour'")
+            await rebuilds.resume(conn, number, OPERATOR)
             done = await driven(dsn, number)
             assert (done.state, done.events) == ("switched", done.total)
+            assert done.rate > 10 * done.events / 3600, "of its workers, not of the hour it was paused for"
+            told = [(each[0], each[1]) for each in await operations(conn) if each[2] == "feed"]
+            assert [action for _, action in told] == ["rebuild", "pause", "resume", "compare", "switch"]
+            assert {who for who, _ in told} == {OPERATOR.who}
 
     running(dsn, story)
 
@@ -244,7 +249,7 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
             with pytest.raises(OperationRefused, match="is over"):
                 await rebuilds.cancel(conn, number, OPERATOR)
             with pytest.raises(OperationRefused, match="is over"):
-                await rebuilds.resume(conn, number)
+                await rebuilds.resume(conn, number, OPERATOR)
         assert (await rebuilt(dsn)).state == ("differing" if stage == "differing" else "switched")
 
     running(dsn, story)
@@ -367,7 +372,14 @@ def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
             assert await switching.rollback(conn, "feed", OPERATOR) == 1
             assert (await live(conn))["feed"] == 1
             assert (await live(conn))["customers"] == 2
-            assert await switching.rollback(conn, "feed", OPERATOR) == 2
+            assert await switching.older(conn, "feed") == [], "what may yet be gone forth to is kept"
+            again = OPERATOR._replace(key="once")
+            assert await switching.rollback(conn, "feed", again) == 2
+            assert await switching.was_done(conn, again, "rollback", "feed")
+            with pytest.raises(switching.AlreadyDone):
+                await switching.rollback(conn, "feed", again)
+            assert (await live(conn))["feed"] == 2
+            assert await switching.older(conn, "feed") == [1]
             await switching.retire(conn, "feed", 1, OPERATOR)
             with pytest.raises(OperationRefused, match="no generation 1"):
                 await switching.rollback(conn, "feed", OPERATOR)
