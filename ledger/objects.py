@@ -25,7 +25,7 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_roster import WebhookRoster
 from ledger.errors import InvalidParameter, NotDisputed, UnknownObject
 from ledger.store.codec import State
-from ledger.wire import files, refunds, render, resources, webhook_endpoints
+from ledger.wire import charges, files, refunds, render, resources, webhook_endpoints
 
 Kind = TypeVar(
     "Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink, WebhookEndpoint, PastEvent
@@ -84,7 +84,7 @@ def shown(state: State, now: int) -> dict[str, Any]:
         case Customer():
             return render.deleted_customer(state.id) if state.deleted else render.customer(state)
         case Charge():
-            return render.charge(state)
+            return charges.charge(state)
         case Dispute():
             return render.dispute(state, now)
         case Refund():
@@ -134,7 +134,7 @@ async def expanded(
             case "sources" if isinstance(state, Customer):
                 inner = subtree.get("data", {})
                 cards = [
-                    await _members(render.card(card, state.id), inner, now, fetch) for card in state.sources
+                    await _members(charges.card(card, state.id), inner, now, fetch) for card in state.sources
                 ]
                 answer[member] = _list(cards, f"/v1/customers/{state.id}/sources")
             case "refunds" if isinstance(state, Charge):
@@ -142,7 +142,7 @@ async def expanded(
             case "default_source" if isinstance(state, Customer):
                 card = state.source(state.default_source)
                 if card is not None:
-                    answer[member] = await _members(render.card(card, state.id), subtree, now, fetch)
+                    answer[member] = await _members(charges.card(card, state.id), subtree, now, fetch)
             case "balance_transaction" if isinstance(state, Charge | Refund):
                 if state.balance_transaction is not None:
                     fact = state.balance_transaction

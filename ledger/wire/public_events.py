@@ -21,7 +21,7 @@ from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_roster import WebhookRoster
-from ledger.wire import refunds, render
+from ledger.wire import charges, refunds, render
 from ledger.wire.render import Json
 
 State = (
@@ -144,7 +144,7 @@ def _shown(state: State, now: int) -> Json:
         case Customer():
             return render.customer(state)
         case Charge():
-            return render.charge(state)
+            return charges.charge(state)
         case Dispute():
             return render.dispute(state, now)
         case Refund():

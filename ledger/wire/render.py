@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 
 from ledger.domain import evidence
-from ledger.domain.cards import SourceCard
-from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
@@ -22,15 +20,6 @@ from ledger.domain.session import FEATURES, CustomerSession
 
 Json = dict[str, Any]
 
-_BRAND_NAMES = {
-    "amex": "American Express",
-    "diners": "Diners Club",
-    "discover": "Discover",
-    "jcb": "JCB",
-    "mastercard": "MasterCard",
-    "unionpay": "UnionPay",
-    "visa": "Visa",
-}
 _COMPONENTS: Json = {
     name: {"enabled": False} if features is None else {"enabled": False, "features": None}
     for name, features in FEATURES.items()
@@ -53,75 +42,64 @@ _DISPUTE_METHODS: dict[str, Json] = {
     "klarna": {"chargeback_loss_reason_code": None, "reason_code": None},
     "paypal": {"case_id": None, "reason_code": None},
 }
-_NO_CHECKS: Json = {"address_line1_check": None, "address_postal_code_check": None}
+# Filled in as those of a charge are (charges.py).
+_CUSTOMER: Json = {
+    "id": None,
+    "object": "customer",
+    "address": None,
+    "balance": None,
+    "business_name": None,
+    "created": None,
+    "currency": None,
+    "customer_account": None,
+    "default_source": None,
+    "delinquent": False,
+    "description": None,
+    "discount": None,
+    "email": None,
+    "individual_name": None,
+    "invoice_prefix": None,
+    "invoice_settings": None,
+    "livemode": None,
+    "metadata": None,
+    "name": None,
+    "next_invoice_sequence": None,
+    "phone": None,
+    "preferred_locales": None,
+    "shipping": None,
+    "tax_exempt": None,
+    "test_clock": None,
+}
 
 
 def customer(state: Customer) -> Json:
     """Its last state even if deleted, as `customer.deleted` wants it; else see `deleted_customer`."""
-    return {
-        "id": state.id,
-        "object": "customer",
-        "address": state.address,
-        "balance": state.balance,
-        "business_name": state.business_name,
-        "created": state.created,
-        "currency": None,
-        "customer_account": None,
-        "default_source": state.default_source,
-        "delinquent": False,
-        "description": state.description,
-        "discount": None,
-        "email": state.email,
-        "individual_name": state.individual_name,
-        "invoice_prefix": state.invoice_prefix,
-        "invoice_settings": state.invoice_settings,
-        "livemode": state.livemode,
-        "metadata": state.metadata,
-        "name": state.name,
-        "next_invoice_sequence": state.next_invoice_sequence,
-        "phone": state.phone,
-        "preferred_locales": state.preferred_locales,
-        "shipping": state.shipping,
-        "tax_exempt": state.tax_exempt,
-        "test_clock": None,
-    }
+    shown = _CUSTOMER.copy()
+    shown["id"] = state.id
+    shown["address"] = state.address
+    shown["balance"] = state.balance
+    shown["business_name"] = state.business_name
+    shown["created"] = state.created
+    shown["default_source"] = state.default_source
+    shown["description"] = state.description
+    shown["email"] = state.email
+    shown["individual_name"] = state.individual_name
+    shown["invoice_prefix"] = state.invoice_prefix
+    shown["invoice_settings"] = state.invoice_settings
+    shown["livemode"] = state.livemode
+    shown["metadata"] = state.metadata
+    shown["name"] = state.name
+    shown["next_invoice_sequence"] = state.next_invoice_sequence
+    shown["phone"] = state.phone
+    shown["preferred_locales"] = state.preferred_locales
+    shown["shipping"] = state.shipping
+    shown["tax_exempt"] = state.tax_exempt
+    return shown
 
 
 def deleted_customer(customer_id: str) -> Json:
     """What is shown of a deleted customer, by retrieve, delete and expansion."""
     return {"id": customer_id, "object": "customer", "deleted": True}
-
-
-def card(fact: SourceCard, customer_id: str | None) -> Json:
-    """A card as a source: in `charge.source` and in a customer's `sources`."""
-    return {
-        "id": fact["id"],
-        "object": "card",
-        "address_city": None,
-        "address_country": None,
-        "address_line1": None,
-        "address_line1_check": None,
-        "address_line2": None,
-        "address_state": None,
-        "address_zip": None,
-        "address_zip_check": None,
-        "allow_redisplay": "unspecified",
-        "brand": _BRAND_NAMES[fact["brand"]],
-        "country": fact["country"],
-        "customer": customer_id,
-        "cvc_check": fact["cvc_check"],
-        "dynamic_last4": None,
-        "exp_month": fact["exp_month"],
-        "exp_year": fact["exp_year"],
-        "fingerprint": fact["fingerprint"],
-        "funding": fact["funding"],
-        "last4": fact["last4"],
-        "metadata": {},
-        "name": None,
-        "regulated_status": "unregulated",
-        "tokenization_method": None,
-        "wallet": None,
-    }
 
 
 def customer_session(state: CustomerSession, client_secret: str) -> Json:
@@ -138,55 +116,6 @@ def customer_session(state: CustomerSession, client_secret: str) -> Json:
         "customer_account": None,
         "expires_at": state.expires_at,
         "livemode": state.livemode,
-    }
-
-
-def charge(state: Charge) -> Json:
-    """Without `refunds`, which appears only if expanded."""
-    transaction, fact = state.balance_transaction, state.card
-    return {
-        "id": state.id,
-        "object": "charge",
-        "amount": state.amount,
-        "amount_captured": state.amount_captured,
-        "amount_refunded": state.amount_refunded,
-        "application": None,
-        "application_fee": None,
-        "application_fee_amount": None,
-        "balance_transaction": transaction["id"] if transaction else None,
-        "billing_details": state.billing_details,
-        "calculated_statement_descriptor": state.statement_descriptor,
-        "captured": state.captured,
-        "created": state.created,
-        "currency": state.currency,
-        "customer": state.customer,
-        "description": state.description,
-        "disputed": bool(state.disputes),
-        "failure_balance_transaction": None,
-        "failure_code": state.failure_code,
-        "failure_message": state.failure_message,
-        "fraud_details": {"user_report": state.fraud_report} if state.fraud_report else {},
-        "livemode": state.livemode,
-        "metadata": state.metadata,
-        "on_behalf_of": None,
-        "outcome": state.outcome,
-        "paid": state.status == "succeeded",
-        "payment_intent": state.payment_intent,
-        "payment_method": fact["id"] if fact else None,
-        "payment_method_details": _card_details(fact, state.amount) if fact else state.payment_method_details,
-        "receipt_email": state.receipt_email,
-        "receipt_number": None,
-        "receipt_url": None,
-        "refunded": state.expired or (state.captured and state.amount_refunded >= state.amount_captured),
-        "review": None,
-        "shipping": state.shipping,
-        "source": card(fact, state.customer) if fact else None,
-        "source_transfer": None,
-        "statement_descriptor": state.statement_descriptor,
-        "statement_descriptor_suffix": state.statement_descriptor_suffix,
-        "status": state.status,
-        "transfer_data": None,
-        "transfer_group": state.transfer_group,
     }
 
 
@@ -289,37 +218,6 @@ def event(
     if account is not None:
         shown["account"] = account
     return shown
-
-
-def _card_details(fact: SourceCard, amount: int) -> Json:
-    """`payment_method_details` of a charge on a test card."""
-    return {
-        "card": {
-            "amount_authorized": amount,
-            "authorization_code": None,
-            "brand": fact["brand"],
-            "checks": {**_NO_CHECKS, "cvc_check": fact["cvc_check"]},
-            "country": fact["country"],
-            "exp_month": fact["exp_month"],
-            "exp_year": fact["exp_year"],
-            "extended_authorization": {"status": "disabled"},
-            "fingerprint": fact["fingerprint"],
-            "funding": fact["funding"],
-            "incremental_authorization": {"status": "unavailable"},
-            "installments": None,
-            "last4": fact["last4"],
-            "mandate": None,
-            "multicapture": {"status": "unavailable"},
-            "network": fact["brand"],
-            "network_token": {"used": False},
-            "network_transaction_id": None,
-            "overcapture": {"maximum_amount_capturable": amount, "status": "unavailable"},
-            "regulated_status": "unregulated",
-            "three_d_secure": None,
-            "wallet": None,
-        },
-        "type": "card",
-    }
 
 
 def _disputed_method(state: Dispute) -> Json | None:

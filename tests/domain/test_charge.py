@@ -10,7 +10,7 @@ from ledger.domain import charge, charging
 from ledger.domain.cards import TEST_CARDS, source_card
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeFailed, ChargeUpdated
 from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids
-from ledger.wire import render
+from ledger.wire import charges
 from tests.domain.stories import NOW, a_charge, a_customer, days
 
 
@@ -236,7 +236,7 @@ def test_an_authorization_expires_after_seven_days_to_the_second() -> None:
     (event,) = charging.expire(held, now=NOW + days(7))
     expired = charge.evolve(held, event)
     assert (expired.expired, expired.captured, expired.amount_refunded) == (True, False, 2000)
-    assert render.charge(expired)["refunded"] is True
+    assert charges.charge(expired)["refunded"] is True
     assert charging.expire(expired, now=NOW + days(8)) == []
     with pytest.raises(StateForbids) as refused:
         charging.capture(expired, {}, txn_id="txn_2", now=NOW)

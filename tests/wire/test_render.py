@@ -16,7 +16,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.wire import refunds, render
+from ledger.wire import charges, refunds, render
 from ledger.wire.public_events import previous_attributes, public_events
 from tests.domain.stories import (
     DUE_BY,
@@ -65,7 +65,7 @@ def always(resource: type[Any]) -> set[str]:
 
 
 a_card = a_customer(source="tok_visa").sources[0]
-A_CHARGE = render.charge(a_charge(customer="cus_1"))
+A_CHARGE = charges.charge(a_charge(customer="cus_1"))
 A_DISPUTE = render.dispute(a_dispute("won"), NOW)
 A_REFUND = refunds.refund(a_refund())
 AN_EVENT = render.event(
@@ -103,7 +103,7 @@ def test_all_that_the_sdk_declares_is_always_present(shown: dict[str, Any], reso
 
 
 def test_a_card_has_what_the_sdk_declares_and_a_wallet() -> None:
-    assert set(render.card(a_card, "cus_1")) == always(stripe.Card) | {"wallet"}
+    assert set(charges.card(a_card, "cus_1")) == always(stripe.Card) | {"wallet"}
 
 
 def test_the_details_of_a_card_payment() -> None:
@@ -124,7 +124,7 @@ def test_a_paid_charge() -> None:
 def test_a_disputed_charge_says_so() -> None:
     state = a_charge()
     state = charge.evolve(state, charging.dispute_opened(state, "du_1", 1, None, now=NOW))
-    assert render.charge(state)["disputed"] is True
+    assert charges.charge(state)["disputed"] is True
 
 
 def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
@@ -138,7 +138,7 @@ def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
         now=NOW,
     )
     state = charge.evolve(None, made[0])
-    shown = render.charge(state)
+    shown = charges.charge(state)
     assert (shown["payment_method_details"], shown["source"]) == (details, None)
     reported = disputing.open_dispute(
         state,
@@ -414,7 +414,7 @@ def shown(state: Any, now: int) -> dict[str, Any]:
         return refunds.refund(state)
     if isinstance(state, Resource):
         return state.object
-    return render.customer(state) if isinstance(state, Customer) else render.charge(state)
+    return render.customer(state) if isinstance(state, Customer) else charges.charge(state)
 
 
 @pytest.mark.parametrize(
