@@ -6,7 +6,7 @@ one change (README, invariant 4). `data` is JSON text as it will be served. Deli
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,29 +21,30 @@ from projections.projection import Column, Projection, Row
 
 DAYS_KEPT = 30
 
+_encode = msgspec.json.Encoder().encode
 
-def _events(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+
+def _events(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     event = recorded.event
     at = recorded.recorded_at
-    shown: dict[int, msgspec.Raw] = {}
+    rows: list[Row] = []
     for ordinal, (name, told, previous) in enumerate(public_events(before, event, after)):
-        # Events of one change show one resource: it is encoded once.
-        encoded = shown.get(id(told))
-        if encoded is None:
-            encoded = shown[id(told)] = msgspec.Raw(msgspec.json.encode(told))
-        yield (
-            event_id(event, ordinal, at),
-            recorded.account,
-            recorded.livemode,
-            int(at),
-            ordinal,
-            name,
-            _object_id(told),
-            LATEST,
-            recorded.request_id,
-            recorded.idempotency_key,
-            msgspec.json.encode(render.event_data(encoded, previous)).decode(),
+        rows.append(
+            (
+                event_id(event, ordinal, at),
+                recorded.account,
+                recorded.livemode,
+                int(at),
+                ordinal,
+                name,
+                _object_id(told),
+                LATEST,
+                recorded.request_id,
+                recorded.idempotency_key,
+                _encode(render.event_data(told, previous)),
+            )
         )
+    return rows
 
 
 def _object_id(told: dict[str, Any]) -> str:

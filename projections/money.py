@@ -7,7 +7,7 @@ change once they are there. Entries that do not balance are refused by the datab
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ledger.domain import charge, dispute
 from ledger.domain.charge import Charge
@@ -26,13 +26,13 @@ WHERE generation = %(generation)s GROUP BY position, currency HAVING sum(amount)
 """
 
 
-def _postings(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
-    assert isinstance(after, Charge | Dispute)
+def _postings(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+    assert isinstance(after, (Charge, Dispute))
     fact = balance_transaction(recorded.event, after)
     if fact is None:
-        return
-    for ordinal, (ledger_account, currency, amount) in enumerate(postings(recorded.event)):
-        yield (
+        return ()
+    return [
+        (
             f"{fact['id']}/{ordinal}",
             after.account,
             after.livemode,
@@ -44,13 +44,17 @@ def _postings(before: State | None, recorded: Recorded, after: State) -> Iterabl
             fact["id"],
             fact["source"],
         )
+        for ordinal, (ledger_account, currency, amount) in enumerate(postings(recorded.event))
+    ]
 
 
-def _transactions(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
-    assert isinstance(after, Charge | Dispute)
+def _transactions(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+    assert isinstance(after, (Charge, Dispute))
     fact = balance_transaction(recorded.event, after)
-    if fact is not None:
-        yield (
+    if fact is None:
+        return ()
+    return [
+        (
             fact["id"],
             after.account,
             after.livemode,
@@ -60,6 +64,7 @@ def _transactions(before: State | None, recorded: Recorded, after: State) -> Ite
             fact["source"],
             fact,
         )
+    ]
 
 
 POSTINGS = Projection(

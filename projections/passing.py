@@ -116,7 +116,7 @@ def unfollowed(members: Iterable[Member]) -> list[str]:
 
 def _hand(member: Member, before: State | None, item: Recorded, after: State) -> None:
     try:
-        rows = [*member.projection.apply(before, item, after)]
+        rows = member.projection.apply(before, item, after)
     except Exception as error:  # whatever a handler raises parks its stream
         member.park(item.event.originator_id, item.position, error)
     else:

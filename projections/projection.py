@@ -25,8 +25,8 @@ Row = tuple[Any, ...]
 
 class Column(NamedTuple):
     """A column of a view. A `json` value is encoded when it is written, into a bytea: of many changes in a
-    batch only the last is. A `document` is a text that is JSON already. `since`: the first shape that has
-    it."""
+    batch only the last is. A `document` is JSON already, as bytes, and stored as text. `since`: the first
+    shape that has it."""
 
     name: str
     type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
@@ -72,7 +72,7 @@ class Projection:
     name: str
     aggregates: tuple[ModuleType, ...]
     columns: tuple[Column, ...]
-    apply: Callable[[State | None, Recorded, State], Iterable[Row]]
+    apply: Callable[[State | None, Recorded, State], Sequence[Row]]
     changing: tuple[str, ...] = ()
     shape: int = 1
     days_kept: int | None = None
@@ -88,16 +88,17 @@ class Projection:
         """The same with the columns that rows of this shape have been given."""
         return replace(self, columns=tuple(column for column in self.columns if column.since <= shape))
 
-
-def merged(steps: Iterable[Step]) -> list[Change]:
-    """Each key once: its last row, at the position of its first."""
-    positions: dict[Any, int] = {}
-    last: dict[Any, Row] = {}
-    for position, _, rows in steps:
-        for row in rows:
-            positions.setdefault(row[0], position)
-            last[row[0]] = row
-    return list(zip(positions.values(), last.values(), strict=True))
+    def changes(self, steps: Iterable[Step]) -> list[Change]:
+        """Each key once: its last row, at the position of its first. What never changes comes but once."""
+        if not self.changing:
+            return [(position, row) for position, _, rows in steps for row in rows]
+        positions: dict[Any, int] = {}
+        last: dict[Any, Row] = {}
+        for position, _, rows in steps:
+            for row in rows:
+                positions.setdefault(row[0], position)
+                last[row[0]] = row
+        return list(zip(positions.values(), last.values(), strict=True))
 
 
 def described(error: BaseException) -> str:

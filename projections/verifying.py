@@ -25,7 +25,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANS, Recorded, history, streams
 from projections import partitions
 from projections.passing import Member, Pass, unfollowed
-from projections.projection import Projection, merged
+from projections.projection import Projection
 
 KEYS_SHOWN_MAX = 20
 PAGE_EVENTS = 4000
@@ -178,7 +178,7 @@ class _Check:
         member.parked |= parked
         reading = Pass([member])
         reading.read(recorded, {})
-        expected = {row[0]: (position, row) for position, row in merged(member.steps)}
+        expected = {row[0]: (position, row) for position, row in self._projection.changes(member.steps)}
         for parking in member.parkings:
             self._found.differs(parking.stream)
         cur = self._conn.cursor(binary=True)
@@ -192,7 +192,11 @@ class _Check:
 
     def _stored(self, row: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(
-            msgspec.json.encode(value) if column.type == "json" else value
+            msgspec.json.encode(value)
+            if column.type == "json"
+            else value.decode()
+            if column.type == "document"
+            else value
             for column, value in zip(self._projection.columns, row, strict=True)
         )
 

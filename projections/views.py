@@ -7,7 +7,7 @@ deleted customer keeps its row: a cursor may name it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ledger.domain import charge, customer, dispute, file, file_link, refund, webhook_endpoint
 from ledger.domain.charge import Charge
@@ -30,48 +30,54 @@ _OBJECT = (
 _STATE = Column("state", "json")
 
 
-def _customer(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _customer(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Customer)
-    yield after.id, after.account, after.livemode, after.created, after.deleted, after.email, after
+    return [(after.id, after.account, after.livemode, after.created, after.deleted, after.email, after)]
 
 
-def _charge(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _charge(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Charge)
-    yield (
-        after.id,
-        after.account,
-        after.livemode,
-        after.created,
-        after.customer,
-        after.payment_intent,
-        after.transfer_group,
-        after,
-    )
+    return [
+        (
+            after.id,
+            after.account,
+            after.livemode,
+            after.created,
+            after.customer,
+            after.payment_intent,
+            after.transfer_group,
+            after,
+        )
+    ]
 
 
-def _dispute(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _dispute(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Dispute)
-    yield after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after
+    return [
+        (after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after)
+    ]
 
 
-def _refund(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _refund(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Refund)
-    yield after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after
+    return [
+        (after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after)
+    ]
 
 
-def _file(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _file(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, File)
-    yield after.id, after.account, after.livemode, after.created, after.purpose, after
+    return [(after.id, after.account, after.livemode, after.created, after.purpose, after)]
 
 
-def _link(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _link(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, FileLink)
-    yield after.id, after.account, after.livemode, after.created, after.file, after.expires_at, after
+    return [(after.id, after.account, after.livemode, after.created, after.file, after.expires_at, after)]
 
 
-def _endpoint(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _endpoint(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, WebhookEndpoint)
-    yield after.id, after.account, after.livemode, after.created, after.deleted, after
+    return [(after.id, after.account, after.livemode, after.created, after.deleted, after)]
 
 
 CUSTOMERS = Projection(

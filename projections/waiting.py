@@ -6,7 +6,7 @@ again on the object itself: a row that lags behind costs a look, never a wrong e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ledger.domain import charge, dispute
 from ledger.domain.charge import Charge
@@ -21,21 +21,22 @@ from projections.projection import Column, Projection, Row
 TOLD_LATE_SECONDS = 3600
 
 
-def _waiting(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+def _waiting(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     match after:
         case Dispute():
             if isinstance(before, Dispute) and before.status == after.status:
-                return
+                return ()
             kind, moment = waiting(after) or ("response", None)
             told = recorded.event.at
             if kind == "response" and moment is not None and moment < told:
                 moment = told + TOLD_LATE_SECONDS
             if before is not None or moment is not None:
-                yield after.id, kind, moment
+                return [(after.id, kind, moment)]
         case Charge():
             waited = isinstance(before, Charge) and uncaptured(before)
             if waited != uncaptured(after):
-                yield after.id, "capture", None if waited else after.created
+                return [(after.id, "capture", None if waited else after.created)]
+    return ()
 
 
 DEADLINES = Projection(

@@ -21,12 +21,14 @@ from psycopg.sql import SQL, Composed, Identifier
 from ledger.errors import LedgerError
 from projections.partitions import table
 from projections.passing import Key, Member
-from projections.projection import Change, Column, Projection, Step, described, merged
+from projections.projection import Change, Column, Projection, Step, described
 
 _STORED_AS: dict[str, LiteralString] = {
     "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
     "document": "text",
 }  # fmt: skip
+# The binary form of a text is its bytes, so what is encoded already need not become a text on its way.
+_COPIED_AS = _STORED_AS | {"document": "bytea"}
 _COPY = "COPY {table} (generation, position, {columns}) FROM STDIN (FORMAT BINARY)"
 # What never changes is not updated: `position` stays that of the first change.
 _UPSERT = """
@@ -113,7 +115,7 @@ async def _write(conn: AsyncConnection[TupleRow], member: Member, steps: list[St
     if not steps:
         return
     projection = member.projection
-    changes = merged(steps)
+    changes = projection.changes(steps)
     try:
         if member.detached:
             await _copy(conn, member, changes, _copying(projection, member.generation))
@@ -138,7 +140,7 @@ async def _copy(
     columns = member.projection.columns
     encoded = [number for number, column in enumerate(columns, 2) if column.type == "json"]
     async with conn.cursor() as cur, cur.copy(statement) as copy:
-        copy.set_types(["int4", "int8", *(_STORED_AS[column.type] for column in columns)])
+        copy.set_types(["int4", "int8", *(_COPIED_AS[column.type] for column in columns)])
         for position, row in changes:
             values = [member.generation, position, *row]
             for number in encoded:
@@ -154,6 +156,8 @@ async def _upsert(
     for number, column in enumerate(projection.columns):
         if column.type == "json":
             arrays[number] = [msgspec.json.encode(value) for value in arrays[number]]
+        elif column.type == "document":
+            arrays[number] = [value.decode() for value in arrays[number]]
     await conn.execute(_upserting(projection), [generation, list(positions), *arrays])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -164,9 +164,9 @@ def test_the_database_refuses_postings_that_do_not_balance_in_each_currency(dsn:
 
 def test_entries_that_do_not_balance_park_their_stream_and_no_other(dsn: str) -> None:
     def losing_a_cent_of(stream: str) -> list[Projection]:
-        def apply(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
-            for row in POSTINGS.apply(before, recorded, after):
-                yield row if after.id != stream or row[4] else (*row[:7], row[7] - 1, *row[8:])
+        def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+            rows = POSTINGS.apply(before, recorded, after)
+            return [row if after.id != stream or row[4] else (*row[:7], row[7] - 1, *row[8:]) for row in rows]
 
         broken = dataclasses.replace(POSTINGS, apply=apply)
         return [broken if each is POSTINGS else each for each in PROJECTIONS]

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -80,7 +80,7 @@ async def owed(author: Author) -> list[tuple[int, str, str]]:
 def feed_raising_for(stream: str) -> list[Projection]:
     """All projections, but the feed's handler raises for one stream."""
 
-    def apply(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
+    def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
         if after.id == stream:
             raise ValueError
         return FEED.apply(before, recorded, after)
