@@ -19,7 +19,7 @@ serve: .venv/.runtime  ## run everything on an embedded PostgreSQL (or LEDGER_DA
 	@exec $(BIN)/ledger serve $(ARGS)
 
 test: .venv/.test  ## run the tests
-	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.test  ## formatting, lint, types, structure
 	$(BIN)/ruff format --check .

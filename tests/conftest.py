@@ -32,6 +32,7 @@ FAST_AND_LOOSE = {
     "shared_buffers": "128MB",
 }
 TEMPLATE = "ledger_template"
+MEMORY_BYTES_MIN = 4 * 1024**3
 
 
 class Cluster:
@@ -75,13 +76,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_MAINTENANCE] = given
     else:
         # Not pytest's tmp_path: as root the server runs as a service user, who must get there.
-        place = Path(tempfile.mkdtemp(prefix="ledger-tests-"))
+        place = Path(tempfile.mkdtemp(prefix="ledger-tests-", dir=_memory()))
         place.chmod(0o755)
         server = EmbeddedPostgres(place / "data", settings=FAST_AND_LOOSE)
         server.start()
         config.stash[_SERVER] = (server, place)
         config.stash[_MAINTENANCE] = server.dsn("postgres")
     _template_of(config.stash[_MAINTENANCE])
+
+
+def _memory() -> str | None:
+    """A file system in memory with room for the server, if there is one: copying a template there takes 18 ms
+    instead of 140, a thousand files each time."""
+    shared = "/dev/shm"
+    roomy = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES_MIN
+    return shared if roomy else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
