@@ -1,5 +1,5 @@
-"""Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, and what a
-key of its kind may do (CONTRACT 1.2, 1.6, 6.3)."""
+"""Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, the account it
+acts on, and what a key of its kind may do (CONTRACT 1.2, 1.6, 6.3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 from ledger.accounts import ApiKey, KeyRing
 from ledger.api.operations import Operation
-from ledger.errors import Forbidden, Unauthenticated
+from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
 from ledger.wire.forms import decode
 
 
@@ -22,6 +22,28 @@ async def authenticate(keys: KeyRing, authorization: bytes) -> ApiKey:
     if key.expires_at is not None and key.expires_at <= time.time():
         raise Unauthenticated(f"Expired API Key provided: {_masked(secret)}", code="api_key_expired")
     return key
+
+
+async def acted_on(keys: KeyRing, key: ApiKey, account: str | None, context: str | None) -> str:
+    """The account a request acts on: the key's own, or one that Stripe-Account or Stripe-Context names, which
+    mean the same (CONTRACT 1.2). Raises InvalidParameter for both at once, Forbidden for one out of reach."""
+    if account is not None and context is not None:
+        raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
+    named = context if account is None else account
+    if named is None:
+        return key.account
+    if not await keys.reaches(key, named):
+        raise unreachable(key, named)
+    return named
+
+
+def unreachable(key: ApiKey, account: str) -> Forbidden:
+    """The refusal of an account that is not the key's, nor connected to its."""
+    return Forbidden(
+        f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
+        "does not exist). Application access may have been revoked.",
+        code="account_invalid",
+    )
 
 
 def publishable_key(query: bytes) -> bytes:

@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import authenticate
+from ledger.api.authentication import acted_on, authenticate, unreachable
 from ledger.api.limits import Limits
 from ledger.api.wire import Exchange
 from ledger.call import Call
@@ -37,27 +37,27 @@ class Callers:
         self._limits = limits
 
     def scoped(self, *scopes: str) -> Any:
-        """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` as on the public API."""
+        """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` and `Stripe-Context` mean
+        what they do on the public API."""
 
         async def caller(
             request: Request,
             authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
             stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
+            stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
         ) -> Caller:
             exchange: Exchange = request.state.exchange
-            request_id = exchange.request_id
             await self._tick()
             exchange.key = key = await authenticate(self._keys, (authorization or "").encode())
-            exchange.account = key.account
-            self._limits.check(key.id, stripe_account or key.account)
-            for scope in scopes:
-                require(key, scope)
-            if stripe_account is None:
-                return Caller(key, key.account, request_id)
-            if not await self._keys.reaches(key, stripe_account):
-                raise unreachable(key, stripe_account)
-            exchange.account = stripe_account
-            return Caller(key, stripe_account, request_id)
+            exchange.account = account = key.account
+            try:
+                for scope in scopes:
+                    require(key, scope)
+                account = await acted_on(self._keys, key, stripe_account, stripe_context)
+            finally:  # a refusal counts too, but never against an account that is not the caller's
+                self._limits.check(key.id, account)
+            exchange.account = account
+            return Caller(key, account, exchange.request_id)
 
         return Depends(caller)
 
@@ -78,15 +78,6 @@ def require(key: ApiKey, scope: str) -> None:
         raise Forbidden(
             f"The provided key '{key.masked}' lacks the scope '{scope}'.", code="more_permissions_required"
         )
-
-
-def unreachable(key: ApiKey, account: str) -> Forbidden:
-    """The refusal of an account that is not the key's, nor connected to its."""
-    return Forbidden(
-        f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
-        "does not exist).",
-        code="account_invalid",
-    )
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -29,7 +29,8 @@ from ledger.accounts import (
     revoke_key,
     roll_key,
 )
-from ledger.api.callers import Caller, Callers, answer, idempotency_key, unreachable
+from ledger.api.authentication import unreachable
+from ledger.api.callers import Caller, Callers, answer, idempotency_key
 from ledger.clock import Clock
 from ledger.commands.bodies import Body, Id, Seconds, Text
 from ledger.commands.execution import Answered, Execution, fingerprint_of

@@ -17,7 +17,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import authenticate, out_of_scope, permit, publishable_key
+from ledger.api.authentication import acted_on, authenticate, out_of_scope, permit, publishable_key
 from ledger.api.browsers import EVERY_ANSWER, REQUEST_METHOD, preflight
 from ledger.api.downloads import headers_of
 from ledger.api.limits import Limits
@@ -27,7 +27,7 @@ from ledger.call import Call
 from ledger.commands.execution import Answered, Execution, fingerprint_of
 from ledger.contents import Contents, Upload
 from ledger.domain.file import File
-from ledger.errors import Forbidden, InvalidParameter, Refused, UnknownRoute
+from ledger.errors import InvalidParameter, Refused, UnknownRoute
 from ledger.ids import base62
 from ledger.store.journal import Cause
 from ledger.wire.expansion import parse_expand
@@ -35,6 +35,7 @@ from ledger.wire.forms import decode
 from ledger.wire.versions import LATEST, VERSIONS
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
+_ACCOUNT_HEADERS = (b"stripe-account", b"stripe-context")
 FORM = b"application/x-www-form-urlencoded"
 OK = 200
 
@@ -156,7 +157,7 @@ class Wire:
             shown = version.decode("latin-1")[:80]
             raise InvalidParameter(f"Invalid Stripe API version: {shown}")
         account = key.account
-        if b"stripe-account" in given or b"stripe-context" in given:
+        if _ACCOUNT_HEADERS[0] in given or _ACCOUNT_HEADERS[1] in given:
             account = await self._act_on(key, given, exchange.headers)
         exchange.account = account
         self._limits.check(key.id, account)
@@ -170,18 +171,10 @@ class Wire:
         return await self._command(exchange, operation, key, account, target, raw, given)
 
     async def _act_on(self, key: ApiKey, given: Mapping[bytes, bytes], headers: Headers) -> str:
-        named = given.get(b"stripe-account")
-        context = given.get(b"stripe-context")
-        if named is not None and context is not None:
-            raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
-        account = (named or context or b"").decode("latin-1")
-        if not await self._keys.reaches(key, account):
-            raise Forbidden(
-                f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that "
-                "account does not exist). Application access may have been revoked.",
-                code="account_invalid",
-            )
-        headers.append((b"stripe-account" if named is not None else b"stripe-context", account.encode()))
+        """The account that a header names, which is told back."""
+        named = {name: given[name].decode("latin-1") for name in _ACCOUNT_HEADERS if name in given}
+        account = await acted_on(self._keys, key, *(named.get(name) for name in _ACCOUNT_HEADERS))
+        headers += ((name, account.encode()) for name in named)
         return account
 
     async def _read(

@@ -276,6 +276,18 @@ def test_a_platform_tells_of_its_connected_accounts(
     refused(answer, 403, code="account_invalid")
 
 
+def test_stripe_context_means_the_same_as_stripe_account(
+    http: httpx.Client, operator: Operator, account: Account, registrar: Registrar
+) -> None:
+    connected, stranger = registrar.account(platform=account.id), registrar.account()
+    made = ok(operator.post("/customers", {"name": "Ada"}, stripe_context=connected.id))
+    assert ok(Caller(http, connected.secret).get(f"/v1/customers/{made['id']}")) == made
+    answer = operator.post("/customers", {"name": "Ada"}, stripe_context=stranger.id)
+    refused(answer, 403, code="account_invalid")
+    both = {"stripe_account": connected.id, "stripe_context": connected.id}
+    refused(operator.post("/customers", {"name": "Ada"}, **both), message="not both")
+
+
 def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
     schema = document["components"]["schemas"]
