@@ -18,7 +18,7 @@ import msgspec
 from ledger.domain import cards, metadata
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent
-from ledger.errors import InvalidParameter, UnknownObject
+from ledger.errors import UnknownObject, UnknownReference
 
 INVOICE_SETTINGS: dict[str, Any] = {
     "custom_fields": None,
@@ -176,8 +176,8 @@ def create(
 ) -> list[DomainEvent]:
     """A new customer with the fields `given`; `given["source"]` is a token, kept as card `card_id`.
 
-    Raises InvalidParameter for metadata past its limits or an unknown token, CardRefused for a card
-    that cannot be kept.
+    Raises InvalidParameter for metadata past its limits, UnknownReference for no such token, CardRefused for
+    a card that cannot be kept.
     """
     facts: dict[str, Any] = {
         "address": metadata.merged_address(None, given.get("address")),
@@ -203,7 +203,7 @@ def create(
 def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
     """Changes the fields `given`, where absent is unchanged and None unset; hashes are merged.
 
-    Raises UnknownObject if deleted, InvalidParameter for a `default_source` that is not its own, and
+    Raises UnknownObject if deleted, UnknownReference for a `default_source` that is not its own, and
     what `create` raises.
     """
     _check_present(state)
@@ -221,8 +221,7 @@ def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int)
     if given.get("default_source") is not None:
         source = given["default_source"]
         if state.source(source) is None:
-            text = f"No such source: '{source}'"
-            raise InvalidParameter(text, code="resource_missing", param="default_source")
+            raise UnknownReference("source", source, param="default_source")
         after["default_source"] = source
     card = _attachable(given.get("source"), card_id, state.livemode)
     if card is not None:

@@ -20,7 +20,7 @@ from ledger.domain.dispute import (
 )
 from ledger.domain.disputing import Opening
 from ledger.domain.money import Terms
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import StateForbids
 from tests.domain.stories import (
     DUE_BY,
     NOW,
@@ -121,12 +121,12 @@ def test_a_dispute_is_about_what_is_left() -> None:
     state = charge.evolve(a_charge(), open_on(a_charge(), "du_8", amount=1500)[0])
     assert open_on(state)[1].amount == 500
     for amount in (501, 0, -1):
-        with pytest.raises(InvalidParameter) as refused:
+        with pytest.raises(StateForbids) as refused:
             open_on(state, amount=amount)
         assert refused.value.param == "amount"
     state = charge.evolve(state, open_on(state)[0])
     assert state.amount_disputable == 0
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(StateForbids):
         open_on(state, "du_10")
     assert open_on(state) == []
 
@@ -210,7 +210,7 @@ def test_submitting_sends_what_was_staged() -> None:
 @pytest.mark.parametrize("status", ["needs_response", "warning_needs_response"])
 @pytest.mark.parametrize("given", [{"submit": True}, {"evidence": {"customer_name": None}}])
 def test_nothing_cannot_be_submitted(status: str, given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         update(a_dispute(status), **given)
     assert refused.value.param == "evidence"
 
@@ -317,11 +317,11 @@ def test_facts(status: str, fact: str) -> None:
 def test_a_reference_stands_for_one_fact() -> None:
     before = a_dispute("under_review")
     state = dispute.evolve(before, tell(before, "won", "net_1")[0])
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         tell(state, "lost", "net_1")
     assert refused.value.param == "reference"
     state = fold(dispute.evolve, opened(reference="net_1"))
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(StateForbids):
         tell(state, "won", "net_1")
 
 
