@@ -10,6 +10,7 @@ import time
 from ledger.accounts import ApiKey, KeyRing
 from ledger.api.operations import Operation
 from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
+from ledger.wire.expansion import Tree, resources_shown
 from ledger.wire.forms import decode
 
 
@@ -82,11 +83,20 @@ def permit(key: ApiKey, operation: Operation, target: str) -> None:
             "find a list of your API keys at https://dashboard.stripe.com/account/apikeys.",
             code="secret_key_required",
         )
-    if not key.allows(operation.scope):
+    _require(key, operation.scope)
+
+
+def permit_expanded(key: ApiKey, operation: Operation, expand: Tree) -> None:
+    """Raises Forbidden for a restricted key that may not read all that the answer would show whole."""
+    for resource in sorted(resources_shown(expand, operation.expandable)) if key.kind == "rk" else ():
+        _require(key, f"rak_{resource}_read")
+
+
+def _require(key: ApiKey, scope: str) -> None:
+    if not key.allows(scope):
         raise Forbidden(
             f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
-            f"account '{key.account}'. Having the '{operation.scope}' permission would allow this request "
-            "to continue.",
+            f"account '{key.account}'. Having the '{scope}' permission would allow this request to continue.",
             code="more_permissions_required",
         )
 

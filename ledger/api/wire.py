@@ -17,7 +17,14 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import acted_on, authenticate, out_of_scope, permit, publishable_key
+from ledger.api.authentication import (
+    acted_on,
+    authenticate,
+    out_of_scope,
+    permit,
+    permit_expanded,
+    publishable_key,
+)
 from ledger.api.browsers import EVERY_ANSWER, REQUEST_METHOD, preflight
 from ledger.api.downloads import headers_of
 from ledger.api.limits import Limits
@@ -306,6 +313,7 @@ def _call(
     parameters = operation.table.parse({**decode(raw), **exchange.parts})
     paths: Any = parameters.pop("expand", None)
     expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
+    permit_expanded(key, operation, expand)
     return Call(
         account,
         key.livemode,

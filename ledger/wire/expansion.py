@@ -1,8 +1,8 @@
 """`expand[]` paths to a tree of what to show whole (CONTRACT 1.8), checked before anything is looked up.
 
 Guarantees: the tree holds only fields that are declared here, at most four levels deep, whatever the
-caller sent; for a list it speaks of one item (the `data.` is gone). A field in the tree that is null, or
-whose object is not served here (a payment intent), stays as it is.
+caller sent; for a list it speaks of one item (the `data.` is gone). A field whose object is not kept here (a
+payment intent) is not in it: whatever id it holds, it is shown as it is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
     },
     "customer_session": {"components": {}, "customer": "customer"},
     "dispute": {
-        "balance_transactions": {"fee_details": {}, "source": "source"},
+        "balance_transactions": {"fee_details": {}, "source": "dispute"},
         "charge": "charge",
         "evidence": dict.fromkeys(FILES, "file"),
         "evidence_details": {},
@@ -82,6 +82,22 @@ a dict is a part that is always shown whole, with its own members. `refunds` and
 are shown only when expanded. An event's `data` is as it was, and expands no further. The source of a
 balance transaction is one of three kinds, known only when it is looked up."""
 
+READ_WITH: dict[str, tuple[str, ...]] = {
+    "balance_transaction": ("balance_transaction",),
+    "card": ("customer",),
+    "cards": ("customer",),
+    "charge": ("charge",),
+    "customer": ("customer",),
+    "dispute": ("dispute",),
+    "file": ("file",),
+    "file_link": ("file",),
+    "file_links": ("file",),
+    "refund": ("charge",),
+    "refunds": ("charge",),
+    "source": ("charge", "dispute"),
+}
+"""By kind of object kept here: the resources whose `rak_<resource>_read` shows it (CONTRACT 1.2)."""
+
 
 def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
     """The tree of `paths`, for an answer that is an `allowed` (a key of EXPANDABLE), or a list of them.
@@ -109,13 +125,29 @@ def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
                 raise InvalidParameter(f"This property cannot be expanded ({path}).")
             if type(field) is str:
                 fields = EXPANDABLE.get(field, _NOTHING)
-                effective = level
+                effective = level if field in READ_WITH else effective
             else:
                 fields = field
         node = tree
         for segment in segments[:effective]:  # a path that ends in a part asks for nothing new
             node = node.setdefault(segment, {})
     return tree
+
+
+def resources_shown(tree: Tree, allowed: str) -> set[str]:
+    """The resources that a restricted key must be able to read for an `allowed` to show `tree` whole."""
+    return _resources(tree, EXPANDABLE[allowed])
+
+
+def _resources(tree: Tree, fields: dict[str, Any]) -> set[str]:
+    shown: set[str] = set()
+    for name, inner in tree.items():
+        field = fields[name]
+        if type(field) is str:
+            shown.update(READ_WITH[field])
+            field = EXPANDABLE[field]
+        shown |= _resources(inner, field)
+    return shown
 
 
 _NOTHING: dict[str, Any] = {}

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import InvalidParameter
-from ledger.wire.expansion import EXPANDABLE, parse_expand
+from ledger.wire.expansion import EXPANDABLE, READ_WITH, parse_expand, resources_shown
 
 EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("dispute", False, [], {}),
     ("dispute", False, ["charge"], {"charge": {}}),
     ("dispute", False, ["charge.customer", "charge"], {"charge": {"customer": {}}}),
-    ("dispute", False, ["charge", "payment_intent"], {"charge": {}, "payment_intent": {}}),
+    ("dispute", False, ["charge", "payment_intent"], {"charge": {}}),
     ("dispute", False, ["evidence.receipt"], {"evidence": {"receipt": {}}}),
     ("dispute", False, ["balance_transactions.source"], {"balance_transactions": {"source": {}}}),
     ("dispute", False, ["evidence", "evidence_details", "balance_transactions"], {}),
@@ -34,7 +34,8 @@ EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("customer", False, ["sources", "default_source"], {"sources": {}, "default_source": {}}),
     ("customer", False, ["sources.data"], {"sources": {"data": {}}}),
     ("charge", False, ["refunds.data.charge"], {"refunds": {"data": {"charge": {}}}}),
-    ("charge", False, ["transfer_data.destination"], {"transfer_data": {"destination": {}}}),
+    ("charge", False, ["transfer_data.destination"], {}),
+    ("customer", False, ["invoice_settings.default_payment_method"], {}),
     ("customer_session", False, ["customer", "components"], {"customer": {}}),
     ("file", False, ["links.data.file"], {"links": {"data": {"file": {}}}}),
     ("file_link", True, ["data.file.links"], {"file": {"links": {}}}),
@@ -116,6 +117,19 @@ def test_every_declared_field_is_one_of_the_sdk(name: str, cls: type) -> None:
     assert set(EXPANDABLE[name]) <= set(cls.__annotations__)
 
 
+def test_what_a_tree_shows_takes_the_permissions_of_its_kinds() -> None:
+    def shown(allowed: str, *paths: str) -> set[str]:
+        return resources_shown(parse_expand(paths, allowed, in_list=False), allowed)
+
+    assert shown("dispute", "evidence", "payment_method_details") == set()
+    assert shown("dispute", "charge.customer", "evidence.receipt") == {"charge", "customer", "file"}
+    assert shown("dispute", "balance_transactions.source") == {"dispute"}
+    assert shown("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
+    assert shown("balance_transaction", "source") == {"charge", "dispute"}
+    assert shown("charge", "payment_intent", "review") == set()
+    assert set(READ_WITH) <= set(EXPANDABLE)
+
+
 @given(
     st.lists(
         st.lists(st.sampled_from(["data", "charge", "customer", "sources", "x", ""]), max_size=6).map(
@@ -127,4 +141,5 @@ def test_every_declared_field_is_one_of_the_sdk(name: str, cls: type) -> None:
 )
 def test_no_path_raises_anything_else(paths: list[str], allowed: str, in_list: bool) -> None:
     with suppress(InvalidParameter):
-        assert type(parse_expand(paths, allowed, in_list=in_list)) is dict
+        tree = parse_expand(paths, allowed, in_list=in_list)
+        assert bool(resources_shown(tree, allowed)) is bool(tree)
