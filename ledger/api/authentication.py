@@ -50,7 +50,7 @@ def unreachable(key: ApiKey, account: str) -> Forbidden:
 def publishable_key(query: bytes) -> bytes:
     """What `key=` in the query comes to as an Authorization header. A key of another kind has no business
     in a URL, and is as good as none."""
-    key = decode(query).get("key")
+    key = decode(query, only=("key",)).get("key")
     if type(key) is not str or not key.startswith("pk_") or not key.isascii():
         return b""
     return b"Bearer " + key.encode()

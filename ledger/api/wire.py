@@ -170,11 +170,12 @@ class Wire:
         self._limits.check(key.id, account)
         exchange.base_url = self._public_url or _base_url(scope, given)
         if operation.decide is None:
+            if b"content-length" in given or b"transfer-encoding" in given:  # else it has no body
+                query = _joined(query, await self._form(given, receive))
             return await self._read(exchange, operation, key, account, target, query)
         if operation.takes_file and given.get(b"content-type", b"").lower().startswith(MULTIPART):
             return await self._upload(exchange, operation, key, account, query, given, receive)
-        body = await self._form(given, receive)
-        raw = b"&".join((query, body)) if query and body else query or body
+        raw = _joined(query, await self._form(given, receive))
         return await self._command(exchange, operation, key, account, target, raw, given)
 
     async def _act_on(self, key: ApiKey, given: Mapping[bytes, bytes], headers: Headers) -> str:
@@ -249,7 +250,7 @@ class Wire:
         incoming = self._uploads.begin()
         try:
             fields, exchange.parts = await self._uploads.receive(given, receive, incoming)
-            raw = b"&".join(filter(None, (query, fields)))
+            raw = _joined(query, fields)
             status, body = await self._command(exchange, operation, key, account, "", raw, given)
         except Refused:
             await incoming.drop()
@@ -286,6 +287,10 @@ async def bounded_body(given: Mapping[bytes, bytes], receive: Receive, bytes_max
     return body
 
 
+def _joined(query: bytes, body: bytes) -> bytes:
+    return b"&".join((query, body)) if query and body else query or body
+
+
 _VERSIONS = frozenset(version.encode() for version in VERSIONS)
 assert LATEST.encode() in _VERSIONS
 
@@ -310,7 +315,7 @@ def _call(
     target: str,
     raw: bytes,
 ) -> Call:
-    parameters = operation.table.parse({**decode(raw), **exchange.parts})
+    parameters = operation.table.parse({**decode(raw, only=operation.table.only), **exchange.parts})
     paths: Any = parameters.pop("expand", None)
     expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
     permit_expanded(key, operation, expand)
