@@ -153,7 +153,7 @@ def update(
     Only evidence or an explicit `submit` submits; `metadata` and `intended_submission_method` may change
     in any state. `file_bytes`: size of every file named in the given and the staged evidence that exists
     and may be evidence. Raises StateForbids where the state admits no evidence, and with its
-    param for evidence past its limits or for submitting none.
+    param for evidence past its limits, for submitting none, and none of an appeal.
     """
     given_evidence = given.get("evidence") or {}
     changes: dict[str, Any] = {}
@@ -175,8 +175,11 @@ def update(
     changed = evidence.changes(state.evidence, given_evidence, file_bytes)
     if submit is False:
         return [EvidenceStaged(evidence=changed, **stream)] if changed or changes else []
-    if not evidence.merged(state.evidence, changed):
+    after = evidence.merged(state.evidence, changed)
+    if not after:
         raise StateForbids("You must provide evidence before you submit it.", param="evidence")
+    if state.status == "appeal_needs_response" and not evidence.appeals(after):
+        raise StateForbids("You must provide evidence[appeal] before you submit an appeal.", param="evidence")
     past_due = 0 < state.due_by < now
     return [EvidenceSubmitted(evidence=changed, past_due=past_due, **stream)]
 
@@ -283,13 +286,14 @@ def charge_refunded(state: Dispute, *, now: int) -> list[DomainEvent]:
 
 
 def test_outcome(state: Dispute) -> str | None:
-    """The fact that follows a submission in test mode, by the exact `uncategorized_text` (contract 3.4)."""
+    """The fact that follows a submission in test mode, by the exact `uncategorized_text` (contract 3.4). What
+    becomes of an appeal only facts say: the text there is what was answered to the dispute."""
     text = state.evidence.get("uncategorized_text")
     if state.livemode or not isinstance(text, str):
         return None
     if state.status == "warning_under_review":
         return _TEST_INQUIRY_OUTCOMES.get(text)
-    return _TEST_OUTCOMES.get(text) if state.status in ("under_review", "appeal_under_review") else None
+    return _TEST_OUTCOMES.get(text) if state.status == "under_review" else None
 
 
 def _check_takes_evidence(state: Dispute) -> None:

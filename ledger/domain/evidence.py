@@ -99,6 +99,11 @@ def merged(staged: Mapping[str, Any], changed: Mapping[str, Any] | None) -> dict
     return {name: value for name, value in after.items() if value is not None}
 
 
+def appeals(evidence: Mapping[str, Any]) -> bool:
+    """Whether it says anything for an appeal."""
+    return any(((evidence.get("appeal") or {}).get("card") or {}).values())
+
+
 def files(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Parameter name and id of each file in `evidence`; one used twice comes twice."""
     for name, value in evidence.items():
