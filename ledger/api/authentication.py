@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
 
 from ledger.accounts import ApiKey, KeyRing
 from ledger.api.operations import Operation
@@ -14,13 +13,14 @@ from ledger.wire.expansion import Tree, resources_shown
 from ledger.wire.forms import decode
 
 
-async def authenticate(keys: KeyRing, authorization: bytes) -> ApiKey:
-    """The key of an Authorization header. Raises Unauthenticated for none, an unknown or an expired one."""
+async def authenticate(keys: KeyRing, authorization: bytes, now: float) -> ApiKey:
+    """The key of an Authorization header. Raises Unauthenticated for none, an unknown or, `now` by the one
+    clock, an expired one."""
     secret = _secret(authorization)
     key = keys.recall(secret) or await keys.find(secret)
     if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
         raise Unauthenticated(f"Invalid API Key provided: {_masked(secret)}")
-    if key.expires_at is not None and key.expires_at <= time.time():
+    if key.expired(now):
         raise Unauthenticated(f"Expired API Key provided: {_masked(secret)}", code="api_key_expired")
     return key
 

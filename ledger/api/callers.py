@@ -29,9 +29,9 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds out who calls. `tick` takes over where the one clock stands."""
+    """Finds out who calls. `tick` takes over where the one clock stands, and tells it."""
 
-    def __init__(self, keys: KeyRing, tick: Callable[[], Awaitable[None]], limits: Limits) -> None:
+    def __init__(self, keys: KeyRing, tick: Callable[[], Awaitable[float]], limits: Limits) -> None:
         self._keys = keys
         self._tick = tick
         self._limits = limits
@@ -47,8 +47,8 @@ class Callers:
             stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
         ) -> Caller:
             exchange: Exchange = request.state.exchange
-            await self._tick()
-            exchange.key = key = await authenticate(self._keys, (authorization or "").encode())
+            now = await self._tick()
+            exchange.key = key = await authenticate(self._keys, (authorization or "").encode(), now)
             exchange.account = account = key.account
             try:
                 for scope in scopes:

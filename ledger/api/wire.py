@@ -85,7 +85,7 @@ class Wire:
         keys: KeyRing,
         execution: Execution,
         *,
-        tick: Callable[[], Awaitable[None]],
+        tick: Callable[[], Awaitable[float]],
         failure: Failure,
         observe: Observe,
         limits: Limits,
@@ -110,8 +110,8 @@ class Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope["method"], scope["path"], next(self._request_ids))
         try:
-            await self._tick()
-            status, body = await self._answer(exchange, scope, receive)
+            now = await self._tick()
+            status, body = await self._answer(exchange, scope, receive, now)
         except Exception as error:
             status, body, headers = self._failure(error)
             exchange.headers += headers
@@ -134,7 +134,9 @@ class Wire:
         await send({"type": "http.response.body", "body": b""})
         self._observe(exchange)
 
-    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> tuple[int, str | File]:
+    async def _answer(
+        self, exchange: Exchange, scope: Scope, receive: Receive, now: float
+    ) -> tuple[int, str | File]:
         given = dict(scope["headers"])
         query: bytes = scope["query_string"]
         if exchange.method == "OPTIONS" and REQUEST_METHOD in given:
@@ -143,7 +145,7 @@ class Wire:
         authorization = given.get(b"authorization", b"")
         if not authorization and self._routes.takes_key_in_query(exchange.method, exchange.path):
             authorization = publishable_key(query)
-        exchange.key = key = await authenticate(self._keys, authorization)
+        exchange.key = key = await authenticate(self._keys, authorization, now)
         version = given.get(b"stripe-version")
         if version is None:
             version = key.api_version.encode()

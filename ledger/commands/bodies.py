@@ -302,9 +302,16 @@ class WebhookEndpointLine(Body):
 Line = CustomerLine | ChargeLine | DisputeLine | FactLine | WebhookEndpointLine
 
 
+def no_json() -> InvalidParameter:
+    """The refusal of a body or a line that is none, and has no fields to name."""
+    return InvalidParameter("What was sent is not JSON in UTF-8.")
+
+
 def refused(error: Mapping[str, Any], *, outer: int = 0) -> InvalidParameter:
     """The refusal for one of pydantic's errors, naming the field in brackets. `outer`: how many parts of
     its place are not the caller's."""
+    if error["type"] == "json_invalid":  # its place is a number of characters
+        return no_json()
     place = [str(part) for part in error["loc"][outer:] if part != "[key]"]  # a name of a hash, not its value
     name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in place] or ["body"]
     param = name + "".join(f"[{member}]" for member in members)

@@ -123,12 +123,12 @@ def test_what_is_not_declared_is_refused_by_name(
     refused(operator.post(path, body), param=param, code=code)
 
 
-def test_what_is_no_json_is_refused(operator: Operator) -> None:
-    answer = operator.http.post(
-        "/internal/v1/customers", content=b"{", headers={"authorization": f"Bearer {operator.key}"}
-    )
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "invalid_request_error"
+@pytest.mark.parametrize("body", [b"{", b'{"name": "Ada"', b"{\xff}", b"\x00"])
+def test_what_is_no_json_is_refused(operator: Operator, body: bytes) -> None:
+    headers = {"authorization": f"Bearer {operator.key}"}
+    typed = headers | {"content-type": "application/json"}
+    refused(operator.http.post("/internal/v1/customers", content=body, headers=typed), message="is not JSON")
+    refused(operator.http.post("/internal/v1/customers", content=body, headers=headers), param="body")
 
 
 @pytest.mark.parametrize(
