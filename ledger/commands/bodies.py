@@ -126,6 +126,7 @@ class CustomerBody(Body):
     address: Address | None = None
     balance: Integer | None = Field(None, description="In minor units; negative is a credit.")
     business_name: Name | None = None
+    created: Seconds | None = Field(None, description="When it was made, unix seconds; now when absent.")
     description: Text | None = None
     email: Email | None = None
     individual_name: Name | None = None

@@ -22,6 +22,7 @@ from ledger.domain.charge import (
     ChargeUpdated,
 )
 from ledger.domain.customer import Customer
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.errors import CardRefused, InvalidParameter, StateForbids
@@ -105,14 +106,14 @@ def register(
     shows: `created`, `captured` (true), `status` (succeeded), `payment_intent`, `payment_method_details`,
     `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and so on.
 
-    Raises InvalidParameter for currency, amount or metadata.
+    Raises InvalidParameter for currency, amount, metadata or `created`.
     """
     amount, currency = given["amount"], given["currency"].lower()
     money.check_currency(currency)
     if not 1 <= amount <= money.CHARGE_AMOUNT_MAX:
         text = f"Amount must be between 1 and {money.CHARGE_AMOUNT_MAX}"
         raise InvalidParameter(text, param="amount")
-    created = now if given.get("created") is None else given["created"]
+    created = created_at(given, now)
     facts: dict[str, Any] = {name: given.get(name) for name in _ON_CREATE}
     facts |= {name: given.get(name) for name in ("customer", "payment_intent", "payment_method_details")}
     facts |= {

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
 from ledger.errors import StateForbids
 
@@ -134,7 +135,7 @@ def upload(
     created: int | None = None,
 ) -> list[DomainEvent]:
     """A file whose bytes are there, `created` now or before it came here. Whether they fit the purpose is
-    asked when it is used."""
+    asked when it is used. Raises InvalidParameter for `created` to come."""
     return [
         FileUploaded(
             originator_id=file_id,
@@ -142,7 +143,7 @@ def upload(
             at=now,
             account=account,
             livemode=livemode,
-            created=now if created is None else created,
+            created=created_at({"created": created}, now),
             purpose=purpose,
             filename=filename,
             size=size,

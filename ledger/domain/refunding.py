@@ -13,6 +13,7 @@ from typing import Any
 from ledger.domain import disputing, metadata
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement, format_amount
 from ledger.domain.refund import Refund, RefundCreated, RefundUpdated
@@ -54,7 +55,7 @@ def create(
         raise StateForbids(text, param="amount")
     if amount < 1:
         raise InvalidParameter("Refund amount must be at least 1.", param="amount")
-    made = now if given.get("created") is None else given["created"]
+    made = created_at(given, now)
     movement = Movement(
         id=txn_id, amount=-amount, fee=0, currency=charge.currency, created=made, available_on=made
     )
