@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from ledger.accounts import ApiKey, KeyRing
 from ledger.api.authentication import acted_on, authenticate, unreachable
@@ -16,6 +17,7 @@ from ledger.call import Call
 from ledger.commands.execution import Answered, Decide, Execution, fingerprint_of
 from ledger.errors import Forbidden, InvalidParameter
 from ledger.store.journal import Cause
+from ledger.wire.parameters import unknown
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
@@ -57,6 +59,7 @@ class Callers:
             finally:  # a refusal counts too, but never against an account that is not the caller's
                 self._limits.check(key.id, account)
             exchange.account = account
+            check_query(request)
             return Caller(key, account, exchange.request_id)
 
         return Depends(caller)
@@ -70,6 +73,18 @@ class Callers:
         if not await self._keys.reaches(caller.key, account):
             raise unreachable(caller.key, account)
         return caller._replace(account=account)
+
+
+def check_query(request: Request) -> None:
+    """Raises InvalidParameter for a name in the query that the route does not declare: none is ignored. A
+    route that takes its query as one model leaves that to the model."""
+    declared = request.scope["route"].dependant.query_params
+    if any(isinstance(field.field_info.annotation, type(BaseModel)) for field in declared):
+        return
+    names = {field.alias for field in declared}
+    for name in request.query_params:
+        if name not in names:
+            raise unknown(name)
 
 
 def require(key: ApiKey, scope: str) -> None:
