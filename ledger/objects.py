@@ -26,6 +26,7 @@ from ledger.domain.webhook_roster import WebhookRoster
 from ledger.errors import NotDisputed, UnknownObject, UnknownReference
 from ledger.store.codec import State
 from ledger.wire import files, refunds, render, resources, webhook_endpoints
+from ledger.wire.expansion import ELSEWHERE
 
 Kind = TypeVar(
     "Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink, WebhookEndpoint, PastEvent
@@ -175,7 +176,7 @@ async def _members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fet
             answer[member] = await _members(dict(value), subtree, now, fetch)
         elif isinstance(value, str):
             state = await fetch(value)
-            if state is not None:
+            if state is not None and (member not in ELSEWHERE or isinstance(state, Resource)):
                 answer[member] = await expanded(state, shown(state, now), subtree, now, fetch)
     return answer
 

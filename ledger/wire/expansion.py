@@ -1,13 +1,13 @@
 """`expand[]` paths to a tree of what to show whole (CONTRACT 1.8), checked before anything is looked up.
 
 Guarantees: the tree holds only fields that are declared here, at most four levels deep, whatever the
-caller sent; for a list it speaks of one item (the `data.` is gone). A field whose object is not kept here (a
-payment intent) is not in it: whatever id it holds, it is shown as it is.
+caller sent; for a list it speaks of one item (the `data.` is gone). A field in the tree that is null, or
+whose object is not here (a payment intent that nobody has published), stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ledger.domain.evidence import FILES
@@ -97,6 +97,8 @@ READ_WITH: dict[str, tuple[str, ...]] = {
     "source": ("charge", "dispute"),
 }
 """By kind of object kept here: the resources whose `rak_<resource>_read` shows it (CONTRACT 1.2)."""
+READ_ELSEWHERE = ("event",)
+"""The same for what other services publish, which else is read in Events."""
 
 
 def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
@@ -125,7 +127,7 @@ def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
                 raise InvalidParameter(f"This property cannot be expanded ({path}).")
             if type(field) is str:
                 fields = EXPANDABLE.get(field, _NOTHING)
-                effective = level if field in READ_WITH else effective
+                effective = level
             else:
                 fields = field
         node = tree
@@ -144,10 +146,22 @@ def _resources(tree: Tree, fields: dict[str, Any]) -> set[str]:
     for name, inner in tree.items():
         field = fields[name]
         if type(field) is str:
-            shown.update(READ_WITH[field])
-            field = EXPANDABLE[field]
+            shown.update(READ_WITH.get(field, READ_ELSEWHERE))
+            field = EXPANDABLE.get(field, _NOTHING)
         shown |= _resources(inner, field)
     return shown
 
 
 _NOTHING: dict[str, Any] = {}
+
+
+def _members_elsewhere(fields: Mapping[str, Any]) -> Iterator[str]:
+    for name, field in fields.items():
+        if type(field) is dict:
+            yield from _members_elsewhere(field)
+        elif field not in READ_WITH:
+            yield name
+
+
+ELSEWHERE = frozenset(name for fields in EXPANDABLE.values() for name in _members_elsewhere(fields))
+"""Fields that name objects of other services. A caller may write any id into some of them."""

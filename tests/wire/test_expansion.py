@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import InvalidParameter
-from ledger.wire.expansion import EXPANDABLE, READ_WITH, parse_expand, resources_shown
+from ledger.wire.expansion import ELSEWHERE, EXPANDABLE, READ_WITH, parse_expand, resources_shown
 
 EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("dispute", False, [], {}),
     ("dispute", False, ["charge"], {"charge": {}}),
     ("dispute", False, ["charge.customer", "charge"], {"charge": {"customer": {}}}),
-    ("dispute", False, ["charge", "payment_intent"], {"charge": {}}),
+    ("dispute", False, ["charge", "payment_intent"], {"charge": {}, "payment_intent": {}}),
     ("dispute", False, ["evidence.receipt"], {"evidence": {"receipt": {}}}),
     ("dispute", False, ["balance_transactions.source"], {"balance_transactions": {"source": {}}}),
     ("dispute", False, ["evidence", "evidence_details", "balance_transactions"], {}),
@@ -34,8 +34,7 @@ EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("customer", False, ["sources", "default_source"], {"sources": {}, "default_source": {}}),
     ("customer", False, ["sources.data"], {"sources": {"data": {}}}),
     ("charge", False, ["refunds.data.charge"], {"refunds": {"data": {"charge": {}}}}),
-    ("charge", False, ["transfer_data.destination"], {}),
-    ("customer", False, ["invoice_settings.default_payment_method"], {}),
+    ("charge", False, ["transfer_data.destination"], {"transfer_data": {"destination": {}}}),
     ("customer_session", False, ["customer", "components"], {"customer": {}}),
     ("file", False, ["links.data.file"], {"links": {"data": {"file": {}}}}),
     ("file_link", True, ["data.file.links"], {"file": {"links": {}}}),
@@ -126,8 +125,14 @@ def test_what_a_tree_shows_takes_the_permissions_of_its_kinds() -> None:
     assert shown("dispute", "balance_transactions.source") == {"dispute"}
     assert shown("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
     assert shown("balance_transaction", "source") == {"charge", "dispute"}
-    assert shown("charge", "payment_intent", "review") == set()
+    assert shown("charge", "payment_intent", "review") == {"event"}
     assert set(READ_WITH) <= set(EXPANDABLE)
+
+
+def test_no_field_names_both_what_is_kept_here_and_what_is_not() -> None:
+    kept = {name for fields in EXPANDABLE.values() for name, kind in fields.items() if kind in [*READ_WITH]}
+    assert {"payment_intent", "default_payment_method", "destination"} <= ELSEWHERE
+    assert not kept & ELSEWHERE
 
 
 @given(
