@@ -56,7 +56,7 @@ INSERT INTO ledger.accounts (id, name, platform, api_version)
 VALUES (%(id)s, %(name)s, %(platform)s, %(api_version)s)
 """
 _ACCOUNTS = """
-SELECT id, name, platform, api_version, created_at::text FROM ledger.accounts
+SELECT id, name, platform, api_version, extract(epoch FROM created_at)::float8 FROM ledger.accounts
 WHERE %(of)s::text IS NULL OR id = %(of)s OR platform = %(of)s
 ORDER BY created_at, id
 """
@@ -81,7 +81,7 @@ FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
 WHERE k.hash = %s
 """
 _REVOKE = """
-UPDATE ledger.api_keys SET expires_at = least(expires_at, now())
+UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(now)s))
 WHERE id = %(id)s RETURNING id
 """
 _ROLLED = """
@@ -89,7 +89,7 @@ SELECT account, kind, livemode, name, scopes, extract(epoch FROM expires_at)::fl
 FROM ledger.api_keys WHERE id = %(id)s FOR UPDATE
 """
 _END_LATER = """
-UPDATE ledger.api_keys SET expires_at = least(expires_at, now() + %(seconds)s * interval '1 second')
+UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(at)s))
 WHERE id = %(id)s
 """
 _USED = """
@@ -121,9 +121,12 @@ class ApiKey(NamedTuple):
         mode = "live" if self.livemode else "test"
         return f"{self.kind}_{mode}_***{self.last4}"
 
-    @property
-    def state(self) -> str:
-        return "active" if self.expires_at is None or self.expires_at > time.time() else "expired"
+    def expired(self, now: float) -> bool:
+        """Whether it is good for nothing any more, `now` by the one clock."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def state(self, now: float) -> str:
+        return "expired" if self.expired(now) else "active"
 
     def allows(self, scope: str) -> bool:
         """A restricted key allows what it names; write includes read (`rak_<resource>_<read|write>`)."""
@@ -153,8 +156,8 @@ async def create_account(conn: AsyncConnection[TupleRow], name: str, *, platform
 
 
 async def list_accounts(conn: AsyncConnection[TupleRow], of: str | None = None) -> list[TupleRow]:
-    """(id, name, platform, api_version, created_at), oldest first: the account `of` and those connected to
-    it, or all."""
+    """(id, name, platform, api_version, created_at in unix seconds), oldest first: the account `of` and those
+    connected to it, or all."""
     return await (await conn.execute(_ACCOUNTS, {"of": of})).fetchall()
 
 
@@ -193,8 +196,11 @@ async def create_key(
     return key_id, secret
 
 
-async def roll_key(conn: AsyncConnection[TupleRow], key_id: str, *, overlap_seconds: int) -> tuple[str, str]:
+async def roll_key(
+    conn: AsyncConnection[TupleRow], key_id: str, *, overlap_seconds: int, now: float
+) -> tuple[str, str]:
     """(id, secret) of a key that may do what this one may, which ends after the overlap, at once with 0.
+    `now` by the one clock.
 
     Raises InvalidParameter when there is none of that id, or it has expired.
     """
@@ -203,12 +209,12 @@ async def roll_key(conn: AsyncConnection[TupleRow], key_id: str, *, overlap_seco
         if row is None:
             raise InvalidParameter(f"No such key: '{key_id}'", code="resource_missing", param="id")
         account, kind, livemode, name, scopes, expires_at = row
-        if expires_at is not None and expires_at <= time.time():
+        if expires_at is not None and expires_at <= now:
             raise InvalidParameter(f"The key '{key_id}' has expired; create a new one.", param="id")
         made = await create_key(
             conn, account, kind, livemode=livemode, name=name, scopes=scopes, expires_at=expires_at
         )
-        await conn.execute(_END_LATER, {"id": key_id, "seconds": overlap_seconds})
+        await conn.execute(_END_LATER, {"id": key_id, "at": now + overlap_seconds})
     return made
 
 
@@ -218,9 +224,9 @@ async def list_keys(conn: AsyncConnection[TupleRow], account: str | None = None)
     return [ListedKey(_key(row[:9]), *row[9:]) for row in rows]
 
 
-async def revoke_key(conn: AsyncConnection[TupleRow], key_id: str) -> None:
-    """End a key now. Raises InvalidParameter when there is none of that id."""
-    if await (await conn.execute(_REVOKE, {"id": key_id})).fetchone() is None:
+async def revoke_key(conn: AsyncConnection[TupleRow], key_id: str, *, now: float) -> None:
+    """End a key, `now` by the one clock. Raises InvalidParameter when there is none of that id."""
+    if await (await conn.execute(_REVOKE, {"id": key_id, "now": now})).fetchone() is None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from ledger import accounts, logs
 from ledger.accounts import Kind
+from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.database import connected, migrate
 from ledger.deployment import database
@@ -136,6 +137,13 @@ def print_table(title: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     Console().print(table)
 
 
+async def _now(conn: AsyncConnection[TupleRow]) -> float:
+    """What the one clock says, wherever a test has moved it."""
+    clock = Clock(movable=_settings().test_clock)
+    await clock.refresh(conn)
+    return clock.now()
+
+
 def _time(at: float | None) -> str:
     return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
 
@@ -160,7 +168,9 @@ def _accounts_cli() -> typer.Typer:
     @cli.command("list")
     def list_all() -> None:
         """List all accounts."""
-        rows = with_database(lambda conn: accounts.list_accounts(conn))
+        rows = [
+            (*row[:-1], _time(row[-1])) for row in with_database(lambda conn: accounts.list_accounts(conn))
+        ]
         print_table(("id", "name", "platform", "api version", "created"), rows)
 
     return cli
@@ -181,7 +191,6 @@ def _keys_cli() -> typer.Typer:
         expires_in_days: Annotated[float | None, typer.Option(help="Days until it ends; never.")] = None,
     ) -> None:
         """Create a key and print it; it cannot be shown again."""
-        expires_at = None if expires_in_days is None else time.time() + expires_in_days * 86_400
         if expires_in_days is not None and expires_in_days <= 0:
             raise SettingError("--expires-in-days: must be more than 0")
         if scope and kind != "rk":
@@ -189,11 +198,15 @@ def _keys_cli() -> typer.Typer:
         for given in scope or ():
             if given not in accounts.SCOPES:
                 raise SettingError(f"--scope {given}: must be one of {', '.join(accounts.SCOPES)}")
-        key_id, secret = with_database(
-            lambda conn: accounts.create_key(
+
+        async def made(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+            lasting = None if expires_in_days is None else expires_in_days * 86_400
+            expires_at = None if lasting is None else await _now(conn) + lasting
+            return await accounts.create_key(
                 conn, account, kind, livemode=live, name=name, scopes=scope or (), expires_at=expires_at
             )
-        )
+
+        key_id, secret = with_database(made)
         print(f"id   {key_id}\nkey  {secret}")
 
     @cli.command("list")
@@ -201,11 +214,15 @@ def _keys_cli() -> typer.Typer:
         account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
     ) -> None:
         """List keys, without what they are."""
-        keys = with_database(lambda conn: accounts.list_keys(conn, account))
-        rows = [
-            (key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state, _time(last_used_at))
-            for key, _, last_used_at in keys
-        ]
+
+        async def found(conn: AsyncConnection[TupleRow]) -> list[tuple[object, ...]]:
+            now = await _now(conn)
+            return [
+                (key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state(now), _time(used))
+                for key, _, used in await accounts.list_keys(conn, account)
+            ]
+
+        rows = with_database(found)
         print_table(("id", "account", "key", "name", "scopes", "state", "last used"), rows)
 
     @cli.command("roll")
@@ -216,13 +233,21 @@ def _keys_cli() -> typer.Typer:
         """Replace a key by a new one that may do the same, and print it; it cannot be shown again."""
         if overlap < 0:
             raise SettingError("--overlap: must be 0 or more seconds")
-        key_id, secret = with_database(lambda conn: accounts.roll_key(conn, key, overlap_seconds=overlap))
+
+        async def rolled(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=await _now(conn))
+
+        key_id, secret = with_database(rolled)
         print(f"id   {key_id}\nkey  {secret}")
 
     @cli.command("revoke")
     def revoke(key: Annotated[str, typer.Argument(help="The key's id (key_…).")]) -> None:
         """End a key; every process refuses it within a second."""
-        with_database(lambda conn: accounts.revoke_key(conn, key))
+
+        async def revoked(conn: AsyncConnection[TupleRow]) -> None:
+            await accounts.revoke_key(conn, key, now=await _now(conn))
+
+        with_database(revoked)
         print(f"{key} is revoked.")
 
     return cli

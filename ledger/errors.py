@@ -7,11 +7,12 @@ only `api/app.py` turns a class into a status code.
     ├── Overloaded               the append queue is full; nothing was changed
     ├── Contended                the object kept changing while it was decided; nothing was changed
     └── Refused                  the request itself, told in the contract's error envelope
-        ├── InvalidParameter     unknown, missing, malformed; or naming an object that is not there
+        ├── InvalidParameter     unknown, missing, malformed: by itself, so no idempotency key keeps it
+        ├── UnknownReference     a parameter names an object that is not there
         ├── UnknownObject        the object in the path is not there
         │   └── NotDisputed      the charge in the path is, and has no dispute
         ├── UnknownRoute         no such URL or method
-        ├── StateForbids         a rule of the object's state
+        ├── StateForbids         a rule of the object's state, `param` what it does not admit
         │   ├── FactForbidden    what the network reports cannot follow what is known
         │   └── OperationRefused what an operator asks, a projection's state does not admit
         ├── CardRefused          the card was declined
@@ -62,7 +63,15 @@ class Refused(LedgerError):
 
 
 class InvalidParameter(Refused):
-    """A parameter that is unknown, missing, malformed, or names an object that is not there."""
+    """A parameter that is unknown, missing or malformed, whatever there is. No other refusal of a command is
+    left out from under its idempotency key, which may then be used with better ones (CONTRACT 1.9)."""
+
+
+class UnknownReference(Refused):
+    """The object that a parameter names is not there for this key (`code` is `resource_missing`)."""
+
+    def __init__(self, noun: str, object_id: str, *, param: str, hint: str = "") -> None:
+        super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
 
 
 class UnknownObject(Refused):

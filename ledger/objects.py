@@ -23,9 +23,10 @@ from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_roster import WebhookRoster
-from ledger.errors import InvalidParameter, NotDisputed, UnknownObject
+from ledger.errors import NotDisputed, UnknownObject, UnknownReference
 from ledger.store.codec import State
 from ledger.wire import charges, files, refunds, render, resources, webhook_endpoints
+from ledger.wire.expansion import ELSEWHERE
 
 Kind = TypeVar(
     "Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink, WebhookEndpoint, PastEvent
@@ -67,15 +68,20 @@ async def newest_dispute(call: Call, fetch: Fetch) -> Call:
 
 
 async def named(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
-    """The object the parameter names, a deleted customer counting as missing. Raises InvalidParameter."""
+    """The object the parameter names, a deleted customer counting as missing. Raises UnknownReference."""
+    state = await sought(call, kind, param, object_id, fetch)
+    if getattr(state, "deleted", False):
+        raise UnknownReference(_NOUNS[kind], object_id, param=param)
+    return state
+
+
+async def sought(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
+    """The object by which a list is filtered, also a deleted customer: what it paid is there (CONTRACT 2.5).
+    Raises UnknownReference."""
     state = await fetch(object_id)
-    if isinstance(state, kind) and visible(state, call) and not getattr(state, "deleted", False):
+    if isinstance(state, kind) and visible(state, call):
         return state
-    raise InvalidParameter(
-        f"No such {_NOUNS[kind]}: '{object_id}'{mode_hint(state, kind, call)}",
-        code="resource_missing",
-        param=param,
-    )
+    raise UnknownReference(_NOUNS[kind], object_id, param=param, hint=mode_hint(state, kind, call))
 
 
 def shown(state: State, now: int) -> dict[str, Any]:
@@ -170,7 +176,7 @@ async def _members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fet
             answer[member] = await _members(dict(value), subtree, now, fetch)
         elif isinstance(value, str):
             state = await fetch(value)
-            if state is not None:
+            if state is not None and (member not in ELSEWHERE or isinstance(state, Resource)):
                 answer[member] = await expanded(state, shown(state, now), subtree, now, fetch)
     return answer
 
@@ -212,5 +218,10 @@ def mode_hint(state: State | None, kind: type[State], call: Call) -> str:
     """What is added for an object of that kind that the account has in the other mode; '' else."""
     if not isinstance(state, kind) or state.account != call.account or state.livemode == call.livemode:
         return ""
-    there, used = ("live", "test") if state.livemode else ("test", "live")
+    return other_mode(call)
+
+
+def other_mode(call: Call) -> str:
+    """The hint itself."""
+    there, used = ("test", "live") if call.livemode else ("live", "test")
     return f"; a similar object exists in {there} mode, but a {used} mode key was used to make this request."

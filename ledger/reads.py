@@ -15,8 +15,8 @@ from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
-from ledger.errors import InvalidParameter, UnknownObject
-from ledger.objects import Kind, addressed, expanded, named, newest_dispute, shown
+from ledger.errors import UnknownObject, UnknownReference
+from ledger.objects import Kind, addressed, expanded, newest_dispute, other_mode, shown, sought
 from ledger.pages import Found, Pages, View, listed
 from ledger.store.store import Store
 from ledger.wire import render
@@ -215,7 +215,9 @@ class Reads:
         """`GET /v1/events/{id}`, for 30 days from `created` (seed)."""
         row = await self._pages.one(call, EVENTS, call.target)
         if row is None:
-            raise UnknownObject("event", call.target)
+            other = replace(call, livemode=not call.livemode)
+            there = await self._pages.one(other, EVENTS, call.target)
+            raise UnknownObject("event", call.target, hint="" if there is None else other_mode(call))
         return Found(_event(row, call))
 
     async def list_customers(self, call: Call) -> Found:
@@ -225,7 +227,7 @@ class Reads:
     async def list_charges(self, call: Call) -> Found:
         """`GET /v1/charges`"""
         if "customer" in call.parameters:
-            await named(call, Customer, "customer", call.parameters["customer"], self._store.streams.read)
+            await sought(call, Customer, "customer", call.parameters["customer"], self._store.streams.read)
         return await self._list(call, CHARGES, Charge)
 
     async def list_disputes(self, call: Call) -> Found:
@@ -251,24 +253,18 @@ class Reads:
             raise UnknownObject("customer", state.id)
         for param in ("starting_after", "ending_before"):
             if param in call.parameters:
-                raise InvalidParameter(
-                    f"No such payment_method: '{call.parameters[param]}'",
-                    code="resource_missing",
-                    param=param,
-                )
+                raise UnknownReference("payment_method", call.parameters[param], param=param)
         url = f"/v1/customers/{state.id}/payment_methods"
         return Found({"object": "list", "data": [], "has_more": False, "url": url})
 
     async def charge_of(self, call: Call, payment_intent: str) -> str:
         """The id of the newest charge of a payment intent.
 
-        Payment intents are not kept here; one is known when a charge names it. Raises InvalidParameter.
+        Payment intents are not kept here; one is known when a charge names it. Raises UnknownReference.
         """
         row = await self._pages.first(call, CHARGES, {"payment_intent": payment_intent})
         if row is None:
-            raise InvalidParameter(
-                f"No such payment_intent: '{payment_intent}'", code="resource_missing", param="payment_intent"
-            )
+            raise UnknownReference("payment_intent", payment_intent, param="payment_intent")
         return msgspec.json.decode(row[0], type=Charge).id
 
     async def list_events(self, call: Call) -> Found:
@@ -285,9 +281,9 @@ class Reads:
         return listed(EVENTS, [_event(row, call) for row in page.rows], page)
 
     async def _check_what_was_paid(self, call: Call) -> None:
-        """The charge and the payment intent that a list is filtered by are there. Raises InvalidParameter."""
+        """The charge and the payment intent that a list is filtered by are there. Raises UnknownReference."""
         if "charge" in call.parameters:
-            await named(call, Charge, "charge", call.parameters["charge"], self._store.streams.read)
+            await sought(call, Charge, "charge", call.parameters["charge"], self._store.streams.read)
         if "payment_intent" in call.parameters:
             await self.charge_of(call, call.parameters["payment_intent"])
 

@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.callers import Caller, Callers, idempotency_key
+from ledger.commands.bodies import Keepable, Positive
 from ledger.database import connected
 from ledger.errors import InvalidParameter, OperationRefused, UnknownObject
 from ledger.store.store import Store
@@ -98,7 +99,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: str = Field(
+    reason: Keepable = Field(
         "", max_length=1000, description="Why: kept on record.", examples=["a column was added"]
     )
 
@@ -123,9 +124,7 @@ class RebuildBody(AcceptingBody):
 
 
 class SwitchBody(AcceptingBody):
-    generation: int | None = Field(
-        None, ge=1, description="To which; else to what was rebuilt.", examples=[2]
-    )
+    generation: Positive | None = Field(None, description="To which; else to what was rebuilt.", examples=[2])
 
 
 class VerifyBody(Body):

@@ -48,7 +48,7 @@ from ledger.api.wire import BodyTooLarge, Headers, Wire
 from ledger.audit.sessions import SessionAudit
 from ledger.balances import Balances
 from ledger.clock import Clock
-from ledger.commands.bodies import refused
+from ledger.commands.bodies import no_json, refused
 from ledger.commands.execution import Execution, Fault, Reveal
 from ledger.commands.publishing import Publications
 from ledger.commands.sessions import EphemeralKeys, Secrets
@@ -64,7 +64,6 @@ from ledger.errors import (
     Contended,
     FactForbidden,
     Forbidden,
-    InvalidParameter,
     KeyReused,
     LedgerError,
     OperationRefused,
@@ -152,7 +151,7 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
     secrets = Secrets(secret_key)
-    keys = KeyRing(dsn, EphemeralKeys(secrets, store.streams, clock).find)
+    keys = KeyRing(dsn, EphemeralKeys(secrets, store.streams).find)
     metrics = Metrics()
     store.journal.observe = lambda commands, refused, seconds: metrics.appended(
         commands, refused, seconds, store.journal.waiting
@@ -179,14 +178,14 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     )
     timing = Link(dsn, "ledger_api", name="clock") if settings.test_clock else None
 
-    async def tick() -> None:
-        if timing is None:
-            return
-        try:
-            async with timing as conn:
-                await clock.refresh(conn)
-        except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from error
+    async def tick() -> float:
+        if timing is not None:
+            try:
+                async with timing as conn:
+                    await clock.refresh(conn)
+            except psycopg.OperationalError as error:
+                raise Unavailable(first_line(error)) from error
+        return clock.now()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -339,7 +338,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     """FastAPI raises by number for what it cannot route, and for a body that is no JSON text at all."""
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
-        return await _internal_failure(request, InvalidParameter("The body is not JSON in UTF-8."))
+        return await _internal_failure(request, no_json())
     refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
     return await _internal_failure(request, refusal)
 

@@ -1,33 +1,56 @@
-"""Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, and what a
-key of its kind may do (CONTRACT 1.2, 1.6, 6.3)."""
+"""Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, the account it
+acts on, and what a key of its kind may do (CONTRACT 1.2, 1.6, 6.3)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import time
 
 from ledger.accounts import ApiKey, KeyRing
 from ledger.api.operations import Operation
-from ledger.errors import Forbidden, Unauthenticated
+from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
+from ledger.wire.expansion import Tree, resources_shown
 from ledger.wire.forms import decode
 
 
-async def authenticate(keys: KeyRing, authorization: bytes) -> ApiKey:
-    """The key of an Authorization header. Raises Unauthenticated for none, an unknown or an expired one."""
+async def authenticate(keys: KeyRing, authorization: bytes, now: float) -> ApiKey:
+    """The key of an Authorization header. Raises Unauthenticated for none, an unknown or, `now` by the one
+    clock, an expired one."""
     secret = _secret(authorization)
     key = keys.recall(secret) or await keys.find(secret)
     if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
         raise Unauthenticated(f"Invalid API Key provided: {_masked(secret)}")
-    if key.expires_at is not None and key.expires_at <= time.time():
+    if key.expired(now):
         raise Unauthenticated(f"Expired API Key provided: {_masked(secret)}", code="api_key_expired")
     return key
+
+
+async def acted_on(keys: KeyRing, key: ApiKey, account: str | None, context: str | None) -> str:
+    """The account a request acts on: the key's own, or one that Stripe-Account or Stripe-Context names, which
+    mean the same (CONTRACT 1.2). Raises InvalidParameter for both at once, Forbidden for one out of reach."""
+    if account is not None and context is not None:
+        raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
+    named = context if account is None else account
+    if named is None:
+        return key.account
+    if not await keys.reaches(key, named):
+        raise unreachable(key, named)
+    return named
+
+
+def unreachable(key: ApiKey, account: str) -> Forbidden:
+    """The refusal of an account that is not the key's, nor connected to its."""
+    return Forbidden(
+        f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
+        "does not exist). Application access may have been revoked.",
+        code="account_invalid",
+    )
 
 
 def publishable_key(query: bytes) -> bytes:
     """What `key=` in the query comes to as an Authorization header. A key of another kind has no business
     in a URL, and is as good as none."""
-    key = decode(query).get("key")
+    key = decode(query, only=("key",)).get("key")
     if type(key) is not str or not key.startswith("pk_") or not key.isascii():
         return b""
     return b"Bearer " + key.encode()
@@ -60,11 +83,20 @@ def permit(key: ApiKey, operation: Operation, target: str) -> None:
             "find a list of your API keys at https://dashboard.stripe.com/account/apikeys.",
             code="secret_key_required",
         )
-    if not key.allows(operation.scope):
+    _require(key, operation.scope)
+
+
+def permit_expanded(key: ApiKey, operation: Operation, expand: Tree) -> None:
+    """Raises Forbidden for a restricted key that may not read all that the answer would show whole."""
+    for resource in sorted(resources_shown(expand, operation.expandable)) if key.kind == "rk" else ():
+        _require(key, f"rak_{resource}_read")
+
+
+def _require(key: ApiKey, scope: str) -> None:
+    if not key.allows(scope):
         raise Forbidden(
             f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
-            f"account '{key.account}'. Having the '{operation.scope}' permission would allow this request "
-            "to continue.",
+            f"account '{key.account}'. Having the '{scope}' permission would allow this request to continue.",
             code="more_permissions_required",
         )
 

@@ -7,15 +7,17 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import authenticate
+from ledger.api.authentication import acted_on, authenticate, unreachable
 from ledger.api.limits import Limits
 from ledger.api.wire import Exchange
 from ledger.call import Call
 from ledger.commands.execution import Answered, Decide, Execution, fingerprint_of
 from ledger.errors import Forbidden, InvalidParameter
 from ledger.store.journal import Cause
+from ledger.wire.parameters import unknown
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
@@ -29,35 +31,36 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds out who calls. `tick` takes over where the one clock stands."""
+    """Finds out who calls. `tick` takes over where the one clock stands, and tells it."""
 
-    def __init__(self, keys: KeyRing, tick: Callable[[], Awaitable[None]], limits: Limits) -> None:
+    def __init__(self, keys: KeyRing, tick: Callable[[], Awaitable[float]], limits: Limits) -> None:
         self._keys = keys
         self._tick = tick
         self._limits = limits
 
     def scoped(self, *scopes: str) -> Any:
-        """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` as on the public API."""
+        """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` and `Stripe-Context` mean
+        what they do on the public API."""
 
         async def caller(
             request: Request,
             authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
             stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
+            stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
         ) -> Caller:
             exchange: Exchange = request.state.exchange
-            request_id = exchange.request_id
-            await self._tick()
-            exchange.key = key = await authenticate(self._keys, (authorization or "").encode())
-            exchange.account = key.account
-            self._limits.check(key.id, stripe_account or key.account)
-            for scope in scopes:
-                require(key, scope)
-            if stripe_account is None:
-                return Caller(key, key.account, request_id)
-            if not await self._keys.reaches(key, stripe_account):
-                raise unreachable(key, stripe_account)
-            exchange.account = stripe_account
-            return Caller(key, stripe_account, request_id)
+            now = await self._tick()
+            exchange.key = key = await authenticate(self._keys, (authorization or "").encode(), now)
+            exchange.account = account = key.account
+            try:
+                for scope in scopes:
+                    require(key, scope)
+                account = await acted_on(self._keys, key, stripe_account, stripe_context)
+            finally:  # a refusal counts too, but never against an account that is not the caller's
+                self._limits.check(key.id, account)
+            exchange.account = account
+            check_query(request)
+            return Caller(key, account, exchange.request_id)
 
         return Depends(caller)
 
@@ -72,21 +75,24 @@ class Callers:
         return caller._replace(account=account)
 
 
+def check_query(request: Request) -> None:
+    """Raises InvalidParameter for a name in the query that the route does not declare: none is ignored. A
+    route that takes its query as one model leaves that to the model."""
+    declared = request.scope["route"].dependant.query_params
+    if any(isinstance(field.field_info.annotation, type(BaseModel)) for field in declared):
+        return
+    names = {field.alias for field in declared}
+    for name in request.query_params:
+        if name not in names:
+            raise unknown(name)
+
+
 def require(key: ApiKey, scope: str) -> None:
     """Raises Forbidden, naming the scope, unless the key has it."""
     if scope not in key.scopes:
         raise Forbidden(
             f"The provided key '{key.masked}' lacks the scope '{scope}'.", code="more_permissions_required"
         )
-
-
-def unreachable(key: ApiKey, account: str) -> Forbidden:
-    """The refusal of an account that is not the key's, nor connected to its."""
-    return Forbidden(
-        f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
-        "does not exist).",
-        code="account_invalid",
-    )
 
 
 def idempotency_key(request: Request) -> str | None:

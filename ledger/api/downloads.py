@@ -43,7 +43,7 @@ def headers_of(file: File) -> dict[str, str]:
     }
 
 
-def link_routes(reads: FileReads, contents: Contents, tick: Callable[[], Awaitable[None]]) -> APIRouter:
+def link_routes(reads: FileReads, contents: Contents, tick: Callable[[], Awaitable[float]]) -> APIRouter:
     """`GET /links/{name}`: no key, the name is the key, until the link expires."""
     router = APIRouter(tags=["file"])
 

@@ -6,7 +6,6 @@ is made; again, the account is answered as it was, but a key is not kept: 409 te
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
@@ -29,7 +28,8 @@ from ledger.accounts import (
     revoke_key,
     roll_key,
 )
-from ledger.api.callers import Caller, Callers, answer, idempotency_key, unreachable
+from ledger.api.authentication import unreachable
+from ledger.api.callers import Caller, Callers, answer, idempotency_key
 from ledger.clock import Clock
 from ledger.commands.bodies import Body, Id, Seconds, Text
 from ledger.commands.execution import Answered, Execution, fingerprint_of
@@ -161,7 +161,7 @@ def key_routes(
         named = await reached(caller, account)
         async with pool.connection() as conn:
             rows = await list_keys(conn, named)
-        return _page([_shown(row) for row in rows], limit, starting_after)
+        return _page([_shown(row, clock.now()) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
     async def new_key(request: Request, body: KeyBody, caller: Caller = may) -> Response:
@@ -174,7 +174,7 @@ def key_routes(
             if scope not in SCOPES:
                 known = ", ".join(SCOPES)
                 raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
-        if body.expires_at is not None and body.expires_at <= time.time():
+        if body.expires_at is not None and body.expires_at <= clock.now():
             raise InvalidParameter("expires_at has passed already.", param="expires_at")
 
         async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def key_routes(
                 scopes=body.scopes,
                 expires_at=body.expires_at,
             )
-            return _shown(await found(conn, caller, key_id)) | {"key": secret}
+            return _shown(await found(conn, caller, key_id), clock.now()) | {"key": secret}
 
         return await made_once(request, caller, body, make)
 
@@ -203,8 +203,8 @@ def key_routes(
 
         async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
             await found(conn, caller, key_id)
-            made, secret = await roll_key(conn, key_id, overlap_seconds=body.overlap_seconds)
-            return _shown(await found(conn, caller, made)) | {"key": secret}
+            made, secret = await roll_key(conn, key_id, overlap_seconds=body.overlap_seconds, now=clock.now())
+            return _shown(await found(conn, caller, made), clock.now()) | {"key": secret}
 
         return await made_once(request, caller, body, make)
 
@@ -215,8 +215,8 @@ def key_routes(
         """Every process refuses it within a second."""
         async with pool.connection() as conn:
             await found(conn, caller, key_id)
-            await revoke_key(conn, key_id)
-            return _shown(await found(conn, caller, key_id))
+            await revoke_key(conn, key_id, now=clock.now())
+            return _shown(await found(conn, caller, key_id), clock.now())
 
     return router
 
@@ -232,7 +232,7 @@ def _again(made: dict[str, Any]) -> dict[str, Any] | Refused:
     )
 
 
-def _shown(listed: ListedKey) -> dict[str, Any]:
+def _shown(listed: ListedKey, now: float) -> dict[str, Any]:
     key = listed.key
     return {
         "id": key.id,
@@ -242,7 +242,7 @@ def _shown(listed: ListedKey) -> dict[str, Any]:
         "masked": key.masked,
         "name": key.name,
         "scopes": list(key.scopes),
-        "state": key.state,
+        "state": key.state(now),
         "created_at": listed.created_at,
         "expires_at": key.expires_at,
         "last_used_at": listed.last_used_at,

@@ -13,6 +13,9 @@ from ledger.errors import UnknownRoute
 from ledger.pages import Found
 from ledger.wire.parameters import Table
 
+SEARCH = "search"
+"""Where an id would stand in Stripe's URLs of searches, which are not served: no object is called so."""
+
 VERBS_MAX = 2
 """Segments of a path after its target: `…/{charge}/dispute/close`."""
 
@@ -80,7 +83,7 @@ class Routes:
             if operation is None:
                 verb, (base, _, target) = f"/{target}{verb}", base.rpartition("/")
                 operation = self._targeted.get((method, base + "/", verb))
-        if operation is None or not target or "\0" in target:  # no id holds a NUL, nor can Postgres
+        if operation is None or not target or target == SEARCH or "\0" in target:  # nor can Postgres hold NUL
             raise UnknownRoute(
                 f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
                 "the API's URLs."

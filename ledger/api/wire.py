@@ -17,7 +17,14 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import authenticate, out_of_scope, permit, publishable_key
+from ledger.api.authentication import (
+    acted_on,
+    authenticate,
+    out_of_scope,
+    permit,
+    permit_expanded,
+    publishable_key,
+)
 from ledger.api.browsers import EVERY_ANSWER, REQUEST_METHOD, preflight
 from ledger.api.downloads import headers_of
 from ledger.api.limits import Limits
@@ -27,7 +34,7 @@ from ledger.call import Call
 from ledger.commands.execution import Answered, Execution, fingerprint_of
 from ledger.contents import Contents, Upload
 from ledger.domain.file import File
-from ledger.errors import Forbidden, InvalidParameter, Refused, UnknownRoute
+from ledger.errors import InvalidParameter, Refused, UnknownRoute
 from ledger.ids import base62
 from ledger.store.journal import Cause
 from ledger.wire.expansion import parse_expand
@@ -35,6 +42,7 @@ from ledger.wire.forms import decode
 from ledger.wire.versions import LATEST, VERSIONS
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
+_ACCOUNT_HEADERS = (b"stripe-account", b"stripe-context")
 FORM = b"application/x-www-form-urlencoded"
 OK = 200
 
@@ -77,7 +85,7 @@ class Wire:
         keys: KeyRing,
         execution: Execution,
         *,
-        tick: Callable[[], Awaitable[None]],
+        tick: Callable[[], Awaitable[float]],
         failure: Failure,
         observe: Observe,
         limits: Limits,
@@ -102,8 +110,8 @@ class Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope["method"], scope["path"], next(self._request_ids))
         try:
-            await self._tick()
-            status, body = await self._answer(exchange, scope, receive)
+            now = await self._tick()
+            status, body = await self._answer(exchange, scope, receive, now)
         except Exception as error:
             status, body, headers = self._failure(error)
             exchange.headers += headers
@@ -126,7 +134,9 @@ class Wire:
         await send({"type": "http.response.body", "body": b""})
         self._observe(exchange)
 
-    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> tuple[int, str | File]:
+    async def _answer(
+        self, exchange: Exchange, scope: Scope, receive: Receive, now: float
+    ) -> tuple[int, str | File]:
         given = dict(scope["headers"])
         query: bytes = scope["query_string"]
         if exchange.method == "OPTIONS" and REQUEST_METHOD in given:
@@ -135,7 +145,7 @@ class Wire:
         authorization = given.get(b"authorization", b"")
         if not authorization and self._routes.takes_key_in_query(exchange.method, exchange.path):
             authorization = publishable_key(query)
-        exchange.key = key = await authenticate(self._keys, authorization)
+        exchange.key = key = await authenticate(self._keys, authorization, now)
         version = given.get(b"stripe-version")
         if version is None:
             version = key.api_version.encode()
@@ -156,32 +166,25 @@ class Wire:
             shown = version.decode("latin-1")[:80]
             raise InvalidParameter(f"Invalid Stripe API version: {shown}")
         account = key.account
-        if b"stripe-account" in given or b"stripe-context" in given:
+        if _ACCOUNT_HEADERS[0] in given or _ACCOUNT_HEADERS[1] in given:
             account = await self._act_on(key, given, exchange.headers)
         exchange.account = account
         self._limits.check(key.id, account)
         exchange.base_url = self._public_url or _base_url(scope, given)
         if operation.decide is None:
+            if b"content-length" in given or b"transfer-encoding" in given:  # else it has no body
+                query = _joined(query, await self._form(given, receive))
             return await self._read(exchange, operation, key, account, target, query)
         if operation.takes_file and given.get(b"content-type", b"").lower().startswith(MULTIPART):
             return await self._upload(exchange, operation, key, account, query, given, receive)
-        body = await self._form(given, receive)
-        raw = b"&".join((query, body)) if query and body else query or body
+        raw = _joined(query, await self._form(given, receive))
         return await self._command(exchange, operation, key, account, target, raw, given)
 
     async def _act_on(self, key: ApiKey, given: Mapping[bytes, bytes], headers: Headers) -> str:
-        named = given.get(b"stripe-account")
-        context = given.get(b"stripe-context")
-        if named is not None and context is not None:
-            raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
-        account = (named or context or b"").decode("latin-1")
-        if not await self._keys.reaches(key, account):
-            raise Forbidden(
-                f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that "
-                "account does not exist). Application access may have been revoked.",
-                code="account_invalid",
-            )
-        headers.append((b"stripe-account" if named is not None else b"stripe-context", account.encode()))
+        """The account that a header names, which is told back."""
+        named = {name: given[name].decode("latin-1") for name in _ACCOUNT_HEADERS if name in given}
+        account = await acted_on(self._keys, key, *(named.get(name) for name in _ACCOUNT_HEADERS))
+        headers += ((name, account.encode()) for name in named)
         return account
 
     async def _read(
@@ -249,7 +252,7 @@ class Wire:
         incoming = self._uploads.begin()
         try:
             fields, exchange.parts = await self._uploads.receive(given, receive, incoming)
-            raw = b"&".join(filter(None, (query, fields)))
+            raw = _joined(query, fields)
             status, body = await self._command(exchange, operation, key, account, "", raw, given)
         except Refused:
             await incoming.drop()
@@ -286,6 +289,10 @@ async def bounded_body(given: Mapping[bytes, bytes], receive: Receive, bytes_max
     return body
 
 
+def _joined(query: bytes, body: bytes) -> bytes:
+    return b"&".join((query, body)) if query and body else query or body
+
+
 _VERSIONS = frozenset(version.encode() for version in VERSIONS)
 assert LATEST.encode() in _VERSIONS
 
@@ -310,9 +317,10 @@ def _call(
     target: str,
     raw: bytes,
 ) -> Call:
-    parameters = operation.table.parse({**decode(raw), **exchange.parts})
+    parameters = operation.table.parse({**decode(raw, only=operation.table.only), **exchange.parts})
     paths: Any = parameters.pop("expand", None)
     expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
+    permit_expanded(key, operation, expand)
     return Call(
         account,
         key.livemode,

@@ -1,7 +1,8 @@
 """What the catalogue takes as JSON: each field declared once, so parsed, refused by name and documented.
 
-A field that is not declared is refused. Null means the same as leaving it out. Texts hold no NUL, which
-the database could not keep.
+A field that is not declared is refused. Null means the same as leaving it out. Whatever passes can be kept
+and shown again: every text is a `Keepable`, names of metadata too, every number is within 64 bits, and what
+is shown as it was told passes `check_object`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,21 @@ from ledger.errors import InvalidParameter
 from ledger.wire.event_types import EVENT_TYPES
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing, unknown
+from ledger.wire.scalars import INTEGER_MAX
 from ledger.wire.versions import VERSIONS
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
-Text = Annotated[str, Field(max_length=5000, pattern=r"^[^\x00]*$")]
-Email = Annotated[str, Field(max_length=512, pattern=r"^[^\x00]*$")]
-Name = Annotated[str, Field(max_length=150, pattern=r"^[^\x00]*$")]
-Reference = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+Keepable = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Text that Postgres and JSON can keep: no NUL; half of a surrogate pair is no text to the pattern."""
+Text = Annotated[Keepable, Field(max_length=5000)]
+Email = Annotated[Keepable, Field(max_length=512)]
+Name = Annotated[Keepable, Field(max_length=150)]
+Reference = Annotated[Keepable, Field(min_length=1, max_length=255)]
+StatementDescriptor = Annotated[Keepable, Field(max_length=22)]
+EventType = Annotated[Keepable, Field(max_length=100)]
+Metadata = dict[Keepable, Text]
+Integer = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+Positive = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Seconds = Annotated[int, Field(ge=0, le=2**53)]
 Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
 
@@ -51,8 +60,8 @@ def _an_api_version(name: str) -> str:
 
 
 EnabledEvent = Annotated[str, AfterValidator(_an_event_type)]
-PaymentMethodDetails = Annotated[dict[str, JsonValue], AfterValidator(_of_a_kind)]
 Object = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
+PaymentMethodDetails = Annotated[Object, AfterValidator(_of_a_kind)]
 
 FIELDS_OF_ERRORS = {"extra_forbidden": unknown, "missing": missing}
 
@@ -88,8 +97,8 @@ class ChargeShipping(CustomerShipping):
 
 
 class CustomField(Body):
-    name: Annotated[str, Field(max_length=40)]
-    value: Annotated[str, Field(max_length=140)]
+    name: Annotated[Keepable, Field(max_length=40)]
+    value: Annotated[Keepable, Field(max_length=140)]
 
 
 class RenderingOptions(Body):
@@ -115,16 +124,17 @@ class CustomerBody(Body):
 
     id: Id | None = Field(None, description="Its id; made when absent. The same again changes nothing.")
     address: Address | None = None
-    balance: int | None = Field(None, description="In minor units; negative is a credit.")
+    balance: Integer | None = Field(None, description="In minor units; negative is a credit.")
     business_name: Name | None = None
+    created: Seconds | None = Field(None, description="When it was made, unix seconds; now when absent.")
     description: Text | None = None
     email: Email | None = None
     individual_name: Name | None = None
     invoice_prefix: Annotated[str, Field(pattern=r"^[A-Z0-9]{3,12}$")] | None = None
     invoice_settings: InvoiceSettings | None = None
-    metadata: dict[str, Text] | None = None
+    metadata: Metadata | None = None
     name: Text | None = None
-    next_invoice_sequence: Annotated[int, Field(ge=1)] | None = None
+    next_invoice_sequence: Positive | None = None
     phone: Text | None = None
     preferred_locales: Annotated[list[Text], Field(max_length=100)] | None = None
     shipping: CustomerShipping | None = None
@@ -157,25 +167,25 @@ class ChargeBody(Body):
     )
 
     id: Id | None = Field(None, description="Its id; made when absent. The same again changes nothing.")
-    amount: int = Field(description="In minor units of the currency.")
+    amount: Integer = Field(description="In minor units of the currency.")
     currency: Currency
     billing_details: BillingDetails | None = None
     captured: bool | None = Field(None, description="False for one only authorized. True when absent.")
     created: Seconds | None = Field(None, description="When it was made, unix seconds; now when absent.")
     customer: Id | None = Field(None, description="A customer of the account.")
-    description: Annotated[str, Field(max_length=40_000)] | None = None
+    description: Annotated[Keepable, Field(max_length=40_000)] | None = None
     failure_code: Text | None = None
     failure_message: Text | None = None
-    metadata: dict[str, Text] | None = None
-    outcome: dict[str, JsonValue] | None = None
+    metadata: Metadata | None = None
+    outcome: Object | None = None
     payment_intent: Id | None = None
     payment_method_details: PaymentMethodDetails | None = Field(
         None, description="Shown as given: `type`, and a member of that name."
     )
     receipt_email: Email | None = None
     shipping: ChargeShipping | None = None
-    statement_descriptor: Annotated[str, Field(max_length=22)] | None = None
-    statement_descriptor_suffix: Annotated[str, Field(max_length=22)] | None = None
+    statement_descriptor: StatementDescriptor | None = None
+    statement_descriptor_suffix: StatementDescriptor | None = None
     status: Literal["succeeded", "failed"] | None = None
     transfer_group: Text | None = None
 
@@ -200,10 +210,8 @@ class DisputeBody(Body):
     charge: Id
     kind: Literal[KINDS]  # type: ignore[valid-type]  # the domain's names, listed once
     reason: Literal[REASONS] | None = None  # type: ignore[valid-type]
-    network_reason_code: Annotated[str, Field(max_length=50)] | None = None
-    amount: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="In minor units; all that can be disputed when absent."
-    )
+    network_reason_code: Annotated[Keepable, Field(max_length=50)] | None = None
+    amount: Positive | None = Field(None, description="In minor units; all that can be disputed when absent.")
     due_by: Seconds | None = Field(None, description="Until when evidence is taken, unix seconds.")
     reference: Reference | None = Field(
         None, description="The network's name of this fact: the same again opens nothing more."
@@ -236,7 +244,7 @@ class PublishBody(Body):
         }
     )
 
-    event_type: Annotated[str, Field(max_length=100)] = Field(
+    event_type: EventType = Field(
         description="One of the public event types, but none that this ledger makes itself."
     )
     object: Object = Field(
@@ -251,7 +259,7 @@ class UnpublishBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_type": "invoice.deleted"}]})
 
-    event_type: Annotated[str, Field(max_length=100)] | None = Field(
+    event_type: EventType | None = Field(
         None, description="Ends in `.deleted`; `{type}.deleted` when absent."
     )
     account: Id | None = Field(None, description="A connected account to act on, like Stripe-Account.")
@@ -289,16 +297,24 @@ class WebhookEndpointLine(Body):
     connect: bool | None = None
     description: Text | None = None
     disabled: bool | None = None
-    metadata: dict[str, Text] | None = None
+    metadata: Metadata | None = None
 
 
 Line = CustomerLine | ChargeLine | DisputeLine | FactLine | WebhookEndpointLine
 
 
+def no_json() -> InvalidParameter:
+    """The refusal of a body or a line that is none, and has no fields to name."""
+    return InvalidParameter("What was sent is not JSON in UTF-8.")
+
+
 def refused(error: Mapping[str, Any], *, outer: int = 0) -> InvalidParameter:
     """The refusal for one of pydantic's errors, naming the field in brackets. `outer`: how many parts of
     its place are not the caller's."""
-    name, *members = [str(part) for part in error["loc"][outer:]] or ["body"]
+    if error["type"] == "json_invalid":  # its place is a number of characters
+        return no_json()
+    place = [str(part) for part in error["loc"][outer:] if part != "[key]"]  # a name of a hash, not its value
+    name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in place] or ["body"]
     param = name + "".join(f"[{member}]" for member in members)
     known = FIELDS_OF_ERRORS.get(error["type"])
     return known(param) if known else InvalidParameter(f"Invalid {param}: {error['msg']}", param=param)

@@ -25,7 +25,7 @@ from ledger.domain.money import Terms
 from ledger.domain.past_event import PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.errors import InvalidParameter
+from ledger.errors import InvalidParameter, StateForbids
 from ledger.ids import id_time
 from ledger.objects import Kind, addressed, named, shown, visible
 from ledger.store.codec import State, evolve
@@ -188,7 +188,7 @@ async def refund_made(call: Call, reading: Reading, now: int) -> Told:
 
 
 async def event_told(call: Call, reading: Reading, now: int) -> Told:
-    """An Event from elsewhere, as a line of an import. Raises InvalidParameter for one that this ledger made
+    """An Event from elsewhere, as a line of an import. Raises StateForbids for one that this ledger made
     itself, of the object that it shows."""
     given = call.parameters
     check_event_type(given["type"], "type")
@@ -250,7 +250,7 @@ def file_kept(contents: Contents) -> Tell:
 
 
 async def _known(call: Call, kind: type[Kind], reading: Reading) -> Kind | None:
-    """The object of the id given, if it was made before. Raises InvalidParameter when it is another's."""
+    """The object of the id given, if it was made before. Raises StateForbids when it is another's."""
     object_id = call.parameters.get("id")
     state = None if object_id is None else await reading.unmade(object_id)
     if state is None:
@@ -260,9 +260,9 @@ async def _known(call: Call, kind: type[Kind], reading: Reading) -> Kind | None:
     return state
 
 
-def taken(object_id: str) -> InvalidParameter:
+def taken(object_id: str) -> StateForbids:
     """The refusal of an id that another object has, of whatever kind, account or mode."""
-    return InvalidParameter(
+    return StateForbids(
         f"The id '{object_id}' belongs to another object.", code="resource_already_exists", param="id"
     )
 

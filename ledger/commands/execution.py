@@ -21,7 +21,7 @@ import structlog
 
 from ledger.call import Call
 from ledger.domain.event import DomainEvent
-from ledger.errors import Contended, KeyReused, LedgerError, Refused
+from ledger.errors import Contended, InvalidParameter, KeyReused, LedgerError, Refused
 from ledger.ids import new_id
 from ledger.objects import Fetch, expanded, shown
 from ledger.store.codec import State, evolve
@@ -169,7 +169,8 @@ class Execution:
     async def run(self, cause: Cause, call: Call, decide: Decide, *, fingerprint: str) -> Answered:
         """Decide and append. After a lost race, commands on one target take turns.
 
-        Raises KeyReused, Contended, Overloaded, Unavailable; a refusal is an answer.
+        A refusal is an answer, but InvalidParameter is raised: it is for the parameters alone, so no reply is
+        kept of it. Raises KeyReused, Contended, Overloaded, Unavailable, too.
         """
         for attempt in range(self._attempts_max):
             async with self._turn(call.target) if attempt and call.target else nullcontext():
@@ -239,6 +240,12 @@ class Execution:
         at = self._store.clock.now()
         reading = Reading(self._store.streams, at, exact=exact)
         decided = await self.decided(call, reading, decide, int(at))
+        if isinstance(decided.refusal, InvalidParameter):
+            if reading.recalled:
+                raise StaleRead
+            if cause.idempotency_key is not None and (replied := await self.replied(cause)) is not None:
+                return await self.replay(replied, cause.idempotency_key, fingerprint)
+            raise decided.refusal
         status, body = self.encode(decided.refusal or decided.answer)
         reply = None
         if cause.idempotency_key is not None:

@@ -69,7 +69,7 @@ async def sizes_of_evidence(
 ) -> dict[str, int]:
     """Bytes by id of the files in staged and given evidence; {} where no file is given.
 
-    Raises InvalidParameter for a given file that is not there, or may not be evidence.
+    Raises UnknownReference for a given file that is not there, StateForbids for one that may not be evidence.
     """
     sizes: dict[str, int] = {}
     for param, file_id in evidence.files(given):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ledger.commands.bodies import Body, Id, Line, Object, Seconds, Text
+from ledger.commands.bodies import Body, EventType, Id, Keepable, Line, Metadata, Object, Positive, Seconds
 from ledger.domain.file import MADE_PURPOSES, UPLOADED_PURPOSES
 from ledger.domain.refunding import REASONS
 
@@ -37,7 +37,7 @@ class EventLine(Body):
 
     op: Literal["event"]
     id: Id
-    type: Annotated[str, Field(max_length=100)]
+    type: EventType
     object: Object
     previous_attributes: Object | None = None
     account: Id | None = None
@@ -49,9 +49,9 @@ class RefundLine(Body):
     op: Literal["refund"]
     id: Id
     charge: Id
-    amount: Annotated[int, Field(ge=1)] | None = None
+    amount: Positive | None = None
     created: Seconds | None = None
-    metadata: dict[str, Text] | None = None
+    metadata: Metadata | None = None
     reason: Literal[REASONS] | None = None  # type: ignore[valid-type]  # the domain's names, listed once
 
 
@@ -64,7 +64,7 @@ class FileLine(Body):
     content: Annotated[bytes, BeforeValidator(_bytes)]
     created: Seconds | None = None
     filename: (
-        Annotated[str, Field(min_length=1, max_length=FILENAME_LENGTH_MAX), AfterValidator(_a_filename)]
+        Annotated[Keepable, Field(min_length=1, max_length=FILENAME_LENGTH_MAX), AfterValidator(_a_filename)]
         | None
     ) = None
 

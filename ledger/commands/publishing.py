@@ -122,7 +122,7 @@ def _check(event_type: str) -> None:
 
 
 async def _known(call: Call, reading: Reading) -> Resource | None:
-    """The resource as it was published last. Raises InvalidParameter when the id is another's."""
+    """The resource as it was published last. Raises StateForbids when the id is another's."""
     state = await reading.state(call.target)
     if state is None:
         return None

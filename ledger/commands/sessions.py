@@ -9,14 +9,12 @@ one over the grant, which is in the session's stream.
 from __future__ import annotations
 
 import hmac
-import time
 from typing import Any
 
 import msgspec
 
 from ledger.accounts import ApiKey
 from ledger.call import Call
-from ledger.clock import Clock
 from ledger.commands.execution import Decide, Decided, Reading
 from ledger.domain import session
 from ledger.domain.customer import Customer
@@ -90,10 +88,9 @@ class Secrets:
 class EphemeralKeys:
     """The keys that sessions were exchanged for. None is kept: the session tells what its key may do."""
 
-    def __init__(self, secrets: Secrets, streams: Streams, clock: Clock) -> None:
+    def __init__(self, secrets: Secrets, streams: Streams) -> None:
         self._secrets = secrets
         self._streams = streams
-        self._clock = clock
 
     async def find(self, key: str) -> ApiKey | None:
         """What the key may do; None when it is not one of ours. Raises Unavailable."""
@@ -115,8 +112,7 @@ class EphemeralKeys:
             last4=key[-4:],
             name="",
             scopes=(),
-            # Other keys expire by real time; the session by the one clock, which may have been moved.
-            expires_at=time.time() + state.expires_at - self._clock.now(),
+            expires_at=state.expires_at,
             api_version=LATEST,
             customer=state.customer,
         )

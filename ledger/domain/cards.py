@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ledger.errors import CardRefused, InvalidParameter
+from ledger.errors import CardRefused, UnknownReference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +171,11 @@ _TOKENS = {
 def source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
     """The card that `token` (or a raw test number) stands for, to be known as `card_id`.
 
-    Raises InvalidParameter `resource_missing`, param `source`; always so in live mode.
+    Raises UnknownReference, param `source`; always so in live mode.
     """
     name = None if livemode else _TOKENS.get(token)
     if name is None:
-        raise InvalidParameter(f"No such token: '{token}'", code="resource_missing", param="source")
+        raise UnknownReference("token", token, param="source")
     card = TEST_CARDS[name]
     fingerprint = hashlib.blake2b(card.number.encode(), digest_size=8).hexdigest()
     return SourceCard(

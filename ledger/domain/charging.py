@@ -22,6 +22,7 @@ from ledger.domain.charge import (
     ChargeUpdated,
 )
 from ledger.domain.customer import Customer
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.errors import CardRefused, InvalidParameter, StateForbids
@@ -39,8 +40,8 @@ def charged_card(
 ) -> SourceCard:
     """The card to charge: `given["source"]` (a token, or a card of the customer), else its default.
 
-    Raises InvalidParameter if there is no such token or neither was given; CardRefused, code `missing`,
-    for a customer without a card.
+    Raises UnknownReference for no such token, InvalidParameter if neither was given; CardRefused, code
+    `missing`, for a customer without a card.
     """
     source: str | None = given.get("source")
     if source is not None:
@@ -105,14 +106,14 @@ def register(
     shows: `created`, `captured` (true), `status` (succeeded), `payment_intent`, `payment_method_details`,
     `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and so on.
 
-    Raises InvalidParameter for currency, amount or metadata.
+    Raises InvalidParameter for currency, amount, metadata or `created`.
     """
     amount, currency = given["amount"], given["currency"].lower()
     money.check_currency(currency)
     if not 1 <= amount <= money.CHARGE_AMOUNT_MAX:
         text = f"Amount must be between 1 and {money.CHARGE_AMOUNT_MAX}"
         raise InvalidParameter(text, param="amount")
-    created = now if given.get("created") is None else given["created"]
+    created = created_at(given, now)
     facts: dict[str, Any] = {name: given.get(name) for name in _ON_CREATE}
     facts |= {name: given.get(name) for name in ("customer", "payment_intent", "payment_method_details")}
     facts |= {
@@ -155,7 +156,7 @@ def capture(state: Charge, given: Mapping[str, Any], *, txn_id: str, now: int) -
     """Takes `given["amount"]`, or all, of what was authorized.
 
     Raises StateForbids if captured already (code `charge_already_captured`), expired or failed,
-    InvalidParameter for more than was authorized.
+    and for more than was authorized.
     """
     if state.captured:
         text = f"Charge {state.id} has already been captured."
@@ -169,7 +170,7 @@ def capture(state: Charge, given: Mapping[str, Any], *, txn_id: str, now: int) -
     amount = state.amount if amount is None else amount
     if not 1 <= amount <= state.amount:
         most = money.format_amount(state.amount, state.currency)
-        raise InvalidParameter(f"You can capture at most the {most} authorized.", param="amount")
+        raise StateForbids(f"You can capture at most the {most} authorized.", param="amount")
     at_once = state.card is not None and TEST_CARDS[state.card["token"]].funds_at_once
     return [
         ChargeCaptured(
@@ -185,13 +186,14 @@ def capture(state: Charge, given: Mapping[str, Any], *, txn_id: str, now: int) -
 def update(state: Charge, given: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
     """Changes the fields `given`; absent is unchanged, None unset; `shipping` is merged.
 
-    Raises InvalidParameter for another customer than the one it has, or metadata past its limits.
+    Raises StateForbids for another customer than the one it has, InvalidParameter for metadata past its
+    limits.
     """
     after: dict[str, Any] = {name: given[name] for name in _ON_UPDATE if name in given}
     if given.get("customer") is not None:
         if state.customer not in (None, given["customer"]):
             text = "This charge already belongs to a customer, which cannot be changed."
-            raise InvalidParameter(text, param="customer")
+            raise StateForbids(text, param="customer")
         after["customer"] = given["customer"]
     if "fraud_details" in given:
         report = given["fraud_details"]

@@ -17,8 +17,9 @@ import msgspec
 
 from ledger.domain import cards, metadata
 from ledger.domain.cards import SourceCard
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
-from ledger.errors import InvalidParameter, UnknownObject
+from ledger.errors import UnknownObject, UnknownReference
 
 INVOICE_SETTINGS: dict[str, Any] = {
     "custom_fields": None,
@@ -42,9 +43,11 @@ _DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerCreated(DomainEvent):
-    """`card` is the card taken up with it, its default source from then on."""
+    """`card` is the card taken up with it, its default source from then on; `created`, in unix seconds, comes
+    before it was told of for one made elsewhere."""
 
     TOPIC: ClassVar[str] = "customer.created"
+    class_version: ClassVar[int] = 2
     PERSONAL: ClassVar[frozenset[str]] = frozenset(
         {
             "name",
@@ -62,6 +65,7 @@ class CustomerCreated(DomainEvent):
 
     account: str
     livemode: bool
+    created: int
     name: str | None = None
     email: str | None = None
     phone: str | None = None
@@ -78,6 +82,11 @@ class CustomerCreated(DomainEvent):
     next_invoice_sequence: int = 1
     preferred_locales: list[str] = field(default_factory=list)
     tax_exempt: str = "none"
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """When one was made elsewhere was not told."""
+        state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +149,7 @@ def evolve(state: Customer | None, event: DomainEvent) -> Customer:
                 version=event.originator_version,
                 account=event.account,
                 livemode=event.livemode,
-                created=event.at,
+                created=event.created,
                 name=event.name,
                 email=event.email,
                 phone=event.phone,
@@ -174,10 +183,11 @@ def evolve(state: Customer | None, event: DomainEvent) -> Customer:
 def create(
     *, customer_id: str, account: str, livemode: bool, given: Mapping[str, Any], card_id: str, now: int
 ) -> list[DomainEvent]:
-    """A new customer with the fields `given`; `given["source"]` is a token, kept as card `card_id`.
+    """A new customer with the fields `given`, of one made elsewhere also `created`; `given["source"]` is a
+    token, kept as card `card_id`.
 
-    Raises InvalidParameter for metadata past its limits or an unknown token, CardRefused for a card
-    that cannot be kept.
+    Raises InvalidParameter for metadata past its limits or `created` to come, UnknownReference for no such
+    token, CardRefused for a card that cannot be kept.
     """
     facts: dict[str, Any] = {
         "address": metadata.merged_address(None, given.get("address")),
@@ -194,6 +204,7 @@ def create(
             at=now,
             account=account,
             livemode=livemode,
+            created=created_at(given, now),
             card=_attachable(given.get("source"), card_id, livemode),
             **facts,
         )
@@ -203,7 +214,7 @@ def create(
 def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
     """Changes the fields `given`, where absent is unchanged and None unset; hashes are merged.
 
-    Raises UnknownObject if deleted, InvalidParameter for a `default_source` that is not its own, and
+    Raises UnknownObject if deleted, UnknownReference for a `default_source` that is not its own, and
     what `create` raises.
     """
     _check_present(state)
@@ -221,8 +232,7 @@ def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int)
     if given.get("default_source") is not None:
         source = given["default_source"]
         if state.source(source) is None:
-            text = f"No such source: '{source}'"
-            raise InvalidParameter(text, code="resource_missing", param="default_source")
+            raise UnknownReference("source", source, param="default_source")
         after["default_source"] = source
     card = _attachable(given.get("source"), card_id, state.livemode)
     if card is not None:

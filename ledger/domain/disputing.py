@@ -30,7 +30,7 @@ from ledger.domain.dispute import (
 )
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Movement, Terms, format_amount
-from ledger.errors import FactForbidden, InvalidParameter, StateForbids
+from ledger.errors import FactForbidden, StateForbids
 
 KINDS = ("chargeback", "inquiry", "compliance", "prevented")
 REASONS = (
@@ -85,7 +85,7 @@ def open_dispute(
     """ChargeDisputed on the charge's stream and DisputeOpened on the dispute's, to be appended together.
 
     [] if the charge knows the id or the reference: `charge.references` names that dispute. Raises
-    StateForbids unless the charge is paid, InvalidParameter, param `amount`, for more than is left of it.
+    StateForbids unless the charge is paid, and, param `amount`, for more than is left of it.
     """
     if dispute_id in charge.disputes or opening.reference in charge.references:
         return []
@@ -96,7 +96,7 @@ def open_dispute(
     amount = left if opening.amount is None else opening.amount
     if not 1 <= amount <= left:
         text = f"Only {format_amount(left, charge.currency)} of charge {charge.id} can still be disputed."
-        raise InvalidParameter(text, param="amount")
+        raise StateForbids(text, param="amount")
     withdraws = opening.kind in ("chargeback", "compliance")
     method, brand = _payment_method(charge)
     eligibility = list(opening.eligibility)
@@ -152,8 +152,8 @@ def update(
 
     Only evidence or an explicit `submit` submits; `metadata` and `intended_submission_method` may change
     in any state. `file_bytes`: size of every file named in the given and the staged evidence that exists
-    and may be evidence. Raises StateForbids where the state admits no evidence, InvalidParameter for
-    evidence past its limits, and, param `evidence`, for submitting none.
+    and may be evidence. Raises StateForbids where the state admits no evidence, and with its
+    param for evidence past its limits, for submitting none, and none of an appeal.
     """
     given_evidence = given.get("evidence") or {}
     changes: dict[str, Any] = {}
@@ -175,8 +175,11 @@ def update(
     changed = evidence.changes(state.evidence, given_evidence, file_bytes)
     if submit is False:
         return [EvidenceStaged(evidence=changed, **stream)] if changed or changes else []
-    if not evidence.merged(state.evidence, changed):
-        raise InvalidParameter("You must provide evidence before you submit it.", param="evidence")
+    after = evidence.merged(state.evidence, changed)
+    if not after:
+        raise StateForbids("You must provide evidence before you submit it.", param="evidence")
+    if state.status == "appeal_needs_response" and not evidence.appeals(after):
+        raise StateForbids("You must provide evidence[appeal] before you submit an appeal.", param="evidence")
     past_due = 0 < state.due_by < now
     return [EvidenceSubmitted(evidence=changed, past_due=past_due, **stream)]
 
@@ -204,11 +207,11 @@ def report_fact(
     """What the network says of a dispute: `fact` is one of FACTS. `due_by` None is the terms' default.
 
     [] if `reference` was told before. Raises StateForbids, code `dispute_state`, for a fact that the
-    state does not list; InvalidParameter, param `reference`, for one that stood for another fact.
+    state does not list, and, param `reference`, for one that stood for another fact.
     """
     told = state.references.get(reference) if reference is not None else None
     if told is not None and told != fact:
-        raise InvalidParameter(f"Reference '{reference}' stands for the fact {told}.", param="reference")
+        raise StateForbids(f"Reference '{reference}' stands for the fact {told}.", param="reference")
     if told is not None:
         return []
     if state.status not in _FACTS[fact]:
@@ -283,13 +286,14 @@ def charge_refunded(state: Dispute, *, now: int) -> list[DomainEvent]:
 
 
 def test_outcome(state: Dispute) -> str | None:
-    """The fact that follows a submission in test mode, by the exact `uncategorized_text` (contract 3.4)."""
+    """The fact that follows a submission in test mode, by the exact `uncategorized_text` (contract 3.4). What
+    becomes of an appeal only facts say: the text there is what was answered to the dispute."""
     text = state.evidence.get("uncategorized_text")
     if state.livemode or not isinstance(text, str):
         return None
     if state.status == "warning_under_review":
         return _TEST_INQUIRY_OUTCOMES.get(text)
-    return _TEST_OUTCOMES.get(text) if state.status in ("under_review", "appeal_under_review") else None
+    return _TEST_OUTCOMES.get(text) if state.status == "under_review" else None
 
 
 def _check_takes_evidence(state: Dispute) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ledger.errors import InvalidParameter
+from ledger.errors import StateForbids, UnknownReference
 
 LONG_TEXTS = frozenset(
     {
@@ -80,16 +80,16 @@ def changes(
         length = sum(len(value) for name, value in after.items() if name in _TEXTS)
         if length > ALL_TEXT_LENGTH_MAX:
             text = f"All evidence text must be at most {ALL_TEXT_LENGTH_MAX} characters, not {length}."
-            raise InvalidParameter(text, param="evidence")
+            raise StateForbids(text, param="evidence")
     if changed.keys() & FILES or "appeal" in changed:
         total = 0
         for param, file in files(after):
             if file not in file_bytes:
-                raise InvalidParameter(f"No such file: '{file}'", code="resource_missing", param=param)
+                raise UnknownReference("file", file, param=param)
             total += file_bytes[file]
         if total > ALL_FILES_BYTES_MAX:
             text = "Adding these files would bring the total evidence size over the 5 MB maximum."
-            raise InvalidParameter(text, param="evidence")
+            raise StateForbids(text, param="evidence")
     return changed
 
 
@@ -97,6 +97,11 @@ def merged(staged: Mapping[str, Any], changed: Mapping[str, Any] | None) -> dict
     """Evidence after what `changes` told; `changed` None, an erased one, changes nothing."""
     after = {**staged, **(changed or {})}
     return {name: value for name, value in after.items() if value is not None}
+
+
+def appeals(evidence: Mapping[str, Any]) -> bool:
+    """Whether it says anything for an appeal."""
+    return any(((evidence.get("appeal") or {}).get("card") or {}).values())
 
 
 def files(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
-from ledger.errors import InvalidParameter
+from ledger.errors import StateForbids
 
 EVIDENCE_PURPOSE = "dispute_evidence"
 EVIDENCE_BYTES_MAX = 5 * 1024 * 1024
@@ -134,7 +135,7 @@ def upload(
     created: int | None = None,
 ) -> list[DomainEvent]:
     """A file whose bytes are there, `created` now or before it came here. Whether they fit the purpose is
-    asked when it is used."""
+    asked when it is used. Raises InvalidParameter for `created` to come."""
     return [
         FileUploaded(
             originator_id=file_id,
@@ -142,7 +143,7 @@ def upload(
             at=now,
             account=account,
             livemode=livemode,
-            created=now if created is None else created,
+            created=created_at({"created": created}, now),
             purpose=purpose,
             filename=filename,
             size=size,
@@ -154,22 +155,22 @@ def upload(
 
 
 def check_evidence(state: File, param: str) -> None:
-    """Raises InvalidParameter, param `param`, for a file that may not be evidence (contract 2.2).
+    """Raises StateForbids, param `param`, for a file that may not be evidence (contract 2.2).
 
     A PDF whose pages cannot be counted passes: a reader may still open what our library does not.
     """
     if state.purpose != EVIDENCE_PURPOSE:
         text = f"The file {state.id} has the purpose {state.purpose}; evidence needs {EVIDENCE_PURPOSE}."
-        raise InvalidParameter(text, param=param)
+        raise StateForbids(text, param=param)
     if state.size > EVIDENCE_BYTES_MAX:
         text = "The file you uploaded was too large. Please upload a file smaller than 5 MB."
-        raise InvalidParameter(text, param=param)
+        raise StateForbids(text, param=param)
     if state.type not in EVIDENCE_TYPES:
         text = "The file you uploaded is not supported. Please upload a PDF, JPEG or PNG file."
-        raise InvalidParameter(text, param=param)
+        raise StateForbids(text, param=param)
     if state.pages is not None and state.pages > EVIDENCE_PAGES_MAX:
         text = "The file you uploaded was too long. Please upload a file with fewer than 50 pages."
-        raise InvalidParameter(text, param=param)
+        raise StateForbids(text, param=param)
 
 
 def kind_of(head: bytes, filename: str | None) -> str | None:

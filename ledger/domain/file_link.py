@@ -92,12 +92,12 @@ def create(
 ) -> list[DomainEvent]:
     """FileLinkCreated on the link's stream and FileLinked on the file's, to be appended together.
 
-    Raises InvalidParameter: `param` for a purpose that has no links, `expires_param` for a past
-    `expires_at`, or past the limits of metadata.
+    Raises StateForbids, `param`, for a purpose that has no links; InvalidParameter, `expires_param`, for a
+    past `expires_at`, or past the limits of metadata.
     """
     if file.purpose not in LINKABLE_PURPOSES:
         text = f"File links cannot be created for files with the purpose {file.purpose}."
-        raise InvalidParameter(text, param=param)
+        raise StateForbids(text, param=param)
     expires_at = given.get("expires_at")
     _check_future(expires_at, now, expires_param)
     created = FileLinkCreated(

@@ -13,6 +13,7 @@ from typing import Any
 from ledger.domain import disputing, metadata
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute
+from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement, format_amount
 from ledger.domain.refund import Refund, RefundCreated, RefundUpdated
@@ -35,7 +36,7 @@ def create(
 
     `given` has `amount` (all that is left when absent), `reason`, `metadata`, and of one made elsewhere
     `created`; `disputes` are all of the charge's. Raises StateForbids where nothing can be refunded,
-    InvalidParameter, param `amount`, for more than is left.
+    and, param `amount`, for more than is left.
     """
     if charge.status != "succeeded" or not charge.captured:
         text = f"Charge {charge.id} has not been paid; it cannot be refunded."
@@ -51,10 +52,10 @@ def create(
     if amount > left:
         wanted, there = (format_amount(each, charge.currency) for each in (amount, left))
         text = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({there})"
-        raise InvalidParameter(text, param="amount")
+        raise StateForbids(text, param="amount")
     if amount < 1:
         raise InvalidParameter("Refund amount must be at least 1.", param="amount")
-    made = now if given.get("created") is None else given["created"]
+    made = created_at(given, now)
     movement = Movement(
         id=txn_id, amount=-amount, fee=0, currency=charge.currency, created=made, available_on=made
     )

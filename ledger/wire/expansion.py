@@ -2,12 +2,12 @@
 
 Guarantees: the tree holds only fields that are declared here, at most four levels deep, whatever the
 caller sent; for a list it speaks of one item (the `data.` is gone). A field in the tree that is null, or
-whose object is not served here (a payment intent), stays as it is.
+whose object is not here (a payment intent that nobody has published), stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ledger.domain.evidence import FILES
@@ -52,7 +52,7 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
     },
     "customer_session": {"components": {}, "customer": "customer"},
     "dispute": {
-        "balance_transactions": {"fee_details": {}, "source": "source"},
+        "balance_transactions": {"fee_details": {}, "source": "dispute"},
         "charge": "charge",
         "evidence": dict.fromkeys(FILES, "file"),
         "evidence_details": {},
@@ -81,6 +81,24 @@ EXPANDABLE["source"] = EXPANDABLE["dispute"] | EXPANDABLE["refund"] | EXPANDABLE
 a dict is a part that is always shown whole, with its own members. `refunds` and the customer's `sources`
 are shown only when expanded. An event's `data` is as it was, and expands no further. The source of a
 balance transaction is one of three kinds, known only when it is looked up."""
+
+READ_WITH: dict[str, tuple[str, ...]] = {
+    "balance_transaction": ("balance_transaction",),
+    "card": ("customer",),
+    "cards": ("customer",),
+    "charge": ("charge",),
+    "customer": ("customer",),
+    "dispute": ("dispute",),
+    "file": ("file",),
+    "file_link": ("file",),
+    "file_links": ("file",),
+    "refund": ("charge",),
+    "refunds": ("charge",),
+    "source": ("charge", "dispute"),
+}
+"""By kind of object kept here: the resources whose `rak_<resource>_read` shows it (CONTRACT 1.2)."""
+READ_ELSEWHERE = ("event",)
+"""The same for what other services publish, which else is read in Events."""
 
 
 def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
@@ -118,4 +136,32 @@ def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
     return tree
 
 
+def resources_shown(tree: Tree, allowed: str) -> set[str]:
+    """The resources that a restricted key must be able to read for an `allowed` to show `tree` whole."""
+    return _resources(tree, EXPANDABLE[allowed])
+
+
+def _resources(tree: Tree, fields: dict[str, Any]) -> set[str]:
+    shown: set[str] = set()
+    for name, inner in tree.items():
+        field = fields[name]
+        if type(field) is str:
+            shown.update(READ_WITH.get(field, READ_ELSEWHERE))
+            field = EXPANDABLE.get(field, _NOTHING)
+        shown |= _resources(inner, field)
+    return shown
+
+
 _NOTHING: dict[str, Any] = {}
+
+
+def _members_elsewhere(fields: Mapping[str, Any]) -> Iterator[str]:
+    for name, field in fields.items():
+        if type(field) is dict:
+            yield from _members_elsewhere(field)
+        elif field not in READ_WITH:
+            yield name
+
+
+ELSEWHERE = frozenset(name for fields in EXPANDABLE.values() for name in _members_elsewhere(fields))
+"""Fields that name objects of other services. A caller may write any id into some of them."""

@@ -9,6 +9,7 @@ are dicts here, and the parameter table decides which was meant: `a[0]=x` gives 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -32,9 +33,14 @@ _decode_escapes = codecs.getdecoder("unicode_escape")  # bytes.decode looks it u
 
 
 def decode(
-    raw: bytes, *, body_bytes_max: int = BODY_BYTES_MAX, parameters_max: int = PARAMETERS_MAX
+    raw: bytes,
+    *,
+    only: Collection[str] | None = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
+    parameters_max: int = PARAMETERS_MAX,
 ) -> dict[str, Any]:
-    """The form in `raw`; `{}` for no bytes. Of repeated scalars the last wins.
+    """The form in `raw`; `{}` for no bytes. Of repeated scalars the last wins. What stands under other names
+    than `only`, if any are given, is passed over, whatever brackets it has.
 
     Refuses: more than the limits, NUL, bytes or escapes that are not UTF-8, unbalanced brackets, and
     one name used as scalar and as hash.
@@ -68,6 +74,8 @@ def decode(
             if separator:
                 raise InvalidParameter("Invalid request: a parameter has no name.")
             continue  # `a=1&&b=2` and a trailing `&`
+        if only is not None and name.partition("[")[0] not in only:
+            continue
         if "\0" in value:
             value = value.replace(equals, "=")
         parents, leaf, unnumbered = _path(name)

@@ -7,7 +7,7 @@ The order of errors is the order sent; missing ones are told last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,8 +181,11 @@ class Table:
     """The parameters of one operation. `exclusive` names parameters of which at most one may be sent, and
     one must be if `one_needed`.
 
-    `parse(form)` takes what `forms.decode` gives and returns {name: value}.
+    `parse(form)` takes what `forms.decode` gives, of the names in `only` if that is set, and returns
+    {name: value}.
     """
+
+    only: Collection[str] | None = None
 
     def __init__(
         self, members: Mapping[str, Parameter], *, exclusive: tuple[str, ...] = (), one_needed: bool = False
@@ -227,6 +230,14 @@ def unknown(name: str) -> InvalidParameter:
     return InvalidParameter(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
 
 
+def _first_name(name: str, sent: Any) -> str:
+    """The full name, as sent, of the first value under `name`."""
+    while type(sent) is dict:
+        member, sent = next(iter(sent.items()))
+        name = f"{name}[{member}]"
+    return name
+
+
 def missing(name: str) -> InvalidParameter:
     """The error for a required parameter that was not sent."""
     return InvalidParameter(f"Missing required param: {name}.", code="parameter_missing", param=name)
@@ -250,7 +261,7 @@ def _compile_members(
         for key, sent in given.items():
             parser = parsers.get(key)
             if parser is None:
-                raise unknown(f"{name}[{key}]" if name else key)
+                raise unknown(f"{name}[{key}]" if name else _first_name(key, sent))
             values[key] = parser(sent)
         for key in required:
             if key not in values:

@@ -107,7 +107,7 @@ class Registrar:
         )
 
     def revoke(self, key_id: str) -> None:
-        self._runner.run(revoke_key(self._conn, key_id))
+        self._runner.run(revoke_key(self._conn, key_id, now=time.time()))
 
     def close(self) -> None:
         self._runner.run(self._conn.close())

@@ -17,7 +17,7 @@ import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.domain.evidence import FILES
-from tests.api.service import Account, Caller, Registrar, ok
+from tests.api.service import Account, Caller, Registrar, ok, refused
 
 HINT = re.compile(
     r"; a similar object exists in (test|live) mode, but a (live|test) mode key was used to make "
@@ -283,3 +283,17 @@ def test_a_platform_reads_what_its_connected_account_reads(
         else:
             assert acted.content == own.content
         assert platform.raw.get(concrete).content != own.content
+
+
+def test_an_event_of_the_other_mode_is_missing_with_a_hint(raw: Caller, live: Caller) -> None:
+    raw.customer()
+    (event,) = raw.events()
+    refused(
+        live.get(f"/v1/events/{event['id']}"),
+        404,
+        code="resource_missing",
+        param="id",
+        message=f"^No such event: '{event['id']}'; a similar object exists in test mode, but a live mode key "
+        r"was used to make this request\.$",
+    )
+    refused(live.get("/v1/events/evt_x"), 404, code="resource_missing", param="id", message="'evt_x'$")

@@ -200,6 +200,7 @@ def test_what_mobile_sdks_send_besides_is_ignored(page: Caller, session: Session
         "type=payment_intent&client_secret=pi_1_secret_2&locale=de-DE&mobile_session_id=x&expand[]=a.b.c.d.e"
         "&expand[]=payment_method_preference.payment_intent.payment_method&deferred_intent[mode]=payment"
         "&external_payment_methods[]=external_paypal&legacy_customer_ephemeral_key=ek_1&never_heard_of=1"
+        "&a=1&a[b]=2&c]=3&d[=4"
     )
     document = ok(_exchange(page, session.secret, query))
     assert document["payment_method_preference"]["type"] == "payment_intent"

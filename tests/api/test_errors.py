@@ -332,16 +332,6 @@ def test_an_object_of_the_other_mode_is_missing_with_a_hint(
     )
 
 
-def test_an_event_of_the_other_mode_is_missing(raw: Caller, live: Caller) -> None:
-    refused(
-        live.get(f"/v1/events/{_one_of(raw, 'event')}"),
-        404,
-        code="resource_missing",
-        param="id",
-        message="^No such event: ",
-    )
-
-
 def test_a_named_object_of_the_other_mode_is_missing_with_a_hint(raw: Caller, live: Caller) -> None:
     hint = "a similar object exists in live mode, but a test mode key was used to make this request."
     customer = live.customer()["id"]
@@ -376,6 +366,8 @@ def test_a_named_object_of_the_other_mode_is_missing_with_a_hint(raw: Caller, li
         ("GET", "/v1//customers"),
         ("POST", "/v1/disputes"),
         ("GET", "/v1/disputes/du_1/close"),
+        ("GET", "/v1/customers/search"),
+        ("GET", "/v1/charges/search"),
     ],
 )
 @pytest.mark.contract("1.6 unknown URL or method")

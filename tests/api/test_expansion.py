@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Account, Caller, Registrar, ok, refused
 
 
 @pytest.fixture
@@ -147,3 +147,43 @@ def test_a_wrong_expand_is_told_before_a_missing_object(raw: Caller) -> None:
 def test_data_of_an_event_does_not_expand(raw: Caller, dispute: Any) -> None:
     event = raw.events("type=charge.dispute.created")[0]["id"]
     refused(raw.get(f"/v1/events/{event}?expand[]=data.object.charge"), message="cannot be expanded")
+
+
+def test_a_restricted_key_expands_what_it_may_read(
+    raw: Caller, account: Account, registrar: Registrar, dispute: Any
+) -> None:
+    def restricted(*scopes: str) -> Caller:
+        return Caller(raw.http, registrar.key(account.id, "rk", scopes=scopes)[1])
+
+    path = f"/v1/disputes/{dispute['id']}?expand[]=charge.customer"
+    reader = restricted("rak_dispute_read")
+    ok(reader.get(f"/v1/disputes/{dispute['id']}?expand[]=evidence&expand[]=balance_transactions"))
+    for caller, lacking in (
+        (reader, "charge"),
+        (restricted("rak_dispute_read", "rak_charge_read"), "customer"),
+        (restricted("rak_dispute_read", "rak_customer_write"), "charge"),
+    ):
+        for asked in (path, f"/v1/disputes?expand[]=data.charge.customer&charge={dispute['charge']}"):
+            code = "more_permissions_required"
+            refused(caller.get(asked), 403, code=code, message=f"'rak_{lacking}_read' permission")
+    assert ok(restricted("rak_dispute_read", "rak_charge_read", "rak_customer_write").get(path))["charge"]
+
+
+def test_what_a_key_may_not_read_is_told_before_anything_is_written(
+    raw: Caller, account: Account, registrar: Registrar, dispute: Any
+) -> None:
+    writer = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_dispute_write"])[1])
+    path = f"/v1/disputes/{dispute['id']}/close"
+    refused(writer.post(path, "expand[]=charge", idempotency_key="k"), 403, code="more_permissions_required")
+    assert ok(writer.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
+    assert (
+        ok(writer.post(path, "expand[]=balance_transactions.source", idempotency_key="k"))["status"] == "lost"
+    )
+
+
+def test_a_field_of_another_service_shows_nothing_that_is_kept_here(raw: Caller, charge: Any) -> None:
+    """A caller may write any id there, also that of another object."""
+    given = {"invoice_settings[default_payment_method]": charge["id"]}
+    customer = raw.customer(**given)
+    path = f"/v1/customers/{customer['id']}?expand[]=invoice_settings.default_payment_method"
+    assert ok(raw.get(path)) == customer

@@ -134,6 +134,57 @@ def test_what_fails_before_execution_is_not_stored(raw: Caller, nobody: Caller) 
     assert "idempotent-replayed" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong", "right"),
+    [
+        ("/v1/charges", "amount=1&currency=usd&source=tok_visa", "amount=100&currency=usd&source=tok_visa"),
+        ("/v1/charges", "amount=100&currency=xyz&source=tok_visa", "amount=100&currency=usd&source=tok_visa"),
+        ("/v1/charges", "amount=100&currency=usd", "amount=100&currency=usd&source=tok_visa"),
+        ("/v1/customers", "&".join(f"metadata[{number}]=x" for number in range(51)), "metadata[0]=x"),
+    ],
+)
+def test_parameters_that_are_wrong_by_themselves_do_not_use_the_key_up(
+    raw: Caller, path: str, wrong: str, right: str
+) -> None:
+    answer = raw.post(path, wrong, idempotency_key="k")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "original-request" not in answer.headers
+    answer = raw.post(path, right, idempotency_key="k")
+    made = ok(answer)
+    assert "idempotent-replayed" not in answer.headers
+    _reused(raw, path, wrong)
+    assert ok(raw.post(path, right, idempotency_key="k")) == made
+
+
+def test_a_session_with_two_components_does_not_use_the_key_up(raw: Caller) -> None:
+    one = f"customer={raw.customer()['id']}&components[buy_button][enabled]=true"
+    two = f"{one}&components[pricing_table][enabled]=true"
+    refused(raw.post("/v1/customer_sessions", two, idempotency_key="k"), param="components")
+    _same(raw, "/v1/customer_sessions", one)
+    _reused(raw, "/v1/customer_sessions", two)
+
+
+def test_what_the_state_refuses_uses_the_key_up(raw: Caller) -> None:
+    """Also where it is a parameter that the state does not admit: whatever becomes of it."""
+    charge = raw.charge(capture="false")["id"]
+    for number, (path, form, better) in enumerate(
+        [
+            (f"/v1/charges/{charge}/capture", "amount=2001", "amount=2000"),
+            (
+                "/v1/charges",
+                "amount=100&currency=usd&source=tok_x",
+                "amount=100&currency=usd&source=tok_visa",
+            ),
+            ("/v1/refunds", f"charge={charge}", f"charge={raw.charge()['id']}"),
+        ]
+    ):
+        first = raw.post(path, form, idempotency_key=f"k{number}")
+        assert first.status_code == 400
+        again = raw.post(path, form, idempotency_key=f"k{number}")
+        assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
+        refused(raw.post(path, better, idempotency_key=f"k{number}"), kind="idempotency_error")
+
+
 def test_a_key_has_at_most_255_characters(raw: Caller) -> None:
     longest = "k" * 255
     first = ok(raw.post("/v1/customers", idempotency_key=longest))

@@ -171,6 +171,18 @@ ROWS: dict[str, list[Case]] = {
         Case(
             "appeal_needs_response", "submit=true", "appeal_needs_response", told="evidence", param="evidence"
         ),
+        Case("appeal_needs_response", NAME, "appeal_needs_response", told="appeal", param="evidence"),
+        Case(
+            "appeal_needs_response",
+            "evidence[appeal][card][reason_for_filing]=R&evidence[uncategorized_text]=winning_evidence",
+            "appeal_under_review",
+            "updated",
+            {
+                "evidence": {"appeal": None, "uncategorized_text": None},
+                "status": "appeal_needs_response",
+                **SUBMITTED,
+            },
+        ),
     ],
     "appeal_under_review fact won or lost": [
         Case("appeal_under_review", "won", "won", "funds_reinstated closed"),
@@ -397,3 +409,15 @@ def test_a_refund_of_a_won_charge_is_the_refunds_own(raw: Caller, network: Netwo
     moved = ok(raw.get(f"/v1/balance_transactions?source={refund['id']}"))["data"]
     assert [each["amount"] for each in moved] == [-2000]
     assert ok(raw.get(f"/v1/disputes/{dispute['id']}")) == dispute
+
+
+def test_an_appeal_after_losing_evidence_waits_for_the_network(raw: Caller, network: Network) -> None:
+    dispute = raw.dispute()
+    path = f"/v1/disputes/{dispute['id']}"
+    ok(raw.post(path, "evidence[uncategorized_text]=losing_evidence"))
+    ok(_does(raw, network, dispute, "appeal_opened"))
+    refused(raw.post(path, "submit=true"), param="evidence")
+    ok(raw.post(path, "evidence[appeal][card][reason_for_filing]=New+facts"))
+    assert ok(raw.get(path))["status"] == "appeal_under_review"
+    ok(_does(raw, network, dispute, "won"))
+    assert _money(ok(raw.get(path))) == REVERSED

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.api.service import Caller, ok
+from tests.api.service import Caller, ok, refused
 
 
 def _ids(page: Any) -> list[str]:
@@ -148,3 +148,13 @@ def test_the_client_pages_forward_and_backward(client: stripe.StripeClient, made
     newer = client.v1.customers.list({"limit": 5, "ending_before": made[10]})
     assert [each.id for each in newer] == made[5:10]
     assert [each.id for each in newer.previous_page()] == made[:5]
+
+
+def test_what_a_deleted_customer_paid_is_still_listed_by_it(raw: Caller) -> None:
+    customer = raw.customer(source="tok_visa")["id"]
+    charge = ok(raw.post("/v1/charges", {"amount": 100, "currency": "usd", "customer": customer}))
+    ok(raw.delete(f"/v1/customers/{customer}"))
+    assert ok(raw.get(f"/v1/charges?customer={customer}"))["data"] == [charge]
+    naming = {"amount": 100, "currency": "usd", "source": "tok_visa", "customer": customer}
+    refused(raw.post("/v1/charges", naming), code="resource_missing", param="customer")
+    refused(raw.get("/v1/charges?customer=cus_x"), code="resource_missing", param="customer")

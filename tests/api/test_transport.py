@@ -36,6 +36,21 @@ def test_get_and_delete_bear_a_form_content_type(raw: Caller) -> None:
     assert ok(raw.call("DELETE", f"/v1/customers/{customer}", headers=headers))["deleted"] is True
 
 
+def test_the_body_of_a_get_is_read_like_its_query(raw: Caller) -> None:
+    for number in range(3):
+        raw.customer(name=str(number))
+    assert len(ok(raw.call("GET", "/v1/customers", "limit=1"))["data"]) == 1
+    assert len(ok(raw.call("GET", "/v1/customers?expand[]=data.sources", b"limit=2"))["data"]) == 2
+    unknown = raw.call("GET", "/v1/customers", "limit=1&foo=2")
+    refused(unknown, code="parameter_unknown", param="foo")
+    json = raw.http.request(
+        "GET", "/v1/customers", json={"limit": 1}, headers={"authorization": f"Bearer {raw.key}"}
+    )
+    refused(json, message="content type")
+    for empty in ({"content-length": "0"}, {"content-type": "application/json"}):
+        assert len(ok(raw.call("GET", "/v1/customers", headers=empty))["data"]) == 3
+
+
 def test_every_answer_is_json_with_a_request_id_of_its_own(raw: Caller, nobody: Caller) -> None:
     answers = [
         raw.post("/v1/customers"),

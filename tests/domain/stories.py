@@ -40,6 +40,7 @@ State = TypeVar(
     Resource,
     PastEvent,
 )
+APPEAL: dict[str, Any] = {"appeal": {"card": {"reason_for_filing": "New facts."}}}
 
 
 def fold(evolve: Callable[[State | None, DomainEvent], State], events: Iterable[DomainEvent]) -> State:
@@ -102,6 +103,8 @@ def after(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[Domain
         state = fold(dispute.evolve, events)
         if step == "submit":
             given: dict[str, Any] = {"evidence": {"customer_name": f"Jenny {len(events)}"}}
+            if state.status == "appeal_needs_response":
+                given["evidence"] |= APPEAL
             made = disputing.update(state, given, file_bytes={}, now=now)
         elif step == "stage":
             given = {"evidence": {"customer_name": f"Jenny {len(events)}"}, "submit": False}

@@ -9,7 +9,7 @@ import pytest
 from ledger.domain import charge, charging
 from ledger.domain.cards import TEST_CARDS, source_card
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeFailed, ChargeUpdated
-from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids
+from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids, UnknownReference
 from ledger.wire import charges
 from tests.domain.stories import NOW, a_charge, a_customer, days
 
@@ -110,8 +110,8 @@ def test_the_card_charged_is_the_source_or_the_customers_default() -> None:
     [
         ({}, None, InvalidParameter, "parameter_missing"),
         ({}, a_customer(), CardRefused, "missing"),
-        ({"source": "tok_x"}, None, InvalidParameter, "resource_missing"),
-        ({"source": "card_9"}, a_customer(source="tok_visa"), InvalidParameter, "resource_missing"),
+        ({"source": "tok_x"}, None, UnknownReference, "resource_missing"),
+        ({"source": "card_9"}, a_customer(source="tok_visa"), UnknownReference, "resource_missing"),
     ],
 )
 def test_no_card_no_charge(given: dict[str, Any], customer: Any, error: type[Refused], code: str) -> None:
@@ -142,7 +142,7 @@ def test_less_than_authorized_can_be_captured() -> None:
 
 @pytest.mark.parametrize("amount", [0, 2001])
 def test_not_more_than_authorized(amount: int) -> None:
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         capture(a_charge(capture=False), amount=amount)
     assert refused.value.param == "amount"
 
@@ -181,7 +181,7 @@ def test_an_update_records_what_changed(given: dict[str, Any], changes: dict[str
 def test_the_customer_of_a_charge_stays() -> None:
     state = a_charge(customer="cus_1")
     assert charging.update(state, {"customer": "cus_1"}, now=NOW) == []
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         charging.update(state, {"customer": "cus_2"}, now=NOW)
     assert refused.value.param == "customer"
 

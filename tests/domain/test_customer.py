@@ -8,7 +8,7 @@ import pytest
 
 from ledger.domain import customer
 from ledger.domain.customer import Customer, CustomerDeleted, CustomerUpdated
-from ledger.errors import CardRefused, InvalidParameter, UnknownObject
+from ledger.errors import CardRefused, UnknownObject, UnknownReference
 from tests.domain.stories import NOW, a_customer
 
 
@@ -104,7 +104,7 @@ def test_a_source_becomes_the_default() -> None:
 
 
 def test_a_default_source_must_be_ones_own() -> None:
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(UnknownReference) as refused:
         update(a_customer(), default_source="card_9")
     assert (refused.value.code, refused.value.param) == ("resource_missing", "default_source")
 
@@ -117,7 +117,7 @@ def test_a_declining_card_cannot_be_attached_except_the_one_that_fails_later() -
 
 
 def test_test_tokens_do_not_exist_in_live_mode() -> None:
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(UnknownReference) as refused:
         customer.create(
             customer_id="cus_1",
             account="acct_1",

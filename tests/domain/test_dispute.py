@@ -20,8 +20,9 @@ from ledger.domain.dispute import (
 )
 from ledger.domain.disputing import Opening
 from ledger.domain.money import Terms
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import StateForbids
 from tests.domain.stories import (
+    APPEAL,
     DUE_BY,
     NOW,
     PATHS,
@@ -121,12 +122,12 @@ def test_a_dispute_is_about_what_is_left() -> None:
     state = charge.evolve(a_charge(), open_on(a_charge(), "du_8", amount=1500)[0])
     assert open_on(state)[1].amount == 500
     for amount in (501, 0, -1):
-        with pytest.raises(InvalidParameter) as refused:
+        with pytest.raises(StateForbids) as refused:
             open_on(state, amount=amount)
         assert refused.value.param == "amount"
     state = charge.evolve(state, open_on(state)[0])
     assert state.amount_disputable == 0
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(StateForbids):
         open_on(state, "du_10")
     assert open_on(state) == []
 
@@ -172,7 +173,7 @@ def test_test_tokens_bring_disputes(token: str, openings: list[Any]) -> None:
 def test_submitting(status: str, following: str | None) -> None:
     before = a_dispute(status)
     if following:
-        state = update(before, evidence={"uncategorized_text": "x"})
+        state = update(before, evidence={"uncategorized_text": "x", **APPEAL})
         assert state.status == following
         assert (state.submission_count, state.version) == (before.submission_count + 1, before.version + 1)
         return
@@ -210,9 +211,34 @@ def test_submitting_sends_what_was_staged() -> None:
 @pytest.mark.parametrize("status", ["needs_response", "warning_needs_response"])
 @pytest.mark.parametrize("given", [{"submit": True}, {"evidence": {"customer_name": None}}])
 def test_nothing_cannot_be_submitted(status: str, given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         update(a_dispute(status), **given)
     assert refused.value.param == "evidence"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"evidence": {"customer_name": "Ada"}},
+        {"evidence": {"appeal": None}},
+        {"evidence": {"appeal": {"card": {"reason_for_filing": None, "supporting_files": []}}}},
+        {"submit": True},
+    ],
+)
+def test_an_appeal_cannot_be_submitted_without_its_evidence(given: dict[str, Any]) -> None:
+    state = update(a_dispute("appeal_needs_response"), evidence={"customer_name": "Bob"}, submit=False)
+    with pytest.raises(StateForbids) as refused:
+        update(state, **given)
+    assert refused.value.param == "evidence"
+    staged = update(state, evidence=APPEAL, submit=False)
+    assert update(staged, submit=True).status == "appeal_under_review"
+
+
+def test_the_answer_to_the_dispute_decides_no_appeal() -> None:
+    state = update(a_dispute(), evidence={"uncategorized_text": "losing_evidence"})
+    for fact in ("lost", "appeal_opened"):
+        state = dispute.evolve(state, tell(state, fact)[0])
+    assert disputing.test_outcome(update(state, evidence=APPEAL)) is None
 
 
 @pytest.mark.parametrize(("late", "past_due"), [(0, False), (1, True)])
@@ -317,11 +343,11 @@ def test_facts(status: str, fact: str) -> None:
 def test_a_reference_stands_for_one_fact() -> None:
     before = a_dispute("under_review")
     state = dispute.evolve(before, tell(before, "won", "net_1")[0])
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         tell(state, "lost", "net_1")
     assert refused.value.param == "reference"
     state = fold(dispute.evolve, opened(reference="net_1"))
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(StateForbids):
         tell(state, "won", "net_1")
 
 
@@ -417,12 +443,12 @@ def test_a_full_refund_closes_an_open_inquiry_only(status: str) -> None:
         ("warning_needs_response", "losing_evidence", "inquiry_closed"),
         ("warning_needs_response", "escalate_inquiry_evidence", "escalated"),
         ("warning_needs_response", "anything else", None),
-        ("appeal_needs_response", "winning_evidence", "won"),
-        ("appeal_needs_response", "losing_evidence", "lost"),
+        ("appeal_needs_response", "winning_evidence", None),
+        ("appeal_needs_response", "losing_evidence", None),
     ],
 )
 def test_outcomes_of_test_mode(status: str, text: str, fact: str | None) -> None:
-    staged = update(a_dispute(status), evidence={"uncategorized_text": text}, submit=False)
+    staged = update(a_dispute(status), evidence={"uncategorized_text": text, **APPEAL}, submit=False)
     assert disputing.test_outcome(staged) is None
     submitted = update(staged, submit=True)
     assert disputing.test_outcome(submitted) == fact

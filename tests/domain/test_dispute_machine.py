@@ -20,7 +20,7 @@ from ledger.domain.money import Terms
 from ledger.domain.postings import postings
 from ledger.errors import StateForbids
 from ledger.wire import render
-from tests.domain.stories import NOW, days, fold, opened
+from tests.domain.stories import APPEAL, NOW, days, fold, opened
 
 FIRST = {
     "chargeback": "needs_response",
@@ -129,7 +129,7 @@ class DisputeMachine(RuleBasedStateMachine):
 
     def decide(self, state: Dispute, step: str) -> list[DomainEvent]:
         if step == "submit":
-            given = {"evidence": {"customer_name": "Ada"}}
+            given = {"evidence": {"customer_name": "Ada", **APPEAL}}
             return disputing.update(state, given, file_bytes={}, now=self.now)
         if step == "close":
             return disputing.close(state, now=self.now)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ledger.domain import evidence
-from ledger.errors import InvalidParameter
+from ledger.errors import StateForbids, UnknownReference
 
 CHANGES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {}, {}),
@@ -57,7 +57,7 @@ FULL = dict.fromkeys(sorted(evidence.LONG_TEXTS)[:7], "x" * 20_000) | {"customer
 
 def test_all_text_together_has_a_limit_after_the_merge() -> None:
     assert evidence.changes(FULL, {"service_date": "x" * 5_000}, {})
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         evidence.changes(FULL, {"service_date": "x" * 5_000, "shipping_date": "x"}, {})
     assert refused.value.param == "evidence"
     assert evidence.changes(
@@ -66,11 +66,11 @@ def test_all_text_together_has_a_limit_after_the_merge() -> None:
 
 
 def test_an_unknown_file_is_refused_where_it_is_named() -> None:
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(UnknownReference) as refused:
         evidence.changes({}, {"receipt": "file_x"}, {})
     assert (refused.value.code, refused.value.param) == ("resource_missing", "evidence[receipt]")
     assert refused.value.message == "No such file: 'file_x'"
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(UnknownReference) as refused:
         evidence.changes({}, {"appeal": {"card": {"supporting_files": ["file_1", "file_x"]}}}, {"file_1": 1})
     assert refused.value.param == "evidence[appeal][card][supporting_files][1]"
 
@@ -81,13 +81,13 @@ def test_files_together_have_a_limit(size: int, passes: bool) -> None:
     if passes:
         assert evidence.changes(staged, {"refund_policy": "file_2"}, sizes) == {"refund_policy": "file_2"}
         return
-    with pytest.raises(InvalidParameter) as refused:
+    with pytest.raises(StateForbids) as refused:
         evidence.changes(staged, {"refund_policy": "file_2"}, sizes)
     assert refused.value.message.startswith("Adding these files would bring")
 
 
 def test_a_file_used_twice_counts_twice() -> None:
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(StateForbids):
         evidence.changes({"receipt": "file_1"}, {"refund_policy": "file_1"}, {"file_1": 2_400_000})
 
 

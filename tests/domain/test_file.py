@@ -40,7 +40,7 @@ def test_a_file_within_every_bound_may_be_evidence(given: dict[str, Any]) -> Non
     ],
 )
 def test_a_file_past_one_bound_may_not(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidParameter) as refusal:
+    with pytest.raises(StateForbids) as refusal:
         file.check_evidence(a_file(**given), "evidence[receipt]")
     assert refusal.value.param == "evidence[receipt]"
 

@@ -128,3 +128,20 @@ def test_calls_are_logged_like_public_ones(
     assert NAME not in service.log
     unknown = operator.get("/nothing/sk_test_abcdefghijklmnop?key=sk_test_abcdefghijklmnop")
     assert logged(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"
+
+
+def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(operator: Operator) -> None:
+    tried = 0
+    for path, methods in operator.http.get("/openapi.json").json()["paths"].items():
+        if not path.startswith("/internal/v1/"):
+            continue
+        concrete = re.sub(r"\{\w+\}", "x", path.removeprefix("/internal/v1"))
+        for method, entry in methods.items():
+            given = [each for each in entry.get("parameters", []) if each["in"] == "query"]
+            needed = "".join(f"{each['name']}=x&" for each in given if each["required"])
+            answer = operator.call(method.upper(), f"{concrete}?{needed}foo=1", {})
+            refused(answer, code="parameter_unknown", param="foo")
+            tried += 1
+    assert tried > 20
+    assert ok(operator.get("/keys?limit=1"))["data"]
+    refused(operator.http.get("/internal/v1/keys?foo=1"), 401)

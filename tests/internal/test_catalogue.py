@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -50,6 +51,28 @@ def test_a_customer_made_elsewhere_is_one_like_any_other(operator: Operator, raw
     assert (made["address"]["city"], made["metadata"]) == ("Berlin", {"tier": "gold"})
     assert ok(raw.get("/v1/customers?email=ada@example.com"))["data"] == [made]
     assert types_of(raw, made["id"]) == ["customer.created"]
+
+
+def test_a_customer_is_as_old_as_it_is_told_to_be(operator: Operator, raw: Caller) -> None:
+    given = {"id": fresh("cus"), "created": 1_700_000_000}
+    made = ok(operator.post("/customers", given))
+    assert made["created"] == 1_700_000_000
+    younger = ok(operator.post("/customers", {}))
+    assert abs(younger["created"] - time.time()) < 60
+    assert ok(raw.get("/v1/customers"))["data"] == [younger, made]
+    assert ok(raw.get("/v1/customers?created[lt]=1700000001"))["data"] == [made]
+    assert ok(operator.post("/customers", given | {"created": 5})) == made
+    (event,) = [event for event in raw.events() if event["data"]["object"]["id"] == made["id"]]
+    assert event["data"]["object"] == made
+    assert abs(event["created"] - time.time()) < 60
+    updated = ok(raw.post(f"/v1/customers/{made['id']}", "name=Ada"))
+    assert updated["created"] == made["created"]
+
+
+def test_nothing_is_made_in_the_future(operator: Operator) -> None:
+    later = int(time.time()) + 1000
+    refused(operator.post("/customers", {"created": later}), param="created", message="future")
+    refused(operator.post("/charges", {**CHARGE, "created": later}), param="created", message="future")
 
 
 def test_the_same_id_again_makes_nothing_twice(operator: Operator, raw: Caller) -> None:
@@ -123,12 +146,12 @@ def test_what_is_not_declared_is_refused_by_name(
     refused(operator.post(path, body), param=param, code=code)
 
 
-def test_what_is_no_json_is_refused(operator: Operator) -> None:
-    answer = operator.http.post(
-        "/internal/v1/customers", content=b"{", headers={"authorization": f"Bearer {operator.key}"}
-    )
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "invalid_request_error"
+@pytest.mark.parametrize("body", [b"{", b'{"name": "Ada"', b"{\xff}", b"\x00"])
+def test_what_is_no_json_is_refused(operator: Operator, body: bytes) -> None:
+    headers = {"authorization": f"Bearer {operator.key}"}
+    typed = headers | {"content-type": "application/json"}
+    refused(operator.http.post("/internal/v1/customers", content=body, headers=typed), message="is not JSON")
+    refused(operator.http.post("/internal/v1/customers", content=body, headers=headers), param="body")
 
 
 @pytest.mark.parametrize(
@@ -274,6 +297,18 @@ def test_a_platform_tells_of_its_connected_accounts(
     assert ok(Caller(http, connected.secret).get(f"/v1/customers/{made['id']}")) == made
     answer = operator.post("/customers", {"name": "Ada"}, stripe_account=stranger.id)
     refused(answer, 403, code="account_invalid")
+
+
+def test_stripe_context_means_the_same_as_stripe_account(
+    http: httpx.Client, operator: Operator, account: Account, registrar: Registrar
+) -> None:
+    connected, stranger = registrar.account(platform=account.id), registrar.account()
+    made = ok(operator.post("/customers", {"name": "Ada"}, stripe_context=connected.id))
+    assert ok(Caller(http, connected.secret).get(f"/v1/customers/{made['id']}")) == made
+    answer = operator.post("/customers", {"name": "Ada"}, stripe_context=stranger.id)
+    refused(answer, 403, code="account_invalid")
+    both = {"stripe_account": connected.id, "stripe_context": connected.id}
+    refused(operator.post("/customers", {"name": "Ada"}, **both), message="not both")
 
 
 def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:

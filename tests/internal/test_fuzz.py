@@ -30,6 +30,7 @@ from tests.conftest import Cluster
 ANSWER_SECONDS = 10
 STATUSES = {200, 400, 402, 403, 404, 409, 413}  # 403: an account made up in a body; no 401, the key is good
 
+ACCOUNT_HEADERS = ("stripe-account", "stripe-context")
 IMPORT = "/internal/v1/import"
 FACTS = "/internal/v1/disputes/{id}/facts"
 KNOWN = (
@@ -47,7 +48,7 @@ def _document() -> dict[str, Any]:
         for entry in methods.values():
             entry.pop("security", None)  # or it would leave the key out, or make up one
             given = entry.get("parameters", [])
-            entry["parameters"] = [each for each in given if each["name"] != "stripe-account"]
+            entry["parameters"] = [each for each in given if each["name"] not in ACCOUNT_HEADERS]
     (dispute,) = document["paths"][FACTS]["post"]["parameters"]
     dispute["schema"] = {"enum": ["du_known", "du_none"]}
     return document

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -304,3 +305,22 @@ def test_live_mode_is_its_own(
     assert all(result["changed"] for result in imported(live, lines))
     assert raw.events() == []
     assert errors(test, an_event(name), a_file(name)) == [("resource_already_exists", "id")] * 2
+
+
+def test_a_line_tells_when_its_object_was_made_but_not_that_it_will_be(
+    operator: Operator, raw: Caller, name: str
+) -> None:
+    at, later = 1_600_000_000, int(time.time()) + 1000
+    charge = {"op": "charge", "amount": 2000, "currency": "usd"}
+    lines: list[dict[str, Any]] = [
+        {"op": "customer", "id": f"cus_{name}", "created": at},
+        charge | {"id": f"ch_{name}", "created": at},
+        {"op": "customer", "id": f"cus_{name}2", "created": later},
+        charge | {"id": f"ch_{name}2", "created": later},
+        {"op": "refund", "id": f"re_{name}", "charge": f"ch_{name}", "created": later},
+        {"op": "file", "id": f"file_{name}", "purpose": "dispute_evidence", "content": "", "created": later},
+    ]
+    taken, also_taken, *others = imported(operator, lines)
+    assert (taken["changed"], also_taken["changed"]) == (True, True)
+    assert [other["error"]["param"] for other in others] == ["created"] * 4
+    assert ok(raw.get(f"/v1/customers/cus_{name}"))["created"] == at

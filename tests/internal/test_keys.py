@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from ledger import accounts
 from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.conftest import Cluster
 from tests.internal.conftest import Operator
 
 
@@ -45,6 +47,46 @@ def test_a_key_ends_when_it_was_told_to(operator: Operator, http: httpx.Client) 
     key = made(operator, expires_at=int(time.time()) + 2)["key"]
     assert works(http, key)
     refused(ends(http, key), 401, code="api_key_expired")
+
+
+@pytest.fixture(scope="module")
+def movable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of its own, whose clock a test may move."""
+    with cluster.database() as dsn:
+        service = Service(dsn, tmp_path_factory.mktemp("movable"))
+        yield service
+        service.stop()
+
+
+def test_keys_end_by_the_one_clock(movable: Service) -> None:
+    """When they were told to, after the overlap of a roll and when revoked, wherever the clock stands."""
+    registrar = Registrar(movable.dsn)
+    operator_key = registrar.key(registrar.account().id, "rk", scopes=accounts.INTERNAL_SCOPES)[1]
+    registrar.close()
+    with httpx.Client(base_url=movable.url, verify=False, timeout=30) as http:
+        operator = Operator(http, operator_key)
+
+        def works_after(seconds: float, key: dict[str, Any]) -> bool:
+            ok(operator.post("/clock", {"advance_seconds": seconds}))
+            answer = Caller(http, key["key"]).get("/v1/customers")
+            if answer.status_code != 200:
+                refused(answer, 401, code="api_key_expired")
+            return answer.status_code == 200
+
+        now = ok(operator.post("/clock", {"advance_seconds": 10 * 86_400}))["now"]
+        late = {"expires_at": int(now) - 86_400}  # by real time it is yet to come
+        refused(operator.post("/keys", late), param="expires_at")
+        key = made(operator, expires_at=int(now) + 1000)
+        assert works_after(900, key)
+        assert not works_after(200, key)
+        listed = {each["id"]: each["state"] for each in ok(operator.get("/keys?limit=100"))["data"]}
+        assert listed[key["id"]] == "expired"
+        old = made(operator)
+        new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 3600}))
+        assert works_after(3500, old)
+        assert not works_after(200, old)
+        assert works_after(1, new)
+        assert ok(operator.post(f"/keys/{new['id']}/revoke"))["expires_at"] >= now
 
 
 @pytest.mark.contract("1.6 expired or rolled key")
@@ -100,6 +142,7 @@ def test_only_own_and_connected_accounts_are_reached(
     stranger = registrar.account()
     listed = ok(operator.get("/accounts"))["data"]
     assert [each["id"] for each in listed] == [account.id, branch["id"]]
+    assert abs(listed[-1]["created_at"] - time.time()) < 60
     key = made(operator, account=branch["id"])
     customer = Caller(http, key["key"]).customer(name="Ada")
     assert ok(

@@ -52,6 +52,22 @@ def test_a_key_past_its_rate_is_told_so_and_others_are_not(limited: Service) -> 
     registrar.close()
 
 
+def test_nobody_spends_the_rate_of_an_account_that_is_not_theirs(limited: Service) -> None:
+    registrar = Registrar(limited.dsn)
+    victim = registrar.account()
+    with httpx.Client(base_url=limited.url, verify=False) as http:
+        for scopes in (INTERNAL_SCOPES, ["audit"]):  # who may not act on it, and who may not call at all
+            for header in ("stripe-account", "stripe-context"):
+                operator = Operator(http, registrar.key(registrar.account().id, "rk", scopes=scopes)[1])
+                statuses = {
+                    operator.call("GET", "/keys", headers={header: victim.id}).status_code
+                    for _ in range(ACCOUNT_RATE * BURST_SECONDS + 10)
+                }
+                assert statuses == {403, 429}
+        ok(Caller(http, victim.secret).get("/v1/customers"))
+    registrar.close()
+
+
 def test_buckets_refill_as_time_goes_on_and_no_further_than_full() -> None:
     now = [0.0]
     buckets = Buckets(10, clock=lambda: now[0])

@@ -95,7 +95,8 @@ def disputed(client: stripe.StripeClient) -> str:
 
 
 def submitted(client: stripe.StripeClient, dispute: str, evidence: str) -> str:
-    client.v1.disputes.update(dispute, {"evidence": {"uncategorized_text": evidence}})
+    given: Any = {"uncategorized_text": evidence, "appeal": {"card": {"reason_for_filing": "New facts."}}}
+    client.v1.disputes.update(dispute, {"evidence": given})
     return dispute
 
 

@@ -28,6 +28,7 @@ ADA = CustomerCreated(
     at=NOW,
     account="acct_1",
     livemode=False,
+    created=NOW,
     name="Ada Lovelace",
     email="ada@example.com",
     address={"city": "London", "line1": "12 St James's Square"},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import InvalidParameter
-from ledger.wire.expansion import EXPANDABLE, parse_expand
+from ledger.wire.expansion import ELSEWHERE, EXPANDABLE, READ_WITH, parse_expand, resources_shown
 
 EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("dispute", False, [], {}),
@@ -116,6 +116,25 @@ def test_every_declared_field_is_one_of_the_sdk(name: str, cls: type) -> None:
     assert set(EXPANDABLE[name]) <= set(cls.__annotations__)
 
 
+def test_what_a_tree_shows_takes_the_permissions_of_its_kinds() -> None:
+    def shown(allowed: str, *paths: str) -> set[str]:
+        return resources_shown(parse_expand(paths, allowed, in_list=False), allowed)
+
+    assert shown("dispute", "evidence", "payment_method_details") == set()
+    assert shown("dispute", "charge.customer", "evidence.receipt") == {"charge", "customer", "file"}
+    assert shown("dispute", "balance_transactions.source") == {"dispute"}
+    assert shown("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
+    assert shown("balance_transaction", "source") == {"charge", "dispute"}
+    assert shown("charge", "payment_intent", "review") == {"event"}
+    assert set(READ_WITH) <= set(EXPANDABLE)
+
+
+def test_no_field_names_both_what_is_kept_here_and_what_is_not() -> None:
+    kept = {name for fields in EXPANDABLE.values() for name, kind in fields.items() if kind in [*READ_WITH]}
+    assert {"payment_intent", "default_payment_method", "destination"} <= ELSEWHERE
+    assert not kept & ELSEWHERE
+
+
 @given(
     st.lists(
         st.lists(st.sampled_from(["data", "charge", "customer", "sources", "x", ""]), max_size=6).map(
@@ -127,4 +146,5 @@ def test_every_declared_field_is_one_of_the_sdk(name: str, cls: type) -> None:
 )
 def test_no_path_raises_anything_else(paths: list[str], allowed: str, in_list: bool) -> None:
     with suppress(InvalidParameter):
-        assert type(parse_expand(paths, allowed, in_list=in_list)) is dict
+        tree = parse_expand(paths, allowed, in_list=in_list)
+        assert bool(resources_shown(tree, allowed)) is bool(tree)

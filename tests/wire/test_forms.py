@@ -102,6 +102,13 @@ def test_limits_are_where_they_are_said_to_be() -> None:
     assert forms.decode(b"a=" + b"x" * (forms.BODY_BYTES_MAX - 2))
 
 
+def test_other_names_are_passed_over_where_only_some_are_asked_for() -> None:
+    raw = b"a=1&b=2&b[c]=3&d]=4&e[=5&a[=6&a2=7"
+    assert forms.decode(raw.replace(b"&a[=6", b""), only=("a",)) == {"a": "1"}
+    with pytest.raises(InvalidParameter, match="brackets"):
+        forms.decode(raw, only=("a",))
+
+
 HOSTILE: dict[str, bytes] = {
     "5 MB": b"a" * 5_000_000,
     "5 MB of pairs": b"a=1&" * 1_250_000,

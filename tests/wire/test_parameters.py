@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.errors import InvalidParameter
+from ledger.wire import forms
 from ledger.wire.forms import decode
 from ledger.wire.parameters import (
     PAGE,
@@ -98,6 +101,8 @@ INTEGER = "parameter_invalid_integer"
 
 REFUSED: list[tuple[bytes, str | None, str | None, str]] = [
     (b"nope=1", UNKNOWN, "nope", "Received unknown parameter: nope"),
+    (b"nope[a]=1", UNKNOWN, "nope[a]", "Received unknown parameter: nope[a]"),
+    (b"nope[a][b][]=1&nope[c]=2", UNKNOWN, "nope[a][b][0]", "Received unknown parameter: nope[a][b][0]"),
     (b"hash[nope]=1", UNKNOWN, "hash[nope]", "Received unknown parameter: hash[nope]"),
     (b"hash[x][q][r]=1", UNKNOWN, "hash[x][q]", "Received unknown parameter: hash[x][q]"),
     (b"hash[]=1", UNKNOWN, "hash[0]", "Received unknown parameter: hash[0]"),
@@ -236,3 +241,15 @@ def test_openapi_marks_nested_parameters_as_deep_objects() -> None:
     content = TABLE.request_body()["content"]["application/x-www-form-urlencoded"]
     assert content["encoding"]["hash"] == {"style": "deepObject", "explode": True}
     assert "text" not in content["encoding"]
+
+
+_part = st.text("abcxyz_", min_size=1, max_size=5)
+
+
+@given(_part.filter(lambda name: name not in TABLE.members), st.lists(_part, max_size=forms.DEPTH_MAX))
+def test_an_unknown_name_is_told_as_it_was_sent(head: str, members: list[str]) -> None:
+    name = head + "".join(f"[{member}]" for member in members)
+    with pytest.raises(InvalidParameter) as refusal:
+        TABLE.parse(decode(f"{name}=1".encode()))
+    assert (refusal.value.code, refusal.value.param) == (UNKNOWN, name)
+    assert refusal.value.message == f"Received unknown parameter: {name}"

@@ -23,10 +23,11 @@ class _Secret(Text):
 
 
 class _Lenient(Table):
-    """A table that ignores what it does not declare."""
+    """A table that ignores what it does not declare, however it looks."""
 
     def __init__(self, members: Mapping[str, Parameter]) -> None:
         super().__init__(members)
+        self.only = frozenset(members)
         parse = self.parse
         self.parse = lambda form: parse({name: form[name] for name in members if name in form})
 

@@ -1,0 +1,19 @@
+"""When something came about that is told of later than it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ledger.errors import InvalidParameter
+
+
+def created_at(given: Mapping[str, Any], now: int) -> int:
+    """`given["created"]` in unix seconds, now when absent. Raises InvalidParameter for a time to come: lists
+    would show it before all that is made until then."""
+    created: int | None = given.get("created")
+    if created is None:
+        return now
+    if created > now:
+        raise InvalidParameter("created is in the future.", param="created")
+    return created

@@ -1,0 +1,177 @@
+"""What no field of the JSON bodies takes, whichever it is: what could not be kept, or not shown again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from ledger.commands.bodies import ChargeBody, CustomerBody, DisputeBody, FactBody, PublishBody
+from ledger.commands.lines import AnyLine
+from tests.internal.conftest import Operator
+from tests.internal.test_import import imported
+
+Place = tuple[str | int, ...]
+
+ROUTES: dict[str, tuple[str, str, type[BaseModel]]] = {
+    "customers": ("POST", "/customers", CustomerBody),
+    "charges": ("POST", "/charges", ChargeBody),
+    "disputes": ("POST", "/disputes", DisputeBody),
+    "facts": ("POST", "/disputes/du_none/facts", FactBody),
+    "resources": ("PUT", "/resources/invoice/in_1", PublishBody),
+}
+KNOWN = {"currency": "usd", "enabled_events": "*", "event_type": "invoice.paid", "content": "aGk="}
+SURROGATE = "half \ud800"
+TEXTS = {"NUL": "a\x00b", "surrogate": SURROGATE}
+INTEGERS = {"beyond 64 bits": 10**30, "below 64 bits": -(10**30), "past 64 bits": 2**63}
+ANYTHING: dict[str, Any] = {**TEXTS, **INTEGERS, "not a number": math.nan, "infinity": math.inf}
+
+
+class Case(NamedTuple):
+    """A body that is right but for what stands, or is called, at one place."""
+
+    of: str
+    name: str
+    body: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return f"{self.of} {self.name}"
+
+
+def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema itself: not a name of it, and not that it may be null."""
+    while True:
+        if "anyOf" in schema:
+            (schema,) = (one for one in schema["anyOf"] if one.get("type") != "null")
+        elif "$ref" in schema:
+            schema = definitions[schema["$ref"].rpartition("/")[2]]
+        else:
+            return schema
+
+
+def right(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str = "") -> Any:
+    """The least that the schema takes."""
+    schema = resolved(schema, definitions)
+    match schema.get("type"):
+        case _ if "const" in schema:
+            return schema["const"]
+        case _ if "enum" in schema:
+            return schema["enum"][0]
+        case "object":
+            required = schema.get("required", ())
+            return {each: right(schema["properties"][each], definitions, each) for each in required}
+        case "array":
+            return [right(schema["items"], definitions, name)] if schema.get("minItems") else []
+        case "integer":
+            return 1000
+    return KNOWN.get(name, "x")
+
+
+def wrong(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the schema must not take, each with where it is wrong, in words."""
+    schema = resolved(schema, definitions)
+    if "const" in schema or "enum" in schema:
+        return
+    match schema.get("type"):
+        case "string":
+            yield from ((f" {name}", bad) for name, bad in TEXTS.items())
+        case "integer":
+            yield from ((f" {name}", bad) for name, bad in INTEGERS.items())
+        case "array":
+            for name, bad in wrong(schema["items"], definitions):
+                yield f"[0]{name}", [bad]
+        case "object" if "properties" in schema:
+            base = right(schema, definitions)
+            for member, of in schema["properties"].items():
+                for name, bad in wrong(of, definitions):
+                    yield f".{member}{name}", base | {member: bad}
+        case "object":  # metadata has texts, what is shown as it was told has anything
+            values = TEXTS if "patternProperties" in schema else ANYTHING
+            kind = {} if values is TEXTS else {"type": "card"}
+            for name, bad in values.items():
+                yield f".x {name}", kind | {"x": bad}
+                if values is ANYTHING:
+                    yield f".x.y[0] {name}", kind | {"x": {"y": [bad]}}
+            for name, bad in TEXTS.items():
+                yield f" called {name}", kind | {bad: "x"}
+
+
+def cases_of(of: str, document: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Case]:
+    for name, body in wrong(document, definitions):
+        yield Case(of, name, body)
+
+
+def over_http() -> Iterator[Case]:
+    for of, (_, _, model) in ROUTES.items():
+        document = model.model_json_schema()
+        yield from cases_of(of, document, document.get("$defs", {}))
+
+
+def as_lines() -> Iterator[Case]:
+    document = TypeAdapter[Any](AnyLine).json_schema()
+    definitions = document["$defs"]
+    for of in document["anyOf"]:
+        name = of["$ref"].rpartition("/")[2]
+        yield from cases_of(name, definitions[name], definitions)
+
+
+def member_of(case: Case) -> str:
+    """The field of the body that is wrong."""
+    return case.name[1:].partition(" ")[0].partition(".")[0].partition("[")[0]
+
+
+def told(error: Mapping[str, Any], case: Case) -> None:
+    assert error["type"] == "invalid_request_error", (case, error)
+    assert error.get("param", "").partition("[")[0] == member_of(case), (case, error)
+
+
+def test_a_field_takes_nothing_that_cannot_be_kept(operator: Operator) -> None:
+    """Whatever is wrong is refused under its field's name: no fault, and nothing is taken for null."""
+    cases = list(over_http())
+    assert len(cases) > 200
+    assert {"customers .metadata called NUL", "charges .outcome.x not a number"} <= {
+        each.id for each in cases
+    }
+    for case in cases:
+        method, path, _ = ROUTES[case.of]
+        answer = sent(operator, method, path, case.body)
+        assert answer.status_code == 400, (case, answer.text)
+        told(answer.json()["error"], case)
+
+
+def test_a_line_takes_nothing_that_cannot_be_kept(operator: Operator) -> None:
+    cases = [case for case in as_lines() if member_of(case) != "content"]  # base64
+    assert len(cases) > 250
+    results = imported(operator, [case.body for case in cases])
+    for case, result in zip(cases, results, strict=True):
+        if "surrogate" in case.name:  # there it is no JSON
+            assert result["error"]["type"] == "invalid_request_error", (case, result)
+        else:
+            told(result["error"], case)
+
+
+def sent(operator: Operator, method: str, path: str, body: Any) -> httpx.Response:
+    """As Python writes JSON, which has NaN and halves of surrogate pairs."""
+    headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
+    return operator.http.request(
+        method, f"/internal/v1{path}", content=json.dumps(body).encode(), headers=headers
+    )
+
+
+@pytest.mark.parametrize("bad", [{"reason": "a\x00b"}, {"reason": SURROGATE}, {"generation": 10**30}])
+def test_neither_does_an_operators_call(operator: Operator, bad: dict[str, Any]) -> None:
+    answer = sent(operator, "POST", "/projections/customers/switch", bad)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(bad)))
+
+
+def test_nor_is_such_a_text_the_name_of_a_field(operator: Operator) -> None:
+    for bad in TEXTS.values():
+        for body in ({bad: 1}, {"address": {bad: 1}}):
+            answer = sent(operator, "POST", "/customers", body)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
