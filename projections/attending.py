@@ -11,11 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import psycopg
 import structlog
 
 from ledger.database import connected
-from ledger.errors import LedgerError
 from ledger.store.store import Store
 from projections import rebuilds
 from projections.driving import Fill, drive
@@ -55,7 +53,7 @@ class Periodic:
             try:
                 await self._do()
                 failing = ""
-            except (psycopg.Error, LedgerError, OSError) as error:
+            except Exception as error:  # the edge: told, waited out, tried again
                 if described(error) != failing:
                     failing = described(error)
                     log.warning(f"{self._name} cannot go on now", reason=failing)
@@ -79,9 +77,16 @@ def rebuilding(store: Store, engine: Callable[[], Engine], fill: Fill) -> Period
 
 def sampling(store: Store, *, pause_seconds: float) -> Periodic:
     """Compares a few streams with what is live."""
+    unchecked: dict[str, str] = {}
 
     async def look() -> None:
         for found in await verify(store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS):
+            if found.error is not None:
+                if unchecked.get(found.projection) != found.error:
+                    log.warning("cannot be verified", projection=found.projection, reason=found.error)
+                unchecked[found.projection] = found.error
+                continue
+            unchecked.pop(found.projection, None)
             if found.differing:
                 log.error(
                     "rows differ from a replay", projection=found.projection, generation=found.generation,

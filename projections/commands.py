@@ -84,7 +84,8 @@ def _add_looking(group: typer.Typer) -> None:
         sample: Annotated[int | None, typer.Option(help="Only so many streams, chosen by chance.")] = None,
         as_json: Json = False,
     ) -> None:
-        """Replay the log and compare with the live rows at one position; exit 1 if any differ."""
+        """Replay the log and compare with the live rows at one position; exit 1 if any differ or a view
+        could not be checked."""
         chosen = projections_of(names, everything or not names)
         if sample is not None and sample < 1:
             raise SettingError("--sample: must be 1 or more streams")
@@ -102,14 +103,17 @@ def _add_looking(group: typer.Typer) -> None:
                 [
                     (each.projection, each.generation, each.position, each.rows, each.differing, each.parked)
                     for each in verified
+                    if each.error is None
                 ],
             )
             for each in verified:
+                if each.error is not None:
+                    print(f"{each.projection}: not checked, an event cannot be read: {each.error}")
                 for key in each.keys:
                     print(f"{each.projection}: {key} differs")
             for name in {each.name for each in chosen} - {each.projection for each in verified}:
                 print(f"{name}: not checked, it is not live in the shape that this release makes")
-        if any(each.differing for each in verified):
+        if any(each.differing or each.error for each in verified):
             raise typer.Exit(1)
 
 

@@ -268,6 +268,8 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         found = await verify(store.dsn, store.codec, store.clock, [_known(name)], sample=body.sample)
         if not found:
             raise OperationRefused(f"{name} is not live in the shape that this release makes.")
+        if found[0].error is not None:
+            raise OperationRefused(f"{name} cannot be checked, an event cannot be read: {found[0].error}")
         return asdict(found[0])
 
     @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")

@@ -25,7 +25,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANS, Recorded, history, streams
 from projections import partitions
 from projections.passing import Member, Pass, unfollowed
-from projections.projection import Projection, merged
+from projections.projection import Projection, described, merged
 
 KEYS_SHOWN_MAX = 20
 PAGE_EVENTS = 4000
@@ -70,6 +70,7 @@ class Verified:
     rows       compared
     differing  of these, and of rows that should not be there; `keys` are the first few
     parked     streams that the projection leaves out, not compared
+    error      why it could not be checked, without personal data: an event that this release cannot read
     """
 
     projection: str
@@ -78,6 +79,7 @@ class Verified:
     rows: int = 0
     differing: int = 0
     parked: int = 0
+    error: str | None = None
     keys: list[str] = field(default_factory=list)
 
     def differs(self, key: str) -> None:
@@ -90,7 +92,8 @@ async def verify(
     dsn: str, codec: Codec, clock: Clock, projections: Iterable[Projection], *, sample: int | None = None
 ) -> list[Verified]:
     """Check each view that is live in the shape this release makes, and keep what came of it: of another
-    release's rows it cannot tell. `sample`: about so many streams, chosen by chance; None: all.
+    release's rows it cannot tell. `sample`: about so many streams, chosen by chance; None: all. One that
+    cannot be checked says why and costs the others nothing.
 
     Raises psycopg.Error.
     """
@@ -102,14 +105,20 @@ async def verify(
             async with conn.transaction():
                 wanted = {"projection": projection.name, "shape": projection.shape}
                 row = await (await conn.execute(_LIVE, wanted)).fetchone()
-                if row is not None:
-                    found = Verified(projection.name, *row)
+                if row is None:
+                    continue
+                found = Verified(projection.name, *row)
+                verified.append(found)
+                try:
                     await _Check(conn, codec, clock, projection, found).run(sample)
-                    verified.append(found)
+                except psycopg.Error:
+                    raise
+                except Exception as error:  # what an event raises that cannot be read: told, in place of rows
+                    found.error = described(error)
+                    continue
             # Not in that snapshot: it reads, and it lasts.
             await conn.set_isolation_level(None)
-            if row is not None:
-                await conn.execute(_KEEP, {**asdict(found), "sampled": sample is not None})
+            await conn.execute(_KEEP, {**asdict(found), "sampled": sample is not None})
     return verified
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ledger.clock import Clock
@@ -13,6 +15,8 @@ from projections.registry import PROJECTIONS
 from projections.verifying import Verified, verify
 from tests.projections.histories import KEY, Author, catch_up, running
 from tests.projections.rebuilders import rebuilt
+from tests.projections.unreadable import damaged
+from tests.serving.process import ledger
 
 HARM = {
     "changed": ("UPDATE projections.customers SET email = 'x' WHERE id = %(id)s", "customers"),
@@ -86,6 +90,27 @@ def test_samples_add_up_and_only_a_full_check_forgets(dsn: str) -> None:
             assert await differing(dsn) == {}
 
     running(dsn, story)
+
+
+def test_an_event_that_cannot_be_read_is_told_in_a_line_and_the_other_views_are_checked(
+    dsn: str, tmp_path: Path
+) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await author.charge()
+        await catch_up(dsn)
+        await damaged(dsn, 1)
+        found = await checked(dsn)
+        assert {name for name, each in found.items() if each.error} == {"customers", "feed"}
+        assert found["charges"].rows == 1
+
+    running(dsn, story)
+    ended = ledger(
+        tmp_path, "projections", "verify", "customers", "charges", database_url=dsn, secret_key=KEY.decode()
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "charges\t1\t2\t1\t0\t0" in ended.stdout
+    assert "customers: not checked, an event cannot be read: DecodeError at " in ended.stdout
 
 
 def test_it_is_of_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:
