@@ -37,8 +37,12 @@ RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
 # Events folded before the loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
-# A process that hangs in a batch loses its checkpoints to another one.
+# A process that hangs in a batch loses its checkpoints to another one …
 _OPTIONS = f"{PLANS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+# … and one that hangs between batches its seat: views of a seat that is taken, by a process that is
+# stopped, would get one batch from others whenever they have stood still. One that runs looks more often.
+IDLE_SECONDS_MAX = 3.0
+IDLE_POLLS_MAX = 10
 
 Write = Callable[[AsyncConnection[TupleRow], Sequence[Member]], Awaitable[dict[Key, str]]]
 
@@ -96,7 +100,9 @@ class Engine:
         self._shapes = {projection.name: projection.shape for projection in self._projections.values()}
         self._batch_max = batch_max
         self._poll_seconds = poll_ms / 1000
-        self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
+        idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
+        options = f"{_OPTIONS} -c idle_session_timeout={idle_ms:.0f}"
+        self._link = Link(dsn, "ledger_projector", name="projections", options=options)
         self._memory = _Memory(remembered_max)
         self._upkeep = Upkeep()
         self._seats = Seats(self._shapes)
