@@ -20,7 +20,7 @@ from ledger.errors import SettingError
 from ledger.metrics import Lag
 from ledger.processes import end_with_parent
 from ledger.store.codec import Codec
-from projections import filling, rebuilds, registry, switching, verifying
+from projections import checkpoints, filling, rebuilds, registry, switching, verifying
 from projections.progress import plain, told
 from projections.projection import described
 from projections.rebuilds import WORKERS_MAX, Rebuild
@@ -289,19 +289,27 @@ def _add_switching(group: typer.Typer) -> None:
     def retry(
         projection: Annotated[str, typer.Argument(help="The projection that leaves the stream out.")],
         stream: Annotated[str, typer.Argument(help="The stream: the id of an object.")],
+        reason: Reason = "",
     ) -> None:
-        """Apply what was left out of a parked stream, in order; exit 1 if it had to be left out again."""
+        """Apply what was left out of a parked stream, in order; exit 1 if any of it is still left out."""
         projections_of([projection], False)
 
-        async def again(shell: Shell) -> bool:
+        async def again(shell: Shell) -> tuple[bool, list[int]]:
             engine = shell.engine()
             try:
-                return await engine.retry(projection, stream)
+                healed = await engine.retry(projection, stream, operator_of(reason))
             finally:
                 await engine.close()
+            return healed, [*await checkpoints.generations_parking(shell.conn, projection, stream)]
 
-        if not run(again):
+        healed, left = run(again)
+        if not healed:
             raise SettingError(f"{projection} had to leave {stream} out again: its handler still raises")
+        if left:
+            raise SettingError(
+                f"generation {left[-1]} of {projection}, still being filled, leaves {stream} out yet, no "
+                "other does: retry it when that catches up"
+            )
         print(f"{projection} leaves nothing of {stream} out.")
 
 

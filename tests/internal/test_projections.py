@@ -261,9 +261,15 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     assert "bad@example.com" not in str(told)
 
     retry = f"/projections/customers/parked/{bad['id']}/retry"
-    assert not ok(operator.post(retry))["healed"]
+    assert generation in ok(operator.post(retry))["left_out_of"]
     sql("ALTER TABLE projections.customers DROP CONSTRAINT fault")
-    assert ok(operator.post(retry))["healed"]
+    again = {"idempotency_key": "the-answer-was-lost"}
+    for _ in range(2):
+        assert ok(operator.post(retry, {"reason": "mended"}, **again))["healed"]
+    refused(operator.post(retry), 409, code="projection_state", message="is not left out of customers")
+    retried = one(operator, "customers")["operations"][0]
+    assert (retried["action"], retried["reason"]) == ("retry", "mended")
+    assert retried["details"] == {"stream": bad["id"], "healed": True}
     assert ok(raw.get("/v1/customers?limit=1"))["data"] == [bad]
     assert "ledger-incomplete" not in raw.get("/v1/customers").headers
     assert not one(operator, "customers")["incomplete"]
