@@ -142,7 +142,8 @@ class Metrics:
             events.labels(*generation).set(lag.events)
             seconds.labels(*generation).set(lag.seconds)
             parked.labels(*generation).set(lag.parked)
-            differing.labels(*generation).set(lag.differing)
+            # One that is only kept is not read, nor checked again: what was found in it stays in its status.
+            differing.labels(*generation).set(lag.differing if lag.live else 0)
         overdue = Gauge(
             "ledger_deadline_overdue_seconds", "Age of the oldest due date not acted on", ("kind",),
             registry=standing,

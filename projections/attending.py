@@ -20,7 +20,7 @@ from projections.driving import Fill, drive
 from projections.engine import Engine
 from projections.projection import described
 from projections.registry import PROJECTIONS
-from projections.verifying import verify
+from projections.verifying import KEYS_SHOWN_MAX, verify
 
 REBUILD_POLL_SECONDS = 1.0
 SAMPLE_STREAMS = 20
@@ -90,7 +90,7 @@ def sampling(store: Store, *, pause_seconds: float) -> Periodic:
             if found.differing:
                 log.error(
                     "rows differ from a replay", projection=found.projection, generation=found.generation,
-                    position=found.position, keys=found.keys,
+                    position=found.position, keys=found.keys[:KEYS_SHOWN_MAX],
                 )  # fmt: skip
 
     return Periodic("sampling", look, pause_seconds=pause_seconds)

@@ -109,7 +109,9 @@ def _add_looking(group: typer.Typer) -> None:
             for each in verified:
                 if each.error is not None:
                     print(f"{each.projection}: not checked, an event cannot be read: {each.error}")
-                for key in each.keys:
+                elif sample is not None and not each.rows:
+                    print(f"{each.projection}: nothing was looked at, no row was found")
+                for key in each.keys[: verifying.KEYS_SHOWN_MAX]:
                     print(f"{each.projection}: {key} differs")
             for name in {each.name for each in chosen} - {each.projection for each in verified}:
                 print(f"{name}: not checked, it is not live in the shape that this release makes")
