@@ -17,7 +17,6 @@ import typer
 
 from ledger import cli
 from ledger.errors import SettingError
-from ledger.metrics import Lag
 from ledger.processes import end_with_parent
 from ledger.store.codec import Codec
 from projections import checkpoints, filling, rebuilds, registry, switching, verifying
@@ -62,19 +61,19 @@ def _add_looking(group: typer.Typer) -> None:
             return
         rows = [
             (
-                lag.projection,
-                lag.generation,
-                state,
-                lag.position,
-                lag.events,
-                f"{lag.seconds:.1f}",
-                _rows_of(lag),
+                each.lag.projection,
+                each.lag.generation,
+                each.state,
+                each.lag.position,
+                each.lag.events,
+                f"{each.lag.seconds:.1f}",
+                _rows_of(each),
             )
-            for lag, state in ((each.lag, each.state) for each in standing)
+            for each in standing
         ]
         title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
         cli.print_table(title, rows)
-        for line in [*_left_out(standing), *_rebuilding(under_way)]:
+        for line in [*_standing_still(standing), *_left_out(standing), *_rebuilding(under_way)]:
             print(line)
 
     @group.command()
@@ -322,10 +321,18 @@ async def _standing(shell: Shell) -> tuple[list[Status], list[tuple[Rebuild, int
     return await registry.status(shell.conn, now=shell.clock.now()), sizes
 
 
-def _rows_of(lag: Lag) -> str:
+def _rows_of(status: Status) -> str:
+    lag = status.lag
+    still = "stands still" if status.still else ""
     parked = f"{lag.parked} {'stream' if lag.parked == 1 else 'streams'} left out" if lag.parked else ""
     differing = f"{lag.differing} found to differ" if lag.differing else ""
-    return ", ".join(filter(None, [parked, differing])) or "complete"
+    return ", ".join(filter(None, [still, parked, differing])) or "complete"
+
+
+def _standing_still(standing: Sequence[Status]) -> list[str]:
+    """What nobody moves, and where it is told why."""
+    labels = ", ".join(f"{each.lag.projection}_g{each.lag.generation}" for each in standing if each.still)
+    return [f"standing still: {labels}; no worker runs, or it logs why: … cannot go on: …"] if labels else []
 
 
 def _left_out(standing: Sequence[Status]) -> list[str]:

@@ -55,6 +55,7 @@ _EXAMPLE = {
             ],
             "differing": 0,
             "state": "live",
+            "stands_still": False,
         }
     ],
     "rebuild": {

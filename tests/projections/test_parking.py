@@ -262,12 +262,15 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
         await author.rename(bad, email="two@example.com")
         await catch_up(dsn, projections=raising_for(bad, 2))
         assert list(await parked(dsn)) == ["customers_g1"]
+        await author.charge()
+        await author.travel(days=1)
         return bad
 
     bad = running(dsn, story)
-    settings = {"database_url": dsn, "secret_key": KEY.decode()}
+    settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = ledger(tmp_path, "projections", "status", **settings)
-    assert "1 stream left out" in status.stdout
+    assert "stands still, 1 stream left out" in status.stdout
+    assert "standing still: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
     assert f"ledger projections retry customers {bad}" in status.stdout
     retry = ("projections", "retry", "customers", bad)
     retried = ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
