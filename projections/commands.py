@@ -107,7 +107,7 @@ def _add_looking(group: typer.Typer) -> None:
             )
             for each in verified:
                 if each.error is not None:
-                    print(f"{each.projection}: not checked, an event cannot be read: {each.error}")
+                    print(f"{each.projection}: not checked: {each.error}")
                 elif sample is not None and not each.rows:
                     print(f"{each.projection}: nothing was looked at, no row was found")
                 for key in each.keys[: verifying.KEYS_SHOWN_MAX]:

@@ -270,7 +270,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         if not found:
             raise OperationRefused(f"{name} is not live in the shape that this release makes.")
         if found[0].error is not None:
-            raise OperationRefused(f"{name} cannot be checked, an event cannot be read: {found[0].error}")
+            raise OperationRefused(f"{name} cannot be checked: {found[0].error}")
         return asdict(found[0])
 
     @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")

@@ -107,7 +107,8 @@ class Verified:
     differing  of these, and of rows that should not be there; `keys` are the first few
     parked     streams that the projection leaves out, compared as they were when it began to
     digest     of all rows, of a full check
-    error      why it could not be checked, without personal data: an event that this release cannot read
+    error      why it could not be checked, without personal data: an event that cannot be read, a table that
+               is not there
     """
 
     projection: str
@@ -133,7 +134,7 @@ async def verify(
     release's rows it cannot tell. `sample`: about so many streams, chosen by chance; None: all. One that
     cannot be checked says why and costs the others nothing.
 
-    Raises psycopg.Error.
+    Raises psycopg.OperationalError.
     """
     verified = []
     for projection in projections:
@@ -148,10 +149,11 @@ async def verify(
                 found = Verified(projection.name, *row)
                 verified.append(found)
                 try:
-                    await _Check(conn, codec, clock, projection, found).run(sample)
-                except psycopg.Error:
+                    async with conn.transaction():
+                        await _Check(conn, codec, clock, projection, found).run(sample)
+                except psycopg.OperationalError:
                     raise
-                except Exception as error:  # what an event raises that cannot be read: told, in place of rows
+                except Exception as error:  # told in place of rows
                     found.error = described(error)
                     continue
             # Not in that snapshot: it reads, and it lasts.

@@ -237,6 +237,17 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
     assert metric(http, "ledger_differing_rows", "customers", ok(switched)["live"]) == 0
 
 
+def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
+    operator: Operator, sql: Callable[[str], Any]
+) -> None:
+    table = f"file_links_g{one(operator, 'file_links')['live']}"
+    sql(f"ALTER TABLE projections.{table} RENAME TO elsewhere")
+    answer = operator.post("/projections/file_links/verify", {})
+    sql(f"ALTER TABLE projections.elsewhere RENAME TO {table}")
+    refused(answer, 409, code="projection_state", message="file_links cannot be checked: UndefinedTable")
+    assert ok(operator.post("/projections/file_links/verify", {}))["error"] is None
+
+
 def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     operator: Operator, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
