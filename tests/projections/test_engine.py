@@ -19,6 +19,7 @@ from projections.engine import Engine
 from projections.feed import FEED
 from projections.projection import Column, Projection
 from projections.registry import PROJECTIONS
+from projections.seats import LOOK_SECONDS
 from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
 
 
@@ -101,6 +102,7 @@ def test_two_engines_on_one_database_write_every_row_once(dsn: str) -> None:
             engine(dsn, batch_max=2, poll_ms=1) as other,
         ):
             tasks = [asyncio.create_task(each.run()) for each in (one, other)]
+            await asyncio.sleep(2 * LOOK_SECONDS)  # each knows of the other: alone, one may do it all
             for number in range(60):
                 await author.act("create_charge", number, number)
                 await author.act("update_charge", number, number)
