@@ -26,8 +26,16 @@ MIGRATIONS = Path(__file__).resolve().parents[1] / "alembic"
 SERVER_VERSION_MIN = 150000
 CONNECT_TIMEOUT_SECONDS = 5
 ANSWER_TIMEOUT_SECONDS = 6
-# A peer that is gone without a word is noticed in this time (TCP only).
+# A server that is gone without a word is noticed in this time (TCP only) …
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+# … and by the server, a client: its locks would be held for hours. Over a Unix socket they say nothing.
+_SERVERS_TCP = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=15000"
+)
+# A client that was killed is noticed in the middle of a statement, too: an index may take an hour, and its
+# backend would hold its locks until then.
+_NOTICE_THE_CLIENTS_END = "SET client_connection_check_interval = '1s'"
 # Pages are read along an index, whatever the statistics of a young table say; plans are made once.
 READ_PLANS = (
     "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off "
@@ -51,9 +59,7 @@ _SERVED = "SELECT oldest FROM ledger.served"
 
 async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
     """An autocommit connection in `role`. Raises psycopg.OperationalError."""
-    opening = asyncio.ensure_future(
-        AsyncConnection.connect(_conninfo(dsn, role, name, options), autocommit=True, prepare_threshold=1)
-    )
+    opening = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options)))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -80,6 +86,7 @@ def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
     return AsyncConnectionPool(
         _conninfo(dsn, "ledger_api", "reads", READ_PLANS),
         kwargs={"autocommit": True, "prepare_threshold": 1},
+        configure=_watched,
         min_size=POOL_SIZE_MIN,
         max_size=POOL_SIZE_MAX,
         timeout=CONNECT_TIMEOUT_SECONDS,
@@ -141,11 +148,28 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+async def _open(conninfo: str) -> AsyncConnection[TupleRow]:
+    conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=1)
+    try:
+        await _watched(conn)
+    except BaseException:
+        await conn.close()
+        raise
+    return conn
+
+
+async def _watched(conn: AsyncConnection[TupleRow]) -> None:
+    """Have the server look after its client while it works. Not by the connection's options: a server on
+    Windows cannot, and would refuse the connection instead of the setting."""
+    with suppress(psycopg.errors.InvalidParameterValue):
+        await conn.execute(_NOTICE_THE_CLIENTS_END, prepare=False)
+
+
 def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
     given = cast(str, conninfo_to_dict(dsn).get("options") or "")
     return make_conninfo(
         dsn,
-        options=f"{given} -c role={role} {_ISOLATION} {options}".strip(),
+        options=f"{_SERVERS_TCP} {given} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         **_TCP,

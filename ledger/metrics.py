@@ -7,6 +7,7 @@ them answers for all. What stands in the database (head, checkpoints) is read wh
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -101,6 +102,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._behind: dict[tuple[str, int], tuple[int, float]] = {}
 
     def request(self, operation: str, status: int, seconds: float) -> None:
         """One request was answered."""
@@ -119,6 +121,17 @@ class Metrics:
         if refused:
             self._refused.inc(refused)
 
+    def _still_seconds(self, lag: Lag) -> float:
+        """Where it was seen at this position first, it has not been elsewhere since: none ever goes back."""
+        key, now = (lag.projection, lag.generation), time.monotonic()
+        if not lag.events:
+            self._behind.pop(key, None)
+            return 0.0
+        seen = self._behind.get(key)
+        if seen is None or seen[0] != lag.position:
+            seen = self._behind[key] = (lag.position, now)
+        return now - seen[1]
+
     def exposition(
         self, now_lags: Iterable[Lag], overdue_seconds: Mapping[str, float], owed: Owed | None
     ) -> bytes:
@@ -136,13 +149,19 @@ class Metrics:
         differing = Gauge(
             "ledger_differing_rows", "Rows found to differ from a replay", labels, registry=standing
         )
+        still = Gauge(
+            "ledger_stands_still_seconds", "Behind and not moved since, as far as this process has looked",
+            labels, registry=standing,
+        )  # fmt: skip
         for lag in now_lags:
+            still.labels(lag.projection, str(lag.generation)).set(self._still_seconds(lag))
             generation = (lag.projection, str(lag.generation))
             position.labels(*generation).set(lag.position)
             events.labels(*generation).set(lag.events)
             seconds.labels(*generation).set(lag.seconds)
             parked.labels(*generation).set(lag.parked)
-            differing.labels(*generation).set(lag.differing)
+            # One that is only kept is not read, nor checked again: what was found in it stays in its status.
+            differing.labels(*generation).set(lag.differing if lag.live else 0)
         overdue = Gauge(
             "ledger_deadline_overdue_seconds", "Age of the oldest due date not acted on", ("kind",),
             registry=standing,

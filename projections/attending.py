@@ -11,18 +11,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import psycopg
 import structlog
 
 from ledger.database import connected
-from ledger.errors import LedgerError
 from ledger.store.store import Store
 from projections import rebuilds
 from projections.driving import Fill, drive
 from projections.engine import Engine
 from projections.projection import described
 from projections.registry import PROJECTIONS
-from projections.verifying import verify
+from projections.verifying import KEYS_SHOWN_MAX, verify
 
 REBUILD_POLL_SECONDS = 1.0
 SAMPLE_STREAMS = 20
@@ -55,7 +53,7 @@ class Periodic:
             try:
                 await self._do()
                 failing = ""
-            except (psycopg.Error, LedgerError, OSError) as error:
+            except Exception as error:  # the edge: told, waited out, tried again
                 if described(error) != failing:
                     failing = described(error)
                     log.warning(f"{self._name} cannot go on now", reason=failing)
@@ -79,13 +77,20 @@ def rebuilding(store: Store, engine: Callable[[], Engine], fill: Fill) -> Period
 
 def sampling(store: Store, *, pause_seconds: float) -> Periodic:
     """Compares a few streams with what is live."""
+    unchecked: dict[str, str] = {}
 
     async def look() -> None:
         for found in await verify(store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS):
+            if found.error is not None:
+                if unchecked.get(found.projection) != found.error:
+                    log.warning("cannot be verified", projection=found.projection, reason=found.error)
+                unchecked[found.projection] = found.error
+                continue
+            unchecked.pop(found.projection, None)
             if found.differing:
                 log.error(
                     "rows differ from a replay", projection=found.projection, generation=found.generation,
-                    position=found.position, keys=found.keys,
+                    position=found.position, keys=found.keys[:KEYS_SHOWN_MAX],
                 )  # fmt: skip
 
     return Periodic("sampling", look, pause_seconds=pause_seconds)

@@ -57,9 +57,11 @@ _WAIT_FOR = """
 SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = %(generation)s FOR UPDATE
 """
-_PARKED_IN = (
-    "SELECT generation FROM projections.parked WHERE projection = %(projection)s AND stream = %(stream)s"
-)
+_PARKED_IN = """
+SELECT p.generation, c.shape FROM projections.parked p
+LEFT JOIN projections.checkpoints c USING (projection, generation)
+WHERE p.projection = %(projection)s AND p.stream = %(stream)s ORDER BY 1
+"""
 _PARKED_AT = """
 SELECT position FROM projections.parked
 WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %(stream)s
@@ -106,10 +108,13 @@ async def park(conn: AsyncConnection[TupleRow], member: Member) -> None:
         await conn.execute(_PARK, parameters | _named(member.key))
 
 
-async def generations_parking(conn: AsyncConnection[TupleRow], name: str, stream: str) -> list[int]:
-    """The generations of a projection that leave the stream out."""
+async def generations_parking(
+    conn: AsyncConnection[TupleRow], name: str, stream: str
+) -> dict[int, int | None]:
+    """The generations of a projection that leave the stream out, and the shape of each; None while it is
+    still being filled."""
     cur = await conn.execute(_PARKED_IN, {"projection": name, "stream": stream})
-    return [row[0] for row in await cur.fetchall()]
+    return dict(await cur.fetchall())
 
 
 async def unpark(conn: AsyncConnection[TupleRow], key: Key, stream: str) -> tuple[int, int] | None:

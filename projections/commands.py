@@ -17,10 +17,9 @@ import typer
 
 from ledger import cli
 from ledger.errors import SettingError
-from ledger.metrics import Lag
 from ledger.processes import end_with_parent
 from ledger.store.codec import Codec
-from projections import filling, rebuilds, registry, switching, verifying
+from projections import checkpoints, filling, rebuilds, registry, switching, verifying
 from projections.progress import plain, told
 from projections.projection import described
 from projections.rebuilds import WORKERS_MAX, Rebuild
@@ -62,19 +61,19 @@ def _add_looking(group: typer.Typer) -> None:
             return
         rows = [
             (
-                lag.projection,
-                lag.generation,
-                state,
-                lag.position,
-                lag.events,
-                f"{lag.seconds:.1f}",
-                _rows_of(lag),
+                each.lag.projection,
+                each.lag.generation,
+                each.state,
+                each.lag.position,
+                each.lag.events,
+                f"{each.lag.seconds:.1f}",
+                _rows_of(each),
             )
-            for lag, state in ((each.lag, each.state) for each in standing)
+            for each in standing
         ]
         title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
         cli.print_table(title, rows)
-        for line in [*_left_out(standing), *_rebuilding(under_way)]:
+        for line in [*_standing_still(standing), *_left_out(standing), *_rebuilding(under_way)]:
             print(line)
 
     @group.command()
@@ -84,7 +83,8 @@ def _add_looking(group: typer.Typer) -> None:
         sample: Annotated[int | None, typer.Option(help="Only so many streams, chosen by chance.")] = None,
         as_json: Json = False,
     ) -> None:
-        """Replay the log and compare with the live rows at one position; exit 1 if any differ."""
+        """Replay the log and compare with the live rows at one position; exit 1 if any differ or a view
+        could not be checked."""
         chosen = projections_of(names, everything or not names)
         if sample is not None and sample < 1:
             raise SettingError("--sample: must be 1 or more streams")
@@ -102,14 +102,19 @@ def _add_looking(group: typer.Typer) -> None:
                 [
                     (each.projection, each.generation, each.position, each.rows, each.differing, each.parked)
                     for each in verified
+                    if each.error is None
                 ],
             )
             for each in verified:
-                for key in each.keys:
+                if each.error is not None:
+                    print(f"{each.projection}: not checked: {each.error}")
+                elif sample is not None and not each.rows:
+                    print(f"{each.projection}: nothing was looked at, no row was found")
+                for key in each.keys[: verifying.KEYS_SHOWN_MAX]:
                     print(f"{each.projection}: {key} differs")
             for name in {each.name for each in chosen} - {each.projection for each in verified}:
                 print(f"{name}: not checked, it is not live in the shape that this release makes")
-        if any(each.differing for each in verified):
+        if any(each.differing or each.error for each in verified):
             raise typer.Exit(1)
 
 
@@ -285,19 +290,27 @@ def _add_switching(group: typer.Typer) -> None:
     def retry(
         projection: Annotated[str, typer.Argument(help="The projection that leaves the stream out.")],
         stream: Annotated[str, typer.Argument(help="The stream: the id of an object.")],
+        reason: Reason = "",
     ) -> None:
-        """Apply what was left out of a parked stream, in order; exit 1 if it had to be left out again."""
+        """Apply what was left out of a parked stream, in order; exit 1 if any of it is still left out."""
         projections_of([projection], False)
 
-        async def again(shell: Shell) -> bool:
+        async def again(shell: Shell) -> tuple[bool, list[int]]:
             engine = shell.engine()
             try:
-                return await engine.retry(projection, stream)
+                healed = await engine.retry(projection, stream, operator_of(reason))
             finally:
                 await engine.close()
+            return healed, [*await checkpoints.generations_parking(shell.conn, projection, stream)]
 
-        if not run(again):
+        healed, left = run(again)
+        if not healed:
             raise SettingError(f"{projection} had to leave {stream} out again: its handler still raises")
+        if left:
+            raise SettingError(
+                f"generation {left[-1]} of {projection}, still being filled, leaves {stream} out yet, no "
+                "other does: retry it when that catches up"
+            )
         print(f"{projection} leaves nothing of {stream} out.")
 
 
@@ -308,10 +321,18 @@ async def _standing(shell: Shell) -> tuple[list[Status], list[tuple[Rebuild, int
     return await registry.status(shell.conn, now=shell.clock.now()), sizes
 
 
-def _rows_of(lag: Lag) -> str:
+def _rows_of(status: Status) -> str:
+    lag = status.lag
+    still = "stands still" if status.still else ""
     parked = f"{lag.parked} {'stream' if lag.parked == 1 else 'streams'} left out" if lag.parked else ""
     differing = f"{lag.differing} found to differ" if lag.differing else ""
-    return ", ".join(filter(None, [parked, differing])) or "complete"
+    return ", ".join(filter(None, [still, parked, differing])) or "complete"
+
+
+def _standing_still(standing: Sequence[Status]) -> list[str]:
+    """What nobody moves, and where it is told why."""
+    labels = ", ".join(f"{each.lag.projection}_g{each.lag.generation}" for each in standing if each.still)
+    return [f"standing still: {labels}; no worker runs, or it logs why: … cannot go on: …"] if labels else []
 
 
 def _left_out(standing: Sequence[Status]) -> list[str]:

@@ -116,7 +116,7 @@ async def compare(
     """
     async with snapshot(conn, projection.name, live, other) as position:
         since = int(rows_since(now, projection.days_kept))
-        digests = [await _digest(conn, projection, generation, since) for generation in (live, other)]
+        digests = [await digest(conn, projection, generation, since) for generation in (live, other)]
         differences: list[Difference] = []
         if digests[0] != digests[1]:
             cur = conn.cursor(binary=True)
@@ -125,9 +125,10 @@ async def compare(
         return Comparison(position, digests[0], digests[1], differences)
 
 
-async def _digest(
+async def digest(
     conn: AsyncConnection[TupleRow], projection: Projection, generation: int, since: int
 ) -> Digest:
+    """What a generation holds; of rows with a term those since then, in unix seconds."""
     statement = SQL(_DIGEST).format(
         columns=SQL(", ").join(map(Identifier, _columns(projection))),
         generation=table(projection.name, generation),

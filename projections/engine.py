@@ -21,13 +21,15 @@ from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.database import Link
+from ledger.errors import LedgerError, OperationRefused
 from ledger.store.codec import Codec, State
 from ledger.store.log import PLANS, Recorded, history, states_at, tail
 from ledger.store.wake import Wake
-from projections import checkpoints, partitions, registry
+from projections import checkpoints, partitions, registry, switching
 from projections.passing import Key, Member, Pass, unfollowed
 from projections.projection import Projection, described
 from projections.seats import Seats
+from projections.switching import Operator
 from projections.upkeep import Upkeep
 from projections.writing import write_apart, write_together
 
@@ -37,8 +39,12 @@ RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
 # Events folded before the loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
-# A process that hangs in a batch loses its checkpoints to another one.
+# A process that hangs in a batch loses its checkpoints to another one …
 _OPTIONS = f"{PLANS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+# … and one that hangs between batches its seat: views of a seat that is taken, by a process that is
+# stopped, would get one batch from others whenever they have stood still. One that runs looks more often.
+IDLE_SECONDS_MAX = 3.0
+IDLE_POLLS_MAX = 10
 
 Write = Callable[[AsyncConnection[TupleRow], Sequence[Member]], Awaitable[dict[Key, str]]]
 
@@ -96,7 +102,9 @@ class Engine:
         self._shapes = {projection.name: projection.shape for projection in self._projections.values()}
         self._batch_max = batch_max
         self._poll_seconds = poll_ms / 1000
-        self._link = Link(dsn, "ledger_projector", name="projections", options=_OPTIONS)
+        idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
+        options = f"{_OPTIONS} -c idle_session_timeout={idle_ms:.0f}"
+        self._link = Link(dsn, "ledger_projector", name="projections", options=options)
         self._memory = _Memory(remembered_max)
         self._upkeep = Upkeep()
         self._seats = Seats(self._shapes)
@@ -177,16 +185,42 @@ class Engine:
             self.stats.seconds += asyncio.get_running_loop().time() - started
         return Advance(events, caught_up=False, contended=not events)
 
-    async def retry(self, name: str, stream: str) -> bool:
-        """Apply what was left out of a parked stream, in every generation that leaves it out, up to its
-        checkpoint. False if it had to be parked again in one. Raises psycopg.Error, KeyError."""
+    async def retry(self, name: str, stream: str, operator: Operator) -> bool:
+        """Apply what was left out of a parked stream, in every generation that leaves it out and is not
+        still being filled, up to its checkpoint. False if it had to be parked again in one.
+
+        Raises OperationRefused when there is nothing to retry, or that is for a later release to do;
+        AlreadyDone, psycopg.Error, KeyError.
+        """
         projection = self._projections[name]
         healed = True
         async with self._link as conn:
             await self._clock.refresh(conn)
-            for generation in await checkpoints.generations_parking(conn, name, stream):
+            parking = await checkpoints.generations_parking(conn, name, stream)
+            if not parking:
+                raise OperationRefused(f"{stream} is not left out of {name}: there is nothing to retry.")
+            shapes = {generation: shape for generation, shape in parking.items() if shape is not None}
+            for generation, shape in shapes.items():
+                # We would leave out what a later shape has more, and nobody would know of it.
+                if shape > projection.shape:
+                    raise OperationRefused(
+                        f"generation {generation} of {name} was built by a later release: use that one's "
+                        "command."
+                    )
+            if not shapes:
+                raise OperationRefused(
+                    f"{stream} is left out of generation {max(parking)} of {name}, which is still being "
+                    "filled: retry it when that catches up."
+                )
+            for generation in shapes:
                 member = self._member(projection, generation)
-                healed &= await self._retry(conn, member, stream)
+                try:
+                    healed &= await self._retry(conn, member, stream, operator)
+                except (psycopg.Error, LedgerError):
+                    raise
+                except Exception as error:  # what an event raises that cannot be read
+                    raise OperationRefused(f"{name} cannot go on with it: {described(error)}") from None
+                operator = operator._replace(key=None)  # the call is known by its first
         return healed
 
     def _choose(self, positions: set[int], head: int) -> tuple[int, int]:
@@ -285,7 +319,9 @@ class Engine:
                 broken[stream] = error
         return broken
 
-    async def _retry(self, conn: AsyncConnection[TupleRow], member: Member, stream: str) -> bool:
+    async def _retry(
+        self, conn: AsyncConnection[TupleRow], member: Member, stream: str, operator: Operator
+    ) -> bool:
         missing: dict[Key, set[int]] = {}
         async with conn.transaction():
             unparked = await checkpoints.unpark(conn, member.key, stream)
@@ -303,9 +339,11 @@ class Engine:
             if failed:
                 raise psycopg.Rollback
             await checkpoints.park(conn, member)
+            told = {"stream": stream, "healed": not member.parkings}
+            await switching.record(conn, operator, "retry", *member.key, upto, told)
         if missing:
             await self._upkeep.make(conn, missing)
-            return await self._retry(conn, member, stream)
+            return await self._retry(conn, member, stream, operator)
         return not failed and not member.parkings
 
     def _member(self, projection: Projection, generation: int) -> Member:

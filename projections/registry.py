@@ -6,6 +6,7 @@ code that keeps the live one up to date. Safe to call from any number of process
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,10 @@ PROJECTIONS: tuple[Projection, ...] = (
 )
 BY_NAME = {projection.name: projection for projection in PROJECTIONS}
 
+STILL_SECONDS = 10.0
+# A batch takes a fraction of it.
+STILL_LOOK_SECONDS = 1.0
+
 _REGISTER = """
 INSERT INTO projections.checkpoints (projection, generation, shape)
 VALUES (%(projection)s, %(generation)s, %(shape)s)
@@ -62,11 +67,15 @@ _IN_THE_MAKING = "SELECT projection, generation FROM projections.builds WHERE NO
 
 class Status(NamedTuple):
     """How a generation of a projection stands; a stream left out makes it incomplete. One that is neither
-    live nor being built is kept, to go back to."""
+    live nor being built is kept, to go back to.
+
+    still  it has been behind for STILL_SECONDS, and nobody moves it
+    """
 
     lag: Lag
     parked: tuple[Parking, ...]
     building: bool = False
+    still: bool = False
 
     @property
     def state(self) -> str:
@@ -100,15 +109,24 @@ async def exists(conn: AsyncConnection[TupleRow], name: str) -> bool:
 
 
 async def status(conn: AsyncConnection[TupleRow], *, now: float) -> list[Status]:
-    """Every generation there is, by projection and generation; `now` in unix seconds, by the one clock."""
+    """Every generation there is, by projection and generation; `now` in unix seconds, by the one clock.
+
+    Takes STILL_LOOK_SECONDS when one is far behind, to tell whether it moves.
+    """
     parked: dict[tuple[str, int], list[Parking]] = {}
     for name, generation, *parking in await (await conn.execute(_PARKED)).fetchall():
         parked.setdefault((name, generation), []).append(Parking(*parking))
     building = set(await (await conn.execute(_IN_THE_MAKING)).fetchall())
+    found = await lags(conn, now)
+    late = {(lag.projection, lag.generation, lag.position) for lag in found if lag.seconds > STILL_SECONDS}
+    if late:
+        await asyncio.sleep(STILL_LOOK_SECONDS)
+        found = await lags(conn, now + STILL_LOOK_SECONDS)
     standing = []
-    for lag in await lags(conn, now):
+    for lag in found:
         key = lag.projection, lag.generation
-        standing.append(Status(lag, tuple(parked.get(key, ())), key in building))
+        still = (*key, lag.position) in late
+        standing.append(Status(lag, tuple(parked.get(key, ())), key in building, still))
     return standing
 
 
@@ -124,6 +142,7 @@ def described(name: str, standing: Iterable[Status]) -> dict[str, Any]:
             {
                 **each.lag._asdict(),
                 "state": each.state,
+                "stands_still": each.still,
                 "parked": [parking._asdict() for parking in each.parked],
             }
             for each in generations

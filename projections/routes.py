@@ -21,7 +21,7 @@ from ledger.commands.bodies import Keepable, Positive
 from ledger.database import connected
 from ledger.errors import InvalidParameter, OperationRefused, UnknownObject
 from ledger.store.store import Store
-from projections import rebuilds, switching
+from projections import checkpoints, rebuilds, switching
 from projections.engine import Engine
 from projections.progress import told
 from projections.projection import Projection
@@ -56,6 +56,7 @@ _EXAMPLE = {
             ],
             "differing": 0,
             "state": "live",
+            "stands_still": False,
         }
     ],
     "rebuild": {
@@ -267,20 +268,32 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         found = await verify(store.dsn, store.codec, store.clock, [_known(name)], sample=body.sample)
         if not found:
             raise OperationRefused(f"{name} is not live in the shape that this release makes.")
+        if found[0].error is not None:
+            raise OperationRefused(f"{name} cannot be checked: {found[0].error}")
         return asdict(found[0])
 
     @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")
     async def retry(
-        name: Name, stream: Annotated[str, Path(max_length=255)], caller: Caller = operator
+        request: Request,
+        name: Name,
+        stream: Annotated[str, Path(max_length=255)],
+        body: Body | None = None,
+        caller: Caller = operator,
     ) -> dict[str, Any]:
-        """In order. `healed` is false when it had to be left out again."""
+        """In order. `left_out_of` names the generations that had to leave it out again, or are still being
+        filled; none: it is healed. 409 when it is not left out."""
         _known(name)
-        engine = Engine(store.dsn, store.codec, store.clock, store.wake)
-        try:
-            healed = await engine.retry(name, stream)
-        finally:
-            await engine.close()
-        return {"projection": name, "stream": stream, "healed": healed}
+        by = Operator(caller.key.id, "" if body is None else body.reason, idempotency_key(request))
+        async with session() as conn:
+            if not await switching.was_done(conn, by, "retry", name):
+                engine = Engine(store.dsn, store.codec, store.clock, store.wake)
+                try:
+                    with suppress(AlreadyDone):
+                        await engine.retry(name, stream, by)
+                finally:
+                    await engine.close()
+            left = [*await checkpoints.generations_parking(conn, name, stream)]
+        return {"projection": name, "stream": stream, "healed": not left, "left_out_of": left}
 
     return router
 

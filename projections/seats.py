@@ -1,9 +1,10 @@
 """How views are spread over runners: each holds a seat, and those taken tell every runner which are its own.
 
 A seat is an advisory lock on the runner's connection, so it is free the moment its runner is gone, however
-it died. Seats only say who goes first: what keeps two runners apart is the lock on a checkpoint. A view
-that stands still while it is behind is anybody's. Runners of two releases share no seats: what a later
-one has built would wait for an earlier one that leaves it alone.
+it died, and seconds after it hangs: the server ends a connection that is idle for so long. Seats only say
+who goes first: what keeps two runners apart is the lock on a checkpoint. A view that stands still while it
+is behind is anybody's. Runners of two releases share no seats: what a later one has built would wait for an
+earlier one that leaves it alone.
 """
 
 from __future__ import annotations

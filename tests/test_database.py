@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from ledger import database
-from ledger.database import check_schema, migrate, release_version
+from ledger.database import check_schema, connect, migrate, open_pool, release_version
 from ledger.errors import SettingError
 
 NEXT = '''"""Changes what everybody uses."""
@@ -70,3 +77,57 @@ def test_a_migration_that_others_are_in_the_way_of_changes_nothing_and_says_so(
         assert at(dsn) == previous
     migrate(dsn)
     assert at(dsn) == "9000"
+
+
+def test_a_client_that_is_gone_is_noticed_in_the_middle_of_a_statement(dsn: str) -> None:
+    async def vanish() -> None:
+        conn = await connect(dsn, "ledger_projector", name="doomed")
+        working = asyncio.create_task(conn.execute("SELECT pg_advisory_lock(7), pg_sleep(30)"))
+        await asyncio.to_thread(until, lambda: held(dsn))
+        with socket.socket(fileno=os.dup(conn.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        await asyncio.gather(working, return_exceptions=True)
+        await conn.close()
+
+    asyncio.run(vanish())
+    until(lambda: not held(dsn))
+
+
+def held(dsn: str) -> bool:
+    with psycopg.connect(dsn) as conn:
+        query = b"""SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        return conn.execute(query).fetchone() is not None
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5.0
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_every_connection_has_the_server_look_after_its_client(dsn: str) -> None:
+    asked = {
+        "client_connection_check_interval": "1000",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "15000",
+    }
+
+    async def settings(conn: AsyncConnection[TupleRow]) -> dict[str, str]:
+        # `setting` is what the socket says: over a Unix socket nothing.
+        query = (
+            "SELECT name, CASE name WHEN 'client_connection_check_interval' THEN setting ELSE reset_val END"
+            " FROM pg_settings WHERE name = ANY (%s)"
+        )
+        return dict(await (await conn.execute(query, [list(asked)])).fetchall())
+
+    async def look() -> None:
+        async with await connect(dsn, "ledger_projector", name="test") as conn:
+            assert await settings(conn) == asked
+        async with open_pool(dsn) as pool, pool.connection() as conn:
+            assert await settings(conn) == asked
+
+    asyncio.run(look())

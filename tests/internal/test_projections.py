@@ -237,6 +237,17 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
     assert metric(http, "ledger_differing_rows", "customers", ok(switched)["live"]) == 0
 
 
+def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
+    operator: Operator, sql: Callable[[str], Any]
+) -> None:
+    table = f"file_links_g{one(operator, 'file_links')['live']}"
+    sql(f"ALTER TABLE projections.{table} RENAME TO elsewhere")
+    answer = operator.post("/projections/file_links/verify", {})
+    sql(f"ALTER TABLE projections.elsewhere RENAME TO {table}")
+    refused(answer, 409, code="projection_state", message="file_links cannot be checked: UndefinedTable")
+    assert ok(operator.post("/projections/file_links/verify", {}))["error"] is None
+
+
 def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     operator: Operator, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
@@ -261,9 +272,15 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     assert "bad@example.com" not in str(told)
 
     retry = f"/projections/customers/parked/{bad['id']}/retry"
-    assert not ok(operator.post(retry))["healed"]
+    assert generation in ok(operator.post(retry))["left_out_of"]
     sql("ALTER TABLE projections.customers DROP CONSTRAINT fault")
-    assert ok(operator.post(retry))["healed"]
+    again = {"idempotency_key": "the-answer-was-lost"}
+    for _ in range(2):
+        assert ok(operator.post(retry, {"reason": "mended"}, **again))["healed"]
+    refused(operator.post(retry), 409, code="projection_state", message="is not left out of customers")
+    retried = one(operator, "customers")["operations"][0]
+    assert (retried["action"], retried["reason"]) == ("retry", "mended")
+    assert retried["details"] == {"stream": bad["id"], "healed": True}
     assert ok(raw.get("/v1/customers?limit=1"))["data"] == [bad]
     assert "ledger-incomplete" not in raw.get("/v1/customers").headers
     assert not one(operator, "customers")["incomplete"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from typing import Any
 
 import psycopg
@@ -12,11 +13,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.database import connected
+from ledger.metrics import Metrics
 from projections import registry
 from projections.engine import Engine
 from projections.feed import FEED
 from projections.projection import Column, Projection
 from projections.registry import PROJECTIONS
+from projections.seats import LOOK_SECONDS
 from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
 
 
@@ -99,6 +102,7 @@ def test_two_engines_on_one_database_write_every_row_once(dsn: str) -> None:
             engine(dsn, batch_max=2, poll_ms=1) as other,
         ):
             tasks = [asyncio.create_task(each.run()) for each in (one, other)]
+            await asyncio.sleep(2 * LOOK_SECONDS)  # each knows of the other: alone, one may do it all
             for number in range(60):
                 await author.act("create_charge", number, number)
                 await author.act("update_charge", number, number)
@@ -216,8 +220,31 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(dsn: str) -> None
                 assert "UndefinedColumn" in each.stats.failing["feed_g1"]
             behind = [s.lag.projection for s in await registry.status(conn, now=0.0) if s.lag.events]
             assert behind == ["feed"]
+            later = await registry.status(conn, now=author.store.clock.now() + 60)
+            assert [status.lag.projection for status in later if status.still] == ["feed"]
+            metrics = Metrics()
+            metrics.exposition([status.lag for status in later], {}, None)
+            told = metrics.exposition([status.lag for status in later], {}, None).decode()
+            still = re.findall(
+                r'^ledger_stands_still_seconds{.*projection="(\w+)"} (.+)$', told, re.MULTILINE
+            )
+            assert [name for name, seconds in still if float(seconds) > 0] == ["feed"]
             await catch_up(dsn)
             assert len((await rows(conn, 1))["feed"]) == 1
+
+    running(dsn, story)
+
+
+def test_a_view_that_is_far_behind_and_moves_does_not_stand_still(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.charge()
+        await catch_up(dsn)
+        await author.charge()
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            looking = asyncio.create_task(registry.status(conn, now=author.store.clock.now() + 60))
+            await asyncio.sleep(0.2)
+            await catch_up(dsn)
+            assert not any(status.still for status in await looking)
 
     running(dsn, story)
 

@@ -7,12 +7,16 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from ledger.database import connected
 from ledger.domain.customer import CustomerUpdated
+from ledger.errors import OperationRefused
 from ledger.store.codec import State
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.log import Recorded
 from projections import registry
+from projections.checkpoints import generations_parking
 from projections.projection import Parking, Projection, Row
 from projections.registry import PROJECTIONS
 from projections.views import CUSTOMERS
@@ -26,6 +30,8 @@ from tests.projections.histories import (
     rows,
     running,
 )
+from tests.projections.rebuilders import OPERATOR, begun, driven, filler, operations, rebuilt
+from tests.projections.unreadable import damaged
 from tests.serving.process import ledger, refusal
 
 SECRET = "jenny.rosen@example.com"
@@ -86,17 +92,80 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
         await catch_up(dsn, projections=raising_for(bad, 2))
         assert (await emails(dsn))[bad] == "one@example.com"
         async with engine(dsn, projections=raising_for(bad, 2)) as unchanged:
-            assert not await unchanged.retry("customers", bad)
+            assert not await unchanged.retry("customers", bad, OPERATOR)
         async with engine(dsn, projections=raising_for(bad, 4)) as other_fault:
-            assert not await other_fault.retry("customers", bad)
+            assert not await other_fault.retry("customers", bad, OPERATOR)
         assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [6]
         assert (await emails(dsn))[bad] == "three@example.com"
 
         async with engine(dsn) as repaired:
-            assert await repaired.retry("customers", bad)
+            was = await damaged(dsn, 3)
+            with pytest.raises(OperationRefused, match="customers cannot go on with it: DecodeError at "):
+                await repaired.retry("customers", bad, OPERATOR)
+            await damaged(dsn, 3, was)
+            assert await repaired.retry("customers", bad, OPERATOR)
         assert await parked(dsn) == {}
         assert (await emails(dsn))[bad] == "four@example.com"
         await rebuilt_equals_live(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            done = [(who, action, details) for who, action, _, _, _, details in await operations(conn)]
+        assert done == [
+            (OPERATOR.who, "retry", {"stream": bad, "healed": False}),
+            (OPERATOR.who, "retry", {"stream": bad, "healed": False}),
+            (OPERATOR.who, "retry", {"stream": bad, "healed": True}),
+        ]
+
+    running(dsn, story)
+
+
+def test_a_stream_that_is_not_left_out_is_not_retried(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        good = await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        async with engine(dsn) as each, connected(dsn, "ledger_projector", name="test") as conn:
+            for stream in (good, "cus_nobody"):
+                with pytest.raises(OperationRefused, match=f"{stream} is not left out of customers"):
+                    await each.retry("customers", stream, OPERATOR)
+            assert await operations(conn) == []
+
+    running(dsn, story)
+
+
+def test_what_a_generation_that_is_being_filled_leaves_out_waits_until_it_catches_up(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="one@example.com")
+        faulty = raising_for(bad, 1)
+        await catch_up(dsn, projections=faulty)
+        number = await begun(dsn, faulty[:1])
+        assert await filler(dsn, faulty)(number, 0)
+        async with engine(dsn) as repaired, connected(dsn, "ledger_projector", name="test") as conn:
+            assert await generations_parking(conn, "customers", bad) == {1: 1, 2: None}
+            assert await repaired.retry("customers", bad, OPERATOR)
+            assert await generations_parking(conn, "customers", bad) == {2: None}
+            with pytest.raises(OperationRefused, match="generation 2 of customers, which is still being"):
+                await repaired.retry("customers", bad, OPERATOR)
+            assert (await driven(dsn, number, faulty)).state == "differing"
+            assert await generations_parking(conn, "customers", bad) == {2: 1}
+            assert await repaired.retry("customers", bad, OPERATOR)
+            assert await generations_parking(conn, "customers", bad) == {}
+
+    running(dsn, story)
+
+
+def test_an_earlier_release_does_not_retry_what_a_later_one_has_built(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        later = [dataclasses.replace(raising_for(bad, 1)[0], shape=2)]
+        assert (await rebuilt(dsn, later, accept_differences=True)).state == "switched"
+        async with engine(dsn) as earlier, engine(dsn, projections=later) as same:
+            with pytest.raises(OperationRefused, match="by a later release: use that one's command"):
+                await earlier.retry("customers", bad, OPERATOR)
+            assert list(await parked(dsn)) == ["customers_g2"]
+            assert not await same.retry("customers", bad, OPERATOR)
+        async with engine(dsn, projections=[dataclasses.replace(CUSTOMERS, shape=2)]) as repaired:
+            assert await repaired.retry("customers", bad, OPERATOR)
+        assert await parked(dsn) == {}
 
     running(dsn, story)
 
@@ -118,7 +187,7 @@ def test_where_a_stream_parks_does_not_depend_on_the_batches(dsn: str) -> None:
         assert states[0]
         assert states == [states[0]] * 4
         async with engine(dsn) as repaired:
-            assert await repaired.retry("customers", bad)
+            assert await repaired.retry("customers", bad, OPERATOR)
         assert await parked(dsn) == {}
 
     running(dsn, story)
@@ -175,7 +244,7 @@ def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn:
         assert await emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
 
         async with engine(dsn) as unchanged:
-            assert not await unchanged.retry("feed", bad)
+            assert not await unchanged.retry("feed", bad, OPERATOR)
 
         # A release that no longer bears a past that an earlier one has applied: found when it goes on.
         async with connected(dsn, "ledger_projector", name="test") as conn:
@@ -196,15 +265,20 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
         await author.rename(bad, email="two@example.com")
         await catch_up(dsn, projections=raising_for(bad, 2))
         assert list(await parked(dsn)) == ["customers_g1"]
+        await author.charge()
+        await author.travel(days=1)
         return bad
 
     bad = running(dsn, story)
-    settings = {"database_url": dsn, "secret_key": KEY.decode()}
+    settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = ledger(tmp_path, "projections", "status", **settings)
-    assert "1 stream left out" in status.stdout
+    assert "stands still, 1 stream left out" in status.stdout
+    assert "standing still: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
     assert f"ledger projections retry customers {bad}" in status.stdout
-    retried = ledger(tmp_path, "projections", "retry", "customers", bad, **settings)
+    retry = ("projections", "retry", "customers", bad)
+    retried = ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
     assert (retried.returncode, retried.stderr) == (0, "")
+    assert f"{bad} is not left out of customers" in refusal(tmp_path, *retry, **settings)
     assert asyncio.run(parked(dsn)) == {}
     assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
     assert "no projection nothing" in refusal(tmp_path, "projections", "retry", "nothing", bad, **settings)

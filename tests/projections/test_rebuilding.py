@@ -331,7 +331,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
             ]
             assert await rows(conn, 2) == await rows(conn, 1)
             async with engine(dsn) as repaired:
-                assert await repaired.retry("customers", bad)
+                assert await repaired.retry("customers", bad, OPERATOR)
             assert {row["email"] for row in (await rows(conn, 2))["customers"]} == {
                 "good@example.com",
                 "three@example.com",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +17,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.database import connected
+from projections.engine import IDLE_SECONDS_MAX
 from projections.registry import PROJECTIONS, status
-from projections.seats import Seats
+from projections.seats import LOOK_SECONDS, STILL_SECONDS, Seats
 from tests.projections.histories import Author, engine, fresh_generation, rows, running
 from tests.projections.histories import catch_up as apply_all
 
@@ -27,9 +29,9 @@ REPLACED_SECONDS = 5.0
 
 
 @contextmanager
-def runners(dsn: str) -> Iterator[list[subprocess.Popen[str]]]:
+def runners(dsn: str, count: int = RUNNERS) -> Iterator[list[subprocess.Popen[str]]]:
     """Processes that run; whatever is in the list at the end is ended."""
-    found = [begun(dsn) for _ in range(RUNNERS)]
+    found = [begun(dsn) for _ in range(count)]
     try:
         yield found
     finally:
@@ -141,5 +143,35 @@ def test_a_view_whose_runner_hangs_is_taken_over(dsn: str) -> None:
             while not (await other.advance()).caught_up:
                 assert time.monotonic() - started < REPLACED_SECONDS
                 await asyncio.sleep(0.05)
+
+    running(dsn, story)
+
+
+def test_the_views_of_a_runner_that_is_stopped_go_on_elsewhere_as_if_it_were_gone(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with connected(dsn, "ledger_projector", name="test") as conn, engine(dsn) as other:
+            with runners(dsn, 1) as (stopped,):
+                ready(stopped)
+                following = asyncio.create_task(other.run())
+                await asyncio.sleep(LOOK_SECONDS)
+                await author.act("create_customer", 0, 0)
+                await caught_up(conn, REPLACED_SECONDS)
+                stopped.send_signal(signal.SIGSTOP)
+                await author.act("create_customer", 0, 1)
+                await caught_up(conn, REPLACED_SECONDS)
+                await asyncio.sleep(max(0.0, IDLE_SECONDS_MAX - STILL_SECONDS + LOOK_SECONDS + 0.5))
+                for number in range(5):
+                    await author.act("create_charge", number, 1)
+                    await author.act("update_customer", number, number)
+                    await caught_up(conn, STILL_SECONDS / 4)
+                # Woken, it takes a seat again.
+                stopped.send_signal(signal.SIGCONT)
+                await author.act("create_charge", 0, 1)
+                await caught_up(conn, REPLACED_SECONDS)
+                await other.close()
+                await following
+                assert other.stats.failures == 0
+                await author.act("create_charge", 0, 1)
+                await caught_up(conn, REPLACED_SECONDS)
 
     running(dsn, story)

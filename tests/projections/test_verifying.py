@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
 from ledger.clock import Clock
 from ledger.database import connected
-from ledger.metrics import lags
-from ledger.store.codec import Codec
-from projections.projection import Projection
+from ledger.domain import customer
+from ledger.domain.customer import Customer
+from ledger.metrics import Lag, Metrics, lags
+from ledger.store.codec import Codec, State, evolve
+from ledger.store.log import Recorded
+from projections.projection import Projection, Row
 from projections.registry import PROJECTIONS
-from projections.verifying import Verified, verify
+from projections.switching import last_comparison
+from projections.verifying import SAMPLE_STREAM_EVENTS_MAX, Verified, verify
+from projections.views import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
 from tests.projections.histories import KEY, Author, catch_up, running
 from tests.projections.rebuilders import rebuilt
+from tests.projections.unreadable import damaged
+from tests.serving.process import ledger
 
 HARM = {
     "changed": ("UPDATE projections.customers SET email = 'x' WHERE id = %(id)s", "customers"),
@@ -27,8 +39,10 @@ HARM = {
 }
 
 
-async def checked(dsn: str, *, sample: int | None = None) -> dict[str, Verified]:
-    found = await verify(dsn, Codec(KEY), Clock(movable=True), PROJECTIONS, sample=sample)
+async def checked(
+    dsn: str, of: Sequence[Projection] = PROJECTIONS, *, sample: int | None = None
+) -> dict[str, Verified]:
+    found = await verify(dsn, Codec(KEY), Clock(movable=True), of, sample=sample)
     return {each.projection: each for each in found}
 
 
@@ -71,21 +85,155 @@ def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: s
     running(dsn, story)
 
 
-def test_samples_add_up_and_only_a_full_check_forgets(dsn: str) -> None:
+def test_samples_add_up_row_by_row_and_only_a_full_check_forgets(dsn: str) -> None:
     async def story(author: Author) -> None:
-        victim = await author.customer(email="one@example.com")
+        one = await author.customer(email="one@example.com")
         await catch_up(dsn)
         async with connected(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET deleted = true")
-            assert (await checked(dsn, sample=3))["customers"].keys == [victim]
-            assert await differing(dsn) == {"customers": 1}
+            for _ in range(3):
+                assert (await checked(dsn, [CUSTOMERS], sample=3))["customers"].keys == [one]
+                assert await differing(dsn) == {"customers": 1}
+            other = await author.customer(email="two@example.com")
+            await catch_up(dsn)
+            await conn.execute("UPDATE projections.customers SET deleted = true")
+            while set((await checked(dsn, [CUSTOMERS], sample=20))["customers"].keys) != {one, other}:
+                pass
+            assert await differing(dsn) == {"customers": 2}
             await conn.execute("UPDATE projections.customers SET deleted = false")
-            assert (await checked(dsn, sample=3))["customers"].differing == 0
-            assert await differing(dsn) == {"customers": 1}
-            await checked(dsn)
+            assert (await checked(dsn, [CUSTOMERS], sample=20))["customers"].differing == 0
+            assert await differing(dsn) == {"customers": 2}
+            rows = "SELECT rows FROM projections.verified WHERE projection = 'customers'"
+            assert (await (await conn.execute(rows)).fetchone()) == (2,), "of one check, not of all"
+            await checked(dsn, [CUSTOMERS])
             assert await differing(dsn) == {}
 
     running(dsn, story)
+
+
+def test_what_was_found_in_a_generation_that_is_only_kept_rings_no_alarm(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.customers SET email = 'x'")
+            await checked(dsn, [CUSTOMERS])
+            assert alarms(await lags(conn, 0.0)) == {("customers", "1")}
+            await rebuilt(dsn, [CUSTOMERS], accept_differences=True)
+            assert alarms(await lags(conn, 0.0)) == set()
+            kept = [lag for lag in await lags(conn, 0.0) if lag.projection == "customers" and not lag.live]
+            assert [lag.differing for lag in kept] == [1], "who goes back to it is told"
+
+    running(dsn, story)
+
+
+def alarms(standing: list[Lag]) -> set[tuple[str, str]]:
+    """Projection and generation of each that Prometheus is told to differ."""
+    exposed = Metrics().exposition(standing, {}, None).decode()
+    return {
+        (projection, generation)
+        for generation, projection, rows in re.findall(
+            r'^ledger_differing_rows{generation="(\d+)",projection="(\w+)"} (\S+)$', exposed, re.MULTILINE
+        )
+        if float(rows)
+    }
+
+
+def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_full_check(
+    dsn: str, tmp_path: Path
+) -> None:
+    async def story(author: Author) -> None:
+        busy = await author.customer(email="one@example.com")
+        await author.dispute(await author.charge(customer=busy))
+        state, told = author.states[busy], []
+        for number in range(SAMPLE_STREAM_EVENTS_MAX + 200):
+            assert isinstance(state, Customer)
+            told += customer.update(state, {"description": str(number)}, card_id="card", now=author.now)
+            state = evolve(state, told[-1])
+        for start in range(0, len(told), 1000):
+            await author.tell(told[start : start + 1000])
+        await catch_up(dsn)
+        for _ in range(3):
+            found = await checked(dsn, [CUSTOMERS, DISPUTES, FILES], sample=1)
+            assert (found["disputes"].rows, found["customers"].rows, found["files"].rows) == (1, 0, 0)
+        assert (await checked(dsn, [CUSTOMERS]))["customers"].rows == 1
+
+    running(dsn, story)
+    ended = ledger(
+        tmp_path, "projections", "verify", "disputes", "files", "--sample", "3", database_url=dsn,
+        secret_key=KEY.decode(),
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "files: nothing was looked at" in ended.stdout
+    assert "disputes: nothing" not in ended.stdout
+
+
+def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_found_all_the_same(
+    dsn: str,
+) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.customer(email="one@example.com")
+        good = await author.customer(email="good@example.com")
+        await author.rename(bad, email="two@example.com")
+
+        def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+            if (after.id, after.version) == (bad, 2):
+                raise ValueError
+            return [*CUSTOMERS.apply(before, recorded, after)]
+
+        await catch_up(dsn, projections=[dataclasses.replace(CUSTOMERS, apply=apply)])
+        for sample in (None, 20):
+            found = (await checked(dsn, [CUSTOMERS], sample=sample))["customers"]
+            assert (found.rows, found.parked, found.differing) == (2, 1, 0)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.customers SET deleted = true WHERE id = %s", (bad,))
+            statement, _ = HARM["stray"]
+            await conn.execute(statement.encode(), {"id": good})
+        found = (await checked(dsn, [CUSTOMERS]))["customers"]
+        assert found.keys == [bad, "cus_stray"]
+
+    running(dsn, story)
+
+
+def test_a_full_check_gives_the_digest_of_what_it_looked_at(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        before = (await checked(dsn, [CUSTOMERS]))["customers"].digest
+        assert (await checked(dsn, [CUSTOMERS], sample=1))["customers"].digest is None
+        await rebuilt(dsn, [CUSTOMERS])
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            compared = await last_comparison(conn, "customers")
+        assert (await checked(dsn, [CUSTOMERS]))["customers"].digest == before == compared["digest"]
+
+    running(dsn, story)
+
+
+def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checked(
+    dsn: str, tmp_path: Path
+) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await author.charge()
+        await catch_up(dsn)
+        await damaged(dsn, 1)
+        found = await checked(dsn)
+        assert {name for name, each in found.items() if each.error} == {"customers", "feed"}
+        assert found["charges"].rows == 1
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("DROP TABLE projections.refunds_g1")
+        found = await checked(dsn, [REFUNDS, CHARGES])
+        assert found["refunds"].error is not None
+        assert "UndefinedTable" in found["refunds"].error
+        assert found["charges"].rows == 1
+
+    running(dsn, story)
+    ended = ledger(
+        tmp_path, "projections", "verify", "customers", "charges", database_url=dsn, secret_key=KEY.decode()
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "charges\t1\t2\t1\t0\t0" in ended.stdout
+    assert "customers: not checked: DecodeError at " in ended.stdout
 
 
 def test_it_is_of_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:

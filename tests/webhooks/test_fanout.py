@@ -36,6 +36,7 @@ from tests.projections.histories import (
     fresh_generation,
     running,
 )
+from tests.projections.rebuilders import OPERATOR
 from tests.webhooks.receiver import Answer, Receiver, until
 
 NOWHERE = "http://127.0.0.1:9/"
@@ -229,7 +230,7 @@ def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
         await catch_up(dsn, projections=feed_raising_for(bad))
         assert await fan_out(author) == 0
         async with engine(dsn) as repaired:
-            assert await repaired.retry("feed", bad)
+            assert await repaired.retry("feed", bad, OPERATOR)
         assert await fan_out(author) == 2
         assert await fan_out(author) == 0
         assert await owed(author) == [

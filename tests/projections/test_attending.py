@@ -1,0 +1,97 @@
+"""What a worker does beside following the log goes on whatever goes wrong, and says what did."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from psycopg import AsyncConnection
+from structlog.testing import capture_logs
+
+from ledger.database import connected
+from ledger.metrics import lags
+from projections.attending import Periodic, sampling
+from tests.projections.histories import Author, catch_up, running
+from tests.projections.unreadable import damaged
+
+WAIT_SECONDS = 5.0
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def differing(dsn: str) -> set[str]:
+    async with connected(dsn, "ledger_api", name="test") as conn:
+        return {lag.projection for lag in await lags(conn, 0.0) if lag.differing}
+
+
+def test_what_is_done_periodically_is_done_again_after_any_failure(dsn: str) -> None:
+    async def story() -> list[str]:
+        done: list[str] = []
+
+        async def do() -> None:
+            done.append("tried")
+            if len(done) < 4:
+                raise LookupError("an event's text")
+
+        periodic = Periodic("samples", do, pause_seconds=0.0)
+        await periodic.start()
+        await until(lambda: len(done) > 4)
+        await periodic.close()
+        return done
+
+    with capture_logs() as logged:
+        assert len(asyncio.run(story())) > 4
+    assert [entry["event"] for entry in logged] == ["samples cannot go on now"]
+    assert "an event's text" not in str(logged)
+
+
+def test_the_sampler_tells_of_rows_that_differ_and_keeps_them_for_the_metrics(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        victim = await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+            await conn.execute("UPDATE projections.customers SET email = 'x'")
+        sampler = sampling(author.store, pause_seconds=0.01)
+        with capture_logs() as logged:
+            await sampler.start()
+            await until(lambda: logged)
+            await sampler.close()
+        assert logged[0]["event"] == "rows differ from a replay"
+        assert (logged[0]["projection"], logged[0]["keys"]) == ("customers", [victim])
+        assert await differing(dsn) == {"customers"}
+
+    running(dsn, story)
+
+
+def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await author.charge()
+        await catch_up(dsn)
+        was = await damaged(dsn, 1)
+        sampler = sampling(author.store, pause_seconds=0.01)
+        with capture_logs() as logged:
+            await sampler.start()
+            await until(lambda: {entry["projection"] for entry in logged} == {"customers", "feed"})
+            async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+                await conn.execute("UPDATE projections.charges SET created = 1")
+            await until(lambda: logged[-1]["event"] == "rows differ from a replay")
+            told = [entry["projection"] for entry in logged if entry["event"] == "cannot be verified"]
+            assert sorted(told) == ["customers", "feed"]
+            assert all("DecodeError" in entry["reason"] for entry in logged if "reason" in entry)
+            await damaged(dsn, 1, was)
+            del logged[:]
+            async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+                await conn.execute("UPDATE projections.customers SET email = 'x'")
+            await until(lambda: any(entry["projection"] == "customers" for entry in logged))
+            await sampler.close()
+        assert await differing(dsn) == {"customers", "charges"}
+
+    running(dsn, story)

@@ -1,0 +1,21 @@
+"""An event that cannot be read: what is stored of it has come to harm."""
+
+from __future__ import annotations
+
+from psycopg import AsyncConnection
+
+
+async def damaged(dsn: str, position: int, state: bytes = b"?") -> bytes:
+    """Store `state` for the event there; gives what was stored."""
+    async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+        # The log refuses it to everybody else.
+        await conn.execute("SET session_replication_role = replica")
+        cur = await conn.execute(
+            "WITH was AS (SELECT state FROM ledger.events WHERE notification_id = %(position)s)"
+            " UPDATE ledger.events SET state = %(state)s WHERE notification_id = %(position)s"
+            " RETURNING (SELECT state FROM was)",
+            {"position": position, "state": state},
+        )
+        row = await cur.fetchone()
+    assert row is not None
+    return bytes(row[0])
