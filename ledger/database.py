@@ -141,6 +141,12 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def went_away(error: psycopg.OperationalError) -> bool:
+    """Whether it tells that the connection, or the server, is lost: not that the server could not do what was
+    asked, for want of room, time or a lock."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
 def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
     given = cast(str, conninfo_to_dict(dsn).get("options") or "")
     return make_conninfo(
