@@ -21,7 +21,7 @@ from ledger.errors import InvalidParameter, OperationRefused
 from ledger.store.store import Store
 from projections import gate, rebuilds, switching
 from projections.rebuilds import WORKERS_MAX
-from projections.registry import described, status
+from projections.registry import BY_NAME, described, status
 from projections.routes import Body, Name, existing, known, rebuild_told, session
 from projections.switching import AlreadyDone, Operator
 
@@ -112,6 +112,11 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
         request: Request, body: RebuildManyBody, caller: Caller = operator
     ) -> dict[str, Any]:
         """As one of them alone; they are switched together or not at all."""
+        for name in body.names:
+            if name not in BY_NAME:
+                raise InvalidParameter(
+                    f"No such projection: '{name}'", code="resource_missing", param="names"
+                )
         return await build(request, body.names, body, caller)
 
     @router.post("/{name}/rebuild", summary="Build it anew beside what is live")

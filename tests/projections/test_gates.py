@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -16,11 +17,14 @@ from psycopg.rows import TupleRow
 from ledger.database import connected
 from ledger.errors import KeyReused, OperationRefused
 from projections import comparing, driving, gate, rebuilds, switching
+from projections.attending import rebuilding
+from projections.engine import Engine
 from projections.feed import FEED
 from projections.progress import plain
 from projections.rebuilds import Rebuild
 from projections.registry import PROJECTIONS
 from projections.seats import others
+from projections.shares import Fill
 from projections.views import CHARGES, CUSTOMERS, DISPUTES
 from tests.projections.histories import Author, catch_up, engine, running
 from tests.projections.rebuilders import OPERATOR, begun, driven, filler, live, loaded, operations, rebuilt
@@ -76,6 +80,18 @@ def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awa
 
     running(dsn, story)
     return done[0]
+
+
+@asynccontextmanager
+async def working(author: Author, fill: Fill) -> AsyncIterator[None]:
+    """A worker's part in rebuilds, in this process."""
+    store = author.store
+    worker = rebuilding(store, lambda: Engine(store.dsn, store.codec, store.clock, store.wake), fill)
+    await worker.start()
+    try:
+        yield
+    finally:
+        await worker.close()
 
 
 async def until(conn: AsyncConnection[Any], query: str) -> Any:
@@ -470,6 +486,49 @@ def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
             assert "catching up, 3 events behind" in plain(await loaded(dsn, number))
             await rebuilds.pause(conn, number, OPERATOR)
             assert (await driver).paused
+
+    running(dsn, story)
+
+
+def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        numbers = {await begun(dsn, [CUSTOMERS]), await begun(dsn, [DISPUTES])}
+        filling: set[int] = set()
+        both = asyncio.Event()
+
+        async def fill(rebuild: int, share: int) -> bool:
+            filling.add(rebuild)
+            if filling == numbers:
+                both.set()
+            await both.wait()
+            return await filler(dsn)(rebuild, share)
+
+        async with working(author, fill), asyncio.timeout(WAIT_SECONDS):
+            await both.wait()
+            async with connected(dsn, "ledger_projector", name="test") as conn:
+                await until(conn, "SELECT 1 FROM projections.rebuilds HAVING every(state = 'switched')")
+
+    running(dsn, story)
+
+
+def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilds, "DROP_ATTEMPTS_MAX", 1)
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn, projections=PROJECTIONS[1:])
+        number = await begun(dsn, [CUSTOMERS])
+        async with connected(dsn, "ledger_projector", name="test") as conn, working(author, filler(dsn)):
+            await rebuilds.pause(conn, number, OPERATOR)
+            async with await AsyncConnection.connect(dsn) as reader:
+                await reader.execute("SELECT FROM projections.customers_g2")
+                assert not await rebuilds.cancel(conn, number, OPERATOR)
+            await until(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")
+            await until(conn, "SELECT 1 WHERE to_regclass('projections.customers_g2') IS NULL")
 
     running(dsn, story)
 
