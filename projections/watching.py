@@ -65,7 +65,9 @@ async def _watched(shell: Shell, number: int, as_json: bool) -> Rebuild:
                 if found.over or found.paused or found.state == "differing":
                     return found
                 if ended:
+                    # Stopped for a pause that was over before anybody looked: it goes on.
                     task.result()
+                    task = asyncio.create_task(driving(), name="rebuild")
                 await asyncio.wait([task], timeout=POLL_SECONDS)
     finally:
         task.cancel()
