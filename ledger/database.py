@@ -148,6 +148,12 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def went_away(error: psycopg.OperationalError) -> bool:
+    """Whether it tells that the connection, or the server, is lost: not that the server could not do what was
+    asked, for want of room, time or a lock."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
 async def _open(conninfo: str) -> AsyncConnection[TupleRow]:
     conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=1)
     try:

@@ -15,14 +15,16 @@ import structlog
 
 from ledger.database import connected
 from ledger.store.store import Store
-from projections import rebuilds
-from projections.driving import Fill, drive
+from projections import rebuilds, registry
+from projections.driving import drive
 from projections.engine import Engine
 from projections.projection import described
 from projections.registry import PROJECTIONS
+from projections.shares import Fill
 from projections.verifying import KEYS_SHOWN_MAX, verify
 
 REBUILD_POLL_SECONDS = 1.0
+SWEEP_RETRY_SECONDS = 60.0
 SAMPLE_STREAMS = 20
 
 log = structlog.get_logger()
@@ -60,17 +62,42 @@ class Periodic:
 
 
 def rebuilding(store: Store, engine: Callable[[], Engine], fill: Fill) -> Periodic:
-    """Drives the rebuilds that nobody drives."""
+    """Drives the rebuilds that nobody drives, each for itself, and tidies up after cancelled ones."""
+    sweep_at = 0.0
+
+    async def one(number: int) -> None:
+        own = engine()
+        try:
+            await drive(store.dsn, store.clock, own, PROJECTIONS, number, fill)
+        finally:
+            await own.close()
+
+    async def look() -> list[int]:
+        nonlocal sweep_at
+        async with connected(store.dsn, "ledger_projector", name="rebuilds") as conn:
+            # A view whose first build was cancelled is nobody's until it is registered.
+            await registry.ensure(conn)
+            now = asyncio.get_running_loop().time()
+            if now >= sweep_at and not await rebuilds.sweep(conn):
+                sweep_at = now + SWEEP_RETRY_SECONDS
+            return await rebuilds.unfinished(conn, PROJECTIONS)
 
     async def take_up() -> None:
-        async with connected(store.dsn, "ledger_projector", name="rebuilds") as conn:
-            found = await rebuilds.unfinished(conn, PROJECTIONS)
-        for number in found:
-            own = engine()
-            try:
-                await drive(store.dsn, store.clock, own, PROJECTIONS, number, fill)
-            finally:
-                await own.close()
+        at_work: dict[int, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for number in await look():
+                    if number not in at_work:
+                        at_work[number] = asyncio.create_task(one(number), name=f"rebuild {number}")
+                if not at_work:
+                    return
+                await asyncio.sleep(REBUILD_POLL_SECONDS)
+                for number in [number for number, task in at_work.items() if task.done()]:
+                    at_work.pop(number).result()
+        finally:
+            for task in at_work.values():
+                task.cancel()
+            await asyncio.gather(*at_work.values(), return_exceptions=True)
 
     return Periodic("rebuilds", take_up, pause_seconds=REBUILD_POLL_SECONDS)
 

@@ -79,7 +79,7 @@ class Comparison(NamedTuple):
 
 
 class NotTogether(Exception):
-    """Two generations did not come to stand at one position in time."""
+    """Generations did not come to stand at one position in time; `str()` says which."""
 
 
 @asynccontextmanager
@@ -101,7 +101,11 @@ async def snapshot(conn: AsyncConnection[TupleRow], name: str, *generations: int
                         return
                 await asyncio.sleep(TOGETHER_POLL_SECONDS)
     except TimeoutError:
-        raise NotTogether(name) from None
+        which = " and ".join(map(str, generations))
+        raise NotTogether(
+            f"generations {which} of {name} did not come to stand at one position within "
+            f"{TOGETHER_SECONDS:.0f} s"
+        ) from None
     finally:
         if not conn.closed:
             await conn.set_isolation_level(None)

@@ -18,6 +18,7 @@ from ledger.webhooks.following import Webhooks
 from projections.attending import rebuilding, sampling
 from projections.engine import Engine
 from projections.routes import projection_routes
+from projections.routes_of_rebuilds import rebuild_routes
 from projections.workers import Workers
 
 CLOSE_SECONDS = 3.0
@@ -57,7 +58,7 @@ def above(settings: Settings) -> Above:
     ]
     if settings.verify_pause_seconds:
         followers.append(lambda store: sampling(store, pause_seconds=settings.verify_pause_seconds))
-    return Above(followers, [projection_routes])
+    return Above(followers, [projection_routes, rebuild_routes])
 
 
 def _engine(store: Store, settings: Settings) -> Engine:

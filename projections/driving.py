@@ -10,7 +10,7 @@ the next takes it up. It has no side effects: no Event's id, no delivery, no pos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -19,30 +19,33 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
-from ledger.database import connected
+from ledger.database import connected, went_away
 from ledger.errors import OperationRefused
-from projections import partitions, rebuilds, switching
+from ledger.store.log import position_at
+from projections import gate, partitions, rebuilds, switching
 from projections.comparing import Comparison, NotTogether, compare, summary
 from projections.engine import Engine
 from projections.passing import Member, unfollowed
 from projections.projection import Projection, described
 from projections.rebuilds import Build, Rebuild
-from projections.switching import Operator
+from projections.shares import Fill, FillFailed, filled
+from projections.switching import LiveChanged, Operator
 
 POLL_SECONDS = 0.1
-FILL_ATTEMPTS_MAX = 3
+# A full disk may refuse to keep even that the rebuild has stopped for it.
+PAUSE_ATTEMPTS_MAX = 60
+PAUSE_RETRY_SECONDS = 1.0
 # How long a live generation that has not come to where the rebuild began is waited for.
 LIVE_STUCK_SECONDS = 10.0
 
-Fill = Callable[[int, int], Coroutine[Any, Any, bool]]
-"""Fill a share of a rebuild, in a process of its own; whether it is done. Raises FillFailed."""
-
+# As they are read: of rows with a term, streams that ended before it are not.
 _COUNT = """
-SELECT count(*) FROM ledger.events WHERE notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
+SELECT count(*) FROM ledger.events
+WHERE notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
+AND (%(since)s = 0 OR originator_id IN (
+    SELECT originator_id FROM ledger.events WHERE notification_id > %(since)s))
 """
 _COUNTED = "UPDATE projections.rebuilds SET events = %(events)s WHERE id = %(rebuild)s"
-_SHARES_LEFT = "SELECT share FROM projections.shares WHERE rebuild = %(rebuild)s AND NOT done ORDER BY share"
-_SHARE_AT = "SELECT stream FROM projections.shares WHERE rebuild = %(rebuild)s AND share = %(share)s"
 _CHECKPOINT = """
 INSERT INTO projections.checkpoints (projection, generation, position, recorded_at, shape)
 SELECT %(projection)s, %(generation)s, %(upto)s,
@@ -63,11 +66,10 @@ LEFT JOIN projections.live l ON l.projection = b.projection
 LEFT JOIN projections.checkpoints live ON live.projection = l.projection AND live.generation = l.generation
 WHERE b.rebuild = %(rebuild)s AND b.projection = %(projection)s
 """
+# A server that builds an index looks up now and then whether anybody still waits for it: the lock of a driver
+# that was killed would be held until it is built, for nobody.
+_NOTICE = "SET client_connection_check_interval = '1s'"
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('projections.rebuild'), %(rebuild)s::integer)"
-
-
-class FillFailed(Exception):
-    """A worker gave up; `str()` says why, in one line without personal data."""
 
 
 async def drive(
@@ -87,24 +89,38 @@ async def drive(
     async with connected(dsn, "ledger_projector", name="rebuild") as conn:
         if not rebuilds.ours(await rebuilds.load(conn, rebuild), projections):
             raise OperationRefused(f"rebuild {rebuild} was begun by a later release: use that one's command.")
+        with suppress(psycopg.errors.InvalidParameterValue):  # not on this system
+            await conn.execute(_NOTICE)
         row = await (await conn.execute(_LOCK, {"rebuild": rebuild})).fetchone()
         if row is None or not row[0]:
             return False
+        await clock.refresh(conn)
         driver = _Driver(conn, clock, engine, projections, rebuild, fill)
         try:
             await driver.run()
-        except psycopg.OperationalError:
-            raise
-        except (FillFailed, NotTogether, OperationRefused) as error:
-            await _pause(conn, rebuild, f"{type(error).__name__}: {error}")
+        except psycopg.OperationalError as error:
+            if conn.broken or went_away(error):
+                raise
+            await _pause(conn, rebuild, described(error))
+        except FillFailed as error:
+            await _pause(conn, rebuild, f"a worker gave up: {error}")
+        except (NotTogether, OperationRefused) as error:
+            await _pause(conn, rebuild, str(error))
         except Exception as error:  # the edge: kept with the rebuild, for the operator
             await _pause(conn, rebuild, described(error))
         return True
 
 
 async def _pause(conn: AsyncConnection[TupleRow], rebuild: int, error: str) -> None:
-    with suppress(OperationRefused):  # cancelled meanwhile: then what it misses is what was dropped
-        await rebuilds.failed(conn, rebuild, error)
+    for attempt in range(PAUSE_ATTEMPTS_MAX):
+        try:
+            with suppress(OperationRefused):  # cancelled meanwhile: then what it misses is what was dropped
+                await rebuilds.failed(conn, rebuild, error)
+            return
+        except psycopg.OperationalError as failure:
+            if conn.broken or went_away(failure) or attempt + 1 == PAUSE_ATTEMPTS_MAX:
+                raise
+            await asyncio.sleep(PAUSE_RETRY_SECONDS)
 
 
 class _Standing(NamedTuple):
@@ -161,49 +177,34 @@ class _Driver:
             raise _Stopped
         return found
 
-    async def _next(self, state: str) -> None:
-        if not await rebuilds.to_stage(self._conn, self._rebuild, state):
+    async def _next(self, state: str, error: str | None = None) -> None:
+        if not await rebuilds.to_stage(self._conn, self._rebuild, state, error):
             raise _Stopped
 
     async def _filling(self) -> None:
         found = await self._going_on()
-        left = await (await self._conn.execute(_SHARES_LEFT, {"rebuild": self._rebuild})).fetchall()
-        filling = [asyncio.create_task(self._share(row[0])) for row in left]
+        counting = asyncio.create_task(self._count(found), name="rebuild counting")
         try:
-            if found.total is None:
-                await self._count(found)
-            # Whatever becomes of one share, the others go on to their ends.
-            results = await asyncio.gather(*filling, return_exceptions=True)
+            done = await filled(self._conn, self._rebuild, self._fill)
+            await counting
         finally:
-            for task in filling:
-                task.cancel()
-        await self._going_on()
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        if not all(results):
-            raise FillFailed("a worker stopped before its share was done")
-        await self._next("indexing")
-
-    async def _share(self, share: int) -> bool:
-        """A worker may be killed: another takes its place, as long as there is progress."""
-        place = {"rebuild": self._rebuild, "share": share}
-        attempts, reached = 0, ""
-        while True:
-            try:
-                return await self._fill(self._rebuild, share)
-            except FillFailed:
-                row = await (await self._conn.execute(_SHARE_AT, place)).fetchone()
-                assert row is not None
-                attempts = attempts + 1 if row[0] == reached else 1
-                reached = row[0]
-                if attempts == FILL_ATTEMPTS_MAX:
-                    raise
-                await asyncio.sleep(POLL_SECONDS)
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
+        if done:
+            await self._next("indexing")
 
     async def _count(self, found: Rebuild) -> None:
-        members = [Member(self._projections[build.projection], build.generation) for build in found.builds]
-        counting = {"upto": found.upto, "without": unfollowed(members)}
+        if found.total is not None:
+            return
+        now = self._clock.now()
+        members = [
+            Member(projection, build.generation, partitions.rows_since(now, projection.days_kept))
+            for build in found.builds
+            for projection in [self._projections[build.projection]]
+        ]
+        first = min(member.since for member in members)
+        since = await position_at(self._conn, first - 1e-6) if first else 0
+        counting = {"upto": found.upto, "without": unfollowed(members), "since": since}
         row = await (await self._conn.execute(_COUNT, counting)).fetchone()
         assert row is not None
         await self._conn.execute(_COUNTED, {"rebuild": self._rebuild, "events": row[0]})
@@ -247,30 +248,36 @@ class _Driver:
         await self._next("comparing")
 
     async def _comparing(self) -> None:
+        # Also for one that another has begun: what of it is done is told as of when the stage began.
+        await self._next("comparing")
         found = await self._going_on()
         await self._clock.refresh(self._conn)
+        operator = Operator(found.who, found.reason)
         told: dict[str, dict[str, Any]] = {}
         async with self._advancing():
             for build in found.builds:
-                told[build.projection] = {"rebuild": found.id, **await self._compared(build, found.upto)}
-            operator = Operator(found.who, found.reason)
-            for build in found.builds:
-                details = told[build.projection]
+                await self._going_on()
+                details = {"rebuild": found.id, **await self._compared(build, found.upto)}
                 await switching.record(
                     self._conn, operator, "compare", build.projection, build.generation,
                     details.get("position", found.upto), details,
                 )  # fmt: skip
                 details.pop("differences", None)
-            differing = not all(details.get("equal", True) for details in told.values())
+                told[build.projection] = details
+            # Nothing was live: then there is nothing that it could differ from.
+            differing = not all(each.get("equal", each["live"] is None) for each in told.values())
             if differing and not found.accept_differences:
-                await self._next("differing")
-            else:
-                accepted = {name: {**details, "accepted": differing} for name, details in told.items()}
-                await rebuilds.switch(self._conn, found, operator, accepted)
+                await self._next("differing", "; ".join(_not_compared(told)) or None)
+                return
+            accepted = {name: {**details, "accepted": differing} for name, details in told.items()}
+            # Rolled back meanwhile: another is live, and has to be compared with.
+            with suppress(LiveChanged):
+                if not await gate.switch(self._conn, found, operator, accepted):
+                    raise _Stopped
 
     async def _compared(self, build: Build, upto: int) -> dict[str, Any]:
-        """What came of comparing, for the record. There may be nothing to compare with: a view that is new,
-        or one whose live generation is stuck where the rebuild left it behind long ago."""
+        """What came of comparing, for the record. There may be nothing to compare with, a view that is new;
+        or no way to, a live generation that is stuck where the rebuild left it behind long ago."""
         projection = self._projections[build.projection]
         if projection.broken is not None:
             broken = projection.broken.encode()
@@ -279,14 +286,14 @@ class _Driver:
                 raise OperationRefused(f"{projection.name}: {row[0]}")
         standing = await self._standing(build)
         if standing.live is None or standing.behind(upto):
-            return {"compared": False, "live_position": standing.live_position}
+            return {"compared": False, "live": standing.live, "live_position": standing.live_position}
         assert standing.live_shape is not None
         # What the live generation has no column for is new, not different.
         shared = projection.as_of(min(standing.live_shape, build.shape))
         now = self._clock.now()
         compared = await compare(self._conn, shared, standing.live, build.generation, now=now)
         added = [column.name for column in projection.columns if column not in shared.columns]
-        return {**_told(compared), "added": added}
+        return {"live": standing.live, **_told(compared), "added": added}
 
     @asynccontextmanager
     async def _advancing(self) -> AsyncIterator[None]:
@@ -302,7 +309,21 @@ class _Driver:
         parameters = {"rebuild": self._rebuild, "projection": build.projection}
         row = await (await self._conn.execute(_STANDING, parameters)).fetchone()
         assert row is not None
+        if row[0] is None:
+            await self._going_on()  # cancelled at this moment
+            raise OperationRefused(
+                f"generation {build.generation} of {build.projection} is gone: cancel this."
+            )
         return _Standing(*row)
+
+
+def _not_compared(told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{name} could not be compared: generation {each['live']}, which is live, stands still at "
+        f"{each['live_position']}"
+        for name, each in told.items()
+        if not each["compared"] and each["live"] is not None
+    ]
 
 
 def _told(compared: Comparison) -> dict[str, Any]:

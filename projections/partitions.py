@@ -7,8 +7,9 @@ Names follow from projection, generation and day alone: `feed_g1`, `feed_g1_d202
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
@@ -48,6 +49,12 @@ FROM (SELECT to_regclass(%(partition)s) AS relid
 _MAKE_DAY = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)" + _PLAIN
 _ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
 _DROP = "DROP TABLE IF EXISTS {partition}"
+_PRESENT = """
+SELECT projection, generation
+FROM unnest(%(projections)s::text[], %(generations)s::integer[], %(tables)s::text[])
+    AS asked (projection, generation, relation)
+WHERE to_regclass(relation) IS NOT NULL
+"""
 
 
 def day_of(at: float) -> int:
@@ -115,6 +122,20 @@ async def drop_generation(conn: AsyncConnection[TupleRow], name: str, generation
     async with conn.transaction():
         await conn.execute(_LIMITED)
         await conn.execute(SQL(_DROP).format(partition=table(name, generation)))
+
+
+async def present(
+    conn: AsyncConnection[TupleRow], generations: Iterable[Sequence[Any]]
+) -> list[tuple[str, int]]:
+    """Those of these generations, by projection, that have a table."""
+    asked = list(generations)
+    parameters = {
+        "projections": [name for name, _ in asked],
+        "generations": [generation for _, generation in asked],
+        "tables": [f"projections.{_name(name, generation)}" for name, generation in asked],
+    }
+    rows = await (await conn.execute(_PRESENT, parameters)).fetchall()
+    return [(name, generation) for name, generation in rows]
 
 
 async def bytes_of(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int:

@@ -28,6 +28,7 @@ def told(found: Rebuild, size: int | None = None, rate: float | None = None) -> 
     bytes              room its new generations take; None while that cannot be told
     events_per_second  `rate`; else that of its workers since each began
     seconds_left       that filling will yet take at this rate; None when that cannot be told
+    view               which is being indexed or compared: its `name`, its `number` of how many (`of`)
     """
     if rate is None:
         rate = found.rate
@@ -37,7 +38,7 @@ def told(found: Rebuild, size: int | None = None, rate: float | None = None) -> 
     known = asdict(found) | {"builds": [build._asdict() for build in found.builds]}
     derived = {"events_per_second": round(rate, 1), "seconds_left": left and round(left, 1)}
     del known["rate"]
-    return known | {"bytes": size} | derived
+    return known | {"bytes": size} | derived | {"view": _view(found)}
 
 
 def plain(found: Rebuild, size: int | None = None, rate: float | None = None) -> str:
@@ -47,8 +48,8 @@ def plain(found: Rebuild, size: int | None = None, rate: float | None = None) ->
         [f"rebuild {found.id} of {found.names}: {found.state}", *_parts(found, share, size, rate)]
     )
     if found.paused:
-        line += f" (paused{f': {found.error}' if found.error else ''})"
-    return line
+        return f"{line} (paused{f': {found.error}' if found.error else ''})"
+    return f"{line}: {found.error}" if found.error else line
 
 
 class Progress:
@@ -122,11 +123,22 @@ def _parts(found: Rebuild, share: str, size: int | None, rate: float | None) -> 
     parts = []
     if found.state == "filling" and found.total is None:
         parts = ["counting events"]
+    elif found.state == "catching up" and found.behind is not None:
+        parts = [f"{found.behind:,} events behind"]
+    elif (view := known["view"]) is not None:
+        parts = [f"view {view['number']} of {view['of']}: {view['name']}"]
     elif found.state == "filling":
         parts = [f"{share}{found.total:,} events", f"{known['events_per_second']:,.0f}/s"]
         if known["seconds_left"]:
             parts.append(f"{_span(known['seconds_left'])} left")
     return [*parts, decimal(size)] if size is not None else parts
+
+
+def _view(found: Rebuild) -> dict[str, Any] | None:
+    done = {"indexing": found.indexed, "comparing": found.compared}.get(found.state)
+    if done is None or done == len(found.builds):
+        return None
+    return {"name": found.builds[done].projection, "number": done + 1, "of": len(found.builds)}
 
 
 def _span(seconds: float) -> str:

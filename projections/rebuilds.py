@@ -1,27 +1,29 @@
-"""Rebuilds as they are on record: begun, paused, resumed, cancelled, accepted, and how each stands.
+"""Rebuilds as they are on record: begun, paused, resumed, cancelled, and how each stands.
 
 A rebuild makes one new generation of each of its views. Of two operators who begin one of the same view the
-second is told. Who takes a rebuild through its stages is `driving`.
+second is told. Who takes a rebuild through its stages is `driving`; what makes it live is `gate`. Whoever
+changes one locks its row before anything of its views, so that no two wait for each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from psycopg import AsyncConnection
-from psycopg.errors import LockNotAvailable, UniqueViolation
-from psycopg.rows import TupleRow
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable, UniqueViolation
+from psycopg.rows import TupleRow, dict_row
 
 from ledger.errors import OperationRefused
 from projections import partitions, switching
 from projections.projection import Projection
 from projections.switching import Operator
 
-DROP_ATTEMPTS_MAX = 50
-DROP_PAUSE_SECONDS = 0.2
+DROP_ATTEMPTS_MAX = 10
+DROP_PAUSE_SECONDS = 0.3
 WORKERS_MAX = 64
 
 _BEGIN = """
@@ -40,7 +42,9 @@ _SHARES = """
 INSERT INTO projections.shares (rebuild, share) SELECT %(rebuild)s, generate_series(0, %(workers)s - 1)
 """
 _UNDER_WAY = """
-SELECT r.id, r.who, to_char(r.began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), b.projection
+SELECT r.id, r.who, to_char(r.began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), b.projection,
+       CASE WHEN r.state = 'differing' THEN 'waits for a decision on'
+            WHEN r.paused THEN 'was paused at work on' ELSE 'is at work on' END
 FROM projections.builds b JOIN projections.rebuilds r ON r.id = b.rebuild
 WHERE b.projection = ANY (%(names)s) AND NOT b.ended ORDER BY r.id LIMIT 1
 """
@@ -54,18 +58,28 @@ SELECT id FROM projections.rebuilds
 WHERE state NOT IN ('switched', 'cancelled', 'differing') AND NOT paused ORDER BY id
 """
 _OPEN = "SELECT id FROM projections.rebuilds WHERE state NOT IN ('switched', 'cancelled') ORDER BY id"
+# Columns are named as the fields of a Rebuild.
 _LOAD = """
-SELECT r.state, r.paused, r.error, r.workers, r.accept_differences, r.upto, r.events, r.who, r.reason,
-       extract(epoch FROM r.began_at)::float8, extract(epoch FROM clock_timestamp() - r.began_at)::float8,
-       coalesce((SELECT sum(events) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint,
-       coalesce((SELECT sum(rows) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint,
+SELECT r.state, r.paused, r.error, r.workers, r.accept_differences, r.upto, r.events AS total,
+       r.who, r.reason,
+       extract(epoch FROM r.began_at)::float8 AS began_at,
+       extract(epoch FROM clock_timestamp() - r.began_at)::float8 AS seconds,
+       coalesce((SELECT sum(events) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint AS events,
+       coalesce((SELECT sum(rows) FROM projections.shares s WHERE s.rebuild = r.id), 0)::bigint AS rows,
        coalesce((SELECT sum((events - began_events)
                             / extract(epoch FROM nullif(changed_at - began_at, interval '0')))
-                 FROM projections.shares s WHERE s.rebuild = r.id), 0)::float8,
+                 FROM projections.shares s WHERE s.rebuild = r.id), 0)::float8 AS rate,
+       (SELECT greatest(0, (SELECT position FROM ledger.head) - min(c.position))
+        FROM projections.builds b JOIN projections.checkpoints c USING (projection, generation)
+        WHERE b.rebuild = r.id) AS behind,
+       CASE WHEN r.state = 'comparing' THEN (
+           SELECT count(DISTINCT o.projection) FROM projections.builds b
+           JOIN projections.operations o ON o.projection = b.projection AND o.generation = b.generation
+           WHERE b.rebuild = r.id AND o.action = 'compare' AND o.at >= r.changed_at) ELSE 0 END AS compared,
        EXISTS (SELECT FROM pg_locks
                WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = r.id::integer::oid
                AND classid = hashtext('projections.rebuild')::oid
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS driven
 FROM projections.rebuilds r WHERE r.id = %(rebuild)s
 """
 _BUILDS = """
@@ -73,16 +87,39 @@ SELECT projection, generation, shape, attached FROM projections.builds
 WHERE rebuild = %(rebuild)s ORDER BY projection
 """
 _NEXT = """
-UPDATE projections.rebuilds SET state = %(state)s, error = NULL, changed_at = now()
-WHERE id = %(rebuild)s AND state <> 'cancelled' RETURNING id
+UPDATE projections.rebuilds SET state = %(state)s, error = %(error)s, changed_at = now()
+WHERE id = %(rebuild)s AND state NOT IN ('switched', 'cancelled') AND NOT paused
 """
 _STOP = """
 UPDATE projections.rebuilds SET paused = true, error = %(error)s, changed_at = now()
-WHERE id = %(rebuild)s AND state NOT IN ('switched', 'cancelled') RETURNING id
+WHERE id = %(rebuild)s AND state NOT IN ('switched', 'cancelled', 'differing')
 """
 _RESUME = """
-UPDATE projections.rebuilds SET paused = false, error = NULL, changed_at = now()
-WHERE id = %(rebuild)s AND state NOT IN ('switched', 'cancelled') RETURNING id
+UPDATE projections.rebuilds
+SET paused = false, error = NULL, changed_at = now(),
+    state = CASE state WHEN 'differing' THEN 'comparing' ELSE state END
+WHERE id = %(rebuild)s AND state NOT IN ('switched', 'cancelled')
+"""
+_CANCEL = """
+UPDATE projections.rebuilds SET state = 'cancelled', paused = false, error = NULL, changed_at = now()
+WHERE id = %(rebuild)s AND state NOT IN ('switched', 'cancelled')
+"""
+# Only an older release could switch to what is being built.
+_LIVE = """
+SELECT projection, generation FROM projections.live JOIN projections.builds USING (projection, generation)
+WHERE rebuild = %(rebuild)s LIMIT 1
+"""
+# Whoever drives it holds this lock.
+_INTERRUPT = """
+SELECT pg_cancel_backend(pid)
+FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = %(rebuild)s::integer::oid
+AND classid = hashtext('projections.rebuild')::oid
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_CANCELLED = """
+SELECT b.projection, b.generation FROM projections.builds b JOIN projections.rebuilds r ON r.id = b.rebuild
+WHERE r.state = 'cancelled' AND (%(rebuild)s::bigint IS NULL OR r.id = %(rebuild)s)
 """
 _ENDED = "UPDATE projections.builds SET ended = true WHERE rebuild = %(rebuild)s"
 _FORGET = """
@@ -111,7 +148,9 @@ class Rebuild:
     rate     events a second that its workers have filled, since each began or went on
     total    events to fill, None until they are counted; `events` and `rows` are filled
     seconds  since it began
-    error    why it was paused by itself
+    error    why it was paused by itself, or could not be compared
+    behind   events of the log that not all of its generations have; None before they can catch up
+    compared views compared already; `indexed` are those that are attached
     driven   whether a process is at work on it
     """
 
@@ -130,6 +169,8 @@ class Rebuild:
     events: int
     rows: int
     rate: float
+    behind: int | None
+    compared: int
     driven: bool
     builds: tuple[Build, ...]
 
@@ -141,6 +182,10 @@ class Rebuild:
     def forsaken(self) -> bool:
         """Somebody should be driving it, and nobody does."""
         return not (self.over or self.paused or self.driven or self.state == "differing")
+
+    @property
+    def indexed(self) -> int:
+        return sum(build.attached for build in self.builds)
 
     @property
     def names(self) -> str:
@@ -189,53 +234,19 @@ async def begin(
         if found is None:
             raise OperationRefused("another rebuild began or ended at this moment: try again.") from None
         raise OperationRefused(
-            f"rebuild {found[0]}, begun by {found[1]} at {found[2]}, is at work on {found[3]}."
+            f"rebuild {found[0]}, begun by {found[1]} at {found[2]}, {found[4]} {found[3]}."
         ) from None
     return int(rebuild)
 
 
 async def load(conn: AsyncConnection[TupleRow], rebuild: int) -> Rebuild:
     """How it stands. Raises OperationRefused when there is none of that number."""
-    row = await (await conn.execute(_LOAD, {"rebuild": rebuild})).fetchone()
-    if row is None:
+    cur = await conn.cursor(row_factory=dict_row).execute(_LOAD, {"rebuild": rebuild})
+    found = await cur.fetchone()
+    if found is None:
         raise OperationRefused(f"there is no rebuild {rebuild}.")
     builds = await (await conn.execute(_BUILDS, {"rebuild": rebuild})).fetchall()
-    (
-        state,
-        paused,
-        error,
-        workers,
-        accept,
-        upto,
-        total,
-        who,
-        reason,
-        began_at,
-        seconds,
-        events,
-        rows,
-        rate,
-        driven,
-    ) = row
-    return Rebuild(
-        id=rebuild,
-        state=state,
-        paused=paused,
-        error=error,
-        workers=workers,
-        accept_differences=accept,
-        upto=upto,
-        total=total,
-        who=who,
-        reason=reason,
-        began_at=began_at,
-        seconds=seconds,
-        events=events,
-        rows=rows,
-        rate=rate,
-        driven=driven,
-        builds=tuple(Build(*build) for build in builds),
-    )
+    return Rebuild(id=rebuild, builds=tuple(Build(*build) for build in builds), **found)
 
 
 async def size(conn: AsyncConnection[TupleRow], found: Rebuild) -> int | None:
@@ -281,7 +292,7 @@ async def open_ones(conn: AsyncConnection[TupleRow]) -> list[int]:
 
 
 async def pause(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
-    """Have it stop behind the pages under way. Raises OperationRefused when it is over."""
+    """Have it stop behind the pages under way. Raises OperationRefused when it is over, or differs."""
     async with conn.transaction():
         await _stop(conn, rebuild, None)
         await _record(conn, await load(conn, rebuild), operator, "pause")
@@ -293,65 +304,67 @@ async def failed(conn: AsyncConnection[TupleRow], rebuild: int, error: str) -> N
 
 
 async def resume(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
-    """Have it go on from where it stopped. Raises OperationRefused when it is over."""
+    """Have it go on from where it stopped; one that differs is compared again. Raises OperationRefused when
+    it is over."""
     async with conn.transaction():
         if (await conn.execute(_RESUME, {"rebuild": rebuild})).rowcount == 0:
             raise OperationRefused(f"rebuild {rebuild} is over.")
         await _record(conn, await load(conn, rebuild), operator, "resume")
 
 
-async def cancel(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
-    """End it and drop what it made; the live generations are as they were. Raises OperationRefused."""
+async def cancel(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> bool:
+    """End it and drop what it made; the live generations are as they were. False when something is in the
+    way of that yet: `sweep` drops it later. Raises OperationRefused."""
     found = await load(conn, rebuild)
     async with conn.transaction():
-        if found.over or not await to_stage(conn, rebuild, "cancelled"):
+        if (await conn.execute(_CANCEL, {"rebuild": rebuild})).rowcount == 0:
             raise OperationRefused(f"rebuild {rebuild} is over.")
+        live = await (await conn.execute(_LIVE, {"rebuild": rebuild})).fetchone()
+        if live is not None:
+            raise OperationRefused(f"generation {live[1]} of {live[0]} is live: roll {live[0]} back first.")
         await conn.execute(_FORGET, {"rebuild": rebuild})
         await conn.execute(_ENDED, {"rebuild": rebuild})
         await _record(conn, found, operator, "cancel")
-    for build in found.builds:
-        for attempt in range(DROP_ATTEMPTS_MAX):
-            try:
-                await partitions.drop_generation(conn, build.projection, build.generation)
-                break
-            except LockNotAvailable:  # a page under way, or a reader
-                if attempt + 1 == DROP_ATTEMPTS_MAX:
-                    raise
-                await asyncio.sleep(DROP_PAUSE_SECONDS)
+    # An index in the making would be finished first, which may take hours. Only the user itself may do
+    # that, not the role it has taken.
+    with suppress(InsufficientPrivilege):
+        async with conn.transaction():
+            await conn.execute("SET LOCAL ROLE NONE")
+            await conn.execute(_INTERRUPT, {"rebuild": rebuild})
+    for attempt in range(DROP_ATTEMPTS_MAX):
+        if attempt:
+            await asyncio.sleep(DROP_PAUSE_SECONDS)
+        if await sweep(conn, rebuild):
+            return True
+    return False
 
 
-async def to_stage(conn: AsyncConnection[TupleRow], rebuild: int, state: str) -> bool:
-    """Its next stage; False when it was cancelled meanwhile."""
-    return (await conn.execute(_NEXT, {"rebuild": rebuild, "state": state})).rowcount == 1
+async def sweep(conn: AsyncConnection[TupleRow], rebuild: int | None = None) -> bool:
+    """Drop the tables that a cancelled rebuild, or any, has left: whoever cancelled it may have died, or
+    found an index being built. False when a reader or writer is in the way of one."""
+    clean = True
+    cancelled = await (await conn.execute(_CANCELLED, {"rebuild": rebuild})).fetchall()
+    for name, generation in await partitions.present(conn, cancelled):
+        try:
+            await partitions.drop_generation(conn, name, generation)
+        except LockNotAvailable:
+            clean = False
+    return clean
 
 
-async def accept(conn: AsyncConnection[TupleRow], rebuild: int, operator: Operator) -> None:
-    """Switch to what was found to differ, for an operator who has looked. Raises OperationRefused."""
-    found = await load(conn, rebuild)
-    if found.state != "differing":
-        raise OperationRefused(f"rebuild {rebuild} is {found.state}: there is nothing to accept.")
-    told = {build.projection: {"rebuild": rebuild, "accepted": True} for build in found.builds}
-    await switch(conn, found, operator, told)
-
-
-async def switch(
-    conn: AsyncConnection[TupleRow],
-    found: Rebuild,
-    operator: Operator,
-    details: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Make all its generations live and end it. Raises OperationRefused; then nothing has changed."""
-    async with conn.transaction():
-        to = {build.projection: build.generation for build in found.builds}
-        await switching.switch(conn, to, operator, details)
-        if not await to_stage(conn, found.id, "switched"):
-            raise OperationRefused(f"rebuild {found.id} is over.")
-        await conn.execute(_ENDED, {"rebuild": found.id})
+async def to_stage(
+    conn: AsyncConnection[TupleRow], rebuild: int, state: str, error: str | None = None
+) -> bool:
+    """Its next stage; False when it was paused or cancelled meanwhile."""
+    given = {"rebuild": rebuild, "state": state, "error": error}
+    return (await conn.execute(_NEXT, given)).rowcount == 1
 
 
 async def _stop(conn: AsyncConnection[TupleRow], rebuild: int, error: str | None) -> None:
     if (await conn.execute(_STOP, {"rebuild": rebuild, "error": error})).rowcount == 0:
-        raise OperationRefused(f"rebuild {rebuild} is over.")
+        found = await load(conn, rebuild)
+        what = "over" if found.over else "differing: it waits for a decision, accept or cancel it"
+        raise OperationRefused(f"rebuild {rebuild} is {what}.")
 
 
 async def _record(conn: AsyncConnection[TupleRow], found: Rebuild, operator: Operator, action: str) -> None:

@@ -32,13 +32,20 @@ AND objsubid = 2 AND granted
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY 1
 """
+# A seat is all that a runner's connection holds a lock of two numbers on.
+_OTHERS = """
+SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
+AND a.datname = current_database() AND a.application_name = 'ledger projections'
+AND l.classid <> (hashtext(%(seats)s)::bigint & 4294967295)::oid LIMIT 1
+"""
 
 
 class Seats:
     """One runner's seat, among those of its release, whose views have these shapes."""
 
     def __init__(self, shapes: Mapping[str, int]) -> None:
-        self._seats = {"seats": f"projections.seats {sorted(shapes.items())}"}
+        self._seats = {"seats": _of(shapes)}
         self._number: int | None = None
         self._backend: int | None = None
         self._taken: list[int] = []
@@ -73,3 +80,12 @@ class Seats:
             row = await (await conn.execute(_TAKE, self._seats)).fetchone()
             self._number = None if row is None else row[0]
         self._taken = [row[0] for row in await (await conn.execute(_TAKEN, self._seats)).fetchall()]
+
+
+async def others(conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]) -> bool:
+    """Whether a runner of another release than the one with these shapes is there."""
+    return (await conn.execute(_OTHERS, {"seats": _of(shapes)})).rowcount > 0
+
+
+def _of(shapes: Mapping[str, int]) -> str:
+    return f"projections.seats {sorted(shapes.items())}"

@@ -11,15 +11,16 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import psycopg
+import typer
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.config import load_settings
-from ledger.database import check_schema, connected, first_line
+from ledger.database import check_schema, connected, first_line, went_away
 from ledger.deployment import database
 from ledger.errors import SettingError, Unavailable
 from ledger.store.codec import Codec
@@ -31,6 +32,12 @@ from projections.registry import BY_NAME, PROJECTIONS
 from projections.switching import Operator
 
 _NO_SUCH = "no projection {}: see `ledger projections status`"
+
+Name = Annotated[str, typer.Argument(help="The projection.")]
+Names = Annotated[list[str] | None, typer.Argument(help="The projections; or --all.")]
+All = Annotated[bool, typer.Option("--all", help="Every projection of this release.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Reason = Annotated[str, typer.Option(help="Why: kept on record.")]
 
 Result = TypeVar("Result")
 
@@ -49,7 +56,8 @@ class Shell:
 
 
 def run(do: Callable[[Shell], Awaitable[Result]]) -> Result:
-    """What `do` gives. Raises SettingError for a database that cannot be used, and Unavailable."""
+    """What `do` gives. Raises SettingError for a database that cannot be used, or cannot do what is asked,
+    and Unavailable for one that has gone away."""
     settings = load_settings()
 
     @asynccontextmanager
@@ -68,7 +76,9 @@ def run(do: Callable[[Shell], Awaitable[Result]]) -> Result:
         try:
             return asyncio.run(session(dsn, key))
         except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from None
+            if went_away(error):
+                raise Unavailable(first_line(error)) from error
+            raise SettingError(f"the database cannot do it: {first_line(error)}") from error
 
 
 def projections_of(names: Sequence[str] | None, everything: bool) -> list[Projection]:

@@ -7,20 +7,26 @@ that is live no more is kept up to date like any other until it is retired.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable, UniqueViolation
 from psycopg.rows import TupleRow
 
-from ledger.errors import LedgerError, OperationRefused
+from ledger.errors import KeyReused, LedgerError, OperationRefused
 from projections import partitions
+
+Result = TypeVar("Result")
 
 # Behind, another runner is at work on it, and is there in a moment: the live one is held meanwhile.
 BEHIND_SECONDS_MAX = 2.0
 BEHIND_POLL_SECONDS = 0.01
+# Each try holds up whoever begins to read the view, for as long as it waits: so it rests in between.
+DROP_ATTEMPTS_MAX = 5
+DROP_PAUSE_SECONDS = 1.0
 
 _LIVE = "SELECT generation FROM projections.live WHERE projection = %(projection)s FOR UPDATE"
 _CHECKPOINT = """
@@ -31,6 +37,10 @@ _STANDS = """
 SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = %(generation)s
 """
+_BUILDING = """
+SELECT rebuild, generation FROM projections.builds
+WHERE projection = %(projection)s AND generation = ANY (%(generations)s) AND NOT ended LIMIT 1
+"""
 _SWITCH = """
 INSERT INTO projections.live (projection, generation) VALUES (%(projection)s, %(generation)s)
 ON CONFLICT ON CONSTRAINT live_projection DO UPDATE SET generation = excluded.generation
@@ -40,21 +50,22 @@ INSERT INTO projections.operations
     (who, action, projection, generation, position, reason, idempotency_key, details)
 VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(key)s, %(details)s)
 """
+# An older release has not kept what was asked.
 _DONE = """
-SELECT FROM projections.operations
-WHERE who = %(who)s AND idempotency_key = %(key)s AND action = %(action)s AND projection = %(projection)s
+SELECT details ->> 'asked', action = %(action)s AND projection = %(projection)s FROM projections.operations
+WHERE who = %(who)s AND idempotency_key = %(key)s
 """
 _LAST_SWITCH = """
 SELECT (details ->> 'from')::integer FROM projections.operations
 WHERE projection = %(projection)s AND action IN ('switch', 'rollback') ORDER BY id DESC LIMIT 1
 """
 _LAST_COMPARISON = """
-SELECT details FROM projections.operations
+SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), details FROM projections.operations
 WHERE projection = %(projection)s AND action = 'compare' ORDER BY id DESC LIMIT 1
 """
 _OPERATIONS = """
 SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), who, action, generation, position,
-       reason, details
+       reason, details - 'asked'
 FROM projections.operations WHERE projection = %(projection)s ORDER BY id DESC LIMIT 50
 """
 # Not a later one: after a rollback that is what one may yet go forward to.
@@ -76,15 +87,21 @@ _FORGET_LIVE = "DELETE FROM projections.live WHERE projection = %(projection)s"
 
 
 class Operator(NamedTuple):
-    """Who does it, and why: kept on record. What has an idempotency key is done once."""
+    """Who does it, and why: kept on record. What has an idempotency key is done once; `asked` is what
+    another use of that key must ask for, too."""
 
     who: str
     reason: str = ""
     key: str | None = None
+    asked: str = ""
 
 
 class AlreadyDone(LedgerError):
     """The operator's idempotency key was used for this before; nothing has changed now."""
+
+
+class LiveChanged(OperationRefused):
+    """Another generation is live than the one that was compared with."""
 
 
 async def switch(
@@ -94,16 +111,28 @@ async def switch(
     details: Mapping[str, Any] | None = None,
     *,
     action: str = "switch",
+    rebuild: int | None = None,
+    compared_with: Mapping[str, int | None] | None = None,
 ) -> None:
     """Make these generations, by projection, the ones that readers see: all or none.
 
-    Raises OperationRefused for one that does not exist, is live already, or is behind the live one.
+    rebuild        the one that has built them, and has been through its gate
+    compared_with  what has to be live yet
+
+    Raises OperationRefused for one that does not exist, is live already, is behind the live one, or is being
+    built by a rebuild other than `rebuild`; LiveChanged.
     """
     async with conn.transaction():
         for name, generation in sorted(to.items()):
             live = await live_generation(conn, name)
+            if compared_with is not None and compared_with[name] != live:
+                raise LiveChanged(
+                    f"generation {live} of {name} is live now, not {compared_with[name]}, which it was "
+                    "compared with: resume the rebuild to compare again."
+                )
             if live == generation:
                 raise OperationRefused(f"generation {generation} of {name} is the live one.")
+            await _refuse_building(conn, name, generation, but=rebuild)
             before = None if live is None else await _position(conn, name, live)
             position = await _caught_up(conn, name, generation, before or 0)
             if position is None:
@@ -127,25 +156,36 @@ async def rollback(conn: AsyncConnection[TupleRow], name: str, operator: Operato
 
 
 async def retire(conn: AsyncConnection[TupleRow], name: str, generation: int, operator: Operator) -> None:
-    """Drop a generation that nobody reads. Raises OperationRefused for the live one, or one that a
-    reader holds."""
-    async with conn.transaction():
-        if await live_generation(conn, name) == generation:
-            raise OperationRefused(f"generation {generation} of {name} is live: switch first.")
-        await _drop(conn, name, generation, operator)
+    """Drop a generation that nobody reads. Raises OperationRefused for the live one, one that is being
+    built, or one that a reader holds for longer than we wait."""
+
+    async def drop() -> None:
+        async with conn.transaction():
+            if await live_generation(conn, name) == generation:
+                raise OperationRefused(f"generation {generation} of {name} is live: switch first.")
+            await _refuse_building(conn, name, generation)
+            await _drop(conn, name, generation, operator)
+
+    await _patiently(name, drop)
 
 
 async def remove(conn: AsyncConnection[TupleRow], name: str, operator: Operator) -> list[int]:
     """Drop a view that no release has any more: all its generations, which are given. Its table is for a
-    migration to drop."""
-    async with conn.transaction():
-        await conn.execute(_FORGET_LIVE, {"projection": name})
-        found = await (await conn.execute(_GENERATIONS, {"projection": name})).fetchall()
-        if not found:
-            raise OperationRefused(f"no projection {name}: see `ledger projections status`")
-        for (generation,) in found:
-            await _drop(conn, name, generation, operator)
-    return [row[0] for row in found]
+    migration to drop. Raises OperationRefused."""
+
+    async def drop() -> list[int]:
+        async with conn.transaction():
+            await conn.execute(_FORGET_LIVE, {"projection": name})
+            rows = await (await conn.execute(_GENERATIONS, {"projection": name})).fetchall()
+            if not rows:
+                raise OperationRefused(f"no projection {name}: see `ledger projections status`")
+            found = [row[0] for row in rows]
+            await _refuse_building(conn, name, *found)
+            for generation in found:
+                await _drop(conn, name, generation, operator)
+            return found
+
+    return await _patiently(name, drop)
 
 
 async def older(conn: AsyncConnection[TupleRow], name: str) -> list[int]:
@@ -154,11 +194,12 @@ async def older(conn: AsyncConnection[TupleRow], name: str) -> list[int]:
 
 
 async def last_comparison(conn: AsyncConnection[TupleRow], name: str) -> dict[str, Any]:
-    """What the last rebuild of a view found. Raises OperationRefused when nothing was compared."""
+    """What the last rebuild of a view that came to comparing found, of which, and when. Raises
+    OperationRefused when none did."""
     row = await (await conn.execute(_LAST_COMPARISON, {"projection": name})).fetchone()
-    if row is None or not row[0].get("compared"):
+    if row is None:
         raise OperationRefused(f"{name} has not been compared with a rebuild of it.")
-    return dict(row[0])
+    return {"at": row[0], **row[1]}
 
 
 async def operations(conn: AsyncConnection[TupleRow], name: str) -> list[dict[str, Any]]:
@@ -175,9 +216,18 @@ async def live_generation(conn: AsyncConnection[TupleRow], name: str) -> int | N
 
 
 async def was_done(conn: AsyncConnection[TupleRow], operator: Operator, action: str, name: str) -> bool:
-    """Whether the operator asked for it before under the same idempotency key, and it was done."""
-    asked = {"who": operator.who, "key": operator.key, "action": action, "projection": name}
-    return operator.key is not None and (await conn.execute(_DONE, asked)).rowcount > 0
+    """Whether the operator asked for it before under the same idempotency key, and it was done. Raises
+    KeyReused when something else was asked for under it."""
+    if operator.key is None:
+        return False
+    wanted = {"who": operator.who, "key": operator.key, "action": action, "projection": name}
+    found = await (await conn.execute(_DONE, wanted)).fetchall()
+    if any(asked != operator.asked for asked, _ in found if asked is not None):
+        raise KeyReused(
+            "Keys for idempotent requests can only be used with the same parameters they were first used "
+            f"with. Try using a key other than '{operator.key}' if you meant to execute a different request."
+        )
+    return any(asked is not None or same for asked, same in found)
 
 
 async def record(
@@ -190,6 +240,7 @@ async def record(
     details: Mapping[str, Any],
 ) -> None:
     """Put on record what was done, in the transaction under way. Raises AlreadyDone, which undoes it."""
+    asked = {} if operator.key is None else {"asked": operator.asked}
     told = {
         "who": operator.who,
         "action": action,
@@ -198,7 +249,7 @@ async def record(
         "position": position,
         "reason": operator.reason,
         "key": operator.key,
-        "details": msgspec.json.encode(details).decode(),
+        "details": msgspec.json.encode({**details, **asked}).decode(),
     }
     try:
         await conn.execute(_RECORD, told)
@@ -211,11 +262,31 @@ async def _drop(conn: AsyncConnection[TupleRow], name: str, generation: int, ope
     row = await (await conn.execute(_FORGET, parameters)).fetchone()
     if row is None:
         raise OperationRefused(f"{name} has no generation {generation}.")
-    try:
-        await partitions.drop_generation(conn, name, generation)
-    except LockNotAvailable:
-        raise OperationRefused(f"{name} is being read: generation {generation} is not dropped.") from None
+    await partitions.drop_generation(conn, name, generation)
     await record(conn, operator, "retire", name, generation, row[0], {})
+
+
+async def _patiently(name: str, drop: Callable[[], Awaitable[Result]]) -> Result:
+    """What it gives, once no reader is in its way. Raises OperationRefused."""
+    for attempt in range(DROP_ATTEMPTS_MAX):
+        if attempt:
+            await asyncio.sleep(DROP_PAUSE_SECONDS)
+        with suppress(LockNotAvailable):
+            return await drop()
+    raise OperationRefused(f"{name} is being read by long transactions: nothing is dropped, try again later.")
+
+
+async def _refuse_building(
+    conn: AsyncConnection[TupleRow], name: str, *generations: int, but: int | None = None
+) -> None:
+    """Raises OperationRefused when a rebuild is at work on one of them: what is not compared is not
+    switched to, and what is to be compared is not dropped."""
+    parameters = {"projection": name, "generations": list(generations)}
+    row = await (await conn.execute(_BUILDING, parameters)).fetchone()
+    if row is not None and row[0] != but:
+        raise OperationRefused(
+            f"generation {row[1]} of {name} is being built by rebuild {row[0]}: accept or cancel that."
+        )
 
 
 async def _caught_up(

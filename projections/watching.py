@@ -65,7 +65,9 @@ async def _watched(shell: Shell, number: int, as_json: bool) -> Rebuild:
                 if found.over or found.paused or found.state == "differing":
                     return found
                 if ended:
+                    # Stopped for a pause that was over before anybody looked: it goes on.
                     task.result()
+                    task = asyncio.create_task(driving(), name="rebuild")
                 await asyncio.wait([task], timeout=POLL_SECONDS)
     finally:
         task.cancel()
@@ -85,15 +87,15 @@ def _end(found: Rebuild) -> None:
         )
     elif found.state == "differing":
         first = found.builds[0].projection
+        why = f"{found.error or 'what was rebuilt differs from what is live'}, so nothing was switched"
         raise SettingError(
-            f"{found.names}: what was rebuilt differs from what is live, so nothing was switched. Look: "
-            f"ledger projections diff {first}; then `switch {first} --accept-differences --reason WHY` or "
-            f"`cancel {first}`"
+            f"{found.names}: {why}. Look: ledger projections diff {first}; then `switch {first} "
+            f"--accept-differences --reason WHY`, `resume {first}` to compare again, or `cancel {first}`"
         )
     elif found.state == "cancelled":
         raise SettingError(f"{found.names}: the rebuild was cancelled")
     else:
-        why = f" because of {found.error}" if found.error else ""
+        why = f": {found.error}" if found.error else ""
         raise SettingError(
             f"{found.names}: paused{why}; go on with: ledger projections resume {found.builds[0].projection}"
         )

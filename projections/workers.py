@@ -11,7 +11,7 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
-from projections.driving import FillFailed
+from projections.shares import FillFailed
 
 STOPPED = 3
 """Exit status of a worker that was told to stop before its share was done."""

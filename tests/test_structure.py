@@ -52,7 +52,7 @@ LONGER_FOR_A_REASON = {
 }
 COMPOSE_PROJECTIONS = {
     "projections.__main__", "projections.attending", "projections.commands", "projections.composition",
-    "projections.routes",
+    "projections.routes", "projections.routes_of_rebuilds",
     "projections.shell",
 }  # fmt: skip
 READS_ENVIRONMENT = {

@@ -104,7 +104,8 @@ def test_a_key_without_the_scope_is_told_which_it_lacks(
 @pytest.mark.parametrize(
     "operation",
     [
-        "rebuild", "pause", "resume", "cancel", "switch", "rollback", "verify", "parked/cus_1/retry", "",
+        "rebuild", "pause", "resume", "cancel", "switch", "rollback", "retire", "verify",
+        "parked/cus_1/retry", "",
     ],
 )  # fmt: skip
 def test_a_projection_that_is_none_is_not_found(operator: Operator, operation: str) -> None:
@@ -122,6 +123,7 @@ def test_a_projection_that_is_none_is_not_found(operator: Operator, operation: s
         ("rebuild", {"accept_differences": True}, "parameter_missing", "reason"),
         ("switch", {"accept_differences": True, "reason": " "}, "parameter_missing", "reason"),
         ("pause", {"why": "x"}, "parameter_unknown", "why"),
+        ("retire", {"generation": 0}, None, "generation"),
         ("verify", {"sample": 100_000}, None, "sample"),
     ],
 )
@@ -143,6 +145,7 @@ def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
         ("switch", {"generation": 9}, "no generation 9"),
         ("switch", {"accept_differences": True, "reason": "why not"}, "disputes is not being rebuilt"),
         ("rollback", None, "nothing to go back to"),
+        ("retire", {"generation": 1}, "generation 1 of disputes is live"),
     ],
 )
 def test_what_the_state_does_not_admit_is_a_conflict(
@@ -156,7 +159,7 @@ def test_all_of_them_are_told_of_and_described_with_examples(operator: Operator)
     told = ok(operator.get("/projections"))
     assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
     paths = ok(operator.http.get("/openapi.json"))["paths"]
-    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 10
+    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 13
     entry = paths["/internal/v1/projections/{name}"]["get"]
     example = entry["responses"]["200"]["content"]["application/json"]["example"]
     real = one(operator, "refunds")
@@ -197,12 +200,36 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
     assert ok(raw.get("/v1/disputes"))["data"] == [made]
 
     # An answer that was lost is asked for again: a second rollback would go forth.
+    again = {"idempotency_key": "night-shift"}
     for _ in range(2):
-        again = {"idempotency_key": "night-shift"}
         back = ok(operator.post("/projections/disputes/rollback", {"reason": "to be sure"}, **again))
     assert back["live"] == 1
     assert ok(raw.get("/v1/disputes"))["data"] == [made]
+    for path, body in (("rollback", {"reason": "another"}), ("switch", {"generation": 2})):
+        answer = operator.post(f"/projections/disputes/{path}", body, **again)
+        refused(answer, 400, message="used with the same parameters", kind="idempotency_error")
+    assert one(operator, "disputes")["live"] == 1
     assert ok(operator.post("/projections/disputes/switch", {"generation": 2}))["live"] == 2
+
+
+def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dropped(
+    operator: Operator,
+) -> None:
+    answer = operator.post("/projections/rebuild", {"names": ["refunds", "nothing"]})
+    refused(answer, 400, code="resource_missing", param="names", message="No such projection: 'nothing'")
+    assert operator.post("/projections/rebuild", {"names": []}).json()["error"]["param"] == "names"
+    answer = operator.get("/projections/refunds/diff")
+    refused(answer, 409, code="projection_state", message="refunds has not been compared")
+    asked = {"names": ["refunds", "files"], "reason": "two at once"}
+    for _ in range(2):
+        begun = ok(operator.post("/projections/rebuild", asked, idempotency_key="both"))
+    assert [each["projection"] for each in begun["builds"]] == ["files", "refunds"]
+    until(lambda: not ok(operator.get("/projections"))["rebuilds"])
+    for name in ("refunds", "files"):
+        compared = ok(operator.get(f"/projections/{name}/diff"))
+        assert (compared["rebuild"], compared["equal"], compared["differences"]) == (begun["id"], True, [])
+        left = ok(operator.post(f"/projections/{name}/retire", {"reason": "no way back"}))
+        assert [each["generation"] for each in left["generations"]] == [2]
 
 
 def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
@@ -227,8 +254,15 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
     compared = one(operator, "customers")["operations"][0]
     (difference,) = compared["details"]["differences"]
     assert difference == {"key": customer["id"], "live": {"email": "…"}, "other": {"email": "…"}}
-    answer = operator.post("/projections/customers/switch", {})
-    refused(answer, 409, code="projection_state", message="look at how the rebuild of customers differs")
+    building = told["builds"][0]["generation"]
+    for path, body, message in (
+        ("switch", {}, "look at the differences, then accept them"),
+        ("switch", {"generation": building}, f"is being built by rebuild {told['id']}"),
+        ("retire", {"generation": building}, f"is being built by rebuild {told['id']}"),
+        ("pause", {}, "it waits for a decision"),
+    ):
+        answer = operator.post(f"/projections/customers/{path}", body)
+        refused(answer, 409, code="projection_state", message=message)
     switched = operator.post(
         "/projections/customers/switch", {"accept_differences": True, "reason": "it had drifted"}
     )

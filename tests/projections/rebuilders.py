@@ -13,10 +13,11 @@ from ledger.clock import Clock
 from ledger.database import connected
 from ledger.store.codec import Codec
 from projections import filling, rebuilds
-from projections.driving import Fill, drive
+from projections.driving import drive
 from projections.projection import Projection
 from projections.rebuilds import Rebuild
 from projections.registry import PROJECTIONS
+from projections.shares import Fill
 from projections.switching import Operator
 from tests.projections.histories import KEY, engine
 

@@ -16,7 +16,7 @@ import stripe
 
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.database import connected
-from projections import rebuilds, switching
+from projections import gate, rebuilds, switching
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilders import OPERATOR
@@ -81,7 +81,7 @@ async def accepted(dsn: str) -> set[str]:
     async with connected(dsn, "ledger_projector", name="test") as conn:
         differences = (await switching.last_comparison(conn, "disputes"))["differences"]
         (number,) = await rebuilds.open_ones(conn)
-        await rebuilds.accept(conn, number, OPERATOR)
+        await gate.accept(conn, number, OPERATOR)
     return {path for each in differences for path in each["other"]}
 
 

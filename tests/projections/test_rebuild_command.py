@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,19 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER gate BEFORE UPDATE ON projections.shares FOR EACH ROW EXECUTE FUNCTION public.gate();
+"""
+
+# Each later stage waits for the test, too.
+LATER_GATES = """
+CREATE FUNCTION public.indexed(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(11); RETURN $1; END $$;
+CREATE INDEX indexed ON ONLY projections.customers (public.indexed(id));
+CREATE FUNCTION public.later_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(TG_ARGV[0]::bigint); RETURN NEW; END $$;
+CREATE TRIGGER caught_up BEFORE UPDATE ON projections.rebuilds FOR EACH ROW
+WHEN (OLD.state = 'catching up') EXECUTE FUNCTION public.later_gate(12);
+CREATE TRIGGER compared BEFORE INSERT ON projections.operations FOR EACH ROW
+WHEN (NEW.action = 'compare') EXECUTE FUNCTION public.later_gate(13);
 """
 
 
@@ -244,7 +259,8 @@ def test_a_night_of_an_operator(shell: Shell) -> None:
     assert plain.splitlines()[-1].startswith("rebuild 2 of customers: differing")
     assert shell.live("customers") == 2
     told = shell.does("diff", "customers")
-    assert f"{CUSTOMERS} rows, {CUSTOMERS} live" in told
+    assert re.match(rf"rebuild 2, compared at \S+Z: {CUSTOMERS} rows, {CUSTOMERS} live", told), told
+    assert "look at the differences, then accept" in shell.refused("switch", "customers")
     assert 'cus_00007\n  email: "…" → "…"' in told
     status = shell.does("status")
     states = {tuple(line.split("\t")[:3]) for line in status.splitlines() if line.count("\t") > 2}
@@ -272,6 +288,10 @@ def test_a_night_of_an_operator(shell: Shell) -> None:
         (("rebuild",), "name the projections, or give --all"),
         (("rebuild", "customers", "--workers", "0"), "--workers: must be 1 to 64"),
         (("cancel", "nothing"), "no projection nothing"),
+        (("retire", "customers", "--generation", "0"), "--generation: must be 1 or more"),
+        (("switch", "customers", "--generation", "0"), "--generation: must be 1 or more"),
+        (("retire", "customers", "--removed"), "--reason: say why the view is dropped"),
+        (("retire", "customers", "--removed", "--reason", "x"), "customers is a projection of this release"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(
@@ -338,6 +358,46 @@ def test_postgres_may_crash_while_filling_and_while_indexing(server: EmbeddedPos
     worker.terminate()
     assert ended(worker)[0] == 0
     check_whole(shell, workers=1)
+
+
+def test_killed_in_any_later_stage_it_goes_on(shell: Shell) -> None:
+    shell.sql(LATER_GATES)
+    held_up = (
+        "SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database AND datname = current_database() "
+        "WHERE locktype = 'advisory' AND objid = {} AND NOT granted"
+    )
+    driver = None
+    for number, stage in enumerate(("indexing", "catching up", "comparing"), start=11):
+        with psycopg.connect(shell.dsn, autocommit=True) as conn:
+            conn.execute(f"SELECT pg_advisory_lock({number})".encode())
+            if driver is None:
+                driver = shell.begins("projections", "rebuild", "customers")
+            else:
+                driver = shell.begins("projections", "resume", "customers")
+            until(partial(shell.sql, held_up.format(number)))
+            assert shell.rebuild().state == stage
+            kill(driver.pid)
+            until(lambda: shell.rebuild().forsaken)
+            if stage == "comparing":
+                status = shell.does("status")
+                assert "nobody is at work on it: start a worker, or: ledger projections resume" in status
+    shell.does("resume", "customers")
+    check_whole(shell, workers=1)
+
+
+def test_a_view_that_no_release_has_is_dropped_unless_a_worker_of_another_release_runs(shell: Shell) -> None:
+    shell.sql(
+        "CREATE TABLE projections.gone_g1 (id text); "
+        "ALTER TABLE projections.gone_g1 OWNER TO ledger_projector; "
+        "INSERT INTO projections.checkpoints (projection, generation) VALUES ('gone', 1); "
+        "INSERT INTO projections.live (projection, generation) VALUES ('gone', 1)"
+    )
+    remove = ("retire", "gone", "--removed", "--reason", "nobody lists it")
+    with psycopg.connect(shell.dsn, application_name="ledger projections", autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(1, 0)")
+        assert "a worker of another release runs, which may have gone" in shell.refused(*remove)
+    assert shell.does(*remove) == "Dropped of gone: 1\n"
+    assert shell.sql("SELECT to_regclass('projections.gone_g1')") == [(None,)]
 
 
 def test_cancelled_while_an_index_is_built_it_leaves_nothing_to_trip_over(shell: Shell) -> None:

@@ -16,11 +16,11 @@ from ledger.database import connected
 from ledger.errors import OperationRefused
 from ledger.store.codec import Codec, State
 from ledger.store.log import Recorded
-from projections import rebuilds, registry, switching
-from projections.driving import FillFailed
+from projections import gate, rebuilds, registry, switching
 from projections.feed import FEED
 from projections.projection import Projection, Row
 from projections.registry import PROJECTIONS
+from projections.shares import FillFailed
 from projections.verifying import verify
 from projections.views import CUSTOMERS, DISPUTES
 from tests.projections.histories import COMMANDS, KEY, Author, catch_up, engine, rows, running
@@ -184,7 +184,7 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
         assert (stopped.state, stopped.paused, stopped.error) == (
             "filling",
             True,
-            "FillFailed: no space left",
+            "a worker gave up: no space left",
         )
         assert (await driven(dsn, number)).paused, "paused, it is left alone"
         async with connected(dsn, "ledger_projector", name="test") as conn:
@@ -279,7 +279,7 @@ def test_what_differs_is_shown_without_personal_data_and_switched_only_when_acce
             on_record = str(await operations(conn))
             assert not [text for text in (SECRET, "drifted", "A book") if text in on_record]
 
-            await rebuilds.accept(conn, found.id, switching.Operator("grace@example", "the old was wrong"))
+            await gate.accept(conn, found.id, switching.Operator("grace@example", "the old was wrong"))
             assert {(await live(conn))[name] for name in ("customers", "disputes", "feed")} == {2}
             switched = [each for each in await operations(conn) if each[1] == "switch"]
             assert [(each[0], each[2], each[4], each[5]["accepted"]) for each in switched] == [
@@ -287,7 +287,7 @@ def test_what_differs_is_shown_without_personal_data_and_switched_only_when_acce
                 for name in ("customers", "disputes", "feed")
             ]
             with pytest.raises(OperationRefused, match="nothing to accept"):
-                await rebuilds.accept(conn, found.id, OPERATOR)
+                await gate.accept(conn, found.id, OPERATOR)
 
     running(dsn, story)
 
@@ -498,6 +498,7 @@ def test_a_rebuild_of_the_feed_makes_what_is_still_visible_and_reads_no_stream_t
         done = await rebuilt(dsn, [FEED])
         assert done.state == "switched"
         assert done.events == 3, "two streams: one of two events, one of one"
+        assert done.total == 3, "what is not read is not counted: the time that is left would be wrong"
         async with connected(dsn, "ledger_projector", name="test") as conn:
             found = (await rows(conn, 2))["feed"]
             assert [row["type"] for row in sorted(found, key=lambda row: row["position"])] == [

@@ -1,0 +1,545 @@
+"""Nothing unlooked-at goes live, nothing at work is taken away, and what stops a rebuild for a moment does
+not stop it for good: an operator, a worker or the database comes between."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.database import connected
+from ledger.errors import KeyReused, OperationRefused
+from projections import comparing, driving, gate, rebuilds, switching
+from projections.attending import rebuilding
+from projections.engine import Engine
+from projections.feed import FEED
+from projections.progress import plain
+from projections.rebuilds import Rebuild
+from projections.registry import PROJECTIONS
+from projections.seats import others
+from projections.shares import Fill
+from projections.views import CHARGES, CUSTOMERS, DISPUTES
+from tests.projections.histories import Author, catch_up, engine, running
+from tests.projections.rebuilders import OPERATOR, begun, driven, filler, live, loaded, operations, rebuilt
+
+WAIT_SECONDS = 10.0
+# What does this waits for the test, which holds that lock.
+GATE = """
+CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+"""
+AT_COMPARING = """
+CREATE TRIGGER gate BEFORE INSERT ON projections.operations FOR EACH ROW WHEN (NEW.action = 'compare')
+EXECUTE FUNCTION public.gate()
+"""
+IN_AN_INDEX = """
+CREATE FUNCTION public.slow(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN $1; END $$;
+CREATE INDEX slow ON ONLY projections.customers (public.slow(id));
+"""
+HELD_UP = """
+SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database AND datname = current_database()
+WHERE locktype = 'advisory' AND objid = 7 AND NOT granted
+"""
+DRIVER = """
+SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database AND datname = current_database()
+WHERE locktype = 'advisory' AND classid = hashtext('projections.rebuild')::oid
+"""
+
+Conn = AsyncConnection[TupleRow]
+
+
+def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awaitable[None]]) -> Rebuild:
+    """A rebuild of customers that comes to `where`, and then sees what happened `meanwhile`."""
+    done: list[Rebuild] = []
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        await rebuilt(dsn, [CUSTOMERS])
+        async with (
+            await AsyncConnection.connect(dsn, autocommit=True) as holder,
+            connected(dsn, "ledger_projector", name="test") as conn,
+        ):
+            await holder.execute(GATE.encode())
+            await holder.execute(where.encode())
+            await holder.execute("SELECT pg_advisory_lock(7)")
+            number = await begun(dsn, [CUSTOMERS])
+            driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS]))
+            await until(holder, HELD_UP)
+            await meanwhile(author, conn, number)
+            await holder.execute("SELECT pg_advisory_unlock(7)")
+            done.append(await driver)
+
+    running(dsn, story)
+    return done[0]
+
+
+@asynccontextmanager
+async def working(author: Author, fill: Fill) -> AsyncIterator[None]:
+    """A worker's part in rebuilds, in this process."""
+    store = author.store
+    worker = rebuilding(store, lambda: Engine(store.dsn, store.codec, store.clock, store.wake), fill)
+    await worker.start()
+    try:
+        yield
+    finally:
+        await worker.close()
+
+
+async def until(conn: AsyncConnection[Any], query: str) -> Any:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            row = await (await conn.execute(query.encode())).fetchone()
+            if row is not None:
+                return row[0]
+            await asyncio.sleep(0.01)
+
+
+async def there(conn: Conn, table: str) -> bool:
+    row = await (
+        await conn.execute("SELECT to_regclass(%s) IS NOT NULL", (f"projections.{table}",))
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def frozen(generation: int) -> str:
+    """The checkpoint of customers stands still."""
+    return f"""
+        CREATE FUNCTION public.still_stand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER still_stand BEFORE UPDATE ON projections.checkpoints FOR EACH ROW
+        WHEN (OLD.projection = 'customers' AND OLD.generation = {generation})
+        EXECUTE FUNCTION public.still_stand()
+    """
+
+
+async def refused(wanted: Awaitable[Any], message: str) -> None:
+    with pytest.raises(OperationRefused, match=message):
+        await wanted
+
+
+def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.customers SET email = 'drifted'")
+            found = await rebuilt(dsn, [CUSTOMERS])
+            assert found.state == "differing"
+            building = f"is being built by rebuild {found.id}: accept or cancel"
+            await refused(switching.switch(conn, {"customers": 2}, OPERATOR), building)
+            await refused(switching.retire(conn, "customers", 2, OPERATOR), building)
+            await refused(switching.remove(conn, "customers", OPERATOR), building)
+            await refused(rebuilds.pause(conn, found.id, OPERATOR), "waits for a decision")
+            await refused(
+                begun(dsn, [CUSTOMERS]), f"rebuild {found.id}, .* waits for a decision on customers"
+            )
+            assert (await live(conn))["customers"] == 1
+            assert await there(conn, "customers_g2")
+            # As an older release could have it.
+            await conn.execute("UPDATE projections.live SET generation = 2 WHERE projection = 'customers'")
+            await refused(rebuilds.cancel(conn, found.id, OPERATOR), "generation 2 of customers is live")
+            await conn.execute("UPDATE projections.live SET generation = 1 WHERE projection = 'customers'")
+            await conn.execute("DELETE FROM projections.checkpoints WHERE generation = 2")
+            await rebuilds.resume(conn, found.id, OPERATOR)
+            gone = await driven(dsn, found.id)
+            assert (gone.paused, gone.error) == (True, "generation 2 of customers is gone: cancel this.")
+            assert await rebuilds.cancel(conn, found.id, OPERATOR)
+
+    running(dsn, story)
+
+
+def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
+    async def meanwhile(author: Author, conn: Conn, number: int) -> None:
+        await rebuilds.pause(conn, number, OPERATOR)
+        assert (await loaded(dsn, number)).driven
+
+    found = at_a_gate(dsn, AT_COMPARING, meanwhile)
+    assert (found.state, found.paused, found.error) == ("comparing", True, None)
+
+
+def test_rolled_back_while_it_compares_it_is_compared_with_what_is_live_then(dsn: str) -> None:
+    async def meanwhile(author: Author, conn: Conn, number: int) -> None:
+        await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 1")
+        assert await switching.rollback(conn, "customers", OPERATOR) == 1
+
+    assert at_a_gate(dsn, AT_COMPARING, meanwhile).state == "differing"
+
+
+def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_it_is_compared_again(
+    dsn: str,
+) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        assert (await rebuilt(dsn, [CUSTOMERS])).state == "switched"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 2")
+            found = await rebuilt(dsn, [CUSTOMERS])
+            assert found.state == "differing"
+            await switching.rollback(conn, "customers", OPERATOR)
+            await refused(
+                gate.accept(conn, found.id, OPERATOR), "generation 1 of customers is live now, not 2"
+            )
+            assert (await live(conn))["customers"] == 1
+            await rebuilds.resume(conn, found.id, OPERATOR)
+            assert (await driven(dsn, found.id)).state == "switched", "it says what generation 1 says"
+
+    running(dsn, story)
+
+
+def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "LIVE_STUCK_SECONDS", 0.2)
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        with psycopg.connect(dsn, autocommit=True) as owner:
+            owner.execute(frozen(1).encode())
+        await author.customer(email="two@example.com")
+        found = await rebuilt(dsn, [CUSTOMERS])
+        reason = "customers could not be compared: generation 1, which is live, stands still at 1"
+        assert (found.state, found.paused, found.error) == ("differing", False, reason)
+        assert plain(found).endswith(f"differing: {reason}")
+        assert reason in gate.undecided(found)
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            compared = await switching.last_comparison(conn, "customers")
+            assert (compared["compared"], compared["live"], compared["live_position"]) == (False, 1, 1)
+            assert (await live(conn))["customers"] == 1
+            await gate.accept(conn, found.id, OPERATOR)
+            assert (await live(conn))["customers"] == 2
+
+    running(dsn, story)
+
+
+def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "TOGETHER_SECONDS", 0.2)
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        number = await begun(dsn, [CUSTOMERS])
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            await conn.execute("UPDATE projections.checkpoints SET shape = 9")
+        await author.customer(email="nobody here keeps the live one up to date")
+        assert (await driven(dsn, number, [CUSTOMERS])).error == (
+            "generations 1 and 2 of customers did not come to stand at one position within 0 s"
+        )
+
+    running(dsn, story)
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "55P03", "57014", "40P01", "53200"])
+def test_a_database_that_cannot_do_it_pauses_it_with_the_reason(dsn: str, sqlstate: str) -> None:
+    fault = f"""
+        CREATE FUNCTION public.fault() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'it is' USING ERRCODE = '{sqlstate}'; END $$;
+        CREATE TRIGGER fault BEFORE INSERT ON projections.checkpoints FOR EACH ROW
+        EXECUTE FUNCTION public.fault()
+    """
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        with psycopg.connect(dsn, autocommit=True) as owner:
+            owner.execute(fault.encode())
+        found = await rebuilt(dsn, [CUSTOMERS])
+        assert (found.state, found.paused) == ("indexing", True)
+        assert sqlstate in str(found.error)
+
+    running(dsn, story)
+
+
+def test_a_rebuild_whose_handler_could_write_what_must_not_be_is_refused(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        broken = "SELECT 'there is ' || email FROM projections.customers WHERE generation = %(generation)s"
+        found = await rebuilt(dsn, [dataclasses.replace(CUSTOMERS, broken=broken)])
+        assert (found.state, found.paused) == ("comparing", True)
+        assert found.error == "customers: there is one@example.com"
+
+    running(dsn, story)
+
+
+def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_page(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(6):
+            await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        number = await begun(dsn, [CUSTOMERS], workers=2)
+        stopped, again, page = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def fill(rebuild: int, share: int) -> bool:
+            if share == 0:
+                await page.wait()
+            elif stopped.is_set():
+                again.set()
+            else:
+                await rebuilds.pause(conn, number, OPERATOR)
+                stopped.set()
+            return await filler(dsn, [CUSTOMERS])(rebuild, share)
+
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS], fill))
+            await stopped.wait()
+            await asyncio.sleep(0.1)
+            await rebuilds.resume(conn, number, OPERATOR)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await again.wait()
+                page.set()
+                found = await driver
+            assert (found.state, found.error, found.events) == ("switched", None, found.total)
+
+    running(dsn, story)
+
+
+def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        number = await begun(dsn, [CUSTOMERS])
+        filling, ended = asyncio.Event(), asyncio.Event()
+
+        async def fill(rebuild: int, share: int) -> bool:
+            filling.set()
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+            return False
+
+        driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS], fill))
+        await filling.wait()
+        async with await AsyncConnection.connect(dsn, autocommit=True) as owner:
+            driver_pid = await until(owner, DRIVER)
+            await owner.execute("SELECT pg_terminate_backend(%s)", (driver_pid,))
+        async with asyncio.timeout(WAIT_SECONDS):
+            with pytest.raises(psycopg.OperationalError):
+                await driver
+        assert ended.is_set()
+        assert not (await loaded(dsn, number)).paused
+        assert (await driven(dsn, number, [CUSTOMERS])).state == "switched"
+
+    running(dsn, story)
+
+
+def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table(dsn: str) -> None:
+    async def meanwhile(author: Author, conn: Conn, number: int) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await rebuilds.cancel(conn, number, OPERATOR)
+        assert not await there(conn, "customers_g3")
+
+    assert at_a_gate(dsn, IN_AN_INDEX, meanwhile).state == "cancelled"
+
+
+def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilds, "DROP_ATTEMPTS_MAX", 1)
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        number = await begun(dsn, [CUSTOMERS, FEED])
+        async with (
+            await AsyncConnection.connect(dsn) as reader,
+            connected(dsn, "ledger_projector", name="test") as conn,
+        ):
+            await reader.execute("SELECT FROM projections.customers_g2")
+            assert not await rebuilds.cancel(conn, number, OPERATOR)
+            assert (await there(conn, "customers_g2"), await there(conn, "feed_g2")) == (True, False)
+            assert not await rebuilds.sweep(conn)
+            await reader.rollback()
+            assert await rebuilds.sweep(conn)
+            assert not await there(conn, "customers_g2")
+
+    running(dsn, story)
+
+
+def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switching, "DROP_PAUSE_SECONDS", 0.1)
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        assert (await rebuilt(dsn, [CUSTOMERS])).state == "switched"
+        async with (
+            await AsyncConnection.connect(dsn) as reader,
+            connected(dsn, "ledger_projector", name="test") as conn,
+        ):
+            await reader.execute("SELECT FROM projections.customers_g1")
+            await refused(
+                switching.retire(conn, "customers", 1, OPERATOR), "is being read by long transactions"
+            )
+            assert await there(conn, "customers_g1")
+            retiring = asyncio.create_task(switching.retire(conn, "customers", 1, OPERATOR))
+            await asyncio.sleep(0.3)
+            await reader.rollback()
+            await retiring
+            assert not await there(conn, "customers_g1")
+
+    running(dsn, story)
+
+
+def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        async with (
+            connected(dsn, "ledger_projector", name="test") as conn,
+            connected(dsn, "ledger_projector", name="test") as other,
+            connected(dsn, "ledger_projector", name="test") as holder,
+        ):
+            await conn.execute("UPDATE projections.customers SET email = 'drifted'")
+            found = await rebuilt(dsn, [CUSTOMERS])
+            async with holder.transaction():
+                await holder.execute("SELECT FROM projections.rebuilds FOR UPDATE")
+                both = [
+                    asyncio.create_task(gate.accept(conn, found.id, OPERATOR)),
+                    asyncio.create_task(rebuilds.cancel(other, found.id, OPERATOR)),
+                ]
+                await asyncio.sleep(0.2)
+            results = await asyncio.gather(*both, return_exceptions=True)
+            assert [type(each) for each in results].count(OperationRefused) == 1, results
+            assert (await loaded(dsn, found.id)).over
+
+    running(dsn, story)
+
+
+def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        by = OPERATOR._replace(key="night-shift", asked="this")
+        await begun(dsn, [DISPUTES])
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            (number,) = await rebuilds.open_ones(conn)
+            await rebuilds.pause(conn, number, by)
+            assert await switching.was_done(conn, by, "pause", "disputes")
+            assert "asked" not in str(await switching.operations(conn, "disputes"))
+            for action in ("pause", "resume"):
+                with pytest.raises(KeyReused):
+                    await switching.was_done(conn, by._replace(asked="that"), action, "disputes")
+            # As an older release kept it.
+            await operations(conn)
+            old = by._replace(key="older")
+            await conn.execute(
+                "INSERT INTO projections.operations "
+                "(who, action, projection, generation, position, reason, idempotency_key, details) "
+                "SELECT who, action, projection, generation, position, reason, 'older', details - 'asked' "
+                "FROM projections.operations WHERE idempotency_key = 'night-shift'"
+            )
+            assert await switching.was_done(conn, old, "pause", "disputes")
+            assert not await switching.was_done(conn, old, "resume", "disputes")
+
+    running(dsn, story)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (IN_AN_INDEX, "indexing, view 2 of 3: customers"),
+        (AT_COMPARING, "comparing, view 1 of 3: charges"),
+    ],
+)
+def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None:
+    views = [CHARGES, CUSTOMERS, DISPUTES]
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        async with await AsyncConnection.connect(dsn, autocommit=True) as holder:
+            await holder.execute(GATE.encode())
+            await holder.execute(where.encode())
+            await holder.execute("SELECT pg_advisory_lock(7)")
+            number = await begun(dsn, views)
+            driver = asyncio.create_task(driven(dsn, number, views))
+            await until(holder, HELD_UP)
+            assert said in plain(await loaded(dsn, number))
+            await holder.execute("SELECT pg_advisory_unlock(7)")
+            assert plain(await driver).endswith("switched")
+
+    running(dsn, story)
+
+
+def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        number = await begun(dsn, [CUSTOMERS])
+        for _ in range(3):
+            await author.customer(email="two@example.com")
+        async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+            await conn.execute(frozen(2).encode())
+            driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS]))
+            await until(conn, "SELECT 1 FROM projections.rebuilds WHERE state = 'catching up'")
+            assert "catching up, 3 events behind" in plain(await loaded(dsn, number))
+            await rebuilds.pause(conn, number, OPERATOR)
+            assert (await driver).paused
+
+    running(dsn, story)
+
+
+def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn)
+        numbers = {await begun(dsn, [CUSTOMERS]), await begun(dsn, [DISPUTES])}
+        filling: set[int] = set()
+        both = asyncio.Event()
+
+        async def fill(rebuild: int, share: int) -> bool:
+            filling.add(rebuild)
+            if filling == numbers:
+                both.set()
+            await both.wait()
+            return await filler(dsn)(rebuild, share)
+
+        async with working(author, fill), asyncio.timeout(WAIT_SECONDS):
+            await both.wait()
+            async with connected(dsn, "ledger_projector", name="test") as conn:
+                await until(conn, "SELECT 1 FROM projections.rebuilds HAVING every(state = 'switched')")
+
+    running(dsn, story)
+
+
+def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilds, "DROP_ATTEMPTS_MAX", 1)
+
+    async def story(author: Author) -> None:
+        await author.customer(email="one@example.com")
+        await catch_up(dsn, projections=PROJECTIONS[1:])
+        number = await begun(dsn, [CUSTOMERS])
+        async with connected(dsn, "ledger_projector", name="test") as conn, working(author, filler(dsn)):
+            await rebuilds.pause(conn, number, OPERATOR)
+            async with await AsyncConnection.connect(dsn) as reader:
+                await reader.execute("SELECT FROM projections.customers_g2")
+                assert not await rebuilds.cancel(conn, number, OPERATOR)
+            await until(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")
+            await until(conn, "SELECT 1 WHERE to_regclass('projections.customers_g2') IS NULL")
+
+    running(dsn, story)
+
+
+def test_a_runner_of_another_release_is_noticed(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        shapes = {projection.name: projection.shape for projection in PROJECTIONS}
+        async with connected(dsn, "ledger_projector", name="test") as conn, engine(dsn) as own:
+            await author.customer(email="one@example.com")
+            await own.advance()
+            assert not await others(conn, shapes)
+            assert await others(conn, {**shapes, "customers": 2})
+
+    running(dsn, story)
