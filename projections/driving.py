@@ -66,9 +66,6 @@ LEFT JOIN projections.live l ON l.projection = b.projection
 LEFT JOIN projections.checkpoints live ON live.projection = l.projection AND live.generation = l.generation
 WHERE b.rebuild = %(rebuild)s AND b.projection = %(projection)s
 """
-# A server that builds an index looks up now and then whether anybody still waits for it: the lock of a driver
-# that was killed would be held until it is built, for nobody.
-_NOTICE = "SET client_connection_check_interval = '1s'"
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('projections.rebuild'), %(rebuild)s::integer)"
 
 
@@ -89,8 +86,6 @@ async def drive(
     async with connected(dsn, "ledger_projector", name="rebuild") as conn:
         if not rebuilds.ours(await rebuilds.load(conn, rebuild), projections):
             raise OperationRefused(f"rebuild {rebuild} was begun by a later release: use that one's command.")
-        with suppress(psycopg.errors.InvalidParameterValue):  # not on this system
-            await conn.execute(_NOTICE)
         row = await (await conn.execute(_LOCK, {"rebuild": rebuild})).fetchone()
         if row is None or not row[0]:
             return False
