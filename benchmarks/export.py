@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 STORIES_AT_ONCE = 500
-BEGIN = 1_790_000_000
+BEGIN = 1_780_000_000
 """Unix seconds of the first charge."""
 
 _NAMES = ("Jenny Rosen", "Ada Lovelace", "Grace Hopper", "Zoë Müller", "山田 太郎")
