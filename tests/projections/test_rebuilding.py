@@ -111,6 +111,26 @@ def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_i
     running(dsn, story)
 
 
+def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.charge()
+        await author.customer(metadata={f"key{n}": "-" * 400 for n in range(10)})
+        await catch_up(dsn)
+        assert (await rebuilt(dsn)).state == "switched"
+        async with connected(dsn, "ledger_projector", name="test") as conn:
+            cur = await conn.execute(
+                "SELECT generation, octet_length(data), pg_column_compression(data) FROM projections.feed "
+                "UNION ALL SELECT generation, length(state), pg_column_compression(state) "
+                "FROM projections.customers"
+            )
+            found = await cur.fetchall()
+        assert {row[0] for row in found if row[1] > 2500} == {1, 2}
+        assert len([row for row in found if row[1] > 2500]) == 6
+        assert {row[2] for row in found} == {None}
+
+    running(dsn, story)
+
+
 def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
