@@ -17,9 +17,9 @@ from eventsourcing.postgres import PostgresApplicationRecorder
 
 from benchmarks import stock
 from benchmarks.database import Server
-from benchmarks.measuring import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compared
 from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, running_store
+from benchmarks.timing import Effort, alternate, rate_of_callers
 from ledger.domain import session
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms

@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from ledger.database import migrate
-from ledger.embedded import EmbeddedPostgres
+from ledger.postgres.connections import migrate
+from ledger.postgres.embedded import EmbeddedPostgres
 
 COMMIT_MS = 1
 RELOAD_TIMEOUT_SECONDS = 5.0

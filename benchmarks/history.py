@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from benchmarks.store import ACCOUNT, CAUSE
-from ledger.domain import charging, customer, disputing, session
+from ledger.domain import charge_decisions, customer, dispute_decisions, session
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -170,10 +170,10 @@ def _session(world: _World, someone: Customer) -> Iterator[list[Change]]:
 
 def _dispute(world: _World, paid: Charge) -> Iterator[list[Change]]:
     """A chargeback: evidence and the network's answer, or the merchant gives in, or nothing yet."""
-    opening = disputing.Opening(
+    opening = dispute_decisions.Opening(
         kind="chargeback", reason="fraudulent", network_reason_code="10.4", reference=world.id("ref")
     )
-    on_charge, on_dispute = disputing.open_dispute(
+    on_charge, on_dispute = dispute_decisions.open_dispute(
         paid, opening, dispute_id=world.id("du"), txn_id=world.id("txn"), terms=_TERMS, now=world.second
     )
     state: State = evolve(None, on_dispute)
@@ -183,16 +183,16 @@ def _dispute(world: _World, paid: Charge) -> Iterator[list[Change]]:
     if course == "open":
         return
     if course == "conceded":
-        yield from _told(state, disputing.close(state, now=world.second))
+        yield from _told(state, dispute_decisions.close(state, now=world.second))
         return
     for given in (
         {"evidence": {"product_description": "A book", "customer_name": "Jenny Rosen"}, "submit": False},
         {"evidence": {"uncategorized_text": _LETTER}, "submit": True},
     ):
-        staged = disputing.update(state, given, file_bytes={}, now=world.second)
+        staged = dispute_decisions.update(state, given, file_bytes={}, now=world.second)
         state = yield from _told(state, staged)
         assert isinstance(state, Dispute)
-    told = disputing.report_fact(
+    told = dispute_decisions.report_fact(
         state, course, world.id("ref"), due_by=None, txn_id=world.id("txn"), terms=_TERMS, now=world.second
     )
     yield from _told(state, told)
@@ -226,7 +226,7 @@ def _charged(world: _World, someone: Customer) -> list[DomainEvent]:
         "description": "Order",
         "metadata": {"order": str(world.chance.randrange(10_000_000))},
     }
-    return charging.create(
+    return charge_decisions.create(
         charge_id=world.id("ch"),
         account=ACCOUNT,
         livemode=False,

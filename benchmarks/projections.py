@@ -17,13 +17,13 @@ from eventsourcing.persistence import StoredEvent
 from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.history import append_in_bulk, history
-from benchmarks.measuring import Effort, alternate
 from benchmarks.report import Figure, Goal, compared, figure
 from benchmarks.store import running_store
-from ledger.database import connected
+from benchmarks.timing import Effort, alternate
+from ledger.postgres.connections import connected
 from ledger.store.store import Store
-from projections import registry
-from projections.engine import Engine
+from projections.engine import registry
+from projections.engine.engine import Engine
 
 GROUP = "catch-up of all projections from nothing"
 SEED = 1

@@ -15,7 +15,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import Rates, ratio
+from benchmarks.timing import Rates, ratio
 
 FLUSHES = 200
 

@@ -23,12 +23,12 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from benchmarks import stock
 from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY
-from ledger.database import connected
+from ledger.postgres.connections import connected
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
-from projections import partitions, registry
+from projections.engine import partitions, registry
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection
-from projections.registry import PROJECTIONS
 
 TIMEOUT_SECONDS = 120.0
 _UPSERT: LiteralString = """

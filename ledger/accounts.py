@@ -20,9 +20,9 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import Link, question
 from ledger.errors import InvalidParameter
 from ledger.ids import new_id
+from ledger.postgres.connections import Link, question
 from ledger.wire.versions import LATEST
 
 REMEMBERED_SECONDS = 1.0

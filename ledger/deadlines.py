@@ -17,13 +17,13 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import Link
-from ledger.domain import charging, disputing
+from ledger.domain import charge_decisions, dispute_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.errors import LedgerError
+from ledger.postgres.connections import Link
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Append, Cause, Change, StaleRead
 from ledger.store.store import Store
@@ -60,7 +60,11 @@ class Swept(NamedTuple):
 
 def patience(kind: str, terms: Terms) -> int:
     """Seconds from a row's moment to its end."""
-    return charging.CAPTURE_DAYS * DAY_SECONDS if kind == "capture" else disputing.patience(kind, terms)
+    return (
+        charge_decisions.CAPTURE_DAYS * DAY_SECONDS
+        if kind == "capture"
+        else dispute_decisions.patience(kind, terms)
+    )
 
 
 async def overdue_seconds(conn: AsyncConnection[TupleRow], terms: Terms, now: float) -> dict[str, float]:
@@ -149,7 +153,7 @@ class Deadlines:
         now = int(self._store.clock.now())
         match state:
             case Dispute():
-                return disputing.expire(state, terms=self._terms, now=now)
+                return dispute_decisions.expire(state, terms=self._terms, now=now)
             case Charge():
-                return charging.expire(state, now=now)
+                return charge_decisions.expire(state, now=now)
         return ()

@@ -16,13 +16,13 @@ from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.file import LINKS_SHOWN_MAX, File
 from ledger.domain.file_link import FileLink
+from ledger.domain.imported_event import PastEvent
 from ledger.domain.money import BalanceTransaction
-from ledger.domain.past_event import PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.errors import NotDisputed, UnknownObject, UnknownReference
 from ledger.store.codec import State
 from ledger.wire import charges, files, refunds, render, resources, webhook_endpoints

@@ -12,14 +12,14 @@ import psycopg
 from ledger.api.app import Above, Follow, terms_of
 from ledger.config import Settings
 from ledger.deadlines import Deadlines
-from ledger.endpoints import Secrets
+from ledger.queries.webhook_endpoints import Secrets
 from ledger.store.store import Store
-from ledger.webhooks.following import Webhooks
-from projections.attending import rebuilding, sampling
-from projections.engine import Engine
-from projections.routes import projection_routes
-from projections.routes_of_rebuilds import rebuild_routes
-from projections.workers import Workers
+from ledger.webhooks.service import Webhooks
+from projections.engine.engine import Engine
+from projections.operate.rebuild_routes import rebuild_routes
+from projections.operate.routes import projection_routes
+from projections.rebuild.processes import Workers
+from projections.worker import rebuilding, sampling
 
 CLOSE_SECONDS = 3.0
 

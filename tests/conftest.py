@@ -20,8 +20,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.database import migrate
-from ledger.embedded import EmbeddedPostgres
+from ledger.postgres.connections import migrate
+from ledger.postgres.embedded import EmbeddedPostgres
 
 FAST_AND_LOOSE = {
     "fsync": "off",

@@ -17,26 +17,23 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import what lies on lower floors, and itself; never a neighbour.
-FLOORS: tuple[frozenset[str], ...] = tuple(
-    frozenset(floor.split())
-    for floor in (
-        "errors ids",
-        "clock config database embedded logs pdf",
-        "deployment processes",
-        "domain",
-        "wire",
-        "store",
-        "accounts call contents metrics",
-        "objects pages",
-        "commands deadlines reads balances audit endpoints",
-        "addresses",
-        "file_reads webhooks",
-        "api",
-        "serving",
-        "loading",
-        "cli",
-    )
+LEDGER = (
+    "errors ids call logs metrics",
+    "clock config domain",
+    "postgres wire",
+    "accounts files store",
+    "deadlines objects",
+    "commands queries",
+    "webhooks",
+    "api",
+    "cli",
 )
+PROJECTIONS = ("projection", "read_models", "engine", "rebuild", "operate worker", "composition")
+# The rooms of projections that a process is composed in see all of ledger; the others its lower half.
+COMPOSED_IN = {"operate", "worker", "composition"}
+BELOW_PROJECTIONS = set(" ".join(LEDGER[:4]).split())
+COMMAND = "ledger.__main__"
+"""The `ledger` command: the one module above both packages."""
 # What pure rooms may have beside the floors below them: no I/O, clock, randomness, environment or logging.
 PURE = ("domain", "wire")
 PURE_PACKAGES = {"ledger", "msgspec"}
@@ -48,19 +45,14 @@ GROUND_OF_PURE = {"errors", "ids", "domain", "wire"}
 DRAWERS = {"base", "common", "constants", "helpers", "misc", "shared", "types", "util", "utils"}
 LINES_MAX = 400
 LONGER_FOR_A_REASON = {
-    "ledger/embedded.py": "all that is known about running the database server ourselves is in one place",
+    "ledger/postgres/embedded.py": "running our own database server, in one place",
 }
-COMPOSE_PROJECTIONS = {
-    "projections.__main__", "projections.attending", "projections.commands", "projections.composition",
-    "projections.routes", "projections.routes_of_rebuilds",
-    "projections.shell",
-}  # fmt: skip
 READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",
-    "ledger/embedded.py": "what a program that it runs inherits, without PG variables",
+    "ledger/postgres/embedded.py": "what a program that it runs inherits, without PG variables",
     "ledger/metrics.py": "prometheus_client's own switch for several processes",
-    "ledger/processes.py": "what its child processes inherit",
-    "projections/workers.py": "what its child processes inherit",
+    "ledger/cli/processes.py": "what its child processes inherit",
+    "projections/rebuild/processes.py": "what its child processes inherit",
 }
 
 
@@ -108,38 +100,46 @@ def room_of(name: str) -> str | None:
     return None if room.startswith("__") else room
 
 
-def floor_of(room: str) -> int:
-    for number, floor in enumerate(FLOORS):
-        if room in floor:
+def floor_of(package: str, room: str) -> int:
+    for number, floor in enumerate({"ledger": LEDGER, "projections": PROJECTIONS}[package]):
+        if room in floor.split():
             return number
-    raise AssertionError(f"the room {room} has no floor yet: give it one in FLOORS")
+    raise AssertionError(f"the room {package}.{room} has no floor yet: give it one")
 
 
-def test_imports_go_down_only() -> None:
-    for module in modules("ledger"):
-        if module.name == "ledger":
-            assert list(module.imports()) == []
+@pytest.mark.parametrize("package", ["ledger", "projections"])
+def test_imports_go_down_only(package: str) -> None:
+    for module in modules(package):
+        if module.name in (package, COMMAND):
             continue
         own = room_of(module.name)
         assert own is not None
         for name in module.imports():
-            if name.startswith("ledger.") and (room := room_of(name)) not in (None, own):
+            if name.startswith(f"{package}.") and (room := room_of(name)) not in (None, own):
                 assert room is not None
-                assert floor_of(room) < floor_of(own), f"{module.file} imports {name}"
+                assert floor_of(package, room) < floor_of(package, own), f"{module.file} imports {name}"
 
 
-def test_ledger_never_imports_projections() -> None:
+def test_the_packages_themselves_import_nothing() -> None:
+    for module in ours():
+        if module.path.name == "__init__.py" and module.name != "ledger.wire.tables":
+            assert list(module.imports()) == [], module.file
+
+
+def test_ledger_never_imports_projections_but_in_its_command() -> None:
     for module in modules("ledger"):
-        assert not any(name.partition(".")[0] == "projections" for name in module.imports()), module.file
+        if module.name != COMMAND:
+            assert not any(name.partition(".")[0] == "projections" for name in module.imports()), module.file
+    for module in ours():
+        assert not any(name.startswith(COMMAND) for name in module.imports()), module.file
 
 
-def test_projections_work_below_the_api_except_where_the_command_is_composed() -> None:
+def test_projections_work_below_the_api_except_where_the_process_is_composed() -> None:
     for module in modules("projections"):
-        if module.name in COMPOSE_PROJECTIONS:
+        if module.name == "projections" or room_of(module.name) in COMPOSED_IN:
             continue
         rooms = {room_of(name) for name in module.imports() if name.startswith("ledger.")}
-        for room in rooms - {None}:
-            assert floor_of(str(room)) <= floor_of("metrics"), f"{module.file} imports {room}"
+        assert rooms - {None} <= BELOW_PROJECTIONS, module.file
 
 
 def test_nothing_but_tests_imports_tests_or_benchmarks() -> None:
@@ -173,7 +173,7 @@ def test_only_the_store_knows_the_eventsourcing_library() -> None:
 def test_only_the_api_knows_the_web_framework() -> None:
     for module in ours():
         web = {"fastapi", "starlette"} & {name.partition(".")[0] for name in module.imports()}
-        assert not web or module.name.startswith(("ledger.api.", "projections.routes")), module.file
+        assert not web or module.name.startswith(("ledger.api.", "projections.operate.")), module.file
 
 
 def test_nobody_but_config_reads_the_environment() -> None:
@@ -218,7 +218,11 @@ def test_only_alembic_makes_tables() -> None:
     statement = re.compile(
         r"\b(CREATE|ALTER|DROP)\s+(TABLE|INDEX|VIEW|TYPE|SCHEMA|FUNCTION)\b", re.IGNORECASE
     )
-    allowed = {"projections/partitions.py", "projections/upkeep.py", "ledger/database.py"}
+    allowed = {
+        "projections/engine/partitions.py",
+        "projections/engine/daily_partitions.py",
+        "ledger/postgres/connections.py",
+    }
     for module in ours():
         for node in ast.walk(module.tree):
             if (
@@ -298,7 +302,7 @@ def test_compose_runs_the_commands_that_there_are() -> None:
     services = compose()["services"]
     commands = {name: service["command"] for name, service in services.items() if "command" in service}
     assert commands == {"migrate": ["migrate"], "api": ["api"], "worker": ["worker"]}
-    cli = (ROOT / "ledger/cli.py").read_text()
+    cli = (ROOT / "ledger/cli/app.py").read_text()
     for (command,) in commands.values():
         assert f'@cli.command("{command}")' in cli or f"@cli.command()\n    def {command}(" in cli
 

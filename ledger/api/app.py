@@ -23,38 +23,34 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from ledger import __version__, endpoints
+from ledger import __version__
 from ledger.accounts import KeyRing
-from ledger.addresses import Addresses
-from ledger.api.callers import Callers
-from ledger.api.catalogue import catalogue_routes
-from ledger.api.downloads import link_routes
+from ledger.api.access_log import observer
 from ledger.api.envelope import encode, encode_refusal
-from ledger.api.file_routes import file_operations
-from ledger.api.importing import import_routes
-from ledger.api.internal import internal_routes
-from ledger.api.internal_calls import InternalCalls
-from ledger.api.internal_sessions import session_routes
-from ledger.api.keys import key_routes
-from ledger.api.limits import Limits
-from ledger.api.multipart import Uploads
-from ledger.api.observing import observer
-from ledger.api.openapi import describe
-from ledger.api.operations import Routes
-from ledger.api.resources import resource_routes
-from ledger.api.routes import operations
-from ledger.api.webhook_routes import webhook_operations
-from ledger.api.wire import BodyTooLarge, Headers, Wire
-from ledger.audit.sessions import SessionAudit
-from ledger.balances import Balances
+from ledger.api.internal.callers import Callers
+from ledger.api.internal.customer_sessions import session_routes
+from ledger.api.internal.external_facts import catalogue_routes
+from ledger.api.internal.imports import import_routes
+from ledger.api.internal.keys import key_routes
+from ledger.api.internal.middleware import InternalCalls
+from ledger.api.internal.resources import resource_routes
+from ledger.api.internal.router import internal_routes
+from ledger.api.public.downloads import link_routes
+from ledger.api.public.file_routes import file_operations
+from ledger.api.public.file_urls import FileUrls
+from ledger.api.public.multipart import Uploads
+from ledger.api.public.openapi import describe
+from ledger.api.public.operations import Routes
+from ledger.api.public.protocol import BodyTooLarge, Headers, Wire
+from ledger.api.public.routes import operations
+from ledger.api.public.webhook_routes import webhook_operations
+from ledger.api.rate_limits import Limits
 from ledger.clock import Clock
-from ledger.commands.bodies import no_json, refused
 from ledger.commands.execution import Execution, Fault, Reveal
+from ledger.commands.models import no_json, refused
 from ledger.commands.publishing import Publications
 from ledger.commands.sessions import EphemeralKeys, Secrets
 from ledger.config import Settings
-from ledger.contents import Contents
-from ledger.database import Link, first_line, open_pool
 from ledger.deadlines import overdue_seconds
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
@@ -76,11 +72,17 @@ from ledger.errors import (
     UnknownObject,
     UnknownRoute,
 )
-from ledger.file_reads import FileReads
+from ledger.files.storage import Contents
+from ledger.files.urls import Addresses
 from ledger.ids import new_id
 from ledger.metrics import Lag, Metrics, Owed, lags
-from ledger.pages import Pages
-from ledger.reads import Reads
+from ledger.postgres.connections import Link, first_line, open_pool
+from ledger.queries import webhook_endpoints
+from ledger.queries.balance_transactions import Balances
+from ledger.queries.customer_sessions import SessionAudit
+from ledger.queries.files import FileReads
+from ledger.queries.pages import Pages
+from ledger.queries.payments import Reads
 from ledger.store.codec import State
 from ledger.store.store import Store
 from ledger.webhooks.deliveries import owed
@@ -158,7 +160,8 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
     )
     terms = terms_of(settings)
     addresses = Addresses(secret_key)
-    endpoint_secrets = endpoints.Secrets(secret_key)
+    file_urls = FileUrls(addresses)
+    endpoint_secrets = webhook_endpoints.Secrets(secret_key)
 
     def reveal(state: State) -> str:
         if isinstance(state, WebhookEndpoint):
@@ -167,11 +170,11 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
 
     execution = execution_of(store, settings, reveal)
     pages = Pages(pool, clock, wait_ms=settings.list_wait_ms)
-    table = operations(Reads(store, pages), Balances(store, pool, pages), secrets, addresses, terms)
+    table = operations(Reads(store, pages), Balances(store, pool, pages), secrets, file_urls, terms)
     contents = Contents(pool, secret_key)
     file_reads = FileReads(store, pages, addresses)
-    table += file_operations(file_reads, addresses)
-    table += webhook_operations(endpoints.EndpointReads(store, pages), endpoint_secrets, terms)
+    table += file_operations(file_reads, file_urls)
+    table += webhook_operations(webhook_endpoints.EndpointReads(store, pages), endpoint_secrets, terms)
     limits = Limits(
         key_per_second=settings.key_requests_per_second,
         account_per_second=settings.account_requests_per_second,

@@ -7,7 +7,7 @@ import base64
 import binascii
 
 from ledger.accounts import ApiKey, KeyRing
-from ledger.api.operations import Operation
+from ledger.api.public.operations import Operation
 from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
 from ledger.wire.expansion import Tree, resources_shown
 from ledger.wire.forms import decode

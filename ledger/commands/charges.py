@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.call import Call
 from ledger.commands.disputes import opened_by_card
 from ledger.commands.execution import Decide, Decided, Reading, answering
-from ledger.domain import charge, charging
+from ledger.domain import charge, charge_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.money import Terms
@@ -22,8 +22,10 @@ def create(terms: Terms) -> Decide:
         customer = None
         if "customer" in given:
             customer = await named(call, Customer, "customer", given["customer"], reading.state)
-        card = charging.charged_card(given, customer, card_id=reading.new_id("card"), livemode=call.livemode)
-        (event,) = charging.create(
+        card = charge_decisions.charged_card(
+            given, customer, card_id=reading.new_id("card"), livemode=call.livemode
+        )
+        (event,) = charge_decisions.create(
             charge_id=reading.new_id("ch"),
             account=call.account,
             livemode=call.livemode,
@@ -35,7 +37,7 @@ def create(terms: Terms) -> Decide:
         state = charge.evolve(None, event)
         made = Change(event, state)
         if state.status == "failed":
-            return Decided([made], refusal=charging.refusal(state))
+            return Decided([made], refusal=charge_decisions.refusal(state))
         answer = shown(state, now)
         if call.expand:
             await expanded(state, answer, call.expand, now, reading.state)
@@ -49,7 +51,9 @@ async def update(call: Call, reading: Reading, now: int) -> Decided:
     state = await addressed(call, Charge, reading.state)
     if call.parameters.get("customer") is not None:
         await named(call, Customer, "customer", call.parameters["customer"], reading.state)
-    return await answering(call, reading, now, state, charging.update(state, call.parameters, now=now))
+    return await answering(
+        call, reading, now, state, charge_decisions.update(state, call.parameters, now=now)
+    )
 
 
 def capture(terms: Terms) -> Decide:
@@ -57,7 +61,7 @@ def capture(terms: Terms) -> Decide:
 
     async def decide(call: Call, reading: Reading, now: int) -> Decided:
         state = await addressed(call, Charge, reading.state)
-        events = charging.capture(state, call.parameters, txn_id=reading.new_id("txn"), now=now)
+        events = charge_decisions.capture(state, call.parameters, txn_id=reading.new_id("txn"), now=now)
         decided = await answering(call, reading, now, state, events)
         opened = opened_by_card(decided.changes[-1], reading, terms, now)
         return Decided([*decided.changes, *opened], decided.answer)

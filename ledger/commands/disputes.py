@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ledger.call import Call
 from ledger.commands.execution import Decide, Decided, Reading, answering
 from ledger.commands.files import sizes_of_evidence
-from ledger.domain import disputing
+from ledger.domain import dispute_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
@@ -29,16 +29,16 @@ def update(terms: Terms) -> Decide:
         state = await addressed(call, Dispute, reading.state)
         given = call.parameters.get("evidence") or {}
         file_bytes = await sizes_of_evidence(call, reading, state.evidence, given)
-        events = disputing.update(state, call.parameters, file_bytes=file_bytes, now=now)
+        events = dispute_decisions.update(state, call.parameters, file_bytes=file_bytes, now=now)
         decided = await answering(call, reading, now, state, events)
         if not events:
             return decided
         change = decided.changes[-1]
         assert isinstance(change.state, Dispute)
-        outcome = disputing.test_outcome(change.state)
+        outcome = dispute_decisions.test_outcome(change.state)
         if outcome is None:
             return decided
-        follows = disputing.report_fact(
+        follows = dispute_decisions.report_fact(
             change.state, outcome, None, due_by=None, txn_id=reading.new_id("txn"), terms=terms, now=now
         )
         return Decided([*decided.changes, *following(change, follows)], decided.answer)
@@ -49,7 +49,7 @@ def update(terms: Terms) -> Decide:
 async def close(call: Call, reading: Reading, now: int) -> Decided:
     """`POST /v1/disputes/{id}/close`"""
     state = await addressed(call, Dispute, reading.state)
-    return await answering(call, reading, now, state, disputing.close(state, now=now))
+    return await answering(call, reading, now, state, dispute_decisions.close(state, now=now))
 
 
 def of_charge(decide: Decide) -> Decide:
@@ -66,8 +66,8 @@ def opened_by_card(made: Change, reading: Reading, terms: Terms, now: int) -> li
     charge = made.state
     assert isinstance(charge, Charge)
     changes: list[Change] = []
-    for opening in disputing.test_openings(charge):
-        events = disputing.open_dispute(
+    for opening in dispute_decisions.test_openings(charge):
+        events = dispute_decisions.open_dispute(
             charge,
             opening,
             dispute_id=reading.new_id("du"),

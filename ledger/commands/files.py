@@ -7,11 +7,11 @@ from typing import Any
 
 from ledger.call import Call
 from ledger.commands.execution import Decided, Reading, answering
-from ledger.contents import Upload
 from ledger.domain import evidence, file, file_link
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
+from ledger.files.storage import Upload
 from ledger.objects import addressed, expanded, named, shown
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Change

@@ -18,14 +18,14 @@ import psycopg
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ledger.call import Call
-from ledger.commands import catalogue
-from ledger.commands.bodies import refused
+from ledger.commands import external_facts
 from ledger.commands.execution import Decide, Decided, Execution, Together
-from ledger.commands.lines import AnyLine
-from ledger.contents import Contents
-from ledger.domain import webhook_roster
+from ledger.commands.import_models import AnyLine
+from ledger.commands.models import refused
+from ledger.domain import webhook_endpoint_quota
 from ledger.domain.money import Terms
 from ledger.errors import InvalidParameter, LedgerError, Refused
+from ledger.files.storage import Contents
 from ledger.ids import id_time
 from ledger.store.journal import Cause, StaleRead
 
@@ -95,14 +95,14 @@ class Import:
         self._cause = cause
         self._reach = reach
         self._failure = failure
-        self._customer = catalogue.briefly(catalogue.customer_made)
-        self._charge = catalogue.briefly(catalogue.charge_made)
-        self._dispute = catalogue.briefly(catalogue.dispute_opened(terms))
-        self._endpoint = catalogue.briefly(catalogue.endpoint_made(terms))
-        self._fact = catalogue.briefly(catalogue.fact_reported(terms))
-        self._refund = catalogue.briefly(catalogue.refund_made)
-        self._event = catalogue.briefly(catalogue.event_told)
-        self._file = catalogue.briefly(catalogue.file_kept(contents))
+        self._customer = external_facts.briefly(external_facts.customer_made)
+        self._charge = external_facts.briefly(external_facts.charge_made)
+        self._dispute = external_facts.briefly(external_facts.dispute_opened(terms))
+        self._endpoint = external_facts.briefly(external_facts.endpoint_made(terms))
+        self._fact = external_facts.briefly(external_facts.fact_reported(terms))
+        self._refund = external_facts.briefly(external_facts.refund_made)
+        self._event = external_facts.briefly(external_facts.event_told)
+        self._file = external_facts.briefly(external_facts.file_kept(contents))
         self._exact = False
 
     async def results(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[list[Result]]:
@@ -274,7 +274,7 @@ class Import:
                 return _Step(self._file, "", given, None, (told.id,))
             case "webhook_endpoint":
                 account, livemode, *_ = self._cause
-                roster = webhook_roster.stream_of(account, livemode)
+                roster = webhook_endpoint_quota.stream_of(account, livemode)
                 return _Step(self._endpoint, "", given, told.id, (roster,))
 
 

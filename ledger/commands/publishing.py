@@ -17,13 +17,13 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.call import Call
-from ledger.commands.catalogue import taken
 from ledger.commands.execution import Decided, Reading
-from ledger.database import first_line
+from ledger.commands.external_facts import taken
 from ledger.domain import resource
 from ledger.domain.event import DomainEvent
 from ledger.domain.resource import Resource, ResourcePublished
 from ledger.errors import InvalidParameter, Unavailable, UnknownObject
+from ledger.postgres.connections import first_line
 from ledger.store.codec import Codec
 from ledger.store.journal import Change
 from ledger.store.log import Recorded, step

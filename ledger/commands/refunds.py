@@ -12,7 +12,7 @@ from dataclasses import replace
 from ledger.call import Call
 from ledger.commands.disputes import following
 from ledger.commands.execution import Decide, Decided, Reading, answering, with_changes
-from ledger.domain import charge, refund, refunding
+from ledger.domain import charge, refund, refund_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
@@ -43,10 +43,10 @@ async def made(
     call: Call, reading: Reading, now: int, charge_id: str, refund_id: str
 ) -> tuple[Refund, list[Change]]:
     """The refund that the call's parameters ask for, and all that it changes. Raises UnknownObject for the
-    charge, and what `refunding.create` raises."""
+    charge, and what `refund_decisions.create` raises."""
     paid = await addressed(replace(call, target=charge_id), Charge, reading.state)
     disputes = [await _dispute(dispute_id, reading) for dispute_id in paid.disputes]
-    created, refunded = refunding.create(
+    created, refunded = refund_decisions.create(
         paid,
         call.parameters,
         disputes=disputes,
@@ -57,7 +57,7 @@ async def made(
     state = refund.evolve(None, created)
     after = charge.evolve(paid, refunded)
     mark = Change(refunded, after)
-    closed = refunding.closed_inquiries(after, disputes, now=now)
+    closed = refund_decisions.closed_inquiries(after, disputes, now=now)
     states: dict[str, State] = {dispute.id: dispute for dispute in disputes}
     return state, [Change(created, state), mark, *following(mark, closed, states)]
 
@@ -65,12 +65,14 @@ async def made(
 async def update(call: Call, reading: Reading, now: int) -> Decided:
     """`POST /v1/refunds/{id}`"""
     state = await addressed(call, Refund, reading.state)
-    return await answering(call, reading, now, state, refunding.update(state, call.parameters, now=now))
+    return await answering(
+        call, reading, now, state, refund_decisions.update(state, call.parameters, now=now)
+    )
 
 
 async def cancel(call: Call, reading: Reading, now: int) -> Decided:
     """`POST /v1/refunds/{id}/cancel`"""
-    raise refunding.cannot_cancel(await addressed(call, Refund, reading.state))
+    raise refund_decisions.cannot_cancel(await addressed(call, Refund, reading.state))
 
 
 async def _dispute(dispute_id: str, reading: Reading) -> Dispute:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 from ledger.call import Call
 from ledger.commands.execution import Decide, Decided, Reading, answering
-from ledger.domain import webhook_endpoint, webhook_roster
+from ledger.domain import webhook_endpoint, webhook_endpoint_quota
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.objects import addressed, shown
 from ledger.store.codec import evolve
 from ledger.store.journal import Change
@@ -48,7 +48,7 @@ async def delete(call: Call, reading: Reading, now: int) -> Decided:
     events = webhook_endpoint.delete(state, now=now)
     roster = await _roster(call, reading)
     assert roster is not None, "an endpoint is made together with its place in the roster"
-    struck = webhook_roster.strike(roster, endpoint_id=state.id, now=now)
+    struck = webhook_endpoint_quota.strike(roster, endpoint_id=state.id, now=now)
     changes = [*_changes(roster, struck), *_changes(state, events)]
     return Decided(changes, shown(changes[-1].state, now))
 
@@ -61,7 +61,7 @@ async def made(call: Call, reading: Reading, now: int, *, endpoint_id: str, term
         endpoint_id=endpoint_id, account=account, livemode=livemode, given=call.parameters, now=now
     )
     roster = await _roster(call, reading)
-    enrolled = webhook_roster.enroll(
+    enrolled = webhook_endpoint_quota.enroll(
         roster,
         account=account,
         livemode=livemode,
@@ -73,7 +73,7 @@ async def made(call: Call, reading: Reading, now: int, *, endpoint_id: str, term
 
 
 async def _roster(call: Call, reading: Reading) -> WebhookRoster | None:
-    roster = await reading.state(webhook_roster.stream_of(call.account, call.livemode))
+    roster = await reading.state(webhook_endpoint_quota.stream_of(call.account, call.livemode))
     assert roster is None or isinstance(roster, WebhookRoster)
     return roster
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import cards, metadata
+from ledger.domain.backdating import created_at
 from ledger.domain.cards import SourceCard
-from ledger.domain.elsewhere import created_at
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnknownObject, UnknownReference
 

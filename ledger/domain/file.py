@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain.elsewhere import created_at
+from ledger.domain.backdating import created_at
 from ledger.domain.event import DomainEvent
 from ledger.errors import StateForbids
 

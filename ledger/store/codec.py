@@ -28,12 +28,12 @@ from ledger.domain import (
     dispute,
     file,
     file_link,
-    past_event,
+    imported_event,
     refund,
     resource,
     session,
     webhook_endpoint,
-    webhook_roster,
+    webhook_endpoint_quota,
 )
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -41,12 +41,12 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
-from ledger.domain.past_event import PastEvent
+from ledger.domain.imported_event import PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 
 State = (
     Customer
@@ -71,9 +71,9 @@ AGGREGATES: tuple[ModuleType, ...] = (
     file,
     file_link,
     webhook_endpoint,
-    webhook_roster,
+    webhook_endpoint_quota,
     resource,
-    past_event,
+    imported_event,
 )
 CIPHERS_MAX = 4096
 

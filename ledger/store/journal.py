@@ -20,13 +20,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
-from ledger.database import Link, first_line, question
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, Unavailable
+from ledger.postgres.connections import Link, first_line, question
+from ledger.store.batching import Drain, Waiting
 from ledger.store.codec import Codec, State
-from ledger.store.draining import Drain, Waiting
 from ledger.store.log import PLANS, Streams
-from ledger.store.wake import Wake
+from ledger.store.notifications import Wake
 
 RECONNECT_PAUSE_SECONDS = 0.05
 FORGET_SLICE = 1000

@@ -19,11 +19,11 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
-from ledger.database import ANSWER_TIMEOUT_SECONDS, Link, first_line
 from ledger.domain.event import DomainEvent
 from ledger.errors import Unavailable
+from ledger.postgres.connections import ANSWER_TIMEOUT_SECONDS, Link, first_line
+from ledger.store.batching import Drain, Waiting
 from ledger.store.codec import Codec, State, fold
-from ledger.store.draining import Drain, Waiting
 
 READ_BATCH_MAX = 256
 READ_QUEUE_MAX = 10_000

@@ -7,7 +7,7 @@ from ledger.config import Settings
 from ledger.store.codec import Codec
 from ledger.store.journal import Journal
 from ledger.store.log import Streams
-from ledger.store.wake import Wake
+from ledger.store.notifications import Wake
 
 
 class Store:

@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 
 from ledger.ids import base62
 from ledger.metrics import Owed
-from ledger.reads import PublishedEvent
+from ledger.queries.payments import PublishedEvent
 
 KEPT_SECONDS = 30 * 86_400
 SWEPT_MAX = 1000

@@ -17,10 +17,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
-from ledger.database import Link
-from ledger.domain import past_event, webhook_endpoint
+from ledger.domain import imported_event, webhook_endpoint
 from ledger.domain.webhook_endpoint import EVERY_TYPE, WebhookEndpoint, WebhookEndpointDeleted
 from ledger.ids import new_id
+from ledger.postgres.connections import Link
 from ledger.store.codec import Codec
 from ledger.store.log import PLANS, states_at
 from ledger.store.store import Store
@@ -30,7 +30,7 @@ HEALED_MAX = 16
 # A process that hangs in a step loses the checkpoint to another one.
 _OPTIONS = f"{PLANS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 _TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
-_PAST = [event.TOPIC for event in past_event.EVENTS]
+_PAST = [event.TOPIC for event in imported_event.EVENTS]
 
 _LOCK = "SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED"
 _STANDING = """

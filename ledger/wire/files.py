@@ -1,7 +1,7 @@
 """The JSON of files and file links (contract 2.9).
 
 Where a file can be fetched is no part of what it is: `url` is null here, and filled in by who knows the
-service's address and, for a link, the key that its address is derived with (`ledger/addresses.py`).
+service's address and, for a link, the key that its address is derived with (`ledger/files/urls.py`).
 """
 
 from __future__ import annotations

@@ -8,19 +8,19 @@ what changed, a nested hash only its changed members, a new member null, a chang
 from __future__ import annotations
 
 from ledger import ids
-from ledger.domain import charge, customer, dispute, past_event, refund, resource
+from ledger.domain import charge, customer, dispute, imported_event, refund, resource
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute, DisputeOpened
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
-from ledger.domain.past_event import EventImported, PastEvent
+from ledger.domain.imported_event import EventImported, PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.wire import charges, refunds, render
 from ledger.wire.render import Json
 
@@ -71,7 +71,7 @@ TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
 EVENTS_MAX = 2
 """That one change makes."""
 # What other services tell of says itself which Event it makes.
-TOLD: frozenset[type[DomainEvent]] = frozenset({*resource.EVENTS, *past_event.EVENTS})
+TOLD: frozenset[type[DomainEvent]] = frozenset({*resource.EVENTS, *imported_event.EVENTS})
 
 
 def public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:

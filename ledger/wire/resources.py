@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.domain.past_event import PastEvent
+from ledger.domain.imported_event import PastEvent
 from ledger.domain.resource import Resource
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 
 
 def webhook_endpoint(state: WebhookEndpoint) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import httpx
 import stripe
 
 from ledger.accounts import Kind, create_account, create_key, revoke_key
-from ledger.database import connect
+from ledger.postgres.connections import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
@@ -47,7 +47,7 @@ class Service:
         }
         with (place / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "projections", "serve"],
+                [sys.executable, "-m", "ledger", "serve"],
                 cwd=ROOT,
                 env=os.environ | environment | settings,
                 stdout=subprocess.PIPE,

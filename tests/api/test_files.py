@@ -13,8 +13,8 @@ import pytest
 import stripe
 import uvloop
 
-from ledger.contents import Contents
-from ledger.database import open_pool
+from ledger.files.storage import Contents
+from ledger.postgres.connections import open_pool
 from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
 from tests.contract import rows
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ledger.domain.disputing import REASONS
+from ledger.domain.dispute_decisions import REASONS
 from tests.api.service import Account, Caller, Registrar, ok, refused
 from tests.contract import rows
 

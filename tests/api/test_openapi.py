@@ -11,7 +11,7 @@ from ledger.wire import tables
 from ledger.wire.parameters import Array, Created, Hash, Metadata, Table, Unserved
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.files import Part
-from projections.registry import PROJECTIONS
+from projections.engine.registry import PROJECTIONS
 
 TABLES: dict[tuple[str, str], Table] = {
     ("post", "/v1/customers"): tables.customers.CREATE,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.domain import charge as charges
-from ledger.domain import charging
+from ledger.domain import charge_decisions
 from ledger.ids import new_id
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.store import Store
@@ -225,7 +225,7 @@ def charge_of(service: Service, account: Account, payment_intent: str, status: s
         store.start()
         at = store.clock.now()
         facts = {"amount": 2000, "currency": "usd", "payment_intent": payment_intent, "status": status}
-        (event,) = charging.register(
+        (event,) = charge_decisions.register(
             charge_id=new_id("ch", at),
             account=account.id,
             livemode=False,

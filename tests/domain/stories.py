@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ledger.domain import charge, charging, customer, dispute, disputing, file, session
+from ledger.domain import charge, charge_decisions, customer, dispute, dispute_decisions, file, session
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
-from ledger.domain.disputing import Opening
+from ledger.domain.dispute_decisions import Opening
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
+from ledger.domain.imported_event import PastEvent
 from ledger.domain.money import DAY_SECONDS, Terms
-from ledger.domain.past_event import PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 
 NOW = 1_700_000_000
 TERMS = Terms()
@@ -72,7 +72,7 @@ def a_session(**components: Any) -> CustomerSession:
 
 
 def a_charge(token: str = "tok_visa", amount: int = 2000, **given: Any) -> Charge:
-    made = charging.create(
+    made = charge_decisions.create(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -86,7 +86,7 @@ def a_charge(token: str = "tok_visa", amount: int = 2000, **given: Any) -> Charg
 
 def opened(kind: str = "chargeback", amount: int = 2000, **opening: Any) -> list[DomainEvent]:
     """The dispute's own events after its opening at NOW."""
-    made = disputing.open_dispute(
+    made = dispute_decisions.open_dispute(
         a_charge(),
         Opening(kind=kind, amount=amount, **opening),
         dispute_id="du_1",
@@ -105,12 +105,12 @@ def after(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[Domain
             given: dict[str, Any] = {"evidence": {"customer_name": f"Jenny {len(events)}"}}
             if state.status == "appeal_needs_response":
                 given["evidence"] |= APPEAL
-            made = disputing.update(state, given, file_bytes={}, now=now)
+            made = dispute_decisions.update(state, given, file_bytes={}, now=now)
         elif step == "stage":
             given = {"evidence": {"customer_name": f"Jenny {len(events)}"}, "submit": False}
-            made = disputing.update(state, given, file_bytes={}, now=now)
+            made = dispute_decisions.update(state, given, file_bytes={}, now=now)
         elif step == "close":
-            made = disputing.close(state, now=now)
+            made = dispute_decisions.close(state, now=now)
         else:
             made = tell(state, step, now=now)
         events = [*events, *made]
@@ -126,7 +126,7 @@ def tell(
     terms: Terms = TERMS,
     now: int = NOW,
 ) -> list[DomainEvent]:
-    return disputing.report_fact(
+    return dispute_decisions.report_fact(
         state, fact, reference, due_by=due_by, txn_id=f"txn_{state.version + 1}", terms=terms, now=now
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger.domain import charge, charging
+from ledger.domain import charge, charge_decisions
 from ledger.domain.cards import TEST_CARDS, source_card
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeFailed, ChargeUpdated
 from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids, UnknownReference
@@ -73,7 +73,7 @@ def test_a_decline_is_a_failed_charge_and_a_refusal(token: str, code: str, decli
     state = a_charge(token)
     assert (state.status, state.captured, state.failure_code) == ("failed", False, code)
     assert state.balance_transaction is None
-    refusal = charging.refusal(state)
+    refusal = charge_decisions.refusal(state)
     assert isinstance(refusal, CardRefused)
     assert (refusal.code, refusal.decline_code, refusal.charge) == (code, decline_code, "ch_1")
 
@@ -94,7 +94,7 @@ def test_raw_numbers_stand_for_their_tokens() -> None:
 
 
 def chosen(given: dict[str, Any], customer: Any = None) -> str:
-    return charging.charged_card(given, customer, card_id="card_new", livemode=False)["id"]
+    return charge_decisions.charged_card(given, customer, card_id="card_new", livemode=False)["id"]
 
 
 def test_the_card_charged_is_the_source_or_the_customers_default() -> None:
@@ -121,7 +121,7 @@ def test_no_card_no_charge(given: dict[str, Any], customer: Any, error: type[Ref
 
 
 def capture(state: Charge, **given: Any) -> Charge:
-    events = charging.capture(state, given, txn_id="txn_2", now=NOW + 10)
+    events = charge_decisions.capture(state, given, txn_id="txn_2", now=NOW + 10)
     assert isinstance(events[0], ChargeCaptured)
     return charge.evolve(state, events[0])
 
@@ -170,7 +170,7 @@ def test_a_captured_or_failed_charge_cannot_be_captured() -> None:
     ],
 )
 def test_an_update_records_what_changed(given: dict[str, Any], changes: dict[str, Any] | None) -> None:
-    events = charging.update(a_charge(description="Two hats"), given, now=NOW)
+    events = charge_decisions.update(a_charge(description="Two hats"), given, now=NOW)
     if changes is None:
         assert events == []
     else:
@@ -180,14 +180,14 @@ def test_an_update_records_what_changed(given: dict[str, Any], changes: dict[str
 
 def test_the_customer_of_a_charge_stays() -> None:
     state = a_charge(customer="cus_1")
-    assert charging.update(state, {"customer": "cus_1"}, now=NOW) == []
+    assert charge_decisions.update(state, {"customer": "cus_1"}, now=NOW) == []
     with pytest.raises(StateForbids) as refused:
-        charging.update(state, {"customer": "cus_2"}, now=NOW)
+        charge_decisions.update(state, {"customer": "cus_2"}, now=NOW)
     assert refused.value.param == "customer"
 
 
 def registered(**given: Any) -> Charge:
-    made = charging.register(
+    made = charge_decisions.register(
         charge_id="ch_x",
         account="acct_1",
         livemode=True,
@@ -232,17 +232,17 @@ def test_a_failed_charge_says_so_in_its_outcome() -> None:
 
 def test_an_authorization_expires_after_seven_days_to_the_second() -> None:
     held = a_charge(capture=False)
-    assert charging.expire(held, now=NOW + days(7) - 1) == []
-    (event,) = charging.expire(held, now=NOW + days(7))
+    assert charge_decisions.expire(held, now=NOW + days(7) - 1) == []
+    (event,) = charge_decisions.expire(held, now=NOW + days(7))
     expired = charge.evolve(held, event)
     assert (expired.expired, expired.captured, expired.amount_refunded) == (True, False, 2000)
     assert charges.charge(expired)["refunded"] is True
-    assert charging.expire(expired, now=NOW + days(8)) == []
+    assert charge_decisions.expire(expired, now=NOW + days(8)) == []
     with pytest.raises(StateForbids) as refused:
-        charging.capture(expired, {}, txn_id="txn_2", now=NOW)
+        charge_decisions.capture(expired, {}, txn_id="txn_2", now=NOW)
     assert refused.value.code == "charge_expired_for_capture"
 
 
 def test_what_was_captured_or_declined_never_expires() -> None:
     for charge_ in (a_charge(), a_charge("tok_chargeDeclined")):
-        assert charging.expire(charge_, now=NOW + days(70)) == []
+        assert charge_decisions.expire(charge_, now=NOW + days(70)) == []

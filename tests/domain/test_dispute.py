@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger.domain import charge, dispute, disputing
+from ledger.domain import charge, dispute, dispute_decisions
 from ledger.domain.dispute import (
     Dispute,
     DisputeConceded,
@@ -18,7 +18,7 @@ from ledger.domain.dispute import (
     EvidenceSubmitted,
     InquiryClosed,
 )
-from ledger.domain.disputing import Opening
+from ledger.domain.dispute_decisions import Opening
 from ledger.domain.money import Terms
 from ledger.errors import StateForbids
 from tests.domain.stories import (
@@ -43,7 +43,7 @@ AWAITING = ("needs_response", "warning_needs_response", "appeal_needs_response")
 
 def update(state: Dispute, now: int = NOW, files: dict[str, int] | None = None, **given: Any) -> Dispute:
     """The state after an update; the very same one if nothing happened."""
-    for event in disputing.update(state, given, file_bytes=files or {}, now=now):
+    for event in dispute_decisions.update(state, given, file_bytes=files or {}, now=now):
         state = dispute.evolve(state, event)
     return state
 
@@ -95,7 +95,7 @@ def test_a_compliance_case_is_noncompliant_and_wants_the_fee_acknowledged() -> N
 
 def open_on(state: charge.Charge, dispute_id: str = "du_9", **opening: Any) -> list[Any]:
     terms = Terms(dispute_fees={"usd": 700})
-    return disputing.open_dispute(
+    return dispute_decisions.open_dispute(
         state,
         Opening(kind="chargeback", **opening),
         dispute_id=dispute_id,
@@ -154,9 +154,9 @@ def test_only_a_paid_charge_can_be_disputed(given: dict[str, Any]) -> None:
     ],
 )
 def test_test_tokens_bring_disputes(token: str, openings: list[Any]) -> None:
-    made = disputing.test_openings(a_charge(token, amount=2001))
+    made = dispute_decisions.test_openings(a_charge(token, amount=2001))
     assert [(o.kind, o.reason, o.network_reason_code, o.amount) for o in made] == openings
-    assert disputing.test_openings(a_charge(token, capture=False)) == []
+    assert dispute_decisions.test_openings(a_charge(token, capture=False)) == []
 
 
 # Contract 3.2, commands: what evidence does in each state. None: 400 "already closed"; "": 400.
@@ -202,7 +202,7 @@ def test_staging_changes_no_status_and_merges(status: str) -> None:
 
 def test_submitting_sends_what_was_staged() -> None:
     state = update(a_dispute(), evidence={"customer_name": "Ada"}, submit=False)
-    events = disputing.update(state, {"submit": True}, file_bytes={}, now=NOW)
+    events = dispute_decisions.update(state, {"submit": True}, file_bytes={}, now=NOW)
     assert isinstance(events[0], EvidenceSubmitted)
     assert events[0].evidence == {}
     assert dispute.evolve(state, events[0]).evidence == {"customer_name": "Ada"}
@@ -238,7 +238,7 @@ def test_the_answer_to_the_dispute_decides_no_appeal() -> None:
     state = update(a_dispute(), evidence={"uncategorized_text": "losing_evidence"})
     for fact in ("lost", "appeal_opened"):
         state = dispute.evolve(state, tell(state, fact)[0])
-    assert disputing.test_outcome(update(state, evidence=APPEAL)) is None
+    assert dispute_decisions.test_outcome(update(state, evidence=APPEAL)) is None
 
 
 @pytest.mark.parametrize(("late", "past_due"), [(0, False), (1, True)])
@@ -256,7 +256,7 @@ def test_metadata_alone_never_submits_and_is_allowed_in_any_state(status: str) -
         {"metadata": {"order": "6735"}, "submit": False},
         {"metadata": {"order": "6735"}, "evidence": {}},
     ):
-        events = disputing.update(before, given, file_bytes={}, now=NOW)
+        events = dispute_decisions.update(before, given, file_bytes={}, now=NOW)
         assert [type(event) for event in events] == [DisputeUpdated]
         assert dispute.evolve(before, events[0]).status == status
 
@@ -273,7 +273,7 @@ def test_metadata_alone_never_submits_and_is_allowed_in_any_state(status: str) -
     ],
 )
 def test_an_update_that_alters_nothing_is_no_event(status: str, given: dict[str, Any]) -> None:
-    assert disputing.update(a_dispute(status), given, file_bytes={}, now=NOW) == []
+    assert dispute_decisions.update(a_dispute(status), given, file_bytes={}, now=NOW) == []
 
 
 def test_one_update_is_one_version() -> None:
@@ -285,7 +285,7 @@ def test_one_update_is_one_version() -> None:
     state = update(a_dispute(), **given)
     assert (state.version, state.status, state.metadata) == (2, "under_review", {"a": "1"})
     assert state.intended_submission_method == "manual"
-    staged = disputing.update(a_dispute(), given | {"submit": False}, file_bytes={}, now=NOW)
+    staged = dispute_decisions.update(a_dispute(), given | {"submit": False}, file_bytes={}, now=NOW)
     assert [type(event) for event in staged] == [EvidenceStaged]
 
 
@@ -296,14 +296,14 @@ def test_one_update_is_one_version() -> None:
 def test_closing(status: str, allowed: bool) -> None:
     state = a_dispute(status)
     if allowed:
-        events = disputing.close(state, now=NOW)
+        events = dispute_decisions.close(state, now=NOW)
         assert isinstance(events[0], DisputeConceded)
         after_close = dispute.evolve(state, events[0])
         assert (after_close.status, after_close.refundable) == ("lost", False)
         assert len(after_close.balance_transactions) == 1
         return
     with pytest.raises(StateForbids) as refused:
-        disputing.close(state, now=NOW)
+        dispute_decisions.close(state, now=NOW)
     assert refused.value.code is None
     assert (refused.value.message == "This dispute is already closed") == (status in CLOSED)
 
@@ -320,7 +320,7 @@ FACTS: dict[str, dict[str, str]] = {
 
 
 def test_all_facts_are_in_the_table() -> None:
-    assert set(disputing.FACTS) == set(FACTS)
+    assert set(dispute_decisions.FACTS) == set(FACTS)
 
 
 @pytest.mark.parametrize("status", PATHS)
@@ -395,35 +395,35 @@ def test_an_appeal_has_a_new_due_by() -> None:
 )
 def test_time_passes(status: str, moment: int | None, following: str | None) -> None:
     state = a_dispute(status)
-    assert disputing.deadline(state, TERMS) == moment
+    assert dispute_decisions.deadline(state, TERMS) == moment
     if moment is None:
-        assert disputing.expire(state, terms=TERMS, now=NOW + days(1000)) == []
+        assert dispute_decisions.expire(state, terms=TERMS, now=NOW + days(1000)) == []
         return
-    assert disputing.expire(state, terms=TERMS, now=moment - 1) == []
-    events = disputing.expire(state, terms=TERMS, now=moment)
+    assert dispute_decisions.expire(state, terms=TERMS, now=moment - 1) == []
+    events = dispute_decisions.expire(state, terms=TERMS, now=moment)
     assert isinstance(events[0], DisputeLost | InquiryClosed)
     assert events[0].cause == "deadline"
     late = dispute.evolve(state, events[0])
     assert late.status == following
-    assert disputing.expire(late, terms=TERMS, now=moment) == []
+    assert dispute_decisions.expire(late, terms=TERMS, now=moment) == []
 
 
 def test_a_deadline_may_have_grace_and_a_dispute_without_one_waits() -> None:
-    assert disputing.deadline(a_dispute(), Terms(due_grace_seconds=60)) == DUE_BY + 61
-    assert disputing.deadline(fold(dispute.evolve, opened(due_by=0)), TERMS) is None
+    assert dispute_decisions.deadline(a_dispute(), Terms(due_grace_seconds=60)) == DUE_BY + 61
+    assert dispute_decisions.deadline(fold(dispute.evolve, opened(due_by=0)), TERMS) is None
 
 
 def test_staged_evidence_is_not_sent_by_itself() -> None:
     events = after(opened(), "stage")
     state = fold(dispute.evolve, events)
-    late = dispute.evolve(state, disputing.expire(state, terms=TERMS, now=DUE_BY + 1)[0])
+    late = dispute.evolve(state, dispute_decisions.expire(state, terms=TERMS, now=DUE_BY + 1)[0])
     assert (late.status, late.submission_count) == ("lost", 0)
 
 
 @pytest.mark.parametrize("status", PATHS)
 def test_a_full_refund_closes_an_open_inquiry_only(status: str) -> None:
     state = a_dispute(status)
-    events = disputing.charge_refunded(state, now=NOW)
+    events = dispute_decisions.charge_refunded(state, now=NOW)
     if not status.startswith("warning") or status == "warning_closed":
         assert events == []
         return
@@ -449,16 +449,19 @@ def test_a_full_refund_closes_an_open_inquiry_only(status: str) -> None:
 )
 def test_outcomes_of_test_mode(status: str, text: str, fact: str | None) -> None:
     staged = update(a_dispute(status), evidence={"uncategorized_text": text, **APPEAL}, submit=False)
-    assert disputing.test_outcome(staged) is None
+    assert dispute_decisions.test_outcome(staged) is None
     submitted = update(staged, submit=True)
-    assert disputing.test_outcome(submitted) == fact
+    assert dispute_decisions.test_outcome(submitted) == fact
     if fact:
         decided = dispute.evolve(submitted, tell(submitted, fact)[0])
-        assert disputing.test_outcome(decided) is None
+        assert dispute_decisions.test_outcome(decided) is None
 
 
 def test_live_mode_has_no_magic_words() -> None:
     made = opened()[0]
     assert isinstance(made, DisputeOpened)
     live = dispute.evolve(None, DisputeOpened(**{**vars(made), "livemode": True}))
-    assert disputing.test_outcome(update(live, evidence={"uncategorized_text": "winning_evidence"})) is None
+    assert (
+        dispute_decisions.test_outcome(update(live, evidence={"uncategorized_text": "winning_evidence"}))
+        is None
+    )

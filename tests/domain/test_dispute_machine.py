@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ledger.domain import dispute, disputing
+from ledger.domain import dispute, dispute_decisions
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
@@ -84,7 +84,7 @@ class DisputeMachine(RuleBasedStateMachine):
     def stage(self, text: str | None) -> None:
         given = {"evidence": {"uncategorized_text": text}, "submit": False}
         try:
-            made = disputing.update(self.state, given, file_bytes={}, now=self.now)
+            made = dispute_decisions.update(self.state, given, file_bytes={}, now=self.now)
         except StateForbids:
             assert (self.status, "submit") not in NEXT
         else:
@@ -93,7 +93,9 @@ class DisputeMachine(RuleBasedStateMachine):
 
     @rule(value=st.sampled_from(["1", "2", ""]))
     def annotate(self, value: str) -> None:
-        self.events += disputing.update(self.state, {"metadata": {"a": value}}, file_bytes={}, now=self.now)
+        self.events += dispute_decisions.update(
+            self.state, {"metadata": {"a": value}}, file_bytes={}, now=self.now
+        )
 
     @rule(
         step=st.sampled_from(
@@ -130,14 +132,14 @@ class DisputeMachine(RuleBasedStateMachine):
     def decide(self, state: Dispute, step: str) -> list[DomainEvent]:
         if step == "submit":
             given = {"evidence": {"customer_name": "Ada", **APPEAL}}
-            return disputing.update(state, given, file_bytes={}, now=self.now)
+            return dispute_decisions.update(state, given, file_bytes={}, now=self.now)
         if step == "close":
-            return disputing.close(state, now=self.now)
+            return dispute_decisions.close(state, now=self.now)
         if step == "refunded":
-            return disputing.charge_refunded(state, now=self.now)
+            return dispute_decisions.charge_refunded(state, now=self.now)
         if step == "overdue":
             self.now += days(200)
-            return disputing.expire(state, terms=self.terms, now=self.now)
+            return dispute_decisions.expire(state, terms=self.terms, now=self.now)
         reference = f"net_{len(self.told)}"
         made = self.tell(state, step, reference)
         self.told[reference] = step
@@ -151,7 +153,7 @@ class DisputeMachine(RuleBasedStateMachine):
 
     def tell(self, state: Dispute, fact: str, reference: str) -> list[DomainEvent]:
         txn_id = f"txn_{len(self.events) + 1}"
-        return disputing.report_fact(
+        return dispute_decisions.report_fact(
             state, fact, reference, due_by=None, txn_id=txn_id, terms=self.terms, now=self.now
         )
 

@@ -12,19 +12,19 @@ import pytest
 
 from ledger.domain import (
     charge,
-    charging,
+    charge_decisions,
     customer,
     dispute,
-    disputing,
+    dispute_decisions,
     file,
     file_link,
-    past_event,
+    imported_event,
     refund,
-    refunding,
+    refund_decisions,
     resource,
     session,
     webhook_endpoint,
-    webhook_roster,
+    webhook_endpoint_quota,
 )
 from ledger.domain.cards import source_card
 from ledger.domain.charge import ChargeRefunded
@@ -79,7 +79,7 @@ def session_story(end: Callable[..., list[DomainEvent]]) -> list[DomainEvent]:
 
 
 def charge_story() -> list[DomainEvent]:
-    made: list[DomainEvent] = charging.create(
+    made: list[DomainEvent] = charge_decisions.create(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -88,10 +88,12 @@ def charge_story() -> list[DomainEvent]:
         txn_id="txn_1",
         now=NOW,
     )
-    made += charging.capture(fold(charge.evolve, made), {"receipt_email": "a@b.c"}, txn_id="txn_1", now=NOW)
+    made += charge_decisions.capture(
+        fold(charge.evolve, made), {"receipt_email": "a@b.c"}, txn_id="txn_1", now=NOW
+    )
     given = {"shipping": {"name": "Ada"}, "fraud_details": {"user_report": "safe"}}
-    made += charging.update(fold(charge.evolve, made), given, now=NOW)
-    made.append(charging.dispute_opened(fold(charge.evolve, made), "du_1", 500, "net_1", now=NOW))
+    made += charge_decisions.update(fold(charge.evolve, made), given, now=NOW)
+    made.append(charge_decisions.dispute_opened(fold(charge.evolve, made), "du_1", 500, "net_1", now=NOW))
     movement = Movement(id="txn_2", amount=-1500, fee=0, currency="usd", created=NOW, available_on=NOW)
     made.append(
         ChargeRefunded(originator_id="ch_1", originator_version=5, at=NOW, refund="re_1", movement=movement)
@@ -100,7 +102,7 @@ def charge_story() -> list[DomainEvent]:
 
 
 def expired_charge_story() -> list[DomainEvent]:
-    made = charging.create(
+    made = charge_decisions.create(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -109,11 +111,11 @@ def expired_charge_story() -> list[DomainEvent]:
         txn_id="txn_1",
         now=NOW,
     )
-    return made + charging.expire(fold(charge.evolve, made), now=NOW + 7 * 86_400)
+    return made + charge_decisions.expire(fold(charge.evolve, made), now=NOW + 7 * 86_400)
 
 
 def failed_charge_story() -> list[DomainEvent]:
-    return charging.create(
+    return charge_decisions.create(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -127,14 +129,14 @@ def failed_charge_story() -> list[DomainEvent]:
 def dispute_story(kind: str, *steps: str) -> list[DomainEvent]:
     events = after(opened(kind), *steps)
     given = {"metadata": {"a": "1"}}
-    return events + disputing.update(fold(dispute.evolve, events), given, file_bytes={}, now=NOW)
+    return events + dispute_decisions.update(fold(dispute.evolve, events), given, file_bytes={}, now=NOW)
 
 
 def refund_story() -> list[DomainEvent]:
     given = {"amount": 500, "reason": "duplicate", "metadata": {"a": "Ada"}}
     charged = a_charge(description="Hats for Ada", customer="cus_1")
-    made = refunding.create(charged, given, disputes=[], refund_id="re_1", txn_id="txn_2", now=NOW)[:1]
-    return made + refunding.update(fold(refund.evolve, made), {"metadata": {"b": "2"}}, now=NOW + 1)
+    made = refund_decisions.create(charged, given, disputes=[], refund_id="re_1", txn_id="txn_2", now=NOW)[:1]
+    return made + refund_decisions.update(fold(refund.evolve, made), {"metadata": {"b": "2"}}, now=NOW + 1)
 
 
 def file_stories() -> tuple[list[DomainEvent], list[DomainEvent]]:
@@ -169,11 +171,11 @@ def webhook_stories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     given = {"url": "https://hooks.example.com/Ada/2", "disabled": True, "metadata": {"by": "Ada"}}
     updated = webhook_endpoint.update(state, given, now=NOW + 1)
     state = fold(webhook_endpoint.evolve, created + updated)
-    enrolled = webhook_roster.enroll(
+    enrolled = webhook_endpoint_quota.enroll(
         None, account="acct_1", livemode=False, endpoint_id="we_1", endpoints_max=16, now=NOW
     )
-    roster = fold(webhook_roster.evolve, enrolled)
-    struck = webhook_roster.strike(roster, endpoint_id="we_1", now=NOW + 2)
+    roster = fold(webhook_endpoint_quota.evolve, enrolled)
+    struck = webhook_endpoint_quota.strike(roster, endpoint_id="we_1", now=NOW + 2)
     return created + updated + webhook_endpoint.delete(state, now=NOW + 2), enrolled + struck
 
 
@@ -193,7 +195,7 @@ def resource_story() -> list[DomainEvent]:
 
 
 def past_event_story() -> list[DomainEvent]:
-    return past_event.tell(
+    return imported_event.tell(
         event_id="evt_1",
         account="acct_1",
         livemode=False,
@@ -224,9 +226,9 @@ STORIES: list[Story] = [
     (file.evolve, file_stories()[0]),
     (file_link.evolve, file_stories()[1]),
     (webhook_endpoint.evolve, webhook_stories()[0]),
-    (webhook_roster.evolve, webhook_stories()[1]),
+    (webhook_endpoint_quota.evolve, webhook_stories()[1]),
     (resource.evolve, resource_story()),
-    (past_event.evolve, past_event_story()),
+    (imported_event.evolve, past_event_story()),
 ]
 ALL_EVENTS = [
     *customer.EVENTS,
@@ -237,9 +239,9 @@ ALL_EVENTS = [
     *file.EVENTS,
     *file_link.EVENTS,
     *webhook_endpoint.EVENTS,
-    *webhook_roster.EVENTS,
+    *webhook_endpoint_quota.EVENTS,
     *resource.EVENTS,
-    *past_event.EVENTS,
+    *imported_event.EVENTS,
 ]
 
 

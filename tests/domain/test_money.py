@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger.domain import charge, charging, dispute, money
+from ledger.domain import charge, charge_decisions, dispute, money
 from ledger.domain.charge import ChargeRefunded
 from ledger.domain.money import Movement, Terms
 from ledger.domain.postings import balance_transaction, postings
@@ -94,7 +94,7 @@ def test_charge_is_available_two_midnights_on_unless_at_once() -> None:
 
 
 def test_money_of_a_charge_is_posted() -> None:
-    made = charging.register(
+    made = charge_decisions.register(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -124,7 +124,7 @@ def test_money_of_a_dispute_is_posted() -> None:
 
 def test_events_without_money_have_no_postings() -> None:
     state = a_charge(capture=False)
-    assert postings(charging.update(state, {"description": "x"}, now=NOW)[0]) == []
+    assert postings(charge_decisions.update(state, {"description": "x"}, now=NOW)[0]) == []
     assert postings(opened("inquiry")[0]) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.domain import charge, charging, dispute, disputing, refund, refunding
+from ledger.domain import charge, charge_decisions, dispute, dispute_decisions, refund, refund_decisions
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute, InquiryClosed
 from ledger.domain.event import DomainEvent
@@ -30,7 +30,7 @@ def decided(
 ) -> list[DomainEvent]:
     if amount is not None:
         given["amount"] = amount
-    return refunding.create(
+    return refund_decisions.create(
         state, given, disputes=disputes, refund_id=f"re_{number}", txn_id=f"txn_{number}", now=NOW
     )
 
@@ -46,7 +46,7 @@ def left_by(state: Charge, *amounts: int) -> Charge:
 
 
 def registered(**given: Any) -> Charge:
-    made = charging.register(
+    made = charge_decisions.register(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -92,7 +92,7 @@ def test_without_an_amount_all_that_is_left_is_refunded() -> None:
 
 def test_what_can_be_refunded_is_what_was_captured() -> None:
     authorized = a_charge(capture=False)
-    (captured,) = charging.capture(authorized, {"amount": 1200}, txn_id="txn_1", now=NOW)
+    (captured,) = charge_decisions.capture(authorized, {"amount": 1200}, txn_id="txn_1", now=NOW)
     state = charge.evolve(authorized, captured)
     with pytest.raises(StateForbids) as refusal:
         decided(state, 1201)
@@ -154,8 +154,8 @@ def test_one_dispute_among_several_is_enough() -> None:
 def test_a_full_refund_closes_the_inquiries_that_are_open(status: str) -> None:
     disputed = a_dispute(status)
     whole, part = left_by(a_charge(), 1500, 500), left_by(a_charge(), 1500)
-    assert refunding.closed_inquiries(part, [disputed], now=NOW) == []
-    closed = refunding.closed_inquiries(whole, [disputed], now=NOW)
+    assert refund_decisions.closed_inquiries(part, [disputed], now=NOW) == []
+    closed = refund_decisions.closed_inquiries(whole, [disputed], now=NOW)
     if status not in ("warning_needs_response", "warning_under_review"):
         assert closed == []
         return
@@ -177,9 +177,9 @@ def test_an_escalated_inquiry_forbids_what_the_inquiry_allowed() -> None:
 def test_what_is_refunded_cannot_be_disputed() -> None:
     state = left_by(a_charge(), 1500)
     with pytest.raises(StateForbids):
-        disputing.open_dispute(
+        dispute_decisions.open_dispute(
             state,
-            disputing.Opening(kind="chargeback", amount=501),
+            dispute_decisions.Opening(kind="chargeback", amount=501),
             dispute_id="du_1",
             txn_id="txn_9",
             terms=TERMS,
@@ -189,17 +189,17 @@ def test_what_is_refunded_cannot_be_disputed() -> None:
 
 def test_metadata_is_merged_and_nothing_happens_without_a_change() -> None:
     state = a_refund(metadata={"a": "1", "b": "2"})
-    (event,) = refunding.update(state, {"metadata": {"b": "", "c": "3"}}, now=NOW)
+    (event,) = refund_decisions.update(state, {"metadata": {"b": "", "c": "3"}}, now=NOW)
     after = refund.evolve(state, event)
     assert (after.metadata, after.version) == ({"a": "1", "c": "3"}, 2)
-    assert refunding.update(state, {"metadata": {"a": "1"}}, now=NOW) == []
-    assert refunding.update(state, {}, now=NOW) == []
-    (cleared,) = refunding.update(state, {"metadata": None}, now=NOW)
+    assert refund_decisions.update(state, {"metadata": {"a": "1"}}, now=NOW) == []
+    assert refund_decisions.update(state, {}, now=NOW) == []
+    (cleared,) = refund_decisions.update(state, {"metadata": None}, now=NOW)
     assert refund.evolve(state, cleared).metadata == {}
 
 
 def test_a_refund_that_succeeded_says_why_it_cannot_be_cancelled() -> None:
-    error = refunding.cannot_cancel(a_refund())
+    error = refund_decisions.cannot_cancel(a_refund())
     assert error.message == "Refund re_1 cannot be canceled: its status is succeeded, not requires_action."
 
 
@@ -212,7 +212,7 @@ def test_a_charge_made_elsewhere_is_refunded_to_its_own_method(given: Any, metho
 
 def test_no_event_of_a_refund_begins_but_its_creation() -> None:
     state = a_refund()
-    (update,) = refunding.update(state, {"metadata": {"a": "1"}}, now=NOW)
+    (update,) = refund_decisions.update(state, {"metadata": {"a": "1"}}, now=NOW)
     with pytest.raises(TypeError):
         refund.evolve(None, update)
     movement = Movement(id="txn_1", amount=-1, fee=0, currency="usd", created=NOW, available_on=NOW)

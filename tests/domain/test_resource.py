@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ledger.domain import past_event, resource
+from ledger.domain import imported_event, resource
 from ledger.domain.event import DomainEvent
-from ledger.domain.past_event import PastEvent
+from ledger.domain.imported_event import PastEvent
 from ledger.domain.resource import Resource, ResourceDeleted, ResourcePublished
 from ledger.errors import InvalidParameter
 from ledger.ids import derived_id
@@ -118,16 +118,16 @@ def imported(**given: Any) -> DomainEvent:
     told: dict[str, Any] = {
         "event_id": "evt_1", "type": "invoice.paid", "object": WHOLE, "previous_attributes": None, "now": NOW,
     }  # fmt: skip
-    return past_event.tell(account="acct_1", livemode=False, **told | given)[0]
+    return imported_event.tell(account="acct_1", livemode=False, **told | given)[0]
 
 
 def a_past_event(**given: Any) -> PastEvent:
-    return past_event.evolve(None, imported(**given))
+    return imported_event.evolve(None, imported(**given))
 
 
 def test_an_event_from_elsewhere_is_shown_as_told_under_its_id() -> None:
     event = imported(previous_attributes={"total": 5})
-    after = past_event.evolve(None, event)
+    after = imported_event.evolve(None, event)
     assert public_events(None, event, after) == [("invoice.paid", WHOLE, {"total": 5})]
     assert event_id(event, 0, NOW) == "evt_1"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ledger.domain import webhook_endpoint, webhook_roster
+from ledger.domain import webhook_endpoint, webhook_endpoint_quota
 from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointUpdated, check_url
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.errors import InvalidParameter, StateForbids, UnknownObject
 from tests.domain.stories import NOW, fold
 
@@ -31,12 +31,12 @@ def a_roster(*endpoints: str) -> WebhookRoster | None:
     state = None
     for endpoint in endpoints:
         (event,) = enrolled(state, endpoint, len(endpoints))
-        state = webhook_roster.evolve(state, event)
+        state = webhook_endpoint_quota.evolve(state, event)
     return state
 
 
 def enrolled(state: WebhookRoster | None, endpoint: str, endpoints_max: int) -> list[Any]:
-    return webhook_roster.enroll(
+    return webhook_endpoint_quota.enroll(
         state, account="acct_1", livemode=False, endpoint_id=endpoint, endpoints_max=endpoints_max, now=NOW
     )
 
@@ -177,11 +177,11 @@ def test_a_full_roster_takes_no_more_until_one_leaves() -> None:
     assert state is not None
     with pytest.raises(StateForbids, match="maximum of 2 test webhook endpoints"):
         enrolled(state, "we_3", 2)
-    (struck,) = webhook_roster.strike(state, endpoint_id="we_1", now=NOW)
-    state = webhook_roster.evolve(state, struck)
+    (struck,) = webhook_endpoint_quota.strike(state, endpoint_id="we_1", now=NOW)
+    state = webhook_endpoint_quota.evolve(state, struck)
     assert (state.version, state.endpoints) == (3, ["we_2"])
     (event,) = enrolled(state, "we_3", 2)
-    assert webhook_roster.evolve(state, event).endpoints == ["we_2", "we_3"]
+    assert webhook_endpoint_quota.evolve(state, event).endpoints == ["we_2", "we_3"]
 
 
 def test_a_roster_past_a_limit_that_was_lowered_keeps_what_it_has() -> None:
@@ -194,7 +194,9 @@ def test_a_roster_past_a_limit_that_was_lowered_keeps_what_it_has() -> None:
 
 def test_each_account_and_mode_has_a_roster_that_no_object_can_be_mistaken_for() -> None:
     names = {
-        webhook_roster.stream_of(account, mode) for account in ("acct_1", "a_2") for mode in (True, False)
+        webhook_endpoint_quota.stream_of(account, mode)
+        for account in ("acct_1", "a_2")
+        for mode in (True, False)
     }
     assert len(names) == 4
     assert all(":" in name for name in names)

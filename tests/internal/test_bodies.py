@@ -11,8 +11,8 @@ import httpx
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from ledger.commands.bodies import ChargeBody, CustomerBody, DisputeBody, FactBody, PublishBody
-from ledger.commands.lines import AnyLine
+from ledger.commands.import_models import AnyLine
+from ledger.commands.models import ChargeBody, CustomerBody, DisputeBody, FactBody, PublishBody
 from tests.internal.conftest import Operator
 from tests.internal.test_import import imported
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from projections.registry import PROJECTIONS
+from projections.engine.registry import PROJECTIONS
 from tests.api.service import Account, Caller, Registrar, Service, ok, refused
 from tests.conftest import Cluster
 from tests.internal.conftest import Operator

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.api.limits import BUCKETS_MAX, BURST_SECONDS, Buckets
+from ledger.api.rate_limits import BUCKETS_MAX, BURST_SECONDS, Buckets
 from tests.api.service import Caller, Registrar, Service, ok, refused
 from tests.conftest import Cluster
 from tests.internal.conftest import Operator

@@ -15,18 +15,17 @@ from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.config import load_settings
-from ledger.database import connected
 from ledger.domain import (
-    charging,
+    charge_decisions,
     customer,
-    disputing,
+    dispute_decisions,
     evidence,
-    past_event,
-    refunding,
+    imported_event,
+    refund_decisions,
     resource,
     session,
     webhook_endpoint,
-    webhook_roster,
+    webhook_endpoint_quota,
 )
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
@@ -38,16 +37,17 @@ from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_roster import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.errors import LedgerError
 from ledger.ids import new_id
+from ledger.postgres.connections import connected
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.journal import Append, Cause, Change
+from ledger.store.notifications import Wake
 from ledger.store.store import Store
-from ledger.store.wake import Wake
-from projections.engine import Engine
+from projections.engine.engine import Engine
+from projections.engine.registry import PROJECTIONS, register
 from projections.projection import Projection
-from projections.registry import PROJECTIONS, register
 
 KEY = b"projections are tested with this"
 ACCOUNT = "acct_projections"
@@ -120,7 +120,7 @@ class Author:
         await self.tell(customer.update(state, given, card_id=self._id("card"), now=self.now))
 
     async def charge(self, token: str = "tok_visa", **given: Any) -> str:
-        created = charging.create(
+        created = charge_decisions.create(
             charge_id=self._id("ch"),
             account=ACCOUNT,
             livemode=False,
@@ -134,9 +134,9 @@ class Author:
     async def dispute(self, charge_id: str, kind: str = "chargeback", amount: int | None = None) -> str:
         state = self.states[charge_id]
         assert isinstance(state, Charge)
-        opened = disputing.open_dispute(
+        opened = dispute_decisions.open_dispute(
             state,
-            disputing.Opening(kind=kind, amount=amount, reference=self._id("ref")),
+            dispute_decisions.Opening(kind=kind, amount=amount, reference=self._id("ref")),
             dispute_id=self._id("du"),
             txn_id=self._id("txn"),
             terms=TERMS,
@@ -148,12 +148,12 @@ class Author:
         state = self.states[dispute_id]
         assert isinstance(state, Dispute)
         parameters = {"evidence": given, "submit": submit}
-        await self.tell(disputing.update(state, parameters, file_bytes={}, now=self.now))
+        await self.tell(dispute_decisions.update(state, parameters, file_bytes={}, now=self.now))
 
     async def fact(self, dispute_id: str, fact: str) -> None:
         state = self.states[dispute_id]
         assert isinstance(state, Dispute)
-        reported = disputing.report_fact(
+        reported = dispute_decisions.report_fact(
             state, fact, self._id("ref"), due_by=None, txn_id=self._id("txn"), terms=TERMS, now=self.now
         )
         await self.tell(reported)
@@ -199,19 +199,19 @@ async def _create_charge(author: Author, subject: int, detail: int) -> None:
 
 async def _capture_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
-    await author.tell(charging.capture(state, {}, txn_id=author._id("txn"), now=author.now))
+    await author.tell(charge_decisions.capture(state, {}, txn_id=author._id("txn"), now=author.now))
 
 
 async def _update_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
     given = {"description": f"Order {detail}", "transfer_group": f"group_{detail % 2}"}
-    await author.tell(charging.update(state, given, now=author.now))
+    await author.tell(charge_decisions.update(state, given, now=author.now))
 
 
 async def _refund_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
     disputes = [each for each in author.states.values() if isinstance(each, Dispute)]
-    made = refunding.create(
+    made = refund_decisions.create(
         state,
         {"amount": 100 + detail, "metadata": {"detail": str(detail)}},
         disputes=[dispute for dispute in disputes if dispute.charge == state.id],
@@ -224,7 +224,7 @@ async def _refund_charge(author: Author, subject: int, detail: int) -> None:
 
 async def _update_refund(author: Author, subject: int, detail: int) -> None:
     given = {"metadata": {f"k{detail % 3}": str(detail)}}
-    await author.tell(refunding.update(author.pick(Refund, subject), given, now=author.now))
+    await author.tell(refund_decisions.update(author.pick(Refund, subject), given, now=author.now))
 
 
 async def _open_dispute(author: Author, subject: int, detail: int) -> None:
@@ -241,12 +241,13 @@ async def _respond(author: Author, subject: int, detail: int) -> None:
 
 
 async def _close_dispute(author: Author, subject: int, detail: int) -> None:
-    await author.tell(disputing.close(author.pick(Dispute, subject), now=author.now))
+    await author.tell(dispute_decisions.close(author.pick(Dispute, subject), now=author.now))
 
 
 async def _report_fact(author: Author, subject: int, detail: int) -> None:
     await author.fact(
-        author.pick(Dispute, subject).id, sorted(disputing.FACTS)[detail % len(disputing.FACTS)]
+        author.pick(Dispute, subject).id,
+        sorted(dispute_decisions.FACTS)[detail % len(dispute_decisions.FACTS)],
     )
 
 
@@ -269,9 +270,9 @@ async def _claim_session(author: Author, subject: int, detail: int) -> None:
 
 async def _create_endpoint(author: Author, subject: int, detail: int) -> None:
     endpoint_id = author._id("we")
-    roster = author.states.get(webhook_roster.stream_of(ACCOUNT, False))
+    roster = author.states.get(webhook_endpoint_quota.stream_of(ACCOUNT, False))
     assert roster is None or isinstance(roster, WebhookRoster)
-    enrolled = webhook_roster.enroll(
+    enrolled = webhook_endpoint_quota.enroll(
         roster,
         account=ACCOUNT,
         livemode=False,
@@ -300,10 +301,12 @@ async def _update_endpoint(author: Author, subject: int, detail: int) -> None:
 
 async def _delete_endpoint(author: Author, subject: int, detail: int) -> None:
     state = author.pick(WebhookEndpoint, subject)
-    roster = author.states[webhook_roster.stream_of(ACCOUNT, False)]
+    roster = author.states[webhook_endpoint_quota.stream_of(ACCOUNT, False)]
     assert isinstance(roster, WebhookRoster)
     deleted = webhook_endpoint.delete(state, now=author.now)
-    await author.tell([*webhook_roster.strike(roster, endpoint_id=state.id, now=author.now), *deleted])
+    await author.tell(
+        [*webhook_endpoint_quota.strike(roster, endpoint_id=state.id, now=author.now), *deleted]
+    )
 
 
 async def _publish_resource(author: Author, subject: int, detail: int) -> None:
@@ -330,7 +333,7 @@ async def _delete_resource(author: Author, subject: int, detail: int) -> None:
 
 
 async def _import_event(author: Author, subject: int, detail: int) -> None:
-    told = past_event.tell(
+    told = imported_event.tell(
         event_id=f"evt_of_old_{len(author.states)}",
         account=ACCOUNT,
         livemode=False,

@@ -10,15 +10,15 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
-from ledger.database import connected
+from ledger.postgres.connections import connected
 from ledger.store.codec import Codec
-from projections import filling, rebuilds
-from projections.driving import drive
+from projections.engine.operations import Operator
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection
-from projections.rebuilds import Rebuild
-from projections.registry import PROJECTIONS
-from projections.shares import Fill
-from projections.switching import Operator
+from projections.rebuild import backfill, records
+from projections.rebuild.driver import drive
+from projections.rebuild.records import Rebuild
+from projections.rebuild.shards import Fill
 from tests.projections.histories import KEY, engine
 
 OPERATOR = Operator("ada@example", "a test")
@@ -26,13 +26,13 @@ OPERATOR = Operator("ada@example", "a test")
 
 def filler(dsn: str, projections: Sequence[Projection] = PROJECTIONS, *, page_events: int = 4000) -> Fill:
     """A worker, but in this process."""
-    return partial(filling.fill, dsn, Codec(KEY), Clock(movable=True), projections, page_events=page_events)
+    return partial(backfill.fill, dsn, Codec(KEY), Clock(movable=True), projections, page_events=page_events)
 
 
 async def begun(dsn: str, projections: Sequence[Projection] = PROJECTIONS, **given: Any) -> int:
     """The number of a rebuild that nobody drives yet."""
     async with connected(dsn, "ledger_projector", name="test") as conn:
-        return await rebuilds.begin(conn, projections, OPERATOR, **given)
+        return await records.begin(conn, projections, OPERATOR, **given)
 
 
 async def driven(
@@ -52,7 +52,7 @@ async def rebuilt(dsn: str, projections: Sequence[Projection] = PROJECTIONS, **g
 
 async def loaded(dsn: str, number: int) -> Rebuild:
     async with connected(dsn, "ledger_projector", name="test") as conn:
-        return await rebuilds.load(conn, number)
+        return await records.load(conn, number)
 
 
 async def live(conn: AsyncConnection[TupleRow]) -> dict[str, int]:
@@ -61,7 +61,7 @@ async def live(conn: AsyncConnection[TupleRow]) -> dict[str, int]:
     return dict(await cur.fetchall())
 
 
-async def operations(conn: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
+async def recorded_operations(conn: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
     """What is on record: who, action, projection, generation, reason, details."""
     cur = await conn.execute(
         "SELECT who, action, projection, generation, reason, details FROM projections.operations ORDER BY id"

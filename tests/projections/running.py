@@ -7,8 +7,8 @@ import sys
 
 from ledger.clock import Clock
 from ledger.store.codec import Codec
-from ledger.store.wake import Wake
-from projections.engine import Engine
+from ledger.store.notifications import Wake
+from projections.engine.engine import Engine
 from tests.projections.histories import KEY
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
-from ledger.database import connected
 from ledger.metrics import lags
-from projections.attending import Periodic, sampling
+from ledger.postgres.connections import connected
+from projections.worker import Periodic, sampling
 from tests.projections.histories import Author, catch_up, running
 from tests.projections.unreadable import damaged
 

@@ -12,14 +12,14 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import connected
 from ledger.metrics import Metrics
-from projections import registry
-from projections.engine import Engine
-from projections.feed import FEED
+from ledger.postgres.connections import connected
+from projections.engine import registry
+from projections.engine.assignment import LOOK_SECONDS
+from projections.engine.engine import Engine
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Column, Projection
-from projections.registry import PROJECTIONS
-from projections.seats import LOOK_SECONDS
+from projections.read_models.feed import FEED
 from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
 
 

@@ -14,20 +14,30 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import connected
 from ledger.errors import KeyReused, OperationRefused
-from projections import comparing, driving, gate, rebuilds, switching
-from projections.attending import rebuilding
-from projections.engine import Engine
-from projections.feed import FEED
-from projections.progress import plain
-from projections.rebuilds import Rebuild
-from projections.registry import PROJECTIONS
-from projections.seats import others
-from projections.shares import Fill
-from projections.views import CHARGES, CUSTOMERS, DISPUTES
+from ledger.postgres.connections import connected
+from projections.engine import operations
+from projections.engine.assignment import others
+from projections.engine.engine import Engine
+from projections.engine.registry import PROJECTIONS
+from projections.operate.progress import plain
+from projections.read_models.feed import FEED
+from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES
+from projections.rebuild import compare, driver, generations, promotion, records
+from projections.rebuild.records import Rebuild
+from projections.rebuild.shards import Fill
+from projections.worker import rebuilding
 from tests.projections.histories import Author, catch_up, engine, running
-from tests.projections.rebuilders import OPERATOR, begun, driven, filler, live, loaded, operations, rebuilt
+from tests.projections.rebuilders import (
+    OPERATOR,
+    begun,
+    driven,
+    filler,
+    live,
+    loaded,
+    rebuilt,
+    recorded_operations,
+)
 
 WAIT_SECONDS = 10.0
 # What does this waits for the test, which holds that lock.
@@ -135,10 +145,10 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
             found = await rebuilt(dsn, [CUSTOMERS])
             assert found.state == "differing"
             building = f"is being built by rebuild {found.id}: accept or cancel"
-            await refused(switching.switch(conn, {"customers": 2}, OPERATOR), building)
-            await refused(switching.retire(conn, "customers", 2, OPERATOR), building)
-            await refused(switching.remove(conn, "customers", OPERATOR), building)
-            await refused(rebuilds.pause(conn, found.id, OPERATOR), "waits for a decision")
+            await refused(generations.switch(conn, {"customers": 2}, OPERATOR), building)
+            await refused(generations.retire(conn, "customers", 2, OPERATOR), building)
+            await refused(generations.remove(conn, "customers", OPERATOR), building)
+            await refused(records.pause(conn, found.id, OPERATOR), "waits for a decision")
             await refused(
                 begun(dsn, [CUSTOMERS]), f"rebuild {found.id}, .* waits for a decision on customers"
             )
@@ -146,20 +156,20 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
             assert await there(conn, "customers_g2")
             # As an older release could have it.
             await conn.execute("UPDATE projections.live SET generation = 2 WHERE projection = 'customers'")
-            await refused(rebuilds.cancel(conn, found.id, OPERATOR), "generation 2 of customers is live")
+            await refused(records.cancel(conn, found.id, OPERATOR), "generation 2 of customers is live")
             await conn.execute("UPDATE projections.live SET generation = 1 WHERE projection = 'customers'")
             await conn.execute("DELETE FROM projections.checkpoints WHERE generation = 2")
-            await rebuilds.resume(conn, found.id, OPERATOR)
+            await records.resume(conn, found.id, OPERATOR)
             gone = await driven(dsn, found.id)
             assert (gone.paused, gone.error) == (True, "generation 2 of customers is gone: cancel this.")
-            assert await rebuilds.cancel(conn, found.id, OPERATOR)
+            assert await records.cancel(conn, found.id, OPERATOR)
 
     running(dsn, story)
 
 
 def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
-        await rebuilds.pause(conn, number, OPERATOR)
+        await records.pause(conn, number, OPERATOR)
         assert (await loaded(dsn, number)).driven
 
     found = at_a_gate(dsn, AT_COMPARING, meanwhile)
@@ -169,7 +179,7 @@ def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
 def test_rolled_back_while_it_compares_it_is_compared_with_what_is_live_then(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 1")
-        assert await switching.rollback(conn, "customers", OPERATOR) == 1
+        assert await generations.rollback(conn, "customers", OPERATOR) == 1
 
     assert at_a_gate(dsn, AT_COMPARING, meanwhile).state == "differing"
 
@@ -185,12 +195,12 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
             await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 2")
             found = await rebuilt(dsn, [CUSTOMERS])
             assert found.state == "differing"
-            await switching.rollback(conn, "customers", OPERATOR)
+            await generations.rollback(conn, "customers", OPERATOR)
             await refused(
-                gate.accept(conn, found.id, OPERATOR), "generation 1 of customers is live now, not 2"
+                promotion.accept(conn, found.id, OPERATOR), "generation 1 of customers is live now, not 2"
             )
             assert (await live(conn))["customers"] == 1
-            await rebuilds.resume(conn, found.id, OPERATOR)
+            await records.resume(conn, found.id, OPERATOR)
             assert (await driven(dsn, found.id)).state == "switched", "it says what generation 1 says"
 
     running(dsn, story)
@@ -199,7 +209,7 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
 def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driving, "LIVE_STUCK_SECONDS", 0.2)
+    monkeypatch.setattr(driver, "LIVE_STUCK_SECONDS", 0.2)
 
     async def story(author: Author) -> None:
         await author.customer(email="one@example.com")
@@ -211,19 +221,19 @@ def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
         reason = "customers could not be compared: generation 1, which is live, stands still at 1"
         assert (found.state, found.paused, found.error) == ("differing", False, reason)
         assert plain(found).endswith(f"differing: {reason}")
-        assert reason in gate.undecided(found)
+        assert reason in promotion.undecided(found)
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            compared = await switching.last_comparison(conn, "customers")
+            compared = await generations.last_comparison(conn, "customers")
             assert (compared["compared"], compared["live"], compared["live_position"]) == (False, 1, 1)
             assert (await live(conn))["customers"] == 1
-            await gate.accept(conn, found.id, OPERATOR)
+            await promotion.accept(conn, found.id, OPERATOR)
             assert (await live(conn))["customers"] == 2
 
     running(dsn, story)
 
 
 def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "TOGETHER_SECONDS", 0.2)
+    monkeypatch.setattr(compare, "TOGETHER_SECONDS", 0.2)
 
     async def story(author: Author) -> None:
         await author.customer(email="one@example.com")
@@ -286,7 +296,7 @@ def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_pa
             elif stopped.is_set():
                 again.set()
             else:
-                await rebuilds.pause(conn, number, OPERATOR)
+                await records.pause(conn, number, OPERATOR)
                 stopped.set()
             return await filler(dsn, [CUSTOMERS])(rebuild, share)
 
@@ -294,7 +304,7 @@ def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_pa
             driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS], fill))
             await stopped.wait()
             await asyncio.sleep(0.1)
-            await rebuilds.resume(conn, number, OPERATOR)
+            await records.resume(conn, number, OPERATOR)
             async with asyncio.timeout(WAIT_SECONDS):
                 await again.wait()
                 page.set()
@@ -337,7 +347,7 @@ def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
 def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
-            assert await rebuilds.cancel(conn, number, OPERATOR)
+            assert await records.cancel(conn, number, OPERATOR)
         assert not await there(conn, "customers_g3")
 
     assert at_a_gate(dsn, IN_AN_INDEX, meanwhile).state == "cancelled"
@@ -346,7 +356,7 @@ def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table
 def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilds, "DROP_ATTEMPTS_MAX", 1)
+    monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
 
     async def story(author: Author) -> None:
         await author.customer(email="one@example.com")
@@ -356,18 +366,18 @@ def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
             connected(dsn, "ledger_projector", name="test") as conn,
         ):
             await reader.execute("SELECT FROM projections.customers_g2")
-            assert not await rebuilds.cancel(conn, number, OPERATOR)
+            assert not await records.cancel(conn, number, OPERATOR)
             assert (await there(conn, "customers_g2"), await there(conn, "feed_g2")) == (True, False)
-            assert not await rebuilds.sweep(conn)
+            assert not await records.sweep(conn)
             await reader.rollback()
-            assert await rebuilds.sweep(conn)
+            assert await records.sweep(conn)
             assert not await there(conn, "customers_g2")
 
     running(dsn, story)
 
 
 def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switching, "DROP_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(generations, "DROP_PAUSE_SECONDS", 0.1)
 
     async def story(author: Author) -> None:
         await author.customer(email="one@example.com")
@@ -379,10 +389,10 @@ def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: py
         ):
             await reader.execute("SELECT FROM projections.customers_g1")
             await refused(
-                switching.retire(conn, "customers", 1, OPERATOR), "is being read by long transactions"
+                generations.retire(conn, "customers", 1, OPERATOR), "is being read by long transactions"
             )
             assert await there(conn, "customers_g1")
-            retiring = asyncio.create_task(switching.retire(conn, "customers", 1, OPERATOR))
+            retiring = asyncio.create_task(generations.retire(conn, "customers", 1, OPERATOR))
             await asyncio.sleep(0.3)
             await reader.rollback()
             await retiring
@@ -405,8 +415,8 @@ def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
             async with holder.transaction():
                 await holder.execute("SELECT FROM projections.rebuilds FOR UPDATE")
                 both = [
-                    asyncio.create_task(gate.accept(conn, found.id, OPERATOR)),
-                    asyncio.create_task(rebuilds.cancel(other, found.id, OPERATOR)),
+                    asyncio.create_task(promotion.accept(conn, found.id, OPERATOR)),
+                    asyncio.create_task(records.cancel(other, found.id, OPERATOR)),
                 ]
                 await asyncio.sleep(0.2)
             results = await asyncio.gather(*both, return_exceptions=True)
@@ -423,15 +433,15 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
         by = OPERATOR._replace(key="night-shift", asked="this")
         await begun(dsn, [DISPUTES])
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            (number,) = await rebuilds.open_ones(conn)
-            await rebuilds.pause(conn, number, by)
-            assert await switching.was_done(conn, by, "pause", "disputes")
-            assert "asked" not in str(await switching.operations(conn, "disputes"))
+            (number,) = await records.open_ones(conn)
+            await records.pause(conn, number, by)
+            assert await operations.was_done(conn, by, "pause", "disputes")
+            assert "asked" not in str(await operations.operations(conn, "disputes"))
             for action in ("pause", "resume"):
                 with pytest.raises(KeyReused):
-                    await switching.was_done(conn, by._replace(asked="that"), action, "disputes")
+                    await operations.was_done(conn, by._replace(asked="that"), action, "disputes")
             # As an older release kept it.
-            await operations(conn)
+            await recorded_operations(conn)
             old = by._replace(key="older")
             await conn.execute(
                 "INSERT INTO projections.operations "
@@ -439,8 +449,8 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
                 "SELECT who, action, projection, generation, position, reason, 'older', details - 'asked' "
                 "FROM projections.operations WHERE idempotency_key = 'night-shift'"
             )
-            assert await switching.was_done(conn, old, "pause", "disputes")
-            assert not await switching.was_done(conn, old, "resume", "disputes")
+            assert await operations.was_done(conn, old, "pause", "disputes")
+            assert not await operations.was_done(conn, old, "resume", "disputes")
 
     running(dsn, story)
 
@@ -484,7 +494,7 @@ def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
             driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS]))
             await until(conn, "SELECT 1 FROM projections.rebuilds WHERE state = 'catching up'")
             assert "catching up, 3 events behind" in plain(await loaded(dsn, number))
-            await rebuilds.pause(conn, number, OPERATOR)
+            await records.pause(conn, number, OPERATOR)
             assert (await driver).paused
 
     running(dsn, story)
@@ -516,17 +526,17 @@ def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
 def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilds, "DROP_ATTEMPTS_MAX", 1)
+    monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
 
     async def story(author: Author) -> None:
         await author.customer(email="one@example.com")
         await catch_up(dsn, projections=PROJECTIONS[1:])
         number = await begun(dsn, [CUSTOMERS])
         async with connected(dsn, "ledger_projector", name="test") as conn, working(author, filler(dsn)):
-            await rebuilds.pause(conn, number, OPERATOR)
+            await records.pause(conn, number, OPERATOR)
             async with await AsyncConnection.connect(dsn) as reader:
                 await reader.execute("SELECT FROM projections.customers_g2")
-                assert not await rebuilds.cancel(conn, number, OPERATOR)
+                assert not await records.cancel(conn, number, OPERATOR)
             await until(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")
             await until(conn, "SELECT 1 WHERE to_regclass('projections.customers_g2') IS NULL")
 

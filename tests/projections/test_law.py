@@ -7,11 +7,11 @@ from itertools import cycle
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ledger.database import connected
 from ledger.ids import derived_id
+from ledger.postgres.connections import connected
 from ledger.store.log import states_at, tail
 from ledger.wire.public_events import public_events
-from projections import registry
+from projections.engine import registry
 from tests.projections.histories import (
     COMMANDS,
     Author,

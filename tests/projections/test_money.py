@@ -15,24 +15,24 @@ from hypothesis import strategies as st
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.balances import Balances
 from ledger.call import Call
-from ledger.database import connected, open_pool
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
 from ledger.domain.money import DAY_SECONDS, Movement
 from ledger.domain.postings import MERCHANT_BALANCE, Posting, postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
-from ledger.pages import Pages
+from ledger.postgres.connections import connected, open_pool
+from ledger.queries.balance_transactions import Balances
+from ledger.queries.pages import Pages
 from ledger.store import log
 from ledger.store.codec import AGGREGATES, State
 from ledger.store.log import Recorded
 from ledger.wire import render
-from projections import registry
-from projections.money import BALANCE_TRANSACTIONS, POSTINGS
+from projections.engine import registry
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
-from projections.registry import PROJECTIONS
+from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 from tests.projections.histories import ACCOUNT, Author, catch_up, rows, running
 
 MONEY_COMMANDS = sorted(

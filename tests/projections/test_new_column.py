@@ -16,9 +16,9 @@ import stripe
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import check_schema, connected
 from ledger.errors import SettingError
-from projections import switching
+from ledger.postgres.connections import check_schema, connected
+from projections.rebuild import generations
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilders import OPERATOR
@@ -123,11 +123,11 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
         assert set(listed(client, status="needs_response").values()) == {"needs_response"}
 
         # Back, and forth again: the release before reads what is live, whichever it is.
-        operating(dsn, partial(switching.rollback, name="disputes", operator=OPERATOR))
+        operating(dsn, partial(generations.rollback, name="disputes", operator=OPERATOR))
         business.dispute()
         with pytest.raises(stripe.APIError):
             listed(client, status="won")
-        operating(dsn, partial(switching.switch, to={"disputes": 2}, operator=OPERATOR))
+        operating(dsn, partial(generations.switch, to={"disputes": 2}, operator=OPERATOR))
         business.end()
         assert listed(business.client) == business.statuses == listed(client)
         won = {each: status for each, status in business.statuses.items() if status == "won"}
@@ -136,7 +136,7 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
 
         # Contract: the release before goes, then what it built; from then on it does not start any more.
         old.stop()
-        operating(dsn, partial(switching.retire, name="disputes", generation=1, operator=OPERATOR))
+        operating(dsn, partial(generations.retire, name="disputes", generation=1, operator=OPERATOR))
         contracted = add_migration(new, EXAMPLE / "0012_dispute_status_only.py")
         assert of_new("migrate").returncode == 0
         with pytest.raises(SettingError, match=f"is at {contracted} and serves releases from {expanded} on"):

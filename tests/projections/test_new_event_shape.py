@@ -15,8 +15,8 @@ import psycopg
 import stripe
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.database import connected
-from projections import gate, rebuilds, switching
+from ledger.postgres.connections import connected
+from projections.rebuild import generations, promotion, records
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilders import OPERATOR
@@ -79,9 +79,9 @@ def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tm
 async def accepted(dsn: str) -> set[str]:
     """In what the rebuild differs, which is accepted."""
     async with connected(dsn, "ledger_projector", name="test") as conn:
-        differences = (await switching.last_comparison(conn, "disputes"))["differences"]
-        (number,) = await rebuilds.open_ones(conn)
-        await gate.accept(conn, number, OPERATOR)
+        differences = (await generations.last_comparison(conn, "disputes"))["differences"]
+        (number,) = await records.open_ones(conn)
+        await promotion.accept(conn, number, OPERATOR)
     return {path for each in differences for path in each["other"]}
 
 

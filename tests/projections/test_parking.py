@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ledger.database import connected
 from ledger.domain.customer import CustomerUpdated
 from ledger.errors import OperationRefused
+from ledger.postgres.connections import connected
 from ledger.store.codec import State
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.log import Recorded
-from projections import registry
-from projections.checkpoints import generations_parking
+from projections.engine import registry
+from projections.engine.checkpoints import generations_parking
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Parking, Projection, Row
-from projections.registry import PROJECTIONS
-from projections.views import CUSTOMERS
+from projections.read_models.lists import CUSTOMERS
 from tests.projections.histories import (
     ACCOUNT,
     KEY,
@@ -30,7 +30,7 @@ from tests.projections.histories import (
     rows,
     running,
 )
-from tests.projections.rebuilders import OPERATOR, begun, driven, filler, operations, rebuilt
+from tests.projections.rebuilders import OPERATOR, begun, driven, filler, rebuilt, recorded_operations
 from tests.projections.unreadable import damaged
 from tests.serving.process import ledger, refusal
 
@@ -108,7 +108,9 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
         assert (await emails(dsn))[bad] == "four@example.com"
         await rebuilt_equals_live(dsn)
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            done = [(who, action, details) for who, action, _, _, _, details in await operations(conn)]
+            done = [
+                (who, action, details) for who, action, _, _, _, details in await recorded_operations(conn)
+            ]
         assert done == [
             (OPERATOR.who, "retry", {"stream": bad, "healed": False}),
             (OPERATOR.who, "retry", {"stream": bad, "healed": False}),
@@ -126,7 +128,7 @@ def test_a_stream_that_is_not_left_out_is_not_retried(dsn: str) -> None:
             for stream in (good, "cus_nobody"):
                 with pytest.raises(OperationRefused, match=f"{stream} is not left out of customers"):
                     await each.retry("customers", stream, OPERATOR)
-            assert await operations(conn) == []
+            assert await recorded_operations(conn) == []
 
     running(dsn, story)
 

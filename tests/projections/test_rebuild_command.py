@@ -24,13 +24,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from ledger.database import connected, migrate
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.embedded import EmbeddedPostgres
+from ledger.postgres.connections import connected, migrate
+from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.store.codec import State, evolve
-from projections.rebuilds import Rebuild
+from projections.rebuild.records import Rebuild
 from tests.api.service import Registrar, Service, client_of
 from tests.conftest import Cluster
 from tests.projections.histories import ACCOUNT, KEY, Author, catch_up, rows, running
@@ -125,7 +125,7 @@ class Shell:
     def begins(self, *arguments: str) -> subprocess.Popen[str]:
         """`ledger …`, left running; ended with the test at the latest."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "projections", *arguments],
+            [sys.executable, "-m", "ledger", *arguments],
             env=environment(self.place, **self.settings),
             cwd=self.place.parent,
             stdout=subprocess.PIPE,

@@ -12,17 +12,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.clock import Clock
-from ledger.database import connected
 from ledger.errors import OperationRefused
+from ledger.postgres.connections import connected
 from ledger.store.codec import Codec, State
 from ledger.store.log import Recorded
-from projections import gate, rebuilds, registry, switching
-from projections.feed import FEED
+from projections.engine import operations, registry
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
-from projections.registry import PROJECTIONS
-from projections.shares import FillFailed
-from projections.verifying import verify
-from projections.views import CUSTOMERS, DISPUTES
+from projections.read_models.feed import FEED
+from projections.read_models.lists import CUSTOMERS, DISPUTES
+from projections.rebuild import generations, promotion, records
+from projections.rebuild.shards import FillFailed
+from projections.rebuild.verify import verify
 from tests.projections.histories import COMMANDS, KEY, Author, catch_up, engine, rows, running
 from tests.projections.rebuilders import (
     OPERATOR,
@@ -31,8 +32,8 @@ from tests.projections.rebuilders import (
     filler,
     live,
     loaded,
-    operations,
     rebuilt,
+    recorded_operations,
 )
 
 SECRET = "jenny.rosen@example.com"
@@ -85,7 +86,7 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
                 name: (await rows(conn, generation))[name] for name, generation in after.items()
             } == expected
             for name, generation in before.items():
-                await switching.retire(conn, name, generation, OPERATOR)
+                await generations.retire(conn, name, generation, OPERATOR)
 
     running(dsn, story)
 
@@ -208,9 +209,9 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
         )
         assert (await driven(dsn, number)).paused, "paused, it is left alone"
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert await rebuilds.unfinished(conn, PROJECTIONS) == []
-            await rebuilds.resume(conn, number, OPERATOR)
-            assert await rebuilds.unfinished(conn, PROJECTIONS) == [number]
+            assert await records.unfinished(conn, PROJECTIONS) == []
+            await records.resume(conn, number, OPERATOR)
+            assert await records.unfinished(conn, PROJECTIONS) == [number]
         assert (await driven(dsn, number)).state == "switched"
 
     running(dsn, story)
@@ -229,7 +230,7 @@ def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> N
                 for _ in range(1000):
                     if (await loaded(dsn, number)).events:
                         break
-                await rebuilds.pause(conn, number, OPERATOR)
+                await records.pause(conn, number, OPERATOR)
                 return await task
 
             paused = await driven(dsn, number, fill=interrupted)
@@ -237,11 +238,11 @@ def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> N
             assert paused.total is not None
             assert 0 < paused.events < paused.total
             await conn.execute("UPDATE projections.rebuilds SET began_at = now() - interval '1 hour'")
-            await rebuilds.resume(conn, number, OPERATOR)
+            await records.resume(conn, number, OPERATOR)
             done = await driven(dsn, number)
             assert (done.state, done.events) == ("switched", done.total)
             assert done.rate > 10 * done.events / 3600, "of its workers, not of the hour it was paused for"
-            told = [(each[0], each[1]) for each in await operations(conn) if each[2] == "feed"]
+            told = [(each[0], each[1]) for each in await recorded_operations(conn) if each[2] == "feed"]
             assert [action for _, action in told] == ["rebuild", "pause", "resume", "compare", "switch"]
             assert {who for who, _ in told} == {OPERATOR.who}
 
@@ -262,14 +263,14 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
             if stage == "differing":
                 await conn.execute("UPDATE projections.customers SET email = 'other'")
                 assert (await driven(dsn, number)).state == "differing"
-            await rebuilds.cancel(conn, number, OPERATOR)
+            await records.cancel(conn, number, OPERATOR)
             assert await (await conn.execute(tables)).fetchone() == before
             assert set((await live(conn)).values()) == {1}
             assert {status.lag.generation for status in await registry.status(conn, now=0.0)} == {1}
             with pytest.raises(OperationRefused, match="is over"):
-                await rebuilds.cancel(conn, number, OPERATOR)
+                await records.cancel(conn, number, OPERATOR)
             with pytest.raises(OperationRefused, match="is over"):
-                await rebuilds.resume(conn, number, OPERATOR)
+                await records.resume(conn, number, OPERATOR)
         assert (await rebuilt(dsn)).state == ("differing" if stage == "differing" else "switched")
 
     running(dsn, story)
@@ -287,27 +288,27 @@ def test_what_differs_is_shown_without_personal_data_and_switched_only_when_acce
             found = await rebuilt(dsn, [CUSTOMERS, DISPUTES, FEED])
             assert found.state == "differing"
             assert set((await live(conn)).values()) == {1}, "of several views all are switched or none"
-            told = await switching.last_comparison(conn, "customers")
+            told = await generations.last_comparison(conn, "customers")
             (difference,) = told["differences"]
             assert difference["live"] == {"deleted": True, "email": "…"}
             assert difference["other"] == {"deleted": False, "email": "…"}
-            (missing,) = (await switching.last_comparison(conn, "disputes"))["differences"]
+            (missing,) = (await generations.last_comparison(conn, "disputes"))["differences"]
             assert missing["live"] is None
             assert missing["other"]["state.status"] == "won"
             assert missing["other"]["state.evidence.product_description"] == "…"
-            assert (await switching.last_comparison(conn, "feed"))["equal"]
-            on_record = str(await operations(conn))
+            assert (await generations.last_comparison(conn, "feed"))["equal"]
+            on_record = str(await recorded_operations(conn))
             assert not [text for text in (SECRET, "drifted", "A book") if text in on_record]
 
-            await gate.accept(conn, found.id, switching.Operator("grace@example", "the old was wrong"))
+            await promotion.accept(conn, found.id, operations.Operator("grace@example", "the old was wrong"))
             assert {(await live(conn))[name] for name in ("customers", "disputes", "feed")} == {2}
-            switched = [each for each in await operations(conn) if each[1] == "switch"]
+            switched = [each for each in await recorded_operations(conn) if each[1] == "switch"]
             assert [(each[0], each[2], each[4], each[5]["accepted"]) for each in switched] == [
                 ("grace@example", name, "the old was wrong", True)
                 for name in ("customers", "disputes", "feed")
             ]
             with pytest.raises(OperationRefused, match="nothing to accept"):
-                await gate.accept(conn, found.id, OPERATOR)
+                await promotion.accept(conn, found.id, OPERATOR)
 
     running(dsn, story)
 
@@ -319,7 +320,7 @@ def test_differences_accepted_beforehand_are_switched_to_and_on_record(dsn: str)
         async with connected(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'drifted@example.com'")
             assert (await rebuilt(dsn, [CUSTOMERS], accept_differences=True)).state == "switched"
-            compare, switch = (await operations(conn))[-2:]
+            compare, switch = (await recorded_operations(conn))[-2:]
             assert (compare[1], compare[5]["equal"], len(compare[5]["differences"])) == ("compare", False, 1)
             assert (switch[1], switch[5]["from"], switch[5]["accepted"]) == ("switch", 1, True)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -386,25 +387,25 @@ def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
         await rebuilt(dsn)
         async with connected(dsn, "ledger_projector", name="test") as conn:
             with pytest.raises(OperationRefused, match="is live"):
-                await switching.retire(conn, "feed", 2, OPERATOR)
+                await generations.retire(conn, "feed", 2, OPERATOR)
             await author.customer()
             await catch_up(dsn)
-            assert await switching.rollback(conn, "feed", OPERATOR) == 1
+            assert await generations.rollback(conn, "feed", OPERATOR) == 1
             assert (await live(conn))["feed"] == 1
             assert (await live(conn))["customers"] == 2
-            assert await switching.older(conn, "feed") == [], "what may yet be gone forth to is kept"
+            assert await generations.older(conn, "feed") == [], "what may yet be gone forth to is kept"
             again = OPERATOR._replace(key="once")
-            assert await switching.rollback(conn, "feed", again) == 2
-            assert await switching.was_done(conn, again, "rollback", "feed")
-            with pytest.raises(switching.AlreadyDone):
-                await switching.rollback(conn, "feed", again)
+            assert await generations.rollback(conn, "feed", again) == 2
+            assert await operations.was_done(conn, again, "rollback", "feed")
+            with pytest.raises(operations.AlreadyDone):
+                await generations.rollback(conn, "feed", again)
             assert (await live(conn))["feed"] == 2
-            assert await switching.older(conn, "feed") == [1]
-            await switching.retire(conn, "feed", 1, OPERATOR)
+            assert await generations.older(conn, "feed") == [1]
+            await generations.retire(conn, "feed", 1, OPERATOR)
             with pytest.raises(OperationRefused, match="no generation 1"):
-                await switching.rollback(conn, "feed", OPERATOR)
+                await generations.rollback(conn, "feed", OPERATOR)
             with pytest.raises(OperationRefused, match="no generation 7"):
-                await switching.switch(conn, {"feed": 7}, OPERATOR)
+                await generations.switch(conn, {"feed": 7}, OPERATOR)
 
     running(dsn, story)
 
@@ -417,7 +418,7 @@ def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
         async with connected(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.checkpoints SET position = 1 WHERE generation = 1")
             with pytest.raises(OperationRefused, match="events behind the live one"):
-                await switching.rollback(conn, "feed", OPERATOR)
+                await generations.rollback(conn, "feed", OPERATOR)
             assert (await live(conn))["feed"] == 2
 
     running(dsn, story)
@@ -454,8 +455,8 @@ def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_b
         await catch_up(dsn)
         number = await begun(dsn, later[:1])
         async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert await rebuilds.unfinished(conn, PROJECTIONS) == []
-            assert await rebuilds.unfinished(conn, later) == [number]
+            assert await records.unfinished(conn, PROJECTIONS) == []
+            assert await records.unfinished(conn, later) == [number]
             with pytest.raises(OperationRefused, match="by a later release"):
                 await driven(dsn, number)
             assert not (await loaded(dsn, number)).paused, "whose workers are at it"
@@ -478,7 +479,7 @@ def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else
         async with connected(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = NULL")
             assert (await rebuilt(dsn, later[:1])).state == "switched"
-            assert (await switching.last_comparison(conn, "customers"))["added"] == ["email"]
+            assert (await generations.last_comparison(conn, "customers"))["added"] == ["email"]
             await conn.execute("UPDATE projections.customers SET email = NULL")
             assert (await rebuilt(dsn, later[:1])).state == "differing", "both have it now"
 
@@ -498,7 +499,7 @@ def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn
             customers = [each.lag.generation for each in standing if each.lag.projection == "customers"]
             assert customers == [2], "no other is begun beside it"
             assert len((await rows(conn, 2))["customers"]) == 1
-            assert await switching.remove(conn, "customers", OPERATOR) == [2]
+            assert await generations.remove(conn, "customers", OPERATOR) == [2]
             assert "customers" not in await live(conn)
 
     running(dsn, story)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, date, datetime, timedelta
 
-from ledger.database import connected
-from projections import registry
+from ledger.postgres.connections import connected
+from projections.engine import registry
 from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
 
 

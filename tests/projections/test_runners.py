@@ -16,10 +16,10 @@ from pathlib import Path
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.database import connected
-from projections.engine import IDLE_SECONDS_MAX
-from projections.registry import PROJECTIONS, status
-from projections.seats import LOOK_SECONDS, STILL_SECONDS, Seats
+from ledger.postgres.connections import connected
+from projections.engine.assignment import LOOK_SECONDS, STILL_SECONDS, Seats
+from projections.engine.engine import IDLE_SECONDS_MAX
+from projections.engine.registry import PROJECTIONS, status
 from tests.projections.histories import Author, engine, fresh_generation, rows, running
 from tests.projections.histories import catch_up as apply_all
 

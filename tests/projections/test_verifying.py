@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from ledger.clock import Clock
-from ledger.database import connected
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.metrics import Lag, Metrics, lags
+from ledger.postgres.connections import connected
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
-from projections.registry import PROJECTIONS
-from projections.switching import last_comparison
-from projections.verifying import SAMPLE_STREAM_EVENTS_MAX, Verified, verify
-from projections.views import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
+from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
+from projections.rebuild.generations import last_comparison
+from projections.rebuild.verify import SAMPLE_STREAM_EVENTS_MAX, Verified, verify
 from tests.projections.histories import KEY, Author, catch_up, running
 from tests.projections.rebuilders import rebuilt
 from tests.projections.unreadable import damaged

@@ -47,7 +47,7 @@ def seeded(cluster: Cluster) -> Iterator[str]:
             digest = hashlib.sha256(KEY.encode()).digest()
             conn.execute("UPDATE ledger.api_keys SET hash = %s WHERE id = %s", (digest, key_id))
         told = subprocess.run(
-            [sys.executable, "-m", "projections", "import", str(HERE / "seed.ndjson")],
+            [sys.executable, "-m", "ledger", "import", str(HERE / "seed.ndjson")],
             cwd=ROOT,
             env=os.environ
             | {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": SERVICE_KEY, "LEDGER_DATA_DIR": place},

@@ -36,7 +36,7 @@ def environment(data_dir: Path, *, release: Path = REPOSITORY, **settings: objec
 def ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     """A command run to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "projections", *arguments],
+        [sys.executable, "-m", "ledger", *arguments],
         env=environment(data_dir, **settings),
         cwd=data_dir.parent,
         capture_output=True,
@@ -64,7 +64,7 @@ class Serving:
         self._output = data_dir.with_name(f"{data_dir.name}.out")
         with self._log.open("wb") as log, self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "projections", "serve"],
+                [sys.executable, "-m", "ledger", "serve"],
                 env=environment(data_dir, **settings),
                 cwd=data_dir.parent,
                 stdout=output,

@@ -17,7 +17,7 @@ import httpx
 import psycopg
 
 from ledger.accounts import create_account, create_key
-from ledger.database import connect
+from ledger.postgres.connections import connect
 from tests.serving.process import SERVICE_KEY, Serving, children_of, environment, serving
 from tests.store.stores import head_locked, until
 
@@ -116,7 +116,7 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Pat
 def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: str, place: Path) -> None:
     for milliseconds in (0, 10, 30, 60):
         process = subprocess.Popen(
-            [sys.executable, "-m", "projections", "serve"],
+            [sys.executable, "-m", "ledger", "serve"],
             env=environment(place / "early", **settings(dsn)),
             cwd=place,
             stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.database import SERVER_VERSION_MIN
+from ledger.postgres.connections import SERVER_VERSION_MIN
 from tests.conftest import Cluster
 from tests.serving.process import SERVICE_KEY, ledger, refusal
 

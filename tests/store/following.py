@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import sys
 
-from ledger.database import connect
+from ledger.postgres.connections import connect
 from ledger.store.codec import Codec
 from ledger.store.log import tail
 from tests.store.stores import KEY

@@ -29,7 +29,7 @@ from ledger.domain.event import DomainEvent
 from ledger.store.codec import Codec, State
 from ledger.store.journal import Append, Cause, Change, Journal, StaleRead
 from ledger.store.log import Streams
-from ledger.store.wake import Wake
+from ledger.store.notifications import Wake
 from tests.store.stores import KEY
 
 FIRST_VERSION = 1

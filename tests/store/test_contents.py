@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
-from ledger.contents import CHUNK_BYTES, Contents
-from ledger.database import open_pool
 from ledger.domain import file
 from ledger.errors import InvalidParameter
+from ledger.files.storage import CHUNK_BYTES, Contents
+from ledger.postgres.connections import open_pool
 
 KEY = b"the bytes of files are sealed with this"
 CONTENT = b"%PDF-1.4\n" + b"x" * (2 * CHUNK_BYTES)

@@ -8,8 +8,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.database import check_schema, migrate
 from ledger.errors import SettingError
+from ledger.postgres.connections import check_schema, migrate
 from tests.conftest import Cluster
 
 

@@ -9,9 +9,9 @@ import signal
 import psycopg
 import pytest
 
-from ledger import database
 from ledger.accounts import ApiKey, KeyRing
 from ledger.errors import Unavailable
+from ledger.postgres import connections
 
 
 async def _no_ephemeral_key(_: str) -> ApiKey | None:
@@ -21,7 +21,7 @@ async def _no_ephemeral_key(_: str) -> ApiKey | None:
 def test_a_backend_that_hangs_is_given_up_in_time_and_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ANSWER_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "ANSWER_TIMEOUT_SECONDS", 0.5)
 
     async def main() -> None:
         keys = KeyRing(dsn, _no_ephemeral_key)

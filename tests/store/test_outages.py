@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ledger.database import connect, migrate
-from ledger.embedded import EmbeddedPostgres
 from ledger.errors import Unavailable
+from ledger.postgres.connections import connect, migrate
+from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.store.codec import Codec
 from ledger.store.journal import StaleRead
 from ledger.store.log import tail

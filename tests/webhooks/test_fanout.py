@@ -15,17 +15,17 @@ from typing import Any
 import psycopg
 
 from ledger.config import load_settings
-from ledger.database import connected
-from ledger.domain import past_event, webhook_endpoint
+from ledger.domain import imported_event, webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.postgres.connections import connected
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.webhooks import deliveries
 from ledger.webhooks.fanout import Fanout, Step
-from ledger.webhooks.following import Webhooks
-from projections.feed import FEED
+from ledger.webhooks.service import Webhooks
+from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
-from projections.registry import PROJECTIONS
+from projections.read_models.feed import FEED
 from tests.api.service import ROOT
 from tests.projections.histories import (
     ACCOUNT,
@@ -108,7 +108,7 @@ def worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
         "LEDGER_WEBHOOK_POLL_MS": "50",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "projections", "worker"], cwd=ROOT, env=os.environ | settings
+        [sys.executable, "-m", "ledger", "worker"], cwd=ROOT, env=os.environ | settings
     )
     try:
         yield process
@@ -142,7 +142,7 @@ def test_an_endpoint_is_owed_what_happened_while_it_was_there_and_enabled(dsn: s
 def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
-        told = past_event.tell(
+        told = imported_event.tell(
             event_id="evt_elsewhere",
             account=ACCOUNT,
             livemode=False,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ledger.webhooks.deliveries import Attempt
-from ledger.webhooks.posting import ANSWER_BYTES_MAX, ANSWER_SECONDS_MAX, Poster, is_public
+from ledger.webhooks.http_client import ANSWER_BYTES_MAX, ANSWER_SECONDS_MAX, Poster, is_public
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

@@ -10,7 +10,15 @@ import stripe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.domain import charge, charging, customer, dispute, disputing, past_event, session
+from ledger.domain import (
+    charge,
+    charge_decisions,
+    customer,
+    dispute,
+    dispute_decisions,
+    imported_event,
+    session,
+)
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
@@ -129,13 +137,13 @@ def test_a_paid_charge() -> None:
 
 def test_a_disputed_charge_says_so() -> None:
     state = a_charge()
-    state = charge.evolve(state, charging.dispute_opened(state, "du_1", 1, None, now=NOW))
+    state = charge.evolve(state, charge_decisions.dispute_opened(state, "du_1", 1, None, now=NOW))
     assert charges.charge(state)["disputed"] is True
 
 
 def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
     details = {"type": "klarna", "klarna": {"payer_details": None}}
-    made = charging.register(
+    made = charge_decisions.register(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
@@ -146,9 +154,9 @@ def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
     state = charge.evolve(None, made[0])
     shown = charges.charge(state)
     assert (shown["payment_method_details"], shown["source"]) == (details, None)
-    reported = disputing.open_dispute(
+    reported = dispute_decisions.open_dispute(
         state,
-        disputing.Opening(kind="chargeback"),
+        dispute_decisions.Opening(kind="chargeback"),
         dispute_id="du_1",
         txn_id="txn_2",
         terms=TERMS,
@@ -219,7 +227,7 @@ def test_every_status_renders(status: str) -> None:
 def staged(kind: str = "chargeback", eligibility: tuple[str, ...] = (), **evidence: Any) -> dict[str, Any]:
     state = fold(dispute.evolve, opened(kind, eligibility=eligibility))
     update = {"evidence": evidence, "submit": False}
-    for event in disputing.update(state, update, file_bytes={"file_1": 1}, now=NOW):
+    for event in dispute_decisions.update(state, update, file_bytes={"file_1": 1}, now=NOW):
         state = dispute.evolve(state, event)
     return render.dispute(state, NOW)
 
@@ -354,13 +362,13 @@ def test_events_of_an_appeal_and_of_closing() -> None:
     previous = {"status": "lost", "evidence_details": {"due_by": DUE_BY}}
     assert events_of(lost, tell(lost, "appeal_opened", due_by=DUE_BY + 1)) == [("updated", previous)]
     state = a_dispute()
-    assert events_of(state, disputing.close(state, now=NOW)) == [("closed", None)]
+    assert events_of(state, dispute_decisions.close(state, now=NOW)) == [("closed", None)]
 
 
 def test_events_of_a_submission() -> None:
     before = fold(dispute.evolve, after(opened(), "stage"))
     given = {"evidence": {"customer_name": "Bob", "service_date": "1"}, "metadata": {"a": "1"}}
-    assert events_of(before, disputing.update(before, given, file_bytes={}, now=DUE_BY + 1)) == [
+    assert events_of(before, dispute_decisions.update(before, given, file_bytes={}, now=DUE_BY + 1)) == [
         (
             "updated",
             {
@@ -391,7 +399,7 @@ def test_events_of_a_customer() -> None:
 
 def test_silence() -> None:
     state = a_charge()
-    event = charging.dispute_opened(state, "du_1", 1, None, now=NOW)
+    event = charge_decisions.dispute_opened(state, "du_1", 1, None, now=NOW)
     assert public_events(state, event, charge.evolve(state, event)) == []
     claimed = session.claim(a_session(), now=NOW)[0]
     assert public_events(a_session(), claimed, session.evolve(a_session(), claimed)) == []
@@ -424,7 +432,7 @@ def shown(state: Any, now: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("evolve", "events"), [story for story in STORIES if story[0] is not past_event.evolve]
+    ("evolve", "events"), [story for story in STORIES if story[0] is not imported_event.evolve]
 )
 def test_previous_attributes_lead_back(evolve: Any, events: list[DomainEvent]) -> None:
     state = None

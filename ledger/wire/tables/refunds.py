@@ -5,7 +5,7 @@ How much is left to refund is for the command: only the charge knows.
 
 from __future__ import annotations
 
-from ledger.domain.refunding import REASONS
+from ledger.domain.refund_decisions import REASONS
 from ledger.wire.parameters import EXPAND, PAGE, Created, Metadata, Table, Unserved
 from ledger.wire.scalars import Choice, Integer, Text
 

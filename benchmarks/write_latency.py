@@ -1,0 +1,100 @@
+"""What a rebuild costs those who write meanwhile: a POST that appends, with and without a rebuild running.
+
+`ledger serve` and `ledger projections rebuild --all` as an operator has them, on one machine: a service on
+fewer cores than that takes both shows the worst of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import psycopg
+
+from benchmarks.history import copy_history
+from benchmarks.http import serving
+from benchmarks.load import Outcome, Request, generator, load
+from benchmarks.report import Figure, figure
+from benchmarks.service import end
+from benchmarks.timing import Effort
+from ledger.store.codec import Codec
+
+GROUP = "POST /v1/customers during a rebuild"
+SEED = 1
+PART_OF_EVENTS = 4
+LOG_DAYS = 20.0
+CONNECTIONS = 4
+SECONDS_MIN = 2.0
+ROUNDS_MAX = 2
+TIMEOUT_SECONDS = 300.0
+POLL_SECONDS = 0.05
+
+_FILLING = """
+SELECT EXISTS (SELECT FROM projections.rebuilds r JOIN projections.shares s ON s.rebuild = r.id
+               WHERE r.state = 'filling' AND s.events > 0)
+"""
+
+
+def run(directory: Path, effort: Effort) -> list[Figure]:
+    """Latencies at four connections, without and with, in turns."""
+    alone: list[Outcome] = []
+    meanwhile: list[Outcome] = []
+    data_dir = directory / "meanwhile"
+    with serving(data_dir) as service:
+        dsn = json.loads((data_dir / "database.json").read_text())["dsn"]
+        codec = Codec((data_dir / "secret.key").read_text().encode())
+        copy_history(dsn, codec, SEED, effort.events // PART_OF_EVENTS, days=LOG_DAYS)
+        service.caught_up(timeout_seconds=TIMEOUT_SECONDS)
+        request = Request(
+            service.port, "POST", "/v1/customers", service.secret, "name=Jenny&metadata[order]=6735", True
+        )
+        seconds = max(SECONDS_MIN, effort.seconds)
+        load(request, connections=CONNECTIONS, seconds=effort.seconds)
+        for _ in range(min(effort.rounds, ROUNDS_MAX)):
+            alone.append(load(request, connections=CONNECTIONS, seconds=seconds))
+            with _rebuilding(dsn, data_dir):
+                meanwhile.append(load(request, connections=CONNECTIONS, seconds=seconds))
+    runs = (("no rebuild", alone), ("a rebuild with one worker filling", meanwhile))
+    group = f"{GROUP}, {CONNECTIONS} connections, load by {generator()}"
+    return [
+        figure(
+            group,
+            f"p99, {name}",
+            [one.p99_ms for one in taken],
+            "ms",
+            note=f"p50 {median(one.median_ms for one in taken):.1f} ms; "
+            f"{median(one.rate for one in taken):,.0f}/s",
+        )
+        for name, taken in runs
+    ]
+
+
+@contextmanager
+def _rebuilding(dsn: str, data_dir: Path) -> Iterator[None]:
+    """A rebuild of all views, from its first page on; seen to its end afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "projections", "projections", "rebuild", "--all"],
+        env=os.environ | {"LEDGER_DATA_DIR": str(data_dir)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            while conn.execute(_FILLING).fetchone() != (True,):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the rebuild did not begin: {process.returncode}")
+                time.sleep(POLL_SECONDS)
+        yield
+        if process.wait(TIMEOUT_SECONDS) != 0:
+            raise RuntimeError(f"the rebuild ended with status {process.returncode}")
+    finally:
+        end(process)

@@ -1,0 +1,67 @@
+"""The internal API (JSON under /internal/v1): what other services and operators call, by scope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ledger.api.internal.callers import Callers
+from ledger.clock import Clock
+from ledger.config import Settings
+from ledger.errors import InvalidParameter
+
+# It cannot go back past what was recorded, so a time that the calendar ends before would stay for good.
+NOW_MAX = 32_503_680_000  # the year 3000
+ADVANCE_SECONDS_MAX = 100 * 366 * 86_400
+
+
+class MoveClock(BaseModel):
+    """Where the clock is to stand: `now`, or `advance_seconds` on from where it stands."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    now: float | None = Field(None, ge=0, le=NOW_MAX, description="unix seconds", examples=[1795000000])
+    advance_seconds: float | None = Field(None, gt=0, le=ADVANCE_SECONDS_MAX, examples=[86400])
+
+    @model_validator(mode="after")
+    def _one_of(self) -> MoveClock:
+        if (self.now is None) == (self.advance_seconds is None):
+            raise ValueError("give either now or advance_seconds")
+        return self
+
+
+def internal_routes(
+    settings: Settings,
+    callers: Callers,
+    clock: Clock,
+    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    parts: Sequence[APIRouter],
+) -> APIRouter:
+    """The routes this deployment has, those of `parts` among them; the clock can be moved only with
+    LEDGER_TEST_CLOCK."""
+    router = APIRouter(prefix="/internal/v1")
+    for part in parts:
+        router.include_router(part)
+
+    if settings.test_clock:
+
+        @router.post(
+            "/clock", dependencies=[callers.scoped("clock")], summary="Move the one clock", tags=["clock"]
+        )
+        async def move_clock(moved: MoveClock) -> dict[str, float]:
+            """All processes act on it at their next request or batch; never back past the last event."""
+            async with pool.connection() as conn:
+                await clock.refresh(conn)
+                to = clock.now() + moved.advance_seconds if moved.advance_seconds else moved.now
+                assert to is not None
+                if to > NOW_MAX:
+                    raise InvalidParameter("The clock ends with the year 2999.", param="advance_seconds")
+                await clock.move(conn, to)
+            return {"now": clock.now()}
+
+    return router

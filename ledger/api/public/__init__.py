@@ -1,0 +1,1 @@
+"""The public API: Stripe's wire protocol under /v1."""

@@ -1,0 +1,59 @@
+"""Files leaving: the head that goes with their bytes, and the route that serves them through a link.
+
+What is served was uploaded by anyone, from our own origin: nothing in it may run there. Only what browsers
+show without running it is shown, the rest is saved; types are never guessed; pages are sandboxed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from ledger.domain.file import File
+from ledger.errors import UnknownRoute
+from ledger.files.storage import Contents
+from ledger.files.urls import LINKS_PATH
+from ledger.queries.files import FileReads
+
+_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "gif": "image/gif",
+    "jpg": "image/jpeg",
+    "pdf": "application/pdf",
+    "png": "image/png",
+    "txt": "text/plain; charset=utf-8",
+    "zip": "application/zip",
+}
+_SHOWN = frozenset({"gif", "jpg", "pdf", "png", "txt"})
+
+
+def headers_of(file: File) -> dict[str, str]:
+    """The head of an answer with the file's bytes; names in lower case."""
+    shown = "inline" if file.type in _SHOWN else "attachment"
+    return {
+        "content-type": _TYPES.get(file.type or "", "application/octet-stream"),
+        "content-length": str(file.size),
+        "content-disposition": f"{shown}; filename*=UTF-8''{quote(file.filename or file.id, safe='')}",
+        "content-security-policy": "sandbox; default-src 'none'",
+        "x-content-type-options": "nosniff",
+        "cache-control": "private, no-store",
+    }
+
+
+def link_routes(reads: FileReads, contents: Contents, tick: Callable[[], Awaitable[float]]) -> APIRouter:
+    """`GET /links/{name}`: no key, the name is the key, until the link expires."""
+    router = APIRouter(tags=["file"])
+
+    @router.get(LINKS_PATH + "{name}", response_class=StreamingResponse)
+    async def link(name: str) -> StreamingResponse:
+        """The bytes of a file, to whoever has the link's address."""
+        await tick()
+        file = await reads.linked(name)
+        if file is None:
+            raise UnknownRoute("This file link does not exist or has expired.")
+        return StreamingResponse(contents.read(file), headers=headers_of(file))
+
+    return router

@@ -1,0 +1,110 @@
+"""The OpenAPI description of the wire protocol, from the same tables that parse it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+
+from ledger.api.public.multipart import MULTIPART
+from ledger.api.public.operations import Operation
+
+_REFUSAL = {
+    "description": "The error envelope",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "additionalProperties": False,
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["type", "message"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "type": {
+                                "enum": [
+                                    "api_error", "card_error", "idempotency_error", "invalid_request_error",
+                                ]
+                            },
+                            "message": {"type": "string"},
+                            "code": {"type": "string"},
+                            "param": {"type": "string"},
+                            "decline_code": {"type": "string"},
+                            "charge": {"type": "string"},
+                            "doc_url": {"type": "string"},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}  # fmt: skip
+_ANSWERS = {
+    "200": {"description": "The object, or the list", "content": {"application/json": {}}},
+    "default": _REFUSAL,
+}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 255},
+}
+
+
+def describe(app: FastAPI, operations: Sequence[Operation]) -> None:
+    """Make the app's OpenAPI document tell of `operations` beside FastAPI's own routes."""
+    own = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = own()
+            for path, methods in document["paths"].items():
+                for entry in methods.values():
+                    _told_as_here(path, entry)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(unused, None)
+            for operation in operations:
+                document["paths"].setdefault(operation.path, {})[operation.method.lower()] = _entry(operation)
+            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key"}
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents to extend it
+
+
+def _told_as_here(path: str, entry: dict[str, Any]) -> None:
+    """What the framework cannot know of its own routes: how they refuse, and that they ask for a key."""
+    if entry["responses"].pop("422", None):
+        entry["responses"]["default"] = _REFUSAL
+    if path.startswith("/internal/"):
+        entry["security"] = [{"key": []}]
+
+
+def _entry(operation: Operation) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "summary": operation.summary,
+        "tags": [operation.resource],
+        "operationId": operation.method.lower()
+        + operation.path.replace("/", "_").replace("{", "").replace("}", ""),
+        "security": [{"key": []}],
+        "responses": _ANSWERS,
+        "parameters": [],
+    }
+    _, brace, rest = operation.path.partition("{")
+    if brace:
+        name = rest.partition("}")[0]
+        entry["parameters"].append(
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        )
+    if operation.method == "POST":
+        entry["parameters"].append(IDEMPOTENCY_KEY)
+        entry["requestBody"] = body = operation.table.request_body()
+        if operation.takes_file:
+            body["content"] = {MULTIPART.decode(): {"schema": operation.table.schema()}}
+    else:
+        entry["parameters"] += operation.table.query_parameters()
+    return entry

@@ -1,1 +1,0 @@
-"""Questions to history, answered from the log itself; read models are never asked."""

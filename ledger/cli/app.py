@@ -1,0 +1,253 @@
+"""The command line. `build` makes it from what lives above this package and runs with it.
+
+What serves HTTP is imported by the commands that do: it is three quarters of the start of all others, and
+of every worker of a rebuild.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from rich.console import Console
+from rich.table import Table
+
+from ledger import accounts, logs
+from ledger.accounts import Kind
+from ledger.clock import Clock
+from ledger.config import Settings, load_settings
+from ledger.errors import LedgerError, Refused, SettingError
+from ledger.postgres.connections import connected, migrate
+from ledger.postgres.deployment import database
+
+if TYPE_CHECKING:
+    from ledger.api.app import Above
+
+Result = TypeVar("Result")
+
+
+def build(above: Callable[[Settings], Above]) -> typer.Typer:
+    """The `ledger` command; `above` gives what runs beside the API."""
+    cli = typer.Typer(
+        help="An event-sourced ledger that speaks Stripe's wire protocol. Settings: LEDGER_… variables.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    cli.add_typer(_accounts_cli(), name="accounts")
+    cli.add_typer(_keys_cli(), name="keys")
+
+    @cli.command()
+    def serve(
+        host: Annotated[str | None, typer.Option(help="Address to listen on (LEDGER_HOST).")] = None,
+        port: Annotated[int | None, typer.Option(help="Port to listen on (LEDGER_PORT).")] = None,
+    ) -> None:
+        """Run everything: the database if none is named, the API, the projections."""
+        from ledger.cli import serve
+
+        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        settings = _settings(**given)
+        serve.serve(settings, above(settings), lambda text: print(text, flush=True))
+
+    @cli.command()
+    def api(
+        fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
+    ) -> None:
+        """Run the API alone."""
+        from ledger.cli import serve
+
+        settings = _settings()
+        serve.serve_api(settings, above(settings), fd)
+
+    @cli.command()
+    def worker(
+        watched: Annotated[bool, typer.Option("--watched", hidden=True, help="End with the parent.")] = False,
+    ) -> None:
+        """Run the projections alone; any number of workers may run."""
+        from ledger.cli import serve
+
+        settings = _settings()
+        serve.work(settings, above(settings).followers, watched=watched)
+
+    @cli.command("import")
+    def import_file(
+        file: Annotated[Path, typer.Argument(help="NDJSON, one thing a line; - for standard input.")],
+        account: Annotated[str | None, typer.Option(help="Whose; may be left out if there is one.")] = None,
+        live: Annotated[bool, typer.Option("--live", help="In live mode; else in test mode.")] = False,
+    ) -> None:
+        """Tell the ledger of customers, charges, disputes and facts; refused lines are printed."""
+        from ledger.cli import import_file
+
+        loaded = import_file.load(_settings(), file, account, livemode=live)
+        print(
+            f"{loaded.lines} lines in {loaded.seconds:.1f} s: {loaded.changed} made a change, "
+            f"{loaded.lines - loaded.changed - loaded.refused} were known, {loaded.refused} refused.",
+            file=sys.stderr,
+        )
+        if loaded.refused:
+            raise typer.Exit(1)
+
+    @cli.command("migrate")
+    def migrate_schema() -> None:
+        """Bring the database's schema to this release's."""
+        with database(_settings()) as (dsn, _):
+            migrate(dsn)
+        print("The schema is up to date.")
+
+    return cli
+
+
+def run(cli: typer.Typer) -> None:
+    """Run the command line; what the caller can mend is one line on standard error and exit status 1."""
+    try:
+        cli()
+    except (SettingError, Refused) as error:
+        sys.exit(f"ledger: {error}")
+    except LedgerError as error:
+        sys.exit(f"ledger: {type(error).__name__}: {error}")
+
+
+def with_database(do: Callable[[AsyncConnection[TupleRow]], Awaitable[Result]]) -> Result:
+    """What `do` gives, run on a connection of its own to the configured database."""
+
+    async def session(dsn: str) -> Result:
+        async with connected(dsn, "ledger_api", name="cli") as conn:
+            return await do(conn)
+
+    with database(_settings()) as (dsn, _):
+        return asyncio.run(session(dsn))
+
+
+def print_table(title: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on a terminal, tab-separated lines when piped."""
+    if not sys.stdout.isatty():
+        for row in (title, *rows):
+            print(*row, sep="\t")
+        return
+    table = Table(*title)
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+async def _now(conn: AsyncConnection[TupleRow]) -> float:
+    """What the one clock says, wherever a test has moved it."""
+    clock = Clock(movable=_settings().test_clock)
+    await clock.refresh(conn)
+    return clock.now()
+
+
+def _time(at: float | None) -> str:
+    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
+
+
+def _settings(**given: object) -> Settings:
+    settings = load_settings(**given)
+    logs.configure(settings.log_level)
+    return settings
+
+
+def _accounts_cli() -> typer.Typer:
+    cli = typer.Typer(help="Accounts.", no_args_is_help=True)
+
+    @cli.command("create")
+    def create(
+        name: Annotated[str, typer.Argument(help="What to call it.")],
+        platform: Annotated[str | None, typer.Option(help="The account it is connected to.")] = None,
+    ) -> None:
+        """Create an account and print its id."""
+        print(with_database(lambda conn: accounts.create_account(conn, name, platform=platform)))
+
+    @cli.command("list")
+    def list_all() -> None:
+        """List all accounts."""
+        rows = [
+            (*row[:-1], _time(row[-1])) for row in with_database(lambda conn: accounts.list_accounts(conn))
+        ]
+        print_table(("id", "name", "platform", "api version", "created"), rows)
+
+    return cli
+
+
+def _keys_cli() -> typer.Typer:
+    cli = typer.Typer(help="API keys.", no_args_is_help=True)
+
+    @cli.command("create")
+    def create(
+        account: Annotated[str, typer.Argument(help="The account it acts for.")],
+        kind: Annotated[Kind, typer.Option(help="Secret, restricted or publishable.")] = "sk",
+        live: Annotated[bool, typer.Option("--live", help="For live mode; else test mode.")] = False,
+        name: Annotated[str, typer.Option(help="What to call it.")] = "",
+        scope: Annotated[
+            list[str] | None, typer.Option(help="What a restricted key may do; repeat for more.")
+        ] = None,
+        expires_in_days: Annotated[float | None, typer.Option(help="Days until it ends; never.")] = None,
+    ) -> None:
+        """Create a key and print it; it cannot be shown again."""
+        if expires_in_days is not None and expires_in_days <= 0:
+            raise SettingError("--expires-in-days: must be more than 0")
+        if scope and kind != "rk":
+            raise SettingError("--scope is for restricted keys (--kind rk)")
+        for given in scope or ():
+            if given not in accounts.SCOPES:
+                raise SettingError(f"--scope {given}: must be one of {', '.join(accounts.SCOPES)}")
+
+        async def made(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+            lasting = None if expires_in_days is None else expires_in_days * 86_400
+            expires_at = None if lasting is None else await _now(conn) + lasting
+            return await accounts.create_key(
+                conn, account, kind, livemode=live, name=name, scopes=scope or (), expires_at=expires_at
+            )
+
+        key_id, secret = with_database(made)
+        print(f"id   {key_id}\nkey  {secret}")
+
+    @cli.command("list")
+    def list_all(
+        account: Annotated[str | None, typer.Option(help="Only of this account.")] = None,
+    ) -> None:
+        """List keys, without what they are."""
+
+        async def found(conn: AsyncConnection[TupleRow]) -> list[tuple[object, ...]]:
+            now = await _now(conn)
+            return [
+                (key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state(now), _time(used))
+                for key, _, used in await accounts.list_keys(conn, account)
+            ]
+
+        rows = with_database(found)
+        print_table(("id", "account", "key", "name", "scopes", "state", "last used"), rows)
+
+    @cli.command("roll")
+    def roll(
+        key: Annotated[str, typer.Argument(help="The key's id (key_…).")],
+        overlap: Annotated[int, typer.Option(help="Seconds for which the old key is still good.")] = 0,
+    ) -> None:
+        """Replace a key by a new one that may do the same, and print it; it cannot be shown again."""
+        if overlap < 0:
+            raise SettingError("--overlap: must be 0 or more seconds")
+
+        async def rolled(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=await _now(conn))
+
+        key_id, secret = with_database(rolled)
+        print(f"id   {key_id}\nkey  {secret}")
+
+    @cli.command("revoke")
+    def revoke(key: Annotated[str, typer.Argument(help="The key's id (key_…).")]) -> None:
+        """End a key; every process refuses it within a second."""
+
+        async def revoked(conn: AsyncConnection[TupleRow]) -> None:
+            await accounts.revoke_key(conn, key, now=await _now(conn))
+
+        with_database(revoked)
+        print(f"{key} is revoked.")
+
+    return cli

@@ -1,0 +1,200 @@
+"""Running the service: the development keys, which processes, and an orderly end.
+
+`serve` is one process unless more API workers are asked for; then this one only watches over the others
+and starts a dead one again. SIGTERM and SIGINT drain: requests under way finish, nothing acknowledged is
+lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import uvicorn
+import uvloop
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
+from ledger.api.app import Above, Follow, create_app
+from ledger.api.transport import Protocol
+from ledger.cli.processes import Watch, collect_seldom, end_with_parent
+from ledger.clock import Clock
+from ledger.config import Settings
+from ledger.errors import SettingError
+from ledger.postgres.connections import check_schema, connected, migrate
+from ledger.postgres.deployment import database, own_database, write_private
+from ledger.store.store import Store
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+DEV_KEYS = "dev-keys.json"
+
+
+def serve(settings: Settings, above: Above, announce: Callable[[str], None]) -> None:
+    """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
+    with ExitStack() as stack:
+        sock = stack.enter_context(_listening(settings))
+        dsn, key = stack.enter_context(own_database(settings))
+        url = f"http://{settings.host}:{sock.getsockname()[1]}"
+        if settings.database_url is not None:
+            migrate(dsn)
+            announce(f"Ledger listens on {url}. Make keys with: ledger keys create")
+        else:
+            announce(_welcome(_dev_keys(settings, dsn, url)))
+        if settings.workers == 1:
+            _run_api(settings, dsn, key, above, sock)
+        else:
+            _watch(settings, dsn, key, sock, ["worker", "--watched"])
+
+
+def serve_api(settings: Settings, above: Above, fd: int | None) -> None:
+    """The API alone, on a database that is migrated; `fd` is an inherited listening socket."""
+    alone = above._replace(followers=())
+    with ExitStack() as stack:
+        dsn, key = stack.enter_context(database(settings))
+        check_schema(dsn)
+        if fd is not None:
+            end_with_parent()
+            _run_api(settings, dsn, key, alone, stack.enter_context(socket.socket(fileno=fd)))
+            return
+        sock = stack.enter_context(_listening(settings))
+        if settings.workers == 1:
+            _run_api(settings, dsn, key, alone, sock)
+        else:
+            _watch(settings, dsn, key, sock)
+
+
+def work(settings: Settings, follow: Sequence[Follow], *, watched: bool) -> None:
+    """What follows the log alone, until told to stop; `watched`, also when its Watch is gone."""
+    if watched:
+        end_with_parent()
+    with database(settings) as (dsn, key):
+        check_schema(dsn)
+        uvloop.run(_follow(settings, dsn, key, follow))
+
+
+def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *others: Sequence[str]) -> None:
+    """Watch over `workers` API processes on one socket, and `others`, told as arguments of `ledger`."""
+    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
+        environment = {
+            "LEDGER_DATABASE_URL": dsn,
+            "LEDGER_SECRET_KEY": key.decode(),
+            "PROMETHEUS_MULTIPROC_DIR": metrics,
+        }
+        api = ["api", "--fd", str(sock.fileno())]
+        ledger = [sys.executable, "-m", "ledger"]
+        commands = [[*ledger, *arguments] for arguments in (*[api] * settings.workers, *others)]
+        Watch(commands, environment, sock.fileno()).run(settings)
+
+
+def _run_api(settings: Settings, dsn: str, key: bytes, above: Above, sock: socket.socket) -> None:
+    app = create_app(settings, dsn, key, above=above)
+    collect_seldom()
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal again once it has drained; by default that would end the process there,
+    # and an embedded database would be left running. One that comes before uvicorn listens is not lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.run(sockets=[sock])
+
+
+async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    store = Store(dsn, key, settings, Clock(movable=settings.test_clock))
+    store.start()
+    followers = [make(store) for make in follow]
+    for follower in followers:
+        await follower.start()
+    await stop.wait()
+    for follower in reversed(followers):
+        await follower.close()
+    await store.close()
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((settings.host, settings.port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise SettingError(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} "
+                "(LEDGER_HOST, LEDGER_PORT)"
+            ) from None
+        sock.set_inheritable(True)
+        yield sock
+
+
+def _dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
+    """The keys of the embedded database's test account, made at its first start and kept."""
+    file = settings.data_dir / DEV_KEYS
+    if file.exists():
+        keys: dict[str, str] = json.loads(file.read_text())
+    else:
+        keys = asyncio.run(_make_dev_keys(dsn))
+    if keys.get("url") != url:
+        keys = {"url": url, **{name: value for name, value in keys.items() if name != "url"}}
+        write_private(file, json.dumps(keys, indent=2) + "\n")
+    return keys
+
+
+async def _make_dev_keys(dsn: str) -> dict[str, str]:
+    async with connected(dsn, "ledger_api", name="dev keys") as conn, conn.transaction():
+        account = await create_account(conn, "Development")
+        return {"account": account, **await _make_keys(conn, account)}
+
+
+async def _make_keys(conn: AsyncConnection[TupleRow], account: str) -> dict[str, str]:
+    _, secret = await create_key(conn, account, "sk", livemode=False, name="dev secret")
+    _, publishable = await create_key(conn, account, "pk", livemode=False, name="dev publishable")
+    _, operator = await create_key(
+        conn, account, "rk", livemode=False, name="dev operator", scopes=INTERNAL_SCOPES
+    )
+    return {"secret": secret, "publishable": publishable, "operator": operator}
+
+
+def _welcome(keys: Mapping[str, str]) -> str:
+    return f"""
+Ledger listens on {keys["url"]}   (API description: {keys["url"]}/docs)
+
+  account      {keys["account"]}
+  secret       {keys["secret"]}
+  publishable  {keys["publishable"]}
+  operator     {keys["operator"]}
+
+Try it:
+
+  curl {keys["url"]}/v1/customers -u {keys["secret"]}: -d name="Jenny Rosen"
+
+  python -c 'import stripe; stripe.api_key = "{keys["secret"]}"; stripe.api_base = "{keys["url"]}"; \
+print(stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute"))'
+"""

@@ -1,0 +1,116 @@
+"""What may happen to a refund (contract 2.7): made, its metadata changed. None can be cancelled.
+
+What a charge can still give back is its captured amount less all its refunds, decided on the charge's own
+stream, so refunds made at once never come to more. A dispute that has the money refuses every refund; a
+refund of all that is left closes the inquiries there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ledger.domain import dispute_decisions, metadata
+from ledger.domain.backdating import created_at
+from ledger.domain.charge import Charge, ChargeRefunded
+from ledger.domain.dispute import Dispute
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import Movement, format_amount
+from ledger.domain.refund import Refund, RefundCreated, RefundUpdated
+from ledger.errors import InvalidParameter, StateForbids
+
+REASONS = ("duplicate", "fraudulent", "requested_by_customer")
+
+
+def create(
+    charge: Charge,
+    given: Mapping[str, Any],
+    *,
+    disputes: Sequence[Dispute],
+    refund_id: str,
+    txn_id: str,
+    now: int,
+) -> list[DomainEvent]:
+    """RefundCreated on the refund's stream and ChargeRefunded on the charge's, to be appended together,
+    followed by what `closed_inquiries` gives for the charge as it then is.
+
+    `given` has `amount` (all that is left when absent), `reason`, `metadata`, and of one made elsewhere
+    `created`; `disputes` are all of the charge's. Raises StateForbids where nothing can be refunded,
+    and, param `amount`, for more than is left.
+    """
+    if charge.status != "succeeded" or not charge.captured:
+        text = f"Charge {charge.id} has not been paid; it cannot be refunded."
+        raise StateForbids(text, code="charge_not_refundable")
+    left = charge.amount_captured - charge.amount_refunded
+    if left <= 0:
+        text = f"Charge {charge.id} has already been refunded."
+        raise StateForbids(text, code="charge_already_refunded")
+    if not all(dispute.refundable for dispute in disputes):
+        text = f"Charge {charge.id} has been charged back; cannot issue a refund."
+        raise StateForbids(text, code="charge_disputed")
+    amount = left if given.get("amount") is None else given["amount"]
+    if amount > left:
+        wanted, there = (format_amount(each, charge.currency) for each in (amount, left))
+        text = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({there})"
+        raise StateForbids(text, param="amount")
+    if amount < 1:
+        raise InvalidParameter("Refund amount must be at least 1.", param="amount")
+    made = created_at(given, now)
+    movement = Movement(
+        id=txn_id, amount=-amount, fee=0, currency=charge.currency, created=made, available_on=made
+    )
+    details = charge.payment_method_details or {}
+    created = RefundCreated(
+        originator_id=refund_id,
+        originator_version=1,
+        at=now,
+        account=charge.account,
+        livemode=charge.livemode,
+        created=made,
+        charge=charge.id,
+        customer=charge.customer,
+        payment_intent=charge.payment_intent,
+        payment_method=charge.card["id"] if charge.card else None,
+        method="card" if charge.card else details.get("type"),
+        amount=amount,
+        currency=charge.currency,
+        reason=given.get("reason"),
+        metadata=metadata.merged({}, given.get("metadata")),
+        charge_description=charge.description,
+        moved=movement,
+    )
+    refunded = ChargeRefunded(
+        originator_id=charge.id,
+        originator_version=charge.version + 1,
+        at=now,
+        refund=refund_id,
+        movement=movement,
+    )
+    return [created, refunded]
+
+
+def closed_inquiries(charge: Charge, disputes: Sequence[Dispute], *, now: int) -> list[DomainEvent]:
+    """What a refund of `charge`, as it left it, does to its `disputes`: InquiryClosed on the stream of
+    each open inquiry once nothing is left of the charge; [] before."""
+    if charge.amount_refunded < charge.amount_captured:
+        return []
+    return [event for dispute in disputes for event in dispute_decisions.charge_refunded(dispute, now=now)]
+
+
+def update(state: Refund, given: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
+    """Merges `given["metadata"]`. Raises InvalidParameter past its limits."""
+    if "metadata" not in given:
+        return []
+    after = metadata.merged(state.metadata, given["metadata"])
+    if after == state.metadata:
+        return []
+    changes = {"metadata": after}
+    return [
+        RefundUpdated(originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes)
+    ]
+
+
+def cannot_cancel(state: Refund) -> StateForbids:
+    """Why `state` is not cancelled: only a refund that waits for the customer could be, which none does."""
+    text = f"Refund {state.id} cannot be canceled: its status is {state.status}, not requires_action."
+    return StateForbids(text)

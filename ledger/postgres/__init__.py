@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, and a server of our own where none is named."""

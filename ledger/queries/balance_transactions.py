@@ -1,0 +1,91 @@
+"""Balance transactions as callers see them (CONTRACT 2.8): read only.
+
+One is found by an index over the log and derived from its object's events up to the one that made it, so
+it is exact as soon as that is recorded, whatever the projections do; many come from their read model. Both
+hold the same fact, so retrieved, listed and inside its object a transaction is the same bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ledger.call import Call
+from ledger.domain.charge import Charge
+from ledger.domain.dispute import Dispute
+from ledger.domain.money import BalanceTransaction
+from ledger.domain.postings import balance_transaction
+from ledger.errors import Unavailable, UnknownObject
+from ledger.objects import mode_hint, transaction_shown, visible
+from ledger.postgres.connections import first_line
+from ledger.queries.pages import Found, Pages, View, listed
+from ledger.store.codec import fold
+from ledger.store.log import made_transaction
+from ledger.store.store import Store
+
+BALANCE_TRANSACTIONS = View(
+    projection="balance_transactions",
+    noun="balance transaction",
+    url="/v1/balance_transactions",
+    select="""
+SELECT fact, created, position FROM projections.balance_transactions
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'balance_transactions')
+AND account = %(account)s AND livemode = %(livemode)s
+""",
+    place="""
+SELECT created, position FROM projections.balance_transactions
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'balance_transactions')
+AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
+""",
+    filters={
+        "currency": "AND currency = %(currency)s",
+        "payout": "AND false",  # nothing is paid out here
+        "source": "AND source = %(source)s",
+        "type": "AND type = %(type)s",
+    },
+)
+
+
+class Balances:
+    """Reads of one store's balance transactions."""
+
+    def __init__(
+        self, store: Store, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], pages: Pages
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._pages = pages
+
+    async def retrieve(self, call: Call) -> Found:
+        """`GET /v1/balance_transactions/{id}`"""
+        state, fact = await self._made(call.target)
+        if state is None or fact is None or not visible(state, call):
+            hint = "" if state is None else mode_hint(state, type(state), call)
+            raise UnknownObject("balance transaction", call.target, param="id", hint=hint)
+        now = int(self._store.clock.now())
+        return Found(await transaction_shown(fact, call.expand, now, self._store.streams.read))
+
+    async def list(self, call: Call) -> Found:
+        """`GET /v1/balance_transactions`"""
+        page = await self._pages.page(call, BALANCE_TRANSACTIONS)
+        now = int(self._store.clock.now())
+        fetch = self._store.streams.read
+        data = [
+            await transaction_shown(msgspec.json.decode(row[0]), call.expand, now, fetch) for row in page.rows
+        ]
+        return listed(BALANCE_TRANSACTIONS, data, page)
+
+    async def _made(self, transaction_id: str) -> tuple[Charge | Dispute | None, BalanceTransaction | None]:
+        """The object whose event made the transaction, as that left it, and the transaction."""
+        try:
+            async with self._pool.connection() as conn:
+                events = await made_transaction(conn, self._store.codec, transaction_id)
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise Unavailable(first_line(error)) from error
+        state = fold(item.event for item in events)
+        if not isinstance(state, Charge | Dispute):
+            return None, None
+        return state, balance_transaction(events[-1].event, state)

@@ -1,0 +1,71 @@
+"""Webhook endpoints as they are read (CONTRACT 5.1), and the secrets that deliveries to them are signed with.
+
+A secret follows from the endpoint's id and the service key and is never kept (README, invariant 7). Only the
+answer to a create shows it.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+
+from ledger.call import Call
+from ledger.domain.webhook_endpoint import WebhookEndpoint, check_present
+from ledger.ids import digits_of
+from ledger.objects import addressed, shown
+from ledger.queries.pages import Found, Pages, View, listed
+from ledger.store.store import Store
+
+PREFIX = "whsec_"
+
+WEBHOOK_ENDPOINTS = View(
+    projection="webhook_endpoints",
+    noun="webhook endpoint",
+    url="/v1/webhook_endpoints",
+    select="""
+SELECT state, created, position FROM projections.webhook_endpoints
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
+AND account = %(account)s AND livemode = %(livemode)s AND NOT deleted
+""",
+    place="""
+SELECT created, position FROM projections.webhook_endpoints
+WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
+AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
+""",
+)
+
+
+class Secrets:
+    """Secrets of webhook endpoints under the service key."""
+
+    def __init__(self, service_key: bytes) -> None:
+        self._key = hmac.digest(service_key, b"ledger/webhook_endpoint/secret/1", "sha256")
+
+    def secret_of(self, endpoint_id: str) -> str:
+        """The endpoint's secret: `whsec_` and 32 digits that only the service key can make. Whole, prefix
+        included, it is the key of its signatures (CONTRACT 5.4)."""
+        return PREFIX + digits_of(hmac.digest(self._key, endpoint_id.encode(), "sha256"))
+
+
+class EndpointReads:
+    """Reads of webhook endpoints against one store and its read models."""
+
+    def __init__(self, store: Store, pages: Pages) -> None:
+        self._store = store
+        self._pages = pages
+
+    async def retrieve(self, call: Call) -> Found:
+        """`GET /v1/webhook_endpoints/{id}`. Raises UnknownObject, for a deleted one too."""
+        state = await addressed(call, WebhookEndpoint, self._store.streams.read)
+        check_present(state)
+        return Found(shown(state, self._now()))
+
+    async def list(self, call: Call) -> Found:
+        """`GET /v1/webhook_endpoints`"""
+        page = await self._pages.page(call, WEBHOOK_ENDPOINTS)
+        states = [msgspec.json.decode(row[0], type=WebhookEndpoint) for row in page.rows]
+        return listed(WEBHOOK_ENDPOINTS, [shown(state, self._now()) for state in states], page)
+
+    def _now(self) -> int:
+        return int(self._store.clock.now())

@@ -1,0 +1,1 @@
+"""What keeps projections up to date with the log."""

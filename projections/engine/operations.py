@@ -1,0 +1,96 @@
+"""The record of what operators have done to projections: who, what, when and why.
+
+`projections.operations` is only ever added to. An operator's idempotency key makes a repeated request
+happen once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from psycopg.rows import TupleRow
+
+from ledger.errors import KeyReused, LedgerError
+
+_RECORD = """
+INSERT INTO projections.operations
+    (who, action, projection, generation, position, reason, idempotency_key, details)
+VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(key)s, %(details)s)
+"""
+# An older release has not kept what was asked.
+_DONE = """
+SELECT details ->> 'asked', action = %(action)s AND projection = %(projection)s FROM projections.operations
+WHERE who = %(who)s AND idempotency_key = %(key)s
+"""
+_OPERATIONS = """
+SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), who, action, generation, position,
+       reason, details - 'asked'
+FROM projections.operations WHERE projection = %(projection)s ORDER BY id DESC LIMIT 50
+"""
+
+
+class Operator(NamedTuple):
+    """Who does it, and why: kept on record. What has an idempotency key is done once; `asked` is what
+    another use of that key must ask for, too."""
+
+    who: str
+    reason: str = ""
+    key: str | None = None
+    asked: str = ""
+
+
+class AlreadyDone(LedgerError):
+    """The operator's idempotency key was used for this before; nothing has changed now."""
+
+
+async def operations(conn: AsyncConnection[TupleRow], name: str) -> list[dict[str, Any]]:
+    """What was done to a view, the latest 50, newest first."""
+    names = ("at", "who", "action", "generation", "position", "reason", "details")
+    found = await conn.execute(_OPERATIONS, {"projection": name})
+    return [dict(zip(names, row, strict=True)) for row in await found.fetchall()]
+
+
+async def was_done(conn: AsyncConnection[TupleRow], operator: Operator, action: str, name: str) -> bool:
+    """Whether the operator asked for it before under the same idempotency key, and it was done. Raises
+    KeyReused when something else was asked for under it."""
+    if operator.key is None:
+        return False
+    wanted = {"who": operator.who, "key": operator.key, "action": action, "projection": name}
+    found = await (await conn.execute(_DONE, wanted)).fetchall()
+    if any(asked != operator.asked for asked, _ in found if asked is not None):
+        raise KeyReused(
+            "Keys for idempotent requests can only be used with the same parameters they were first used "
+            f"with. Try using a key other than '{operator.key}' if you meant to execute a different request."
+        )
+    return any(asked is not None or same for asked, same in found)
+
+
+async def record(
+    conn: AsyncConnection[TupleRow],
+    operator: Operator,
+    action: str,
+    name: str,
+    generation: int,
+    position: int,
+    details: Mapping[str, Any],
+) -> None:
+    """Put on record what was done, in the transaction under way. Raises AlreadyDone, which undoes it."""
+    asked = {} if operator.key is None else {"asked": operator.asked}
+    told = {
+        "who": operator.who,
+        "action": action,
+        "projection": name,
+        "generation": generation,
+        "position": position,
+        "reason": operator.reason,
+        "key": operator.key,
+        "details": msgspec.json.encode({**details, **asked}).decode(),
+    }
+    try:
+        await conn.execute(_RECORD, told)
+    except UniqueViolation:
+        raise AlreadyDone from None

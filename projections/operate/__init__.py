@@ -1,0 +1,1 @@
+"""What operators do to projections, from a shell and over HTTP."""

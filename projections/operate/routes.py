@@ -1,0 +1,210 @@
+"""The operators' routes that look: how projections stand, and what was done to them; with the scope
+`projections`. Those that rebuild and switch are in `routes_of_rebuilds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from pydantic import BaseModel, ConfigDict, Field
+
+from ledger.api.internal.callers import Caller, Callers, idempotency_key
+from ledger.commands.execution import fingerprint_of
+from ledger.commands.models import Keepable
+from ledger.errors import OperationRefused, UnknownObject
+from ledger.postgres.connections import connected
+from ledger.store.store import Store
+from projections.engine import checkpoints, operations
+from projections.engine.engine import Engine
+from projections.engine.operations import AlreadyDone, Operator
+from projections.engine.registry import BY_NAME, described, exists, status
+from projections.operate.progress import told
+from projections.projection import Projection
+from projections.rebuild import records
+from projections.rebuild.verify import verify
+
+SAMPLE_MAX = 1000
+
+Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
+
+
+_EXAMPLE = {
+    "name": "disputes",
+    "live": 1,
+    "incomplete": True,
+    "generations": [
+        {
+            "projection": "disputes",
+            "generation": 1,
+            "live": True,
+            "position": 40210,
+            "events": 3,
+            "seconds": 0.4,
+            "parked": [
+                {
+                    "stream": "du_0352CZ5Gldsp6qNF5qNF1x",
+                    "position": 31077,
+                    "error": "KeyError at projections/read_models/lists.py:97",
+                }
+            ],
+            "differing": 0,
+            "state": "live",
+            "stands_still": False,
+        }
+    ],
+    "rebuild": {
+        "id": 3,
+        "state": "filling",
+        "paused": False,
+        "error": None,
+        "workers": 2,
+        "accept_differences": False,
+        "upto": 40213,
+        "total": 40213,
+        "who": "key_0352CZ3z1jWpJM7B8upbma",
+        "reason": "a column was added",
+        "began_at": 1795000000.0,
+        "seconds": 2.5,
+        "events": 16000,
+        "rows": 3100,
+        "behind": None,
+        "compared": 0,
+        "driven": True,
+        "builds": [{"projection": "disputes", "generation": 2, "shape": 1, "attached": False}],
+        "bytes": 4194304,
+        "events_per_second": 6400.0,
+        "seconds_left": 3.8,
+        "view": None,
+    },
+    "operations": [
+        {
+            "at": "2026-11-18T11:06:40Z",
+            "who": "key_0352CZ3z1jWpJM7B8upbma",
+            "action": "rebuild",
+            "generation": 2,
+            "position": 40213,
+            "reason": "a column was added",
+            "details": {"rebuild": 3, "workers": 2},
+        }
+    ],
+}
+_ONE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _EXAMPLE}}}}
+
+
+class Body(BaseModel):
+    """What is not declared is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: Keepable = Field(
+        "", max_length=1000, description="Why: kept on record.", examples=["a column was added"]
+    )
+
+
+class VerifyBody(Body):
+    sample: int = Field(
+        100, ge=1, le=SAMPLE_MAX, description="Streams to replay, chosen by chance.", examples=[100]
+    )
+
+
+def projection_routes(callers: Callers, store: Store) -> APIRouter:
+    """Looking, checking, and having applied what was left out."""
+    router = APIRouter(prefix="/projections", tags=["projections"])
+    operator = callers.scoped("projections")
+
+    @router.get("", summary="How every projection stands")
+    async def all_of_them(caller: Caller = operator) -> dict[str, Any]:
+        """Generations, live, kept to go back to, or being built; lag in events and seconds; what is left
+        out; and the rebuilds that are not over."""
+        async with session(store) as conn:
+            standing = await status(conn, now=store.clock.now())
+            open_ones = [await rebuild_told(conn, number) for number in await records.open_ones(conn)]
+        names = dict.fromkeys([*BY_NAME, *(each.lag.projection for each in standing)])
+        return {
+            "data": [described(name, standing) for name in sorted(names)],
+            "rebuilds": open_ones,
+        }
+
+    @router.get("/{name}", summary="How one stands, and what was done to it", responses=_ONE)
+    async def one(name: Name, caller: Caller = operator) -> dict[str, Any]:
+        async with session(store) as conn:
+            await existing(conn, name)
+            standing = await status(conn, now=store.clock.now())
+            number = await records.under_way(conn, name)
+            found = None if number is None else await rebuild_told(conn, number)
+            done = await operations.operations(conn, name)
+        return {**described(name, standing), "rebuild": found, "operations": done}
+
+    @router.post("/{name}/verify", summary="Replay some streams and compare with the live rows")
+    async def check(name: Name, body: VerifyBody, caller: Caller = operator) -> dict[str, Any]:
+        """All of them: `ledger projections verify` on the database's side."""
+        found = await verify(store.dsn, store.codec, store.clock, [known(name)], sample=body.sample)
+        if not found:
+            raise OperationRefused(f"{name} is not live in the shape that this release makes.")
+        if found[0].error is not None:
+            raise OperationRefused(f"{name} cannot be checked: {found[0].error}")
+        return asdict(found[0])
+
+    @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")
+    async def retry(
+        request: Request,
+        name: Name,
+        stream: Annotated[str, Path(max_length=255)],
+        body: Body | None = None,
+        caller: Caller = operator,
+    ) -> dict[str, Any]:
+        """In order. `left_out_of` names the generations that had to leave it out again, or are still being
+        filled; none: it is healed. 409 when it is not left out."""
+        known(name)
+        by = operator_of(request, caller, body or Body(reason=""))
+        async with session(store) as conn:
+            if not await operations.was_done(conn, by, "retry", name):
+                engine = Engine(store.dsn, store.codec, store.clock, store.wake)
+                try:
+                    with suppress(AlreadyDone):
+                        await engine.retry(name, stream, by)
+                finally:
+                    await engine.close()
+            left = [*await checkpoints.generations_parking(conn, name, stream)]
+        return {"projection": name, "stream": stream, "healed": not left, "left_out_of": left}
+
+    return router
+
+
+def operator_of(request: Request, caller: Caller, body: Body) -> Operator:
+    """Who asks for what, once under its Idempotency-Key."""
+    asked = fingerprint_of(request.method, request.url.path, body.model_dump())
+    return Operator(caller.key.id, body.reason, idempotency_key(request), asked)
+
+
+@asynccontextmanager
+async def session(store: Store) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """A connection for one call."""
+    async with connected(store.dsn, "ledger_projector", name="operator") as conn:
+        yield conn
+
+
+def known(name: str) -> Projection:
+    """Of this release. Raises UnknownObject."""
+    projection = BY_NAME.get(name)
+    if projection is None:
+        raise UnknownObject("projection", name, param="name")
+    return projection
+
+
+async def existing(conn: AsyncConnection[TupleRow], name: str) -> None:
+    """Raises UnknownObject unless there is such a projection, of this release or another."""
+    if not await exists(conn, name):
+        raise UnknownObject("projection", name, param="name")
+
+
+async def rebuild_told(conn: AsyncConnection[TupleRow], number: int) -> dict[str, Any]:
+    """A rebuild as JSON has it."""
+    found = await records.load(conn, number)
+    return told(found, await records.size(conn, found))

@@ -1,0 +1,1 @@
+"""What builds a projection anew beside the live one, compares the two, and makes the new one live."""

@@ -1,0 +1,217 @@
+"""Comparing two generations of a view at one position: by a digest each, and where that differs, by row.
+
+Both are read in one snapshot in which their checkpoints stand together, so nothing waits and nothing is
+held up. A digest is the sum of a 64-bit hash of every row: it does not depend on their order. What a
+difference shows of personal data is that it differs, never what it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed, Identifier
+
+from ledger.store.codec import AGGREGATES
+from projections.engine import partitions
+from projections.engine.partitions import rows_since, table
+from projections.projection import Projection
+
+DIFFERENCES_SHOWN_MAX = 20
+TOGETHER_SECONDS = 30.0
+TOGETHER_POLL_SECONDS = 0.02
+HIDDEN = "…"
+
+_POSITIONS = """
+SELECT position FROM projections.checkpoints
+WHERE projection = %(projection)s AND generation = ANY (%(generations)s)
+"""
+# Personal data is the same in nobody's event: so it is named by the fields that seal it.
+_PERSONAL = frozenset(name for module in AGGREGATES for event in module.EVENTS for name in event.PERSONAL)
+# A row's own hash adds up what its columns hash to. Hashed once more, two rows that had a value of one
+# column swapped do not come to the same sum. As a text (bytes in hex) a row costs three times as much.
+_DIGEST = """
+SELECT count(*), coalesce(sum(hashint8extended(hash_record_extended(ROW ({columns}), 0), 0)), 0)::text
+FROM {generation} WHERE {within}
+"""
+_DIFFERENCES = """
+SELECT {first}, {second}
+FROM (SELECT {columns} FROM {one} WHERE {within}) AS a
+FULL JOIN (SELECT {columns} FROM {other} WHERE {within}) AS b ON a.{key} = b.{key}
+WHERE ROW ({first}) IS DISTINCT FROM ROW ({second})
+ORDER BY coalesce(a.{key}, b.{key}) LIMIT {limit}
+"""
+
+
+class Digest(NamedTuple):
+    """What a generation holds, in short."""
+
+    rows: int
+    sum: str
+
+
+class Difference(NamedTuple):
+    """One row that two generations do not agree on. By path, what each says; a row that one of them lacks
+    is None there."""
+
+    key: str
+    live: dict[str, Any] | None
+    other: dict[str, Any] | None
+
+
+class Comparison(NamedTuple):
+    """Two generations at `position`; `differences` are the first few."""
+
+    position: int
+    live: Digest
+    other: Digest
+    differences: list[Difference]
+
+    @property
+    def equal(self) -> bool:
+        return self.live == self.other
+
+
+class NotTogether(Exception):
+    """Generations did not come to stand at one position in time; `str()` says which."""
+
+
+@asynccontextmanager
+async def snapshot(conn: AsyncConnection[TupleRow], name: str, *generations: int) -> AsyncIterator[int]:
+    """A read-only transaction in which these generations stand at one position, which is given.
+
+    Raises NotTogether when they do not within TOGETHER_SECONDS.
+    """
+    await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+    try:
+        async with asyncio.timeout(TOGETHER_SECONDS) as waiting:
+            while True:
+                async with conn.transaction():
+                    parameters = {"projection": name, "generations": list(generations)}
+                    positions = await (await conn.execute(_POSITIONS, parameters)).fetchall()
+                    if len(positions) == len(generations) and len(set(positions)) == 1:
+                        waiting.reschedule(None)
+                        yield positions[0][0]
+                        return
+                await asyncio.sleep(TOGETHER_POLL_SECONDS)
+    except TimeoutError:
+        which = " and ".join(map(str, generations))
+        raise NotTogether(
+            f"generations {which} of {name} did not come to stand at one position within "
+            f"{TOGETHER_SECONDS:.0f} s"
+        ) from None
+    finally:
+        if not conn.closed:
+            await conn.set_isolation_level(None)
+
+
+async def compare(
+    conn: AsyncConnection[TupleRow], projection: Projection, live: int, other: int, *, now: float
+) -> Comparison:
+    """Compare two generations where they stand together; of rows with a term those within it at `now`.
+
+    Raises NotTogether, psycopg.Error.
+    """
+    async with snapshot(conn, projection.name, live, other) as position:
+        since = int(rows_since(now, projection.days_kept))
+        digests = [await digest(conn, projection, generation, since) for generation in (live, other)]
+        differences: list[Difference] = []
+        if digests[0] != digests[1]:
+            cur = conn.cursor(binary=True)
+            await cur.execute(_differences(projection, live, other, since))
+            differences = [_difference(projection, row) for row in await cur.fetchall()]
+        return Comparison(position, digests[0], digests[1], differences)
+
+
+async def digest(
+    conn: AsyncConnection[TupleRow], projection: Projection, generation: int, since: int
+) -> Digest:
+    """What a generation holds; of rows with a term those since then, in unix seconds."""
+    statement = SQL(_DIGEST).format(
+        columns=SQL(", ").join(map(Identifier, _columns(projection))),
+        generation=table(projection.name, generation),
+        within=partitions.within(projection.days_kept, since),
+    )
+    row = await (await conn.execute(statement)).fetchone()
+    assert row is not None
+    return Digest(*row)
+
+
+def _differences(projection: Projection, live: int, other: int, since: int) -> Composed:
+    columns = _columns(projection)
+    return SQL(_DIFFERENCES).format(
+        first=SQL(", ").join(Identifier("a", name) for name in columns),
+        second=SQL(", ").join(Identifier("b", name) for name in columns),
+        columns=SQL(", ").join(map(Identifier, columns)),
+        one=table(projection.name, live),
+        other=table(projection.name, other),
+        within=partitions.within(projection.days_kept, since),
+        key=Identifier(projection.columns[0].name),
+        limit=DIFFERENCES_SHOWN_MAX,
+    )
+
+
+def _columns(projection: Projection) -> list[str]:
+    key, *others = [column.name for column in projection.columns]
+    return [key, "position", *others]
+
+
+def _difference(projection: Projection, row: TupleRow) -> Difference:
+    names = _columns(projection)
+    live, other = (
+        _said(projection, dict(zip(names, values, strict=True)))
+        for values in (row[: len(names)], row[len(names) :])
+    )
+    key = (live or other or {})[names[0]]
+    if live is None or other is None:
+        return Difference(key, shown(live), shown(other))
+    paths = [path for path in {**live, **other} if live.get(path) != other.get(path)]
+    return Difference(
+        key,
+        shown({path: live.get(path) for path in paths}),
+        shown({path: other.get(path) for path in paths}),
+    )
+
+
+def _said(projection: Projection, values: dict[str, Any]) -> dict[str, Any] | None:
+    """What a row says, by path; None for one that is not there."""
+    if values[projection.columns[0].name] is None:
+        return None
+    documents = {column.name for column in projection.columns if column.type in ("json", "document")}
+    said: dict[str, Any] = {}
+    for name, value in values.items():
+        said |= dict(paths(name, msgspec.json.decode(value) if name in documents else value))
+    return said
+
+
+def paths(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a JSON value by their path from `name`."""
+    if isinstance(value, dict) and value:
+        for member, inner in value.items():
+            yield from paths(f"{name}.{member}", inner)
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            yield from paths(f"{name}.{number}", inner)
+    else:
+        yield name, value
+
+
+def shown(said: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same with personal data hidden."""
+    if said is None:
+        return None
+    return {
+        path: HIDDEN if value is not None and not _PERSONAL.isdisjoint(path.split(".")) else value
+        for path, value in said.items()
+    }
+
+
+def summary(differences: Sequence[Difference]) -> list[dict[str, Any]]:
+    """For JSON."""
+    return [difference._asdict() for difference in differences]

