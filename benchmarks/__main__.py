@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import append, commands, http, imports, projections, rebuild, startup, write_latency
+from benchmarks import append, commands, http, ndjson_import, projections, rebuild, rebuild_impact, startup
 from benchmarks.database import Server, server
+from benchmarks.measurement import Effort
 from benchmarks.report import Figure, machine, show, write_json
-from benchmarks.timing import Effort
 
 FULL = Effort(seconds=0.5, rounds=3, events=100_000)
 QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
@@ -28,13 +28,13 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 ON_A_SERVER: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "commands": commands.run,
-    "import": imports.run,
+    "import": ndjson_import.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
 }
 WITH_THE_SERVICE: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "http": http.run,
-    "meanwhile": write_latency.run,
+    "meanwhile": rebuild_impact.run,
     "startup": startup.run,
 }
 

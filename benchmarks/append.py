@@ -17,10 +17,10 @@ from eventsourcing.postgres import PostgresApplicationRecorder
 
 from benchmarks import stock
 from benchmarks.database import Server
+from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compared
 from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, running_store
-from benchmarks.timing import Effort, alternate, rate_of_callers
-from ledger.domain import session
+from ledger.domain import customer_session
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.ids import new_id
@@ -108,7 +108,7 @@ def _ready(count: int) -> list[DomainEvent]:
 
 
 def _created(now: float) -> DomainEvent:
-    (created,) = session.create(
+    (created,) = customer_session.create(
         session_id=new_id("cuss", now),
         account=ACCOUNT,
         livemode=False,

@@ -17,9 +17,9 @@ import msgspec
 
 from benchmarks import stock
 from benchmarks.database import Server
+from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compared
 from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, running_store
-from benchmarks.timing import Effort, alternate, rate_of_callers
 from ledger.api.envelope import encode
 from ledger.call import Call
 from ledger.commands import customers

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 import psycopg
 
 from benchmarks.store import ACCOUNT, CAUSE
-from ledger.domain import charge_decisions, customer, dispute_decisions, session
+from ledger.domain import charge_decisions, customer, customer_session, dispute_decisions
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
-from ledger.domain.session import CustomerSession
 from ledger.ids import derived_id
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.journal import Append, Change, Journal
@@ -153,7 +153,7 @@ def _story(world: _World) -> Iterator[list[Change]]:
 def _session(world: _World, someone: Customer) -> Iterator[list[Change]]:
     """A session, which two in three times is claimed."""
     component = world.chance.choice(_COMPONENTS)
-    created = session.create(
+    created = customer_session.create(
         session_id=world.id("cuss"),
         account=ACCOUNT,
         livemode=False,
@@ -164,8 +164,8 @@ def _session(world: _World, someone: Customer) -> Iterator[list[Change]]:
     )
     opened = yield from _told(None, created)
     assert isinstance(opened, CustomerSession)
-    if world.chance.random() < 0.67 and session.state_at(opened, world.second) == "open":
-        yield from _told(opened, session.claim(opened, now=world.second))
+    if world.chance.random() < 0.67 and customer_session.state_at(opened, world.second) == "open":
+        yield from _told(opened, customer_session.claim(opened, now=world.second))
 
 
 def _dispute(world: _World, paid: Charge) -> Iterator[list[Change]]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.load import Outcome, Request, generator, load
+from benchmarks.measurement import Effort, alternate
 from benchmarks.report import Figure, Goal, compared, figure
 from benchmarks.service import Service, yardstick
-from benchmarks.timing import Effort, alternate
 
 CONNECTIONS = (1, 16, 64)
 CATCH_UP_TIMEOUT_SECONDS = 60.0

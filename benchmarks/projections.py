@@ -17,9 +17,9 @@ from eventsourcing.persistence import StoredEvent
 from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.history import append_in_bulk, history
+from benchmarks.measurement import Effort, alternate
 from benchmarks.report import Figure, Goal, compared, figure
 from benchmarks.store import running_store
-from benchmarks.timing import Effort, alternate
 from ledger.postgres.connections import connected
 from ledger.store.store import Store
 from projections.engine import registry

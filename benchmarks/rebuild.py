@@ -20,12 +20,12 @@ from typing import NamedTuple
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
-from benchmarks import stock, stock_views
+from benchmarks import stock, stock_projections
 from benchmarks.database import Server
 from benchmarks.history import copy_history, history
+from benchmarks.measurement import Effort
 from benchmarks.report import Figure, Goal, compared, figure
 from benchmarks.store import SECRET_KEY
-from benchmarks.timing import Effort
 from ledger.clock import Clock
 from ledger.postgres.connections import connected
 from ledger.store.codec import Codec, State
@@ -95,7 +95,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
         stock.catch_up(environment, last, timeout_seconds=STOCK_TIMEOUT_SECONDS)
 
     views_dsn = server.ledger("rebuilding_stock_views")
-    views = stock_views.Contestant(views_dsn, server.password, states, few)
+    views = stock_projections.Contestant(views_dsn, server.password, states, few)
     small = _rebuild(short, effort.events // 10)
     _rebuild(dsn, effort.events, workers=2)
     by_workers: dict[int, list[Rebuilt]] = {1: [], 2: []}

@@ -15,7 +15,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import Rates, ratio
+from benchmarks.measurement import Rates, ratio
 
 FLUSHES = 200
 

@@ -124,10 +124,10 @@ class Service:
 
 @contextmanager
 def yardstick(application: str) -> Iterator[int]:
-    """An application of `benchmarks.routes` served by uvicorn; its port."""
+    """An application of `benchmarks.yardstick_app` served by uvicorn; its port."""
     port = free_port()
     command = [
-        sys.executable, "-m", "uvicorn", f"benchmarks.routes:{application}", f"--port={port}",
+        sys.executable, "-m", "uvicorn", f"benchmarks.yardstick_app:{application}", f"--port={port}",
         "--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)

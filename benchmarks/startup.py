@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.load import Request, load
+from benchmarks.measurement import Effort
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.service import Service
-from benchmarks.timing import Effort
 
 GROUP = "start and memory"
 CATCH_UP_TIMEOUT_SECONDS = 60.0

@@ -25,7 +25,7 @@ from eventsourcing.projection import Projection, ProjectionRunner
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
-from benchmarks.timing import rate_of_threads
+from benchmarks.measurement import rate_of_threads
 
 THREADS_MAX = 16
 EVENTS_SENT_AT_ONCE = 500

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ledger.call import Call, Expansion
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
 from ledger.domain.file import LINKS_SHOWN_MAX, File
 from ledger.domain.file_link import FileLink
@@ -20,7 +21,6 @@ from ledger.domain.imported_event import PastEvent
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.errors import NotDisputed, UnknownObject, UnknownReference

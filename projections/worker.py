@@ -22,7 +22,7 @@ from projections.projection import described
 from projections.rebuild import records
 from projections.rebuild.driver import drive
 from projections.rebuild.shards import Fill
-from projections.rebuild.verify import KEYS_SHOWN_MAX, verify
+from projections.rebuild.verification import KEYS_SHOWN_MAX, verify
 
 REBUILD_POLL_SECONDS = 1.0
 SWEEP_RETRY_SECONDS = 60.0

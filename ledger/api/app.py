@@ -30,9 +30,9 @@ from ledger.api.envelope import encode, encode_refusal
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import session_routes
 from ledger.api.internal.external_facts import catalogue_routes
-from ledger.api.internal.imports import import_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalCalls
+from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.public.downloads import link_routes
@@ -46,10 +46,10 @@ from ledger.api.public.routes import operations
 from ledger.api.public.webhook_routes import webhook_operations
 from ledger.api.rate_limits import Limits
 from ledger.clock import Clock
+from ledger.commands.customer_sessions import EphemeralKeys, Secrets
 from ledger.commands.execution import Execution, Fault, Reveal
 from ledger.commands.models import no_json, refused
-from ledger.commands.publishing import Publications
-from ledger.commands.sessions import EphemeralKeys, Secrets
+from ledger.commands.resources import Publications
 from ledger.config import Settings
 from ledger.deadlines import overdue_seconds
 from ledger.domain.file_link import FileLink

@@ -22,7 +22,7 @@ from ledger.accounts import list_accounts
 from ledger.api.app import envelope_of, execution_of, terms_of
 from ledger.cli.processes import collect_seldom
 from ledger.clock import Clock
-from ledger.commands.importing import Import
+from ledger.commands.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.files.storage import Contents

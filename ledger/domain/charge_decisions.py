@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ledger.domain import cards, metadata, money
+from ledger.domain import cards, merge_patch, money
 from ledger.domain.backdating import created_at
 from ledger.domain.cards import TEST_CARDS, SourceCard
 from ledger.domain.charge import (
@@ -84,8 +84,8 @@ def create(
         "amount": amount,
         "currency": currency,
         "customer": given.get("customer"),
-        "metadata": metadata.merged({}, given.get("metadata")),
-        "shipping": metadata.merged_shipping(None, given.get("shipping"), parcel=True),
+        "metadata": merge_patch.merged({}, given.get("metadata")),
+        "shipping": merge_patch.merged_shipping(None, given.get("shipping"), parcel=True),
         "card": card,
     }
     test_card = TEST_CARDS[card["token"]]
@@ -125,8 +125,8 @@ def register(
         "created": created,
         "amount": amount,
         "currency": currency,
-        "metadata": metadata.merged({}, given.get("metadata")),
-        "shipping": metadata.merged_shipping(None, given.get("shipping"), parcel=True),
+        "metadata": merge_patch.merged({}, given.get("metadata")),
+        "shipping": merge_patch.merged_shipping(None, given.get("shipping"), parcel=True),
         "billing_details": _billing_details(given.get("billing_details")),
     }
     if given.get("status") == "failed":
@@ -200,9 +200,9 @@ def update(state: Charge, given: Mapping[str, Any], *, now: int) -> list[DomainE
         if report is None or "user_report" in report:
             after["fraud_report"] = (report or {}).get("user_report")
     if "shipping" in given:
-        after["shipping"] = metadata.merged_shipping(state.shipping, given["shipping"], parcel=True)
+        after["shipping"] = merge_patch.merged_shipping(state.shipping, given["shipping"], parcel=True)
     if "metadata" in given:
-        after["metadata"] = metadata.merged(state.metadata, given["metadata"])
+        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
     changes = _changes(state, after)
     if not changes:
         return []
@@ -242,9 +242,9 @@ def _changes(state: Charge, after: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _billing_details(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    details = metadata.merged_hash(None, given or {}, NO_BILLING_DETAILS)
+    details = merge_patch.merged_hash(None, given or {}, NO_BILLING_DETAILS)
     assert details is not None
-    details["address"] = metadata.merged_address(None, details["address"] or {})
+    details["address"] = merge_patch.merged_address(None, details["address"] or {})
     return details
 
 

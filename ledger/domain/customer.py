@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain import cards, metadata
+from ledger.domain import cards, merge_patch
 from ledger.domain.backdating import created_at
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent
@@ -190,10 +190,10 @@ def create(
     token, CardRefused for a card that cannot be kept.
     """
     facts: dict[str, Any] = {
-        "address": metadata.merged_address(None, given.get("address")),
-        "shipping": metadata.merged_shipping(None, given.get("shipping"), parcel=False),
+        "address": merge_patch.merged_address(None, given.get("address")),
+        "shipping": merge_patch.merged_shipping(None, given.get("shipping"), parcel=False),
         "invoice_settings": _invoice_settings(INVOICE_SETTINGS, given.get("invoice_settings")),
-        "metadata": metadata.merged({}, given.get("metadata")),
+        "metadata": merge_patch.merged({}, given.get("metadata")),
         "invoice_prefix": _invoice_prefix(customer_id),
     }
     facts |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
@@ -222,13 +222,13 @@ def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int)
         name: _DEFAULTS.get(name) if given[name] is None else given[name] for name in _PLAIN if name in given
     }
     if "address" in given:
-        after["address"] = metadata.merged_address(state.address, given["address"])
+        after["address"] = merge_patch.merged_address(state.address, given["address"])
     if "shipping" in given:
-        after["shipping"] = metadata.merged_shipping(state.shipping, given["shipping"], parcel=False)
+        after["shipping"] = merge_patch.merged_shipping(state.shipping, given["shipping"], parcel=False)
     if "invoice_settings" in given:
         after["invoice_settings"] = _invoice_settings(state.invoice_settings, given["invoice_settings"])
     if "metadata" in given:
-        after["metadata"] = metadata.merged(state.metadata, given["metadata"])
+        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
     if given.get("default_source") is not None:
         source = given["default_source"]
         if state.source(source) is None:
@@ -267,11 +267,11 @@ def _attachable(token: str | None, card_id: str, livemode: bool) -> SourceCard |
 
 
 def _invoice_settings(current: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    settings = metadata.merged_hash(current, given, INVOICE_SETTINGS)
+    settings = merge_patch.merged_hash(current, given, INVOICE_SETTINGS)
     if settings is None:
         return dict(INVOICE_SETTINGS)
     if given and given.get("rendering_options"):
-        settings["rendering_options"] = metadata.merged_hash(
+        settings["rendering_options"] = merge_patch.merged_hash(
             current["rendering_options"], given["rendering_options"], _RENDERING_OPTIONS
         )
     return settings

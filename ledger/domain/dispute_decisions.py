@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.domain import charge_decisions, evidence, metadata
+from ledger.domain import charge_decisions, evidence, merge_patch
 from ledger.domain.cards import TEST_CARDS
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import (
@@ -160,7 +160,7 @@ def update(
     if "intended_submission_method" in given:
         changes["intended_submission_method"] = given["intended_submission_method"]
     if "metadata" in given:
-        changes["metadata"] = metadata.merged(state.metadata, given["metadata"])
+        changes["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
     changes = {name: value for name, value in changes.items() if getattr(state, name) != value}
     submit = given.get("submit")
     stream: dict[str, Any] = {

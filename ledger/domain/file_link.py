@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain import metadata
+from ledger.domain import merge_patch
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File, FileLinked
 from ledger.errors import InvalidParameter, StateForbids
@@ -108,7 +108,7 @@ def create(
         livemode=file.livemode,
         file=file.id,
         expires_at=expires_at,
-        metadata=metadata.merged({}, given.get("metadata")),
+        metadata=merge_patch.merged({}, given.get("metadata")),
     )
     linked = FileLinked(originator_id=file.id, originator_version=file.version + 1, at=now, link=link_id)
     return [created, linked]
@@ -127,7 +127,7 @@ def update(state: FileLink, given: Mapping[str, Any], *, now: int) -> list[Domai
             _check_future(expires_at, now, "expires_at")
         after["expires_at"] = expires_at
     if "metadata" in given:
-        after["metadata"] = metadata.merged(state.metadata, given["metadata"])
+        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
     changes = {name: value for name, value in after.items() if getattr(state, name) != value}
     if not changes:
         return []

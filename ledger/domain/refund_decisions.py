@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ledger.domain import dispute_decisions, metadata
+from ledger.domain import dispute_decisions, merge_patch
 from ledger.domain.backdating import created_at
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute
@@ -75,7 +75,7 @@ def create(
         amount=amount,
         currency=charge.currency,
         reason=given.get("reason"),
-        metadata=metadata.merged({}, given.get("metadata")),
+        metadata=merge_patch.merged({}, given.get("metadata")),
         charge_description=charge.description,
         moved=movement,
     )
@@ -101,7 +101,7 @@ def update(state: Refund, given: Mapping[str, Any], *, now: int) -> list[DomainE
     """Merges `given["metadata"]`. Raises InvalidParameter past its limits."""
     if "metadata" not in given:
         return []
-    after = metadata.merged(state.metadata, given["metadata"])
+    after = merge_patch.merged(state.metadata, given["metadata"])
     if after == state.metadata:
         return []
     changes = {"metadata": after}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain import metadata
+from ledger.domain import merge_patch
 from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidParameter, UnknownObject
 
@@ -138,7 +138,7 @@ def create(
             connect=given.get("connect", False),
             disabled=given.get("disabled", False),
             description=given.get("description"),
-            metadata=metadata.merged({}, given.get("metadata", {})),
+            metadata=merge_patch.merged({}, given.get("metadata", {})),
         )
     ]
 
@@ -153,7 +153,7 @@ def update(state: WebhookEndpoint, given: Mapping[str, Any], *, now: int) -> lis
         check_url(given["url"], livemode=state.livemode)
     after = {name: given[name] for name in _SETTABLE if name in given}
     if "metadata" in given:
-        after["metadata"] = metadata.merged(state.metadata, given["metadata"])
+        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
     changes = {name: value for name, value in after.items() if getattr(state, name) != value}
     if not changes:
         return []

@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.domain.customer import Customer
-from ledger.domain.session import CustomerSession
+from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.postgres.connections import first_line
 from ledger.store.store import Store

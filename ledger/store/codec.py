@@ -25,18 +25,19 @@ from eventsourcing.utils import get_topic, register_topic, resolve_topic
 from ledger.domain import (
     charge,
     customer,
+    customer_session,
     dispute,
     file,
     file_link,
     imported_event,
     refund,
     resource,
-    session,
     webhook_endpoint,
     webhook_endpoint_quota,
 )
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -44,7 +45,6 @@ from ledger.domain.file_link import FileLink
 from ledger.domain.imported_event import PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookRoster
 
@@ -65,7 +65,7 @@ State = (
 AGGREGATES: tuple[ModuleType, ...] = (
     customer,
     charge,
-    session,
+    customer_session,
     dispute,
     refund,
     file,

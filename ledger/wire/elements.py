@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.domain import session
-from ledger.domain.session import CustomerSession
+from ledger.domain import customer_session
+from ledger.domain.customer_session import CustomerSession
 from ledger.wire import render
 
 Json = dict[str, Any]
@@ -66,7 +66,7 @@ def session_record(state: CustomerSession, now: int) -> Json:
         "expires_at": state.expires_at,
         "livemode": state.livemode,
         "revoked_at": state.revoked_at,
-        "state": session.state_at(state, now),
+        "state": customer_session.state_at(state, now),
     }
 
 

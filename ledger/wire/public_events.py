@@ -11,6 +11,7 @@ from ledger import ids
 from ledger.domain import charge, customer, dispute, imported_event, refund, resource
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute, DisputeOpened
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -18,7 +19,6 @@ from ledger.domain.file_link import FileLink
 from ledger.domain.imported_event import EventImported, PastEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.wire import charges, refunds, render

@@ -14,9 +14,9 @@ import msgspec
 
 from ledger.domain import evidence
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import FEATURES, CustomerSession
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
-from ledger.domain.session import FEATURES, CustomerSession
 
 Json = dict[str, Any]
 

@@ -30,7 +30,7 @@ from projections.engine.assignment import Seats
 from projections.engine.batch import Key, Member, Pass, unfollowed
 from projections.engine.daily_partitions import Upkeep
 from projections.engine.operations import Operator
-from projections.engine.write import write_apart, write_together
+from projections.engine.writes import write_apart, write_together
 from projections.projection import Projection, described
 
 BATCH_TIMEOUT_SECONDS = 60

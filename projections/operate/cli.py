@@ -23,8 +23,8 @@ from projections.operate.progress import plain, told
 from projections.operate.shell import All, Json, Names, Reason, Shell, operator_of, projections_of, run
 from projections.rebuild import records
 from projections.rebuild.records import Rebuild
-from projections.rebuild.verify import KEYS_SHOWN_MAX, Verified
-from projections.rebuild.verify import verify as verify_projections
+from projections.rebuild.verification import KEYS_SHOWN_MAX, Verified
+from projections.rebuild.verification import verify as verify_projections
 
 PARKED_SHOWN_MAX = 20
 

@@ -27,7 +27,7 @@ from projections.engine.registry import BY_NAME, described, exists, status
 from projections.operate.progress import told
 from projections.projection import Projection
 from projections.rebuild import records
-from projections.rebuild.verify import verify
+from projections.rebuild.verification import verify
 
 SAMPLE_MAX = 1000
 

@@ -18,7 +18,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANS, Recorded, position_at, streams
 from projections.engine import checkpoints, partitions
 from projections.engine.batch import Key, Member, Pass, unfollowed
-from projections.engine.write import write_apart, write_together
+from projections.engine.writes import write_apart, write_together
 from projections.projection import Projection
 
 PAGE_EVENTS = 4000

@@ -28,7 +28,7 @@ from projections.engine.engine import Engine
 from projections.engine.operations import Operator
 from projections.projection import Projection, described
 from projections.rebuild import promotion, records
-from projections.rebuild.compare import Comparison, NotTogether, compare, summary
+from projections.rebuild.comparison import Comparison, NotTogether, compare, summary
 from projections.rebuild.generations import LiveChanged
 from projections.rebuild.records import Build, Rebuild
 from projections.rebuild.shards import Fill, FillFailed, filled

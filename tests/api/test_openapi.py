@@ -25,7 +25,7 @@ TABLES: dict[tuple[str, str], Table] = {
     ("post", "/v1/charges/{charge}"): tables.charges.UPDATE,
     ("post", "/v1/charges/{charge}/capture"): tables.charges.CAPTURE,
     ("get", "/v1/customers/{customer}/payment_methods"): tables.customers.PAYMENT_METHODS,
-    ("post", "/v1/customer_sessions"): tables.sessions.CREATE,
+    ("post", "/v1/customer_sessions"): tables.customer_sessions.CREATE,
     ("get", "/v1/elements/sessions"): tables.elements.SESSION,
     ("get", "/v1/disputes"): tables.disputes.LIST,
     ("get", "/v1/disputes/{dispute}"): tables.disputes.RETRIEVE,

@@ -11,7 +11,7 @@ from ledger.domain.cards import TEST_CARDS, source_card
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeFailed, ChargeUpdated
 from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids, UnknownReference
 from ledger.wire import charges
-from tests.domain.stories import NOW, a_charge, a_customer, days
+from tests.domain.builders import NOW, a_charge, a_customer, days
 
 
 def test_a_charge_is_paid_less_the_fee() -> None:

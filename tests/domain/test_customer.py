@@ -9,7 +9,7 @@ import pytest
 from ledger.domain import customer
 from ledger.domain.customer import Customer, CustomerDeleted, CustomerUpdated
 from ledger.errors import CardRefused, UnknownObject, UnknownReference
-from tests.domain.stories import NOW, a_customer
+from tests.domain.builders import NOW, a_customer
 
 
 def update(state: Customer, **given: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ledger.domain.dispute import (
 from ledger.domain.dispute_decisions import Opening
 from ledger.domain.money import Terms
 from ledger.errors import StateForbids
-from tests.domain.stories import (
+from tests.domain.builders import (
     APPEAL,
     DUE_BY,
     NOW,

@@ -20,7 +20,7 @@ from ledger.domain.money import Terms
 from ledger.domain.postings import postings
 from ledger.errors import StateForbids
 from ledger.wire import render
-from tests.domain.stories import APPEAL, NOW, days, fold, opened
+from tests.domain.builders import APPEAL, NOW, days, fold, opened
 
 FIRST = {
     "chargeback": "needs_response",

@@ -14,6 +14,7 @@ from ledger.domain import (
     charge,
     charge_decisions,
     customer,
+    customer_session,
     dispute,
     dispute_decisions,
     file,
@@ -22,7 +23,6 @@ from ledger.domain import (
     refund,
     refund_decisions,
     resource,
-    session,
     webhook_endpoint,
     webhook_endpoint_quota,
 )
@@ -32,7 +32,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.wire import render
 from ledger.wire.public_events import EVENTS_MAX, TOLD, TYPES, public_events
-from tests.domain.stories import (
+from tests.domain.builders import (
     NOW,
     TERMS,
     a_charge,
@@ -66,7 +66,7 @@ def customer_story() -> list[DomainEvent]:
 
 
 def session_story(end: Callable[..., list[DomainEvent]]) -> list[DomainEvent]:
-    made = session.create(
+    made = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
         livemode=False,
@@ -209,8 +209,8 @@ def past_event_story() -> list[DomainEvent]:
 Story = tuple[Callable[[Any, DomainEvent], Any], list[DomainEvent]]
 STORIES: list[Story] = [
     (customer.evolve, customer_story()),
-    (session.evolve, session_story(session.claim)),
-    (session.evolve, session_story(session.revoke)),
+    (customer_session.evolve, session_story(customer_session.claim)),
+    (customer_session.evolve, session_story(customer_session.revoke)),
     (charge.evolve, charge_story()),
     (charge.evolve, failed_charge_story()),
     (charge.evolve, expired_charge_story()),
@@ -232,7 +232,7 @@ STORIES: list[Story] = [
 ]
 ALL_EVENTS = [
     *customer.EVENTS,
-    *session.EVENTS,
+    *customer_session.EVENTS,
     *charge.EVENTS,
     *dispute.EVENTS,
     *refund.EVENTS,
@@ -307,7 +307,7 @@ def test_erased_events_still_fold_and_render(evolve: Any, events: list[DomainEve
         before, state = state, evolve(state, erased)
         for _, shown, previous in public_events(before, erased, state):
             assert "Ada" not in json.dumps((shown, previous))
-    if isinstance(state, session.CustomerSession):
+    if isinstance(state, customer_session.CustomerSession):
         assert render.customer_session(state, "cuss_secret_x")["customer"] == "cus_1"
 
 

@@ -9,7 +9,7 @@ import pytest
 from ledger.domain import file, file_link
 from ledger.domain.file_link import FileLink, FileLinkUpdated
 from ledger.errors import InvalidParameter, StateForbids
-from tests.domain.stories import NOW, a_file, fold
+from tests.domain.builders import NOW, a_file, fold
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
 

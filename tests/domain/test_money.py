@@ -9,7 +9,7 @@ from ledger.domain.charge import ChargeRefunded
 from ledger.domain.money import Movement, Terms
 from ledger.domain.postings import balance_transaction, postings
 from ledger.errors import InvalidParameter
-from tests.domain.stories import DUE_BY, NOW, a_charge, a_dispute, fold, opened, tell
+from tests.domain.builders import DUE_BY, NOW, a_charge, a_dispute, fold, opened, tell
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ledger.domain.money import Movement
 from ledger.domain.postings import balance_transaction, postings
 from ledger.domain.refund import Refund, RefundCreated
 from ledger.errors import InvalidParameter, Refused, StateForbids
-from tests.domain.stories import NOW, PATHS, TERMS, a_charge, a_dispute, fold, tell
+from tests.domain.builders import NOW, PATHS, TERMS, a_charge, a_dispute, fold, tell
 
 REFUSING = {"needs_response", "under_review", "lost", "appeal_needs_response", "appeal_under_review"}
 

@@ -14,7 +14,7 @@ from ledger.errors import InvalidParameter
 from ledger.ids import derived_id
 from ledger.wire.event_types import EVENT_TYPES, check_event_type, made_here
 from ledger.wire.public_events import TYPES, event_id, is_of, public_events
-from tests.domain.stories import NOW, fold
+from tests.domain.builders import NOW, fold
 
 INVOICE = {"status": "draft", "total": 100, "lines": [{"amount": 100}]}
 WHOLE = {"id": "in_1", "object": "invoice", **INVOICE}

@@ -10,7 +10,7 @@ from ledger.domain import webhook_endpoint, webhook_endpoint_quota
 from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointUpdated, check_url
 from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.errors import InvalidParameter, StateForbids, UnknownObject
-from tests.domain.stories import NOW, fold
+from tests.domain.builders import NOW, fold
 
 URL = "https://hooks.example.com/ledger?token=abc"
 

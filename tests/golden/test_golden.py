@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ledger.domain.event import DomainEvent
-from tests.golden.files import CODEC, HERE, event_classes, file_of, stored_in
+from tests.golden.golden_files import CODEC, HERE, event_classes, file_of, stored_in
 
 FILES = sorted(HERE.glob("*.json"))
 CLASSES = list(event_classes())
@@ -31,15 +31,13 @@ def test_every_event_that_was_ever_stored_still_loads(file: Path) -> None:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.TOPIC)
 def test_every_event_class_has_a_golden_file_of_its_version(cls: type[DomainEvent]) -> None:
-    assert file_of(cls).exists(), f"run: python -m tests.golden.files  # writes {file_of(cls).name}"
+    assert file_of(cls).exists(), f"run: python -m tests.golden.golden_files  # writes {file_of(cls).name}"
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.TOPIC)
 def test_no_event_class_changes_its_shape_without_a_new_version(cls: type[DomainEvent]) -> None:
     golden = golden_of(file_of(cls))
-    changed = (
-        f"the shape of {cls.__name__} changed: raise class_version and add an upcast (tests/golden/files.py)"
-    )
+    changed = f"the shape of {cls.__name__} changed: raise class_version and add an upcast (golden_files.py)"
     assert {field.name for field in dataclasses.fields(cls)} == set(golden["fields"]), changed
     assert sorted(cls.PERSONAL) == golden["personal"], changed
     event = cls(**golden["fields"])

@@ -18,24 +18,24 @@ from ledger.config import load_settings
 from ledger.domain import (
     charge_decisions,
     customer,
+    customer_session,
     dispute_decisions,
     evidence,
     imported_event,
     refund_decisions,
     resource,
-    session,
     webhook_endpoint,
     webhook_endpoint_quota,
 )
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookRoster
 from ledger.errors import LedgerError
@@ -252,7 +252,7 @@ async def _report_fact(author: Author, subject: int, detail: int) -> None:
 
 
 async def _create_session(author: Author, subject: int, detail: int) -> None:
-    created = session.create(
+    created = customer_session.create(
         session_id=author._id("cuss"),
         account=ACCOUNT,
         livemode=False,
@@ -265,7 +265,7 @@ async def _create_session(author: Author, subject: int, detail: int) -> None:
 
 
 async def _claim_session(author: Author, subject: int, detail: int) -> None:
-    await author.tell(session.claim(author.pick(CustomerSession, subject), now=author.now))
+    await author.tell(customer_session.claim(author.pick(CustomerSession, subject), now=author.now))
 
 
 async def _create_endpoint(author: Author, subject: int, detail: int) -> None:

@@ -21,7 +21,7 @@ from ledger.postgres.connections import check_schema, connected
 from projections.rebuild import generations
 from tests.api.service import Registrar
 from tests.conftest import Cluster
-from tests.projections.rebuilders import OPERATOR
+from tests.projections.rebuilds import OPERATOR
 from tests.projections.releases import EXAMPLES, add_migration, release_with
 from tests.serving.process import SERVICE_KEY, ledger, serving
 

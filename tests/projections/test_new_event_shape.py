@@ -19,7 +19,7 @@ from ledger.postgres.connections import connected
 from projections.rebuild import generations, promotion, records
 from tests.api.service import Registrar
 from tests.conftest import Cluster
-from tests.projections.rebuilders import OPERATOR
+from tests.projections.rebuilds import OPERATOR
 from tests.projections.releases import EXAMPLES, release_with
 from tests.serving.process import SERVICE_KEY, environment, ledger, serving
 

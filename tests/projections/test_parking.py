@@ -20,6 +20,7 @@ from projections.engine.checkpoints import generations_parking
 from projections.engine.registry import PROJECTIONS
 from projections.projection import Parking, Projection, Row
 from projections.read_models.lists import CUSTOMERS
+from tests.projections.corruption import damaged
 from tests.projections.histories import (
     ACCOUNT,
     KEY,
@@ -30,8 +31,7 @@ from tests.projections.histories import (
     rows,
     running,
 )
-from tests.projections.rebuilders import OPERATOR, begun, driven, filler, rebuilt, recorded_operations
-from tests.projections.unreadable import damaged
+from tests.projections.rebuilds import OPERATOR, begun, driven, filler, rebuilt, recorded_operations
 from tests.serving.process import ledger, refusal
 
 SECRET = "jenny.rosen@example.com"

@@ -34,7 +34,7 @@ from projections.rebuild.records import Rebuild
 from tests.api.service import Registrar, Service, client_of
 from tests.conftest import Cluster
 from tests.projections.histories import ACCOUNT, KEY, Author, catch_up, rows, running
-from tests.projections.rebuilders import live, loaded
+from tests.projections.rebuilds import live, loaded
 from tests.serving.process import children_of, environment, ledger, refusal
 
 CUSTOMERS = 3000

@@ -23,9 +23,9 @@ from projections.read_models.feed import FEED
 from projections.read_models.lists import CUSTOMERS, DISPUTES
 from projections.rebuild import generations, promotion, records
 from projections.rebuild.shards import FillFailed
-from projections.rebuild.verify import verify
+from projections.rebuild.verification import verify
 from tests.projections.histories import COMMANDS, KEY, Author, catch_up, engine, rows, running
-from tests.projections.rebuilders import (
+from tests.projections.rebuilds import (
     OPERATOR,
     begun,
     driven,

@@ -42,7 +42,7 @@ def runners(dsn: str, count: int = RUNNERS) -> Iterator[list[subprocess.Popen[st
 
 def begun(dsn: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(Path(__file__).with_name("running.py")), dsn]
+    command = [sys.executable, str(Path(__file__).with_name("runner_process.py")), dsn]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 

@@ -20,10 +20,10 @@ from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
 from projections.rebuild.generations import last_comparison
-from projections.rebuild.verify import SAMPLE_STREAM_EVENTS_MAX, Verified, verify
+from projections.rebuild.verification import SAMPLE_STREAM_EVENTS_MAX, Verified, verify
+from tests.projections.corruption import damaged
 from tests.projections.histories import KEY, Author, catch_up, running
-from tests.projections.rebuilders import rebuilt
-from tests.projections.unreadable import damaged
+from tests.projections.rebuilds import rebuilt
 from tests.serving.process import ledger
 
 HARM = {

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger.domain import session
+from ledger.domain import customer_session
 from ledger.domain.money import Terms
 from ledger.errors import Overloaded, Unavailable
 from ledger.store.codec import evolve
@@ -316,7 +316,7 @@ def test_who_asked_is_kept_beside_the_event_and_not_with_what_nobody_asked_for(d
 
 
 def test_the_streams_an_event_touches_are_columns(dsn: str) -> None:
-    [event] = session.create(
+    [event] = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
         livemode=False,
@@ -325,7 +325,7 @@ def test_the_streams_an_event_touches_are_columns(dsn: str) -> None:
         terms=Terms(),
         now=NOW,
     )
-    claimed = session.CustomerSessionClaimed(originator_id="cuss_1", originator_version=2, at=NOW)
+    claimed = customer_session.CustomerSessionClaimed(originator_id="cuss_1", originator_version=2, at=NOW)
     state = evolve(None, event)
     together(dsn, Append(CAUSE, [Change(event, state), Change(claimed, evolve(state, claimed))]))
     query = "SELECT customer, charge, payment_intent FROM ledger.events"

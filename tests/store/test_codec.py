@@ -13,7 +13,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from eventsourcing.persistence import Mapper, StoredEvent
 
-from ledger.domain import session
+from ledger.domain import customer_session
 from ledger.domain.customer import CustomerCreated, CustomerDeleted, CustomerUpdated
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
@@ -116,7 +116,7 @@ def test_any_text_survives(text: str) -> None:
 
 def test_the_librarys_stock_mapper_reads_and_writes_unsealed_events_the_same() -> None:
     stock: Mapper[str] = Mapper(JsonTranscoder())
-    [created] = session.create(
+    [created] = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
         livemode=False,

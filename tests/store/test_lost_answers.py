@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
 from ledger.store.journal import KeyTaken, StaleRead
+from tests.store.lossy_proxy import Loss, network
 from tests.store.stores import (
     NOW,
     blocked_appends,
@@ -26,7 +27,6 @@ from tests.store.stores import (
     rows,
     until,
 )
-from tests.store.unreliable import Loss, network
 
 _APPEND = "SELECT base, stale, taken FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
 

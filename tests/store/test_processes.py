@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.store.following import digest_of
+from tests.store.follower import digest_of
 from tests.store.stores import check_gapless, log_of, make, opened
 
 HERE = Path(__file__).parent
@@ -49,12 +49,12 @@ def test_sixteen_writers_in_four_processes_one_of_them_killed(dsn: str) -> None:
             await store.journal.append(make(SHARED))
 
     asyncio.run(begin())
-    follower = run("following.py", dsn)
+    follower = run("follower.py", dsn)
     wait_ready(follower)
     assert follower.stdin is not None
     assert follower.stdout is not None
-    doomed = run("writing.py", dsn, "doomed", WRITERS, 1_000_000, SHARED)
-    writers = [run("writing.py", dsn, f"p{n}", WRITERS, COMMANDS, SHARED) for n in range(3)]
+    doomed = run("writer.py", dsn, "doomed", WRITERS, 1_000_000, SHARED)
+    writers = [run("writer.py", dsn, f"p{n}", WRITERS, COMMANDS, SHARED) for n in range(3)]
     wait_ready(doomed, *writers)
     assert doomed.stdout is not None
     before = "".join(doomed.stdout.readline() for _ in range(40))

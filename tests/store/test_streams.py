@@ -11,8 +11,8 @@ from ledger.domain.customer import Customer
 from ledger.errors import Unavailable
 from ledger.store.codec import State, fold
 from ledger.store.journal import Append
+from tests.store.lossy_proxy import network
 from tests.store.stores import CAUSE, log_of, made, make, opened, rename, renamed
-from tests.store.unreliable import network
 
 
 def name_of(state: State | None) -> str | None:

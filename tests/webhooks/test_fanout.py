@@ -36,7 +36,7 @@ from tests.projections.histories import (
     fresh_generation,
     running,
 )
-from tests.projections.rebuilders import OPERATOR
+from tests.projections.rebuilds import OPERATOR
 from tests.webhooks.receiver import Answer, Receiver, until
 
 NOWHERE = "http://127.0.0.1:9/"

@@ -14,10 +14,10 @@ from ledger.domain import (
     charge,
     charge_decisions,
     customer,
+    customer_session,
     dispute,
     dispute_decisions,
     imported_event,
-    session,
 )
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
@@ -26,7 +26,7 @@ from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.wire import charges, refunds, render
 from ledger.wire.public_events import previous_attributes, public_events
-from tests.domain.stories import (
+from tests.domain.builders import (
     DUE_BY,
     NOW,
     PATHS,
@@ -183,10 +183,10 @@ def test_a_session_shows_all_seven_components() -> None:
     }
 
 
-@pytest.mark.parametrize("component", session.FEATURES)
+@pytest.mark.parametrize("component", customer_session.FEATURES)
 def test_an_enabled_component_shows_its_features(component: str) -> None:
     shown = render.customer_session(a_session(**{component: {"enabled": True}}), "cuss_secret_x")
-    features = session.FEATURES[component]
+    features = customer_session.FEATURES[component]
     expected = {"enabled": True} if features is None else {"enabled": True, "features": features}
     assert shown["components"][component] == expected
     assert sum(member["enabled"] for member in shown["components"].values()) == 1
@@ -401,8 +401,8 @@ def test_silence() -> None:
     state = a_charge()
     event = charge_decisions.dispute_opened(state, "du_1", 1, None, now=NOW)
     assert public_events(state, event, charge.evolve(state, event)) == []
-    claimed = session.claim(a_session(), now=NOW)[0]
-    assert public_events(a_session(), claimed, session.evolve(a_session(), claimed)) == []
+    claimed = customer_session.claim(a_session(), now=NOW)[0]
+    assert public_events(a_session(), claimed, customer_session.evolve(a_session(), claimed)) == []
 
 
 def reverted(new: dict[str, Any], previous: dict[str, Any]) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables import (
     balance_transactions,
     charges,
+    customer_sessions,
     customers,
     disputes,
     events,
     file_links,
     files,
     refunds,
-    sessions,
     webhook_endpoints,
 )
 from ledger.wire.tables.file_links import TimestampOrNow
@@ -52,7 +52,7 @@ TABLES: dict[str, Table] = {
     "RefundRetrieveParams": refunds.RETRIEVE,
     "RefundCancelParams": refunds.CANCEL,
     "RefundListParams": refunds.LIST,
-    "CustomerSessionCreateParams": sessions.CREATE,
+    "CustomerSessionCreateParams": customer_sessions.CREATE,
     "DisputeModifyParams": disputes.UPDATE,
     "DisputeUpdateParams": disputes.UPDATE,
     "DisputeRetrieveParams": disputes.RETRIEVE,
@@ -204,7 +204,7 @@ def test_every_served_parameter_says_what_it_is(class_name: str) -> None:
 
 def test_a_session_names_customer_and_components() -> None:
     raw = b"customer=cus_1&components[pricing_table][enabled]=true"
-    assert sessions.CREATE.parse(decode(raw)) == {
+    assert customer_sessions.CREATE.parse(decode(raw)) == {
         "customer": "cus_1",
         "components": {"pricing_table": {"enabled": True}},
     }
@@ -212,29 +212,34 @@ def test_a_session_names_customer_and_components() -> None:
 
 HOOK = b"url=https://hooks.example.com"
 REFUSED: list[tuple[Table, bytes, str | None, str]] = [
-    (sessions.CREATE, b"customer=cus_1", "parameter_missing", "components"),
-    (sessions.CREATE, b"components[buy_button][enabled]=true", "parameter_missing", "customer"),
-    (sessions.CREATE, b"customer=c&components[x][enabled]=true", "parameter_unknown", "components[x]"),
+    (customer_sessions.CREATE, b"customer=cus_1", "parameter_missing", "components"),
+    (customer_sessions.CREATE, b"components[buy_button][enabled]=true", "parameter_missing", "customer"),
     (
-        sessions.CREATE,
+        customer_sessions.CREATE,
+        b"customer=c&components[x][enabled]=true",
+        "parameter_unknown",
+        "components[x]",
+    ),
+    (
+        customer_sessions.CREATE,
         b"customer=c&components[buy_button][enabled]=true&components[buy_button][features][a]=1",
         "parameter_unknown",
         "components[buy_button][features]",
     ),
     (
-        sessions.CREATE,
+        customer_sessions.CREATE,
         b"customer=c&components[payment_element][features][payment_method_save]=enabled",
         "parameter_missing",
         "components[payment_element][enabled]",
     ),
     (
-        sessions.CREATE,
+        customer_sessions.CREATE,
         b"customer=c&components[payment_element][enabled]=true"
         b"&components[payment_element][features][payment_method_redisplay_limit]=11",
         "parameter_invalid_integer",
         "components[payment_element][features][payment_method_redisplay_limit]",
     ),
-    (sessions.CREATE, b"customer_account=acct_1", None, "customer_account"),
+    (customer_sessions.CREATE, b"customer_account=acct_1", None, "customer_account"),
     (customers.CREATE, b"test_clock=clock_1", None, "test_clock"),
     (customers.CREATE, b"cash_balance[settings][reconciliation_mode]=manual", None, "cash_balance"),
     (customers.CREATE, b"invoice_prefix=ab", None, "invoice_prefix"),

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.internal.callers import Caller, Callers, answer, carried_out
-from ledger.commands import sessions
+from ledger.commands import customer_sessions
 from ledger.commands.execution import Execution
 from ledger.queries.customer_sessions import SessionAudit
 
@@ -40,7 +40,7 @@ def session_routes(callers: Callers, execution: Execution, audit: SessionAudit) 
     ) -> Response:
         """Its client secret can be exchanged no more. One that is revoked or has expired stays so; one that
         has been used is refused, for what it gave cannot be taken back."""
-        done = await carried_out(execution, caller, request, sessions.revoke, {}, target=session)
+        done = await carried_out(execution, caller, request, customer_sessions.revoke, {}, target=session)
         return answer(done, caller, request)
 
     @router.get("", summary="A customer's sessions, newest first")

@@ -9,10 +9,10 @@ from fastapi.responses import Response
 
 from ledger.api.internal.callers import Caller, Callers, answer, carried_out
 from ledger.api.public.protocol import OK
-from ledger.commands import publishing
+from ledger.commands import resources
 from ledger.commands.execution import Decide, Execution
 from ledger.commands.models import Id, PublishBody, UnpublishBody
-from ledger.commands.publishing import Publications
+from ledger.commands.resources import Publications
 
 Type = Annotated[str, Path(alias="type", max_length=100, pattern=r"^[a-z][a-z0-9_.]*$", examples=["invoice"])]
 Named = Annotated[Id, Path(alias="id", examples=["in_1NXWPnCo6bFb1KQto6C8OWvE"])]
@@ -44,7 +44,7 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
         (`previous_attributes`; empty when it never was). The same object again, as an update or as the type
         it was published as the last time, makes no Event: the last one of the resource is the answer. A
         resource that was deleted begins anew."""
-        return await done(request, caller, body.given(), publishing.publish, of_type, named)
+        return await done(request, caller, body.given(), resources.publish, of_type, named)
 
     @router.delete("/{type}/{id}", summary="Publish that a resource is deleted")
     async def unpublish(
@@ -56,6 +56,6 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
     ) -> Response:
         """Makes an Event with the resource as it was published last. 404 when it is not there."""
         given = {} if body is None else body.given()
-        return await done(request, caller, given, publishing.unpublish, of_type, named)
+        return await done(request, caller, given, resources.unpublish, of_type, named)
 
     return router

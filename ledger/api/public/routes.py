@@ -6,8 +6,8 @@ from functools import partial
 
 from ledger.api.public.file_urls import FileUrls
 from ledger.api.public.operations import Operation
-from ledger.commands import charges, customers, disputes, refunds, sessions
-from ledger.commands.sessions import Secrets
+from ledger.commands import charges, customer_sessions, customers, disputes, refunds
+from ledger.commands.customer_sessions import Secrets
 from ledger.domain.money import Terms
 from ledger.queries.balance_transactions import Balances
 from ledger.queries.payments import Reads
@@ -110,10 +110,10 @@ def operations(
             method="POST",
             path="/v1/customer_sessions",
             summary="Create a customer session",
-            table=tables.sessions.CREATE,
+            table=tables.customer_sessions.CREATE,
             resource="customer_session",
             expandable="customer_session",
-            decide=sessions.create(secrets, terms),
+            decide=customer_sessions.create(secrets, terms),
         ),
         Operation(
             method="GET",
@@ -122,7 +122,7 @@ def operations(
             table=tables.elements.SESSION,
             resource="customer_session",
             expandable="customer_session",
-            decide=sessions.exchange(secrets),
+            decide=customer_sessions.exchange(secrets),
             open_to="pk",
         ),
         dispute(

@@ -7,6 +7,7 @@ a test compares them); those that are not served are `Unserved`, so they are ref
 from ledger.wire.tables import (
     balance_transactions,
     charges,
+    customer_sessions,
     customers,
     disputes,
     elements,
@@ -14,13 +15,13 @@ from ledger.wire.tables import (
     file_links,
     files,
     refunds,
-    sessions,
     webhook_endpoints,
 )
 
 __all__ = [
     "balance_transactions",
     "charges",
+    "customer_sessions",
     "customers",
     "disputes",
     "elements",
@@ -28,6 +29,5 @@ __all__ = [
     "file_links",
     "files",
     "refunds",
-    "sessions",
     "webhook_endpoints",
 ]

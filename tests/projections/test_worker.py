@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from ledger.metrics import lags
 from ledger.postgres.connections import connected
 from projections.worker import Periodic, sampling
+from tests.projections.corruption import damaged
 from tests.projections.histories import Author, catch_up, running
-from tests.projections.unreadable import damaged
 
 WAIT_SECONDS = 5.0
 

@@ -1,6 +1,6 @@
 """Golden files: one stored event for each event class and version there ever was, as `<topic>.v<n>.json`.
 
-    python -m tests.golden.files       writes the file of each class that has none at its present version
+    python -m tests.golden.golden_files  writes the file of each class that has none at its present version
 
 They are kept for ever: the log holds events of every version. `state` is what was stored and is never
 changed. Who changes the shape of a class raises its `class_version`, adds an `upcast`, runs the above for

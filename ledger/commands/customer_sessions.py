@@ -16,10 +16,10 @@ import msgspec
 from ledger.accounts import ApiKey
 from ledger.call import Call
 from ledger.commands.execution import Decide, Decided, Reading
-from ledger.domain import session
+from ledger.domain import customer_session
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.money import Terms
-from ledger.domain.session import CustomerSession
 from ledger.errors import InvalidParameter
 from ledger.ids import digits_of
 from ledger.objects import addressed, expanded, named
@@ -70,7 +70,7 @@ class Secrets:
     def _made(self, prefix: str, state: CustomerSession, *place: Any) -> str:
         digits = state.id.partition("_")[2]
         check = self._mac("check", prefix, digits, *place)[:_CHECK_DIGITS]
-        return f"{prefix}{digits}{check}{self._mac('grant', prefix, session.grant(state).decode())}"
+        return f"{prefix}{digits}{check}{self._mac('grant', prefix, customer_session.grant(state).decode())}"
 
     def _session(self, prefix: str, given: str, *place: Any) -> str | None:
         digits = given.removeprefix(prefix)
@@ -126,7 +126,7 @@ def create(secrets: Secrets, terms: Terms) -> Decide:
         if "customer_account" in given:
             raise InvalidParameter("Accounts of API v2 are not served.", param="customer_account")
         customer = await named(call, Customer, "customer", given["customer"], reading.state)
-        (event,) = session.create(
+        (event,) = customer_session.create(
             session_id=reading.new_id("cuss"),
             account=call.account,
             livemode=call.livemode,
@@ -135,7 +135,7 @@ def create(secrets: Secrets, terms: Terms) -> Decide:
             terms=terms,
             now=now,
         )
-        state = session.evolve(None, event)
+        state = customer_session.evolve(None, event)
         secret = secrets.of(state)
         answer = render.customer_session(state, secret)
         if call.expand:
@@ -154,7 +154,7 @@ def exchange(secrets: Secrets) -> Decide:
         answer = elements.elements_session(
             reading.new_id("elements_session"), given["type"], livemode=call.livemode
         )
-        secret = given.get(session.EXCHANGE_PARAM)
+        secret = given.get(customer_session.EXCHANGE_PARAM)
         if secret is None:
             return Decided([], answer)
         session_id = secrets.session_of(secret, call.account, call.livemode)
@@ -163,11 +163,11 @@ def exchange(secrets: Secrets) -> Decide:
         state = await reading.state(session_id)
         if not isinstance(state, CustomerSession) or not hmac.compare_digest(secrets.of(state), secret):
             raise _unknown_secret()
-        (event,) = session.claim(state, now=now)
+        (event,) = customer_session.claim(state, now=now)
         customer = await reading.state(state.customer)
         if not isinstance(customer, Customer) or customer.deleted:
             raise _unknown_secret()
-        state = session.evolve(state, event)
+        state = customer_session.evolve(state, event)
         answer["customer"] = elements.granted(state, secrets.key_of(state))
         return Decided([Change(event, state)], answer)
 
@@ -178,8 +178,8 @@ async def revoke(call: Call, reading: Reading, now: int) -> Decided:
     """`DELETE /internal/v1/customer_sessions/{id}`"""
     state = await addressed(call, CustomerSession, reading.state)
     changes = []
-    for event in session.revoke(state, now=now):
-        state = session.evolve(state, event)
+    for event in customer_session.revoke(state, now=now):
+        state = customer_session.evolve(state, event)
         changes.append(Change(event, state))
     return Decided(changes, elements.session_record(state, now))
 
@@ -189,5 +189,5 @@ def _unknown_secret() -> InvalidParameter:
         "No such customer session: the client secret is none of this account's, in this mode, for a customer "
         "that is there.",
         code="resource_missing",
-        param=session.EXCHANGE_PARAM,
+        param=customer_session.EXCHANGE_PARAM,
     )

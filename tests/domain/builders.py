@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ledger.domain import charge, charge_decisions, customer, dispute, dispute_decisions, file, session
+from ledger.domain import (
+    charge,
+    charge_decisions,
+    customer,
+    customer_session,
+    dispute,
+    dispute_decisions,
+    file,
+)
 from ledger.domain.cards import source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_decisions import Opening
 from ledger.domain.event import DomainEvent
@@ -18,7 +27,6 @@ from ledger.domain.imported_event import PastEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.domain.session import CustomerSession
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookRoster
 
@@ -59,7 +67,7 @@ def a_customer(**given: Any) -> Customer:
 
 
 def a_session(**components: Any) -> CustomerSession:
-    made = session.create(
+    made = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
         livemode=False,
@@ -68,7 +76,7 @@ def a_session(**components: Any) -> CustomerSession:
         terms=TERMS,
         now=NOW,
     )
-    return fold(session.evolve, made)
+    return fold(customer_session.evolve, made)
 
 
 def a_charge(token: str = "tok_visa", amount: int = 2000, **given: Any) -> Charge:

@@ -26,7 +26,7 @@ from ledger.store.log import PLANS, Recorded, history, streams
 from projections.engine import partitions
 from projections.engine.batch import Member, Pass, unfollowed
 from projections.projection import Projection, described
-from projections.rebuild.compare import digest
+from projections.rebuild.comparison import digest
 
 KEYS_SHOWN_MAX = 20
 # Keys are told apart so that one row that differs counts once, however often it is drawn.

@@ -7,30 +7,30 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger.domain import session
+from ledger.domain import customer_session
+from ledger.domain.customer_session import CustomerSession, CustomerSessionClaimed, CustomerSessionRevoked
 from ledger.domain.money import Terms
-from ledger.domain.session import CustomerSession, CustomerSessionClaimed, CustomerSessionRevoked
 from ledger.errors import InvalidParameter, StateForbids
-from tests.domain.stories import NOW, a_session
+from tests.domain.builders import NOW, a_session
 
 EXPIRES = NOW + 1800
 
 
 def claimed() -> CustomerSession:
     state = a_session()
-    return session.evolve(state, session.claim(state, now=NOW + 1)[0])
+    return customer_session.evolve(state, customer_session.claim(state, now=NOW + 1)[0])
 
 
 def revoked() -> CustomerSession:
     state = a_session()
-    return session.evolve(state, session.revoke(state, now=NOW + 1)[0])
+    return customer_session.evolve(state, customer_session.revoke(state, now=NOW + 1)[0])
 
 
-@pytest.mark.parametrize("component", session.FEATURES)
+@pytest.mark.parametrize("component", customer_session.FEATURES)
 def test_each_component_can_be_the_one(component: str) -> None:
     state = a_session(**{component: {"enabled": True}})
     assert state.component == component
-    assert state.features == session.FEATURES[component]
+    assert state.features == customer_session.FEATURES[component]
     assert state.expires_at == EXPIRES
 
 
@@ -45,7 +45,7 @@ def test_given_features_replace_defaults() -> None:
         "payment_method_save": "enabled",
         "payment_method_save_usage": None,
     }
-    assert session.FEATURES["payment_element"] != state.features
+    assert customer_session.FEATURES["payment_element"] != state.features
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_given_features_replace_defaults() -> None:
     [
         {"buy_button": {"enabled": False}},
         {"buy_button": {"enabled": True}, "pricing_table": {"enabled": True}},
-        {name: {"enabled": True} for name in session.FEATURES},
+        {name: {"enabled": True} for name in customer_session.FEATURES},
     ],
 )
 def test_exactly_one_component_must_be_enabled(components: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ def test_a_disabled_component_may_be_named_beside_the_enabled_one() -> None:
 
 
 def test_lifetime_is_a_term() -> None:
-    made = session.create(
+    made = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
         livemode=True,
@@ -78,11 +78,11 @@ def test_lifetime_is_a_term() -> None:
         terms=Terms(session_seconds=60),
         now=NOW,
     )
-    assert session.evolve(None, made[0]).expires_at == NOW + 60
+    assert customer_session.evolve(None, made[0]).expires_at == NOW + 60
 
 
 def test_a_session_is_claimed_once_until_the_second_it_expires() -> None:
-    assert isinstance(session.claim(a_session(), now=EXPIRES - 1)[0], CustomerSessionClaimed)
+    assert isinstance(customer_session.claim(a_session(), now=EXPIRES - 1)[0], CustomerSessionClaimed)
     assert claimed().claimed_at == NOW + 1
 
 
@@ -99,23 +99,23 @@ def test_a_session_is_claimed_once_until_the_second_it_expires() -> None:
 )
 def test_a_refused_claim_says_why(state: CustomerSession, now: int, told: str) -> None:
     with pytest.raises(StateForbids) as refused:
-        session.claim(state, now=now)
+        customer_session.claim(state, now=now)
     assert told in refused.value.message
     assert refused.value.param == "customer_session_client_secret"
 
 
 def test_an_unused_session_can_be_revoked() -> None:
-    assert isinstance(session.revoke(a_session(), now=NOW)[0], CustomerSessionRevoked)
+    assert isinstance(customer_session.revoke(a_session(), now=NOW)[0], CustomerSessionRevoked)
 
 
 def test_revoking_again_or_after_expiry_does_nothing() -> None:
-    assert session.revoke(revoked(), now=NOW + 5) == []
-    assert session.revoke(a_session(), now=EXPIRES) == []
+    assert customer_session.revoke(revoked(), now=NOW + 5) == []
+    assert customer_session.revoke(a_session(), now=EXPIRES) == []
 
 
 def test_a_used_session_cannot_be_revoked() -> None:
     with pytest.raises(StateForbids):
-        session.revoke(claimed(), now=NOW + 5)
+        customer_session.revoke(claimed(), now=NOW + 5)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_used_session_cannot_be_revoked() -> None:
     ],
 )
 def test_standing(state: CustomerSession, now: int, standing: str) -> None:
-    assert session.state_at(state, now) == standing
+    assert customer_session.state_at(state, now) == standing
 
 
 GRANTED: dict[str, Any] = {
@@ -146,12 +146,16 @@ GRANTED: dict[str, Any] = {
 def test_whatever_is_granted_is_in_the_grant(member: str) -> None:
     state = a_session()
     other = msgspec.structs.replace(state, **{member: GRANTED[member]})
-    assert session.grant(other) != session.grant(state)
+    assert customer_session.grant(other) != customer_session.grant(state)
 
 
 def test_a_grant_has_one_form() -> None:
     state = a_session(customer_sheet={"enabled": True, "features": {"payment_method_remove": "enabled"}})
     assert state.features is not None
     shuffled = dict(reversed(state.features.items()))
-    assert session.grant(msgspec.structs.replace(state, features=shuffled)) == session.grant(state)
-    assert session.grant(session.evolve(state, session.claim(state, now=NOW)[0])) == session.grant(state)
+    assert customer_session.grant(
+        msgspec.structs.replace(state, features=shuffled)
+    ) == customer_session.grant(state)
+    assert customer_session.grant(
+        customer_session.evolve(state, customer_session.claim(state, now=NOW)[0])
+    ) == customer_session.grant(state)

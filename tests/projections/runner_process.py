@@ -1,4 +1,4 @@
-"""A runner as a process: `python running.py DSN`. Says that it runs; ends by being killed."""
+"""A runner as a process: `python runner_process.py DSN`. Says that it runs; ends by being killed."""
 
 from __future__ import annotations
 

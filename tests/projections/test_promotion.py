@@ -23,12 +23,12 @@ from projections.engine.registry import PROJECTIONS
 from projections.operate.progress import plain
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES
-from projections.rebuild import compare, driver, generations, promotion, records
+from projections.rebuild import comparison, driver, generations, promotion, records
 from projections.rebuild.records import Rebuild
 from projections.rebuild.shards import Fill
 from projections.worker import rebuilding
 from tests.projections.histories import Author, catch_up, engine, running
-from tests.projections.rebuilders import (
+from tests.projections.rebuilds import (
     OPERATOR,
     begun,
     driven,
@@ -233,7 +233,7 @@ def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
 
 
 def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "TOGETHER_SECONDS", 0.2)
+    monkeypatch.setattr(comparison, "TOGETHER_SECONDS", 0.2)
 
     async def story(author: Author) -> None:
         await author.customer(email="one@example.com")

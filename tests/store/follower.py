@@ -1,4 +1,4 @@
-"""A process that follows the log: `following.py DSN`.
+"""A process that follows the log: `follower.py DSN`.
 
 Reads what there is after what it has read, again and again, and prints the end it has reached each time
 that changes; fails at once at an event that is not the next in order. When standard input says up to which

@@ -21,9 +21,9 @@ import psycopg
 from benchmarks.history import copy_history
 from benchmarks.http import serving
 from benchmarks.load import Outcome, Request, generator, load
+from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
 from benchmarks.service import end
-from benchmarks.timing import Effort
 from ledger.store.codec import Codec
 
 GROUP = "POST /v1/customers during a rebuild"

@@ -17,8 +17,8 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ledger.api.internal.callers import Caller, Callers
+from ledger.commands.bulk_import import Import
 from ledger.commands.execution import Execution
-from ledger.commands.importing import Import
 from ledger.domain.money import Terms
 from ledger.files.storage import Contents
 from ledger.store.journal import Cause

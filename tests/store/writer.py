@@ -1,4 +1,4 @@
-"""A process that writes: `writing.py DSN NAME WRITERS COMMANDS SHARED`.
+"""A process that writes: `writer.py DSN NAME WRITERS COMMANDS SHARED`.
 
 Each of WRITERS concurrent writers creates a customer of its own, then gives COMMANDS commands, alternately
 to its own customer and to the customer SHARED with other processes; a lost race is decided again. What is

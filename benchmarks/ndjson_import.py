@@ -24,9 +24,9 @@ import psycopg
 from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.export import export
+from benchmarks.measurement import Effort, alternate
 from benchmarks.report import Figure, Goal, compared, figure
 from benchmarks.service import end, free_port
-from benchmarks.timing import Effort, alternate
 
 GROUP = "importing NDJSON: customers, charges, disputes, facts"
 COMMAND, REQUEST = "ledger import", "POST /internal/v1/import"
