@@ -18,21 +18,21 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import append, commands, http, ndjson_import, projections, rebuild, rebuild_impact, startup
-from benchmarks.database import Server, server
+from benchmarks.database import Server, run_server
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, machine, show, write_json
+from benchmarks.report import Figure, describe_machine, show, write_json
 
 FULL = Effort(seconds=0.5, rounds=3, events=100_000)
 QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
-ON_A_SERVER: dict[str, Callable[[Server, Effort], list[Figure]]] = {
+SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
 }
-WITH_THE_SERVICE: dict[str, Callable[[Path, Effort], list[Figure]]] = {
+SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "http": http.run,
     "meanwhile": rebuild_impact.run,
     "startup": startup.run,
@@ -41,40 +41,42 @@ WITH_THE_SERVICE: dict[str, Callable[[Path, Effort], list[Figure]]] = {
 
 def main() -> None:
     """Run what was asked for, print the table, write the JSON."""
-    chosen = _arguments()
-    effort = QUICK if chosen.quick else FULL
-    if chosen.rounds:
-        effort = effort._replace(rounds=chosen.rounds)
-    if chosen.events:
-        effort = effort._replace(events=chosen.events)
+    arguments = _parse_arguments()
+    effort = QUICK if arguments.quick else FULL
+    if arguments.rounds:
+        effort = effort._replace(rounds=arguments.rounds)
+    if arguments.events:
+        effort = effort._replace(events=arguments.events)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     started = time.monotonic()
     figures: list[Figure] = []
-    with _directory(chosen.directory) as directory:
-        facts = machine(directory)
-        print("  ".join(f"{name}: {value}" for name, value in facts.items()))
+    with _temporary_directory(arguments.directory) as directory:
+        machine_facts = describe_machine(directory)
+        print("  ".join(f"{name}: {value}" for name, value in machine_facts.items()))
         runs: dict[str, Callable[[], list[Figure]]] = {}
-        runs |= {name: partial(_on_a_server, run, directory, effort) for name, run in ON_A_SERVER.items()}
-        runs |= {name: partial(run, directory, effort) for name, run in WITH_THE_SERVICE.items()}
+        runs |= {
+            name: partial(_run_on_server, run, directory, effort) for name, run in SERVER_BENCHMARKS.items()
+        }
+        runs |= {name: partial(run, directory, effort) for name, run in SERVICE_BENCHMARKS.items()}
         for name, run in runs.items():
-            if name in (chosen.only or runs):
+            if name in (arguments.only or runs):
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
                 figures += run()
     show(figures)
-    if chosen.json:
-        write_json(chosen.json, facts, figures)
+    if arguments.json:
+        write_json(arguments.json, machine_facts, figures)
     print(f"\n{effort.rounds} rounds, medians; {time.monotonic() - started:.0f} s in all")
 
 
-def _on_a_server(
+def _run_on_server(
     run: Callable[[Server, Effort], list[Figure]], directory: Path, effort: Effort
 ) -> list[Figure]:
-    with server(directory) as postgres:
+    with run_server(directory) as postgres:
         return run(postgres, effort)
 
 
-def _arguments() -> argparse.Namespace:
-    names = [*ON_A_SERVER, *WITH_THE_SERVICE]
+def _parse_arguments() -> argparse.Namespace:
+    names = [*SERVER_BENCHMARKS, *SERVICE_BENCHMARKS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", action="append", choices=names, help="one group; may be repeated")
     parser.add_argument("--quick", action="store_true", help="one short round, fewer events: does it run?")
@@ -88,7 +90,7 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def _directory(parent: Path | None) -> Iterator[Path]:
+def _temporary_directory(parent: Path | None) -> Iterator[Path]:
     """A temporary directory that the service user of an embedded Postgres can pass through."""
     directory = Path(tempfile.mkdtemp(prefix="ledger-bench-", dir=parent)).resolve()
     directory.chmod(0o711)

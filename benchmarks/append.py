@@ -18,8 +18,8 @@ from eventsourcing.postgres import PostgresApplicationRecorder
 from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
-from benchmarks.report import Figure, Goal, compared
-from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, running_store
+from benchmarks.report import Figure, Goal, compare_rates
+from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, open_store
 from ledger.domain import customer_session
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
@@ -30,7 +30,7 @@ from ledger.store.store import Store
 
 GROUP = "append of ready events, one an append"
 CUSTOMER = "cus_0000000000000000000000"
-OURS_PER_SECOND_MAX = {1: 15_000, 16: 100_000}
+LEDGER_PER_SECOND_MAX = {1: 15_000, 16: 100_000}
 """By number of callers."""
 STOCK_PER_SECOND_MAX = 10_000
 
@@ -53,61 +53,67 @@ VALUES (nextval('bench.positions'), 'cuss_' || lpad(lastval()::text, 22, '0'), 1
 def run(server: Server, effort: Effort) -> list[Figure]:
     """Figures at 1 and 16 callers, with the commits of this machine and with commits of 1 ms more."""
     figures: list[Figure] = []
-    ours = server.ledger("append")
-    with psycopg.connect(ours, autocommit=True) as conn:
+    dsn = server.create_ledger_database("append")
+    with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(_PGBENCH_TABLE)
-    insert = _pgbench_script()
+    insert = _build_pgbench_script()
     with (
-        running_store(ours) as (runner, store),
-        stock.recorder(server.empty("append_stock"), server.password) as recorder,
+        open_store(dsn) as (runner, store),
+        stock.open_recorder(server.create_empty_database("append_stock"), server.password) as recorder,
     ):
         for slow in (False, True):
-            for callers in OURS_PER_SECOND_MAX:
+            for callers in LEDGER_PER_SECOND_MAX:
                 contestants = {
-                    "ours": partial(_rate, runner, store, callers, effort.seconds),
-                    "stock": partial(_stock_rate, recorder, store.codec, callers, effort.seconds),
-                    "pgbench": partial(server.pgbench, ours, insert, clients=callers, seconds=effort.seconds),
+                    "ours": partial(_measure_ledger, runner, store, callers, effort.seconds),
+                    "stock": partial(_measure_stock, recorder, store.codec, callers, effort.seconds),
+                    "pgbench": partial(
+                        server.run_pgbench, dsn, insert, clients=callers, seconds=effort.seconds
+                    ),
                 }
                 with server.slow_commits() if slow else nullcontext():
                     rates = alternate(contestants, effort.rounds)
                 work = f"{callers} caller{'s' * (callers > 1)}{', commits 1 ms longer' * slow}"
-                stock_goal, pgbench_goal = _goals(callers, slow)
+                stock_goal, pgbench_goal = _get_goals(callers, slow)
                 figures += [
-                    compared(GROUP, work, rates["ours"], "stock recorder", rates["stock"], goal=stock_goal),
-                    compared(GROUP, work, rates["ours"], "pgbench", rates["pgbench"], goal=pgbench_goal),
+                    compare_rates(
+                        GROUP, work, rates["ours"], "stock recorder", rates["stock"], goal=stock_goal
+                    ),
+                    compare_rates(GROUP, work, rates["ours"], "pgbench", rates["pgbench"], goal=pgbench_goal),
                 ]
     return figures
 
 
-def _goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
+def _get_goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
     """DESIGN 10 sets goals for 16 callers: against the stock recorder, and against pgbench."""
     if callers != 16:
         return None, None
     return (Goal(15), None) if slow else (Goal(20), Goal(1))
 
 
-def _rate(runner: asyncio.Runner, store: Store, callers: int, seconds: float) -> float:
-    work = [
+def _measure_ledger(runner: asyncio.Runner, store: Store, callers: int, seconds: float) -> float:
+    appends = [
         Append(CAUSE, [Change(event, evolve(None, event))])
-        for event in _ready(round(seconds * OURS_PER_SECOND_MAX[callers]))
+        for event in _create_events(round(seconds * LEDGER_PER_SECOND_MAX[callers]))
     ]
-    return runner.run(rate_of_callers(store.journal.append, work, callers=callers, seconds=seconds))
+    return runner.run(rate_of_callers(store.journal.append, appends, callers=callers, seconds=seconds))
 
 
-def _stock_rate(recorder: PostgresApplicationRecorder, codec: Codec, threads: int, seconds: float) -> float:
+def _measure_stock(
+    recorder: PostgresApplicationRecorder, codec: Codec, threads: int, seconds: float
+) -> float:
     work: list[StoredEvent] = [
-        codec.to_stored_event(event) for event in _ready(round(seconds * STOCK_PER_SECOND_MAX))
+        codec.to_stored_event(event) for event in _create_events(round(seconds * STOCK_PER_SECOND_MAX))
     ]
     return stock.rate_of_inserts(recorder, work, threads=threads, seconds=seconds)
 
 
-def _ready(count: int) -> list[DomainEvent]:
+def _create_events(count: int) -> list[DomainEvent]:
     """Events that begin `count` streams, just decided."""
     now = time.time()
-    return [_created(now) for _ in range(count)]
+    return [_create_event(now) for _ in range(count)]
 
 
-def _created(now: float) -> DomainEvent:
+def _create_event(now: float) -> DomainEvent:
     (created,) = customer_session.create(
         session_id=new_id("cuss", now),
         account=ACCOUNT,
@@ -120,8 +126,8 @@ def _created(now: float) -> DomainEvent:
     return created
 
 
-def _pgbench_script() -> str:
-    stored = Codec(SECRET_KEY).to_stored_event(_created(time.time()))
+def _build_pgbench_script() -> str:
+    stored = Codec(SECRET_KEY).to_stored_event(_create_event(time.time()))
     return _PGBENCH_INSERT.format(
         topic=stored.topic,
         state=stored.state.hex(),

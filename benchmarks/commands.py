@@ -18,38 +18,39 @@ import msgspec
 from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
-from benchmarks.report import Figure, Goal, compared
-from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, running_store
-from ledger.api.envelope import encode
+from benchmarks.report import Figure, Goal, compare_rates
+from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, open_store
+from ledger.api.envelope import encode_object
 from ledger.call import Call
 from ledger.commands import customers
 from ledger.commands.execution import Execution
-from ledger.errors import Refused
+from ledger.errors import RequestError
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
 CALLERS = 16
 CUSTOMERS = 2000
-OURS_PER_SECOND_MAX = 30_000
+LEDGER_PER_SECOND_MAX = 30_000
 STOCK_PER_SECOND_MAX = 5_000
 GOAL = Goal(12)
 
 
-class Commands:
+class LedgerCommands:
     """Updates of our customers, each command to the next customer."""
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(store, encode=_answer, reveal=str, attempts_max=16)
+        self._execution = Execution(store, encode=_encode_result, derive_secret=str, attempts_max=16)
         self._ids = cycle(runner.run(self._create_customers()))
-        self._ordered = 0
+        self._order_count = 0
 
     def rate(self, seconds: float) -> float:
-        ids = list(islice(self._ids, round(seconds * OURS_PER_SECOND_MAX)))
+        ids = list(islice(self._ids, round(seconds * LEDGER_PER_SECOND_MAX)))
         work = [
-            _call(customer, {"metadata": {"order": str(self._ordered + n)}}) for n, customer in enumerate(ids)
+            _create_call(customer, {"metadata": {"order": str(self._order_count + n)}})
+            for n, customer in enumerate(ids)
         ]
-        self._ordered += len(ids)
+        self._order_count += len(ids)
         return self._runner.run(rate_of_callers(self._update, work, callers=CALLERS, seconds=seconds))
 
     async def _update(self, call: Call) -> None:
@@ -57,31 +58,33 @@ class Commands:
 
     async def _create_customers(self) -> Sequence[str]:
         calls = [
-            _call("", {"name": f"Customer {n}", "email": f"customer{n}@example.com"})
+            _create_call("", {"name": f"Customer {n}", "email": f"customer{n}@example.com"})
             for n in range(CUSTOMERS)
         ]
-        answers = await asyncio.gather(
+        results = await asyncio.gather(
             *(self._execution.run(CAUSE, call, customers.create, fingerprint="") for call in calls)
         )
-        return [_id(answer.body) for answer in answers]
+        return [_parse_id(result.body) for result in results]
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
     """Figures with aggregates remembered, as the service runs, and with each loaded from the database."""
     with (
-        running_store(server.ledger("commands")) as (runner, store),
-        running_store(server.ledger("commands_unremembered"), cached_streams_max=1) as (
-            other_runner,
-            other_store,
+        open_store(server.create_ledger_database("commands")) as (runner, store),
+        open_store(server.create_ledger_database("commands_unremembered"), cached_streams_max=1) as (
+            uncached_runner,
+            uncached_store,
         ),
-        closing(stock.Commands(server.empty("commands_stock"), server.password, CUSTOMERS)) as library,
+        closing(
+            stock.StockCommands(server.create_empty_database("commands_stock"), server.password, CUSTOMERS)
+        ) as stock_commands,
     ):
         rates = alternate(
             {
-                "remembered": partial(Commands(runner, store).rate, effort.seconds),
-                "loaded": partial(Commands(other_runner, other_store).rate, effort.seconds),
+                "remembered": partial(LedgerCommands(runner, store).rate, effort.seconds),
+                "loaded": partial(LedgerCommands(uncached_runner, uncached_store).rate, effort.seconds),
                 "stock": partial(
-                    library.rate,
+                    stock_commands.rate,
                     round(effort.seconds * STOCK_PER_SECOND_MAX),
                     threads=CALLERS,
                     seconds=effort.seconds,
@@ -90,7 +93,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             effort.rounds,
         )
     return [
-        compared(
+        compare_rates(
             GROUP,
             "aggregates remembered",
             rates["remembered"],
@@ -98,18 +101,18 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             rates["stock"],
             goal=GOAL,
         ),
-        compared(GROUP, "every aggregate loaded", rates["loaded"], "stock Application", rates["stock"]),
+        compare_rates(GROUP, "every aggregate loaded", rates["loaded"], "stock Application", rates["stock"]),
     ]
 
 
-def _call(target: str, parameters: dict[str, object]) -> Call:
+def _create_call(target: str, parameters: dict[str, object]) -> Call:
     return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
 
 
-def _answer(answer: Mapping[str, Any] | Refused) -> tuple[int, str]:
-    assert not isinstance(answer, Refused)
-    return 200, encode(answer)
+def _encode_result(result: Mapping[str, Any] | RequestError) -> tuple[int, str]:
+    assert not isinstance(result, RequestError)
+    return 200, encode_object(result)
 
 
-def _id(body: str) -> str:
+def _parse_id(body: str) -> str:
     return str(msgspec.json.decode(body)["id"])

@@ -30,15 +30,15 @@ class Server:
     def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
         self._postgres = postgres
         self.directory = directory
-        self.password = _password(postgres.dsn())
+        self.password = _read_password(postgres.dsn())
 
-    def ledger(self, name: str) -> str:
+    def create_ledger_database(self, name: str) -> str:
         """A new database with our schema; its connection string."""
-        dsn = self.empty(name)
+        dsn = self.create_empty_database(name)
         migrate(dsn)
         return dsn
 
-    def empty(self, name: str) -> str:
+    def create_empty_database(self, name: str) -> str:
         """A new database without anything; its connection string."""
         with psycopg.connect(self._postgres.dsn("postgres"), autocommit=True) as conn:
             conn.execute(f'CREATE DATABASE "{name}"')
@@ -53,7 +53,7 @@ class Server:
         finally:
             self._set_commit_delay(0)
 
-    def pgbench(self, dsn: str, script: str, *, clients: int, seconds: float) -> float:
+    def run_pgbench(self, dsn: str, script: str, *, clients: int, seconds: float) -> float:
         """Transactions a second of `script`, prepared, over `clients` connections, in whole seconds."""
         file = self.directory / "pgbench.sql"
         file.write_text(script)
@@ -61,11 +61,11 @@ class Server:
             str(self._postgres.bin_dir / "pgbench"), "--no-vacuum", f"--file={file}", "--protocol=prepared",
             f"--client={clients}", f"--jobs={min(clients, 2)}", f"--time={max(1, round(seconds))}", dsn,
         ]  # fmt: skip
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60 + seconds)
-        found = _TPS.search(ran.stdout)
-        if ran.returncode != 0 or found is None:
-            raise RuntimeError(f"pgbench failed: {ran.stderr.strip()}")
-        return float(found[1])
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60 + seconds)
+        match = _TPS.search(process.stdout)
+        if process.returncode != 0 or match is None:
+            raise RuntimeError(f"pgbench failed: {process.stderr.strip()}")
+        return float(match[1])
 
     def _set_commit_delay(self, microseconds: int) -> None:
         with psycopg.connect(self._postgres.dsn("postgres"), autocommit=True) as conn:
@@ -81,7 +81,7 @@ class Server:
 
 
 @contextmanager
-def server(directory: Path) -> Iterator[Server]:
+def run_server(directory: Path) -> Iterator[Server]:
     """A server of its own in `directory`; it and its data are gone afterwards."""
     postgres = EmbeddedPostgres(directory / "postgres")
     postgres.start()
@@ -91,7 +91,7 @@ def server(directory: Path) -> Iterator[Server]:
         postgres.destroy()
 
 
-def _password(dsn: str) -> str:
+def _read_password(dsn: str) -> str:
     """The stock library takes no password file."""
     passfile = conninfo_to_dict(dsn)["passfile"]
     return Path(str(passfile)).read_text().strip().rpartition(":")[2]

@@ -11,8 +11,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-STORIES_AT_ONCE = 500
-BEGIN = 1_780_000_000
+CONCURRENT_STORIES = 500
+START_TIME = 1_780_000_000
 """Unix seconds of the first charge."""
 
 _NAMES = ("Jenny Rosen", "Ada Lovelace", "Grace Hopper", "Zoë Müller", "山田 太郎")
@@ -20,52 +20,52 @@ _STREETS = ("510 Townsend St", "1 Infinite Loop", "Hauptstraße 5")
 _BRANDS = ("visa", "mastercard", "amex")
 
 
-def export(seed: int, count: int, *, prefix: str = "") -> Iterator[bytes]:
+def generate_lines(seed: int, count: int, *, prefix: str = "") -> Iterator[bytes]:
     """Exactly `count` lines, each with its newline. Another `prefix` (of ids) makes other objects of them."""
-    chance = random.Random(seed)
-    stories = [_story(chance, f"{prefix}{number:08}") for number in range(STORIES_AT_ONCE)]
-    begun = STORIES_AT_ONCE
-    left = count
-    while left > 0:
-        place = chance.randrange(STORIES_AT_ONCE)
-        line = next(stories[place], None)
+    rng = random.Random(seed)
+    stories = [_generate_story(rng, f"{prefix}{number:08}") for number in range(CONCURRENT_STORIES)]
+    story_count = CONCURRENT_STORIES
+    remaining = count
+    while remaining > 0:
+        index = rng.randrange(CONCURRENT_STORIES)
+        line = next(stories[index], None)
         if line is None:
-            stories[place] = _story(chance, f"{prefix}{begun:08}")
-            begun += 1
+            stories[index] = _generate_story(rng, f"{prefix}{story_count:08}")
+            story_count += 1
         else:
             yield json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            left -= 1
+            remaining -= 1
 
 
-def _story(chance: random.Random, name: str) -> Iterator[dict[str, Any]]:
+def _generate_story(rng: random.Random, name: str) -> Iterator[dict[str, Any]]:
     """A customer, one to four charges, now and then a dispute of one and what became of it."""
-    person = chance.choice(_NAMES)
+    person = rng.choice(_NAMES)
     email = f"{name}@example.com"
-    address = {"line1": chance.choice(_STREETS), "city": "San Francisco", "postal_code": "94103",
+    address = {"line1": rng.choice(_STREETS), "city": "San Francisco", "postal_code": "94103",
                "country": "US"}  # fmt: skip
     yield {"op": "customer", "id": f"cus_{name}", "name": person, "email": email, "address": address,
            "metadata": {"imported": "yes", "order": name}}  # fmt: skip
-    for number in range(chance.choice((1, 2, 2, 3, 4))):
+    for number in range(rng.choice((1, 2, 2, 3, 4))):
         charge = f"ch_{name}{number}"
         yield {
             "op": "charge",
             "id": charge,
             "customer": f"cus_{name}",
-            "amount": chance.randrange(500, 50_000),
-            "currency": chance.choice(("usd", "eur")),
-            "created": BEGIN + chance.randrange(10_000_000),
+            "amount": rng.randrange(500, 50_000),
+            "currency": rng.choice(("usd", "eur")),
+            "created": START_TIME + rng.randrange(10_000_000),
             "payment_intent": f"pi_{name}{number}",
             "payment_method_details": {
-                "type": "card", "card": {"brand": chance.choice(_BRANDS), "last4": "4242"}
+                "type": "card", "card": {"brand": rng.choice(_BRANDS), "last4": "4242"}
             },
             "billing_details": {"name": person, "email": email, "address": address},
             "metadata": {"order": f"{name}-{number}"},
         }  # fmt: skip
-        if chance.random() < 0.13:
+        if rng.random() < 0.13:
             dispute = f"du_{name}{number}"
             yield {"op": "dispute", "id": dispute, "charge": charge, "kind": "chargeback",
                    "reason": "fraudulent", "network_reason_code": "10.4",
                    "reference": f"net-{name}{number}"}  # fmt: skip
-            if chance.random() < 0.6:
-                yield {"op": "fact", "dispute": dispute, "fact": chance.choice(("won", "lost")),
+            if rng.random() < 0.6:
+                yield {"op": "fact", "dispute": dispute, "fact": rng.choice(("won", "lost")),
                        "reference": f"end-{name}{number}"}  # fmt: skip

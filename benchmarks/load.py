@@ -55,7 +55,7 @@ class Request:
     form: str = ""
     keyed: bool = False
 
-    def parts(self) -> tuple[str, str]:
+    def split_bytes(self) -> tuple[str, str]:
         """The bytes before and after the Idempotency-Key."""
         head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
         if self.secret:
@@ -78,19 +78,19 @@ class Outcome:
     p99_ms: float
 
 
-def generator() -> str:
+def get_generator_name() -> str:
     """Which load generator is used here."""
     return "wrk" if WRK else "asyncio"
 
 
-def load(request: Request, *, connections: int, seconds: float) -> Outcome:
+def run_load(request: Request, *, connections: int, seconds: float) -> Outcome:
     """Send `request` over `connections` for `seconds`. Raises RuntimeError if one fails."""
-    return _with_wrk(request, connections, seconds) if WRK else _with_ours(request, connections, seconds)
+    return _run_wrk(request, connections, seconds) if WRK else _run_asyncio(request, connections, seconds)
 
 
-def _with_wrk(request: Request, connections: int, seconds: float) -> Outcome:
+def _run_wrk(request: Request, connections: int, seconds: float) -> Outcome:
     assert WRK is not None
-    head, tail = request.parts()
+    head, tail = request.split_bytes()
     # CR LF are escaped by hand: a Lua long string would read them as one line end.
     head, tail = head.replace("\r\n", "]==]..'\\r\\n'..[==["), tail.replace("\r\n", "]==]..'\\r\\n'..[==[")
     key = secrets.token_hex(16) if request.keyed else ""
@@ -99,16 +99,16 @@ def _with_wrk(request: Request, connections: int, seconds: float) -> Outcome:
         file = Path(directory) / "request.lua"
         file.write_text(script)
         command = [WRK, "-t1", f"-c{connections}", f"-d{WRK_SECONDS_MAX}s", f"--script={file}"]
-        said = _interrupted([*command, f"http://127.0.0.1:{request.port}"], seconds)
-    lines = [line.split() for line in said.splitlines() if line.startswith("OUTCOME ")]
+        output = _run_for_seconds([*command, f"http://127.0.0.1:{request.port}"], seconds)
+    lines = [line.split() for line in output.splitlines() if line.startswith("OUTCOME ")]
     if not lines:
-        raise RuntimeError(f"wrk failed: {said.strip()}")
-    done, microseconds, failed, median, p99 = map(int, lines[0][1:])
-    _check(request, done, failed)
-    return Outcome(done / microseconds * 1e6, median / 1000, p99 / 1000)
+        raise RuntimeError(f"wrk failed: {output.strip()}")
+    completed, microseconds, failed, median, p99 = map(int, lines[0][1:])
+    _check(request, completed, failed)
+    return Outcome(completed / microseconds * 1e6, median / 1000, p99 / 1000)
 
 
-def _interrupted(command: list[str], seconds: float) -> str:
+def _run_for_seconds(command: list[str], seconds: float) -> str:
     """What wrk says when it is told to end: of itself it measures whole seconds only."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -122,30 +122,30 @@ def _interrupted(command: list[str], seconds: float) -> str:
             process.kill()
 
 
-def _with_ours(request: Request, connections: int, seconds: float) -> Outcome:
-    terms = {"request": asdict(request), "connections": connections, "seconds": seconds}
-    ran = subprocess.run(
+def _run_asyncio(request: Request, connections: int, seconds: float) -> Outcome:
+    parameters = {"request": asdict(request), "connections": connections, "seconds": seconds}
+    process = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"],
-        input=json.dumps(terms),
+        input=json.dumps(parameters),
         capture_output=True,
         text=True,
         check=True,
         timeout=seconds + GRACE_SECONDS,
     )
-    outcome = json.loads(ran.stdout)
+    outcome = json.loads(process.stdout)
     _check(request, outcome["done"], outcome["failed"])
     return Outcome(outcome["done"] / outcome["seconds"], outcome["median_ms"], outcome["p99_ms"])
 
 
-def _check(request: Request, done: int, failed: int) -> None:
-    if failed or not done:
-        raise RuntimeError(f"{request.method} {request.path}: {failed} of {done} requests failed")
+def _check(request: Request, completed: int, failed: int) -> None:
+    if failed or not completed:
+        raise RuntimeError(f"{request.method} {request.path}: {failed} of {completed} requests failed")
 
 
 class _Connection(asyncio.Protocol):
     """Sends the next request when the last is answered; knows just enough of HTTP to see that."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _LoadRun) -> None:
         self._run = run
         self._buffer = b""
         self._sent = 0.0
@@ -165,7 +165,7 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = b""
         now = time.perf_counter()
-        self._run.milliseconds.append((now - self._sent) * 1000)
+        self._run.latencies_ms.append((now - self._sent) * 1000)
         self._run.failed += b" 200 " not in head[:13]
         if now < self._run.deadline:
             self._send()
@@ -174,60 +174,60 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._run.failed += error is not None or time.perf_counter() < self._run.deadline
-        self._run.closed()
+        self._run.connection_closed()
 
     def _send(self) -> None:
         self._sent = time.perf_counter()
-        self._transport.write(self._run.next())
+        self._transport.write(self._run.create_request())
 
 
-class _Run:
+class _LoadRun:
     """What the connections of one run share."""
 
     def __init__(self, request: Request, connections: int, seconds: float) -> None:
-        head, tail = request.parts()
+        head, tail = request.split_bytes()
         self._head, self._tail = head.encode(), tail.encode()
         self._keys = f"{secrets.token_hex(16)}-%d".encode() if request.keyed else b""
         self._numbers = itertools.count()
-        self._open = connections
-        self.milliseconds: list[float] = []
+        self._open_connections = connections
+        self.latencies_ms: list[float] = []
         self.failed = 0
         self.deadline = time.perf_counter() + seconds
-        self.done = asyncio.get_running_loop().create_future()
+        self.all_closed = asyncio.get_running_loop().create_future()
 
-    def next(self) -> bytes:
+    def create_request(self) -> bytes:
         if not self._keys:
             return self._head + self._tail
         return b"%bIdempotency-Key: %b\r\n%b" % (self._head, self._keys % next(self._numbers), self._tail)
 
-    def closed(self) -> None:
-        self._open -= 1
-        if not self._open:
-            self.done.set_result(None)
+    def connection_closed(self) -> None:
+        self._open_connections -= 1
+        if not self._open_connections:
+            self.all_closed.set_result(None)
 
 
 async def _run(request: Request, connections: int, seconds: float) -> dict[str, float]:
-    run = _Run(request, connections, seconds)
+    run = _LoadRun(request, connections, seconds)
     started = time.perf_counter()
     for _ in range(connections):
         await asyncio.get_running_loop().create_connection(
             lambda: _Connection(run), "127.0.0.1", request.port
         )
-    await run.done
+    await run.all_closed
     elapsed = time.perf_counter() - started
-    taken = sorted(run.milliseconds)
+    latencies = sorted(run.latencies_ms)
     return {
-        "done": len(taken),
+        "done": len(latencies),
         "failed": run.failed,
         "seconds": elapsed,
-        "median_ms": taken[len(taken) // 2] if taken else 0.0,
-        "p99_ms": taken[len(taken) * 99 // 100] if taken else 0.0,
+        "median_ms": latencies[len(latencies) // 2] if latencies else 0.0,
+        "p99_ms": latencies[len(latencies) * 99 // 100] if latencies else 0.0,
     }
 
 
 def _main() -> None:
-    terms = json.load(sys.stdin)
-    run = _run(Request(**terms["request"]), terms["connections"], terms["seconds"])
+    parameters = json.load(sys.stdin)
+    run = _run(Request(**parameters["request"]), parameters["connections"], parameters["seconds"])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(run)))
 

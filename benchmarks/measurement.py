@@ -37,13 +37,13 @@ def alternate(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, l
     return rates
 
 
-def ratio(ours: Rates, theirs: Rates) -> float:
+def ratio(rates: Rates, yardstick_rates: Rates) -> float:
     """The median over rounds of ours / theirs in the same round."""
-    return median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    return median(rate / yardstick_rate for rate, yardstick_rate in zip(rates, yardstick_rates, strict=True))
 
 
 async def rate_of_callers(
-    act: Callable[[Work], Awaitable[object]], work: Sequence[Work], *, callers: int, seconds: float
+    action: Callable[[Work], Awaitable[object]], work: Sequence[Work], *, callers: int, seconds: float
 ) -> float:
     """Units a second that `callers` tasks get done, each starting one when its last is answered."""
     remaining = iter(work)
@@ -55,7 +55,7 @@ async def rate_of_callers(
     async def call() -> None:
         nonlocal done
         for unit in remaining:
-            await act(unit)
+            await action(unit)
             done += 1
             if loop.time() >= deadline:
                 return
@@ -65,7 +65,7 @@ async def rate_of_callers(
 
 
 def rate_of_threads(
-    act: Callable[[Work], object], work: Sequence[Work], *, threads: int, seconds: float
+    action: Callable[[Work], object], work: Sequence[Work], *, threads: int, seconds: float
 ) -> float:
     """Units a second that `threads` threads get done, each starting one when its last is answered."""
     remaining = iter(work)
@@ -75,7 +75,7 @@ def rate_of_threads(
     def call(_: int) -> int:
         done = 0
         for unit in remaining:
-            act(unit)
+            action(unit)
             done += 1
             if time.perf_counter() >= deadline:
                 break

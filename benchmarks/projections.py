@@ -16,11 +16,11 @@ from eventsourcing.persistence import StoredEvent
 
 from benchmarks import stock
 from benchmarks.database import Server
-from benchmarks.history import append_in_bulk, history
+from benchmarks.history import append_in_bulk, generate_history
 from benchmarks.measurement import Effort, alternate
-from benchmarks.report import Figure, Goal, compared, figure
-from benchmarks.store import running_store
-from ledger.postgres.connections import connected
+from benchmarks.report import Figure, Goal, compare_rates, figure
+from benchmarks.store import open_store
+from ledger.postgres.connections import open_connection
 from ledger.store.store import Store
 from projections.engine import registry
 from projections.engine.engine import Engine
@@ -39,24 +39,24 @@ class CatchUp:
     def __init__(self, dsn: str, runner: asyncio.Runner, store: Store, part_events: int) -> None:
         self._runner = runner
         self._part_events = part_events
-        self._engine = Engine(dsn, store.codec, store.clock, store.wake)
-        runner.run(_begin(dsn))
+        self._engine = Engine(dsn, store.codec, store.clock, store.notifier)
+        runner.run(_register_projections(dsn))
 
     def rate(self) -> float:
-        return self._runner.run(self._part())
+        return self._runner.run(self._run_part())
 
     def close(self) -> None:
         self._runner.run(self._engine.close())
 
-    async def _part(self) -> float:
+    async def _run_part(self) -> float:
         stats = self._engine.stats
         before, started = stats.events, time.perf_counter()
         elapsed = 0.0
         while stats.events - before < self._part_events and elapsed < PART_TIMEOUT_SECONDS:
             advance = await self._engine.advance()
             elapsed = time.perf_counter() - started
-            if stats.failing:
-                raise RuntimeError(f"stopped after {stats.events} events: {stats.failing}")
+            if stats.current_errors:
+                raise RuntimeError(f"stopped after {stats.events} events: {stats.current_errors}")
             if advance.caught_up:
                 break
         return (stats.events - before) / elapsed
@@ -67,37 +67,41 @@ class StockCatchUp:
 
     def __init__(self, dsn: str, password: str, events: Sequence[StoredEvent]) -> None:
         self._dsn = dsn
-        self._environment = stock.environment(dsn, password, ids="text")
-        self._count = len(events)
-        self._last = stock.fill(self._environment, events)
+        self._environment = stock.build_environment(dsn, password, ids="text")
+        self._event_count = len(events)
+        self._last_id = stock.insert_events(self._environment, events)
 
     def rate(self) -> float:
-        stock.forget_view(self._dsn)
+        stock.drop_view(self._dsn)
         started = time.perf_counter()
-        stock.catch_up(self._environment, self._last, timeout_seconds=CATCH_UP_TIMEOUT_SECONDS)
-        return self._count / (time.perf_counter() - started)
+        stock.catch_up(self._environment, self._last_id, timeout_seconds=CATCH_UP_TIMEOUT_SECONDS)
+        return self._event_count / (time.perf_counter() - started)
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
     """The rate of catching up, and that of the bulk append that made the history."""
-    ours = server.ledger("projections")
-    changes = list(history(SEED, effort.events))
-    with running_store(ours) as (runner, store):
+    dsn = server.create_ledger_database("projections")
+    changes = list(generate_history(SEED, effort.events))
+    with open_store(dsn) as (runner, store):
         started = time.perf_counter()
         runner.run(append_in_bulk(store.journal, changes))
-        appended = len(changes) / (time.perf_counter() - started)
-        few = [store.codec.to_stored_event(change.event) for change in changes[:STOCK_EVENTS_MAX]]
-        library = StockCatchUp(server.empty("projections_stock"), server.password, few)
-        with closing(CatchUp(ours, runner, store, len(changes) // effort.rounds)) as engine:
-            rates = alternate({"ours": engine.rate, "stock": library.rate}, effort.rounds)
+        append_rate = len(changes) / (time.perf_counter() - started)
+        stock_events = [store.codec.to_stored_event(change.event) for change in changes[:STOCK_EVENTS_MAX]]
+        stock_catch_up = StockCatchUp(
+            server.create_empty_database("projections_stock"), server.password, stock_events
+        )
+        with closing(CatchUp(dsn, runner, store, len(changes) // effort.rounds)) as catch_up:
+            rates = alternate({"ours": catch_up.rate, "stock": stock_catch_up.rate}, effort.rounds)
     work = f"{len(changes):,} events, {len(registry.PROJECTIONS)} projections"
-    note = f"the stock runner: {len(few):,} of them, one upsert each"
+    note = f"the stock runner: {len(stock_events):,} of them, one upsert each"
     return [
-        compared(GROUP, work, rates["ours"], "stock ProjectionRunner", rates["stock"], goal=GOAL, note=note),
-        figure(GROUP, "appending these in bulk", [appended]),
+        compare_rates(
+            GROUP, work, rates["ours"], "stock ProjectionRunner", rates["stock"], goal=GOAL, note=note
+        ),
+        figure(GROUP, "appending these in bulk", [append_rate]),
     ]
 
 
-async def _begin(dsn: str) -> None:
-    async with connected(dsn, "ledger_projector", name="benchmark") as conn:
-        await registry.ensure(conn)
+async def _register_projections(dsn: str) -> None:
+    async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
+        await registry.register_missing(conn)

@@ -22,14 +22,14 @@ from eventsourcing.persistence import StoredEvent
 
 from benchmarks import stock, stock_projections
 from benchmarks.database import Server
-from benchmarks.history import copy_history, history
+from benchmarks.history import copy_history, generate_history
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, Goal, compared, figure
+from benchmarks.report import Figure, Goal, compare_rates, figure
 from benchmarks.store import SECRET_KEY
 from ledger.clock import Clock
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State
-from ledger.store.notifications import Wake
+from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
 from projections.engine.registry import PROJECTIONS
@@ -37,14 +37,14 @@ from projections.projection import Projection
 from projections.read_models.lists import CUSTOMERS
 from projections.rebuild import generations, records
 from projections.rebuild.driver import drive
-from projections.rebuild.processes import Workers
+from projections.rebuild.processes import BackfillProcesses
 
 GROUP = "rebuild of all views"
 SEED = 1
 LOG_DAYS = 20.0
 STOCK_EVENTS = 1500
 # Where customers are as old as they come to be: the first events of a history are mostly new ones.
-STOCK_AFTER = 20_000
+STOCK_EVENTS_SKIPPED = 20_000
 STOCK_TIMEOUT_SECONDS = 120.0
 ROUNDS_MAX = 2
 POLL_SECONDS = 0.25
@@ -53,208 +53,218 @@ GOAL = Goal(20)
 OPERATOR = Operator("benchmark", "measured")
 
 _POSTMASTER = r"SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::int"
-_SERVING = "SELECT pid FROM pg_stat_activity"
+_BACKEND_PIDS = "SELECT pid FROM pg_stat_activity"
 
 
-class Run(NamedTuple):
+class Measurement(NamedTuple):
     """One measurement: seconds on the clock, seconds of computing here (and in workers) and in Postgres."""
 
     events: int
     seconds: float
-    client: float
-    postgres: float
+    client_seconds: float
+    postgres_seconds: float
 
     @property
     def rate(self) -> float:
         return self.events / self.seconds
 
     @property
-    def rate_of_a_core(self) -> float:
-        return self.events / (self.client + self.postgres)
+    def rate_per_core(self) -> float:
+        return self.events / (self.client_seconds + self.postgres_seconds)
 
 
-class Rebuilt(NamedTuple):
+class RebuildMeasurement(NamedTuple):
     """A rebuild: what it took, how long each stage was, the most memory a worker had."""
 
-    run: Run
-    stages: dict[str, float]
+    measurement: Measurement
+    stage_seconds: dict[str, float]
     worker_mb: float
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
     """A log of a tenth as many events is rebuilt once, for the memory; the long one in turns with the stock
     runner, first with nothing live to compare with, which is not counted."""
-    short = _log(server, "rebuilding_short", effort.events // 10)
-    dsn = _log(server, "rebuilding", effort.events)
-    states, few = _some(STOCK_AFTER, STOCK_EVENTS)
-    stock_dsn = server.empty("rebuilding_stock")
-    environment = stock.environment(stock_dsn, server.password, ids="text")
-    last = stock.fill(environment, few)
+    short = _create_log(server, "rebuilding_short", effort.events // 10)
+    dsn = _create_log(server, "rebuilding", effort.events)
+    states, stock_events = _split_history(STOCK_EVENTS_SKIPPED, STOCK_EVENTS)
+    stock_dsn = server.create_empty_database("rebuilding_stock")
+    environment = stock.build_environment(stock_dsn, server.password, ids="text")
+    last_id = stock.insert_events(environment, stock_events)
 
-    def stock_view() -> None:
-        stock.catch_up(environment, last, timeout_seconds=STOCK_TIMEOUT_SECONDS)
+    def run_stock_projection() -> None:
+        stock.catch_up(environment, last_id, timeout_seconds=STOCK_TIMEOUT_SECONDS)
 
-    views_dsn = server.ledger("rebuilding_stock_views")
-    views = stock_projections.Contestant(views_dsn, server.password, states, few)
-    small = _rebuild(short, effort.events // 10)
-    _rebuild(dsn, effort.events, workers=2)
-    by_workers: dict[int, list[Rebuilt]] = {1: [], 2: []}
-    one_view: list[Rebuilt] = []
-    stock_one: list[Run] = []
-    stock_all: list[Run] = []
+    stock_rebuild_dsn = server.create_ledger_database("rebuilding_stock_views")
+    stock_rebuild = stock_projections.StockRebuild(stock_rebuild_dsn, server.password, states, stock_events)
+    short_rebuild = _measure_rebuild(short, effort.events // 10)
+    _measure_rebuild(dsn, effort.events, workers=2)
+    by_workers: dict[int, list[RebuildMeasurement]] = {1: [], 2: []}
+    customers_only: list[RebuildMeasurement] = []
+    stock_single: list[Measurement] = []
+    stock_all: list[Measurement] = []
     for _ in range(min(effort.rounds, ROUNDS_MAX)):
-        for workers, made in by_workers.items():
-            made.append(_rebuild(dsn, effort.events, workers=workers))
-        one_view.append(_rebuild(dsn, effort.events, [CUSTOMERS]))
-        stock_all.append(_measured(views_dsn, len(few), views.make))
-        stock.forget_view(stock_dsn)
-        stock_one.append(_measured(stock_dsn, len(few), stock_view))
-    return _figures(effort.events, by_workers, one_view, stock_all, stock_one, small)
+        for workers, measurements in by_workers.items():
+            measurements.append(_measure_rebuild(dsn, effort.events, workers=workers))
+        customers_only.append(_measure_rebuild(dsn, effort.events, [CUSTOMERS]))
+        stock_all.append(_measure(stock_rebuild_dsn, len(stock_events), stock_rebuild.rebuild))
+        stock.drop_view(stock_dsn)
+        stock_single.append(_measure(stock_dsn, len(stock_events), run_stock_projection))
+    return _build_figures(effort.events, by_workers, customers_only, stock_all, stock_single, short_rebuild)
 
 
-def _figures(
+def _build_figures(
     events: int,
-    by_workers: dict[int, list[Rebuilt]],
-    one_view: list[Rebuilt],
-    stock_all: list[Run],
-    stock_one: list[Run],
-    small: Rebuilt,
+    by_workers: dict[int, list[RebuildMeasurement]],
+    customers_only: list[RebuildMeasurement],
+    stock_all: list[Measurement],
+    stock_single: list[Measurement],
+    short_rebuild: RebuildMeasurement,
 ) -> list[Figure]:
-    views = f"{len(PROJECTIONS)} views"
-    same, single = f"stock ProjectionRunner, {views}", "the same, one view"
+    label = f"{len(PROJECTIONS)} views"
+    all_yardstick, single_yardstick = f"stock ProjectionRunner, {label}", "the same, one view"
     figures = [
-        compared(
+        compare_rates(
             GROUP,
-            f"{events:,} events, {views}, {workers} worker{'s' * (workers > 1)}",
-            [one.run.rate for one in made],
-            same,
+            f"{events:,} events, {label}, {workers} worker{'s' * (workers > 1)}",
+            [item.measurement.rate for item in measurements],
+            all_yardstick,
             [one.rate for one in stock_all],
-            note="; ".join(f"{name} {median(one.stages[name] for one in made):.1f} s" for name in STAGES),
+            note="; ".join(
+                f"{name} {median(one.stage_seconds[name] for one in measurements):.1f} s" for name in STAGES
+            ),
         )
-        for workers, made in by_workers.items()
+        for workers, measurements in by_workers.items()
     ]
-    alone = by_workers[1]
+    one_worker = by_workers[1]
     figures += [
-        compared(
+        compare_rates(
             GROUP,
             f"{name}, by the second of computing",
-            [one.run.rate_of_a_core for one in made],
+            [one.measurement.rate_per_core for one in made],
             yardstick,
-            [one.rate_of_a_core for one in theirs],
-            goal=GOAL if yardstick is same else None,
+            [one.rate_per_core for one in stock_measurements],
+            goal=GOAL if yardstick is all_yardstick else None,
             note="worker, driver and Postgres",
         )
-        for name, made, yardstick, theirs in (
-            (views, alone, same, stock_all),
-            (views, alone, single, stock_one),
-            ("the customers alone", one_view, single, stock_one),
+        for name, made, yardstick, stock_measurements in (
+            (label, one_worker, all_yardstick, stock_all),
+            (label, one_worker, single_yardstick, stock_single),
+            ("the customers alone", customers_only, single_yardstick, stock_single),
         )
     ]
-    for name, of in (("worker and driver", lambda run: run.client), ("Postgres", lambda run: run.postgres)):
-        taken = [of(one.run) * 1e6 / events for one in alone]
-        stock_taken = [
-            median(of(one) * 1e6 / one.events for one in theirs) for theirs in (stock_all, stock_one)
+    for name, get_seconds in (
+        ("worker and driver", lambda run: run.client),
+        ("Postgres", lambda run: run.postgres),
+    ):
+        milliseconds = [get_seconds(one.measurement) * 1e6 / events for one in one_worker]
+        stock_milliseconds = [
+            median(get_seconds(one) * 1e6 / one.events for one in theirs)
+            for theirs in (stock_all, stock_single)
         ]
-        note = f"stock {stock_taken[0]:,.0f} ms, one view {stock_taken[1]:,.0f} ms"
-        figures.append(figure(GROUP, f"computing for 1,000 events: {name}", taken, "ms", note=note))
+        note = f"stock {stock_milliseconds[0]:,.0f} ms, one view {stock_milliseconds[1]:,.0f} ms"
+        figures.append(figure(GROUP, f"computing for 1,000 events: {name}", milliseconds, "ms", note=note))
     figures.append(
         figure(
             GROUP,
             "most memory of a worker",
-            [one.worker_mb for one in alone],
+            [one.worker_mb for one in one_worker],
             "MB",
-            note=f"{small.worker_mb:.0f} MB over {small.run.events:,} events",
+            note=f"{short_rebuild.worker_mb:.0f} MB over {short_rebuild.measurement.events:,} events",
         )
     )
     return figures
 
 
-def _some(after: int, count: int) -> tuple[dict[str, State], list[StoredEvent]]:
-    """`count` events of the history that follow the first `after`, and what these had come to."""
+def _split_history(skipped: int, count: int) -> tuple[dict[str, State], list[StoredEvent]]:
+    """`count` events of the history that follow the first `skipped`, and what these had come to."""
     codec = Codec(SECRET_KEY)
     states: dict[str, State] = {}
     stored: list[StoredEvent] = []
-    for number, (event, state, _) in enumerate(history(SEED, after + count)):
-        if number < after:
+    for number, (event, state, _) in enumerate(generate_history(SEED, skipped + count)):
+        if number < skipped:
             states[event.originator_id] = state
         else:
             stored.append(codec.to_stored_event(event))
     return states, stored
 
 
-def _log(server: Server, name: str, events: int) -> str:
-    dsn = server.ledger(name)
+def _create_log(server: Server, name: str, events: int) -> str:
+    dsn = server.create_ledger_database(name)
     copy_history(dsn, Codec(SECRET_KEY), SEED, events, days=LOG_DAYS)
     return dsn
 
 
-def _rebuild(
-    dsn: str, events: int, views: Sequence[Projection] = PROJECTIONS, *, workers: int = 1
-) -> Rebuilt:
+def _measure_rebuild(
+    dsn: str, events: int, targets: Sequence[Projection] = PROJECTIONS, *, workers: int = 1
+) -> RebuildMeasurement:
     """Rebuild, switch, and drop what was live before."""
     stages = dict.fromkeys(STAGES, 0.0)
     peak = [0.0]
-    taken = _measured(dsn, events, lambda: asyncio.run(_driven(dsn, views, workers, stages, peak)))
-    asyncio.run(_retire(dsn))
-    return Rebuilt(taken, stages, peak[0])
+    measurement = _measure(
+        dsn, events, lambda: asyncio.run(_run_rebuild(dsn, targets, workers, stages, peak))
+    )
+    asyncio.run(_retire_older(dsn))
+    return RebuildMeasurement(measurement, stages, peak[0])
 
 
-async def _driven(
-    dsn: str, views: Sequence[Projection], workers: int, stages: dict[str, float], peak: list[float]
+async def _run_rebuild(
+    dsn: str, targets: Sequence[Projection], workers: int, stages: dict[str, float], peak: list[float]
 ) -> None:
     clock = Clock()
-    engine = Engine(dsn, Codec(SECRET_KEY), clock, Wake(dsn, "ledger_projector"))
-    fill = Workers(dsn, SECRET_KEY).fill
-    async with connected(dsn, "ledger_projector", name="benchmark") as conn:
-        number = await records.begin(conn, views, OPERATOR, workers=workers)
-        driving = asyncio.create_task(drive(dsn, clock, engine, PROJECTIONS, number, fill))
+    engine = Engine(dsn, Codec(SECRET_KEY), clock, HeadNotifier(dsn, "ledger_projector"))
+    fill = BackfillProcesses(dsn, SECRET_KEY).backfill_shard
+    async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
+        rebuild_id = await records.begin(conn, targets, OPERATOR, workers=workers)
+        driver = asyncio.create_task(drive(dsn, clock, engine, PROJECTIONS, rebuild_id, fill))
         since = time.perf_counter()
-        while not driving.done():
-            await asyncio.wait([driving], timeout=POLL_SECONDS)
-            found = await records.load(conn, number)
+        while not driver.done():
+            await asyncio.wait([driver], timeout=POLL_SECONDS)
+            rebuild = await records.load(conn, rebuild_id)
             now = time.perf_counter()
-            if found.state in stages:
-                stages[found.state] += now - since
+            if rebuild.state in stages:
+                stages[rebuild.state] += now - since
             since = now
-            peak[0] = max([peak[0], *map(_peak_mb, _children())])
-        await driving
+            peak[0] = max([peak[0], *map(_read_peak_mb, _list_child_pids())])
+        await driver
         await engine.close()
-    if found.state != "switched":
-        raise RuntimeError(f"the rebuild is {found.state}: {found.error}")
+    if rebuild.state != "switched":
+        raise RuntimeError(f"the rebuild is {rebuild.state}: {rebuild.error}")
 
 
-async def _retire(dsn: str) -> None:
-    async with connected(dsn, "ledger_projector", name="benchmark") as conn:
+async def _retire_older(dsn: str) -> None:
+    async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
         for projection in PROJECTIONS:
-            for generation in await generations.older(conn, projection.name):
+            for generation in await generations.list_older_generations(conn, projection.name):
                 await generations.retire(conn, projection.name, generation, OPERATOR)
 
 
-def _measured(dsn: str, events: int, act: Callable[[], None]) -> Run:
+def _measure(dsn: str, events: int, action: Callable[[], None]) -> Measurement:
     with psycopg.connect(dsn, autocommit=True) as conn:
-        client, postgres, started = _computed(), _computed_by_postgres(conn), time.perf_counter()
-        act()
+        client, postgres, started = _read_client_seconds(), _read_postgres_seconds(conn), time.perf_counter()
+        action()
         seconds = time.perf_counter() - started
-        return Run(events, seconds, _computed() - client, _computed_by_postgres(conn) - postgres)
+        return Measurement(
+            events, seconds, _read_client_seconds() - client, _read_postgres_seconds(conn) - postgres
+        )
 
 
-def _computed() -> float:
+def _read_client_seconds() -> float:
     """Seconds that this process and the workers it has ended have computed."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _computed_by_postgres(conn: psycopg.Connection[tuple[int, ...]]) -> float:
+def _read_postgres_seconds(conn: psycopg.Connection[tuple[int, ...]]) -> float:
     """Seconds of the whole server, also of what has ended."""
     postmaster = conn.execute(_POSTMASTER).fetchone()
     assert postmaster is not None
-    serving = [pid for (pid,) in conn.execute(_SERVING).fetchall()]
-    ticks = sum(map(int, _stat(postmaster[0])[11:15]))
-    ticks += sum(sum(map(int, _stat(pid)[11:13])) for pid in serving)
+    backend_pids = [pid for (pid,) in conn.execute(_BACKEND_PIDS).fetchall()]
+    ticks = sum(map(int, _read_stat(postmaster[0])[11:15]))
+    ticks += sum(sum(map(int, _read_stat(pid)[11:13])) for pid in backend_pids)
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _stat(pid: int) -> list[str]:
+def _read_stat(pid: int) -> list[str]:
     """The fields of /proc/pid/stat behind the name; times are 11 to 14: own, own in the kernel, then those
     of children that have ended."""
     try:
@@ -263,11 +273,11 @@ def _stat(pid: int) -> list[str]:
         return ["0"] * 15
 
 
-def _children() -> list[int]:
+def _list_child_pids() -> list[int]:
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
-def _peak_mb(pid: int) -> float:
+def _read_peak_mb(pid: int) -> float:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -19,16 +19,16 @@ from statistics import median
 import psycopg
 
 from benchmarks.history import copy_history
-from benchmarks.http import serving
-from benchmarks.load import Outcome, Request, generator, load
+from benchmarks.http import run_service
+from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
-from benchmarks.service import end
+from benchmarks.service import stop_process
 from ledger.store.codec import Codec
 
 GROUP = "POST /v1/customers during a rebuild"
 SEED = 1
-PART_OF_EVENTS = 4
+EVENTS_DIVISOR = 4
 LOG_DAYS = 20.0
 CONNECTIONS = 4
 SECONDS_MIN = 2.0
@@ -36,7 +36,7 @@ ROUNDS_MAX = 2
 TIMEOUT_SECONDS = 300.0
 POLL_SECONDS = 0.05
 
-_FILLING = """
+_BACKFILL_STARTED = """
 SELECT EXISTS (SELECT FROM projections.rebuilds r JOIN projections.shares s ON s.rebuild = r.id
                WHERE r.state = 'filling' AND s.events > 0)
 """
@@ -44,40 +44,40 @@ SELECT EXISTS (SELECT FROM projections.rebuilds r JOIN projections.shares s ON s
 
 def run(directory: Path, effort: Effort) -> list[Figure]:
     """Latencies at four connections, without and with, in turns."""
-    alone: list[Outcome] = []
-    meanwhile: list[Outcome] = []
+    without_rebuild: list[Outcome] = []
+    with_rebuild: list[Outcome] = []
     data_dir = directory / "meanwhile"
-    with serving(data_dir) as service:
+    with run_service(data_dir) as service:
         dsn = json.loads((data_dir / "database.json").read_text())["dsn"]
         codec = Codec((data_dir / "secret.key").read_text().encode())
-        copy_history(dsn, codec, SEED, effort.events // PART_OF_EVENTS, days=LOG_DAYS)
-        service.caught_up(timeout_seconds=TIMEOUT_SECONDS)
+        copy_history(dsn, codec, SEED, effort.events // EVENTS_DIVISOR, days=LOG_DAYS)
+        service.wait_until_caught_up(timeout_seconds=TIMEOUT_SECONDS)
         request = Request(
             service.port, "POST", "/v1/customers", service.secret, "name=Jenny&metadata[order]=6735", True
         )
         seconds = max(SECONDS_MIN, effort.seconds)
-        load(request, connections=CONNECTIONS, seconds=effort.seconds)
+        run_load(request, connections=CONNECTIONS, seconds=effort.seconds)
         for _ in range(min(effort.rounds, ROUNDS_MAX)):
-            alone.append(load(request, connections=CONNECTIONS, seconds=seconds))
-            with _rebuilding(dsn, data_dir):
-                meanwhile.append(load(request, connections=CONNECTIONS, seconds=seconds))
-    runs = (("no rebuild", alone), ("a rebuild with one worker filling", meanwhile))
-    group = f"{GROUP}, {CONNECTIONS} connections, load by {generator()}"
+            without_rebuild.append(run_load(request, connections=CONNECTIONS, seconds=seconds))
+            with _run_rebuild(dsn, data_dir):
+                with_rebuild.append(run_load(request, connections=CONNECTIONS, seconds=seconds))
+    runs = (("no rebuild", without_rebuild), ("a rebuild with one worker filling", with_rebuild))
+    group = f"{GROUP}, {CONNECTIONS} connections, load by {get_generator_name()}"
     return [
         figure(
             group,
             f"p99, {name}",
-            [one.p99_ms for one in taken],
+            [outcome.p99_ms for outcome in outcomes],
             "ms",
-            note=f"p50 {median(one.median_ms for one in taken):.1f} ms; "
-            f"{median(one.rate for one in taken):,.0f}/s",
+            note=f"p50 {median(one.median_ms for one in outcomes):.1f} ms; "
+            f"{median(one.rate for one in outcomes):,.0f}/s",
         )
-        for name, taken in runs
+        for name, outcomes in runs
     ]
 
 
 @contextmanager
-def _rebuilding(dsn: str, data_dir: Path) -> Iterator[None]:
+def _run_rebuild(dsn: str, data_dir: Path) -> Iterator[None]:
     """A rebuild of all views, from its first page on; seen to its end afterwards."""
     process = subprocess.Popen(
         [sys.executable, "-m", "projections", "projections", "rebuild", "--all"],
@@ -89,7 +89,7 @@ def _rebuilding(dsn: str, data_dir: Path) -> Iterator[None]:
     try:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         with psycopg.connect(dsn, autocommit=True) as conn:
-            while conn.execute(_FILLING).fetchone() != (True,):
+            while conn.execute(_BACKFILL_STARTED).fetchone() != (True,):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the rebuild did not begin: {process.returncode}")
                 time.sleep(POLL_SECONDS)
@@ -97,4 +97,4 @@ def _rebuilding(dsn: str, data_dir: Path) -> Iterator[None]:
         if process.wait(TIMEOUT_SECONDS) != 0:
             raise RuntimeError(f"the rebuild ended with status {process.returncode}")
     finally:
-        end(process)
+        stop_process(process)

@@ -25,10 +25,10 @@ class Goal:
     """What DESIGN asks of a ratio, or of a value that has no yardstick."""
 
     bound: float
-    most: bool = False
+    is_maximum: bool = False
 
     def __str__(self) -> str:
-        return f"{'≤' if self.most else '≥'} {self.bound:g}"
+        return f"{'≤' if self.is_maximum else '≥'} {self.bound:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ def figure(
     )
 
 
-def compared(
+def compare_rates(
     group: str,
     work: str,
-    ours: Rates,
+    rates: Rates,
     yardstick: str,
-    theirs: Rates,
+    yardstick_rates: Rates,
     *,
     goal: Goal | None = None,
     note: str = "",
@@ -78,19 +78,19 @@ def compared(
     return Figure(
         group,
         work,
-        median(ours),
+        median(rates),
         "/s",
-        min(ours),
-        max(ours),
+        min(rates),
+        max(rates),
         yardstick,
-        median(theirs),
-        ratio(ours, theirs),
+        median(yardstick_rates),
+        ratio(rates, yardstick_rates),
         str(goal or ""),
         note,
     )
 
 
-def machine(directory: Path) -> dict[str, str]:
+def describe_machine(directory: Path) -> dict[str, str]:
     """What the figures were taken on. `load` is that of the minute before: it should be near nothing.
     `flush` is how long a small write to `directory` takes to be durable: the least a commit costs."""
     model = platform.processor() or platform.machine()
@@ -107,31 +107,31 @@ def machine(directory: Path) -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "flush": f"{_flush_microseconds(directory):.0f} µs",
+        "flush": f"{_measure_flush_microseconds(directory):.0f} µs",
         "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 
-def _flush_microseconds(directory: Path) -> float:
+def _measure_flush_microseconds(directory: Path) -> float:
     file = directory / "flush"
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        taken = []
+        durations = []
         for _ in range(FLUSHES):
             os.pwrite(descriptor, bytes(8192), 0)
             started = time.perf_counter()
             os.fsync(descriptor)
-            taken.append(time.perf_counter() - started)
+            durations.append(time.perf_counter() - started)
     finally:
         os.close(descriptor)
         file.unlink()
-    return median(taken) * 1e6
+    return median(durations) * 1e6
 
 
 def show(figures: Sequence[Figure]) -> None:
     """A table on a terminal, aligned plain text when piped."""
     header = ("work", "figure", "range", "yardstick", "its figure", "ratio", "goal", "note")
-    rows = [(one.group, _cells(one)) for one in figures]
+    rows = [(item.group, _format_cells(item)) for item in figures]
     if not sys.stdout.isatty():
         _show_plain(header, rows)
         return
@@ -147,7 +147,7 @@ def show(figures: Sequence[Figure]) -> None:
 
 def write_json(path: Path, facts: dict[str, str], figures: Sequence[Figure]) -> None:
     """`{"machine": {…}, "figures": [{…}, …]}`."""
-    document = {"machine": facts, "figures": [asdict(one) for one in figures]}
+    document = {"machine": facts, "figures": [asdict(item) for item in figures]}
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -156,10 +156,10 @@ def _show_plain(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
         max(len(cells[column]) for cells in (header, *(row for _, row in rows)))
         for column in range(len(header))
     ]
-    shown = ""
+    current_group = ""
     for group, cells in rows:
-        if group != shown:
-            shown = group
+        if group != current_group:
+            current_group = group
             print(f"\n{group}")
             print(
                 "  "
@@ -168,18 +168,20 @@ def _show_plain(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
-def _cells(one: Figure) -> tuple[str, ...]:
+def _format_cells(item: Figure) -> tuple[str, ...]:
     return (
-        one.work,
-        f"{_number(one.value)} {one.unit}",
-        "" if one.lowest == one.highest else f"{_number(one.lowest)} - {_number(one.highest)}",
-        one.yardstick,
-        "" if one.yardstick_value is None else f"{_number(one.yardstick_value)} {one.unit}",
-        "" if one.ratio is None else f"{one.ratio:.2f}",
-        one.goal,
-        one.note,
+        item.work,
+        f"{_format_number(item.value)} {item.unit}",
+        ""
+        if item.lowest == item.highest
+        else f"{_format_number(item.lowest)} - {_format_number(item.highest)}",
+        item.yardstick,
+        "" if item.yardstick_value is None else f"{_format_number(item.yardstick_value)} {item.unit}",
+        "" if item.ratio is None else f"{item.ratio:.2f}",
+        item.goal,
+        item.note,
     )
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

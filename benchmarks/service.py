@@ -24,7 +24,7 @@ STOP_TIMEOUT_SECONDS = 15.0
 POLL_SECONDS = 0.005
 
 
-class Answer(NamedTuple):
+class ServiceResponse(NamedTuple):
     """An answer with its JSON decoded."""
 
     status: int
@@ -44,7 +44,7 @@ class Service:
 
     def start(self) -> float:
         """Start; the seconds until the first list was answered with 200."""
-        self.port = free_port()
+        self.port = find_free_port()
         settings = {
             "LEDGER_DATA_DIR": str(self._data_dir),
             "LEDGER_PORT": str(self.port),
@@ -55,7 +55,7 @@ class Service:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "projections", "serve"],
-                env=_clean_environment() | settings,
+                env=_build_environment() | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -72,16 +72,16 @@ class Service:
                 except (OSError, ValueError):
                     pass
             time.sleep(POLL_SECONDS)
-        said = self._log.read_text(errors="replace")[-2000:]
+        output = self._log.read_text(errors="replace")[-2000:]
         self.stop()
-        raise RuntimeError(f"ledger serve did not come up:\n{said}")
+        raise RuntimeError(f"ledger serve did not come up:\n{output}")
 
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            end(process)
+            stop_process(process)
 
-    def call(self, method: str, path: str, form: dict[str, str] | None = None) -> Answer:
+    def call(self, method: str, path: str, form: dict[str, str] | None = None) -> ServiceResponse:
         """One request of a test account's backend."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
@@ -89,23 +89,23 @@ class Service:
             if form is not None:
                 headers["Content-Type"] = "application/x-www-form-urlencoded"
             connection.request(method, path, urlencode(form) if form else None, headers)
-            answer = connection.getresponse()
-            return Answer(
-                answer.status,
-                {name.lower(): value for name, value in answer.getheaders()},
-                json.loads(answer.read()),
+            response = connection.getresponse()
+            return ServiceResponse(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                json.loads(response.read()),
             )
         finally:
             connection.close()
 
     def create(self, path: str, form: dict[str, str]) -> Any:
         """The object made by a POST. Raises RuntimeError when it was refused."""
-        answer = self.call("POST", path, form)
-        if answer.status != 200:
-            raise RuntimeError(f"POST {path} was answered {answer.status}: {answer.body}")
-        return answer.body
+        response = self.call("POST", path, form)
+        if response.status != 200:
+            raise RuntimeError(f"POST {path} was answered {response.status}: {response.body}")
+        return response.body
 
-    def caught_up(self, *, timeout_seconds: float) -> float:
+    def wait_until_caught_up(self, *, timeout_seconds: float) -> float:
         """Wait until a list is answered from projections at the head; the seconds it took."""
         started = time.perf_counter()
         while "ledger-behind-events" in self.call("GET", "/v1/events?limit=1").headers:
@@ -113,19 +113,19 @@ class Service:
                 raise RuntimeError(f"the projections did not catch up in {timeout_seconds:.0f} s")
         return time.perf_counter() - started
 
-    def memory_mb(self) -> float:
+    def read_memory_mb(self) -> float:
         """Resident memory of the serving process, without its database, in MB."""
         assert self._process is not None
-        shown = subprocess.run(
+        process = subprocess.run(
             ["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True
         )
-        return int(shown.stdout) * 1024 / 1e6
+        return int(process.stdout) * 1024 / 1e6
 
 
 @contextmanager
-def yardstick(application: str) -> Iterator[int]:
+def run_yardstick(application: str) -> Iterator[int]:
     """An application of `benchmarks.yardstick_app` served by uvicorn; its port."""
-    port = free_port()
+    port = find_free_port()
     command = [
         sys.executable, "-m", "uvicorn", f"benchmarks.yardstick_app:{application}", f"--port={port}",
         "--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning",
@@ -133,16 +133,16 @@ def yardstick(application: str) -> Iterator[int]:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         started = time.perf_counter()
-        while not _listens(port):
+        while not _is_listening(port):
             if process.poll() is not None or time.perf_counter() - started > START_TIMEOUT_SECONDS:
                 raise RuntimeError(f"uvicorn did not come up with {application}")
             time.sleep(POLL_SECONDS)
         yield port
     finally:
-        end(process)
+        stop_process(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def stop_process(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM, and SIGKILL for one that does not heed it."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -153,18 +153,18 @@ def end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """A loopback port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _clean_environment() -> dict[str, str]:
+def _build_environment() -> dict[str, str]:
     """Ours without settings of the service: every run measures the defaults."""
     return {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}

@@ -28,20 +28,20 @@ from psycopg.sql import SQL, Identifier
 from benchmarks.measurement import rate_of_threads
 
 THREADS_MAX = 16
-EVENTS_SENT_AT_ONCE = 500
+INSERT_BATCH_EVENTS = 500
 
 Environment = Mapping[str, str]
 
 
-def environment(dsn: str, password: str, *, ids: str) -> dict[str, str]:
+def build_environment(dsn: str, password: str, *, ids: str) -> dict[str, str]:
     """The library's settings for the database `dsn`; `ids` is `uuid` or `text`."""
-    to = conninfo_to_dict(dsn)
+    connection_info = conninfo_to_dict(dsn)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
-        "POSTGRES_DBNAME": str(to["dbname"]),
-        "POSTGRES_HOST": str(to["host"]),
-        "POSTGRES_PORT": str(to["port"]),
-        "POSTGRES_USER": str(to["user"]),
+        "POSTGRES_DBNAME": str(connection_info["dbname"]),
+        "POSTGRES_HOST": str(connection_info["host"]),
+        "POSTGRES_PORT": str(connection_info["port"]),
+        "POSTGRES_USER": str(connection_info["user"]),
         "POSTGRES_PASSWORD": password,
         "POSTGRES_POOL_SIZE": str(THREADS_MAX),
         "ORIGINATOR_ID_TYPE": ids,
@@ -49,22 +49,22 @@ def environment(dsn: str, password: str, *, ids: str) -> dict[str, str]:
 
 
 @contextmanager
-def recorder(dsn: str, password: str) -> Iterator[PostgresApplicationRecorder]:
+def open_recorder(dsn: str, password: str) -> Iterator[PostgresApplicationRecorder]:
     """The library's recorder with text ids, its table made, its connections open."""
-    to = conninfo_to_dict(dsn)
+    connection_info = conninfo_to_dict(dsn)
     datastore = PostgresDatastore(
-        dbname=str(to["dbname"]),
-        host=str(to["host"]),
-        port=str(to["port"]),
-        user=str(to["user"]),
+        dbname=str(connection_info["dbname"]),
+        host=str(connection_info["host"]),
+        port=str(connection_info["port"]),
+        user=str(connection_info["user"]),
         password=password,
         pool_size=THREADS_MAX,
         originator_id_type="text",
     )
-    made = PostgresApplicationRecorder(datastore)
-    made.create_table()
+    stock_recorder = PostgresApplicationRecorder(datastore)
+    stock_recorder.create_table()
     try:
-        yield made
+        yield stock_recorder
     finally:
         datastore.close()
 
@@ -74,7 +74,7 @@ def rate_of_inserts(
 ) -> float:
     """Events a second, one a call, from `threads` threads."""
     return rate_of_threads(
-        lambda one: recorder.insert_events([one]), events, threads=threads, seconds=seconds
+        lambda stored_event: recorder.insert_events([stored_event]), events, threads=threads, seconds=seconds
     )
 
 
@@ -106,44 +106,46 @@ class StockCustomers(Application[UUID]):
         self.save(customer)
 
 
-class Commands:
+class StockCommands:
     """Updates of the stock application's customers, each command to the next customer."""
 
     def __init__(self, dsn: str, password: str, customers: int) -> None:
-        self._app = StockCustomers(environment(dsn, password, ids="uuid"))
+        self._app = StockCustomers(build_environment(dsn, password, ids="uuid"))
         ids = [self._app.create(f"Customer {n}", f"customer{n}@example.com") for n in range(customers)]
         self._ids = cycle(ids)
 
     def rate(self, commands: int, *, threads: int, seconds: float) -> float:
         work = [(customer, {"order": str(n)}) for n, customer in enumerate(islice(self._ids, commands))]
-        return rate_of_threads(lambda one: self._app.update(*one), work, threads=threads, seconds=seconds)
+        return rate_of_threads(
+            lambda arguments: self._app.update(*arguments), work, threads=threads, seconds=seconds
+        )
 
     def close(self) -> None:
         self._app.close()
 
 
-class StockThing(Aggregate):
+class StockLine(Aggregate):
     """Whatever a line tells of."""
 
     @event("Told")
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.told = told
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self.payload = payload
 
 
-class Lines:
+class StockImport:
     """An application that makes an aggregate of each line of JSON, and checks nothing."""
 
     def __init__(self, dsn: str, password: str) -> None:
-        self._app: Application[UUID] = Application(environment(dsn, password, ids="uuid"))
+        self._app: Application[UUID] = Application(build_environment(dsn, password, ids="uuid"))
 
     def rate(self, lines: Sequence[bytes], *, threads: int, seconds: float) -> float:
-        return rate_of_threads(self._tell, lines, threads=threads, seconds=seconds)
+        return rate_of_threads(self._save, lines, threads=threads, seconds=seconds)
 
     def close(self) -> None:
         self._app.close()
 
-    def _tell(self, line: bytes) -> None:
-        self._app.save(StockThing(told=json.loads(line)))
+    def _save(self, line: bytes) -> None:
+        self._app.save(StockLine(payload=json.loads(line)))
 
 
 class StockLog(Application[str]):
@@ -186,26 +188,26 @@ class StockProjection(Projection[StockView]):
         self.view.put((stream, version, type(domain_event).TOPIC, json.dumps(facts)), tracking)
 
 
-def fill(env: Environment, events: Sequence[StoredEvent]) -> int:
+def insert_events(env: Environment, events: Sequence[StoredEvent]) -> int:
     """Put `events` into the stock application's log; the last one's notification id."""
     app = StockLog(env)
-    last = 0
-    for start in range(0, len(events), EVENTS_SENT_AT_ONCE):
-        ids = app.recorder.insert_events(events[start : start + EVENTS_SENT_AT_ONCE])
-        last = ids[-1] if ids else last
+    last_id = 0
+    for start in range(0, len(events), INSERT_BATCH_EVENTS):
+        ids = app.recorder.insert_events(events[start : start + INSERT_BATCH_EVENTS])
+        last_id = ids[-1] if ids else last_id
     app.close()
-    return last
+    return last_id
 
 
-def catch_up(env: Environment, last: int, *, timeout_seconds: float) -> None:
-    """Run the library's ProjectionRunner from nothing until it has processed notification `last`."""
+def catch_up(env: Environment, last_id: int, *, timeout_seconds: float) -> None:
+    """Run the library's ProjectionRunner from nothing until it has processed notification `last_id`."""
     with ProjectionRunner(
         application_class=StockLog, projection_class=StockProjection, view_class=StockView, env=env
     ) as runner:
-        runner.wait(last, timeout=timeout_seconds)
+        runner.wait(last_id, timeout=timeout_seconds)
 
 
-def forget_view(dsn: str) -> None:
+def drop_view(dsn: str) -> None:
     """Drop the view and its tracking, so that the runner begins again."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("DROP TABLE IF EXISTS stock_view, stockview_tracking")

@@ -23,7 +23,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from benchmarks import stock
 from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
 from projections.engine import partitions, registry
@@ -53,7 +53,7 @@ class StockViews(PostgresTrackingRecorder):
                 cur.execute(statement, values, prepare=True)
 
 
-class MakingViews(StockProjection[StockViews]):
+class StockProjections(StockProjection[StockViews]):
     """Hands each event to the handlers of all views that follow it."""
 
     name: ClassVar[str] = "stockviews"  # type: ignore[misc]  # the library declares it without ClassVar
@@ -67,15 +67,15 @@ class MakingViews(StockProjection[StockViews]):
             tracking.notification_id, domain_event, ACCOUNT, False, ACTOR, REQUEST, None, None, self.now
         )
         rows = [
-            (_UPSERTS[view.name], [recorded.position, *_stored(view, row)])
-            for view in PROJECTIONS
-            if type(domain_event) in view.follows
-            for row in view.apply(before, recorded, after)
+            (_UPSERTS[projection.name], [recorded.position, *_encode_row(projection, row)])
+            for projection in PROJECTIONS
+            if type(domain_event) in projection.event_classes
+            for row in projection.apply(before, recorded, after)
         ]
         self.view.put(rows, tracking)
 
 
-class Contestant:
+class StockRebuild:
     """Makes all views of `events`, whose streams are as in `states` before them; from nothing each time."""
 
     def __init__(
@@ -83,38 +83,38 @@ class Contestant:
     ) -> None:
         self._dsn = dsn
         self._states = states
-        self._environment = stock.environment(dsn, password, ids="text")
-        self._last = stock.fill(self._environment, events)
-        MakingViews.now = time.time()
-        asyncio.run(_begin(dsn))
+        self._environment = stock.build_environment(dsn, password, ids="text")
+        self._last_id = stock.insert_events(self._environment, events)
+        StockProjections.now = time.time()
+        asyncio.run(_register_projections(dsn))
 
-    def make(self) -> None:
+    def rebuild(self) -> None:
         """Raises TimeoutError."""
-        MakingViews.states = dict(self._states)
+        StockProjections.states = dict(self._states)
         with psycopg.connect(self._dsn, autocommit=True) as conn:
             conn.execute("DROP TABLE IF EXISTS stockviews_tracking")
-            for view in PROJECTIONS:
-                conn.execute(SQL("TRUNCATE {}").format(partitions.table(view.name)))
+            for projection in PROJECTIONS:
+                conn.execute(SQL("TRUNCATE {}").format(partitions.get_table(projection.name)))
         with ProjectionRunner(
             application_class=StockLog,
-            projection_class=MakingViews,
+            projection_class=StockProjections,
             view_class=StockViews,
             env=self._environment,
         ) as runner:
-            runner.wait(self._last, timeout=TIMEOUT_SECONDS)
+            runner.wait(self._last_id, timeout=TIMEOUT_SECONDS)
 
 
-async def _begin(dsn: str) -> None:
-    async with connected(dsn, "ledger_projector", name="benchmark") as conn:
-        await registry.ensure(conn)
-        today = partitions.day_of(MakingViews.now)
-        for view in PROJECTIONS:
-            if view.days_kept is not None:
-                await partitions.make_days(conn, view.name, 1, [today, today + 1])
+async def _register_projections(dsn: str) -> None:
+    async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
+        await registry.register_missing(conn)
+        today = partitions.to_utc_day(StockProjections.now)
+        for projection in PROJECTIONS:
+            if projection.retention_days is not None:
+                await partitions.create_days(conn, projection.name, 1, [today, today + 1])
 
 
-def _stored(view: Projection, row: Sequence[Any]) -> Iterable[Any]:
-    for column, value in zip(view.columns, row, strict=True):
+def _encode_row(projection: Projection, row: Sequence[Any]) -> Iterable[Any]:
+    for column, value in zip(projection.columns, row, strict=True):
         match column.type:
             case "json":
                 yield msgspec.json.encode(value)
@@ -124,17 +124,17 @@ def _stored(view: Projection, row: Sequence[Any]) -> Iterable[Any]:
                 yield value
 
 
-def _upsert(view: Projection) -> Composed:
-    names = [column.name for column in view.columns]
-    key = ["generation", names[0], *(["created"] if view.days_kept is not None else [])]
-    changed = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in view.changing]
+def _build_upsert(projection: Projection) -> Composed:
+    names = [column.name for column in projection.columns]
+    key = ["generation", names[0], *(["created"] if projection.retention_days is not None else [])]
+    updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.mutable_columns]
     return SQL(_UPSERT).format(
-        table=partitions.table(view.name),
+        table=partitions.get_table(projection.name),
         columns=SQL(", ").join(map(Identifier, names)),
         values=SQL(", ").join([SQL("%s")] * (len(names) + 1)),
         key=SQL(", ").join(map(Identifier, key)),
-        update=SQL("UPDATE SET {}").format(SQL(", ").join(changed)) if changed else SQL("NOTHING"),
+        update=SQL("UPDATE SET {}").format(SQL(", ").join(updates)) if updates else SQL("NOTHING"),
     )
 
 
-_UPSERTS = {view.name: _upsert(view) for view in PROJECTIONS}
+_UPSERTS = {view.name: _build_upsert(view) for view in PROJECTIONS}

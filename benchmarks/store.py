@@ -21,7 +21,7 @@ SECRET_KEY = b"a key of 32 bytes for benchmarks"
 
 
 @contextmanager
-def running_store(dsn: str, **settings: object) -> Iterator[tuple[asyncio.Runner, Store]]:
+def open_store(dsn: str, **settings: object) -> Iterator[tuple[asyncio.Runner, Store]]:
     """A started store and the runner of its loop; everything appended is committed at the end."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         store = Store(dsn, SECRET_KEY, load_settings(**settings), Clock())

@@ -9,20 +9,20 @@ from ledger.config import Settings
 from projections.operate import cli
 
 if TYPE_CHECKING:
-    from ledger.api.app import Above
+    from ledger.api.app import Extensions
 
 
 def main() -> None:
     """Run the command line."""
-    command = app.build(_above)
-    command.add_typer(cli.build(), name="projections")
-    app.run(command)
+    cli_app = app.build_cli(_make_extensions)
+    cli_app.add_typer(cli.build_group(), name="projections")
+    app.run_cli(cli_app)
 
 
-def _above(settings: Settings) -> Above:
-    from projections.composition import above
+def _make_extensions(settings: Settings) -> Extensions:
+    from projections.composition import make_extensions
 
-    return above(settings)
+    return make_extensions(settings)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A key is shown once, when it is made; the database holds its SHA-256 (a key has 190 random bits, so
 nothing slower is needed) and its last four characters. A process remembers a key for
-`REMEMBERED_SECONDS`, so a revocation holds everywhere within that time.
+`CACHE_SECONDS`, so a revocation holds everywhere within that time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from psycopg.rows import TupleRow
 
 from ledger.errors import InvalidParameter
 from ledger.ids import new_id
-from ledger.postgres.connections import Link, question
-from ledger.wire.versions import LATEST
+from ledger.postgres.connections import ReconnectingConnection, query_timeout
+from ledger.wire.versions import LATEST_VERSION
 
-REMEMBERED_SECONDS = 1.0
-REMEMBERED_MAX = 10_000
-USE_TOLD_SECONDS = 5.0
-USE_TOLD_WITHIN_SECONDS = 2.0
+CACHE_SECONDS = 1.0
+CACHE_SIZE_MAX = 10_000
+LAST_USED_INTERVAL_SECONDS = 5.0
+LAST_USED_TIMEOUT_SECONDS = 2.0
 SECRET_CHARACTERS = 32
 
 Value = TypeVar("Value")
-Kind = Literal["sk", "rk", "pk"]
-Ephemeral = Literal["ek"]
+KeyKind = Literal["sk", "rk", "pk"]
+EphemeralKind = Literal["ek"]
 
 INTERNAL_SCOPES = ("catalog", "network", "publish", "audit", "projections", "webhooks", "keys", "clock")
 
@@ -80,19 +80,19 @@ SELECT k.id, k.account, k.kind, k.livemode, k.last4, k.name, k.scopes,
 FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
 WHERE k.hash = %s
 """
-_REVOKE = """
+_REVOKE_KEY = """
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(now)s))
 WHERE id = %(id)s RETURNING id
 """
-_ROLLED = """
+_LOCK_KEY = """
 SELECT account, kind, livemode, name, scopes, extract(epoch FROM expires_at)::float8
 FROM ledger.api_keys WHERE id = %(id)s FOR UPDATE
 """
-_END_LATER = """
+_EXPIRE_KEY = """
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(at)s))
 WHERE id = %(id)s
 """
-_USED = """
+_UPDATE_LAST_USED = """
 UPDATE ledger.api_keys k SET last_used_at = greatest(k.last_used_at, to_timestamp(used.at))
 FROM unnest(%(ids)s::text[], %(times)s::float8[]) AS used(id, at) WHERE k.id = used.id
 """
@@ -107,7 +107,7 @@ class ApiKey(NamedTuple):
 
     id: str
     account: str
-    kind: Kind | Ephemeral
+    kind: KeyKind | EphemeralKind
     livemode: bool
     last4: str
     name: str
@@ -121,12 +121,12 @@ class ApiKey(NamedTuple):
         mode = "live" if self.livemode else "test"
         return f"{self.kind}_{mode}_***{self.last4}"
 
-    def expired(self, now: float) -> bool:
+    def is_expired(self, now: float) -> bool:
         """Whether it is good for nothing any more, `now` by the one clock."""
         return self.expires_at is not None and self.expires_at <= now
 
-    def state(self, now: float) -> str:
-        return "expired" if self.expired(now) else "active"
+    def get_status(self, now: float) -> str:
+        return "expired" if self.is_expired(now) else "active"
 
     def allows(self, scope: str) -> bool:
         """A restricted key allows what it names; write includes read (`rak_<resource>_<read|write>`)."""
@@ -135,7 +135,7 @@ class ApiKey(NamedTuple):
         return scope.endswith("_read") and scope.removesuffix("read") + "write" in self.scopes
 
 
-class ListedKey(NamedTuple):
+class KeySummary(NamedTuple):
     """A key as it is listed. Unix seconds; `last_used_at` is None for one never used, and may lag by the
     interval at which processes tell of it."""
 
@@ -147,7 +147,7 @@ class ListedKey(NamedTuple):
 async def create_account(conn: AsyncConnection[TupleRow], name: str, *, platform: str | None = None) -> str:
     """A new account's id. Raises InvalidParameter when `platform` is not an account."""
     account = new_id("acct", time.time())
-    values = {"id": account, "name": name, "platform": platform, "api_version": LATEST}
+    values = {"id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION}
     try:
         await conn.execute(_CREATE_ACCOUNT, values)
     except psycopg.errors.ForeignKeyViolation:
@@ -155,16 +155,16 @@ async def create_account(conn: AsyncConnection[TupleRow], name: str, *, platform
     return account
 
 
-async def list_accounts(conn: AsyncConnection[TupleRow], of: str | None = None) -> list[TupleRow]:
-    """(id, name, platform, api_version, created_at in unix seconds), oldest first: the account `of` and those
-    connected to it, or all."""
-    return await (await conn.execute(_ACCOUNTS, {"of": of})).fetchall()
+async def list_accounts(conn: AsyncConnection[TupleRow], account: str | None = None) -> list[TupleRow]:
+    """(id, name, platform, api_version, created_at in unix seconds), oldest first: the account `account`
+    and those connected to it, or all."""
+    return await (await conn.execute(_ACCOUNTS, {"of": account})).fetchall()
 
 
 async def create_key(
     conn: AsyncConnection[TupleRow],
     account: str,
-    kind: Kind,
+    kind: KeyKind,
     *,
     livemode: bool,
     name: str,
@@ -184,7 +184,7 @@ async def create_key(
                 "account": account,
                 "kind": kind,
                 "livemode": livemode,
-                "hash": _hash(secret),
+                "hash": _hash_secret(secret),
                 "last4": secret[-4:],
                 "name": name,
                 "scopes": list(scopes),
@@ -205,119 +205,122 @@ async def roll_key(
     Raises InvalidParameter when there is none of that id, or it has expired.
     """
     async with conn.transaction():
-        row = await (await conn.execute(_ROLLED, {"id": key_id})).fetchone()
+        row = await (await conn.execute(_LOCK_KEY, {"id": key_id})).fetchone()
         if row is None:
             raise InvalidParameter(f"No such key: '{key_id}'", code="resource_missing", param="id")
         account, kind, livemode, name, scopes, expires_at = row
         if expires_at is not None and expires_at <= now:
             raise InvalidParameter(f"The key '{key_id}' has expired; create a new one.", param="id")
-        made = await create_key(
+        new_key = await create_key(
             conn, account, kind, livemode=livemode, name=name, scopes=scopes, expires_at=expires_at
         )
-        await conn.execute(_END_LATER, {"id": key_id, "at": now + overlap_seconds})
-    return made
+        await conn.execute(_EXPIRE_KEY, {"id": key_id, "at": now + overlap_seconds})
+    return new_key
 
 
-async def list_keys(conn: AsyncConnection[TupleRow], account: str | None = None) -> list[ListedKey]:
+async def list_keys(conn: AsyncConnection[TupleRow], account: str | None = None) -> list[KeySummary]:
     """The account's keys, or all, oldest first."""
     rows = await (await conn.execute(_KEYS, {"account": account})).fetchall()
-    return [ListedKey(_key(row[:9]), *row[9:]) for row in rows]
+    return [KeySummary(_to_api_key(row[:9]), *row[9:]) for row in rows]
 
 
 async def revoke_key(conn: AsyncConnection[TupleRow], key_id: str, *, now: float) -> None:
     """End a key, `now` by the one clock. Raises InvalidParameter when there is none of that id."""
-    if await (await conn.execute(_REVOKE, {"id": key_id, "now": now})).fetchone() is None:
+    if await (await conn.execute(_REVOKE_KEY, {"id": key_id, "now": now})).fetchone() is None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 
-class KeyRing:
-    """API keys and account relations by need, remembered shortly; `ephemeral` knows those of front ends."""
+class KeyCache:
+    """API keys and account relations by need, remembered shortly; `find_ephemeral_key` knows those of front
+    ends."""
 
-    def __init__(self, dsn: str, ephemeral: Callable[[str], Awaitable[ApiKey | None]]) -> None:
-        self._link = Link(dsn, "ledger_api", name="keys")
-        self._ephemeral = ephemeral
+    def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
+        self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
+        self._find_ephemeral_key = find_ephemeral_key
         self._keys: dict[str, tuple[float, ApiKey]] = {}
         self._platforms: dict[str, tuple[float, str | None]] = {}
-        self._used: dict[str, float] = {}
-        self._telling: asyncio.Task[None] | None = None
+        self._last_used: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Tell now and then which keys were used, until closed."""
-        self._telling = asyncio.create_task(self._tell(), name="keys used")
+        self._task = asyncio.create_task(self._run(), name="keys used")
 
     async def close(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         with suppress(psycopg.Error, TimeoutError):
-            async with asyncio.timeout(USE_TOLD_WITHIN_SECONDS):
-                await self.tell_used()
-        await self._link.drop()
+            async with asyncio.timeout(LAST_USED_TIMEOUT_SECONDS):
+                await self.write_last_used()
+        await self._connection.drop()
 
-    async def _tell(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await asyncio.sleep(USE_TOLD_SECONDS)
+            await asyncio.sleep(LAST_USED_INTERVAL_SECONDS)
             with suppress(psycopg.Error):  # told with the next ones
-                await self.tell_used()
+                await self.write_last_used()
 
-    def recall(self, secret: str) -> ApiKey | None:
+    def get_cached(self, secret: str) -> ApiKey | None:
         """The key if it was looked up just now."""
-        known = self._keys.get(secret)
-        return known[1] if known is not None and known[0] > time.monotonic() else None
+        cached = self._keys.get(secret)
+        return cached[1] if cached is not None and cached[0] > time.monotonic() else None
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key whose secret this is; None when there is none. Raises Unavailable."""
         if secret.startswith("ek_"):
-            return await self._ephemeral(secret)
-        row = await self._one(_KEY, _hash(secret))
+            return await self._find_ephemeral_key(secret)
+        row = await self._fetch_one(_KEY, _hash_secret(secret))
         if row is None:
             return None
-        key = _key(row)
-        _remember(self._keys, secret, key)
-        self._used[key.id] = time.time()
+        key = _to_api_key(row)
+        _cache_value(self._keys, secret, key)
+        self._last_used[key.id] = time.time()
         return key
 
-    async def tell_used(self) -> None:
+    async def write_last_used(self) -> None:
         """Keep when keys were last used, as seen since this was last called: never on a request's way."""
-        used, self._used = self._used, {}
-        if used:
+        last_used, self._last_used = self._last_used, {}
+        if last_used:
             try:
-                async with self._link as conn:
-                    await conn.execute(_USED, {"ids": list(used), "times": list(used.values())})
+                async with self._connection as conn:
+                    await conn.execute(
+                        _UPDATE_LAST_USED, {"ids": list(last_used), "times": list(last_used.values())}
+                    )
             except psycopg.Error:
-                self._used = used | self._used
+                self._last_used = last_used | self._last_used
                 raise
 
-    async def reaches(self, key: ApiKey, account: str) -> bool:
+    async def can_access(self, key: ApiKey, account: str) -> bool:
         """Whether the key may act on `account`: its own, or one connected to it."""
         if account == key.account:
             return True
         if key.kind == "ek":
             return False
-        known = self._platforms.get(account)
-        if known is not None and known[0] > time.monotonic():
-            return known[1] == key.account
-        row = await self._one(_PLATFORM, account)
+        cached = self._platforms.get(account)
+        if cached is not None and cached[0] > time.monotonic():
+            return cached[1] == key.account
+        row = await self._fetch_one(_PLATFORM, account)
         if row is None:
             return False
-        _remember(self._platforms, account, row[0])
+        _cache_value(self._platforms, account, row[0])
         return bool(row[0] == key.account)
 
-    async def _one(self, query: str, value: str | bytes) -> TupleRow | None:
-        async with question(), self._link as conn:
+    async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
+        async with query_timeout(), self._connection as conn:
             return await (await conn.execute(query.encode(), (value,))).fetchone()
 
 
-def _hash(secret: str) -> bytes:
+def _hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _key(row: TupleRow) -> ApiKey:
+def _to_api_key(row: TupleRow) -> ApiKey:
     key_id, account, kind, livemode, last4, name, scopes, expires_at, api_version = row
     return ApiKey(key_id, account, kind, livemode, last4, name, tuple(scopes), expires_at, api_version)
 
 
-def _remember(known: dict[str, tuple[float, Value]], name: str, value: Value) -> None:
-    if len(known) >= REMEMBERED_MAX:
-        known.clear()
-    known[name] = (time.monotonic() + REMEMBERED_SECONDS, value)
+def _cache_value(cache: dict[str, tuple[float, Value]], cache_key: str, value: Value) -> None:
+    if len(cache) >= CACHE_SIZE_MAX:
+        cache.clear()
+    cache[cache_key] = (time.monotonic() + CACHE_SECONDS, value)

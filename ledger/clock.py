@@ -13,8 +13,8 @@ from psycopg.rows import TupleRow
 
 from ledger.errors import InvalidParameter
 
-_READ = "SELECT ahead_seconds FROM ledger.clock"
-_ADVANCE = """
+_SELECT_OFFSET = "SELECT ahead_seconds FROM ledger.clock"
+_UPDATE_OFFSET = """
 UPDATE ledger.clock SET ahead_seconds = %(ahead)s
 WHERE %(now)s >= (SELECT extract(epoch FROM recorded_at) FROM ledger.head)
 RETURNING ahead_seconds
@@ -26,23 +26,23 @@ class Clock:
 
     def __init__(self, *, movable: bool = False) -> None:
         self._movable = movable
-        self._ahead_seconds = 0.0
+        self._offset_seconds = 0.0
 
     def now(self) -> float:
-        return time.time() + self._ahead_seconds
+        return time.time() + self._offset_seconds
 
     async def refresh(self, conn: AsyncConnection[TupleRow]) -> None:
         """Take over what another process has moved the clock to."""
         if not self._movable:
             return
-        row = await (await conn.execute(_READ)).fetchone()
+        row = await (await conn.execute(_SELECT_OFFSET)).fetchone()
         assert row is not None
-        self._ahead_seconds = row[0]
+        self._offset_seconds = row[0]
 
     async def move(self, conn: AsyncConnection[TupleRow], now: float) -> None:
         """Set the clock for all processes. Raises InvalidParameter for a time before the last event."""
-        ahead = now - time.time()
-        row = await (await conn.execute(_ADVANCE, {"ahead": ahead, "now": now})).fetchone()
+        offset_seconds = now - time.time()
+        row = await (await conn.execute(_UPDATE_OFFSET, {"ahead": offset_seconds, "now": now})).fetchone()
         if row is None:
             raise InvalidParameter("The clock cannot go back past the last recorded event.", param="now")
-        self._ahead_seconds = ahead
+        self._offset_seconds = offset_seconds

@@ -20,12 +20,12 @@ Seconds = Annotated[int, Field(ge=1)]
 RETRIES_MAX = 100
 
 
-def _schedule(given: object) -> object:
+def _parse_schedule(value: object) -> object:
     """Numbers with commas between them, in the environment; none at all is a schedule too."""
-    if not isinstance(given, str):
-        return given
+    if not isinstance(value, str):
+        return value
     try:
-        numbers = tuple(float(part) for part in given.split(",") if part.strip())
+        numbers = tuple(float(part) for part in value.split(",") if part.strip())
     except ValueError:
         numbers = (0.0,)
     if len(numbers) > RETRIES_MAX or not all(0 < number < 1e9 for number in numbers):
@@ -33,7 +33,7 @@ def _schedule(given: object) -> object:
     return numbers
 
 
-Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_schedule)]
+Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedule)]
 
 
 class Settings(BaseSettings):
@@ -99,9 +99,9 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, told below
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = "LEDGER_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingError(f"{name}: {first['msg']}") from None
+        first_error = error.errors(include_url=False, include_input=False)[0]
+        name = "LEDGER_" + "_".join(str(part) for part in first_error["loc"]).upper()
+        raise SettingError(f"{name}: {first_error['msg']}") from None
     if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
         raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
     if settings.database_url is not None and settings.secret_key is None:

@@ -23,27 +23,27 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Link
+from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.codec import State, evolve
-from ledger.store.journal import Append, Cause, Change, StaleRead
+from ledger.store.journal import Append, Cause, Change, VersionConflict
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
-PAGE_MAX = 256
+PAGE_SIZE_MAX = 256
 RETRY_SECONDS = 5.0
-CLOCK = "clock"
+CLOCK_CAUSATION = "clock"
 
 log = structlog.get_logger()
 
 # By key, so that what is left behind (a row of a parked stream) never hides what comes after it.
-_DUE = """
+_SELECT_DUE = """
 SELECT d.id, d.moment
 FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
 WHERE l.projection = 'deadlines' AND d.kind = %(kind)s AND d.moment <= %(upto)s
   AND (d.moment, d.id) > (%(moment)s, %(id)s)
 ORDER BY d.moment, d.id LIMIT %(limit)s
 """
-_FIRST = """
+_SELECT_OLDEST_DUE = """
 SELECT d.moment
 FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
 WHERE l.projection = 'deadlines' AND d.kind = %(kind)s AND d.moment <= %(upto)s
@@ -51,40 +51,40 @@ ORDER BY d.moment LIMIT 1
 """
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """What a sweep came to: objects looked at, and events recorded."""
 
-    due: int
-    ended: int
+    due_count: int
+    expired_count: int
 
 
-def patience(kind: str, terms: Terms) -> int:
+def timeout_seconds(kind: str, terms: Terms) -> int:
     """Seconds from a row's moment to its end."""
     return (
         charge_decisions.CAPTURE_DAYS * DAY_SECONDS
         if kind == "capture"
-        else dispute_decisions.patience(kind, terms)
+        else dispute_decisions.timeout_seconds(kind, terms)
     )
 
 
-async def overdue_seconds(conn: AsyncConnection[TupleRow], terms: Terms, now: float) -> dict[str, float]:
+async def read_overdue_seconds(conn: AsyncConnection[TupleRow], terms: Terms, now: float) -> dict[str, float]:
     """By kind: how long ago the oldest thing still waiting should have ended; 0 when there is none."""
     overdue = {}
     for kind in KINDS:
-        upto = int(now) - patience(kind, terms)
-        row = await (await conn.execute(_FIRST, {"kind": kind, "upto": upto})).fetchone()
+        upto = int(now) - timeout_seconds(kind, terms)
+        row = await (await conn.execute(_SELECT_OLDEST_DUE, {"kind": kind, "upto": upto})).fetchone()
         overdue[kind] = 0.0 if row is None else float(upto - row[0])
     return overdue
 
 
-class Deadlines:
+class DeadlineSweeper:
     """Sweeps every `poll_ms`, from start to an orderly end."""
 
     def __init__(self, store: Store, terms: Terms, *, poll_ms: int) -> None:
         self._store = store
         self._terms = terms
         self._poll_seconds = poll_ms / 1000
-        self._link = Link(store.dsn, "ledger_api", name="deadlines")
+        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="deadlines")
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -96,26 +96,26 @@ class Deadlines:
         self._stopping.set()
         if self._task is not None:
             await self._task
-        await self._link.drop()
+        await self._connection.drop()
 
-    async def sweep(self) -> Swept:
+    async def sweep(self) -> SweepResult:
         """End what is due now, by the clock. Raises psycopg.Error, LedgerError; what ended stays so."""
-        due = ended = 0
+        due_count = expired_count = 0
         for kind in KINDS:
-            moment, last = -(2**62), ""
+            last_starts_at, last_id = -(2**62), ""
             while not self._stopping.is_set():
-                async with self._link as conn:
+                async with self._connection as conn:
                     await self._store.clock.refresh(conn)
-                    upto = int(self._store.clock.now()) - patience(kind, self._terms)
-                    place = {"moment": moment, "id": last, "limit": PAGE_MAX}
-                    cur = await conn.execute(_DUE, {"kind": kind, "upto": upto, **place})
+                    upto = int(self._store.clock.now()) - timeout_seconds(kind, self._terms)
+                    page_start = {"moment": last_starts_at, "id": last_id, "limit": PAGE_SIZE_MAX}
+                    cur = await conn.execute(_SELECT_DUE, {"kind": kind, "upto": upto, **page_start})
                     rows = await cur.fetchall()
-                done = await asyncio.gather(*(self._end(row[0]) for row in rows))
-                due, ended = due + len(rows), ended + sum(done)
-                if len(rows) < PAGE_MAX:
+                results = await asyncio.gather(*(self._expire(row[0]) for row in rows))
+                due_count, expired_count = due_count + len(rows), expired_count + sum(results)
+                if len(rows) < PAGE_SIZE_MAX:
                     break
-                last, moment = rows[-1]
-        return Swept(due, ended)
+                last_id, last_starts_at = rows[-1]
+        return SweepResult(due_count, expired_count)
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -132,7 +132,7 @@ class Deadlines:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
 
-    async def _end(self, stream: str) -> bool:
+    async def _expire(self, stream: str) -> bool:
         """Whether this ended it, and not another process or what happened meanwhile."""
         state = await self._store.streams.read(stream)
         events = self._decide(state)
@@ -141,11 +141,11 @@ class Deadlines:
         changes = []
         for event in events:
             state = evolve(state, event)
-            changes.append(Change(event, state, CLOCK))
+            changes.append(Change(event, state, CLOCK_CAUSATION))
         cause = Cause(state.account, state.livemode, None, None, None)
         try:
             await self._store.journal.append(Append(cause, changes))
-        except StaleRead:
+        except VersionConflict:
             return False
         return True
 

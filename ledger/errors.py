@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree. The message of a `Refused` is written for the caller;
+"""Everything that can go wrong, as one tree. The message of a `RequestError` is written for the caller;
 only `api/app.py` turns a class into a status code.
 
     LedgerError
@@ -10,16 +10,16 @@ only `api/app.py` turns a class into a status code.
         ├── InvalidParameter     unknown, missing, malformed: by itself, so no idempotency key keeps it
         ├── UnknownReference     a parameter names an object that is not there
         ├── UnknownObject        the object in the path is not there
-        │   └── NotDisputed      the charge in the path is, and has no dispute
+        │   └── DisputeNotFound      the charge in the path is, and has no dispute
         ├── UnknownRoute         no such URL or method
-        ├── StateForbids         a rule of the object's state, `param` what it does not admit
-        │   ├── FactForbidden    what the network reports cannot follow what is known
-        │   └── OperationRefused what an operator asks, a projection's state does not admit
-        ├── CardRefused          the card was declined
+        ├── InvalidState         a rule of the object's state, `param` what it does not admit
+        │   ├── InvalidDisputeState    what the network reports cannot follow what is known
+        │   └── InvalidProjectionState what an operator asks, a projection's state does not admit
+        ├── CardError          the card was declined
         ├── Unauthenticated      no key, or not one of ours
         ├── Forbidden            a key that may not do this
-        ├── KeyReused            idempotency key used before with other parameters
-        ├── ShownOnce            idempotency key under which a secret was made: it is not kept, nor made again
+        ├── IdempotencyKeyReused            idempotency key used before with other parameters
+        ├── SecretAlreadyIssued            idempotency key under which a secret was made: it is not kept, nor made again
         └── RateLimited          too many requests
 """
 
@@ -41,15 +41,15 @@ class Unavailable(LedgerError):
     """
 
 
-class Overloaded(LedgerError):
+class QueueFull(LedgerError):
     """The bounded append queue is full. Retrying after a pause is right."""
 
 
-class Contended(LedgerError):
+class ConcurrencyConflict(LedgerError):
     """A command was decided again `attempts_max` times and lost the race each time."""
 
 
-class Refused(LedgerError):
+class RequestError(LedgerError):
     """A request refused for a reason the caller can act on.
 
     `code` and `param` are the contract's; `param` is in bracket form (`evidence[receipt]`).
@@ -62,55 +62,57 @@ class Refused(LedgerError):
         self.param = param
 
 
-class InvalidParameter(Refused):
+class InvalidParameter(RequestError):
     """A parameter that is unknown, missing or malformed, whatever there is. No other refusal of a command is
     left out from under its idempotency key, which may then be used with better ones (CONTRACT 1.9)."""
 
 
-class UnknownReference(Refused):
+class UnknownReference(RequestError):
     """The object that a parameter names is not there for this key (`code` is `resource_missing`)."""
 
     def __init__(self, noun: str, object_id: str, *, param: str, hint: str = "") -> None:
         super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
 
 
-class UnknownObject(Refused):
+class UnknownObject(RequestError):
     """The object named in the path is not there for this key (`code` is `resource_missing`)."""
 
     def __init__(self, noun: str, object_id: str, *, param: str = "id", hint: str = "") -> None:
         super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
 
 
-class NotDisputed(UnknownObject):
+class DisputeNotFound(UnknownObject):
     """The charge named in the path has no dispute."""
 
     def __init__(self, charge_id: str) -> None:
-        Refused.__init__(self, f"No dispute for charge: {charge_id}", code="resource_missing", param="id")
+        RequestError.__init__(
+            self, f"No dispute for charge: {charge_id}", code="resource_missing", param="id"
+        )
 
 
-class UnknownRoute(Refused):
+class UnknownRoute(RequestError):
     """No such URL, or not with this method."""
 
 
-class StateForbids(Refused):
+class InvalidState(RequestError):
     """The object's state does not admit this change."""
 
 
-class FactForbidden(StateForbids):
+class InvalidDisputeState(InvalidState):
     """A fact of the network that the object's state does not list (`code` is `dispute_state`)."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="dispute_state", param=param)
 
 
-class OperationRefused(StateForbids):
+class InvalidProjectionState(InvalidState):
     """What an operator asks of a projection, its state does not admit (`code` is `projection_state`)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="projection_state")
 
 
-class CardRefused(Refused):
+class CardError(RequestError):
     """The card was declined; `charge` names the failed charge, which exists."""
 
     def __init__(
@@ -127,21 +129,21 @@ class CardRefused(Refused):
         self.charge = charge
 
 
-class Unauthenticated(Refused):
+class Unauthenticated(RequestError):
     """No API key, one that is not known, or one that has expired."""
 
 
-class Forbidden(Refused):
+class Forbidden(RequestError):
     """A known key that may not do this."""
 
 
-class KeyReused(Refused):
+class IdempotencyKeyReused(RequestError):
     """An idempotency key that was first used with other parameters."""
 
 
-class ShownOnce(Refused):
+class SecretAlreadyIssued(RequestError):
     """What was made under this idempotency key before is there, but its secret was told once and not kept."""
 
 
-class RateLimited(Refused):
+class RateLimited(RequestError):
     """Too many requests."""

@@ -16,25 +16,25 @@ from typing import Any
 import msgspec
 import structlog
 
-_SECRET = re.compile(r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|whsec_)[0-9A-Za-z]{4,}")
+_SECRET_PATTERN = re.compile(r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|whsec_)[0-9A-Za-z]{4,}")
 
 
-_TALKATIVE = ("python_multipart", "pypdf")
+_NOISY_LOGGERS = ("python_multipart", "pypdf")
 """They warn of every flaw in what callers send, and quote it; the caller is told instead."""
 
 
 def configure(level: str) -> None:
     """Log from `level` up, standard library loggers included."""
-    least = logging.getLevelNamesMapping()[level.upper()]
+    level_min = logging.getLevelNamesMapping()[level.upper()]
     processors: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _name_exception,
-        _redact,
+        _summarize_exception,
+        _redact_entry,
     ]
     structlog.configure(
         processors=[*processors, structlog.processors.JSONRenderer(serializer=_encode)],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+        wrapper_class=structlog.make_filtering_bound_logger(level_min),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -48,24 +48,24 @@ def configure(level: str) -> None:
             ],
         )
     )
-    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
-    for name in _TALKATIVE:
+    logging.basicConfig(level=max(level_min, logging.WARNING), handlers=[handler], force=True)
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """`text` with whatever looks like a key or client secret masked."""
-    return _SECRET.sub("[secret]", text)
+    return _SECRET_PATTERN.sub("[secret]", text)
 
 
-def _redact(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _redact_entry(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in entry.items():
         if isinstance(value, str):
-            entry[name] = redacted(value)
+            entry[name] = redact(value)
     return entry
 
 
-def _name_exception(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _summarize_exception(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     error = entry.pop("exc_info", None)
     if error is True:
         error = sys.exc_info()[1]

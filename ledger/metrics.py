@@ -54,16 +54,16 @@ class Lag(NamedTuple):
     differing: int
 
 
-class Owed(NamedTuple):
+class WebhookBacklog(NamedTuple):
     """What is owed to webhook endpoints: deliveries by state (up to a bound); for how many seconds the oldest
     that is due has been; how many events of the log nobody has looked at for endpoints that want them."""
 
-    deliveries: Mapping[str, int]
-    due_seconds: float
-    events_behind: int
+    deliveries_by_state: Mapping[str, int]
+    oldest_due_seconds: float
+    lag_events: int
 
 
-async def lags(conn: AsyncConnection[TupleRow], now: float) -> list[Lag]:
+async def read_lags(conn: AsyncConnection[TupleRow], now: float) -> list[Lag]:
     """How far each generation of each projection is behind the log at `now` (unix seconds)."""
     return [Lag(*row) for row in await (await conn.execute(_LAG, {"now": now})).fetchall()]
 
@@ -76,7 +76,7 @@ class Metrics:
         self._requests = Counter(
             "ledger_requests_total", "Requests answered", ("operation", "status"), registry=self._registry
         )
-        self._seconds = Histogram(
+        self._request_seconds = Histogram(
             "ledger_request_seconds",
             "Time from the request's head to its answer",
             ("operation",),
@@ -95,66 +95,69 @@ class Metrics:
         self._refused = Counter(
             "ledger_append_refused_total", "Commands that lost a race", registry=self._registry
         )
-        self._waiting = Gauge(
+        self._queue_length = Gauge(
             "ledger_append_waiting",
             "Commands waiting to be appended",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self._behind: dict[tuple[str, int], tuple[int, float]] = {}
+        self._request_metrics: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._stalled_since: dict[tuple[str, int], tuple[int, float]] = {}
 
-    def request(self, operation: str, status: int, seconds: float) -> None:
+    def observe_request(self, operation: str, status: int, seconds: float) -> None:
         """One request was answered."""
-        known = self._known.get((operation, status))
-        if known is None:
+        labeled = self._request_metrics.get((operation, status))
+        if labeled is None:
             counter = self._requests.labels(operation, str(status))
-            known = self._known[operation, status] = (counter, self._seconds.labels(operation))
-        known[0].inc()
-        known[1].observe(seconds)
+            labeled = self._request_metrics[operation, status] = (
+                counter,
+                self._request_seconds.labels(operation),
+            )
+        labeled[0].inc()
+        labeled[1].observe(seconds)
 
-    def appended(self, commands: int, refused: int, seconds: float, waiting: int) -> None:
+    def observe_append(self, commands: int, refused: int, seconds: float, queue_length: int) -> None:
         """One batch was appended."""
         self._batch_commands.observe(commands)
         self._batch_seconds.observe(seconds)
-        self._waiting.set(waiting)
+        self._queue_length.set(queue_length)
         if refused:
             self._refused.inc(refused)
 
-    def _still_seconds(self, lag: Lag) -> float:
+    def _get_stalled_seconds(self, lag: Lag) -> float:
         """Where it was seen at this position first, it has not been elsewhere since: none ever goes back."""
         key, now = (lag.projection, lag.generation), time.monotonic()
         if not lag.events:
-            self._behind.pop(key, None)
+            self._stalled_since.pop(key, None)
             return 0.0
-        seen = self._behind.get(key)
-        if seen is None or seen[0] != lag.position:
-            seen = self._behind[key] = (lag.position, now)
-        return now - seen[1]
+        last_progress = self._stalled_since.get(key)
+        if last_progress is None or last_progress[0] != lag.position:
+            last_progress = self._stalled_since[key] = (lag.position, now)
+        return now - last_progress[1]
 
-    def exposition(
-        self, now_lags: Iterable[Lag], overdue_seconds: Mapping[str, float], owed: Owed | None
+    def render(
+        self, lags: Iterable[Lag], overdue_seconds: Mapping[str, float], backlog: WebhookBacklog | None
     ) -> bytes:
         """All metrics in Prometheus' text format; `overdue_seconds` by kind of deadline."""
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        standing = CollectorRegistry()
+        database_registry = CollectorRegistry()
         labels = ("projection", "generation")
-        position = Gauge("ledger_checkpoint_position", "Position applied", labels, registry=standing)
-        events = Gauge("ledger_lag_events", "Events not applied yet", labels, registry=standing)
-        seconds = Gauge("ledger_lag_seconds", "Age of the oldest one", labels, registry=standing)
-        parked = Gauge("ledger_parked_streams", "Streams left out", labels, registry=standing)
+        position = Gauge("ledger_checkpoint_position", "Position applied", labels, registry=database_registry)
+        events = Gauge("ledger_lag_events", "Events not applied yet", labels, registry=database_registry)
+        seconds = Gauge("ledger_lag_seconds", "Age of the oldest one", labels, registry=database_registry)
+        parked = Gauge("ledger_parked_streams", "Streams left out", labels, registry=database_registry)
         differing = Gauge(
-            "ledger_differing_rows", "Rows found to differ from a replay", labels, registry=standing
+            "ledger_differing_rows", "Rows found to differ from a replay", labels, registry=database_registry
         )
-        still = Gauge(
+        stalled = Gauge(
             "ledger_stands_still_seconds", "Behind and not moved since, as far as this process has looked",
-            labels, registry=standing,
+            labels, registry=database_registry,
         )  # fmt: skip
-        for lag in now_lags:
-            still.labels(lag.projection, str(lag.generation)).set(self._still_seconds(lag))
+        for lag in lags:
+            stalled.labels(lag.projection, str(lag.generation)).set(self._get_stalled_seconds(lag))
             generation = (lag.projection, str(lag.generation))
             position.labels(*generation).set(lag.position)
             events.labels(*generation).set(lag.events)
@@ -164,18 +167,25 @@ class Metrics:
             differing.labels(*generation).set(lag.differing if lag.live else 0)
         overdue = Gauge(
             "ledger_deadline_overdue_seconds", "Age of the oldest due date not acted on", ("kind",),
-            registry=standing,
+            registry=database_registry,
         )  # fmt: skip
-        for kind, late in overdue_seconds.items():
-            overdue.labels(kind).set(late)
-        if owed is not None:
+        for kind, age_seconds in overdue_seconds.items():
+            overdue.labels(kind).set(age_seconds)
+        if backlog is not None:
             deliveries = Gauge(
-                "ledger_webhook_deliveries", "Deliveries owed, by state", ("state",), registry=standing
+                "ledger_webhook_deliveries",
+                "Deliveries owed, by state",
+                ("state",),
+                registry=database_registry,
             )
-            for state, count in owed.deliveries.items():
+            for state, count in backlog.deliveries_by_state.items():
                 deliveries.labels(state).set(count)
-            due = Gauge("ledger_webhook_due_seconds", "Age of the oldest delivery due", registry=standing)
-            due.set(owed.due_seconds)
-            behind = Gauge("ledger_webhook_lag_events", "Events not fanned out yet", registry=standing)
-            behind.set(owed.events_behind)
-        return generate_latest(registry) + generate_latest(standing)
+            oldest_due = Gauge(
+                "ledger_webhook_due_seconds", "Age of the oldest delivery due", registry=database_registry
+            )
+            oldest_due.set(backlog.oldest_due_seconds)
+            webhook_lag = Gauge(
+                "ledger_webhook_lag_events", "Events not fanned out yet", registry=database_registry
+            )
+            webhook_lag.set(backlog.lag_events)
+        return generate_latest(registry) + generate_latest(database_registry)

@@ -15,21 +15,21 @@ from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
-from ledger.domain.file import LINKS_SHOWN_MAX, File
+from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import PastEvent
+from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
-from ledger.errors import NotDisputed, UnknownObject, UnknownReference
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
+from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference
 from ledger.store.codec import State
 from ledger.wire import charges, files, refunds, render, resources, webhook_endpoints
-from ledger.wire.expansion import ELSEWHERE
+from ledger.wire.expansion import EXTERNAL_FIELDS
 
 Kind = TypeVar(
-    "Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink, WebhookEndpoint, PastEvent
+    "Kind", Customer, Charge, CustomerSession, Dispute, Refund, File, FileLink, WebhookEndpoint, ImportedEvent
 )
 Fetch = Callable[[str], Awaitable[State | None]]
 
@@ -47,10 +47,10 @@ _PATH_PARAMS = {"dispute": "dispute", "refund": "refund", "webhook endpoint": "w
 REFUNDS_SHOWN_MAX = 10
 
 
-async def addressed(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
+async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
     """The object the path names. Raises UnknownObject."""
     state = await fetch(call.target)
-    if isinstance(state, kind) and visible(state, call):
+    if isinstance(state, kind) and is_visible(state, call):
         return state
     noun = _NOUNS[kind]
     raise UnknownObject(
@@ -58,62 +58,64 @@ async def addressed(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
     )
 
 
-async def newest_dispute(call: Call, fetch: Fetch) -> Call:
+async def target_newest_dispute(call: Call, fetch: Fetch) -> Call:
     """The call on the newest dispute of the charge that the path names, by the routes from when a charge
     had one (CONTRACT 2.2). Raises UnknownObject."""
-    charge = await addressed(call, Charge, fetch)
+    charge = await get_target(call, Charge, fetch)
     if not charge.disputes:
-        raise NotDisputed(charge.id)
+        raise DisputeNotFound(charge.id)
     return replace(call, target=list(charge.disputes)[-1])
 
 
-async def named(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
+async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object the parameter names, a deleted customer counting as missing. Raises UnknownReference."""
-    state = await sought(call, kind, param, object_id, fetch)
+    state = await get_filter(call, kind, param, object_id, fetch)
     if getattr(state, "deleted", False):
         raise UnknownReference(_NOUNS[kind], object_id, param=param)
     return state
 
 
-async def sought(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
+async def get_filter(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object by which a list is filtered, also a deleted customer: what it paid is there (CONTRACT 2.5).
     Raises UnknownReference."""
     state = await fetch(object_id)
-    if isinstance(state, kind) and visible(state, call):
+    if isinstance(state, kind) and is_visible(state, call):
         return state
     raise UnknownReference(_NOUNS[kind], object_id, param=param, hint=mode_hint(state, kind, call))
 
 
-def shown(state: State, now: int) -> dict[str, Any]:
+def render_object(state: State, now: int) -> dict[str, Any]:
     """The object as it stands, nothing expanded, and no secret told."""
     match state:
         case Customer():
-            return render.deleted_customer(state.id) if state.deleted else render.customer(state)
+            return (
+                render.render_deleted_customer(state.id) if state.deleted else render.render_customer(state)
+            )
         case Charge():
-            return charges.charge(state)
+            return charges.render_charge(state)
         case Dispute():
-            return render.dispute(state, now)
+            return render.render_dispute(state, now)
         case Refund():
-            return refunds.refund(state)
+            return refunds.render_refund(state)
         case CustomerSession():
-            return render.customer_session(state, "")
+            return render.render_customer_session(state, "")
         case File():
-            return files.file(state)
+            return files.render_file(state)
         case FileLink():
-            return files.file_link(state, now)
+            return files.render_file_link(state, now)
         case WebhookEndpoint():
             if state.deleted:
-                return webhook_endpoints.deleted_webhook_endpoint(state.id)
-            return webhook_endpoints.webhook_endpoint(state)
-        case WebhookRoster():
-            return webhook_endpoints.roster(state)
+                return webhook_endpoints.render_deleted_webhook_endpoint(state.id)
+            return webhook_endpoints.render_webhook_endpoint(state)
+        case WebhookEndpointQuota():
+            return webhook_endpoints.render_webhook_endpoint_quota(state)
         case Resource():
-            return resources.resource(state)
-        case PastEvent():
-            return resources.past_event(state)
+            return resources.render_resource(state)
+        case ImportedEvent():
+            return resources.render_imported_event(state)
 
 
-async def expanded(
+async def expand(
     state: State, answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch
 ) -> dict[str, Any]:
     """`answer`, which shows `state`, with the members of `tree` shown whole (CONTRACT 1.8).
@@ -122,17 +124,17 @@ async def expanded(
     kind of source of a balance transaction has is passed over.
     """
     if isinstance(state, File):
-        newest = [await fetch(link) for link in state.links[:LINKS_SHOWN_MAX]]
+        newest = [await fetch(link) for link in state.links[:INLINE_LINKS_MAX]]
         inner = tree.get("links", {}).get("data", {})
-        answer["links"] = files.links(
+        answer["links"] = files.render_file_links(
             state,
             [
-                await expanded(link, files.file_link(link, now), inner, now, fetch)
+                await expand(link, files.render_file_link(link, now), inner, now, fetch)
                 for link in newest
                 if isinstance(link, FileLink)
             ],
         )
-    fetch = _of_owner(state, fetch)
+    fetch = _limit_to_owner(state, fetch)
     for member, subtree in tree.items():
         match member:
             case "links" if isinstance(state, File):
@@ -140,76 +142,82 @@ async def expanded(
             case "sources" if isinstance(state, Customer):
                 inner = subtree.get("data", {})
                 cards = [
-                    await _members(charges.card(card, state.id), inner, now, fetch) for card in state.sources
+                    await _expand_members(charges.render_card(card, state.id), inner, now, fetch)
+                    for card in state.sources
                 ]
-                answer[member] = _list(cards, f"/v1/customers/{state.id}/sources")
+                answer[member] = _render_list(cards, f"/v1/customers/{state.id}/sources")
             case "refunds" if isinstance(state, Charge):
-                answer[member] = await _refunds(state, subtree.get("data", {}), now, fetch)
+                answer[member] = await _render_refunds(state, subtree.get("data", {}), now, fetch)
             case "default_source" if isinstance(state, Customer):
-                card = state.source(state.default_source)
+                card = state.find_source(state.default_source)
                 if card is not None:
-                    answer[member] = await _members(charges.card(card, state.id), subtree, now, fetch)
+                    answer[member] = await _expand_members(
+                        charges.render_card(card, state.id), subtree, now, fetch
+                    )
             case "balance_transaction" if isinstance(state, Charge | Refund):
                 if state.balance_transaction is not None:
-                    fact = state.balance_transaction
-                    answer[member] = await transaction_shown(fact, subtree, now, fetch)
+                    transaction = state.balance_transaction
+                    answer[member] = await render_balance_transaction(transaction, subtree, now, fetch)
             case "balance_transactions" if isinstance(state, Dispute):
-                answer[member] = [await _members(each, subtree, now, fetch) for each in answer[member]]
+                answer[member] = [await _expand_members(item, subtree, now, fetch) for item in answer[member]]
             case _:
-                await _members(answer, {member: subtree}, now, fetch)
+                await _expand_members(answer, {member: subtree}, now, fetch)
     return answer
 
 
-async def transaction_shown(
-    fact: BalanceTransaction, tree: Expansion, now: int, fetch: Fetch
+async def render_balance_transaction(
+    transaction: BalanceTransaction, tree: Expansion, now: int, fetch: Fetch
 ) -> dict[str, Any]:
     """A balance transaction with the members of `tree` shown whole."""
-    return await _members(render.balance_transaction(fact, now), tree, now, fetch)
+    return await _expand_members(render.render_balance_transaction(transaction, now), tree, now, fetch)
 
 
-async def _members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+async def _expand_members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
     """`answer` with ids of streams in the members of `tree` replaced by their objects."""
     for member, subtree in tree.items():
         value = answer.get(member)
         if isinstance(value, dict):
             # A copy: what is rendered may be shared.
-            answer[member] = await _members(dict(value), subtree, now, fetch)
+            answer[member] = await _expand_members(dict(value), subtree, now, fetch)
         elif isinstance(value, str):
             state = await fetch(value)
-            if state is not None and (member not in ELSEWHERE or isinstance(state, Resource)):
-                answer[member] = await expanded(state, shown(state, now), subtree, now, fetch)
+            if state is not None and (member not in EXTERNAL_FIELDS or isinstance(state, Resource)):
+                answer[member] = await expand(state, render_object(state, now), subtree, now, fetch)
     return answer
 
 
-def _of_owner(state: State, fetch: Fetch) -> Fetch:
+def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:
     """`fetch` for what the object's own account has in its mode: an id told by another service may name
     anything."""
 
-    async def owned(stream: str) -> State | None:
-        found = await fetch(stream)
-        same = found is not None and (found.account, found.livemode) == (state.account, state.livemode)
-        return found if same else None
+    async def fetch_owned(stream: str) -> State | None:
+        candidate = await fetch(stream)
+        is_owned = candidate is not None and (candidate.account, candidate.livemode) == (
+            state.account,
+            state.livemode,
+        )
+        return candidate if is_owned else None
 
-    return owned
+    return fetch_owned
 
 
-async def _refunds(state: Charge, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+async def _render_refunds(state: Charge, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
     """The charge's newest refunds, as a list whose other pages its `url` gives."""
     newest = list(state.refunds)[: -REFUNDS_SHOWN_MAX - 1 : -1]
     data = []
     for refund_id in newest:
         refund = await fetch(refund_id)
         assert isinstance(refund, Refund), "a refund is made together with the mark on its charge"
-        data.append(await expanded(refund, shown(refund, now), tree, now, fetch))
+        data.append(await expand(refund, render_object(refund, now), tree, now, fetch))
     url = f"/v1/charges/{state.id}/refunds"
-    return _list(data, url, has_more=len(state.refunds) > REFUNDS_SHOWN_MAX)
+    return _render_list(data, url, has_more=len(state.refunds) > REFUNDS_SHOWN_MAX)
 
 
-def _list(data: list[dict[str, Any]], url: str, *, has_more: bool = False) -> dict[str, Any]:
+def _render_list(data: list[dict[str, Any]], url: str, *, has_more: bool = False) -> dict[str, Any]:
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
 
 
-def visible(state: State, call: Call) -> bool:
+def is_visible(state: State, call: Call) -> bool:
     """Whether it is the account's, and of the key's mode."""
     return state.account == call.account and state.livemode == call.livemode
 
@@ -218,10 +226,13 @@ def mode_hint(state: State | None, kind: type[State], call: Call) -> str:
     """What is added for an object of that kind that the account has in the other mode; '' else."""
     if not isinstance(state, kind) or state.account != call.account or state.livemode == call.livemode:
         return ""
-    return other_mode(call)
+    return other_mode_hint(call)
 
 
-def other_mode(call: Call) -> str:
+def other_mode_hint(call: Call) -> str:
     """The hint itself."""
-    there, used = ("test", "live") if call.livemode else ("live", "test")
-    return f"; a similar object exists in {there} mode, but a {used} mode key was used to make this request."
+    object_mode, key_mode = ("test", "live") if call.livemode else ("live", "test")
+    return (
+        f"; a similar object exists in {object_mode} mode, but a {key_mode} mode key was used to make this "
+        "request."
+    )

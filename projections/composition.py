@@ -9,26 +9,26 @@ from contextlib import suppress
 
 import psycopg
 
-from ledger.api.app import Above, Follow, terms_of
+from ledger.api.app import Extensions, FollowerFactory, build_terms
 from ledger.config import Settings
-from ledger.deadlines import Deadlines
-from ledger.queries.webhook_endpoints import Secrets
+from ledger.deadlines import DeadlineSweeper
+from ledger.queries.webhook_endpoints import WebhookSecrets
 from ledger.store.store import Store
-from ledger.webhooks.service import Webhooks
+from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
 from projections.operate.rebuild_routes import rebuild_routes
 from projections.operate.routes import projection_routes
-from projections.rebuild.processes import Workers
-from projections.worker import rebuilding, sampling
+from projections.rebuild.processes import BackfillProcesses
+from projections.worker import create_rebuild_task, create_sampling_task
 
-CLOSE_SECONDS = 3.0
+CLOSE_TIMEOUT_SECONDS = 3.0
 
 
-class Runner:
+class EngineRunner:
     """The engine of one process, from start to an orderly end."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self._engine = _engine(store, settings)
+        self._engine = _create_engine(store, settings)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -39,40 +39,44 @@ class Runner:
 
     async def close(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await self._engine.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-def above(settings: Settings) -> Above:
+def make_extensions(settings: Settings) -> Extensions:
     """What follows the log beside the API or in a worker, and the operators' routes."""
-    followers: list[Follow] = [
-        lambda store: Runner(store, settings),
-        lambda store: Deadlines(store, terms_of(settings), poll_ms=settings.deadline_poll_ms),
-        lambda store: rebuilding(
-            store, lambda: _engine(store, settings), Workers(store.dsn, store.secret_key).fill
+    follower_factories: list[FollowerFactory] = [
+        lambda store: EngineRunner(store, settings),
+        lambda store: DeadlineSweeper(store, build_terms(settings), poll_ms=settings.deadline_poll_ms),
+        lambda store: create_rebuild_task(
+            store,
+            lambda: _create_engine(store, settings),
+            BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
         ),
-        lambda store: _webhooks(store, settings),
+        lambda store: _create_webhook_service(store, settings),
     ]
     if settings.verify_pause_seconds:
-        followers.append(lambda store: sampling(store, pause_seconds=settings.verify_pause_seconds))
-    return Above(followers, [projection_routes, rebuild_routes])
+        follower_factories.append(
+            lambda store: create_sampling_task(store, pause_seconds=settings.verify_pause_seconds)
+        )
+    return Extensions(follower_factories, [projection_routes, rebuild_routes])
 
 
-def _engine(store: Store, settings: Settings) -> Engine:
+def _create_engine(store: Store, settings: Settings) -> Engine:
     return Engine(
         store.dsn,
         store.codec,
         store.clock,
-        store.wake,
+        store.notifier,
         batch_max=settings.projection_batch_max,
         poll_ms=settings.poll_ms,
-        remembered_max=settings.cached_streams_max,
+        cached_streams_max=settings.cached_streams_max,
     )
 
 
-def _webhooks(store: Store, settings: Settings) -> Webhooks:
-    secrets = Secrets(store.secret_key)
-    return Webhooks(store, settings, lambda endpoint_id: [secrets.secret_of(endpoint_id)])
+def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:
+    secrets = WebhookSecrets(store.secret_key)
+    return WebhookService(store, settings, lambda endpoint_id: [secrets.derive(endpoint_id)])

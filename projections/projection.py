@@ -25,19 +25,19 @@ Row = tuple[Any, ...]
 
 class Column(NamedTuple):
     """A column of a view. A `json` value is encoded when it is written, into a bytea: of many changes in a
-    batch only the last is. A `document` is JSON already, as bytes, and stored as text. `since`: the first
-    shape that has it."""
+    batch only the last is. A `document` is JSON already, as bytes, and stored as text. `since_shape`: the
+    first shape that has it."""
 
     name: str
     type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
-    since: int = 1
+    since_shape: int = 1
 
 
-Change = tuple[int, Row]
+RowUpsert = tuple[int, Row]
 """A row to insert or replace, after the position of its first change; a row that is there keeps its own."""
 
 
-class Step(NamedTuple):
+class EventRows(NamedTuple):
     """The rows that one recorded event changed, as it left them."""
 
     position: int
@@ -45,7 +45,7 @@ class Step(NamedTuple):
     rows: Sequence[Row]
 
 
-class Parking(NamedTuple):
+class ParkedStream(NamedTuple):
     """A stream left out from the event at `position` on. `error` holds no value of any event."""
 
     stream: str
@@ -73,40 +73,42 @@ class Projection:
     aggregates: tuple[ModuleType, ...]
     columns: tuple[Column, ...]
     apply: Callable[[State | None, Recorded, State], Sequence[Row]]
-    changing: tuple[str, ...] = ()
+    mutable_columns: tuple[str, ...] = ()
     shape: int = 1
-    days_kept: int | None = None
-    checked: str | None = None
-    broken: str | None = None
-    follows: frozenset[type[DomainEvent]] = field(init=False)
+    retention_days: int | None = None
+    constraint_check_sql: str | None = None
+    violation_query: str | None = None
+    event_classes: frozenset[type[DomainEvent]] = field(init=False)
 
     def __post_init__(self) -> None:
-        events = frozenset(event for module in self.aggregates for event in module.EVENTS)
-        object.__setattr__(self, "follows", events)
+        event_classes = frozenset(event for module in self.aggregates for event in module.EVENTS)
+        object.__setattr__(self, "follows", event_classes)
 
-    def as_of(self, shape: int) -> Projection:
+    def with_shape(self, shape: int) -> Projection:
         """The same with the columns that rows of this shape have been given."""
-        return replace(self, columns=tuple(column for column in self.columns if column.since <= shape))
+        return replace(self, columns=tuple(column for column in self.columns if column.since_shape <= shape))
 
-    def changes(self, steps: Iterable[Step]) -> list[Change]:
+    def collect_upserts(self, event_rows: Iterable[EventRows]) -> list[RowUpsert]:
         """Each key once: its last row, at the position of its first. What never changes comes but once."""
-        if not self.changing:
-            return [(position, row) for position, _, rows in steps for row in rows]
+        if not self.mutable_columns:
+            return [(position, row) for position, _, rows in event_rows for row in rows]
         positions: dict[Any, int] = {}
-        last: dict[Any, Row] = {}
-        for position, _, rows in steps:
+        last_rows: dict[Any, Row] = {}
+        for position, _, rows in event_rows:
             for row in rows:
                 positions.setdefault(row[0], position)
-                last[row[0]] = row
-        return list(zip(positions.values(), last.values(), strict=True))
+                last_rows[row[0]] = row
+        return list(zip(positions.values(), last_rows.values(), strict=True))
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What went wrong and where, without the error's text: that may quote personal data."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         diag = error.diag
-        place = ".".join(part for part in (diag.table_name, diag.column_name, diag.constraint_name) if part)
-        return f"{type(error).__name__} ({error.sqlstate})" + (f" at {place}" if place else "")
+        location = ".".join(
+            part for part in (diag.table_name, diag.column_name, diag.constraint_name) if part
+        )
+        return f"{type(error).__name__} ({error.sqlstate})" + (f" at {location}" if location else "")
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

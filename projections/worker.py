@@ -13,15 +13,15 @@ from contextlib import suppress
 
 import structlog
 
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from ledger.store.store import Store
 from projections.engine import registry
 from projections.engine.engine import Engine
 from projections.engine.registry import PROJECTIONS
-from projections.projection import described
+from projections.projection import describe_error
 from projections.rebuild import records
 from projections.rebuild.driver import drive
-from projections.rebuild.shards import Fill
+from projections.rebuild.shards import BackfillShard
 from projections.rebuild.verification import KEYS_SHOWN_MAX, verify
 
 REBUILD_POLL_SECONDS = 1.0
@@ -31,12 +31,12 @@ SAMPLE_STREAMS = 20
 log = structlog.get_logger()
 
 
-class Periodic:
+class PeriodicTask:
     """Does something again and again until closed; what goes wrong is told, and tried again."""
 
-    def __init__(self, name: str, do: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
+    def __init__(self, name: str, action: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
         self._name = name
-        self._do = do
+        self._action = action
         self._pause_seconds = pause_seconds
         self._task: asyncio.Task[None] | None = None
 
@@ -50,75 +50,79 @@ class Periodic:
                 await self._task
 
     async def _run(self) -> None:
-        failing = ""
+        last_error = ""
         while True:
             await asyncio.sleep(self._pause_seconds)
             try:
-                await self._do()
-                failing = ""
+                await self._action()
+                last_error = ""
             except Exception as error:  # the edge: told, waited out, tried again
-                if described(error) != failing:
-                    failing = described(error)
-                    log.warning(f"{self._name} cannot go on now", reason=failing)
+                if describe_error(error) != last_error:
+                    last_error = describe_error(error)
+                    log.warning(f"{self._name} cannot go on now", reason=last_error)
 
 
-def rebuilding(store: Store, engine: Callable[[], Engine], fill: Fill) -> Periodic:
+def create_rebuild_task(
+    store: Store, create_engine: Callable[[], Engine], fill: BackfillShard
+) -> PeriodicTask:
     """Drives the rebuilds that nobody drives, each for itself, and tidies up after cancelled ones."""
     sweep_at = 0.0
 
-    async def one(number: int) -> None:
-        own = engine()
+    async def drive_rebuild(rebuild_id: int) -> None:
+        engine = create_engine()
         try:
-            await drive(store.dsn, store.clock, own, PROJECTIONS, number, fill)
+            await drive(store.dsn, store.clock, engine, PROJECTIONS, rebuild_id, fill)
         finally:
-            await own.close()
+            await engine.close()
 
-    async def look() -> list[int]:
+    async def list_unfinished() -> list[int]:
         nonlocal sweep_at
-        async with connected(store.dsn, "ledger_projector", name="rebuilds") as conn:
+        async with open_connection(store.dsn, "ledger_projector", name="rebuilds") as conn:
             # A view whose first build was cancelled is nobody's until it is registered.
-            await registry.ensure(conn)
+            await registry.register_missing(conn)
             now = asyncio.get_running_loop().time()
-            if now >= sweep_at and not await records.sweep(conn):
+            if now >= sweep_at and not await records.drop_cancelled_generations(conn):
                 sweep_at = now + SWEEP_RETRY_SECONDS
-            return await records.unfinished(conn, PROJECTIONS)
+            return await records.list_runnable(conn, PROJECTIONS)
 
-    async def take_up() -> None:
-        at_work: dict[int, asyncio.Task[None]] = {}
+    async def adopt_rebuilds() -> None:
+        tasks: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
-                for number in await look():
-                    if number not in at_work:
-                        at_work[number] = asyncio.create_task(one(number), name=f"rebuild {number}")
-                if not at_work:
+                for rebuild_id in await list_unfinished():
+                    if rebuild_id not in tasks:
+                        tasks[rebuild_id] = asyncio.create_task(
+                            drive_rebuild(rebuild_id), name=f"rebuild {rebuild_id}"
+                        )
+                if not tasks:
                     return
                 await asyncio.sleep(REBUILD_POLL_SECONDS)
-                for number in [number for number, task in at_work.items() if task.done()]:
-                    at_work.pop(number).result()
+                for rebuild_id in [number for number, task in tasks.items() if task.done()]:
+                    tasks.pop(rebuild_id).result()
         finally:
-            for task in at_work.values():
+            for task in tasks.values():
                 task.cancel()
-            await asyncio.gather(*at_work.values(), return_exceptions=True)
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    return Periodic("rebuilds", take_up, pause_seconds=REBUILD_POLL_SECONDS)
+    return PeriodicTask("rebuilds", adopt_rebuilds, pause_seconds=REBUILD_POLL_SECONDS)
 
 
-def sampling(store: Store, *, pause_seconds: float) -> Periodic:
+def create_sampling_task(store: Store, *, pause_seconds: float) -> PeriodicTask:
     """Compares a few streams with what is live."""
-    unchecked: dict[str, str] = {}
+    last_errors: dict[str, str] = {}
 
-    async def look() -> None:
-        for found in await verify(store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS):
-            if found.error is not None:
-                if unchecked.get(found.projection) != found.error:
-                    log.warning("cannot be verified", projection=found.projection, reason=found.error)
-                unchecked[found.projection] = found.error
+    async def verify_sample() -> None:
+        for result in await verify(store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS):
+            if result.error is not None:
+                if last_errors.get(result.projection) != result.error:
+                    log.warning("cannot be verified", projection=result.projection, reason=result.error)
+                last_errors[result.projection] = result.error
                 continue
-            unchecked.pop(found.projection, None)
-            if found.differing:
+            last_errors.pop(result.projection, None)
+            if result.differing:
                 log.error(
-                    "rows differ from a replay", projection=found.projection, generation=found.generation,
-                    position=found.position, keys=found.keys[:KEYS_SHOWN_MAX],
+                    "rows differ from a replay", projection=result.projection, generation=result.generation,
+                    position=result.position, keys=result.keys[:KEYS_SHOWN_MAX],
                 )  # fmt: skip
 
-    return Periodic("sampling", look, pause_seconds=pause_seconds)
+    return PeriodicTask("sampling", verify_sample, pause_seconds=pause_seconds)

@@ -23,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 from ledger.postgres.connections import migrate
 from ledger.postgres.embedded import EmbeddedPostgres
 
-FAST_AND_LOOSE = {
+TEST_SERVER_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -31,83 +31,85 @@ FAST_AND_LOOSE = {
     "max_connections": "400",
     "shared_buffers": "128MB",
 }
-TEMPLATE = "ledger_template"
-MEMORY_BYTES_MIN = 4 * 1024**3
+TEMPLATE_DATABASE = "ledger_template"
+FREE_MEMORY_BYTES_MIN = 4 * 1024**3
 
 
 class Cluster:
-    """The server the tests share; `maintenance` may make and drop databases on it."""
+    """The server the tests share; `maintenance_dsn` may make and drop databases on it."""
 
-    def __init__(self, maintenance: str) -> None:
-        self.maintenance = maintenance
+    def __init__(self, maintenance_dsn: str) -> None:
+        self.maintenance_dsn = maintenance_dsn
 
     @contextlib.contextmanager
-    def database(self, template: str = TEMPLATE) -> Iterator[str]:
+    def create_database(self, template: str = TEMPLATE_DATABASE) -> Iterator[str]:
         """A connection string to a fresh copy of the template, dropped at the end."""
         name = f"test_{uuid.uuid4().hex}"
-        self.run(
+        self.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template)
             )
         )
         try:
-            yield make_conninfo(self.maintenance, dbname=name)
+            yield make_conninfo(self.maintenance_dsn, dbname=name)
         finally:
-            self.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def run(self, statement: sql.Composed) -> None:
-        with psycopg.connect(self.maintenance, autocommit=True) as conn:
+    def execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.maintenance_dsn, autocommit=True) as conn:
             conn.execute(statement)
 
 
-def _template_of(maintenance: str) -> None:
-    cluster = Cluster(maintenance)
-    name = sql.Identifier(TEMPLATE)
-    cluster.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-    cluster.run(sql.SQL("CREATE DATABASE {}").format(name))
-    migrate(make_conninfo(maintenance, dbname=TEMPLATE))
+def _create_template_database(maintenance_dsn: str) -> None:
+    cluster = Cluster(maintenance_dsn)
+    name = sql.Identifier(TEMPLATE_DATABASE)
+    cluster.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    cluster.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    migrate(make_conninfo(maintenance_dsn, dbname=TEMPLATE_DATABASE))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
-    given = os.environ.get("LEDGER_TEST_DATABASE_URL")
-    if given:
-        config.stash[_MAINTENANCE] = given
+    database_url = os.environ.get("LEDGER_TEST_DATABASE_URL")
+    if database_url:
+        config.stash[_MAINTENANCE_DSN] = database_url
     else:
         # Not pytest's tmp_path: as root the server runs as a service user, who must get there.
-        place = Path(tempfile.mkdtemp(prefix="ledger-tests-", dir=_memory()))
-        place.chmod(0o755)
-        server = EmbeddedPostgres(place / "data", settings=FAST_AND_LOOSE)
+        directory = Path(tempfile.mkdtemp(prefix="ledger-tests-", dir=_find_memory_directory()))
+        directory.chmod(0o755)
+        server = EmbeddedPostgres(directory / "data", settings=TEST_SERVER_SETTINGS)
         server.start()
-        config.stash[_SERVER] = (server, place)
-        config.stash[_MAINTENANCE] = server.dsn("postgres")
-    _template_of(config.stash[_MAINTENANCE])
+        config.stash[_SERVER] = (server, directory)
+        config.stash[_MAINTENANCE_DSN] = server.dsn("postgres")
+    _create_template_database(config.stash[_MAINTENANCE_DSN])
 
 
-def _memory() -> str | None:
+def _find_memory_directory() -> str | None:
     """A file system in memory with room for the server, if there is one: copying a template there takes 18 ms
     instead of 140, a thousand files each time."""
-    shared = "/dev/shm"
-    roomy = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES_MIN
-    return shared if roomy else None
+    shared_memory = "/dev/shm"
+    has_room = (
+        os.access(shared_memory, os.W_OK) and shutil.disk_usage(shared_memory).free > FREE_MEMORY_BYTES_MIN
+    )
+    return shared_memory if has_room else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    started = config.stash.get(_SERVER, None)
-    if started is not None:
-        server, place = started
+    server_and_directory = config.stash.get(_SERVER, None)
+    if server_and_directory is not None:
+        server, directory = server_and_directory
         server.destroy()
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist: called on the controller for each worker."""
-    node.workerinput["maintenance"] = node.config.stash[_MAINTENANCE]
+    node.workerinput["maintenance"] = node.config.stash[_MAINTENANCE_DSN]
 
 
-_MAINTENANCE = pytest.StashKey[str]()
+_MAINTENANCE_DSN = pytest.StashKey[str]()
 _SERVER = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 
 
@@ -115,11 +117,11 @@ _SERVER = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 def cluster(pytestconfig: pytest.Config) -> Cluster:
     """The shared server."""
     workerinput = getattr(pytestconfig, "workerinput", None)
-    return Cluster(workerinput["maintenance"] if workerinput else pytestconfig.stash[_MAINTENANCE])
+    return Cluster(workerinput["maintenance"] if workerinput else pytestconfig.stash[_MAINTENANCE_DSN])
 
 
 @pytest.fixture
 def dsn(cluster: Cluster) -> Iterator[str]:
     """A fresh, migrated database for this test alone."""
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         yield dsn

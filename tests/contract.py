@@ -15,5 +15,5 @@ import pytest
 
 def rows(section: str, cases: Mapping[str, Any], argument: str = "row") -> pytest.MarkDecorator:
     """Run the test for each case, named in `argument`: it is the row of that name in the section."""
-    named = [pytest.param(name, marks=pytest.mark.contract(f"{section} {name}"), id=name) for name in cases]
-    return pytest.mark.parametrize(argument, named)
+    params = [pytest.param(name, marks=pytest.mark.contract(f"{section} {name}"), id=name) for name in cases]
+    return pytest.mark.parametrize(argument, params)

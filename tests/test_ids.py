@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import base62, derived_id, id_time, new_id
+from ledger.ids import derive_id, encode_base62, new_id, parse_id_time
 
 NOW = 1_700_000_000.123
 TIMES = st.integers(0, 2**40).map(lambda milliseconds: milliseconds / 1000)
@@ -17,7 +17,7 @@ FORM = re.compile(r"[a-z]+_[0-9A-Za-z]{22}")
 
 def test_an_id_is_a_prefix_and_22_letters_and_digits() -> None:
     assert FORM.fullmatch(new_id("cus", NOW))
-    assert FORM.fullmatch(derived_id("evt", NOW, "dp_1", 3))
+    assert FORM.fullmatch(derive_id("evt", NOW, "dp_1", 3))
 
 
 def test_fresh_ids_of_one_moment_differ() -> None:
@@ -26,8 +26,8 @@ def test_fresh_ids_of_one_moment_differ() -> None:
 
 @given(TIMES)
 def test_an_id_carries_its_time(at: float) -> None:
-    assert id_time(new_id("cus", at)) == pytest.approx(at, abs=0.0005)
-    assert id_time(derived_id("evt", at, "dp_1", 3)) == pytest.approx(at, abs=0.0005)
+    assert parse_id_time(new_id("cus", at)) == pytest.approx(at, abs=0.0005)
+    assert parse_id_time(derive_id("evt", at, "dp_1", 3)) == pytest.approx(at, abs=0.0005)
 
 
 @given(TIMES, TIMES)
@@ -38,26 +38,26 @@ def test_ids_sort_as_their_times_do(one: float, other: float) -> None:
 
 @given(st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
 def test_base62_sorts_as_the_numbers_do(one: int, other: int) -> None:
-    assert (base62(one) < base62(other)) == (one < other)
-    assert len(base62(one)) == 22
+    assert (encode_base62(one) < encode_base62(other)) == (one < other)
+    assert len(encode_base62(one)) == 22
 
 
 def test_base62_of_the_least_and_the_greatest() -> None:
-    assert base62(0) == "0" * 22
-    assert base62(61) == "0" * 21 + "z"
-    assert base62(62) == "0" * 20 + "10"
+    assert encode_base62(0) == "0" * 22
+    assert encode_base62(61) == "0" * 21 + "z"
+    assert encode_base62(62) == "0" * 20 + "10"
 
 
 def test_a_derived_id_follows_from_its_source_and_nothing_else() -> None:
-    assert derived_id("evt", NOW, "dp_1", 3) == derived_id("evt", NOW, "dp_1", 3)
+    assert derive_id("evt", NOW, "dp_1", 3) == derive_id("evt", NOW, "dp_1", 3)
     others = [("dp_1", 4), ("dp_2", 3), ("dp_13",), ("dp_1", 3, 0), ("dp", "_13"), ("3", "dp_1")]
-    made = {derived_id("evt", NOW, *source) for source in [("dp_1", 3), *others]}
+    made = {derive_id("evt", NOW, *source) for source in [("dp_1", 3), *others]}
     assert len(made) == len(others) + 1
 
 
 def test_derived_ids_are_the_same_for_ever() -> None:
     """They are in webhooks already sent: a change here would send every Event a second time."""
-    assert derived_id("evt", 1_700_000_000, "dp_1", 3) == "evt_02usyDNX9NDJI8ZK5XVdgS"
+    assert derive_id("evt", 1_700_000_000, "dp_1", 3) == "evt_02usyDNX9NDJI8ZK5XVdgS"
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_derived_ids_are_the_same_for_ever() -> None:
     ids=ascii,
 )
 def test_an_id_of_another_form_has_no_time(foreign: str) -> None:
-    assert id_time(foreign) is None
+    assert parse_id_time(foreign) is None

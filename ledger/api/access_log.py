@@ -6,23 +6,23 @@ import time
 
 import structlog
 
-from ledger.api.public.protocol import Exchange, Observe
+from ledger.api.public.protocol import Exchange, LogAccess
 from ledger.config import Settings
 from ledger.metrics import Metrics
 
-FAULTS_FROM = 500
+FAULT_STATUS_MIN = 500
 
 log = structlog.get_logger()
 
 
-def observer(metrics: Metrics, settings: Settings) -> Observe:
+def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
     """Counts each request, and logs those that LEDGER_LOG_REQUESTS names: no parameter, no body, no query."""
-    every, none = settings.log_requests == "all", settings.log_requests == "none"
+    log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 
-    def observe(exchange: Exchange) -> None:
-        seconds = time.perf_counter() - exchange.started
-        metrics.request(exchange.name, exchange.status, seconds)
-        if every or (exchange.status >= FAULTS_FROM and not none):
+    def log_access(exchange: Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started_at
+        metrics.observe_request(exchange.operation_name, exchange.status, seconds)
+        if log_all or (exchange.status >= FAULT_STATUS_MIN and not log_none):
             log.info(
                 "request",
                 method=exchange.method,
@@ -35,4 +35,4 @@ def observer(metrics: Metrics, settings: Settings) -> Observe:
                 position=exchange.position,
             )
 
-    return observe
+    return log_access

@@ -24,91 +24,91 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from ledger import __version__
-from ledger.accounts import KeyRing
-from ledger.api.access_log import observer
-from ledger.api.envelope import encode, encode_refusal
+from ledger.accounts import KeyCache
+from ledger.api.access_log import access_log
+from ledger.api.envelope import encode_object, encode_refusal
 from ledger.api.internal.callers import Callers
-from ledger.api.internal.customer_sessions import session_routes
-from ledger.api.internal.external_facts import catalogue_routes
+from ledger.api.internal.customer_sessions import customer_session_routes
+from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.keys import key_routes
-from ledger.api.internal.middleware import InternalCalls
+from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
-from ledger.api.public.downloads import link_routes
+from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.file_routes import file_operations
 from ledger.api.public.file_urls import FileUrls
-from ledger.api.public.multipart import Uploads
-from ledger.api.public.openapi import describe
-from ledger.api.public.operations import Routes
-from ledger.api.public.protocol import BodyTooLarge, Headers, Wire
-from ledger.api.public.routes import operations
-from ledger.api.public.webhook_routes import webhook_operations
-from ledger.api.rate_limits import Limits
+from ledger.api.public.multipart import UploadReceiver
+from ledger.api.public.openapi import extend_openapi
+from ledger.api.public.operations import RouteTable
+from ledger.api.public.protocol import BodyTooLarge, Headers, PublicApi
+from ledger.api.public.routes import public_operations
+from ledger.api.public.webhook_routes import webhook_endpoint_operations
+from ledger.api.rate_limits import RateLimits
 from ledger.clock import Clock
-from ledger.commands.customer_sessions import EphemeralKeys, Secrets
-from ledger.commands.execution import Execution, Fault, Reveal
-from ledger.commands.models import no_json, refused
+from ledger.commands.customer_sessions import EphemeralKeys, SessionSecrets
+from ledger.commands.execution import DeriveSecret, Execution, InternalError
+from ledger.commands.models import invalid_json_error, validation_error
 from ledger.commands.resources import Publications
 from ledger.config import Settings
-from ledger.deadlines import overdue_seconds
+from ledger.deadlines import read_overdue_seconds
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import (
-    CardRefused,
-    Contended,
-    FactForbidden,
+    CardError,
+    ConcurrencyConflict,
     Forbidden,
-    KeyReused,
+    IdempotencyKeyReused,
+    InvalidDisputeState,
+    InvalidProjectionState,
     LedgerError,
-    OperationRefused,
-    Overloaded,
+    QueueFull,
     RateLimited,
-    Refused,
-    ShownOnce,
+    RequestError,
+    SecretAlreadyIssued,
     Unauthenticated,
     Unavailable,
     UnknownObject,
     UnknownRoute,
 )
-from ledger.files.storage import Contents
-from ledger.files.urls import Addresses
+from ledger.files.storage import FileStorage
+from ledger.files.urls import FileLinkUrls
 from ledger.ids import new_id
-from ledger.metrics import Lag, Metrics, Owed, lags
-from ledger.postgres.connections import Link, first_line, open_pool
+from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
+from ledger.postgres.connections import ReconnectingConnection, first_line, open_pool
 from ledger.queries import webhook_endpoints
-from ledger.queries.balance_transactions import Balances
-from ledger.queries.customer_sessions import SessionAudit
-from ledger.queries.files import FileReads
+from ledger.queries.balance_transactions import BalanceTransactionQueries
+from ledger.queries.customer_sessions import CustomerSessionQueries
+from ledger.queries.files import FileQueries
 from ledger.queries.pages import Pages
-from ledger.queries.payments import Reads
+from ledger.queries.payments import PaymentQueries
 from ledger.store.codec import State
 from ledger.store.store import Store
-from ledger.webhooks.deliveries import owed
+from ledger.webhooks.deliveries import read_backlog
 
-STUCK_SECONDS = 30.0
-REPLIES_KEPT_SECONDS = 25 * 3600
-FORGET_PAUSE_SECONDS = 3600
+READY_LAG_SECONDS_MAX = 30.0
+REPLY_RETENTION_SECONDS = 25 * 3600
+REPLY_CLEANUP_INTERVAL_SECONDS = 3600
 
 log = structlog.get_logger()
 
-_STATUS: Sequence[tuple[type[Refused], int, str]] = (
+_STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (UnknownObject, 404, "invalid_request_error"),
     (UnknownRoute, 404, "invalid_request_error"),
-    (CardRefused, 402, "card_error"),
+    (CardError, 402, "card_error"),
     (Unauthenticated, 401, "invalid_request_error"),
     (Forbidden, 403, "invalid_request_error"),
-    (FactForbidden, 409, "invalid_request_error"),
-    (OperationRefused, 409, "invalid_request_error"),
-    (KeyReused, 400, "idempotency_error"),
-    (ShownOnce, 409, "idempotency_error"),
+    (InvalidDisputeState, 409, "invalid_request_error"),
+    (InvalidProjectionState, 409, "invalid_request_error"),
+    (IdempotencyKeyReused, 400, "idempotency_error"),
+    (SecretAlreadyIssued, 409, "idempotency_error"),
     (RateLimited, 429, "invalid_request_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
-    (Fault, 500, "api_error"),
-    (Refused, 400, "invalid_request_error"),
+    (InternalError, 500, "api_error"),
+    (RequestError, 400, "invalid_request_error"),
 )
-_RETRY: Headers = [(b"stripe-should-retry", b"true")]
+_RETRY_HEADERS: Headers = [(b"stripe-should-retry", b"true")]
 
 
 class Follower(Protocol):
@@ -118,73 +118,85 @@ class Follower(Protocol):
     async def close(self) -> None: ...
 
 
-Follow = Callable[[Store], Follower]
-AddRoutes = Callable[[Callers, Store], APIRouter]
+FollowerFactory = Callable[[Store], Follower]
+RouterFactory = Callable[[Callers, Store], APIRouter]
 
 
-class Above(NamedTuple):
+class Extensions(NamedTuple):
     """What lives above this package and runs with it: what follows the log, and internal routes."""
 
-    followers: Sequence[Follow] = ()
-    routes: Sequence[AddRoutes] = ()
+    follower_factories: Sequence[FollowerFactory] = ()
+    router_factories: Sequence[RouterFactory] = ()
 
 
-ALONE = Above()
+NO_EXTENSIONS = Extensions()
 
 
 class LedgerApp(FastAPI):
     """FastAPI, with the wire protocol in front of its routing, and what all internal calls have around it."""
 
-    wire: Wire
-    internal: InternalCalls
+    public_api: PublicApi
+    internal_api: InternalApiMiddleware
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["path"] + "/").startswith("/v1/"):
-            await self.wire(scope, receive, send)
+            await self.public_api(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith("/internal/v1/"):
-            await self.internal(scope, receive, send)
+            await self.internal_api(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above = ALONE) -> LedgerApp:
+def create_app(
+    settings: Settings, dsn: str, secret_key: bytes, *, extensions: Extensions = NO_EXTENSIONS
+) -> LedgerApp:
     """The application of one process; it works once its lifespan has started."""
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
-    secrets = Secrets(secret_key)
-    keys = KeyRing(dsn, EphemeralKeys(secrets, store.streams).find)
+    secrets = SessionSecrets(secret_key)
+    keys = KeyCache(dsn, EphemeralKeys(secrets, store.streams).find)
     metrics = Metrics()
-    store.journal.observe = lambda commands, refused, seconds: metrics.appended(
-        commands, refused, seconds, store.journal.waiting
+    store.journal.on_append = lambda commands, refused, seconds: metrics.observe_append(
+        commands, refused, seconds, store.journal.queue_length
     )
-    terms = terms_of(settings)
-    addresses = Addresses(secret_key)
-    file_urls = FileUrls(addresses)
-    endpoint_secrets = webhook_endpoints.Secrets(secret_key)
+    terms = build_terms(settings)
+    link_urls = FileLinkUrls(secret_key)
+    file_urls = FileUrls(link_urls)
+    endpoint_secrets = webhook_endpoints.WebhookSecrets(secret_key)
 
     def reveal(state: State) -> str:
         if isinstance(state, WebhookEndpoint):
-            return endpoint_secrets.secret_of(state.id)
-        return addresses.digits(state.id) if isinstance(state, FileLink) else secrets.of(state)
+            return endpoint_secrets.derive(state.id)
+        return (
+            link_urls.derive_digits(state.id)
+            if isinstance(state, FileLink)
+            else secrets.derive_client_secret(state)
+        )
 
-    execution = execution_of(store, settings, reveal)
+    execution = build_execution(store, settings, reveal)
     pages = Pages(pool, clock, wait_ms=settings.list_wait_ms)
-    table = operations(Reads(store, pages), Balances(store, pool, pages), secrets, file_urls, terms)
-    contents = Contents(pool, secret_key)
-    file_reads = FileReads(store, pages, addresses)
-    table += file_operations(file_reads, file_urls)
-    table += webhook_operations(webhook_endpoints.EndpointReads(store, pages), endpoint_secrets, terms)
-    limits = Limits(
+    operations = public_operations(
+        PaymentQueries(store, pages), BalanceTransactionQueries(store, pool, pages), secrets, file_urls, terms
+    )
+    contents = FileStorage(pool, secret_key)
+    file_reads = FileQueries(store, pages, link_urls)
+    operations += file_operations(file_reads, file_urls)
+    operations += webhook_endpoint_operations(
+        webhook_endpoints.WebhookEndpointQueries(store, pages), endpoint_secrets, terms
+    )
+    rate_limits = RateLimits(
         key_per_second=settings.key_requests_per_second,
         account_per_second=settings.account_requests_per_second,
     )
-    timing = Link(dsn, "ledger_api", name="clock") if settings.test_clock else None
+    clock_connection = (
+        ReconnectingConnection(dsn, "ledger_api", name="clock") if settings.test_clock else None
+    )
 
-    async def tick() -> float:
-        if timing is not None:
+    async def refresh_clock() -> float:
+        if clock_connection is not None:
             try:
-                async with timing as conn:
+                async with clock_connection as conn:
                     await clock.refresh(conn)
             except psycopg.OperationalError as error:
                 raise Unavailable(first_line(error)) from error
@@ -195,17 +207,17 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
         async with AsyncExitStack() as stack:
             await pool.open()
             stack.push_async_callback(pool.close)
-            await contents.sweep()
+            await contents.delete_orphans()
             keys.start()
             stack.push_async_callback(keys.close)
-            if timing is not None:
-                stack.push_async_callback(timing.drop)
+            if clock_connection is not None:
+                stack.push_async_callback(clock_connection.drop)
             store.start()
             stack.push_async_callback(store.close)
-            forgetting = asyncio.create_task(_forget_replies(store), name="forget replies")
-            stack.callback(forgetting.cancel)
-            for follow in above.followers:
-                follower = follow(store)
+            reply_cleanup = asyncio.create_task(_delete_expired_replies(store), name="forget replies")
+            stack.callback(reply_cleanup.cancel)
+            for make_follower in extensions.follower_factories:
+                follower = make_follower(store)
                 await follower.start()
                 stack.push_async_callback(follower.close)
             yield
@@ -216,65 +228,67 @@ def create_app(settings: Settings, dsn: str, secret_key: bytes, *, above: Above 
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
         lifespan=lifespan,
     )
-    observe = observer(metrics, settings)
-    app.internal = InternalCalls(
+    log_access = access_log(metrics, settings)
+    app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
-        failure=_failure,
-        observe=observe,
+        render_error=_render_error,
+        log_access=log_access,
         body_bytes_max=settings.body_bytes_max,
     )
-    app.wire = Wire(
-        Routes(table),
+    app.public_api = PublicApi(
+        RouteTable(operations),
         keys,
         execution,
-        tick=tick,
-        failure=_failure,
-        observe=observe,
-        limits=limits,
+        refresh_clock=refresh_clock,
+        render_error=_render_error,
+        log_access=log_access,
+        rate_limits=rate_limits,
         contents=contents,
-        uploads=Uploads(
+        upload_receiver=UploadReceiver(
             contents, clock, file_bytes_max=settings.file_bytes_max, fields_bytes_max=settings.body_bytes_max
         ),
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
-    describe(app, table)
-    callers = Callers(keys, tick, limits)
-    parts = (
-        catalogue_routes(callers, execution, terms),
+    extend_openapi(app, operations)
+    callers = Callers(keys, refresh_clock, rate_limits)
+    routers = (
+        external_fact_routes(callers, execution, terms),
         key_routes(callers, keys, pool, execution, clock),
-        import_routes(callers, execution, terms, contents, envelope_of),
+        import_routes(callers, execution, terms, contents, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
-        session_routes(callers, execution, SessionAudit(store, pool)),
-        *(add(callers, store) for add in above.routes),
+        customer_session_routes(callers, execution, CustomerSessionQueries(store, pool)),
+        *(make_router(callers, store) for make_router in extensions.router_factories),
     )
-    app.include_router(internal_routes(settings, callers, clock, pool, parts))
-    app.include_router(link_routes(file_reads, contents, tick))
-    _add_health(app, pool, clock, metrics, terms)
-    app.add_exception_handler(LedgerError, _internal_failure)
-    app.add_exception_handler(psycopg.OperationalError, _unavailable)
-    app.add_exception_handler(HTTPException, _unrouted)
-    app.add_exception_handler(Exception, _internal_failure)
-    app.add_exception_handler(RequestValidationError, _invalid_field)
+    app.include_router(internal_routes(settings, callers, clock, pool, routers))
+    app.include_router(file_link_routes(file_reads, contents, refresh_clock))
+    _add_health_routes(app, pool, clock, metrics, terms)
+    app.add_exception_handler(LedgerError, _handle_error)
+    app.add_exception_handler(psycopg.OperationalError, _handle_database_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
     return app
 
 
-def execution_of(store: Store, settings: Settings, reveal: Reveal) -> Execution:
+def build_execution(store: Store, settings: Settings, reveal: DeriveSecret) -> Execution:
     """What runs commands, and answers them as the wire does."""
-    return Execution(store, encode=_answer, reveal=reveal, attempts_max=settings.decide_attempts_max)
+    return Execution(
+        store, encode=_encode_answer, derive_secret=reveal, attempts_max=settings.decide_attempts_max
+    )
 
 
-async def _forget_replies(store: Store) -> None:
+async def _delete_expired_replies(store: Store) -> None:
     """Every hour, drop the replies of idempotency keys whose day is over (CONTRACT 1.9)."""
     while True:
         try:
-            await store.journal.forget_replies(store.clock.now() - REPLIES_KEPT_SECONDS)
+            await store.journal.delete_old_replies(store.clock.now() - REPLY_RETENTION_SECONDS)
         except psycopg.Error as error:
             log.warning("replies are not forgotten now", reason=type(error).__name__)
-        await asyncio.sleep(FORGET_PAUSE_SECONDS)
+        await asyncio.sleep(REPLY_CLEANUP_INTERVAL_SECONDS)
 
 
-def terms_of(settings: Settings) -> Terms:
+def build_terms(settings: Settings) -> Terms:
     """What the deployment has set for money, deadlines and limits."""
     return Terms(
         fee_credited_on_win=settings.dispute_fee_credited,
@@ -284,74 +298,74 @@ def terms_of(settings: Settings) -> Terms:
     )
 
 
-def _answer(answer: Mapping[str, Any] | Refused) -> tuple[int, str]:
-    if not isinstance(answer, Refused):
-        return 200, encode(answer)
-    for kind, status, name in _STATUS:
-        if isinstance(answer, kind):
-            return status, encode_refusal(answer, name)
+def _encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
+    if not isinstance(answer, RequestError):
+        return 200, encode_object(answer)
+    for error_class, status, error_type in _STATUS_CODES:
+        if isinstance(answer, error_class):
+            return status, encode_refusal(answer, error_type)
     raise AssertionError("every refusal is a Refused")
 
 
-def _failure(error: Exception) -> tuple[int, str, Headers]:
+def _render_error(error: Exception) -> tuple[int, str, Headers]:
     """What is answered when a request ends in an error. Internals are not told."""
-    refusal: Refused
+    refusal: RequestError
     match error:
-        case Refused():
-            return *_answer(error), []
-        case Overloaded():
+        case RequestError():
+            return *_encode_answer(error), []
+        case QueueFull():
             refusal = RateLimited(
                 "Request rate limit exceeded. The service is taking as much as it can; retry shortly.",
                 code="rate_limit",
             )
-            return *_answer(refusal), _RETRY
-        case Contended():
+            return *_encode_answer(refusal), _RETRY_HEADERS
+        case ConcurrencyConflict():
             refusal = RateLimited(
                 "This object cannot be accessed right now because another API request or Stripe process is "
                 "currently accessing it. If you see this error intermittently, retry the request.",
                 code="lock_timeout",
             )
-            return *_answer(refusal), _RETRY
+            return *_encode_answer(refusal), _RETRY_HEADERS
         case Unavailable():
             log.warning("unavailable", reason=str(error))
-            refusal = Fault("The ledger cannot take this request right now. Please retry.")
-            return *_answer(refusal), _RETRY
+            refusal = InternalError("The ledger cannot take this request right now. Please retry.")
+            return *_encode_answer(refusal), _RETRY_HEADERS
     log.error("fault", exc_info=error)
-    return *_answer(Fault("An unexpected error occurred.")), []
+    return *_encode_answer(InternalError("An unexpected error occurred.")), []
 
 
-def envelope_of(error: Exception) -> str:
+def render_error_body(error: Exception) -> str:
     """The error envelope alone, for a line among others."""
-    return _failure(error)[1]
+    return _render_error(error)[1]
 
 
-async def _internal_failure(request: Request, error: Exception) -> Response:
-    status, body, headers = _failure(error)
-    told = {name.decode(): value.decode() for name, value in headers}
+async def _handle_error(request: Request, error: Exception) -> Response:
+    status, body, headers = _render_error(error)
+    response_headers = {name.decode(): value.decode() for name, value in headers}
     if not hasattr(request.state, "exchange"):  # outside the two APIs; they number their requests
-        told["request-id"] = new_id("req", time.time())
-    return Response(body, status, told, "application/json")
+        response_headers["request-id"] = new_id("req", time.time())
+    return Response(body, status, response_headers, "application/json")
 
 
-async def _unavailable(request: Request, error: Exception) -> Response:
-    return await _internal_failure(request, Unavailable(first_line(error)))
+async def _handle_database_error(request: Request, error: Exception) -> Response:
+    return await _handle_error(request, Unavailable(first_line(error)))
 
 
-async def _unrouted(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     """FastAPI raises by number for what it cannot route, and for a body that is no JSON text at all."""
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
-        return await _internal_failure(request, no_json())
+        return await _handle_error(request, invalid_json_error())
     refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
-    return await _internal_failure(request, refusal)
+    return await _handle_error(request, refusal)
 
 
-async def _invalid_field(request: Request, error: Exception) -> Response:
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return await _internal_failure(request, refused(error.errors()[0], outer=1))
+    return await _handle_error(request, validation_error(error.errors()[0], skip=1))
 
 
-def _add_health(
+def _add_health_routes(
     app: FastAPI,
     pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
     clock: Clock,
@@ -368,30 +382,34 @@ def _add_health(
         """The database answers and no live projection is stuck; 503 otherwise."""
         try:
             async with pool.connection(timeout=2) as conn:
-                standing = await lags(conn, clock.now())
+                projection_lags = await read_lags(conn, clock.now())
         except psycopg.Error as error:
             response.status_code = 503
             return {"status": "unavailable", "database": type(error).__name__}
-        stuck = [lag.projection for lag in standing if lag.live and lag.seconds > STUCK_SECONDS]
-        incomplete = [lag.projection for lag in standing if lag.live and lag.parked]
-        if stuck or not standing:
+        stuck = [
+            lag.projection for lag in projection_lags if lag.live and lag.seconds > READY_LAG_SECONDS_MAX
+        ]
+        incomplete = [lag.projection for lag in projection_lags if lag.live and lag.parked]
+        if stuck or not projection_lags:
             response.status_code = 503
         return {
-            "status": "stuck" if stuck else "starting" if not standing else "ok",
+            "status": "stuck" if stuck else "starting" if not projection_lags else "ok",
             "stuck": stuck,
             "incomplete": incomplete,
-            "projections": [lag._asdict() for lag in standing],
+            "projections": [lag._asdict() for lag in projection_lags],
         }
 
     @app.get("/metrics", tags=["health"])
     async def exposition() -> Response:
         """Prometheus metrics; without those that stand in the database while it does not answer."""
-        standing: list[Lag] = []
+        projection_lags: list[Lag] = []
         overdue: dict[str, float] = {}
-        owing: Owed | None = None
+        webhook_backlog: WebhookBacklog | None = None
         with suppress(psycopg.OperationalError):
             async with pool.connection(timeout=2) as conn:
-                standing = await lags(conn, clock.now())
-                overdue = await overdue_seconds(conn, terms, clock.now())
-                owing = await owed(conn, clock.now())
-        return Response(metrics.exposition(standing, overdue, owing), media_type="text/plain; version=0.0.4")
+                projection_lags = await read_lags(conn, clock.now())
+                overdue = await read_overdue_seconds(conn, terms, clock.now())
+                webhook_backlog = await read_backlog(conn, clock.now())
+        return Response(
+            metrics.render(projection_lags, overdue, webhook_backlog), media_type="text/plain; version=0.0.4"
+        )

@@ -6,39 +6,39 @@ from __future__ import annotations
 import base64
 import binascii
 
-from ledger.accounts import ApiKey, KeyRing
+from ledger.accounts import ApiKey, KeyCache
 from ledger.api.public.operations import Operation
 from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
-from ledger.wire.expansion import Tree, resources_shown
+from ledger.wire.expansion import ExpandTree, collect_read_resources
 from ledger.wire.forms import decode
 
 
-async def authenticate(keys: KeyRing, authorization: bytes, now: float) -> ApiKey:
+async def authenticate(keys: KeyCache, authorization: bytes, now: float) -> ApiKey:
     """The key of an Authorization header. Raises Unauthenticated for none, an unknown or, `now` by the one
     clock, an expired one."""
-    secret = _secret(authorization)
-    key = keys.recall(secret) or await keys.find(secret)
+    secret = _parse_secret(authorization)
+    key = keys.get_cached(secret) or await keys.find(secret)
     if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
-        raise Unauthenticated(f"Invalid API Key provided: {_masked(secret)}")
-    if key.expired(now):
-        raise Unauthenticated(f"Expired API Key provided: {_masked(secret)}", code="api_key_expired")
+        raise Unauthenticated(f"Invalid API Key provided: {_mask_secret(secret)}")
+    if key.is_expired(now):
+        raise Unauthenticated(f"Expired API Key provided: {_mask_secret(secret)}", code="api_key_expired")
     return key
 
 
-async def acted_on(keys: KeyRing, key: ApiKey, account: str | None, context: str | None) -> str:
+async def resolve_account(keys: KeyCache, key: ApiKey, account: str | None, context: str | None) -> str:
     """The account a request acts on: the key's own, or one that Stripe-Account or Stripe-Context names, which
     mean the same (CONTRACT 1.2). Raises InvalidParameter for both at once, Forbidden for one out of reach."""
     if account is not None and context is not None:
         raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
-    named = context if account is None else account
-    if named is None:
+    account_id = context if account is None else account
+    if account_id is None:
         return key.account
-    if not await keys.reaches(key, named):
-        raise unreachable(key, named)
-    return named
+    if not await keys.can_access(key, account_id):
+        raise account_access_error(key, account_id)
+    return account_id
 
 
-def unreachable(key: ApiKey, account: str) -> Forbidden:
+def account_access_error(key: ApiKey, account: str) -> Forbidden:
     """The refusal of an account that is not the key's, nor connected to its."""
     return Forbidden(
         f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
@@ -47,16 +47,16 @@ def unreachable(key: ApiKey, account: str) -> Forbidden:
     )
 
 
-def publishable_key(query: bytes) -> bytes:
+def authorization_from_query(query: bytes) -> bytes:
     """What `key=` in the query comes to as an Authorization header. A key of another kind has no business
     in a URL, and is as good as none."""
-    key = decode(query, only=("key",)).get("key")
+    key = decode(query, only_names=("key",)).get("key")
     if type(key) is not str or not key.startswith("pk_") or not key.isascii():
         return b""
     return b"Bearer " + key.encode()
 
 
-def out_of_scope(key: ApiKey) -> Forbidden:
+def ephemeral_key_error(key: ApiKey) -> Forbidden:
     """The refusal of an ephemeral key, which names no object."""
     return Forbidden(
         f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
@@ -64,11 +64,11 @@ def out_of_scope(key: ApiKey) -> Forbidden:
     )
 
 
-def permit(key: ApiKey, operation: Operation, target: str) -> None:
+def check_permission(key: ApiKey, operation: Operation, target: str) -> None:
     """Raises Forbidden unless the key may do this to the object `target`."""
     if key.kind == "ek":
         if operation.open_to != "ek" or target != key.customer:
-            raise out_of_scope(key)
+            raise ephemeral_key_error(key)
         return
     if operation.open_to == "pk":
         if key.kind != "pk":
@@ -83,16 +83,16 @@ def permit(key: ApiKey, operation: Operation, target: str) -> None:
             "find a list of your API keys at https://dashboard.stripe.com/account/apikeys.",
             code="secret_key_required",
         )
-    _require(key, operation.scope)
+    _check_scope(key, operation.required_scope)
 
 
-def permit_expanded(key: ApiKey, operation: Operation, expand: Tree) -> None:
+def check_expand_permissions(key: ApiKey, operation: Operation, expand: ExpandTree) -> None:
     """Raises Forbidden for a restricted key that may not read all that the answer would show whole."""
-    for resource in sorted(resources_shown(expand, operation.expandable)) if key.kind == "rk" else ():
-        _require(key, f"rak_{resource}_read")
+    for resource in sorted(collect_read_resources(expand, operation.expandable)) if key.kind == "rk" else ():
+        _check_scope(key, f"rak_{resource}_read")
 
 
-def _require(key: ApiKey, scope: str) -> None:
+def _check_scope(key: ApiKey, scope: str) -> None:
     if not key.allows(scope):
         raise Forbidden(
             f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
@@ -105,7 +105,7 @@ def _is_bearer(authorization: bytes) -> bool:
     return authorization.partition(b" ")[0].lower() == b"bearer"
 
 
-def _secret(authorization: bytes) -> str:
+def _parse_secret(authorization: bytes) -> str:
     scheme, _, value = authorization.partition(b" ")
     value = value.strip()
     if scheme.lower() == b"basic":
@@ -123,7 +123,7 @@ def _secret(authorization: bytes) -> str:
     return value.decode("latin-1")
 
 
-def _masked(secret: str) -> str:
+def _mask_secret(secret: str) -> str:
     """All but the kind and the end: enough to tell which key it was, too little to use it."""
-    start = secret[:8] if secret[:3] in ("sk_", "rk_", "pk_", "ek_") else ""
-    return f"{start}****{secret[-4:] if len(secret) > 16 else ''}"
+    prefix = secret[:8] if secret[:3] in ("sk_", "rk_", "pk_", "ek_") else ""
+    return f"{prefix}****{secret[-4:] if len(secret) > 16 else ''}"

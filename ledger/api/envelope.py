@@ -7,19 +7,19 @@ from typing import Any
 
 import msgspec
 
-from ledger.errors import CardRefused, Refused
+from ledger.errors import CardError, RequestError
 
-_json = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder()
 
 ERROR_CODES_URL = "https://stripe.com/docs/error-codes/"
 
 
-def encode(answer: Mapping[str, Any]) -> str:
+def encode_object(answer: Mapping[str, Any]) -> str:
     """An object as JSON text."""
-    return _json.encode(answer).decode()
+    return _encoder.encode(answer).decode()
 
 
-def encode_refusal(refusal: Refused, kind: str) -> str:
+def encode_refusal(refusal: RequestError, kind: str) -> str:
     """A refusal as JSON text; `kind` is the envelope's `type`."""
     error: dict[str, Any] = {"type": kind, "message": refusal.message}
     if refusal.code is not None:
@@ -27,9 +27,9 @@ def encode_refusal(refusal: Refused, kind: str) -> str:
         error["doc_url"] = ERROR_CODES_URL + refusal.code.replace("_", "-")
     if refusal.param is not None:
         error["param"] = refusal.param
-    if isinstance(refusal, CardRefused):
+    if isinstance(refusal, CardError):
         if refusal.decline_code is not None:
             error["decline_code"] = refusal.decline_code
         if refusal.charge is not None:
             error["charge"] = refusal.charge
-    return encode({"error": error})
+    return encode_object({"error": error})

@@ -15,12 +15,12 @@ BURST_SECONDS = 2
 BUCKETS_MAX = 10_000
 
 
-class Buckets:
+class TokenBuckets:
     """One bucket for each name, refilled at `per_second`, holding what comes in `BURST_SECONDS`."""
 
     def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
-        self._full = float(per_second * BURST_SECONDS)
+        self._capacity = float(per_second * BURST_SECONDS)
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}
 
@@ -29,31 +29,31 @@ class Buckets:
         if not self._per_second:
             return True
         now = self._clock()
-        tokens, at = self._buckets.get(name, (self._full, now))
-        tokens = min(self._full, tokens + (now - at) * self._per_second)
+        tokens, updated_at = self._buckets.get(name, (self._capacity, now))
+        tokens = min(self._capacity, tokens + (now - updated_at) * self._per_second)
         if name not in self._buckets and len(self._buckets) >= BUCKETS_MAX:
-            self._forget(now)
+            self._evict_full(now)
         self._buckets[name] = (max(tokens - 1, 0.0) if tokens >= 1 else tokens, now)
         return tokens >= 1
 
-    def _forget(self, now: float) -> None:
+    def _evict_full(self, now: float) -> None:
         """Drop the buckets that are full again; all of them, if that makes no room."""
-        filling = {
-            name: (tokens, at)
-            for name, (tokens, at) in self._buckets.items()
-            if tokens + (now - at) * self._per_second < self._full
+        partial_buckets = {
+            name: (tokens, updated_at)
+            for name, (tokens, updated_at) in self._buckets.items()
+            if tokens + (now - updated_at) * self._per_second < self._capacity
         }
-        self._buckets = filling if len(filling) < BUCKETS_MAX else {}
+        self._buckets = partial_buckets if len(partial_buckets) < BUCKETS_MAX else {}
 
 
-class Limits:
+class RateLimits:
     """What one key, and one account, may ask of this process in a second."""
 
     def __init__(self, *, key_per_second: int, account_per_second: int) -> None:
-        self._keys = Buckets(key_per_second)
-        self._accounts = Buckets(account_per_second)
+        self._key_buckets = TokenBuckets(key_per_second)
+        self._account_buckets = TokenBuckets(account_per_second)
 
     def check(self, key_id: str, account: str) -> None:
         """Raises RateLimited (CONTRACT 1.6)."""
-        if not (self._keys.take(key_id) and self._accounts.take(account)):
+        if not (self._key_buckets.take(key_id) and self._account_buckets.take(account)):
             raise RateLimited("Request rate limit exceeded.", code="rate_limit")

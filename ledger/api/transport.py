@@ -15,25 +15,25 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.api.envelope import encode_refusal
 from ledger.errors import InvalidParameter
-from ledger.ids import base62
+from ledger.ids import encode_base62
 
 HEAD_BYTES_MAX = 65_536
 
 
-class GatheringTransport:
+class BufferedTransport:
     """A transport whose writes of one turn of the loop are one."""
 
-    __slots__ = ("_loop", "_parts", "_transport")
+    __slots__ = ("_buffer", "_loop", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._parts: list[bytes] = []
+        self._buffer: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        if not self._parts:
+        if not self._buffer:
             self._loop.call_soon(self._flush)
-        self._parts.append(data)
+        self._buffer.append(data)
 
     def close(self) -> None:
         self._flush()
@@ -43,35 +43,35 @@ class GatheringTransport:
         return getattr(self._transport, name)
 
     def _flush(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
+        if self._buffer:
+            self._transport.write(b"".join(self._buffer))
+            self._buffer.clear()
 
 
-class Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     _in_head = False
-    _fields_bytes = 0
-    _unfinished_bytes = 0
+    _header_bytes = 0
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(BufferedTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
-            self._unfinished_bytes += len(data)
+            self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._unfinished_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
 
     def on_message_begin(self) -> None:
-        self._in_head, self._fields_bytes, self._unfinished_bytes = True, 0, 0
+        self._in_head, self._header_bytes, self._head_bytes = True, 0, 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields_bytes += len(name) + len(value)
-        if self._fields_bytes > HEAD_BYTES_MAX:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEAD_BYTES_MAX:
             raise ValueError("request head too large")  # the parser stops, which is answered with 400
         super().on_header(name, value)
 
@@ -84,7 +84,7 @@ class Protocol(HttpToolsProtocol):
         body = encode_refusal(InvalidParameter(msg), "invalid_request_error").encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"request-id: req_{base62(secrets.randbits(128))}\r\n"
+            f"request-id: req_{encode_base62(secrets.randbits(128))}\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)

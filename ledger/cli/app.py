@@ -1,4 +1,4 @@
-"""The command line. `build` makes it from what lives above this package and runs with it.
+"""The command line. `build_cli` makes it from what lives above this package and runs with it.
 
 What serves HTTP is imported by the commands that do: it is three quarters of the start of all others, and
 of every worker of a rebuild.
@@ -20,21 +20,21 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger import accounts, logs
-from ledger.accounts import Kind
+from ledger.accounts import KeyKind
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
-from ledger.errors import LedgerError, Refused, SettingError
-from ledger.postgres.connections import connected, migrate
-from ledger.postgres.deployment import database
+from ledger.errors import LedgerError, RequestError, SettingError
+from ledger.postgres.connections import migrate, open_connection
+from ledger.postgres.deployment import open_database
 
 if TYPE_CHECKING:
-    from ledger.api.app import Above
+    from ledger.api.app import Extensions
 
-Result = TypeVar("Result")
+ReturnValue = TypeVar("ReturnValue")
 
 
-def build(above: Callable[[Settings], Above]) -> typer.Typer:
-    """The `ledger` command; `above` gives what runs beside the API."""
+def build_cli(make_extensions: Callable[[Settings], Extensions]) -> typer.Typer:
+    """The `ledger` command; `make_extensions` gives what runs beside the API."""
     cli = typer.Typer(
         help="An event-sourced ledger that speaks Stripe's wire protocol. Settings: LEDGER_… variables.",
         no_args_is_help=True,
@@ -52,9 +52,9 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         """Run everything: the database if none is named, the API, the projections."""
         from ledger.cli import serve
 
-        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-        settings = _settings(**given)
-        serve.serve(settings, above(settings), lambda text: print(text, flush=True))
+        overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        settings = _load_settings(**overrides)
+        serve.serve(settings, make_extensions(settings), lambda text: print(text, flush=True))
 
     @cli.command()
     def api(
@@ -63,8 +63,8 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         """Run the API alone."""
         from ledger.cli import serve
 
-        settings = _settings()
-        serve.serve_api(settings, above(settings), fd)
+        settings = _load_settings()
+        serve.serve_api(settings, make_extensions(settings), fd)
 
     @cli.command()
     def worker(
@@ -73,8 +73,8 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         """Run the projections alone; any number of workers may run."""
         from ledger.cli import serve
 
-        settings = _settings()
-        serve.work(settings, above(settings).followers, watched=watched)
+        settings = _load_settings()
+        serve.run_worker(settings, make_extensions(settings).follower_factories, supervised=watched)
 
     @cli.command("import")
     def import_file(
@@ -85,71 +85,72 @@ def build(above: Callable[[Settings], Above]) -> typer.Typer:
         """Tell the ledger of customers, charges, disputes and facts; refused lines are printed."""
         from ledger.cli import import_file
 
-        loaded = import_file.load(_settings(), file, account, livemode=live)
+        summary = import_file.run_import(_load_settings(), file, account, livemode=live)
+        unchanged_count = summary.line_count - summary.changed_count - summary.refused_count
         print(
-            f"{loaded.lines} lines in {loaded.seconds:.1f} s: {loaded.changed} made a change, "
-            f"{loaded.lines - loaded.changed - loaded.refused} were known, {loaded.refused} refused.",
+            f"{summary.line_count} lines in {summary.seconds:.1f} s: {summary.changed_count} made a change, "
+            f"{unchanged_count} were known, {summary.refused_count} refused.",
             file=sys.stderr,
         )
-        if loaded.refused:
+        if summary.refused_count:
             raise typer.Exit(1)
 
     @cli.command("migrate")
     def migrate_schema() -> None:
         """Bring the database's schema to this release's."""
-        with database(_settings()) as (dsn, _):
+        with open_database(_load_settings()) as (dsn, _):
             migrate(dsn)
         print("The schema is up to date.")
 
     return cli
 
 
-def run(cli: typer.Typer) -> None:
+def run_cli(cli: typer.Typer) -> None:
     """Run the command line; what the caller can mend is one line on standard error and exit status 1."""
     try:
         cli()
-    except (SettingError, Refused) as error:
+    except (SettingError, RequestError) as error:
         sys.exit(f"ledger: {error}")
     except LedgerError as error:
         sys.exit(f"ledger: {type(error).__name__}: {error}")
 
 
-def with_database(do: Callable[[AsyncConnection[TupleRow]], Awaitable[Result]]) -> Result:
-    """What `do` gives, run on a connection of its own to the configured database."""
+def run_with_connection(action: Callable[[AsyncConnection[TupleRow]], Awaitable[ReturnValue]]) -> ReturnValue:
+    """What `action` gives, run on a connection of its own to the configured database."""
 
-    async def session(dsn: str) -> Result:
-        async with connected(dsn, "ledger_api", name="cli") as conn:
-            return await do(conn)
+    async def run(dsn: str) -> ReturnValue:
+        async with open_connection(dsn, "ledger_api", name="cli") as conn:
+            return await action(conn)
 
-    with database(_settings()) as (dsn, _):
-        return asyncio.run(session(dsn))
+    with open_database(_load_settings()) as (dsn, _):
+        return asyncio.run(run(dsn))
 
 
-def print_table(title: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on a terminal, tab-separated lines when piped."""
     if not sys.stdout.isatty():
-        for row in (title, *rows):
+        for row in (header, *rows):
             print(*row, sep="\t")
         return
-    table = Table(*title)
+    table = Table(*header)
     for row in rows:
         table.add_row(*map(str, row))
     Console().print(table)
 
 
-async def _now(conn: AsyncConnection[TupleRow]) -> float:
+async def _read_clock(conn: AsyncConnection[TupleRow]) -> float:
     """What the one clock says, wherever a test has moved it."""
-    clock = Clock(movable=_settings().test_clock)
+    clock = Clock(movable=_load_settings().test_clock)
     await clock.refresh(conn)
     return clock.now()
 
 
-def _time(at: float | None) -> str:
+def _format_time(at: float | None) -> str:
     return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
 
 
-def _settings(**given: object) -> Settings:
-    settings = load_settings(**given)
+def _load_settings(**overrides: object) -> Settings:
+    settings = load_settings(**overrides)
     logs.configure(settings.log_level)
     return settings
 
@@ -163,13 +164,14 @@ def _accounts_cli() -> typer.Typer:
         platform: Annotated[str | None, typer.Option(help="The account it is connected to.")] = None,
     ) -> None:
         """Create an account and print its id."""
-        print(with_database(lambda conn: accounts.create_account(conn, name, platform=platform)))
+        print(run_with_connection(lambda conn: accounts.create_account(conn, name, platform=platform)))
 
     @cli.command("list")
     def list_all() -> None:
         """List all accounts."""
         rows = [
-            (*row[:-1], _time(row[-1])) for row in with_database(lambda conn: accounts.list_accounts(conn))
+            (*row[:-1], _format_time(row[-1]))
+            for row in run_with_connection(lambda conn: accounts.list_accounts(conn))
         ]
         print_table(("id", "name", "platform", "api version", "created"), rows)
 
@@ -182,7 +184,7 @@ def _keys_cli() -> typer.Typer:
     @cli.command("create")
     def create(
         account: Annotated[str, typer.Argument(help="The account it acts for.")],
-        kind: Annotated[Kind, typer.Option(help="Secret, restricted or publishable.")] = "sk",
+        kind: Annotated[KeyKind, typer.Option(help="Secret, restricted or publishable.")] = "sk",
         live: Annotated[bool, typer.Option("--live", help="For live mode; else test mode.")] = False,
         name: Annotated[str, typer.Option(help="What to call it.")] = "",
         scope: Annotated[
@@ -195,18 +197,18 @@ def _keys_cli() -> typer.Typer:
             raise SettingError("--expires-in-days: must be more than 0")
         if scope and kind != "rk":
             raise SettingError("--scope is for restricted keys (--kind rk)")
-        for given in scope or ():
-            if given not in accounts.SCOPES:
-                raise SettingError(f"--scope {given}: must be one of {', '.join(accounts.SCOPES)}")
+        for scope_name in scope or ():
+            if scope_name not in accounts.SCOPES:
+                raise SettingError(f"--scope {scope_name}: must be one of {', '.join(accounts.SCOPES)}")
 
-        async def made(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
-            lasting = None if expires_in_days is None else expires_in_days * 86_400
-            expires_at = None if lasting is None else await _now(conn) + lasting
+        async def create_key(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+            lifetime_seconds = None if expires_in_days is None else expires_in_days * 86_400
+            expires_at = None if lifetime_seconds is None else await _read_clock(conn) + lifetime_seconds
             return await accounts.create_key(
                 conn, account, kind, livemode=live, name=name, scopes=scope or (), expires_at=expires_at
             )
 
-        key_id, secret = with_database(made)
+        key_id, secret = run_with_connection(create_key)
         print(f"id   {key_id}\nkey  {secret}")
 
     @cli.command("list")
@@ -215,14 +217,22 @@ def _keys_cli() -> typer.Typer:
     ) -> None:
         """List keys, without what they are."""
 
-        async def found(conn: AsyncConnection[TupleRow]) -> list[tuple[object, ...]]:
-            now = await _now(conn)
+        async def list_keys(conn: AsyncConnection[TupleRow]) -> list[tuple[object, ...]]:
+            now = await _read_clock(conn)
             return [
-                (key.id, key.account, key.masked, key.name, " ".join(key.scopes), key.state(now), _time(used))
-                for key, _, used in await accounts.list_keys(conn, account)
+                (
+                    key.id,
+                    key.account,
+                    key.masked,
+                    key.name,
+                    " ".join(key.scopes),
+                    key.get_status(now),
+                    _format_time(last_used_at),
+                )
+                for key, _, last_used_at in await accounts.list_keys(conn, account)
             ]
 
-        rows = with_database(found)
+        rows = run_with_connection(list_keys)
         print_table(("id", "account", "key", "name", "scopes", "state", "last used"), rows)
 
     @cli.command("roll")
@@ -234,20 +244,20 @@ def _keys_cli() -> typer.Typer:
         if overlap < 0:
             raise SettingError("--overlap: must be 0 or more seconds")
 
-        async def rolled(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
-            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=await _now(conn))
+        async def roll_key(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=await _read_clock(conn))
 
-        key_id, secret = with_database(rolled)
+        key_id, secret = run_with_connection(roll_key)
         print(f"id   {key_id}\nkey  {secret}")
 
     @cli.command("revoke")
     def revoke(key: Annotated[str, typer.Argument(help="The key's id (key_…).")]) -> None:
         """End a key; every process refuses it within a second."""
 
-        async def revoked(conn: AsyncConnection[TupleRow]) -> None:
-            await accounts.revoke_key(conn, key, now=await _now(conn))
+        async def revoke_key(conn: AsyncConnection[TupleRow]) -> None:
+            await accounts.revoke_key(conn, key, now=await _read_clock(conn))
 
-        with_database(revoked)
+        run_with_connection(revoke_key)
         print(f"{key} is revoked.")
 
     return cli

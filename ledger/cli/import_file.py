@@ -19,71 +19,71 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.accounts import list_accounts
-from ledger.api.app import envelope_of, execution_of, terms_of
-from ledger.cli.processes import collect_seldom
+from ledger.api.app import build_execution, build_terms, render_error_body
+from ledger.cli.processes import reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.commands.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
-from ledger.files.storage import Contents
+from ledger.files.storage import FileStorage
 from ledger.ids import new_id
-from ledger.postgres.connections import check_schema, connected, open_pool
-from ledger.postgres.deployment import database
+from ledger.postgres.connections import check_schema, open_connection, open_pool
+from ledger.postgres.deployment import open_database
 from ledger.store.codec import State
 from ledger.store.journal import Cause
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144
-ACTOR = "cli"
+CLI_ACTOR = "cli"
 
 
-class Loaded(NamedTuple):
+class ImportSummary(NamedTuple):
     """What came of a file."""
 
-    lines: int
-    changed: int
-    refused: int
+    line_count: int
+    changed_count: int
+    refused_count: int
     seconds: float
 
 
-def load(settings: Settings, file: Path, account: str | None, *, livemode: bool) -> Loaded:
+def run_import(settings: Settings, file: Path, account: str | None, *, livemode: bool) -> ImportSummary:
     """Tell the lines of `file`, standard input for `-`. Raises SettingError for a file or account that
     cannot be used; without an account named, there must be one only."""
     try:
         source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise SettingError(f"cannot read {file}: {error.strerror}") from None
-    with source, database(settings) as (dsn, key):
+    with source, open_database(settings) as (dsn, service_key):
         check_schema(dsn)
-        collect_seldom()
-        size = None if str(file) == "-" else file.stat().st_size
-        return uvloop.run(_load(settings, dsn, key, source, size, account, livemode))
+        reduce_garbage_collection()
+        size_bytes = None if str(file) == "-" else file.stat().st_size
+        return uvloop.run(_run_import(settings, dsn, service_key, source, size_bytes, account, livemode))
 
 
-async def _load(
+async def _run_import(
     settings: Settings,
     dsn: str,
-    key: bytes,
+    service_key: bytes,
     source: BinaryIO,
-    size: int | None,
+    size_bytes: int | None,
     account: str | None,
     livemode: bool,
-) -> Loaded:
+) -> ImportSummary:
     started = time.monotonic()
-    cause = Cause(await _account(dsn, account), livemode, ACTOR, new_id("req", time.time()), None)
-    store = Store(dsn, key, settings, Clock(movable=settings.test_clock))
-    async with connected(dsn, "ledger_api", name="import") as conn:
+    cause = Cause(await _resolve_account(dsn, account), livemode, CLI_ACTOR, new_id("req", time.time()), None)
+    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
+    async with open_connection(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
     store.start()
     pool = open_pool(dsn)
     await pool.open()
-    importing = Import(
-        execution_of(store, settings, _no_secret),
-        terms_of(settings),
+    importer = Import(
+        build_execution(store, settings, _reveal_nothing),
+        build_terms(settings),
         cause,
-        Contents(pool, key),
-        reach=partial(_connected_to, dsn, cause.account),
-        failure=envelope_of,
+        FileStorage(pool, service_key),
+        check_account=partial(_check_connected, dsn, cause.account),
+        render_error=render_error_body,
     )
     lines = changed = refused = 0
     progress = Progress(
@@ -92,43 +92,45 @@ async def _load(
     )  # fmt: skip
     try:
         with progress:
-            shown = progress.add_task("importing", total=size)
+            progress_task = progress.add_task("importing", total=size_bytes)
 
             async def chunks() -> AsyncIterator[bytes]:
                 while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
                     yield chunk
-                    progress.advance(shown, len(chunk))
+                    progress.advance(progress_task, len(chunk))
 
-            async for results in importing.results(chunks()):
+            async for results in importer.run(chunks()):
                 lines += len(results)
                 changed += sum(result.changed for result in results)
-                told = "".join(f"{result.json()}\n" for result in results if result.refused)
-                if told:
-                    refused += told.count("\n")
-                    print(told, end="", flush=True)
+                refused_lines = "".join(f"{result.to_json()}\n" for result in results if result.refused)
+                if refused_lines:
+                    refused += refused_lines.count("\n")
+                    print(refused_lines, end="", flush=True)
                 rate = lines / (time.monotonic() - started)
-                progress.update(shown, description=f"{lines:,} lines, {rate:,.0f}/s, {refused:,} refused")
+                progress.update(
+                    progress_task, description=f"{lines:,} lines, {rate:,.0f}/s, {refused:,} refused"
+                )
     finally:
         await store.close()
         await pool.close()
-    return Loaded(lines, changed, refused, time.monotonic() - started)
+    return ImportSummary(lines, changed, refused, time.monotonic() - started)
 
 
-def _no_secret(state: State) -> str:
+def _reveal_nothing(state: State) -> str:
     raise AssertionError("nothing that is imported has a secret")
 
 
-async def _connected_to(dsn: str, platform: str, account: str) -> None:
+async def _check_connected(dsn: str, platform: str, account: str) -> None:
     """Raises Forbidden for an account that is neither `platform` nor connected to it."""
-    async with connected(dsn, "ledger_api", name="import") as conn:
+    async with open_connection(dsn, "ledger_api", name="import") as conn:
         if account not in [row[0] for row in await list_accounts(conn, platform)]:
             raise Forbidden(
                 f"The account '{account}' is not connected to {platform}.", code="account_invalid"
             )
 
 
-async def _account(dsn: str, account: str | None) -> str:
-    async with connected(dsn, "ledger_api", name="import") as conn:
+async def _resolve_account(dsn: str, account: str | None) -> str:
+    async with open_connection(dsn, "ledger_api", name="import") as conn:
         ids = [row[0] for row in await list_accounts(conn)]
     if account is None and len(ids) != 1:
         raise SettingError("--account: name one of them (ledger accounts list)")

@@ -13,22 +13,24 @@ from collections.abc import Mapping, Sequence
 from ledger.config import Settings
 
 RESTART_PAUSE_SECONDS = 1.0
-GC_OBJECTS = 10_000
+GC_THRESHOLD_OBJECTS = 10_000
 
 
-class Watch:
+class Supervisor:
     """Child processes, started again when they die, ended together."""
 
-    def __init__(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], fd: int) -> None:
+    def __init__(
+        self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], listen_fd: int
+    ) -> None:
         self._commands = commands
         self._environment = os.environ | environment
-        self._fd = fd
+        self._listen_fd = listen_fd
         self._stopping = False
 
     def run(self, settings: Settings) -> None:
         """Until SIGTERM or SIGINT; a child that does not end in time is killed."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, self._request_stop)
         children = {self._start(command): command for command in self._commands}
         while not self._stopping:
             time.sleep(0.1)
@@ -52,30 +54,30 @@ class Watch:
             command,
             env=self._environment,
             stdin=subprocess.PIPE,
-            pass_fds=[self._fd],
+            pass_fds=[self._listen_fd],
             start_new_session=True,
         )
 
-    def _stop(self, *_: object) -> None:
+    def _request_stop(self, *_: object) -> None:
         self._stopping = True
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """Stop once the process that started this one is gone, however it died: the kernel then closes its
     end of our input. A child left behind would hold the port, and the next `serve` could not start."""
 
-    def wait() -> None:
+    def wait_for_parent_exit() -> None:
         # Not sys.stdin: the interpreter cannot end while a thread waits in its buffer.
         while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=wait, name="parent", daemon=True).start()
+    threading.Thread(target=wait_for_parent_exit, name="parent", daemon=True).start()
 
 
-def collect_seldom() -> None:
+def reduce_garbage_collection() -> None:
     """Look for garbage cycles less often than every 700 objects, and never among the modules. Aggregates are
     remembered for long and hold no cycles: looking through them took a fifth of an import."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_OBJECTS, 20, 10)
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 10)

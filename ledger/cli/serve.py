@@ -22,91 +22,102 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
-from ledger.api.app import Above, Follow, create_app
-from ledger.api.transport import Protocol
-from ledger.cli.processes import Watch, collect_seldom, end_with_parent
+from ledger.api.app import Extensions, FollowerFactory, create_app
+from ledger.api.transport import HttpProtocol
+from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import check_schema, connected, migrate
-from ledger.postgres.deployment import database, own_database, write_private
+from ledger.postgres.connections import check_schema, migrate, open_connection
+from ledger.postgres.deployment import open_database, open_own_database, write_private_file
 from ledger.store.store import Store
 
-BACKLOG = 2048
+LISTEN_BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
-DEV_KEYS = "dev-keys.json"
+DEV_KEYS_FILE = "dev-keys.json"
 
 
-def serve(settings: Settings, above: Above, announce: Callable[[str], None]) -> None:
+def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], None]) -> None:
     """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
     with ExitStack() as stack:
-        sock = stack.enter_context(_listening(settings))
-        dsn, key = stack.enter_context(own_database(settings))
+        sock = stack.enter_context(_listening_socket(settings))
+        dsn, service_key = stack.enter_context(open_own_database(settings))
         url = f"http://{settings.host}:{sock.getsockname()[1]}"
         if settings.database_url is not None:
             migrate(dsn)
             announce(f"Ledger listens on {url}. Make keys with: ledger keys create")
         else:
-            announce(_welcome(_dev_keys(settings, dsn, url)))
+            announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
         if settings.workers == 1:
-            _run_api(settings, dsn, key, above, sock)
+            _run_api(settings, dsn, service_key, extensions, sock)
         else:
-            _watch(settings, dsn, key, sock, ["worker", "--watched"])
+            _supervise(settings, dsn, service_key, sock, ["worker", "--watched"])
 
 
-def serve_api(settings: Settings, above: Above, fd: int | None) -> None:
+def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> None:
     """The API alone, on a database that is migrated; `fd` is an inherited listening socket."""
-    alone = above._replace(followers=())
+    without_followers = extensions._replace(follower_factories=())
     with ExitStack() as stack:
-        dsn, key = stack.enter_context(database(settings))
+        dsn, service_key = stack.enter_context(open_database(settings))
         check_schema(dsn)
         if fd is not None:
-            end_with_parent()
-            _run_api(settings, dsn, key, alone, stack.enter_context(socket.socket(fileno=fd)))
+            exit_with_parent()
+            _run_api(
+                settings, dsn, service_key, without_followers, stack.enter_context(socket.socket(fileno=fd))
+            )
             return
-        sock = stack.enter_context(_listening(settings))
+        sock = stack.enter_context(_listening_socket(settings))
         if settings.workers == 1:
-            _run_api(settings, dsn, key, alone, sock)
+            _run_api(settings, dsn, service_key, without_followers, sock)
         else:
-            _watch(settings, dsn, key, sock)
+            _supervise(settings, dsn, service_key, sock)
 
 
-def work(settings: Settings, follow: Sequence[Follow], *, watched: bool) -> None:
-    """What follows the log alone, until told to stop; `watched`, also when its Watch is gone."""
-    if watched:
-        end_with_parent()
-    with database(settings) as (dsn, key):
+def run_worker(
+    settings: Settings, follower_factories: Sequence[FollowerFactory], *, supervised: bool
+) -> None:
+    """What follows the log alone, until told to stop; `supervised`, also when its Watch is gone."""
+    if supervised:
+        exit_with_parent()
+    with open_database(settings) as (dsn, service_key):
         check_schema(dsn)
-        uvloop.run(_follow(settings, dsn, key, follow))
+        uvloop.run(_run_followers(settings, dsn, service_key, follower_factories))
 
 
-def _watch(settings: Settings, dsn: str, key: bytes, sock: socket.socket, *others: Sequence[str]) -> None:
-    """Watch over `workers` API processes on one socket, and `others`, told as arguments of `ledger`."""
-    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics:
+def _supervise(
+    settings: Settings, dsn: str, service_key: bytes, sock: socket.socket, *other_commands: Sequence[str]
+) -> None:
+    """Watch over `workers` API processes on one socket, and `other_commands`, told as arguments of
+    `ledger`."""
+    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics_dir:
         environment = {
             "LEDGER_DATABASE_URL": dsn,
-            "LEDGER_SECRET_KEY": key.decode(),
-            "PROMETHEUS_MULTIPROC_DIR": metrics,
+            "LEDGER_SECRET_KEY": service_key.decode(),
+            "PROMETHEUS_MULTIPROC_DIR": metrics_dir,
         }
-        api = ["api", "--fd", str(sock.fileno())]
-        ledger = [sys.executable, "-m", "ledger"]
-        commands = [[*ledger, *arguments] for arguments in (*[api] * settings.workers, *others)]
-        Watch(commands, environment, sock.fileno()).run(settings)
+        api_command = ["api", "--fd", str(sock.fileno())]
+        program = [sys.executable, "-m", "ledger"]
+        commands = [
+            [*program, *arguments] for arguments in (*[api_command] * settings.workers, *other_commands)
+        ]
+        Supervisor(commands, environment, sock.fileno()).run(settings)
 
 
-def _run_api(settings: Settings, dsn: str, key: bytes, above: Above, sock: socket.socket) -> None:
-    app = create_app(settings, dsn, key, above=above)
-    collect_seldom()
+def _run_api(
+    settings: Settings, dsn: str, service_key: bytes, extensions: Extensions, sock: socket.socket
+) -> None:
+    app = create_app(settings, dsn, service_key, extensions=extensions)
+    reduce_garbage_collection()
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=HttpProtocol,
         loop="uvloop",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
+        backlog=LISTEN_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
@@ -122,13 +133,15 @@ def _run_api(settings: Settings, dsn: str, key: bytes, above: Above, sock: socke
     server.run(sockets=[sock])
 
 
-async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Follow]) -> None:
+async def _run_followers(
+    settings: Settings, dsn: str, service_key: bytes, follower_factories: Sequence[FollowerFactory]
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    store = Store(dsn, key, settings, Clock(movable=settings.test_clock))
+    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     store.start()
-    followers = [make(store) for make in follow]
+    followers = [make_follower(store) for make_follower in follower_factories]
     for follower in followers:
         await follower.start()
     await stop.wait()
@@ -138,13 +151,13 @@ async def _follow(settings: Settings, dsn: str, key: bytes, follow: Sequence[Fol
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def _listening_socket(settings: Settings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((settings.host, settings.port))
-            sock.listen(BACKLOG)
+            sock.listen(LISTEN_BACKLOG)
         except OSError as error:
             raise SettingError(
                 f"cannot listen on {settings.host} port {settings.port}: {error.strerror} "
@@ -154,26 +167,26 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield sock
 
 
-def _dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
+def _load_dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
     """The keys of the embedded database's test account, made at its first start and kept."""
-    file = settings.data_dir / DEV_KEYS
+    file = settings.data_dir / DEV_KEYS_FILE
     if file.exists():
         keys: dict[str, str] = json.loads(file.read_text())
     else:
-        keys = asyncio.run(_make_dev_keys(dsn))
+        keys = asyncio.run(_create_dev_account(dsn))
     if keys.get("url") != url:
         keys = {"url": url, **{name: value for name, value in keys.items() if name != "url"}}
-        write_private(file, json.dumps(keys, indent=2) + "\n")
+        write_private_file(file, json.dumps(keys, indent=2) + "\n")
     return keys
 
 
-async def _make_dev_keys(dsn: str) -> dict[str, str]:
-    async with connected(dsn, "ledger_api", name="dev keys") as conn, conn.transaction():
+async def _create_dev_account(dsn: str) -> dict[str, str]:
+    async with open_connection(dsn, "ledger_api", name="dev keys") as conn, conn.transaction():
         account = await create_account(conn, "Development")
-        return {"account": account, **await _make_keys(conn, account)}
+        return {"account": account, **await _create_dev_keys(conn, account)}
 
 
-async def _make_keys(conn: AsyncConnection[TupleRow], account: str) -> dict[str, str]:
+async def _create_dev_keys(conn: AsyncConnection[TupleRow], account: str) -> dict[str, str]:
     _, secret = await create_key(conn, account, "sk", livemode=False, name="dev secret")
     _, publishable = await create_key(conn, account, "pk", livemode=False, name="dev publishable")
     _, operator = await create_key(
@@ -182,7 +195,7 @@ async def _make_keys(conn: AsyncConnection[TupleRow], account: str) -> dict[str,
     return {"secret": secret, "publishable": publishable, "operator": operator}
 
 
-def _welcome(keys: Mapping[str, str]) -> str:
+def _welcome_text(keys: Mapping[str, str]) -> str:
     return f"""
 Ledger listens on {keys["url"]}   (API description: {keys["url"]}/docs)
 

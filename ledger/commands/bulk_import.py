@@ -19,62 +19,63 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ledger.call import Call
 from ledger.commands import external_facts
-from ledger.commands.execution import Decide, Decided, Execution, Together
-from ledger.commands.import_models import AnyLine
-from ledger.commands.models import refused
+from ledger.commands.execution import Decide, Decision, Execution, GroupContext
+from ledger.commands.import_models import ImportLine
+from ledger.commands.models import validation_error
 from ledger.domain import webhook_endpoint_quota
 from ledger.domain.money import Terms
-from ledger.errors import InvalidParameter, LedgerError, Refused
-from ledger.files.storage import Contents
-from ledger.ids import id_time
-from ledger.store.journal import Cause, StaleRead
+from ledger.errors import InvalidParameter, LedgerError, RequestError
+from ledger.files.storage import FileStorage
+from ledger.ids import parse_id_time
+from ledger.store.journal import Cause, VersionConflict
 
 GROUP_LINES_MAX = 256
 LINE_BYTES_MAX = 1_048_576
 
-Reach = Callable[[str], Awaitable[object]]
-"""Raises Refused for an account that a line may not act on."""
+CheckAccount = Callable[[str], Awaitable[object]]
+"""Raises RequestError for an account that a line may not act on."""
 
-_LINE: TypeAdapter[AnyLine] = TypeAdapter(Annotated[AnyLine, Field(discriminator="op")])
+_LINE_ADAPTER: TypeAdapter[ImportLine] = TypeAdapter(Annotated[ImportLine, Field(discriminator="op")])
 
 
-class Result(NamedTuple):
+class LineResult(NamedTuple):
     """What became of a line. `answer` is a JSON object without its first brace."""
 
     number: int
-    answer: str
+    json_tail: str
     changed: bool = False
     refused: bool = False
 
-    def json(self) -> str:
-        return f'{{"line":{self.number},{self.answer}'
+    def to_json(self) -> str:
+        return f'{{"line":{self.number},{self.json_tail}'
 
 
-class _Step(NamedTuple):
+class _LineCommand(NamedTuple):
     """A line understood: how to decide it, on what; the object it makes, and others it reads or writes; the
     account it is told on, None for the import's."""
 
     decide: Decide
     target: str
     parameters: dict[str, object]
-    makes: str | None
-    needs: tuple[str, ...] = ()
+    created_id: str | None
+    related_ids: tuple[str, ...] = ()
     account: str | None = None
 
 
-_Line = tuple[int, _Step | Refused]
+_NumberedLine = tuple[int, _LineCommand | RequestError]
 
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Lines of one account, decided together. `as_decided`: what was appended is what was decided first."""
+    """Lines of one account, decided together. `appended_as_decided`: what was appended is what was decided
+    first."""
 
-    lines: Sequence[_Line]
-    reading: Together
-    decided: list[Decided] = field(default_factory=list)
-    failed: LedgerError | None = None
-    as_decided: bool = False
-    results: asyncio.Future[list[Result]] = field(default_factory=asyncio.Future)
+    lines: Sequence[_NumberedLine]
+    context: GroupContext
+    decisions: list[Decision] = field(default_factory=list)
+    error: LedgerError | None = None
+    appended_as_decided: bool = False
+    results: asyncio.Future[list[LineResult]] = field(default_factory=asyncio.Future)
 
 
 class Import:
@@ -85,212 +86,229 @@ class Import:
         execution: Execution,
         terms: Terms,
         cause: Cause,
-        contents: Contents,
+        storage: FileStorage,
         *,
-        reach: Reach,
-        failure: Callable[[Exception], str],
+        check_account: CheckAccount,
+        render_error: Callable[[Exception], str],
     ) -> None:
-        """`failure` gives the error envelope of whatever ends a line."""
+        """`render_error` gives the error envelope of whatever ends a line."""
         self._execution = execution
         self._cause = cause
-        self._reach = reach
-        self._failure = failure
-        self._customer = external_facts.briefly(external_facts.customer_made)
-        self._charge = external_facts.briefly(external_facts.charge_made)
-        self._dispute = external_facts.briefly(external_facts.dispute_opened(terms))
-        self._endpoint = external_facts.briefly(external_facts.endpoint_made(terms))
-        self._fact = external_facts.briefly(external_facts.fact_reported(terms))
-        self._refund = external_facts.briefly(external_facts.refund_made)
-        self._event = external_facts.briefly(external_facts.event_told)
-        self._file = external_facts.briefly(external_facts.file_kept(contents))
+        self._check_account = check_account
+        self._render_error = render_error
+        self._decide_customer = external_facts.render_summary(external_facts.ingest_customer)
+        self._decide_charge = external_facts.render_summary(external_facts.ingest_charge)
+        self._decide_dispute = external_facts.render_summary(external_facts.ingest_dispute(terms))
+        self._decide_webhook_endpoint = external_facts.render_summary(
+            external_facts.ingest_webhook_endpoint(terms)
+        )
+        self._decide_fact = external_facts.render_summary(external_facts.ingest_dispute_fact(terms))
+        self._decide_refund = external_facts.render_summary(external_facts.ingest_refund)
+        self._decide_event = external_facts.render_summary(external_facts.ingest_event)
+        self._decide_file = external_facts.render_summary(external_facts.ingest_file(storage))
         self._exact = False
 
-    async def results(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[list[Result]]:
+    async def run(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[list[LineResult]]:
         """A result for each line that is not blank, in order, in groups as they become known."""
-        groups = self._groups(chunks)
-        coming = asyncio.ensure_future(anext(groups, None))
-        last: _Group | None = None
+        groups = self._read_groups(chunks)
+        next_lines = asyncio.ensure_future(anext(groups, None))
+        previous: _Group | None = None
         try:
             while True:
-                begun: list[asyncio.Future[Any]] = [last.results] if last else []
-                await asyncio.wait([coming, *begun], return_when=asyncio.FIRST_COMPLETED)
+                pending: list[asyncio.Future[Any]] = [previous.results] if previous else []
+                await asyncio.wait([next_lines, *pending], return_when=asyncio.FIRST_COMPLETED)
                 group = None
-                lines = coming.result() if coming.done() and coming.exception() is None else None
+                lines = next_lines.result() if next_lines.done() and next_lines.exception() is None else None
                 if lines is not None:
-                    coming = asyncio.ensure_future(anext(groups, None))
-                    group = await self._decided(lines, last)
-                elif last is None:
-                    await coming  # raises what ended the input
+                    next_lines = asyncio.ensure_future(anext(groups, None))
+                    group = await self._decide_group(lines, previous)
+                elif previous is None:
+                    await next_lines  # raises what ended the input
                     return
-                results = await last.results if last else []
+                results = await previous.results if previous else []
                 if group is not None:
-                    if last and not last.as_decided:
-                        group = await self._decided(group.lines, None)
-                    group.results = asyncio.create_task(self._appended(group), name="import")
-                last = group
+                    if previous and not previous.appended_as_decided:
+                        group = await self._decide_group(group.lines, None)
+                    group.results = asyncio.create_task(self._append_group(group), name="import")
+                previous = group
                 yield results
         finally:
-            coming.cancel()
-            await asyncio.gather(coming, *([last.results] if last else []), return_exceptions=True)
+            next_lines.cancel()
+            await asyncio.gather(
+                next_lines, *([previous.results] if previous else []), return_exceptions=True
+            )
 
-    async def _groups(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[Sequence[_Line]]:
+    async def _read_groups(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[Sequence[_NumberedLine]]:
         """Lines understood, as many as are there, at most GROUP_LINES_MAX, and of one account."""
-        async for lines in _lines(chunks):
+        async for lines in _split_lines(chunks):
             for start in range(0, len(lines), GROUP_LINES_MAX):
-                some = lines[start : start + GROUP_LINES_MAX]
-                steps = [(number, self._step(line)) for number, line in some]
-                for account, group in groupby(steps, key=_account_of):
-                    yield await self._reached(account, list(group))
+                slice_lines = lines[start : start + GROUP_LINES_MAX]
+                numbered_lines = [(number, self._parse_or_refuse(line)) for number, line in slice_lines]
+                for account, group in groupby(numbered_lines, key=_account_of):
+                    yield await self._check_account_of_group(account, list(group))
 
-    async def _reached(self, account: str | None, lines: Sequence[_Line]) -> Sequence[_Line]:
+    async def _check_account_of_group(
+        self, account: str | None, lines: Sequence[_NumberedLine]
+    ) -> Sequence[_NumberedLine]:
         """The lines, refused where they are on an account that is out of reach."""
         try:
             if account is not None:
-                await self._reach(account)
-        except Refused as refusal:
+                await self._check_account(account)
+        except RequestError as refusal:
             return [(number, refusal) for number, _ in lines]
         return lines
 
-    def _step(self, line: bytes | None) -> _Step | Refused:
+    def _parse_or_refuse(self, line: bytes | None) -> _LineCommand | RequestError:
         try:
-            return self._understood(line)
+            return self._parse_line(line)
         except InvalidParameter as error:
             return error
 
-    async def _decided(self, lines: Sequence[_Line], last: _Group | None) -> _Group:
-        """The lines, decided one after another on what `last`, which is being appended, will have changed."""
-        reading = self._execution.together(last.reading.decided if last else {}, exact=self._exact)
-        group = _Group(lines, reading)
-        now = int(reading.at)
+    async def _decide_group(self, lines: Sequence[_NumberedLine], previous: _Group | None) -> _Group:
+        """The lines, decided one after another on what `previous`, which is being appended, will have
+        changed."""
+        context = self._execution.begin_group(
+            previous.context.changed_states if previous else {}, exact=self._exact
+        )
+        group = _Group(lines, context)
+        now = int(context.decided_at)
         try:
-            await reading.find(self._to_find(lines))
-            for _, step in lines:
-                if isinstance(step, Refused):
-                    decided = Decided([], refusal=step)
+            await context.preload(self._list_streams_to_load(lines))
+            for _, command in lines:
+                if isinstance(command, RequestError):
+                    decision = Decision([], refusal=command)
                 else:
-                    decided = await self._execution.decided(self._call(step), reading, step.decide, now)
-                reading.take(decided.changes)
-                group.decided.append(decided)
+                    decision = await self._execution.decide(
+                        self._build_call(command), context, command.decide, now
+                    )
+                context.add(decision.changes)
+                group.decisions.append(decision)
         except LedgerError as error:
-            group.failed = error
+            group.error = error
         return group
 
-    def _to_find(self, lines: Sequence[_Line]) -> list[str]:
+    def _list_streams_to_load(self, lines: Sequence[_NumberedLine]) -> list[str]:
         """What the lines are about and do not make. What they make is thought to be new, until it is not."""
-        made: set[str] = set()
+        created: set[str] = set()
         streams: list[str] = []
-        for _, step in lines:
-            if isinstance(step, _Step):
-                if step.makes is not None:
-                    made.add(step.makes)
-                streams += [stream for stream in step.needs if stream not in made]
-        return [*streams, *made] if self._exact else streams
+        for _, command in lines:
+            if isinstance(command, _LineCommand):
+                if command.created_id is not None:
+                    created.add(command.created_id)
+                streams += [stream for stream in command.related_ids if stream not in created]
+        return [*streams, *created] if self._exact else streams
 
-    async def _appended(self, group: _Group) -> list[Result]:
+    async def _append_group(self, group: _Group) -> list[LineResult]:
         """Append the group; when it was overtaken, once more on exact reads, then each line alone."""
         try:
-            if await self._append(group):
-                group.as_decided = True
-                return self._told(group)
+            if await self._try_append(group):
+                group.appended_as_decided = True
+                return self._render_results(group)
             self._exact = True
-            again = await self._decided(group.lines, None)
-            if await self._append(again):
-                return self._told(again)
+            retry = await self._decide_group(group.lines, None)
+            if await self._try_append(retry):
+                return self._render_results(retry)
         except LedgerError as error:
-            return [self._refused(number, error) for number, _ in group.lines]
-        return [await self._alone(number, step) for number, step in group.lines]
+            return [self._render_refusal(number, error) for number, _ in group.lines]
+        return [await self._run_line(number, command) for number, command in group.lines]
 
-    async def _append(self, group: _Group) -> bool:
+    async def _try_append(self, group: _Group) -> bool:
         """False when something that the group relies on has changed, or one of its lines cannot be written:
         nothing was. Raises LedgerError."""
-        if group.failed is not None:
-            raise group.failed
+        if group.error is not None:
+            raise group.error
         try:
-            await self._execution.append(self._cause_on(_account_of(group.lines[0])), group.reading)
-        except (StaleRead, psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError):
+            await self._execution.append(self._build_cause(_account_of(group.lines[0])), group.context)
+        except (VersionConflict, psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError):
             return False
         # A file told again, or from a while ago: its objects are there, and not remembered.
-        self._exact = self._exact and not all(decided.changes for decided in group.decided)
+        self._exact = self._exact and not all(decision.changes for decision in group.decisions)
         return True
 
-    async def _alone(self, number: int, step: _Step | Refused) -> Result:
-        if isinstance(step, Refused):
-            return self._refused(number, step)
+    async def _run_line(self, number: int, command: _LineCommand | RequestError) -> LineResult:
+        if isinstance(command, RequestError):
+            return self._render_refusal(number, command)
         try:
-            cause = self._cause_on(step.account)
-            answered = await self._execution.run(cause, self._call(step), step.decide, fingerprint="")
+            cause = self._build_cause(command.account)
+            result = await self._execution.run(
+                cause, self._build_call(command), command.decide, fingerprint=""
+            )
         except Exception as error:  # the edge of a line: told in its result, the others go on
-            return self._refused(number, error)
-        refused = answered.status != 200
-        return Result(number, answered.body[1:], not refused and answered.position is not None, refused)
+            return self._render_refusal(number, error)
+        refused = result.status != 200
+        return LineResult(number, result.body[1:], not refused and result.position is not None, refused)
 
-    def _told(self, group: _Group) -> list[Result]:
+    def _render_results(self, group: _Group) -> list[LineResult]:
         results = []
-        for (number, _), decided in zip(group.lines, group.decided, strict=True):
-            _, answer = self._execution.encode(decided.refusal or decided.answer)
-            results.append(Result(number, answer[1:], bool(decided.changes), decided.refusal is not None))
+        for (number, _), decision in zip(group.lines, group.decisions, strict=True):
+            _, answer = self._execution.encode(decision.refusal or decision.answer)
+            results.append(
+                LineResult(number, answer[1:], bool(decision.changes), decision.refusal is not None)
+            )
         return results
 
-    def _refused(self, number: int, error: Exception) -> Result:
-        return Result(number, self._failure(error)[1:], refused=True)
+    def _render_refusal(self, number: int, error: Exception) -> LineResult:
+        return LineResult(number, self._render_error(error)[1:], refused=True)
 
-    def _cause_on(self, account: str | None) -> Cause:
+    def _build_cause(self, account: str | None) -> Cause:
         return self._cause if account is None else self._cause._replace(account=account)
 
-    def _call(self, step: _Step) -> Call:
-        account, livemode, actor, request_id, _ = self._cause_on(step.account)
+    def _build_call(self, command: _LineCommand) -> Call:
+        account, livemode, actor, request_id, _ = self._build_cause(command.account)
         assert actor is not None
         assert request_id is not None
-        return Call(account, livemode, actor, request_id, None, step.target, step.parameters, {})
+        return Call(account, livemode, actor, request_id, None, command.target, command.parameters, {})
 
-    def _understood(self, line: bytes | None) -> _Step:
+    def _parse_line(self, line: bytes | None) -> _LineCommand:
         """Raises InvalidParameter for a line that is too long, no JSON, or not as declared."""
         if line is None:
             raise InvalidParameter(f"The line is longer than {LINE_BYTES_MAX} bytes.")
         try:
-            told = _LINE.validate_json(line)
+            model = _LINE_ADAPTER.validate_json(line)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise refused(first, outer=1 if first["loc"] else 0) from None
-        given = told.given()
-        del given["op"]
-        match told.op:
+            first_error = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise validation_error(first_error, skip=1 if first_error["loc"] else 0) from None
+        params = model.to_params()
+        del params["op"]
+        match model.op:
             case "customer":
-                return _Step(self._customer, "", given, told.id)
+                return _LineCommand(self._decide_customer, "", params, model.id)
             case "charge":
-                needs = () if told.customer is None else (told.customer,)
-                return _Step(self._charge, "", given, told.id, needs)
+                related_ids = () if model.customer is None else (model.customer,)
+                return _LineCommand(self._decide_charge, "", params, model.id, related_ids)
             case "dispute":
-                return _Step(self._dispute, "", given, told.id, (told.charge,))
+                return _LineCommand(self._decide_dispute, "", params, model.id, (model.charge,))
             case "fact":
-                return _Step(self._fact, given.pop("dispute"), given, None, (told.dispute,))
+                return _LineCommand(self._decide_fact, params.pop("dispute"), params, None, (model.dispute,))
             case "refund":
-                return _Step(self._refund, "", given, told.id, (told.charge,))
+                return _LineCommand(self._decide_refund, "", params, model.id, (model.charge,))
             case "event":
-                about = told.object.get("id")  # only an id of our form can be that of an Event made here
-                needs = (about,) if isinstance(about, str) and id_time(told.id) is not None else ()
-                return _Step(self._event, "", given, told.id, needs, told.account)
+                object_id = model.object.get("id")  # only an id of our form can be that of an Event made here
+                related_ids = (
+                    (object_id,) if isinstance(object_id, str) and parse_id_time(model.id) is not None else ()
+                )
+                return _LineCommand(self._decide_event, "", params, model.id, related_ids, model.account)
             case "file":
-                return _Step(self._file, "", given, None, (told.id,))
+                return _LineCommand(self._decide_file, "", params, None, (model.id,))
             case "webhook_endpoint":
                 account, livemode, *_ = self._cause
-                roster = webhook_endpoint_quota.stream_of(account, livemode)
-                return _Step(self._endpoint, "", given, told.id, (roster,))
+                quota_stream = webhook_endpoint_quota.get_stream_id(account, livemode)
+                return _LineCommand(self._decide_webhook_endpoint, "", params, model.id, (quota_stream,))
 
 
-def _account_of(line: _Line) -> str | None:
-    step = line[1]
-    return step.account if isinstance(step, _Step) else None
+def _account_of(line: _NumberedLine) -> str | None:
+    command = line[1]
+    return command.account if isinstance(command, _LineCommand) else None
 
 
-async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[list[tuple[int, bytes | None]]]:
+async def _split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[list[tuple[int, bytes | None]]]:
     """Lines with their numbers, from 1, those of a chunk at a time; blank ones are left out, None stands for
     one that is too long."""
     number, rest, too_long = 0, b"", False
     async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
+        *complete, rest = (rest + chunk).split(b"\n")
         lines: list[tuple[int, bytes | None]] = []
-        for line in whole:
+        for line in complete:
             number += 1
             if too_long or len(line) > LINE_BYTES_MAX:
                 too_long = False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ledger.call import Call
-from ledger.commands.disputes import opened_by_card
-from ledger.commands.execution import Decide, Decided, Reading, answering
+from ledger.commands.disputes import open_test_card_disputes
+from ledger.commands.execution import Decide, Decision, DecisionContext, apply_and_render
 from ledger.domain import charge, charge_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.money import Terms
-from ledger.objects import addressed, expanded, named, shown
+from ledger.objects import expand, get_param, get_target, render_object
 from ledger.store.journal import Change
 
 
@@ -17,53 +17,53 @@ def create(terms: Terms) -> Decide:
     """`POST /v1/charges`. A declined card leaves a failed charge and is refused; in test mode the tokens of
     CONTRACT 3.4 open their disputes in the same transaction, as facts nobody asked for."""
 
-    async def decide(call: Call, reading: Reading, now: int) -> Decided:
-        given = call.parameters
+    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
+        params = call.parameters
         customer = None
-        if "customer" in given:
-            customer = await named(call, Customer, "customer", given["customer"], reading.state)
-        card = charge_decisions.charged_card(
-            given, customer, card_id=reading.new_id("card"), livemode=call.livemode
+        if "customer" in params:
+            customer = await get_param(call, Customer, "customer", params["customer"], context.get)
+        card = charge_decisions.resolve_card(
+            params, customer, card_id=context.new_id("card"), livemode=call.livemode
         )
         (event,) = charge_decisions.create(
-            charge_id=reading.new_id("ch"),
+            charge_id=context.new_id("ch"),
             account=call.account,
             livemode=call.livemode,
-            given=given,
+            params=params,
             card=card,
-            txn_id=reading.new_id("txn"),
+            txn_id=context.new_id("txn"),
             now=now,
         )
         state = charge.evolve(None, event)
-        made = Change(event, state)
+        change = Change(event, state)
         if state.status == "failed":
-            return Decided([made], refusal=charge_decisions.refusal(state))
-        answer = shown(state, now)
+            return Decision([change], refusal=charge_decisions.make_card_error(state))
+        answer = render_object(state, now)
         if call.expand:
-            await expanded(state, answer, call.expand, now, reading.state)
-        return Decided([made, *opened_by_card(made, reading, terms, now)], answer)
+            await expand(state, answer, call.expand, now, context.get)
+        return Decision([change, *open_test_card_disputes(change, context, terms, now)], answer)
 
     return decide
 
 
-async def update(call: Call, reading: Reading, now: int) -> Decided:
+async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/charges/{id}`"""
-    state = await addressed(call, Charge, reading.state)
+    state = await get_target(call, Charge, context.get)
     if call.parameters.get("customer") is not None:
-        await named(call, Customer, "customer", call.parameters["customer"], reading.state)
-    return await answering(
-        call, reading, now, state, charge_decisions.update(state, call.parameters, now=now)
+        await get_param(call, Customer, "customer", call.parameters["customer"], context.get)
+    return await apply_and_render(
+        call, context, now, state, charge_decisions.update(state, call.parameters, now=now)
     )
 
 
 def capture(terms: Terms) -> Decide:
     """`POST /v1/charges/{id}/capture`; a test card that brings a dispute brings it now."""
 
-    async def decide(call: Call, reading: Reading, now: int) -> Decided:
-        state = await addressed(call, Charge, reading.state)
-        events = charge_decisions.capture(state, call.parameters, txn_id=reading.new_id("txn"), now=now)
-        decided = await answering(call, reading, now, state, events)
-        opened = opened_by_card(decided.changes[-1], reading, terms, now)
-        return Decided([*decided.changes, *opened], decided.answer)
+    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
+        state = await get_target(call, Charge, context.get)
+        events = charge_decisions.capture(state, call.parameters, txn_id=context.new_id("txn"), now=now)
+        decision = await apply_and_render(call, context, now, state, events)
+        dispute_changes = open_test_card_disputes(decision.changes[-1], context, terms, now)
+        return Decision([*decision.changes, *dispute_changes], decision.answer)
 
     return decide

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from ledger.call import Call
-from ledger.commands.execution import Decided, Reading, answering
+from ledger.commands.execution import Decision, DecisionContext, apply_and_render
 from ledger.domain import customer
 from ledger.domain.customer import Customer
-from ledger.objects import addressed
+from ledger.objects import get_target
 
 
-async def create(call: Call, reading: Reading, now: int) -> Decided:
+async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/customers`"""
     events = customer.create(
-        customer_id=reading.new_id("cus"),
+        customer_id=context.new_id("cus"),
         account=call.account,
         livemode=call.livemode,
-        given=call.parameters,
-        card_id=_card_id(call, reading),
+        params=call.parameters,
+        card_id=_new_card_id(call, context),
         now=now,
     )
-    return await answering(call, reading, now, None, events)
+    return await apply_and_render(call, context, now, None, events)
 
 
-async def update(call: Call, reading: Reading, now: int) -> Decided:
+async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/customers/{id}`"""
-    state = await addressed(call, Customer, reading.state)
-    events = customer.update(state, call.parameters, card_id=_card_id(call, reading), now=now)
-    return await answering(call, reading, now, state, events)
+    state = await get_target(call, Customer, context.get)
+    events = customer.update(state, call.parameters, card_id=_new_card_id(call, context), now=now)
+    return await apply_and_render(call, context, now, state, events)
 
 
-async def delete(call: Call, reading: Reading, now: int) -> Decided:
+async def delete(call: Call, context: DecisionContext, now: int) -> Decision:
     """`DELETE /v1/customers/{id}`"""
-    state = await addressed(call, Customer, reading.state)
-    return await answering(call, reading, now, state, customer.delete(state, now=now))
+    state = await get_target(call, Customer, context.get)
+    return await apply_and_render(call, context, now, state, customer.delete(state, now=now))
 
 
-def _card_id(call: Call, reading: Reading) -> str:
-    return reading.new_id("card") if "source" in call.parameters else ""
+def _new_card_id(call: Call, context: DecisionContext) -> str:
+    return context.new_id("card") if "source" in call.parameters else ""

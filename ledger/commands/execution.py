@@ -21,12 +21,26 @@ import structlog
 
 from ledger.call import Call
 from ledger.domain.event import DomainEvent
-from ledger.errors import Contended, InvalidParameter, KeyReused, LedgerError, Refused
+from ledger.errors import (
+    ConcurrencyConflict,
+    IdempotencyKeyReused,
+    InvalidParameter,
+    LedgerError,
+    RequestError,
+)
 from ledger.ids import new_id
-from ledger.objects import Fetch, expanded, shown
+from ledger.objects import Fetch, expand, render_object
 from ledger.store.codec import State, evolve
-from ledger.store.journal import Append, Cause, Change, KeyTaken, Replied, Reply, StaleRead
-from ledger.store.log import Streams
+from ledger.store.journal import (
+    Append,
+    Cause,
+    Change,
+    IdempotencyKeyUsed,
+    Reply,
+    StoredReply,
+    VersionConflict,
+)
+from ledger.store.log import StreamReader
 from ledger.store.store import Store
 
 _sorted_json = msgspec.json.Encoder(order="sorted")
@@ -35,98 +49,100 @@ _sorted_json = msgspec.json.Encoder(order="sorted")
 log = structlog.get_logger()
 
 
-class Fault(Refused):
+class InternalError(RequestError):
     """A fault of ours, told without internals."""
 
 
-class Reading:
+class DecisionContext:
     """What one decision takes from outside: aggregates, noting the versions it relies on, and fresh ids."""
 
-    def __init__(self, streams: Streams, at: float, *, exact: bool) -> None:
+    def __init__(self, streams: StreamReader, decided_at: float, *, exact: bool) -> None:
         self._streams = streams
-        self.at = at
+        self.decided_at = decided_at
         self._exact = exact
-        self.guards: dict[str, int] = {}
-        self.recalled = False
+        self.expected_versions: dict[str, int] = {}
+        self.used_cache = False
 
     def new_id(self, prefix: str) -> str:
         """A fresh id for an object that this decision makes."""
-        return new_id(prefix, self.at)
+        return new_id(prefix, self.decided_at)
 
-    async def unmade(self, stream: str) -> State | None:
+    async def get_new(self, stream: str) -> State | None:
         """None for an object that this decision is to make under an id it was given, not asked for at first:
         the append checks it. The aggregate when it is there after all."""
         if self._exact:
-            return await self.state(stream)
-        state = self._streams.recall(stream)
-        self.guards[stream] = state.version if state is not None else 0
-        self.recalled = True
+            return await self.get(stream)
+        state = self._streams.get_cached(stream)
+        self.expected_versions[stream] = state.version if state is not None else 0
+        self.used_cache = True
         return state
 
-    async def state(self, stream: str) -> State | None:
+    async def get(self, stream: str) -> State | None:
         """The aggregate, None when there is none; remembered ones only while `exact` is not asked for."""
-        state = None if self._exact else self._streams.recall(stream)
+        state = None if self._exact else self._streams.get_cached(stream)
         if state is None:
             state = await self._streams.read(stream)
         else:
-            self.recalled = True
-        self.guards[stream] = state.version if state is not None else 0
+            self.used_cache = True
+        self.expected_versions[stream] = state.version if state is not None else 0
         return state
 
 
-class Together(Reading):
+class GroupContext(DecisionContext):
     """What commands find that are decided one after another and appended as one: what was decided before
-    them, then what any command finds. `ahead`: what is being appended now, and comes before all of them."""
+    them, then what any command finds. `pending`: what is being appended now, and comes before all of them."""
 
-    def __init__(self, streams: Streams, at: float, ahead: Mapping[str, State], *, exact: bool) -> None:
-        super().__init__(streams, at, exact=exact)
-        self._ahead = ahead
-        self._found: dict[str, State | None] = {}
+    def __init__(
+        self, streams: StreamReader, decided_at: float, pending: Mapping[str, State], *, exact: bool
+    ) -> None:
+        super().__init__(streams, decided_at, exact=exact)
+        self._pending = pending
+        self._states: dict[str, State | None] = {}
         self.changes: list[Change] = []
 
     @property
-    def decided(self) -> dict[str, State]:
+    def changed_states(self) -> dict[str, State]:
         """The aggregates after `changes`."""
         return {change.state.id: change.state for change in self.changes}
 
-    async def unmade(self, stream: str) -> State | None:
-        if stream in self._found:
-            return self._found[stream]
-        return self._note(stream, self._before(stream) or await super().unmade(stream))
+    async def get_new(self, stream: str) -> State | None:
+        if stream in self._states:
+            return self._states[stream]
+        return self._set_state(stream, self._get_pending(stream) or await super().get_new(stream))
 
-    async def state(self, stream: str) -> State | None:
-        if stream in self._found:
-            return self._found[stream]
-        return self._note(stream, self._before(stream) or await super().state(stream))
+    async def get(self, stream: str) -> State | None:
+        if stream in self._states:
+            return self._states[stream]
+        return self._set_state(stream, self._get_pending(stream) or await super().get(stream))
 
-    async def find(self, streams: Iterable[str]) -> None:
+    async def preload(self, streams: Iterable[str]) -> None:
         """Look for many at once: one question to the database, not one for each."""
-        wanted = {
+        missing = {
             stream
             for stream in streams
-            if stream not in self._ahead and (self._exact or self._streams.recall(stream) is None)
+            if stream not in self._pending and (self._exact or self._streams.get_cached(stream) is None)
         }
-        await asyncio.gather(*map(self.state, wanted))
+        await asyncio.gather(*map(self.get, missing))
 
-    def take(self, changes: Sequence[Change]) -> None:
+    def add(self, changes: Sequence[Change]) -> None:
         """Changes that a command has decided: those after it find them."""
         self.changes += changes
         for change in changes:
-            self._found[change.state.id] = change.state
+            self._states[change.state.id] = change.state
 
-    def _before(self, stream: str) -> State | None:
-        state = self._ahead.get(stream)
+    def _get_pending(self, stream: str) -> State | None:
+        state = self._pending.get(stream)
         if state is not None:
-            self.guards[stream] = state.version
+            self.expected_versions[stream] = state.version
         return state
 
-    def _note(self, stream: str, state: State | None) -> State | None:
-        self._found[stream] = state
+    def _set_state(self, stream: str, state: State | None) -> State | None:
+        self._states[stream] = state
         return state
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class Decision:
     """What a command comes to: changes to append and the object to answer with.
 
     `refusal` is answered instead, after the changes are appended (a declined charge exists). `secret` is a
@@ -135,150 +151,158 @@ class Decided:
 
     changes: Sequence[Change]
     answer: Mapping[str, Any] = field(default_factory=dict)
-    refusal: Refused | None = None
+    refusal: RequestError | None = None
     secret: str | None = None
     secret_of: str | None = None
 
 
-class Answered(NamedTuple):
-    """Status and body as sent; `replay_of` is the first request's id when this is its reply again."""
+class CommandResult(NamedTuple):
+    """Status and body as sent; `original_request_id` is the first request's id when this is its reply
+    again."""
 
     status: int
     body: str
-    replay_of: str | None = None
+    original_request_id: str | None = None
     position: int | None = None
 
 
-Decide = Callable[[Call, Reading, int], Awaitable[Decided]]
+Decide = Callable[[Call, DecisionContext, int], Awaitable[Decision]]
 """Reads, decides at `now` (unix seconds), answers; raises Refused. May run again: it does nothing else."""
-Encode = Callable[[Mapping[str, Any] | Refused], tuple[int, str]]
-Reveal = Callable[[State], str]
+Encode = Callable[[Mapping[str, Any] | RequestError], tuple[int, str]]
+DeriveSecret = Callable[[State], str]
 
 
 class Execution:
-    """Runs commands against a store. `encode` gives status and body of an answer or refusal; `reveal`
+    """Runs commands against a store. `encode` gives status and body of an answer or refusal; `derive_secret`
     derives the secret of an object again."""
 
-    def __init__(self, store: Store, *, encode: Encode, reveal: Reveal, attempts_max: int) -> None:
+    def __init__(
+        self, store: Store, *, encode: Encode, derive_secret: DeriveSecret, attempts_max: int
+    ) -> None:
         self._store = store
         self.encode = encode
-        self._reveal = reveal
+        self._derive_secret = derive_secret
         self._attempts_max = attempts_max
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, cause: Cause, call: Call, decide: Decide, *, fingerprint: str) -> Answered:
+    async def run(self, cause: Cause, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
         """Decide and append. After a lost race, commands on one target take turns.
 
         A refusal is an answer, but InvalidParameter is raised: it is for the parameters alone, so no reply is
-        kept of it. Raises KeyReused, Contended, Overloaded, Unavailable, too.
+        kept of it. Raises IdempotencyKeyReused, ConcurrencyConflict, QueueFull, Unavailable, too.
         """
         for attempt in range(self._attempts_max):
-            async with self._turn(call.target) if attempt and call.target else nullcontext():
+            async with self._get_lock(call.target) if attempt and call.target else nullcontext():
                 try:
                     return await self._attempt(cause, call, decide, fingerprint, exact=attempt > 0)
-                except StaleRead:
+                except VersionConflict:
                     continue
-                except KeyTaken:
+                except IdempotencyKeyUsed:
                     assert cause.idempotency_key is not None
-                    replied = await self.replied(cause)
-                    assert replied is not None, "a taken key has a reply for a day"
-                    return await self.replay(replied, cause.idempotency_key, fingerprint)
-        raise Contended
+                    stored_reply = await self.find_reply(cause)
+                    assert stored_reply is not None, "a taken key has a reply for a day"
+                    return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+        raise ConcurrencyConflict
 
-    def together(self, ahead: Mapping[str, State], *, exact: bool) -> Together:
+    def begin_group(self, pending: Mapping[str, State], *, exact: bool) -> GroupContext:
         """What a group of commands finds, none decided yet."""
-        return Together(self._store.streams, self._store.clock.now(), ahead, exact=exact)
+        return GroupContext(self._store.streams, self._store.clock.now(), pending, exact=exact)
 
-    async def append(self, cause: Cause, together: Together) -> None:
-        """Append a group of commands as one. Raises StaleRead (nothing was changed: decide again),
-        Overloaded, Unavailable."""
-        if together.changes or together.recalled:
-            await self._store.journal.append(Append(cause, together.changes, None, together.guards))
+    async def append(self, cause: Cause, group: GroupContext) -> None:
+        """Append a group of commands as one. Raises VersionConflict (nothing was changed: decide again),
+        QueueFull, Unavailable."""
+        if group.changes or group.used_cache:
+            await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
 
-    async def decided(self, call: Call, reading: Reading, decide: Decide, now: int) -> Decided:
-        """What a command comes to on what `reading` finds: a refusal, and a fault of ours, are told in it.
+    async def decide(self, call: Call, context: DecisionContext, decide: Decide, now: int) -> Decision:
+        """What a command comes to on what `context` finds: a refusal, and a fault of ours, are told in it.
         Raises Unavailable."""
         try:
-            return await decide(call, reading, now)
-        except Refused as refusal:
-            return Decided([], refusal=refusal)
+            return await decide(call, context, now)
+        except RequestError as refusal:
+            return Decision([], refusal=refusal)
         except LedgerError:
             raise
         except Exception as error:  # the edge of a decision: execution has begun, so its answer is kept
             log.error("fault", exc_info=error, request_id=call.request_id)
-            return Decided([], refusal=Fault("An unexpected error occurred."))
+            return Decision([], refusal=InternalError("An unexpected error occurred."))
 
-    def _turn(self, target: str) -> asyncio.Lock:
-        turn = self._turns.get(target)
-        if turn is None:
-            turn = self._turns[target] = asyncio.Lock()
-        return turn
+    def _get_lock(self, target: str) -> asyncio.Lock:
+        lock = self._locks.get(target)
+        if lock is None:
+            lock = self._locks[target] = asyncio.Lock()
+        return lock
 
-    async def replied(self, cause: Cause) -> Replied | None:
+    async def find_reply(self, cause: Cause) -> StoredReply | None:
         """What the cause's idempotency key was answered before, if it was."""
         assert cause.idempotency_key is not None
-        return await self._store.journal.replied(cause.account, cause.livemode, cause.idempotency_key)
+        return await self._store.journal.find_reply(cause.account, cause.livemode, cause.idempotency_key)
 
-    async def replay(self, replied: Replied, key: str, fingerprint: str) -> Answered:
-        """The kept reply, byte for byte. Raises KeyReused when it was given to other parameters."""
-        reply = replied.reply
+    async def replay(self, stored_reply: StoredReply, key: str, fingerprint: str) -> CommandResult:
+        """The kept reply, byte for byte. Raises IdempotencyKeyReused when it was given to other parameters."""
+        reply = stored_reply.reply
         if reply.fingerprint != fingerprint:
-            raise KeyReused(
+            raise IdempotencyKeyReused(
                 "Keys for idempotent requests can only be used with the same parameters they were first "
                 f"used with. Try using a key other than '{key}' if you meant to execute a different request."
             )
         body = reply.body
-        if reply.secret_of is not None:
-            state = await self._store.streams.read(reply.secret_of)
+        if reply.secret_object_id is not None:
+            state = await self._store.streams.read(reply.secret_object_id)
             assert state is not None, "the reply committed together with the object"
-            body = body[: reply.secret_at] + self._reveal(state) + body[reply.secret_at :]
-        return Answered(reply.status, body, replay_of=replied.request_id)
+            body = body[: reply.secret_offset] + self._derive_secret(state) + body[reply.secret_offset :]
+        return CommandResult(reply.status, body, original_request_id=stored_reply.request_id)
 
     async def _attempt(
         self, cause: Cause, call: Call, decide: Decide, fingerprint: str, *, exact: bool
-    ) -> Answered:
-        at = self._store.clock.now()
-        reading = Reading(self._store.streams, at, exact=exact)
-        decided = await self.decided(call, reading, decide, int(at))
-        if isinstance(decided.refusal, InvalidParameter):
-            if reading.recalled:
-                raise StaleRead
-            if cause.idempotency_key is not None and (replied := await self.replied(cause)) is not None:
-                return await self.replay(replied, cause.idempotency_key, fingerprint)
-            raise decided.refusal
-        status, body = self.encode(decided.refusal or decided.answer)
+    ) -> CommandResult:
+        decided_at = self._store.clock.now()
+        context = DecisionContext(self._store.streams, decided_at, exact=exact)
+        decision = await self.decide(call, context, decide, int(decided_at))
+        if isinstance(decision.refusal, InvalidParameter):
+            if context.used_cache:
+                raise VersionConflict
+            if (
+                cause.idempotency_key is not None
+                and (stored_reply := await self.find_reply(cause)) is not None
+            ):
+                return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+            raise decision.refusal
+        status, body = self.encode(decision.refusal or decision.answer)
         reply = None
         if cause.idempotency_key is not None:
-            reply = _reply(fingerprint, status, body, decided)
-        elif not decided.changes:
-            if reading.recalled:
-                raise StaleRead
-            return Answered(status, body)
-        position = await self._store.journal.append(Append(cause, decided.changes, reply, reading.guards))
-        return Answered(status, body, position=position)
+            reply = _make_reply(fingerprint, status, body, decision)
+        elif not decision.changes:
+            if context.used_cache:
+                raise VersionConflict
+            return CommandResult(status, body)
+        position = await self._store.journal.append(
+            Append(cause, decision.changes, reply, context.expected_versions)
+        )
+        return CommandResult(status, body, position=position)
 
 
-async def answering(
-    call: Call, reading: Reading, now: int, state: State | None, events: Sequence[DomainEvent]
-) -> Decided:
+async def apply_and_render(
+    call: Call, context: DecisionContext, now: int, state: State | None, events: Sequence[DomainEvent]
+) -> Decision:
     """What most commands come to: `events` after `state`, answered with the object as it then is."""
     changes = []
     for event in events:
         state = evolve(state, event)
         changes.append(Change(event, state))
     assert state is not None
-    answer = shown(state, now)
+    answer = render_object(state, now)
     if call.expand:
-        await expanded(state, answer, call.expand, now, with_changes(reading, changes))
-    return Decided(changes, answer)
+        await expand(state, answer, call.expand, now, overlay_changes(context, changes))
+    return Decision(changes, answer)
 
 
-def with_changes(reading: Reading, changes: Sequence[Change]) -> Fetch:
-    """What `reading` finds, but as just decided where `changes` say: an answer expands to one moment."""
-    decided = {change.state.id: change.state for change in changes}
+def overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fetch:
+    """What `context` finds, but as just decided where `changes` say: an answer expands to one moment."""
+    new_states = {change.state.id: change.state for change in changes}
 
     async def fetch(stream: str) -> State | None:
-        return decided[stream] if stream in decided else await reading.state(stream)
+        return new_states[stream] if stream in new_states else await context.get(stream)
 
     return fetch
 
@@ -289,9 +313,9 @@ def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
-def _reply(fingerprint: str, status: int, body: str, decided: Decided) -> Reply:
-    if decided.secret is None:
+def _make_reply(fingerprint: str, status: int, body: str, decision: Decision) -> Reply:
+    if decision.secret is None:
         return Reply(fingerprint, status, body)
-    at = body.index(decided.secret)
-    kept = body[:at] + body[at + len(decided.secret) :]
-    return Reply(fingerprint, status, kept, decided.secret_of, at)
+    secret_at = body.index(decision.secret)
+    redacted_body = body[:secret_at] + body[secret_at + len(decision.secret) :]
+    return Reply(fingerprint, status, redacted_body, decision.secret_of, secret_at)

@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from ledger.call import Call
-from ledger.commands.execution import Decided, Reading, answering
+from ledger.commands.execution import Decision, DecisionContext, apply_and_render
 from ledger.domain import evidence, file, file_link
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.storage import Upload
-from ledger.objects import addressed, expanded, named, shown
+from ledger.objects import expand, get_param, get_target, render_object
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Change
 
 
-async def upload(call: Call, reading: Reading, now: int) -> Decided:
+async def upload(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/files`; the bytes are stored already."""
-    given, part = call.parameters, call.parameters["file"]
+    params, part = call.parameters, call.parameters["file"]
     assert isinstance(part, Upload)
     events = file.upload(
         file_id=part.file_id,
         account=call.account,
         livemode=call.livemode,
-        purpose=given["purpose"],
+        purpose=params["purpose"],
         filename=part.filename,
         size=part.size,
         type=part.type,
@@ -34,72 +34,74 @@ async def upload(call: Call, reading: Reading, now: int) -> Decided:
         now=now,
     )
     state = file.evolve(None, events[0])
-    link = given.get("file_link_data")
-    if link and link["create"]:
+    link_data = params.get("file_link_data")
+    if link_data and link_data["create"]:
         events += file_link.create(
             state,
-            link,
-            link_id=reading.new_id("link"),
+            link_data,
+            link_id=context.new_id("link"),
             now=now,
             param="file_link_data[create]",
             expires_param="file_link_data[expires_at]",
         )
-    return await _answering(call, reading, now, state.id, {}, events)
+    return await _apply_and_render(call, context, now, state.id, {}, events)
 
 
-async def link(call: Call, reading: Reading, now: int) -> Decided:
+async def create_link(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/file_links`"""
-    given = call.parameters
-    state = await named(call, File, "file", given["file"], reading.state)
-    link_id = reading.new_id("link")
+    params = call.parameters
+    state = await get_param(call, File, "file", params["file"], context.get)
+    link_id = context.new_id("link")
     events = file_link.create(
-        state, given, link_id=link_id, now=now, param="file", expires_param="expires_at"
+        state, params, link_id=link_id, now=now, param="file", expires_param="expires_at"
     )
-    return await _answering(call, reading, now, link_id, {state.id: state}, events)
+    return await _apply_and_render(call, context, now, link_id, {state.id: state}, events)
 
 
-async def update_link(call: Call, reading: Reading, now: int) -> Decided:
+async def update_link(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/file_links/{id}`"""
-    state = await addressed(call, FileLink, reading.state)
-    return await answering(call, reading, now, state, file_link.update(state, call.parameters, now=now))
+    state = await get_target(call, FileLink, context.get)
+    return await apply_and_render(
+        call, context, now, state, file_link.update(state, call.parameters, now=now)
+    )
 
 
-async def sizes_of_evidence(
-    call: Call, reading: Reading, staged: Mapping[str, Any], given: Mapping[str, Any]
+async def get_evidence_sizes(
+    call: Call, context: DecisionContext, staged: Mapping[str, Any], new_evidence: Mapping[str, Any]
 ) -> dict[str, int]:
     """Bytes by id of the files in staged and given evidence; {} where no file is given.
 
-    Raises UnknownReference for a given file that is not there, StateForbids for one that may not be evidence.
+    Raises UnknownReference for a given file that is not there, InvalidState for one that may not be evidence.
     """
     sizes: dict[str, int] = {}
-    for param, file_id in evidence.files(given):
-        state = await named(call, File, param, file_id, reading.state)
-        file.check_evidence(state, param)
+    for param, file_id in evidence.list_files(new_evidence):
+        state = await get_param(call, File, param, file_id, context.get)
+        file.check_usable_as_evidence(state, param)
         sizes[file_id] = state.size
-    if evidence.FILES.isdisjoint(given) and "appeal" not in given:
+    if evidence.FILE_FIELDS.isdisjoint(new_evidence) and "appeal" not in new_evidence:
         return sizes
-    for param, file_id in evidence.files(staged):
-        sizes[file_id] = (await named(call, File, param, file_id, reading.state)).size
+    for param, file_id in evidence.list_files(staged):
+        sizes[file_id] = (await get_param(call, File, param, file_id, context.get)).size
     return sizes
 
 
-async def _answering(
+async def _apply_and_render(
     call: Call,
-    reading: Reading,
+    context: DecisionContext,
     now: int,
-    about: str,
+    target_id: str,
     states: dict[str, State],
     events: list[DomainEvent],
-) -> Decided:
-    """`events` on a file's and a link's stream, answered with the object `about` as it then is."""
+) -> Decision:
+    """`events` on a file's and a link's stream, answered with the object `target_id` as it then is."""
     changes = []
     for event in events:
-        after = states[event.originator_id] = evolve(states.get(event.originator_id), event)
-        changes.append(Change(event, after))
+        new_state = states[event.originator_id] = evolve(states.get(event.originator_id), event)
+        changes.append(Change(event, new_state))
 
     async def fetch(stream: str) -> State | None:
-        return states.get(stream) or await reading.state(stream)
+        return states.get(stream) or await context.get(stream)
 
-    answer = shown(states[about], now)
-    await expanded(states[about], answer, call.expand, now, fetch)
-    return Decided(changes, answer)
+    answer = render_object(states[target_id], now)
+    await expand(states[target_id], answer, call.expand, now, fetch)
+    return Decision(changes, answer)

@@ -11,20 +11,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ledger.commands.models import Body, EventType, Id, Keepable, Line, Metadata, Object, Positive, Seconds
-from ledger.domain.file import MADE_PURPOSES, UPLOADED_PURPOSES
+from ledger.commands.models import (
+    Body,
+    EventType,
+    Id,
+    JsonObject,
+    Line,
+    Metadata,
+    PositiveInteger,
+    Seconds,
+    StorableText,
+)
+from ledger.domain.file import GENERATED_PURPOSES, UPLOAD_PURPOSES
 from ledger.domain.refund_decisions import REASONS
 
 FILENAME_LENGTH_MAX = 255
 
 
-def _a_filename(name: str) -> str:
+def _check_filename(name: str) -> str:
     if not name.isprintable() or "/" in name or "\\" in name:
         raise ValueError("must be a name without folders that can be printed")
     return name
 
 
-def _bytes(text: Any) -> bytes:
+def _decode_base64(text: Any) -> bytes:
     try:
         return b64decode(text, validate=True)
     except (binascii.Error, TypeError, ValueError):
@@ -38,8 +48,8 @@ class EventLine(Body):
     op: Literal["event"]
     id: Id
     type: EventType
-    object: Object
-    previous_attributes: Object | None = None
+    object: JsonObject
+    previous_attributes: JsonObject | None = None
     account: Id | None = None
 
 
@@ -49,7 +59,7 @@ class RefundLine(Body):
     op: Literal["refund"]
     id: Id
     charge: Id
-    amount: Positive | None = None
+    amount: PositiveInteger | None = None
     created: Seconds | None = None
     metadata: Metadata | None = None
     reason: Literal[REASONS] | None = None  # type: ignore[valid-type]  # the domain's names, listed once
@@ -60,13 +70,15 @@ class FileLine(Body):
 
     op: Literal["file"]
     id: Id
-    purpose: Literal[(*UPLOADED_PURPOSES, *MADE_PURPOSES)]  # type: ignore[valid-type]
-    content: Annotated[bytes, BeforeValidator(_bytes)]
+    purpose: Literal[(*UPLOAD_PURPOSES, *GENERATED_PURPOSES)]  # type: ignore[valid-type]
+    content: Annotated[bytes, BeforeValidator(_decode_base64)]
     created: Seconds | None = None
     filename: (
-        Annotated[Keepable, Field(min_length=1, max_length=FILENAME_LENGTH_MAX), AfterValidator(_a_filename)]
+        Annotated[
+            StorableText, Field(min_length=1, max_length=FILENAME_LENGTH_MAX), AfterValidator(_check_filename)
+        ]
         | None
     ) = None
 
 
-AnyLine = Line | EventLine | RefundLine | FileLine
+ImportLine = Line | EventLine | RefundLine | FileLine

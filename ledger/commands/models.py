@@ -1,8 +1,8 @@
 """What the catalogue takes as JSON: each field declared once, so parsed, refused by name and documented.
 
 A field that is not declared is refused. Null means the same as leaving it out. Whatever passes can be kept
-and shown again: every text is a `Keepable`, names of metadata too, every number is within 64 bits, and what
-is shown as it was told passes `check_object`.
+and shown again: every text is a `StorableText`, names of metadata too, every number is within 64 bits, and
+what is shown as it was told passes `check_object`.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from ledger.domain.dispute_decisions import FACTS, KINDS, REASONS
-from ledger.domain.webhook_endpoint import EVERY_TYPE
+from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
 from ledger.errors import InvalidParameter
 from ledger.wire.event_types import EVENT_TYPES
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
-from ledger.wire.parameters import missing, unknown
+from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
 from ledger.wire.scalars import INTEGER_MAX
 from ledger.wire.versions import VERSIONS
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
-Keepable = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text that Postgres and JSON can keep: no NUL; half of a surrogate pair is no text to the pattern."""
-Text = Annotated[Keepable, Field(max_length=5000)]
-Email = Annotated[Keepable, Field(max_length=512)]
-Name = Annotated[Keepable, Field(max_length=150)]
-Reference = Annotated[Keepable, Field(min_length=1, max_length=255)]
-StatementDescriptor = Annotated[Keepable, Field(max_length=22)]
-EventType = Annotated[Keepable, Field(max_length=100)]
-Metadata = dict[Keepable, Text]
+Text = Annotated[StorableText, Field(max_length=5000)]
+Email = Annotated[StorableText, Field(max_length=512)]
+Name = Annotated[StorableText, Field(max_length=150)]
+Reference = Annotated[StorableText, Field(min_length=1, max_length=255)]
+StatementDescriptor = Annotated[StorableText, Field(max_length=22)]
+EventType = Annotated[StorableText, Field(max_length=100)]
+Metadata = dict[StorableText, Text]
 Integer = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX)]
-Positive = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
+PositiveInteger = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Seconds = Annotated[int, Field(ge=0, le=2**53)]
 Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
 
 
-def _of_a_kind(details: dict[str, Any]) -> dict[str, Any]:
+def _check_payment_method_details(details: dict[str, Any]) -> dict[str, Any]:
     """Only `type` and the card's brand are read here (a dispute shows them); the rest is shown as given."""
     card = details.get("card")
     if not isinstance(details.get("type"), str):
@@ -47,23 +47,23 @@ def _of_a_kind(details: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
-def _an_event_type(name: str) -> str:
-    if name != EVERY_TYPE and name not in EVENT_TYPES:
-        raise ValueError(f"must be {EVERY_TYPE} or a type of Event")
+def _check_event_type(name: str) -> str:
+    if name != EVENT_TYPE_WILDCARD and name not in EVENT_TYPES:
+        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or a type of Event")
     return name
 
 
-def _an_api_version(name: str) -> str:
+def _check_api_version(name: str) -> str:
     if name not in VERSIONS:
         raise ValueError("must be a version of the API")
     return name
 
 
-EnabledEvent = Annotated[str, AfterValidator(_an_event_type)]
-Object = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
-PaymentMethodDetails = Annotated[Object, AfterValidator(_of_a_kind)]
+EnabledEvent = Annotated[str, AfterValidator(_check_event_type)]
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
+PaymentMethodDetails = Annotated[JsonObject, AfterValidator(_check_payment_method_details)]
 
-FIELDS_OF_ERRORS = {"extra_forbidden": unknown, "missing": missing}
+_FIELD_ERRORS = {"extra_forbidden": unknown_parameter_error, "missing": missing_parameter_error}
 
 
 class Body(BaseModel):
@@ -71,7 +71,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    def given(self) -> dict[str, Any]:
+    def to_params(self) -> dict[str, Any]:
         """The fields that hold something, by name, as decisions take them."""
         return self.model_dump(exclude_none=True)
 
@@ -97,8 +97,8 @@ class ChargeShipping(CustomerShipping):
 
 
 class CustomField(Body):
-    name: Annotated[Keepable, Field(max_length=40)]
-    value: Annotated[Keepable, Field(max_length=140)]
+    name: Annotated[StorableText, Field(max_length=40)]
+    value: Annotated[StorableText, Field(max_length=140)]
 
 
 class RenderingOptions(Body):
@@ -134,7 +134,7 @@ class CustomerBody(Body):
     invoice_settings: InvoiceSettings | None = None
     metadata: Metadata | None = None
     name: Text | None = None
-    next_invoice_sequence: Positive | None = None
+    next_invoice_sequence: PositiveInteger | None = None
     phone: Text | None = None
     preferred_locales: Annotated[list[Text], Field(max_length=100)] | None = None
     shipping: CustomerShipping | None = None
@@ -173,11 +173,11 @@ class ChargeBody(Body):
     captured: bool | None = Field(None, description="False for one only authorized. True when absent.")
     created: Seconds | None = Field(None, description="When it was made, unix seconds; now when absent.")
     customer: Id | None = Field(None, description="A customer of the account.")
-    description: Annotated[Keepable, Field(max_length=40_000)] | None = None
+    description: Annotated[StorableText, Field(max_length=40_000)] | None = None
     failure_code: Text | None = None
     failure_message: Text | None = None
     metadata: Metadata | None = None
-    outcome: Object | None = None
+    outcome: JsonObject | None = None
     payment_intent: Id | None = None
     payment_method_details: PaymentMethodDetails | None = Field(
         None, description="Shown as given: `type`, and a member of that name."
@@ -210,8 +210,10 @@ class DisputeBody(Body):
     charge: Id
     kind: Literal[KINDS]  # type: ignore[valid-type]  # the domain's names, listed once
     reason: Literal[REASONS] | None = None  # type: ignore[valid-type]
-    network_reason_code: Annotated[Keepable, Field(max_length=50)] | None = None
-    amount: Positive | None = Field(None, description="In minor units; all that can be disputed when absent.")
+    network_reason_code: Annotated[StorableText, Field(max_length=50)] | None = None
+    amount: PositiveInteger | None = Field(
+        None, description="In minor units; all that can be disputed when absent."
+    )
     due_by: Seconds | None = Field(None, description="Until when evidence is taken, unix seconds.")
     reference: Reference | None = Field(
         None, description="The network's name of this fact: the same again opens nothing more."
@@ -247,7 +249,7 @@ class PublishBody(Body):
     event_type: EventType = Field(
         description="One of the public event types, but none that this ledger makes itself."
     )
-    object: Object = Field(
+    object: JsonObject = Field(
         description="The whole resource. `id`, `object` and `livemode` may be left out; else they are those "
         f"of the path and the key. At most {OBJECT_BYTES_MAX} bytes of JSON."
     )
@@ -293,7 +295,7 @@ class WebhookEndpointLine(Body):
     id: Id
     url: Text
     enabled_events: Annotated[list[EnabledEvent], Field(min_length=1, max_length=len(EVENT_TYPES) + 1)]
-    api_version: Annotated[str, AfterValidator(_an_api_version)] | None = None
+    api_version: Annotated[str, AfterValidator(_check_api_version)] | None = None
     connect: bool | None = None
     description: Text | None = None
     disabled: bool | None = None
@@ -303,18 +305,20 @@ class WebhookEndpointLine(Body):
 Line = CustomerLine | ChargeLine | DisputeLine | FactLine | WebhookEndpointLine
 
 
-def no_json() -> InvalidParameter:
+def invalid_json_error() -> InvalidParameter:
     """The refusal of a body or a line that is none, and has no fields to name."""
     return InvalidParameter("What was sent is not JSON in UTF-8.")
 
 
-def refused(error: Mapping[str, Any], *, outer: int = 0) -> InvalidParameter:
-    """The refusal for one of pydantic's errors, naming the field in brackets. `outer`: how many parts of
+def validation_error(error: Mapping[str, Any], *, skip: int = 0) -> InvalidParameter:
+    """The refusal for one of pydantic's errors, naming the field in brackets. `skip`: how many parts of
     its place are not the caller's."""
     if error["type"] == "json_invalid":  # its place is a number of characters
-        return no_json()
-    place = [str(part) for part in error["loc"][outer:] if part != "[key]"]  # a name of a hash, not its value
-    name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in place] or ["body"]
+        return invalid_json_error()
+    path = [str(part) for part in error["loc"][skip:] if part != "[key]"]  # a name of a hash, not its value
+    name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
     param = name + "".join(f"[{member}]" for member in members)
-    known = FIELDS_OF_ERRORS.get(error["type"])
-    return known(param) if known else InvalidParameter(f"Invalid {param}: {error['msg']}", param=param)
+    make_error = _FIELD_ERRORS.get(error["type"])
+    return (
+        make_error(param) if make_error else InvalidParameter(f"Invalid {param}: {error['msg']}", param=param)
+    )

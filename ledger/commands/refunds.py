@@ -10,72 +10,78 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from ledger.call import Call
-from ledger.commands.disputes import following
-from ledger.commands.execution import Decide, Decided, Reading, answering, with_changes
+from ledger.commands.disputes import consequences
+from ledger.commands.execution import Decide, Decision, DecisionContext, apply_and_render, overlay_changes
 from ledger.domain import charge, refund, refund_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
-from ledger.objects import addressed, expanded, shown
+from ledger.objects import expand, get_target, render_object
 from ledger.store.codec import State
 from ledger.store.journal import Change
 
-ChargeOf = Callable[[Call, str], Awaitable[str]]
+FindChargeId = Callable[[Call, str], Awaitable[str]]
 """The id of a payment intent's newest charge; which one that is never changes once it has been paid."""
 
 
-def create(charge_of: ChargeOf) -> Decide:
+def create(find_charge_id: FindChargeId) -> Decide:
     """`POST /v1/refunds`. An unknown charge is told like one in the path (CONTRACT 2.7, recorded)."""
 
-    async def decide(call: Call, reading: Reading, now: int) -> Decided:
-        given = call.parameters
-        charge_id = given["charge"] if "charge" in given else await charge_of(call, given["payment_intent"])
-        state, changes = await made(call, reading, now, charge_id, reading.new_id("re"))
-        answer = shown(state, now)
+    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
+        params = call.parameters
+        charge_id = (
+            params["charge"] if "charge" in params else await find_charge_id(call, params["payment_intent"])
+        )
+        state, changes = await decide_refund(call, context, now, charge_id, context.new_id("re"))
+        answer = render_object(state, now)
         if call.expand:
-            await expanded(state, answer, call.expand, now, with_changes(reading, changes))
-        return Decided(changes, answer)
+            await expand(state, answer, call.expand, now, overlay_changes(context, changes))
+        return Decision(changes, answer)
 
     return decide
 
 
-async def made(
-    call: Call, reading: Reading, now: int, charge_id: str, refund_id: str
+async def decide_refund(
+    call: Call, context: DecisionContext, now: int, charge_id: str, refund_id: str
 ) -> tuple[Refund, list[Change]]:
     """The refund that the call's parameters ask for, and all that it changes. Raises UnknownObject for the
     charge, and what `refund_decisions.create` raises."""
-    paid = await addressed(replace(call, target=charge_id), Charge, reading.state)
-    disputes = [await _dispute(dispute_id, reading) for dispute_id in paid.disputes]
-    created, refunded = refund_decisions.create(
-        paid,
+    paid_charge = await get_target(replace(call, target=charge_id), Charge, context.get)
+    disputes = [await _get_dispute(dispute_id, context) for dispute_id in paid_charge.disputes]
+    created_event, refunded_event = refund_decisions.create(
+        paid_charge,
         call.parameters,
         disputes=disputes,
         refund_id=refund_id,
-        txn_id=reading.new_id("txn"),
+        txn_id=context.new_id("txn"),
         now=now,
     )
-    state = refund.evolve(None, created)
-    after = charge.evolve(paid, refunded)
-    mark = Change(refunded, after)
-    closed = refund_decisions.closed_inquiries(after, disputes, now=now)
+    state = refund.evolve(None, created_event)
+    refunded_charge = charge.evolve(paid_charge, refunded_event)
+    charge_change = Change(refunded_event, refunded_charge)
+    closing_events = refund_decisions.close_inquiries(refunded_charge, disputes, now=now)
     states: dict[str, State] = {dispute.id: dispute for dispute in disputes}
-    return state, [Change(created, state), mark, *following(mark, closed, states)]
+    return state, [
+        Change(created_event, state),
+        charge_change,
+        *consequences(charge_change, closing_events, states),
+    ]
 
 
-async def update(call: Call, reading: Reading, now: int) -> Decided:
+async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/refunds/{id}`"""
-    state = await addressed(call, Refund, reading.state)
-    return await answering(
-        call, reading, now, state, refund_decisions.update(state, call.parameters, now=now)
+    state = await get_target(call, Refund, context.get)
+    return await apply_and_render(
+        call, context, now, state, refund_decisions.update(state, call.parameters, now=now)
     )
 
 
-async def cancel(call: Call, reading: Reading, now: int) -> Decided:
+async def cancel(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/refunds/{id}/cancel`"""
-    raise refund_decisions.cannot_cancel(await addressed(call, Refund, reading.state))
+    raise refund_decisions.make_cancel_error(await get_target(call, Refund, context.get))
 
 
-async def _dispute(dispute_id: str, reading: Reading) -> Dispute:
-    state = await reading.state(dispute_id)
+async def _get_dispute(dispute_id: str, context: DecisionContext) -> Dispute:
+    state = await context.get(dispute_id)
     assert isinstance(state, Dispute), "a charge knows only of disputes opened together with its mark"
     return state

@@ -17,8 +17,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.call import Call
-from ledger.commands.execution import Decided, Reading
-from ledger.commands.external_facts import taken
+from ledger.commands.execution import Decision, DecisionContext
+from ledger.commands.external_facts import id_taken_error
 from ledger.domain import resource
 from ledger.domain.event import DomainEvent
 from ledger.domain.resource import Resource, ResourcePublished
@@ -26,16 +26,16 @@ from ledger.errors import InvalidParameter, Unavailable, UnknownObject
 from ledger.postgres.connections import first_line
 from ledger.store.codec import Codec
 from ledger.store.journal import Change
-from ledger.store.log import Recorded, step
+from ledger.store.log import Recorded, read_event_and_previous
 from ledger.wire import render
-from ledger.wire.event_types import check_event_type, made_here
-from ledger.wire.public_events import event_id, public_events
-from ledger.wire.versions import LATEST
+from ledger.wire.event_types import check_event_type, is_ledger_event_type
+from ledger.wire.public_events import derive_event_id, derive_public_events
+from ledger.wire.versions import LATEST_VERSION
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
-class Made(msgspec.Struct, frozen=True):
+class EventReference(msgspec.Struct, frozen=True):
     """Which event of the log an Event shows. `account` is the one a platform acts on, None for its own: it
     is told to the platform (CONTRACT 4.1)."""
 
@@ -44,34 +44,34 @@ class Made(msgspec.Struct, frozen=True):
     account: str | None
 
 
-async def publish(call: Call, reading: Reading, now: int) -> Decided:
+async def publish(call: Call, context: DecisionContext, now: int) -> Decision:
     """`PUT /internal/v1/resources/{type}/{id}`. What tells nothing new makes no Event (CONTRACT 4.2): the
     one that told of it is the answer."""
-    given = call.parameters
-    _check(given["event_type"])
-    state = await _known(call, reading)
+    params = call.parameters
+    _check_event_type(params["event_type"])
+    state = await _find_existing(call, context)
     events = resource.publish(
         state,
         resource_id=call.target,
         account=call.account,
         livemode=call.livemode,
-        type=given["type"],
-        event_type=given["event_type"],
-        object=given["object"],
+        type=params["type"],
+        event_type=params["event_type"],
+        object=params["object"],
         now=now,
     )
-    return _pointing(call, state, events)
+    return _apply_and_reference(call, state, events)
 
 
-async def unpublish(call: Call, reading: Reading, now: int) -> Decided:
+async def unpublish(call: Call, context: DecisionContext, now: int) -> Decision:
     """`DELETE /internal/v1/resources/{type}/{id}`. Raises UnknownObject for what is not there (any more)."""
-    given = call.parameters
-    event_type = given.get("event_type") or f"{given['type']}{resource.DELETED}"
-    _check(event_type)
-    state = await _known(call, reading)
+    params = call.parameters
+    event_type = params.get("event_type") or f"{params['type']}{resource.DELETED_SUFFIX}"
+    _check_event_type(event_type)
+    state = await _find_existing(call, context)
     if state is None or state.deleted:
-        raise UnknownObject(given["type"], call.target)
-    return _pointing(call, state, resource.delete(state, event_type, now=now))
+        raise UnknownObject(params["type"], call.target)
+    return _apply_and_reference(call, state, resource.delete(state, event_type, now=now))
 
 
 class Publications:
@@ -81,32 +81,34 @@ class Publications:
         self._pool = pool
         self._codec = codec
 
-    async def event(self, answer: str) -> dict[str, Any]:
+    async def fetch_event(self, body: str) -> dict[str, Any]:
         """The Event of a command's answer. Raises Unavailable."""
-        made = msgspec.json.decode(answer, type=Made)
+        reference = msgspec.json.decode(body, type=EventReference)
         try:
             async with self._pool.connection() as conn:
-                recorded = await step(conn, self._codec, made.stream, made.version)
+                recorded = await read_event_and_previous(
+                    conn, self._codec, reference.stream, reference.version
+                )
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise Unavailable(first_line(error)) from error
-        return _event(recorded, made.account)
+        return _render_event(recorded, reference.account)
 
 
-def _event(recorded: Sequence[Recorded], account: str | None) -> dict[str, Any]:
+def _render_event(recorded: Sequence[Recorded], account: str | None) -> dict[str, Any]:
     *earlier, last = recorded
     before = None
     for item in earlier:  # after a deletion a resource begins anew
         if isinstance(item.event, ResourcePublished):
             before = resource.evolve(None, item.event)
     after = resource.evolve(before, last.event)
-    ((name, shown, previous),) = public_events(before, last.event, after)
-    return render.event(
-        event_id=event_id(last.event, 0, last.recorded_at),
+    ((name, rendered, previous),) = derive_public_events(before, last.event, after)
+    return render.render_event(
+        event_id=derive_event_id(last.event, 0, last.recorded_at),
         event_type=name,
         created=int(last.recorded_at),
         livemode=last.livemode,
-        api_version=LATEST,
-        data=render.event_data(shown, previous),
+        api_version=LATEST_VERSION,
+        data=render.render_event_data(rendered, previous),
         request_id=last.request_id,
         idempotency_key=last.idempotency_key,
         pending_webhooks=0,  # who is owed it is found out afterwards; an answer stays the same
@@ -114,16 +116,16 @@ def _event(recorded: Sequence[Recorded], account: str | None) -> dict[str, Any]:
     )
 
 
-def _check(event_type: str) -> None:
+def _check_event_type(event_type: str) -> None:
     check_event_type(event_type, "event_type")
-    if made_here(event_type):
+    if is_ledger_event_type(event_type):
         text = f"Invalid event_type: {event_type} is made by this ledger itself, of what it keeps."
         raise InvalidParameter(text, param="event_type")
 
 
-async def _known(call: Call, reading: Reading) -> Resource | None:
-    """The resource as it was published last. Raises StateForbids when the id is another's."""
-    state = await reading.state(call.target)
+async def _find_existing(call: Call, context: DecisionContext) -> Resource | None:
+    """The resource as it was published last. Raises InvalidState when the id is another's."""
+    state = await context.get(call.target)
     if state is None:
         return None
     if not isinstance(state, Resource) or (state.account, state.livemode, state.type) != (
@@ -131,11 +133,11 @@ async def _known(call: Call, reading: Reading) -> Resource | None:
         call.livemode,
         call.parameters["type"],
     ):
-        raise taken(state.id)
+        raise id_taken_error(state.id)
     return state
 
 
-def _pointing(call: Call, state: Resource | None, events: Sequence[DomainEvent]) -> Decided:
+def _apply_and_reference(call: Call, state: Resource | None, events: Sequence[DomainEvent]) -> Decision:
     """The last of `events`, or else of those that made `state`, as the answer."""
     changes = []
     for event in events:
@@ -143,4 +145,4 @@ def _pointing(call: Call, state: Resource | None, events: Sequence[DomainEvent])
         changes.append(Change(event, state))
     assert state is not None, "a resource that is not there yet is told of"
     account = call.account if call.as_platform else None
-    return Decided(changes, msgspec.structs.asdict(Made(state.id, state.version, account)))
+    return Decision(changes, msgspec.structs.asdict(EventReference(state.id, state.version, account)))

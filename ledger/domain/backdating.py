@@ -8,10 +8,10 @@ from typing import Any
 from ledger.errors import InvalidParameter
 
 
-def created_at(given: Mapping[str, Any], now: int) -> int:
-    """`given["created"]` in unix seconds, now when absent. Raises InvalidParameter for a time to come: lists
+def resolve_created_at(params: Mapping[str, Any], now: int) -> int:
+    """`params["created"]` in unix seconds, now when absent. Raises InvalidParameter for a time to come: lists
     would show it before all that is made until then."""
-    created: int | None = given.get("created")
+    created: int | None = params.get("created")
     if created is None:
         return now
     if created > now:

@@ -10,29 +10,29 @@ import hashlib
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ledger.errors import CardRefused, UnknownReference
+from ledger.errors import CardError, UnknownReference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decline:
-    """Why the issuer refuses; `at_attach` means it refuses to be kept by a customer, too."""
+    """Why the issuer refuses; `declines_attachment` means it refuses to be kept by a customer, too."""
 
     code: str
     message: str
     decline_code: str | None = None
     param: str | None = None
-    at_attach: bool = True
+    declines_attachment: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeSpec:
-    """A dispute that a charge on the card brings about; `parts` equal ones share the amount."""
+    """A dispute that a charge on the card brings about; `dispute_count` equal ones share the amount."""
 
     kind: str
     reason: str
     network_reason_code: str | None
     eligibility: tuple[str, ...] = ()
-    parts: int = 1
+    dispute_count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class TestCard:
     country: str = "US"
     decline: Decline | None = None
     dispute: DisputeSpec | None = None
-    funds_at_once: bool = False
+    bypass_pending: bool = False
     cvc_check: str = "pass"
     risk_level: str = "normal"
 
@@ -69,15 +69,22 @@ class SourceCard(TypedDict):
 
 EXPIRY_MONTH, EXPIRY_YEAR = 12, 2034
 
-_DECLINED = "Your card was declined."
-_FRAUD_10_4 = DisputeSpec(kind="chargeback", reason="fraudulent", network_reason_code="10.4")
+_DECLINE_MESSAGE = "Your card was declined."
+_FRAUDULENT_CHARGEBACK = DisputeSpec(kind="chargeback", reason="fraudulent", network_reason_code="10.4")
 
 
-def _declined(decline_code: str, message: str = _DECLINED, *, at_attach: bool = True) -> Decline:
-    return Decline(code="card_declined", decline_code=decline_code, message=message, at_attach=at_attach)
+def _make_card_decline(
+    decline_code: str, message: str = _DECLINE_MESSAGE, *, declines_attachment: bool = True
+) -> Decline:
+    return Decline(
+        code="card_declined",
+        decline_code=decline_code,
+        message=message,
+        declines_attachment=declines_attachment,
+    )
 
 
-def _coded(code: str, message: str, param: str | None = None) -> Decline:
+def _make_coded_decline(code: str, message: str, param: str | None = None) -> Decline:
     return Decline(code=code, decline_code=code, message=message, param=param)
 
 
@@ -104,11 +111,11 @@ TEST_CARDS: dict[str, TestCard] = {
     "tok_jp": TestCard(number="4000003920000003", country="JP"),
     "tok_in": TestCard(number="4000003560000008", country="IN"),
     "tok_sg": TestCard(number="4000007020000003", country="SG"),
-    "tok_bypassPending": TestCard(number="4000000000000077", funds_at_once=True),
+    "tok_bypassPending": TestCard(number="4000000000000077", bypass_pending=True),
     "tok_cvcCheckFail": TestCard(number="4000000000000101", cvc_check="fail"),
     "tok_riskLevelElevated": TestCard(number="4000000000009235", risk_level="elevated"),
     "tok_createIssuerFraudRecord": TestCard(number="4000000000005423"),
-    "tok_createDispute": TestCard(number="4000000000000259", dispute=_FRAUD_10_4),
+    "tok_createDispute": TestCard(number="4000000000000259", dispute=_FRAUDULENT_CHARGEBACK),
     "tok_createDisputeProductNotReceived": TestCard(
         number="4000000000002685",
         dispute=DisputeSpec(kind="chargeback", reason="product_not_received", network_reason_code="13.1"),
@@ -119,7 +126,9 @@ TEST_CARDS: dict[str, TestCard] = {
     ),
     "tok_createMultipleDisputes": TestCard(
         number="4000000404000079",
-        dispute=DisputeSpec(kind="chargeback", reason="fraudulent", network_reason_code="10.4", parts=2),
+        dispute=DisputeSpec(
+            kind="chargeback", reason="fraudulent", network_reason_code="10.4", dispute_count=2
+        ),
     ),
     "tok_createCe3EligibleDispute": TestCard(
         number="4000000404000038",
@@ -134,29 +143,37 @@ TEST_CARDS: dict[str, TestCard] = {
         number="4000008400000779",
         dispute=DisputeSpec(kind="compliance", reason="noncompliant", network_reason_code=None),
     ),
-    "tok_chargeDeclined": TestCard(number="4000000000000002", decline=_declined("generic_decline")),
+    "tok_chargeDeclined": TestCard(number="4000000000000002", decline=_make_card_decline("generic_decline")),
     "tok_chargeDeclinedInsufficientFunds": TestCard(
         number="4000000000009995",
-        decline=_declined("insufficient_funds", "Your card has insufficient funds."),
+        decline=_make_card_decline("insufficient_funds", "Your card has insufficient funds."),
     ),
-    "tok_chargeDeclinedLostCard": TestCard(number="4000000000009987", decline=_declined("lost_card")),
-    "tok_chargeDeclinedStolenCard": TestCard(number="4000000000009979", decline=_declined("stolen_card")),
-    "tok_chargeDeclinedFraudulent": TestCard(number="4100000000000019", decline=_declined("fraudulent")),
+    "tok_chargeDeclinedLostCard": TestCard(
+        number="4000000000009987", decline=_make_card_decline("lost_card")
+    ),
+    "tok_chargeDeclinedStolenCard": TestCard(
+        number="4000000000009979", decline=_make_card_decline("stolen_card")
+    ),
+    "tok_chargeDeclinedFraudulent": TestCard(
+        number="4100000000000019", decline=_make_card_decline("fraudulent")
+    ),
     "tok_chargeDeclinedExpiredCard": TestCard(
         number="4000000000000069",
-        decline=_coded("expired_card", "Your card has expired.", "exp_month"),
+        decline=_make_coded_decline("expired_card", "Your card has expired.", "exp_month"),
     ),
     "tok_chargeDeclinedIncorrectCvc": TestCard(
         number="4000000000000127",
-        decline=_coded("incorrect_cvc", "Your card's security code is incorrect.", "cvc"),
+        decline=_make_coded_decline("incorrect_cvc", "Your card's security code is incorrect.", "cvc"),
         cvc_check="fail",
     ),
     "tok_chargeDeclinedProcessingError": TestCard(
         number="4000000000000119",
-        decline=_coded("processing_error", "An error occurred while processing your card. Try again later."),
+        decline=_make_coded_decline(
+            "processing_error", "An error occurred while processing your card. Try again later."
+        ),
     ),
     "tok_chargeCustomerFail": TestCard(
-        number="4000000000000341", decline=_declined("generic_decline", at_attach=False)
+        number="4000000000000341", decline=_make_card_decline("generic_decline", declines_attachment=False)
     ),
 }
 
@@ -168,19 +185,19 @@ _TOKENS = {
 }
 
 
-def source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
+def make_source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
     """The card that `token` (or a raw test number) stands for, to be known as `card_id`.
 
     Raises UnknownReference, param `source`; always so in live mode.
     """
-    name = None if livemode else _TOKENS.get(token)
-    if name is None:
+    canonical_token = None if livemode else _TOKENS.get(token)
+    if canonical_token is None:
         raise UnknownReference("token", token, param="source")
-    card = TEST_CARDS[name]
+    card = TEST_CARDS[canonical_token]
     fingerprint = hashlib.blake2b(card.number.encode(), digest_size=8).hexdigest()
     return SourceCard(
         id=card_id,
-        token=name,
+        token=canonical_token,
         brand=card.brand,
         last4=card.number[-4:],
         exp_month=EXPIRY_MONTH,
@@ -193,9 +210,9 @@ def source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
 
 
 def check_attachable(card: SourceCard) -> None:
-    """Raises CardRefused for a card that its issuer does not let a customer keep."""
+    """Raises CardError for a card that its issuer does not let a customer keep."""
     decline = TEST_CARDS[card["token"]].decline
-    if decline is not None and decline.at_attach:
-        raise CardRefused(
+    if decline is not None and decline.declines_attachment:
+        raise CardError(
             decline.message, code=decline.code, decline_code=decline.decline_code, param=decline.param
         )

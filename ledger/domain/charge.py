@@ -17,7 +17,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import BalanceTransaction, Movement
 
 FEE_DESCRIPTION = "Stripe processing fees"
-NO_BILLING_DETAILS: dict[str, Any] = {
+EMPTY_BILLING_DETAILS: dict[str, Any] = {
     "address": {
         "city": None,
         "country": None,
@@ -34,7 +34,7 @@ NO_BILLING_DETAILS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ChargeMade(DomainEvent):
+class _ChargeCreated(DomainEvent):
     """What a charge is made with. `card` is the test card charged; a charge registered from elsewhere
     has `payment_method_details` instead, shown as they were given."""
 
@@ -71,7 +71,7 @@ class _ChargeMade(DomainEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChargeSucceeded(_ChargeMade):
+class ChargeSucceeded(_ChargeCreated):
     """Paid if there is a `movement`; without one it is authorized only, to be captured."""
 
     TOPIC: ClassVar[str] = "charge.succeeded"
@@ -80,7 +80,7 @@ class ChargeSucceeded(_ChargeMade):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChargeFailed(_ChargeMade):
+class ChargeFailed(_ChargeCreated):
     TOPIC: ClassVar[str] = "charge.failed"
 
     failure_code: str
@@ -196,8 +196,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evolve(state: Charge | None, event: DomainEvent) -> Charge:
-    if isinstance(event, _ChargeMade):
-        return _made(event)
+    if isinstance(event, _ChargeCreated):
+        return _create_charge(event)
     if state is None:
         raise TypeError(f"{type(event).__name__} cannot begin a charge")
     replace = msgspec.structs.replace
@@ -210,7 +210,7 @@ def evolve(state: Charge | None, event: DomainEvent) -> Charge:
                 version=version,
                 captured=True,
                 amount_captured=movement["amount"],
-                balance_transaction=_balance_transaction(state.id, state.description, movement),
+                balance_transaction=_make_balance_transaction(state.id, state.description, movement),
             )
         case ChargeUpdated():
             return replace(state, version=version, **event.changes or {})
@@ -233,13 +233,15 @@ def evolve(state: Charge | None, event: DomainEvent) -> Charge:
     raise TypeError(f"{type(event).__name__} is no event of a charge")
 
 
-def _made(event: _ChargeMade) -> Charge:
+def _create_charge(event: _ChargeCreated) -> Charge:
     movement, failure_code, failure_message = None, None, None
     if isinstance(event, ChargeSucceeded):
         movement = event.movement
     elif isinstance(event, ChargeFailed):
         failure_code, failure_message = event.failure_code, event.failure_message
-    transaction = _balance_transaction(event.originator_id, event.description, movement) if movement else None
+    transaction = (
+        _make_balance_transaction(event.originator_id, event.description, movement) if movement else None
+    )
     return Charge(
         id=event.originator_id,
         version=event.originator_version,
@@ -258,7 +260,7 @@ def _made(event: _ChargeMade) -> Charge:
         metadata=event.metadata or {},
         receipt_email=event.receipt_email,
         shipping=event.shipping,
-        billing_details=event.billing_details or NO_BILLING_DETAILS,
+        billing_details=event.billing_details or EMPTY_BILLING_DETAILS,
         statement_descriptor=event.statement_descriptor,
         statement_descriptor_suffix=event.statement_descriptor_suffix,
         transfer_group=event.transfer_group,
@@ -270,7 +272,9 @@ def _made(event: _ChargeMade) -> Charge:
     )
 
 
-def _balance_transaction(charge_id: str, description: str | None, movement: Movement) -> BalanceTransaction:
+def _make_balance_transaction(
+    charge_id: str, description: str | None, movement: Movement
+) -> BalanceTransaction:
     return BalanceTransaction(
         **movement,
         type="charge",

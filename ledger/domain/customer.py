@@ -16,24 +16,24 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import cards, merge_patch
-from ledger.domain.backdating import created_at
+from ledger.domain.backdating import resolve_created_at
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnknownObject, UnknownReference
 
-INVOICE_SETTINGS: dict[str, Any] = {
+DEFAULT_INVOICE_SETTINGS: dict[str, Any] = {
     "custom_fields": None,
     "default_payment_method": None,
     "footer": None,
     "rendering_options": None,
 }
-_RENDERING_OPTIONS: dict[str, Any] = {"amount_tax_display": None, "template": None}
-_PLAIN = (
+_DEFAULT_RENDERING_OPTIONS: dict[str, Any] = {"amount_tax_display": None, "template": None}
+_SIMPLE_FIELDS = (
     "name", "email", "phone", "description", "business_name", "individual_name",
     "balance", "invoice_prefix", "next_invoice_sequence", "preferred_locales", "tax_exempt",
 )  # fmt: skip
 # What these fields hold when a caller unsets them.
-_DEFAULTS: dict[str, Any] = {
+_UNSET_VALUES: dict[str, Any] = {
     "balance": 0,
     "next_invoice_sequence": 1,
     "preferred_locales": [],
@@ -78,7 +78,7 @@ class CustomerCreated(DomainEvent):
     card: SourceCard | None = None
     balance: int = 0
     invoice_prefix: str = ""
-    invoice_settings: dict[str, Any] = field(default_factory=lambda: dict(INVOICE_SETTINGS))
+    invoice_settings: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_INVOICE_SETTINGS))
     next_invoice_sequence: int = 1
     preferred_locales: list[str] = field(default_factory=list)
     tax_exempt: str = "none"
@@ -135,7 +135,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[SourceCard]
     deleted: bool = False
 
-    def source(self, card_id: str | None) -> SourceCard | None:
+    def find_source(self, card_id: str | None) -> SourceCard | None:
         """The card of that id, if the customer keeps it."""
         return next((card for card in self.sources if card["id"] == card_id), None)
 
@@ -181,22 +181,22 @@ def evolve(state: Customer | None, event: DomainEvent) -> Customer:
 
 
 def create(
-    *, customer_id: str, account: str, livemode: bool, given: Mapping[str, Any], card_id: str, now: int
+    *, customer_id: str, account: str, livemode: bool, params: Mapping[str, Any], card_id: str, now: int
 ) -> list[DomainEvent]:
     """A new customer with the fields `given`, of one made elsewhere also `created`; `given["source"]` is a
     token, kept as card `card_id`.
 
     Raises InvalidParameter for metadata past its limits or `created` to come, UnknownReference for no such
-    token, CardRefused for a card that cannot be kept.
+    token, CardError for a card that cannot be kept.
     """
-    facts: dict[str, Any] = {
-        "address": merge_patch.merged_address(None, given.get("address")),
-        "shipping": merge_patch.merged_shipping(None, given.get("shipping"), parcel=False),
-        "invoice_settings": _invoice_settings(INVOICE_SETTINGS, given.get("invoice_settings")),
-        "metadata": merge_patch.merged({}, given.get("metadata")),
-        "invoice_prefix": _invoice_prefix(customer_id),
+    fields: dict[str, Any] = {
+        "address": merge_patch.merge_address(None, params.get("address")),
+        "shipping": merge_patch.merge_shipping(None, params.get("shipping"), with_carrier=False),
+        "invoice_settings": _merge_invoice_settings(DEFAULT_INVOICE_SETTINGS, params.get("invoice_settings")),
+        "metadata": merge_patch.merge_metadata({}, params.get("metadata")),
+        "invoice_prefix": _derive_invoice_prefix(customer_id),
     }
-    facts |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
+    fields |= {name: params[name] for name in _SIMPLE_FIELDS if params.get(name) is not None}
     return [
         CustomerCreated(
             originator_id=customer_id,
@@ -204,37 +204,41 @@ def create(
             at=now,
             account=account,
             livemode=livemode,
-            created=created_at(given, now),
-            card=_attachable(given.get("source"), card_id, livemode),
-            **facts,
+            created=resolve_created_at(params, now),
+            card=_make_attachable_card(params.get("source"), card_id, livemode),
+            **fields,
         )
     ]
 
 
-def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
+def update(state: Customer, params: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
     """Changes the fields `given`, where absent is unchanged and None unset; hashes are merged.
 
     Raises UnknownObject if deleted, UnknownReference for a `default_source` that is not its own, and
     what `create` raises.
     """
-    _check_present(state)
+    _check_not_deleted(state)
     after: dict[str, Any] = {
-        name: _DEFAULTS.get(name) if given[name] is None else given[name] for name in _PLAIN if name in given
+        name: _UNSET_VALUES.get(name) if params[name] is None else params[name]
+        for name in _SIMPLE_FIELDS
+        if name in params
     }
-    if "address" in given:
-        after["address"] = merge_patch.merged_address(state.address, given["address"])
-    if "shipping" in given:
-        after["shipping"] = merge_patch.merged_shipping(state.shipping, given["shipping"], parcel=False)
-    if "invoice_settings" in given:
-        after["invoice_settings"] = _invoice_settings(state.invoice_settings, given["invoice_settings"])
-    if "metadata" in given:
-        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
-    if given.get("default_source") is not None:
-        source = given["default_source"]
-        if state.source(source) is None:
-            raise UnknownReference("source", source, param="default_source")
-        after["default_source"] = source
-    card = _attachable(given.get("source"), card_id, state.livemode)
+    if "address" in params:
+        after["address"] = merge_patch.merge_address(state.address, params["address"])
+    if "shipping" in params:
+        after["shipping"] = merge_patch.merge_shipping(state.shipping, params["shipping"], with_carrier=False)
+    if "invoice_settings" in params:
+        after["invoice_settings"] = _merge_invoice_settings(
+            state.invoice_settings, params["invoice_settings"]
+        )
+    if "metadata" in params:
+        after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
+    if params.get("default_source") is not None:
+        source_id = params["default_source"]
+        if state.find_source(source_id) is None:
+            raise UnknownReference("source", source_id, param="default_source")
+        after["default_source"] = source_id
+    card = _make_attachable_card(params.get("source"), card_id, state.livemode)
     if card is not None:
         after["default_source"] = card["id"]
     changes = {name: value for name, value in after.items() if getattr(state, name) != value}
@@ -249,34 +253,34 @@ def update(state: Customer, given: Mapping[str, Any], *, card_id: str, now: int)
 
 def delete(state: Customer, *, now: int) -> list[DomainEvent]:
     """Raises UnknownObject if it is deleted already."""
-    _check_present(state)
+    _check_not_deleted(state)
     return [CustomerDeleted(originator_id=state.id, originator_version=state.version + 1, at=now)]
 
 
-def _check_present(state: Customer) -> None:
+def _check_not_deleted(state: Customer) -> None:
     if state.deleted:
         raise UnknownObject("customer", state.id)
 
 
-def _attachable(token: str | None, card_id: str, livemode: bool) -> SourceCard | None:
+def _make_attachable_card(token: str | None, card_id: str, livemode: bool) -> SourceCard | None:
     if token is None:
         return None
-    card = cards.source_card(token, card_id=card_id, livemode=livemode)
+    card = cards.make_source_card(token, card_id=card_id, livemode=livemode)
     cards.check_attachable(card)
     return card
 
 
-def _invoice_settings(current: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    settings = merge_patch.merged_hash(current, given, INVOICE_SETTINGS)
+def _merge_invoice_settings(current: Mapping[str, Any], patch: Mapping[str, Any] | None) -> dict[str, Any]:
+    settings = merge_patch.merge_hash(current, patch, DEFAULT_INVOICE_SETTINGS)
     if settings is None:
-        return dict(INVOICE_SETTINGS)
-    if given and given.get("rendering_options"):
-        settings["rendering_options"] = merge_patch.merged_hash(
-            current["rendering_options"], given["rendering_options"], _RENDERING_OPTIONS
+        return dict(DEFAULT_INVOICE_SETTINGS)
+    if patch and patch.get("rendering_options"):
+        settings["rendering_options"] = merge_patch.merge_hash(
+            current["rendering_options"], patch["rendering_options"], _DEFAULT_RENDERING_OPTIONS
         )
     return settings
 
 
-def _invoice_prefix(customer_id: str) -> str:
+def _derive_invoice_prefix(customer_id: str) -> str:
     """Eight upper-case letters or digits that follow from the id."""
     return base64.b32encode(hashlib.blake2b(customer_id.encode(), digest_size=5).digest()).decode()

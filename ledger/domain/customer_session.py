@@ -1,7 +1,7 @@
 """Customer sessions: what a front end may do for one customer, once and for a limited time.
 
-The client secret is nowhere here. It is derived elsewhere from `grant`, so it cannot leak from an event,
-and a session whose grant differed would have another secret. A claim is an event, so of any number of
+The client secret is nowhere here. It is derived elsewhere from `encode_grant`, so it cannot leak from an
+event, and a session whose grant differed would have another secret. A claim is an event, so of any number of
 claims at once the version check lets one through.
 """
 
@@ -15,33 +15,33 @@ import msgspec
 
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import InvalidParameter, InvalidState
 
-EXCHANGE_PARAM = "customer_session_client_secret"
+CLIENT_SECRET_PARAM = "customer_session_client_secret"  # noqa: S105 (no secret)
 
-_OFF = "disabled"
+_DISABLED = "disabled"
 # Contract 2.1: features by component when enabled and not given; None means it has none.
-FEATURES: dict[str, dict[str, Any] | None] = {
+DEFAULT_FEATURES: dict[str, dict[str, Any] | None] = {
     "active_entitlements": None,
     "buy_button": None,
     "customer_portal": None,
     "customer_sheet": {
         "payment_method_allow_redisplay_filters": ["always"],
-        "payment_method_remove": _OFF,
+        "payment_method_remove": _DISABLED,
     },
     "mobile_payment_element": {
         "payment_method_allow_redisplay_filters": ["always"],
-        "payment_method_redisplay": _OFF,
-        "payment_method_remove": _OFF,
-        "payment_method_save": _OFF,
+        "payment_method_redisplay": _DISABLED,
+        "payment_method_remove": _DISABLED,
+        "payment_method_save": _DISABLED,
         "payment_method_save_allow_redisplay_override": None,
     },
     "payment_element": {
         "payment_method_allow_redisplay_filters": ["always"],
-        "payment_method_redisplay": _OFF,
+        "payment_method_redisplay": _DISABLED,
         "payment_method_redisplay_limit": 3,
-        "payment_method_remove": _OFF,
-        "payment_method_save": _OFF,
+        "payment_method_remove": _DISABLED,
+        "payment_method_save": _DISABLED,
         "payment_method_save_usage": None,
     },
     "pricing_table": None,
@@ -133,11 +133,11 @@ def create(
     `components` maps known names to `{"enabled": bool, "features": {...}}`. Raises InvalidParameter,
     param `components`, unless exactly one is enabled (the seed's rule).
     """
-    enabled = [name for name, component in components.items() if component["enabled"]]
-    if len(enabled) != 1:
+    enabled_names = [name for name, component in components.items() if component["enabled"]]
+    if len(enabled_names) != 1:
         raise InvalidParameter("Exactly 1 component must be enabled.", param="components")
-    name = enabled[0]
-    features = FEATURES[name]
+    name = enabled_names[0]
+    features = DEFAULT_FEATURES[name]
     if features is not None:
         features = features | (components[name].get("features") or {})
     return [
@@ -156,31 +156,31 @@ def create(
 
 
 def claim(state: CustomerSession, *, now: int) -> list[DomainEvent]:
-    """The one exchange of the secret. Raises StateForbids saying used, revoked or expired (contract 6.2)."""
-    standing = state_at(state, now)
-    if standing == "claimed":
-        raise StateForbids("This customer session has already been used.", param=EXCHANGE_PARAM)
-    if standing == "revoked":
-        raise StateForbids("This customer session has been revoked.", param=EXCHANGE_PARAM)
-    if standing == "expired":
-        raise StateForbids("This customer session has expired.", param=EXCHANGE_PARAM)
+    """The one exchange of the secret. Raises InvalidState saying used, revoked or expired (contract 6.2)."""
+    status = get_status(state, now)
+    if status == "claimed":
+        raise InvalidState("This customer session has already been used.", param=CLIENT_SECRET_PARAM)
+    if status == "revoked":
+        raise InvalidState("This customer session has been revoked.", param=CLIENT_SECRET_PARAM)
+    if status == "expired":
+        raise InvalidState("This customer session has expired.", param=CLIENT_SECRET_PARAM)
     return [CustomerSessionClaimed(originator_id=state.id, originator_version=state.version + 1, at=now)]
 
 
 def revoke(state: CustomerSession, *, now: int) -> list[DomainEvent]:
     """Takes an unused session back; nothing happens if it was revoked or has expired.
 
-    Raises StateForbids once it has been used.
+    Raises InvalidState once it has been used.
     """
-    standing = state_at(state, now)
-    if standing == "claimed":
-        raise StateForbids("This customer session has already been used; it cannot be revoked.")
-    if standing != "open":
+    status = get_status(state, now)
+    if status == "claimed":
+        raise InvalidState("This customer session has already been used; it cannot be revoked.")
+    if status != "open":
         return []
     return [CustomerSessionRevoked(originator_id=state.id, originator_version=state.version + 1, at=now)]
 
 
-def state_at(state: CustomerSession, now: int) -> str:
+def get_status(state: CustomerSession, now: int) -> str:
     """`open`, `claimed`, `revoked` or `expired`, the first that ever came true among the last three."""
     if state.claimed_at is not None:
         return "claimed"
@@ -189,12 +189,12 @@ def state_at(state: CustomerSession, now: int) -> str:
     return "expired" if now >= state.expires_at else "open"
 
 
-_GRANT = msgspec.json.Encoder(order="deterministic")
+_grant_encoder = msgspec.json.Encoder(order="deterministic")
 
 
-def grant(state: CustomerSession) -> bytes:
+def encode_grant(state: CustomerSession) -> bytes:
     """All that the session grants, in one form only: what its secret is derived from and bound to."""
-    return _GRANT.encode(
+    return _grant_encoder.encode(
         (
             state.id,
             state.account,

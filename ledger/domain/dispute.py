@@ -17,7 +17,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import BalanceTransaction, Movement
 
 FEE_DESCRIPTION = "Dispute fee"
-_FIRST_STATUS = {
+_INITIAL_STATUS = {
     "chargeback": "needs_response",
     "compliance": "needs_response",
     "inquiry": "warning_needs_response",
@@ -29,7 +29,7 @@ _CASE_TYPES = {
     "inquiry": "inquiry",
     "prevented": "block",
 }
-_SUBMITTED = {
+_STATUS_AFTER_SUBMISSION = {
     "needs_response": "under_review",
     "warning_needs_response": "warning_under_review",
     "appeal_needs_response": "appeal_under_review",
@@ -205,14 +205,14 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 
 def evolve(state: Dispute | None, event: DomainEvent) -> Dispute:
     if isinstance(event, DisputeOpened):
-        return _opened(event)
+        return _create_dispute(event)
     if state is None:
         raise TypeError(f"{type(event).__name__} cannot begin a dispute")
-    after = _after(state, event)
+    after = _derive_changes(state, event)
     return msgspec.structs.replace(state, version=event.originator_version, **after)
 
 
-def _opened(event: DisputeOpened) -> Dispute:
+def _create_dispute(event: DisputeOpened) -> Dispute:
     movement = event.movement
     return Dispute(
         id=event.originator_id,
@@ -223,7 +223,7 @@ def _opened(event: DisputeOpened) -> Dispute:
         charge=event.charge,
         customer=event.customer,
         payment_intent=event.payment_intent,
-        status=_FIRST_STATUS[event.kind],
+        status=_INITIAL_STATUS[event.kind],
         case_type=_CASE_TYPES[event.kind],
         amount=event.amount,
         currency=event.currency,
@@ -234,37 +234,42 @@ def _opened(event: DisputeOpened) -> Dispute:
         eligibility=event.eligibility,
         due_by=event.due_by,
         refundable=movement is None,
-        balance_transactions=[_withdrawal(event.originator_id, event.charge, movement)] if movement else [],
-        references=_noted({}, event.reference, "opened"),
+        balance_transactions=[_make_withdrawal(event.originator_id, event.charge, movement)]
+        if movement
+        else [],
+        references=_add_reference({}, event.reference, "opened"),
     )
 
 
-def _after(state: Dispute, event: DomainEvent) -> dict[str, Any]:
+def _derive_changes(state: Dispute, event: DomainEvent) -> dict[str, Any]:
     """The fields that `event` gives new values to."""
     match event:
         case DisputeUpdated():
             return dict(event.changes or {})
         case EvidenceStaged():
-            return {**(event.changes or {}), "evidence": evidence.merged(state.evidence, event.evidence)}
+            return {
+                **(event.changes or {}),
+                "evidence": evidence.apply_changes(state.evidence, event.evidence),
+            }
         case EvidenceSubmitted():
             return {
                 **(event.changes or {}),
-                "evidence": evidence.merged(state.evidence, event.evidence),
-                "status": _SUBMITTED[state.status],
+                "evidence": evidence.apply_changes(state.evidence, event.evidence),
+                "status": _STATUS_AFTER_SUBMISSION[state.status],
                 "past_due": event.past_due,
                 "submission_count": state.submission_count + 1,
             }
         case DisputeConceded():
             return {"status": "lost"}
         case DisputeLost(reference=reference):
-            return {"status": "lost", "references": _noted(state.references, reference, "lost")}
+            return {"status": "lost", "references": _add_reference(state.references, reference, "lost")}
         case DisputeWon(movement=movement, reference=reference):
-            transactions = [*state.balance_transactions, _reversal(state.id, state.charge, movement)]
+            transactions = [*state.balance_transactions, _make_reversal(state.id, state.charge, movement)]
             return {
                 "status": "won",
                 "refundable": True,
                 "balance_transactions": transactions,
-                "references": _noted(state.references, reference, "won"),
+                "references": _add_reference(state.references, reference, "won"),
             }
         case InquiryEscalated(movement=movement, reference=reference):
             return {
@@ -272,39 +277,39 @@ def _after(state: Dispute, event: DomainEvent) -> dict[str, Any]:
                 "case_type": "chargeback",
                 "refundable": False,
                 "due_by": event.due_by,
-                "balance_transactions": [_withdrawal(state.id, state.charge, movement)],
-                "references": _noted(state.references, reference, "escalated"),
+                "balance_transactions": [_make_withdrawal(state.id, state.charge, movement)],
+                "references": _add_reference(state.references, reference, "escalated"),
             }
         case InquiryClosed(cause=cause, reference=reference):
-            references = _noted(state.references, reference, "inquiry_closed")
+            references = _add_reference(state.references, reference, "inquiry_closed")
             return {"status": "warning_closed", "refundable": cause != "refunded", "references": references}
         case AppealOpened(due_by=due_by, reference=reference):
-            references = _noted(state.references, reference, "appeal_opened")
+            references = _add_reference(state.references, reference, "appeal_opened")
             return {"status": "appeal_needs_response", "due_by": due_by, "references": references}
     raise TypeError(f"{type(event).__name__} is no event of a dispute")
 
 
-def _noted(references: dict[str, str], reference: str | None, fact: str) -> dict[str, str]:
+def _add_reference(references: dict[str, str], reference: str | None, fact: str) -> dict[str, str]:
     return references if reference is None else {**references, reference: fact}
 
 
-def _withdrawal(dispute: str, charge: str, movement: Movement) -> BalanceTransaction:
+def _make_withdrawal(dispute_id: str, charge_id: str, movement: Movement) -> BalanceTransaction:
     return BalanceTransaction(
         **movement,
         type="adjustment",
         reporting_category="dispute",
-        description=f"Chargeback withdrawal for {charge}",
+        description=f"Chargeback withdrawal for {charge_id}",
         fee_description=FEE_DESCRIPTION,
-        source=dispute,
+        source=dispute_id,
     )
 
 
-def _reversal(dispute: str, charge: str, movement: Movement) -> BalanceTransaction:
+def _make_reversal(dispute_id: str, charge_id: str, movement: Movement) -> BalanceTransaction:
     return BalanceTransaction(
         **movement,
         type="adjustment",
         reporting_category="dispute_reversal",
-        description=f"Chargeback reversal for {charge}",
+        description=f"Chargeback reversal for {charge_id}",
         fee_description=FEE_DESCRIPTION,
-        source=dispute,
+        source=dispute_id,
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ledger.errors import StateForbids, UnknownReference
+from ledger.errors import InvalidState, UnknownReference
 
-LONG_TEXTS = frozenset(
+LONG_TEXT_FIELDS = frozenset(
     {
         "access_activity_log",
         "cancellation_policy_disclosure",
@@ -23,7 +23,7 @@ LONG_TEXTS = frozenset(
         "uncategorized_text",
     }
 )
-SHORT_TEXTS = frozenset(
+SHORT_TEXT_FIELDS = frozenset(
     {
         "billing_address",
         "customer_email_address",
@@ -37,7 +37,7 @@ SHORT_TEXTS = frozenset(
         "shipping_tracking_number",
     }
 )
-FILES = frozenset(
+FILE_FIELDS = frozenset(
     {
         "cancellation_policy",
         "customer_communication",
@@ -50,113 +50,115 @@ FILES = frozenset(
         "uncategorized_file",
     }
 )
-ALL_TEXT_LENGTH_MAX = 150_000
+TOTAL_TEXT_LENGTH_MAX = 150_000
 # Seen at Stripe: 4,750,002 bytes pass, 4,799,134 do not.
-ALL_FILES_BYTES_MAX = 4_775_000
+TOTAL_FILE_BYTES_MAX = 4_775_000
 
-_TEXTS = LONG_TEXTS | SHORT_TEXTS
-_CE3 = "visa_compelling_evidence_3"
-_PRIOR_TRANSACTIONS = 2
+_TEXT_FIELDS = LONG_TEXT_FIELDS | SHORT_TEXT_FIELDS
+_COMPELLING_EVIDENCE_3 = "visa_compelling_evidence_3"
+_PRIOR_TRANSACTIONS_MIN = 2
 _DEVICE_IDENTIFIERS = ("customer_device_fingerprint", "customer_device_id", "customer_purchase_ip")
 _IDENTIFIERS = (*_DEVICE_IDENTIFIERS, "customer_account_id", "customer_email_address", "shipping_address")
 
 
-def changes(
-    staged: Mapping[str, Any], given: Mapping[str, Any], file_bytes: Mapping[str, int]
+def compute_changes(
+    staged: Mapping[str, Any], patch: Mapping[str, Any], file_bytes: Mapping[str, int]
 ) -> dict[str, Any]:
     """Field by changed field, its whole new value, None where it is unset now; {} if nothing changes.
 
-    `file_bytes` has the size of every file named in `staged` or `given` that exists and may be evidence.
+    `file_bytes` has the size of every file named in `staged` or `patch` that exists and may be evidence.
     Raises for an unknown file, or when texts or files together would be too much.
     """
-    changed: dict[str, Any] = {}
-    for name, value in given.items():
+    changes: dict[str, Any] = {}
+    for name, value in patch.items():
         if name in ("enhanced_evidence", "appeal"):
-            value = _merged(staged.get(name), value)
+            value = _merge_hashes(staged.get(name), value)
         if staged.get(name) != value:
-            changed[name] = value
-    after = merged(staged, changed)
-    if changed.keys() & _TEXTS:
-        length = sum(len(value) for name, value in after.items() if name in _TEXTS)
-        if length > ALL_TEXT_LENGTH_MAX:
-            text = f"All evidence text must be at most {ALL_TEXT_LENGTH_MAX} characters, not {length}."
-            raise StateForbids(text, param="evidence")
-    if changed.keys() & FILES or "appeal" in changed:
+            changes[name] = value
+    after = apply_changes(staged, changes)
+    if changes.keys() & _TEXT_FIELDS:
+        length = sum(len(value) for name, value in after.items() if name in _TEXT_FIELDS)
+        if length > TOTAL_TEXT_LENGTH_MAX:
+            text = f"All evidence text must be at most {TOTAL_TEXT_LENGTH_MAX} characters, not {length}."
+            raise InvalidState(text, param="evidence")
+    if changes.keys() & FILE_FIELDS or "appeal" in changes:
         total = 0
-        for param, file in files(after):
-            if file not in file_bytes:
-                raise UnknownReference("file", file, param=param)
-            total += file_bytes[file]
-        if total > ALL_FILES_BYTES_MAX:
+        for param, file_id in list_files(after):
+            if file_id not in file_bytes:
+                raise UnknownReference("file", file_id, param=param)
+            total += file_bytes[file_id]
+        if total > TOTAL_FILE_BYTES_MAX:
             text = "Adding these files would bring the total evidence size over the 5 MB maximum."
-            raise StateForbids(text, param="evidence")
-    return changed
+            raise InvalidState(text, param="evidence")
+    return changes
 
 
-def merged(staged: Mapping[str, Any], changed: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Evidence after what `changes` told; `changed` None, an erased one, changes nothing."""
-    after = {**staged, **(changed or {})}
+def apply_changes(staged: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Evidence after what `changes` told; `changes` None, an erased one, changes nothing."""
+    after = {**staged, **(changes or {})}
     return {name: value for name, value in after.items() if value is not None}
 
 
-def appeals(evidence: Mapping[str, Any]) -> bool:
+def has_appeal(evidence: Mapping[str, Any]) -> bool:
     """Whether it says anything for an appeal."""
     return any(((evidence.get("appeal") or {}).get("card") or {}).values())
 
 
-def files(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def list_files(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Parameter name and id of each file in `evidence`; one used twice comes twice."""
     for name, value in evidence.items():
-        if name in FILES and value is not None:
+        if name in FILE_FIELDS and value is not None:
             yield f"evidence[{name}]", value
     card = (evidence.get("appeal") or {}).get("card") or {}
-    for index, file in enumerate(card.get("supporting_files") or []):
-        yield f"evidence[appeal][card][supporting_files][{index}]", file
+    for index, file_id in enumerate(card.get("supporting_files") or []):
+        yield f"evidence[appeal][card][supporting_files][{index}]", file_id
 
 
-def fee_acknowledged(evidence: Mapping[str, Any], program: str) -> bool:
+def is_fee_acknowledged(evidence: Mapping[str, Any], program: str) -> bool:
     """Whether the fee of `visa_compliance` or `mastercard_compliance` has been acknowledged."""
-    stated = (evidence.get("enhanced_evidence") or {}).get(program) or {}
-    return stated.get("fee_acknowledged") is True
+    program_evidence = (evidence.get("enhanced_evidence") or {}).get(program) or {}
+    return program_evidence.get("fee_acknowledged") is True
 
 
-def compelling_evidence_lacks(evidence: Mapping[str, Any]) -> list[str]:
+def list_missing_compelling_evidence(evidence: Mapping[str, Any]) -> list[str]:
     """The `required_actions` left before Visa Compelling Evidence 3.0 qualifies.
 
     Visa asks for two prior transactions that share at least two identifiers with the disputed one, one
     of them of a device or an address in the network.
     """
-    compelling = (evidence.get("enhanced_evidence") or {}).get(_CE3) or {}
+    compelling = (evidence.get("enhanced_evidence") or {}).get(_COMPELLING_EVIDENCE_3) or {}
     disputed = compelling.get("disputed_transaction") or {}
     priors = compelling.get("prior_undisputed_transactions") or []
-    lacking = []
-    if not _identified(disputed) or not all(map(_identified, priors)):
-        lacking.append("missing_customer_identifiers")
+    required_actions = []
+    if not _has_identifiers(disputed) or not all(map(_has_identifiers, priors)):
+        required_actions.append("missing_customer_identifiers")
     if not disputed.get("product_description"):
-        lacking.append("missing_disputed_transaction_description")
+        required_actions.append("missing_disputed_transaction_description")
     if not disputed.get("merchandise_or_services"):
-        lacking.append("missing_merchandise_or_services")
-    described = [prior for prior in priors if prior.get("product_description")]
-    if len(described) < _PRIOR_TRANSACTIONS:
-        lacking.append("missing_prior_undisputed_transaction_description")
-    if len(priors) < _PRIOR_TRANSACTIONS:
-        lacking.append("missing_prior_undisputed_transactions")
-    return lacking
+        required_actions.append("missing_merchandise_or_services")
+    priors_with_description = [prior for prior in priors if prior.get("product_description")]
+    if len(priors_with_description) < _PRIOR_TRANSACTIONS_MIN:
+        required_actions.append("missing_prior_undisputed_transaction_description")
+    if len(priors) < _PRIOR_TRANSACTIONS_MIN:
+        required_actions.append("missing_prior_undisputed_transactions")
+    return required_actions
 
 
-def _identified(transaction: Mapping[str, Any]) -> bool:
-    present = [name for name in _IDENTIFIERS if transaction.get(name)]
-    return len(present) >= 2 and any(name in _DEVICE_IDENTIFIERS for name in present)
+def _has_identifiers(transaction: Mapping[str, Any]) -> bool:
+    identifiers = [name for name in _IDENTIFIERS if transaction.get(name)]
+    return len(identifiers) >= 2 and any(name in _DEVICE_IDENTIFIERS for name in identifiers)
 
 
-def _merged(staged: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _merge_hashes(
+    current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
     """Hashes merge member by member at every depth; what is empty after it is unset."""
-    if given is None:
+    if patch is None:
         return None
-    after = dict(staged or {})
-    for name, value in given.items():
+    after = dict(current or {})
+    for name, value in patch.items():
         if isinstance(value, Mapping):
-            value = _merged(after.get(name), value)
+            value = _merge_hashes(after.get(name), value)
         if value is None:
             after.pop(name, None)
         else:

@@ -13,30 +13,35 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain.backdating import created_at
+from ledger.domain.backdating import resolve_created_at
 from ledger.domain.event import DomainEvent
-from ledger.errors import StateForbids
+from ledger.errors import InvalidState
 
 EVIDENCE_PURPOSE = "dispute_evidence"
 EVIDENCE_BYTES_MAX = 5 * 1024 * 1024
 EVIDENCE_PAGES_MAX = 49
 EVIDENCE_TYPES = frozenset({"pdf", "jpg", "png"})
-UPLOADED_PURPOSES = (
+UPLOAD_PURPOSES = (
     "account_requirement", "additional_verification", "business_icon", "business_logo", "customer_signature",
     "dispute_evidence", "identity_document", "issuing_regulatory_reporting", "pci_document",
     "platform_terms_of_service", "tax_document_user_upload", "terminal_android_apk",
     "terminal_reader_splashscreen", "terminal_wifi_certificate", "terminal_wifi_private_key",
 )  # fmt: skip
-MADE_PURPOSES = (
+GENERATED_PURPOSES = (
     "document_provider_identity_document", "finance_report_run", "financial_account_statement",
     "identity_document_downloadable", "selfie", "sigma_scheduled_query",
 )  # fmt: skip
-LINKS_SHOWN_MAX = 10
-HEAD_BYTES = 1024
-"""How many bytes of a file `kind_of` wants to see."""
+INLINE_LINKS_MAX = 10
+SNIFF_BYTES = 1024
+"""How many bytes of a file `detect_type` wants to see."""
 
-_MARKS = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"), (b"PK\x03\x04", "zip"))
-_CONTROLS = frozenset(range(32)) - {9, 10, 12, 13}
+_MAGIC_NUMBERS = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF8", "gif"),
+    (b"PK\x03\x04", "zip"),
+)
+_CONTROL_BYTES = frozenset(range(32)) - {9, 10, 12, 13}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,7 @@ def evolve(state: File | None, event: DomainEvent) -> File:
             )
         case FileLinked():
             assert state is not None
-            links = [event.link, *state.links][: LINKS_SHOWN_MAX + 1]
+            links = [event.link, *state.links][: INLINE_LINKS_MAX + 1]
             return msgspec.structs.replace(state, version=event.originator_version, links=links)
     raise TypeError(f"{type(event).__name__} is no event of a file")
 
@@ -143,7 +148,7 @@ def upload(
             at=now,
             account=account,
             livemode=livemode,
-            created=created_at({"created": created}, now),
+            created=resolve_created_at({"created": created}, now),
             purpose=purpose,
             filename=filename,
             size=size,
@@ -154,36 +159,36 @@ def upload(
     ]
 
 
-def check_evidence(state: File, param: str) -> None:
-    """Raises StateForbids, param `param`, for a file that may not be evidence (contract 2.2).
+def check_usable_as_evidence(state: File, param: str) -> None:
+    """Raises InvalidState, param `param`, for a file that may not be evidence (contract 2.2).
 
     A PDF whose pages cannot be counted passes: a reader may still open what our library does not.
     """
     if state.purpose != EVIDENCE_PURPOSE:
         text = f"The file {state.id} has the purpose {state.purpose}; evidence needs {EVIDENCE_PURPOSE}."
-        raise StateForbids(text, param=param)
+        raise InvalidState(text, param=param)
     if state.size > EVIDENCE_BYTES_MAX:
         text = "The file you uploaded was too large. Please upload a file smaller than 5 MB."
-        raise StateForbids(text, param=param)
+        raise InvalidState(text, param=param)
     if state.type not in EVIDENCE_TYPES:
         text = "The file you uploaded is not supported. Please upload a PDF, JPEG or PNG file."
-        raise StateForbids(text, param=param)
+        raise InvalidState(text, param=param)
     if state.pages is not None and state.pages > EVIDENCE_PAGES_MAX:
         text = "The file you uploaded was too long. Please upload a file with fewer than 50 pages."
-        raise StateForbids(text, param=param)
+        raise InvalidState(text, param=param)
 
 
-def kind_of(head: bytes, filename: str | None) -> str | None:
-    """The type of a file that begins with `head`, its first HEAD_BYTES bytes."""
-    for mark, kind in _MARKS:
-        if head.startswith(mark):
-            return kind
-    if b"%PDF-" in head:  # readers take a PDF whose header is anywhere in the first 1024 bytes
+def detect_type(first_bytes: bytes, filename: str | None) -> str | None:
+    """The type of a file that begins with `first_bytes`, its first SNIFF_BYTES bytes."""
+    for magic, file_type in _MAGIC_NUMBERS:
+        if first_bytes.startswith(magic):
+            return file_type
+    if b"%PDF-" in first_bytes:  # readers take a PDF whose header is anywhere in the first 1024 bytes
         return "pdf"
-    if not head or not _CONTROLS.isdisjoint(head):
+    if not first_bytes or not _CONTROL_BYTES.isdisjoint(first_bytes):
         return None
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # it may end inside a character
+        codecs.getincrementaldecoder("utf-8")().decode(first_bytes)  # it may end inside a character
     except UnicodeDecodeError:
         return None
     return "csv" if (filename or "").lower().endswith(".csv") else "txt"

@@ -15,7 +15,7 @@ import msgspec
 from ledger.domain import merge_patch
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File, FileLinked
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import InvalidParameter, InvalidState
 
 # Contract 2.9, from the SDK: the others are never shown to whoever has an address.
 LINKABLE_PURPOSES = frozenset(
@@ -88,19 +88,19 @@ def evolve(state: FileLink | None, event: DomainEvent) -> FileLink:
 
 
 def create(
-    file: File, given: Mapping[str, Any], *, link_id: str, now: int, param: str, expires_param: str
+    file: File, params: Mapping[str, Any], *, link_id: str, now: int, param: str, expires_param: str
 ) -> list[DomainEvent]:
     """FileLinkCreated on the link's stream and FileLinked on the file's, to be appended together.
 
-    Raises StateForbids, `param`, for a purpose that has no links; InvalidParameter, `expires_param`, for a
+    Raises InvalidState, `param`, for a purpose that has no links; InvalidParameter, `expires_param`, for a
     past `expires_at`, or past the limits of metadata.
     """
     if file.purpose not in LINKABLE_PURPOSES:
         text = f"File links cannot be created for files with the purpose {file.purpose}."
-        raise StateForbids(text, param=param)
-    expires_at = given.get("expires_at")
-    _check_future(expires_at, now, expires_param)
-    created = FileLinkCreated(
+        raise InvalidState(text, param=param)
+    expires_at = params.get("expires_at")
+    _check_in_future(expires_at, now, expires_param)
+    link_created = FileLinkCreated(
         originator_id=link_id,
         originator_version=1,
         at=now,
@@ -108,26 +108,26 @@ def create(
         livemode=file.livemode,
         file=file.id,
         expires_at=expires_at,
-        metadata=merge_patch.merged({}, given.get("metadata")),
+        metadata=merge_patch.merge_metadata({}, params.get("metadata")),
     )
-    linked = FileLinked(originator_id=file.id, originator_version=file.version + 1, at=now, link=link_id)
-    return [created, linked]
+    file_linked = FileLinked(originator_id=file.id, originator_version=file.version + 1, at=now, link=link_id)
+    return [link_created, file_linked]
 
 
-def update(state: FileLink, given: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """`expires_at` a time to come, "now", or None for never. Raises StateForbids once it has expired."""
-    if expired(state, now):
-        raise StateForbids("Expired file links can no longer be updated.")
+def update(state: FileLink, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
+    """`expires_at` a time to come, "now", or None for never. Raises InvalidState once it has expired."""
+    if is_expired(state, now):
+        raise InvalidState("Expired file links can no longer be updated.")
     after: dict[str, Any] = {}
-    if "expires_at" in given:
-        expires_at = given["expires_at"]
+    if "expires_at" in params:
+        expires_at = params["expires_at"]
         if expires_at == "now":
             expires_at = now
         else:
-            _check_future(expires_at, now, "expires_at")
+            _check_in_future(expires_at, now, "expires_at")
         after["expires_at"] = expires_at
-    if "metadata" in given:
-        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
+    if "metadata" in params:
+        after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
     changes = {name: value for name, value in after.items() if getattr(state, name) != value}
     if not changes:
         return []
@@ -136,11 +136,11 @@ def update(state: FileLink, given: Mapping[str, Any], *, now: int) -> list[Domai
     ]
 
 
-def expired(state: FileLink, now: int) -> bool:
+def is_expired(state: FileLink, now: int) -> bool:
     """Whether its address serves nothing any more."""
     return state.expires_at is not None and state.expires_at <= now
 
 
-def _check_future(expires_at: int | None, now: int, param: str) -> None:
+def _check_in_future(expires_at: int | None, now: int, param: str) -> None:
     if expires_at is not None and expires_at <= now:
         raise InvalidParameter("A file link must expire in the future.", param=param)

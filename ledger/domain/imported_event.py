@@ -15,7 +15,7 @@ import msgspec
 from ledger.domain.event import DomainEvent
 from ledger.domain.resource import check_mode
 
-_sorted_json = msgspec.json.Encoder(order="sorted")
+_sorted_json_encoder = msgspec.json.Encoder(order="sorted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class EventImported(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (EventImported,)
 
 
-class PastEvent(msgspec.Struct, frozen=True, kw_only=True):
+class ImportedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of an Event. `digest` is that of its type and data, hex: its data may be large."""
 
     id: str
@@ -46,20 +46,20 @@ class PastEvent(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
-def evolve(state: PastEvent | None, event: DomainEvent) -> PastEvent:
+def evolve(state: ImportedEvent | None, event: DomainEvent) -> ImportedEvent:
     if isinstance(event, EventImported):
-        return PastEvent(
+        return ImportedEvent(
             id=event.originator_id,
             version=event.originator_version,
             account=event.account,
             livemode=event.livemode,
             type=event.type,
-            digest=_digest(event),
+            digest=_compute_digest(event),
         )
     raise TypeError(f"{type(event).__name__} is no event of an Event")
 
 
-def tell(
+def create(
     *,
     event_id: str,
     account: str,
@@ -85,6 +85,6 @@ def tell(
     ]
 
 
-def _digest(event: EventImported) -> str:
-    told = _sorted_json.encode((event.type, event.object, event.previous_attributes))
-    return hashlib.sha256(told).hexdigest()
+def _compute_digest(event: EventImported) -> str:
+    payload = _sorted_json_encoder.encode((event.type, event.object, event.previous_attributes))
+    return hashlib.sha256(payload).hexdigest()

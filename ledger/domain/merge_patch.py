@@ -15,18 +15,18 @@ KEYS_MAX = 50
 KEY_LENGTH_MAX = 40
 VALUE_LENGTH_MAX = 500
 
-_ADDRESS = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
+_EMPTY_ADDRESS = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
 
 
-def merged(current: Mapping[str, str], given: Mapping[str, str | None] | None) -> dict[str, str]:
-    """Metadata after a change: '' or None as a value removes the key, `given` None removes all.
+def merge_metadata(current: Mapping[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Metadata after a change: '' or None as a value removes the key, `patch` None removes all.
 
     Raises InvalidParameter, param `metadata` or `metadata[key]`, past the limits of contract 1.10.
     """
-    if given is None:
+    if patch is None:
         return {}
     after = dict(current)
-    for key, value in given.items():
+    for key, value in patch.items():
         if not value:
             after.pop(key, None)
             continue
@@ -46,34 +46,34 @@ def merged(current: Mapping[str, str], given: Mapping[str, str | None] | None) -
     return after
 
 
-def merged_hash(
-    current: Mapping[str, Any] | None, given: Mapping[str, Any] | None, members: Mapping[str, Any]
+def merge_hash(
+    current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None, defaults: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """A hash after a change, always with all of `members` (name: value if never given).
+    """A hash after a change, always with all of `defaults` (name: value if never given).
 
-    `given` None clears the whole. A member named `address` is itself such a hash, of six.
+    `patch` None clears the whole. A member named `address` is itself such a hash, of six.
     """
-    if given is None:
+    if patch is None:
         return None
     before = current or {}
-    after = {**members, **before, **given}
-    if isinstance(given.get("address"), Mapping):
-        after["address"] = merged_address(before.get("address"), given["address"])
+    after = {**defaults, **before, **patch}
+    if isinstance(patch.get("address"), Mapping):
+        after["address"] = merge_address(before.get("address"), patch["address"])
     return after
 
 
-def merged_address(
-    current: Mapping[str, Any] | None, given: Mapping[str, Any] | None
+def merge_address(
+    current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """An address after a change, always with its six members; `given` None clears it."""
-    return merged_hash(current, given, _ADDRESS)
+    """An address after a change, always with its six members; `patch` None clears it."""
+    return merge_hash(current, patch, _EMPTY_ADDRESS)
 
 
-def merged_shipping(
-    current: Mapping[str, Any] | None, given: Mapping[str, Any] | None, *, parcel: bool
+def merge_shipping(
+    current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None, *, with_carrier: bool
 ) -> dict[str, Any] | None:
-    """Where things are sent; a charge's has `carrier` and `tracking_number` too (`parcel`)."""
-    members: dict[str, Any] = {"address": None, "name": None, "phone": None}
-    if parcel:
-        members |= {"carrier": None, "tracking_number": None}
-    return merged_hash(current, given, members)
+    """Where things are sent; a charge's has `carrier` and `tracking_number` too (`with_carrier`)."""
+    defaults: dict[str, Any] = {"address": None, "name": None, "phone": None}
+    if with_carrier:
+        defaults |= {"carrier": None, "tracking_number": None}
+    return merge_hash(current, patch, defaults)

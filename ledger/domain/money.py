@@ -70,7 +70,7 @@ class Terms:
     dispute_fees            fee in minor units, by currency, in place of the default ones
     fee_credited_on_win     whether a won dispute gives the fee back
     due_days                days until evidence is due; the day ends at 23:59:59 UTC
-    due_grace_seconds       how long after `due_by` an unanswered dispute is lost
+    due_grace_seconds       how long after `compute_due_by` an unanswered dispute is lost
     inquiry_days            days after which an inquiry closes by itself
     session_seconds         life of a customer session
     webhook_endpoints_max   webhook endpoints of an account in one mode
@@ -84,12 +84,12 @@ class Terms:
     session_seconds: int = 1800
     webhook_endpoints_max: int = 16
 
-    def dispute_fee(self, currency: str) -> int:
+    def get_dispute_fee(self, currency: str) -> int:
         """What a withdrawal costs, in minor units of `currency`; 15 whole units where none is named."""
-        named = self.dispute_fees.get(currency, _DISPUTE_FEES.get(currency))
-        return 15 * 10 ** decimals(currency) if named is None else named
+        fee = self.dispute_fees.get(currency, _DISPUTE_FEES.get(currency))
+        return 15 * 10 ** get_decimal_places(currency) if fee is None else fee
 
-    def due_by(self, now: int) -> int:
+    def compute_due_by(self, now: int) -> int:
         """The last second of the day `due_days` after `now`, in UTC."""
         return (now // DAY_SECONDS + self.due_days + 1) * DAY_SECONDS - 1
 
@@ -118,7 +118,7 @@ class BalanceTransaction(Movement):
     source: str
 
 
-def decimals(currency: str) -> int:
+def get_decimal_places(currency: str) -> int:
     """How many digits of an amount are behind the point."""
     if currency in _ZERO_DECIMAL:
         return 0
@@ -127,42 +127,43 @@ def decimals(currency: str) -> int:
 
 def format_amount(amount: int, currency: str) -> str:
     """For messages: `$40.00`, `¥4,000`, `40.00 sek`."""
-    places = decimals(currency)
+    places = get_decimal_places(currency)
     whole, part = divmod(abs(amount), 10**places)
     digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
     symbol = _SYMBOLS.get(currency)
-    shown = f"{symbol}{digits}" if symbol else f"{digits} {currency}"
-    return f"-{shown}" if amount < 0 else shown
+    text = f"{symbol}{digits}" if symbol else f"{digits} {currency}"
+    return f"-{text}" if amount < 0 else text
 
 
 def check_currency(currency: str, param: str = "currency") -> None:
     """Raises InvalidParameter for a currency that is not one of `CURRENCIES`."""
     if currency not in CURRENCIES:
-        known = ", ".join(sorted(CURRENCIES))
+        currency_list = ", ".join(sorted(CURRENCIES))
         raise InvalidParameter(
-            f"Invalid currency: {currency}. Stripe currently supports these currencies: {known}", param=param
+            f"Invalid currency: {currency}. Stripe currently supports these currencies: {currency_list}",
+            param=param,
         )
 
 
 def check_charge_amount(amount: int, currency: str) -> None:
     """Raises InvalidParameter, code `amount_too_small` or `amount_too_large` (contract 2.6)."""
-    least = _CHARGE_MINIMUMS.get(currency, 1)
-    if amount < least:
-        text = f"Amount must be at least {format_amount(least, currency)}"
+    minimum = _CHARGE_MINIMUMS.get(currency, 1)
+    if amount < minimum:
+        text = f"Amount must be at least {format_amount(minimum, currency)}"
         raise InvalidParameter(text, code="amount_too_small", param="amount")
     if amount > CHARGE_AMOUNT_MAX:
         text = f"Amount must be no more than {format_amount(CHARGE_AMOUNT_MAX, currency)}"
         raise InvalidParameter(text, code="amount_too_large", param="amount")
 
 
-def processing_fee(amount: int, currency: str) -> int:
+def compute_processing_fee(amount: int, currency: str) -> int:
     """2.9 % of `amount`, rounded half up, and the currency's fixed part; 88 for 2000 usd."""
     fixed = _FIXED_FEES.get(currency)
     if fixed is None:
-        fixed = 3 * 10 ** decimals(currency) // 10 or 30
+        fixed = 3 * 10 ** get_decimal_places(currency) // 10 or 30
     return (amount * _FEE_PER_MILLE + 500) // 1000 + fixed
 
 
-def charge_available_on(now: int, at_once: bool) -> int:
+def compute_available_on(now: int, bypass_pending: bool) -> int:
     """When the funds of a charge can be used: midnight UTC two days on (contract 2.8)."""
-    return now if at_once else (now // DAY_SECONDS + 2) * DAY_SECONDS
+    return now if bypass_pending else (now // DAY_SECONDS + 2) * DAY_SECONDS

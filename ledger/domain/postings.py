@@ -20,8 +20,8 @@ MERCHANT_BALANCE = "merchant_balance"
 PROCESSING_FEES = "processing_fees"
 DISPUTE_FEES = "dispute_fees"
 
-_OF_CHARGES = (ChargeSucceeded, ChargeCaptured, ChargeRefunded)
-_MOVING = (*_OF_CHARGES, DisputeOpened, DisputeWon, InquiryEscalated)
+_CHARGE_EVENTS = (ChargeSucceeded, ChargeCaptured, ChargeRefunded)
+_EVENTS_WITH_MOVEMENT = (*_CHARGE_EVENTS, DisputeOpened, DisputeWon, InquiryEscalated)
 
 
 class Posting(NamedTuple):
@@ -32,33 +32,33 @@ class Posting(NamedTuple):
     amount: int
 
 
-def movement_of(event: DomainEvent) -> Movement | None:
+def get_movement(event: DomainEvent) -> Movement | None:
     """The money that `event` moved, if any."""
-    return event.movement if isinstance(event, _MOVING) else None
+    return event.movement if isinstance(event, _EVENTS_WITH_MOVEMENT) else None
 
 
-def postings(event: DomainEvent) -> list[Posting]:
+def derive_postings(event: DomainEvent) -> list[Posting]:
     """The entries of `event`, without zero ones; [] if it moved no money."""
-    movement = movement_of(event)
+    movement = get_movement(event)
     if movement is None:
         return []
     amount, fee, currency = movement["amount"], movement["fee"], movement["currency"]
-    of_charge = isinstance(event, _OF_CHARGES)
+    is_charge_event = isinstance(event, _CHARGE_EVENTS)
     entries = (
         Posting(NETWORK, currency, amount),
         Posting(MERCHANT_BALANCE, currency, fee - amount),
-        Posting(PROCESSING_FEES if of_charge else DISPUTE_FEES, currency, -fee),
+        Posting(PROCESSING_FEES if is_charge_event else DISPUTE_FEES, currency, -fee),
     )
     return [entry for entry in entries if entry.amount]
 
 
-def balance_transaction(event: DomainEvent, after: Charge | Dispute) -> BalanceTransaction | None:
-    """The balance transaction that `event` made, `after` being the object as the event left it."""
-    movement = movement_of(event)
+def get_balance_transaction(event: DomainEvent, state: Charge | Dispute) -> BalanceTransaction | None:
+    """The balance transaction that `event` made, `state` being the object as the event left it."""
+    movement = get_movement(event)
     if movement is None:
         return None
-    if isinstance(after, Dispute):
-        return after.balance_transactions[-1]
+    if isinstance(state, Dispute):
+        return state.balance_transactions[-1]
     if not isinstance(event, ChargeRefunded):
-        return after.balance_transaction
-    return refund.balance_transaction(event.refund, after.description, movement)
+        return state.balance_transaction
+    return refund.make_balance_transaction(event.refund, state.description, movement)

@@ -88,28 +88,28 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
 def evolve(state: Refund | None, event: DomainEvent) -> Refund:
     match event:
         case RefundCreated():
-            return _created(event)
+            return _create_refund(event)
         case RefundUpdated() if state is not None:
             return msgspec.structs.replace(state, version=event.originator_version, **event.changes or {})
     raise TypeError(f"{type(event).__name__} is no event of a refund, or cannot begin one")
 
 
-def balance_transaction(
-    refund: str, charge_description: str | None, movement: Movement
+def make_balance_transaction(
+    refund_id: str, charge_description: str | None, movement: Movement
 ) -> BalanceTransaction:
     """What `movement` is shown as, wherever it is shown (contract 2.8)."""
-    described = f" ({charge_description})" if charge_description else ""
+    description_suffix = f" ({charge_description})" if charge_description else ""
     return BalanceTransaction(
         **movement,
         type="refund",
         reporting_category="refund",
-        description=f"REFUND FOR CHARGE{described}",
+        description=f"REFUND FOR CHARGE{description_suffix}",
         fee_description="",
-        source=refund,
+        source=refund_id,
     )
 
 
-def _created(event: RefundCreated) -> Refund:
+def _create_refund(event: RefundCreated) -> Refund:
     return Refund(
         id=event.originator_id,
         version=event.originator_version,
@@ -126,5 +126,7 @@ def _created(event: RefundCreated) -> Refund:
         reason=event.reason,
         status="succeeded",
         metadata=event.metadata or {},
-        balance_transaction=balance_transaction(event.originator_id, event.charge_description, event.moved),
+        balance_transaction=make_balance_transaction(
+            event.originator_id, event.charge_description, event.moved
+        ),
     )

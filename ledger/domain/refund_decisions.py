@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ledger.domain import dispute_decisions, merge_patch
-from ledger.domain.backdating import created_at
+from ledger.domain.backdating import resolve_created_at
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement, format_amount
 from ledger.domain.refund import Refund, RefundCreated, RefundUpdated
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import InvalidParameter, InvalidState
 
 REASONS = ("duplicate", "fraudulent", "requested_by_customer")
 
 
 def create(
     charge: Charge,
-    given: Mapping[str, Any],
+    params: Mapping[str, Any],
     *,
     disputes: Sequence[Dispute],
     refund_id: str,
@@ -32,41 +32,50 @@ def create(
     now: int,
 ) -> list[DomainEvent]:
     """RefundCreated on the refund's stream and ChargeRefunded on the charge's, to be appended together,
-    followed by what `closed_inquiries` gives for the charge as it then is.
+    followed by what `close_inquiries` gives for the charge as it then is.
 
-    `given` has `amount` (all that is left when absent), `reason`, `metadata`, and of one made elsewhere
-    `created`; `disputes` are all of the charge's. Raises StateForbids where nothing can be refunded,
+    `params` has `amount` (all that is left when absent), `reason`, `metadata`, and of one made elsewhere
+    `created`; `disputes` are all of the charge's. Raises InvalidState where nothing can be refunded,
     and, param `amount`, for more than is left.
     """
     if charge.status != "succeeded" or not charge.captured:
         text = f"Charge {charge.id} has not been paid; it cannot be refunded."
-        raise StateForbids(text, code="charge_not_refundable")
-    left = charge.amount_captured - charge.amount_refunded
-    if left <= 0:
+        raise InvalidState(text, code="charge_not_refundable")
+    remaining = charge.amount_captured - charge.amount_refunded
+    if remaining <= 0:
         text = f"Charge {charge.id} has already been refunded."
-        raise StateForbids(text, code="charge_already_refunded")
+        raise InvalidState(text, code="charge_already_refunded")
     if not all(dispute.refundable for dispute in disputes):
         text = f"Charge {charge.id} has been charged back; cannot issue a refund."
-        raise StateForbids(text, code="charge_disputed")
-    amount = left if given.get("amount") is None else given["amount"]
-    if amount > left:
-        wanted, there = (format_amount(each, charge.currency) for each in (amount, left))
-        text = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({there})"
-        raise StateForbids(text, param="amount")
+        raise InvalidState(text, code="charge_disputed")
+    amount = remaining if params.get("amount") is None else params["amount"]
+    if amount > remaining:
+        requested_text, remaining_text = (
+            format_amount(value, charge.currency) for value in (amount, remaining)
+        )
+        text = (
+            f"Refund amount ({requested_text}) is greater than unrefunded amount on charge ({remaining_text})"
+        )
+        raise InvalidState(text, param="amount")
     if amount < 1:
         raise InvalidParameter("Refund amount must be at least 1.", param="amount")
-    made = created_at(given, now)
+    created_at = resolve_created_at(params, now)
     movement = Movement(
-        id=txn_id, amount=-amount, fee=0, currency=charge.currency, created=made, available_on=made
+        id=txn_id,
+        amount=-amount,
+        fee=0,
+        currency=charge.currency,
+        created=created_at,
+        available_on=created_at,
     )
     details = charge.payment_method_details or {}
-    created = RefundCreated(
+    refund_created = RefundCreated(
         originator_id=refund_id,
         originator_version=1,
         at=now,
         account=charge.account,
         livemode=charge.livemode,
-        created=made,
+        created=created_at,
         charge=charge.id,
         customer=charge.customer,
         payment_intent=charge.payment_intent,
@@ -74,34 +83,36 @@ def create(
         method="card" if charge.card else details.get("type"),
         amount=amount,
         currency=charge.currency,
-        reason=given.get("reason"),
-        metadata=merge_patch.merged({}, given.get("metadata")),
+        reason=params.get("reason"),
+        metadata=merge_patch.merge_metadata({}, params.get("metadata")),
         charge_description=charge.description,
         moved=movement,
     )
-    refunded = ChargeRefunded(
+    charge_refunded = ChargeRefunded(
         originator_id=charge.id,
         originator_version=charge.version + 1,
         at=now,
         refund=refund_id,
         movement=movement,
     )
-    return [created, refunded]
+    return [refund_created, charge_refunded]
 
 
-def closed_inquiries(charge: Charge, disputes: Sequence[Dispute], *, now: int) -> list[DomainEvent]:
+def close_inquiries(charge: Charge, disputes: Sequence[Dispute], *, now: int) -> list[DomainEvent]:
     """What a refund of `charge`, as it left it, does to its `disputes`: InquiryClosed on the stream of
     each open inquiry once nothing is left of the charge; [] before."""
     if charge.amount_refunded < charge.amount_captured:
         return []
-    return [event for dispute in disputes for event in dispute_decisions.charge_refunded(dispute, now=now)]
+    return [
+        event for dispute in disputes for event in dispute_decisions.close_refunded_inquiry(dispute, now=now)
+    ]
 
 
-def update(state: Refund, given: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Merges `given["metadata"]`. Raises InvalidParameter past its limits."""
-    if "metadata" not in given:
+def update(state: Refund, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
+    """Merges `params["metadata"]`. Raises InvalidParameter past its limits."""
+    if "metadata" not in params:
         return []
-    after = merge_patch.merged(state.metadata, given["metadata"])
+    after = merge_patch.merge_metadata(state.metadata, params["metadata"])
     if after == state.metadata:
         return []
     changes = {"metadata": after}
@@ -110,7 +121,7 @@ def update(state: Refund, given: Mapping[str, Any], *, now: int) -> list[DomainE
     ]
 
 
-def cannot_cancel(state: Refund) -> StateForbids:
+def make_cancel_error(state: Refund) -> InvalidState:
     """Why `state` is not cancelled: only a refund that waits for the customer could be, which none does."""
     text = f"Refund {state.id} cannot be canceled: its status is {state.status}, not requires_action."
-    return StateForbids(text)
+    return InvalidState(text)

@@ -16,9 +16,9 @@ from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidParameter
 
 ID_LENGTH_MAX = 255
-UPDATED = ".updated"
-DELETED = ".deleted"
-KEPT_HERE = frozenset(
+UPDATED_SUFFIX = ".updated"
+DELETED_SUFFIX = ".deleted"
+LEDGER_TYPES = frozenset(
     {
         "balance_transaction", "charge", "customer", "customer_session", "dispute", "event", "file",
         "file_link", "refund", "webhook_endpoint",
@@ -69,24 +69,24 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def customer(self) -> str | None:
         """The customer it names: the log is indexed by it."""
-        return self._named("customer")
+        return self._get_reference("customer")
 
     @property
     def charge(self) -> str | None:
         """The charge it names."""
-        return self._named("charge")
+        return self._get_reference("charge")
 
     @property
     def payment_intent(self) -> str | None:
         """The payment intent it names."""
-        return self._named("payment_intent")
+        return self._get_reference("payment_intent")
 
-    def _named(self, member: str) -> str | None:
-        named = self.object.get(member)
-        if isinstance(named, dict):  # expanded
-            named = named.get("id")
+    def _get_reference(self, member: str) -> str | None:
+        reference = self.object.get(member)
+        if isinstance(reference, dict):  # expanded
+            reference = reference.get("id")
         # Anything can stand there: what is too long for an id, an index could not hold.
-        return named if isinstance(named, str) and len(named) <= ID_LENGTH_MAX else None
+        return reference if isinstance(reference, str) and len(reference) <= ID_LENGTH_MAX else None
 
 
 def evolve(state: Resource | None, event: DomainEvent) -> Resource:
@@ -126,20 +126,20 @@ def publish(
 
     Raises InvalidParameter for an object that is another one, and for a deletion.
     """
-    if type in KEPT_HERE:
+    if type in LEDGER_TYPES:
         raise InvalidParameter(f"Invalid type: a {type} is kept by this ledger itself.", param="type")
-    if event_type.endswith(DELETED):
+    if event_type.endswith(DELETED_SUFFIX):
         text = "Invalid event_type: what is deleted is told by DELETE, without its object."
         raise InvalidParameter(text, param="event_type")
     check_mode(object, livemode)
-    whole = {"id": resource_id, "object": type} | object
+    full_object = {"id": resource_id, "object": type} | object
     for member, expected in (("id", resource_id), ("object", type)):
-        if whole[member] != expected:
+        if full_object[member] != expected:
             text = f"Invalid object[{member}]: must be '{expected}', as in the path."
             raise InvalidParameter(text, param=f"object[{member}]")
-    known = state is not None and not state.deleted and same(state.object, whole)
-    last = None if state is None else state.event_type
-    if known and (event_type.endswith(UPDATED) or event_type == last):
+    is_unchanged = state is not None and not state.deleted and is_same_json(state.object, full_object)
+    last_event_type = None if state is None else state.event_type
+    if is_unchanged and (event_type.endswith(UPDATED_SUFFIX) or event_type == last_event_type):
         return []
     return [
         ResourcePublished(
@@ -150,14 +150,14 @@ def publish(
             livemode=livemode,
             type=type,
             event_type=event_type,
-            object=whole,
+            object=full_object,
         )
     ]
 
 
 def delete(state: Resource, event_type: str, *, now: int) -> list[DomainEvent]:
     """The end of a resource that is there. Raises InvalidParameter for a type that tells of none."""
-    if not event_type.endswith(DELETED):
+    if not event_type.endswith(DELETED_SUFFIX):
         text = "Invalid event_type: must end in '.deleted'; anything else is told by PUT, with the object."
         raise InvalidParameter(text, param="event_type")
     return [
@@ -175,10 +175,10 @@ def check_mode(object: dict[str, Any], livemode: bool) -> None:
         raise InvalidParameter(text, param="object[livemode]")
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same_json(left: Any, right: Any) -> bool:
     """Whether two JSON values are the same: the order of members means nothing, 1 is 1.0 but not true."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(is_same_json(left[name], right[name]) for name in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(is_same_json, left, right))
+    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)

@@ -18,16 +18,16 @@ from ledger.domain import merge_patch
 from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidParameter, UnknownObject
 
-EVERY_TYPE = "*"
+EVENT_TYPE_WILDCARD = "*"
 """Among `enabled_events`: all there are, whatever stands beside it."""
 URL_LENGTH_MAX = 2048
 HOST_LENGTH_MAX = 253
 PORT_MAX = 65_535
 
-_SETTABLE = ("url", "enabled_events", "description", "disabled")
-_url_characters = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+").fullmatch  # RFC 3986
-_authority = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::([0-9]{0,5}))?").fullmatch
-_label = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?").fullmatch
+_UPDATABLE_FIELDS = ("url", "enabled_events", "description", "disabled")
+_match_url_characters = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+").fullmatch  # RFC 3986
+_match_authority = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::([0-9]{0,5}))?").fullmatch
+_match_label = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?").fullmatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +118,13 @@ def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint
 
 
 def create(
-    *, endpoint_id: str, account: str, livemode: bool, given: Mapping[str, Any], now: int
+    *, endpoint_id: str, account: str, livemode: bool, params: Mapping[str, Any], now: int
 ) -> list[DomainEvent]:
-    """A new endpoint; `given` has `url` and `enabled_events`, known types or `*`, at least.
+    """A new endpoint; `params` has `url` and `enabled_events`, known types or `*`, at least.
 
     Raises InvalidParameter for a url that `check_url` refuses, or past the limits of metadata.
     """
-    check_url(given["url"], livemode=livemode)
+    check_url(params["url"], livemode=livemode)
     return [
         WebhookEndpointCreated(
             originator_id=endpoint_id,
@@ -132,28 +132,28 @@ def create(
             at=now,
             account=account,
             livemode=livemode,
-            url=given["url"],
-            enabled_events=given["enabled_events"],
-            api_version=given.get("api_version"),
-            connect=given.get("connect", False),
-            disabled=given.get("disabled", False),
-            description=given.get("description"),
-            metadata=merge_patch.merged({}, given.get("metadata", {})),
+            url=params["url"],
+            enabled_events=params["enabled_events"],
+            api_version=params.get("api_version"),
+            connect=params.get("connect", False),
+            disabled=params.get("disabled", False),
+            description=params.get("description"),
+            metadata=merge_patch.merge_metadata({}, params.get("metadata", {})),
         )
     ]
 
 
-def update(state: WebhookEndpoint, given: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Changes the fields `given`, where absent is unchanged and a description of None unset.
+def update(state: WebhookEndpoint, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
+    """Changes the fields `params`, where absent is unchanged and a description of None unset.
 
     Raises UnknownObject if deleted, and what `create` raises.
     """
-    check_present(state)
-    if "url" in given:
-        check_url(given["url"], livemode=state.livemode)
-    after = {name: given[name] for name in _SETTABLE if name in given}
-    if "metadata" in given:
-        after["metadata"] = merge_patch.merged(state.metadata, given["metadata"])
+    check_not_deleted(state)
+    if "url" in params:
+        check_url(params["url"], livemode=state.livemode)
+    after = {name: params[name] for name in _UPDATABLE_FIELDS if name in params}
+    if "metadata" in params:
+        after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
     changes = {name: value for name, value in after.items() if getattr(state, name) != value}
     if not changes:
         return []
@@ -166,11 +166,11 @@ def update(state: WebhookEndpoint, given: Mapping[str, Any], *, now: int) -> lis
 
 def delete(state: WebhookEndpoint, *, now: int) -> list[DomainEvent]:
     """Raises UnknownObject if it is deleted already."""
-    check_present(state)
+    check_not_deleted(state)
     return [WebhookEndpointDeleted(originator_id=state.id, originator_version=state.version + 1, at=now)]
 
 
-def check_present(state: WebhookEndpoint) -> None:
+def check_not_deleted(state: WebhookEndpoint) -> None:
     """Raises UnknownObject for one that was deleted: unlike a customer, it leaves no stub to read."""
     if state.deleted:
         raise UnknownObject("webhook endpoint", state.id, param="webhook_endpoint")
@@ -182,39 +182,39 @@ def check_url(url: str, *, livemode: bool) -> None:
     Where the name leads is looked at when it is sent to: that may change, and an answer here would tell of
     the network inside.
     """
-    problem = _problem(url, livemode)
+    problem = _find_url_problem(url, livemode)
     if problem:
         raise InvalidParameter(f"Invalid URL: {problem}", code="url_invalid", param="url")
 
 
-def _problem(url: str, livemode: bool) -> str | None:
+def _find_url_problem(url: str, livemode: bool) -> str | None:
     if len(url) > URL_LENGTH_MAX:
         return f"it must be at most {URL_LENGTH_MAX} characters; yours has {len(url)}."
-    if _url_characters(url) is None:
+    if _match_url_characters(url) is None:
         return "it holds characters that a URL cannot; percent-encode them."
-    scheme, mark, rest = url.partition("://")
-    if not mark or scheme.lower() not in ("http", "https"):
+    scheme, separator, remainder = url.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
         return "an explicit scheme, http or https, must be provided."
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    authority = re.split("[/?#]", remainder, maxsplit=1)[0]
     if "@" in authority:
         return "it must not hold a user name or password."
-    match = _authority(authority)
+    match = _match_authority(authority)
     if match is None or not 1 <= int(match[3] or 1) <= PORT_MAX:
         return "a host, and after it nothing but a port, must be provided."
-    local = _is_local_address(match[1]) if match[1] else _is_local_name(match[2])
-    if local is None:
+    is_local = _is_local_address(match[1]) if match[1] else _is_local_host(match[2])
+    if is_local is None:
         return "a valid host must be provided."
     if livemode and scheme.lower() != "https":
         return "an endpoint in live mode must use https."
-    if livemode and local:
+    if livemode and is_local:
         return "an endpoint in live mode must be reachable from elsewhere."
     return None
 
 
-def _is_local_name(host: str) -> bool | None:
+def _is_local_host(host: str) -> bool | None:
     """Whether it says the same machine; None for what is no host name or IPv4 address."""
     labels = host.lower().removesuffix(".").split(".")
-    if len(host) > HOST_LENGTH_MAX or not all(map(_label, labels)):
+    if len(host) > HOST_LENGTH_MAX or not all(map(_match_label, labels)):
         return None
     if labels[-1].isdecimal():  # a name's last label never is (RFC 3696, 2)
         return _is_local_address(host)

@@ -13,11 +13,11 @@ from typing import ClassVar
 import msgspec
 
 from ledger.domain.event import DomainEvent
-from ledger.errors import StateForbids
+from ledger.errors import InvalidState
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointEnrolled(DomainEvent):
+class EndpointQuotaReserved(DomainEvent):
     """The webhook endpoint `endpoint` was made."""
 
     TOPIC: ClassVar[str] = "webhook_roster.enrolled"
@@ -28,7 +28,7 @@ class EndpointEnrolled(DomainEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointStruck(DomainEvent):
+class EndpointQuotaReleased(DomainEvent):
     """The webhook endpoint `endpoint` was deleted."""
 
     TOPIC: ClassVar[str] = "webhook_roster.struck"
@@ -36,10 +36,10 @@ class EndpointStruck(DomainEvent):
     endpoint: str
 
 
-EVENTS: tuple[type[DomainEvent], ...] = (EndpointEnrolled, EndpointStruck)
+EVENTS: tuple[type[DomainEvent], ...] = (EndpointQuotaReserved, EndpointQuotaReleased)
 
 
-class WebhookRoster(msgspec.Struct, frozen=True, kw_only=True):
+class WebhookEndpointQuota(msgspec.Struct, frozen=True, kw_only=True):
     """A roster as of `version`. `endpoints`: ids of those not deleted, oldest first."""
 
     id: str
@@ -50,15 +50,15 @@ class WebhookRoster(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[str]
 
 
-def stream_of(account: str, livemode: bool) -> str:
+def get_stream_id(account: str, livemode: bool) -> str:
     """The roster's id. No object that a caller names can have it: their ids hold no colon."""
     return f"{account}:webhook_roster:{'live' if livemode else 'test'}"
 
 
-def evolve(state: WebhookRoster | None, event: DomainEvent) -> WebhookRoster:
+def evolve(state: WebhookEndpointQuota | None, event: DomainEvent) -> WebhookEndpointQuota:
     match event:
-        case EndpointEnrolled():
-            return WebhookRoster(
+        case EndpointQuotaReserved():
+            return WebhookEndpointQuota(
                 id=event.originator_id,
                 version=event.originator_version,
                 account=event.account,
@@ -66,15 +66,15 @@ def evolve(state: WebhookRoster | None, event: DomainEvent) -> WebhookRoster:
                 created=event.at if state is None else state.created,
                 endpoints=[*(state.endpoints if state else ()), event.endpoint],
             )
-        case EndpointStruck():
+        case EndpointQuotaReleased():
             assert state is not None
-            endpoints = [each for each in state.endpoints if each != event.endpoint]
+            endpoints = [endpoint_id for endpoint_id in state.endpoints if endpoint_id != event.endpoint]
             return msgspec.structs.replace(state, version=event.originator_version, endpoints=endpoints)
     raise TypeError(f"{type(event).__name__} is no event of a roster")
 
 
-def enroll(
-    state: WebhookRoster | None,
+def reserve(
+    state: WebhookEndpointQuota | None,
     *,
     account: str,
     livemode: bool,
@@ -82,17 +82,17 @@ def enroll(
     endpoints_max: int,
     now: int,
 ) -> list[DomainEvent]:
-    """To be appended together with the making of the endpoint. Raises StateForbids when the roster is full
+    """To be appended together with the making of the endpoint. Raises InvalidState when the roster is full
     (contract 5.2)."""
     if state is not None and len(state.endpoints) >= endpoints_max:
         mode = "live" if livemode else "test"
-        raise StateForbids(
+        raise InvalidState(
             f"You have reached the maximum of {endpoints_max} {mode} webhook endpoints. "
             "Delete one that you no longer need before you create another."
         )
     return [
-        EndpointEnrolled(
-            originator_id=stream_of(account, livemode),
+        EndpointQuotaReserved(
+            originator_id=get_stream_id(account, livemode),
             originator_version=1 if state is None else state.version + 1,
             at=now,
             account=account,
@@ -102,10 +102,10 @@ def enroll(
     ]
 
 
-def strike(state: WebhookRoster, *, endpoint_id: str, now: int) -> list[DomainEvent]:
+def release(state: WebhookEndpointQuota, *, endpoint_id: str, now: int) -> list[DomainEvent]:
     """To be appended together with the deletion of the endpoint."""
     return [
-        EndpointStruck(
+        EndpointQuotaReleased(
             originator_id=state.id, originator_version=state.version + 1, at=now, endpoint=endpoint_id
         )
     ]

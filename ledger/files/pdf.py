@@ -9,13 +9,13 @@ from pypdf import PdfReader
 
 COUNT_SECONDS_MAX = 10.0
 
-_turn = asyncio.Semaphore(1)
+_semaphore = asyncio.Semaphore(1)
 """One document at a time: what is counted is held in memory whole, and takes the interpreter's lock."""
 
 
 async def count_pages(document: bytes) -> int | None:
     """Pages of a PDF; None where they cannot be counted, or not within COUNT_SECONDS_MAX."""
-    async with _turn:
+    async with _semaphore:
         try:
             return await asyncio.wait_for(asyncio.to_thread(_count, document), COUNT_SECONDS_MAX)
         except TimeoutError:

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import hmac
 
-from ledger.ids import digits_of
+from ledger.ids import encode_digest
 
 LINKS_PATH = "/links/"
 
 
-class Addresses:
+class FileLinkUrls:
     """Addresses under the service key."""
 
     def __init__(self, service_key: bytes) -> None:
         self._key = hmac.digest(service_key, b"ledger/file_link/address/1", "sha256")
 
-    def digits(self, link_id: str) -> str:
+    def derive_digits(self, link_id: str) -> str:
         """The 32 digits that only the service key can make."""
-        return digits_of(hmac.digest(self._key, link_id.encode(), "sha256"))
+        return encode_digest(hmac.digest(self._key, link_id.encode(), "sha256"))
 
-    def link_of(self, name: str) -> str | None:
+    def parse_link_name(self, name: str) -> str | None:
         """The id of the link that `name`, the end of an address, is for; None for a forged one."""
         link_id, _, digits = name.partition(".")
-        right = hmac.compare_digest(self.digits(link_id).encode(), digits.encode())
-        return link_id if right else None
+        is_valid = hmac.compare_digest(self.derive_digits(link_id).encode(), digits.encode())
+        return link_id if is_valid else None
 
     def path_of(self, link_id: str) -> str:
         """Where the link is served, from the root of the deployment's own URL."""
-        return f"{LINKS_PATH}{link_id}.{self.digits(link_id)}"
+        return f"{LINKS_PATH}{link_id}.{self.derive_digits(link_id)}"

@@ -25,19 +25,24 @@ from ledger.errors import SettingError, Unavailable
 MIGRATIONS = Path(__file__).resolve().parents[2] / "alembic"
 SERVER_VERSION_MIN = 150000
 CONNECT_TIMEOUT_SECONDS = 5
-ANSWER_TIMEOUT_SECONDS = 6
+QUERY_TIMEOUT_SECONDS = 6
 # A server that is gone without a word is noticed in this time (TCP only) …
-_TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+_CLIENT_TCP_OPTIONS = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 # … and by the server, a client: its locks would be held for hours. Over a Unix socket they say nothing.
-_SERVERS_TCP = (
+_SERVER_TCP_OPTIONS = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=15000"
 )
 # A client that was killed is noticed in the middle of a statement, too: an index may take an hour, and its
 # backend would hold its locks until then.
-_NOTICE_THE_CLIENTS_END = "SET client_connection_check_interval = '1s'"
+_CHECK_CLIENT_CONNECTION = "SET client_connection_check_interval = '1s'"
 # Pages are read along an index, whatever the statistics of a young table say; plans are made once.
-READ_PLANS = (
+READ_PLANNER_OPTIONS = (
     "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off "
     "-c statement_timeout=5s"
 )
@@ -53,25 +58,25 @@ Role = Literal["ledger_api", "ledger_projector"]
 # before the head lock was granted.
 _ISOLATION = r"-c default_transaction_isolation=read\ committed"
 _MIGRATION_LOCK = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
-_VERSION = "SELECT version_num FROM ledger.alembic_version"
-_SERVED = "SELECT oldest FROM ledger.served"
+_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
+_OLDEST_SUPPORTED_RELEASE = "SELECT oldest FROM ledger.served"
 
 
 async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
     """An autocommit connection in `role`. Raises psycopg.OperationalError."""
-    opening = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options)))
+    task = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options)))
     try:
-        return await asyncio.shield(opening)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         # Half-open, it would lie about until the garbage collector comes, and a backend in the middle of
         # its authentication holds up what waits for all backends: DROP DATABASE, for a minute.
         with suppress(psycopg.Error):
-            await (await opening).close()
+            await (await task).close()
         raise
 
 
 @asynccontextmanager
-async def connected(dsn: str, role: Role, *, name: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+async def open_connection(dsn: str, role: Role, *, name: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
     """`connect`, closed at the end; an unreachable database raises Unavailable."""
     try:
         conn = await connect(dsn, role, name=name)
@@ -84,9 +89,9 @@ async def connected(dsn: str, role: Role, *, name: str) -> AsyncIterator[AsyncCo
 def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
     """A pool of connections for reads, not open yet."""
     return AsyncConnectionPool(
-        _conninfo(dsn, "ledger_api", "reads", READ_PLANS),
+        _conninfo(dsn, "ledger_api", "reads", READ_PLANNER_OPTIONS),
         kwargs={"autocommit": True, "prepare_threshold": 1},
-        configure=_watched,
+        configure=_enable_client_check,
         min_size=POOL_SIZE_MIN,
         max_size=POOL_SIZE_MAX,
         timeout=CONNECT_TIMEOUT_SECONDS,
@@ -98,10 +103,10 @@ def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
 
 
 @asynccontextmanager
-async def question() -> AsyncIterator[None]:
+async def query_timeout() -> AsyncIterator[None]:
     """Bounds what is asked of the database within: Unavailable when it is away, or hangs too long."""
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
             yield
     except (psycopg.OperationalError, TimeoutError) as error:
         raise Unavailable(first_line(error)) from error
@@ -112,14 +117,14 @@ def migrate(dsn: str) -> None:
 
     Raises SettingError for a database that cannot be used.
     """
-    with _reach(dsn) as conn:
-        if _served(conn):
+    with _connect_checked(dsn) as conn:
+        if _supports_this_release(conn):
             return
         conn.execute(_MIGRATION_LOCK)
         try:
             conn.execute("CREATE SCHEMA IF NOT EXISTS ledger")
             conn.commit()
-            _upgrade_patiently(dsn)
+            _upgrade_with_retries(dsn)
         except psycopg.errors.InsufficientPrivilege as error:
             raise SettingError(
                 f"the database user may not migrate ({first_line(error)}); it needs CREATE on the database "
@@ -130,8 +135,8 @@ def migrate(dsn: str) -> None:
 def check_schema(dsn: str) -> None:
     """Refuse, in one line, a database that is unreachable, too old, not migrated to this release, or
     migrated to one that does not serve this release any more."""
-    with _reach(dsn) as conn:
-        if not _served(conn):
+    with _connect_checked(dsn) as conn:
+        if not _supports_this_release(conn):
             raise SettingError(
                 f"the database schema is at {_schema_version(conn) or 'nothing'}, this release needs "
                 f"{release_version()}: run `ledger migrate`"
@@ -148,7 +153,7 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def went_away(error: psycopg.OperationalError) -> bool:
+def is_disconnect(error: psycopg.OperationalError) -> bool:
     """Whether it tells that the connection, or the server, is lost: not that the server could not do what was
     asked, for want of room, time or a lock."""
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
@@ -157,32 +162,32 @@ def went_away(error: psycopg.OperationalError) -> bool:
 async def _open(conninfo: str) -> AsyncConnection[TupleRow]:
     conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=1)
     try:
-        await _watched(conn)
+        await _enable_client_check(conn)
     except BaseException:
         await conn.close()
         raise
     return conn
 
 
-async def _watched(conn: AsyncConnection[TupleRow]) -> None:
+async def _enable_client_check(conn: AsyncConnection[TupleRow]) -> None:
     """Have the server look after its client while it works. Not by the connection's options: a server on
     Windows cannot, and would refuse the connection instead of the setting."""
     with suppress(psycopg.errors.InvalidParameterValue):
-        await conn.execute(_NOTICE_THE_CLIENTS_END, prepare=False)
+        await conn.execute(_CHECK_CLIENT_CONNECTION, prepare=False)
 
 
 def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
-    given = cast(str, conninfo_to_dict(dsn).get("options") or "")
+    dsn_options = cast(str, conninfo_to_dict(dsn).get("options") or "")
     return make_conninfo(
         dsn,
-        options=f"{_SERVERS_TCP} {given} -c role={role} {_ISOLATION} {options}".strip(),
+        options=f"{_SERVER_TCP_OPTIONS} {dsn_options} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        **_TCP,
+        **_CLIENT_TCP_OPTIONS,
     )
 
 
-def _reach(dsn: str) -> psycopg.Connection[TupleRow]:
+def _connect_checked(dsn: str) -> psycopg.Connection[TupleRow]:
     try:
         conn = psycopg.connect(
             dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="ledger migrate"
@@ -206,31 +211,32 @@ def _reach(dsn: str) -> psycopg.Connection[TupleRow]:
 
 def _schema_version(conn: psycopg.Connection[TupleRow]) -> str | None:
     try:
-        row = conn.execute(_VERSION).fetchone()
+        row = conn.execute(_SCHEMA_VERSION).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         conn.rollback()
         return None
     return row[0] if row else None
 
 
-def _served(conn: psycopg.Connection[TupleRow]) -> bool:
+def _supports_this_release(conn: psycopg.Connection[TupleRow]) -> bool:
     """Whether the schema is what this release needs: its own, or a later one that has taken nothing away.
 
     Raises SettingError for a later one that has.
     """
-    found, own = _schema_version(conn), release_version()
-    if found is None or found <= own:
-        return found == own
-    row = conn.execute(_SERVED).fetchone()
-    if row is None or own < row[0]:
+    schema_version, own_version = _schema_version(conn), release_version()
+    if schema_version is None or schema_version <= own_version:
+        return schema_version == own_version
+    row = conn.execute(_OLDEST_SUPPORTED_RELEASE).fetchone()
+    if row is None or own_version < row[0]:
         raise SettingError(
-            f"the database schema is at {found} and serves releases from {row[0] if row else found} on; "
-            f"this one is of {own}: run a newer release"
+            f"the database schema is at {schema_version} and serves releases from "
+            f"{row[0] if row else schema_version} on; "
+            f"this one is of {own_version}: run a newer release"
         )
     return True
 
 
-def _upgrade_patiently(dsn: str) -> None:
+def _upgrade_with_retries(dsn: str) -> None:
     """Somebody may be reading what is to be changed: nothing is done then, and it is tried again."""
     for attempt in range(MIGRATE_ATTEMPTS_MAX):
         if attempt:
@@ -238,11 +244,11 @@ def _upgrade_patiently(dsn: str) -> None:
         try:
             _upgrade(dsn)
         except psycopg.errors.LockNotAvailable as error:
-            told = first_line(error)
+            reason = first_line(error)
         else:
             return
     raise SettingError(
-        f"the schema could not be changed, others are using it ({told}); nothing is changed: look at "
+        f"the schema could not be changed, others are using it ({reason}); nothing is changed: look at "
         "pg_stat_activity for long transactions, then run `ledger migrate` again"
     )
 
@@ -269,7 +275,7 @@ def _upgrade(dsn: str) -> None:
         engine.dispose()
 
 
-class Link:
+class ReconnectingConnection:
     """One connection, opened when first used and again when it was lost.
 
     `async with link as conn` gives it to one user at a time and drops it when they fail with it.
@@ -281,31 +287,31 @@ class Link:
         self._name = name
         self._options = options
         self._conn: AsyncConnection[TupleRow] | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> AsyncConnection[TupleRow]:
-        await self._turn.acquire()
+        await self._lock.acquire()
         try:
-            return await self.connection()
+            return await self.get()
         except BaseException:
-            self._turn.release()
+            self._lock.release()
             raise
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is not None:
+            if error_type is not None:
                 await self.drop()
         finally:
-            self._turn.release()
+            self._lock.release()
 
-    async def connection(self) -> AsyncConnection[TupleRow]:
+    async def get(self) -> AsyncConnection[TupleRow]:
         """The open connection. Raises psycopg.OperationalError when there is none to be had."""
         if self._conn is None or self._conn.closed:
             self._conn = await connect(self._dsn, self._role, name=self._name, options=self._options)
         return self._conn
 
     @property
-    def lost(self) -> bool:
+    def is_disconnected(self) -> bool:
         """No connection, or one that broke."""
         return self._conn is None or self._conn.closed
 

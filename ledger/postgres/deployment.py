@@ -18,56 +18,56 @@ from ledger.postgres.embedded import EmbeddedPostgres
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[tuple[str, bytes]]:
+def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     """The database to work with and the service key, for commands and parts of the service: while another
     process of ours serves from the data directory, its server is used."""
     with ExitStack() as stack:
         try:
-            found = stack.enter_context(own_database(settings))
+            dsn_and_key = stack.enter_context(open_own_database(settings))
         except SettingError:
-            dsn = _dsn_of_running(settings.data_dir / "database.json")
+            dsn = _read_running_dsn(settings.data_dir / "database.json")
             if settings.database_url is not None or dsn is None:
                 raise
-            found = dsn, _service_key(settings)
-        yield found
+            dsn_and_key = dsn, _load_service_key(settings)
+        yield dsn_and_key
 
 
 @contextmanager
-def own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
+def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     """The database and the service key; an embedded server runs meanwhile if there is no URL. Raises
     SettingError when another process has its data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
         return
-    running = settings.data_dir / "database.json"
+    dsn_file = settings.data_dir / "database.json"
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedPostgres(settings.data_dir))
-        write_private(running, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
-        stack.callback(running.unlink, missing_ok=True)
+        write_private_file(dsn_file, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
+        stack.callback(dsn_file.unlink, missing_ok=True)
         migrate(server.dsn())
-        yield server.dsn(), _service_key(settings)
+        yield server.dsn(), _load_service_key(settings)
 
 
-def _dsn_of_running(file: Path) -> str | None:
+def _read_running_dsn(dsn_file: Path) -> str | None:
     try:
-        running = json.loads(file.read_text())
-        os.kill(running["pid"], 0)
+        server = json.loads(dsn_file.read_text())
+        os.kill(server["pid"], 0)
     except (OSError, ValueError, KeyError):
         return None
-    return str(running["dsn"])
+    return str(server["dsn"])
 
 
-def _service_key(settings: Settings) -> bytes:
+def _load_service_key(settings: Settings) -> bytes:
     if settings.secret_key is not None:
         return settings.secret_key.get_secret_value().encode()
     file = settings.data_dir / "secret.key"
     if not file.exists():
-        write_private(file, secrets.token_urlsafe(48))
+        write_private_file(file, secrets.token_urlsafe(48))
     return file.read_text().encode()
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private_file(path: Path, text: str) -> None:
     """A file that nobody else may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -17,16 +17,16 @@ from ledger.call import Call
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
-from ledger.domain.postings import balance_transaction
+from ledger.domain.postings import get_balance_transaction
 from ledger.errors import Unavailable, UnknownObject
-from ledger.objects import mode_hint, transaction_shown, visible
+from ledger.objects import is_visible, mode_hint, render_balance_transaction
 from ledger.postgres.connections import first_line
-from ledger.queries.pages import Found, Pages, View, listed
+from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
 from ledger.store.codec import fold
-from ledger.store.log import made_transaction
+from ledger.store.log import read_history_of_transaction
 from ledger.store.store import Store
 
-BALANCE_TRANSACTIONS = View(
+BALANCE_TRANSACTIONS = ListQuery(
     projection="balance_transactions",
     noun="balance transaction",
     url="/v1/balance_transactions",
@@ -35,7 +35,7 @@ SELECT fact, created, position FROM projections.balance_transactions
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'balance_transactions')
 AND account = %(account)s AND livemode = %(livemode)s
 """,
-    place="""
+    cursor_select="""
 SELECT created, position FROM projections.balance_transactions
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'balance_transactions')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
@@ -49,7 +49,7 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 )
 
 
-class Balances:
+class BalanceTransactionQueries:
     """Reads of one store's balance transactions."""
 
     def __init__(
@@ -59,33 +59,38 @@ class Balances:
         self._pool = pool
         self._pages = pages
 
-    async def retrieve(self, call: Call) -> Found:
+    async def retrieve(self, call: Call) -> QueryResult:
         """`GET /v1/balance_transactions/{id}`"""
-        state, fact = await self._made(call.target)
-        if state is None or fact is None or not visible(state, call):
+        state, transaction = await self._find_transaction(call.target)
+        if state is None or transaction is None or not is_visible(state, call):
             hint = "" if state is None else mode_hint(state, type(state), call)
             raise UnknownObject("balance transaction", call.target, param="id", hint=hint)
         now = int(self._store.clock.now())
-        return Found(await transaction_shown(fact, call.expand, now, self._store.streams.read))
+        return QueryResult(
+            await render_balance_transaction(transaction, call.expand, now, self._store.streams.read)
+        )
 
-    async def list(self, call: Call) -> Found:
+    async def list(self, call: Call) -> QueryResult:
         """`GET /v1/balance_transactions`"""
-        page = await self._pages.page(call, BALANCE_TRANSACTIONS)
+        page = await self._pages.fetch_page(call, BALANCE_TRANSACTIONS)
         now = int(self._store.clock.now())
         fetch = self._store.streams.read
         data = [
-            await transaction_shown(msgspec.json.decode(row[0]), call.expand, now, fetch) for row in page.rows
+            await render_balance_transaction(msgspec.json.decode(row[0]), call.expand, now, fetch)
+            for row in page.rows
         ]
-        return listed(BALANCE_TRANSACTIONS, data, page)
+        return render_list(BALANCE_TRANSACTIONS, data, page)
 
-    async def _made(self, transaction_id: str) -> tuple[Charge | Dispute | None, BalanceTransaction | None]:
+    async def _find_transaction(
+        self, transaction_id: str
+    ) -> tuple[Charge | Dispute | None, BalanceTransaction | None]:
         """The object whose event made the transaction, as that left it, and the transaction."""
         try:
             async with self._pool.connection() as conn:
-                events = await made_transaction(conn, self._store.codec, transaction_id)
+                events = await read_history_of_transaction(conn, self._store.codec, transaction_id)
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise Unavailable(first_line(error)) from error
         state = fold(item.event for item in events)
         if not isinstance(state, Charge | Dispute):
             return None, None
-        return state, balance_transaction(events[-1].event, state)
+        return state, get_balance_transaction(events[-1].event, state)

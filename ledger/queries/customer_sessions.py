@@ -19,57 +19,59 @@ from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.postgres.connections import first_line
 from ledger.store.store import Store
-from ledger.wire.elements import session_record
+from ledger.wire.elements import render_session_record
 
 URL = "/internal/v1/customer_sessions"
 
 # By the index events_customer, which is in position order; a stream's account and mode are its events'.
-_CREATED = """
+_SELECT_SESSION_IDS = """
 SELECT originator_id FROM ledger.events
 WHERE customer = %(customer)s AND topic = 'customer_session.created' AND notification_id < %(before)s
 ORDER BY notification_id DESC LIMIT %(limit)s
 """
-_PLACE = """
+_SELECT_CURSOR_POSITION = """
 SELECT notification_id FROM ledger.events
 WHERE originator_id = %(cursor)s AND originator_version = 1 AND customer = %(customer)s
 AND topic = 'customer_session.created'
 """
-_END = 2**62
+_POSITION_MAX = 2**62
 
 
-class SessionAudit:
+class CustomerSessionQueries:
     """Customer sessions by customer, without their secrets."""
 
     def __init__(self, store: Store, pool: AsyncConnectionPool[AsyncConnection[TupleRow]]) -> None:
         self._store = store
         self._pool = pool
 
-    async def of_customer(
+    async def list_by_customer(
         self, account: str, livemode: bool, customer: str, *, limit: int, starting_after: str | None
     ) -> dict[str, Any]:
         """A page of the sessions of `customer`, who may be deleted. Raises InvalidParameter, Unavailable."""
         state = await self._store.streams.read(customer)
         if not isinstance(state, Customer) or (state.account, state.livemode) != (account, livemode):
-            raise _missing("customer", customer, param="customer")
-        ids = await self._ids(customer, limit + 1, starting_after)
+            raise _missing_error("customer", customer, param="customer")
+        ids = await self._fetch_ids(customer, limit + 1, starting_after)
         states = await asyncio.gather(*map(self._store.streams.read, ids[:limit]))
         now = int(self._store.clock.now())
-        data = [session_record(state, now) for state in states if isinstance(state, CustomerSession)]
+        data = [render_session_record(state, now) for state in states if isinstance(state, CustomerSession)]
         return {"object": "list", "data": data, "has_more": len(ids) > limit, "url": URL}
 
-    async def _ids(self, customer: str, limit: int, starting_after: str | None) -> list[str]:
-        parameters = {"customer": customer, "limit": limit, "before": _END, "cursor": starting_after}
+    async def _fetch_ids(self, customer: str, limit: int, starting_after: str | None) -> list[str]:
+        parameters = {"customer": customer, "limit": limit, "before": _POSITION_MAX, "cursor": starting_after}
         try:
             async with self._pool.connection() as conn:
                 if starting_after is not None:
-                    row = await (await conn.execute(_PLACE, parameters)).fetchone()
+                    row = await (await conn.execute(_SELECT_CURSOR_POSITION, parameters)).fetchone()
                     if row is None:
-                        raise _missing("customer session", starting_after, param="starting_after")
+                        raise _missing_error("customer session", starting_after, param="starting_after")
                     parameters["before"] = row[0]
-                return [row[0] for row in await (await conn.execute(_CREATED, parameters)).fetchall()]
+                return [
+                    row[0] for row in await (await conn.execute(_SELECT_SESSION_IDS, parameters)).fetchall()
+                ]
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise Unavailable(first_line(error)) from error
 
 
-def _missing(noun: str, object_id: str, *, param: str) -> InvalidParameter:
+def _missing_error(noun: str, object_id: str, *, param: str) -> InvalidParameter:
     return InvalidParameter(f"No such {noun}: '{object_id}'", code="resource_missing", param=param)

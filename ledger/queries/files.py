@@ -8,13 +8,13 @@ import msgspec
 
 from ledger.call import Call
 from ledger.domain.file import File
-from ledger.domain.file_link import FileLink, expired
-from ledger.files.urls import Addresses
-from ledger.objects import addressed, expanded, named, shown
-from ledger.queries.pages import Found, Pages, View, listed
+from ledger.domain.file_link import FileLink, is_expired
+from ledger.files.urls import FileLinkUrls
+from ledger.objects import expand, get_param, get_target, render_object
+from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
 from ledger.store.store import Store
 
-FILES = View(
+FILES = ListQuery(
     projection="files",
     noun="file",
     url="/v1/files",
@@ -23,14 +23,14 @@ SELECT state, created, position FROM projections.files
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'files')
 AND account = %(account)s AND livemode = %(livemode)s
 """,
-    place="""
+    cursor_select="""
 SELECT created, position FROM projections.files
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'files')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 """,
     filters={"purpose": "AND purpose = %(purpose)s"},
 )
-FILE_LINKS = View(
+FILE_LINKS = ListQuery(
     projection="file_links",
     noun="file link",
     url="/v1/file_links",
@@ -39,7 +39,7 @@ SELECT state, created, position FROM projections.file_links
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'file_links')
 AND account = %(account)s AND livemode = %(livemode)s
 """,
-    place="""
+    cursor_select="""
 SELECT created, position FROM projections.file_links
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'file_links')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
@@ -52,50 +52,52 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 )
 
 
-class FileReads:
+class FileQueries:
     """Reads of files against one store and its read models."""
 
-    def __init__(self, store: Store, pages: Pages, addresses: Addresses) -> None:
+    def __init__(self, store: Store, pages: Pages, link_urls: FileLinkUrls) -> None:
         self._store = store
         self._pages = pages
-        self._addresses = addresses
+        self._file_urls = link_urls
 
-    async def retrieve(self, call: Call) -> Found:
+    async def retrieve(self, call: Call) -> QueryResult:
         """`GET /v1/files/{id}`"""
-        return Found(await self._shown(call, await addressed(call, File, self._store.streams.read)))
+        return QueryResult(await self._render(call, await get_target(call, File, self._store.streams.read)))
 
-    async def retrieve_link(self, call: Call) -> Found:
+    async def retrieve_link(self, call: Call) -> QueryResult:
         """`GET /v1/file_links/{id}`"""
-        return Found(await self._shown(call, await addressed(call, FileLink, self._store.streams.read)))
+        return QueryResult(
+            await self._render(call, await get_target(call, FileLink, self._store.streams.read))
+        )
 
-    async def list_files(self, call: Call) -> Found:
+    async def list_files(self, call: Call) -> QueryResult:
         """`GET /v1/files`"""
-        page = await self._pages.page(call, FILES)
+        page = await self._pages.fetch_page(call, FILES)
         states = [msgspec.json.decode(row[0], type=File) for row in page.rows]
-        return listed(FILES, [await self._shown(call, state) for state in states], page)
+        return render_list(FILES, [await self._render(call, state) for state in states], page)
 
-    async def list_links(self, call: Call) -> Found:
+    async def list_links(self, call: Call) -> QueryResult:
         """`GET /v1/file_links`"""
-        given = call.parameters
+        params = call.parameters
         filters: dict[str, Any] = {}
-        if "file" in given:
-            await named(call, File, "file", given["file"], self._store.streams.read)
-            filters["file"] = given["file"]
-        if "expired" in given:
-            filters["expired_by" if given["expired"] else "usable_at"] = self._now()
-        page = await self._pages.page(call, FILE_LINKS, filters)
+        if "file" in params:
+            await get_param(call, File, "file", params["file"], self._store.streams.read)
+            filters["file"] = params["file"]
+        if "expired" in params:
+            filters["expired_by" if params["expired"] else "usable_at"] = self._now()
+        page = await self._pages.fetch_page(call, FILE_LINKS, filters)
         states = [msgspec.json.decode(row[0], type=FileLink) for row in page.rows]
-        return listed(FILE_LINKS, [await self._shown(call, state) for state in states], page)
+        return render_list(FILE_LINKS, [await self._render(call, state) for state in states], page)
 
-    async def contents(self, call: Call) -> File:
+    async def get_file(self, call: Call) -> File:
         """`GET /v1/files/{id}/contents`: the file whose bytes are asked for."""
-        return await addressed(call, File, self._store.streams.read)
+        return await get_target(call, File, self._store.streams.read)
 
-    async def linked(self, name: str) -> File | None:
+    async def find_linked_file(self, name: str) -> File | None:
         """The file that `name`, the end of a link's address, gives; None if forged, unknown or expired."""
-        link_id = self._addresses.link_of(name)
+        link_id = self._file_urls.parse_link_name(name)
         link = await self._store.streams.read(link_id) if link_id is not None else None
-        if not isinstance(link, FileLink) or expired(link, self._now()):
+        if not isinstance(link, FileLink) or is_expired(link, self._now()):
             return None
         file = await self._store.streams.read(link.file)
         assert isinstance(file, File)
@@ -104,6 +106,6 @@ class FileReads:
     def _now(self) -> int:
         return int(self._store.clock.now())
 
-    async def _shown(self, call: Call, state: File | FileLink) -> dict[str, Any]:
+    async def _render(self, call: Call, state: File | FileLink) -> dict[str, Any]:
         now = self._now()
-        return await expanded(state, shown(state, now), call.expand, now, self._store.streams.read)
+        return await expand(state, render_object(state, now), call.expand, now, self._store.streams.read)

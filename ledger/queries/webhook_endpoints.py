@@ -11,15 +11,15 @@ import hmac
 import msgspec
 
 from ledger.call import Call
-from ledger.domain.webhook_endpoint import WebhookEndpoint, check_present
-from ledger.ids import digits_of
-from ledger.objects import addressed, shown
-from ledger.queries.pages import Found, Pages, View, listed
+from ledger.domain.webhook_endpoint import WebhookEndpoint, check_not_deleted
+from ledger.ids import encode_digest
+from ledger.objects import get_target, render_object
+from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
 from ledger.store.store import Store
 
-PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"  # noqa: S105 (no secret)
 
-WEBHOOK_ENDPOINTS = View(
+WEBHOOK_ENDPOINTS = ListQuery(
     projection="webhook_endpoints",
     noun="webhook endpoint",
     url="/v1/webhook_endpoints",
@@ -28,7 +28,7 @@ SELECT state, created, position FROM projections.webhook_endpoints
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
 AND account = %(account)s AND livemode = %(livemode)s AND NOT deleted
 """,
-    place="""
+    cursor_select="""
 SELECT created, position FROM projections.webhook_endpoints
 WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
 AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
@@ -36,36 +36,36 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 )
 
 
-class Secrets:
+class WebhookSecrets:
     """Secrets of webhook endpoints under the service key."""
 
     def __init__(self, service_key: bytes) -> None:
         self._key = hmac.digest(service_key, b"ledger/webhook_endpoint/secret/1", "sha256")
 
-    def secret_of(self, endpoint_id: str) -> str:
+    def derive(self, endpoint_id: str) -> str:
         """The endpoint's secret: `whsec_` and 32 digits that only the service key can make. Whole, prefix
         included, it is the key of its signatures (CONTRACT 5.4)."""
-        return PREFIX + digits_of(hmac.digest(self._key, endpoint_id.encode(), "sha256"))
+        return SECRET_PREFIX + encode_digest(hmac.digest(self._key, endpoint_id.encode(), "sha256"))
 
 
-class EndpointReads:
+class WebhookEndpointQueries:
     """Reads of webhook endpoints against one store and its read models."""
 
     def __init__(self, store: Store, pages: Pages) -> None:
         self._store = store
         self._pages = pages
 
-    async def retrieve(self, call: Call) -> Found:
+    async def retrieve(self, call: Call) -> QueryResult:
         """`GET /v1/webhook_endpoints/{id}`. Raises UnknownObject, for a deleted one too."""
-        state = await addressed(call, WebhookEndpoint, self._store.streams.read)
-        check_present(state)
-        return Found(shown(state, self._now()))
+        state = await get_target(call, WebhookEndpoint, self._store.streams.read)
+        check_not_deleted(state)
+        return QueryResult(render_object(state, self._now()))
 
-    async def list(self, call: Call) -> Found:
+    async def list(self, call: Call) -> QueryResult:
         """`GET /v1/webhook_endpoints`"""
-        page = await self._pages.page(call, WEBHOOK_ENDPOINTS)
+        page = await self._pages.fetch_page(call, WEBHOOK_ENDPOINTS)
         states = [msgspec.json.decode(row[0], type=WebhookEndpoint) for row in page.rows]
-        return listed(WEBHOOK_ENDPOINTS, [shown(state, self._now()) for state in states], page)
+        return render_list(WEBHOOK_ENDPOINTS, [render_object(state, self._now()) for state in states], page)
 
     def _now(self) -> int:
         return int(self._store.clock.now())

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from ledger.errors import Overloaded, Unavailable
+from ledger.errors import QueueFull, Unavailable
 
 CLOSE_SECONDS = 3.0
 
@@ -19,27 +19,28 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Waiting(NamedTuple, Generic[Item, Result]):
+class Pending(NamedTuple, Generic[Item, Result]):
     """One caller's item and where its answer goes."""
 
     item: Item
-    answer: asyncio.Future[Result]
+    future: asyncio.Future[Result]
 
 
-class Drain(Generic[Item, Result]):
-    """Calls `work` with up to `batch_max` waiting items; `work` must answer each of them."""
+class BatchQueue(Generic[Item, Result]):
+    """Calls `process_batch` with up to `batch_max` waiting items; `process_batch` must answer each of
+    them."""
 
     def __init__(
         self,
-        work: Callable[[list[Waiting[Item, Result]]], Awaitable[None]],
+        process_batch: Callable[[list[Pending[Item, Result]]], Awaitable[None]],
         *,
         batch_max: int,
         queue_max: int,
     ) -> None:
-        self._work = work
+        self._process_batch = process_batch
         self._batch_max = batch_max
         self._queue_max = queue_max
-        self._queue: deque[Waiting[Item, Result]] = deque()
+        self._queue: deque[Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -51,15 +52,15 @@ class Drain(Generic[Item, Result]):
         self._task = asyncio.create_task(self._run(), name=name)
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
-        """The answer to come. Raises Overloaded when the queue is full, Unavailable when closing."""
+        """The answer to come. Raises QueueFull when the queue is full, Unavailable when closing."""
         if len(self._queue) >= self._queue_max:
-            raise Overloaded
+            raise QueueFull
         if self._closing:
             raise Unavailable("shutting down")
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append(Waiting(item, answer))
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append(Pending(item, future))
         self._wake.set()
-        return answer
+        return future
 
     async def close(self) -> None:
         """Finish everything submitted, then stop; what hangs longer than CLOSE_SECONDS is given up."""
@@ -81,8 +82,8 @@ class Drain(Generic[Item, Result]):
                 continue
             batch = [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
             try:
-                await self._work(batch)
+                await self._process_batch(batch)
             except Exception as error:
-                for waiting in batch:
-                    if not waiting.answer.done():
-                        waiting.answer.set_exception(error)
+                for pending in batch:
+                    if not pending.future.done():
+                        pending.future.set_exception(error)

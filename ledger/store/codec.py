@@ -42,11 +42,11 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import PastEvent
+from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 
 State = (
     Customer
@@ -57,9 +57,9 @@ State = (
     | File
     | FileLink
     | WebhookEndpoint
-    | WebhookRoster
+    | WebhookEndpointQuota
     | Resource
-    | PastEvent
+    | ImportedEvent
 )
 
 AGGREGATES: tuple[ModuleType, ...] = (
@@ -75,26 +75,26 @@ AGGREGATES: tuple[ModuleType, ...] = (
     resource,
     imported_event,
 )
-CIPHERS_MAX = 4096
+CACHED_CIPHERS_MAX = 4096
 
 _SEALED = "sealed"
 _NONCE_BYTES = 12
 _decode = msgspec.json.Decoder().decode
 
-_EVOLVE: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] = {
+_EVOLVE_BY_CLASS: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] = {
     event: module.evolve for module in AGGREGATES for event in module.EVENTS
 }
 
 
 def register_topics() -> None:
     """Tell the library which class each stored topic names."""
-    for event in _EVOLVE:
+    for event in _EVOLVE_BY_CLASS:
         register_topic(event.TOPIC, event)
 
 
 def evolve(state: State | None, event: DomainEvent) -> State:
     """The aggregate after `event`; its first event makes it."""
-    return _EVOLVE[type(event)](state, event)
+    return _EVOLVE_BY_CLASS[type(event)](state, event)
 
 
 def fold(events: Iterable[DomainEvent], state: State | None = None) -> State | None:
@@ -124,8 +124,8 @@ class Codec(Mapper[str]):
     def __init__(self, key: bytes) -> None:
         register_topics()
         super().__init__(JsonTranscoder())
-        self._key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
-        self._cipher = lru_cache(CIPHERS_MAX)(self._make_cipher)
+        self._seal_key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
+        self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
         assert isinstance(domain_event, DomainEvent)
@@ -145,17 +145,19 @@ class Codec(Mapper[str]):
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
         stream = stored_event.originator_id
         assert isinstance(stream, str)
-        return self.event(stream, stored_event.originator_version, stored_event.topic, stored_event.state)
+        return self.decode_event(
+            stream, stored_event.originator_version, stored_event.topic, stored_event.state
+        )
 
-    def event(self, stream: str, version: int, topic: str, stored: bytes) -> DomainEvent:
+    def decode_event(self, stream: str, version: int, topic: str, stored_state: bytes) -> DomainEvent:
         """What is stored at a place in a stream. A log is read by this: a StoredEvent to carry four values
         would cost a tenth of the whole."""
         cls: type[DomainEvent] = resolve_topic(topic)
-        state: dict[str, Any] = _decode(stored)
+        state: dict[str, Any] = _decode(stored_state)
         if cls.PERSONAL:
             sealed = state.pop(_SEALED, None)
             if sealed is not None:
-                state |= _decode(self._open(stream, version, topic, sealed))
+                state |= _decode(self._unseal(stream, version, topic, sealed))
             for name in cls.PERSONAL.difference(state):
                 state[name] = None
         from_version = state.pop("class_version", 1)
@@ -168,15 +170,15 @@ class Codec(Mapper[str]):
         event.__dict__.update(state)
         return event
 
-    def _seal(self, stream: str, version: int, topic: str, clear: bytes) -> str:
+    def _seal(self, stream: str, version: int, topic: str, plaintext: bytes) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        place = f"{stream}\x1f{version}\x1f{topic}".encode()
-        return b64encode(nonce + self._cipher(stream).encrypt(nonce, clear, place)).decode()
+        associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
+        return b64encode(nonce + self._cipher(stream).encrypt(nonce, plaintext, associated_data)).decode()
 
-    def _open(self, stream: str, version: int, topic: str, sealed: str) -> bytes:
+    def _unseal(self, stream: str, version: int, topic: str, sealed: str) -> bytes:
         raw = a2b_base64(sealed)
-        place = f"{stream}\x1f{version}\x1f{topic}".encode()
-        return self._cipher(stream).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place)
+        associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
+        return self._cipher(stream).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated_data)
 
     def _make_cipher(self, stream: str) -> AESGCM:
-        return AESGCM(hmac.digest(self._key, stream.encode(), "sha256"))
+        return AESGCM(hmac.digest(self._seal_key, stream.encode(), "sha256"))

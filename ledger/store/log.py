@@ -1,7 +1,7 @@
 """The log as readers see it: streams folded to aggregates, and recorded events in position order.
 
-`Streams.read` is exact: it asks the database for what came after the state it remembers, so it sees
-every commit of every process made before it was called. `Streams.recall` is the memory alone, for
+`StreamReader.read` is exact: it asks the database for what came after the state it remembers, so it sees
+every commit of every process made before it was called. `StreamReader.recall` is the memory alone, for
 deciders that guard what they relied on (journal). Concurrent reads share one statement.
 """
 
@@ -21,8 +21,8 @@ from psycopg.rows import TupleRow
 
 from ledger.domain.event import DomainEvent
 from ledger.errors import Unavailable
-from ledger.postgres.connections import ANSWER_TIMEOUT_SECONDS, Link, first_line
-from ledger.store.batching import Drain, Waiting
+from ledger.postgres.connections import QUERY_TIMEOUT_SECONDS, ReconnectingConnection, first_line
+from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, State, fold
 
 READ_BATCH_MAX = 256
@@ -31,12 +31,12 @@ READ_ATTEMPTS_MAX = 2
 
 # Nested loops over the unique index whatever the statistics say: a plan made for an empty table is kept.
 # Before Postgres 18 what is switched off counts as a huge cost, for which it would compile: 0.8 s an append.
-PLANS = (
+PLANNER_OPTIONS = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
     "-c plan_cache_mode=force_generic_plan -c jit=off"
 )
 
-_NEWER = """
+_EVENTS_AFTER_VERSIONS = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
 FROM json_to_recordset(%s::json) AS known(s text, v integer)
 JOIN ledger.events e ON e.originator_id = known.s AND e.originator_version > known.v
@@ -73,7 +73,7 @@ WHERE originator_id = %(stream)s AND notification_id <= %(upto)s
 ORDER BY originator_version
 """
 
-_STEP = """
+_EVENT_AND_PREVIOUS = """
 SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
        request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
 FROM ledger.events
@@ -81,7 +81,7 @@ WHERE originator_id = %(stream)s AND originator_version BETWEEN %(before)s AND %
 ORDER BY originator_version
 """
 
-_PRIOR = """
+_EVENTS_UPTO = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
 FROM json_array_elements_text(%(streams)s::json) AS wanted(s)
 JOIN ledger.events e ON e.originator_id = wanted.s AND e.notification_id <= %(upto)s
@@ -89,7 +89,7 @@ ORDER BY e.originator_id, e.originator_version
 """
 
 # The condition on `state` is that of the index events_movement.
-_MADE_TRANSACTION = """
+_HISTORY_OF_TRANSACTION = """
 SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode,
        e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
 FROM ledger.events made
@@ -126,44 +126,49 @@ class Recorded(msgspec.Struct, frozen=True):
     recorded_at: float
 
 
-async def head(conn: AsyncConnection[TupleRow]) -> tuple[int, float]:
+async def read_head(conn: AsyncConnection[TupleRow]) -> tuple[int, float]:
     """The last position of the log and when it was recorded; (0, 0.0) when it is empty."""
     row = await (await conn.execute(_HEAD)).fetchone()
     assert row is not None
     return row[0], row[1]
 
 
-async def position_at(conn: AsyncConnection[TupleRow], at: float) -> int:
+async def find_position_at(conn: AsyncConnection[TupleRow], at: float) -> int:
     """The last position recorded at or before `at` (unix seconds); 0 when there is none."""
     row = await (await conn.execute(_POSITION_AT, {"at": at})).fetchone()
     assert row is not None
     return int(row[0])
 
 
-async def tail(
-    conn: AsyncConnection[TupleRow], codec: Codec, after: int, limit: int, *, without: Sequence[str] = ()
+async def read_log(
+    conn: AsyncConnection[TupleRow],
+    codec: Codec,
+    after: int,
+    limit: int,
+    *,
+    ignored_topics: Sequence[str] = (),
 ) -> list[Recorded]:
     """The events at the `limit` positions following `after`, in order: positions have no holes.
 
-    `without`: topics left out, for who has no use for them. Not the other way round: an event of a kind
-    that this release does not know must be noticed, not skipped.
+    `ignored_topics`: topics left out, for who has no use for them. Not the other way round: an event of a
+    kind that this release does not know must be noticed, not skipped.
     """
     cur = _binary(conn)
-    await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(without)})
-    return [_recorded(codec, row) for row in await cur.fetchall()]
+    await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(ignored_topics)})
+    return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def streams(
+async def read_streams(
     conn: AsyncConnection[TupleRow],
     codec: Codec,
     after: str,
     *,
     upto: int,
-    since: int = 0,
-    share: int = 0,
-    shares: int = 1,
+    changed_after: int = 0,
+    shard: int = 0,
+    shard_count: int = 1,
     limit: int,
-    without: Sequence[str] = (),
+    ignored_topics: Sequence[str] = (),
 ) -> tuple[list[Recorded], bool]:
     """Whole streams as of position `upto`, one after the other, those whose ids follow `after`: about
     `limit` events, more only when a single stream has more. And whether these are the last.
@@ -174,115 +179,122 @@ async def streams(
     """
     cur = _binary(conn)
     parameters = {
-        "after": after, "upto": upto, "since": since, "share": share, "shares": shares, "limit": limit,
-        "without": list(without),
+        "after": after, "upto": upto, "since": changed_after, "share": shard,
+        "shares": shard_count, "limit": limit,
+        "without": list(ignored_topics),
     }  # fmt: skip
     await cur.execute(_STREAMS, parameters)
     rows = await cur.fetchall()
     if len(rows) < limit:
-        return [_recorded(codec, row) for row in rows], True
+        return [_to_recorded(codec, row) for row in rows], True
     first, last = rows[0][1], rows[-1][1]
     if first == last:
-        return await history(conn, codec, first, upto=upto), False
-    return [_recorded(codec, row) for row in rows if row[1] != last], False
+        return await read_stream(conn, codec, first, upto=upto), False
+    return [_to_recorded(codec, row) for row in rows if row[1] != last], False
 
 
-async def history(
+async def read_stream(
     conn: AsyncConnection[TupleRow], codec: Codec, stream: str, *, upto: int = 2**63 - 1
 ) -> list[Recorded]:
     """All events of one stream, oldest first, as of position `upto`."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
-    return [_recorded(codec, row) for row in await cur.fetchall()]
+    return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def step(conn: AsyncConnection[TupleRow], codec: Codec, stream: str, version: int) -> list[Recorded]:
+async def read_event_and_previous(
+    conn: AsyncConnection[TupleRow], codec: Codec, stream: str, version: int
+) -> list[Recorded]:
     """The event of one stream at `version`, after the one before it if there is one."""
     cur = _binary(conn)
-    await cur.execute(_STEP, {"stream": stream, "before": version - 1, "version": version})
-    return [_recorded(codec, row) for row in await cur.fetchall()]
+    await cur.execute(_EVENT_AND_PREVIOUS, {"stream": stream, "before": version - 1, "version": version})
+    return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def made_transaction(
+async def read_history_of_transaction(
     conn: AsyncConnection[TupleRow], codec: Codec, transaction_id: str
 ) -> list[Recorded]:
     """The events of one stream, oldest first, up to the one that made the balance transaction, which is
     the last; [] when none did."""
     cur = _binary(conn)
-    await cur.execute(_MADE_TRANSACTION, {"id": transaction_id})
-    return [_recorded(codec, row) for row in await cur.fetchall()]
+    await cur.execute(_HISTORY_OF_TRANSACTION, {"id": transaction_id})
+    return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def states_at(
+async def read_states_at(
     conn: AsyncConnection[TupleRow], codec: Codec, streams: Iterable[str], upto: int
 ) -> dict[str, State]:
     """The streams folded as of position `upto`; one without events by then is absent."""
     cur = _binary(conn)
-    await cur.execute(_PRIOR, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
-    return {stream: state for stream, state in _folded(codec, await cur.fetchall(), {}) if state is not None}
+    await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
+    return {
+        stream: state for stream, state in _fold_rows(codec, await cur.fetchall(), {}) if state is not None
+    }
 
 
-class Streams:
-    """Folded aggregates by stream id, remembering the `remembered_max` last used."""
+class StreamReader:
+    """Folded aggregates by stream id, remembering the `cached_streams_max` last used."""
 
-    def __init__(self, dsn: str, codec: Codec, *, remembered_max: int) -> None:
+    def __init__(self, dsn: str, codec: Codec, *, cached_streams_max: int) -> None:
         self._codec = codec
-        self._link = Link(dsn, "ledger_api", name="streams", options=PLANS)
+        self._connection = ReconnectingConnection(dsn, "ledger_api", name="streams", options=PLANNER_OPTIONS)
         # Not a dict: finding the first key of one that lost thousands of first keys takes 33 us.
-        self._remembered: OrderedDict[str, State] = OrderedDict()
-        self._remembered_max = remembered_max
-        self._drain: Drain[str, State | None] = Drain(
+        self._cache: OrderedDict[str, State] = OrderedDict()
+        self._cached_streams_max = cached_streams_max
+        self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
 
     def start(self) -> None:
-        self._drain.start("streams")
+        self._queue.start("streams")
 
     async def close(self) -> None:
-        await self._drain.close()
-        await self._link.drop()
+        await self._queue.close()
+        await self._connection.drop()
 
     async def read(self, stream: str) -> State | None:
         """The aggregate as of now, exactly; None when the stream is empty. Raises Unavailable."""
-        return await self._drain.submit(stream)
+        return await self._queue.submit(stream)
 
-    def recall(self, stream: str) -> State | None:
+    def get_cached(self, stream: str) -> State | None:
         """The aggregate as last seen by this process, perhaps outdated; None when not remembered."""
-        state = self._remembered.get(stream)
+        state = self._cache.get(stream)
         if state is not None:
-            self._remembered.move_to_end(stream)
+            self._cache.move_to_end(stream)
         return state
 
-    def remember(self, state: State) -> None:
+    def update_cache(self, state: State) -> None:
         """Keep a newer state of a stream; an older one than is known changes nothing."""
-        remembered = self._remembered
-        known = remembered.pop(state.id, None)
-        remembered[state.id] = state if known is None or known.version < state.version else known
-        if len(remembered) > self._remembered_max:
-            remembered.popitem(last=False)
+        cache = self._cache
+        cached = cache.pop(state.id, None)
+        cache[state.id] = state if cached is None or cached.version < state.version else cached
+        if len(cache) > self._cached_streams_max:
+            cache.popitem(last=False)
 
-    async def _read_batch(self, batch: list[Waiting[str, State | None]]) -> None:
-        known = {waiting.item: self._remembered.get(waiting.item) for waiting in batch}
-        wanted = [{"s": stream, "v": state.version if state else 0} for stream, state in known.items()]
-        rows = await self._fetch(msgspec.json.encode(wanted).decode())
-        for stream, state in _folded(self._codec, rows, known):
-            known[stream] = state
-        for state in known.values():
+    async def _read_batch(self, batch: list[Pending[str, State | None]]) -> None:
+        states = {pending.item: self._cache.get(pending.item) for pending in batch}
+        known_versions = [
+            {"s": stream, "v": state.version if state else 0} for stream, state in states.items()
+        ]
+        rows = await self._fetch_newer(msgspec.json.encode(known_versions).decode())
+        for stream, state in _fold_rows(self._codec, rows, states):
+            states[stream] = state
+        for state in states.values():
             if state is not None:
-                self.remember(state)
+                self.update_cache(state)
         for waiting in batch:
-            if not waiting.answer.done():
-                waiting.answer.set_result(known[waiting.item])
+            if not waiting.future.done():
+                waiting.future.set_result(states[waiting.item])
 
-    async def _fetch(self, wanted: str) -> list[TupleRow]:
+    async def _fetch_newer(self, known_versions: str) -> list[TupleRow]:
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-                    cur = _binary(await self._link.connection())
-                    await cur.execute(_NEWER, (wanted,))
+                async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
+                    cur = _binary(await self._connection.get())
+                    await cur.execute(_EVENTS_AFTER_VERSIONS, (known_versions,))
                     return await cur.fetchall()
             except (psycopg.OperationalError, TimeoutError) as error:
-                await self._link.drop()
+                await self._connection.drop()
                 if attempt + 1 == READ_ATTEMPTS_MAX:
                     raise Unavailable(first_line(error)) from error
         raise AssertionError("unreachable")
@@ -292,13 +304,13 @@ def _binary(conn: AsyncConnection[TupleRow]) -> AsyncCursor[TupleRow]:
     return conn.cursor(binary=True)
 
 
-def _folded(
-    codec: Codec, rows: Sequence[TupleRow], known: dict[str, State | None]
+def _fold_rows(
+    codec: Codec, rows: Sequence[TupleRow], states: dict[str, State | None]
 ) -> Iterable[tuple[str, State | None]]:
     for stream, group in groupby(rows, key=itemgetter(0)):
-        yield stream, fold((codec.event(*row) for row in group), known.get(stream))
+        yield stream, fold((codec.decode_event(*row) for row in group), states.get(stream))
 
 
-def _recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
+def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
     position, stream, version, topic, state, *rest = row
-    return Recorded(position, codec.event(stream, version, topic, state), *rest)
+    return Recorded(position, codec.decode_event(stream, version, topic, state), *rest)

@@ -6,8 +6,8 @@ from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.store.codec import Codec
 from ledger.store.journal import Journal
-from ledger.store.log import Streams
-from ledger.store.notifications import Wake
+from ledger.store.log import StreamReader
+from ledger.store.notifications import HeadNotifier
 
 
 class Store:
@@ -18,25 +18,25 @@ class Store:
         self.secret_key = secret_key
         self.clock = clock
         self.codec = Codec(secret_key)
-        self.wake = Wake(dsn, "ledger_api")
-        self.streams = Streams(dsn, self.codec, remembered_max=settings.cached_streams_max)
+        self.notifier = HeadNotifier(dsn, "ledger_api")
+        self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
         self.journal = Journal(
             dsn,
             self.codec,
             clock,
             self.streams,
-            self.wake,
+            self.notifier,
             batch_max=settings.append_batch_max,
             queue_max=settings.append_queue_max,
             timeout_ms=settings.append_timeout_ms,
         )
 
     def start(self) -> None:
-        self.wake.start()
+        self.notifier.start()
         self.streams.start()
         self.journal.start()
 
     async def close(self) -> None:
         await self.journal.close()
         await self.streams.close()
-        await self.wake.close()
+        await self.notifier.close()

@@ -14,15 +14,15 @@ import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.ids import base62
-from ledger.metrics import Owed
-from ledger.queries.payments import PublishedEvent
+from ledger.ids import encode_base62
+from ledger.metrics import WebhookBacklog
+from ledger.queries.payments import FeedEvent
 
-KEPT_SECONDS = 30 * 86_400
-SWEPT_MAX = 1000
-COUNTED_MAX = 100_000
+RETENTION_SECONDS = 30 * 86_400
+DELETE_ROWS_MAX = 1000
+COUNT_ROWS_MAX = 100_000
 
-Verdict = Literal["pending", "delivered", "failed", "dropped"]
+DeliveryState = Literal["pending", "delivered", "failed", "dropped"]
 
 # `owing` hops along the index from one endpoint that is owed something to the next. An Event that the live
 # feed does not have (its stream is parked, say) comes without its data, and again when the lease is over.
@@ -58,7 +58,7 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 """
-_SETTLE = """
+_RECORD_OUTCOME = """
 WITH settled AS (
     UPDATE webhooks.deliveries
     SET tries = tries + 1, leased_until = '-infinity',
@@ -71,31 +71,31 @@ SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(stat
        %(answer)s::bytea, %(error)s::text
 FROM settled WHERE %(at)s::float8 IS NOT NULL
 """
-_RELEASE = """
+_RELEASE_LEASES = """
 UPDATE webhooks.deliveries SET leased_until = '-infinity' WHERE id = ANY (%(ids)s::text[])
 """
-_SWEEP = """
+_DELETE_EXPIRED = """
 DELETE FROM webhooks.deliveries WHERE id = ANY (ARRAY(
     SELECT id FROM webhooks.deliveries WHERE id < %(before)s ORDER BY id LIMIT %(limit)s))
 """
-_OWED = """
+_BACKLOG = """
 SELECT state, count(*), coalesce(extract(epoch FROM min(due_at)), 0)::float8
 FROM (SELECT state, due_at FROM webhooks.deliveries WHERE state IN ('pending', 'failed')
       LIMIT %(limit)s) AS owed
 GROUP BY state
 """
-_BEHIND = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c"
+_LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c"
 
 
-class Claimed(NamedTuple):
+class ClaimedDelivery(NamedTuple):
     """A delivery taken under a lease. `account` is the Event's; `tries` those before; `event` None when the
     live feed does not have it now."""
 
     id: str
     endpoint: str
     account: str
-    tries: int
-    event: PublishedEvent | None
+    attempts_made: int
+    event: FeedEvent | None
 
 
 class Attempt(NamedTuple):
@@ -113,7 +113,7 @@ class Attempt(NamedTuple):
         return self.status is not None and 200 <= self.status < 300
 
 
-_NOT_MADE: dict[str, Any] = dict.fromkeys(Attempt._fields)
+_NO_ATTEMPT: dict[str, Any] = dict.fromkeys(Attempt._fields)
 
 
 async def claim(
@@ -121,56 +121,62 @@ async def claim(
     *,
     now: float,
     limit: int,
-    each: int,
-    room: Mapping[str, int],
+    endpoint_limit_default: int,
+    endpoint_limits: Mapping[str, int],
     lease_seconds: float,
-) -> list[Claimed]:
-    """Take what is due at `now`, `limit` at most, of an endpoint as many as `room` says, else `each`."""
-    told = [{"endpoint": endpoint, "free": free} for endpoint, free in room.items()]
+) -> list[ClaimedDelivery]:
+    """Take what is due at `now`, `limit` at most, of an endpoint as many as `endpoint_limits` says, else
+    `endpoint_limit_default`."""
+    endpoint_rows = [
+        {"endpoint": endpoint, "free": limit_of_endpoint}
+        for endpoint, limit_of_endpoint in endpoint_limits.items()
+    ]
     parameters = {
         "now": now,
         "limit": limit,
-        "each": each,
-        "room": msgspec.json.encode(told).decode(),
+        "each": endpoint_limit_default,
+        "room": msgspec.json.encode(endpoint_rows).decode(),
         "lease": lease_seconds,
     }
     rows = await (await conn.execute(_CLAIM, parameters)).fetchall()
     return [
-        Claimed(delivery, endpoint, account, tries, PublishedEvent(*event) if event[0] is not None else None)
+        ClaimedDelivery(
+            delivery, endpoint, account, tries, FeedEvent(*event) if event[0] is not None else None
+        )
         for delivery, endpoint, account, tries, *event in rows
     ]
 
 
-async def settle(
+async def record_outcome(
     conn: AsyncConnection[TupleRow],
     delivery: str,
-    verdict: Verdict,
+    state: DeliveryState,
     *,
     due_at: float | None = None,
     attempt: Attempt | None = None,
 ) -> None:
     """What a try came to; `due_at` (unix seconds) is the next one's. None as the attempt: it was not made."""
-    made = attempt._asdict() if attempt is not None else _NOT_MADE
-    await conn.execute(_SETTLE, {"id": delivery, "state": verdict, "due_at": due_at, **made})
+    attempt_columns = attempt._asdict() if attempt is not None else _NO_ATTEMPT
+    await conn.execute(_RECORD_OUTCOME, {"id": delivery, "state": state, "due_at": due_at, **attempt_columns})
 
 
-async def release(conn: AsyncConnection[TupleRow], deliveries: Sequence[str]) -> None:
+async def release_leases(conn: AsyncConnection[TupleRow], deliveries: Sequence[str]) -> None:
     """Give leases back: what was taken is due as before."""
-    await conn.execute(_RELEASE, {"ids": list(deliveries)})
+    await conn.execute(_RELEASE_LEASES, {"ids": list(deliveries)})
 
 
-async def sweep(conn: AsyncConnection[TupleRow], now: float) -> int:
+async def delete_expired(conn: AsyncConnection[TupleRow], now: float) -> int:
     """Forget some of what was made longer ago than Events are readable; how many."""
-    before = "dlv_" + base62(int((now - KEPT_SECONDS) * 1000) << 80)
-    return (await conn.execute(_SWEEP, {"before": before, "limit": SWEPT_MAX})).rowcount
+    before = "dlv_" + encode_base62(int((now - RETENTION_SECONDS) * 1000) << 80)
+    return (await conn.execute(_DELETE_EXPIRED, {"before": before, "limit": DELETE_ROWS_MAX})).rowcount
 
 
-async def owed(conn: AsyncConnection[TupleRow], now: float) -> Owed:
-    """How things stand at `now` (unix seconds); of very many deliveries COUNTED_MAX are looked at."""
-    rows = await (await conn.execute(_OWED, {"limit": COUNTED_MAX})).fetchall()
-    found = {state: (count, since) for state, count, since in rows}
-    behind = await (await conn.execute(_BEHIND)).fetchone()
-    assert behind is not None
-    due = max(0.0, now - found["pending"][1]) if "pending" in found else 0.0
-    counts = {state: found.get(state, (0, 0.0))[0] for state in ("pending", "failed")}
-    return Owed(counts, due, max(0, behind[0]))
+async def read_backlog(conn: AsyncConnection[TupleRow], now: float) -> WebhookBacklog:
+    """How things stand at `now` (unix seconds); of very many deliveries COUNT_ROWS_MAX are looked at."""
+    rows = await (await conn.execute(_BACKLOG, {"limit": COUNT_ROWS_MAX})).fetchall()
+    by_state = {state: (count, since) for state, count, since in rows}
+    lag = await (await conn.execute(_LAG)).fetchone()
+    assert lag is not None
+    overdue_seconds = max(0.0, now - by_state["pending"][1]) if "pending" in by_state else 0.0
+    counts = {state: by_state.get(state, (0, 0.0))[0] for state in ("pending", "failed")}
+    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]))

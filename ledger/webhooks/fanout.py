@@ -18,22 +18,22 @@ from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.domain import imported_event, webhook_endpoint
-from ledger.domain.webhook_endpoint import EVERY_TYPE, WebhookEndpoint, WebhookEndpointDeleted
+from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, WebhookEndpoint, WebhookEndpointDeleted
 from ledger.ids import new_id
-from ledger.postgres.connections import Link
+from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.codec import Codec
-from ledger.store.log import PLANS, states_at
+from ledger.store.log import PLANNER_OPTIONS, read_states_at
 from ledger.store.store import Store
 
-RANGE_MAX = 1000
-HEALED_MAX = 16
+RANGE_EVENTS_MAX = 1000
+RECOVERED_STREAMS_MAX = 16
 # A process that hangs in a step loses the checkpoint to another one.
-_OPTIONS = f"{PLANS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
-_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
-_PAST = [event.TOPIC for event in imported_event.EVENTS]
+_OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+_ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
+_IMPORTED_EVENT_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
 
-_LOCK = "SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED"
-_STANDING = """
+_LOCK_CHECKPOINT = "SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED"
+_PROGRESS = """
 SELECT h.position, f.generation, f.position, e.generation, e.position,
        EXISTS (SELECT FROM projections.webhook_endpoints w WHERE w.generation = e.generation),
        EXISTS (SELECT FROM webhooks.late)
@@ -43,13 +43,13 @@ JOIN projections.checkpoints f ON f.projection = lf.projection AND f.generation 
 JOIN projections.live le ON le.projection = 'webhook_endpoints'
 JOIN projections.checkpoints e ON e.projection = le.projection AND e.generation = le.generation
 """
-_LIVE = """
+_LIVE_GENERATIONS = """
 SELECT feed.generation, endpoints.generation FROM projections.live feed, projections.live endpoints
 WHERE feed.projection = 'feed' AND endpoints.projection = 'webhook_endpoints'
 """
-_MOVE = "UPDATE webhooks.checkpoint SET position = %(upto)s"
+_MOVE_CHECKPOINT = "UPDATE webhooks.checkpoint SET position = %(upto)s"
 
-_NEXT_CHANGE = """
+_NEXT_ENDPOINT_CHANGE = """
 SELECT e.notification_id, e.originator_id, e.topic FROM ledger.events e
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topic = ANY (%(topics)s::text[])
 ORDER BY e.notification_id LIMIT 1
@@ -78,9 +78,9 @@ JOIN projections.feed f
     AND f.created = floor(extract(epoch FROM e.recorded_at))::bigint AND f.position = e.notification_id
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topic <> ALL (%(past)s::text[])
 """
-_OF_ACCOUNTS = "AND e.account = ANY (%(accounts)s::text[]) ORDER BY f.position, f.ordinal"
-_OF_STREAM = "AND e.originator_id = %(stream)s ORDER BY f.position, f.ordinal"
-_OWE = """
+_FOR_ACCOUNTS = "AND e.account = ANY (%(accounts)s::text[]) ORDER BY f.position, f.ordinal"
+_FOR_STREAM = "AND e.originator_id = %(stream)s ORDER BY f.position, f.ordinal"
+_INSERT_DELIVERIES = """
 INSERT INTO webhooks.deliveries
     (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at)
 SELECT *, to_timestamp(%(now)s) FROM unnest(
@@ -88,29 +88,29 @@ SELECT *, to_timestamp(%(now)s) FROM unnest(
     %(created)s::bigint[], %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[])
 ON CONFLICT ON CONSTRAINT deliveries_once DO NOTHING
 """
-_DROP = """
+_DROP_DELIVERIES = """
 UPDATE webhooks.deliveries SET state = 'dropped'
 WHERE endpoint = %(endpoint)s AND state IN ('pending', 'failed')
 """
-_REMEMBER = """
+_RECORD_PARKED_STREAMS = """
 INSERT INTO webhooks.late (stream, position)
 SELECT p.stream, p.position FROM projections.parked p
 WHERE p.projection = 'feed' AND p.generation = %(feed)s AND p.position <= %(upto)s
   AND NOT EXISTS (SELECT FROM webhooks.late l WHERE l.stream = p.stream)
 """
-_HEALED = """
+_RECOVERED_STREAMS = """
 SELECT l.stream, l.position FROM webhooks.late l
 WHERE NOT EXISTS (SELECT FROM projections.parked p
                   WHERE p.projection = 'feed' AND p.generation = %(feed)s AND p.stream = l.stream)
 ORDER BY l.position LIMIT %(limit)s
 """
-_FORGET = "DELETE FROM webhooks.late WHERE stream = %(stream)s"
+_DELETE_LATE_STREAM = "DELETE FROM webhooks.late WHERE stream = %(stream)s"
 
 Owner = tuple[str, bool]
 """Account and mode."""
 
 
-class Step(NamedTuple):
+class FanoutResult(NamedTuple):
     """What came of one step.
 
     owed    deliveries that are new
@@ -121,22 +121,22 @@ class Step(NamedTuple):
     head    the log's, as last seen
     """
 
-    owed: int = 0
-    moved: bool = False
-    more: bool = False
-    behind: bool = False
-    nobody: bool = False
+    new_deliveries: int = 0
+    checkpoint_moved: bool = False
+    has_more: bool = False
+    feed_behind: bool = False
+    no_endpoints: bool = False
     head: int = 0
 
 
-class _Standing(NamedTuple):
+class _Progress(NamedTuple):
     head: int
-    feed: int
+    feed_generation: int
     feed_position: int
-    endpoints: int
+    endpoints_generation: int
     endpoints_position: int
-    anybody: bool
-    late: bool
+    any_endpoints: bool
+    any_late_streams: bool
 
 
 class _Event(NamedTuple):
@@ -157,95 +157,131 @@ class Fanout:
     def __init__(self, store: Store) -> None:
         self._codec: Codec = store.codec
         self._clock: Clock = store.clock
-        self._link = Link(store.dsn, "ledger_api", name="webhooks fan-out", options=_OPTIONS)
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="webhooks fan-out", options=_OPTIONS
+        )
 
     async def close(self) -> None:
-        await self._link.drop()
+        await self._connection.drop()
 
-    async def step(self) -> Step:
+    async def advance(self) -> FanoutResult:
         """Go on by a range of the log at most. Raises psycopg.Error, and what an endpoint that cannot be
         folded raises; then nothing has changed."""
-        step = Step()
-        async with self._link as conn:
+        result = FanoutResult()
+        async with self._connection as conn:
             await self._clock.refresh(conn)
             async with conn.transaction():
-                after = await _position(conn)
-                standing = await _standing(conn)
-                if after is None or standing is None:
-                    return step
-                step = await self._go_on(conn, after, standing)
+                checkpoint = await _lock_checkpoint(conn)
+                progress = await _read_progress(conn)
+                if checkpoint is None or progress is None:
+                    return result
+                result = await self._advance_range(conn, checkpoint, progress)
                 # A generation that is no longer live may have lost its rows while they were read.
-                if await _live(conn) != (standing.feed, standing.endpoints):
-                    step = Step(more=True)
+                if await _read_live_generations(conn) != (
+                    progress.feed_generation,
+                    progress.endpoints_generation,
+                ):
+                    result = FanoutResult(has_more=True)
                     raise psycopg.Rollback
-        return step
+        return result
 
-    async def _go_on(self, conn: AsyncConnection[TupleRow], after: int, standing: _Standing) -> Step:
-        reached = min(standing.feed_position, standing.endpoints_position)
-        step = Step(behind=reached < standing.head, nobody=not standing.anybody, head=standing.head)
-        if standing.late and after <= standing.feed_position:
-            step = step._replace(owed=await self._heal(conn, after, standing))
-        if reached <= after:
-            return step
-        upto, owed = reached, step.owed
-        if standing.anybody:
-            upto = min(reached, after + RANGE_MAX)
-            change = await _first(conn, _NEXT_CHANGE, {"after": after, "upto": upto, "topics": _TOPICS})
+    async def _advance_range(
+        self, conn: AsyncConnection[TupleRow], checkpoint: int, progress: _Progress
+    ) -> FanoutResult:
+        projected_position = min(progress.feed_position, progress.endpoints_position)
+        result = FanoutResult(
+            feed_behind=projected_position < progress.head,
+            no_endpoints=not progress.any_endpoints,
+            head=progress.head,
+        )
+        if progress.any_late_streams and checkpoint <= progress.feed_position:
+            result = result._replace(
+                new_deliveries=await self._fan_out_recovered_streams(conn, checkpoint, progress)
+            )
+        if projected_position <= checkpoint:
+            return result
+        upto, new_deliveries = projected_position, result.new_deliveries
+        if progress.any_endpoints:
+            upto = min(projected_position, checkpoint + RANGE_EVENTS_MAX)
+            change = await _fetch_one(
+                conn, _NEXT_ENDPOINT_CHANGE, {"after": checkpoint, "upto": upto, "topics": _ENDPOINT_TOPICS}
+            )
             # Up to and with a change of an endpoint, which makes no Event, all are as they were before.
             if change is not None:
                 upto = change[0]
             # Before rows are read: a stream that is healed in between is caught up once too often, not never.
-            await conn.execute(_REMEMBER, {"feed": standing.feed, "upto": upto})
-            owed += await self._range(conn, after, upto, standing)
+            await conn.execute(_RECORD_PARKED_STREAMS, {"feed": progress.feed_generation, "upto": upto})
+            new_deliveries += await self._fan_out_range(conn, checkpoint, upto, progress)
             if change is not None and change[2] == WebhookEndpointDeleted.TOPIC:
-                await conn.execute(_DROP, {"endpoint": change[1]})
-        await conn.execute(_MOVE, {"upto": upto})
-        return step._replace(owed=owed, moved=True, more=upto < reached)
+                await conn.execute(_DROP_DELIVERIES, {"endpoint": change[1]})
+        await conn.execute(_MOVE_CHECKPOINT, {"upto": upto})
+        return result._replace(
+            new_deliveries=new_deliveries, checkpoint_moved=True, has_more=upto < projected_position
+        )
 
-    async def _range(
-        self, conn: AsyncConnection[TupleRow], after: int, upto: int, standing: _Standing
+    async def _fan_out_range(
+        self, conn: AsyncConnection[TupleRow], after: int, upto: int, progress: _Progress
     ) -> int:
         """The Events after `after` and up to `upto`, a range in which no endpoint changes."""
-        place = {"after": after, "upto": upto}
-        owners = await (await conn.execute(_OWNERS, place)).fetchall()
-        candidates = await _candidates(conn, owners, standing.endpoints)
+        bounds = {"after": after, "upto": upto}
+        owners = await (await conn.execute(_OWNERS, bounds)).fetchall()
+        candidates = await _find_candidates(conn, owners, progress.endpoints_generation)
         if not candidates:
             return 0
-        endpoints = await self._folded(conn, candidates, after)
+        endpoints = await self._fold_endpoints(conn, candidates, after)
         accounts = sorted({account for account, _ in candidates})
         rows = await conn.execute(
-            _EVENTS + _OF_ACCOUNTS, {**place, "past": _PAST, "feed": standing.feed, "accounts": accounts}
+            _EVENTS + _FOR_ACCOUNTS,
+            {
+                **bounds,
+                "past": _IMPORTED_EVENT_TOPICS,
+                "feed": progress.feed_generation,
+                "accounts": accounts,
+            },
         )
         events = [_Event(*row) for row in await rows.fetchall()]
-        return await self._owe(conn, [(event, candidates, endpoints) for event in events])
+        return await self._insert_deliveries(conn, [(event, candidates, endpoints) for event in events])
 
-    async def _heal(self, conn: AsyncConnection[TupleRow], upto: int, standing: _Standing) -> int:
+    async def _fan_out_recovered_streams(
+        self, conn: AsyncConnection[TupleRow], upto: int, progress: _Progress
+    ) -> int:
         """What the feed left out of streams when the checkpoint went past, and now has."""
-        healed = await conn.execute(_HEALED, {"feed": standing.feed, "limit": HEALED_MAX})
-        owed = 0
-        for stream, position in await healed.fetchall():
-            owner = await _first(conn, _OWNER_OF_STREAM, {"stream": stream})
+        recovered = await conn.execute(
+            _RECOVERED_STREAMS, {"feed": progress.feed_generation, "limit": RECOVERED_STREAMS_MAX}
+        )
+        new_deliveries = 0
+        for stream, position in await recovered.fetchall():
+            owner = await _fetch_one(conn, _OWNER_OF_STREAM, {"stream": stream})
             assert owner is not None, "it was parked at an event"
-            candidates = await _candidates(conn, [owner], standing.endpoints)
-            place = {"feed": standing.feed, "after": position - 1, "upto": upto}
-            rows = await conn.execute(_EVENTS + _OF_STREAM, {**place, "past": _PAST, "stream": stream})
+            candidates = await _find_candidates(conn, [owner], progress.endpoints_generation)
+            bounds = {"feed": progress.feed_generation, "after": position - 1, "upto": upto}
+            rows = await conn.execute(
+                _EVENTS + _FOR_STREAM, {**bounds, "past": _IMPORTED_EVENT_TOPICS, "stream": stream}
+            )
             events = [_Event(*row) for row in await rows.fetchall()]
             if candidates:
-                folded = [await self._folded(conn, candidates, event.position) for event in events]
-                matched = [(event, candidates, then) for event, then in zip(events, folded, strict=True)]
-                owed += await self._owe(conn, matched)
-            await conn.execute(_FORGET, {"stream": stream})
-        return owed
+                endpoints_by_event = [
+                    await self._fold_endpoints(conn, candidates, event.position) for event in events
+                ]
+                matched = [
+                    (event, candidates, endpoints)
+                    for event, endpoints in zip(events, endpoints_by_event, strict=True)
+                ]
+                new_deliveries += await self._insert_deliveries(conn, matched)
+            await conn.execute(_DELETE_LATE_STREAM, {"stream": stream})
+        return new_deliveries
 
-    async def _folded(
+    async def _fold_endpoints(
         self, conn: AsyncConnection[TupleRow], candidates: Mapping[Owner, Sequence[str]], position: int
     ) -> dict[str, WebhookEndpoint]:
         """The endpoints as of a position; one that was not there yet is absent."""
-        wanted = sorted({endpoint for found in candidates.values() for endpoint in found})
-        states = await states_at(conn, self._codec, wanted, position)
-        return {each: state for each, state in states.items() if isinstance(state, WebhookEndpoint)}
+        endpoint_ids = sorted({endpoint for ids in candidates.values() for endpoint in ids})
+        states = await read_states_at(conn, self._codec, endpoint_ids, position)
+        return {
+            endpoint_id: state for endpoint_id, state in states.items() if isinstance(state, WebhookEndpoint)
+        }
 
-    async def _owe(
+    async def _insert_deliveries(
         self,
         conn: AsyncConnection[TupleRow],
         events: Iterable[tuple[_Event, Mapping[Owner, Sequence[str]], Mapping[str, WebhookEndpoint]]],
@@ -254,13 +290,14 @@ class Fanout:
             (event, endpoint)
             for event, candidates, endpoints in events
             for endpoint in candidates.get((event.account, event.livemode), ())
-            if (state := endpoints.get(endpoint)) is not None and wants(state, event.account, event.type)
+            if (state := endpoints.get(endpoint)) is not None
+            and is_subscribed(state, event.account, event.type)
         ]
         if not matched:
             return 0
         now = self._clock.now()
-        inserted = await conn.execute(
-            _OWE,
+        cur = await conn.execute(
+            _INSERT_DELIVERIES,
             {
                 "now": now,
                 "ids": [new_id("dlv", now) for _ in matched],
@@ -274,49 +311,51 @@ class Fanout:
                 "types": [event.type for event, _ in matched],
             },
         )
-        return inserted.rowcount
+        return cur.rowcount
 
 
-def wants(endpoint: WebhookEndpoint, account: str, event_type: str) -> bool:
+def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> bool:
     """Whether an endpoint, as it stood then, gets an Event of `account`, which is its own or one connected
     to it, in its mode (CONTRACT 5.3)."""
     return (
         not endpoint.deleted
         and not endpoint.disabled
         and endpoint.connect == (endpoint.account != account)
-        and (event_type in endpoint.enabled_events or EVERY_TYPE in endpoint.enabled_events)
+        and (event_type in endpoint.enabled_events or EVENT_TYPE_WILDCARD in endpoint.enabled_events)
     )
 
 
-async def _position(conn: AsyncConnection[TupleRow]) -> int | None:
+async def _lock_checkpoint(conn: AsyncConnection[TupleRow]) -> int | None:
     """Where the checkpoint stands, now ours until the transaction ends; None when another process has it."""
-    row = await _first(conn, _LOCK, {})
+    row = await _fetch_one(conn, _LOCK_CHECKPOINT, {})
     return None if row is None else int(row[0])
 
 
-async def _standing(conn: AsyncConnection[TupleRow]) -> _Standing | None:
+async def _read_progress(conn: AsyncConnection[TupleRow]) -> _Progress | None:
     """None while the projections that are followed are not there yet."""
-    row = await _first(conn, _STANDING, {})
-    return None if row is None else _Standing(*row)
+    row = await _fetch_one(conn, _PROGRESS, {})
+    return None if row is None else _Progress(*row)
 
 
-async def _live(conn: AsyncConnection[TupleRow]) -> TupleRow | None:
-    return await _first(conn, _LIVE, {})
+async def _read_live_generations(conn: AsyncConnection[TupleRow]) -> TupleRow | None:
+    return await _fetch_one(conn, _LIVE_GENERATIONS, {})
 
 
-async def _candidates(
+async def _find_candidates(
     conn: AsyncConnection[TupleRow], owners: Sequence[TupleRow], generation: int
 ) -> dict[Owner, list[str]]:
     """By account and mode: the endpoints that may want its Events."""
-    told = msgspec.json.encode([{"account": account, "livemode": mode} for account, mode in owners]).decode()
-    found: dict[Owner, list[str]] = {}
-    rows = await conn.execute(_CANDIDATES, {"owners": told, "endpoints": generation})
+    owners_json = msgspec.json.encode(
+        [{"account": account, "livemode": mode} for account, mode in owners]
+    ).decode()
+    by_owner: dict[Owner, list[str]] = {}
+    rows = await conn.execute(_CANDIDATES, {"owners": owners_json, "endpoints": generation})
     for account, livemode, endpoint in await rows.fetchall():
-        found.setdefault((account, livemode), []).append(endpoint)
-    return found
+        by_owner.setdefault((account, livemode), []).append(endpoint)
+    return by_owner
 
 
-async def _first(
+async def _fetch_one(
     conn: AsyncConnection[TupleRow], query: str, parameters: Mapping[str, Any]
 ) -> TupleRow | None:
     return await (await conn.execute(query.encode(), parameters)).fetchone()

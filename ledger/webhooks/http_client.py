@@ -21,13 +21,15 @@ from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkStream, Resp
 
 from ledger.webhooks.deliveries import Attempt
 
-ANSWER_BYTES_MAX = 2048
-ANSWER_SECONDS_MAX = 2.0
+RESPONSE_BYTES_MAX = 2048
+RESPONSE_SECONDS_MAX = 2.0
 CONNECT_SECONDS_MAX = 5.0
 # Shorter than servers keep idle connections: what is sent to one that just closed is lost.
 KEEP_ALIVE_SECONDS = 1.0
 # Addresses that carry an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. What they lead to is another one.
-CARRIERS = tuple(map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16")))
+EMBEDDED_IPV4_NETWORKS = tuple(
+    map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16"))
+)
 USER_AGENT = b"Stripe/1.0 (+https://docs.stripe.com/webhooks)"
 
 SocketOptions = Iterable[
@@ -35,47 +37,49 @@ SocketOptions = Iterable[
 ]
 
 
-class PrivateAddress(Exception):
+class PrivateAddressError(Exception):
     """The name leads to no address that is reachable from everywhere."""
 
 
-class Poster:
-    """Sends over connections that are kept shortly. `private`: private and loopback addresses may be sent
-    to. Times are in seconds; what is sent at once is bounded by the caller."""
+class WebhookClient:
+    """Sends over connections that are kept shortly. `allow_private`: private and loopback addresses may be
+    sent to. Times are in seconds; what is sent at once is bounded by the caller."""
 
-    def __init__(self, *, private: bool, timeout_seconds: float) -> None:
+    def __init__(self, *, allow_private: bool, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._pool = AsyncConnectionPool(
             ssl_context=httpcore.default_ssl_context(),
             max_connections=None,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=AnyIOBackend() if private else _PublicOnly(),
+            network_backend=AnyIOBackend() if allow_private else _PublicAddressBackend(),
         )
 
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def post(self, url: str, body: bytes, signed: str, *, at: float) -> Attempt:
-        """POST the JSON `body` with its signature. `at`: the time, in unix seconds, to note it under."""
+    async def post(self, url: str, body: bytes, signature: str, *, sent_at: float) -> Attempt:
+        """POST the JSON `body` with its signature. `sent_at`: the time, in unix seconds, to note it under."""
         started = time.monotonic()
         status: int | None = None
-        answer = b""
+        response_body = b""
         error: str | None = None
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
-                self._pool.stream("POST", url, headers=_headers(url, signed), content=body) as response,
+                self._pool.stream(
+                    "POST", url, headers=_build_headers(url, signature), content=body
+                ) as response,
             ):
                 status = response.status
-                answer = await _beginning(response)
-        except Exception as failure:  # whatever it is, it is this attempt's end
+                response_body = await _read_prefix(response)
+        except Exception as exception:  # whatever it is, it is this attempt's end
             if status is None:  # else the answer was there, and is what counts
-                error = named(failure)
+                error = classify_error(exception)
         duration_ms = round((time.monotonic() - started) * 1000)
-        return Attempt(at, duration_ms, status, answer if status is not None else None, error)
+        return Attempt(sent_at, duration_ms, status, response_body if status is not None else None, error)
 
 
-class _PublicOnly(AnyIOBackend):
+class _PublicAddressBackend(AnyIOBackend):
     """Connects to public addresses, whatever a name leads to."""
 
     async def connect_tcp(
@@ -86,33 +90,33 @@ class _PublicOnly(AnyIOBackend):
         local_address: str | None = None,
         socket_options: SocketOptions | None = None,
     ) -> AsyncNetworkStream:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [address for *_, (address, *_) in found if is_public(str(address))]
-        refused: Exception = PrivateAddress()
+        address_infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [address for *_, (address, *_) in address_infos if is_public_address(str(address))]
+        last_error: Exception = PrivateAddressError()
         for address in addresses:
             try:
                 return await super().connect_tcp(
                     str(address), port, CONNECT_SECONDS_MAX, local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                refused = error
-        raise refused
+                last_error = error
+        raise last_error
 
 
-def is_public(address: str) -> bool:
+def is_public_address(address: str) -> bool:
     """Whether an IP address is one that is reachable from everywhere, by the registries of special-purpose
     addresses (RFC 6890)."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    carried = any(found in network for network in CARRIERS)
-    return found.is_global and not found.is_multicast and not carried
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    embeds_ipv4 = any(ip in network for network in EMBEDDED_IPV4_NETWORKS)
+    return ip.is_global and not ip.is_multicast and not embeds_ipv4
 
 
-def named(failure: BaseException) -> str:
+def classify_error(exception: BaseException) -> str:
     """What an attempt that got no answer is said to have failed of."""
-    cause: BaseException | None = failure
+    cause: BaseException | None = exception
     while cause is not None:
         match cause:
-            case PrivateAddress():
+            case PrivateAddressError():
                 return "private_address"
             case TimeoutError() | httpcore.TimeoutException():
                 return "timeout"
@@ -123,26 +127,26 @@ def named(failure: BaseException) -> str:
             case ConnectionRefusedError():
                 return "refused"
         cause = cause.__cause__ or cause.__context__
-    return "protocol" if isinstance(failure, httpcore.ProtocolError) else "connection"
+    return "protocol" if isinstance(exception, httpcore.ProtocolError) else "connection"
 
 
-def _headers(url: str, signed: str) -> list[tuple[bytes, bytes]]:
+def _build_headers(url: str, signature: str) -> list[tuple[bytes, bytes]]:
     return [
         (b"Host", urlsplit(url).netloc.encode()),
         (b"User-Agent", USER_AGENT),
         (b"Accept", b"*/*"),
         (b"Content-Type", b"application/json; charset=utf-8"),
-        (b"Stripe-Signature", signed.encode()),
+        (b"Stripe-Signature", signature.encode()),
     ]
 
 
-async def _beginning(response: Response) -> bytes:
+async def _read_prefix(response: Response) -> bytes:
     """The first bytes of an answer, as many as come in time: what it says does not matter (CONTRACT 5.5)."""
-    read = bytearray()
+    prefix = bytearray()
     with suppress(TimeoutError):
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            async for part in response.aiter_stream():
-                read += part
-                if len(read) >= ANSWER_BYTES_MAX:
+        async with asyncio.timeout(RESPONSE_SECONDS_MAX):
+            async for chunk in response.aiter_stream():
+                prefix += chunk
+                if len(prefix) >= RESPONSE_BYTES_MAX:
                     break
-    return bytes(read[:ANSWER_BYTES_MAX])
+    return bytes(prefix[:RESPONSE_BYTES_MAX])

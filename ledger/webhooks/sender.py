@@ -1,6 +1,6 @@
 """The sender: what is due is sent, tried again by the schedule (CONTRACT 5.5), and forgotten in time.
 
-At most so many attempts at once in all, and ENDPOINT_ATTEMPTS_MAX to one endpoint; one that kept us waiting
+At most so many attempts at once in all, and ENDPOINT_CONCURRENCY_MAX to one endpoint; one that kept us waiting
 gets a single connection until it answers quickly again. So one that is slow or dead delays nobody else.
 Retries are due by the one clock. An attempt cut off by the end of the process is made again.
 """
@@ -20,34 +20,34 @@ import structlog
 from ledger.config import Settings
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Link
-from ledger.queries.payments import PublishedEvent, event_of
-from ledger.store.log import PLANS
+from ledger.postgres.connections import ReconnectingConnection
+from ledger.queries.payments import FeedEvent, render_event
+from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries
-from ledger.webhooks.deliveries import SWEPT_MAX, Attempt, Claimed
-from ledger.webhooks.http_client import Poster
-from ledger.webhooks.signature import signature
+from ledger.webhooks.deliveries import DELETE_ROWS_MAX, Attempt, ClaimedDelivery
+from ledger.webhooks.http_client import WebhookClient
+from ledger.webhooks.signature import sign
 
-ENDPOINT_ATTEMPTS_MAX = 8
-SLOW_SECONDS = 3.0
-JITTER = 0.05
-RETRY_SECONDS = 2.0
-SWEEP_SECONDS = 3600.0
-CLOSE_SECONDS = 1.0
-_OPTIONS = f"{PLANS} -c statement_timeout=10s"
+ENDPOINT_CONCURRENCY_MAX = 8
+SLOW_ATTEMPT_SECONDS = 3.0
+RETRY_JITTER = 0.05
+ERROR_BACKOFF_SECONDS = 2.0
+CLEANUP_INTERVAL_SECONDS = 3600.0
+CLOSE_TIMEOUT_SECONDS = 1.0
+_OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
 
 log = structlog.get_logger()
 
 
 class Sender:
-    """One runner. `secrets_of` gives the secrets that sign what is sent to an endpoint."""
+    """One runner. `get_secrets` gives the secrets that sign what is sent to an endpoint."""
 
-    def __init__(self, store: Store, settings: Settings, secrets_of: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, store: Store, settings: Settings, get_secrets: Callable[[str], Sequence[str]]) -> None:
         self._streams = store.streams
         self._clock = store.clock
-        self._secrets_of = secrets_of
-        self._link = Link(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
+        self._get_secrets = get_secrets
+        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
         timeout_seconds = settings.webhook_timeout_ms / 1000
         # Of an attempt and what is written before and after it.
         self._lease_seconds = 1.5 * timeout_seconds + 1
@@ -57,39 +57,39 @@ class Sender:
             False: settings.webhook_retry_seconds_test,
             True: settings.webhook_retry_seconds_live,
         }
-        private = settings.webhook_private_addresses
-        self._posters = {
-            False: Poster(private=private != "never", timeout_seconds=timeout_seconds),
-            True: Poster(private=private == "always", timeout_seconds=timeout_seconds),
+        private_addresses = settings.webhook_private_addresses
+        self._clients = {
+            False: WebhookClient(allow_private=private_addresses != "never", timeout_seconds=timeout_seconds),
+            True: WebhookClient(allow_private=private_addresses == "always", timeout_seconds=timeout_seconds),
         }
-        self._under_way: dict[str, tuple[str, asyncio.Task[None]]] = {}
-        self._slow: set[str] = set()
-        self._swept_at: float | None = None
-        self._woken = asyncio.Event()
+        self._in_flight: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._slow_endpoints: set[str] = set()
+        self._cleaned_up_at: float | None = None
+        self._wakeup = asyncio.Event()
         self._stopping = False
 
     def wake(self) -> None:
         """There may be something to send."""
-        self._woken.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Send what is due until told to stop."""
         while not self._stopping:
-            self._woken.clear()
-            pause = self._poll_seconds
+            self._wakeup.clear()
+            pause_seconds = self._poll_seconds
             try:
-                if await self._send_due():
+                if await self._start_due_attempts():
                     continue
-                await self._sweep()
+                await self._delete_expired()
             except (psycopg.Error, LedgerError) as error:
                 log.warning("webhooks_delayed", reason=type(error).__name__)
-                pause = RETRY_SECONDS
+                pause_seconds = ERROR_BACKOFF_SECONDS
             except Exception as error:  # the edge: told, waited out, tried again
                 log.error("fault", exc_info=error)
-                pause = RETRY_SECONDS
+                pause_seconds = ERROR_BACKOFF_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
+                async with asyncio.timeout(pause_seconds):
+                    await self._wakeup.wait()
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -98,108 +98,114 @@ class Sender:
 
     async def close(self) -> None:
         """Let attempts under way finish for CLOSE_SECONDS and give the others back. After `run` has ended."""
-        under_way = {task: delivery for delivery, (_, task) in self._under_way.items()}
-        if under_way:
-            _, unfinished = await asyncio.wait(under_way, timeout=CLOSE_SECONDS)
+        delivery_by_task = {task: delivery for delivery, (_, task) in self._in_flight.items()}
+        if delivery_by_task:
+            _, unfinished = await asyncio.wait(delivery_by_task, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
             with suppress(psycopg.Error, TimeoutError):  # the leases end by themselves
-                async with asyncio.timeout(CLOSE_SECONDS), self._link as conn:
-                    await deliveries.release(conn, [under_way[task] for task in unfinished])
-        for poster in self._posters.values():
-            await poster.close()
-        await self._link.drop()
+                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS), self._connection as conn:
+                    await deliveries.release_leases(conn, [delivery_by_task[task] for task in unfinished])
+        for client in self._clients.values():
+            await client.close()
+        await self._connection.drop()
 
-    async def _send_due(self) -> int:
+    async def _start_due_attempts(self) -> int:
         """Begin what is due, as far as there is room; how many."""
-        free = self._attempts_max - len(self._under_way)
-        if free <= 0:
+        free_slots = self._attempts_max - len(self._in_flight)
+        if free_slots <= 0:
             return 0
-        busy = Counter(endpoint for endpoint, _ in self._under_way.values())
-        room = {
-            endpoint: max(0, (1 if endpoint in self._slow else ENDPOINT_ATTEMPTS_MAX) - busy[endpoint])
-            for endpoint in busy.keys() | self._slow
+        in_flight_by_endpoint = Counter(endpoint for endpoint, _ in self._in_flight.values())
+        endpoint_limits = {
+            endpoint: max(
+                0,
+                (1 if endpoint in self._slow_endpoints else ENDPOINT_CONCURRENCY_MAX)
+                - in_flight_by_endpoint[endpoint],
+            )
+            for endpoint in in_flight_by_endpoint.keys() | self._slow_endpoints
         }
-        async with self._link as conn:
+        async with self._connection as conn:
             await self._clock.refresh(conn)
-            claimed = await deliveries.claim(
+            claimed_deliveries = await deliveries.claim(
                 conn,
                 now=self._clock.now(),
-                limit=free,
-                each=ENDPOINT_ATTEMPTS_MAX,
-                room=room,
+                limit=free_slots,
+                endpoint_limit_default=ENDPOINT_CONCURRENCY_MAX,
+                endpoint_limits=endpoint_limits,
                 lease_seconds=self._lease_seconds,
             )
-        for each in claimed:
-            task = asyncio.create_task(self._deliver(each), name=f"deliver {each.id}")
-            self._under_way[each.id] = (each.endpoint, task)
-        return len(claimed)
+        for delivery in claimed_deliveries:
+            task = asyncio.create_task(self._deliver(delivery), name=f"deliver {delivery.id}")
+            self._in_flight[delivery.id] = (delivery.endpoint, task)
+        return len(claimed_deliveries)
 
-    async def _deliver(self, claimed: Claimed) -> None:
+    async def _deliver(self, delivery: ClaimedDelivery) -> None:
         """One try. What fails on our side is left to the end of the lease."""
         try:
-            endpoint = await self._streams.read(claimed.endpoint)
+            endpoint = await self._streams.read(delivery.endpoint)
             assert isinstance(endpoint, WebhookEndpoint)
             if endpoint.deleted:
-                async with self._link as conn:
-                    await deliveries.settle(conn, claimed.id, "dropped")
-            elif claimed.event is not None:
+                async with self._connection as conn:
+                    await deliveries.record_outcome(conn, delivery.id, "dropped")
+            elif delivery.event is not None:
                 attempt = None
                 if not endpoint.disabled:
-                    attempt = await self._attempt(claimed, claimed.event, endpoint)
-                await self._settle(claimed, endpoint.livemode, attempt)
+                    attempt = await self._post(delivery, delivery.event, endpoint)
+                await self._record_outcome(delivery, endpoint.livemode, attempt)
         except (psycopg.Error, LedgerError) as error:
-            log.warning("webhooks_delayed", delivery=claimed.id, reason=type(error).__name__)
+            log.warning("webhooks_delayed", delivery=delivery.id, reason=type(error).__name__)
         except Exception as error:  # the edge of this task
-            log.error("fault", delivery=claimed.id, exc_info=error)
+            log.error("fault", delivery=delivery.id, exc_info=error)
         finally:
-            del self._under_way[claimed.id]
+            del self._in_flight[delivery.id]
             self.wake()
 
-    async def _attempt(self, claimed: Claimed, event: PublishedEvent, endpoint: WebhookEndpoint) -> Attempt:
-        account = claimed.account if endpoint.connect else None
-        body = msgspec.json.encode(event_of(event, account=account, api_version=endpoint.api_version))
+    async def _post(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> Attempt:
+        account = delivery.account if endpoint.connect else None
+        body = msgspec.json.encode(render_event(event, account=account, api_version=endpoint.api_version))
         now = self._clock.now()
-        signed = signature(self._secrets_of(endpoint.id), int(now), body)
-        attempt = await self._posters[endpoint.livemode].post(endpoint.url, body, signed, at=now)
-        if attempt.duration_ms >= SLOW_SECONDS * 1000:
-            self._slow.add(endpoint.id)
+        signature = sign(self._get_secrets(endpoint.id), int(now), body)
+        attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, signature, sent_at=now)
+        if attempt.duration_ms >= SLOW_ATTEMPT_SECONDS * 1000:
+            self._slow_endpoints.add(endpoint.id)
         else:
-            self._slow.discard(endpoint.id)
+            self._slow_endpoints.discard(endpoint.id)
         return attempt
 
-    async def _settle(self, claimed: Claimed, livemode: bool, attempt: Attempt | None) -> None:
+    async def _record_outcome(
+        self, delivery: ClaimedDelivery, livemode: bool, attempt: Attempt | None
+    ) -> None:
         """An endpoint that is disabled when a try is due misses that try, and has the next (CONTRACT 5.5)."""
-        verdict: deliveries.Verdict = "failed"
+        state: deliveries.DeliveryState = "failed"
         due_at = None
         retry_seconds = self._retry_seconds[livemode]
         if attempt is not None and attempt.succeeded:
-            verdict = "delivered"
-        elif claimed.tries < len(retry_seconds):
-            verdict = "pending"
+            state = "delivered"
+        elif delivery.attempts_made < len(retry_seconds):
+            state = "pending"
             # Never early: at less than a second's distance the signature could be the same again.
-            later = 1 + JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
-            due_at = self._clock.now() + retry_seconds[claimed.tries] * later
-        async with self._link as conn:
-            await deliveries.settle(conn, claimed.id, verdict, due_at=due_at, attempt=attempt)
+            jitter_factor = 1 + RETRY_JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
+            due_at = self._clock.now() + retry_seconds[delivery.attempts_made] * jitter_factor
+        async with self._connection as conn:
+            await deliveries.record_outcome(conn, delivery.id, state, due_at=due_at, attempt=attempt)
         if attempt is not None and not attempt.succeeded:
             log.debug(
                 "webhook_attempt_failed",
-                delivery=claimed.id,
-                endpoint=claimed.endpoint,
+                delivery=delivery.id,
+                endpoint=delivery.endpoint,
                 answered=attempt.status,
                 error=attempt.error,
                 ms=attempt.duration_ms,
-                state=verdict,
+                state=state,
             )
 
-    async def _sweep(self) -> None:
+    async def _delete_expired(self) -> None:
         """Now and then forget what is past its term."""
-        time = asyncio.get_running_loop().time()
-        if self._swept_at is not None and time < self._swept_at + SWEEP_SECONDS:
+        monotonic_now = asyncio.get_running_loop().time()
+        if self._cleaned_up_at is not None and monotonic_now < self._cleaned_up_at + CLEANUP_INTERVAL_SECONDS:
             return
-        async with self._link as conn:
-            swept = await deliveries.sweep(conn, self._clock.now())
-        if swept < SWEPT_MAX:
-            self._swept_at = time
+        async with self._connection as conn:
+            deleted_count = await deliveries.delete_expired(conn, self._clock.now())
+        if deleted_count < DELETE_ROWS_MAX:
+            self._cleaned_up_at = monotonic_now

@@ -6,9 +6,9 @@ import hmac
 from collections.abc import Iterable
 
 
-def signature(secrets: Iterable[str], at: int, body: bytes) -> str:
-    """The `Stripe-Signature` of `body`, signed at `at` (unix seconds): a `v1` for each of the secrets, of
-    which there are two while one is being replaced. A secret counts whole, `whsec_` included."""
-    message = b"%d.%b" % (at, body)
-    signed = (hmac.digest(secret.encode(), message, "sha256").hex() for secret in secrets)
-    return ",".join([f"t={at}", *(f"v1={each}" for each in signed)])
+def sign(secrets: Iterable[str], signed_at: int, body: bytes) -> str:
+    """The `Stripe-Signature` of `body`, signed at `signed_at` (unix seconds): a `v1` for each of the
+    secrets, of which there are two while one is being replaced. A secret counts whole, `whsec_` included."""
+    message = b"%d.%b" % (signed_at, body)
+    digests = (hmac.digest(secret.encode(), message, "sha256").hex() for secret in secrets)
+    return ",".join([f"t={signed_at}", *(f"v1={digest}" for digest in digests)])

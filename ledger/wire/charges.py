@@ -15,10 +15,10 @@ _BRAND_NAMES = {
     "unionpay": "UnionPay",
     "visa": "Visa",
 }
-_NO_CHECKS: Json = {"address_line1_check": None, "address_postal_code_check": None}
+_CHECKS_TEMPLATE: Json = {"address_line1_check": None, "address_postal_code_check": None}
 # A copy is filled in: written out as one display, a dict of this size takes Python three times as long (a
 # charge 9 us instead of 3), and every change renders one for the feed.
-_CARD: Json = {
+_CARD_TEMPLATE: Json = {
     "id": None,
     "object": "card",
     "address_city": None,
@@ -46,7 +46,7 @@ _CARD: Json = {
     "tokenization_method": None,
     "wallet": None,
 }
-_CHARGE: Json = {
+_CHARGE_TEMPLATE: Json = {
     "id": None,
     "object": "charge",
     "amount": None,
@@ -90,7 +90,7 @@ _CHARGE: Json = {
     "transfer_data": None,
     "transfer_group": None,
 }
-_CARD_DETAILS: Json = {
+_CARD_DETAILS_TEMPLATE: Json = {
     "amount_authorized": None,
     "authorization_code": None,
     "brand": None,
@@ -116,74 +116,76 @@ _CARD_DETAILS: Json = {
 }
 
 
-def card(fact: SourceCard, customer_id: str | None) -> Json:
+def render_card(source_card: SourceCard, customer_id: str | None) -> Json:
     """A card as a source: in `charge.source` and in a customer's `sources`."""
-    shown = _CARD.copy()
-    shown["id"] = fact["id"]
-    shown["brand"] = _BRAND_NAMES[fact["brand"]]
-    shown["country"] = fact["country"]
-    shown["customer"] = customer_id
-    shown["cvc_check"] = fact["cvc_check"]
-    shown["exp_month"] = fact["exp_month"]
-    shown["exp_year"] = fact["exp_year"]
-    shown["fingerprint"] = fact["fingerprint"]
-    shown["funding"] = fact["funding"]
-    shown["last4"] = fact["last4"]
-    return shown
+    rendered = _CARD_TEMPLATE.copy()
+    rendered["id"] = source_card["id"]
+    rendered["brand"] = _BRAND_NAMES[source_card["brand"]]
+    rendered["country"] = source_card["country"]
+    rendered["customer"] = customer_id
+    rendered["cvc_check"] = source_card["cvc_check"]
+    rendered["exp_month"] = source_card["exp_month"]
+    rendered["exp_year"] = source_card["exp_year"]
+    rendered["fingerprint"] = source_card["fingerprint"]
+    rendered["funding"] = source_card["funding"]
+    rendered["last4"] = source_card["last4"]
+    return rendered
 
 
-def charge(state: Charge) -> Json:
+def render_charge(state: Charge) -> Json:
     """Without `refunds`, which appears only if expanded."""
-    transaction, fact = state.balance_transaction, state.card
-    shown = _CHARGE.copy()
-    shown["id"] = state.id
-    shown["amount"] = state.amount
-    shown["amount_captured"] = state.amount_captured
-    shown["amount_refunded"] = state.amount_refunded
-    shown["balance_transaction"] = transaction["id"] if transaction else None
-    shown["billing_details"] = state.billing_details
-    shown["calculated_statement_descriptor"] = state.statement_descriptor
-    shown["captured"] = state.captured
-    shown["created"] = state.created
-    shown["currency"] = state.currency
-    shown["customer"] = state.customer
-    shown["description"] = state.description
-    shown["disputed"] = bool(state.disputes)
-    shown["failure_code"] = state.failure_code
-    shown["failure_message"] = state.failure_message
-    shown["fraud_details"] = {"user_report": state.fraud_report} if state.fraud_report else {}
-    shown["livemode"] = state.livemode
-    shown["metadata"] = state.metadata
-    shown["outcome"] = state.outcome
-    shown["paid"] = state.status == "succeeded"
-    shown["payment_intent"] = state.payment_intent
-    shown["payment_method"] = fact["id"] if fact else None
-    shown["payment_method_details"] = (
-        _card_details(fact, state.amount) if fact else state.payment_method_details
+    transaction, source_card = state.balance_transaction, state.card
+    rendered = _CHARGE_TEMPLATE.copy()
+    rendered["id"] = state.id
+    rendered["amount"] = state.amount
+    rendered["amount_captured"] = state.amount_captured
+    rendered["amount_refunded"] = state.amount_refunded
+    rendered["balance_transaction"] = transaction["id"] if transaction else None
+    rendered["billing_details"] = state.billing_details
+    rendered["calculated_statement_descriptor"] = state.statement_descriptor
+    rendered["captured"] = state.captured
+    rendered["created"] = state.created
+    rendered["currency"] = state.currency
+    rendered["customer"] = state.customer
+    rendered["description"] = state.description
+    rendered["disputed"] = bool(state.disputes)
+    rendered["failure_code"] = state.failure_code
+    rendered["failure_message"] = state.failure_message
+    rendered["fraud_details"] = {"user_report": state.fraud_report} if state.fraud_report else {}
+    rendered["livemode"] = state.livemode
+    rendered["metadata"] = state.metadata
+    rendered["outcome"] = state.outcome
+    rendered["paid"] = state.status == "succeeded"
+    rendered["payment_intent"] = state.payment_intent
+    rendered["payment_method"] = source_card["id"] if source_card else None
+    rendered["payment_method_details"] = (
+        _render_card_details(source_card, state.amount) if source_card else state.payment_method_details
     )
-    shown["receipt_email"] = state.receipt_email
-    shown["refunded"] = state.expired or (state.captured and state.amount_refunded >= state.amount_captured)
-    shown["shipping"] = state.shipping
-    shown["source"] = card(fact, state.customer) if fact else None
-    shown["statement_descriptor"] = state.statement_descriptor
-    shown["statement_descriptor_suffix"] = state.statement_descriptor_suffix
-    shown["status"] = state.status
-    shown["transfer_group"] = state.transfer_group
-    return shown
+    rendered["receipt_email"] = state.receipt_email
+    rendered["refunded"] = state.expired or (
+        state.captured and state.amount_refunded >= state.amount_captured
+    )
+    rendered["shipping"] = state.shipping
+    rendered["source"] = render_card(source_card, state.customer) if source_card else None
+    rendered["statement_descriptor"] = state.statement_descriptor
+    rendered["statement_descriptor_suffix"] = state.statement_descriptor_suffix
+    rendered["status"] = state.status
+    rendered["transfer_group"] = state.transfer_group
+    return rendered
 
 
-def _card_details(fact: SourceCard, amount: int) -> Json:
+def _render_card_details(source_card: SourceCard, amount: int) -> Json:
     """`payment_method_details` of a charge on a test card."""
-    shown = _CARD_DETAILS.copy()
-    shown["amount_authorized"] = amount
-    shown["brand"] = fact["brand"]
-    shown["checks"] = {**_NO_CHECKS, "cvc_check": fact["cvc_check"]}
-    shown["country"] = fact["country"]
-    shown["exp_month"] = fact["exp_month"]
-    shown["exp_year"] = fact["exp_year"]
-    shown["fingerprint"] = fact["fingerprint"]
-    shown["funding"] = fact["funding"]
-    shown["last4"] = fact["last4"]
-    shown["network"] = fact["brand"]
-    shown["overcapture"] = {"maximum_amount_capturable": amount, "status": "unavailable"}
-    return {"card": shown, "type": "card"}
+    rendered = _CARD_DETAILS_TEMPLATE.copy()
+    rendered["amount_authorized"] = amount
+    rendered["brand"] = source_card["brand"]
+    rendered["checks"] = {**_CHECKS_TEMPLATE, "cvc_check": source_card["cvc_check"]}
+    rendered["country"] = source_card["country"]
+    rendered["exp_month"] = source_card["exp_month"]
+    rendered["exp_year"] = source_card["exp_year"]
+    rendered["fingerprint"] = source_card["fingerprint"]
+    rendered["funding"] = source_card["funding"]
+    rendered["last4"] = source_card["last4"]
+    rendered["network"] = source_card["brand"]
+    rendered["overcapture"] = {"maximum_amount_capturable": amount, "status": "unavailable"}
+    return {"card": rendered, "type": "card"}

@@ -16,8 +16,8 @@ Json = dict[str, Any]
 _ON, _OFF = "enabled", "disabled"
 
 
-def elements_session(session_id: str, intent: str, *, livemode: bool) -> Json:
-    """What a payment form is set up with, without a customer. `intent` is the request's `type`."""
+def render_elements_session(session_id: str, intent_type: str, *, livemode: bool) -> Json:
+    """What a payment form is set up with, without a customer. `intent_type` is the request's `type`."""
     return {
         "session_id": session_id,
         "object": "elements_session",
@@ -26,7 +26,7 @@ def elements_session(session_id: str, intent: str, *, livemode: bool) -> Json:
             "object": "payment_method_preference",
             "country_code": "US",
             "ordered_payment_method_types": ["card"],
-            "type": intent,
+            "type": intent_type,
         },
         "merchant_country": "US",
         "payment_method_specs": None,
@@ -37,7 +37,7 @@ def elements_session(session_id: str, intent: str, *, livemode: bool) -> Json:
     }
 
 
-def granted(state: CustomerSession, api_key: str) -> Json:
+def render_elements_customer(state: CustomerSession, api_key: str) -> Json:
     """The `customer` of an elements session: what the exchange of the client secret gives."""
     return {
         "payment_methods": [],
@@ -49,12 +49,12 @@ def granted(state: CustomerSession, api_key: str) -> Json:
             "customer": state.customer,
             "api_key": api_key,
             "api_key_expiry": state.expires_at,
-            "components": _components(state),
+            "components": _render_components(state),
         },
     }
 
 
-def session_record(state: CustomerSession, now: int) -> Json:
+def render_session_record(state: CustomerSession, now: int) -> Json:
     """A customer session with its state at `now` (unix seconds), and never with its secret."""
     return {
         "id": state.id,
@@ -66,30 +66,30 @@ def session_record(state: CustomerSession, now: int) -> Json:
         "expires_at": state.expires_at,
         "livemode": state.livemode,
         "revoked_at": state.revoked_at,
-        "state": customer_session.state_at(state, now),
+        "state": customer_session.get_status(state, now),
     }
 
 
-def _components(state: CustomerSession) -> Json:
+def _render_components(state: CustomerSession) -> Json:
     """The seven components; of the mobile ones, the features that the mobile SDKs know."""
-    components: Json = render.customer_session(state, "")["components"]
-    given = state.features or {}
-    shown: Json | None = None
+    components: Json = render.render_customer_session(state, "")["components"]
+    features = state.features or {}
+    mobile_features: Json | None = None
     if state.component == "customer_sheet":
-        shown = {
-            "payment_method_remove": given["payment_method_remove"],
+        mobile_features = {
+            "payment_method_remove": features["payment_method_remove"],
             "payment_method_remove_last": _ON,
             "payment_method_sync_default": _OFF,
         }
     elif state.component == "mobile_payment_element":
-        override = "payment_method_save_allow_redisplay_override"
-        shown = {
-            "payment_method_save": given["payment_method_save"],
-            "payment_method_remove": given["payment_method_remove"],
+        override_name = "payment_method_save_allow_redisplay_override"
+        mobile_features = {
+            "payment_method_save": features["payment_method_save"],
+            "payment_method_remove": features["payment_method_remove"],
             "payment_method_remove_last": _ON,
             "payment_method_set_as_default": _OFF,
-            override: given[override],
+            override_name: features[override_name],
         }
-    if shown is not None:
-        components[state.component] = {"enabled": True, "features": shown}
+    if mobile_features is not None:
+        components[state.component] = {"enabled": True, "features": mobile_features}
     return components

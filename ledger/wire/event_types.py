@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ledger.errors import InvalidParameter
-from ledger.wire.scalars import listed
+from ledger.wire.scalars import format_alternatives
 
-_BY_PREFIX = """
+_SUFFIXES_BY_PREFIX = """
 account.application: authorized deauthorized
 account.external_account: created deleted updated
 account: updated
@@ -103,30 +103,36 @@ treasury.received_debit: created
 """
 
 
-def _expanded(compact: str) -> tuple[str, ...]:
+def _expand_prefixes(compact: str) -> tuple[str, ...]:
     """`prefix: last parts` a line, to full names; a line that begins with spaces continues the one above."""
     lines = (line.split(": ") for line in compact.replace("\n    ", " ").strip().splitlines())
-    return tuple(f"{prefix}.{last}" for prefix, lasts in lines for last in lasts.split())
+    return tuple(f"{prefix}.{suffix}" for prefix, suffixes in lines for suffix in suffixes.split())
 
 
-ORDERED: tuple[str, ...] = _expanded(_BY_PREFIX)
-EVENT_TYPES: frozenset[str] = frozenset(ORDERED)
-_MADE_HERE = frozenset({"charge", "charge.dispute", "charge.refund", "customer", "refund"})
+ORDERED_EVENT_TYPES: tuple[str, ...] = _expand_prefixes(_SUFFIXES_BY_PREFIX)
+EVENT_TYPES: frozenset[str] = frozenset(ORDERED_EVENT_TYPES)
+_LEDGER_PREFIXES = frozenset({"charge", "charge.dispute", "charge.refund", "customer", "refund"})
 
 
 def check_event_type(name: str, param: str) -> None:
     """Raises InvalidParameter for a name that is no event type, listing those it may have been meant for."""
     if name in EVENT_TYPES:
         return
-    near = [known for known in ORDERED if known.partition(".")[0] == name.partition(".")[0]]
-    wanted = f"one of {listed(near)}" if near else "an event type, such as invoice.paid"
-    raise InvalidParameter(f"Invalid {param}: must be {wanted}", param=param)
+    suggestions = [
+        event_type
+        for event_type in ORDERED_EVENT_TYPES
+        if event_type.partition(".")[0] == name.partition(".")[0]
+    ]
+    expected = (
+        f"one of {format_alternatives(suggestions)}" if suggestions else "an event type, such as invoice.paid"
+    )
+    raise InvalidParameter(f"Invalid {param}: must be {expected}", param=param)
 
 
-def made_here(name: str) -> bool:
+def is_ledger_event_type(event_type: str) -> bool:
     """Whether Events of this type tell of what this ledger itself keeps (CONTRACT 4.2): nobody else can
     publish one. `customer.updated` is, `customer.subscription.updated` is not."""
-    return name.rpartition(".")[0] in _MADE_HERE
+    return event_type.rpartition(".")[0] in _LEDGER_PREFIXES
 
 
 def matches(pattern: str, event_type: str) -> bool:

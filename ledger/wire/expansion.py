@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ledger.domain.evidence import FILES
+from ledger.domain.evidence import FILE_FIELDS
 from ledger.errors import InvalidParameter
 
 LEVELS_MAX = 4
 
-Tree = dict[str, "Tree"]
+ExpandTree = dict[str, "ExpandTree"]
 
-EXPANDABLE: dict[str, dict[str, Any]] = {
+EXPANDABLE_FIELDS: dict[str, dict[str, Any]] = {
     "balance_transaction": {"fee_details": {}, "source": "source"},
     "card": {"customer": "customer"},
     "cards": {"data": "card"},
@@ -54,7 +54,7 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
     "dispute": {
         "balance_transactions": {"fee_details": {}, "source": "dispute"},
         "charge": "charge",
-        "evidence": dict.fromkeys(FILES, "file"),
+        "evidence": dict.fromkeys(FILE_FIELDS, "file"),
         "evidence_details": {},
         "payment_intent": "payment_intent",
         "payment_method_details": {},
@@ -76,13 +76,15 @@ EXPANDABLE: dict[str, dict[str, Any]] = {
     "refunds": {"data": "refund"},
     "webhook_endpoint": {},
 }
-EXPANDABLE["source"] = EXPANDABLE["dispute"] | EXPANDABLE["refund"] | EXPANDABLE["charge"]
+EXPANDABLE_FIELDS["source"] = (
+    EXPANDABLE_FIELDS["dispute"] | EXPANDABLE_FIELDS["refund"] | EXPANDABLE_FIELDS["charge"]
+)
 """By object: text is a field that holds the id of such an object (one not listed here expands no further);
 a dict is a part that is always shown whole, with its own members. `refunds` and the customer's `sources`
 are shown only when expanded. An event's `data` is as it was, and expands no further. The source of a
 balance transaction is one of three kinds, known only when it is looked up."""
 
-READ_WITH: dict[str, tuple[str, ...]] = {
+READ_RESOURCES: dict[str, tuple[str, ...]] = {
     "balance_transaction": ("balance_transaction",),
     "card": ("customer",),
     "cards": ("customer",),
@@ -97,17 +99,17 @@ READ_WITH: dict[str, tuple[str, ...]] = {
     "source": ("charge", "dispute"),
 }
 """By kind of object kept here: the resources whose `rak_<resource>_read` shows it (CONTRACT 1.2)."""
-READ_ELSEWHERE = ("event",)
+EXTERNAL_READ_RESOURCES = ("event",)
 """The same for what other services publish, which else is read in Events."""
 
 
-def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
-    """The tree of `paths`, for an answer that is an `allowed` (a key of EXPANDABLE), or a list of them.
+def parse_expand(paths: Iterable[str], object_type: str, *, in_list: bool) -> ExpandTree:
+    """The tree of `paths`, for an answer that is an `object_type` (a key of EXPANDABLE), or a list of them.
 
     `["charge.customer"]` gives `{"charge": {"customer": {}}}`. Raises InvalidParameter for a path that
     is too deep or leads to a field that cannot be expanded.
     """
-    tree: Tree = {}
+    tree: ExpandTree = {}
     for path in paths:
         segments = path.split(".")
         if len(segments) > LEVELS_MAX:
@@ -119,49 +121,51 @@ def parse_expand(paths: Iterable[str], allowed: str, *, in_list: bool) -> Tree:
                 f"This property cannot be expanded ({path}). "
                 f"You may want to try expanding 'data.{path}' instead."
             )
-        fields = EXPANDABLE[allowed]
-        effective = 0
+        fields = EXPANDABLE_FIELDS[object_type]
+        expanded_depth = 0
         for level, segment in enumerate(segments, start=1):
             field = fields.get(segment)
             if field is None:
                 raise InvalidParameter(f"This property cannot be expanded ({path}).")
             if type(field) is str:
-                fields = EXPANDABLE.get(field, _NOTHING)
-                effective = level
+                fields = EXPANDABLE_FIELDS.get(field, _NO_FIELDS)
+                expanded_depth = level
             else:
                 fields = field
         node = tree
-        for segment in segments[:effective]:  # a path that ends in a part asks for nothing new
+        for segment in segments[:expanded_depth]:  # a path that ends in a part asks for nothing new
             node = node.setdefault(segment, {})
     return tree
 
 
-def resources_shown(tree: Tree, allowed: str) -> set[str]:
-    """The resources that a restricted key must be able to read for an `allowed` to show `tree` whole."""
-    return _resources(tree, EXPANDABLE[allowed])
+def collect_read_resources(tree: ExpandTree, object_type: str) -> set[str]:
+    """The resources that a restricted key must be able to read for an `object_type` to show `tree` whole."""
+    return _collect_read_resources(tree, EXPANDABLE_FIELDS[object_type])
 
 
-def _resources(tree: Tree, fields: dict[str, Any]) -> set[str]:
-    shown: set[str] = set()
-    for name, inner in tree.items():
+def _collect_read_resources(tree: ExpandTree, fields: dict[str, Any]) -> set[str]:
+    resources: set[str] = set()
+    for name, subtree in tree.items():
         field = fields[name]
         if type(field) is str:
-            shown.update(READ_WITH.get(field, READ_ELSEWHERE))
-            field = EXPANDABLE.get(field, _NOTHING)
-        shown |= _resources(inner, field)
-    return shown
+            resources.update(READ_RESOURCES.get(field, EXTERNAL_READ_RESOURCES))
+            field = EXPANDABLE_FIELDS.get(field, _NO_FIELDS)
+        resources |= _collect_read_resources(subtree, field)
+    return resources
 
 
-_NOTHING: dict[str, Any] = {}
+_NO_FIELDS: dict[str, Any] = {}
 
 
-def _members_elsewhere(fields: Mapping[str, Any]) -> Iterator[str]:
+def _find_external_fields(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, field in fields.items():
         if type(field) is dict:
-            yield from _members_elsewhere(field)
-        elif field not in READ_WITH:
+            yield from _find_external_fields(field)
+        elif field not in READ_RESOURCES:
             yield name
 
 
-ELSEWHERE = frozenset(name for fields in EXPANDABLE.values() for name in _members_elsewhere(fields))
+EXTERNAL_FIELDS = frozenset(
+    name for fields in EXPANDABLE_FIELDS.values() for name in _find_external_fields(fields)
+)
 """Fields that name objects of other services. A caller may write any id into some of them."""

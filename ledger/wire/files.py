@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ledger.domain.file import LINKS_SHOWN_MAX, File
-from ledger.domain.file_link import FileLink, expired
+from ledger.domain.file import INLINE_LINKS_MAX, File
+from ledger.domain.file_link import FileLink, is_expired
 
 
-def file(state: File) -> dict[str, Any]:
+def render_file(state: File) -> dict[str, Any]:
     """Its list of links is empty: they have streams of their own (`links`)."""
     return {
         "id": state.id,
@@ -21,7 +21,7 @@ def file(state: File) -> dict[str, Any]:
         "created": state.created,
         "expires_at": None,
         "filename": state.filename,
-        "links": links(state, []),
+        "links": render_file_links(state, []),
         "purpose": state.purpose,
         "size": state.size,
         "title": None,
@@ -30,23 +30,23 @@ def file(state: File) -> dict[str, Any]:
     }
 
 
-def links(state: File, newest: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The list of a file's links, of which the `newest` LINKS_SHOWN_MAX are in it."""
+def render_file_links(state: File, newest_links: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The list of a file's links, of which the `newest_links` INLINE_LINKS_MAX are in it."""
     return {
         "object": "list",
-        "data": newest,
-        "has_more": len(state.links) > LINKS_SHOWN_MAX,
+        "data": newest_links,
+        "has_more": len(state.links) > INLINE_LINKS_MAX,
         "url": f"/v1/file_links?file={state.id}",
     }
 
 
-def file_link(state: FileLink, now: int) -> dict[str, Any]:
+def render_file_link(state: FileLink, now: int) -> dict[str, Any]:
     """`expired` is as of `now`."""
     return {
         "id": state.id,
         "object": "file_link",
         "created": state.created,
-        "expired": expired(state, now),
+        "expired": is_expired(state, now),
         "expires_at": state.expires_at,
         "file": state.file,
         "livemode": state.livemode,

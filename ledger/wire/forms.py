@@ -35,12 +35,12 @@ _decode_escapes = codecs.getdecoder("unicode_escape")  # bytes.decode looks it u
 def decode(
     raw: bytes,
     *,
-    only: Collection[str] | None = None,
+    only_names: Collection[str] | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
     parameters_max: int = PARAMETERS_MAX,
 ) -> dict[str, Any]:
     """The form in `raw`; `{}` for no bytes. Of repeated scalars the last wins. What stands under other names
-    than `only`, if any are given, is passed over, whatever brackets it has.
+    than `only_names`, if any are given, is passed over, whatever brackets it has.
 
     Refuses: more than the limits, NUL, bytes or escapes that are not UTF-8, unbalanced brackets, and
     one name used as scalar and as hash.
@@ -54,7 +54,7 @@ def decode(
     try:
         text = str(raw, "utf-8")
     except UnicodeDecodeError:
-        raise _not_utf8() from None
+        raise _invalid_utf8_error() from None
     if "\0" in text or "%00" in text:  # exact: an escaped percent sign is %25, so %00 is always a NUL
         raise InvalidParameter("Invalid request: the parameters contain a NUL character.")
 
@@ -74,11 +74,11 @@ def decode(
             if separator:
                 raise InvalidParameter("Invalid request: a parameter has no name.")
             continue  # `a=1&&b=2` and a trailing `&`
-        if only is not None and name.partition("[")[0] not in only:
+        if only_names is not None and name.partition("[")[0] not in only_names:
             continue
         if "\0" in value:
             value = value.replace(equals, "=")
-        parents, leaf, unnumbered = _path(name)
+        parents, leaf, unnumbered = _parse_name(name)
         if unnumbered:
             _insert_unnumbered(form, (*parents, leaf), value)
             continue
@@ -88,16 +88,16 @@ def decode(
             if child is None:
                 child = node[segment] = {}
             elif type(child) is str:
-                raise _mixed(name)
+                raise _mixed_types_error(name)
             node = child
         if leaf in node and type(node[leaf]) is dict:
-            raise _mixed(name)
+            raise _mixed_types_error(name)
         node[leaf] = value
     return form
 
 
 @lru_cache(maxsize=_NAMES_CACHED_MAX)
-def _path(name: str) -> tuple[tuple[str, ...], str, bool]:
+def _parse_name(name: str) -> tuple[tuple[str, ...], str, bool]:
     """`a[b][c]` as parents (a, b), leaf c, and whether there is a `[]`, which is an empty segment.
 
     Cached, because callers send the same few names again and again: this is half of the decoding.
@@ -109,49 +109,49 @@ def _path(name: str) -> tuple[tuple[str, ...], str, bool]:
     head, bracket, rest = name.partition("[")
     if not bracket:
         if "]" in name:
-            raise _unbalanced(name)
+            raise _unbalanced_brackets_error(name)
         return (), name, False
     if rest.count("[") >= DEPTH_MAX:
         raise InvalidParameter(
             f"Invalid parameter name: at most {DEPTH_MAX} levels of brackets are accepted.", param=name
         )
     if not head or "]" in head or rest[-1:] != "]":
-        raise _unbalanced(name)
+        raise _unbalanced_brackets_error(name)
     segments = rest[:-1].split("][")
     if any("[" in segment or "]" in segment for segment in segments):
-        raise _unbalanced(name)
+        raise _unbalanced_brackets_error(name)
     return (head, *segments[:-1]), segments[-1], "" in segments
 
 
 def _insert_unnumbered(form: dict[str, Any], path: tuple[str, ...], value: str) -> None:
     """Put `value` where `path`, with its empty segments numbered, leads: `a[]=x`, `a[][b]=x`."""
     node: dict[Any, Any] = form
-    for place, segment in enumerate(path[:-1]):
-        key = _element(node, path[place + 1 :]) if segment == "" else segment
+    for depth, segment in enumerate(path[:-1]):
+        key = _choose_element_key(node, path[depth + 1 :]) if segment == "" else segment
         child = node.get(key)
         if child is None:
             child = node[key] = {}
         elif type(child) is str:
-            raise _mixed(_bracketed(path))
+            raise _mixed_types_error(_format_name(path))
         node = child
     # The count of keys only grows, so it is never a number given before.
     leaf: str | int = len(node) if path[-1] == "" else path[-1]
     if type(node.get(leaf)) is dict:
-        raise _mixed(_bracketed(path))
+        raise _mixed_types_error(_format_name(path))
     node[leaf] = value
 
 
-def _element(node: dict[Any, Any], rest: tuple[str, ...]) -> Any:
+def _choose_element_key(node: dict[Any, Any], remaining_path: tuple[str, ...]) -> Any:
     """Key of the hash that `[]` means: the last one, or a new one where `rest` is in the last already."""
     if node:
-        last = next(reversed(node))
-        element = node[last]
-        for segment in rest:
+        last_key = next(reversed(node))
+        element = node[last_key]
+        for segment in remaining_path:
             if segment == "" or type(element) is not dict:
-                return last
+                return last_key
             element = element.get(segment)
             if element is None:
-                return last
+                return last_key
     return len(node)
 
 
@@ -170,22 +170,22 @@ def _unescape(text: str) -> str:
     try:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
-        raise _not_utf8() from None
+        raise _invalid_utf8_error() from None
 
 
-def _bracketed(path: tuple[str, ...]) -> str:
+def _format_name(path: tuple[str, ...]) -> str:
     return path[0] + "".join(f"[{segment}]" for segment in path[1:])
 
 
-def _mixed(name: str) -> InvalidParameter:
+def _mixed_types_error(name: str) -> InvalidParameter:
     return InvalidParameter(
         f"Invalid request: '{name}' mixes a value and a hash under one name.", param=name.partition("[")[0]
     )
 
 
-def _unbalanced(name: str) -> InvalidParameter:
+def _unbalanced_brackets_error(name: str) -> InvalidParameter:
     return InvalidParameter(f"Invalid parameter name: unbalanced brackets in '{name}'.", param=name)
 
 
-def _not_utf8() -> InvalidParameter:
+def _invalid_utf8_error() -> InvalidParameter:
     return InvalidParameter("Invalid request: the parameters are not valid UTF-8.")

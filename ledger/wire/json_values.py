@@ -17,28 +17,28 @@ DEPTH_MAX = 32
 INTEGER_MAX = 2**63 - 1
 
 
-def check_object(given: dict[str, Any]) -> dict[str, Any]:
-    """`given`, unchanged. Raises ValueError, without its values, for what cannot be kept: too deep or too
+def check_object(document: dict[str, Any]) -> dict[str, Any]:
+    """`document`, unchanged. Raises ValueError, without its values, for what cannot be kept: too deep or too
     large, a NUL or half a character in a text, a number that JSON has not or 64 bits cannot hold."""
-    level: list[Any] = [given]
+    current_level: list[Any] = [document]
     for _ in range(DEPTH_MAX):
-        below: list[Any] = []
-        for container in level:
+        next_level: list[Any] = []
+        for container in current_level:
             if isinstance(container, dict):
                 for name in container:
                     _check_text(name)
             members = container.values() if isinstance(container, dict) else container
             for member in members:
                 if isinstance(member, dict | list):
-                    below.append(member)
+                    next_level.append(member)
                 else:
                     _check_scalar(member)
-        level = below
-    if level:
+        current_level = next_level
+    if current_level:
         raise ValueError(f"must not be nested deeper than {DEPTH_MAX} levels")
-    if len(msgspec.json.encode(given)) > OBJECT_BYTES_MAX:
+    if len(msgspec.json.encode(document)) > OBJECT_BYTES_MAX:
         raise ValueError(f"must be at most {OBJECT_BYTES_MAX} bytes of JSON")
-    return given
+    return document
 
 
 def _check_scalar(value: Any) -> None:

@@ -1,7 +1,7 @@
 """Parameter tables: each parameter is declared once, and the declaration parses, refuses and documents.
 
-Guarantees: `Table.parse` returns a plain dict of typed values with exactly the keys that were sent (and
-declared defaults), or raises the `InvalidParameter` of CONTRACT 1.6 naming the parameter in brackets.
+Guarantees: `ParameterTable.parse` returns a plain dict of typed values with exactly the keys that were sent
+(and declared defaults), or raises the `InvalidParameter` of CONTRACT 1.6 naming the parameter in brackets.
 The order of errors is the order sent; missing ones are told last.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.errors import InvalidParameter
-from ledger.wire.scalars import Integer, Parameter, Parser, Text, Timestamp, brief, not_text
+from ledger.wire.scalars import Integer, Parameter, Parser, Text, Timestamp, abbreviate, not_text_error
 
 EXPAND_PATHS_MAX = 100
 METADATA_KEYS_MAX = 50
@@ -29,53 +29,53 @@ class Hash(Parameter):
     members: Mapping[str, Parameter]
 
     def compile(self, name: str) -> Parser:
-        parse_members, empty = _compile_members(name, self.members), self.empty
+        parse_members, parse_empty = _compile_members(name, self.members), self.parse_empty
 
-        def parse(given: Any) -> Any:
-            if type(given) is dict:
-                return parse_members(given)
-            if given == "":
-                return empty(name)
+        def parse(raw: Any) -> Any:
+            if type(raw) is dict:
+                return parse_members(raw)
+            if raw == "":
+                return parse_empty(name)
             raise InvalidParameter("Invalid object", param=name)
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
-        return _object_schema(self.members)
+    def value_schema(self) -> dict[str, Any]:
+        return _build_object_schema(self.members)
 
 
 @dataclass(frozen=True)
 class Array(Parameter):
-    """An array of `of`, at most `items_max`. Indices are order and need not be contiguous."""
+    """An array of `item`, at most `items_max`. Indices are order and need not be contiguous."""
 
-    of: Parameter
+    item: Parameter
     items_max: int
 
     def compile(self, name: str) -> Parser:
-        of, items_max, empty = self.of, self.items_max, self.empty
-        parse_item = of.compile(f"{name}[]")
+        item, items_max, parse_empty = self.item, self.items_max, self.parse_empty
+        parse_item = item.compile(f"{name}[]")
 
-        def parse(given: Any) -> list[Any] | None:
-            if type(given) is not dict:
-                if given == "":
-                    return empty(name)
+        def parse(raw: Any) -> list[Any] | None:
+            if type(raw) is not dict:
+                if raw == "":
+                    return parse_empty(name)
                 raise InvalidParameter("Invalid array", param=name)
-            if len(given) > items_max:
+            if len(raw) > items_max:
                 raise InvalidParameter(f"Invalid array: at most {items_max} items are accepted", param=name)
             items = []
-            for index in _in_order(given, name):
+            for index in _sort_indices(raw, name):
                 try:
-                    items.append(parse_item(given[index]))
+                    items.append(parse_item(raw[index]))
                 except InvalidParameter:
                     # Names are fixed when compiled; only a refused item needs the one that was sent.
-                    of.compile(f"{name}[{index}]")(given[index])
+                    item.compile(f"{name}[{index}]")(raw[index])
                     raise
             return items
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
-        return {"type": "array", "items": self.of.schema(), "maxItems": self.items_max}
+    def value_schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.item.schema(), "maxItems": self.items_max}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +86,20 @@ class Metadata(Parameter):
     description: str = "Up to 50 key-value pairs of your own. An empty value removes a key."
 
     def compile(self, name: str) -> Parser:
-        def parse(given: Any) -> dict[str, str] | None:
-            if type(given) is not dict:
-                if given == "":
+        def parse(raw: Any) -> dict[str, str] | None:
+            if type(raw) is not dict:
+                if raw == "":
                     return None
                 raise InvalidParameter("Invalid object", param=name)
-            for key, value in given.items():
+            for key, value in raw.items():
                 if type(key) is not str:
                     raise InvalidParameter("Metadata keys cannot be empty.", param=f"{name}[]")
                 if type(value) is not str:
-                    raise not_text(value, f"{name}[{key}]")
+                    raise not_text_error(value, f"{name}[{key}]")
                 if len(key) > METADATA_KEY_LENGTH_MAX:
                     raise InvalidParameter(
-                        f"Metadata keys can be at most {METADATA_KEY_LENGTH_MAX} characters: {brief(key)}",
+                        f"Metadata keys can be at most {METADATA_KEY_LENGTH_MAX} characters: "
+                        f"{abbreviate(key)}",
                         param=f"{name}[{key}]",
                     )
                 if len(value) > METADATA_VALUE_LENGTH_MAX:
@@ -107,17 +108,17 @@ class Metadata(Parameter):
                         f"the value for '{key}' has {len(value)}.",
                         param=f"{name}[{key}]",
                     )
-            return given
+            return raw
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
-        value = {"type": "string", "maxLength": METADATA_VALUE_LENGTH_MAX}
-        return {"type": "object", "additionalProperties": value, "maxProperties": METADATA_KEYS_MAX}
+    def value_schema(self) -> dict[str, Any]:
+        text_schema = {"type": "string", "maxLength": METADATA_VALUE_LENGTH_MAX}
+        return {"type": "object", "additionalProperties": text_schema, "maxProperties": METADATA_KEYS_MAX}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Created(Parameter):
+class TimestampFilter(Parameter):
     """A filter on a time, in unix seconds: exact, or any of gt, gte, lt, lte.
 
     Gives a dict of operator to integer, the exact form as {"eq": …}.
@@ -126,11 +127,11 @@ class Created(Parameter):
     description: str = "Only objects created at this time, or within these bounds (unix seconds)."
 
     def compile(self, name: str) -> Parser:
-        exact = Timestamp().compile(name)
-        bounds = _compile_members(name, self.operators())
+        parse_exact = Timestamp().compile(name)
+        parse_bounds = _compile_members(name, self.operators())
 
-        def parse(given: Any) -> dict[str, int]:
-            return bounds(given) if type(given) is dict else {"eq": exact(given)}
+        def parse(raw: Any) -> dict[str, int]:
+            return parse_bounds(raw) if type(raw) is dict else {"eq": parse_exact(raw)}
 
         return parse
 
@@ -138,12 +139,12 @@ class Created(Parameter):
         """The members of the hash form."""
         return {operator: Timestamp() for operator in ("gt", "gte", "lt", "lte")}
 
-    def shape(self) -> dict[str, Any]:
-        return {"anyOf": [_object_schema(self.operators()), Timestamp().schema()]}
+    def value_schema(self) -> dict[str, Any]:
+        return {"anyOf": [_build_object_schema(self.operators()), Timestamp().schema()]}
 
 
 @dataclass(frozen=True)
-class Unserved(Parameter):
+class Unsupported(Parameter):
     """A name the SDKs know and this service does not serve: always refused, by its full name."""
 
     reason: str
@@ -151,7 +152,7 @@ class Unserved(Parameter):
     def compile(self, name: str) -> Parser:
         message = f"The parameter '{name}' is not supported here: {self.reason}."
 
-        def parse(given: Any) -> Any:
+        def parse(raw: Any) -> Any:
             raise InvalidParameter(message, param=name)
 
         return parse
@@ -163,7 +164,7 @@ EXPAND = Array(
     description="Fields to show as whole objects in place of their ids.",
 )
 
-PAGE: dict[str, Parameter] = {
+PAGINATION: dict[str, Parameter] = {
     "limit": Integer(
         minimum=1,
         maximum=PAGE_LIMIT_MAX,
@@ -177,33 +178,33 @@ PAGE: dict[str, Parameter] = {
 }
 
 
-class Table:
+class ParameterTable:
     """The parameters of one operation. `exclusive` names parameters of which at most one may be sent, and
-    one must be if `one_needed`.
+    one must be if `one_required`.
 
-    `parse(form)` takes what `forms.decode` gives, of the names in `only` if that is set, and returns
+    `parse(form)` takes what `forms.decode` gives, of the names in `only_names` if that is set, and returns
     {name: value}.
     """
 
-    only: Collection[str] | None = None
+    only_names: Collection[str] | None = None
 
     def __init__(
-        self, members: Mapping[str, Parameter], *, exclusive: tuple[str, ...] = (), one_needed: bool = False
+        self, members: Mapping[str, Parameter], *, exclusive: tuple[str, ...] = (), one_required: bool = False
     ) -> None:
         self.members = members
         self.exclusive = exclusive
         self.parse: Callable[[Mapping[str, Any]], dict[str, Any]] = _compile_members(
-            "", members, exclusive, one_needed=one_needed
+            "", members, exclusive, one_required=one_required
         )
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of all parameters as one object."""
-        return _object_schema(self.members)
+        return _build_object_schema(self.members)
 
     def request_body(self) -> dict[str, Any]:
         """The OpenAPI request body of a POST."""
         properties = self.schema()["properties"]
-        nested = {name: _DEEP for name, schema in properties.items() if _is_nested(schema)}
+        nested = {name: _DEEP_OBJECT_ENCODING for name, schema in properties.items() if _is_nested(schema)}
         content = {"schema": self.schema(), "encoding": nested}
         required = any(member.required for member in self.members.values())
         return {"required": required, "content": {"application/x-www-form-urlencoded": content}}
@@ -216,29 +217,29 @@ class Table:
                 "in": "query",
                 "required": self.members[name].required,
                 "schema": schema,
-                **(_DEEP if _is_nested(schema) else {}),
+                **(_DEEP_OBJECT_ENCODING if _is_nested(schema) else {}),
             }
             for name, schema in self.schema()["properties"].items()
         ]
 
 
-_DEEP: dict[str, Any] = {"style": "deepObject", "explode": True}
+_DEEP_OBJECT_ENCODING: dict[str, Any] = {"style": "deepObject", "explode": True}
 
 
-def unknown(name: str) -> InvalidParameter:
+def unknown_parameter_error(name: str) -> InvalidParameter:
     """The error for a parameter that is in no table."""
     return InvalidParameter(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
 
 
-def _first_name(name: str, sent: Any) -> str:
+def _format_first_name(name: str, raw: Any) -> str:
     """The full name, as sent, of the first value under `name`."""
-    while type(sent) is dict:
-        member, sent = next(iter(sent.items()))
+    while type(raw) is dict:
+        member, raw = next(iter(raw.items()))
         name = f"{name}[{member}]"
     return name
 
 
-def missing(name: str) -> InvalidParameter:
+def missing_parameter_error(name: str) -> InvalidParameter:
     """The error for a required parameter that was not sent."""
     return InvalidParameter(f"Missing required param: {name}.", code="parameter_missing", param=name)
 
@@ -248,29 +249,29 @@ def _compile_members(
     members: Mapping[str, Parameter],
     exclusive: tuple[str, ...] = (),
     *,
-    one_needed: bool = False,
+    one_required: bool = False,
 ) -> Parser:
     """The function from a dict of what was sent under `name` to the dict of values; "" is the top."""
-    full = {key: f"{name}[{key}]" if name else key for key in members}
-    parsers = {key: member.compile(full[key]) for key, member in members.items()}
+    full_names = {key: f"{name}[{key}]" if name else key for key in members}
+    parsers = {key: member.compile(full_names[key]) for key, member in members.items()}
     required = tuple(key for key, member in members.items() if member.required)
     defaults = {key: member.default for key, member in members.items() if member.default is not None}
 
-    def parse(given: Mapping[Any, Any]) -> dict[str, Any]:
+    def parse(form: Mapping[Any, Any]) -> dict[str, Any]:
         values = defaults.copy()
-        for key, sent in given.items():
+        for key, raw in form.items():
             parser = parsers.get(key)
             if parser is None:
-                raise unknown(f"{name}[{key}]" if name else _first_name(key, sent))
-            values[key] = parser(sent)
+                raise unknown_parameter_error(f"{name}[{key}]" if name else _format_first_name(key, raw))
+            values[key] = parser(raw)
         for key in required:
             if key not in values:
-                raise missing(full[key])
-        if exclusive and sum(key in given for key in exclusive) > 1:
+                raise missing_parameter_error(full_names[key])
+        if exclusive and sum(key in form for key in exclusive) > 1:
             raise InvalidParameter(
                 f"You may only specify one of these parameters: {', '.join(exclusive)}.", param=exclusive[0]
             )
-        if one_needed and not any(key in given for key in exclusive):
+        if one_required and not any(key in form for key in exclusive):
             *others, last = exclusive
             raise InvalidParameter(
                 "One of the following params should be provided for this request: "
@@ -281,26 +282,26 @@ def _compile_members(
     return parse
 
 
-def _object_schema(members: Mapping[str, Parameter]) -> dict[str, Any]:
-    served = {name: member for name, member in members.items() if not isinstance(member, Unserved)}
+def _build_object_schema(members: Mapping[str, Parameter]) -> dict[str, Any]:
+    supported = {name: member for name, member in members.items() if not isinstance(member, Unsupported)}
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {name: member.schema() for name, member in served.items()},
+        "properties": {name: member.schema() for name, member in supported.items()},
         "additionalProperties": False,
     }
-    required = [name for name, member in served.items() if member.required]
+    required = [name for name, member in supported.items() if member.required]
     if required:
         schema["required"] = required
     return schema
 
 
 def _is_nested(schema: Mapping[str, Any]) -> bool:
-    return any(one.get("type") in ("object", "array") for one in (schema, *schema.get("anyOf", ())))
+    return any(variant.get("type") in ("object", "array") for variant in (schema, *schema.get("anyOf", ())))
 
 
-def _in_order(given: dict[Any, Any], name: str) -> list[Any]:
+def _sort_indices(items: dict[Any, Any], name: str) -> list[Any]:
     """The indices of an array as sent, ascending."""
-    for index in given:
+    for index in items:
         if type(index) is str and not (index.isdecimal() and index.isascii()):
             raise InvalidParameter("Invalid array", param=name)
-    return sorted(given, key=int) if len(given) > 1 else list(given)
+    return sorted(items, key=int) if len(items) > 1 else list(items)

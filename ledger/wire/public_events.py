@@ -16,15 +16,15 @@ from ledger.domain.dispute import Dispute, DisputeOpened
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import EventImported, PastEvent
+from ledger.domain.imported_event import EventImported, ImportedEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.wire import charges, refunds, render
 from ledger.wire.render import Json
 
-State = (
+AggregateState = (
     Customer
     | CustomerSession
     | Charge
@@ -33,19 +33,19 @@ State = (
     | File
     | FileLink
     | WebhookEndpoint
-    | WebhookRoster
+    | WebhookEndpointQuota
     | Resource
-    | PastEvent
+    | ImportedEvent
 )
 PublicEvent = tuple[str, Json, Json | None]
 """Type, `data.object`, `data.previous_attributes`."""
 
 _DISPUTE_UPDATED = "charge.dispute.updated"
-_DISPUTE_WITHDRAWN = "charge.dispute.funds_withdrawn"
+_DISPUTE_FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 _DISPUTE_CLOSED = "charge.dispute.closed"
 # The silent ones are missing: files and their links, customer sessions, webhook endpoints, and
 # charge.disputed turning true.
-TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
+PUBLIC_EVENT_TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     customer.CustomerCreated: ("customer.created",),
     customer.CustomerUpdated: ("customer.updated",),
     customer.CustomerDeleted: ("customer.deleted",),
@@ -62,91 +62,95 @@ TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
     dispute.DisputeConceded: (_DISPUTE_CLOSED,),
     dispute.DisputeLost: (_DISPUTE_CLOSED,),
     dispute.DisputeWon: ("charge.dispute.funds_reinstated", _DISPUTE_CLOSED),
-    dispute.InquiryEscalated: (_DISPUTE_UPDATED, _DISPUTE_WITHDRAWN),
+    dispute.InquiryEscalated: (_DISPUTE_UPDATED, _DISPUTE_FUNDS_WITHDRAWN),
     dispute.InquiryClosed: (_DISPUTE_CLOSED,),
     dispute.AppealOpened: (_DISPUTE_UPDATED,),
     refund.RefundCreated: ("refund.created",),
     refund.RefundUpdated: ("refund.updated", "charge.refund.updated"),
 }
-EVENTS_MAX = 2
+EVENTS_PER_CHANGE_MAX = 2
 """That one change makes."""
 # What other services tell of says itself which Event it makes.
-TOLD: frozenset[type[DomainEvent]] = frozenset({*resource.EVENTS, *imported_event.EVENTS})
+EXTERNAL_EVENTS: frozenset[type[DomainEvent]] = frozenset({*resource.EVENTS, *imported_event.EVENTS})
 
 
-def public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:
+def derive_public_events(
+    before: AggregateState | None, event: DomainEvent, after: AggregateState
+) -> list[PublicEvent]:
     """The Events that `event` makes, which took the object from `before` to `after`; often [] or one."""
-    types = TYPES.get(type(event), ())
+    types = PUBLIC_EVENT_TYPES.get(type(event), ())
     if not types:
-        return [_told(before, event, after)] if type(event) in TOLD else []
+        return [_make_external_event(before, event, after)] if type(event) in EXTERNAL_EVENTS else []
     if isinstance(event, DisputeOpened) and event.movement is not None:
-        types = (*types, _DISPUTE_WITHDRAWN)
-    resource = _shown(after, event.at)
-    made: list[PublicEvent] = []
-    for name in types:
-        previous = None
-        if name.endswith(".updated") and before is not None:
-            previous = previous_attributes(_shown(before, event.at), resource)
-        made.append((name, resource, previous))
-    return made
+        types = (*types, _DISPUTE_FUNDS_WITHDRAWN)
+    rendered = _render(after, event.at)
+    events: list[PublicEvent] = []
+    for event_type in types:
+        old_values = None
+        if event_type.endswith(".updated") and before is not None:
+            old_values = diff_attributes(_render(before, event.at), rendered)
+        events.append((event_type, rendered, old_values))
+    return events
 
 
-def event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:
+def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:
     """The id of one of the Events that `event` makes: its own, if it came with one; else it follows from
     the log."""
     if isinstance(event, EventImported):
         return event.originator_id
-    return ids.derived_id("evt", recorded_at, event.originator_id, event.originator_version, ordinal)
+    return ids.derive_id("evt", recorded_at, event.originator_id, event.originator_version, ordinal)
 
 
-def is_of(event_id: str, stream: str, version: int) -> bool:
-    """Whether it is the id of an Event that `stream` made, up to `version`: told from the id alone."""
-    made = ids.id_time(event_id)
-    return made is not None and any(
-        event_id == ids.derived_id("evt", made, stream, each, ordinal)
-        for each in range(1, version + 1)
-        for ordinal in range(EVENTS_MAX)
+def is_event_of_stream(event_id: str, stream_id: str, version_max: int) -> bool:
+    """Whether it is the id of an Event that `stream_id` made, up to `version_max`: told from the id alone."""
+    created_at = ids.parse_id_time(event_id)
+    return created_at is not None and any(
+        event_id == ids.derive_id("evt", created_at, stream_id, candidate, ordinal)
+        for candidate in range(1, version_max + 1)
+        for ordinal in range(EVENTS_PER_CHANGE_MAX)
     )
 
 
-def previous_attributes(old: Json, new: Json) -> Json:
+def diff_attributes(old: Json, new: Json) -> Json:
     """The old values of what differs between two versions of a resource."""
-    previous: Json = {}
-    for name, value in new.items():
-        was = old.get(name)
-        if was == value:
+    old_values: Json = {}
+    for name, new_value in new.items():
+        old_value = old.get(name)
+        if old_value == new_value:
             continue
-        if isinstance(was, dict) and isinstance(value, dict):
-            was = previous_attributes(was, value)
-        previous[name] = was
-    for name, was in old.items():
+        if isinstance(old_value, dict) and isinstance(new_value, dict):
+            old_value = diff_attributes(old_value, new_value)
+        old_values[name] = old_value
+    for name, old_value in old.items():
         if name not in new:
-            previous[name] = was
-    return previous
+            old_values[name] = old_value
+    return old_values
 
 
-def _told(before: State | None, event: DomainEvent, after: State) -> PublicEvent:
+def _make_external_event(
+    before: AggregateState | None, event: DomainEvent, after: AggregateState
+) -> PublicEvent:
     """What others tell of is shown as they told it. Of an update that is the first we hear of a resource
     nothing is known to have changed."""
     if isinstance(event, EventImported):
         return event.type, event.object or {}, event.previous_attributes
     assert isinstance(after, Resource)
-    previous = None
-    if after.event_type.endswith(resource.UPDATED):
-        previous = {}
+    old_values = None
+    if after.event_type.endswith(resource.UPDATED_SUFFIX):
+        old_values = {}
         if isinstance(before, Resource) and not before.deleted:
-            previous = previous_attributes(before.object, after.object)
-    return after.event_type, after.object, previous
+            old_values = diff_attributes(before.object, after.object)
+    return after.event_type, after.object, old_values
 
 
-def _shown(state: State, now: int) -> Json:
+def _render(state: AggregateState, now: int) -> Json:
     match state:
         case Customer():
-            return render.customer(state)
+            return render.render_customer(state)
         case Charge():
-            return charges.charge(state)
+            return charges.render_charge(state)
         case Dispute():
-            return render.dispute(state, now)
+            return render.render_dispute(state, now)
         case Refund():
-            return refunds.refund(state)
+            return refunds.render_refund(state)
     raise TypeError(f"a {type(state).__name__} is in no Event")

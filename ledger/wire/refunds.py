@@ -9,7 +9,7 @@ from ledger.domain.refund import Refund
 Json = dict[str, Any]
 
 # Banks give the number by which a refund can be traced days later, if at all.
-_CARD: Json = {
+_CARD_DESTINATION: Json = {
     "reference": None,
     "reference_status": "pending",
     "reference_type": "acquirer_reference_number",
@@ -17,7 +17,7 @@ _CARD: Json = {
 }
 
 
-def refund(state: Refund) -> Json:
+def render_refund(state: Refund) -> Json:
     """Replace members to expand; nested constants are shared."""
     return {
         "id": state.id,
@@ -29,7 +29,7 @@ def refund(state: Refund) -> Json:
         "currency": state.currency,
         "customer": state.customer,
         "customer_account": None,
-        "destination_details": _destination(state.method),
+        "destination_details": _render_destination_details(state.method),
         "metadata": state.metadata,
         "payment_intent": state.payment_intent,
         "payment_method": state.payment_method,
@@ -41,7 +41,7 @@ def refund(state: Refund) -> Json:
     }
 
 
-def _destination(method: str | None) -> Json | None:
+def _render_destination_details(method: str | None) -> Json | None:
     if method is None:
         return None
-    return {method: _CARD if method == "card" else {}, "type": method}
+    return {method: _CARD_DESTINATION if method == "card" else {}, "type": method}

@@ -22,8 +22,8 @@ TEXT_LENGTH_MAX = 5_000
 
 INTEGER_MAX = 2**63 - 1
 
-_SHOWN_LENGTH_MAX = 60
-_integer = re.compile(r"-?[0-9]{1,100}").fullmatch  # bounded: `int` refuses thousands of digits
+_ERROR_VALUE_LENGTH_MAX = 60
+_match_integer = re.compile(r"-?[0-9]{1,100}").fullmatch  # bounded: `int` refuses thousands of digits
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -41,13 +41,13 @@ class Parameter:
         """The function from what was sent (text, or a dict of them) under `name` to its value."""
         raise NotImplementedError
 
-    def shape(self) -> dict[str, Any]:
+    def value_schema(self) -> dict[str, Any]:
         """The JSON schema of a value that is set."""
         raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema, with what all kinds share."""
-        schema = self.shape()
+        schema = self.value_schema()
         if self.unsettable and schema.get("type") != "string":
             schema = {"anyOf": [schema, {"type": "string", "enum": [""]}]}
         if self.description:
@@ -56,7 +56,7 @@ class Parameter:
             schema["default"] = self.default
         return schema
 
-    def empty(self, name: str) -> None:
+    def parse_empty(self, name: str) -> None:
         """What an empty string means here."""
         if not self.unsettable:
             raise InvalidParameter(
@@ -70,42 +70,42 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Parameter):
-    """A string; lengths in characters. `form` is (pattern, what it asks for, in words)."""
+    """A string; lengths in characters. `pattern` is (pattern, what it asks for, in words)."""
 
     length_max: int = TEXT_LENGTH_MAX
     length_min: int = 0
-    form: tuple[str, str] | None = None
+    pattern: tuple[str, str] | None = None
 
     def compile(self, name: str) -> Parser:
-        length_max, length_min, empty = self.length_max, self.length_min, self.empty
-        matches = re.compile(self.form[0]).fullmatch if self.form else None
-        rule = self.form[1] if self.form else ""
+        length_max, length_min, parse_empty = self.length_max, self.length_min, self.parse_empty
+        matches = re.compile(self.pattern[0]).fullmatch if self.pattern else None
+        rule = self.pattern[1] if self.pattern else ""
 
-        def parse(given: Any) -> str | None:
-            if type(given) is not str:
-                raise not_text(given, name)
-            if not given:
-                return empty(name)
-            if not length_min <= len(given) <= length_max:
+        def parse(raw: Any) -> str | None:
+            if type(raw) is not str:
+                raise not_text_error(raw, name)
+            if not raw:
+                return parse_empty(name)
+            if not length_min <= len(raw) <= length_max:
                 raise InvalidParameter(
-                    f"Invalid string: {brief(given)}; must be at "
-                    + (f"most {length_max}" if len(given) > length_max else f"least {length_min}")
+                    f"Invalid string: {abbreviate(raw)}; must be at "
+                    + (f"most {length_max}" if len(raw) > length_max else f"least {length_min}")
                     + " characters",
                     param=name,
                 )
-            if matches is not None and matches(given) is None:
+            if matches is not None and matches(raw) is None:
                 raise InvalidParameter(f"Invalid {name}: {rule}", param=name)
-            return given
+            return raw
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
-        shape: dict[str, Any] = {"type": "string", "maxLength": self.length_max}
+    def value_schema(self) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "string", "maxLength": self.length_max}
         if self.length_min and not self.unsettable:
-            shape["minLength"] = self.length_min
-        if self.form:
-            shape["pattern"] = f"^{self.form[0]}$"
-        return shape
+            schema["minLength"] = self.length_min
+        if self.pattern:
+            schema["pattern"] = f"^{self.pattern[0]}$"
+        return schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,39 +117,39 @@ class Integer(Parameter):
     clamped: bool = False
 
     def compile(self, name: str) -> Parser:
-        minimum, maximum, clamped, empty = self.minimum, self.maximum, self.clamped, self.empty
+        minimum, maximum, clamped, parse_empty = self.minimum, self.maximum, self.clamped, self.parse_empty
 
-        def parse(given: Any) -> int | None:
-            if not given:
-                return empty(name)
-            if type(given) is not str or _integer(given) is None:
-                raise _not_integer(f"Invalid integer: {brief(given)}", name)
-            number = int(given)
+        def parse(raw: Any) -> int | None:
+            if not raw:
+                return parse_empty(name)
+            if type(raw) is not str or _match_integer(raw) is None:
+                raise _invalid_integer_error(f"Invalid integer: {abbreviate(raw)}", name)
+            number = int(raw)
             if minimum <= number <= maximum:
                 return number
             if clamped:
                 return minimum if number < minimum else maximum
             if number < minimum:
-                raise _not_integer(f"This value must be greater than or equal to {minimum}.", name)
-            raise _not_integer(f"This value must be less than or equal to {maximum}.", name)
+                raise _invalid_integer_error(f"This value must be greater than or equal to {minimum}.", name)
+            raise _invalid_integer_error(f"This value must be less than or equal to {maximum}.", name)
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
-        shape: dict[str, Any] = {"type": "integer"}
+    def value_schema(self) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "integer"}
         if self.minimum != -INTEGER_MAX:
-            shape["minimum"] = self.minimum
+            schema["minimum"] = self.minimum
         if self.maximum != INTEGER_MAX:
-            shape["maximum"] = self.maximum
-        return shape
+            schema["maximum"] = self.maximum
+        return schema
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timestamp(Integer):
     """Unix seconds."""
 
-    def shape(self) -> dict[str, Any]:
-        return {**super().shape(), "format": "unix-time"}
+    def value_schema(self) -> dict[str, Any]:
+        return {**super().value_schema(), "format": "unix-time"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,21 +159,21 @@ class Boolean(Parameter):
     only_true: bool = False
 
     def compile(self, name: str) -> Parser:
-        only_true, empty = self.only_true, self.empty
+        only_true, parse_empty = self.only_true, self.parse_empty
 
-        def parse(given: Any) -> bool | None:
-            value = _BOOLEANS.get(given) if type(given) is str else None
+        def parse(raw: Any) -> bool | None:
+            value = _BOOLEANS.get(raw) if type(raw) is str else None
             if value is None:
-                if not given:
-                    return empty(name)
-                raise InvalidParameter(f"Invalid boolean: {brief(given)}", param=name)
+                if not raw:
+                    return parse_empty(name)
+                raise InvalidParameter(f"Invalid boolean: {abbreviate(raw)}", param=name)
             if only_true and not value:
                 raise InvalidParameter(f"Invalid {name}: must be true", param=name)
             return value
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
+    def value_schema(self) -> dict[str, Any]:
         return {"type": "boolean", "enum": [True]} if self.only_true else {"type": "boolean"}
 
 
@@ -184,44 +184,44 @@ class Choice(Parameter):
     values: tuple[str, ...]
 
     def compile(self, name: str) -> Parser:
-        allowed, empty = frozenset(self.values), self.empty
-        message = f"Invalid {name}: must be one of {listed(self.values)}"
+        allowed, parse_empty = frozenset(self.values), self.parse_empty
+        message = f"Invalid {name}: must be one of {format_alternatives(self.values)}"
 
-        def parse(given: Any) -> str | None:
-            if type(given) is not str:
-                raise not_text(given, name)
-            if given in allowed:
-                return given
-            if not given:
-                return empty(name)
+        def parse(raw: Any) -> str | None:
+            if type(raw) is not str:
+                raise not_text_error(raw, name)
+            if raw in allowed:
+                return raw
+            if not raw:
+                return parse_empty(name)
             raise InvalidParameter(message, param=name)
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
+    def value_schema(self) -> dict[str, Any]:
         return {"type": "string", "enum": [*self.values, *([""] if self.unsettable else [])]}
 
 
-def listed(values: Sequence[str]) -> str:
+def format_alternatives(values: Sequence[str]) -> str:
     """`a`, `a or b`, `a, b, or c`."""
     if len(values) < 3:
         return " or ".join(values)
     return f"{', '.join(values[:-1])}, or {values[-1]}"
 
 
-def not_text(given: Any, name: str) -> InvalidParameter:
+def not_text_error(raw: Any, name: str) -> InvalidParameter:
     """The error for a hash or array where a string belongs."""
-    return InvalidParameter(f"Invalid string: {brief(given)}", param=name)
+    return InvalidParameter(f"Invalid string: {abbreviate(raw)}", param=name)
 
 
-def brief(given: Any) -> str:
+def abbreviate(raw: Any) -> str:
     """What was sent, short enough for an error."""
-    text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-    if len(text) <= _SHOWN_LENGTH_MAX:
+    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)
+    if len(text) <= _ERROR_VALUE_LENGTH_MAX:
         return text
-    half = _SHOWN_LENGTH_MAX // 2
+    half = _ERROR_VALUE_LENGTH_MAX // 2
     return f"{text[:half]}...{text[-half:]}"
 
 
-def _not_integer(message: str, name: str) -> InvalidParameter:
+def _invalid_integer_error(message: str, name: str) -> InvalidParameter:
     return InvalidParameter(message, code="parameter_invalid_integer", param=name)

@@ -22,7 +22,7 @@ _OLDEST_FIRST = """
 2026-09-30.endive 2026-10-28.endive
 """
 
-ORDERED: tuple[str, ...] = tuple(_OLDEST_FIRST.split())
-VERSIONS: frozenset[str] = frozenset(ORDERED)
-LATEST: str = ORDERED[-1]
+ORDERED_VERSIONS: tuple[str, ...] = tuple(_OLDEST_FIRST.split())
+VERSIONS: frozenset[str] = frozenset(ORDERED_VERSIONS)
+LATEST_VERSION: str = ORDERED_VERSIONS[-1]
 """The version whose shapes are served; both pinned SDKs send it."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 
 
-def webhook_endpoint(state: WebhookEndpoint) -> dict[str, Any]:
+def render_webhook_endpoint(state: WebhookEndpoint) -> dict[str, Any]:
     return {
         "id": state.id,
         "object": "webhook_endpoint",
@@ -24,12 +24,12 @@ def webhook_endpoint(state: WebhookEndpoint) -> dict[str, Any]:
     }
 
 
-def deleted_webhook_endpoint(endpoint_id: str) -> dict[str, Any]:
+def render_deleted_webhook_endpoint(endpoint_id: str) -> dict[str, Any]:
     """What is left to show of it."""
     return {"id": endpoint_id, "object": "webhook_endpoint", "deleted": True}
 
 
-def roster(state: WebhookRoster) -> dict[str, Any]:
+def render_webhook_endpoint_quota(state: WebhookEndpointQuota) -> dict[str, Any]:
     """Of no public resource: for those who look into the log."""
     return {
         "id": state.id,

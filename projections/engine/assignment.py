@@ -15,17 +15,17 @@ from collections.abc import Iterable, Mapping
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from projections.engine.batch import Key
+from projections.engine.batch import GenerationKey
 
-LOOK_SECONDS = 0.5
-STILL_SECONDS = 2.0
+REFRESH_SECONDS = 0.5
+STALLED_SECONDS = 2.0
 
 # The lowest that is free. Of two who try the same one, one goes on to the next.
-_TAKE = """
+_ACQUIRE_SLOT = """
 SELECT number FROM generate_series(0, 999) AS number
 WHERE pg_try_advisory_lock(hashtext(%(seats)s), number) LIMIT 1
 """
-_TAKEN = """
+_HELD_SLOTS = """
 SELECT objid::integer FROM pg_locks
 WHERE locktype = 'advisory' AND classid = (hashtext(%(seats)s)::bigint & 4294967295)::oid
 AND objsubid = 2 AND granted
@@ -33,7 +33,7 @@ AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY 1
 """
 # A seat is all that a runner's connection holds a lock of two numbers on.
-_OTHERS = """
+_OTHER_RELEASES = """
 SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
 AND a.datname = current_database() AND a.application_name = 'ledger projections'
@@ -41,51 +41,60 @@ AND l.classid <> (hashtext(%(seats)s)::bigint & 4294967295)::oid LIMIT 1
 """
 
 
-class Seats:
+class WorkAssignment:
     """One runner's seat, among those of its release, whose views have these shapes."""
 
     def __init__(self, shapes: Mapping[str, int]) -> None:
-        self._seats = {"seats": _of(shapes)}
-        self._number: int | None = None
-        self._backend: int | None = None
-        self._taken: list[int] = []
-        self._look_at = 0.0
-        self._stood: dict[Key, tuple[int, float]] = {}
+        self._lock_parameters = {"seats": _lock_name(shapes)}
+        self._slot: int | None = None
+        self._backend_pid: int | None = None
+        self._held_slots: list[int] = []
+        self._refresh_at = 0.0
+        self._last_progress: dict[GenerationKey, tuple[int, float]] = {}
 
-    async def ours(
-        self, conn: AsyncConnection[TupleRow], names: Iterable[str], behind: Mapping[Key, int]
-    ) -> dict[Key, int]:
+    async def select_assigned(
+        self,
+        conn: AsyncConnection[TupleRow],
+        projection_names: Iterable[str],
+        lagging: Mapping[GenerationKey, int],
+    ) -> dict[GenerationKey, int]:
         """Of the generations that are behind, those to go on with here."""
         now = time.monotonic()
-        if self._backend != conn.info.backend_pid:
-            self._number, self._backend, self._look_at = None, conn.info.backend_pid, 0.0
-        if now >= self._look_at:
-            await self._look(conn)
-            self._look_at = now + LOOK_SECONDS
-        self._stood = {
-            key: stood if (stood := self._stood.get(key)) and stood[0] == position else (position, now)
-            for key, position in behind.items()
+        if self._backend_pid != conn.info.backend_pid:
+            self._slot, self._backend_pid, self._refresh_at = None, conn.info.backend_pid, 0.0
+        if now >= self._refresh_at:
+            await self._refresh(conn)
+            self._refresh_at = now + REFRESH_SECONDS
+        self._last_progress = {
+            key: progress
+            if (progress := self._last_progress.get(key)) and progress[0] == position
+            else (position, now)
+            for key, position in lagging.items()
         }
-        if self._number not in self._taken:
-            return dict(behind)
-        own = set(sorted(names)[self._taken.index(self._number) :: len(self._taken)])
+        if self._slot not in self._held_slots:
+            return dict(lagging)
+        own_projections = set(
+            sorted(projection_names)[self._held_slots.index(self._slot) :: len(self._held_slots)]
+        )
         return {
             key: position
-            for key, position in behind.items()
-            if key[0] in own or now - self._stood[key][1] > STILL_SECONDS
+            for key, position in lagging.items()
+            if key[0] in own_projections or now - self._last_progress[key][1] > STALLED_SECONDS
         }
 
-    async def _look(self, conn: AsyncConnection[TupleRow]) -> None:
-        if self._number is None:
-            row = await (await conn.execute(_TAKE, self._seats)).fetchone()
-            self._number = None if row is None else row[0]
-        self._taken = [row[0] for row in await (await conn.execute(_TAKEN, self._seats)).fetchall()]
+    async def _refresh(self, conn: AsyncConnection[TupleRow]) -> None:
+        if self._slot is None:
+            row = await (await conn.execute(_ACQUIRE_SLOT, self._lock_parameters)).fetchone()
+            self._slot = None if row is None else row[0]
+        self._held_slots = [
+            row[0] for row in await (await conn.execute(_HELD_SLOTS, self._lock_parameters)).fetchall()
+        ]
 
 
-async def others(conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]) -> bool:
+async def is_other_release_running(conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]) -> bool:
     """Whether a runner of another release than the one with these shapes is there."""
-    return (await conn.execute(_OTHERS, {"seats": _of(shapes)})).rowcount > 0
+    return (await conn.execute(_OTHER_RELEASES, {"seats": _lock_name(shapes)})).rowcount > 0
 
 
-def _of(shapes: Mapping[str, int]) -> str:
+def _lock_name(shapes: Mapping[str, int]) -> str:
     return f"projections.seats {sorted(shapes.items())}"

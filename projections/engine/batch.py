@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import AGGREGATES, State, evolve
 from ledger.store.log import Recorded
-from projections.engine.partitions import day_of
-from projections.projection import Parking, Projection, Step, described
+from projections.engine.partitions import to_utc_day
+from projections.projection import EventRows, ParkedStream, Projection, describe_error
 
-Key = tuple[str, int]
+GenerationKey = tuple[str, int]
 """Projection and generation."""
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class Target:
     """One generation of a projection taking part in a pass, and what came of it.
 
     since     unix seconds: events recorded before it make no rows, their day is dropped
@@ -30,95 +30,98 @@ class Member:
 
     projection: Projection
     generation: int
-    since: float = 0.0
+    retention_start: float = 0.0
     detached: bool = False
-    parked: set[str] = field(default_factory=set)
-    steps: list[Step] = field(default_factory=list)
-    parkings: list[Parking] = field(default_factory=list)
+    parked_streams: set[str] = field(default_factory=set)
+    event_rows: list[EventRows] = field(default_factory=list)
+    newly_parked: list[ParkedStream] = field(default_factory=list)
 
     @property
-    def key(self) -> Key:
+    def key(self) -> GenerationKey:
         return self.projection.name, self.generation
 
     def park(self, stream: str, position: int, error: BaseException) -> None:
-        self.parked.add(stream)
-        self.parkings.append(Parking(stream, position, described(error)))
+        self.parked_streams.add(stream)
+        self.newly_parked.append(ParkedStream(stream, position, describe_error(error)))
 
 
-class Pass:
+class BatchFold:
     """`states` come to hold the aggregates after the last event read."""
 
-    def __init__(self, members: Iterable[Member]) -> None:
+    def __init__(self, targets: Iterable[Target]) -> None:
         self.states: dict[str, State] = {}
-        self._takers: dict[type[DomainEvent], list[Member]] = {}
-        for member in members:
-            for event in member.projection.follows:
-                self._takers.setdefault(event, []).append(member)
+        self._subscribers: dict[type[DomainEvent], list[Target]] = {}
+        for target in targets:
+            for event_class in target.projection.event_classes:
+                self._subscribers.setdefault(event_class, []).append(target)
 
-    def begin(self, recorded: Iterable[Recorded]) -> dict[str, int]:
+    def get_prior_versions(self, recorded: Iterable[Recorded]) -> dict[str, int]:
         """The streams that will be folded, and the version each must be at before `recorded`."""
         versions: dict[str, int] = {}
         for item in recorded:
             event = item.event
             stream = event.originator_id
-            if stream not in versions and self._takers_of(event):
+            if stream not in versions and self._get_subscribers(event):
                 versions[stream] = event.originator_version - 1
         return versions
 
-    def days(self, recorded: Iterable[Recorded]) -> dict[Key, set[int]]:
+    def get_days(self, recorded: Iterable[Recorded]) -> dict[GenerationKey, set[int]]:
         """By member that keeps its rows by day: the days (since 1970, UTC) that rows may fall on."""
-        days: dict[Key, set[int]] = {}
+        days: dict[GenerationKey, set[int]] = {}
         for item in recorded:
-            for member in self._takers.get(type(item.event), ()):
-                if member.projection.days_kept is not None and item.recorded_at >= member.since:
-                    days.setdefault(member.key, set()).add(day_of(item.recorded_at))
+            for target in self._subscribers.get(type(item.event), ()):
+                if (
+                    target.projection.retention_days is not None
+                    and item.recorded_at >= target.retention_start
+                ):
+                    days.setdefault(target.key, set()).add(to_utc_day(item.recorded_at))
         return days
 
-    def read(self, recorded: Iterable[Recorded], broken: Mapping[str, Exception]) -> None:
-        """Fold and hand out. `broken`: streams whose past could not be folded, and why."""
+    def apply_events(self, recorded: Iterable[Recorded], load_errors: Mapping[str, Exception]) -> None:
+        """Fold and hand out. `load_errors`: streams whose past could not be folded, and why."""
         states = self.states
         for item in recorded:
             event = item.event
             stream = event.originator_id
-            takers = self._takers_of(event)
-            if not takers:
+            subscribers = self._get_subscribers(event)
+            if not subscribers:
                 continue
             before = states.get(stream)
             try:
-                if stream in broken:
-                    raise broken[stream]
+                if stream in load_errors:
+                    raise load_errors[stream]
                 after = evolve(before, event)
             except Exception as error:  # a stream nobody can fold: all leave it out
-                for member in takers:
-                    member.park(stream, item.position, error)
+                for target in subscribers:
+                    target.park(stream, item.position, error)
                 states.pop(stream, None)
                 continue
             states[stream] = after
-            for member in takers:
-                if item.recorded_at >= member.since:
-                    _hand(member, before, item, after)
+            for target in subscribers:
+                if item.recorded_at >= target.retention_start:
+                    _apply_event(target, before, item, after)
 
-    def _takers_of(self, event: DomainEvent) -> list[Member]:
-        takers = self._takers.get(type(event), [])
+    def _get_subscribers(self, event: DomainEvent) -> list[Target]:
+        subscribers = self._subscribers.get(type(event), [])
         stream = event.originator_id
-        for member in takers:
-            if stream in member.parked:
-                return [member for member in takers if stream not in member.parked]
-        return takers
+        for target in subscribers:
+            if stream in target.parked_streams:
+                return [member for member in subscribers if stream not in member.parked_streams]
+        return subscribers
 
 
-def unfollowed(members: Iterable[Member]) -> list[str]:
+def ignored_topics(targets: Iterable[Target]) -> list[str]:
     """The topics that none of them follows: customer sessions are most of the log, and in no view."""
-    followed = {event for member in members for event in member.projection.follows}
-    known = (event for module in AGGREGATES for event in module.EVENTS)
-    return [event.TOPIC for event in known if event not in followed]
+    subscribed = {event_class for target in targets for event_class in target.projection.event_classes}
+    event_classes = (event for module in AGGREGATES for event in module.EVENTS)
+    return [event.TOPIC for event in event_classes if event not in subscribed]
 
 
-def _hand(member: Member, before: State | None, item: Recorded, after: State) -> None:
+def _apply_event(target: Target, before: State | None, item: Recorded, after: State) -> None:
     try:
-        rows = member.projection.apply(before, item, after)
+        rows = target.projection.apply(before, item, after)
     except Exception as error:  # whatever a handler raises parks its stream
-        member.park(item.event.originator_id, item.position, error)
+        target.park(item.event.originator_id, item.position, error)
     else:
         if rows:
-            member.steps.append(Step(item.position, item.event.originator_id, rows))
+            target.event_rows.append(EventRows(item.position, item.event.originator_id, rows))

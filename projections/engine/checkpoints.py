@@ -13,11 +13,11 @@ import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from projections.engine.batch import Key, Member
+from projections.engine.batch import GenerationKey, Target
 
 # A generation that a later release has built is not ours to write: this one lacks columns, or fills them
 # otherwise. What an earlier one has built is.
-_STANDING = """
+_POSITIONS = """
 SELECT c.projection, c.generation, c.position, h.position
 FROM ledger.head h LEFT JOIN (
     projections.checkpoints c
@@ -41,7 +41,7 @@ FROM json_to_recordset(%(moved)s::json) AS moved(projection text, generation int
 CROSS JOIN (SELECT recorded_at FROM ledger.events WHERE notification_id = %(position)s) AS last
 WHERE c.projection = moved.projection AND c.generation = moved.generation
 """
-_PARKED_OF = """
+_PARKED_STREAMS = """
 SELECT p.projection, p.generation, p.stream
 FROM json_to_recordset(%(wanted)s::json) AS wanted(projection text, generation integer)
 JOIN projections.parked p USING (projection, generation)
@@ -53,16 +53,16 @@ VALUES (%(projection)s, %(generation)s, %(stream)s, %(position)s, %(error)s)
 ON CONFLICT ON CONSTRAINT parked_key DO UPDATE
 SET position = excluded.position, error = excluded.error, parked_at = excluded.parked_at
 """
-_WAIT_FOR = """
+_LOCK_CHECKPOINT = """
 SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = %(generation)s FOR UPDATE
 """
-_PARKED_IN = """
+_GENERATIONS_WITH_PARKED_STREAM = """
 SELECT p.generation, c.shape FROM projections.parked p
 LEFT JOIN projections.checkpoints c USING (projection, generation)
 WHERE p.projection = %(projection)s AND p.stream = %(stream)s ORDER BY 1
 """
-_PARKED_AT = """
+_PARKED_POSITION = """
 SELECT position FROM projections.parked
 WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %(stream)s
 """
@@ -72,66 +72,70 @@ WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %
 """
 
 
-async def standing(conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]) -> tuple[dict[Key, int], int]:
+async def load_positions(
+    conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]
+) -> tuple[dict[GenerationKey, int], int]:
     """Position by projection and generation, of those that a release with these shapes may write, and the
     head's: all at one moment."""
     known = [{"projection": name, "shape": shape} for name, shape in shapes.items()]
-    found = await conn.execute(_STANDING, {"known": msgspec.json.encode(known).decode()})
-    rows = await found.fetchall()
+    cur = await conn.execute(_POSITIONS, {"known": msgspec.json.encode(known).decode()})
+    rows = await cur.fetchall()
     return {(row[0], row[1]): row[2] for row in rows if row[0] is not None}, rows[0][3]
 
 
-async def lock(conn: AsyncConnection[TupleRow], wanted: Iterable[Key], position: int) -> dict[Key, bool]:
+async def lock(
+    conn: AsyncConnection[TupleRow], keys: Iterable[GenerationKey], position: int
+) -> dict[GenerationKey, bool]:
     """Lock those of the checkpoints that nobody holds and that stand at `position`, until the transaction
     ends. By projection and generation: whether it has parked streams."""
-    rows = await conn.execute(_LOCK, {"wanted": _keys(wanted), "position": position})
-    return {(name, generation): parked for name, generation, parked in await rows.fetchall()}
+    cur = await conn.execute(_LOCK, {"wanted": _encode_keys(keys), "position": position})
+    return {(name, generation): parked for name, generation, parked in await cur.fetchall()}
 
 
-async def parked_of(
-    conn: AsyncConnection[TupleRow], wanted: Iterable[Key], streams: Iterable[str]
-) -> list[tuple[Key, str]]:
+async def find_parked(
+    conn: AsyncConnection[TupleRow], keys: Iterable[GenerationKey], streams: Iterable[str]
+) -> list[tuple[GenerationKey, str]]:
     """Which of `streams` are parked, and where."""
-    cur = await conn.execute(_PARKED_OF, {"wanted": _keys(wanted), "streams": list(streams)})
+    cur = await conn.execute(_PARKED_STREAMS, {"wanted": _encode_keys(keys), "streams": list(streams)})
     return [((name, generation), stream) for name, generation, stream in await cur.fetchall()]
 
 
-async def move(conn: AsyncConnection[TupleRow], moved: Iterable[Key], position: int) -> None:
+async def move(conn: AsyncConnection[TupleRow], keys: Iterable[GenerationKey], position: int) -> None:
     """Move locked checkpoints to the event at `position`."""
-    await conn.execute(_MOVE, {"moved": _keys(moved), "position": position})
+    await conn.execute(_MOVE, {"moved": _encode_keys(keys), "position": position})
 
 
-async def park(conn: AsyncConnection[TupleRow], member: Member) -> None:
+async def save_parked(conn: AsyncConnection[TupleRow], target: Target) -> None:
     """Keep what the pass parked."""
-    for stream, position, error in member.parkings:
+    for stream, position, error in target.newly_parked:
         parameters: dict[str, Any] = {"stream": stream, "position": position, "error": error}
-        await conn.execute(_PARK, parameters | _named(member.key))
+        await conn.execute(_PARK, parameters | _key_parameters(target.key))
 
 
-async def generations_parking(
+async def find_generations_with_parked_stream(
     conn: AsyncConnection[TupleRow], name: str, stream: str
 ) -> dict[int, int | None]:
     """The generations of a projection that leave the stream out, and the shape of each; None while it is
     still being filled."""
-    cur = await conn.execute(_PARKED_IN, {"projection": name, "stream": stream})
+    cur = await conn.execute(_GENERATIONS_WITH_PARKED_STREAM, {"projection": name, "stream": stream})
     return dict(await cur.fetchall())
 
 
-async def unpark(conn: AsyncConnection[TupleRow], key: Key, stream: str) -> tuple[int, int] | None:
+async def unpark(conn: AsyncConnection[TupleRow], key: GenerationKey, stream: str) -> tuple[int, int] | None:
     """Lock the checkpoint, waiting for whoever runs it, and unpark. The first position left out and the
     last; None when it is not parked."""
-    parameters = {"stream": stream, **_named(key)}
-    checkpoint = await (await conn.execute(_WAIT_FOR, parameters)).fetchone()
-    first = await (await conn.execute(_PARKED_AT, parameters)).fetchone()
-    if checkpoint is None or first is None:
+    parameters = {"stream": stream, **_key_parameters(key)}
+    checkpoint = await (await conn.execute(_LOCK_CHECKPOINT, parameters)).fetchone()
+    parked = await (await conn.execute(_PARKED_POSITION, parameters)).fetchone()
+    if checkpoint is None or parked is None:
         return None
     await conn.execute(_UNPARK, parameters)
-    return first[0], checkpoint[0]
+    return parked[0], checkpoint[0]
 
 
-def _named(key: Key) -> dict[str, Any]:
+def _key_parameters(key: GenerationKey) -> dict[str, Any]:
     return {"projection": key[0], "generation": key[1]}
 
 
-def _keys(keys: Iterable[Key]) -> str:
-    return msgspec.json.encode([_named(key) for key in keys]).decode()
+def _encode_keys(keys: Iterable[GenerationKey]) -> str:
+    return msgspec.json.encode([_key_parameters(key) for key in keys]).decode()

@@ -14,57 +14,63 @@ from psycopg.errors import LockNotAvailable
 from psycopg.rows import TupleRow
 
 from projections.engine import checkpoints, partitions, registry
-from projections.engine.batch import Key
+from projections.engine.batch import GenerationKey
 from projections.projection import Projection
 
 RETRY_SECONDS = 60
 
 
-class Upkeep:
+class DailyPartitions:
     """What one runner knows to have been made."""
 
     def __init__(self) -> None:
-        self._made: dict[Key, set[int]] = {}
-        self._day: int | None = None
-        self._not_before = 0.0
+        self._known_days: dict[GenerationKey, set[int]] = {}
+        self._maintained_day: int | None = None
+        self._retry_at = 0.0
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Look again which partitions there are."""
-        self._made.clear()
-        self._day = None
-        self._not_before = 0.0
+        self._known_days.clear()
+        self._maintained_day = None
+        self._retry_at = 0.0
 
-    def missing(self, wanted: Mapping[Key, set[int]]) -> dict[Key, set[int]]:
+    def find_missing(
+        self, days_by_generation: Mapping[GenerationKey, set[int]]
+    ) -> dict[GenerationKey, set[int]]:
         """Of the days wanted those not known to have a partition."""
-        lacking = {key: days - self._made.get(key, set()) for key, days in wanted.items()}
-        return {key: days for key, days in lacking.items() if days}
+        missing_days = {
+            key: days - self._known_days.get(key, set()) for key, days in days_by_generation.items()
+        }
+        return {key: days for key, days in missing_days.items() if days}
 
-    async def make(self, conn: AsyncConnection[TupleRow], wanted: Mapping[Key, set[int]]) -> None:
-        for (name, generation), days in wanted.items():
-            await partitions.make_days(conn, name, generation, days)
-            self._made.setdefault((name, generation), set()).update(days)
+    async def create(
+        self, conn: AsyncConnection[TupleRow], days_by_generation: Mapping[GenerationKey, set[int]]
+    ) -> None:
+        for (name, generation), days in days_by_generation.items():
+            await partitions.create_days(conn, name, generation, days)
+            self._known_days.setdefault((name, generation), set()).update(days)
 
-    async def run(
+    async def maintain(
         self, conn: AsyncConnection[TupleRow], projections: Iterable[Projection], now: float
     ) -> None:
         """Do what a new day asks for; what a reader is in the way of, a minute later."""
-        today = partitions.day_of(now)
-        ahead = set(range(today, today + partitions.DAYS_AHEAD + 1))
-        time = asyncio.get_running_loop().time()
-        if today == self._day or time < self._not_before:
+        today = partitions.to_utc_day(now)
+        days_ahead = set(range(today, today + partitions.DAYS_AHEAD + 1))
+        monotonic_now = asyncio.get_running_loop().time()
+        if today == self._maintained_day or monotonic_now < self._retry_at:
             return
-        known = {projection.name: projection for projection in projections}
-        await registry.ensure(conn, known.values())
-        shapes = {name: projection.shape for name, projection in known.items()}
+        projections_by_name = {projection.name: projection for projection in projections}
+        await registry.register_missing(conn, projections_by_name.values())
+        shapes = {name: projection.shape for name, projection in projections_by_name.items()}
         try:
-            for name, generation in (await checkpoints.standing(conn, shapes))[0]:
-                days_kept = known[name].days_kept
-                if days_kept is None:
+            for name, generation in (await checkpoints.load_positions(conn, shapes))[0]:
+                retention_days = projections_by_name[name].retention_days
+                if retention_days is None:
                     continue
-                await self.make(conn, {(name, generation): ahead})
-                first = partitions.first_day_kept(now, days_kept)
-                await partitions.drop_days(conn, name, generation, before=first)
+                await self.create(conn, {(name, generation): days_ahead})
+                first_retained = partitions.first_retained_day(now, retention_days)
+                await partitions.drop_days(conn, name, generation, before=first_retained)
         except LockNotAvailable:
-            self._not_before = time + RETRY_SECONDS
+            self._retry_at = monotonic_now + RETRY_SECONDS
             return
-        self._day = today
+        self._maintained_day = today

@@ -20,38 +20,38 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
-from ledger.errors import LedgerError, OperationRefused
-from ledger.postgres.connections import Link
+from ledger.errors import InvalidProjectionState, LedgerError
+from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.codec import Codec, State
-from ledger.store.log import PLANS, Recorded, history, states_at, tail
-from ledger.store.notifications import Wake
+from ledger.store.log import PLANNER_OPTIONS, Recorded, read_log, read_states_at, read_stream
+from ledger.store.notifications import HeadNotifier
 from projections.engine import checkpoints, operations, partitions, registry
-from projections.engine.assignment import Seats
-from projections.engine.batch import Key, Member, Pass, unfollowed
-from projections.engine.daily_partitions import Upkeep
+from projections.engine.assignment import WorkAssignment
+from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
+from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
-from projections.engine.writes import write_apart, write_together
-from projections.projection import Projection, described
+from projections.engine.writes import write_all, write_each
+from projections.projection import Projection, describe_error
 
 BATCH_TIMEOUT_SECONDS = 60
 PAUSE_SECONDS = 0.01
-RETRY_SECONDS_MIN = 0.1
-RETRY_SECONDS_MAX = 5.0
+BACKOFF_SECONDS_MIN = 0.1
+BACKOFF_SECONDS_MAX = 5.0
 # Events folded before the loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
 # A process that hangs in a batch loses its checkpoints to another one …
-_OPTIONS = f"{PLANS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+_OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 # … and one that hangs between batches its seat: views of a seat that is taken, by a process that is
 # stopped, would get one batch from others whenever they have stood still. One that runs looks more often.
 IDLE_SECONDS_MAX = 3.0
 IDLE_POLLS_MAX = 10
 
-Write = Callable[[AsyncConnection[TupleRow], Sequence[Member]], Awaitable[dict[Key, str]]]
+Writer = Callable[[AsyncConnection[TupleRow], Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 
 _log = logging.getLogger("ledger.projections")
 
 
-class Advance(NamedTuple):
+class BatchResult(NamedTuple):
     """What came of one batch.
 
     caught_up  every checkpoint stands at the head as last seen
@@ -73,311 +73,330 @@ class EngineStats:
 
     events: int = 0
     batches: int = 0
-    seconds: float = 0.0
+    batch_seconds: float = 0.0
     position: int = 0
     head: int = 0
     failures: int = 0
-    failing: dict[str, str] = field(default_factory=dict)
+    current_errors: dict[str, str] = field(default_factory=dict)
 
 
 class Engine:
-    """One runner. `dsn`: the projections' database; `wake` is the caller's, started and closed by it."""
+    """One runner. `dsn`: the projections' database; `notifier` is the caller's, started and closed by it."""
 
     def __init__(
         self,
         dsn: str,
         codec: Codec,
         clock: Clock,
-        wake: Wake,
+        notifier: HeadNotifier,
         *,
         projections: Iterable[Projection] = registry.PROJECTIONS,
         batch_max: int = 1000,
         poll_ms: int = 100,
-        remembered_max: int = 50_000,
+        cached_streams_max: int = 50_000,
     ) -> None:
         self._codec = codec
         self._clock = clock
-        self._wake = wake
+        self._notifier = notifier
         self._projections = {projection.name: projection for projection in projections}
         self._shapes = {projection.name: projection.shape for projection in self._projections.values()}
         self._batch_max = batch_max
         self._poll_seconds = poll_ms / 1000
         idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
         options = f"{_OPTIONS} -c idle_session_timeout={idle_ms:.0f}"
-        self._link = Link(dsn, "ledger_projector", name="projections", options=options)
-        self._memory = _Memory(remembered_max)
-        self._upkeep = Upkeep()
-        self._seats = Seats(self._shapes)
-        self._not_before: dict[Key, float] = {}
-        self._last_was_lowest = False
-        self._stopping = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._connection = ReconnectingConnection(
+            dsn, "ledger_projector", name="projections", options=options
+        )
+        self._aggregate_cache = _AggregateCache(cached_streams_max)
+        self._daily_partitions = DailyPartitions()
+        self._assignment = WorkAssignment(self._shapes)
+        self._retry_at: dict[GenerationKey, float] = {}
+        self._last_position_was_lowest = False
+        self._stop_event = asyncio.Event()
+        self._idle_event = asyncio.Event()
+        self._idle_event.set()
         self.stats = EngineStats()
 
     async def run(self) -> None:
         """Follow the log until closed or cancelled. Whatever happens to a batch, it is tried again."""
-        self._idle.clear()
-        pause = RETRY_SECONDS_MIN
+        self._idle_event.clear()
+        backoff_seconds = BACKOFF_SECONDS_MIN
         try:
-            while not self._stopping.is_set():
-                heard = self._wake.position
+            while not self._stop_event.is_set():
+                head_seen = self._notifier.position
                 try:
                     async with asyncio.timeout(BATCH_TIMEOUT_SECONDS):
-                        advance = await self.advance()
+                        result = await self.advance()
                 except Exception as error:  # the edge: told, waited out, tried again
-                    self._failed("", error)
-                    await self._rest(pause)
-                    pause = min(pause * 2, RETRY_SECONDS_MAX)
+                    self._record_failure("", error)
+                    await self._sleep_unless_stopped(backoff_seconds)
+                    backoff_seconds = min(backoff_seconds * 2, BACKOFF_SECONDS_MAX)
                     continue
-                self.stats.failing.pop("", None)
-                pause = RETRY_SECONDS_MIN
-                if advance.contended:
-                    await self._rest(self._poll_seconds)
-                elif not advance.events:
-                    await self._wake.beyond(max(heard, self.stats.head), timeout_seconds=self._poll_seconds)
-                elif advance.events < self._batch_max:
+                self.stats.current_errors.pop("", None)
+                backoff_seconds = BACKOFF_SECONDS_MIN
+                if result.contended:
+                    await self._sleep_unless_stopped(self._poll_seconds)
+                elif not result.events:
+                    await self._notifier.wait_past(
+                        max(head_seen, self.stats.head), timeout_seconds=self._poll_seconds
+                    )
+                elif result.events < self._batch_max:
                     # Under a steady load what comes meanwhile makes one batch, not many; what comes now
                     # and then finds the pause over.
-                    await self._rest(PAUSE_SECONDS)
+                    await self._sleep_unless_stopped(PAUSE_SECONDS)
         finally:
-            self._idle.set()
+            self._idle_event.set()
 
     async def close(self) -> None:
         """Finish the batch under way, then stop."""
-        self._stopping.set()
-        await self._idle.wait()
-        await self._link.drop()
+        self._stop_event.set()
+        await self._idle_event.wait()
+        await self._connection.drop()
 
-    async def _rest(self, seconds: float) -> None:
+    async def _sleep_unless_stopped(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await self._stop_event.wait()
 
-    async def advance(self) -> Advance:
+    async def advance(self) -> BatchResult:
         """Apply the next events to the checkpoints that stand before them: one batch, one transaction.
 
         Raises psycopg.Error, and what reading an unreadable event raises; then nothing has changed.
         """
         started = asyncio.get_running_loop().time()
-        async with self._link as conn:
+        async with self._connection as conn:
             await self._clock.refresh(conn)
-            await self._upkeep.run(conn, self._projections.values(), self._clock.now())
-            standing, head = await checkpoints.standing(conn, self._shapes)
+            await self._daily_partitions.maintain(conn, self._projections.values(), self._clock.now())
+            positions, head = await checkpoints.load_positions(conn, self._shapes)
             self.stats.head = head
-            behind = {key: position for key, position in standing.items() if position < head}
-            ours = await self._seats.ours(conn, self._projections, behind)
-            ready = {key: at for key, at in ours.items() if self._not_before.get(key, 0.0) <= started}
+            lagging = {key: position for key, position in positions.items() if position < head}
+            assigned = await self._assignment.select_assigned(conn, self._projections, lagging)
+            ready = {key: at for key, at in assigned.items() if self._retry_at.get(key, 0.0) <= started}
             if not ready:
-                return Advance(0, caught_up=not behind, contended=len(ours) < len(behind))
-            position, upto = self._choose(set(ready.values()), head)
-            group = [key for key, at in ready.items() if at == position]
+                return BatchResult(0, caught_up=not lagging, contended=len(assigned) < len(lagging))
+            position, upto = self._choose_range(set(ready.values()), head)
+            keys = [key for key, at in ready.items() if at == position]
             try:
-                events = await self._batch(conn, group, position, upto, write_together)
+                events = await self._run_batch(conn, keys, position, upto, write_all)
             except Exception:  # whatever it is: each projection apart, so that one does not stop all
                 if conn.broken:
                     raise
-                self._upkeep.forget()
-                events = await self._batch(conn, group, position, upto, write_apart)
+                self._daily_partitions.invalidate()
+                events = await self._run_batch(conn, keys, position, upto, write_each)
         if events:
             self.stats.events += events
             self.stats.batches += 1
-            self.stats.seconds += asyncio.get_running_loop().time() - started
-        return Advance(events, caught_up=False, contended=not events)
+            self.stats.batch_seconds += asyncio.get_running_loop().time() - started
+        return BatchResult(events, caught_up=False, contended=not events)
 
     async def retry(self, name: str, stream: str, operator: Operator) -> bool:
         """Apply what was left out of a parked stream, in every generation that leaves it out and is not
         still being filled, up to its checkpoint. False if it had to be parked again in one.
 
-        Raises OperationRefused when there is nothing to retry, or that is for a later release to do;
+        Raises InvalidProjectionState when there is nothing to retry, or that is for a later release to do;
         AlreadyDone, psycopg.Error, KeyError.
         """
         projection = self._projections[name]
-        healed = True
-        async with self._link as conn:
+        all_applied = True
+        async with self._connection as conn:
             await self._clock.refresh(conn)
-            parking = await checkpoints.generations_parking(conn, name, stream)
-            if not parking:
-                raise OperationRefused(f"{stream} is not left out of {name}: there is nothing to retry.")
-            shapes = {generation: shape for generation, shape in parking.items() if shape is not None}
+            parked_generations = await checkpoints.find_generations_with_parked_stream(conn, name, stream)
+            if not parked_generations:
+                raise InvalidProjectionState(
+                    f"{stream} is not left out of {name}: there is nothing to retry."
+                )
+            shapes = {
+                generation: shape for generation, shape in parked_generations.items() if shape is not None
+            }
             for generation, shape in shapes.items():
                 # We would leave out what a later shape has more, and nobody would know of it.
                 if shape > projection.shape:
-                    raise OperationRefused(
+                    raise InvalidProjectionState(
                         f"generation {generation} of {name} was built by a later release: use that one's "
                         "command."
                     )
             if not shapes:
-                raise OperationRefused(
-                    f"{stream} is left out of generation {max(parking)} of {name}, which is still being "
-                    "filled: retry it when that catches up."
+                raise InvalidProjectionState(
+                    f"{stream} is left out of generation {max(parked_generations)} of {name}, which is still "
+                    "being filled: retry it when that catches up."
                 )
             for generation in shapes:
-                member = self._member(projection, generation)
+                target = self._make_target(projection, generation)
                 try:
-                    healed &= await self._retry(conn, member, stream, operator)
+                    all_applied &= await self._retry_generation(conn, target, stream, operator)
                 except (psycopg.Error, LedgerError):
                     raise
                 except Exception as error:  # what an event raises that cannot be read
-                    raise OperationRefused(f"{name} cannot go on with it: {described(error)}") from None
-                operator = operator._replace(key=None)  # the call is known by its first
-        return healed
+                    raise InvalidProjectionState(
+                        f"{name} cannot go on with it: {describe_error(error)}"
+                    ) from None
+                operator = operator._replace(idempotency_key=None)  # the call is known by its first
+        return all_applied
 
-    def _choose(self, positions: set[int], head: int) -> tuple[int, int]:
+    def _choose_range(self, positions: set[int], head: int) -> tuple[int, int]:
         """Where to go on from, and up to which position at most. Mostly where the furthest behind stands,
         until it meets the next; every other time where the furthest ahead does: readers wait for that."""
         lowest, highest = min(positions), max(positions)
         if lowest < highest:
-            self._last_was_lowest = not self._last_was_lowest
-            if self._last_was_lowest:
-                meeting = min(position for position in positions if position > lowest)
-                return lowest, min(lowest + self._batch_max, meeting)
+            self._last_position_was_lowest = not self._last_position_was_lowest
+            if self._last_position_was_lowest:
+                next_position = min(position for position in positions if position > lowest)
+                return lowest, min(lowest + self._batch_max, next_position)
         return highest, min(highest + self._batch_max, head)
 
-    async def _batch(
-        self, conn: AsyncConnection[TupleRow], group: Sequence[Key], position: int, upto: int, write: Write
+    async def _run_batch(
+        self,
+        conn: AsyncConnection[TupleRow],
+        keys: Sequence[GenerationKey],
+        position: int,
+        upto: int,
+        write: Writer,
     ) -> int:
-        days: dict[Key, set[int]] = {}
+        missing_days: dict[GenerationKey, set[int]] = {}
         async with conn.transaction():
-            locked = await checkpoints.lock(conn, group, position)
-            if not locked:
+            has_parked = await checkpoints.lock(conn, keys, position)
+            if not has_parked:
                 return 0
-            members = [self._member(self._projections[key[0]], key[1]) for key in locked]
-            reading = Pass(members)
-            recorded = await tail(conn, self._codec, position, upto - position, without=unfollowed(members))
-            days = self._upkeep.missing(reading.days(recorded))
-            if days:
+            targets = [self._make_target(self._projections[key[0]], key[1]) for key in has_parked]
+            fold = BatchFold(targets)
+            recorded = await read_log(
+                conn, self._codec, position, upto - position, ignored_topics=ignored_topics(targets)
+            )
+            missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
+            if missing_days:
                 raise psycopg.Rollback
             streams = {item.event.originator_id for item in recorded}
-            parking = [key for key, parked in locked.items() if parked]
-            if parking:
-                by_key = {member.key: member for member in members}
-                for key, stream in await checkpoints.parked_of(conn, parking, streams):
-                    by_key[key].parked.add(stream)
-            broken = await self._begin(conn, reading, recorded, position)
+            keys_with_parked = [key for key, parked in has_parked.items() if parked]
+            if keys_with_parked:
+                targets_by_key = {target.key: target for target in targets}
+                for key, stream in await checkpoints.find_parked(conn, keys_with_parked, streams):
+                    targets_by_key[key].parked_streams.add(stream)
+            load_errors = await self._load_states(conn, fold, recorded, position)
             for start in range(0, len(recorded), SLICE_EVENTS):
-                reading.read(recorded[start : start + SLICE_EVENTS], broken)
+                fold.apply_events(recorded[start : start + SLICE_EVENTS], load_errors)
                 await asyncio.sleep(0)
-            self._memory.remember(reading.states)
-            failed = await write(conn, members)
-            moved = [member for member in members if member.key not in failed]
-            for member in moved:
-                await checkpoints.park(conn, member)
-            await checkpoints.move(conn, [member.key for member in moved], upto)
-        if days:
+            self._aggregate_cache.put(fold.states)
+            write_errors = await write(conn, targets)
+            written = [member for member in targets if member.key not in write_errors]
+            for member in written:
+                await checkpoints.save_parked(conn, member)
+            await checkpoints.move(conn, [member.key for member in written], upto)
+        if missing_days:
             # DDL keeps out of the batch's transaction; the batch begins again with the partitions there.
-            await self._upkeep.make(conn, days)
-            return await self._batch(conn, group, position, upto, write)
-        self._settle(moved, failed)
-        if not moved:
+            await self._daily_partitions.create(conn, missing_days)
+            return await self._run_batch(conn, keys, position, upto, write)
+        self._record_results(written, write_errors)
+        if not written:
             return 0
         self.stats.position = max(self.stats.position, upto)
         return upto - position
 
-    def _settle(self, moved: Iterable[Member], failed: Mapping[Key, str]) -> None:
-        for member in moved:
-            self._not_before.pop(member.key, None)
-            self.stats.failing.pop(_label(member.key), None)
-            for parking in member.parkings:
-                _log.error("%s parks %s from %d: %s", _label(member.key), *parking)
-        for key, error in failed.items():
-            self._not_before[key] = asyncio.get_running_loop().time() + RETRY_SECONDS_MAX
-            self._failed(_label(key), error)
+    def _record_results(self, written: Iterable[Target], write_errors: Mapping[GenerationKey, str]) -> None:
+        for target in written:
+            self._retry_at.pop(target.key, None)
+            self.stats.current_errors.pop(_format_key(target.key), None)
+            for parked in target.newly_parked:
+                _log.error("%s parks %s from %d: %s", _format_key(target.key), *parked)
+        for key, error in write_errors.items():
+            self._retry_at[key] = asyncio.get_running_loop().time() + BACKOFF_SECONDS_MAX
+            self._record_failure(_format_key(key), error)
 
-    async def _begin(
-        self, conn: AsyncConnection[TupleRow], reading: Pass, recorded: Sequence[Recorded], position: int
+    async def _load_states(
+        self, conn: AsyncConnection[TupleRow], fold: BatchFold, recorded: Sequence[Recorded], position: int
     ) -> dict[str, Exception]:
-        """Give `reading` the aggregates as of `position`; the streams that cannot be folded, and why."""
-        versions = reading.begin(recorded)
-        unknown: list[str] = []
+        """Give `fold` the aggregates as of `position`; the streams that cannot be folded, and why."""
+        versions = fold.get_prior_versions(recorded)
+        uncached: list[str] = []
         for stream, version in versions.items():
             if version:
-                state = self._memory.recall(stream, version)
+                state = self._aggregate_cache.get(stream, version)
                 if state is None:
-                    unknown.append(stream)
+                    uncached.append(stream)
                 else:
-                    reading.states[stream] = state
+                    fold.states[stream] = state
         try:
-            if unknown:
-                reading.states |= await states_at(conn, self._codec, unknown, position)
+            if uncached:
+                fold.states |= await read_states_at(conn, self._codec, uncached, position)
         except psycopg.Error:
             raise
         except Exception:
-            return await self._begin_apart(conn, reading, unknown, position)
+            return await self._load_states_one_by_one(conn, fold, uncached, position)
         return {}
 
-    async def _begin_apart(
-        self, conn: AsyncConnection[TupleRow], reading: Pass, streams: Iterable[str], position: int
+    async def _load_states_one_by_one(
+        self, conn: AsyncConnection[TupleRow], fold: BatchFold, streams: Iterable[str], position: int
     ) -> dict[str, Exception]:
-        broken: dict[str, Exception] = {}
+        load_errors: dict[str, Exception] = {}
         for stream in streams:
             try:
-                reading.states |= await states_at(conn, self._codec, [stream], position)
+                fold.states |= await read_states_at(conn, self._codec, [stream], position)
             except psycopg.Error:
                 raise
             except Exception as error:  # the pass parks it
-                broken[stream] = error
-        return broken
+                load_errors[stream] = error
+        return load_errors
 
-    async def _retry(
-        self, conn: AsyncConnection[TupleRow], member: Member, stream: str, operator: Operator
+    async def _retry_generation(
+        self, conn: AsyncConnection[TupleRow], target: Target, stream: str, operator: Operator
     ) -> bool:
-        missing: dict[Key, set[int]] = {}
+        missing_days: dict[GenerationKey, set[int]] = {}
         async with conn.transaction():
-            unparked = await checkpoints.unpark(conn, member.key, stream)
-            if unparked is None:
+            position_range = await checkpoints.unpark(conn, target.key, stream)
+            if position_range is None:
                 return True
-            first, upto = unparked
-            events = await history(conn, self._codec, stream, upto=upto)
-            left_out = [item for item in events if item.position >= first]
-            reading = Pass([member])
-            missing = self._upkeep.missing(reading.days(left_out))
-            if missing:
+            first_position, upto = position_range
+            events = await read_stream(conn, self._codec, stream, upto=upto)
+            parked_events = [item for item in events if item.position >= first_position]
+            fold = BatchFold([target])
+            missing_days = self._daily_partitions.find_missing(fold.get_days(parked_events))
+            if missing_days:
                 raise psycopg.Rollback
-            reading.read(left_out, await self._begin(conn, reading, left_out, first - 1))
-            failed = await write_apart(conn, [member])
-            if failed:
+            fold.apply_events(
+                parked_events, await self._load_states(conn, fold, parked_events, first_position - 1)
+            )
+            write_errors = await write_each(conn, [target])
+            if write_errors:
                 raise psycopg.Rollback
-            await checkpoints.park(conn, member)
-            told = {"stream": stream, "healed": not member.parkings}
-            await operations.record(conn, operator, "retry", *member.key, upto, told)
-        if missing:
-            await self._upkeep.make(conn, missing)
-            return await self._retry(conn, member, stream, operator)
-        return not failed and not member.parkings
+            await checkpoints.save_parked(conn, target)
+            details = {"stream": stream, "healed": not target.newly_parked}
+            await operations.record(conn, operator, "retry", *target.key, upto, details)
+        if missing_days:
+            await self._daily_partitions.create(conn, missing_days)
+            return await self._retry_generation(conn, target, stream, operator)
+        return not write_errors and not target.newly_parked
 
-    def _member(self, projection: Projection, generation: int) -> Member:
-        since = partitions.rows_since(self._clock.now(), projection.days_kept)
-        return Member(projection, generation, since)
+    def _make_target(self, projection: Projection, generation: int) -> Target:
+        retention_start = partitions.get_retention_start(self._clock.now(), projection.retention_days)
+        return Target(projection, generation, retention_start)
 
-    def _failed(self, label: str, error: Exception | str) -> None:
-        text = error if isinstance(error, str) else described(error)
+    def _record_failure(self, label: str, error: Exception | str) -> None:
+        text = error if isinstance(error, str) else describe_error(error)
         self.stats.failures += 1
-        if self.stats.failing.get(label) != text:
+        if self.stats.current_errors.get(label) != text:
             _log.error("%s cannot go on: %s", label or "projections", text)
-        self.stats.failing[label] = text
+        self.stats.current_errors[label] = text
 
 
-class _Memory:
+class _AggregateCache:
     """The aggregates last folded. One of version n is what event n + 1 of its stream follows on: so
     whatever else has moved since, what is recalled is right."""
 
-    def __init__(self, remembered_max: int) -> None:
+    def __init__(self, entries_max: int) -> None:
         self._states: dict[str, State] = {}
-        self._remembered_max = remembered_max
+        self._entries_max = entries_max
 
-    def recall(self, stream: str, version: int) -> State | None:
+    def get(self, stream: str, version: int) -> State | None:
         state = self._states.get(stream)
         return state if state is not None and state.version == version else None
 
-    def remember(self, states: Mapping[str, State]) -> None:
-        known = self._states
+    def put(self, states: Mapping[str, State]) -> None:
+        cached = self._states
         for stream, state in states.items():
-            known.pop(stream, None)
-            known[stream] = state
-        while len(known) > self._remembered_max:
-            del known[next(iter(known))]
+            cached.pop(stream, None)
+            cached[stream] = state
+        while len(cached) > self._entries_max:
+            del cached[next(iter(cached))]
 
 
-def _label(key: Key) -> str:
+def _format_key(key: GenerationKey) -> str:
     return f"{key[0]}_g{key[1]}" if key[0] else ""

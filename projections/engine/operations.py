@@ -14,7 +14,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from psycopg.rows import TupleRow
 
-from ledger.errors import KeyReused, LedgerError
+from ledger.errors import IdempotencyKeyReused, LedgerError
 
 _RECORD = """
 INSERT INTO projections.operations
@@ -22,7 +22,7 @@ INSERT INTO projections.operations
 VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(key)s, %(details)s)
 """
 # An older release has not kept what was asked.
-_DONE = """
+_SELECT_BY_KEY = """
 SELECT details ->> 'asked', action = %(action)s AND projection = %(projection)s FROM projections.operations
 WHERE who = %(who)s AND idempotency_key = %(key)s
 """
@@ -34,39 +34,41 @@ FROM projections.operations WHERE projection = %(projection)s ORDER BY id DESC L
 
 
 class Operator(NamedTuple):
-    """Who does it, and why: kept on record. What has an idempotency key is done once; `asked` is what
+    """Who does it, and why: kept on record. What has an idempotency key is done once; `fingerprint` is what
     another use of that key must ask for, too."""
 
     who: str
     reason: str = ""
-    key: str | None = None
-    asked: str = ""
+    idempotency_key: str | None = None
+    fingerprint: str = ""
 
 
 class AlreadyDone(LedgerError):
     """The operator's idempotency key was used for this before; nothing has changed now."""
 
 
-async def operations(conn: AsyncConnection[TupleRow], name: str) -> list[dict[str, Any]]:
+async def list_operations(conn: AsyncConnection[TupleRow], name: str) -> list[dict[str, Any]]:
     """What was done to a view, the latest 50, newest first."""
-    names = ("at", "who", "action", "generation", "position", "reason", "details")
-    found = await conn.execute(_OPERATIONS, {"projection": name})
-    return [dict(zip(names, row, strict=True)) for row in await found.fetchall()]
+    columns = ("at", "who", "action", "generation", "position", "reason", "details")
+    cur = await conn.execute(_OPERATIONS, {"projection": name})
+    return [dict(zip(columns, row, strict=True)) for row in await cur.fetchall()]
 
 
 async def was_done(conn: AsyncConnection[TupleRow], operator: Operator, action: str, name: str) -> bool:
     """Whether the operator asked for it before under the same idempotency key, and it was done. Raises
-    KeyReused when something else was asked for under it."""
-    if operator.key is None:
+    IdempotencyKeyReused when something else was asked for under it."""
+    if operator.idempotency_key is None:
         return False
-    wanted = {"who": operator.who, "key": operator.key, "action": action, "projection": name}
-    found = await (await conn.execute(_DONE, wanted)).fetchall()
-    if any(asked != operator.asked for asked, _ in found if asked is not None):
-        raise KeyReused(
+    parameters = {"who": operator.who, "key": operator.idempotency_key, "action": action, "projection": name}
+    rows = await (await conn.execute(_SELECT_BY_KEY, parameters)).fetchall()
+    if any(fingerprint != operator.fingerprint for fingerprint, _ in rows if fingerprint is not None):
+        raise IdempotencyKeyReused(
             "Keys for idempotent requests can only be used with the same parameters they were first used "
-            f"with. Try using a key other than '{operator.key}' if you meant to execute a different request."
+            f"with. Try using a key other than '{operator.idempotency_key}' if you meant to execute "
+            f"a different "
+            "request."
         )
-    return any(asked is not None or same for asked, same in found)
+    return any(fingerprint is not None or is_same_action for fingerprint, is_same_action in rows)
 
 
 async def record(
@@ -79,18 +81,18 @@ async def record(
     details: Mapping[str, Any],
 ) -> None:
     """Put on record what was done, in the transaction under way. Raises AlreadyDone, which undoes it."""
-    asked = {} if operator.key is None else {"asked": operator.asked}
-    told = {
+    fingerprint = {} if operator.idempotency_key is None else {"asked": operator.fingerprint}
+    parameters = {
         "who": operator.who,
         "action": action,
         "projection": name,
         "generation": generation,
         "position": position,
         "reason": operator.reason,
-        "key": operator.key,
-        "details": msgspec.json.encode({**details, **asked}).decode(),
+        "key": operator.idempotency_key,
+        "details": msgspec.json.encode({**details, **fingerprint}).decode(),
     }
     try:
-        await conn.execute(_RECORD, told)
+        await conn.execute(_RECORD, parameters)
     except UniqueViolation:
         raise AlreadyDone from None

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.metrics import Lag, lags
-from projections.engine.partitions import make_generation
-from projections.projection import Parking, Projection
+from ledger.metrics import Lag, read_lags
+from projections.engine.partitions import create_generation
+from projections.projection import ParkedStream, Projection
 from projections.read_models.deadlines import DEADLINES
 from projections.read_models.feed import FEED
 from projections.read_models.lists import (
@@ -42,11 +42,11 @@ PROJECTIONS: tuple[Projection, ...] = (
     DEADLINES,
     FEED,
 )
-BY_NAME = {projection.name: projection for projection in PROJECTIONS}
+PROJECTIONS_BY_NAME = {projection.name: projection for projection in PROJECTIONS}
 
-STILL_SECONDS = 10.0
+STALLED_SECONDS = 10.0
 # A batch takes a fraction of it.
-STILL_LOOK_SECONDS = 1.0
+STALLED_SAMPLE_SECONDS = 1.0
 
 _REGISTER = """
 INSERT INTO projections.checkpoints (projection, generation, shape)
@@ -54,10 +54,10 @@ VALUES (%(projection)s, %(generation)s, %(shape)s)
 ON CONFLICT ON CONSTRAINT checkpoints_key DO NOTHING
 """
 # What is being rebuilt for the first time will be live when it is complete.
-_KNOWN = """
+_KNOWN_PROJECTIONS = """
 SELECT projection FROM projections.live UNION SELECT projection FROM projections.builds WHERE NOT ended
 """
-_LIVEN = """
+_SET_LIVE = """
 INSERT INTO projections.live (projection, generation) VALUES (%(projection)s, %(generation)s)
 ON CONFLICT ON CONSTRAINT live_projection DO NOTHING
 """
@@ -70,29 +70,31 @@ _EXISTS = """
 SELECT EXISTS (SELECT FROM projections.checkpoints WHERE projection = %(projection)s)
        OR EXISTS (SELECT FROM projections.builds WHERE projection = %(projection)s AND NOT ended)
 """
-_IN_THE_MAKING = "SELECT projection, generation FROM projections.builds WHERE NOT ended"
+_BUILDS_IN_PROGRESS = "SELECT projection, generation FROM projections.builds WHERE NOT ended"
 
 
-class Status(NamedTuple):
+class GenerationStatus(NamedTuple):
     """How a generation of a projection stands; a stream left out makes it incomplete. One that is neither
     live nor being built is kept, to go back to.
 
-    still  it has been behind for STILL_SECONDS, and nobody moves it
+    still  it has been behind for STALLED_SECONDS, and nobody moves it
     """
 
     lag: Lag
-    parked: tuple[Parking, ...]
+    parked: tuple[ParkedStream, ...]
     building: bool = False
-    still: bool = False
+    stalled: bool = False
 
     @property
     def state(self) -> str:
         return "live" if self.lag.live else "building" if self.building else "kept"
 
 
-async def ensure(conn: AsyncConnection[TupleRow], projections: Iterable[Projection] = PROJECTIONS) -> None:
+async def register_missing(
+    conn: AsyncConnection[TupleRow], projections: Iterable[Projection] = PROJECTIONS
+) -> None:
     """Give each projection that is new its first generation, live from the start."""
-    known = {row[0] for row in await (await conn.execute(_KNOWN)).fetchall()}
+    known = {row[0] for row in await (await conn.execute(_KNOWN_PROJECTIONS)).fetchall()}
     for projection in projections:
         if projection.name not in known:
             await register(conn, projection, 1)
@@ -100,14 +102,14 @@ async def ensure(conn: AsyncConnection[TupleRow], projections: Iterable[Projecti
 
 async def register(conn: AsyncConnection[TupleRow], projection: Projection, generation: int) -> None:
     """Make a generation, empty, unless it is there; the first one of a projection is live."""
-    await make_generation(conn, projection.name, generation, by_day=projection.days_kept is not None)
+    await create_generation(conn, projection.name, generation, by_day=projection.retention_days is not None)
     parameters = {"projection": projection.name, "generation": generation, "shape": projection.shape}
     async with conn.transaction():
         await conn.execute(_REGISTER, parameters)
-        await conn.execute(_LIVEN, parameters)
+        await conn.execute(_SET_LIVE, parameters)
 
 
-async def exists(conn: AsyncConnection[TupleRow], name: str) -> bool:
+async def projection_exists(conn: AsyncConnection[TupleRow], name: str) -> bool:
     """Whether there is such a projection, of this release or another."""
     if any(projection.name == name for projection in PROJECTIONS):
         return True
@@ -116,31 +118,35 @@ async def exists(conn: AsyncConnection[TupleRow], name: str) -> bool:
     return bool(row[0])
 
 
-async def status(conn: AsyncConnection[TupleRow], *, now: float) -> list[Status]:
+async def load_statuses(conn: AsyncConnection[TupleRow], *, now: float) -> list[GenerationStatus]:
     """Every generation there is, by projection and generation; `now` in unix seconds, by the one clock.
 
-    Takes STILL_LOOK_SECONDS when one is far behind, to tell whether it moves.
+    Takes STALLED_SAMPLE_SECONDS when one is far behind, to tell whether it moves.
     """
-    parked: dict[tuple[str, int], list[Parking]] = {}
+    parked: dict[tuple[str, int], list[ParkedStream]] = {}
     for name, generation, *parking in await (await conn.execute(_PARKED)).fetchall():
-        parked.setdefault((name, generation), []).append(Parking(*parking))
-    building = set(await (await conn.execute(_IN_THE_MAKING)).fetchall())
-    found = await lags(conn, now)
-    late = {(lag.projection, lag.generation, lag.position) for lag in found if lag.seconds > STILL_SECONDS}
-    if late:
-        await asyncio.sleep(STILL_LOOK_SECONDS)
-        found = await lags(conn, now + STILL_LOOK_SECONDS)
-    standing = []
-    for lag in found:
+        parked.setdefault((name, generation), []).append(ParkedStream(*parking))
+    building = set(await (await conn.execute(_BUILDS_IN_PROGRESS)).fetchall())
+    current_lags = await read_lags(conn, now)
+    lagging = {
+        (lag.projection, lag.generation, lag.position)
+        for lag in current_lags
+        if lag.seconds > STALLED_SECONDS
+    }
+    if lagging:
+        await asyncio.sleep(STALLED_SAMPLE_SECONDS)
+        current_lags = await read_lags(conn, now + STALLED_SAMPLE_SECONDS)
+    statuses = []
+    for lag in current_lags:
         key = lag.projection, lag.generation
-        still = (*key, lag.position) in late
-        standing.append(Status(lag, tuple(parked.get(key, ())), key in building, still))
-    return standing
+        stalled = (*key, lag.position) in lagging
+        statuses.append(GenerationStatus(lag, tuple(parked.get(key, ())), key in building, stalled))
+    return statuses
 
 
-def described(name: str, standing: Iterable[Status]) -> dict[str, Any]:
+def describe_projection(name: str, statuses: Iterable[GenerationStatus]) -> dict[str, Any]:
     """A projection as JSON has it, with its generations that can be read or caught up."""
-    generations = [each for each in standing if each.lag.projection == name]
+    generations = [status for status in statuses if status.lag.projection == name]
     live = next((each for each in generations if each.lag.live), None)
     return {
         "name": name,
@@ -150,7 +156,7 @@ def described(name: str, standing: Iterable[Status]) -> dict[str, Any]:
             {
                 **each.lag._asdict(),
                 "state": each.state,
-                "stands_still": each.still,
+                "stands_still": each.stalled,
                 "parked": [parking._asdict() for parking in each.parked],
             }
             for each in generations

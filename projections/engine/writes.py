@@ -19,16 +19,16 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.errors import LedgerError
-from projections.engine.batch import Key, Member
-from projections.engine.partitions import table
-from projections.projection import Change, Column, Projection, Step, described
+from projections.engine.batch import GenerationKey, Target
+from projections.engine.partitions import get_table
+from projections.projection import Column, EventRows, Projection, RowUpsert, describe_error
 
-_STORED_AS: dict[str, LiteralString] = {
+_ARRAY_TYPES: dict[str, LiteralString] = {
     "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
     "document": "text",
 }  # fmt: skip
 # The binary form of a text is its bytes, so what is encoded already need not become a text on its way.
-_COPIED_AS = _STORED_AS | {"document": "bytea"}
+_COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}
 _COPY = "COPY {table} (generation, position, {columns}) FROM STDIN (FORMAT BINARY)"
 # What never changes is not updated: `position` stays that of the first change.
 _UPSERT = """
@@ -42,91 +42,95 @@ class PartitionMissing(LedgerError):
     """A row belongs into a partition that is not there."""
 
 
-async def write_together(conn: AsyncConnection[TupleRow], members: Sequence[Member]) -> dict[Key, str]:
+async def write_all(conn: AsyncConnection[TupleRow], targets: Sequence[Target]) -> dict[GenerationKey, str]:
     """Write the steps of all members in the transaction under way, which any failure ends.
 
     Raises psycopg.Error and PartitionMissing.
     """
-    for member in members:
-        await _write(conn, member, member.steps)
+    for target in targets:
+        await _write_rows(conn, target, target.event_rows)
     return {}
 
 
-async def write_apart(conn: AsyncConnection[TupleRow], members: Sequence[Member]) -> dict[Key, str]:
+async def write_each(conn: AsyncConnection[TupleRow], targets: Sequence[Target]) -> dict[GenerationKey, str]:
     """The same, but each member parks the streams that cannot be written.
 
     Returns the members that could not be written at all, and why. Raises PartitionMissing, and
     psycopg.Error when the connection is lost.
     """
-    failed: dict[Key, str] = {}
-    for member in members:
+    write_errors: dict[GenerationKey, str] = {}
+    for target in targets:
         try:
             async with conn.transaction():
-                await _write_what_can_be(conn, member, member.steps)
+                await _write_by_bisection(conn, target, target.event_rows)
         except psycopg.Error as error:
             if conn.broken:
                 raise
-            failed[member.key] = described(error)
-    return failed
+            write_errors[target.key] = describe_error(error)
+    return write_errors
 
 
-async def _write_what_can_be(conn: AsyncConnection[TupleRow], member: Member, steps: list[Step]) -> None:
+async def _write_by_bisection(
+    conn: AsyncConnection[TupleRow], target: Target, event_rows: list[EventRows]
+) -> None:
     try:
         async with conn.transaction():
-            await _write(conn, member, steps)
+            await _write_rows(conn, target, event_rows)
         return
     except Exception as error:
-        if not _rows_at_fault(error):
+        if not _is_row_error(error):
             raise
-    streams = list(dict.fromkeys(step.stream for step in steps))
+    streams = list(dict.fromkeys(item.stream for item in event_rows))
     if len(streams) == 1:
-        await _write_stream(conn, member, steps)
+        await _write_stream_prefix(conn, target, event_rows)
         return
-    first = set(streams[: len(streams) // 2])
-    await _write_what_can_be(conn, member, [step for step in steps if step.stream in first])
-    await _write_what_can_be(conn, member, [step for step in steps if step.stream not in first])
+    first_half = set(streams[: len(streams) // 2])
+    await _write_by_bisection(conn, target, [step for step in event_rows if step.stream in first_half])
+    await _write_by_bisection(conn, target, [step for step in event_rows if step.stream not in first_half])
 
 
-async def _write_stream(conn: AsyncConnection[TupleRow], member: Member, steps: list[Step]) -> None:
+async def _write_stream_prefix(
+    conn: AsyncConnection[TupleRow], target: Target, event_rows: list[EventRows]
+) -> None:
     """Up to the first event that is refused: rows are written as the event before it left them."""
-    taken: list[Step] = []
-    for position in sorted({step.position for step in steps}):
-        upto = [step for step in steps if step.position <= position]
+    accepted_prefix: list[EventRows] = []
+    for position in sorted({item.position for item in event_rows}):
+        prefix = [step for step in event_rows if step.position <= position]
         try:
             async with conn.transaction(force_rollback=True):
-                await _write(conn, member, upto)
+                await _write_rows(conn, target, prefix)
         except Exception as error:
-            if not _rows_at_fault(error):
+            if not _is_row_error(error):
                 raise
-            member.park(steps[0].stream, position, error)
+            target.park(event_rows[0].stream, position, error)
             break
-        taken = upto
-    await _write(conn, member, taken)
+        accepted_prefix = prefix
+    await _write_rows(conn, target, accepted_prefix)
 
 
-def _rows_at_fault(error: Exception) -> bool:
+def _is_row_error(error: Exception) -> bool:
     """What else fails is the trouble of the projection's statement, or of the connection."""
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.DataError | psycopg.IntegrityError)
     return not isinstance(error, PartitionMissing)
 
 
-async def _write(conn: AsyncConnection[TupleRow], member: Member, steps: list[Step]) -> None:
-    if not steps:
+async def _write_rows(conn: AsyncConnection[TupleRow], target: Target, event_rows: list[EventRows]) -> None:
+    if not event_rows:
         return
-    projection = member.projection
-    changes = projection.changes(steps)
+    projection = target.projection
+    upserts = projection.collect_upserts(event_rows)
     try:
-        if member.detached:
-            await _copy(conn, member, changes, _copying(projection, member.generation))
+        if target.detached:
+            await _copy_rows(conn, target, upserts, _build_copy(projection, target.generation))
             return
-        if projection.changing:
-            await _upsert(conn, projection, member.generation, changes)
+        if projection.mutable_columns:
+            await _upsert_rows(conn, projection, target.generation, upserts)
         else:
             # Two thirds of the cost of an INSERT from arrays.
-            await _copy(conn, member, changes, _copying(projection))
-        if projection.checked is not None:
-            await conn.execute(projection.checked.encode())
+            await _copy_rows(conn, target, upserts, _build_copy(projection))
+        if projection.constraint_check_sql is not None:
+            await conn.execute(projection.constraint_check_sql.encode())
     except CheckViolation as error:
         # "no partition of relation found for row": the only check violation without a constraint's name.
         if error.diag.constraint_name is None:
@@ -134,46 +138,48 @@ async def _write(conn: AsyncConnection[TupleRow], member: Member, steps: list[St
         raise
 
 
-async def _copy(
-    conn: AsyncConnection[TupleRow], member: Member, changes: Sequence[Change], statement: bytes
+async def _copy_rows(
+    conn: AsyncConnection[TupleRow], target: Target, upserts: Sequence[RowUpsert], statement: bytes
 ) -> None:
-    columns = member.projection.columns
-    encoded = [number for number, column in enumerate(columns, 2) if column.type == "json"]
+    columns = target.projection.columns
+    json_indexes = [index for index, column in enumerate(columns, 2) if column.type == "json"]
     async with conn.cursor() as cur, cur.copy(statement) as copy:
-        copy.set_types(["int4", "int8", *(_COPIED_AS[column.type] for column in columns)])
-        for position, row in changes:
-            values = [member.generation, position, *row]
-            for number in encoded:
+        copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
+        for position, row in upserts:
+            values = [target.generation, position, *row]
+            for number in json_indexes:
                 values[number] = msgspec.json.encode(values[number])
             await copy.write_row(values)
 
 
-async def _upsert(
-    conn: AsyncConnection[TupleRow], projection: Projection, generation: int, changes: Sequence[Change]
+async def _upsert_rows(
+    conn: AsyncConnection[TupleRow], projection: Projection, generation: int, upserts: Sequence[RowUpsert]
 ) -> None:
-    positions, rows = zip(*changes, strict=True)
+    positions, rows = zip(*upserts, strict=True)
     arrays = [list(values) for values in zip(*rows, strict=True)]
-    for number, column in enumerate(projection.columns):
+    for index, column in enumerate(projection.columns):
         if column.type == "json":
-            arrays[number] = [msgspec.json.encode(value) for value in arrays[number]]
+            arrays[index] = [msgspec.json.encode(value) for value in arrays[index]]
         elif column.type == "document":
-            arrays[number] = [value.decode() for value in arrays[number]]
-    await conn.execute(_upserting(projection), [generation, list(positions), *arrays])
+            arrays[index] = [value.decode() for value in arrays[index]]
+    await conn.execute(_build_upsert(projection), [generation, list(positions), *arrays])
 
 
 @lru_cache
-def _copying(projection: Projection, generation: int | None = None) -> bytes:
-    into = table(projection.name, generation)
-    return SQL(_COPY).format(table=into, columns=_names(projection.columns)).as_bytes()
+def _build_copy(projection: Projection, generation: int | None = None) -> bytes:
+    table_identifier = get_table(projection.name, generation)
+    return (
+        SQL(_COPY).format(table=table_identifier, columns=_format_column_names(projection.columns)).as_bytes()
+    )
 
 
 @lru_cache
-def _upserting(projection: Projection) -> bytes:
-    arrays = [SQL(f"%b::{_STORED_AS[column.type]}[]") for column in projection.columns]
-    updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.changing]
+def _build_upsert(projection: Projection) -> bytes:
+    arrays = [SQL(f"%b::{_ARRAY_TYPES[column.type]}[]") for column in projection.columns]
+    updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.mutable_columns]
     statement = SQL(_UPSERT).format(
-        table=table(projection.name),
-        columns=_names(projection.columns),
+        table=get_table(projection.name),
+        columns=_format_column_names(projection.columns),
         arrays=SQL(", ").join(arrays),
         key=Identifier(projection.columns[0].name),
         updates=SQL(", ").join(updates),
@@ -181,5 +187,5 @@ def _upserting(projection: Projection) -> bytes:
     return statement.as_bytes()
 
 
-def _names(columns: Sequence[Column]) -> Composed:
+def _format_column_names(columns: Sequence[Column]) -> Composed:
     return SQL(", ").join([Identifier(column.name) for column in columns])

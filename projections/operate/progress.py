@@ -22,7 +22,7 @@ LINE_SECONDS = 5.0
 RATE_SECONDS = 30.0
 
 
-def told(found: Rebuild, size: int | None = None, rate: float | None = None) -> dict[str, Any]:
+def render_json(rebuild: Rebuild, size: int | None = None, rate: float | None = None) -> dict[str, Any]:
     """A rebuild as JSON has it, with what is derived.
 
     bytes              room its new generations take; None while that cannot be told
@@ -31,36 +31,43 @@ def told(found: Rebuild, size: int | None = None, rate: float | None = None) -> 
     view               which is being indexed or compared: its `name`, its `number` of how many (`of`)
     """
     if rate is None:
-        rate = found.rate
-    left = None
-    if found.total is not None and rate:
-        left = max(0.0, (found.total - found.events) / rate) if found.state == "filling" else 0.0
-    known = asdict(found) | {"builds": [build._asdict() for build in found.builds]}
-    derived = {"events_per_second": round(rate, 1), "seconds_left": left and round(left, 1)}
-    del known["rate"]
-    return known | {"bytes": size} | derived | {"view": _view(found)}
+        rate = rebuild.rate
+    seconds_left = None
+    if rebuild.total is not None and rate:
+        seconds_left = (
+            max(0.0, (rebuild.total - rebuild.events) / rate) if rebuild.state == "filling" else 0.0
+        )
+    document = asdict(rebuild) | {"builds": [build._asdict() for build in rebuild.builds]}
+    derived = {"events_per_second": round(rate, 1), "seconds_left": seconds_left and round(seconds_left, 1)}
+    del document["rate"]
+    return document | {"bytes": size} | derived | {"view": _current_projection(rebuild)}
 
 
-def plain(found: Rebuild, size: int | None = None, rate: float | None = None) -> str:
+def render_line(rebuild: Rebuild, size: int | None = None, rate: float | None = None) -> str:
     """The same in a line."""
-    share = f"{found.events / found.total:.0%} of " if found.state == "filling" and found.total else ""
-    line = ", ".join(
-        [f"rebuild {found.id} of {found.names}: {found.state}", *_parts(found, share, size, rate)]
+    percentage = (
+        f"{rebuild.events / rebuild.total:.0%} of " if rebuild.state == "filling" and rebuild.total else ""
     )
-    if found.paused:
-        return f"{line} (paused{f': {found.error}' if found.error else ''})"
-    return f"{line}: {found.error}" if found.error else line
+    line = ", ".join(
+        [
+            f"rebuild {rebuild.id} of {rebuild.label}: {rebuild.state}",
+            *_render_parts(rebuild, percentage, size, rate),
+        ]
+    )
+    if rebuild.paused:
+        return f"{line} (paused{f': {rebuild.error}' if rebuild.error else ''})"
+    return f"{line}: {rebuild.error}" if rebuild.error else line
 
 
-class Progress:
+class ProgressDisplay:
     """Shows each state it is given; a context."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._said: tuple[str, bool] | None = None
-        self._said_at = 0.0
+        self._last_stage: tuple[str, bool] | None = None
+        self._last_line_at = 0.0
         self._size: int | None = None
-        self._seen: deque[tuple[float, int]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
         self._bar: Bar | None = None
         if not as_json and sys.stderr.isatty():
             columns = (
@@ -72,7 +79,7 @@ class Progress:
             self._bar = Bar(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task("", total=None, parts="")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -83,65 +90,71 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, found: Rebuild, size: int | None) -> None:
+    def show(self, rebuild: Rebuild, size: int | None) -> None:
         """`size` in bytes; None is taken for the last one known."""
         now = time.monotonic()
         self._size = self._size if size is None else size
-        rate = self._rate(now, found.events)
-        stage = found.state, found.paused
+        rate = self._rate(now, rebuild.events)
+        stage = rebuild.state, rebuild.paused
         if self._bar is not None:
-            if self._said is None:
-                self._bar.console.print(f"Rebuild {found.id} of {found.names}", highlight=False)
-            self._said = stage
-            parts = ", ".join(_parts(found, "", self._size, rate))
+            if self._last_stage is None:
+                self._bar.console.print(f"Rebuild {rebuild.id} of {rebuild.label}", highlight=False)
+            self._last_stage = stage
+            parts = ", ".join(_render_parts(rebuild, "", self._size, rate))
             self._bar.update(
                 self._task,
-                description=found.state,
-                total=found.total or None,
-                completed=found.events,
+                description=rebuild.state,
+                total=rebuild.total or None,
+                completed=rebuild.events,
                 parts=parts,
             )
-        elif stage != self._said or now - self._said_at >= LINE_SECONDS:
-            self._said, self._said_at = stage, now
+        elif stage != self._last_stage or now - self._last_line_at >= LINE_SECONDS:
+            self._last_stage, self._last_line_at = stage, now
             text = (
-                json.dumps(told(found, self._size, rate)) if self._as_json else plain(found, self._size, rate)
+                json.dumps(render_json(rebuild, self._size, rate))
+                if self._as_json
+                else render_line(rebuild, self._size, rate)
             )
             print(text, flush=True)
 
     def _rate(self, now: float, events: int) -> float:
         """Events a second, lately."""
-        self._seen.append((now, events))
-        while self._seen[0][0] < now - RATE_SECONDS:
-            self._seen.popleft()
-        since, before = self._seen[0]
+        self._samples.append((now, events))
+        while self._samples[0][0] < now - RATE_SECONDS:
+            self._samples.popleft()
+        since, before = self._samples[0]
         return (events - before) / (now - since) if now > since else 0.0
 
 
-def _parts(found: Rebuild, share: str, size: int | None, rate: float | None) -> list[str]:
+def _render_parts(rebuild: Rebuild, percentage: str, size: int | None, rate: float | None) -> list[str]:
     """What there is to tell of the stage it is in."""
-    known = told(found, size, rate)
+    document = render_json(rebuild, size, rate)
     parts = []
-    if found.state == "filling" and found.total is None:
+    if rebuild.state == "filling" and rebuild.total is None:
         parts = ["counting events"]
-    elif found.state == "catching up" and found.behind is not None:
-        parts = [f"{found.behind:,} events behind"]
-    elif (view := known["view"]) is not None:
-        parts = [f"view {view['number']} of {view['of']}: {view['name']}"]
-    elif found.state == "filling":
-        parts = [f"{share}{found.total:,} events", f"{known['events_per_second']:,.0f}/s"]
-        if known["seconds_left"]:
-            parts.append(f"{_span(known['seconds_left'])} left")
+    elif rebuild.state == "catching up" and rebuild.behind is not None:
+        parts = [f"{rebuild.behind:,} events behind"]
+    elif (current := document["view"]) is not None:
+        parts = [f"view {current['number']} of {current['of']}: {current['name']}"]
+    elif rebuild.state == "filling":
+        parts = [f"{percentage}{rebuild.total:,} events", f"{document['events_per_second']:,.0f}/s"]
+        if document["seconds_left"]:
+            parts.append(f"{_format_duration(document['seconds_left'])} left")
     return [*parts, decimal(size)] if size is not None else parts
 
 
-def _view(found: Rebuild) -> dict[str, Any] | None:
-    done = {"indexing": found.indexed, "comparing": found.compared}.get(found.state)
-    if done is None or done == len(found.builds):
+def _current_projection(rebuild: Rebuild) -> dict[str, Any] | None:
+    done_count = {"indexing": rebuild.indexed_count, "comparing": rebuild.compared}.get(rebuild.state)
+    if done_count is None or done_count == len(rebuild.builds):
         return None
-    return {"name": found.builds[done].projection, "number": done + 1, "of": len(found.builds)}
+    return {
+        "name": rebuild.builds[done_count].projection,
+        "number": done_count + 1,
+        "of": len(rebuild.builds),
+    }
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

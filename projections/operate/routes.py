@@ -14,17 +14,22 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.internal.callers import Caller, Callers, idempotency_key
+from ledger.api.internal.callers import Caller, Callers, read_idempotency_key
 from ledger.commands.execution import fingerprint_of
-from ledger.commands.models import Keepable
-from ledger.errors import OperationRefused, UnknownObject
-from ledger.postgres.connections import connected
+from ledger.commands.models import StorableText
+from ledger.errors import InvalidProjectionState, UnknownObject
+from ledger.postgres.connections import open_connection
 from ledger.store.store import Store
 from projections.engine import checkpoints, operations
 from projections.engine.engine import Engine
 from projections.engine.operations import AlreadyDone, Operator
-from projections.engine.registry import BY_NAME, described, exists, status
-from projections.operate.progress import told
+from projections.engine.registry import (
+    PROJECTIONS_BY_NAME,
+    describe_projection,
+    load_statuses,
+    projection_exists,
+)
+from projections.operate.progress import render_json
 from projections.projection import Projection
 from projections.rebuild import records
 from projections.rebuild.verification import verify
@@ -34,7 +39,7 @@ SAMPLE_MAX = 1000
 Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
 
 
-_EXAMPLE = {
+_STATUS_EXAMPLE = {
     "name": "disputes",
     "live": 1,
     "incomplete": True,
@@ -94,7 +99,9 @@ _EXAMPLE = {
         }
     ],
 }
-_ONE: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _EXAMPLE}}}}
+_STATUS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"example": _STATUS_EXAMPLE}}}
+}
 
 
 class Body(BaseModel):
@@ -102,7 +109,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: Keepable = Field(
+    reason: StorableText = Field(
         "", max_length=1000, description="Why: kept on record.", examples=["a column was added"]
     )
 
@@ -116,40 +123,46 @@ class VerifyBody(Body):
 def projection_routes(callers: Callers, store: Store) -> APIRouter:
     """Looking, checking, and having applied what was left out."""
     router = APIRouter(prefix="/projections", tags=["projections"])
-    operator = callers.scoped("projections")
+    projections_scope = callers.require_scopes("projections")
 
     @router.get("", summary="How every projection stands")
-    async def all_of_them(caller: Caller = operator) -> dict[str, Any]:
+    async def all_of_them(caller: Caller = projections_scope) -> dict[str, Any]:
         """Generations, live, kept to go back to, or being built; lag in events and seconds; what is left
         out; and the rebuilds that are not over."""
-        async with session(store) as conn:
-            standing = await status(conn, now=store.clock.now())
-            open_ones = [await rebuild_told(conn, number) for number in await records.open_ones(conn)]
-        names = dict.fromkeys([*BY_NAME, *(each.lag.projection for each in standing)])
+        async with open_operator_connection(store) as conn:
+            statuses = await load_statuses(conn, now=store.clock.now())
+            open_rebuilds = [
+                await load_rebuild_json(conn, rebuild_id) for rebuild_id in await records.list_open(conn)
+            ]
+        names = dict.fromkeys(
+            [*PROJECTIONS_BY_NAME, *(generation_status.lag.projection for generation_status in statuses)]
+        )
         return {
-            "data": [described(name, standing) for name in sorted(names)],
-            "rebuilds": open_ones,
+            "data": [describe_projection(name, statuses) for name in sorted(names)],
+            "rebuilds": open_rebuilds,
         }
 
-    @router.get("/{name}", summary="How one stands, and what was done to it", responses=_ONE)
-    async def one(name: Name, caller: Caller = operator) -> dict[str, Any]:
-        async with session(store) as conn:
-            await existing(conn, name)
-            standing = await status(conn, now=store.clock.now())
-            number = await records.under_way(conn, name)
-            found = None if number is None else await rebuild_told(conn, number)
-            done = await operations.operations(conn, name)
-        return {**described(name, standing), "rebuild": found, "operations": done}
+    @router.get("/{name}", summary="How one stands, and what was done to it", responses=_STATUS_RESPONSES)
+    async def one(name: Name, caller: Caller = projections_scope) -> dict[str, Any]:
+        async with open_operator_connection(store) as conn:
+            await require_projection(conn, name)
+            statuses = await load_statuses(conn, now=store.clock.now())
+            rebuild_id = await records.find_active(conn, name)
+            rebuild = None if rebuild_id is None else await load_rebuild_json(conn, rebuild_id)
+            history = await operations.list_operations(conn, name)
+        return {**describe_projection(name, statuses), "rebuild": rebuild, "operations": history}
 
     @router.post("/{name}/verify", summary="Replay some streams and compare with the live rows")
-    async def check(name: Name, body: VerifyBody, caller: Caller = operator) -> dict[str, Any]:
+    async def check(name: Name, body: VerifyBody, caller: Caller = projections_scope) -> dict[str, Any]:
         """All of them: `ledger projections verify` on the database's side."""
-        found = await verify(store.dsn, store.codec, store.clock, [known(name)], sample=body.sample)
-        if not found:
-            raise OperationRefused(f"{name} is not live in the shape that this release makes.")
-        if found[0].error is not None:
-            raise OperationRefused(f"{name} cannot be checked: {found[0].error}")
-        return asdict(found[0])
+        results = await verify(
+            store.dsn, store.codec, store.clock, [get_projection(name)], sample=body.sample
+        )
+        if not results:
+            raise InvalidProjectionState(f"{name} is not live in the shape that this release makes.")
+        if results[0].error is not None:
+            raise InvalidProjectionState(f"{name} cannot be checked: {results[0].error}")
+        return asdict(results[0])
 
     @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")
     async def retry(
@@ -157,54 +170,54 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         name: Name,
         stream: Annotated[str, Path(max_length=255)],
         body: Body | None = None,
-        caller: Caller = operator,
+        caller: Caller = projections_scope,
     ) -> dict[str, Any]:
         """In order. `left_out_of` names the generations that had to leave it out again, or are still being
         filled; none: it is healed. 409 when it is not left out."""
-        known(name)
-        by = operator_of(request, caller, body or Body(reason=""))
-        async with session(store) as conn:
-            if not await operations.was_done(conn, by, "retry", name):
-                engine = Engine(store.dsn, store.codec, store.clock, store.wake)
+        get_projection(name)
+        operator = get_operator(request, caller, body or Body(reason=""))
+        async with open_operator_connection(store) as conn:
+            if not await operations.was_done(conn, operator, "retry", name):
+                engine = Engine(store.dsn, store.codec, store.clock, store.notifier)
                 try:
                     with suppress(AlreadyDone):
-                        await engine.retry(name, stream, by)
+                        await engine.retry(name, stream, operator)
                 finally:
                     await engine.close()
-            left = [*await checkpoints.generations_parking(conn, name, stream)]
-        return {"projection": name, "stream": stream, "healed": not left, "left_out_of": left}
+            still_parked = [*await checkpoints.find_generations_with_parked_stream(conn, name, stream)]
+        return {"projection": name, "stream": stream, "healed": not still_parked, "left_out_of": still_parked}
 
     return router
 
 
-def operator_of(request: Request, caller: Caller, body: Body) -> Operator:
+def get_operator(request: Request, caller: Caller, body: Body) -> Operator:
     """Who asks for what, once under its Idempotency-Key."""
-    asked = fingerprint_of(request.method, request.url.path, body.model_dump())
-    return Operator(caller.key.id, body.reason, idempotency_key(request), asked)
+    fingerprint = fingerprint_of(request.method, request.url.path, body.model_dump())
+    return Operator(caller.key.id, body.reason, read_idempotency_key(request), fingerprint)
 
 
 @asynccontextmanager
-async def session(store: Store) -> AsyncIterator[AsyncConnection[TupleRow]]:
+async def open_operator_connection(store: Store) -> AsyncIterator[AsyncConnection[TupleRow]]:
     """A connection for one call."""
-    async with connected(store.dsn, "ledger_projector", name="operator") as conn:
+    async with open_connection(store.dsn, "ledger_projector", name="operator") as conn:
         yield conn
 
 
-def known(name: str) -> Projection:
+def get_projection(name: str) -> Projection:
     """Of this release. Raises UnknownObject."""
-    projection = BY_NAME.get(name)
+    projection = PROJECTIONS_BY_NAME.get(name)
     if projection is None:
         raise UnknownObject("projection", name, param="name")
     return projection
 
 
-async def existing(conn: AsyncConnection[TupleRow], name: str) -> None:
+async def require_projection(conn: AsyncConnection[TupleRow], name: str) -> None:
     """Raises UnknownObject unless there is such a projection, of this release or another."""
-    if not await exists(conn, name):
+    if not await projection_exists(conn, name):
         raise UnknownObject("projection", name, param="name")
 
 
-async def rebuild_told(conn: AsyncConnection[TupleRow], number: int) -> dict[str, Any]:
+async def load_rebuild_json(conn: AsyncConnection[TupleRow], rebuild_id: int) -> dict[str, Any]:
     """A rebuild as JSON has it."""
-    found = await records.load(conn, number)
-    return told(found, await records.size(conn, found))
+    rebuild = await records.load(conn, rebuild_id)
+    return render_json(rebuild, await records.load_size_bytes(conn, rebuild))

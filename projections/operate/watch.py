@@ -14,60 +14,62 @@ import psycopg
 
 from ledger.errors import LedgerError, SettingError, Unavailable
 from projections.engine.registry import PROJECTIONS
-from projections.operate.progress import Progress
-from projections.operate.shell import Shell, run
+from projections.operate.progress import ProgressDisplay
+from projections.operate.shell import CommandContext, run
 from projections.rebuild import records
 from projections.rebuild.driver import drive
-from projections.rebuild.processes import Workers
+from projections.rebuild.processes import BackfillProcesses
 from projections.rebuild.records import Rebuild
 
 POLL_SECONDS = 0.5
 
 
-def see_through(begin: Callable[[Shell], Awaitable[int]], name: str, *, as_json: bool) -> None:
+def run_and_watch(begin: Callable[[CommandContext], Awaitable[int]], name: str, *, as_json: bool) -> None:
     """Drive and show the rebuild of which `begin` gives the number, and `name` is a view.
 
     Raises SettingError, telling how to go on, unless it has switched.
     """
 
-    async def watch(shell: Shell) -> Rebuild:
-        return await _watched(shell, await begin(shell), as_json)
+    async def watch(context: CommandContext) -> Rebuild:
+        return await _drive_and_show(context, await begin(context), as_json)
 
-    go_on = f"A running worker goes on with it, if there is one; else: ledger projections resume {name}"
+    resume_hint = f"A running worker goes on with it, if there is one; else: ledger projections resume {name}"
     try:
-        found = run(watch)
+        rebuild = run(watch)
     except KeyboardInterrupt:
         raise SettingError(
-            f"interrupted; what is filled is kept. {go_on}. To end it: ledger projections cancel {name}"
+            f"interrupted; what is filled is kept. {resume_hint}. To end it: ledger projections cancel {name}"
         ) from None
     except Unavailable as error:
-        raise SettingError(f"the database went away ({error}); what is filled is kept. {go_on}") from None
-    _end(found)
+        raise SettingError(
+            f"the database went away ({error}); what is filled is kept. {resume_hint}"
+        ) from None
+    _report_outcome(rebuild)
 
 
-async def _watched(shell: Shell, number: int, as_json: bool) -> Rebuild:
-    engine = shell.engine()
-    fill = Workers(shell.dsn, shell.key).fill
+async def _drive_and_show(context: CommandContext, rebuild_id: int, as_json: bool) -> Rebuild:
+    engine = context.engine()
+    backfill_shard = BackfillProcesses(context.dsn, context.key).backfill_shard
 
-    async def driving() -> None:
+    async def drive_when_free() -> None:
         while True:
-            if await drive(shell.dsn, shell.clock, engine, PROJECTIONS, number, fill):
+            if await drive(context.dsn, context.clock, engine, PROJECTIONS, rebuild_id, backfill_shard):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    task = asyncio.create_task(driving(), name="rebuild")
+    task = asyncio.create_task(drive_when_free(), name="rebuild")
     try:
-        with Progress(as_json=as_json) as progress:
+        with ProgressDisplay(as_json=as_json) as progress:
             while True:
-                ended = task.done()
-                found = await records.load(shell.conn, number)
-                progress.show(found, await records.size(shell.conn, found))
-                if found.over or found.paused or found.state == "differing":
-                    return found
-                if ended:
+                driver_ended = task.done()
+                rebuild = await records.load(context.conn, rebuild_id)
+                progress.show(rebuild, await records.load_size_bytes(context.conn, rebuild))
+                if rebuild.is_over or rebuild.paused or rebuild.state == "differing":
+                    return rebuild
+                if driver_ended:
                     # Stopped for a pause that was over before anybody looked: it goes on.
                     task.result()
-                    task = asyncio.create_task(driving(), name="rebuild")
+                    task = asyncio.create_task(drive_when_free(), name="rebuild")
                 await asyncio.wait([task], timeout=POLL_SECONDS)
     finally:
         task.cancel()
@@ -76,26 +78,28 @@ async def _watched(shell: Shell, number: int, as_json: bool) -> Rebuild:
         await engine.close()
 
 
-def _end(found: Rebuild) -> None:
+def _report_outcome(rebuild: Rebuild) -> None:
     """What is said of a rebuild that stopped. Raises SettingError unless it has switched."""
-    if found.state == "switched":
-        each = found.builds[0].projection if len(found.builds) == 1 else "NAME"
+    if rebuild.state == "switched":
+        name_hint = rebuild.builds[0].projection if len(rebuild.builds) == 1 else "NAME"
         print(
-            f"{found.names}: switched to what was rebuilt. Back again: ledger projections rollback {each}; "
-            f"drop what was live before: ledger projections retire {each}",
+            f"{rebuild.label}: switched to what was rebuilt. Back again: ledger projections "
+            f"rollback {name_hint}; "
+            f"drop what was live before: ledger projections retire {name_hint}",
             file=sys.stderr,
         )
-    elif found.state == "differing":
-        first = found.builds[0].projection
-        why = f"{found.error or 'what was rebuilt differs from what is live'}, so nothing was switched"
+    elif rebuild.state == "differing":
+        first = rebuild.builds[0].projection
+        why = f"{rebuild.error or 'what was rebuilt differs from what is live'}, so nothing was switched"
         raise SettingError(
-            f"{found.names}: {why}. Look: ledger projections diff {first}; then `switch {first} "
+            f"{rebuild.label}: {why}. Look: ledger projections diff {first}; then `switch {first} "
             f"--accept-differences --reason WHY`, `resume {first}` to compare again, or `cancel {first}`"
         )
-    elif found.state == "cancelled":
-        raise SettingError(f"{found.names}: the rebuild was cancelled")
+    elif rebuild.state == "cancelled":
+        raise SettingError(f"{rebuild.label}: the rebuild was cancelled")
     else:
-        why = f": {found.error}" if found.error else ""
+        why = f": {rebuild.error}" if rebuild.error else ""
         raise SettingError(
-            f"{found.names}: paused{why}; go on with: ledger projections resume {found.builds[0].projection}"
+            f"{rebuild.label}: paused{why}; go on with: ledger projections resume "
+            f"{rebuild.builds[0].projection}"
         )

@@ -10,32 +10,32 @@ from collections.abc import Sequence
 
 from ledger.domain import charge, dispute
 from ledger.domain.charge import Charge
-from ledger.domain.charge_decisions import uncaptured
+from ledger.domain.charge_decisions import is_awaiting_capture
 from ledger.domain.dispute import Dispute
-from ledger.domain.dispute_decisions import waiting
+from ledger.domain.dispute_decisions import find_pending_timeout
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
 
 # A dispute told of after it was due (an import of history) is left this long for its outcome to be told.
-TOLD_LATE_SECONDS = 3600
+LATE_IMPORT_GRACE_SECONDS = 3600
 
 
-def _waiting(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_deadline(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     match after:
         case Dispute():
             if isinstance(before, Dispute) and before.status == after.status:
                 return ()
-            kind, moment = waiting(after) or ("response", None)
-            told = recorded.event.at
-            if kind == "response" and moment is not None and moment < told:
-                moment = told + TOLD_LATE_SECONDS
-            if before is not None or moment is not None:
-                return [(after.id, kind, moment)]
+            kind, due_at = find_pending_timeout(after) or ("response", None)
+            event_at = recorded.event.at
+            if kind == "response" and due_at is not None and due_at < event_at:
+                due_at = event_at + LATE_IMPORT_GRACE_SECONDS
+            if before is not None or due_at is not None:
+                return [(after.id, kind, due_at)]
         case Charge():
-            waited = isinstance(before, Charge) and uncaptured(before)
-            if waited != uncaptured(after):
-                return [(after.id, "capture", None if waited else after.created)]
+            was_uncaptured = isinstance(before, Charge) and is_awaiting_capture(before)
+            if was_uncaptured != is_awaiting_capture(after):
+                return [(after.id, "capture", None if was_uncaptured else after.created)]
     return ()
 
 
@@ -43,6 +43,6 @@ DEADLINES = Projection(
     name="deadlines",
     aggregates=(charge, dispute),
     columns=(Column("id", "text"), Column("kind", "text"), Column("moment", "bigint")),
-    apply=_waiting,
-    changing=("kind", "moment"),
+    apply=_apply_deadline,
+    mutable_columns=("kind", "moment"),
 )

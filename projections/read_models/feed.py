@@ -15,42 +15,44 @@ from ledger.domain import charge, customer, dispute, imported_event, refund, res
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.wire import render
-from ledger.wire.public_events import event_id, public_events
-from ledger.wire.versions import LATEST
+from ledger.wire.public_events import derive_event_id, derive_public_events
+from ledger.wire.versions import LATEST_VERSION
 from projections.projection import Column, Projection, Row
 
-DAYS_KEPT = 30
+RETENTION_DAYS = 30
 
 _encode = msgspec.json.Encoder().encode
 
 
-def _events(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_public_events(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     event = recorded.event
-    at = recorded.recorded_at
+    recorded_at = recorded.recorded_at
     rows: list[Row] = []
-    for ordinal, (name, told, previous) in enumerate(public_events(before, event, after)):
+    for ordinal, (event_type, payload, previous_attributes) in enumerate(
+        derive_public_events(before, event, after)
+    ):
         rows.append(
             (
-                event_id(event, ordinal, at),
+                derive_event_id(event, ordinal, recorded_at),
                 recorded.account,
                 recorded.livemode,
-                int(at),
+                int(recorded_at),
                 ordinal,
-                name,
-                _object_id(told),
-                LATEST,
+                event_type,
+                _get_object_id(payload),
+                LATEST_VERSION,
                 recorded.request_id,
                 recorded.idempotency_key,
-                _encode(render.event_data(told, previous)),
+                _encode(render.render_event_data(payload, previous_attributes)),
             )
         )
     return rows
 
 
-def _object_id(told: dict[str, Any]) -> str:
+def _get_object_id(payload: dict[str, Any]) -> str:
     """An imported Event may be of an object without an id, such as a balance."""
-    named = told.get("id")
-    return named if isinstance(named, str) else ""
+    object_id = payload.get("id")
+    return object_id if isinstance(object_id, str) else ""
 
 
 FEED = Projection(
@@ -69,6 +71,6 @@ FEED = Projection(
         Column("idempotency_key", "text"),
         Column("data", "document"),
     ),
-    apply=_events,
-    days_kept=DAYS_KEPT,
+    apply=_apply_public_events,
+    retention_days=RETENTION_DAYS,
 )

@@ -21,21 +21,21 @@ from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
 
-_OBJECT = (
+_OBJECT_COLUMNS = (
     Column("id", "text"),
     Column("account", "text"),
     Column("livemode", "boolean"),
     Column("created", "bigint"),
 )
-_STATE = Column("state", "json")
+_STATE_COLUMN = Column("state", "json")
 
 
-def _customer(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_customer(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Customer)
     return [(after.id, after.account, after.livemode, after.created, after.deleted, after.email, after)]
 
 
-def _charge(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_charge(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Charge)
     return [
         (
@@ -51,31 +51,31 @@ def _charge(before: State | None, recorded: Recorded, after: State) -> Sequence[
     ]
 
 
-def _dispute(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_dispute(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Dispute)
     return [
         (after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after)
     ]
 
 
-def _refund(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_refund(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, Refund)
     return [
         (after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after)
     ]
 
 
-def _file(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_file(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, File)
     return [(after.id, after.account, after.livemode, after.created, after.purpose, after)]
 
 
-def _link(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_file_link(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, FileLink)
     return [(after.id, after.account, after.livemode, after.created, after.file, after.expires_at, after)]
 
 
-def _endpoint(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_webhook_endpoint(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, WebhookEndpoint)
     return [(after.id, after.account, after.livemode, after.created, after.deleted, after)]
 
@@ -83,55 +83,55 @@ def _endpoint(before: State | None, recorded: Recorded, after: State) -> Sequenc
 CUSTOMERS = Projection(
     name="customers",
     aggregates=(customer,),
-    columns=(*_OBJECT, Column("deleted", "boolean"), Column("email", "text"), _STATE),
-    apply=_customer,
-    changing=("deleted", "email", "state"),
+    columns=(*_OBJECT_COLUMNS, Column("deleted", "boolean"), Column("email", "text"), _STATE_COLUMN),
+    apply=_apply_customer,
+    mutable_columns=("deleted", "email", "state"),
 )
 CHARGES = Projection(
     name="charges",
     aggregates=(charge,),
     columns=(
-        *_OBJECT,
+        *_OBJECT_COLUMNS,
         Column("customer", "text"),
         Column("payment_intent", "text"),
         Column("transfer_group", "text"),
-        _STATE,
+        _STATE_COLUMN,
     ),
-    apply=_charge,
-    changing=("customer", "payment_intent", "transfer_group", "state"),
+    apply=_apply_charge,
+    mutable_columns=("customer", "payment_intent", "transfer_group", "state"),
 )
 DISPUTES = Projection(
     name="disputes",
     aggregates=(dispute,),
-    columns=(*_OBJECT, Column("charge", "text"), Column("payment_intent", "text"), _STATE),
-    apply=_dispute,
-    changing=("payment_intent", "state"),
+    columns=(*_OBJECT_COLUMNS, Column("charge", "text"), Column("payment_intent", "text"), _STATE_COLUMN),
+    apply=_apply_dispute,
+    mutable_columns=("payment_intent", "state"),
 )
 REFUNDS = Projection(
     name="refunds",
     aggregates=(refund,),
-    columns=(*_OBJECT, Column("charge", "text"), Column("payment_intent", "text"), _STATE),
-    apply=_refund,
-    changing=("state",),
+    columns=(*_OBJECT_COLUMNS, Column("charge", "text"), Column("payment_intent", "text"), _STATE_COLUMN),
+    apply=_apply_refund,
+    mutable_columns=("state",),
 )
 FILES = Projection(
     name="files",
     aggregates=(file,),
-    columns=(*_OBJECT, Column("purpose", "text"), _STATE),
-    apply=_file,
-    changing=("state",),
+    columns=(*_OBJECT_COLUMNS, Column("purpose", "text"), _STATE_COLUMN),
+    apply=_apply_file,
+    mutable_columns=("state",),
 )
 FILE_LINKS = Projection(
     name="file_links",
     aggregates=(file_link,),
-    columns=(*_OBJECT, Column("file", "text"), Column("expires_at", "bigint"), _STATE),
-    apply=_link,
-    changing=("expires_at", "state"),
+    columns=(*_OBJECT_COLUMNS, Column("file", "text"), Column("expires_at", "bigint"), _STATE_COLUMN),
+    apply=_apply_file_link,
+    mutable_columns=("expires_at", "state"),
 )
 WEBHOOK_ENDPOINTS = Projection(
     name="webhook_endpoints",
     aggregates=(webhook_endpoint,),
-    columns=(*_OBJECT, Column("deleted", "boolean"), _STATE),
-    apply=_endpoint,
-    changing=("deleted", "state"),
+    columns=(*_OBJECT_COLUMNS, Column("deleted", "boolean"), _STATE_COLUMN),
+    apply=_apply_webhook_endpoint,
+    mutable_columns=("deleted", "state"),
 )

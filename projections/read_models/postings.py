@@ -12,57 +12,57 @@ from collections.abc import Sequence
 from ledger.domain import charge, dispute
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
-from ledger.domain.postings import balance_transaction, postings
+from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
 
 # At the commit it would be too late to tell which stream is at fault.
-_CHECKED = "SET CONSTRAINTS projections.postings_balance IMMEDIATE"
+_CHECK_CONSTRAINTS = "SET CONSTRAINTS projections.postings_balance IMMEDIATE"
 # What fills a new generation is not seen by the constraint.
-_BROKEN = """
+_VIOLATIONS = """
 SELECT 'postings_balance at position ' || position FROM projections.postings
 WHERE generation = %(generation)s GROUP BY position, currency HAVING sum(amount) <> 0 LIMIT 1
 """
 
 
-def _postings(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_postings(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, (Charge, Dispute))
-    fact = balance_transaction(recorded.event, after)
-    if fact is None:
+    transaction = get_balance_transaction(recorded.event, after)
+    if transaction is None:
         return ()
     return [
         (
-            f"{fact['id']}/{ordinal}",
+            f"{transaction['id']}/{ordinal}",
             after.account,
             after.livemode,
-            fact["created"],
+            transaction["created"],
             ordinal,
             ledger_account,
             currency,
             amount,
-            fact["id"],
-            fact["source"],
+            transaction["id"],
+            transaction["source"],
         )
-        for ordinal, (ledger_account, currency, amount) in enumerate(postings(recorded.event))
+        for ordinal, (ledger_account, currency, amount) in enumerate(derive_postings(recorded.event))
     ]
 
 
-def _transactions(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+def _apply_balance_transactions(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
     assert isinstance(after, (Charge, Dispute))
-    fact = balance_transaction(recorded.event, after)
-    if fact is None:
+    transaction = get_balance_transaction(recorded.event, after)
+    if transaction is None:
         return ()
     return [
         (
-            fact["id"],
+            transaction["id"],
             after.account,
             after.livemode,
-            fact["created"],
-            fact["type"],
-            fact["currency"],
-            fact["source"],
-            fact,
+            transaction["created"],
+            transaction["type"],
+            transaction["currency"],
+            transaction["source"],
+            transaction,
         )
     ]
 
@@ -82,9 +82,9 @@ POSTINGS = Projection(
         Column("transaction", "text"),
         Column("source", "text"),
     ),
-    apply=_postings,
-    checked=_CHECKED,
-    broken=_BROKEN,
+    apply=_apply_postings,
+    constraint_check_sql=_CHECK_CONSTRAINTS,
+    violation_query=_VIOLATIONS,
 )
 BALANCE_TRANSACTIONS = Projection(
     name="balance_transactions",
@@ -99,5 +99,5 @@ BALANCE_TRANSACTIONS = Projection(
         Column("source", "text"),
         Column("fact", "json"),
     ),
-    apply=_transactions,
+    apply=_apply_balance_transactions,
 )

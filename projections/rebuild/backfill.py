@@ -15,35 +15,37 @@ from psycopg.rows import TupleRow
 from ledger.clock import Clock
 from ledger.postgres.connections import connect
 from ledger.store.codec import Codec
-from ledger.store.log import PLANS, Recorded, position_at, streams
+from ledger.store.log import PLANNER_OPTIONS, Recorded, find_position_at, read_streams
 from projections.engine import checkpoints, partitions
-from projections.engine.batch import Key, Member, Pass, unfollowed
-from projections.engine.writes import write_apart, write_together
+from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
+from projections.engine.writes import write_all, write_each
 from projections.projection import Projection
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index gives.
-_OPTIONS = f"{PLANS} -c enable_bitmapscan=off -c enable_sort=off -c statement_timeout=10min"
+_OPTIONS = f"{PLANNER_OPTIONS} -c enable_bitmapscan=off -c enable_sort=off -c statement_timeout=10min"
 
-_BUILDS = "SELECT projection, generation FROM projections.builds WHERE rebuild = %(rebuild)s AND NOT ended"
-_SHARE = """
+_SELECT_BUILDS = (
+    "SELECT projection, generation FROM projections.builds WHERE rebuild = %(rebuild)s AND NOT ended"
+)
+_SELECT_SHARD = """
 SELECT s.stream, s.done, r.upto, r.workers
 FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s
 """
 # Whoever holds the share's row fills it; another who believes to be at it finds that it has moved.
-_HOLD = """
+_LOCK_SHARD = """
 SELECT FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s AND s.stream = %(stream)s AND NOT s.done
 AND r.state = 'filling' AND NOT r.paused
 FOR UPDATE OF s
 """
-_BEGIN = """
+_MARK_SHARD_STARTED = """
 UPDATE projections.shares
 SET began_at = clock_timestamp(), changed_at = clock_timestamp(), began_events = events
 WHERE rebuild = %(rebuild)s AND share = %(share)s
 """
-_MOVE = """
+_ADVANCE_SHARD = """
 UPDATE projections.shares
 SET stream = %(upto)s, events = events + %(events)s, rows = rows + %(rows)s, done = %(done)s,
     changed_at = clock_timestamp()
@@ -51,13 +53,13 @@ WHERE rebuild = %(rebuild)s AND share = %(share)s
 """
 
 
-async def fill(
+async def backfill_shard(
     dsn: str,
     codec: Codec,
     clock: Clock,
     projections: Iterable[Projection],
-    rebuild: int,
-    share: int,
+    rebuild_id: int,
+    shard: int,
     *,
     page_events: int = PAGE_EVENTS,
 ) -> bool:
@@ -66,102 +68,107 @@ async def fill(
     Raises psycopg.Error, KeyError for a view that this release does not have, and what an event raises that
     it cannot read; what was filled stays.
     """
-    known = {projection.name: projection for projection in projections}
+    projections_by_name = {projection.name: projection for projection in projections}
     async with await connect(dsn, "ledger_projector", name="rebuild", options=_OPTIONS) as conn:
         await clock.refresh(conn)
-        found = await conn.execute(_BUILDS, {"rebuild": rebuild})
-        builds = [(known[name], generation) for name, generation in await found.fetchall()]
-        row = await (await conn.execute(_SHARE, {"rebuild": rebuild, "share": share})).fetchone()
+        cur = await conn.execute(_SELECT_BUILDS, {"rebuild": rebuild_id})
+        builds = [(projections_by_name[name], generation) for name, generation in await cur.fetchall()]
+        row = await (await conn.execute(_SELECT_SHARD, {"rebuild": rebuild_id, "share": shard})).fetchone()
         if row is None or not builds:
             return False
-        stream, done, upto, shares = row
+        stream, done, upto, shard_count = row
         if not done:
-            await conn.execute(_BEGIN, {"rebuild": rebuild, "share": share})
-        filling = _Filling(conn, codec, clock, builds, rebuild, share)
-        since = await filling.since()
+            await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
+        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard)
+        since = await backfill.load_start_position()
         while not done:
-            recorded, done = await streams(
+            recorded, done = await read_streams(
                 conn,
                 codec,
                 stream,
                 upto=upto,
-                since=since,
-                share=share,
-                shares=shares,
+                changed_after=since,
+                shard=shard,
+                shard_count=shard_count,
                 limit=page_events,
-                without=unfollowed(filling.members()),
+                ignored_topics=ignored_topics(backfill.targets()),
             )
-            if not await filling.page(recorded, stream, done=done):
+            if not await backfill.write_page(recorded, stream, done=done):
                 return False
             if recorded:
                 stream = recorded[-1].event.originator_id
         return True
 
 
-class _Filling:
+class _ShardBackfill:
     def __init__(
         self,
         conn: AsyncConnection[TupleRow],
         codec: Codec,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
-        rebuild: int,
-        share: int,
+        rebuild_id: int,
+        shard: int,
     ) -> None:
         self._conn = conn
         self._codec = codec
         self._clock = clock
         self._builds = builds
-        self._place = {"rebuild": rebuild, "share": share}
-        self._days: dict[Key, set[int]] = {}
+        self._shard_parameters = {"rebuild": rebuild_id, "share": shard}
+        self._days_made: dict[GenerationKey, set[int]] = {}
 
-    def members(self) -> list[Member]:
+    def targets(self) -> list[Target]:
         now = self._clock.now()
         return [
-            Member(projection, generation, partitions.rows_since(now, projection.days_kept), detached=True)
+            Target(
+                projection,
+                generation,
+                partitions.get_retention_start(now, projection.retention_days),
+                detached=True,
+            )
             for projection, generation in self._builds
         ]
 
-    async def since(self) -> int:
+    async def load_start_position(self) -> int:
         """The position before which nothing makes a row in any of the views: streams that ended before
         it need not be read."""
-        first = min(member.since for member in self.members())
-        return await position_at(self._conn, first - 1e-6) if first else 0
+        earliest = min(target.retention_start for target in self.targets())
+        return await find_position_at(self._conn, earliest - 1e-6) if earliest else 0
 
-    async def page(self, recorded: Sequence[Recorded], stream: str, *, done: bool) -> bool:
+    async def write_page(self, recorded: Sequence[Recorded], stream: str, *, done: bool) -> bool:
         """Write what the streams come to; False when it is not, or no longer, ours to write."""
-        members = self.members()
-        reading = Pass(members)
-        reading.read(recorded, {})
-        await self._make_days(reading, recorded)
-        write = write_together
+        targets = self.targets()
+        fold = BatchFold(targets)
+        fold.apply_events(recorded, {})
+        await self._make_days(fold, recorded)
+        write = write_all
         while True:
             try:
                 async with self._conn.transaction():
-                    held = await self._conn.execute(_HOLD, {**self._place, "stream": stream})
-                    if held.rowcount == 0:
+                    cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
+                    if cur.rowcount == 0:
                         return False
-                    failed = await write(self._conn, members)
+                    failed = await write(self._conn, targets)
                     if failed:
                         raise RuntimeError(f"cannot be written: {failed}")
-                    for member in members:
-                        await checkpoints.park(self._conn, member)
-                    moved = {
+                    for target in targets:
+                        await checkpoints.save_parked(self._conn, target)
+                    progress = {
                         "upto": recorded[-1].event.originator_id if recorded else stream,
                         "events": len(recorded),
-                        "rows": sum(len(step.rows) for member in members for step in member.steps),
+                        "rows": sum(len(step.rows) for target in targets for step in target.event_rows),
                         "done": done,
                     }
-                    await self._conn.execute(_MOVE, {**self._place, **moved})
+                    await self._conn.execute(_ADVANCE_SHARD, {**self._shard_parameters, **progress})
                 return True
             except Exception:  # whatever it is: once more, to find the streams that are at fault
-                if self._conn.broken or write is write_apart:
+                if self._conn.broken or write is write_each:
                     raise
-                write = write_apart
+                write = write_each
 
-    async def _make_days(self, reading: Pass, recorded: Iterable[Recorded]) -> None:
-        for key, days in reading.days(recorded).items():
-            made = self._days.setdefault(key, set())
-            if days - made:
-                await partitions.make_days(self._conn, *key, days - made)
-                made |= days
+    async def _make_days(self, fold: BatchFold, recorded: Iterable[Recorded]) -> None:
+        for key, days in fold.get_days(recorded).items():
+            days_made = self._days_made.setdefault(key, set())
+            if days - days_made:
+                await partitions.create_days(self._conn, *key, days - days_made)
+                days_made |= days

@@ -20,13 +20,13 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.store.codec import AGGREGATES
 from projections.engine import partitions
-from projections.engine.partitions import rows_since, table
+from projections.engine.partitions import get_retention_start, get_table
 from projections.projection import Projection
 
 DIFFERENCES_SHOWN_MAX = 20
-TOGETHER_SECONDS = 30.0
-TOGETHER_POLL_SECONDS = 0.02
-HIDDEN = "…"
+COMMON_POSITION_SECONDS_MAX = 30.0
+COMMON_POSITION_POLL_SECONDS = 0.02
+REDACTED = "…"
 
 _POSITIONS = """
 SELECT position FROM projections.checkpoints
@@ -78,33 +78,35 @@ class Comparison(NamedTuple):
         return self.live == self.other
 
 
-class NotTogether(Exception):
+class NoCommonPosition(Exception):
     """Generations did not come to stand at one position in time; `str()` says which."""
 
 
 @asynccontextmanager
-async def snapshot(conn: AsyncConnection[TupleRow], name: str, *generations: int) -> AsyncIterator[int]:
+async def common_snapshot(
+    conn: AsyncConnection[TupleRow], name: str, *generations: int
+) -> AsyncIterator[int]:
     """A read-only transaction in which these generations stand at one position, which is given.
 
-    Raises NotTogether when they do not within TOGETHER_SECONDS.
+    Raises NoCommonPosition when they do not within COMMON_POSITION_SECONDS_MAX.
     """
     await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
     try:
-        async with asyncio.timeout(TOGETHER_SECONDS) as waiting:
+        async with asyncio.timeout(COMMON_POSITION_SECONDS_MAX) as timeout:
             while True:
                 async with conn.transaction():
                     parameters = {"projection": name, "generations": list(generations)}
                     positions = await (await conn.execute(_POSITIONS, parameters)).fetchall()
                     if len(positions) == len(generations) and len(set(positions)) == 1:
-                        waiting.reschedule(None)
+                        timeout.reschedule(None)
                         yield positions[0][0]
                         return
-                await asyncio.sleep(TOGETHER_POLL_SECONDS)
+                await asyncio.sleep(COMMON_POSITION_POLL_SECONDS)
     except TimeoutError:
-        which = " and ".join(map(str, generations))
-        raise NotTogether(
-            f"generations {which} of {name} did not come to stand at one position within "
-            f"{TOGETHER_SECONDS:.0f} s"
+        labels = " and ".join(map(str, generations))
+        raise NoCommonPosition(
+            f"generations {labels} of {name} did not come to stand at one position within "
+            f"{COMMON_POSITION_SECONDS_MAX:.0f} s"
         ) from None
     finally:
         if not conn.closed:
@@ -116,16 +118,16 @@ async def compare(
 ) -> Comparison:
     """Compare two generations where they stand together; of rows with a term those within it at `now`.
 
-    Raises NotTogether, psycopg.Error.
+    Raises NoCommonPosition, psycopg.Error.
     """
-    async with snapshot(conn, projection.name, live, other) as position:
-        since = int(rows_since(now, projection.days_kept))
+    async with common_snapshot(conn, projection.name, live, other) as position:
+        since = int(get_retention_start(now, projection.retention_days))
         digests = [await digest(conn, projection, generation, since) for generation in (live, other)]
         differences: list[Difference] = []
         if digests[0] != digests[1]:
             cur = conn.cursor(binary=True)
-            await cur.execute(_differences(projection, live, other, since))
-            differences = [_difference(projection, row) for row in await cur.fetchall()]
+            await cur.execute(_differences_query(projection, live, other, since))
+            differences = [_parse_difference(projection, row) for row in await cur.fetchall()]
         return Comparison(position, digests[0], digests[1], differences)
 
 
@@ -134,84 +136,84 @@ async def digest(
 ) -> Digest:
     """What a generation holds; of rows with a term those since then, in unix seconds."""
     statement = SQL(_DIGEST).format(
-        columns=SQL(", ").join(map(Identifier, _columns(projection))),
-        generation=table(projection.name, generation),
-        within=partitions.within(projection.days_kept, since),
+        columns=SQL(", ").join(map(Identifier, _compared_columns(projection))),
+        generation=get_table(projection.name, generation),
+        within=partitions.retention_condition(projection.retention_days, since),
     )
     row = await (await conn.execute(statement)).fetchone()
     assert row is not None
     return Digest(*row)
 
 
-def _differences(projection: Projection, live: int, other: int, since: int) -> Composed:
-    columns = _columns(projection)
+def _differences_query(projection: Projection, live: int, other: int, since: int) -> Composed:
+    columns = _compared_columns(projection)
     return SQL(_DIFFERENCES).format(
         first=SQL(", ").join(Identifier("a", name) for name in columns),
         second=SQL(", ").join(Identifier("b", name) for name in columns),
         columns=SQL(", ").join(map(Identifier, columns)),
-        one=table(projection.name, live),
-        other=table(projection.name, other),
-        within=partitions.within(projection.days_kept, since),
+        one=get_table(projection.name, live),
+        other=get_table(projection.name, other),
+        within=partitions.retention_condition(projection.retention_days, since),
         key=Identifier(projection.columns[0].name),
         limit=DIFFERENCES_SHOWN_MAX,
     )
 
 
-def _columns(projection: Projection) -> list[str]:
+def _compared_columns(projection: Projection) -> list[str]:
     key, *others = [column.name for column in projection.columns]
     return [key, "position", *others]
 
 
-def _difference(projection: Projection, row: TupleRow) -> Difference:
-    names = _columns(projection)
+def _parse_difference(projection: Projection, row: TupleRow) -> Difference:
+    names = _compared_columns(projection)
     live, other = (
-        _said(projection, dict(zip(names, values, strict=True)))
+        _flatten_row(projection, dict(zip(names, values, strict=True)))
         for values in (row[: len(names)], row[len(names) :])
     )
     key = (live or other or {})[names[0]]
     if live is None or other is None:
-        return Difference(key, shown(live), shown(other))
+        return Difference(key, redact(live), redact(other))
     paths = [path for path in {**live, **other} if live.get(path) != other.get(path)]
     return Difference(
         key,
-        shown({path: live.get(path) for path in paths}),
-        shown({path: other.get(path) for path in paths}),
+        redact({path: live.get(path) for path in paths}),
+        redact({path: other.get(path) for path in paths}),
     )
 
 
-def _said(projection: Projection, values: dict[str, Any]) -> dict[str, Any] | None:
+def _flatten_row(projection: Projection, values: dict[str, Any]) -> dict[str, Any] | None:
     """What a row says, by path; None for one that is not there."""
     if values[projection.columns[0].name] is None:
         return None
     documents = {column.name for column in projection.columns if column.type in ("json", "document")}
-    said: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in values.items():
-        said |= dict(paths(name, msgspec.json.decode(value) if name in documents else value))
-    return said
+        leaves |= dict(flatten_json(name, msgspec.json.decode(value) if name in documents else value))
+    return leaves
 
 
-def paths(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def flatten_json(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The leaves of a JSON value by their path from `name`."""
     if isinstance(value, dict) and value:
-        for member, inner in value.items():
-            yield from paths(f"{name}.{member}", inner)
+        for key, inner in value.items():
+            yield from flatten_json(f"{name}.{key}", inner)
     elif isinstance(value, list) and value:
-        for number, inner in enumerate(value):
-            yield from paths(f"{name}.{number}", inner)
+        for index, inner in enumerate(value):
+            yield from flatten_json(f"{name}.{index}", inner)
     else:
         yield name, value
 
 
-def shown(said: dict[str, Any] | None) -> dict[str, Any] | None:
+def redact(leaves: dict[str, Any] | None) -> dict[str, Any] | None:
     """The same with personal data hidden."""
-    if said is None:
+    if leaves is None:
         return None
     return {
-        path: HIDDEN if value is not None and not _PERSONAL.isdisjoint(path.split(".")) else value
-        for path, value in said.items()
+        path: REDACTED if value is not None and not _PERSONAL.isdisjoint(path.split(".")) else value
+        for path, value in leaves.items()
     }
 
 
-def summary(differences: Sequence[Difference]) -> list[dict[str, Any]]:
+def differences_json(differences: Sequence[Difference]) -> list[dict[str, Any]]:
     """For JSON."""
     return [difference._asdict() for difference in differences]

@@ -11,37 +11,37 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
-from projections.rebuild.shards import FillFailed
+from projections.rebuild.shards import BackfillFailed
 
-STOPPED = 3
+EXIT_STOPPED = 3
 """Exit status of a worker that was told to stop before its share was done."""
 
 
-class Workers:
+class BackfillProcesses:
     """Runs workers against one database."""
 
     def __init__(self, dsn: str, key: bytes) -> None:
         self._settings = {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": key.decode()}
 
-    async def fill(self, rebuild: int, share: int) -> bool:
-        """Whether the share is done. Raises FillFailed with what the worker said at its end."""
+    async def backfill_shard(self, rebuild_id: int, shard: int) -> bool:
+        """Whether the share is done. Raises BackfillFailed with what the worker said at its end."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ledger", "projections", "fill", str(rebuild), str(share),
+            sys.executable, "-m", "ledger", "projections", "fill", str(rebuild_id), str(shard),
             env=os.environ | self._settings, stdin=PIPE, stdout=DEVNULL, stderr=PIPE,
             start_new_session=True,
         )  # fmt: skip
         try:
-            said = await _said(process)
+            last_line = await _read_last_error_line(process)
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        if process.returncode not in (0, STOPPED):
-            raise FillFailed(said or f"a worker ended with status {process.returncode}")
+        if process.returncode not in (0, EXIT_STOPPED):
+            raise BackfillFailed(last_line or f"a worker ended with status {process.returncode}")
         return process.returncode == 0
 
 
-async def _said(process: Process) -> str:
+async def _read_last_error_line(process: Process) -> str:
     """The last line on its standard error, once it has ended. Not communicate(): that would close the
     pipe on its standard input, which tells it that we are gone."""
     assert process.stderr is not None

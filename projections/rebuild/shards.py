@@ -14,57 +14,59 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-LOOK_SECONDS = 1.0
-FILL_ATTEMPTS_MAX = 3
+POLL_SECONDS = 1.0
+BACKFILL_ATTEMPTS_MAX = 3
 
-Fill = Callable[[int, int], Coroutine[Any, Any, bool]]
-"""Fill a share of a rebuild, in a process of its own; whether it is done. Raises FillFailed."""
+BackfillShard = Callable[[int, int], Coroutine[Any, Any, bool]]
+"""Fill a share of a rebuild, in a process of its own; whether it is done. Raises BackfillFailed."""
 
-_LEFT = """
+_SELECT_UNFINISHED = """
 SELECT s.share, s.stream, r.state = 'filling' AND NOT r.paused
 FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND NOT s.done ORDER BY s.share
 """
 
 
-class FillFailed(Exception):
+class BackfillFailed(Exception):
     """A worker gave up; `str()` says why, in one line without personal data."""
 
 
-async def filled(conn: AsyncConnection[TupleRow], rebuild: int, fill: Fill) -> bool:
+async def backfill_shards(
+    conn: AsyncConnection[TupleRow], rebuild_id: int, backfill_shard: BackfillShard
+) -> bool:
     """See to it that all shares are filled; False when the rebuild was paused or cancelled and all workers
     have stopped. One share without hope does not stop the others.
 
-    Raises FillFailed, and psycopg.OperationalError when the connection is lost.
+    Raises BackfillFailed, and psycopg.OperationalError when the connection is lost.
     """
-    workers: dict[int, asyncio.Task[bool]] = {}
-    stood: dict[int, tuple[str, int]] = {}
-    given_up: dict[int, BaseException] = {}
+    tasks: dict[int, asyncio.Task[bool]] = {}
+    last_progress: dict[int, tuple[str, int]] = {}
+    failures: dict[int, BaseException] = {}
     try:
         while True:
-            left = await (await conn.execute(_LEFT, {"rebuild": rebuild})).fetchall()
-            if not left:
+            remaining = await (await conn.execute(_SELECT_UNFINISHED, {"rebuild": rebuild_id})).fetchall()
+            if not remaining:
                 return True
-            for share, stream, goes_on in left:
-                worker = workers.get(share)
-                if share in given_up or not goes_on or (worker is not None and not worker.done()):
+            for shard, stream, is_running in remaining:
+                task = tasks.get(shard)
+                if shard in failures or not is_running or (task is not None and not task.done()):
                     continue
-                if worker is not None:
-                    before, attempts = stood.get(share, (None, 0))
-                    stood[share] = stream, attempts + 1 if stream == before else 1
-                    failure = worker.exception()
-                    hopeless = stood[share][1] == FILL_ATTEMPTS_MAX
-                    if hopeless or not isinstance(failure, FillFailed | None):
-                        given_up[share] = failure or FillFailed("it stopped before its share was done")
+                if task is not None:
+                    last_stream, attempts = last_progress.get(shard, (None, 0))
+                    last_progress[shard] = stream, attempts + 1 if stream == last_stream else 1
+                    failure = task.exception()
+                    out_of_attempts = last_progress[shard][1] == BACKFILL_ATTEMPTS_MAX
+                    if out_of_attempts or not isinstance(failure, BackfillFailed | None):
+                        failures[shard] = failure or BackfillFailed("it stopped before its share was done")
                         continue
-                workers[share] = asyncio.create_task(fill(rebuild, share), name=f"share {share}")
-            at_work = [worker for worker in workers.values() if not worker.done()]
-            if not at_work:
-                for failure in given_up.values():
+                tasks[shard] = asyncio.create_task(backfill_shard(rebuild_id, shard), name=f"share {shard}")
+            running_tasks = [task for task in tasks.values() if not task.done()]
+            if not running_tasks:
+                for failure in failures.values():
                     raise failure
                 return False
-            await asyncio.wait(at_work, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(running_tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for worker in workers.values():
-            worker.cancel()
-        await asyncio.gather(*workers.values(), return_exceptions=True)
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)

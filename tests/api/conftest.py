@@ -16,7 +16,7 @@ import httpx
 import pytest
 import stripe
 
-from tests.api.service import Account, Caller, Registrar, Service, client_of
+from tests.api.service import Account, Caller, Registrar, Service, create_client
 from tests.conftest import Cluster
 
 SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|whsec_|_evidence_text")
@@ -25,11 +25,11 @@ SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|whsec_|_
 @pytest.fixture(scope="session")
 def service(cluster: Cluster) -> Iterator[Service]:
     """The running service that the tests of this worker share: none may move its clock."""
-    with cluster.database() as dsn, TemporaryDirectory() as place:
-        running = Service(dsn, Path(place))
-        yield running
-        running.stop()
-        check_log(running.log)
+    with cluster.create_database() as dsn, TemporaryDirectory() as data_dir:
+        shared_service = Service(dsn, Path(data_dir))
+        yield shared_service
+        shared_service.stop()
+        check_log(shared_service.log)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ def raw(http: httpx.Client, account: Account) -> Caller:
 @pytest.fixture
 def live(http: httpx.Client, account: Account) -> Caller:
     """Plain HTTP with the account's secret live key."""
-    return Caller(http, account.live)
+    return Caller(http, account.live_secret)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def nobody(http: httpx.Client) -> Caller:
 @pytest.fixture
 def client(service: Service, account: Account) -> stripe.StripeClient:
     """The official client with the account's secret test key."""
-    return client_of(service, account.secret)
+    return create_client(service, account.secret)
 
 
 @pytest.fixture

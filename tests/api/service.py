@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import httpx
 import stripe
 
-from ledger.accounts import Kind, create_account, create_key, revoke_key
+from ledger.accounts import KeyKind, create_account, create_key, revoke_key
 from ledger.postgres.connections import connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,20 +32,20 @@ FORM = "application/x-www-form-urlencoded"
 class Service:
     """A running service; everything it logs is in `log`."""
 
-    def __init__(self, dsn: str, place: Path, **settings: str) -> None:
+    def __init__(self, dsn: str, data_dir: Path, **settings: str) -> None:
         self.dsn = dsn
-        self._place = place
+        self._data_dir = data_dir
         environment = {
             "LEDGER_DATABASE_URL": dsn,
             "LEDGER_SECRET_KEY": SERVICE_KEY,
-            "LEDGER_DATA_DIR": str(place),
+            "LEDGER_DATA_DIR": str(data_dir),
             "LEDGER_PORT": "0",
             "LEDGER_TEST_CLOCK": "true",
             "LEDGER_LIST_WAIT_MS": "20000",
             "LEDGER_LOG_LEVEL": "debug",
             "LEDGER_LOG_REQUESTS": "all",
         }
-        with (place / "log").open("wb") as log:
+        with (data_dir / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ledger", "serve"],
                 cwd=ROOT,
@@ -55,9 +55,9 @@ class Service:
                 text=True,
             )
         assert self._process.stdout is not None
-        announced = re.search(r"http://\S+?:\d+", self._process.stdout.readline())
-        assert announced is not None, self.log
-        self.url = announced[0]
+        url_match = re.search(r"http://\S+?:\d+", self._process.stdout.readline())
+        assert url_match is not None, self.log
+        self.url = url_match[0]
         self.port = int(self.url.rpartition(":")[2])
         deadline = time.monotonic() + START_SECONDS
         while httpx.get(f"{self.url}/readyz", verify=False, timeout=START_SECONDS).status_code != 200:
@@ -66,7 +66,7 @@ class Service:
 
     @property
     def log(self) -> str:
-        return (self._place / "log").read_text()
+        return (self._data_dir / "log").read_text()
 
     def stop(self) -> None:
         self._process.terminate()
@@ -78,7 +78,7 @@ class Account(NamedTuple):
 
     id: str
     secret: str
-    live: str
+    live_secret: str
     publishable: str
 
 
@@ -99,7 +99,7 @@ class Registrar:
         )
 
     def key(
-        self, account: str, kind: Kind = "sk", *, livemode: bool = False, scopes: Sequence[str] = ()
+        self, account: str, kind: KeyKind = "sk", *, livemode: bool = False, scopes: Sequence[str] = ()
     ) -> tuple[str, str]:
         """(its id, the key)"""
         return self._runner.run(
@@ -128,11 +128,13 @@ class Caller:
         form: Mapping[str, Any] | str | bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        own = {"authorization": f"Bearer {self.key}"} if self.key is not None else {}
+        default_headers = {"authorization": f"Bearer {self.key}"} if self.key is not None else {}
         if isinstance(form, str | bytes):
-            own["content-type"] = FORM
-            return self.http.request(method, path, content=form, headers=own | dict(headers or {}))
-        return self.http.request(method, path, data=form, headers=own | dict(headers or {}))
+            default_headers["content-type"] = FORM
+            return self.http.request(
+                method, path, content=form, headers=default_headers | dict(headers or {})
+            )
+        return self.http.request(method, path, data=form, headers=default_headers | dict(headers or {}))
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.call("GET", path, headers=_dashed(headers))
@@ -145,19 +147,19 @@ class Caller:
     ) -> httpx.Response:
         return self.call("POST", path, form, _dashed(headers))
 
-    def customer(self, **given: Any) -> Any:
-        return ok(self.post("/v1/customers", given))
+    def customer(self, **fields: Any) -> Any:
+        return ok(self.post("/v1/customers", fields))
 
-    def charge(self, source: str = "tok_visa", **given: Any) -> Any:
-        return ok(self.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": source, **given}))
+    def charge(self, source: str = "tok_visa", **fields: Any) -> Any:
+        return ok(self.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": source, **fields}))
 
-    def refund(self, **given: Any) -> Any:
+    def refund(self, **fields: Any) -> Any:
         """A refund of a new charge."""
-        return ok(self.post("/v1/refunds", {"charge": self.charge()["id"], **given}))
+        return ok(self.post("/v1/refunds", {"charge": self.charge()["id"], **fields}))
 
-    def dispute(self, source: str = "tok_createDispute", **given: Any) -> Any:
+    def dispute(self, source: str = "tok_createDispute", **fields: Any) -> Any:
         """The dispute of a new charge."""
-        charge = self.charge(source, **given)
+        charge = self.charge(source, **fields)
         return ok(self.get(f"/v1/disputes?charge={charge['id']}"))["data"][0]
 
     def events(self, query: str = "") -> Any:
@@ -175,7 +177,7 @@ def ok(response: httpx.Response) -> Any:
     return response.json()
 
 
-def refused(
+def assert_refused(
     response: httpx.Response,
     status: int = 400,
     *,
@@ -188,8 +190,8 @@ def refused(
     document = response.json()
     assert list(document) == ["error"], document
     error: dict[str, Any] = document["error"]
-    told = (response.status_code, error["type"], error.get("code"), error.get("param"))
-    assert told == (status, kind, code, param), document
+    actual = (response.status_code, error["type"], error.get("code"), error.get("param"))
+    assert actual == (status, kind, code, param), document
     assert re.search(message, error["message"]), (message, error["message"])
     assert None not in error.values()
     assert error.get("doc_url") == (
@@ -199,6 +201,6 @@ def refused(
     return error
 
 
-def client_of(service: Service, key: str, **options: Any) -> stripe.StripeClient:
+def create_client(service: Service, key: str, **options: Any) -> stripe.StripeClient:
     """The official client, pointed at the service and told nothing else."""
     return stripe.StripeClient(key, base_addresses={"api": service.url, "files": service.url}, **options)

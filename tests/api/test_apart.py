@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.domain.evidence import FILES
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from ledger.domain.evidence import FILE_FIELDS
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 
 HINT = re.compile(
     r"; a similar object exists in (test|live) mode, but a (live|test) mode key was used to make "
@@ -43,7 +43,7 @@ class Side(NamedTuple):
 
 
 def _side(http: httpx.Client, registrar: Registrar, account: Account, *, livemode: bool) -> Side:
-    raw = Caller(http, account.live if livemode else account.secret)
+    raw = Caller(http, account.live_secret if livemode else account.secret)
     operator = Caller(http, registrar.key(account.id, "rk", livemode=livemode, scopes=INTERNAL_SCOPES)[1])
     return Side(raw, operator, _made(raw, operator, livemode=livemode))
 
@@ -149,7 +149,7 @@ def _references(method: str, path: str, entry: Any, document: Any) -> Iterator[t
             case "source":
                 yield name, "default_source" if method == "post" else "charge"
             case "evidence":
-                yield from ((f"evidence[{field}]", "file") for field in sorted(FILES))
+                yield from ((f"evidence[{field}]", "file") for field in sorted(FILE_FIELDS))
                 yield "evidence[appeal][card][supporting_files][0]", "file"
             case "file" if path == "/v1/files":
                 pass  # the bytes themselves
@@ -288,7 +288,7 @@ def test_a_platform_reads_what_its_connected_account_reads(
 def test_an_event_of_the_other_mode_is_missing_with_a_hint(raw: Caller, live: Caller) -> None:
     raw.customer()
     (event,) = raw.events()
-    refused(
+    assert_refused(
         live.get(f"/v1/events/{event['id']}"),
         404,
         code="resource_missing",
@@ -296,4 +296,4 @@ def test_an_event_of_the_other_mode_is_missing_with_a_hint(raw: Caller, live: Ca
         message=f"^No such event: '{event['id']}'; a similar object exists in test mode, but a live mode key "
         r"was used to make this request\.$",
     )
-    refused(live.get("/v1/events/evt_x"), 404, code="resource_missing", param="id", message="'evt_x'$")
+    assert_refused(live.get("/v1/events/evt_x"), 404, code="resource_missing", param="id", message="'evt_x'$")

@@ -8,14 +8,14 @@ import time
 import pytest
 import stripe
 
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Token abc", "Basic", "Basic !!!", "Basic Og=="])
 @pytest.mark.contract("1.6 no key")
 def test_no_key(nobody: Caller, authorization: str) -> None:
     headers = {"authorization": authorization} if authorization else {}
-    refused(
+    assert_refused(
         nobody.call("GET", "/v1/customers", headers=headers),
         401,
         message="^You did not provide an API key",
@@ -34,7 +34,7 @@ def test_no_key(nobody: Caller, authorization: str) -> None:
 @pytest.mark.contract("1.6 unknown key")
 def test_an_unknown_key_is_told_masked(nobody: Caller, key: str, shown: str) -> None:
     answer = Caller(nobody.http, key).get("/v1/customers")
-    error = refused(answer, 401)
+    error = assert_refused(answer, 401)
     assert error["message"] == f"Invalid API Key provided: {shown}"
 
 
@@ -60,7 +60,7 @@ def test_a_revoked_key_is_refused_within_a_second(
     while (answer := caller.get("/v1/customers")).status_code == 200:
         assert time.monotonic() - revoked < 1.5
         time.sleep(0.02)
-    error = refused(answer, 401, code="api_key_expired")
+    error = assert_refused(answer, 401, code="api_key_expired")
     assert error["message"] == f"Expired API Key provided: sk_test_****{secret[-4:]}"
     ok(raw.get("/v1/customers"))
 
@@ -101,7 +101,9 @@ def test_a_restricted_key_needs_the_permission_of_each_route(
         if each not in (permission, permission.replace("read", "write"))
     ]
     _, lacking = registrar.key(account.id, "rk", scopes=others)
-    error = refused(Caller(raw.http, lacking).call(method, path), 403, code="more_permissions_required")
+    error = assert_refused(
+        Caller(raw.http, lacking).call(method, path), 403, code="more_permissions_required"
+    )
     assert error["message"] == (
         f"The provided key 'rk_test_***{lacking[-4:]}' does not have the required permissions for this "
         f"endpoint on account '{account.id}'. Having the '{scope}' permission would allow this request to "
@@ -117,7 +119,7 @@ def test_write_includes_read_and_not_the_reverse(raw: Caller, account: Account, 
     dispute = raw.dispute()["id"]
     for caller in (writer, reader):
         assert ok(caller.get(f"/v1/disputes/{dispute}"))["id"] == dispute
-    refused(reader.post(f"/v1/disputes/{dispute}/close"), 403, code="more_permissions_required")
+    assert_refused(reader.post(f"/v1/disputes/{dispute}/close"), 403, code="more_permissions_required")
     ok(writer.post(f"/v1/disputes/{dispute}/close"))
 
 
@@ -125,7 +127,7 @@ def test_a_restricted_key_is_a_permission_error_in_the_client(
     service: Service, account: Account, registrar: Registrar
 ) -> None:
     _, key = registrar.key(account.id, "rk", scopes=["rak_customer_read"])
-    client = client_of(service, key)
+    client = create_client(service, key)
     assert client.v1.customers.list().data == []
     with pytest.raises(stripe.PermissionError) as refusal:
         client.v1.customers.create()
@@ -138,7 +140,7 @@ def test_a_restricted_key_is_a_permission_error_in_the_client(
 def test_a_publishable_key_may_call_none_of_these(
     raw: Caller, account: Account, method: str, path: str, permission: str
 ) -> None:
-    refused(
+    assert_refused(
         Caller(raw.http, account.publishable).call(method, path),
         403,
         code="secret_key_required",
@@ -154,7 +156,7 @@ def test_modes_never_mix(raw: Caller, live: Caller) -> None:
         (event,) = caller.events()
         assert event["livemode"] is mode
         assert event["data"]["object"] == own
-    refused(
+    assert_refused(
         raw.get(f"/v1/customers?starting_after={live_customer['id']}"),
         code="resource_missing",
         param="starting_after",
@@ -169,7 +171,7 @@ def test_a_platform_acts_on_its_connected_account(
     made = ok(answer)
     assert answer.headers["stripe-account"] == connected.id
     assert ok(raw.get("/v1/customers"))["data"] == []
-    refused(raw.get(f"/v1/customers/{made['id']}"), 404, code="resource_missing", param="id")
+    assert_refused(raw.get(f"/v1/customers/{made['id']}"), 404, code="resource_missing", param="id")
     theirs = Caller(raw.http, connected.secret)
     assert ok(theirs.get(f"/v1/customers/{made['id']}")) == made
     (event,) = ok(raw.get("/v1/events", stripe_account=connected.id))["data"]
@@ -201,7 +203,9 @@ def test_an_account_out_of_reach(raw: Caller, account: Account, registrar: Regis
     connected = registrar.account(platform=account.id)
     down_only = Caller(raw.http, connected.secret)
     for caller, target in ((raw, stranger.id), (raw, "acct_nothing"), (raw, ""), (down_only, account.id)):
-        error = refused(caller.get("/v1/customers", stripe_account=target), 403, code="account_invalid")
+        error = assert_refused(
+            caller.get("/v1/customers", stripe_account=target), 403, code="account_invalid"
+        )
         assert (
             f"does not have access to account '{target}' (or that account does not exist)" in error["message"]
         )
@@ -210,7 +214,7 @@ def test_an_account_out_of_reach(raw: Caller, account: Account, registrar: Regis
 
 
 def test_both_account_headers_at_once_are_refused(raw: Caller, account: Account) -> None:
-    refused(
+    assert_refused(
         raw.get("/v1/customers", stripe_account=account.id, stripe_context=account.id), message="not both"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 
 FIELDS = {
     "id", "object", "amount", "available_on", "balance_type", "created", "currency", "description",
@@ -128,7 +128,7 @@ def test_pages_by_cursor_with_filters(client: stripe.StripeClient, raw: Caller) 
     assert [each.id for each in forward.auto_paging_iter()] == made
     backward = transactions.list({"limit": 2, "type": "charge", "ending_before": made[-1]})
     assert [each.id for each in backward.auto_paging_iter()] == made[:-1][::-1]
-    refused(
+    assert_refused(
         raw.get(f"{URL}?starting_after=txn_x"),
         code="resource_missing",
         param="starting_after",
@@ -143,14 +143,14 @@ def test_one_of_another_account_mode_or_of_none_is_missing(
     transaction = charge["balance_transaction"]
     stranger = Caller(raw.http, registrar.account().secret)
     for caller, target in ((raw, "txn_x"), (raw, charge["id"]), (stranger, transaction)):
-        refused(
+        assert_refused(
             caller.get(f"{URL}/{target}"),
             404,
             code="resource_missing",
             param="id",
             message=f"^No such balance transaction: '{target}'$",
         )
-    refused(
+    assert_refused(
         live.get(f"{URL}/{transaction}"),
         404,
         code="resource_missing",
@@ -158,7 +158,7 @@ def test_one_of_another_account_mode_or_of_none_is_missing(
         message="a similar object exists in test mode, but a live mode key was used",
     )
     assert listed(live) == []
-    refused(
+    assert_refused(
         stranger.get(f"{URL}?ending_before={transaction}"), code="resource_missing", param="ending_before"
     )
 
@@ -181,8 +181,8 @@ def test_members_of_a_source_expand_where_it_has_them(raw: Caller, won: Any, ref
     assert found["adjustment"]["charge"]["id"] == found["refund"]["charge"]["id"] == won["charge"]
     assert [each["id"] for each in found["charge"]["refunds"]["data"]] == [refund["id"]]
     assert found["charge"]["balance_transaction"]["source"] == won["charge"]
-    refused(raw.get(f"{URL}?expand[]=data.source.nothing"), message="cannot be expanded")
-    refused(raw.get(f"{URL}?expand[]=source"), message="expanding 'data.source' instead")
+    assert_refused(raw.get(f"{URL}?expand[]=data.source.nothing"), message="cannot be expanded")
+    assert_refused(raw.get(f"{URL}?expand[]=source"), message="expanding 'data.source' instead")
 
 
 def test_inside_an_object_its_source_is_the_object(raw: Caller, won: Any) -> None:
@@ -193,9 +193,9 @@ def test_inside_an_object_its_source_is_the_object(raw: Caller, won: Any) -> Non
 
 
 def test_it_is_read_only_and_unknown_parameters_are_named(raw: Caller) -> None:
-    refused(raw.post(URL, {"amount": 1}), 404, message="Unrecognized request URL")
-    refused(raw.get(f"{URL}?customer=cus_x"), code="parameter_unknown", param="customer")
-    refused(raw.get(f"{URL}?type="), code="parameter_invalid_empty", param="type")
+    assert_refused(raw.post(URL, {"amount": 1}), 404, message="Unrecognized request URL")
+    assert_refused(raw.get(f"{URL}?customer=cus_x"), code="parameter_unknown", param="customer")
+    assert_refused(raw.get(f"{URL}?type="), code="parameter_invalid_empty", param="type")
 
 
 @pytest.mark.usefixtures("configured")

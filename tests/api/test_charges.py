@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Caller, assert_refused, ok
 
 FIELDS = [
     "amount", "amount_captured", "amount_refunded", "application", "application_fee",
@@ -60,8 +60,8 @@ def test_a_customer_is_given_once(raw: Caller) -> None:
     charge, first, second = raw.charge()["id"], raw.customer()["id"], raw.customer()["id"]
     path = f"/v1/charges/{charge}"
     assert ok(raw.post(path, f"customer={first}"))["customer"] == first
-    refused(raw.post(path, f"customer={second}"), param="customer")
-    refused(raw.post(path, "customer=cus_x"), code="resource_missing", param="customer")
+    assert_refused(raw.post(path, f"customer={second}"), param="customer")
+    assert_refused(raw.post(path, "customer=cus_x"), code="resource_missing", param="customer")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_source_or_a_customer_with_a_card_is_needed(raw: Caller) -> None:
     form = {"amount": 100, "currency": "usd"}
     assert raw.post("/v1/charges", form).status_code == 400
     customer = raw.customer()["id"]
-    refused(
+    assert_refused(
         raw.post("/v1/charges", {**form, "customer": customer}),
         402,
         kind="card_error",
@@ -137,19 +137,19 @@ def test_a_declining_card_leaves_a_failed_charge_and_an_event(
     (event,) = raw.events()
     assert (event["type"], event["data"]) == ("charge.failed", {"object": charge})
     assert event["request"]["id"] == answer.headers["request-id"]
-    refused(raw.post(f"/v1/charges/{charge['id']}/capture"))
+    assert_refused(raw.post(f"/v1/charges/{charge['id']}/capture"))
 
 
 @pytest.mark.contract("2.6 events", "4.2 charge")
 def test_capture_takes_at_most_what_was_authorised(raw: Caller) -> None:
     charge = ok(_create(raw, capture="false"))
     path = f"/v1/charges/{charge['id']}/capture"
-    refused(raw.post(path, "amount=2001"), param="amount")
-    refused(raw.post(path, "amount=0"), param="amount")
+    assert_refused(raw.post(path, "amount=2001"), param="amount")
+    assert_refused(raw.post(path, "amount=0"), param="amount")
     taken = ok(raw.post(path, "amount=500&statement_descriptor=S&expand[]=balance_transaction"))
     assert (taken["amount"], taken["amount_captured"], taken["statement_descriptor"]) == (2000, 500, "S")
     assert taken["balance_transaction"]["amount"] == 500
-    refused(raw.post(path), code="charge_already_captured")
+    assert_refused(raw.post(path), code="charge_already_captured")
     assert [event["type"] for event in raw.events()] == ["charge.succeeded", "charge.captured"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from tests.api.service import Caller, Service, ok, refused
+from tests.api.service import Caller, Service, assert_refused, ok
 
 
 def _versions(service: Service, stream: str) -> list[int]:
@@ -32,7 +32,7 @@ def test_40_updates_of_one_dispute(raw: Caller, service: Service) -> None:
     succeeded = [answer.json() for answer in answers if answer.status_code == 200]
     for answer in answers:
         if answer.status_code != 200:
-            refused(answer, 429, code="lock_timeout")
+            assert_refused(answer, 429, code="lock_timeout")
             assert answer.headers["stripe-should-retry"] == "true"
     after = ok(raw.get(f"/v1/disputes/{dispute}"))
     assert len(after["metadata"]) == len(succeeded) >= 30
@@ -84,8 +84,8 @@ def test_nothing_is_made_for_a_customer_that_was_deleted_before_it(raw: Caller, 
         ok(gone.result())
         for each in made:
             if each.result().status_code != 200:
-                refused(each.result(), code="resource_missing", param="customer")
-        refused(raw.post("/v1/customer_sessions", session), code="resource_missing", param="customer")
+                assert_refused(each.result(), code="resource_missing", param="customer")
+        assert_refused(raw.post("/v1/customer_sessions", session), code="resource_missing", param="customer")
 
     for customer in customers:
         race(customer)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Caller, Registrar, ok, refused
+from tests.api.service import Caller, Registrar, assert_refused, ok
 
 DEFAULTS: dict[str, dict[str, Any] | None] = {
     "active_entitlements": None,
@@ -121,7 +121,7 @@ def test_filters_are_a_list(raw: Caller, customer: str, component: str) -> None:
     form = f"components[{component}][enabled]=true&{name}[]=limited&{name}[]=unspecified"
     features = ok(_create(raw, customer, form))["components"][component]["features"]
     assert features["payment_method_allow_redisplay_filters"] == ["limited", "unspecified"]
-    refused(
+    assert_refused(
         _create(raw, customer, f"components[{component}][enabled]=true&{name}[0]=often"), param=f"{name}[0]"
     )
 
@@ -140,7 +140,7 @@ def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
         "components[buy_button][enabled]=true&components[pricing_table][enabled]=true",
         "&".join(f"components[{name}][enabled]=true" for name in DEFAULTS),
     ):
-        refused(_create(raw, customer, form), param="components")
+        assert_refused(_create(raw, customer, form), param="components")
 
 
 @pytest.mark.parametrize(
@@ -177,19 +177,19 @@ def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
     "2.1 param customer_account", "2.1 unknown component or feature", "2.1 enabled missing inside a component"
 )
 def test_what_is_refused(raw: Caller, customer: str, form: str, told: dict[str, Any]) -> None:
-    refused(_create(raw, customer, form), **told)
+    assert_refused(_create(raw, customer, form), **told)
 
 
 @pytest.mark.contract("2.1 param customer", "2.1 unknown or deleted customer")
 def test_a_customer_is_required_and_must_be_there(raw: Caller, customer: str, registrar: Registrar) -> None:
     form = "components[buy_button][enabled]=true"
-    refused(raw.post("/v1/customer_sessions", form), code="parameter_missing", param="customer")
+    assert_refused(raw.post("/v1/customer_sessions", form), code="parameter_missing", param="customer")
     stranger = Caller(raw.http, registrar.account().secret)
     charge = raw.charge()["id"]
     for caller, missing in ((raw, "cus_x"), (stranger, customer), (raw, charge)):
-        refused(_create(caller, missing, form), code="resource_missing", param="customer")
+        assert_refused(_create(caller, missing, form), code="resource_missing", param="customer")
     ok(raw.delete(f"/v1/customers/{customer}"))
-    refused(_create(raw, customer, form), code="resource_missing", param="customer")
+    assert_refused(_create(raw, customer, form), code="resource_missing", param="customer")
 
 
 @pytest.mark.contract("2.1 limit out of 1 to 10")
@@ -197,7 +197,7 @@ def test_a_customer_is_required_and_must_be_there(raw: Caller, customer: str, re
 def test_a_limit_is_from_1_to_10(raw: Caller, customer: str, limit: int) -> None:
     name = "components[payment_element][features][payment_method_redisplay_limit]"
     form = f"components[payment_element][enabled]=true&{name}={limit}"
-    refused(_create(raw, customer, form), code="parameter_invalid_integer", param=name)
+    assert_refused(_create(raw, customer, form), code="parameter_invalid_integer", param=name)
 
 
 @pytest.mark.contract("2.1 param expand")
@@ -206,15 +206,15 @@ def test_the_customer_is_expanded_and_components_are_whole_anyway(raw: Caller, c
     made = ok(_create(raw, customer, form))
     assert made["customer"] == ok(raw.get(f"/v1/customers/{customer}"))
     assert len(made["components"]) == 7
-    refused(_create(raw, customer, "components[buy_button][enabled]=true&expand[]=client_secret"),
+    assert_refused(_create(raw, customer, "components[buy_button][enabled]=true&expand[]=client_secret"),
             message="cannot be expanded")  # fmt: skip
 
 
 @pytest.mark.contract("2.1 no components or no customer")
 def test_components_and_a_customer_are_required(raw: Caller, customer: str) -> None:
     path, components = "/v1/customer_sessions", "components[buy_button][enabled]=true"
-    refused(raw.post(path, f"customer={customer}"), code="parameter_missing", param="components")
-    refused(raw.post(path, components), code="parameter_missing", param="customer")
+    assert_refused(raw.post(path, f"customer={customer}"), code="parameter_missing", param="components")
+    assert_refused(raw.post(path, components), code="parameter_missing", param="customer")
 
 
 @pytest.mark.contract("2.1 field client_secret", "2.1 field livemode", "4.2 none")

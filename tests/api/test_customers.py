@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Caller, assert_refused, ok
 
 PLAIN = {
     "name": "Jenny", "description": "d", "phone": "+1", "email": "j@example.com", "business_name": "B",
@@ -57,7 +57,7 @@ def test_hashes_merge_and_are_cleared_whole(raw: Caller) -> None:
     after = ok(raw.post(path, f"{shipping}&shipping[phone]=1"))["shipping"]
     assert (after["name"], after["phone"], after["address"]["city"]) == ("N", "1", "C")
     for missing, form in (("name", "shipping[address][city]=C"), ("address", "shipping[name]=N")):
-        refused(raw.post(path, form), code="parameter_missing", param=f"shipping[{missing}]")
+        assert_refused(raw.post(path, form), code="parameter_missing", param=f"shipping[{missing}]")
     assert ok(raw.post(path, "shipping="))["shipping"] is None
 
 
@@ -91,7 +91,7 @@ def test_invoice_settings(raw: Caller) -> None:
     ],
 )
 def test_what_is_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
-    refused(raw.post("/v1/customers", form), **told)
+    assert_refused(raw.post("/v1/customers", form), **told)
     assert ok(raw.get("/v1/customers"))["data"] == []
 
 
@@ -106,7 +106,7 @@ def test_sources_are_attached_and_one_is_the_default(raw: Caller) -> None:
     assert ok(raw.post(path, f"default_source={visa}"))["default_source"] == visa
     sources = ok(raw.get(f"{path}?expand[]=sources"))["sources"]["data"]
     assert {each["id"]: each["brand"] for each in sources} == {visa: "Visa", mastercard: "MasterCard"}
-    refused(raw.post(path, "default_source=card_x"), code="resource_missing", param="default_source")
+    assert_refused(raw.post(path, "default_source=card_x"), code="resource_missing", param="default_source")
 
 
 def test_a_card_that_declines_is_not_attached(raw: Caller) -> None:
@@ -139,8 +139,8 @@ def test_a_deleted_customer_is_a_stub_everywhere(raw: Caller) -> None:
     assert ok(raw.get("/v1/customers"))["data"] == []
     assert ok(raw.get("/v1/customers?email=a@b.c"))["data"] == []
     for method, form in (("POST", "name=y"), ("DELETE", None)):
-        refused(raw.call(method, path, form), 404, code="resource_missing", param="id")
-    refused(
+        assert_refused(raw.call(method, path, form), 404, code="resource_missing", param="id")
+    assert_refused(
         raw.post("/v1/charges", {"amount": 100, "currency": "usd", "customer": made["id"]}),
         code="resource_missing",
         param="customer",

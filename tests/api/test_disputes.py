@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Caller, assert_refused, ok
 
 LONG = [
     "access_activity_log", "cancellation_policy_disclosure", "cancellation_rebuttal",
@@ -136,7 +136,7 @@ def test_unsetting_all_leaves_no_evidence(raw: Caller) -> None:
     _update(raw, dispute, submit="false", **_evidence(customer_name="J"))
     cleared = _update(raw, dispute, submit="false", **_evidence(customer_name=""))
     assert cleared["evidence_details"]["has_evidence"] is False
-    refused(raw.post(_path(dispute), "submit=true"), param="evidence")
+    assert_refused(raw.post(_path(dispute), "submit=true"), param="evidence")
 
 
 def test_metadata_and_method_alone_submit_nothing_and_change_in_any_state(raw: Caller) -> None:
@@ -169,7 +169,7 @@ def _in_state(raw: Caller, state: str) -> Any:
 
 def test_submitting_nothing_is_refused(raw: Caller) -> None:
     dispute = raw.dispute()
-    refused(raw.post(_path(dispute), "submit=true"), param="evidence")
+    assert_refused(raw.post(_path(dispute), "submit=true"), param="evidence")
     assert ok(raw.post(_path(dispute)))["status"] == "needs_response"
     assert _types(raw) == ["created", "funds_withdrawn"]
 
@@ -192,7 +192,7 @@ def test_each_text_is_kept_as_sent_up_to_its_limit(raw: Caller, field: str) -> N
     limit = 20_000 if field in LONG else 5_000
     text = " é\n" + "x" * (limit - 3)
     assert _update(raw, dispute, submit="false", **_evidence(**{field: text}))["evidence"][field] == text
-    refused(
+    assert_refused(
         raw.post(_path(dispute), {"submit": "false", **_evidence(**{field: text + "x"})}),
         param=f"evidence[{field}]",
         message=f"must be at most {limit} characters$",
@@ -205,7 +205,7 @@ def test_all_text_together_has_a_limit_after_the_merge(raw: Caller) -> None:
     dispute = raw.dispute()
     _update(raw, dispute, submit="false", **_evidence(**dict.fromkeys(LONG[:7], "x" * 20_000)))
     _update(raw, dispute, submit="false", **_evidence(**{SHORT[0]: "x" * 5_000, SHORT[1]: "x" * 5_000}))
-    error = refused(
+    error = assert_refused(
         raw.post(_path(dispute), {"submit": "false", **_evidence(**{SHORT[2]: "x"})}), param="evidence"
     )
     assert "150000" in error["message"]
@@ -217,7 +217,7 @@ def test_all_text_together_has_a_limit_after_the_merge(raw: Caller) -> None:
 @pytest.mark.contract("2.2 unknown file")
 def test_an_unknown_file(raw: Caller, field: str) -> None:
     dispute = raw.dispute()
-    refused(
+    assert_refused(
         raw.post(_path(dispute), _evidence(**{field: "file_x"})),
         code="resource_missing",
         param=f"evidence[{field}]",
@@ -268,7 +268,7 @@ def test_an_unknown_file(raw: Caller, field: str) -> None:
 @pytest.mark.contract("2.2 unknown evidence key")
 def test_what_an_update_refuses(raw: Caller, form: str, told: dict[str, Any]) -> None:
     dispute = raw.dispute()
-    refused(raw.post(_path(dispute), form), **told)
+    assert_refused(raw.post(_path(dispute), form), **told)
 
 
 @pytest.mark.contract("2.2 evidence enhanced_evidence", "2.2 field evidence_details.enhanced_eligibility")

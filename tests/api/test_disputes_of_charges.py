@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 
 
 @pytest.mark.contract("2.2 legacy")
@@ -19,7 +19,7 @@ def test_the_newest_dispute_of_a_charge_is_read_updated_and_closed(raw: Caller) 
     assert staged["charge"]["id"] == charge["id"]
     closed = ok(raw.post(f"{path}/close"))
     assert (closed["id"], closed["status"]) == (newest["id"], "lost")
-    refused(raw.post(f"{path}/close"), message="^This dispute is already closed$")
+    assert_refused(raw.post(f"{path}/close"), message="^This dispute is already closed$")
     assert ok(raw.get(f"/v1/disputes/{newest['id']}")) == closed
     assert ok(raw.get(f"/v1/disputes/{other['id']}")) == other
 
@@ -37,14 +37,14 @@ def test_a_repetition_under_an_idempotency_key_is_replayed(raw: Caller) -> None:
 def test_a_charge_without_a_dispute_is_told_so(raw: Caller) -> None:
     charge = raw.charge()["id"]
     for method, path in (("GET", "dispute"), ("POST", "dispute"), ("POST", "dispute/close")):
-        refused(
+        assert_refused(
             raw.call(method, f"/v1/charges/{charge}/{path}"),
             404,
             code="resource_missing",
             param="id",
             message=f"^No dispute for charge: {charge}$",
         )
-        refused(
+        assert_refused(
             raw.call(method, f"/v1/charges/ch_nothing/{path}"),
             404,
             code="resource_missing",
@@ -57,13 +57,15 @@ def test_parameters_are_those_of_a_dispute_and_so_is_the_permission(
     raw: Caller, account: Account, registrar: Registrar
 ) -> None:
     path = f"/v1/charges/{raw.dispute()['charge']}/dispute"
-    refused(raw.post(path, "evidence[proof]=x"), code="parameter_unknown", param="evidence[proof]")
-    refused(raw.get(f"{path}?expand[]=customer"), message="cannot be expanded")
+    assert_refused(raw.post(path, "evidence[proof]=x"), code="parameter_unknown", param="evidence[proof]")
+    assert_refused(raw.get(f"{path}?expand[]=customer"), message="cannot be expanded")
     reader = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_dispute_read"])[1])
     assert ok(reader.get(path))["status"] == "needs_response"
-    refused(reader.post(f"{path}/close"), 403, code="more_permissions_required", message="rak_dispute_write")
+    assert_refused(
+        reader.post(f"{path}/close"), 403, code="more_permissions_required", message="rak_dispute_write"
+    )
 
 
 def test_deeper_paths_are_unknown(raw: Caller) -> None:
     for path in ("ch_1/dispute/close/now", "ch_1/dispute/", "ch_1/dispute/close/", "a/b/dispute/close"):
-        refused(raw.post(f"/v1/charges/{path}"), 404, message="^Unrecognized request URL")
+        assert_refused(raw.post(f"/v1/charges/{path}"), 404, message="^Unrecognized request URL")

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from tests.api.conftest import check_log
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.conftest import Cluster
 
 PARAM = "customer_session_client_secret"
@@ -36,7 +36,7 @@ COMPONENTS = {
 def services(cluster: Cluster) -> Iterator[tuple[Service, Service]]:
     """Two processes that know nothing of each other but the database."""
     with (
-        cluster.database() as dsn,
+        cluster.create_database() as dsn,
         TemporaryDirectory() as one,
         TemporaryDirectory() as two,
     ):
@@ -212,7 +212,7 @@ def test_without_a_secret_there_is_no_customer(page: Caller) -> None:
         document = ok(page.get(f"/v1/elements/sessions?type={kind}"))
         assert "customer" not in document
         assert document["payment_method_preference"]["type"] == kind
-    refused(page.get("/v1/elements/sessions?type=other"), param="type")
+    assert_refused(page.get("/v1/elements/sessions?type=other"), param="type")
 
 
 def test_the_key_may_be_in_the_query_if_it_is_publishable(
@@ -223,15 +223,15 @@ def test_the_key_may_be_in_the_query_if_it_is_publishable(
         assert nobody.get(f"/v1/elements/sessions?{query}&key={quote(key)}").status_code == 401
     answer = nobody.get(f"/v1/elements/sessions?{query}&key={account.publishable}")
     assert ok(answer)["customer"]["customer_session"]["customer"] == session.customer
-    refused(nobody.get(f"/v1/customers?key={account.publishable}"), 401)
+    assert_refused(nobody.get(f"/v1/customers?key={account.publishable}"), 401)
 
 
 def test_only_a_publishable_key_exchanges(
     raw: Caller, page: Caller, account: Account, registrar: Registrar, session: Session
 ) -> None:
     _, restricted = registrar.key(account.id, "rk", scopes=["rak_customer_session_write"])
-    for key in (account.secret, account.live, restricted):
-        refused(_exchange(Caller(raw.http, key), session.secret), 403, message="publishable")
+    for key in (account.secret, account.live_secret, restricted):
+        assert_refused(_exchange(Caller(raw.http, key), session.secret), 403, message="publishable")
     _granted(page, session.secret)
 
 
@@ -239,7 +239,7 @@ def test_only_a_publishable_key_exchanges(
 def test_a_secret_is_used_once_and_a_lost_answer_is_lost(page: Caller, session: Session) -> None:
     _granted(page, session.secret)
     for _ in range(2):
-        refused(
+        assert_refused(
             _exchange(page, session.secret, idempotency_key="k"), param=PARAM, message="already been used"
         )
 
@@ -256,7 +256,7 @@ def test_of_many_exchanges_at_once_on_two_processes_one_succeeds(
     assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 19}
     for answer in answers:
         if answer.status_code != 200:
-            refused(answer, param=PARAM, message="already been used")
+            assert_refused(answer, param=PARAM, message="already been used")
     (won,) = (answer.json()["customer"]["customer_session"] for answer in answers if answer.is_success)
     with psycopg.connect(service.dsn) as conn:
         rows = conn.execute(
@@ -279,9 +279,9 @@ def _forged(secret: str) -> Iterator[str]:
 @pytest.mark.contract("6.2 malformed or forged", "6.2 a refused exchange does not consume")
 def test_a_forged_secret_is_none_and_does_not_consume(page: Caller, session: Session) -> None:
     for forged in _forged(session.secret):
-        error = refused(_exchange(page, forged), code="resource_missing", param=PARAM)
+        error = assert_refused(_exchange(page, forged), code="resource_missing", param=PARAM)
         assert len(forged) < 4 or forged not in error["message"]
-    refused(
+    assert_refused(
         page.get(f"/v1/elements/sessions?{PARAM}[a]={session.secret}"), code="resource_missing", param=PARAM
     )
     _granted(page, session.secret)
@@ -298,11 +298,11 @@ def test_a_forged_secret_never_reaches_the_log(service: Service, page: Caller, s
     with ThreadPoolExecutor(1) as pool:
         with psycopg.connect(service.dsn) as conn:
             conn.execute("LOCK TABLE ledger.events IN ACCESS EXCLUSIVE MODE")
-            refused(_exchange(page, unchecked), code="resource_missing", param=PARAM)
+            assert_refused(_exchange(page, unchecked), code="resource_missing", param=PARAM)
             waiting = pool.submit(_exchange, page, ungranted)
             time.sleep(0.3)
             assert not waiting.done()
-        refused(waiting.result(), code="resource_missing", param=PARAM)
+        assert_refused(waiting.result(), code="resource_missing", param=PARAM)
 
 
 @pytest.mark.contract("6.2 of another account or mode")
@@ -312,7 +312,7 @@ def test_a_secret_is_of_one_account_and_mode(
     stranger = registrar.account()
     _, live_page = registrar.key(account.id, "pk", livemode=True)
     for key in (stranger.publishable, live_page):
-        error = refused(
+        error = assert_refused(
             _exchange(Caller(raw.http, key), session.secret), code="resource_missing", param=PARAM
         )
         assert session.customer not in error["message"]
@@ -325,16 +325,16 @@ def test_a_platform_page_exchanges_for_its_connected_account(
     connected = registrar.account(platform=account.id)
     theirs = Caller(raw.http, connected.secret)
     session = _session(theirs)
-    refused(_exchange(page, session.secret), code="resource_missing", param=PARAM)
+    assert_refused(_exchange(page, session.secret), code="resource_missing", param=PARAM)
     stranger = registrar.account().id
-    refused(_exchange(page, session.secret, stripe_account=stranger), 403, code="account_invalid")
+    assert_refused(_exchange(page, session.secret, stripe_account=stranger), 403, code="account_invalid")
     granted = ok(_exchange(page, session.secret, stripe_account=connected.id))["customer"]["customer_session"]
     shopper = Caller(raw.http, granted["api_key"])
     path = f"/v1/customers/{session.customer}"
     assert ok(shopper.get(path)) == ok(shopper.get(path, stripe_account=connected.id)) == ok(theirs.get(path))
-    refused(shopper.get(path, stripe_account=account.id), 403, code="account_invalid")
+    assert_refused(shopper.get(path, stripe_account=account.id), 403, code="account_invalid")
     own = _granted(page, _session(raw).secret)
-    refused(
+    assert_refused(
         Caller(raw.http, own["api_key"]).get(f"/v1/customers/{own['customer']}", stripe_account=connected.id),
         403,
         code="account_invalid",
@@ -344,7 +344,7 @@ def test_a_platform_page_exchanges_for_its_connected_account(
 @pytest.mark.contract("6.2 customer deleted since")
 def test_a_deleted_customers_secret_is_none(raw: Caller, page: Caller, session: Session) -> None:
     ok(raw.delete(f"/v1/customers/{session.customer}"))
-    refused(_exchange(page, session.secret), code="resource_missing", param=PARAM)
+    assert_refused(_exchange(page, session.secret), code="resource_missing", param=PARAM)
 
 
 def test_the_key_of_a_customer_deleted_later_sees_that_it_is(
@@ -354,7 +354,7 @@ def test_the_key_of_a_customer_deleted_later_sees_that_it_is(
     ok(raw.delete(f"/v1/customers/{session.customer}"))
     stub = {"id": session.customer, "object": "customer", "deleted": True}
     assert ok(shopper.get(f"/v1/customers/{session.customer}")) == stub
-    refused(
+    assert_refused(
         shopper.get(f"/v1/customers/{session.customer}/payment_methods"),
         404,
         code="resource_missing",
@@ -376,10 +376,10 @@ def test_secret_and_key_end_in_the_second_the_session_does(
         assert ok(Caller(http, key).get(path))["id"] == used.customer
     _move(operator, max(used.expires_at, unused.expires_at) - before + 1)
     for http in (page.http, elsewhere):
-        error = refused(Caller(http, key).get(path), 401, code="api_key_expired")
+        error = assert_refused(Caller(http, key).get(path), 401, code="api_key_expired")
         assert error["message"] == f"Expired API Key provided: ek_test_****{key[-4:]}"
-        refused(_exchange(Caller(http, page.key), unused.secret), param=PARAM, message="expired")
-    refused(_exchange(page, used.secret), param=PARAM, message="already been used")
+        assert_refused(_exchange(Caller(http, page.key), unused.secret), param=PARAM, message="expired")
+    assert_refused(_exchange(page, used.secret), param=PARAM, message="already been used")
 
 
 @pytest.mark.contract("6.2 revoked")
@@ -393,10 +393,10 @@ def test_a_revoked_secret_is_refused_and_a_used_one_cannot_be_revoked(
     assert revoked == listed | {"state": "revoked", "revoked_at": revoked["revoked_at"]}
     assert ok(operator.delete(path)) == revoked
     for http in (page.http, elsewhere):
-        refused(_exchange(Caller(http, page.key), session.secret), param=PARAM, message="revoked")
+        assert_refused(_exchange(Caller(http, page.key), session.secret), param=PARAM, message="revoked")
 
     used = _granted(page, _session(raw).secret)
-    refused(operator.delete(f"/internal/v1/customer_sessions/{used['id']}"), message="used")
+    assert_refused(operator.delete(f"/internal/v1/customer_sessions/{used['id']}"), message="used")
     assert ok(Caller(raw.http, used["api_key"]).get(f"/v1/customers/{used['customer']}"))
 
 
@@ -411,12 +411,12 @@ def test_revoking_needs_its_scope_and_an_own_session(
     _, other_mode = registrar.key(account.id, "rk", livemode=True, scopes=["catalog"])
     _, foreign = registrar.key(stranger.id, "rk", scopes=["catalog"])
     for key in (lacking, account.secret, account.publishable):
-        refused(
+        assert_refused(
             Caller(raw.http, key).delete(path), 403, code="more_permissions_required", message="'catalog'"
         )
     for key in (other_mode, foreign):
-        refused(Caller(raw.http, key).delete(path), 404, code="resource_missing", param="id")
-    refused(
+        assert_refused(Caller(raw.http, key).delete(path), 404, code="resource_missing", param="id")
+    assert_refused(
         operator.delete(f"/internal/v1/customer_sessions/{session.customer}"),
         404,
         code="resource_missing",
@@ -475,19 +475,19 @@ def test_the_list_of_sessions_is_paged(raw: Caller, operator: Caller, registrar:
     other = _sessions(operator, _session(raw).customer)["data"][0]["id"]
     path = f"/internal/v1/customer_sessions?customer={customer}"
     for cursor in (other, customer, "cuss_x"):
-        refused(
+        assert_refused(
             operator.get(f"{path}&starting_after={cursor}"), code="resource_missing", param="starting_after"
         )
     for query, param in (("limit=0", "limit"), ("limit=101", "limit"), ("state=open", "state")):
         assert operator.get(f"{path}&{query}").json()["error"]["param"] == param
     stranger = Caller(raw.http, registrar.key(registrar.account().id, "rk", scopes=["audit"])[1])
     for caller, missing in ((operator, "cus_x"), (operator, other), (stranger, customer)):
-        refused(
+        assert_refused(
             caller.get(f"/internal/v1/customer_sessions?customer={missing}"),
             code="resource_missing",
             param="customer",
         )
-    refused(raw.get(path), 403, code="more_permissions_required", message="'audit'")
+    assert_refused(raw.get(path), 403, code="more_permissions_required", message="'audit'")
 
 
 def test_the_key_reads_its_customer_and_its_payment_methods(
@@ -501,12 +501,12 @@ def test_the_key_reads_its_customer_and_its_payment_methods(
     query = "?type=card&limit=3&allow_redisplay=always&expand[]=data.customer"
     for caller in (shopper, raw):
         assert ok(caller.get(f"{path}/payment_methods{query}")) == methods
-        refused(
+        assert_refused(
             caller.get(f"{path}/payment_methods?starting_after=pm_1"),
             code="resource_missing",
             param="starting_after",
         )
-    client = client_of(service, key)
+    client = create_client(service, key)
     assert client.v1.customers.retrieve(session.customer).name == "Jenny Rosen"
     assert client.v1.customers.payment_methods.list(session.customer).data == []
 
@@ -546,7 +546,9 @@ def test_the_key_may_call_nothing_else_of_all_there_is(
             assert answer.status_code == 403, (method, concrete, answer.text)
             if concrete.startswith("/internal/"):
                 continue
-            error = refused(answer, 403, message="does not have the required permissions for this endpoint")
+            error = assert_refused(
+                answer, 403, message="does not have the required permissions for this endpoint"
+            )
             assert f"'ek_test_***{key[-4:]}'" in error["message"]
             assert not any(each in error["message"] for each in [*objects, "Other"])
     assert tried >= set(routes)
@@ -560,9 +562,9 @@ def test_a_key_is_a_bearer_token_and_cannot_be_made(
     key = _granted(page, session.secret)["api_key"]
     path = f"/v1/customers/{session.customer}"
     basic = base64.b64encode(f"{key}:".encode()).decode()
-    refused(nobody.get(path, authorization=f"Basic {basic}"), 401, message=r"ek_test_\*\*\*\*")
-    refused(nobody.get(f"{path}?key={key}"), 401)
-    refused(nobody.get(f"/v1/elements/sessions?key={key}"), 401)
+    assert_refused(nobody.get(path, authorization=f"Basic {basic}"), 401, message=r"ek_test_\*\*\*\*")
+    assert_refused(nobody.get(f"{path}?key={key}"), 401)
+    assert_refused(nobody.get(f"/v1/elements/sessions?key={key}"), 401)
     digits = session.secret.removeprefix("cuss_secret_")
     unclaimed = unused.secret.removeprefix("cuss_secret_")
     made = [
@@ -576,10 +578,10 @@ def test_a_key_is_a_bearer_token_and_cannot_be_made(
     ]
     for forged in made:
         answer = nobody.get(path, authorization=f"Bearer {forged}")
-        error = refused(answer, 401, message="^Invalid API Key provided: ek_")
+        error = assert_refused(answer, 401, message="^Invalid API Key provided: ek_")
         assert forged not in error["message"]
     foreign = f"Bearer ek_test_{'é' * 70}".encode("latin-1")
-    refused(raw.http.get(path, headers=[(b"authorization", foreign)]), 401, message="^Invalid API Key")
+    assert_refused(raw.http.get(path, headers=[(b"authorization", foreign)]), 401, message="^Invalid API Key")
     assert ok(Caller(raw.http, key).get(path))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Account, Caller, ok, refused
+from tests.api.service import Account, Caller, assert_refused, ok
 from tests.contract import rows
 
 SESSION = "components[payment_element][enabled]=true&components[payment_element][features]"
@@ -184,7 +184,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
 @rows("1.6", FORMS)
 def test_a_wrong_parameter(raw: Caller, row: str) -> None:
     path, form, told = FORMS[row]
-    refused(raw.post(path, form), **told)
+    assert_refused(raw.post(path, form), **told)
     assert raw.events() == []
 
 
@@ -267,17 +267,17 @@ LISTS: dict[str, tuple[str, dict[str, Any]]] = {
 @rows("1.6", LISTS)
 def test_a_wrong_list(raw: Caller, row: str) -> None:
     path, told = LISTS[row]
-    refused(raw.get(path), **told)
+    assert_refused(raw.get(path), **told)
 
 
 @pytest.mark.contract("1.6 both cursors")
 def test_both_cursors_are_told_of_after_the_cursors_themselves(raw: Caller) -> None:
     customer = raw.customer()["id"]
-    error = refused(raw.get(f"/v1/customers?starting_after={customer}&ending_before={customer}"))
+    error = assert_refused(raw.get(f"/v1/customers?starting_after={customer}&ending_before={customer}"))
     assert error["message"] == (
         "Received both starting_after and ending_before parameters. Please pass in only one."
     )
-    refused(
+    assert_refused(
         raw.get(f"/v1/customers?starting_after={customer}&ending_before=cus_x"),
         code="resource_missing",
         param="ending_before",
@@ -307,7 +307,7 @@ MISSING = [
 def test_a_missing_object_in_the_path_is_404(
     raw: Caller, method: str, path: str, noun: str, param: str
 ) -> None:
-    refused(
+    assert_refused(
         raw.call(method, path.format("nothing_1")),
         404,
         code="resource_missing",
@@ -322,7 +322,7 @@ def test_an_object_of_the_other_mode_is_missing_with_a_hint(
     raw: Caller, live: Caller, method: str, path: str, noun: str, param: str
 ) -> None:
     made = _one_of(raw, noun)
-    refused(
+    assert_refused(
         live.call(method, path.format(made)),
         404,
         code="resource_missing",
@@ -337,13 +337,13 @@ def test_a_named_object_of_the_other_mode_is_missing_with_a_hint(raw: Caller, li
     customer = live.customer()["id"]
     for form in ("amount=100&currency=usd&customer=", "components[buy_button][enabled]=true&customer="):
         path = "/v1/charges" if "amount" in form else "/v1/customer_sessions"
-        refused(
+        assert_refused(
             raw.post(path, form + customer),
             code="resource_missing",
             param="customer",
             message=f"^No such customer: '{customer}'; {hint}$",
         )
-    refused(
+    assert_refused(
         raw.get(f"/v1/charges?customer={customer}"), code="resource_missing", param="customer", message=hint
     )
 
@@ -372,7 +372,7 @@ def test_a_named_object_of_the_other_mode_is_missing_with_a_hint(raw: Caller, li
 )
 @pytest.mark.contract("1.6 unknown URL or method")
 def test_an_unknown_url_or_method_is_404(raw: Caller, method: str, path: str) -> None:
-    refused(
+    assert_refused(
         raw.call(method, path),
         404,
         message=f"^Unrecognized request URL \\({method}: {path}\\)\\. .",
@@ -382,22 +382,24 @@ def test_an_unknown_url_or_method_is_404(raw: Caller, method: str, path: str) ->
 def test_checks_come_in_the_contracts_order(raw: Caller, nobody: Caller, account: Account) -> None:
     """Authentication, URL, version, account, idempotency, parameters and expand, lookup, state."""
     wrong = {"stripe-version": "1999-01-01", "stripe-account": "acct_x"}
-    refused(nobody.call("POST", "/v1/nothing", "nmae=x", wrong), 401)
-    refused(raw.call("POST", "/v1/nothing", "nmae=x", wrong), 404)
-    told = refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong))
+    assert_refused(nobody.call("POST", "/v1/nothing", "nmae=x", wrong), 401)
+    assert_refused(raw.call("POST", "/v1/nothing", "nmae=x", wrong), 404)
+    told = assert_refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong))
     assert told["message"] == "Invalid Stripe API version: 1999-01-01"
     del wrong["stripe-version"]
-    refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong), 403, code="account_invalid")
+    assert_refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong), 403, code="account_invalid")
     ok(raw.post("/v1/customers", "name=x", idempotency_key="used"))
-    told = refused(raw.post("/v1/charges/ch_x", "nmae=x", idempotency_key="used"), kind="idempotency_error")
+    told = assert_refused(
+        raw.post("/v1/charges/ch_x", "nmae=x", idempotency_key="used"), kind="idempotency_error"
+    )
     assert "'used'" in told["message"]
-    refused(raw.post("/v1/charges/ch_x", "nmae=x"), code="parameter_unknown", param="nmae")
-    refused(raw.post("/v1/charges/ch_x", "expand[]=name"), message="cannot be expanded")
-    refused(raw.post("/v1/charges/ch_x"), 404, code="resource_missing", param="id")
+    assert_refused(raw.post("/v1/charges/ch_x", "nmae=x"), code="parameter_unknown", param="nmae")
+    assert_refused(raw.post("/v1/charges/ch_x", "expand[]=name"), message="cannot be expanded")
+    assert_refused(raw.post("/v1/charges/ch_x"), 404, code="resource_missing", param="id")
     dispute = raw.dispute()["id"]
     ok(raw.post(f"/v1/disputes/{dispute}/close"))
-    refused(raw.post(f"/v1/disputes/{dispute}/close", "expand[]=reason"), message="cannot be expanded")
-    refused(raw.post(f"/v1/disputes/{dispute}/close"), message="^This dispute is already closed$")
+    assert_refused(raw.post(f"/v1/disputes/{dispute}/close", "expand[]=reason"), message="cannot be expanded")
+    assert_refused(raw.post(f"/v1/disputes/{dispute}/close"), message="^This dispute is already closed$")
 
 
 def _one_of(caller: Caller, noun: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import stripe
 
-from ledger.wire.versions import LATEST
-from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from ledger.wire.versions import LATEST_VERSION
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 
 
 @pytest.mark.contract(
@@ -26,7 +26,11 @@ def test_an_event_has_these_members(raw: Caller) -> None:
         "id", "object", "api_version", "created", "data", "livemode", "pending_webhooks", "request", "type",
     }  # fmt: skip
     assert event["id"].startswith("evt_")
-    assert (event["object"], event["api_version"], event["type"]) == ("event", LATEST, "customer.created")
+    assert (event["object"], event["api_version"], event["type"]) == (
+        "event",
+        LATEST_VERSION,
+        "customer.created",
+    )
     assert (event["livemode"], event["pending_webhooks"]) == (False, 0)
     assert event["data"] == {"object": customer}
     assert 0 <= event["created"] - customer["created"] <= 1
@@ -36,7 +40,7 @@ def test_an_event_has_these_members(raw: Caller) -> None:
 @pytest.mark.contract("4.1 api_version")
 def test_the_version_is_the_accounts_not_the_requests(raw: Caller) -> None:
     raw.post("/v1/customers", stripe_version="2020-08-27")
-    assert raw.events()[0]["api_version"] == LATEST
+    assert raw.events()[0]["api_version"] == LATEST_VERSION
 
 
 @pytest.mark.contract("4.2 several of one request")
@@ -189,8 +193,8 @@ def test_events_are_shared_by_the_accounts_keys_and_by_nobody_else(
     assert live.events() == []
     stranger = Caller(raw.http, registrar.account().secret)
     assert stranger.events() == []
-    refused(stranger.get(f"/v1/events/{event['id']}"), 404, code="resource_missing", param="id")
-    refused(
+    assert_refused(stranger.get(f"/v1/events/{event['id']}"), 404, code="resource_missing", param="id")
+    assert_refused(
         stranger.get(f"/v1/events?starting_after={event['id']}"),
         code="resource_missing",
         param="starting_after",
@@ -209,7 +213,7 @@ def test_events_never_change(raw: Caller) -> None:
 
 @pytest.mark.parametrize("target", ["evt_x", "evt_" + "z" * 22, "cus_x", "%F0%9F%98%80", "evt_" + "0" * 500])
 def test_no_such_event(raw: Caller, target: str) -> None:
-    refused(raw.get(f"/v1/events/{target}"), 404, code="resource_missing", param="id")
+    assert_refused(raw.get(f"/v1/events/{target}"), 404, code="resource_missing", param="id")
 
 
 @pytest.mark.contract("4.3 order")

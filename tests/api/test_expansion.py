@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 
 
 @pytest.fixture
@@ -134,19 +134,19 @@ def test_writes_expand_what_they_answer(raw: Caller, customer: Any, dispute: Any
 def test_expand_is_checked_before_anything_is_written(raw: Caller, dispute: Any) -> None:
     before = len(raw.events())
     for path in ("/v1/customers", f"/v1/disputes/{dispute['id']}/close"):
-        refused(raw.post(path, "expand[]=nothing"), message="cannot be expanded")
+        assert_refused(raw.post(path, "expand[]=nothing"), message="cannot be expanded")
     assert len(raw.events()) == before
     assert ok(raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
 
 
 def test_a_wrong_expand_is_told_before_a_missing_object(raw: Caller) -> None:
-    refused(raw.get("/v1/disputes/du_x?expand[]=nothing"), message="cannot be expanded")
-    refused(raw.get("/v1/charges/ch_x?expand[]=a.b.c.d.e"), message="more than 4 levels")
+    assert_refused(raw.get("/v1/disputes/du_x?expand[]=nothing"), message="cannot be expanded")
+    assert_refused(raw.get("/v1/charges/ch_x?expand[]=a.b.c.d.e"), message="more than 4 levels")
 
 
 def test_data_of_an_event_does_not_expand(raw: Caller, dispute: Any) -> None:
     event = raw.events("type=charge.dispute.created")[0]["id"]
-    refused(raw.get(f"/v1/events/{event}?expand[]=data.object.charge"), message="cannot be expanded")
+    assert_refused(raw.get(f"/v1/events/{event}?expand[]=data.object.charge"), message="cannot be expanded")
 
 
 def test_a_restricted_key_expands_what_it_may_read(
@@ -165,7 +165,7 @@ def test_a_restricted_key_expands_what_it_may_read(
     ):
         for asked in (path, f"/v1/disputes?expand[]=data.charge.customer&charge={dispute['charge']}"):
             code = "more_permissions_required"
-            refused(caller.get(asked), 403, code=code, message=f"'rak_{lacking}_read' permission")
+            assert_refused(caller.get(asked), 403, code=code, message=f"'rak_{lacking}_read' permission")
     assert ok(restricted("rak_dispute_read", "rak_charge_read", "rak_customer_write").get(path))["charge"]
 
 
@@ -174,7 +174,9 @@ def test_what_a_key_may_not_read_is_told_before_anything_is_written(
 ) -> None:
     writer = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_dispute_write"])[1])
     path = f"/v1/disputes/{dispute['id']}/close"
-    refused(writer.post(path, "expand[]=charge", idempotency_key="k"), 403, code="more_permissions_required")
+    assert_refused(
+        writer.post(path, "expand[]=charge", idempotency_key="k"), 403, code="more_permissions_required"
+    )
     assert ok(writer.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
     assert (
         ok(writer.post(path, "expand[]=balance_transactions.source", idempotency_key="k"))["status"] == "lost"

@@ -13,9 +13,9 @@ import pytest
 import stripe
 import uvloop
 
-from ledger.files.storage import Contents
+from ledger.files.storage import FileStorage
 from ledger.postgres.connections import open_pool
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.contract import rows
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -104,7 +104,7 @@ def test_a_client_makes_changes_and_expands_links(client: stripe.StripeClient, r
 
 
 def test_the_async_client_uploads_too(service: Service, account: Account) -> None:
-    client = client_of(service, account.secret, http_client=stripe.HTTPXClient())
+    client = create_client(service, account.secret, http_client=stripe.HTTPXClient())
     made = client.v1.files.create_async({"purpose": "pci_document", "file": io.BytesIO(JPEG)})
     assert asyncio.run(made).type == "jpg"
 
@@ -118,7 +118,7 @@ def test_a_link_is_made_together_with_the_file(raw: Caller) -> None:
     assert ok(raw.get(f"/v1/files/{made['id']}")) == made
     assert ok(raw.get(f"/v1/file_links?file={made['id']}"))["data"] == [link]
     past: Any = {"file_link_data[create]": "true", "file_link_data[expires_at]": "1"}
-    refused(upload(raw, **past), param="file_link_data[expires_at]")
+    assert_refused(upload(raw, **past), param="file_link_data[expires_at]")
     unwanted: Any = {"file_link_data[create]": "false"}
     assert ok(upload(raw, **unwanted))["links"]["data"] == []
 
@@ -148,8 +148,10 @@ def test_the_file_of_a_link_in_a_files_list_of_links_is_expanded(raw: Caller) ->
     assert listed["links"]["data"] == [shown]
     assert ok(raw.get(f"/v1/files/{made['id']}?expand[]=links&expand[]=links.data")) == plain
     too_deep = raw.get(f"/v1/files/{made['id']}?expand[]=links.data.file.links.data")
-    refused(too_deep, message="more than 4 levels")
-    refused(raw.get(f"/v1/files/{made['id']}?expand[]=links.data.metadata"), message="cannot be expanded")
+    assert_refused(too_deep, message="more than 4 levels")
+    assert_refused(
+        raw.get(f"/v1/files/{made['id']}?expand[]=links.data.metadata"), message="cannot be expanded"
+    )
 
 
 def test_a_forged_address_serves_nothing(raw: Caller) -> None:
@@ -157,7 +159,7 @@ def test_a_forged_address_serves_nothing(raw: Caller) -> None:
     url = ok(raw.post("/v1/file_links", {"file": file["id"]}))["url"]
     last = "a" if url[-1] != "a" else "b"
     for forged in (url[:-1] + last, url.rpartition(".")[0], url.rpartition("/")[0] + "/" + file["id"]):
-        refused(httpx.get(forged), 404)
+        assert_refused(httpx.get(forged), 404)
 
 
 def test_what_is_served_cannot_run_on_our_origin(raw: Caller) -> None:
@@ -196,22 +198,26 @@ def test_bytes_come_back_whole_whatever_the_chunks(raw: Caller, size: int) -> No
 
 @pytest.mark.contract("2.9 missing file, bad purpose")
 def test_uploads_that_are_no_upload_are_refused(raw: Caller) -> None:
-    refused(raw.post("/v1/files", {"purpose": "dispute_evidence"}), code="parameter_missing", param="file")
-    refused(raw.post("/v1/files", {"purpose": "pci_document", "file": "x"}), param="file")
-    refused(upload(raw, purpose="nonsense"), param="purpose", message="must be one of")
-    refused(upload(raw, nonsense="1"), code="parameter_unknown", param="nonsense")
+    assert_refused(
+        raw.post("/v1/files", {"purpose": "dispute_evidence"}), code="parameter_missing", param="file"
+    )
+    assert_refused(raw.post("/v1/files", {"purpose": "pci_document", "file": "x"}), param="file")
+    assert_refused(upload(raw, purpose="nonsense"), param="purpose", message="must be one of")
+    assert_refused(upload(raw, nonsense="1"), code="parameter_unknown", param="nonsense")
     headers = {"authorization": f"Bearer {raw.key}"}
     send = raw.http.post
     answer = send("/v1/files", files={"other": ("a", b"x")}, data={"purpose": "x"}, headers=headers)
-    refused(answer, code="parameter_unknown", param="other")
+    assert_refused(answer, code="parameter_unknown", param="other")
     twice = [("file", ("a", b"x")), ("file", ("b", b"y"))]
-    refused(send("/v1/files", files=twice, data={"purpose": "pci_document"}, headers=headers), param="file")
+    assert_refused(
+        send("/v1/files", files=twice, data={"purpose": "pci_document"}, headers=headers), param="file"
+    )
     headers["content-type"] = "multipart/form-data; boundary=b"
     cut = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
-    refused(send("/v1/files", content=cut, headers=headers), message="last boundary")
-    refused(send("/v1/files", content=b"nothing", headers=headers), message="not well-formed")
+    assert_refused(send("/v1/files", content=cut, headers=headers), message="last boundary")
+    assert_refused(send("/v1/files", content=b"nothing", headers=headers), message="not well-formed")
     headers["content-type"] = "multipart/form-data"
-    refused(send("/v1/files", content=cut, headers=headers), message="boundary")
+    assert_refused(send("/v1/files", content=cut, headers=headers), message="boundary")
 
 
 def stored(service: Service) -> tuple[int, int]:
@@ -227,8 +233,8 @@ def stored(service: Service) -> tuple[int, int]:
 
 def test_of_a_refused_upload_nothing_stays_stored(service: Service, raw: Caller) -> None:
     files, with_bytes = stored(service)
-    refused(upload(raw, purpose="nonsense"), param="purpose")
-    refused(upload(raw, bytes(17 * MEGABYTE)), param="file", message="smaller than 16 MB")
+    assert_refused(upload(raw, purpose="nonsense"), param="purpose")
+    assert_refused(upload(raw, bytes(17 * MEGABYTE)), param="file", message="smaller than 16 MB")
     assert stored(service) == (files, with_bytes)
 
 
@@ -256,7 +262,7 @@ def test_what_a_crash_left_is_swept_and_nothing_else(service: Service, raw: Call
 
         async def sweep() -> None:
             async with open_pool(service.dsn) as pool:
-                await Contents(pool, b"any key").sweep()
+                await FileStorage(pool, b"any key").delete_orphans()
 
         uvloop.run(sweep())
         kept = conn.execute("SELECT DISTINCT file FROM ledger.file_chunks").fetchall()
@@ -282,7 +288,9 @@ def test_fifty_megabytes_are_refused_early_and_the_client_is_told(
             yield bytes(MEGABYTE)
 
     headers = {"authorization": f"Bearer {raw.key}", "content-type": "multipart/form-data; boundary=b"}
-    refused(raw.http.post("/v1/files", content=endless(), headers=headers), param="file", message="large")
+    assert_refused(
+        raw.http.post("/v1/files", content=endless(), headers=headers), param="file", message="large"
+    )
 
 
 def test_the_same_key_with_the_same_bytes_is_one_file(service: Service, client: Any) -> None:
@@ -314,14 +322,18 @@ def test_files_and_links_are_their_accounts_and_modes(
         f"/v1/files/{file['id']}/contents",
         f"/v1/file_links/{link['id']}",
     ):
-        refused(stranger.get(path), 404, code="resource_missing", param="id")
-        refused(live.get(path), 404, code="resource_missing", param="id", message="exists in test mode")
-    refused(stranger.post("/v1/file_links", {"file": file["id"]}), code="resource_missing", param="file")
-    refused(stranger.get(f"/v1/file_links?file={file['id']}"), code="resource_missing", param="file")
+        assert_refused(stranger.get(path), 404, code="resource_missing", param="id")
+        assert_refused(
+            live.get(path), 404, code="resource_missing", param="id", message="exists in test mode"
+        )
+    assert_refused(
+        stranger.post("/v1/file_links", {"file": file["id"]}), code="resource_missing", param="file"
+    )
+    assert_refused(stranger.get(f"/v1/file_links?file={file['id']}"), code="resource_missing", param="file")
     evidence = {"evidence[receipt]": file["id"]}
     dispute = stranger.dispute()["id"]
     answer = stranger.post(f"/v1/disputes/{dispute}", evidence)
-    refused(answer, code="resource_missing", param="evidence[receipt]")
+    assert_refused(answer, code="resource_missing", param="evidence[receipt]")
 
 
 def test_one_permission_is_for_files_and_links(raw: Caller, account: Account, registrar: Registrar) -> None:
@@ -331,17 +343,17 @@ def test_one_permission_is_for_files_and_links(raw: Caller, account: Account, re
     assert ok(reader.get("/v1/file_links"))["data"] == []
     assert reader.get(f"/v1/files/{file['id']}/contents").content == PNG
     for answer in (upload(reader), reader.post("/v1/file_links", {"file": file["id"]})):
-        refused(answer, 403, code="more_permissions_required", message="rak_file_write")
+        assert_refused(answer, 403, code="more_permissions_required", message="rak_file_write")
 
 
 @pytest.mark.contract("2.9 links for some purposes")
 def test_links_are_for_some_purposes(raw: Caller) -> None:
     file = ok(upload(raw, purpose="identity_document"))
-    refused(raw.post("/v1/file_links", {"file": file["id"]}), param="file", message="purpose")
-    refused(raw.post("/v1/file_links", {"file": "file_x"}), code="resource_missing", param="file")
+    assert_refused(raw.post("/v1/file_links", {"file": file["id"]}), param="file", message="purpose")
+    assert_refused(raw.post("/v1/file_links", {"file": "file_x"}), code="resource_missing", param="file")
     past = {"file": ok(upload(raw))["id"], "expires_at": 1}
-    refused(raw.post("/v1/file_links", past), param="expires_at")
-    refused(raw.post("/v1/file_links", past | {"expires_at": "now"}), code="parameter_invalid_integer",
+    assert_refused(raw.post("/v1/file_links", past), param="expires_at")
+    assert_refused(raw.post("/v1/file_links", past | {"expires_at": "now"}), code="parameter_invalid_integer",
             param="expires_at")  # fmt: skip
 
 
@@ -401,17 +413,19 @@ NO_EVIDENCE: dict[str, tuple[bytes, dict[str, Any], str]] = {
 @rows("2.2", NO_EVIDENCE)
 def test_what_may_not_be_evidence(raw: Caller, row: str) -> None:
     content, fields, message = NO_EVIDENCE[row]
-    refused(attach(raw, content, **fields), param="evidence[receipt]", message=message)
+    assert_refused(attach(raw, content, **fields), param="evidence[receipt]", message=message)
 
 
 def test_an_unknown_file_is_no_evidence(raw: Caller) -> None:
     dispute = raw.dispute()["id"]
     for file in ("file_x", dispute):
         answer = raw.post(f"/v1/disputes/{dispute}", {"evidence[uncategorized_file]": file})
-        refused(answer, code="resource_missing", param="evidence[uncategorized_file]", message="No such file")
+        assert_refused(
+            answer, code="resource_missing", param="evidence[uncategorized_file]", message="No such file"
+        )
     card = "evidence[appeal][card][supporting_files]"
     answer = raw.post(f"/v1/disputes/{dispute}", {f"{card}[0]": "file_x"})
-    refused(answer, code="resource_missing", param=f"{card}[0]")
+    assert_refused(answer, code="resource_missing", param=f"{card}[0]")
 
 
 @pytest.mark.contract("2.2 files together too big")
@@ -421,8 +435,12 @@ def test_files_together_stay_under_five_megabytes(raw: Caller) -> None:
     ok(raw.post(dispute, {"evidence[receipt]": file, "evidence[refund_policy]": file, "submit": "false"}))
     more = ok(upload(raw, PNG + bytes(300_000 - len(PNG))))["id"]
     answer = raw.post(dispute, {"evidence[cancellation_policy]": more, "submit": "false"})
-    refused(answer, param="evidence", message="^Adding these files would bring the total evidence size over")
+    assert_refused(
+        answer, param="evidence", message="^Adding these files would bring the total evidence size over"
+    )
     fits = {"evidence[cancellation_policy]": more, "evidence[receipt]": "", "submit": "false"}
     ok(raw.post(dispute, fits))
     whole = ok(upload(raw, PNG + bytes(5 * MEGABYTE - len(PNG))))["id"]  # by itself it is not too large
-    refused(raw.post(dispute, {"evidence[receipt]": whole}), param="evidence", message="Adding these files")
+    assert_refused(
+        raw.post(dispute, {"evidence[receipt]": whole}), param="evidence", message="Adding these files"
+    )

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import stripe
 
-from tests.api.service import Account, Service, client_of
+from tests.api.service import Account, Service, create_client
 
 
 @pytest.mark.usefixtures("configured")
@@ -55,7 +55,7 @@ def test_a_dispute_in_class_style() -> None:
 
 def test_services_at_once_and_pages_forward_and_backward(service: Service, account: Account) -> None:
     async def flow() -> None:
-        client = client_of(service, account.secret)
+        client = create_client(service, account.secret)
         made = await asyncio.gather(
             *(client.v1.customers.create_async({"name": str(number)}) for number in range(25))
         )
@@ -86,7 +86,7 @@ def test_services_at_once_and_pages_forward_and_backward(service: Service, accou
 def test_the_key_is_checked_for_asynchronous_calls_too(service: Service) -> None:
     async def flow() -> None:
         with pytest.raises(stripe.AuthenticationError) as refusal:
-            await client_of(service, "sk_test_wrong").v1.disputes.list_async()
+            await create_client(service, "sk_test_wrong").v1.disputes.list_async()
         assert refusal.value.request_id is not None
 
     asyncio.run(flow())

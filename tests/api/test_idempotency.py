@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 
 
 def _same(caller: Caller, path: str, form: str, times: int = 3) -> Any:
@@ -28,7 +28,7 @@ def _same(caller: Caller, path: str, form: str, times: int = 3) -> Any:
 
 
 def _reused(caller: Caller, path: str, form: str) -> None:
-    error = refused(caller.post(path, form, idempotency_key="k"), kind="idempotency_error")
+    error = assert_refused(caller.post(path, form, idempotency_key="k"), kind="idempotency_error")
     assert error["message"] == (
         "Keys for idempotent requests can only be used with the same parameters they were first used with. "
         "Try using a key other than 'k' if you meant to execute a different request."
@@ -72,7 +72,7 @@ def test_an_error_of_execution_is_stored(raw: Caller) -> None:
     dispute = raw.dispute("tok_createDisputeInquiry")["id"]
     path = f"/v1/disputes/{dispute}"
     first = raw.post(f"{path}/close", idempotency_key="close")
-    refused(first)
+    assert_refused(first)
     ok(raw.post(path, "evidence[uncategorized_text]=escalate_inquiry_evidence"))
     again = raw.post(f"{path}/close", idempotency_key="close")
     assert again.content == first.content
@@ -83,7 +83,7 @@ def test_an_error_of_execution_is_stored(raw: Caller) -> None:
 def test_a_missing_object_in_the_path_is_stored_too(raw: Caller) -> None:
     first = raw.post("/v1/customers/cus_x", "name=a", idempotency_key="k")
     again = raw.post("/v1/customers/cus_x", "name=a", idempotency_key="k")
-    refused(again, 404, code="resource_missing", param="id")
+    assert_refused(again, 404, code="resource_missing", param="id")
     assert again.headers["original-request"] == first.headers["request-id"]
 
 
@@ -128,7 +128,7 @@ def test_what_fails_before_execution_is_not_stored(raw: Caller, nobody: Caller) 
         refused_answer = raw.post("/v1/customers", form, idempotency_key="k")
         assert refused_answer.status_code == 400
         assert "original-request" not in refused_answer.headers
-    refused(nobody.post("/v1/customers", "name=x", idempotency_key="k"), 401)
+    assert_refused(nobody.post("/v1/customers", "name=x", idempotency_key="k"), 401)
     answer = raw.post("/v1/customers", "name=x", idempotency_key="k")
     assert ok(answer)["name"] == "x"
     assert "idempotent-replayed" not in answer.headers
@@ -159,7 +159,7 @@ def test_parameters_that_are_wrong_by_themselves_do_not_use_the_key_up(
 def test_a_session_with_two_components_does_not_use_the_key_up(raw: Caller) -> None:
     one = f"customer={raw.customer()['id']}&components[buy_button][enabled]=true"
     two = f"{one}&components[pricing_table][enabled]=true"
-    refused(raw.post("/v1/customer_sessions", two, idempotency_key="k"), param="components")
+    assert_refused(raw.post("/v1/customer_sessions", two, idempotency_key="k"), param="components")
     _same(raw, "/v1/customer_sessions", one)
     _reused(raw, "/v1/customer_sessions", two)
 
@@ -182,14 +182,14 @@ def test_what_the_state_refuses_uses_the_key_up(raw: Caller) -> None:
         assert first.status_code == 400
         again = raw.post(path, form, idempotency_key=f"k{number}")
         assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
-        refused(raw.post(path, better, idempotency_key=f"k{number}"), kind="idempotency_error")
+        assert_refused(raw.post(path, better, idempotency_key=f"k{number}"), kind="idempotency_error")
 
 
 def test_a_key_has_at_most_255_characters(raw: Caller) -> None:
     longest = "k" * 255
     first = ok(raw.post("/v1/customers", idempotency_key=longest))
     assert ok(raw.post("/v1/customers", idempotency_key=longest)) == first
-    refused(raw.post("/v1/customers", idempotency_key=longest + "k"), message="255")
+    assert_refused(raw.post("/v1/customers", idempotency_key=longest + "k"), message="255")
     assert len(raw.events()) == 1
 
 
@@ -198,7 +198,7 @@ def test_get_and_delete_ignore_the_key(raw: Caller) -> None:
     path = f"/v1/customers/{customer}"
     assert ok(raw.get(path, idempotency_key="k"))["id"] == customer
     assert ok(raw.delete(path, idempotency_key="k"))["deleted"] is True
-    refused(raw.delete(path, idempotency_key="k"), 404, code="resource_missing", param="id")
+    assert_refused(raw.delete(path, idempotency_key="k"), 404, code="resource_missing", param="id")
     answer = raw.post("/v1/customers", "name=x", idempotency_key="k")
     assert ok(answer)["name"] == "x"
     assert raw.events("type=customer.deleted")[0]["request"]["idempotency_key"] is None

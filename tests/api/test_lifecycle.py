@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 from tests.contract import rows
 
 NOBODY = {"id": None, "idempotency_key": None}
@@ -322,7 +322,7 @@ def test_a_command_or_fact(raw: Caller, network: Network, row: str) -> None:
         _money(after)
         if case.told is not None:
             code = "charge_disputed" if case.does == "refund" else None
-            refused(answer, code=code, param=case.param, message=case.told)
+            assert_refused(answer, code=code, param=case.param, message=case.told)
             assert (after, made) == (dispute, []), case
             continue
         assert answer.status_code == 200, (case, answer.text)
@@ -379,7 +379,7 @@ def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Netw
         for fact in FACTS:
             if (state, fact) not in listed:
                 answer = _does(raw, network, dispute, fact)
-                refused(answer, 409, code="dispute_state", message=f"{fact} cannot follow")
+                assert_refused(answer, 409, code="dispute_state", message=f"{fact} cannot follow")
         assert ok(raw.get(f"/v1/disputes/{dispute['id']}")) == dispute
         assert raw.events(f"ending_before={newest}") == []
 
@@ -416,7 +416,7 @@ def test_an_appeal_after_losing_evidence_waits_for_the_network(raw: Caller, netw
     path = f"/v1/disputes/{dispute['id']}"
     ok(raw.post(path, "evidence[uncategorized_text]=losing_evidence"))
     ok(_does(raw, network, dispute, "appeal_opened"))
-    refused(raw.post(path, "submit=true"), param="evidence")
+    assert_refused(raw.post(path, "submit=true"), param="evidence")
     ok(raw.post(path, "evidence[appeal][card][reason_for_filing]=New+facts"))
     assert ok(raw.get(path))["status"] == "appeal_under_review"
     ok(_does(raw, network, dispute, "won"))

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from tests.api.conftest import SECRETS
-from tests.api.service import Caller, Registrar, Service, ok, refused
+from tests.api.service import Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 
 
@@ -31,7 +31,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         "LEDGER_BODY_BYTES_MAX": "2000",
         "LEDGER_LIST_WAIT_MS": "3000",
     }
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(dsn, Path(place), **limits)
         yield running
         running.stop()
@@ -65,7 +65,7 @@ def test_an_object_that_many_change_at_once_is_told_of_as_locked(raw: Caller) ->
         assert answer.status_code == 429
         assert answer.headers["stripe-should-retry"] == "true"
     locked = [answer for answer in turned_away if answer.json()["error"]["code"] == "lock_timeout"]
-    refused(locked[0], 429, code="lock_timeout", message="^This object cannot be accessed right now")
+    assert_refused(locked[0], 429, code="lock_timeout", message="^This object cannot be accessed right now")
     succeeded = len(answers) - len(turned_away)
     assert len(raw.events("type=customer.updated")) == succeeded
 
@@ -78,7 +78,9 @@ def test_more_than_the_queue_takes_is_too_many(raw: Caller, service: Service) ->
             conn.execute("SELECT FROM ledger.head FOR UPDATE")
             sent = [pool.submit(raw.post, "/v1/customers") for _ in range(12)]
             for answered, _ in zip(as_completed(sent, timeout=5), range(5), strict=False):
-                refused(answered.result(), 429, code="rate_limit", message=r"^Request rate limit exceeded\.")
+                assert_refused(
+                    answered.result(), 429, code="rate_limit", message=r"^Request rate limit exceeded\."
+                )
                 assert answered.result().headers["stripe-should-retry"] == "true"
         answers = [each.result() for each in sent]
     made = {answer.json()["id"] for answer in answers if answer.status_code == 200}
@@ -88,7 +90,7 @@ def test_more_than_the_queue_takes_is_too_many(raw: Caller, service: Service) ->
 
 def test_a_body_has_a_limit(raw: Caller) -> None:
     assert ok(raw.post("/v1/customers", "name=" + "x" * 1995))["name"] == "x" * 1995
-    refused(raw.post("/v1/customers", "name=" + "x" * 1996), 413)
+    assert_refused(raw.post("/v1/customers", "name=" + "x" * 1996), 413)
 
 
 def test_many_lists_of_a_stuck_projection_are_answered_with_what_is_there(
@@ -131,7 +133,7 @@ def test_without_a_database_nothing_is_done_and_all_is_well_afterwards(
         finally:
             conn.execute(switch.format(Identifier(name), SQL("true")))
     for answer in answers:
-        error = refused(answer, 500, kind="api_error")
+        error = assert_refused(answer, 500, kind="api_error")
         assert "database" not in error["message"]
         assert answer.headers["stripe-should-retry"] == "true"
     deadline = time.monotonic() + 15

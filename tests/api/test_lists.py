@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Caller, assert_refused, ok
 
 
 def _ids(page: Any) -> list[str]:
@@ -156,5 +156,5 @@ def test_what_a_deleted_customer_paid_is_still_listed_by_it(raw: Caller) -> None
     ok(raw.delete(f"/v1/customers/{customer}"))
     assert ok(raw.get(f"/v1/charges?customer={customer}"))["data"] == [charge]
     naming = {"amount": 100, "currency": "usd", "source": "tok_visa", "customer": customer}
-    refused(raw.post("/v1/charges", naming), code="resource_missing", param="customer")
-    refused(raw.get("/v1/charges?customer=cus_x"), code="resource_missing", param="customer")
+    assert_refused(raw.post("/v1/charges", naming), code="resource_missing", param="customer")
+    assert_refused(raw.get("/v1/charges?customer=cus_x"), code="resource_missing", param="customer")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Caller, assert_refused, ok
 
 
 @pytest.fixture(params=["customers", "charges", "disputes", "refunds"])
@@ -39,12 +39,12 @@ def test_it_merges_removes_and_clears(raw: Caller, path: str) -> None:
 def test_its_limits(raw: Caller, path: str) -> None:
     fifty = {f"metadata[key{number}]": "x" for number in range(50)}
     assert len(_metadata(raw, path, fifty)) == 50
-    refused(raw.post(path, "metadata[another]=x"), param="metadata")
+    assert_refused(raw.post(path, "metadata[another]=x"), param="metadata")
     assert len(_metadata(raw, path, "metadata[key0]=&metadata[another]=x")) == 50
     assert len(_metadata(raw, path, f"metadata[another]={'v' * 500}")) == 50
-    refused(raw.post(path, f"metadata[another]={'v' * 501}"), param="metadata[another]")
+    assert_refused(raw.post(path, f"metadata[another]={'v' * 501}"), param="metadata[another]")
     assert "k" * 40 in _metadata(raw, path, {"metadata[another]": "", f"metadata[{'k' * 40}]": "x"})
-    refused(raw.post(path, f"metadata[{'k' * 41}]=x"), param=f"metadata[{'k' * 41}]")
+    assert_refused(raw.post(path, f"metadata[{'k' * 41}]=x"), param=f"metadata[{'k' * 41}]")
     assert len(ok(raw.get(path))["metadata"]) == 50
 
 
@@ -58,4 +58,6 @@ def test_only_names_with_texts(raw: Caller, path: str, form: str) -> None:
 def test_at_creation(raw: Caller) -> None:
     made = raw.customer(**{"metadata[a]": "1", "metadata[b]": "", "metadata[é😀]": "ü"})
     assert made["metadata"] == {"a": "1", "é😀": "ü"}
-    refused(raw.post("/v1/customers", {f"metadata[{number}]": "x" for number in range(51)}), param="metadata")
+    assert_refused(
+        raw.post("/v1/customers", {f"metadata[{number}]": "x" for number in range(51)}), param="metadata"
+    )

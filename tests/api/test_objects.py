@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ledger.domain.dispute_decisions import REASONS
-from tests.api.service import Account, Caller, Registrar, ok, refused
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 from tests.contract import rows
 
 ADDRESS = {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None}
@@ -214,7 +214,7 @@ def test_disputes_are_listed_by_what_was_paid(raw: Caller, told: Any) -> None:
     assert ok(raw.get(f"/v1/disputes?starting_after={other['id']}"))["data"] == [dispute]
     assert ok(raw.get(f"/v1/disputes?created[gt]={other['created']}"))["data"] == []
     for query, param in (("charge=ch_x", "charge"), ("payment_intent=pi_x", "payment_intent")):
-        refused(raw.get(f"/v1/disputes?{query}"), code="resource_missing", param=param)
+        assert_refused(raw.get(f"/v1/disputes?{query}"), code="resource_missing", param=param)
 
 
 @pytest.mark.contract("2.2 POST /v1/disputes/{id}")
@@ -270,7 +270,7 @@ def test_a_customer(raw: Caller) -> None:
     assert abs(made["created"] - time.time()) < 60
     for name in ("subscriptions", "tax_ids", "tax", "cash_balance"):
         assert raw.get(f"/v1/customers/{made['id']}?expand[]={name}").status_code in (200, 400)
-    refused(raw.get("/v1/customers?test_clock=clock_x"), param="test_clock", message="not supported")
+    assert_refused(raw.get("/v1/customers?test_clock=clock_x"), param="test_clock", message="not supported")
 
 
 # By row: what is set at creation, what is shown then, what an update changes, what is shown then.
@@ -483,7 +483,7 @@ def test_a_charge_is_updated(raw: Caller) -> None:
     customer = raw.customer()["id"]
     form = {name: value for each, _ in CREATED.values() for name, value in each.items()}
     for name in ("capture", "statement_descriptor", "statement_descriptor_suffix"):
-        refused(raw.post(path, {name: form.pop(name)}), code="parameter_unknown", param=name)
+        assert_refused(raw.post(path, {name: form.pop(name)}), code="parameter_unknown", param=name)
     expected = CHARGE | {name: CREATED[name][1][name] for name in ("description", "metadata", "receipt_email",
                                                                    "shipping", "transfer_group")}  # fmt: skip
     after = ok(raw.post(path, form | {"customer": customer, "fraud_details[user_report]": "fraudulent"}))
@@ -498,7 +498,7 @@ def test_an_authorised_charge_is_captured(raw: Caller) -> None:
         "amount": 1500, "receipt_email": "r@example.com", "statement_descriptor": "S",
         "statement_descriptor_suffix": "X", "transfer_group": "g",
     }  # fmt: skip
-    refused(raw.post(f"{path}/capture", form | {"amount": 2001}), param="amount")
+    assert_refused(raw.post(f"{path}/capture", form | {"amount": 2001}), param="amount")
     after = ok(raw.post(f"{path}/capture", form))
     assert {name: after[name] for name in form if name != "amount"} == {
         name: value for name, value in form.items() if name != "amount"
@@ -552,14 +552,14 @@ def test_a_charge_that_is_refused(raw: Caller, row: str) -> None:
     form, status, error = REFUSED[row]
     if form.get("customer") == "CUSTOMER":
         form = form | {"customer": raw.customer()["id"]}
-    refused(raw.post("/v1/charges", form), status, **error)
+    assert_refused(raw.post("/v1/charges", form), status, **error)
     assert ok(raw.get("/v1/charges"))["data"] == []
 
 
 @pytest.mark.contract("2.6 capture of a captured charge")
 def test_a_captured_charge_is_not_captured_again(raw: Caller) -> None:
     path = f"/v1/charges/{raw.charge()['id']}/capture"
-    refused(raw.post(path), code="charge_already_captured")
+    assert_refused(raw.post(path), code="charge_already_captured")
 
 
 @pytest.mark.contract(
@@ -590,7 +590,7 @@ def test_a_refund(raw: Caller) -> None:
         assert ok(raw.get("/v1/refunds?limit=1"))["data"] == [shown]
     changed = ok(raw.post(f"/v1/refunds/{shown['id']}", {"metadata[k]": "w"}))
     assert changed == shown | {"metadata": {"k": "w"}}
-    refused(
+    assert_refused(
         raw.post(f"/v1/refunds/{shown['id']}", {"reason": "duplicate"}),
         code="parameter_unknown",
         param="reason",
@@ -689,7 +689,7 @@ def test_a_file(raw: Caller) -> None:
     assert ok(raw.get("/v1/files?limit=1"))["data"] == [other]
     assert ok(raw.get(f"/v1/files?created[lt]={shown['created']}"))["data"] == []
     for method in ("POST", "DELETE"):
-        refused(raw.call(method, f"/v1/files/{shown['id']}"), 404, message="^Unrecognized request URL")
+        assert_refused(raw.call(method, f"/v1/files/{shown['id']}"), 404, message="^Unrecognized request URL")
     assert raw.events() == []
 
 
@@ -698,7 +698,9 @@ def test_a_file_has_each_purpose_and_any_name(raw: Caller) -> None:
     for purpose in PURPOSES:
         shown = ok(_upload(raw, f"a b/ü {purpose}", b"abc", purpose=purpose))
         assert (shown["purpose"], shown["size"]) == (purpose, 3)
-    refused(_upload(raw, purpose="finance_report_run"), param="purpose", message="^Invalid purpose: must be")
+    assert_refused(
+        _upload(raw, purpose="finance_report_run"), param="purpose", message="^Invalid purpose: must be"
+    )
 
 
 @pytest.mark.contract("2.9 file link", "2.9 POST /v1/file_links, GET, GET/POST {id}")
@@ -727,4 +729,4 @@ def test_a_file_link(raw: Caller) -> None:
     assert [each["id"] for each in ok(raw.get("/v1/file_links?expired=false"))["data"]] == [usable["id"]]
     assert [each["id"] for each in ok(raw.get(f"/v1/file_links?file={other}"))["data"]] == [usable["id"]]
     assert ok(raw.get(f"/v1/file_links?created[lt]={shown['created']}"))["data"] == []
-    refused(raw.post("/v1/file_links", {}), code="parameter_missing", param="file")
+    assert_refused(raw.post("/v1/file_links", {}), code="parameter_missing", param="file")

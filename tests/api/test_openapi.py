@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from ledger.wire import tables
-from ledger.wire.parameters import Array, Created, Hash, Metadata, Table, Unserved
+from ledger.wire.parameters import Array, Hash, Metadata, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
-from ledger.wire.tables.files import Part
+from ledger.wire.tables.files import FilePart
 from projections.engine.registry import PROJECTIONS
 
-TABLES: dict[tuple[str, str], Table] = {
+TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/customers"): tables.customers.CREATE,
     ("get", "/v1/customers"): tables.customers.LIST,
     ("get", "/v1/customers/{customer}"): tables.customers.RETRIEVE,
@@ -90,11 +90,11 @@ def test_its_parameters_are_those_of_the_table(document: Any, method: str, path:
     assert {"200", "default"} <= set(entry["responses"])
     in_path = [each["name"] for each in entry["parameters"] if each["in"] == "path"]
     assert in_path == ([path.split("{")[1].split("}")[0]] if "{" in path else [])
-    served = {name: member for name, member in table.members.items() if not isinstance(member, Unserved)}
+    served = {name: member for name, member in table.members.items() if not isinstance(member, Unsupported)}
     if method == "post":
         assert [each["name"] for each in entry["parameters"] if each["in"] == "header"] == ["Idempotency-Key"]
         (kind,) = entry["requestBody"]["content"]
-        takes_file = any(isinstance(member, Part) for member in served.values())
+        takes_file = any(isinstance(member, FilePart) for member in served.values())
         assert kind == ("multipart/form-data" if takes_file else "application/x-www-form-urlencoded")
         body = entry["requestBody"]["content"][kind]
         required = {name for name, member in served.items() if member.required}
@@ -120,19 +120,19 @@ def _compare(member: Parameter, schema: Any, name: str) -> None:
     described = schema["anyOf"][0] if "anyOf" in schema else schema
     match member:
         case Hash():
-            inner = {key: each for key, each in member.members.items() if not isinstance(each, Unserved)}
+            inner = {key: each for key, each in member.members.items() if not isinstance(each, Unsupported)}
             assert described["type"] == "object", name
             assert set(described["properties"]) == set(inner), name
             for key, each in inner.items():
                 _compare(each, described["properties"][key], f"{name}[{key}]")
         case Array():
             assert (described["type"], described["maxItems"]) == ("array", member.items_max), name
-            _compare(member.of, described["items"], f"{name}[]")
-        case Created():
+            _compare(member.item, described["items"], f"{name}[]")
+        case TimestampFilter():
             assert set(described["properties"]) == {"gt", "gte", "lt", "lte"}, name
         case Metadata():
             assert (described["type"], described["maxProperties"]) == ("object", 50), name
-        case Part():
+        case FilePart():
             assert (described["type"], described["format"]) == ("string", "binary"), name
         case Choice():
             assert set(member.values) <= set(described["enum"]), name

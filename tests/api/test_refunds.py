@@ -19,7 +19,7 @@ from ledger.domain import charge_decisions
 from ledger.ids import new_id
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.store import Store
-from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, ok, refused
+from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, assert_refused, ok
 
 FIELDS = {
     "id", "object", "amount", "balance_transaction", "charge", "created", "currency", "customer",
@@ -141,25 +141,25 @@ def test_metadata_of_a_refund_is_merged_and_unset(client: stripe.StripeClient, r
 def test_each_error_of_the_contract(raw: Caller) -> None:
     charge = raw.charge(amount=5000)["id"]
     ok(raw.post("/v1/refunds", {"charge": charge, "amount": 2000}))
-    refused(
+    assert_refused(
         raw.post("/v1/refunds", {"charge": charge, "amount": 4000}),
         param="amount",
         message=r"^Refund amount \(\$40\.00\) is greater than unrefunded amount on charge \(\$30\.00\)$",
     )
     ok(raw.post("/v1/refunds", {"charge": charge, "amount": 3000}))
     for form in ({}, {"amount": 1}, {"amount": 5000}):
-        refused(
+        assert_refused(
             raw.post("/v1/refunds", {"charge": charge, **form}),
             code="charge_already_refunded",
             message=f"^Charge {charge} has already been refunded.$",
         )
-    refused(
+    assert_refused(
         raw.post("/v1/refunds", {"amount": 1}),
         message=(
             "^One of the following params should be provided for this request: payment_intent or charge.$"
         ),
     )
-    refused(
+    assert_refused(
         raw.post("/v1/refunds", {"charge": "ch_nothing"}),
         404,
         code="resource_missing",
@@ -185,16 +185,16 @@ def test_each_error_of_the_contract(raw: Caller) -> None:
 )
 def test_wrong_parameters_are_refused_by_name(raw: Caller, form: dict[str, str], error: Any) -> None:
     charge = raw.charge()["id"]
-    refused(raw.post("/v1/refunds", {"charge": charge} | form), **error)
+    assert_refused(raw.post("/v1/refunds", {"charge": charge} | form), **error)
     assert ok(raw.get(f"/v1/charges/{charge}"))["amount_refunded"] == 0
 
 
 def test_an_authorised_charge_and_a_failed_one_cannot_be_refunded(raw: Caller) -> None:
     authorised = raw.charge(capture="false")["id"]
-    refused(raw.post("/v1/refunds", {"charge": authorised}), code="charge_not_refundable")
+    assert_refused(raw.post("/v1/refunds", {"charge": authorised}), code="charge_not_refundable")
     form = {"amount": 2000, "currency": "usd", "source": "tok_chargeDeclined"}
     failed = raw.post("/v1/charges", form).json()["error"]["charge"]
-    refused(raw.post("/v1/refunds", {"charge": failed}), code="charge_not_refundable")
+    assert_refused(raw.post("/v1/refunds", {"charge": failed}), code="charge_not_refundable")
     ok(raw.post(f"/v1/charges/{authorised}/capture", {"amount": 1500}))
     assert ok(raw.post("/v1/refunds", {"charge": authorised}))["amount"] == 1500
     assert ok(raw.get(f"/v1/charges/{authorised}"))["refunded"] is True
@@ -203,7 +203,9 @@ def test_an_authorised_charge_and_a_failed_one_cannot_be_refunded(raw: Caller) -
 def test_a_lost_dispute_forbids_refunds_for_good(raw: Caller) -> None:
     dispute = raw.dispute()
     ok(raw.post(f"/v1/disputes/{dispute['id']}/close"))
-    refused(raw.post("/v1/refunds", {"charge": dispute["charge"], "amount": 1}), code="charge_disputed")
+    assert_refused(
+        raw.post("/v1/refunds", {"charge": dispute["charge"], "amount": 1}), code="charge_disputed"
+    )
     assert [kind for kind in types_of(raw) if "refund" in kind] == []
 
 
@@ -213,7 +215,7 @@ def test_a_refund_cannot_be_cancelled(client: stripe.StripeClient, raw: Caller) 
         client.v1.refunds.cancel(refund.id)
     assert refusal.value.http_status == 400
     assert "its status is succeeded" in str(refusal.value.user_message)
-    refused(raw.post("/v1/refunds/re_1/cancel"), 404, code="resource_missing", param="refund")
+    assert_refused(raw.post("/v1/refunds/re_1/cancel"), 404, code="resource_missing", param="refund")
     assert client.v1.refunds.retrieve(refund.id).status == "succeeded"
 
 
@@ -229,7 +231,7 @@ def charge_of(service: Service, account: Account, payment_intent: str, status: s
             charge_id=new_id("ch", at),
             account=account.id,
             livemode=False,
-            given={**facts, "payment_method_details": {"type": "klarna", "klarna": {}}},
+            params={**facts, "payment_method_details": {"type": "klarna", "klarna": {}}},
             txn_id=new_id("txn", at),
             now=int(at),
         )
@@ -255,7 +257,7 @@ def test_the_newest_charge_of_a_payment_intent_is_refunded(
     assert [each.id for each in client.v1.refunds.list({"payment_intent": intent})] == [refund.id]
     expanded = client.v1.refunds.retrieve(refund.id, {"expand": ["payment_intent"]})
     assert expanded.payment_intent == intent  # none is kept here
-    refused(
+    assert_refused(
         raw.post("/v1/refunds", {"payment_intent": "pi_nothing"}),
         code="resource_missing",
         param="payment_intent",
@@ -274,9 +276,11 @@ def test_refunds_are_listed_by_charge_and_time(client: stripe.StripeClient, raw:
     assert [each.id for each in client.v1.refunds.list({"limit": 1}).auto_paging_iter()] == [
         each.id for each in made[::-1]
     ]
-    refused(raw.get("/v1/refunds?charge=ch_no"), code="resource_missing", param="charge")
-    refused(raw.get("/v1/refunds?payment_intent=pi_no"), code="resource_missing", param="payment_intent")
-    refused(
+    assert_refused(raw.get("/v1/refunds?charge=ch_no"), code="resource_missing", param="charge")
+    assert_refused(
+        raw.get("/v1/refunds?payment_intent=pi_no"), code="resource_missing", param="payment_intent"
+    )
+    assert_refused(
         raw.get("/v1/refunds?starting_after=re_no"),
         code="resource_missing",
         param="starting_after",
@@ -344,10 +348,10 @@ def test_refunds_of_others_and_of_the_other_mode_are_not_there(
     refund = ok(raw.post("/v1/refunds", {"charge": charge, "amount": 1}))["id"]
     stranger = Caller(http, registrar.account().secret)
     for caller, hint in ((live, "exists in test mode"), (stranger, "'$")):
-        refused(
+        assert_refused(
             caller.get(f"/v1/refunds/{refund}"), 404, code="resource_missing", param="refund", message=hint
         )
-        refused(
+        assert_refused(
             caller.post("/v1/refunds", {"charge": charge}),
             404,
             code="resource_missing",
@@ -365,7 +369,7 @@ def test_refunds_need_the_permission_for_charges(
     scopes = ["rak_charge_read"]
     reader = Caller(http, registrar.key(account.id, "rk", scopes=scopes)[1])
     assert ok(reader.get("/v1/refunds"))["data"] == []
-    refused(
+    assert_refused(
         reader.post("/v1/refunds", {"charge": charge}),
         403,
         code="more_permissions_required",
@@ -381,12 +385,12 @@ def test_a_refund_and_a_refusal_are_replayed_and_done_once(raw: Caller) -> None:
     assert first.content == again.content
     assert again.headers["idempotent-replayed"] == "true"
     refusal = raw.post("/v1/refunds", form, idempotency_key="too much")
-    refused(refusal, param="amount")
+    assert_refused(refusal, param="amount")
     replayed = raw.post("/v1/refunds", form, idempotency_key="too much")
     assert (replayed.status_code, replayed.content) == (400, refusal.content)
     assert replayed.headers["idempotent-replayed"] == "true"
     # What never began is not kept: the key may be used again.
-    refused(raw.post("/v1/refunds", {"amount": 1}, idempotency_key="neither"))
+    assert_refused(raw.post("/v1/refunds", {"amount": 1}, idempotency_key="neither"))
     ok(raw.post("/v1/refunds", {"charge": charge, "amount": 1}, idempotency_key="neither"))
     assert ok(raw.get(f"/v1/charges/{charge}"))["amount_refunded"] == 1501
 
@@ -415,10 +419,10 @@ def test_20_refunds_at_once_come_to_what_the_charge_says_and_never_to_more(
             made.append(answer.json())
             assert made[-1]["amount"] == amount
         elif answer.status_code == 429:
-            refused(answer, 429, code="lock_timeout")
+            assert_refused(answer, 429, code="lock_timeout")
         else:
             code = answer.json()["error"].get("code")
-            refused(answer, code=code, param=None if code else "amount")
+            assert_refused(answer, code=code, param=None if code else "amount")
             assert code in (None, "charge_already_refunded")
     after = ok(raw.get(f"/v1/charges/{charge}"))
     assert after["amount_refunded"] == sum(each["amount"] for each in made) <= 2000
@@ -436,6 +440,6 @@ def test_20_full_refunds_at_once_refund_once(raw: Caller) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * 19
     for answer in answers:
         if answer.status_code == 400:
-            refused(answer, code="charge_already_refunded")
+            assert_refused(answer, code="charge_already_refunded")
     assert types_of(raw)[-3:] == ["refund.created", "charge.refunded", CLOSED]
     assert types_of(raw).count(CLOSED) == 1

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import check_log
-from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 
 DAY = 86_400
@@ -22,7 +22,7 @@ LIFE = 30 * DAY
 
 @pytest.fixture(scope="module")
 def service(cluster: Cluster) -> Iterator[Service]:
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(dsn, Path(place))
         yield running
         running.stop()
@@ -74,7 +74,7 @@ def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, oper
         assert ok(raw.get(path))["data"] == expected
 
     _move(operator, now=old["created"] + LIFE)
-    refused(
+    assert_refused(
         raw.get(f"/v1/events/{old['id']}"),
         404,
         code="resource_missing",
@@ -86,7 +86,7 @@ def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, oper
     page = ok(raw.get(f"/v1/events?limit=1&starting_after={new}"))
     assert (page["data"], page["has_more"]) == ([], False)
     for param in ("starting_after", "ending_before"):
-        refused(
+        assert_refused(
             raw.get(f"/v1/events?{param}={old['id']}"),
             code="resource_missing",
             param=param,

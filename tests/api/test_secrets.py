@@ -48,7 +48,7 @@ def secrets(raw: Caller, account: Account) -> list[str]:
     raw.get(f"/v1/customers/{account.secret}")
     raw.get(f"/v1/events/{made}")
     raw.get(f"/v1/webhook_endpoints/{endpoint['secret']}")
-    return [made, endpoint["secret"], wrong, account.secret, account.live, account.publishable]
+    return [made, endpoint["secret"], wrong, account.secret, account.live_secret, account.publishable]
 
 
 def test_the_log_holds_no_key_no_secret_of_an_object_and_no_evidence(

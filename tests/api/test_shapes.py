@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 import stripe
 
-from tests.api.service import Service, client_of
+from tests.api.service import Service, create_client
 
 PLAIN = (str, int, bool, float)
 BEYOND = {("wallet", stripe.Card)}
@@ -67,7 +67,7 @@ def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def rich(service: Service, registrar: Any) -> stripe.StripeClient:
     """An account in which everything has happened."""
-    client = client_of(service, registrar.account().secret)
+    client = create_client(service, registrar.account().secret)
     customer = client.v1.customers.create(
         {
             "name": "J",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.api.service import Caller, ok, refused
+from tests.api.service import Caller, assert_refused, ok
 from tests.contract import rows
 
 
@@ -141,7 +141,7 @@ def test_a_text_of_a_submission(raw: Caller, text: str, kind: str) -> None:
 @pytest.mark.contract("3.4 in live mode")
 def test_in_live_mode_the_tokens_do_not_exist(live: Caller) -> None:
     for token in [*CARDS, *DECLINES, *(number for number, _ in CARDS.values())]:
-        refused(
+        assert_refused(
             live.post("/v1/charges", {"amount": 2000, "currency": "usd", "source": token}),
             code="resource_missing",
             param="source",

@@ -6,13 +6,13 @@ import gzip
 
 import pytest
 
-from ledger.wire.versions import LATEST, ORDERED
-from tests.api.service import FORM, Account, Caller, ok, refused
+from ledger.wire.versions import LATEST_VERSION, ORDERED_VERSIONS
+from tests.api.service import FORM, Account, Caller, assert_refused, ok
 
 
 def test_a_json_body_is_refused_with_advice(raw: Caller) -> None:
     answer = raw.call("POST", "/v1/customers", b'{"name": "x"}', {"content-type": "application/json"})
-    refused(answer, message="check that your POST content type is application/x-www-form-urlencoded")
+    assert_refused(answer, message="check that your POST content type is application/x-www-form-urlencoded")
     assert raw.events() == []
 
 
@@ -42,11 +42,11 @@ def test_the_body_of_a_get_is_read_like_its_query(raw: Caller) -> None:
     assert len(ok(raw.call("GET", "/v1/customers", "limit=1"))["data"]) == 1
     assert len(ok(raw.call("GET", "/v1/customers?expand[]=data.sources", b"limit=2"))["data"]) == 2
     unknown = raw.call("GET", "/v1/customers", "limit=1&foo=2")
-    refused(unknown, code="parameter_unknown", param="foo")
+    assert_refused(unknown, code="parameter_unknown", param="foo")
     json = raw.http.request(
         "GET", "/v1/customers", json={"limit": 1}, headers={"authorization": f"Bearer {raw.key}"}
     )
-    refused(json, message="content type")
+    assert_refused(json, message="content type")
     for empty in ({"content-length": "0"}, {"content-type": "application/json"}):
         assert len(ok(raw.call("GET", "/v1/customers", headers=empty))["data"]) == 3
 
@@ -79,7 +79,7 @@ def test_the_request_id_is_that_of_the_events(raw: Caller) -> None:
     assert event["request"] == {"id": answer.headers["request-id"], "idempotency_key": None}
 
 
-@pytest.mark.parametrize("version", ORDERED)
+@pytest.mark.parametrize("version", ORDERED_VERSIONS)
 def test_every_version_is_accepted_and_echoed(raw: Caller, version: str) -> None:
     answer = raw.get("/v1/charges?limit=1", stripe_version=version)
     assert (answer.status_code, answer.headers["stripe-version"]) == (200, version)
@@ -89,7 +89,7 @@ def test_every_version_is_accepted_and_echoed(raw: Caller, version: str) -> None
 @pytest.mark.contract("1.6 bad Stripe-Version")
 def test_an_unknown_version_is_refused(raw: Caller, version: str) -> None:
     answer = raw.call("GET", "/v1/charges", headers={"stripe-version": version})
-    refused(answer, message="^Invalid Stripe API version: ")
+    assert_refused(answer, message="^Invalid Stripe API version: ")
 
 
 def test_every_authenticated_answer_names_the_version_used(
@@ -105,10 +105,10 @@ def test_every_authenticated_answer_names_the_version_used(
         publishable.get("/v1/charges"),
     ]
     assert [answer.status_code for answer in answers] == [200, 404, 404, 400, 403, 403]
-    assert [answer.headers.get("stripe-version") for answer in answers] == [LATEST] * 6
+    assert [answer.headers.get("stripe-version") for answer in answers] == [LATEST_VERSION] * 6
     assert "stripe-version" not in nobody.get("/v1/charges").headers
-    older = raw.get("/v1/nothing", stripe_version=ORDERED[0])
-    assert older.headers["stripe-version"] == ORDERED[0]
+    older = raw.get("/v1/nothing", stripe_version=ORDERED_VERSIONS[0])
+    assert older.headers["stripe-version"] == ORDERED_VERSIONS[0]
 
 
 def test_the_idempotency_key_is_echoed_on_post_only(raw: Caller) -> None:

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 import stripe
 
-from ledger.api.app import execution_of, terms_of
+from ledger.api.app import build_execution, build_terms
 from ledger.call import Call
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings
 from ledger.store.journal import Cause
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
-from tests.store.stores import opened
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
+from tests.store.stores import open_store
 
 PATH = "/v1/webhook_endpoints"
 URL = "https://hooks.example.com/ledger?token=a_token_in_an_address"
@@ -84,7 +84,7 @@ def test_an_endpoints_life_in_class_style(configured: Account) -> None:
 
 
 def test_endpoints_asynchronously(service: Service, account: Account) -> None:
-    endpoints = client_of(service, account.secret).v1.webhook_endpoints
+    endpoints = create_client(service, account.secret).v1.webhook_endpoints
 
     async def flow() -> None:
         made = await endpoints.create_async(
@@ -111,13 +111,13 @@ def test_a_replayed_create_tells_the_same_secret_even_after_the_endpoint_is_gone
     ok(raw.delete(f"{PATH}/{endpoint['id']}"))
     assert raw.post(PATH, FORM, idempotency_key="one").content == made[0].content
     other = FORM | {"url": "https://other.example.com"}
-    refused(raw.post(PATH, other, idempotency_key="one"), kind="idempotency_error", message="one")
+    assert_refused(raw.post(PATH, other, idempotency_key="one"), kind="idempotency_error", message="one")
     assert client.v1.webhook_endpoints.list().data == []
     assert ok(raw.post(PATH, FORM))["secret"] != endpoint["secret"]
 
 
 def test_a_parameter_refused_leaves_the_idempotency_key_free(raw: Caller) -> None:
-    refused(
+    assert_refused(
         raw.post(PATH, FORM | {"url": "hooks.example.com"}, idempotency_key="typo"),
         code="url_invalid",
         param="url",
@@ -134,19 +134,23 @@ def test_what_is_refused_names_the_parameter_and_changes_nothing(raw: Caller) ->
     told = "^Invalid enabled_events.1.: must be one of "
     for target in (PATH, path):
         given = FORM if target == PATH else {}
-        refused(raw.post(target, {"url": URL, **events}), param="enabled_events[1]", message=told)
-        refused(raw.post(target, given | {"url": ""}), code="parameter_invalid_empty", param="url")
-        refused(raw.post(target, given | {"url": "https://a:b@c.de"}), code="url_invalid", param="url")
-        refused(raw.post(target, given | {"secret": "x"}), code="parameter_unknown", param="secret")
-        refused(raw.post(target, given | {"metadata[" + "k" * 41 + "]": "v"}), param=f"metadata[{'k' * 41}]")
-        refused(raw.post(target, given | {"description": "x" * 5001}), param="description")
-        refused(raw.post(target, given | {"expand[]": "secret"}), message="cannot be expanded")
-    refused(raw.post(path, {"api_version": "2024-06-20"}), code="parameter_unknown", param="api_version")
-    refused(raw.post(path, {"connect": "true"}), code="parameter_unknown", param="connect")
-    refused(raw.post(PATH, FORM | {"disabled": "true"}), code="parameter_unknown", param="disabled")
-    refused(raw.post(PATH, FORM | {"api_version": "2024-06-21"}), param="api_version")
+        assert_refused(raw.post(target, {"url": URL, **events}), param="enabled_events[1]", message=told)
+        assert_refused(raw.post(target, given | {"url": ""}), code="parameter_invalid_empty", param="url")
+        assert_refused(raw.post(target, given | {"url": "https://a:b@c.de"}), code="url_invalid", param="url")
+        assert_refused(raw.post(target, given | {"secret": "x"}), code="parameter_unknown", param="secret")
+        assert_refused(
+            raw.post(target, given | {"metadata[" + "k" * 41 + "]": "v"}), param=f"metadata[{'k' * 41}]"
+        )
+        assert_refused(raw.post(target, given | {"description": "x" * 5001}), param="description")
+        assert_refused(raw.post(target, given | {"expand[]": "secret"}), message="cannot be expanded")
+    assert_refused(
+        raw.post(path, {"api_version": "2024-06-20"}), code="parameter_unknown", param="api_version"
+    )
+    assert_refused(raw.post(path, {"connect": "true"}), code="parameter_unknown", param="connect")
+    assert_refused(raw.post(PATH, FORM | {"disabled": "true"}), code="parameter_unknown", param="disabled")
+    assert_refused(raw.post(PATH, FORM | {"api_version": "2024-06-21"}), param="api_version")
     many = {f"metadata[k{number}]": "v" for number in range(51)}
-    refused(raw.post(path, many), param="metadata")
+    assert_refused(raw.post(path, many), param="metadata")
     assert ok(raw.get(PATH))["data"] == [endpoint]
 
 
@@ -156,11 +160,11 @@ def test_live_mode_takes_only_https_from_elsewhere(live: Caller, raw: Caller) ->
     for url in ("http://hooks.example.com/", "https://localhost:4243/"):
         for target in (PATH, f"{PATH}/{made['id']}"):
             given = FORM if target == PATH else {}
-            refused(live.post(target, given | {"url": url}), code="url_invalid", param="url")
+            assert_refused(live.post(target, given | {"url": url}), code="url_invalid", param="url")
         assert ok(raw.post(PATH, FORM | {"url": url}))["url"] == url
     missing = raw.get(f"{PATH}/{made['id']}")
     hint = "a similar object exists in live mode, but a test mode key was used"
-    refused(missing, 404, code="resource_missing", param="webhook_endpoint", message=hint)
+    assert_refused(missing, 404, code="resource_missing", param="webhook_endpoint", message=hint)
     assert [each["id"] for each in ok(live.get(PATH))["data"]] == [made["id"]]
 
 
@@ -177,8 +181,8 @@ def test_pages_go_both_ways_and_a_deleted_endpoint_is_still_a_cursor(
     ok(raw.delete(f"{PATH}/{ids[2]}"))
     assert [each.id for each in endpoints.list({"starting_after": ids[2]})] == ids[3:]
     assert [each.id for each in endpoints.list()] == ids[:2] + ids[3:]
-    refused(raw.get(f"{PATH}?starting_after=we_x"), code="resource_missing", param="starting_after")
-    refused(raw.get(f"{PATH}?created=1"), code="parameter_unknown", param="created")
+    assert_refused(raw.get(f"{PATH}?starting_after=we_x"), code="resource_missing", param="starting_after")
+    assert_refused(raw.get(f"{PATH}?created=1"), code="parameter_unknown", param="created")
 
 
 def test_a_restricted_key_needs_the_permission_of_webhooks(
@@ -198,7 +202,7 @@ def test_a_restricted_key_needs_the_permission_of_webhooks(
         for answer in (caller.post(PATH, FORM), caller.post(path, {"disabled": "true"}), caller.delete(path)):
             assert answer.status_code == 403
     told = "'rak_webhook_read' permission"
-    refused(other.get(PATH), 403, code="more_permissions_required", message=told)
+    assert_refused(other.get(PATH), 403, code="more_permissions_required", message=told)
     assert ok(writer.post(path, {"disabled": "true"}))["status"] == "disabled"
     assert ok(writer.delete(path))["deleted"]
 
@@ -210,24 +214,24 @@ def test_endpoints_belong_to_the_account_acted_on(
     made = ok(raw.post(PATH, FORM, stripe_account=connected.id))
     assert ok(raw.get(PATH))["data"] == []
     assert [each["id"] for each in ok(Caller(raw.http, connected.secret).get(PATH))["data"]] == [made["id"]]
-    refused(raw.delete(f"{PATH}/{made['id']}"), 404, code="resource_missing", param="webhook_endpoint")
+    assert_refused(raw.delete(f"{PATH}/{made['id']}"), 404, code="resource_missing", param="webhook_endpoint")
     assert ok(raw.delete(f"{PATH}/{made['id']}", stripe_account=connected.id))["deleted"]
 
 
 def test_an_account_has_sixteen_in_each_mode(raw: Caller, live: Caller) -> None:
     ids = [ok(raw.post(PATH, FORM))["id"] for _ in range(16)]
-    refused(raw.post(PATH, FORM), message="maximum of 16 test webhook endpoints")
+    assert_refused(raw.post(PATH, FORM), message="maximum of 16 test webhook endpoints")
     ok(live.post(PATH, FORM))
     ok(raw.post(f"{PATH}/{ids[0]}", {"disabled": "true"}))
-    refused(raw.post(PATH, FORM))
+    assert_refused(raw.post(PATH, FORM))
     ok(raw.delete(f"{PATH}/{ids[1]}"))
     ok(raw.post(PATH, FORM))
-    refused(raw.post(PATH, FORM))
+    assert_refused(raw.post(PATH, FORM))
     assert len(ok(raw.get(f"{PATH}?limit=100"))["data"]) == 16
 
 
 def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: str) -> None:
-    terms = terms_of(load_settings(webhook_endpoints_max=3))
+    terms = build_terms(load_settings(webhook_endpoints_max=3))
     made = webhook_endpoints.create(lambda endpoint_id: f"whsec_{endpoint_id}", terms)
     cause = Cause("acct_1", False, "key_1", "req_1", None)
 
@@ -236,8 +240,8 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
         return Call("acct_1", False, "key_1", "req_1", None, target, given, {})
 
     async def story() -> None:
-        async with opened(dsn) as here, opened(dsn) as there:
-            executions = [execution_of(store, load_settings(), str) for store in (here, there)]
+        async with open_store(dsn) as here, open_store(dsn) as there:
+            executions = [build_execution(store, load_settings(), str) for store in (here, there)]
 
             async def round_of(count: int) -> list[str]:
                 """Ids of those made of so many asked for at once; the others were told why not."""

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def service(cluster: Cluster) -> Iterator[Service]:
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(dsn, Path(place))
         yield running
         running.stop()

@@ -14,21 +14,21 @@ from ledger.domain import (
     dispute_decisions,
     file,
 )
-from ledger.domain.cards import source_card
+from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
-from ledger.domain.dispute_decisions import Opening
+from ledger.domain.dispute_decisions import DisputeReport
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import PastEvent
+from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 
 NOW = 1_700_000_000
 TERMS = Terms()
@@ -44,9 +44,9 @@ State = TypeVar(
     File,
     FileLink,
     WebhookEndpoint,
-    WebhookRoster,
+    WebhookEndpointQuota,
     Resource,
-    PastEvent,
+    ImportedEvent,
 )
 APPEAL: dict[str, Any] = {"appeal": {"card": {"reason_for_filing": "New facts."}}}
 
@@ -59,15 +59,15 @@ def fold(evolve: Callable[[State | None, DomainEvent], State], events: Iterable[
     return state
 
 
-def a_customer(**given: Any) -> Customer:
-    made = customer.create(
-        customer_id="cus_1", account="acct_1", livemode=False, given=given, card_id="card_1", now=NOW
+def a_customer(**params: Any) -> Customer:
+    events = customer.create(
+        customer_id="cus_1", account="acct_1", livemode=False, params=params, card_id="card_1", now=NOW
     )
-    return fold(customer.evolve, made)
+    return fold(customer.evolve, events)
 
 
 def a_session(**components: Any) -> CustomerSession:
-    made = customer_session.create(
+    events = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
         livemode=False,
@@ -76,56 +76,56 @@ def a_session(**components: Any) -> CustomerSession:
         terms=TERMS,
         now=NOW,
     )
-    return fold(customer_session.evolve, made)
+    return fold(customer_session.evolve, events)
 
 
-def a_charge(token: str = "tok_visa", amount: int = 2000, **given: Any) -> Charge:
-    made = charge_decisions.create(
+def a_charge(token: str = "tok_visa", amount: int = 2000, **params: Any) -> Charge:
+    events = charge_decisions.create(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
-        given={"amount": amount, "currency": "usd", **given},
-        card=source_card(token, card_id="card_1", livemode=False),
+        params={"amount": amount, "currency": "usd", **params},
+        card=make_source_card(token, card_id="card_1", livemode=False),
         txn_id="txn_charge",
         now=NOW,
     )
-    return fold(charge.evolve, made)
+    return fold(charge.evolve, events)
 
 
-def opened(kind: str = "chargeback", amount: int = 2000, **opening: Any) -> list[DomainEvent]:
+def open_a_dispute(kind: str = "chargeback", amount: int = 2000, **opening: Any) -> list[DomainEvent]:
     """The dispute's own events after its opening at NOW."""
-    made = dispute_decisions.open_dispute(
+    events = dispute_decisions.open_dispute(
         a_charge(),
-        Opening(kind=kind, amount=amount, **opening),
+        DisputeReport(kind=kind, amount=amount, **opening),
         dispute_id="du_1",
         txn_id="txn_1",
         terms=TERMS,
         now=NOW,
     )
-    return made[1:]
+    return events[1:]
 
 
-def after(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[DomainEvent]:
+def apply_steps(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[DomainEvent]:
     """`events` and those of the steps: submit, stage, close, or a fact."""
     for step in steps:
         state = fold(dispute.evolve, events)
         if step == "submit":
-            given: dict[str, Any] = {"evidence": {"customer_name": f"Jenny {len(events)}"}}
+            params: dict[str, Any] = {"evidence": {"customer_name": f"Jenny {len(events)}"}}
             if state.status == "appeal_needs_response":
-                given["evidence"] |= APPEAL
-            made = dispute_decisions.update(state, given, file_bytes={}, now=now)
+                params["evidence"] |= APPEAL
+            new_events = dispute_decisions.update(state, params, file_bytes={}, now=now)
         elif step == "stage":
-            given = {"evidence": {"customer_name": f"Jenny {len(events)}"}, "submit": False}
-            made = dispute_decisions.update(state, given, file_bytes={}, now=now)
+            params = {"evidence": {"customer_name": f"Jenny {len(events)}"}, "submit": False}
+            new_events = dispute_decisions.update(state, params, file_bytes={}, now=now)
         elif step == "close":
-            made = dispute_decisions.close(state, now=now)
+            new_events = dispute_decisions.close(state, now=now)
         else:
-            made = tell(state, step, now=now)
-        events = [*events, *made]
+            new_events = report_fact(state, step, now=now)
+        events = [*events, *new_events]
     return events
 
 
-def tell(
+def report_fact(
     state: Dispute,
     fact: str,
     reference: str | None = None,
@@ -139,9 +139,9 @@ def tell(
     )
 
 
-def uploaded(**given: Any) -> list[DomainEvent]:
+def upload_a_file(**overrides: Any) -> list[DomainEvent]:
     """The events of a file that may be evidence, save for what is given."""
-    facts: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "file_id": "file_1",
         "account": "acct_1",
         "livemode": False,
@@ -153,15 +153,15 @@ def uploaded(**given: Any) -> list[DomainEvent]:
         "pages": 3,
         "now": NOW,
     }
-    return file.upload(**facts | given)
+    return file.upload(**defaults | overrides)
 
 
-def a_file(**given: Any) -> File:
-    return fold(file.evolve, uploaded(**given))
+def a_file(**overrides: Any) -> File:
+    return fold(file.evolve, upload_a_file(**overrides))
 
 
 # How to come into each of the ten states.
-PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
+STATUS_PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
     "needs_response": ("chargeback", ()),
     "under_review": ("chargeback", ("submit",)),
     "won": ("chargeback", ("submit", "won")),
@@ -176,8 +176,8 @@ PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def a_dispute(status: str = "needs_response") -> Dispute:
-    kind, steps = PATHS[status]
-    state = fold(dispute.evolve, after(opened(kind), *steps))
+    kind, steps = STATUS_PATHS[status]
+    state = fold(dispute.evolve, apply_steps(open_a_dispute(kind), *steps))
     assert state.status == status
     return state
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ledger.domain import charge, charge_decisions
-from ledger.domain.cards import TEST_CARDS, source_card
+from ledger.domain.cards import TEST_CARDS, make_source_card
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeFailed, ChargeUpdated
-from ledger.errors import CardRefused, InvalidParameter, Refused, StateForbids, UnknownReference
+from ledger.errors import CardError, InvalidParameter, InvalidState, RequestError, UnknownReference
 from ledger.wire import charges
 from tests.domain.builders import NOW, a_charge, a_customer, days
 
@@ -73,8 +73,8 @@ def test_a_decline_is_a_failed_charge_and_a_refusal(token: str, code: str, decli
     state = a_charge(token)
     assert (state.status, state.captured, state.failure_code) == ("failed", False, code)
     assert state.balance_transaction is None
-    refusal = charge_decisions.refusal(state)
-    assert isinstance(refusal, CardRefused)
+    refusal = charge_decisions.make_card_error(state)
+    assert isinstance(refusal, CardError)
     assert (refusal.code, refusal.decline_code, refusal.charge) == (code, decline_code, "ch_1")
 
 
@@ -87,36 +87,38 @@ def test_every_token_makes_a_charge(token: str) -> None:
 
 
 def test_raw_numbers_stand_for_their_tokens() -> None:
-    card = source_card("4000000000000259", card_id="card_1", livemode=False)
+    card = make_source_card("4000000000000259", card_id="card_1", livemode=False)
     assert card["token"] == "tok_createDispute"
-    assert source_card("4242424242424242", card_id="card_1", livemode=False)["token"] == "tok_visa"
-    assert source_card("tok_visa_createDispute", card_id="card_1", livemode=False)["last4"] == "0259"
+    assert make_source_card("4242424242424242", card_id="card_1", livemode=False)["token"] == "tok_visa"
+    assert make_source_card("tok_visa_createDispute", card_id="card_1", livemode=False)["last4"] == "0259"
 
 
-def chosen(given: dict[str, Any], customer: Any = None) -> str:
-    return charge_decisions.charged_card(given, customer, card_id="card_new", livemode=False)["id"]
+def choose_card_id(params: dict[str, Any], customer: Any = None) -> str:
+    return charge_decisions.resolve_card(params, customer, card_id="card_new", livemode=False)["id"]
 
 
 def test_the_card_charged_is_the_source_or_the_customers_default() -> None:
     ada = a_customer(source="tok_visa")
-    assert chosen({"source": "tok_visa"}) == "card_new"
-    assert chosen({"source": "tok_visa"}, ada) == "card_new"
-    assert chosen({"source": "card_1"}, ada) == "card_1"
-    assert chosen({}, ada) == "card_1"
+    assert choose_card_id({"source": "tok_visa"}) == "card_new"
+    assert choose_card_id({"source": "tok_visa"}, ada) == "card_new"
+    assert choose_card_id({"source": "card_1"}, ada) == "card_1"
+    assert choose_card_id({}, ada) == "card_1"
 
 
 @pytest.mark.parametrize(
     ("given", "customer", "error", "code"),
     [
         ({}, None, InvalidParameter, "parameter_missing"),
-        ({}, a_customer(), CardRefused, "missing"),
+        ({}, a_customer(), CardError, "missing"),
         ({"source": "tok_x"}, None, UnknownReference, "resource_missing"),
         ({"source": "card_9"}, a_customer(source="tok_visa"), UnknownReference, "resource_missing"),
     ],
 )
-def test_no_card_no_charge(given: dict[str, Any], customer: Any, error: type[Refused], code: str) -> None:
+def test_no_card_no_charge(
+    given: dict[str, Any], customer: Any, error: type[RequestError], code: str
+) -> None:
     with pytest.raises(error) as refused:
-        chosen(given, customer)
+        choose_card_id(given, customer)
     assert refused.value.code == code
 
 
@@ -142,16 +144,16 @@ def test_less_than_authorized_can_be_captured() -> None:
 
 @pytest.mark.parametrize("amount", [0, 2001])
 def test_not_more_than_authorized(amount: int) -> None:
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         capture(a_charge(capture=False), amount=amount)
     assert refused.value.param == "amount"
 
 
 def test_a_captured_or_failed_charge_cannot_be_captured() -> None:
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         capture(a_charge())
     assert refused.value.code == "charge_already_captured"
-    with pytest.raises(StateForbids):
+    with pytest.raises(InvalidState):
         capture(a_charge("tok_chargeDeclined"))
 
 
@@ -181,17 +183,17 @@ def test_an_update_records_what_changed(given: dict[str, Any], changes: dict[str
 def test_the_customer_of_a_charge_stays() -> None:
     state = a_charge(customer="cus_1")
     assert charge_decisions.update(state, {"customer": "cus_1"}, now=NOW) == []
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         charge_decisions.update(state, {"customer": "cus_2"}, now=NOW)
     assert refused.value.param == "customer"
 
 
-def registered(**given: Any) -> Charge:
+def register_charge(**params: Any) -> Charge:
     made = charge_decisions.register(
         charge_id="ch_x",
         account="acct_1",
         livemode=True,
-        given={"amount": 10, "currency": "usd", **given},
+        params={"amount": 10, "currency": "usd", **params},
         txn_id="txn_1",
         now=NOW,
     )
@@ -199,7 +201,7 @@ def registered(**given: Any) -> Charge:
 
 
 def test_a_charge_made_elsewhere_is_registered_as_it_was() -> None:
-    state = registered(
+    state = register_charge(
         created=NOW - days(30),
         payment_intent="pi_1",
         payment_method_details={"type": "card", "card": {"brand": "visa"}},
@@ -213,15 +215,15 @@ def test_a_charge_made_elsewhere_is_registered_as_it_was() -> None:
 
 
 def test_failed_and_uncaptured_charges_are_registered_too() -> None:
-    failed = registered(status="failed", failure_code="expired_card")
+    failed = register_charge(status="failed", failure_code="expired_card")
     assert (failed.status, failed.failure_code, failed.captured) == ("failed", "expired_card", False)
-    assert registered(captured=False).captured is False
+    assert register_charge(captured=False).captured is False
 
 
 @pytest.mark.parametrize("given", [{"amount": 0}, {"amount": 100_000_000}, {"currency": "zzz"}])
 def test_a_registered_charge_needs_an_amount_in_a_currency(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameter):
-        registered(**given)
+        register_charge(**given)
 
 
 def test_a_failed_charge_says_so_in_its_outcome() -> None:
@@ -236,9 +238,9 @@ def test_an_authorization_expires_after_seven_days_to_the_second() -> None:
     (event,) = charge_decisions.expire(held, now=NOW + days(7))
     expired = charge.evolve(held, event)
     assert (expired.expired, expired.captured, expired.amount_refunded) == (True, False, 2000)
-    assert charges.charge(expired)["refunded"] is True
+    assert charges.render_charge(expired)["refunded"] is True
     assert charge_decisions.expire(expired, now=NOW + days(8)) == []
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         charge_decisions.capture(expired, {}, txn_id="txn_2", now=NOW)
     assert refused.value.code == "charge_expired_for_capture"
 

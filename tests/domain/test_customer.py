@@ -8,7 +8,7 @@ import pytest
 
 from ledger.domain import customer
 from ledger.domain.customer import Customer, CustomerDeleted, CustomerUpdated
-from ledger.errors import CardRefused, UnknownObject, UnknownReference
+from ledger.errors import CardError, UnknownObject, UnknownReference
 from tests.domain.builders import NOW, a_customer
 
 
@@ -110,7 +110,7 @@ def test_a_default_source_must_be_ones_own() -> None:
 
 
 def test_a_declining_card_cannot_be_attached_except_the_one_that_fails_later() -> None:
-    with pytest.raises(CardRefused) as refused:
+    with pytest.raises(CardError) as refused:
         a_customer(source="tok_chargeDeclinedExpiredCard")
     assert refused.value.code == "expired_card"
     assert a_customer(source="tok_chargeCustomerFail").default_source == "card_1"
@@ -122,7 +122,7 @@ def test_test_tokens_do_not_exist_in_live_mode() -> None:
             customer_id="cus_1",
             account="acct_1",
             livemode=True,
-            given={"source": "tok_visa"},
+            params={"source": "tok_visa"},
             card_id="card_1",
             now=NOW,
         )

@@ -10,27 +10,27 @@ import pytest
 from ledger.domain import customer_session
 from ledger.domain.customer_session import CustomerSession, CustomerSessionClaimed, CustomerSessionRevoked
 from ledger.domain.money import Terms
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import InvalidParameter, InvalidState
 from tests.domain.builders import NOW, a_session
 
 EXPIRES = NOW + 1800
 
 
-def claimed() -> CustomerSession:
+def a_claimed_session() -> CustomerSession:
     state = a_session()
     return customer_session.evolve(state, customer_session.claim(state, now=NOW + 1)[0])
 
 
-def revoked() -> CustomerSession:
+def a_revoked_session() -> CustomerSession:
     state = a_session()
     return customer_session.evolve(state, customer_session.revoke(state, now=NOW + 1)[0])
 
 
-@pytest.mark.parametrize("component", customer_session.FEATURES)
+@pytest.mark.parametrize("component", customer_session.DEFAULT_FEATURES)
 def test_each_component_can_be_the_one(component: str) -> None:
     state = a_session(**{component: {"enabled": True}})
     assert state.component == component
-    assert state.features == customer_session.FEATURES[component]
+    assert state.features == customer_session.DEFAULT_FEATURES[component]
     assert state.expires_at == EXPIRES
 
 
@@ -45,7 +45,7 @@ def test_given_features_replace_defaults() -> None:
         "payment_method_save": "enabled",
         "payment_method_save_usage": None,
     }
-    assert customer_session.FEATURES["payment_element"] != state.features
+    assert customer_session.DEFAULT_FEATURES["payment_element"] != state.features
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_given_features_replace_defaults() -> None:
     [
         {"buy_button": {"enabled": False}},
         {"buy_button": {"enabled": True}, "pricing_table": {"enabled": True}},
-        {name: {"enabled": True} for name in customer_session.FEATURES},
+        {name: {"enabled": True} for name in customer_session.DEFAULT_FEATURES},
     ],
 )
 def test_exactly_one_component_must_be_enabled(components: dict[str, Any]) -> None:
@@ -83,22 +83,22 @@ def test_lifetime_is_a_term() -> None:
 
 def test_a_session_is_claimed_once_until_the_second_it_expires() -> None:
     assert isinstance(customer_session.claim(a_session(), now=EXPIRES - 1)[0], CustomerSessionClaimed)
-    assert claimed().claimed_at == NOW + 1
+    assert a_claimed_session().claimed_at == NOW + 1
 
 
 @pytest.mark.parametrize(
     ("state", "now", "told"),
     [
-        (claimed(), NOW + 2, "already been used"),
-        (claimed(), EXPIRES + 1, "already been used"),
-        (revoked(), NOW + 2, "revoked"),
-        (revoked(), EXPIRES + 1, "revoked"),
+        (a_claimed_session(), NOW + 2, "already been used"),
+        (a_claimed_session(), EXPIRES + 1, "already been used"),
+        (a_revoked_session(), NOW + 2, "revoked"),
+        (a_revoked_session(), EXPIRES + 1, "revoked"),
         (a_session(), EXPIRES, "expired"),
         (a_session(), EXPIRES + 1, "expired"),
     ],
 )
 def test_a_refused_claim_says_why(state: CustomerSession, now: int, told: str) -> None:
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         customer_session.claim(state, now=now)
     assert told in refused.value.message
     assert refused.value.param == "customer_session_client_secret"
@@ -109,13 +109,13 @@ def test_an_unused_session_can_be_revoked() -> None:
 
 
 def test_revoking_again_or_after_expiry_does_nothing() -> None:
-    assert customer_session.revoke(revoked(), now=NOW + 5) == []
+    assert customer_session.revoke(a_revoked_session(), now=NOW + 5) == []
     assert customer_session.revoke(a_session(), now=EXPIRES) == []
 
 
 def test_a_used_session_cannot_be_revoked() -> None:
-    with pytest.raises(StateForbids):
-        customer_session.revoke(claimed(), now=NOW + 5)
+    with pytest.raises(InvalidState):
+        customer_session.revoke(a_claimed_session(), now=NOW + 5)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_a_used_session_cannot_be_revoked() -> None:
     [
         (a_session(), NOW, "open"),
         (a_session(), EXPIRES, "expired"),
-        (claimed(), EXPIRES, "claimed"),
-        (revoked(), EXPIRES, "revoked"),
+        (a_claimed_session(), EXPIRES, "claimed"),
+        (a_revoked_session(), EXPIRES, "revoked"),
     ],
 )
 def test_standing(state: CustomerSession, now: int, standing: str) -> None:
-    assert customer_session.state_at(state, now) == standing
+    assert customer_session.get_status(state, now) == standing
 
 
-GRANTED: dict[str, Any] = {
+GRANT_CHANGES: dict[str, Any] = {
     "id": "cuss_2",
     "account": "acct_2",
     "livemode": True,
@@ -142,20 +142,20 @@ GRANTED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("member", GRANTED)
+@pytest.mark.parametrize("member", GRANT_CHANGES)
 def test_whatever_is_granted_is_in_the_grant(member: str) -> None:
     state = a_session()
-    other = msgspec.structs.replace(state, **{member: GRANTED[member]})
-    assert customer_session.grant(other) != customer_session.grant(state)
+    other = msgspec.structs.replace(state, **{member: GRANT_CHANGES[member]})
+    assert customer_session.encode_grant(other) != customer_session.encode_grant(state)
 
 
 def test_a_grant_has_one_form() -> None:
     state = a_session(customer_sheet={"enabled": True, "features": {"payment_method_remove": "enabled"}})
     assert state.features is not None
     shuffled = dict(reversed(state.features.items()))
-    assert customer_session.grant(
+    assert customer_session.encode_grant(
         msgspec.structs.replace(state, features=shuffled)
-    ) == customer_session.grant(state)
-    assert customer_session.grant(
+    ) == customer_session.encode_grant(state)
+    assert customer_session.encode_grant(
         customer_session.evolve(state, customer_session.claim(state, now=NOW)[0])
-    ) == customer_session.grant(state)
+    ) == customer_session.encode_grant(state)

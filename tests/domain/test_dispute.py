@@ -18,27 +18,27 @@ from ledger.domain.dispute import (
     EvidenceSubmitted,
     InquiryClosed,
 )
-from ledger.domain.dispute_decisions import Opening
+from ledger.domain.dispute_decisions import DisputeReport
 from ledger.domain.money import Terms
-from ledger.errors import StateForbids
+from ledger.errors import InvalidState
 from tests.domain.builders import (
     APPEAL,
     DUE_BY,
     NOW,
-    PATHS,
+    STATUS_PATHS,
     TERMS,
     a_charge,
     a_dispute,
-    after,
+    apply_steps,
     days,
     fold,
-    opened,
-    tell,
+    open_a_dispute,
+    report_fact,
 )
 
 CLOSED = ("won", "lost", "warning_closed", "prevented")
-REVIEWED = ("under_review", "warning_under_review", "appeal_under_review")
-AWAITING = ("needs_response", "warning_needs_response", "appeal_needs_response")
+UNDER_REVIEW = ("under_review", "warning_under_review", "appeal_under_review")
+AWAITING_RESPONSE = ("needs_response", "warning_needs_response", "appeal_needs_response")
 
 
 def update(state: Dispute, now: int = NOW, files: dict[str, int] | None = None, **given: Any) -> Dispute:
@@ -49,8 +49,8 @@ def update(state: Dispute, now: int = NOW, files: dict[str, int] | None = None, 
 
 
 def test_there_is_a_path_into_each_of_the_ten_states() -> None:
-    assert len(PATHS) == 10
-    assert [a_dispute(status).status for status in PATHS] == list(PATHS)
+    assert len(STATUS_PATHS) == 10
+    assert [a_dispute(status).status for status in STATUS_PATHS] == list(STATUS_PATHS)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_there_is_a_path_into_each_of_the_ten_states() -> None:
     ],
 )
 def test_opening(kind: str, status: str, case_type: str, amounts: list[int], refundable: bool) -> None:
-    state = fold(dispute.evolve, opened(kind))
+    state = fold(dispute.evolve, open_a_dispute(kind))
     assert (state.status, state.case_type, state.refundable) == (status, case_type, refundable)
     assert [transaction["amount"] for transaction in state.balance_transactions] == amounts
     assert state.due_by == (0 if kind == "prevented" else DUE_BY)
@@ -89,15 +89,15 @@ def test_the_withdrawal_is_described() -> None:
 
 
 def test_a_compliance_case_is_noncompliant_and_wants_the_fee_acknowledged() -> None:
-    state = fold(dispute.evolve, opened("compliance"))
+    state = fold(dispute.evolve, open_a_dispute("compliance"))
     assert (state.reason, state.eligibility) == ("noncompliant", ["visa_compliance"])
 
 
-def open_on(state: charge.Charge, dispute_id: str = "du_9", **opening: Any) -> list[Any]:
+def open_dispute_on(state: charge.Charge, dispute_id: str = "du_9", **opening: Any) -> list[Any]:
     terms = Terms(dispute_fees={"usd": 700})
     return dispute_decisions.open_dispute(
         state,
-        Opening(kind="chargeback", **opening),
+        DisputeReport(kind="chargeback", **opening),
         dispute_id=dispute_id,
         txn_id="txn_9",
         terms=terms,
@@ -107,7 +107,7 @@ def open_on(state: charge.Charge, dispute_id: str = "du_9", **opening: Any) -> l
 
 def test_opening_marks_the_charge_in_the_same_breath() -> None:
     before = a_charge()
-    marked, made = open_on(before, reference="net_1", due_by=NOW + 5)
+    marked, made = open_dispute_on(before, reference="net_1", due_by=NOW + 5)
     assert isinstance(made, DisputeOpened)
     assert (made.amount, made.due_by, made.movement) == (2000, NOW + 5, made.movement)
     assert made.movement is not None
@@ -115,27 +115,27 @@ def test_opening_marks_the_charge_in_the_same_breath() -> None:
     state = charge.evolve(before, marked)
     assert (state.disputes, state.references) == ({"du_9": 2000}, {"net_1": "du_9"})
     assert state.version == 2
-    assert open_on(state, reference="net_1") == []
+    assert open_dispute_on(state, reference="net_1") == []
 
 
 def test_a_dispute_is_about_what_is_left() -> None:
-    state = charge.evolve(a_charge(), open_on(a_charge(), "du_8", amount=1500)[0])
-    assert open_on(state)[1].amount == 500
+    state = charge.evolve(a_charge(), open_dispute_on(a_charge(), "du_8", amount=1500)[0])
+    assert open_dispute_on(state)[1].amount == 500
     for amount in (501, 0, -1):
-        with pytest.raises(StateForbids) as refused:
-            open_on(state, amount=amount)
+        with pytest.raises(InvalidState) as refused:
+            open_dispute_on(state, amount=amount)
         assert refused.value.param == "amount"
-    state = charge.evolve(state, open_on(state)[0])
+    state = charge.evolve(state, open_dispute_on(state)[0])
     assert state.amount_disputable == 0
-    with pytest.raises(StateForbids):
-        open_on(state, "du_10")
-    assert open_on(state) == []
+    with pytest.raises(InvalidState):
+        open_dispute_on(state, "du_10")
+    assert open_dispute_on(state) == []
 
 
 @pytest.mark.parametrize("given", [{"capture": False}, {"token": "tok_chargeDeclined"}])
 def test_only_a_paid_charge_can_be_disputed(given: dict[str, Any]) -> None:
-    with pytest.raises(StateForbids) as refused:
-        open_on(a_charge(**given))
+    with pytest.raises(InvalidState) as refused:
+        open_dispute_on(a_charge(**given))
     assert refused.value.code == "dispute_state"
 
 
@@ -154,9 +154,9 @@ def test_only_a_paid_charge_can_be_disputed(given: dict[str, Any]) -> None:
     ],
 )
 def test_test_tokens_bring_disputes(token: str, openings: list[Any]) -> None:
-    made = dispute_decisions.test_openings(a_charge(token, amount=2001))
+    made = dispute_decisions.get_test_card_disputes(a_charge(token, amount=2001))
     assert [(o.kind, o.reason, o.network_reason_code, o.amount) for o in made] == openings
-    assert dispute_decisions.test_openings(a_charge(token, capture=False)) == []
+    assert dispute_decisions.get_test_card_disputes(a_charge(token, capture=False)) == []
 
 
 # Contract 3.2, commands: what evidence does in each state. None: 400 "already closed"; "": 400.
@@ -166,7 +166,7 @@ def test_test_tokens_bring_disputes(token: str, openings: list[Any]) -> None:
         ("needs_response", "under_review"),
         ("warning_needs_response", "warning_under_review"),
         ("appeal_needs_response", "appeal_under_review"),
-        *((status, "") for status in REVIEWED),
+        *((status, "") for status in UNDER_REVIEW),
         *((status, None) for status in CLOSED),
     ],
 )
@@ -182,14 +182,14 @@ def test_submitting(status: str, following: str | None) -> None:
         {"evidence": {"uncategorized_text": "x"}, "submit": False},
         {"submit": True},
     ):
-        with pytest.raises(StateForbids) as refused:
+        with pytest.raises(InvalidState) as refused:
             update(before, **given)
         assert (refused.value.code, refused.value.param) == (None, None)
         if following is None:
             assert refused.value.message == "This dispute is already closed"
 
 
-@pytest.mark.parametrize("status", AWAITING)
+@pytest.mark.parametrize("status", AWAITING_RESPONSE)
 def test_staging_changes_no_status_and_merges(status: str) -> None:
     before = a_dispute(status)
     state = update(before, evidence={"customer_name": "Ada", "service_date": "1"}, submit=False)
@@ -211,7 +211,7 @@ def test_submitting_sends_what_was_staged() -> None:
 @pytest.mark.parametrize("status", ["needs_response", "warning_needs_response"])
 @pytest.mark.parametrize("given", [{"submit": True}, {"evidence": {"customer_name": None}}])
 def test_nothing_cannot_be_submitted(status: str, given: dict[str, Any]) -> None:
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         update(a_dispute(status), **given)
     assert refused.value.param == "evidence"
 
@@ -227,7 +227,7 @@ def test_nothing_cannot_be_submitted(status: str, given: dict[str, Any]) -> None
 )
 def test_an_appeal_cannot_be_submitted_without_its_evidence(given: dict[str, Any]) -> None:
     state = update(a_dispute("appeal_needs_response"), evidence={"customer_name": "Bob"}, submit=False)
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         update(state, **given)
     assert refused.value.param == "evidence"
     staged = update(state, evidence=APPEAL, submit=False)
@@ -237,8 +237,8 @@ def test_an_appeal_cannot_be_submitted_without_its_evidence(given: dict[str, Any
 def test_the_answer_to_the_dispute_decides_no_appeal() -> None:
     state = update(a_dispute(), evidence={"uncategorized_text": "losing_evidence"})
     for fact in ("lost", "appeal_opened"):
-        state = dispute.evolve(state, tell(state, fact)[0])
-    assert dispute_decisions.test_outcome(update(state, evidence=APPEAL)) is None
+        state = dispute.evolve(state, report_fact(state, fact)[0])
+    assert dispute_decisions.get_test_outcome(update(state, evidence=APPEAL)) is None
 
 
 @pytest.mark.parametrize(("late", "past_due"), [(0, False), (1, True)])
@@ -247,7 +247,7 @@ def test_a_submission_after_due_by_is_past_due(late: int, past_due: bool) -> Non
     assert (state.past_due, state.status) == (past_due, "under_review")
 
 
-@pytest.mark.parametrize("status", PATHS)
+@pytest.mark.parametrize("status", STATUS_PATHS)
 def test_metadata_alone_never_submits_and_is_allowed_in_any_state(status: str) -> None:
     before = a_dispute(status)
     for given in (
@@ -261,7 +261,7 @@ def test_metadata_alone_never_submits_and_is_allowed_in_any_state(status: str) -
         assert dispute.evolve(before, events[0]).status == status
 
 
-@pytest.mark.parametrize("status", PATHS)
+@pytest.mark.parametrize("status", STATUS_PATHS)
 @pytest.mark.parametrize(
     "given",
     [
@@ -291,7 +291,7 @@ def test_one_update_is_one_version() -> None:
 
 @pytest.mark.parametrize(
     ("status", "allowed"),
-    [(status, status in ("needs_response", "appeal_needs_response")) for status in PATHS],
+    [(status, status in ("needs_response", "appeal_needs_response")) for status in STATUS_PATHS],
 )
 def test_closing(status: str, allowed: bool) -> None:
     state = a_dispute(status)
@@ -302,7 +302,7 @@ def test_closing(status: str, allowed: bool) -> None:
         assert (after_close.status, after_close.refundable) == ("lost", False)
         assert len(after_close.balance_transactions) == 1
         return
-    with pytest.raises(StateForbids) as refused:
+    with pytest.raises(InvalidState) as refused:
         dispute_decisions.close(state, now=NOW)
     assert refused.value.code is None
     assert (refused.value.message == "This dispute is already closed") == (status in CLOSED)
@@ -323,32 +323,32 @@ def test_all_facts_are_in_the_table() -> None:
     assert set(dispute_decisions.FACTS) == set(FACTS)
 
 
-@pytest.mark.parametrize("status", PATHS)
+@pytest.mark.parametrize("status", STATUS_PATHS)
 @pytest.mark.parametrize("fact", FACTS)
 def test_facts(status: str, fact: str) -> None:
     before = a_dispute(status)
     following = FACTS[fact].get(status)
     if following is None:
-        with pytest.raises(StateForbids) as refused:
-            tell(before, fact, "net_1")
+        with pytest.raises(InvalidState) as refused:
+            report_fact(before, fact, "net_1")
         assert refused.value.code == "dispute_state"
         return
-    events = tell(before, fact, "net_1")
+    events = report_fact(before, fact, "net_1")
     assert len(events) == 1
     state = dispute.evolve(before, events[0])
     assert (state.status, state.version) == (following, before.version + 1)
-    assert tell(state, fact, "net_1") == []
+    assert report_fact(state, fact, "net_1") == []
 
 
 def test_a_reference_stands_for_one_fact() -> None:
     before = a_dispute("under_review")
-    state = dispute.evolve(before, tell(before, "won", "net_1")[0])
-    with pytest.raises(StateForbids) as refused:
-        tell(state, "lost", "net_1")
+    state = dispute.evolve(before, report_fact(before, "won", "net_1")[0])
+    with pytest.raises(InvalidState) as refused:
+        report_fact(state, "lost", "net_1")
     assert refused.value.param == "reference"
-    state = fold(dispute.evolve, opened(reference="net_1"))
-    with pytest.raises(StateForbids):
-        tell(state, "won", "net_1")
+    state = fold(dispute.evolve, open_a_dispute(reference="net_1"))
+    with pytest.raises(InvalidState):
+        report_fact(state, "won", "net_1")
 
 
 def test_winning_gives_the_amount_back_and_keeps_the_fee() -> None:
@@ -360,14 +360,14 @@ def test_winning_gives_the_amount_back_and_keeps_the_fee() -> None:
 
 
 def test_winning_credits_the_fee_where_the_terms_say_so() -> None:
-    events = tell(a_dispute("under_review"), "won", terms=Terms(fee_credited_on_win=True))
+    events = report_fact(a_dispute("under_review"), "won", terms=Terms(fee_credited_on_win=True))
     assert isinstance(events[0], DisputeWon)
     assert events[0].movement["fee"] == -1500
 
 
 def test_an_escalated_inquiry_is_a_chargeback_that_keeps_its_evidence() -> None:
     before = a_dispute("warning_under_review")
-    state = dispute.evolve(before, tell(before, "escalated", now=NOW + days(1))[0])
+    state = dispute.evolve(before, report_fact(before, "escalated", now=NOW + days(1))[0])
     assert (state.case_type, state.refundable, state.due_by) == ("chargeback", False, DUE_BY + days(1))
     assert [t["amount"] for t in state.balance_transactions] == [-2000]
     assert state.evidence == before.evidence
@@ -377,10 +377,10 @@ def test_an_escalated_inquiry_is_a_chargeback_that_keeps_its_evidence() -> None:
 
 def test_an_appeal_has_a_new_due_by() -> None:
     state = a_dispute("lost")
-    assert dispute.evolve(state, tell(state, "appeal_opened", due_by=NOW + 9)[0]).due_by == NOW + 9
-    assert dispute.evolve(state, tell(state, "appeal_opened", now=NOW + days(9))[0]).due_by == DUE_BY + days(
-        9
-    )
+    assert dispute.evolve(state, report_fact(state, "appeal_opened", due_by=NOW + 9)[0]).due_by == NOW + 9
+    assert dispute.evolve(
+        state, report_fact(state, "appeal_opened", now=NOW + days(9))[0]
+    ).due_by == DUE_BY + days(9)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_an_appeal_has_a_new_due_by() -> None:
 )
 def test_time_passes(status: str, moment: int | None, following: str | None) -> None:
     state = a_dispute(status)
-    assert dispute_decisions.deadline(state, TERMS) == moment
+    assert dispute_decisions.compute_deadline(state, TERMS) == moment
     if moment is None:
         assert dispute_decisions.expire(state, terms=TERMS, now=NOW + days(1000)) == []
         return
@@ -409,21 +409,21 @@ def test_time_passes(status: str, moment: int | None, following: str | None) -> 
 
 
 def test_a_deadline_may_have_grace_and_a_dispute_without_one_waits() -> None:
-    assert dispute_decisions.deadline(a_dispute(), Terms(due_grace_seconds=60)) == DUE_BY + 61
-    assert dispute_decisions.deadline(fold(dispute.evolve, opened(due_by=0)), TERMS) is None
+    assert dispute_decisions.compute_deadline(a_dispute(), Terms(due_grace_seconds=60)) == DUE_BY + 61
+    assert dispute_decisions.compute_deadline(fold(dispute.evolve, open_a_dispute(due_by=0)), TERMS) is None
 
 
 def test_staged_evidence_is_not_sent_by_itself() -> None:
-    events = after(opened(), "stage")
+    events = apply_steps(open_a_dispute(), "stage")
     state = fold(dispute.evolve, events)
     late = dispute.evolve(state, dispute_decisions.expire(state, terms=TERMS, now=DUE_BY + 1)[0])
     assert (late.status, late.submission_count) == ("lost", 0)
 
 
-@pytest.mark.parametrize("status", PATHS)
+@pytest.mark.parametrize("status", STATUS_PATHS)
 def test_a_full_refund_closes_an_open_inquiry_only(status: str) -> None:
     state = a_dispute(status)
-    events = dispute_decisions.charge_refunded(state, now=NOW)
+    events = dispute_decisions.close_refunded_inquiry(state, now=NOW)
     if not status.startswith("warning") or status == "warning_closed":
         assert events == []
         return
@@ -449,19 +449,19 @@ def test_a_full_refund_closes_an_open_inquiry_only(status: str) -> None:
 )
 def test_outcomes_of_test_mode(status: str, text: str, fact: str | None) -> None:
     staged = update(a_dispute(status), evidence={"uncategorized_text": text, **APPEAL}, submit=False)
-    assert dispute_decisions.test_outcome(staged) is None
+    assert dispute_decisions.get_test_outcome(staged) is None
     submitted = update(staged, submit=True)
-    assert dispute_decisions.test_outcome(submitted) == fact
+    assert dispute_decisions.get_test_outcome(submitted) == fact
     if fact:
-        decided = dispute.evolve(submitted, tell(submitted, fact)[0])
-        assert dispute_decisions.test_outcome(decided) is None
+        decided = dispute.evolve(submitted, report_fact(submitted, fact)[0])
+        assert dispute_decisions.get_test_outcome(decided) is None
 
 
 def test_live_mode_has_no_magic_words() -> None:
-    made = opened()[0]
+    made = open_a_dispute()[0]
     assert isinstance(made, DisputeOpened)
     live = dispute.evolve(None, DisputeOpened(**{**vars(made), "livemode": True}))
     assert (
-        dispute_decisions.test_outcome(update(live, evidence={"uncategorized_text": "winning_evidence"}))
+        dispute_decisions.get_test_outcome(update(live, evidence={"uncategorized_text": "winning_evidence"}))
         is None
     )

@@ -17,18 +17,18 @@ from ledger.domain import dispute, dispute_decisions
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
-from ledger.domain.postings import postings
-from ledger.errors import StateForbids
+from ledger.domain.postings import derive_postings
+from ledger.errors import InvalidState
 from ledger.wire import render
-from tests.domain.builders import APPEAL, NOW, days, fold, opened
+from tests.domain.builders import APPEAL, NOW, days, fold, open_a_dispute
 
-FIRST = {
+INITIAL_STATUS = {
     "chargeback": "needs_response",
     "compliance": "needs_response",
     "inquiry": "warning_needs_response",
     "prevented": "prevented",
 }
-NEXT: dict[tuple[str, str], str] = {
+TRANSITIONS: dict[tuple[str, str], str] = {
     ("needs_response", "submit"): "under_review",
     ("needs_response", "close"): "lost",
     ("needs_response", "won"): "won",
@@ -52,8 +52,11 @@ NEXT: dict[tuple[str, str], str] = {
     ("appeal_under_review", "won"): "won",
     ("appeal_under_review", "lost"): "lost",
 }
-QUIET = {"overdue", "refunded"}  # what changes nothing where the table does not list it; the rest is refused
-TRANSACTIONS = {
+NO_EFFECT_STEPS = {
+    "overdue",
+    "refunded",
+}  # what changes nothing where the table does not list it; the rest is refused
+TRANSACTION_COUNTS = {
     "warning_needs_response": 0,
     "warning_under_review": 0,
     "warning_closed": 0,
@@ -64,13 +67,13 @@ AMOUNT, FEE = 2000, 1500
 
 
 class DisputeMachine(RuleBasedStateMachine):
-    @initialize(kind=st.sampled_from(sorted(FIRST)), credited=st.booleans())
+    @initialize(kind=st.sampled_from(sorted(INITIAL_STATUS)), credited=st.booleans())
     def open_dispute(self, kind: str, credited: bool) -> None:
         self.terms = Terms(fee_credited_on_win=credited)
         self.now = NOW
-        self.events: list[DomainEvent] = opened(kind)
-        self.status = FIRST[kind]
-        self.told: dict[str, str] = {}
+        self.events: list[DomainEvent] = open_a_dispute(kind)
+        self.status = INITIAL_STATUS[kind]
+        self.reported_facts: dict[str, str] = {}
 
     @property
     def state(self) -> Dispute:
@@ -85,14 +88,14 @@ class DisputeMachine(RuleBasedStateMachine):
         given = {"evidence": {"uncategorized_text": text}, "submit": False}
         try:
             made = dispute_decisions.update(self.state, given, file_bytes={}, now=self.now)
-        except StateForbids:
-            assert (self.status, "submit") not in NEXT
+        except InvalidState:
+            assert (self.status, "submit") not in TRANSITIONS
         else:
-            assert (self.status, "submit") in NEXT
+            assert (self.status, "submit") in TRANSITIONS
             self.events += made
 
     @rule(value=st.sampled_from(["1", "2", ""]))
-    def annotate(self, value: str) -> None:
+    def set_metadata(self, value: str) -> None:
         self.events += dispute_decisions.update(
             self.state, {"metadata": {"a": value}}, file_bytes={}, now=self.now
         )
@@ -113,16 +116,16 @@ class DisputeMachine(RuleBasedStateMachine):
         )
     )
     def step(self, step: str) -> None:
-        expected = NEXT.get((self.status, step))
+        expected = TRANSITIONS.get((self.status, step))
         before = self.state
         try:
             made = self.decide(before, step)
-        except StateForbids:
+        except InvalidState:
             assert expected is None
-            assert step not in QUIET
+            assert step not in NO_EFFECT_STEPS
             return
         if expected is None:
-            assert step in QUIET
+            assert step in NO_EFFECT_STEPS
             assert made == []
             return
         assert len(made) == 1, "one status change is one version"
@@ -136,22 +139,22 @@ class DisputeMachine(RuleBasedStateMachine):
         if step == "close":
             return dispute_decisions.close(state, now=self.now)
         if step == "refunded":
-            return dispute_decisions.charge_refunded(state, now=self.now)
+            return dispute_decisions.close_refunded_inquiry(state, now=self.now)
         if step == "overdue":
             self.now += days(200)
             return dispute_decisions.expire(state, terms=self.terms, now=self.now)
-        reference = f"net_{len(self.told)}"
-        made = self.tell(state, step, reference)
-        self.told[reference] = step
+        reference = f"net_{len(self.reported_facts)}"
+        made = self.report_fact(state, step, reference)
+        self.reported_facts[reference] = step
         return made
 
     @rule(data=st.data())
-    def tell_again(self, data: st.DataObject) -> None:
-        if self.told:
-            reference = data.draw(st.sampled_from(sorted(self.told)))
-            assert self.tell(self.state, self.told[reference], reference) == []
+    def report_fact_again(self, data: st.DataObject) -> None:
+        if self.reported_facts:
+            reference = data.draw(st.sampled_from(sorted(self.reported_facts)))
+            assert self.report_fact(self.state, self.reported_facts[reference], reference) == []
 
-    def tell(self, state: Dispute, fact: str, reference: str) -> list[DomainEvent]:
+    def report_fact(self, state: Dispute, fact: str, reference: str) -> list[DomainEvent]:
         txn_id = f"txn_{len(self.events) + 1}"
         return dispute_decisions.report_fact(
             state, fact, reference, due_by=None, txn_id=txn_id, terms=self.terms, now=self.now
@@ -162,8 +165,8 @@ class DisputeMachine(RuleBasedStateMachine):
         state = self.state
         assert state.status == self.status
         assert state.version == len(self.events)
-        shown = render.dispute(state, self.now)["balance_transactions"]
-        count = TRANSACTIONS.get(self.status, 1)
+        shown = render.render_dispute(state, self.now)["balance_transactions"]
+        count = TRANSACTION_COUNTS.get(self.status, 1)
         assert len(shown) == count
         assert len({transaction["id"] for transaction in shown}) == count
         amounts = sum(transaction["amount"] for transaction in shown)
@@ -176,7 +179,7 @@ class DisputeMachine(RuleBasedStateMachine):
         totals: Counter[str] = Counter()
         accounts: Counter[str] = Counter()
         for event in self.events:
-            for posting in postings(event):
+            for posting in derive_postings(event):
                 totals[posting.currency] += posting.amount
                 accounts[posting.account] += posting.amount
         assert not any(totals.values())

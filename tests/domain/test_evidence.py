@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ledger.domain import evidence
-from ledger.errors import StateForbids, UnknownReference
+from ledger.errors import InvalidState, UnknownReference
 
 CHANGES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {}, {}),
@@ -48,30 +48,32 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_only_changes_are_told(
     staged: dict[str, Any], given: dict[str, Any], changed: dict[str, Any]
 ) -> None:
-    assert evidence.changes(staged, given, {}) == changed
-    assert None not in evidence.merged(staged, changed).values()
+    assert evidence.compute_changes(staged, given, {}) == changed
+    assert None not in evidence.apply_changes(staged, changed).values()
 
 
-FULL = dict.fromkeys(sorted(evidence.LONG_TEXTS)[:7], "x" * 20_000) | {"customer_name": "x" * 5_000}
+FULL = dict.fromkeys(sorted(evidence.LONG_TEXT_FIELDS)[:7], "x" * 20_000) | {"customer_name": "x" * 5_000}
 
 
 def test_all_text_together_has_a_limit_after_the_merge() -> None:
-    assert evidence.changes(FULL, {"service_date": "x" * 5_000}, {})
-    with pytest.raises(StateForbids) as refused:
-        evidence.changes(FULL, {"service_date": "x" * 5_000, "shipping_date": "x"}, {})
+    assert evidence.compute_changes(FULL, {"service_date": "x" * 5_000}, {})
+    with pytest.raises(InvalidState) as refused:
+        evidence.compute_changes(FULL, {"service_date": "x" * 5_000, "shipping_date": "x"}, {})
     assert refused.value.param == "evidence"
-    assert evidence.changes(
+    assert evidence.compute_changes(
         FULL, {"service_date": "x" * 5_000, "shipping_date": "x", "customer_name": "x"}, {}
     )
 
 
 def test_an_unknown_file_is_refused_where_it_is_named() -> None:
     with pytest.raises(UnknownReference) as refused:
-        evidence.changes({}, {"receipt": "file_x"}, {})
+        evidence.compute_changes({}, {"receipt": "file_x"}, {})
     assert (refused.value.code, refused.value.param) == ("resource_missing", "evidence[receipt]")
     assert refused.value.message == "No such file: 'file_x'"
     with pytest.raises(UnknownReference) as refused:
-        evidence.changes({}, {"appeal": {"card": {"supporting_files": ["file_1", "file_x"]}}}, {"file_1": 1})
+        evidence.compute_changes(
+            {}, {"appeal": {"card": {"supporting_files": ["file_1", "file_x"]}}}, {"file_1": 1}
+        )
     assert refused.value.param == "evidence[appeal][card][supporting_files][1]"
 
 
@@ -79,16 +81,18 @@ def test_an_unknown_file_is_refused_where_it_is_named() -> None:
 def test_files_together_have_a_limit(size: int, passes: bool) -> None:
     staged, sizes = {"receipt": "file_1"}, {"file_1": 1_000, "file_2": size - 1_000}
     if passes:
-        assert evidence.changes(staged, {"refund_policy": "file_2"}, sizes) == {"refund_policy": "file_2"}
+        assert evidence.compute_changes(staged, {"refund_policy": "file_2"}, sizes) == {
+            "refund_policy": "file_2"
+        }
         return
-    with pytest.raises(StateForbids) as refused:
-        evidence.changes(staged, {"refund_policy": "file_2"}, sizes)
+    with pytest.raises(InvalidState) as refused:
+        evidence.compute_changes(staged, {"refund_policy": "file_2"}, sizes)
     assert refused.value.message.startswith("Adding these files would bring")
 
 
 def test_a_file_used_twice_counts_twice() -> None:
-    with pytest.raises(StateForbids):
-        evidence.changes({"receipt": "file_1"}, {"refund_policy": "file_1"}, {"file_1": 2_400_000})
+    with pytest.raises(InvalidState):
+        evidence.compute_changes({"receipt": "file_1"}, {"refund_policy": "file_1"}, {"file_1": 2_400_000})
 
 
 TRANSACTION = {
@@ -136,8 +140,8 @@ TRANSACTION = {
 )
 def test_what_compelling_evidence_lacks(given: dict[str, Any], lacking: list[str]) -> None:
     staged = {"enhanced_evidence": {"visa_compelling_evidence_3": given}}
-    assert evidence.compelling_evidence_lacks(staged) == lacking
+    assert evidence.list_missing_compelling_evidence(staged) == lacking
 
 
 def test_field_names_are_the_contracts_27() -> None:
-    assert len(evidence.LONG_TEXTS | evidence.SHORT_TEXTS | evidence.FILES) == 27
+    assert len(evidence.LONG_TEXT_FIELDS | evidence.SHORT_TEXT_FIELDS | evidence.FILE_FIELDS) == 27

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.domain import file, file_link
 from ledger.domain.file_link import FileLink, FileLinkUpdated
-from ledger.errors import InvalidParameter, StateForbids
+from ledger.errors import InvalidParameter, InvalidState
 from tests.domain.builders import NOW, a_file, fold
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
@@ -26,7 +26,7 @@ def a_link(**given: Any) -> FileLink:
     [{}, {"size": FIVE_MEGABYTES}, {"pages": 49}, {"pages": None}, {"type": "jpg", "pages": None}],
 )
 def test_a_file_within_every_bound_may_be_evidence(given: dict[str, Any]) -> None:
-    file.check_evidence(a_file(**given), "evidence[receipt]")
+    file.check_usable_as_evidence(a_file(**given), "evidence[receipt]")
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_a_file_within_every_bound_may_be_evidence(given: dict[str, Any]) -> Non
     ],
 )
 def test_a_file_past_one_bound_may_not(given: dict[str, Any]) -> None:
-    with pytest.raises(StateForbids) as refusal:
-        file.check_evidence(a_file(**given), "evidence[receipt]")
+    with pytest.raises(InvalidState) as refusal:
+        file.check_usable_as_evidence(a_file(**given), "evidence[receipt]")
     assert refusal.value.param == "evidence[receipt]"
 
 
@@ -60,7 +60,7 @@ def test_a_file_past_one_bound_may_not(given: dict[str, Any]) -> None:
     ],
 )
 def test_a_type_is_told_by_the_first_bytes(head: bytes, name: str | None, kind: str | None) -> None:
-    assert file.kind_of(head, name) == kind
+    assert file.detect_type(head, name) == kind
 
 
 def test_a_file_knows_its_newest_links_and_that_there_are_more() -> None:
@@ -76,9 +76,9 @@ def test_a_file_knows_its_newest_links_and_that_there_are_more() -> None:
 
 def test_a_link_ends_at_its_second() -> None:
     state = a_link(expires_at=NOW + 10)
-    assert not file_link.expired(state, NOW + 9)
-    assert file_link.expired(state, NOW + 10)
-    assert not file_link.expired(a_link(), 2**62)
+    assert not file_link.is_expired(state, NOW + 9)
+    assert file_link.is_expired(state, NOW + 10)
+    assert not file_link.is_expired(a_link(), 2**62)
 
 
 def test_a_link_is_changed_until_it_has_ended() -> None:
@@ -88,8 +88,8 @@ def test_a_link_is_changed_until_it_has_ended() -> None:
     assert isinstance(event, FileLinkUpdated)
     assert event.changes == {"expires_at": None, "metadata": {}}
     (event,) = file_link.update(state, {"expires_at": "now"}, now=NOW + 1)
-    assert file_link.expired(file_link.evolve(state, event), NOW + 1)
-    with pytest.raises(StateForbids):
+    assert file_link.is_expired(file_link.evolve(state, event), NOW + 1)
+    with pytest.raises(InvalidState):
         file_link.update(state, {"metadata": {}}, now=NOW + 10)
 
 

@@ -26,7 +26,7 @@ def test_metadata_merges(
     current: dict[str, str], given: dict[str, str | None] | None, after: dict[str, str]
 ) -> None:
     kept = dict(current)
-    assert merge_patch.merged(current, given) == after
+    assert merge_patch.merge_metadata(current, given) == after
     assert current == kept
 
 
@@ -45,37 +45,41 @@ FIFTY = {f"k{number}": "v" for number in range(50)}
 )
 def test_metadata_has_limits(current: dict[str, str], given: dict[str, str | None], param: str) -> None:
     with pytest.raises(InvalidParameter) as refused:
-        merge_patch.merged(current, given)
+        merge_patch.merge_metadata(current, given)
     assert refused.value.param == param
 
 
 def test_the_limit_counts_after_the_merge() -> None:
-    assert len(merge_patch.merged(FIFTY, {"k0": "", "one_more": "v"})) == 50
-    assert len(merge_patch.merged({}, {"k" * 40: "v" * 500})) == 1
+    assert len(merge_patch.merge_metadata(FIFTY, {"k0": "", "one_more": "v"})) == 50
+    assert len(merge_patch.merge_metadata({}, {"k" * 40: "v" * 500})) == 1
 
 
 ADDRESS: dict[str, Any] = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
 
 
 def test_an_address_is_whole_and_merges_by_member() -> None:
-    first = merge_patch.merged_address(None, {"city": "Berlin"})
+    first = merge_patch.merge_address(None, {"city": "Berlin"})
     assert first == ADDRESS | {"city": "Berlin"}
-    assert merge_patch.merged_address(first, {"line1": "Main"}) == ADDRESS | {
+    assert merge_patch.merge_address(first, {"line1": "Main"}) == ADDRESS | {
         "city": "Berlin",
         "line1": "Main",
     }
-    assert merge_patch.merged_address(first, {"city": None}) == ADDRESS
-    assert merge_patch.merged_address(first, None) is None
+    assert merge_patch.merge_address(first, {"city": None}) == ADDRESS
+    assert merge_patch.merge_address(first, None) is None
 
 
 def test_the_address_in_shipping_merges_too() -> None:
-    first = merge_patch.merged_shipping(None, {"name": "Ada", "address": {"city": "Berlin"}}, parcel=False)
+    first = merge_patch.merge_shipping(
+        None, {"name": "Ada", "address": {"city": "Berlin"}}, with_carrier=False
+    )
     assert first == {"name": "Ada", "phone": None, "address": ADDRESS | {"city": "Berlin"}}
-    second = merge_patch.merged_shipping(first, {"phone": "1", "address": {"line1": "Main"}}, parcel=False)
+    second = merge_patch.merge_shipping(
+        first, {"phone": "1", "address": {"line1": "Main"}}, with_carrier=False
+    )
     assert second == {"name": "Ada", "phone": "1", "address": ADDRESS | {"city": "Berlin", "line1": "Main"}}
 
 
 def test_a_parcel_has_a_carrier() -> None:
-    shipping = merge_patch.merged_shipping(None, {"name": "Ada", "carrier": "DHL"}, parcel=True)
+    shipping = merge_patch.merge_shipping(None, {"name": "Ada", "carrier": "DHL"}, with_carrier=True)
     assert shipping is not None
     assert (shipping["carrier"], shipping["tracking_number"]) == ("DHL", None)

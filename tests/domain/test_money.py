@@ -7,9 +7,9 @@ import pytest
 from ledger.domain import charge, charge_decisions, dispute, money
 from ledger.domain.charge import ChargeRefunded
 from ledger.domain.money import Movement, Terms
-from ledger.domain.postings import balance_transaction, postings
+from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.errors import InvalidParameter
-from tests.domain.builders import DUE_BY, NOW, a_charge, a_dispute, fold, opened, tell
+from tests.domain.builders import DUE_BY, NOW, a_charge, a_dispute, fold, open_a_dispute, report_fact
 
 
 @pytest.mark.parametrize(
@@ -24,24 +24,24 @@ from tests.domain.builders import DUE_BY, NOW, a_charge, a_dispute, fold, opened
     ],
 )
 def test_processing_fee_is_rounded_half_up(amount: int, currency: str, fee: int) -> None:
-    assert money.processing_fee(amount, currency) == fee
+    assert money.compute_processing_fee(amount, currency) == fee
 
 
 @pytest.mark.parametrize("currency", sorted(money.CURRENCIES))
 def test_every_currency_has_positive_fees(currency: str) -> None:
-    assert money.processing_fee(1, currency) > 0
-    assert Terms().dispute_fee(currency) > 0
+    assert money.compute_processing_fee(1, currency) > 0
+    assert Terms().get_dispute_fee(currency) > 0
 
 
 def test_dispute_fee_can_be_set_per_currency() -> None:
-    assert Terms().dispute_fee("usd") == 1500
-    assert Terms(dispute_fees={"usd": 0}).dispute_fee("usd") == 0
-    assert Terms(dispute_fees={"usd": 0}).dispute_fee("eur") == 2000
-    assert Terms().dispute_fee("kwd") == 15_000
+    assert Terms().get_dispute_fee("usd") == 1500
+    assert Terms(dispute_fees={"usd": 0}).get_dispute_fee("usd") == 0
+    assert Terms(dispute_fees={"usd": 0}).get_dispute_fee("eur") == 2000
+    assert Terms().get_dispute_fee("kwd") == 15_000
 
 
 def test_evidence_is_due_at_the_end_of_a_day() -> None:
-    assert Terms().due_by(NOW) == DUE_BY
+    assert Terms().compute_due_by(NOW) == DUE_BY
     assert (DUE_BY + 1) % money.DAY_SECONDS == 0
 
 
@@ -89,8 +89,8 @@ def test_unknown_currency_is_refused() -> None:
 
 
 def test_charge_is_available_two_midnights_on_unless_at_once() -> None:
-    assert money.charge_available_on(NOW, False) == 1_700_092_800
-    assert money.charge_available_on(NOW, True) == NOW
+    assert money.compute_available_on(NOW, False) == 1_700_092_800
+    assert money.compute_available_on(NOW, True) == NOW
 
 
 def test_money_of_a_charge_is_posted() -> None:
@@ -98,11 +98,11 @@ def test_money_of_a_charge_is_posted() -> None:
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
-        given={"amount": 2000, "currency": "usd"},
+        params={"amount": 2000, "currency": "usd"},
         txn_id="txn_1",
         now=NOW,
     )
-    assert [tuple(posting) for posting in postings(made[0])] == [
+    assert [tuple(posting) for posting in derive_postings(made[0])] == [
         ("network", "usd", 2000),
         ("merchant_balance", "usd", -1912),
         ("processing_fees", "usd", -88),
@@ -110,13 +110,13 @@ def test_money_of_a_charge_is_posted() -> None:
 
 
 def test_money_of_a_dispute_is_posted() -> None:
-    assert [tuple(posting) for posting in postings(opened()[0])] == [
+    assert [tuple(posting) for posting in derive_postings(open_a_dispute()[0])] == [
         ("network", "usd", -2000),
         ("merchant_balance", "usd", 3500),
         ("dispute_fees", "usd", -1500),
     ]
-    won = tell(a_dispute("under_review"), "won")
-    assert [tuple(posting) for posting in postings(won[0])] == [
+    won = report_fact(a_dispute("under_review"), "won")
+    assert [tuple(posting) for posting in derive_postings(won[0])] == [
         ("network", "usd", 2000),
         ("merchant_balance", "usd", -2000),
     ]
@@ -124,8 +124,8 @@ def test_money_of_a_dispute_is_posted() -> None:
 
 def test_events_without_money_have_no_postings() -> None:
     state = a_charge(capture=False)
-    assert postings(charge_decisions.update(state, {"description": "x"}, now=NOW)[0]) == []
-    assert postings(opened("inquiry")[0]) == []
+    assert derive_postings(charge_decisions.update(state, {"description": "x"}, now=NOW)[0]) == []
+    assert derive_postings(open_a_dispute("inquiry")[0]) == []
 
 
 def test_balance_transaction_of_a_refund() -> None:
@@ -135,17 +135,20 @@ def test_balance_transaction_of_a_refund() -> None:
         originator_id="ch_1", originator_version=2, at=NOW, refund="re_1", movement=movement
     )
     state = charge.evolve(state, event)
-    transaction = balance_transaction(event, state)
+    transaction = get_balance_transaction(event, state)
     assert transaction is not None
     assert transaction["description"] == "REFUND FOR CHARGE (Two hats)"
     assert (transaction["type"], transaction["source"]) == ("refund", "re_1")
     assert (state.amount_refunded, state.amount_disputable) == (500, 1500)
-    assert sum(posting.amount for posting in postings(event)) == 0
+    assert sum(posting.amount for posting in derive_postings(event)) == 0
 
 
 def test_balance_transaction_of_a_dispute_is_the_latest() -> None:
     before = a_dispute("under_review")
-    event = tell(before, "won")[0]
+    event = report_fact(before, "won")[0]
     state = dispute.evolve(before, event)
-    assert balance_transaction(event, state) == state.balance_transactions[1]
-    assert balance_transaction(opened("inquiry")[0], fold(dispute.evolve, opened("inquiry"))) is None
+    assert get_balance_transaction(event, state) == state.balance_transactions[1]
+    assert (
+        get_balance_transaction(open_a_dispute("inquiry")[0], fold(dispute.evolve, open_a_dispute("inquiry")))
+        is None
+    )

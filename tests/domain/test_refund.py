@@ -13,44 +13,50 @@ from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute, InquiryClosed
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
-from ledger.domain.postings import balance_transaction, postings
+from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.domain.refund import Refund, RefundCreated
-from ledger.errors import InvalidParameter, Refused, StateForbids
-from tests.domain.builders import NOW, PATHS, TERMS, a_charge, a_dispute, fold, tell
+from ledger.errors import InvalidParameter, InvalidState, RequestError
+from tests.domain.builders import NOW, STATUS_PATHS, TERMS, a_charge, a_dispute, fold, report_fact
 
-REFUSING = {"needs_response", "under_review", "lost", "appeal_needs_response", "appeal_under_review"}
+REFUND_BLOCKING_STATUSES = {
+    "needs_response",
+    "under_review",
+    "lost",
+    "appeal_needs_response",
+    "appeal_under_review",
+}
 
 
-def decided(
+def create_refund_events(
     state: Charge,
     amount: int | None = None,
     disputes: tuple[Dispute, ...] = (),
     number: int = 1,
-    **given: Any,
+    **params: Any,
 ) -> list[DomainEvent]:
     if amount is not None:
-        given["amount"] = amount
+        params["amount"] = amount
     return refund_decisions.create(
-        state, given, disputes=disputes, refund_id=f"re_{number}", txn_id=f"txn_{number}", now=NOW
+        state, params, disputes=disputes, refund_id=f"re_{number}", txn_id=f"txn_{number}", now=NOW
     )
 
 
-def a_refund(**given: Any) -> Refund:
-    return fold(refund.evolve, decided(a_charge(), **given)[:1])
+def a_refund(**params: Any) -> Refund:
+    return fold(refund.evolve, create_refund_events(a_charge(), **params)[:1])
 
 
-def left_by(state: Charge, *amounts: int) -> Charge:
+def apply_refunds(state: Charge, *amounts: int) -> Charge:
     for number, amount in enumerate(amounts, start=1):
-        state = charge.evolve(state, decided(state, amount, number=number)[1])
+        state = charge.evolve(state, create_refund_events(state, amount, number=number)[1])
     return state
 
 
-def registered(**given: Any) -> Charge:
+def register_charge(**params: Any) -> Charge:
     made = charge_decisions.register(
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
-        given={"amount": 2000, "currency": "usd", **given},
+        params={"amount": 2000, "currency": "usd", **params},
         txn_id="txn_charge",
         now=NOW,
     )
@@ -59,7 +65,7 @@ def registered(**given: Any) -> Charge:
 
 def test_a_refund_and_its_mark_on_the_charge() -> None:
     state = a_charge(customer="cus_1", description="Two hats")
-    created, refunded = decided(state, 500, reason="duplicate", metadata={"a": "1"})
+    created, refunded = create_refund_events(state, 500, reason="duplicate", metadata={"a": "1"})
     assert isinstance(created, RefundCreated)
     assert isinstance(refunded, ChargeRefunded)
     assert (created.originator_id, created.originator_version) == ("re_1", 1)
@@ -74,18 +80,18 @@ def test_a_refund_and_its_mark_on_the_charge() -> None:
 
 def test_the_money_moves_once_and_is_shown_the_same_from_both_sides() -> None:
     state = a_charge(description="Two hats")
-    created, refunded = decided(state, 500)
-    assert postings(created) == []
-    assert [entry.amount for entry in postings(refunded)] == [-500, 500]
-    shown = balance_transaction(refunded, charge.evolve(state, refunded))
+    created, refunded = create_refund_events(state, 500)
+    assert derive_postings(created) == []
+    assert [entry.amount for entry in derive_postings(refunded)] == [-500, 500]
+    shown = get_balance_transaction(refunded, charge.evolve(state, refunded))
     assert shown == refund.evolve(None, created).balance_transaction
     assert shown["description"] == "REFUND FOR CHARGE (Two hats)"
     assert (shown["amount"], shown["fee"], shown["source"]) == (-500, 0, "re_1")
 
 
 def test_without_an_amount_all_that_is_left_is_refunded() -> None:
-    state = left_by(a_charge(), 700)
-    created, _ = decided(state, number=2)
+    state = apply_refunds(a_charge(), 700)
+    created, _ = create_refund_events(state, number=2)
     assert isinstance(created, RefundCreated)
     assert created.amount == 1300
 
@@ -94,15 +100,15 @@ def test_what_can_be_refunded_is_what_was_captured() -> None:
     authorized = a_charge(capture=False)
     (captured,) = charge_decisions.capture(authorized, {"amount": 1200}, txn_id="txn_1", now=NOW)
     state = charge.evolve(authorized, captured)
-    with pytest.raises(StateForbids) as refusal:
-        decided(state, 1201)
+    with pytest.raises(InvalidState) as refusal:
+        create_refund_events(state, 1201)
     assert refusal.value.param == "amount"
-    assert left_by(state, 1200).amount_refunded == 1200
+    assert apply_refunds(state, 1200).amount_refunded == 1200
 
 
 def test_more_than_is_left_is_refused_in_the_recorded_words() -> None:
-    with pytest.raises(StateForbids) as refusal:
-        decided(left_by(a_charge(amount=5000), 2000), 4000)
+    with pytest.raises(InvalidState) as refusal:
+        create_refund_events(apply_refunds(a_charge(amount=5000), 2000), 4000)
     error = refusal.value
     assert error.message == ("Refund amount ($40.00) is greater than unrefunded amount on charge ($30.00)")
     assert (error.code, error.param) == (None, "amount")
@@ -111,51 +117,51 @@ def test_more_than_is_left_is_refused_in_the_recorded_words() -> None:
 @pytest.mark.parametrize("amount", [0, -1])
 def test_nothing_and_less_cannot_be_refunded(amount: int) -> None:
     with pytest.raises(InvalidParameter) as refusal:
-        decided(a_charge(), amount)
+        create_refund_events(a_charge(), amount)
     assert refusal.value.param == "amount"
 
 
 @pytest.mark.parametrize("amount", [None, 1, 2000])
 def test_a_charge_that_is_refunded_is_refused(amount: int | None) -> None:
-    with pytest.raises(StateForbids) as refusal:
-        decided(left_by(a_charge(), 2000), amount)
+    with pytest.raises(InvalidState) as refusal:
+        create_refund_events(apply_refunds(a_charge(), 2000), amount)
     assert refusal.value.message == "Charge ch_1 has already been refunded."
     assert (refusal.value.code, refusal.value.param) == ("charge_already_refunded", None)
 
 
 @pytest.mark.parametrize("state", [a_charge(capture=False), a_charge("tok_chargeDeclined")])
 def test_a_charge_that_was_not_paid_cannot_be_refunded(state: Charge) -> None:
-    with pytest.raises(StateForbids) as refusal:
-        decided(state)
+    with pytest.raises(InvalidState) as refusal:
+        create_refund_events(state)
     assert refusal.value.code == "charge_not_refundable"
 
 
-@pytest.mark.parametrize("status", sorted(PATHS))
+@pytest.mark.parametrize("status", sorted(STATUS_PATHS))
 @pytest.mark.parametrize("amount", [None, 100])
 def test_a_dispute_that_has_the_money_forbids_every_refund(status: str, amount: int | None) -> None:
     state, disputed = a_charge(), a_dispute(status)
-    if status in REFUSING:
-        with pytest.raises(StateForbids) as refusal:
-            decided(state, amount, (disputed,))
+    if status in REFUND_BLOCKING_STATUSES:
+        with pytest.raises(InvalidState) as refusal:
+            create_refund_events(state, amount, (disputed,))
         error = refusal.value
         assert error.message == "Charge ch_1 has been charged back; cannot issue a refund."
         assert (error.code, error.param) == ("charge_disputed", None)
     else:
-        assert len(decided(state, amount, (disputed,))) == 2
+        assert len(create_refund_events(state, amount, (disputed,))) == 2
 
 
 def test_one_dispute_among_several_is_enough() -> None:
-    with pytest.raises(StateForbids) as refusal:
-        decided(a_charge(), 1, (a_dispute("won"), a_dispute("needs_response")))
+    with pytest.raises(InvalidState) as refusal:
+        create_refund_events(a_charge(), 1, (a_dispute("won"), a_dispute("needs_response")))
     assert refusal.value.code == "charge_disputed"
 
 
-@pytest.mark.parametrize("status", sorted(set(PATHS) - REFUSING))
+@pytest.mark.parametrize("status", sorted(set(STATUS_PATHS) - REFUND_BLOCKING_STATUSES))
 def test_a_full_refund_closes_the_inquiries_that_are_open(status: str) -> None:
     disputed = a_dispute(status)
-    whole, part = left_by(a_charge(), 1500, 500), left_by(a_charge(), 1500)
-    assert refund_decisions.closed_inquiries(part, [disputed], now=NOW) == []
-    closed = refund_decisions.closed_inquiries(whole, [disputed], now=NOW)
+    whole, part = apply_refunds(a_charge(), 1500, 500), apply_refunds(a_charge(), 1500)
+    assert refund_decisions.close_inquiries(part, [disputed], now=NOW) == []
+    closed = refund_decisions.close_inquiries(whole, [disputed], now=NOW)
     if status not in ("warning_needs_response", "warning_under_review"):
         assert closed == []
         return
@@ -168,18 +174,18 @@ def test_a_full_refund_closes_the_inquiries_that_are_open(status: str) -> None:
 
 def test_an_escalated_inquiry_forbids_what_the_inquiry_allowed() -> None:
     inquiry = a_dispute("warning_needs_response")
-    assert decided(a_charge(), 1, (inquiry,))
-    (escalated,) = tell(inquiry, "escalated")
-    with pytest.raises(StateForbids):
-        decided(a_charge(), 1, (dispute.evolve(inquiry, escalated),))
+    assert create_refund_events(a_charge(), 1, (inquiry,))
+    (escalated,) = report_fact(inquiry, "escalated")
+    with pytest.raises(InvalidState):
+        create_refund_events(a_charge(), 1, (dispute.evolve(inquiry, escalated),))
 
 
 def test_what_is_refunded_cannot_be_disputed() -> None:
-    state = left_by(a_charge(), 1500)
-    with pytest.raises(StateForbids):
+    state = apply_refunds(a_charge(), 1500)
+    with pytest.raises(InvalidState):
         dispute_decisions.open_dispute(
             state,
-            dispute_decisions.Opening(kind="chargeback", amount=501),
+            dispute_decisions.DisputeReport(kind="chargeback", amount=501),
             dispute_id="du_1",
             txn_id="txn_9",
             terms=TERMS,
@@ -199,13 +205,13 @@ def test_metadata_is_merged_and_nothing_happens_without_a_change() -> None:
 
 
 def test_a_refund_that_succeeded_says_why_it_cannot_be_cancelled() -> None:
-    error = refund_decisions.cannot_cancel(a_refund())
+    error = refund_decisions.make_cancel_error(a_refund())
     assert error.message == "Refund re_1 cannot be canceled: its status is succeeded, not requires_action."
 
 
 @pytest.mark.parametrize(("given", "method"), [({"type": "klarna"}, "klarna"), (None, None)])
 def test_a_charge_made_elsewhere_is_refunded_to_its_own_method(given: Any, method: str | None) -> None:
-    created, _ = decided(registered(payment_method_details=given, payment_intent="pi_1"))
+    created, _ = create_refund_events(register_charge(payment_method_details=given, payment_intent="pi_1"))
     made = refund.evolve(None, created)
     assert (made.method, made.payment_method, made.payment_intent) == (method, None, "pi_1")
 
@@ -232,8 +238,8 @@ def test_refunds_never_come_to_more_than_was_captured(amounts: list[int | None],
     for number, amount in enumerate(amounts):
         left = captured - state.amount_refunded
         try:
-            created, refunded = decided(state, amount, number=number)
-        except Refused:
+            created, refunded = create_refund_events(state, amount, number=number)
+        except RequestError:
             assert left == 0 or (amount is not None and amount > left)
             continue
         refunds.append(refund.evolve(None, created))

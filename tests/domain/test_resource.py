@@ -8,31 +8,41 @@ import pytest
 
 from ledger.domain import imported_event, resource
 from ledger.domain.event import DomainEvent
-from ledger.domain.imported_event import PastEvent
+from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.resource import Resource, ResourceDeleted, ResourcePublished
 from ledger.errors import InvalidParameter
-from ledger.ids import derived_id
-from ledger.wire.event_types import EVENT_TYPES, check_event_type, made_here
-from ledger.wire.public_events import TYPES, event_id, is_of, public_events
+from ledger.ids import derive_id
+from ledger.wire.event_types import EVENT_TYPES, check_event_type, is_ledger_event_type
+from ledger.wire.public_events import (
+    PUBLIC_EVENT_TYPES,
+    derive_event_id,
+    derive_public_events,
+    is_event_of_stream,
+)
 from tests.domain.builders import NOW, fold
 
 INVOICE = {"status": "draft", "total": 100, "lines": [{"amount": 100}]}
-WHOLE = {"id": "in_1", "object": "invoice", **INVOICE}
+FULL_INVOICE = {"id": "in_1", "object": "invoice", **INVOICE}
 
 
-def published(state: Resource | None = None, **given: Any) -> list[DomainEvent]:
-    told: dict[str, Any] = {"event_type": "invoice.created", "object": INVOICE, "type": "invoice", **given}
-    return resource.publish(state, resource_id="in_1", account="acct_1", livemode=False, now=NOW, **told)
+def publish_resource(state: Resource | None = None, **overrides: Any) -> list[DomainEvent]:
+    arguments: dict[str, Any] = {
+        "event_type": "invoice.created",
+        "object": INVOICE,
+        "type": "invoice",
+        **overrides,
+    }
+    return resource.publish(state, resource_id="in_1", account="acct_1", livemode=False, now=NOW, **arguments)
 
 
 def a_resource(**given: Any) -> Resource:
-    return fold(resource.evolve, published(**given))
+    return fold(resource.evolve, publish_resource(**given))
 
 
 def test_what_is_published_is_whole() -> None:
-    (event,) = published()
+    (event,) = publish_resource()
     assert isinstance(event, ResourcePublished)
-    assert (event.object, event.event_type, event.originator_version) == (WHOLE, "invoice.created", 1)
+    assert (event.object, event.event_type, event.originator_version) == (FULL_INVOICE, "invoice.created", 1)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +50,7 @@ def test_what_is_published_is_whole() -> None:
     [
         ({}, False),
         ({"event_type": "invoice.updated"}, False),
-        ({"object": dict(reversed(WHOLE.items()))}, False),
+        ({"object": dict(reversed(FULL_INVOICE.items()))}, False),
         ({"object": INVOICE | {"total": 100.0}}, False),
         ({"event_type": "invoice.sent"}, True),
         ({"object": INVOICE | {"total": True}}, True),
@@ -49,29 +59,29 @@ def test_what_is_published_is_whole() -> None:
     ],
 )
 def test_only_what_is_new_is_an_event(given: dict[str, Any], told: bool) -> None:
-    assert bool(published(a_resource(), **given)) is told
+    assert bool(publish_resource(a_resource(), **given)) is told
 
 
 def test_a_deleted_one_begins_anew() -> None:
     (deleted,) = resource.delete(a_resource(), "invoice.deleted", now=NOW + 1)
     assert isinstance(deleted, ResourceDeleted)
     gone = resource.evolve(a_resource(), deleted)
-    assert (gone.deleted, gone.object, gone.version) == (True, WHOLE, 2)
-    (event,) = published(gone, event_type="invoice.updated")
+    assert (gone.deleted, gone.object, gone.version) == (True, FULL_INVOICE, 2)
+    (event,) = publish_resource(gone, event_type="invoice.updated")
     again = resource.evolve(gone, event)
     assert (again.deleted, again.version) == (False, 3)
-    assert public_events(gone, event, again) == [("invoice.updated", WHOLE, {})]
+    assert derive_public_events(gone, event, again) == [("invoice.updated", FULL_INVOICE, {})]
 
 
 def test_the_event_says_what_was_told() -> None:
     before = a_resource()
-    (event,) = published(before, event_type="invoice.updated", object=INVOICE | {"total": 5, "new": 1})
+    (event,) = publish_resource(before, event_type="invoice.updated", object=INVOICE | {"total": 5, "new": 1})
     after = resource.evolve(before, event)
     previous = {"total": 100, "new": None}
-    assert public_events(before, event, after) == [("invoice.updated", after.object, previous)]
+    assert derive_public_events(before, event, after) == [("invoice.updated", after.object, previous)]
     (event,) = resource.delete(after, "invoice.deleted", now=NOW)
     gone = resource.evolve(after, event)
-    assert public_events(after, event, gone) == [("invoice.deleted", after.object, None)]
+    assert derive_public_events(after, event, gone) == [("invoice.deleted", after.object, None)]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +98,7 @@ def test_the_event_says_what_was_told() -> None:
 )
 def test_what_is_another_one_is_refused(given: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidParameter) as refusal:
-        published(**given)
+        publish_resource(**given)
     assert refusal.value.param == param
 
 
@@ -114,46 +124,50 @@ def test_the_customer_it_names_is_known_if_it_can_be_one(named: Any, found: str 
     assert a_resource(object={"payment_intent": named}).payment_intent == found
 
 
-def imported(**given: Any) -> DomainEvent:
-    told: dict[str, Any] = {
-        "event_id": "evt_1", "type": "invoice.paid", "object": WHOLE, "previous_attributes": None, "now": NOW,
+def import_event(**overrides: Any) -> DomainEvent:
+    defaults: dict[str, Any] = {
+        "event_id": "evt_1", "type": "invoice.paid", "object": FULL_INVOICE, "previous_attributes": None,
+        "now": NOW,
     }  # fmt: skip
-    return imported_event.tell(account="acct_1", livemode=False, **told | given)[0]
+    return imported_event.create(account="acct_1", livemode=False, **defaults | overrides)[0]
 
 
-def a_past_event(**given: Any) -> PastEvent:
-    return imported_event.evolve(None, imported(**given))
+def an_imported_event(**given: Any) -> ImportedEvent:
+    return imported_event.evolve(None, import_event(**given))
 
 
 def test_an_event_from_elsewhere_is_shown_as_told_under_its_id() -> None:
-    event = imported(previous_attributes={"total": 5})
+    event = import_event(previous_attributes={"total": 5})
     after = imported_event.evolve(None, event)
-    assert public_events(None, event, after) == [("invoice.paid", WHOLE, {"total": 5})]
-    assert event_id(event, 0, NOW) == "evt_1"
+    assert derive_public_events(None, event, after) == [("invoice.paid", FULL_INVOICE, {"total": 5})]
+    assert derive_event_id(event, 0, NOW) == "evt_1"
 
 
 def test_the_same_event_is_known_by_what_it_says() -> None:
-    told = a_past_event()
-    assert a_past_event(object=dict(reversed(WHOLE.items())), now=NOW + 9) == told
-    assert a_past_event(object={}) != told
-    assert a_past_event(type="invoice.sent") != told
-    assert a_past_event(previous_attributes={}) != told
+    told = an_imported_event()
+    assert an_imported_event(object=dict(reversed(FULL_INVOICE.items())), now=NOW + 9) == told
+    assert an_imported_event(object={}) != told
+    assert an_imported_event(type="invoice.sent") != told
+    assert an_imported_event(previous_attributes={}) != told
 
 
 def test_an_event_of_a_stream_is_told_from_its_id() -> None:
-    made = derived_id("evt", 1_700_000_000.123, "cus_1", 3, 1)
-    assert is_of(made, "cus_1", 3)
-    assert is_of(made, "cus_1", 4)
-    assert not is_of(made, "cus_1", 2)
-    assert not is_of(made, "cus_2", 3)
-    assert not is_of("evt_1", "cus_1", 3)
+    made = derive_id("evt", 1_700_000_000.123, "cus_1", 3, 1)
+    assert is_event_of_stream(made, "cus_1", 3)
+    assert is_event_of_stream(made, "cus_1", 4)
+    assert not is_event_of_stream(made, "cus_1", 2)
+    assert not is_event_of_stream(made, "cus_2", 3)
+    assert not is_event_of_stream("evt_1", "cus_1", 3)
 
 
 def test_what_this_ledger_makes_nobody_else_can() -> None:
-    made = {name for names in TYPES.values() for name in names}
-    assert all(map(made_here, made))
-    assert {name for name in EVENT_TYPES if made_here(name)} - made == {"charge.pending", "refund.failed"}
-    assert not made_here("customer.subscription.updated")
+    made = {name for names in PUBLIC_EVENT_TYPES.values() for name in names}
+    assert all(map(is_ledger_event_type, made))
+    assert {name for name in EVENT_TYPES if is_ledger_event_type(name)} - made == {
+        "charge.pending",
+        "refund.failed",
+    }
+    assert not is_ledger_event_type("customer.subscription.updated")
 
 
 @pytest.mark.parametrize("name", ["invoice.vanished", "invoice", "magic", "", "*", "invoice.*"])

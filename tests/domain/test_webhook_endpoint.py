@@ -8,8 +8,8 @@ import pytest
 
 from ledger.domain import webhook_endpoint, webhook_endpoint_quota
 from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointUpdated, check_url
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
-from ledger.errors import InvalidParameter, StateForbids, UnknownObject
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
+from ledger.errors import InvalidParameter, InvalidState, UnknownObject
 from tests.domain.builders import NOW, fold
 
 URL = "https://hooks.example.com/ledger?token=abc"
@@ -21,22 +21,22 @@ def an_endpoint(**given: Any) -> WebhookEndpoint:
         endpoint_id="we_1",
         account="acct_1",
         livemode=livemode,
-        given={"url": URL, "enabled_events": ["*"], **given},
+        params={"url": URL, "enabled_events": ["*"], **given},
         now=NOW,
     )
     return fold(webhook_endpoint.evolve, made)
 
 
-def a_roster(*endpoints: str) -> WebhookRoster | None:
+def a_quota(*endpoints: str) -> WebhookEndpointQuota | None:
     state = None
     for endpoint in endpoints:
-        (event,) = enrolled(state, endpoint, len(endpoints))
+        (event,) = reserve_quota(state, endpoint, len(endpoints))
         state = webhook_endpoint_quota.evolve(state, event)
     return state
 
 
-def enrolled(state: WebhookRoster | None, endpoint: str, endpoints_max: int) -> list[Any]:
-    return webhook_endpoint_quota.enroll(
+def reserve_quota(state: WebhookEndpointQuota | None, endpoint: str, endpoints_max: int) -> list[Any]:
+    return webhook_endpoint_quota.reserve(
         state, account="acct_1", livemode=False, endpoint_id=endpoint, endpoints_max=endpoints_max, now=NOW
     )
 
@@ -173,28 +173,28 @@ def test_a_deleted_endpoint_is_gone_for_every_decision() -> None:
 
 
 def test_a_full_roster_takes_no_more_until_one_leaves() -> None:
-    state = a_roster("we_1", "we_2")
+    state = a_quota("we_1", "we_2")
     assert state is not None
-    with pytest.raises(StateForbids, match="maximum of 2 test webhook endpoints"):
-        enrolled(state, "we_3", 2)
-    (struck,) = webhook_endpoint_quota.strike(state, endpoint_id="we_1", now=NOW)
+    with pytest.raises(InvalidState, match="maximum of 2 test webhook endpoints"):
+        reserve_quota(state, "we_3", 2)
+    (struck,) = webhook_endpoint_quota.release(state, endpoint_id="we_1", now=NOW)
     state = webhook_endpoint_quota.evolve(state, struck)
     assert (state.version, state.endpoints) == (3, ["we_2"])
-    (event,) = enrolled(state, "we_3", 2)
+    (event,) = reserve_quota(state, "we_3", 2)
     assert webhook_endpoint_quota.evolve(state, event).endpoints == ["we_2", "we_3"]
 
 
 def test_a_roster_past_a_limit_that_was_lowered_keeps_what_it_has() -> None:
-    state = a_roster("we_1", "we_2", "we_3")
+    state = a_quota("we_1", "we_2", "we_3")
     assert state is not None
-    with pytest.raises(StateForbids):
-        enrolled(state, "we_4", 1)
+    with pytest.raises(InvalidState):
+        reserve_quota(state, "we_4", 1)
     assert state.endpoints == ["we_1", "we_2", "we_3"]
 
 
 def test_each_account_and_mode_has_a_roster_that_no_object_can_be_mistaken_for() -> None:
     names = {
-        webhook_endpoint_quota.stream_of(account, mode)
+        webhook_endpoint_quota.get_stream_id(account, mode)
         for account in ("acct_1", "a_2")
         for mode in (True, False)
     }

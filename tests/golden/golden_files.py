@@ -19,7 +19,7 @@ from eventsourcing.persistence import StoredEvent
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import AGGREGATES, Codec
 
-HERE = Path(__file__).parent
+GOLDEN_DIRECTORY = Path(__file__).parent
 CODEC = Codec(b"the service key of the golden files, for ever")
 
 
@@ -28,17 +28,17 @@ def event_classes() -> Iterator[type[DomainEvent]]:
         yield from module.EVENTS
 
 
-def file_of(cls: type[DomainEvent]) -> Path:
-    return HERE / f"{cls.TOPIC}.v{getattr(cls, 'class_version', 1)}.json"
+def golden_file_of(cls: type[DomainEvent]) -> Path:
+    return GOLDEN_DIRECTORY / f"{cls.TOPIC}.v{getattr(cls, 'class_version', 1)}.json"
 
 
-def stored_in(golden: dict[str, Any]) -> StoredEvent:
+def make_stored_event(golden: dict[str, Any]) -> StoredEvent:
     return StoredEvent(
         golden["originator_id"], golden["originator_version"], golden["topic"], golden["state"].encode()
     )
 
 
-def write(event: DomainEvent) -> None:
+def write_golden_file(event: DomainEvent) -> None:
     """The golden file of the event's class."""
     cls = type(event)
     stored = CODEC.to_stored_event(event)
@@ -51,19 +51,19 @@ def write(event: DomainEvent) -> None:
         "personal": sorted(cls.PERSONAL),
         "fields": vars(event),
     }
-    file_of(cls).write_text(json.dumps(golden, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    golden_file_of(cls).write_text(json.dumps(golden, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def main() -> None:
-    from tests.domain.test_events import STORIES  # only whoever makes a file needs the examples
+    from tests.domain.test_events import HISTORIES  # only whoever makes a file needs the examples
 
-    told = [event for _, events in STORIES for event in events]
+    all_events = [event for _, events in HISTORIES for event in events]
     for cls in event_classes():
-        if not file_of(cls).exists():
+        if not golden_file_of(cls).exists():
             # The example that says most: with all its fields, those are the ones to be read for ever.
-            examples = [event for event in told if type(event) is cls]
-            write(max(examples, key=lambda event: len(json.dumps(vars(event)))))
-            print(file_of(cls).name)
+            examples = [event for event in all_events if type(event) is cls]
+            write_golden_file(max(examples, key=lambda event: len(json.dumps(vars(event)))))
+            print(golden_file_of(cls).name)
 
 
 if __name__ == "__main__":

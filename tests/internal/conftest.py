@@ -15,7 +15,7 @@ from tests.api.service import Account, Registrar
 # ruff: noqa: F811
 
 
-class Operator:
+class InternalClient:
     """JSON to /internal/v1 with one key."""
 
     def __init__(self, http: httpx.Client, key: str) -> None:
@@ -25,8 +25,10 @@ class Operator:
     def call(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        own = {"authorization": f"Bearer {self.key}"}
-        return self.http.request(method, f"/internal/v1{path}", json=body, headers=own | dict(headers or {}))
+        default_headers = {"authorization": f"Bearer {self.key}"}
+        return self.http.request(
+            method, f"/internal/v1{path}", json=body, headers=default_headers | dict(headers or {})
+        )
 
     def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return self.call("POST", path, body, {name.replace("_", "-"): text for name, text in headers.items()})
@@ -36,6 +38,6 @@ class Operator:
 
 
 @pytest.fixture
-def operator(http: httpx.Client, account: Account, registrar: Registrar) -> Operator:
+def operator(http: httpx.Client, account: Account, registrar: Registrar) -> InternalClient:
     """A restricted key of the account, with every scope of the internal API, in test mode."""
-    return Operator(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
+    return InternalClient(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from ledger.commands.import_models import AnyLine
+from ledger.commands.import_models import ImportLine
 from ledger.commands.models import ChargeBody, CustomerBody, DisputeBody, FactBody, PublishBody
-from tests.internal.conftest import Operator
+from tests.internal.conftest import InternalClient
 from tests.internal.test_import import imported
 
 Place = tuple[str | int, ...]
@@ -114,7 +114,7 @@ def over_http() -> Iterator[Case]:
 
 
 def as_lines() -> Iterator[Case]:
-    document = TypeAdapter[Any](AnyLine).json_schema()
+    document = TypeAdapter[Any](ImportLine).json_schema()
     definitions = document["$defs"]
     for of in document["anyOf"]:
         name = of["$ref"].rpartition("/")[2]
@@ -131,7 +131,7 @@ def told(error: Mapping[str, Any], case: Case) -> None:
     assert error.get("param", "").partition("[")[0] == member_of(case), (case, error)
 
 
-def test_a_field_takes_nothing_that_cannot_be_kept(operator: Operator) -> None:
+def test_a_field_takes_nothing_that_cannot_be_kept(operator: InternalClient) -> None:
     """Whatever is wrong is refused under its field's name: no fault, and nothing is taken for null."""
     cases = list(over_http())
     assert len(cases) > 200
@@ -145,7 +145,7 @@ def test_a_field_takes_nothing_that_cannot_be_kept(operator: Operator) -> None:
         told(answer.json()["error"], case)
 
 
-def test_a_line_takes_nothing_that_cannot_be_kept(operator: Operator) -> None:
+def test_a_line_takes_nothing_that_cannot_be_kept(operator: InternalClient) -> None:
     cases = [case for case in as_lines() if member_of(case) != "content"]  # base64
     assert len(cases) > 250
     results = imported(operator, [case.body for case in cases])
@@ -156,7 +156,7 @@ def test_a_line_takes_nothing_that_cannot_be_kept(operator: Operator) -> None:
             told(result["error"], case)
 
 
-def sent(operator: Operator, method: str, path: str, body: Any) -> httpx.Response:
+def sent(operator: InternalClient, method: str, path: str, body: Any) -> httpx.Response:
     """As Python writes JSON, which has NaN and halves of surrogate pairs."""
     headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
     return operator.http.request(
@@ -165,12 +165,12 @@ def sent(operator: Operator, method: str, path: str, body: Any) -> httpx.Respons
 
 
 @pytest.mark.parametrize("bad", [{"reason": "a\x00b"}, {"reason": SURROGATE}, {"generation": 10**30}])
-def test_neither_does_an_operators_call(operator: Operator, bad: dict[str, Any]) -> None:
+def test_neither_does_an_operators_call(operator: InternalClient, bad: dict[str, Any]) -> None:
     answer = sent(operator, "POST", "/projections/customers/switch", bad)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(bad)))
 
 
-def test_nor_is_such_a_text_the_name_of_a_field(operator: Operator) -> None:
+def test_nor_is_such_a_text_the_name_of_a_field(operator: InternalClient) -> None:
     for bad in TEXTS.values():
         for body in ({bad: 1}, {"address": {bad: 1}}):
             answer = sent(operator, "POST", "/customers", body)

@@ -13,14 +13,14 @@ import httpx
 import pytest
 
 from ledger.config import Settings
-from tests.api.service import Account, Caller, Service, ok, refused
-from tests.internal.conftest import Operator
+from tests.api.service import Account, Caller, Service, assert_refused, ok
+from tests.internal.conftest import InternalClient
 
 LIMIT = Settings.model_fields["body_bytes_max"].default
 PATHS = ["/customers", "/keys", "/clock", "/nothing"]
 
 
-def sent(operator: Operator, path: str, content: Any) -> httpx.Response:
+def sent(operator: InternalClient, path: str, content: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
     return operator.http.post(f"/internal/v1{path}", content=content, headers=headers)
 
@@ -42,12 +42,14 @@ def logged(service: Service, request_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_body_announced_too_large_is_refused_unread(operator: Operator, path: str) -> None:
-    refused(sent(operator, path, b'{"name": "' + b"x" * LIMIT + b'"}'), 413, message=f"larger than {LIMIT}")
+def test_a_body_announced_too_large_is_refused_unread(operator: InternalClient, path: str) -> None:
+    assert_refused(
+        sent(operator, path, b'{"name": "' + b"x" * LIMIT + b'"}'), 413, message=f"larger than {LIMIT}"
+    )
 
 
 def test_a_body_of_unknown_length_is_refused_where_it_becomes_too_large(
-    operator: Operator, service: Service
+    operator: InternalClient, service: Service
 ) -> None:
     """It never ends: the answer comes before all is read."""
     head = (
@@ -61,14 +63,14 @@ def test_a_body_of_unknown_length_is_refused_where_it_becomes_too_large(
     assert b"larger than" in answer
 
 
-def test_a_body_up_to_the_bound_is_read(operator: Operator) -> None:
+def test_a_body_up_to_the_bound_is_read(operator: InternalClient) -> None:
     body = b'{"name": "Ada"' + b" " * (LIMIT - 15) + b"}"
     assert len(body) == LIMIT
     assert ok(sent(operator, "/customers", body))["name"] == "Ada"
-    refused(sent(operator, "/customers", body + b" "), 413)
+    assert_refused(sent(operator, "/customers", body + b" "), 413)
 
 
-def test_an_import_may_be_longer_than_any_body(operator: Operator) -> None:
+def test_an_import_may_be_longer_than_any_body(operator: InternalClient) -> None:
     line = json.dumps({"op": "customer", "id": "cus_imported", "description": "d" * 5000}).encode() + b"\n"
     answer = sent(operator, "/import", line * (LIMIT // len(line) + 2))
     assert answer.status_code == 200
@@ -76,15 +78,15 @@ def test_an_import_may_be_longer_than_any_body(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"name": "\xff"}', b"{", b"[" * 100_000, b'"x"'])
-def test_what_is_no_json_object_is_told_so(operator: Operator, body: bytes) -> None:
+def test_what_is_no_json_object_is_told_so(operator: InternalClient, body: bytes) -> None:
     answer = sent(operator, "/customers", body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert "URL" not in answer.json()["error"]["message"]
 
 
-def test_every_call_has_a_request_id(operator: Operator) -> None:
-    stranger = Operator(operator.http, "sk_test_unknown1234")
+def test_every_call_has_a_request_id(operator: InternalClient) -> None:
+    stranger = InternalClient(operator.http, "sk_test_unknown1234")
     answers = [
         operator.get("/keys"),
         operator.get("/nothing"),
@@ -100,13 +102,13 @@ def test_every_call_has_a_request_id(operator: Operator) -> None:
 NAME = "Ada Lovelace"  # no id that is logged can hold it by chance
 
 
-def test_calls_are_counted_by_route_and_not_by_path(operator: Operator, http: httpx.Client) -> None:
+def test_calls_are_counted_by_route_and_not_by_path(operator: InternalClient, http: httpx.Client) -> None:
     calls: list[tuple[str, int, Any]] = [
         ("POST /internal/v1/customers", 200, lambda: operator.post("/customers", {"name": "Ada"})),
         ("POST /internal/v1/customers", 400, lambda: operator.post("/customers", {"nmae": "Ada"})),
         ("POST /internal/v1/disputes/{id}/facts", 404,
          lambda: operator.post("/disputes/du_none/facts", {"fact": "won"})),
-        ("GET /internal/v1/keys", 401, lambda: Operator(http, "sk_test_unknown1234").get("/keys")),
+        ("GET /internal/v1/keys", 401, lambda: InternalClient(http, "sk_test_unknown1234").get("/keys")),
         ("none", 404, lambda: operator.get("/nothing/at/all")),
         ("none", 413, lambda: sent(operator, "/keys", b" " * (LIMIT + 1))),
     ]  # fmt: skip
@@ -117,7 +119,7 @@ def test_calls_are_counted_by_route_and_not_by_path(operator: Operator, http: ht
 
 
 def test_calls_are_logged_like_public_ones(
-    operator: Operator, raw: Caller, service: Service, account: Account
+    operator: InternalClient, raw: Caller, service: Service, account: Account
 ) -> None:
     internal = logged(service, operator.post("/customers", {"name": NAME}).headers["request-id"])
     public = logged(service, raw.post("/v1/customers", {"name": NAME}).headers["request-id"])
@@ -130,7 +132,7 @@ def test_calls_are_logged_like_public_ones(
     assert logged(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"
 
 
-def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(operator: Operator) -> None:
+def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(operator: InternalClient) -> None:
     tried = 0
     for path, methods in operator.http.get("/openapi.json").json()["paths"].items():
         if not path.startswith("/internal/v1/"):
@@ -140,8 +142,8 @@ def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(oper
             given = [each for each in entry.get("parameters", []) if each["in"] == "query"]
             needed = "".join(f"{each['name']}=x&" for each in given if each["required"])
             answer = operator.call(method.upper(), f"{concrete}?{needed}foo=1", {})
-            refused(answer, code="parameter_unknown", param="foo")
+            assert_refused(answer, code="parameter_unknown", param="foo")
             tried += 1
     assert tried > 20
     assert ok(operator.get("/keys?limit=1"))["data"]
-    refused(operator.http.get("/internal/v1/keys?foo=1"), 401)
+    assert_refused(operator.http.get("/internal/v1/keys?foo=1"), 401)

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, ok, refused
-from tests.internal.conftest import Operator
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
+from tests.internal.conftest import InternalClient
 
 CHARGE = {
     "amount": 5000,
@@ -24,11 +24,11 @@ def fresh(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def charge(operator: Operator, **given: Any) -> Any:
+def charge(operator: InternalClient, **given: Any) -> Any:
     return ok(operator.post("/charges", {**CHARGE, **given}))
 
 
-def dispute(operator: Operator, **given: Any) -> Any:
+def dispute(operator: InternalClient, **given: Any) -> Any:
     named = {"charge": charge(operator)["id"]} if "charge" not in given else {}
     return ok(operator.post("/disputes", {"kind": "chargeback", "reference": fresh("net"), **named, **given}))
 
@@ -37,7 +37,7 @@ def types_of(raw: Caller, object_id: str) -> list[str]:
     return [event["type"] for event in raw.events() if event["data"]["object"]["id"] == object_id]
 
 
-def test_a_customer_made_elsewhere_is_one_like_any_other(operator: Operator, raw: Caller) -> None:
+def test_a_customer_made_elsewhere_is_one_like_any_other(operator: InternalClient, raw: Caller) -> None:
     given = {
         "id": fresh("cus"),
         "name": "Ada",
@@ -53,7 +53,7 @@ def test_a_customer_made_elsewhere_is_one_like_any_other(operator: Operator, raw
     assert types_of(raw, made["id"]) == ["customer.created"]
 
 
-def test_a_customer_is_as_old_as_it_is_told_to_be(operator: Operator, raw: Caller) -> None:
+def test_a_customer_is_as_old_as_it_is_told_to_be(operator: InternalClient, raw: Caller) -> None:
     given = {"id": fresh("cus"), "created": 1_700_000_000}
     made = ok(operator.post("/customers", given))
     assert made["created"] == 1_700_000_000
@@ -69,13 +69,13 @@ def test_a_customer_is_as_old_as_it_is_told_to_be(operator: Operator, raw: Calle
     assert updated["created"] == made["created"]
 
 
-def test_nothing_is_made_in_the_future(operator: Operator) -> None:
+def test_nothing_is_made_in_the_future(operator: InternalClient) -> None:
     later = int(time.time()) + 1000
-    refused(operator.post("/customers", {"created": later}), param="created", message="future")
-    refused(operator.post("/charges", {**CHARGE, "created": later}), param="created", message="future")
+    assert_refused(operator.post("/customers", {"created": later}), param="created", message="future")
+    assert_refused(operator.post("/charges", {**CHARGE, "created": later}), param="created", message="future")
 
 
-def test_the_same_id_again_makes_nothing_twice(operator: Operator, raw: Caller) -> None:
+def test_the_same_id_again_makes_nothing_twice(operator: InternalClient, raw: Caller) -> None:
     given = {"id": fresh("cus"), "name": "Ada"}
     first = ok(operator.post("/customers", given))
     ok(raw.post(f"/v1/customers/{given['id']}", {"name": "Grace"}))
@@ -87,17 +87,17 @@ def test_the_same_id_again_makes_nothing_twice(operator: Operator, raw: Caller) 
 
 
 def test_an_id_of_another_object_account_or_mode_is_refused(
-    operator: Operator, http: httpx.Client, registrar: Registrar, account: Account
+    operator: InternalClient, http: httpx.Client, registrar: Registrar, account: Account
 ) -> None:
     taken = charge(operator)["id"]
-    refused(operator.post("/customers", {"id": taken}), code="resource_already_exists", param="id")
+    assert_refused(operator.post("/customers", {"id": taken}), code="resource_already_exists", param="id")
     for stranger, livemode in ((registrar.account().id, False), (account.id, True)):
-        other = Operator(http, registrar.key(stranger, "rk", livemode=livemode, scopes=["catalog"])[1])
+        other = InternalClient(http, registrar.key(stranger, "rk", livemode=livemode, scopes=["catalog"])[1])
         answer = other.post("/charges", {**CHARGE, "id": taken})
-        refused(answer, code="resource_already_exists", param="id")
+        assert_refused(answer, code="resource_already_exists", param="id")
 
 
-def test_a_charge_made_elsewhere_keeps_what_is_told_of_it(operator: Operator, raw: Caller) -> None:
+def test_a_charge_made_elsewhere_keeps_what_is_told_of_it(operator: InternalClient, raw: Caller) -> None:
     customer = ok(operator.post("/customers", {}))
     given = {
         "id": fresh("ch"),
@@ -119,9 +119,9 @@ def test_a_charge_made_elsewhere_keeps_what_is_told_of_it(operator: Operator, ra
     assert (failed["status"], failed["failure_code"]) == ("failed", "expired_card")
 
 
-def test_a_charge_of_an_unknown_customer_is_refused(operator: Operator) -> None:
+def test_a_charge_of_an_unknown_customer_is_refused(operator: InternalClient) -> None:
     answer = operator.post("/charges", {**CHARGE, "customer": "cus_none"})
-    refused(answer, code="resource_missing", param="customer", message="No such customer: 'cus_none'")
+    assert_refused(answer, code="resource_missing", param="customer", message="No such customer: 'cus_none'")
 
 
 @pytest.mark.parametrize(
@@ -141,17 +141,19 @@ def test_a_charge_of_an_unknown_customer_is_refused(operator: Operator) -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_declared_is_refused_by_name(
-    operator: Operator, path: str, body: Any, param: str, code: str | None
+    operator: InternalClient, path: str, body: Any, param: str, code: str | None
 ) -> None:
-    refused(operator.post(path, body), param=param, code=code)
+    assert_refused(operator.post(path, body), param=param, code=code)
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"name": "Ada"', b"{\xff}", b"\x00"])
-def test_what_is_no_json_is_refused(operator: Operator, body: bytes) -> None:
+def test_what_is_no_json_is_refused(operator: InternalClient, body: bytes) -> None:
     headers = {"authorization": f"Bearer {operator.key}"}
     typed = headers | {"content-type": "application/json"}
-    refused(operator.http.post("/internal/v1/customers", content=body, headers=typed), message="is not JSON")
-    refused(operator.http.post("/internal/v1/customers", content=body, headers=headers), param="body")
+    assert_refused(
+        operator.http.post("/internal/v1/customers", content=body, headers=typed), message="is not JSON"
+    )
+    assert_refused(operator.http.post("/internal/v1/customers", content=body, headers=headers), param="body")
 
 
 @pytest.mark.parametrize(
@@ -165,13 +167,13 @@ def test_each_call_needs_its_scope(
     others = [name for name in ("catalog", "network", "publish") if name != scope]
     for key in (raw.key, registrar.key(account.id, "rk", scopes=others)[1]):
         assert key is not None
-        answer = Operator(http, key).post(path, {})
-        refused(answer, 403, code="more_permissions_required", message=f"scope '{scope}'")
+        answer = InternalClient(http, key).post(path, {})
+        assert_refused(answer, 403, code="more_permissions_required", message=f"scope '{scope}'")
     assert http.post(f"/internal/v1{path}", json={}).status_code == 401
 
 
 def test_a_dispute_opened_by_the_network_takes_the_money_and_names_no_request(
-    operator: Operator, raw: Caller
+    operator: InternalClient, raw: Caller
 ) -> None:
     paid = charge(operator)
     opened = ok(
@@ -206,7 +208,7 @@ def test_a_dispute_opened_by_the_network_takes_the_money_and_names_no_request(
 
 
 def test_the_same_reference_opens_one_dispute_however_often_and_at_once(
-    operator: Operator, raw: Caller
+    operator: InternalClient, raw: Caller
 ) -> None:
     paid = charge(operator)
     body = {"charge": paid["id"], "kind": "chargeback", "reference": fresh("net")}
@@ -216,16 +218,16 @@ def test_the_same_reference_opens_one_dispute_however_often_and_at_once(
     assert len(ok(raw.get(f"/v1/disputes?charge={paid['id']}"))["data"]) == 1
 
 
-def test_only_what_is_left_of_a_paid_charge_can_be_disputed(operator: Operator) -> None:
+def test_only_what_is_left_of_a_paid_charge_can_be_disputed(operator: InternalClient) -> None:
     paid = charge(operator)
     dispute(operator, charge=paid["id"], amount=4000)
     more = {"charge": paid["id"], "kind": "inquiry", "amount": 1001}
-    refused(operator.post("/disputes", more), param="amount", message="Only .10.00")
+    assert_refused(operator.post("/disputes", more), param="amount", message="Only .10.00")
     authorized = charge(operator, captured=False)
     answer = operator.post("/disputes", {"charge": authorized["id"], "kind": "chargeback"})
-    refused(answer, 409, code="dispute_state", param="charge")
+    assert_refused(answer, 409, code="dispute_state", param="charge")
     missing = operator.post("/disputes", {"charge": "ch_none", "kind": "chargeback"})
-    refused(missing, code="resource_missing", param="charge")
+    assert_refused(missing, code="resource_missing", param="charge")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_only_what_is_left_of_a_paid_charge_can_be_disputed(operator: Operator) 
     ],
 )
 def test_facts_move_a_dispute_as_the_contract_says(
-    operator: Operator, raw: Caller, kind: str, facts: list[str], status: str, amounts: list[int]
+    operator: InternalClient, raw: Caller, kind: str, facts: list[str], status: str, amounts: list[int]
 ) -> None:
     opened = dispute(operator, kind=kind)
     for fact in facts:
@@ -251,7 +253,7 @@ def test_facts_move_a_dispute_as_the_contract_says(
     assert last["request"] == {"id": None, "idempotency_key": None}
 
 
-def test_a_fact_told_twice_moves_money_once_also_at_once(operator: Operator, raw: Caller) -> None:
+def test_a_fact_told_twice_moves_money_once_also_at_once(operator: InternalClient, raw: Caller) -> None:
     opened = dispute(operator)
     body = {"fact": "won", "reference": fresh("net")}
     path = f"/disputes/{opened['id']}/facts"
@@ -260,22 +262,26 @@ def test_a_fact_told_twice_moves_money_once_also_at_once(operator: Operator, raw
     assert all(answer == answers[0] for answer in answers)
     assert len(answers[0]["balance_transactions"]) == 2
     assert types_of(raw, opened["id"]).count("charge.dispute.funds_reinstated") == 1
-    refused(operator.post(path, body | {"fact": "lost"}), param="reference")
+    assert_refused(operator.post(path, body | {"fact": "lost"}), param="reference")
 
 
-def test_a_fact_that_cannot_follow_is_refused_and_changes_nothing(operator: Operator, raw: Caller) -> None:
+def test_a_fact_that_cannot_follow_is_refused_and_changes_nothing(
+    operator: InternalClient, raw: Caller
+) -> None:
     opened = dispute(operator)
     path = f"/disputes/{opened['id']}/facts"
     for fact in ("escalated", "inquiry_closed", "appeal_opened", "prevented"):
-        refused(operator.post(path, {"fact": fact, "reference": fresh("net")}), 409, code="dispute_state")
+        assert_refused(
+            operator.post(path, {"fact": fact, "reference": fresh("net")}), 409, code="dispute_state"
+        )
     assert ok(raw.get(f"/v1/disputes/{opened['id']}")) == opened
-    refused(operator.post(path, {"fact": "won", "due_by": 4_000_000_000}), param="due_by")
+    assert_refused(operator.post(path, {"fact": "won", "due_by": 4_000_000_000}), param="due_by")
     answer = operator.post("/disputes/du_none/facts", {"fact": "won"})
-    refused(answer, 404, code="resource_missing", param="dispute")
+    assert_refused(answer, 404, code="resource_missing", param="dispute")
 
 
 def test_an_idempotency_key_replays_the_answer_and_refuses_another_body(
-    operator: Operator, raw: Caller
+    operator: InternalClient, raw: Caller
 ) -> None:
     key = fresh("key")
     first = operator.post("/customers", {"name": "Ada"}, idempotency_key=key)
@@ -284,31 +290,31 @@ def test_an_idempotency_key_replays_the_answer_and_refuses_another_body(
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["original-request"] == first.headers["request-id"]
     other = operator.post("/customers", {"name": "Grace"}, idempotency_key=key)
-    refused(other, kind="idempotency_error", message="Try using a key other than")
+    assert_refused(other, kind="idempotency_error", message="Try using a key other than")
     (event,) = [event for event in raw.events() if event["data"]["object"]["id"] == first.json()["id"]]
     assert event["request"] == {"id": first.headers["request-id"], "idempotency_key": key}
 
 
 def test_a_platform_tells_of_its_connected_accounts(
-    http: httpx.Client, operator: Operator, account: Account, registrar: Registrar
+    http: httpx.Client, operator: InternalClient, account: Account, registrar: Registrar
 ) -> None:
     connected, stranger = registrar.account(platform=account.id), registrar.account()
     made = ok(operator.post("/customers", {"name": "Ada"}, stripe_account=connected.id))
     assert ok(Caller(http, connected.secret).get(f"/v1/customers/{made['id']}")) == made
     answer = operator.post("/customers", {"name": "Ada"}, stripe_account=stranger.id)
-    refused(answer, 403, code="account_invalid")
+    assert_refused(answer, 403, code="account_invalid")
 
 
 def test_stripe_context_means_the_same_as_stripe_account(
-    http: httpx.Client, operator: Operator, account: Account, registrar: Registrar
+    http: httpx.Client, operator: InternalClient, account: Account, registrar: Registrar
 ) -> None:
     connected, stranger = registrar.account(platform=account.id), registrar.account()
     made = ok(operator.post("/customers", {"name": "Ada"}, stripe_context=connected.id))
     assert ok(Caller(http, connected.secret).get(f"/v1/customers/{made['id']}")) == made
     answer = operator.post("/customers", {"name": "Ada"}, stripe_context=stranger.id)
-    refused(answer, 403, code="account_invalid")
+    assert_refused(answer, 403, code="account_invalid")
     both = {"stripe_account": connected.id, "stripe_context": connected.id}
-    refused(operator.post("/customers", {"name": "Ada"}, **both), message="not both")
+    assert_refused(operator.post("/customers", {"name": "Ada"}, **both), message="not both")
 
 
 def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:
@@ -323,9 +329,9 @@ def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:
 
 
 def test_an_id_told_by_another_service_shows_nothing_of_another_account(
-    operator: Operator, raw: Caller, http: httpx.Client, registrar: Registrar
+    operator: InternalClient, raw: Caller, http: httpx.Client, registrar: Registrar
 ) -> None:
-    stranger = Operator(http, registrar.key(registrar.account().id, "rk", scopes=["catalog"])[1])
+    stranger = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=["catalog"])[1])
     theirs = ok(stranger.post("/customers", {"id": fresh("cus"), "name": "Not yours"}))
     own = charge(operator, payment_intent=theirs["id"])
     shown = ok(raw.get(f"/v1/charges/{own['id']}?expand[]=payment_intent"))

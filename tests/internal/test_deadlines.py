@@ -15,13 +15,13 @@ import httpx
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.deadlines import Deadlines
+from ledger.deadlines import DeadlineSweeper
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import DAY_SECONDS, Terms
-from tests.api.service import Caller, Registrar, Service, ok, refused
+from tests.api.service import Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
-from tests.internal.conftest import Operator
-from tests.projections.histories import Author, catch_up, running
+from tests.internal.conftest import InternalClient
+from tests.projections.histories import Author, catch_up, run_story
 
 WITHIN_SECONDS = 10.0
 NOBODY = {"id": None, "idempotency_key": None}
@@ -33,7 +33,7 @@ class Traveller:
     def __init__(self, http: httpx.Client, registrar: Registrar) -> None:
         account = registrar.account()
         self.raw = Caller(http, account.secret)
-        self.operator = Operator(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
+        self.operator = InternalClient(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
 
     def now(self) -> int:
         return int(ok(self.operator.post("/clock", {"advance_seconds": 0.001}))["now"])
@@ -64,7 +64,7 @@ class Traveller:
 @pytest.fixture(scope="module")
 def ahead(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     place: Path = tmp_path_factory.mktemp("deadlines")
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         service = Service(dsn, place, LEDGER_DEADLINE_POLL_MS="20")
         yield service
         service.stop()
@@ -171,7 +171,7 @@ def test_an_authorization_expires_after_seven_days(traveller: Traveller) -> None
     expired = traveller.until(f"/v1/charges/{held['id']}", refunded=True)
     assert (expired["captured"], expired["amount_refunded"]) == (False, 2000)
     answer = traveller.raw.post(f"/v1/charges/{held['id']}/capture")
-    refused(answer, code="charge_expired_for_capture")
+    assert_refused(answer, code="charge_expired_for_capture")
     *_, event = traveller.events_of(held["id"])
     assert (event["type"], event["request"]) == ("charge.expired", NOBODY)
     assert ok(traveller.raw.get(f"/v1/charges/{captured['id']}"))["refunded"] is False
@@ -194,39 +194,41 @@ def test_metrics_tell_what_is_overdue(traveller: Traveller) -> None:
     assert 'ledger_lag_events{generation="1",projection="deadlines"}' in exposition
 
 
-def sweeper(author: Author) -> Deadlines:
-    return Deadlines(author.store, Terms(), poll_ms=20)
+def sweeper(author: Author) -> DeadlineSweeper:
+    return DeadlineSweeper(author.store, Terms(), poll_ms=20)
 
 
 def test_workers_side_by_side_end_each_thing_once(dsn: str) -> None:
     async def story(author: Author) -> None:
-        charges = [await author.charge("tok_createDispute") for _ in range(40)]
-        disputes = [await author.dispute(charge) for charge in charges]
+        charges = [await author.create_charge("tok_createDispute") for _ in range(40)]
+        disputes = [await author.open_dispute(charge) for charge in charges]
         await catch_up(dsn)
-        await author.travel(days=10)
+        await author.advance_clock(days=10)
         workers = [sweeper(author) for _ in range(4)]
         swept = await asyncio.gather(*(worker.sweep() for worker in workers))
-        assert sum(each.ended for each in swept) == len(disputes)
+        assert sum(each.expired_count for each in swept) == len(disputes)
         for dispute in disputes:
             state = await author.store.streams.read(dispute)
             assert isinstance(state, Dispute)
             assert (state.status, state.version) == ("lost", 2)
-        assert (await workers[0].sweep()).ended == 0  # the rows lag behind, the truth does not
+        assert (await workers[0].sweep()).expired_count == 0  # the rows lag behind, the truth does not
         await catch_up(dsn)
-        assert (await workers[0].sweep()).due == 0
+        assert (await workers[0].sweep()).due_count == 0
         for worker in workers:
             await worker.close()
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> None:
     async def story(author: Author) -> None:
-        disputes = [await author.dispute(await author.charge("tok_createDispute")) for _ in range(10)]
+        disputes = [
+            await author.open_dispute(await author.create_charge("tok_createDispute")) for _ in range(10)
+        ]
         await catch_up(dsn)
-        await author.travel(days=10)
+        await author.advance_clock(days=10)
         crashing = sweeper(author)
-        whole = crashing._end
+        whole = crashing._expire
         done: list[str] = []
 
         async def dying(stream: str) -> bool:
@@ -235,7 +237,7 @@ def test_what_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> None:
             done.append(stream)
             return await whole(stream)
 
-        crashing._end = dying  # type: ignore[method-assign]
+        crashing._expire = dying  # type: ignore[method-assign]
         with pytest.raises(RuntimeError):
             await crashing.sweep()
         await sweeper(author).sweep()
@@ -244,4 +246,4 @@ def test_what_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> None:
             assert isinstance(state, Dispute)
             assert (state.status, state.version) == ("lost", 2)
 
-    running(dsn, story)
+    run_story(dsn, story)

@@ -71,7 +71,7 @@ anything = st.recursive(
 @pytest.fixture(scope="module")
 def fuzzed(cluster: Cluster) -> Iterator[tuple[str, requests.Session]]:
     """The URL of a service of its own, for its clock will be moved; a session whose key may do everything."""
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         service = Service(dsn, Path(place))
         registrar = Registrar(dsn)
         key = registrar.key(registrar.account().id, "rk", scopes=INTERNAL_SCOPES)[1]

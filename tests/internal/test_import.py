@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, ok, refused
-from tests.internal.conftest import Operator
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
+from tests.internal.conftest import InternalClient
 
 
-def imported(operator: Operator, lines: Iterable[Any]) -> list[Any]:
+def imported(operator: InternalClient, lines: Iterable[Any]) -> list[Any]:
     content = b"".join(
         (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
     )
@@ -45,7 +45,9 @@ def name() -> str:
     return uuid.uuid4().hex
 
 
-def test_lines_that_build_on_each_other_are_told_in_order(operator: Operator, raw: Caller, name: str) -> None:
+def test_lines_that_build_on_each_other_are_told_in_order(
+    operator: InternalClient, raw: Caller, name: str
+) -> None:
     lines = [line for number in range(50) for line in story(f"{name}{number}")]
     results = imported(operator, lines)
     assert [result["line"] for result in results] == list(range(1, 201))
@@ -57,7 +59,7 @@ def test_lines_that_build_on_each_other_are_told_in_order(operator: Operator, ra
     assert (won["status"], len(won["balance_transactions"])) == ("won", 2)
 
 
-def test_the_same_input_again_changes_nothing(operator: Operator, raw: Caller, name: str) -> None:
+def test_the_same_input_again_changes_nothing(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [line for number in range(20) for line in story(f"{name}{number}")]
     first = imported(operator, lines)
     events = len(raw.events())
@@ -66,13 +68,13 @@ def test_the_same_input_again_changes_nothing(operator: Operator, raw: Caller, n
     assert len(raw.events()) == events
 
 
-def test_a_line_twice_in_one_input_happens_once(operator: Operator, raw: Caller, name: str) -> None:
+def test_a_line_twice_in_one_input_happens_once(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [line for line in story(name) for _ in range(5)]
     assert [result["changed"] for result in imported(operator, lines)] == [True, *[False] * 4] * 4
     assert len(ok(raw.get(f"/v1/disputes/du_{name}"))["balance_transactions"]) == 2
 
 
-def test_a_bad_line_refuses_itself_alone(operator: Operator, name: str) -> None:
+def test_a_bad_line_refuses_itself_alone(operator: InternalClient, name: str) -> None:
     customer, charge, dispute, fact = story(name)
     lines: list[Any] = [
         customer,
@@ -107,7 +109,7 @@ def test_a_bad_line_refuses_itself_alone(operator: Operator, name: str) -> None:
 
 
 def test_webhook_endpoints_are_told_once_and_within_their_rules(
-    operator: Operator, raw: Caller, name: str
+    operator: InternalClient, raw: Caller, name: str
 ) -> None:
     line = {
         "op": "webhook_endpoint",
@@ -149,7 +151,7 @@ def test_webhook_endpoints_are_told_once_and_within_their_rules(
     assert "maximum of 16" in results[15]["error"]["message"]
 
 
-def test_results_come_while_the_input_is_still_sent(operator: Operator, name: str) -> None:
+def test_results_come_while_the_input_is_still_sent(operator: InternalClient, name: str) -> None:
     def lines() -> Iterator[bytes]:
         for number in range(20):
             yield json.dumps({"op": "customer", "id": f"cus_{name}{number}"}).encode() + b"\n"
@@ -165,16 +167,18 @@ def test_it_needs_both_scopes(http: httpx.Client, account: Account, registrar: R
     for scope in ("catalog", "network"):
         key = registrar.key(account.id, "rk", scopes=[scope])[1]
         answer = http.post("/internal/v1/import", content=b"", headers={"authorization": f"Bearer {key}"})
-        refused(answer, 403, code="more_permissions_required")
+        assert_refused(answer, 403, code="more_permissions_required")
 
 
-def test_a_client_may_send_everything_before_it_reads(operator: Operator) -> None:
+def test_a_client_may_send_everything_before_it_reads(operator: InternalClient) -> None:
     """More results than the buffers between hold: they wait on our side."""
     results = imported(operator, [b"{}"] * 60_000)
     assert [result["line"] for result in results] == list(range(1, 60_001))
 
 
-def test_two_imports_of_the_same_lines_at_once_change_each_thing_once(operator: Operator, name: str) -> None:
+def test_two_imports_of_the_same_lines_at_once_change_each_thing_once(
+    operator: InternalClient, name: str
+) -> None:
     """Groups overtake each other: they are decided again, and nothing is lost or told twice."""
     lines = [line for number in range(100) for line in story(f"{name}{number}")]
     with ThreadPoolExecutor(2) as pool:
@@ -183,7 +187,7 @@ def test_two_imports_of_the_same_lines_at_once_change_each_thing_once(operator: 
     assert all(mine["changed"] != theirs["changed"] for mine, theirs in zip(one, other, strict=True))
 
 
-def test_known_and_new_lines_may_stand_together(operator: Operator, name: str) -> None:
+def test_known_and_new_lines_may_stand_together(operator: InternalClient, name: str) -> None:
     known = [line for number in range(0, 60, 2) for line in story(f"{name}{number}")]
     imported(operator, known)
     lines = [line for number in range(60) for line in story(f"{name}{number}")]
@@ -191,14 +195,14 @@ def test_known_and_new_lines_may_stand_together(operator: Operator, name: str) -
     assert [result["changed"] for result in results] == [line not in known for line in lines]
 
 
-def test_lines_share_commits(operator: Operator, name: str) -> None:
+def test_lines_share_commits(operator: InternalClient, name: str) -> None:
     lines = [{"op": "customer", "id": f"cus_{name}{number}", "name": "Ada"} for number in range(4000)]
     before = commits(operator)
     assert all(result.get("changed") for result in imported(operator, lines))
     assert commits(operator) - before < 400  # ten lines and more a commit, beside what other tests commit
 
 
-def commits(operator: Operator) -> float:
+def commits(operator: InternalClient) -> float:
     found = re.search(
         r"^ledger_append_seconds_count (\S+)$", operator.http.get("/metrics").text, re.MULTILINE
     )

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import stripe
 
-from ledger.ids import derived_id, new_id
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok
-from tests.internal.conftest import Operator
+from ledger.ids import derive_id, new_id
+from tests.api.service import Account, Caller, Registrar, Service, create_client, ok
+from tests.internal.conftest import InternalClient
 from tests.internal.test_import import imported, story
 
 PDF = b"%PDF-1.4\n" + b"x" * 300_000
@@ -47,14 +47,14 @@ def a_file(name: str, content: bytes = PDF, **given: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def errors(operator: Operator, *lines: Any) -> list[tuple[str | None, str | None]]:
+def errors(operator: InternalClient, *lines: Any) -> list[tuple[str | None, str | None]]:
     results = imported(operator, lines)
     assert all("error" in result for result in results), results
     return [(result["error"].get("code"), result["error"].get("param")) for result in results]
 
 
 def test_an_event_from_elsewhere_is_read_by_its_id(
-    operator: Operator, client: stripe.StripeClient, name: str
+    operator: InternalClient, client: stripe.StripeClient, name: str
 ) -> None:
     lines = [
         an_event(name),
@@ -84,7 +84,7 @@ def test_an_event_from_elsewhere_is_read_by_its_id(
     assert [event.id for event in newer] == [f"evt_b{name}", f"evt_{name[:13]}"]
 
 
-def test_an_event_whose_id_carries_another_time_is_found(operator: Operator, raw: Caller) -> None:
+def test_an_event_whose_id_carries_another_time_is_found(operator: InternalClient, raw: Caller) -> None:
     for made in (0, 1_700_000_000, 4_000_000_000):
         line = an_event(uuid.uuid4().hex, id=new_id("evt", made))
         assert imported(operator, [line])[0]["changed"]
@@ -92,7 +92,7 @@ def test_an_event_whose_id_carries_another_time_is_found(operator: Operator, raw
         assert ok(raw.get(f"/v1/events?starting_after={line['id']}"))["has_more"] is False
 
 
-def test_an_event_is_told_once(operator: Operator, raw: Caller, name: str) -> None:
+def test_an_event_is_told_once(operator: InternalClient, raw: Caller, name: str) -> None:
     line = an_event(name)
     again = line | {"object": dict(reversed(line["object"].items()))}
     assert [result["changed"] for result in imported(operator, [line, again, line])] == [True, False, False]
@@ -106,7 +106,7 @@ def test_an_event_is_told_once(operator: Operator, raw: Caller, name: str) -> No
     assert len(raw.events()) == 1
 
 
-def test_an_event_of_this_ledger_is_no_other(operator: Operator, raw: Caller, name: str) -> None:
+def test_an_event_of_this_ledger_is_no_other(operator: InternalClient, raw: Caller, name: str) -> None:
     raw.customer(name="Ada")
     raw.dispute()
     made = raw.events()
@@ -116,13 +116,13 @@ def test_an_event_of_this_ledger_is_no_other(operator: Operator, raw: Caller, na
     ]
     assert errors(operator, *lines) == [("resource_already_exists", "id")] * len(lines)
     # One of another ledger has an id of the same form.
-    elsewhere = lines[0] | {"id": derived_id("evt", made[0]["created"], name, 1, 0)}
+    elsewhere = lines[0] | {"id": derive_id("evt", made[0]["created"], name, 1, 0)}
     assert imported(operator, [elsewhere])[0]["changed"]
     assert len(raw.events()) == len(made) + 1
 
 
 def test_an_event_on_a_connected_account(
-    operator: Operator, service: Service, account: Account, registrar: Registrar, name: str
+    operator: InternalClient, service: Service, account: Account, registrar: Registrar, name: str
 ) -> None:
     connected, stranger = registrar.account(platform=account.id), registrar.account()
     lines = [
@@ -136,7 +136,7 @@ def test_an_event_on_a_connected_account(
     assert [result.get("changed") for result in results] == [True, True, None, True, None]
     assert results[2]["error"]["code"] == "account_invalid"
     assert results[4]["error"]["code"] == "resource_already_exists"
-    client = client_of(service, connected.secret)
+    client = create_client(service, connected.secret)
     assert [event.id for event in client.v1.events.list().data] == [f"evt_{name}c"]
 
 
@@ -153,18 +153,18 @@ def test_an_event_on_a_connected_account(
     ],
 )
 def test_what_is_no_event_is_refused_by_name(
-    operator: Operator, name: str, given: dict[str, Any], param: str
+    operator: InternalClient, name: str, given: dict[str, Any], param: str
 ) -> None:
     assert [refusal[1] for refusal in errors(operator, an_event(name) | given)] == [param]
 
 
-def test_numbers_that_json_has_not_are_refused(operator: Operator, name: str) -> None:
+def test_numbers_that_json_has_not_are_refused(operator: InternalClient, name: str) -> None:
     text = json.dumps(an_event(name, object={"a": float("nan")})).encode()
     told = errors(operator, text, text.replace(b"NaN", b"1e999"), text.replace(b"NaN", b"9" * 20))
     assert [param for _, param in told] == ["object"] * 3
 
 
-def test_a_refund_made_elsewhere_moves_the_money(operator: Operator, raw: Caller, name: str) -> None:
+def test_a_refund_made_elsewhere_moves_the_money(operator: InternalClient, raw: Caller, name: str) -> None:
     made = {"amount": 500, "reason": "duplicate", "metadata": {"a": "b"}, "created": 1_700_000_000}
     lines = [a_charge(name), a_refund(name, **made), a_refund(name, id=f"re_rest{name}")]
     assert [result["id"] for result in imported(operator, lines)] == [line["id"] for line in lines]
@@ -180,7 +180,7 @@ def test_a_refund_made_elsewhere_moves_the_money(operator: Operator, raw: Caller
     }  # fmt: skip
 
 
-def test_a_refund_is_told_once(operator: Operator, raw: Caller, name: str) -> None:
+def test_a_refund_is_told_once(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [a_charge(name), a_refund(name, amount=500), a_refund(name, amount=500), a_refund(name)]
     assert [result["changed"] for result in imported(operator, lines)] == [True, True, False, False]
     assert ok(raw.get(f"/v1/charges/ch_{name}"))["amount_refunded"] == 500
@@ -190,7 +190,7 @@ def test_a_refund_is_told_once(operator: Operator, raw: Caller, name: str) -> No
     assert errors(operator, *lines) == [("resource_already_exists", "id")] * 3
 
 
-def test_a_refund_is_refused_as_the_api_refuses_it(operator: Operator, raw: Caller, name: str) -> None:
+def test_a_refund_is_refused_as_the_api_refuses_it(operator: InternalClient, raw: Caller, name: str) -> None:
     customer, charge, dispute, fact = story(name)
     lost = fact | {"fact": "lost"}
     lines = [customer, charge, a_charge(f"{name}f", status="failed"), a_charge(f"{name}p")]
@@ -223,7 +223,7 @@ def test_a_refund_is_refused_as_the_api_refuses_it(operator: Operator, raw: Call
 
 
 def test_a_file_from_elsewhere_is_one_like_any_other(
-    operator: Operator, raw: Caller, client: stripe.StripeClient, name: str
+    operator: InternalClient, raw: Caller, client: stripe.StripeClient, name: str
 ) -> None:
     (result,) = imported(operator, [a_file(name, created=1_700_000_000)])
     assert result == {"line": 1, "id": f"file_{name}", "changed": True}
@@ -238,7 +238,7 @@ def test_a_file_from_elsewhere_is_one_like_any_other(
     assert ok(staged)["evidence"]["receipt"] == read.id
 
 
-def test_a_file_is_told_once(operator: Operator, raw: Caller, name: str) -> None:
+def test_a_file_is_told_once(operator: InternalClient, raw: Caller, name: str) -> None:
     line = a_file(name)
     assert [result["changed"] for result in imported(operator, [line, line])] == [True, False]
     assert [result["changed"] for result in imported(operator, [line])] == [False]
@@ -254,7 +254,7 @@ def test_a_file_is_told_once(operator: Operator, raw: Caller, name: str) -> None
     assert len(raw.get(f"/v1/files/file_{name}/contents").content) == len(PDF)
 
 
-def test_an_empty_file_is_a_file(operator: Operator, raw: Caller, name: str) -> None:
+def test_an_empty_file_is_a_file(operator: InternalClient, raw: Caller, name: str) -> None:
     line = a_file(name, b"")
     del line["filename"]
     assert [result["changed"] for result in imported(operator, [line, line])] == [True, False]
@@ -262,7 +262,9 @@ def test_an_empty_file_is_a_file(operator: Operator, raw: Caller, name: str) -> 
     assert (file["size"], file["type"], file["filename"]) == (0, None, None)
 
 
-def test_one_file_in_two_imports_at_once_has_its_bytes(operator: Operator, raw: Caller, name: str) -> None:
+def test_one_file_in_two_imports_at_once_has_its_bytes(
+    operator: InternalClient, raw: Caller, name: str
+) -> None:
     def told(number: int) -> Any:
         return imported(operator, [a_file(name, PDF + bytes([48 + number % 2]))])[0]
 
@@ -289,7 +291,7 @@ def test_one_file_in_two_imports_at_once_has_its_bytes(operator: Operator, raw: 
     ],
 )
 def test_what_is_no_file_is_refused_by_name(
-    operator: Operator, raw: Caller, name: str, given: dict[str, Any], param: str
+    operator: InternalClient, raw: Caller, name: str, given: dict[str, Any], param: str
 ) -> None:
     assert errors(operator, a_file(name) | given) == [(None, param)]
     assert ok(raw.get("/v1/files"))["data"] == []
@@ -299,8 +301,8 @@ def test_live_mode_is_its_own(
     http: httpx.Client, account: Account, registrar: Registrar, raw: Caller, name: str
 ) -> None:
     scopes = ["catalog", "network"]
-    live = Operator(http, registrar.key(account.id, "rk", livemode=True, scopes=scopes)[1])
-    test = Operator(http, registrar.key(account.id, "rk", scopes=scopes)[1])
+    live = InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=scopes)[1])
+    test = InternalClient(http, registrar.key(account.id, "rk", scopes=scopes)[1])
     lines = [an_event(name), a_charge(name), a_refund(name), a_file(name)]
     assert all(result["changed"] for result in imported(live, lines))
     assert raw.events() == []
@@ -308,7 +310,7 @@ def test_live_mode_is_its_own(
 
 
 def test_a_line_tells_when_its_object_was_made_but_not_that_it_will_be(
-    operator: Operator, raw: Caller, name: str
+    operator: InternalClient, raw: Caller, name: str
 ) -> None:
     at, later = 1_600_000_000, int(time.time()) + 1000
     charge = {"op": "charge", "amount": 2000, "currency": "usd"}

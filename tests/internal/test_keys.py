@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from ledger import accounts
-from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
-from tests.internal.conftest import Operator
+from tests.internal.conftest import InternalClient
 
 
 def works(http: httpx.Client, key: str) -> bool:
@@ -30,11 +30,13 @@ def ends(http: httpx.Client, key: str) -> httpx.Response:
     return answer
 
 
-def made(operator: Operator, **given: Any) -> Any:
+def made(operator: InternalClient, **given: Any) -> Any:
     return ok(operator.post("/keys", given))
 
 
-def test_a_key_made_over_http_works_in_the_mode_of_its_maker(operator: Operator, http: httpx.Client) -> None:
+def test_a_key_made_over_http_works_in_the_mode_of_its_maker(
+    operator: InternalClient, http: httpx.Client
+) -> None:
     key = made(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
     assert key["key"].startswith("rk_test_")
     assert works(http, key["key"])
@@ -43,16 +45,16 @@ def test_a_key_made_over_http_works_in_the_mode_of_its_maker(operator: Operator,
     assert (listed["name"], listed["scopes"], listed["state"]) == ("reader", ["rak_customer_read"], "active")
 
 
-def test_a_key_ends_when_it_was_told_to(operator: Operator, http: httpx.Client) -> None:
+def test_a_key_ends_when_it_was_told_to(operator: InternalClient, http: httpx.Client) -> None:
     key = made(operator, expires_at=int(time.time()) + 2)["key"]
     assert works(http, key)
-    refused(ends(http, key), 401, code="api_key_expired")
+    assert_refused(ends(http, key), 401, code="api_key_expired")
 
 
 @pytest.fixture(scope="module")
 def movable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service of its own, whose clock a test may move."""
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         service = Service(dsn, tmp_path_factory.mktemp("movable"))
         yield service
         service.stop()
@@ -64,18 +66,18 @@ def test_keys_end_by_the_one_clock(movable: Service) -> None:
     operator_key = registrar.key(registrar.account().id, "rk", scopes=accounts.INTERNAL_SCOPES)[1]
     registrar.close()
     with httpx.Client(base_url=movable.url, verify=False, timeout=30) as http:
-        operator = Operator(http, operator_key)
+        operator = InternalClient(http, operator_key)
 
         def works_after(seconds: float, key: dict[str, Any]) -> bool:
             ok(operator.post("/clock", {"advance_seconds": seconds}))
             answer = Caller(http, key["key"]).get("/v1/customers")
             if answer.status_code != 200:
-                refused(answer, 401, code="api_key_expired")
+                assert_refused(answer, 401, code="api_key_expired")
             return answer.status_code == 200
 
         now = ok(operator.post("/clock", {"advance_seconds": 10 * 86_400}))["now"]
         late = {"expires_at": int(now) - 86_400}  # by real time it is yet to come
-        refused(operator.post("/keys", late), param="expires_at")
+        assert_refused(operator.post("/keys", late), param="expires_at")
         key = made(operator, expires_at=int(now) + 1000)
         assert works_after(900, key)
         assert not works_after(200, key)
@@ -91,19 +93,19 @@ def test_keys_end_by_the_one_clock(movable: Service) -> None:
 
 @pytest.mark.contract("1.6 expired or rolled key")
 def test_rolled_keys_overlap_and_then_only_the_new_one_is_good(
-    operator: Operator, http: httpx.Client
+    operator: InternalClient, http: httpx.Client
 ) -> None:
     old = made(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
     new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 2}))
     assert (new["scopes"], new["name"], new["kind"]) == (old["scopes"], old["name"], "rk")
     assert works(http, old["key"])
     assert works(http, new["key"])
-    refused(ends(http, old["key"]), 401, code="api_key_expired")
+    assert_refused(ends(http, old["key"]), 401, code="api_key_expired")
     assert works(http, new["key"])
-    refused(operator.post(f"/keys/{old['id']}/roll", {}), param="id", message="expired")
+    assert_refused(operator.post(f"/keys/{old['id']}/roll", {}), param="id", message="expired")
 
 
-def test_a_roll_never_makes_the_old_key_live_longer(operator: Operator) -> None:
+def test_a_roll_never_makes_the_old_key_live_longer(operator: InternalClient) -> None:
     soon = int(time.time()) + 60
     old = made(operator, expires_at=soon)
     new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 3600}))
@@ -111,21 +113,21 @@ def test_a_roll_never_makes_the_old_key_live_longer(operator: Operator) -> None:
     assert listed[old["id"]]["expires_at"] == listed[new["id"]]["expires_at"] == soon
 
 
-def test_a_revoked_key_is_refused_within_a_second(operator: Operator, http: httpx.Client) -> None:
+def test_a_revoked_key_is_refused_within_a_second(operator: InternalClient, http: httpx.Client) -> None:
     key = made(operator)
     assert works(http, key["key"])
     assert ok(operator.post(f"/keys/{key['id']}/revoke"))["state"] == "expired"
-    refused(ends(http, key["key"]), 401, code="api_key_expired")
+    assert_refused(ends(http, key["key"]), 401, code="api_key_expired")
 
 
 def test_last_use_is_told_without_being_on_a_requests_way(
-    operator: Operator, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    operator: InternalClient, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = made(operator)
     assert key["last_used_at"] is None
     before = time.time()
     assert works(http, key["key"])
-    deadline = time.monotonic() + accounts.USE_TOLD_SECONDS + 5
+    deadline = time.monotonic() + accounts.LAST_USED_INTERVAL_SECONDS + 5
     used = None
     while used is None:
         assert time.monotonic() < deadline
@@ -136,7 +138,7 @@ def test_last_use_is_told_without_being_on_a_requests_way(
 
 
 def test_only_own_and_connected_accounts_are_reached(
-    operator: Operator, http: httpx.Client, account: Account, registrar: Registrar
+    operator: InternalClient, http: httpx.Client, account: Account, registrar: Registrar
 ) -> None:
     branch = ok(operator.post("/accounts", {"name": "Branch"}))
     stranger = registrar.account()
@@ -148,17 +150,19 @@ def test_only_own_and_connected_accounts_are_reached(
     assert ok(
         Caller(http, account.secret).get(f"/v1/customers/{customer['id']}", stripe_account=branch["id"])
     )
-    refused(operator.post("/keys", {"account": stranger.id}), 403, code="account_invalid")
-    refused(operator.get(f"/keys?account={stranger.id}"), 403, code="account_invalid")
+    assert_refused(operator.post("/keys", {"account": stranger.id}), 403, code="account_invalid")
+    assert_refused(operator.get(f"/keys?account={stranger.id}"), 403, code="account_invalid")
     foreign, _ = registrar.key(stranger.id)
     for action in ("roll", "revoke"):
         body: Any = {} if action == "roll" else None
-        refused(operator.post(f"/keys/{foreign}/{action}", body), 404, code="resource_missing", param="id")
+        assert_refused(
+            operator.post(f"/keys/{foreign}/{action}", body), 404, code="resource_missing", param="id"
+        )
     live, _ = registrar.key(account.id, livemode=True)
-    refused(operator.post(f"/keys/{live}/revoke"), 404, code="resource_missing", param="id")
+    assert_refused(operator.post(f"/keys/{live}/revoke"), 404, code="resource_missing", param="id")
 
 
-def test_lists_go_on_after_the_last_one_shown(operator: Operator) -> None:
+def test_lists_go_on_after_the_last_one_shown(operator: InternalClient) -> None:
     for _ in range(3):
         made(operator)
     every = [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
@@ -166,15 +170,17 @@ def test_lists_go_on_after_the_last_one_shown(operator: Operator) -> None:
     rest = ok(operator.get(f"/keys?limit=100&starting_after={first['data'][-1]['id']}"))
     assert (first["has_more"], rest["has_more"]) == (True, False)
     assert [each["id"] for each in [*first["data"], *rest["data"]]] == every
-    refused(operator.get("/keys?starting_after=key_none"), code="resource_missing", param="starting_after")
+    assert_refused(
+        operator.get("/keys?starting_after=key_none"), code="resource_missing", param="starting_after"
+    )
 
 
-def keys_of(operator: Operator) -> list[str]:
+def keys_of(operator: InternalClient) -> list[str]:
     return [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
 
 
 def test_an_idempotency_key_makes_one_key_which_is_shown_once(
-    operator: Operator, http: httpx.Client, service: Service
+    operator: InternalClient, http: httpx.Client, service: Service
 ) -> None:
     body = {"kind": "rk", "name": "importer", "scopes": ["rak_customer_read"]}
     answer = operator.post("/keys", body, idempotency_key="one")
@@ -183,20 +189,24 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
     before = keys_of(operator)
     for _ in range(2):
         again = operator.post("/keys", body, idempotency_key="one")
-        told = refused(again, 409, code="secret_shown_once", kind="idempotency_error", message=key["id"])
+        told = assert_refused(
+            again, 409, code="secret_shown_once", kind="idempotency_error", message=key["id"]
+        )
         assert key["key"] not in told["message"]
         assert again.headers["idempotent-replayed"] == "true"
         assert again.headers["original-request"] == answer.headers["request-id"]
         assert again.headers["idempotency-key"] == "one"
     other = operator.post("/keys", body | {"name": "exporter"}, idempotency_key="one")
-    refused(other, kind="idempotency_error", message="Try using a key other than 'one'")
-    refused(operator.post("/customers", {"name": "A"}, idempotency_key="one"), kind="idempotency_error")
+    assert_refused(other, kind="idempotency_error", message="Try using a key other than 'one'")
+    assert_refused(
+        operator.post("/customers", {"name": "A"}, idempotency_key="one"), kind="idempotency_error"
+    )
     assert keys_of(operator) == before
     with psycopg.connect(service.dsn) as conn:
         kept = conn.execute("SELECT body FROM ledger.replies WHERE body LIKE %s", [f"%{key['key']}%"])
         assert kept.fetchone() is None
     rolled = ok(operator.post(f"/keys/{key['id']}/roll", {}, idempotency_key="two"))
-    refused(
+    assert_refused(
         operator.post(f"/keys/{key['id']}/roll", {}, idempotency_key="two"),
         409,
         code="secret_shown_once",
@@ -206,25 +216,27 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
     assert works(http, rolled["key"])
 
 
-def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator: Operator) -> None:
+def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator: InternalClient) -> None:
     body = {"kind": "sk", "scopes": ["catalog"]}
-    refused(operator.post("/keys", body, idempotency_key="again"), param="scopes")
+    assert_refused(operator.post("/keys", body, idempotency_key="again"), param="scopes")
     assert ok(operator.post("/keys", {"kind": "sk"}, idempotency_key="again"))["kind"] == "sk"
     too_long = operator.post("/accounts", {"name": "B"}, idempotency_key="k" * 256)
-    refused(too_long, message="at most 255 characters")
+    assert_refused(too_long, message="at most 255 characters")
 
 
-def test_an_account_is_made_once_and_answered_again(operator: Operator) -> None:
+def test_an_account_is_made_once_and_answered_again(operator: InternalClient) -> None:
     first = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
     again = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
     assert ok(first) == ok(again)
     assert again.content == first.content
     assert again.headers["idempotent-replayed"] == "true"
-    refused(operator.post("/accounts", {"name": "B"}, idempotency_key="branch"), kind="idempotency_error")
+    assert_refused(
+        operator.post("/accounts", {"name": "B"}, idempotency_key="branch"), kind="idempotency_error"
+    )
     assert len(ok(operator.get("/accounts"))["data"]) == 2
 
 
-def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator: Operator) -> None:
+def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator: InternalClient) -> None:
     """Customers are appended meanwhile, some under the same idempotency keys."""
     before = keys_of(operator)
 
@@ -255,12 +267,12 @@ def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator
         ({"expires_at": 1}, "expires_at"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused(operator: Operator, body: Any, param: str) -> None:
-    refused(operator.post("/keys", body), param=param)
+def test_a_key_that_makes_no_sense_is_refused(operator: InternalClient, body: Any, param: str) -> None:
+    assert_refused(operator.post("/keys", body), param=param)
 
 
 def test_keys_need_their_scope(http: httpx.Client, account: Account, registrar: Registrar) -> None:
     others = [scope for scope in accounts.INTERNAL_SCOPES if scope != "keys"]
-    other = Operator(http, registrar.key(account.id, "rk", scopes=others)[1])
+    other = InternalClient(http, registrar.key(account.id, "rk", scopes=others)[1])
     for answer in (other.get("/keys"), other.post("/keys", {}), other.get("/accounts")):
-        refused(answer, 403, code="more_permissions_required", message="'keys'")
+        assert_refused(answer, 403, code="more_permissions_required", message="'keys'")

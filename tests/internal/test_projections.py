@@ -13,9 +13,9 @@ import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
 from projections.engine.registry import PROJECTIONS
-from tests.api.service import Account, Caller, Registrar, Service, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
-from tests.internal.conftest import Operator
+from tests.internal.conftest import InternalClient
 
 WAIT_SECONDS = 40.0
 NO_SCOPE = tuple(scope for scope in INTERNAL_SCOPES if scope != "projections")
@@ -37,7 +37,7 @@ WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AN
 @pytest.fixture(scope="module")
 def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     place: Path = tmp_path_factory.mktemp("projections")
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         service = Service(dsn, place)
         yield service
         service.stop()
@@ -71,7 +71,7 @@ def until(holds: Callable[[], Any]) -> Any:
     return found
 
 
-def one(operator: Operator, name: str) -> Any:
+def one(operator: InternalClient, name: str) -> Any:
     return ok(operator.get(f"/projections/{name}"))
 
 
@@ -97,8 +97,10 @@ def test_a_key_without_the_scope_is_told_which_it_lacks(
     http: httpx.Client, registrar: Registrar, account: Account, method: str, path: str
 ) -> None:
     for key in (account.secret, registrar.key(account.id, "rk", scopes=NO_SCOPE)[1]):
-        answer = Operator(http, key).call(method, f"/projections{path}", {} if method == "POST" else None)
-        refused(answer, 403, code="more_permissions_required", message="scope 'projections'")
+        answer = InternalClient(http, key).call(
+            method, f"/projections{path}", {} if method == "POST" else None
+        )
+        assert_refused(answer, 403, code="more_permissions_required", message="scope 'projections'")
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,12 @@ def test_a_key_without_the_scope_is_told_which_it_lacks(
         "parked/cus_1/retry", "",
     ],
 )  # fmt: skip
-def test_a_projection_that_is_none_is_not_found(operator: Operator, operation: str) -> None:
+def test_a_projection_that_is_none_is_not_found(operator: InternalClient, operation: str) -> None:
     path = f"/projections/nothing/{operation}".rstrip("/")
     answer = operator.post(path, {}) if operation else operator.get(path)
-    refused(answer, 404, code="resource_missing", param="name", message="No such projection: 'nothing'")
+    assert_refused(
+        answer, 404, code="resource_missing", param="name", message="No such projection: 'nothing'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_a_projection_that_is_none_is_not_found(operator: Operator, operation: s
     ],
 )
 def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
-    operator: Operator, operation: str, body: Any, code: str | None, param: str
+    operator: InternalClient, operation: str, body: Any, code: str | None, param: str
 ) -> None:
     answer = operator.post(f"/projections/disputes/{operation}", body)
     error = answer.json()["error"]
@@ -149,13 +153,13 @@ def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
     ],
 )
 def test_what_the_state_does_not_admit_is_a_conflict(
-    operator: Operator, operation: str, body: Any, message: str
+    operator: InternalClient, operation: str, body: Any, message: str
 ) -> None:
     answer = operator.post(f"/projections/disputes/{operation}", body)
-    refused(answer, 409, code="projection_state", message=message)
+    assert_refused(answer, 409, code="projection_state", message=message)
 
 
-def test_all_of_them_are_told_of_and_described_with_examples(operator: Operator) -> None:
+def test_all_of_them_are_told_of_and_described_with_examples(operator: InternalClient) -> None:
     told = ok(operator.get("/projections"))
     assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
     paths = ok(operator.http.get("/openapi.json"))["paths"]
@@ -168,7 +172,7 @@ def test_all_of_them_are_told_of_and_described_with_examples(operator: Operator)
 
 
 def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
-    operator: Operator, raw: Caller, service: Service, sql: Callable[[str], Any]
+    operator: InternalClient, raw: Caller, service: Service, sql: Callable[[str], Any]
 ) -> None:
     made = raw.dispute()
     sql(GATE)
@@ -177,7 +181,9 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
         asked = ok(operator.post("/projections/disputes/rebuild", {"workers": 2, "reason": "a column"}))
         assert (asked["state"], asked["workers"], asked["builds"][0]["generation"]) == ("filling", 2, 2)
         conflict = operator.post("/projections/disputes/rebuild", {})
-        refused(conflict, 409, code="projection_state", message=f"rebuild {asked['id']}, begun by key_")
+        assert_refused(
+            conflict, 409, code="projection_state", message=f"rebuild {asked['id']}, begun by key_"
+        )
         told = until(lambda: (now := one(operator, "disputes")["rebuild"])["driven"] and now["total"] and now)
         assert (told["state"], told["events"], told["seconds_left"]) == ("filling", 0, None)
         assert told["bytes"] > 0
@@ -207,19 +213,21 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
     assert ok(raw.get("/v1/disputes"))["data"] == [made]
     for path, body in (("rollback", {"reason": "another"}), ("switch", {"generation": 2})):
         answer = operator.post(f"/projections/disputes/{path}", body, **again)
-        refused(answer, 400, message="used with the same parameters", kind="idempotency_error")
+        assert_refused(answer, 400, message="used with the same parameters", kind="idempotency_error")
     assert one(operator, "disputes")["live"] == 1
     assert ok(operator.post("/projections/disputes/switch", {"generation": 2}))["live"] == 2
 
 
 def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dropped(
-    operator: Operator,
+    operator: InternalClient,
 ) -> None:
     answer = operator.post("/projections/rebuild", {"names": ["refunds", "nothing"]})
-    refused(answer, 400, code="resource_missing", param="names", message="No such projection: 'nothing'")
+    assert_refused(
+        answer, 400, code="resource_missing", param="names", message="No such projection: 'nothing'"
+    )
     assert operator.post("/projections/rebuild", {"names": []}).json()["error"]["param"] == "names"
     answer = operator.get("/projections/refunds/diff")
-    refused(answer, 409, code="projection_state", message="refunds has not been compared")
+    assert_refused(answer, 409, code="projection_state", message="refunds has not been compared")
     asked = {"names": ["refunds", "files"], "reason": "two at once"}
     for _ in range(2):
         begun = ok(operator.post("/projections/rebuild", asked, idempotency_key="both"))
@@ -233,7 +241,7 @@ def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dr
 
 
 def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
-    operator: Operator, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
+    operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
     customer = raw.customer(email="jenny@example.com")
     assert ok(raw.get("/v1/customers?limit=1"))["data"] == [customer]
@@ -262,7 +270,7 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
         ("pause", {}, "it waits for a decision"),
     ):
         answer = operator.post(f"/projections/customers/{path}", body)
-        refused(answer, 409, code="projection_state", message=message)
+        assert_refused(answer, 409, code="projection_state", message=message)
     switched = operator.post(
         "/projections/customers/switch", {"accept_differences": True, "reason": "it had drifted"}
     )
@@ -272,18 +280,20 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
 
 
 def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
-    operator: Operator, sql: Callable[[str], Any]
+    operator: InternalClient, sql: Callable[[str], Any]
 ) -> None:
     table = f"file_links_g{one(operator, 'file_links')['live']}"
     sql(f"ALTER TABLE projections.{table} RENAME TO elsewhere")
     answer = operator.post("/projections/file_links/verify", {})
     sql(f"ALTER TABLE projections.elsewhere RENAME TO {table}")
-    refused(answer, 409, code="projection_state", message="file_links cannot be checked: UndefinedTable")
+    assert_refused(
+        answer, 409, code="projection_state", message="file_links cannot be checked: UndefinedTable"
+    )
     assert ok(operator.post("/projections/file_links/verify", {}))["error"] is None
 
 
 def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
-    operator: Operator, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
+    operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
     good = raw.customer(email="good@example.com")
     generation = one(operator, "customers")["live"]
@@ -311,7 +321,7 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     again = {"idempotency_key": "the-answer-was-lost"}
     for _ in range(2):
         assert ok(operator.post(retry, {"reason": "mended"}, **again))["healed"]
-    refused(operator.post(retry), 409, code="projection_state", message="is not left out of customers")
+    assert_refused(operator.post(retry), 409, code="projection_state", message="is not left out of customers")
     retried = one(operator, "customers")["operations"][0]
     assert (retried["action"], retried["reason"]) == ("retry", "mended")
     assert retried["details"] == {"stream": bad["id"], "healed": True}

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.api.rate_limits import BUCKETS_MAX, BURST_SECONDS, Buckets
-from tests.api.service import Caller, Registrar, Service, ok, refused
+from ledger.api.rate_limits import BUCKETS_MAX, BURST_SECONDS, TokenBuckets
+from tests.api.service import Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
-from tests.internal.conftest import Operator
+from tests.internal.conftest import InternalClient
 
 KEY_RATE, ACCOUNT_RATE = 5, 8
 
@@ -24,7 +24,7 @@ def limited(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "LEDGER_KEY_REQUESTS_PER_SECOND": str(KEY_RATE),
         "LEDGER_ACCOUNT_REQUESTS_PER_SECOND": str(ACCOUNT_RATE),
     }
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         service = Service(dsn, place, **rates)
         yield service
         service.stop()
@@ -43,11 +43,11 @@ def test_a_key_past_its_rate_is_told_so_and_others_are_not(limited: Service) -> 
     first, second = registrar.account(), registrar.account()
     with httpx.Client(base_url=limited.url, verify=False) as http:
         answer = until_refused(Caller(http, first.secret))
-        refused(answer, 429, code="rate_limit", message="Request rate limit exceeded")
+        assert_refused(answer, 429, code="rate_limit", message="Request rate limit exceeded")
         assert "stripe-should-retry" not in answer.headers
         ok(Caller(http, second.secret).get("/v1/customers"))
         operator = registrar.key(second.id, "rk", scopes=INTERNAL_SCOPES)[1]
-        answers = [Operator(http, operator).get("/keys") for _ in range(KEY_RATE * BURST_SECONDS + 10)]
+        answers = [InternalClient(http, operator).get("/keys") for _ in range(KEY_RATE * BURST_SECONDS + 10)]
         assert {answer.status_code for answer in answers} == {200, 429}
     registrar.close()
 
@@ -58,7 +58,7 @@ def test_nobody_spends_the_rate_of_an_account_that_is_not_theirs(limited: Servic
     with httpx.Client(base_url=limited.url, verify=False) as http:
         for scopes in (INTERNAL_SCOPES, ["audit"]):  # who may not act on it, and who may not call at all
             for header in ("stripe-account", "stripe-context"):
-                operator = Operator(http, registrar.key(registrar.account().id, "rk", scopes=scopes)[1])
+                operator = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=scopes)[1])
                 statuses = {
                     operator.call("GET", "/keys", headers={header: victim.id}).status_code
                     for _ in range(ACCOUNT_RATE * BURST_SECONDS + 10)
@@ -70,7 +70,7 @@ def test_nobody_spends_the_rate_of_an_account_that_is_not_theirs(limited: Servic
 
 def test_buckets_refill_as_time_goes_on_and_no_further_than_full() -> None:
     now = [0.0]
-    buckets = Buckets(10, clock=lambda: now[0])
+    buckets = TokenBuckets(10, clock=lambda: now[0])
     full = 10 * BURST_SECONDS
     assert [buckets.take("a") for _ in range(full + 2)] == [True] * full + [False] * 2
     now[0] += 0.35
@@ -81,12 +81,12 @@ def test_buckets_refill_as_time_goes_on_and_no_further_than_full() -> None:
 
 
 def test_a_rate_of_0_is_no_limit() -> None:
-    assert all(Buckets(0).take("a") for _ in range(10_000))
+    assert all(TokenBuckets(0).take("a") for _ in range(10_000))
 
 
 def test_buckets_are_bounded_however_many_names_there_are() -> None:
     now = [0.0]
-    buckets = Buckets(10, clock=lambda: now[0])
+    buckets = TokenBuckets(10, clock=lambda: now[0])
     for number in range(3 * BUCKETS_MAX):
         now[0] += 0.001
         assert buckets.take(f"key_{number}")

@@ -14,8 +14,8 @@ import pytest
 import stripe
 
 from ledger.wire.json_values import DEPTH_MAX, OBJECT_BYTES_MAX
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
-from tests.internal.conftest import Operator
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
+from tests.internal.conftest import InternalClient
 
 INVOICE = {"status": "draft", "amount_due": 2000, "metadata": {"order": "1"}, "lines": [1, 2], "paid": False}
 
@@ -25,7 +25,7 @@ def fresh() -> str:
 
 
 def put(
-    operator: Operator,
+    operator: InternalClient,
     named: str,
     event_type: str,
     given: Mapping[str, Any] = INVOICE,
@@ -37,7 +37,7 @@ def put(
     return operator.call("PUT", f"/resources/invoice/{named}", body, headers)
 
 
-def delete(operator: Operator, named: str, body: Any = None) -> httpx.Response:
+def delete(operator: InternalClient, named: str, body: Any = None) -> httpx.Response:
     return operator.call("DELETE", f"/resources/invoice/{named}", body)
 
 
@@ -45,7 +45,9 @@ def told_of(raw: Caller, named: str) -> list[Any]:
     return [event for event in raw.events() if event["data"]["object"].get("id") == named]
 
 
-def test_the_answer_is_the_event_that_the_sdk_reads(operator: Operator, client: stripe.StripeClient) -> None:
+def test_the_answer_is_the_event_that_the_sdk_reads(
+    operator: InternalClient, client: stripe.StripeClient
+) -> None:
     named = fresh()
     answer = put(operator, named, "invoice.created")
     made = ok(answer)
@@ -58,12 +60,12 @@ def test_the_answer_is_the_event_that_the_sdk_reads(operator: Operator, client: 
     assert json.loads(str(listed)) == made
 
 
-def test_the_answer_is_byte_for_byte_what_is_read(operator: Operator, raw: Caller) -> None:
+def test_the_answer_is_byte_for_byte_what_is_read(operator: InternalClient, raw: Caller) -> None:
     answer = put(operator, fresh(), "invoice.created", {"total": 1.5, "name": "Zoë “Ada”\u2028"})
     assert answer.text == raw.get(f"/v1/events/{answer.json()['id']}").text
 
 
-def test_an_update_tells_what_it_changed(operator: Operator, client: stripe.StripeClient) -> None:
+def test_an_update_tells_what_it_changed(operator: InternalClient, client: stripe.StripeClient) -> None:
     named = fresh()
     ok(put(operator, named, "invoice.created"))
     ok(put(operator, named, "invoice.finalized", INVOICE | {"status": "open"}))
@@ -84,11 +86,11 @@ def test_an_update_tells_what_it_changed(operator: Operator, client: stripe.Stri
     assert ["previous_attributes" in event.data for event in events] == [True, False, False]
 
 
-def test_an_update_of_what_was_never_published_knows_of_no_change(operator: Operator) -> None:
+def test_an_update_of_what_was_never_published_knows_of_no_change(operator: InternalClient) -> None:
     assert ok(put(operator, fresh(), "invoice.updated"))["data"]["previous_attributes"] == {}
 
 
-def test_what_tells_nothing_new_makes_no_event(operator: Operator, raw: Caller) -> None:
+def test_what_tells_nothing_new_makes_no_event(operator: InternalClient, raw: Caller) -> None:
     named = fresh()
     created = ok(put(operator, named, "invoice.created"))
     again = dict(reversed(INVOICE.items())) | {"id": named}
@@ -102,9 +104,11 @@ def test_what_tells_nothing_new_makes_no_event(operator: Operator, raw: Caller) 
     assert [event["type"] for event in told_of(raw, named)][2:] == ["invoice.updated"]
 
 
-def test_a_deletion_shows_the_last_state_and_a_new_one_begins_anew(operator: Operator, raw: Caller) -> None:
+def test_a_deletion_shows_the_last_state_and_a_new_one_begins_anew(
+    operator: InternalClient, raw: Caller
+) -> None:
     named = fresh()
-    refused(
+    assert_refused(
         delete(operator, named), 404, code="resource_missing", param="id", message="No such invoice: 'in_"
     )
     ok(put(operator, named, "invoice.created"))
@@ -114,7 +118,7 @@ def test_a_deletion_shows_the_last_state_and_a_new_one_begins_anew(operator: Ope
         {"object": {"id": named, "object": "invoice", **INVOICE}},
     )
     assert ok(raw.get(f"/v1/events/{gone['id']}")) == gone
-    refused(delete(operator, named), 404, code="resource_missing", param="id")
+    assert_refused(delete(operator, named), 404, code="resource_missing", param="id")
     again = ok(put(operator, named, "invoice.updated"))
     assert again["data"]["previous_attributes"] == {}
     assert [event["type"] for event in told_of(raw, named)] == [
@@ -124,12 +128,12 @@ def test_a_deletion_shows_the_last_state_and_a_new_one_begins_anew(operator: Ope
     ]
 
 
-def test_a_deletion_may_be_named(operator: Operator) -> None:
+def test_a_deletion_may_be_named(operator: InternalClient) -> None:
     """A subscription's type of Event is not its own name's."""
     path = f"/resources/subscription/{fresh()}"
     ok(operator.call("PUT", path, {"event_type": "customer.subscription.created", "object": {}}))
-    refused(operator.call("DELETE", path), param="event_type", message="one of|must be an event type")
-    refused(
+    assert_refused(operator.call("DELETE", path), param="event_type", message="one of|must be an event type")
+    assert_refused(
         operator.call("DELETE", path, {"event_type": "customer.subscription.paused"}),
         param="event_type",
         message="must end in '.deleted'",
@@ -138,7 +142,7 @@ def test_a_deletion_may_be_named(operator: Operator) -> None:
     assert ended["data"]["object"]["object"] == "subscription"
 
 
-def test_an_idempotency_key_gets_the_same_bytes(operator: Operator, raw: Caller) -> None:
+def test_an_idempotency_key_gets_the_same_bytes(operator: InternalClient, raw: Caller) -> None:
     named, key = fresh(), uuid.uuid4().hex
     first = put(operator, named, "invoice.created", key=key)
     assert ok(first)["request"]["idempotency_key"] == key
@@ -146,15 +150,15 @@ def test_an_idempotency_key_gets_the_same_bytes(operator: Operator, raw: Caller)
     again = put(operator, named, "invoice.created", key=key)
     assert (again.text, again.headers["idempotent-replayed"]) == (first.text, "true")
     assert again.headers["original-request"] == first.headers["request-id"]
-    refused(put(operator, named, "invoice.sent", key=key), kind="idempotency_error")
+    assert_refused(put(operator, named, "invoice.sent", key=key), kind="idempotency_error")
     assert len(told_of(raw, named)) == 2
     key = uuid.uuid4().hex
     first, again = (put(operator, named, "invoice.vanished", key=key) for _ in range(2))
     assert again.text == first.text
-    refused(again, param="event_type")
+    assert_refused(again, param="event_type")
 
 
-def test_two_at_once_make_one_event(operator: Operator, raw: Caller) -> None:
+def test_two_at_once_make_one_event(operator: InternalClient, raw: Caller) -> None:
     named = fresh()
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: put(operator, named, "invoice.created").text, range(16)))
@@ -163,15 +167,15 @@ def test_two_at_once_make_one_event(operator: Operator, raw: Caller) -> None:
 
 
 def test_a_platform_publishes_on_a_connected_account(
-    operator: Operator, service: Service, account: Account, registrar: Registrar
+    operator: InternalClient, service: Service, account: Account, registrar: Registrar
 ) -> None:
     connected = registrar.account(platform=account.id)
     body = {"event_type": "invoice.created", "object": INVOICE, "account": connected.id}
     made = ok(operator.call("PUT", f"/resources/invoice/{fresh()}", body))
     assert made["account"] == connected.id
-    seen = client_of(service, account.secret, stripe_account=connected.id).v1.events.retrieve(made["id"])
+    seen = create_client(service, account.secret, stripe_account=connected.id).v1.events.retrieve(made["id"])
     assert json.loads(str(seen)) == made
-    own = client_of(service, connected.secret).v1.events.retrieve(made["id"])
+    own = create_client(service, connected.secret).v1.events.retrieve(made["id"])
     assert "account" not in own
     by_header = operator.call(
         "PUT",
@@ -181,47 +185,49 @@ def test_a_platform_publishes_on_a_connected_account(
     )
     assert ok(by_header) == made
     with pytest.raises(stripe.InvalidRequestError):
-        client_of(service, account.secret).v1.events.retrieve(made["id"])
+        create_client(service, account.secret).v1.events.retrieve(made["id"])
     stranger = registrar.account().id
     answer = operator.call("PUT", f"/resources/invoice/{fresh()}", body | {"account": stranger})
-    refused(answer, 403, code="account_invalid")
+    assert_refused(answer, 403, code="account_invalid")
     both = {"stripe-account": connected.id}
     answer = operator.call("PUT", f"/resources/invoice/{fresh()}", body | {"account": account.id}, both)
-    refused(answer, param="account")
+    assert_refused(answer, param="account")
 
 
 def test_accounts_and_modes_do_not_meet(
-    operator: Operator, http: httpx.Client, account: Account, registrar: Registrar
+    operator: InternalClient, http: httpx.Client, account: Account, registrar: Registrar
 ) -> None:
-    named, live = fresh(), Caller(http, account.live)
+    named, live = fresh(), Caller(http, account.live_secret)
     made = ok(put(operator, named, "invoice.created"))
-    in_live = Operator(http, registrar.key(account.id, "rk", livemode=True, scopes=["publish"])[1])
-    stranger = Operator(http, registrar.key(registrar.account().id, "rk", scopes=["publish"])[1])
+    in_live = InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=["publish"])[1])
+    stranger = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=["publish"])[1])
     for other in (in_live, stranger):
-        refused(put(other, named, "invoice.sent"), code="resource_already_exists", param="id")
-        refused(delete(other, named), code="resource_already_exists", param="id")
-    refused(live.get(f"/v1/events/{made['id']}"), 404, code="resource_missing", param="id")
+        assert_refused(put(other, named, "invoice.sent"), code="resource_already_exists", param="id")
+        assert_refused(delete(other, named), code="resource_already_exists", param="id")
+    assert_refused(live.get(f"/v1/events/{made['id']}"), 404, code="resource_missing", param="id")
     lived = ok(put(in_live, fresh(), "invoice.created", {"livemode": True}))
     assert lived["livemode"] is True
     assert [event["id"] for event in live.events()] == [lived["id"]]
 
 
 def test_an_id_of_another_kind_is_refused_and_stays_unknown_to_others(
-    operator: Operator, raw: Caller
+    operator: InternalClient, raw: Caller
 ) -> None:
     customer = raw.customer()["id"]
-    refused(put(operator, customer, "invoice.created"), code="resource_already_exists", param="id")
+    assert_refused(put(operator, customer, "invoice.created"), code="resource_already_exists", param="id")
     named = fresh()
     ok(put(operator, named, "invoice.created"))
     body = {"event_type": "quote.created", "object": {}}
     answer = operator.call("PUT", f"/resources/quote/{named}", body)
-    refused(answer, code="resource_already_exists", param="id")
-    refused(operator.post("/customers", {"id": named}), code="resource_already_exists", param="id")
+    assert_refused(answer, code="resource_already_exists", param="id")
+    assert_refused(operator.post("/customers", {"id": named}), code="resource_already_exists", param="id")
     for path, param in (("customers", "id"), ("charges", "id"), ("disputes", "dispute"), ("events", "id")):
-        refused(raw.get(f"/v1/{path}/{named}"), 404, code="resource_missing", param=param)
+        assert_refused(raw.get(f"/v1/{path}/{named}"), 404, code="resource_missing", param=param)
 
 
-def test_a_published_payment_intent_is_what_a_charge_expands_to(operator: Operator, raw: Caller) -> None:
+def test_a_published_payment_intent_is_what_a_charge_expands_to(
+    operator: InternalClient, raw: Caller
+) -> None:
     intent, charge = f"pi_{uuid.uuid4().hex}", f"ch_{uuid.uuid4().hex}"
     given = {"id": charge, "amount": 2000, "currency": "usd", "payment_intent": intent}
     ok(operator.post("/charges", given))
@@ -267,7 +273,7 @@ for _ in range(DEPTH_MAX):
     ids=lambda given: given if isinstance(given, str) else str(given)[:60],
 )
 def test_what_cannot_be_published_is_refused_by_name(
-    operator: Operator, raw: Caller, body: Any, param: str
+    operator: InternalClient, raw: Caller, body: Any, param: str
 ) -> None:
     named = fresh()
     answer = operator.http.put(
@@ -280,7 +286,7 @@ def test_what_cannot_be_published_is_refused_by_name(
     assert told_of(raw, named) == []
 
 
-def test_half_a_character_is_refused(operator: Operator) -> None:
+def test_half_a_character_is_refused(operator: InternalClient) -> None:
     content = b'{"event_type": "invoice.created", "object": {"a": "\\ud800"}}'
     answer = operator.http.put(
         f"/internal/v1/resources/invoice/{fresh()}",
@@ -296,24 +302,24 @@ def test_half_a_character_is_refused(operator: Operator) -> None:
     [("/resources/Invoice/in_1", "type"), ("/resources/invoice/in%201", "id"),
      ("/resources/customer/cus_none", "type"), ("/resources/file/file_none", "type")],
 )  # fmt: skip
-def test_what_is_no_resource_of_others_is_refused(operator: Operator, path: str, param: str) -> None:
+def test_what_is_no_resource_of_others_is_refused(operator: InternalClient, path: str, param: str) -> None:
     body = {"event_type": "invoice.created", "object": {}}
     assert operator.call("PUT", path, body).json()["error"]["param"] == param
 
 
-def test_the_largest_object_is_taken(operator: Operator, raw: Caller) -> None:
+def test_the_largest_object_is_taken(operator: InternalClient, raw: Caller) -> None:
     rest = len(json.dumps({"a": ""}, separators=(",", ":")))
     made = ok(put(operator, fresh(), "invoice.created", {"a": "x" * (OBJECT_BYTES_MAX - rest)}))
     assert ok(raw.get(f"/v1/events/{made['id']}")) == made
 
 
 def test_it_needs_the_scope(http: httpx.Client, account: Account, registrar: Registrar) -> None:
-    other = Operator(http, registrar.key(account.id, "rk", scopes=["catalog", "network"])[1])
+    other = InternalClient(http, registrar.key(account.id, "rk", scopes=["catalog", "network"])[1])
     for answer in (put(other, fresh(), "invoice.created"), delete(other, fresh())):
-        refused(answer, 403, code="more_permissions_required", message="'publish'")
+        assert_refused(answer, 403, code="more_permissions_required", message="'publish'")
 
 
-def test_the_log_finds_what_names_a_customer(operator: Operator, raw: Caller, service: Service) -> None:
+def test_the_log_finds_what_names_a_customer(operator: InternalClient, raw: Caller, service: Service) -> None:
     """And what is no id there is no harm."""
     named, customer = fresh(), raw.customer()["id"]
     ok(put(operator, named, "invoice.created", {"customer": {"id": customer}, "charge": "x" * 10_000}))

@@ -63,7 +63,7 @@ class Outcomes(NamedTuple):
 def outcomes(cluster: Cluster) -> Iterator[Outcomes]:
     if missing := _missing():
         pytest.skip(missing)
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         service = Service(
             dsn, Path(place), LEDGER_WEBHOOK_RETRY_SECONDS_TEST="1.1,60", LEDGER_WEBHOOK_POLL_MS="100"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import AsyncConnection
 
 
-async def damaged(dsn: str, position: int, state: bytes = b"?") -> bytes:
+async def corrupt_event(dsn: str, position: int, state: bytes = b"?") -> bytes:
     """Store `state` for the event there; gives what was stored."""
     async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
         # The log refuses it to everybody else.

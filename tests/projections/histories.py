@@ -27,7 +27,7 @@ from ledger.domain import (
     webhook_endpoint,
     webhook_endpoint_quota,
 )
-from ledger.domain.cards import source_card
+from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
@@ -37,13 +37,13 @@ from ledger.domain.money import Terms
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookRoster
+from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.errors import LedgerError
 from ledger.ids import new_id
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.journal import Append, Cause, Change
-from ledger.store.notifications import Wake
+from ledger.store.notifications import HeadNotifier
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.registry import PROJECTIONS, register
@@ -58,7 +58,7 @@ TOKENS = ("tok_visa", "tok_mastercard", "tok_chargeDeclined", "tok_createDispute
 Result = TypeVar("Result")
 
 
-def running(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
+def run_story(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
     """Run a story with an author of its own."""
 
     async def run() -> Result:
@@ -85,12 +85,12 @@ class Author:
     def now(self) -> int:
         return int(self.store.clock.now())
 
-    async def travel(self, *, days: float) -> None:
+    async def advance_clock(self, *, days: float) -> None:
         """Move the one clock."""
-        async with connected(self.dsn, "ledger_api", name="test") as conn:
+        async with open_connection(self.dsn, "ledger_api", name="test") as conn:
             await self.store.clock.move(conn, self.store.clock.now() + days * 86_400)
 
-    async def tell(self, events: Sequence[DomainEvent]) -> list[str]:
+    async def append(self, events: Sequence[DomainEvent]) -> list[str]:
         """Append what was decided as one request; the streams it touched."""
         changes: list[Change] = []
         for event in events:
@@ -103,62 +103,62 @@ class Author:
             await self.store.journal.append(Append(cause, changes))
         return [change.state.id for change in changes]
 
-    async def customer(self, **given: Any) -> str:
-        created = customer.create(
+    async def create_customer(self, **params: Any) -> str:
+        events = customer.create(
             customer_id=self._id("cus"),
             account=ACCOUNT,
             livemode=False,
-            given=given,
+            params=params,
             card_id=self._id("card"),
             now=self.now,
         )
-        return (await self.tell(created))[0]
+        return (await self.append(events))[0]
 
-    async def rename(self, customer_id: str, **given: Any) -> None:
+    async def update_customer(self, customer_id: str, **params: Any) -> None:
         state = self.states[customer_id]
         assert isinstance(state, Customer)
-        await self.tell(customer.update(state, given, card_id=self._id("card"), now=self.now))
+        await self.append(customer.update(state, params, card_id=self._id("card"), now=self.now))
 
-    async def charge(self, token: str = "tok_visa", **given: Any) -> str:
-        created = charge_decisions.create(
+    async def create_charge(self, token: str = "tok_visa", **params: Any) -> str:
+        events = charge_decisions.create(
             charge_id=self._id("ch"),
             account=ACCOUNT,
             livemode=False,
-            given={"amount": 2000, "currency": "usd", **given},
-            card=source_card(token, card_id=self._id("card"), livemode=False),
+            params={"amount": 2000, "currency": "usd", **params},
+            card=make_source_card(token, card_id=self._id("card"), livemode=False),
             txn_id=self._id("txn"),
             now=self.now,
         )
-        return (await self.tell(created))[0]
+        return (await self.append(events))[0]
 
-    async def dispute(self, charge_id: str, kind: str = "chargeback", amount: int | None = None) -> str:
+    async def open_dispute(self, charge_id: str, kind: str = "chargeback", amount: int | None = None) -> str:
         state = self.states[charge_id]
         assert isinstance(state, Charge)
-        opened = dispute_decisions.open_dispute(
+        events = dispute_decisions.open_dispute(
             state,
-            dispute_decisions.Opening(kind=kind, amount=amount, reference=self._id("ref")),
+            dispute_decisions.DisputeReport(kind=kind, amount=amount, reference=self._id("ref")),
             dispute_id=self._id("du"),
             txn_id=self._id("txn"),
             terms=TERMS,
             now=self.now,
         )
-        return (await self.tell(opened))[1]
+        return (await self.append(events))[1]
 
-    async def respond(self, dispute_id: str, *, submit: bool, **given: Any) -> None:
+    async def respond(self, dispute_id: str, *, submit: bool, **fields: Any) -> None:
         state = self.states[dispute_id]
         assert isinstance(state, Dispute)
-        parameters = {"evidence": given, "submit": submit}
-        await self.tell(dispute_decisions.update(state, parameters, file_bytes={}, now=self.now))
+        parameters = {"evidence": fields, "submit": submit}
+        await self.append(dispute_decisions.update(state, parameters, file_bytes={}, now=self.now))
 
-    async def fact(self, dispute_id: str, fact: str) -> None:
+    async def report_fact(self, dispute_id: str, fact: str) -> None:
         state = self.states[dispute_id]
         assert isinstance(state, Dispute)
-        reported = dispute_decisions.report_fact(
+        events = dispute_decisions.report_fact(
             state, fact, self._id("ref"), due_by=None, txn_id=self._id("txn"), terms=TERMS, now=self.now
         )
-        await self.tell(reported)
+        await self.append(events)
 
-    async def act(self, command: str, subject: int, detail: int) -> None:
+    async def run_command(self, command: str, subject: int, detail: int) -> None:
         """One command of COMMANDS on whichever object `subject` picks; nothing, where the domain refuses."""
         with suppress(LedgerError, LookupError):
             await COMMANDS[command](self, subject, detail)
@@ -173,45 +173,45 @@ class Author:
 
 
 async def _create_customer(author: Author, subject: int, detail: int) -> None:
-    given: dict[str, Any] = {"email": f"jenny.{detail}@example.com", "metadata": {"detail": str(detail)}}
+    params: dict[str, Any] = {"email": f"jenny.{detail}@example.com", "metadata": {"detail": str(detail)}}
     if detail % 2:
-        given |= {"name": f"Jenny {detail} “Rosen” \\ \u2028", "source": "tok_visa"}
-    await author.customer(**given)
+        params |= {"name": f"Jenny {detail} “Rosen” \\ \u2028", "source": "tok_visa"}
+    await author.create_customer(**params)
 
 
 async def _update_customer(author: Author, subject: int, detail: int) -> None:
-    given = {"email": f"rosen.{detail}@example.com", "metadata": {f"k{detail % 3}": str(detail)}}
-    await author.rename(author.pick(Customer, subject).id, **given)
+    params = {"email": f"rosen.{detail}@example.com", "metadata": {f"k{detail % 3}": str(detail)}}
+    await author.update_customer(author.pick(Customer, subject).id, **params)
 
 
 async def _delete_customer(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Customer, subject)
-    await author.tell(customer.delete(state, now=author.now))
+    await author.append(customer.delete(state, now=author.now))
 
 
 async def _create_charge(author: Author, subject: int, detail: int) -> None:
     currency = CURRENCIES[subject % len(CURRENCIES)]
-    given: dict[str, Any] = {"amount": 1000 + detail, "currency": currency, "capture": detail % 5 != 0}
+    params: dict[str, Any] = {"amount": 1000 + detail, "currency": currency, "capture": detail % 5 != 0}
     if detail % 3:
-        given["customer"] = author.pick(Customer, subject).id
-    await author.charge(TOKENS[detail % len(TOKENS)], **given)
+        params["customer"] = author.pick(Customer, subject).id
+    await author.create_charge(TOKENS[detail % len(TOKENS)], **params)
 
 
 async def _capture_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
-    await author.tell(charge_decisions.capture(state, {}, txn_id=author._id("txn"), now=author.now))
+    await author.append(charge_decisions.capture(state, {}, txn_id=author._id("txn"), now=author.now))
 
 
 async def _update_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
-    given = {"description": f"Order {detail}", "transfer_group": f"group_{detail % 2}"}
-    await author.tell(charge_decisions.update(state, given, now=author.now))
+    params = {"description": f"Order {detail}", "transfer_group": f"group_{detail % 2}"}
+    await author.append(charge_decisions.update(state, params, now=author.now))
 
 
 async def _refund_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
-    disputes = [each for each in author.states.values() if isinstance(each, Dispute)]
-    made = refund_decisions.create(
+    disputes = [candidate for candidate in author.states.values() if isinstance(candidate, Dispute)]
+    events = refund_decisions.create(
         state,
         {"amount": 100 + detail, "metadata": {"detail": str(detail)}},
         disputes=[dispute for dispute in disputes if dispute.charge == state.id],
@@ -219,40 +219,40 @@ async def _refund_charge(author: Author, subject: int, detail: int) -> None:
         txn_id=author._id("txn"),
         now=author.now,
     )
-    await author.tell(made)
+    await author.append(events)
 
 
 async def _update_refund(author: Author, subject: int, detail: int) -> None:
-    given = {"metadata": {f"k{detail % 3}": str(detail)}}
-    await author.tell(refund_decisions.update(author.pick(Refund, subject), given, now=author.now))
+    params = {"metadata": {f"k{detail % 3}": str(detail)}}
+    await author.append(refund_decisions.update(author.pick(Refund, subject), params, now=author.now))
 
 
 async def _open_dispute(author: Author, subject: int, detail: int) -> None:
-    await author.dispute(
+    await author.open_dispute(
         author.pick(Charge, subject).id, ("chargeback", "inquiry", "compliance", "prevented")[detail % 4], 100
     )
 
 
 async def _respond(author: Author, subject: int, detail: int) -> None:
-    field = sorted(evidence.LONG_TEXTS)[detail % len(evidence.LONG_TEXTS)]
+    field = sorted(evidence.LONG_TEXT_FIELDS)[detail % len(evidence.LONG_TEXT_FIELDS)]
     await author.respond(
         author.pick(Dispute, subject).id, submit=detail % 3 == 0, **{field: f"text {detail}"}
     )
 
 
 async def _close_dispute(author: Author, subject: int, detail: int) -> None:
-    await author.tell(dispute_decisions.close(author.pick(Dispute, subject), now=author.now))
+    await author.append(dispute_decisions.close(author.pick(Dispute, subject), now=author.now))
 
 
 async def _report_fact(author: Author, subject: int, detail: int) -> None:
-    await author.fact(
+    await author.report_fact(
         author.pick(Dispute, subject).id,
         sorted(dispute_decisions.FACTS)[detail % len(dispute_decisions.FACTS)],
     )
 
 
 async def _create_session(author: Author, subject: int, detail: int) -> None:
-    created = customer_session.create(
+    events = customer_session.create(
         session_id=author._id("cuss"),
         account=ACCOUNT,
         livemode=False,
@@ -261,18 +261,18 @@ async def _create_session(author: Author, subject: int, detail: int) -> None:
         terms=TERMS,
         now=author.now,
     )
-    await author.tell(created)
+    await author.append(events)
 
 
 async def _claim_session(author: Author, subject: int, detail: int) -> None:
-    await author.tell(customer_session.claim(author.pick(CustomerSession, subject), now=author.now))
+    await author.append(customer_session.claim(author.pick(CustomerSession, subject), now=author.now))
 
 
 async def _create_endpoint(author: Author, subject: int, detail: int) -> None:
     endpoint_id = author._id("we")
-    roster = author.states.get(webhook_endpoint_quota.stream_of(ACCOUNT, False))
-    assert roster is None or isinstance(roster, WebhookRoster)
-    enrolled = webhook_endpoint_quota.enroll(
+    roster = author.states.get(webhook_endpoint_quota.get_stream_id(ACCOUNT, False))
+    assert roster is None or isinstance(roster, WebhookEndpointQuota)
+    quota_events = webhook_endpoint_quota.reserve(
         roster,
         account=ACCOUNT,
         livemode=False,
@@ -280,40 +280,46 @@ async def _create_endpoint(author: Author, subject: int, detail: int) -> None:
         endpoints_max=4,
         now=author.now,
     )
-    created = webhook_endpoint.create(
+    events = webhook_endpoint.create(
         endpoint_id=endpoint_id,
         account=ACCOUNT,
         livemode=False,
-        given={
+        params={
             "url": f"https://hooks.example.com/{detail}",
             "enabled_events": ["*"],
             "connect": detail % 2 == 0,
         },
         now=author.now,
     )
-    await author.tell([*enrolled, *created])
+    await author.append([*quota_events, *events])
 
 
 async def _update_endpoint(author: Author, subject: int, detail: int) -> None:
-    given = {"url": f"https://example.com/{detail}", "disabled": detail % 2 == 0, "metadata": {"detail": "1"}}
-    await author.tell(webhook_endpoint.update(author.pick(WebhookEndpoint, subject), given, now=author.now))
+    params = {
+        "url": f"https://example.com/{detail}",
+        "disabled": detail % 2 == 0,
+        "metadata": {"detail": "1"},
+    }
+    await author.append(
+        webhook_endpoint.update(author.pick(WebhookEndpoint, subject), params, now=author.now)
+    )
 
 
 async def _delete_endpoint(author: Author, subject: int, detail: int) -> None:
     state = author.pick(WebhookEndpoint, subject)
-    roster = author.states[webhook_endpoint_quota.stream_of(ACCOUNT, False)]
-    assert isinstance(roster, WebhookRoster)
-    deleted = webhook_endpoint.delete(state, now=author.now)
-    await author.tell(
-        [*webhook_endpoint_quota.strike(roster, endpoint_id=state.id, now=author.now), *deleted]
+    roster = author.states[webhook_endpoint_quota.get_stream_id(ACCOUNT, False)]
+    assert isinstance(roster, WebhookEndpointQuota)
+    events = webhook_endpoint.delete(state, now=author.now)
+    await author.append(
+        [*webhook_endpoint_quota.release(roster, endpoint_id=state.id, now=author.now), *events]
     )
 
 
 async def _publish_resource(author: Author, subject: int, detail: int) -> None:
     """A new one, or the same again, or changed, or anew after its deletion."""
-    known = [state for state in author.states.values() if isinstance(state, Resource)]
-    state = known[subject % len(known)] if known and detail % 4 else None
-    told = resource.publish(
+    resources = [state for state in author.states.values() if isinstance(state, Resource)]
+    state = resources[subject % len(resources)] if resources and detail % 4 else None
+    events = resource.publish(
         state,
         resource_id=author._id("in") if state is None else state.id,
         account=ACCOUNT,
@@ -323,17 +329,17 @@ async def _publish_resource(author: Author, subject: int, detail: int) -> None:
         object={"total": detail % 2, "lines": [detail], "name": f"Jenny {detail} \u2028"},
         now=author.now,
     )
-    await author.tell(told)
+    await author.append(events)
 
 
 async def _delete_resource(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Resource, subject)
     if not state.deleted:
-        await author.tell(resource.delete(state, "invoice.deleted", now=author.now))
+        await author.append(resource.delete(state, "invoice.deleted", now=author.now))
 
 
 async def _import_event(author: Author, subject: int, detail: int) -> None:
-    told = imported_event.tell(
+    events = imported_event.create(
         event_id=f"evt_of_old_{len(author.states)}",
         account=ACCOUNT,
         livemode=False,
@@ -342,7 +348,7 @@ async def _import_event(author: Author, subject: int, detail: int) -> None:
         previous_attributes={"refunded": False} if detail % 2 else None,
         now=author.now,
     )
-    await author.tell(told)
+    await author.append(events)
 
 
 COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
@@ -370,35 +376,35 @@ COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
 
 
 @asynccontextmanager
-async def engine(
+async def open_engine(
     dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000, poll_ms: int = 20
 ) -> AsyncIterator[Engine]:
     """An engine as another process would run it: nothing shared but the database."""
-    made = Engine(
+    engine = Engine(
         dsn,
         Codec(KEY),
         Clock(movable=True),
-        Wake(dsn, "ledger_projector"),
+        HeadNotifier(dsn, "ledger_projector"),
         projections=projections,
         batch_max=batch_max,
         poll_ms=poll_ms,
     )
     try:
-        yield made
+        yield engine
     finally:
-        await made.close()
+        await engine.close()
 
 
 async def catch_up(
     dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000
 ) -> None:
     """Apply all there is."""
-    async with engine(dsn, projections=projections, batch_max=batch_max) as made:
-        while not (await made.advance()).caught_up:
+    async with open_engine(dsn, projections=projections, batch_max=batch_max) as engine:
+        while not (await engine.advance()).caught_up:
             pass
 
 
-async def fresh_generation(conn: AsyncConnection[TupleRow]) -> int:
+async def create_generation(conn: AsyncConnection[TupleRow]) -> int:
     """One more generation of everything, empty."""
     cur = await conn.execute("SELECT max(generation) + 1 FROM projections.checkpoints")
     row = await cur.fetchone()
@@ -408,23 +414,23 @@ async def fresh_generation(conn: AsyncConnection[TupleRow]) -> int:
     return int(row[0])
 
 
-async def retire(conn: AsyncConnection[TupleRow], generation: int) -> None:
+async def drop_generation(conn: AsyncConnection[TupleRow], generation: int) -> None:
     """Take a generation away again."""
     await conn.execute("DELETE FROM projections.checkpoints WHERE generation = %s", (generation,))
     for projection in PROJECTIONS:
         await conn.execute(f"DROP TABLE projections.{projection.name}_g{generation}".encode())
 
 
-async def rows(conn: AsyncConnection[TupleRow], generation: int) -> dict[str, list[dict[str, Any]]]:
+async def load_rows(conn: AsyncConnection[TupleRow], generation: int) -> dict[str, list[dict[str, Any]]]:
     """Every row of a generation in all projections, without the number of the generation."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows_by_table: dict[str, list[dict[str, Any]]] = {}
     for table in [projection.name for projection in PROJECTIONS]:
         cur = await conn.execute(
             f"SELECT * FROM projections.{table} WHERE generation = %s ORDER BY id".encode(), (generation,)
         )
         assert cur.description is not None
         names = [column.name for column in cur.description]
-        found[table] = [dict(zip(names, row, strict=True)) for row in await cur.fetchall()]
-        for row in found[table]:
+        rows_by_table[table] = [dict(zip(names, row, strict=True)) for row in await cur.fetchall()]
+        for row in rows_by_table[table]:
             del row["generation"]
-    return found
+    return rows_by_table

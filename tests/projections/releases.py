@@ -13,14 +13,14 @@ EXAMPLES = REPOSITORY / "examples"
 _SOURCES = ("ledger", "projections", "alembic", "tests/domain", "tests/golden")
 
 
-def release_with(patch: Path, place: Path) -> Path:
-    """This release as `patch`, a unified diff, changes it, in `place`."""
+def create_release(patch: Path, directory: Path) -> Path:
+    """This release as `patch`, a unified diff, changes it, in `directory`."""
     for source in _SOURCES:
-        shutil.copytree(REPOSITORY / source, place / source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / source, directory / source, ignore=shutil.ignore_patterns("__pycache__"))
     for change in re.split(r"^--- .*\n", patch.read_text(), flags=re.MULTILINE)[1:]:
         file, *hunks = re.split(r"^@@.*\n", change, flags=re.MULTILINE)
-        _change(place / file.removeprefix("+++ b/").strip(), hunks)
-    return place
+        _apply_hunks(directory / file.removeprefix("+++ b/").strip(), hunks)
+    return directory
 
 
 def add_migration(release: Path, file: Path) -> str:
@@ -30,14 +30,14 @@ def add_migration(release: Path, file: Path) -> str:
     text = re.sub(r'^revision = ".*"', f'revision = "{number}"', file.read_text(), flags=re.MULTILINE)
     text = re.sub(r'^down_revision = ".*"', f'down_revision = "{last}"', text, flags=re.MULTILINE)
     # What it says of its neighbours moves with it.
-    served = int(number) - int(file.name[:4])
-    text = re.sub(r"oldest = '(\d+)'", lambda found: f"oldest = '{int(found[1]) + served:04}'", text)
+    shift = int(number) - int(file.name[:4])
+    text = re.sub(r"oldest = '(\d+)'", lambda match: f"oldest = '{int(match[1]) + shift:04}'", text)
     (release / "alembic" / "versions" / f"{number}{file.name[4:]}").write_text(text)
     assert number > release_version()
     return number
 
 
-def _change(file: Path, hunks: list[str]) -> None:
+def _apply_hunks(file: Path, hunks: list[str]) -> None:
     text = file.read_text() if file.exists() else ""
     for hunk in hunks:
         lines = [line for line in hunk.splitlines(keepends=True) if not line.startswith("\\")]

@@ -7,13 +7,13 @@ import sys
 
 from ledger.clock import Clock
 from ledger.store.codec import Codec
-from ledger.store.notifications import Wake
+from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
 from tests.projections.histories import KEY
 
 
 async def run(dsn: str) -> None:
-    engine = Engine(dsn, Codec(KEY), Clock(movable=True), Wake(dsn, "ledger_projector"), poll_ms=20)
+    engine = Engine(dsn, Codec(KEY), Clock(movable=True), HeadNotifier(dsn, "ledger_projector"), poll_ms=20)
     await engine.advance()
     print("ready", flush=True)
     await engine.run()

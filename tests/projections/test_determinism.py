@@ -7,20 +7,20 @@ from itertools import cycle
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ledger.ids import derived_id
-from ledger.postgres.connections import connected
-from ledger.store.log import states_at, tail
-from ledger.wire.public_events import public_events
+from ledger.ids import derive_id
+from ledger.postgres.connections import open_connection
+from ledger.store.log import read_log, read_states_at
+from ledger.wire.public_events import derive_public_events
 from projections.engine import registry
 from tests.projections.histories import (
     COMMANDS,
     Author,
     catch_up,
-    engine,
-    fresh_generation,
-    retire,
-    rows,
-    running,
+    create_generation,
+    drop_generation,
+    load_rows,
+    open_engine,
+    run_story,
 )
 
 commands = st.lists(
@@ -43,52 +43,52 @@ def test_any_batches_give_the_same_bytes_live_and_rebuilt(
     dsn: str, history: list[tuple[str, int, int]], live: list[int], rebuilt: list[int]
 ) -> None:
     async def story(author: Author) -> None:
-        await author.act("create_customer", 0, 1)
-        await author.act("create_charge", 0, 1)
-        await author.act("create_endpoint", 0, 1)
+        await author.run_command("create_customer", 0, 1)
+        await author.run_command("create_charge", 0, 1)
+        await author.run_command("create_endpoint", 0, 1)
         for number, command in enumerate(history):
-            await author.act(*command)
+            await author.run_command(*command)
             if number % 9 == 8:
                 await catch_up(dsn, batch_max=live[number % len(live)])
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            generation = await fresh_generation(conn)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            generation = await create_generation(conn)
             caught_up = False
             for size in cycle(rebuilt):
-                async with engine(dsn, batch_max=size) as another_process:
+                async with open_engine(dsn, batch_max=size) as another_process:
                     for _ in range(7):
                         caught_up = (await another_process.advance()).caught_up
                 if caught_up:
                     break
-            expected = await rows(conn, 1)
+            expected = await load_rows(conn, 1)
             assert expected["customers"]
             assert expected["feed"]
             assert expected["webhook_endpoints"]
-            assert await rows(conn, generation) == expected
-            assert not any(status.parked for status in await registry.status(conn, now=author.now))
-            await retire(conn, generation)
+            assert await load_rows(conn, generation) == expected
+            assert not any(status.parked for status in await registry.load_statuses(conn, now=author.now))
+            await drop_generation(conn, generation)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_the_feed_says_what_the_wire_says_under_ids_derived_from_the_log(dsn: str) -> None:
     async def story(author: Author) -> None:
-        charge = await author.charge(customer=await author.customer(email="jenny@example.com"))
-        dispute = await author.dispute(charge)
+        charge = await author.create_charge(customer=await author.create_customer(email="jenny@example.com"))
+        dispute = await author.open_dispute(charge)
         await author.respond(dispute, submit=False, product_description="A book")
         await author.respond(dispute, submit=True, uncategorized_text="Delivered")
-        await author.fact(dispute, "won")
+        await author.report_fact(dispute, "won")
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             codec = author.store.codec
             expected = []
-            for recorded in await tail(conn, codec, 0, 100):
+            for recorded in await read_log(conn, codec, 0, 100):
                 event = recorded.event
                 stream = event.originator_id
-                before = (await states_at(conn, codec, [stream], recorded.position - 1)).get(stream)
-                after = (await states_at(conn, codec, [stream], recorded.position))[stream]
-                for ordinal, (name, resource, _) in enumerate(public_events(before, event, after)):
-                    event_id = derived_id(
+                before = (await read_states_at(conn, codec, [stream], recorded.position - 1)).get(stream)
+                after = (await read_states_at(conn, codec, [stream], recorded.position))[stream]
+                for ordinal, (name, resource, _) in enumerate(derive_public_events(before, event, after)):
+                    event_id = derive_id(
                         "evt", recorded.recorded_at, stream, event.originator_version, ordinal
                     )
                     created = int(recorded.recorded_at)
@@ -107,21 +107,21 @@ def test_the_feed_says_what_the_wire_says_under_ids_derived_from_the_log(dsn: st
             assert updated["previous_attributes"]["evidence"] == {"product_description": None}
             assert list(data[0]) == ["object"]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_view_keeps_the_creations_position_and_a_deleted_customers_row(dsn: str) -> None:
     async def story(author: Author) -> None:
-        first = await author.customer(email="first@example.com")
-        await author.customer(email="second@example.com")
+        first = await author.create_customer(email="first@example.com")
+        await author.create_customer(email="second@example.com")
         await catch_up(dsn)
-        await author.rename(first, email="other@example.com")
-        await author.act("delete_customer", 0, 0)
+        await author.update_customer(first, email="other@example.com")
+        await author.run_command("delete_customer", 0, 0)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             cur = await conn.execute(
                 "SELECT position, deleted, email FROM projections.customers ORDER BY position"
             )
             assert await cur.fetchall() == [(1, True, "other@example.com"), (2, False, "second@example.com")]
 
-    running(dsn, story)
+    run_story(dsn, story)

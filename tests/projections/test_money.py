@@ -19,11 +19,11 @@ from ledger.call import Call
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
 from ledger.domain.money import DAY_SECONDS, Movement
-from ledger.domain.postings import MERCHANT_BALANCE, Posting, postings
+from ledger.domain.postings import MERCHANT_BALANCE, Posting, derive_postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
-from ledger.postgres.connections import connected, open_pool
-from ledger.queries.balance_transactions import Balances
+from ledger.postgres.connections import open_connection, open_pool
+from ledger.queries.balance_transactions import BalanceTransactionQueries
 from ledger.queries.pages import Pages
 from ledger.store import log
 from ledger.store.codec import AGGREGATES, State
@@ -33,7 +33,7 @@ from projections.engine import registry
 from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
-from tests.projections.histories import ACCOUNT, Author, catch_up, rows, running
+from tests.projections.histories import ACCOUNT, Author, catch_up, load_rows, run_story
 
 MONEY_COMMANDS = sorted(
     {"create_charge", "capture_charge", "refund_charge", "update_charge", "open_dispute", "respond"}
@@ -63,10 +63,10 @@ def call(target: str = "", **parameters: Any) -> Call:
 
 
 @asynccontextmanager
-async def balances_of(author: Author) -> AsyncIterator[Balances]:
+async def balances_of(author: Author) -> AsyncIterator[BalanceTransactionQueries]:
     """As a process would read them that never waits for a projection."""
     async with open_pool(author.dsn) as pool:
-        yield Balances(author.store, pool, Pages(pool, author.store.clock, wait_ms=0))
+        yield BalanceTransactionQueries(author.store, pool, Pages(pool, author.store.clock, wait_ms=0))
 
 
 def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
@@ -74,9 +74,9 @@ def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     for state in states:
         match state:
             case Charge() | Refund() if state.balance_transaction is not None:
-                yield render.balance_transaction(state.balance_transaction, now)
+                yield render.render_balance_transaction(state.balance_transaction, now)
             case Dispute():
-                yield from render.dispute(state, now)["balance_transactions"]
+                yield from render.render_dispute(state, now)["balance_transactions"]
 
 
 @settings(
@@ -92,9 +92,9 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
 ) -> None:
     async def story(author: Author) -> None:
         for subject in range(4):
-            await author.act("create_charge", subject, 12)  # paid, in each currency
+            await author.run_command("create_charge", subject, 12)  # paid, in each currency
         for command in history:
-            await author.act(*command)
+            await author.run_command(*command)
         await catch_up(dsn)
         encode = msgspec.json.encode
         async with balances_of(author) as balances:
@@ -110,7 +110,7 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
                 retrieved = (await balances.retrieve(call(shown["id"]))).body
                 assert encode(shown) == encode(retrieved) == told[shown["id"]]
 
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             trial = await (await conn.execute(TRIAL_BALANCES)).fetchall()
             assert {currency for _, currency, _ in trial} == {"usd", "eur", "jpy", "bhd"}
             assert all(total == 0 for _, _, total in trial)
@@ -118,9 +118,9 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
             for shown in listed:
                 nets[shown["currency"]] = nets.get(shown["currency"], 0) + shown["net"]
             assert dict(await (await conn.execute(BALANCES, (MERCHANT_BALANCE,))).fetchall()) == nets
-            assert not any(status.parked for status in await registry.status(conn, now=author.now))
+            assert not any(status.parked for status in await registry.load_statuses(conn, now=author.now))
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 async def refused_postings(conn: AsyncConnection[TupleRow], entries: Iterable[tuple[str, int]]) -> str | None:
@@ -141,8 +141,8 @@ async def refused_postings(conn: AsyncConnection[TupleRow], entries: Iterable[tu
 
 def test_the_database_refuses_postings_that_do_not_balance_in_each_currency(dsn: str) -> None:
     async def story(author: Author) -> None:
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            await registry.ensure(conn, PROJECTIONS)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            await registry.register_missing(conn, PROJECTIONS)
             for entries in (
                 [("usd", 100)],
                 [("usd", 100), ("usd", -99)],
@@ -157,9 +157,9 @@ def test_the_database_refuses_postings_that_do_not_balance_in_each_currency(dsn:
                 await conn.execute("DELETE FROM projections.postings WHERE ordinal = 0")
             with pytest.raises(psycopg.errors.RestrictViolation):
                 await conn.execute("UPDATE projections.postings SET amount = amount")
-            assert len((await rows(conn, 1))["postings"]) == 5
+            assert len((await load_rows(conn, 1))["postings"]) == 5
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_entries_that_do_not_balance_park_their_stream_and_no_other(dsn: str) -> None:
@@ -172,25 +172,25 @@ def test_entries_that_do_not_balance_park_their_stream_and_no_other(dsn: str) ->
         return [broken if each is POSTINGS else each for each in PROJECTIONS]
 
     async def story(author: Author) -> None:
-        charges = [await author.charge() for _ in range(5)]
+        charges = [await author.create_charge() for _ in range(5)]
         await catch_up(dsn, projections=losing_a_cent_of(charges[2]))
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            found = await registry.status(conn, now=0.0)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            found = await registry.load_statuses(conn, now=0.0)
             (parking,) = [parked for status in found for parked in status.parked]
             assert (parking.stream, parking.position) == (charges[2], 3)
             assert "postings_balance" in parking.error
-            sources = {row["source"] for row in (await rows(conn, 1))["postings"]}
+            sources = {row["source"] for row in (await load_rows(conn, 1))["postings"]}
             assert sources == {*charges} - {charges[2]}
-            assert len((await rows(conn, 1))["balance_transactions"]) == 5
+            assert len((await load_rows(conn, 1))["balance_transactions"]) == 5
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_transaction_is_retrieved_while_no_projection_runs(dsn: str) -> None:
     async def story(author: Author) -> None:
-        charge = await author.charge(description="as it was")
-        await author.act("refund_charge", 0, 0)
-        await author.act("update_charge", 0, 0)  # another description
+        charge = await author.create_charge(description="as it was")
+        await author.run_command("refund_charge", 0, 0)
+        await author.run_command("update_charge", 0, 0)  # another description
         refund = next(state for state in author.states.values() if isinstance(state, Refund))
         async with balances_of(author) as balances:
             for shown in inline(author.states.values(), author.now):
@@ -201,12 +201,12 @@ def test_a_transaction_is_retrieved_while_no_projection_runs(dsn: str) -> None:
                 with pytest.raises(UnknownObject):
                     await balances.retrieve(call(unknown))
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_status_is_what_the_clock_says_wherever_it_is_shown(dsn: str) -> None:
     async def story(author: Author) -> None:
-        charge = await author.charge()
+        charge = await author.create_charge()
         state = author.states[charge]
         assert isinstance(state, Charge)
         assert state.balance_transaction is not None
@@ -215,25 +215,25 @@ def test_status_is_what_the_clock_says_wherever_it_is_shown(dsn: str) -> None:
         await catch_up(dsn)
         async with balances_of(author) as balances:
             for days, status in ((0.0, "pending"), (2.0, "available")):
-                await author.travel(days=days)
+                await author.advance_clock(days=days)
                 (listed,) = (await balances.list(call())).body["data"]
                 assert listed == (await balances.retrieve(call(transaction))).body
                 assert (listed["status"], listed["available_on"]) == (status, available_on)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_the_log_finds_a_transaction_by_its_index(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.charge()
+        await author.create_charge()
         async with open_pool(dsn) as pool, pool.connection() as conn:
-            cur = await conn.execute(f"EXPLAIN {log._MADE_TRANSACTION}".encode(), {"id": "txn_x"})
+            cur = await conn.execute(f"EXPLAIN {log._HISTORY_OF_TRANSACTION}".encode(), {"id": "txn_x"})
             plan = "\n".join(row[0] for row in await cur.fetchall())
         assert "events_movement" in plan
         assert "events_stream_version" in plan
         assert "Seq Scan" not in plan
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_every_event_that_moves_money_is_in_both_projections() -> None:
@@ -244,8 +244,8 @@ def test_every_event_that_moves_money_is_in_both_projections() -> None:
         if any(field.name == "movement" for field in dataclasses.fields(event))
     }
     assert len(moving) >= 6
-    assert moving <= POSTINGS.follows
-    assert moving <= BALANCE_TRANSACTIONS.follows
+    assert moving <= POSTINGS.event_classes
+    assert moving <= BALANCE_TRANSACTIONS.event_classes
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_every_event_that_moves_money_is_in_both_projections() -> None:
 )
 def test_the_merchant_gets_the_net_and_the_network_owes_the_amount(amount: int, fee: int) -> None:
     moved = Movement(id="txn_1", amount=amount, fee=fee, currency="usd", created=0, available_on=0)
-    entries = postings(
+    entries = derive_postings(
         DisputeWon(originator_id="du_1", originator_version=2, at=0, movement=moved, reference=None)
     )
     assert sum(entry.amount for entry in entries) == 0

@@ -17,13 +17,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import check_schema, connected
+from ledger.postgres.connections import check_schema, open_connection
 from projections.rebuild import generations
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilds import OPERATOR
-from tests.projections.releases import EXAMPLES, add_migration, release_with
-from tests.serving.process import SERVICE_KEY, ledger, serving
+from tests.projections.releases import EXAMPLES, add_migration, create_release
+from tests.serving.process import SERVICE_KEY, run_ledger, run_serve
 
 EXAMPLE = EXAMPLES / "new-column"
 
@@ -87,15 +87,15 @@ def queried(dsn: str, query: str) -> list[Any]:
 def test_a_filterable_column_is_added_while_the_release_before_serves(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    new = release_with(EXAMPLE / "release.patch", tmp_path / "new")
+    new = create_release(EXAMPLE / "release.patch", tmp_path / "new")
     expanded = add_migration(new, EXAMPLE / "0011_dispute_status.py")
-    with cluster.database() as dsn, ExitStack() as stack:
+    with cluster.create_database() as dsn, ExitStack() as stack:
         settings: dict[str, Any] = {
             "database_url": dsn, "secret_key": SERVICE_KEY, "verify_pause_seconds": 1, "list_wait_ms": 10_000,
         }  # fmt: skip
-        of_new = partial(ledger, tmp_path / "data", release=new, **settings)
+        of_new = partial(run_ledger, tmp_path / "data", release=new, **settings)
         secret = secret_of_an_account(dsn)
-        old = stack.enter_context(serving(tmp_path / "old", **settings))
+        old = stack.enter_context(run_serve(tmp_path / "old", **settings))
         business = stack.enter_context(in_business(old.url, secret))
         business.dispute()
 
@@ -105,7 +105,7 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
         check_schema(dsn)
 
         # The new release beside it.
-        later = stack.enter_context(serving(tmp_path / "later", release=new, **settings))
+        later = stack.enter_context(run_serve(tmp_path / "later", release=new, **settings))
         client = client_of(later.url, secret)
         assert set(business.statuses) <= set(listed(client)), "the new release reads what is live"
         with pytest.raises(stripe.APIError, match="cannot take this request right now"):
@@ -123,11 +123,11 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
         assert set(listed(client, status="needs_response").values()) == {"needs_response"}
 
         # Back, and forth again: the release before reads what is live, whichever it is.
-        operating(dsn, partial(generations.rollback, name="disputes", operator=OPERATOR))
+        operating(dsn, partial(generations.roll_back, name="disputes", operator=OPERATOR))
         business.dispute()
         with pytest.raises(stripe.APIError):
             listed(client, status="won")
-        operating(dsn, partial(generations.switch, to={"disputes": 2}, operator=OPERATOR))
+        operating(dsn, partial(generations.switch, generations={"disputes": 2}, operator=OPERATOR))
         business.end()
         assert listed(business.client) == business.statuses == listed(client)
         won = {each: status for each, status in business.statuses.items() if status == "won"}
@@ -148,7 +148,7 @@ def operating(dsn: str, do: Callable[[AsyncConnection[TupleRow]], Awaitable[obje
     """As an operator of the release before does it."""
 
     async def session() -> None:
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await do(conn)
 
     asyncio.run(session())

@@ -15,31 +15,31 @@ import psycopg
 import stripe
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from projections.rebuild import generations, promotion, records
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilds import OPERATOR
-from tests.projections.releases import EXAMPLES, release_with
-from tests.serving.process import SERVICE_KEY, environment, ledger, serving
+from tests.projections.releases import EXAMPLES, create_release
+from tests.serving.process import SERVICE_KEY, build_environment, run_ledger, run_serve
 
 EXAMPLE = EXAMPLES / "new-event-shape"
 
 
 def test_its_golden_files_prove_that_both_shapes_load(tmp_path: Path) -> None:
-    new = release_with(EXAMPLE / "release.patch", tmp_path / "new")
+    new = create_release(EXAMPLE / "release.patch", tmp_path / "new")
     golden = new / "tests" / "golden"
     assert len(list(golden.glob("dispute.evidence_submitted.v*.json"))) == 2
     proved = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", golden],
-        env=environment(tmp_path, release=new), cwd=new, capture_output=True, text=True, check=False,
+        env=build_environment(tmp_path, release=new), cwd=new, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert proved.returncode == 0, proved.stdout
 
 
 def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tmp_path: Path) -> None:
-    new = release_with(EXAMPLE / "release.patch", tmp_path / "new")
-    with cluster.database() as dsn, ExitStack() as stack:
+    new = create_release(EXAMPLE / "release.patch", tmp_path / "new")
+    with cluster.create_database() as dsn, ExitStack() as stack:
         settings: dict[str, Any] = {
             "database_url": dsn, "secret_key": SERVICE_KEY, "verify_pause_seconds": 0, "list_wait_ms": 10_000,
         }  # fmt: skip
@@ -48,7 +48,7 @@ def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tm
         operator = registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1]
         registrar.close()
 
-        old = stack.enter_context(serving(tmp_path / "old", **settings))
+        old = stack.enter_context(run_serve(tmp_path / "old", **settings))
         before = client_of(old.url, account.secret)
         submitted(before, disputed(before), "winning_evidence")
         lost = submitted(before, disputed(before), "losing_evidence")
@@ -60,14 +60,14 @@ def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tm
         assert told.status_code == 200, told.text
         assert versions(dsn, lost) == [1]
 
-        later = stack.enter_context(serving(tmp_path / "later", release=new, **settings))
+        later = stack.enter_context(run_serve(tmp_path / "later", release=new, **settings))
         after = client_of(later.url, account.secret)
         submitted(after, lost, "winning_evidence")
         fresh = submitted(after, disputed(after), "winning_evidence")
         assert (versions(dsn, lost), versions(dsn, fresh)) == ([1, 2], [2])
 
         # What rows hold has changed, and in nothing else: so it is looked at, and accepted.
-        rebuilt = ledger(tmp_path / "data", "projections", "rebuild", "disputes", release=new, **settings)
+        rebuilt = run_ledger(tmp_path / "data", "projections", "rebuild", "disputes", release=new, **settings)
         assert "differs from what is live, so nothing was switched" in rebuilt.stderr
         assert asyncio.run(accepted(dsn)) == {"state.submission_method"}
         for client in (before, after):
@@ -78,10 +78,10 @@ def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tm
 
 async def accepted(dsn: str) -> set[str]:
     """In what the rebuild differs, which is accepted."""
-    async with connected(dsn, "ledger_projector", name="test") as conn:
-        differences = (await generations.last_comparison(conn, "disputes"))["differences"]
-        (number,) = await records.open_ones(conn)
-        await promotion.accept(conn, number, OPERATOR)
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        differences = (await generations.load_last_comparison(conn, "disputes"))["differences"]
+        (number,) = await records.list_open(conn)
+        await promotion.accept_differences(conn, number, OPERATOR)
     return {path for each in differences for path in each["other"]}
 
 

@@ -10,29 +10,36 @@ from pathlib import Path
 import pytest
 
 from ledger.domain.customer import CustomerUpdated
-from ledger.errors import OperationRefused
-from ledger.postgres.connections import connected
+from ledger.errors import InvalidProjectionState
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import State
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.log import Recorded
 from projections.engine import registry
-from projections.engine.checkpoints import generations_parking
+from projections.engine.checkpoints import find_generations_with_parked_stream
 from projections.engine.registry import PROJECTIONS
-from projections.projection import Parking, Projection, Row
+from projections.projection import ParkedStream, Projection, Row
 from projections.read_models.lists import CUSTOMERS
-from tests.projections.corruption import damaged
+from tests.projections.corruption import corrupt_event
 from tests.projections.histories import (
     ACCOUNT,
     KEY,
     Author,
     catch_up,
-    engine,
-    fresh_generation,
-    rows,
-    running,
+    create_generation,
+    load_rows,
+    open_engine,
+    run_story,
 )
-from tests.projections.rebuilds import OPERATOR, begun, driven, filler, rebuilt, recorded_operations
-from tests.serving.process import ledger, refusal
+from tests.projections.rebuilds import (
+    OPERATOR,
+    begin_rebuild,
+    create_filler,
+    drive_rebuild,
+    load_operations,
+    run_rebuild,
+)
+from tests.serving.process import run_ledger, run_refused
 
 SECRET = "jenny.rosen@example.com"
 
@@ -48,34 +55,34 @@ def raising_for(stream: str, version: int) -> list[Projection]:
     return [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
 
 
-async def parked(dsn: str) -> dict[str, tuple[Parking, ...]]:
-    async with connected(dsn, "ledger_projector", name="test") as conn:
+async def parked(dsn: str) -> dict[str, tuple[ParkedStream, ...]]:
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
         return {
             f"{status.lag.projection}_g{status.lag.generation}": status.parked
-            for status in await registry.status(conn, now=0.0)
+            for status in await registry.load_statuses(conn, now=0.0)
             if status.parked
         }
 
 
 async def emails(dsn: str) -> dict[str, str]:
-    async with connected(dsn, "ledger_projector", name="test") as conn:
-        return {row["id"]: row["email"] for row in (await rows(conn, 1))["customers"]}
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        return {row["id"]: row["email"] for row in (await load_rows(conn, 1))["customers"]}
 
 
 async def rebuilt_equals_live(dsn: str) -> None:
-    async with connected(dsn, "ledger_projector", name="test") as conn:
-        generation = await fresh_generation(conn)
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        generation = await create_generation(conn)
         await catch_up(dsn)
-        assert await rows(conn, generation) == await rows(conn, 1)
+        assert await load_rows(conn, generation) == await load_rows(conn, 1)
 
 
 def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="one@example.com")
-        good = await author.customer(email="one@example.com")
-        await author.rename(bad, email=SECRET)
-        await author.rename(bad, email="three@example.com")
-        await author.rename(good, email="two@example.com")
+        bad = await author.create_customer(email="one@example.com")
+        good = await author.create_customer(email="one@example.com")
+        await author.update_customer(bad, email=SECRET)
+        await author.update_customer(bad, email="three@example.com")
+        await author.update_customer(good, email="two@example.com")
         await catch_up(dsn, projections=raising_for(bad, 2))
 
         (left_out,) = (await parked(dsn))["customers_g1"]
@@ -85,122 +92,127 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
         assert SECRET not in left_out.error
         assert list(await parked(dsn)) == ["customers_g1"]
         assert await emails(dsn) == {bad: "one@example.com", good: "two@example.com"}
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert len((await rows(conn, 1))["feed"]) == 5
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            assert len((await load_rows(conn, 1))["feed"]) == 5
 
-        await author.rename(bad, email="four@example.com")
+        await author.update_customer(bad, email="four@example.com")
         await catch_up(dsn, projections=raising_for(bad, 2))
         assert (await emails(dsn))[bad] == "one@example.com"
-        async with engine(dsn, projections=raising_for(bad, 2)) as unchanged:
+        async with open_engine(dsn, projections=raising_for(bad, 2)) as unchanged:
             assert not await unchanged.retry("customers", bad, OPERATOR)
-        async with engine(dsn, projections=raising_for(bad, 4)) as other_fault:
+        async with open_engine(dsn, projections=raising_for(bad, 4)) as other_fault:
             assert not await other_fault.retry("customers", bad, OPERATOR)
         assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [6]
         assert (await emails(dsn))[bad] == "three@example.com"
 
-        async with engine(dsn) as repaired:
-            was = await damaged(dsn, 3)
-            with pytest.raises(OperationRefused, match="customers cannot go on with it: DecodeError at "):
+        async with open_engine(dsn) as repaired:
+            was = await corrupt_event(dsn, 3)
+            with pytest.raises(
+                InvalidProjectionState, match="customers cannot go on with it: DecodeError at "
+            ):
                 await repaired.retry("customers", bad, OPERATOR)
-            await damaged(dsn, 3, was)
+            await corrupt_event(dsn, 3, was)
             assert await repaired.retry("customers", bad, OPERATOR)
         assert await parked(dsn) == {}
         assert (await emails(dsn))[bad] == "four@example.com"
         await rebuilt_equals_live(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            done = [
-                (who, action, details) for who, action, _, _, _, details in await recorded_operations(conn)
-            ]
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            done = [(who, action, details) for who, action, _, _, _, details in await load_operations(conn)]
         assert done == [
             (OPERATOR.who, "retry", {"stream": bad, "healed": False}),
             (OPERATOR.who, "retry", {"stream": bad, "healed": False}),
             (OPERATOR.who, "retry", {"stream": bad, "healed": True}),
         ]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_stream_that_is_not_left_out_is_not_retried(dsn: str) -> None:
     async def story(author: Author) -> None:
-        good = await author.customer(email="one@example.com")
+        good = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        async with engine(dsn) as each, connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_engine(dsn) as each, open_connection(dsn, "ledger_projector", name="test") as conn:
             for stream in (good, "cus_nobody"):
-                with pytest.raises(OperationRefused, match=f"{stream} is not left out of customers"):
+                with pytest.raises(InvalidProjectionState, match=f"{stream} is not left out of customers"):
                     await each.retry("customers", stream, OPERATOR)
-            assert await recorded_operations(conn) == []
+            assert await load_operations(conn) == []
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_a_generation_that_is_being_filled_leaves_out_waits_until_it_catches_up(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="one@example.com")
+        bad = await author.create_customer(email="one@example.com")
         faulty = raising_for(bad, 1)
         await catch_up(dsn, projections=faulty)
-        number = await begun(dsn, faulty[:1])
-        assert await filler(dsn, faulty)(number, 0)
-        async with engine(dsn) as repaired, connected(dsn, "ledger_projector", name="test") as conn:
-            assert await generations_parking(conn, "customers", bad) == {1: 1, 2: None}
+        number = await begin_rebuild(dsn, faulty[:1])
+        assert await create_filler(dsn, faulty)(number, 0)
+        async with (
+            open_engine(dsn) as repaired,
+            open_connection(dsn, "ledger_projector", name="test") as conn,
+        ):
+            assert await find_generations_with_parked_stream(conn, "customers", bad) == {1: 1, 2: None}
             assert await repaired.retry("customers", bad, OPERATOR)
-            assert await generations_parking(conn, "customers", bad) == {2: None}
-            with pytest.raises(OperationRefused, match="generation 2 of customers, which is still being"):
+            assert await find_generations_with_parked_stream(conn, "customers", bad) == {2: None}
+            with pytest.raises(
+                InvalidProjectionState, match="generation 2 of customers, which is still being"
+            ):
                 await repaired.retry("customers", bad, OPERATOR)
-            assert (await driven(dsn, number, faulty)).state == "differing"
-            assert await generations_parking(conn, "customers", bad) == {2: 1}
+            assert (await drive_rebuild(dsn, number, faulty)).state == "differing"
+            assert await find_generations_with_parked_stream(conn, "customers", bad) == {2: 1}
             assert await repaired.retry("customers", bad, OPERATOR)
-            assert await generations_parking(conn, "customers", bad) == {}
+            assert await find_generations_with_parked_stream(conn, "customers", bad) == {}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_an_earlier_release_does_not_retry_what_a_later_one_has_built(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="one@example.com")
+        bad = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         later = [dataclasses.replace(raising_for(bad, 1)[0], shape=2)]
-        assert (await rebuilt(dsn, later, accept_differences=True)).state == "switched"
-        async with engine(dsn) as earlier, engine(dsn, projections=later) as same:
-            with pytest.raises(OperationRefused, match="by a later release: use that one's command"):
+        assert (await run_rebuild(dsn, later, accept_differences=True)).state == "switched"
+        async with open_engine(dsn) as earlier, open_engine(dsn, projections=later) as same:
+            with pytest.raises(InvalidProjectionState, match="by a later release: use that one's command"):
                 await earlier.retry("customers", bad, OPERATOR)
             assert list(await parked(dsn)) == ["customers_g2"]
             assert not await same.retry("customers", bad, OPERATOR)
-        async with engine(dsn, projections=[dataclasses.replace(CUSTOMERS, shape=2)]) as repaired:
+        async with open_engine(dsn, projections=[dataclasses.replace(CUSTOMERS, shape=2)]) as repaired:
             assert await repaired.retry("customers", bad, OPERATOR)
         assert await parked(dsn) == {}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_where_a_stream_parks_does_not_depend_on_the_batches(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="one@example.com")
+        bad = await author.create_customer(email="one@example.com")
         for number in range(4):
-            await author.rename(bad, email=f"{number}@example.com")
+            await author.update_customer(bad, email=f"{number}@example.com")
         for size in (1, 2, 100):
-            async with connected(dsn, "ledger_projector", name="test") as conn:
-                await registry.ensure(conn)
-                await fresh_generation(conn)
+            async with open_connection(dsn, "ledger_projector", name="test") as conn:
+                await registry.register_missing(conn)
+                await create_generation(conn)
             await catch_up(dsn, projections=raising_for(bad, 3), batch_max=size)
         found = await parked(dsn)
         assert {parking.position for parkings in found.values() for parking in parkings} == {3}
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            states = [(await rows(conn, generation))["customers"] for generation in (1, 2, 3, 4)]
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            states = [(await load_rows(conn, generation))["customers"] for generation in (1, 2, 3, 4)]
         assert states[0]
         assert states == [states[0]] * 4
-        async with engine(dsn) as repaired:
+        async with open_engine(dsn) as repaired:
             assert await repaired.retry("customers", bad, OPERATOR)
         assert await parked(dsn) == {}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_row_the_database_refuses_parks_its_stream_alone(dsn: str) -> None:
     async def story(author: Author) -> None:
-        good = [await author.customer(email=f"{number}@example.com") for number in range(5)]
-        bad = await author.customer(email="was@example.com")
-        await author.rename(bad, email="no\0text")  # JSON bears it, a text column does not
-        await author.rename(good[0], email="last@example.com")
+        good = [await author.create_customer(email=f"{number}@example.com") for number in range(5)]
+        bad = await author.create_customer(email="was@example.com")
+        await author.update_customer(bad, email="no\0text")  # JSON bears it, a text column does not
+        await author.update_customer(good[0], email="last@example.com")
         await catch_up(dsn)
         (left_out,) = (await parked(dsn))["customers_g1"]
         assert (left_out.stream, left_out.position) == (bad, 7)
@@ -210,7 +222,7 @@ def test_a_row_the_database_refuses_parks_its_stream_alone(dsn: str) -> None:
         assert found[bad] == "was@example.com"
         assert found[good[0]] == "last@example.com"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_row_that_cannot_be_encoded_parks_its_stream_alone(dsn: str) -> None:
@@ -219,8 +231,8 @@ def test_a_row_that_cannot_be_encoded_parks_its_stream_alone(dsn: str) -> None:
         return [(*row[:-1], object()) if row[5] == SECRET else row for row in rows]
 
     async def story(author: Author) -> None:
-        bad = await author.customer(email=SECRET)
-        good = await author.customer(email="good@example.com")
+        bad = await author.create_customer(email=SECRET)
+        good = await author.create_customer(email="good@example.com")
         projections = [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
         await catch_up(dsn, projections=projections)
         (left_out,) = (await parked(dsn))["customers_g1"]
@@ -228,59 +240,61 @@ def test_a_row_that_cannot_be_encoded_parks_its_stream_alone(dsn: str) -> None:
         assert SECRET not in left_out.error
         assert await emails(dsn) == {good: "good@example.com"}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="was@example.com")
+        bad = await author.create_customer(email="was@example.com")
         await catch_up(dsn)
         unheard_of = CustomerUpdated(
             originator_id=bad, originator_version=2, at=author.now, changes={"no_such_field": 1}
         )
         cause = Cause(ACCOUNT, False, None, None, None)
         await author.store.journal.append(Append(cause, [Change(unheard_of, author.states[bad])]))
-        good = await author.customer(email="is@example.com")
+        good = await author.create_customer(email="is@example.com")
         await catch_up(dsn)
         assert list(await parked(dsn)) == ["customers_g1", "feed_g1"]
         assert await emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
 
-        async with engine(dsn) as unchanged:
+        async with open_engine(dsn) as unchanged:
             assert not await unchanged.retry("feed", bad, OPERATOR)
 
         # A release that no longer bears a past that an earlier one has applied: found when it goes on.
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("DELETE FROM projections.parked")
         later = CustomerUpdated(originator_id=bad, originator_version=3, at=author.now, changes={})
         await author.store.journal.append(Append(cause, [Change(later, author.states[bad])]))
-        await author.rename(good, email="will.be@example.com")
+        await author.update_customer(good, email="will.be@example.com")
         await catch_up(dsn)
         assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [4]
         assert (await emails(dsn))[good] == "will.be@example.com"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> None:
     async def story(author: Author) -> str:
-        bad = await author.customer(email="one@example.com")
-        await author.rename(bad, email="two@example.com")
+        bad = await author.create_customer(email="one@example.com")
+        await author.update_customer(bad, email="two@example.com")
         await catch_up(dsn, projections=raising_for(bad, 2))
         assert list(await parked(dsn)) == ["customers_g1"]
-        await author.charge()
-        await author.travel(days=1)
+        await author.create_charge()
+        await author.advance_clock(days=1)
         return bad
 
-    bad = running(dsn, story)
+    bad = run_story(dsn, story)
     settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
-    status = ledger(tmp_path, "projections", "status", **settings)
+    status = run_ledger(tmp_path, "projections", "status", **settings)
     assert "stands still, 1 stream left out" in status.stdout
     assert "standing still: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
     assert f"ledger projections retry customers {bad}" in status.stdout
     retry = ("projections", "retry", "customers", bad)
-    retried = ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
+    retried = run_ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
     assert (retried.returncode, retried.stderr) == (0, "")
-    assert f"{bad} is not left out of customers" in refusal(tmp_path, *retry, **settings)
+    assert f"{bad} is not left out of customers" in run_refused(tmp_path, *retry, **settings)
     assert asyncio.run(parked(dsn)) == {}
     assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
-    assert "no projection nothing" in refusal(tmp_path, "projections", "retry", "nothing", bad, **settings)
+    assert "no projection nothing" in run_refused(
+        tmp_path, "projections", "retry", "nothing", bad, **settings
+    )

@@ -14,29 +14,29 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.errors import KeyReused, OperationRefused
-from ledger.postgres.connections import connected
+from ledger.errors import IdempotencyKeyReused, InvalidProjectionState
+from ledger.postgres.connections import open_connection
 from projections.engine import operations
-from projections.engine.assignment import others
+from projections.engine.assignment import is_other_release_running
 from projections.engine.engine import Engine
 from projections.engine.registry import PROJECTIONS
-from projections.operate.progress import plain
+from projections.operate.progress import render_line
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES
 from projections.rebuild import comparison, driver, generations, promotion, records
 from projections.rebuild.records import Rebuild
-from projections.rebuild.shards import Fill
-from projections.worker import rebuilding
-from tests.projections.histories import Author, catch_up, engine, running
+from projections.rebuild.shards import BackfillShard
+from projections.worker import create_rebuild_task
+from tests.projections.histories import Author, catch_up, open_engine, run_story
 from tests.projections.rebuilds import (
     OPERATOR,
-    begun,
-    driven,
-    filler,
-    live,
-    loaded,
-    rebuilt,
-    recorded_operations,
+    begin_rebuild,
+    create_filler,
+    drive_rebuild,
+    load_live_generations,
+    load_operations,
+    load_rebuild,
+    run_rebuild,
 )
 
 WAIT_SECONDS = 10.0
@@ -71,32 +71,34 @@ def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awa
     done: list[Rebuild] = []
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        await rebuilt(dsn, [CUSTOMERS])
+        await run_rebuild(dsn, [CUSTOMERS])
         async with (
             await AsyncConnection.connect(dsn, autocommit=True) as holder,
-            connected(dsn, "ledger_projector", name="test") as conn,
+            open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await holder.execute(GATE.encode())
             await holder.execute(where.encode())
             await holder.execute("SELECT pg_advisory_lock(7)")
-            number = await begun(dsn, [CUSTOMERS])
-            driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS]))
+            number = await begin_rebuild(dsn, [CUSTOMERS])
+            driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS]))
             await until(holder, HELD_UP)
             await meanwhile(author, conn, number)
             await holder.execute("SELECT pg_advisory_unlock(7)")
             done.append(await driver)
 
-    running(dsn, story)
+    run_story(dsn, story)
     return done[0]
 
 
 @asynccontextmanager
-async def working(author: Author, fill: Fill) -> AsyncIterator[None]:
+async def working(author: Author, fill: BackfillShard) -> AsyncIterator[None]:
     """A worker's part in rebuilds, in this process."""
     store = author.store
-    worker = rebuilding(store, lambda: Engine(store.dsn, store.codec, store.clock, store.wake), fill)
+    worker = create_rebuild_task(
+        store, lambda: Engine(store.dsn, store.codec, store.clock, store.notifier), fill
+    )
     await worker.start()
     try:
         yield
@@ -132,27 +134,27 @@ def frozen(generation: int) -> str:
 
 
 async def refused(wanted: Awaitable[Any], message: str) -> None:
-    with pytest.raises(OperationRefused, match=message):
+    with pytest.raises(InvalidProjectionState, match=message):
         await wanted
 
 
 def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'drifted'")
-            found = await rebuilt(dsn, [CUSTOMERS])
+            found = await run_rebuild(dsn, [CUSTOMERS])
             assert found.state == "differing"
             building = f"is being built by rebuild {found.id}: accept or cancel"
             await refused(generations.switch(conn, {"customers": 2}, OPERATOR), building)
             await refused(generations.retire(conn, "customers", 2, OPERATOR), building)
-            await refused(generations.remove(conn, "customers", OPERATOR), building)
+            await refused(generations.remove_projection(conn, "customers", OPERATOR), building)
             await refused(records.pause(conn, found.id, OPERATOR), "waits for a decision")
             await refused(
-                begun(dsn, [CUSTOMERS]), f"rebuild {found.id}, .* waits for a decision on customers"
+                begin_rebuild(dsn, [CUSTOMERS]), f"rebuild {found.id}, .* waits for a decision on customers"
             )
-            assert (await live(conn))["customers"] == 1
+            assert (await load_live_generations(conn))["customers"] == 1
             assert await there(conn, "customers_g2")
             # As an older release could have it.
             await conn.execute("UPDATE projections.live SET generation = 2 WHERE projection = 'customers'")
@@ -160,17 +162,17 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
             await conn.execute("UPDATE projections.live SET generation = 1 WHERE projection = 'customers'")
             await conn.execute("DELETE FROM projections.checkpoints WHERE generation = 2")
             await records.resume(conn, found.id, OPERATOR)
-            gone = await driven(dsn, found.id)
+            gone = await drive_rebuild(dsn, found.id)
             assert (gone.paused, gone.error) == (True, "generation 2 of customers is gone: cancel this.")
             assert await records.cancel(conn, found.id, OPERATOR)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await records.pause(conn, number, OPERATOR)
-        assert (await loaded(dsn, number)).driven
+        assert (await load_rebuild(dsn, number)).driven
 
     found = at_a_gate(dsn, AT_COMPARING, meanwhile)
     assert (found.state, found.paused, found.error) == ("comparing", True, None)
@@ -179,7 +181,7 @@ def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
 def test_rolled_back_while_it_compares_it_is_compared_with_what_is_live_then(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 1")
-        assert await generations.rollback(conn, "customers", OPERATOR) == 1
+        assert await generations.roll_back(conn, "customers", OPERATOR) == 1
 
     assert at_a_gate(dsn, AT_COMPARING, meanwhile).state == "differing"
 
@@ -188,65 +190,66 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        assert (await rebuilt(dsn, [CUSTOMERS])).state == "switched"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        assert (await run_rebuild(dsn, [CUSTOMERS])).state == "switched"
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 2")
-            found = await rebuilt(dsn, [CUSTOMERS])
+            found = await run_rebuild(dsn, [CUSTOMERS])
             assert found.state == "differing"
-            await generations.rollback(conn, "customers", OPERATOR)
+            await generations.roll_back(conn, "customers", OPERATOR)
             await refused(
-                promotion.accept(conn, found.id, OPERATOR), "generation 1 of customers is live now, not 2"
+                promotion.accept_differences(conn, found.id, OPERATOR),
+                "generation 1 of customers is live now, not 2",
             )
-            assert (await live(conn))["customers"] == 1
+            assert (await load_live_generations(conn))["customers"] == 1
             await records.resume(conn, found.id, OPERATOR)
-            assert (await driven(dsn, found.id)).state == "switched", "it says what generation 1 says"
+            assert (await drive_rebuild(dsn, found.id)).state == "switched", "it says what generation 1 says"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "LIVE_STUCK_SECONDS", 0.2)
+    monkeypatch.setattr(driver, "LIVE_STALLED_SECONDS", 0.2)
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         with psycopg.connect(dsn, autocommit=True) as owner:
             owner.execute(frozen(1).encode())
-        await author.customer(email="two@example.com")
-        found = await rebuilt(dsn, [CUSTOMERS])
+        await author.create_customer(email="two@example.com")
+        found = await run_rebuild(dsn, [CUSTOMERS])
         reason = "customers could not be compared: generation 1, which is live, stands still at 1"
         assert (found.state, found.paused, found.error) == ("differing", False, reason)
-        assert plain(found).endswith(f"differing: {reason}")
-        assert reason in promotion.undecided(found)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            compared = await generations.last_comparison(conn, "customers")
+        assert render_line(found).endswith(f"differing: {reason}")
+        assert reason in promotion.explain_not_promoted(found)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            compared = await generations.load_last_comparison(conn, "customers")
             assert (compared["compared"], compared["live"], compared["live_position"]) == (False, 1, 1)
-            assert (await live(conn))["customers"] == 1
-            await promotion.accept(conn, found.id, OPERATOR)
-            assert (await live(conn))["customers"] == 2
+            assert (await load_live_generations(conn))["customers"] == 1
+            await promotion.accept_differences(conn, found.id, OPERATOR)
+            assert (await load_live_generations(conn))["customers"] == 2
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "TOGETHER_SECONDS", 0.2)
+    monkeypatch.setattr(comparison, "COMMON_POSITION_SECONDS_MAX", 0.2)
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        number = await begun(dsn, [CUSTOMERS])
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        number = await begin_rebuild(dsn, [CUSTOMERS])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.checkpoints SET shape = 9")
-        await author.customer(email="nobody here keeps the live one up to date")
-        assert (await driven(dsn, number, [CUSTOMERS])).error == (
+        await author.create_customer(email="nobody here keeps the live one up to date")
+        assert (await drive_rebuild(dsn, number, [CUSTOMERS])).error == (
             "generations 1 and 2 of customers did not come to stand at one position within 0 s"
         )
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "55P03", "57014", "40P01", "53200"])
@@ -259,35 +262,35 @@ def test_a_database_that_cannot_do_it_pauses_it_with_the_reason(dsn: str, sqlsta
     """
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         with psycopg.connect(dsn, autocommit=True) as owner:
             owner.execute(fault.encode())
-        found = await rebuilt(dsn, [CUSTOMERS])
+        found = await run_rebuild(dsn, [CUSTOMERS])
         assert (found.state, found.paused) == ("indexing", True)
         assert sqlstate in str(found.error)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_rebuild_whose_handler_could_write_what_must_not_be_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         broken = "SELECT 'there is ' || email FROM projections.customers WHERE generation = %(generation)s"
-        found = await rebuilt(dsn, [dataclasses.replace(CUSTOMERS, broken=broken)])
+        found = await run_rebuild(dsn, [dataclasses.replace(CUSTOMERS, violation_query=broken)])
         assert (found.state, found.paused) == ("comparing", True)
         assert found.error == "customers: there is one@example.com"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_page(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(6):
-            await author.customer(email="one@example.com")
+            await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        number = await begun(dsn, [CUSTOMERS], workers=2)
+        number = await begin_rebuild(dsn, [CUSTOMERS], workers=2)
         stopped, again, page = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def fill(rebuild: int, share: int) -> bool:
@@ -298,10 +301,10 @@ def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_pa
             else:
                 await records.pause(conn, number, OPERATOR)
                 stopped.set()
-            return await filler(dsn, [CUSTOMERS])(rebuild, share)
+            return await create_filler(dsn, [CUSTOMERS])(rebuild, share)
 
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS], fill))
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS], fill))
             await stopped.wait()
             await asyncio.sleep(0.1)
             await records.resume(conn, number, OPERATOR)
@@ -311,14 +314,14 @@ def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_pa
                 found = await driver
             assert (found.state, found.error, found.events) == ("switched", None, found.total)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        number = await begun(dsn, [CUSTOMERS])
+        number = await begin_rebuild(dsn, [CUSTOMERS])
         filling, ended = asyncio.Event(), asyncio.Event()
 
         async def fill(rebuild: int, share: int) -> bool:
@@ -329,7 +332,7 @@ def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
                 ended.set()
             return False
 
-        driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS], fill))
+        driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS], fill))
         await filling.wait()
         async with await AsyncConnection.connect(dsn, autocommit=True) as owner:
             driver_pid = await until(owner, DRIVER)
@@ -338,10 +341,10 @@ def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
             with pytest.raises(psycopg.OperationalError):
                 await driver
         assert ended.is_set()
-        assert not (await loaded(dsn, number)).paused
-        assert (await driven(dsn, number, [CUSTOMERS])).state == "switched"
+        assert not (await load_rebuild(dsn, number)).paused
+        assert (await drive_rebuild(dsn, number, [CUSTOMERS])).state == "switched"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table(dsn: str) -> None:
@@ -359,33 +362,33 @@ def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
     monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
-        number = await begun(dsn, [CUSTOMERS, FEED])
+        await author.create_customer(email="one@example.com")
+        number = await begin_rebuild(dsn, [CUSTOMERS, FEED])
         async with (
             await AsyncConnection.connect(dsn) as reader,
-            connected(dsn, "ledger_projector", name="test") as conn,
+            open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await reader.execute("SELECT FROM projections.customers_g2")
             assert not await records.cancel(conn, number, OPERATOR)
             assert (await there(conn, "customers_g2"), await there(conn, "feed_g2")) == (True, False)
-            assert not await records.sweep(conn)
+            assert not await records.drop_cancelled_generations(conn)
             await reader.rollback()
-            assert await records.sweep(conn)
+            assert await records.drop_cancelled_generations(conn)
             assert not await there(conn, "customers_g2")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "DROP_PAUSE_SECONDS", 0.1)
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        assert (await rebuilt(dsn, [CUSTOMERS])).state == "switched"
+        assert (await run_rebuild(dsn, [CUSTOMERS])).state == "switched"
         async with (
             await AsyncConnection.connect(dsn) as reader,
-            connected(dsn, "ledger_projector", name="test") as conn,
+            open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await reader.execute("SELECT FROM projections.customers_g1")
             await refused(
@@ -398,51 +401,51 @@ def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: py
             await retiring
             assert not await there(conn, "customers_g1")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with (
-            connected(dsn, "ledger_projector", name="test") as conn,
-            connected(dsn, "ledger_projector", name="test") as other,
-            connected(dsn, "ledger_projector", name="test") as holder,
+            open_connection(dsn, "ledger_projector", name="test") as conn,
+            open_connection(dsn, "ledger_projector", name="test") as other,
+            open_connection(dsn, "ledger_projector", name="test") as holder,
         ):
             await conn.execute("UPDATE projections.customers SET email = 'drifted'")
-            found = await rebuilt(dsn, [CUSTOMERS])
+            found = await run_rebuild(dsn, [CUSTOMERS])
             async with holder.transaction():
                 await holder.execute("SELECT FROM projections.rebuilds FOR UPDATE")
                 both = [
-                    asyncio.create_task(promotion.accept(conn, found.id, OPERATOR)),
+                    asyncio.create_task(promotion.accept_differences(conn, found.id, OPERATOR)),
                     asyncio.create_task(records.cancel(other, found.id, OPERATOR)),
                 ]
                 await asyncio.sleep(0.2)
             results = await asyncio.gather(*both, return_exceptions=True)
-            assert [type(each) for each in results].count(OperationRefused) == 1, results
-            assert (await loaded(dsn, found.id)).over
+            assert [type(each) for each in results].count(InvalidProjectionState) == 1, results
+            assert (await load_rebuild(dsn, found.id)).is_over
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        by = OPERATOR._replace(key="night-shift", asked="this")
-        await begun(dsn, [DISPUTES])
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            (number,) = await records.open_ones(conn)
+        by = OPERATOR._replace(idempotency_key="night-shift", fingerprint="this")
+        await begin_rebuild(dsn, [DISPUTES])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            (number,) = await records.list_open(conn)
             await records.pause(conn, number, by)
             assert await operations.was_done(conn, by, "pause", "disputes")
-            assert "asked" not in str(await operations.operations(conn, "disputes"))
+            assert "asked" not in str(await operations.list_operations(conn, "disputes"))
             for action in ("pause", "resume"):
-                with pytest.raises(KeyReused):
-                    await operations.was_done(conn, by._replace(asked="that"), action, "disputes")
+                with pytest.raises(IdempotencyKeyReused):
+                    await operations.was_done(conn, by._replace(fingerprint="that"), action, "disputes")
             # As an older release kept it.
-            await recorded_operations(conn)
-            old = by._replace(key="older")
+            await load_operations(conn)
+            old = by._replace(idempotency_key="older")
             await conn.execute(
                 "INSERT INTO projections.operations "
                 "(who, action, projection, generation, position, reason, idempotency_key, details) "
@@ -452,7 +455,7 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
             assert await operations.was_done(conn, old, "pause", "disputes")
             assert not await operations.was_done(conn, old, "resume", "disputes")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 @pytest.mark.parametrize(
@@ -466,45 +469,45 @@ def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None
     views = [CHARGES, CUSTOMERS, DISPUTES]
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with await AsyncConnection.connect(dsn, autocommit=True) as holder:
             await holder.execute(GATE.encode())
             await holder.execute(where.encode())
             await holder.execute("SELECT pg_advisory_lock(7)")
-            number = await begun(dsn, views)
-            driver = asyncio.create_task(driven(dsn, number, views))
+            number = await begin_rebuild(dsn, views)
+            driver = asyncio.create_task(drive_rebuild(dsn, number, views))
             await until(holder, HELD_UP)
-            assert said in plain(await loaded(dsn, number))
+            assert said in render_line(await load_rebuild(dsn, number))
             await holder.execute("SELECT pg_advisory_unlock(7)")
-            assert plain(await driver).endswith("switched")
+            assert render_line(await driver).endswith("switched")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        number = await begun(dsn, [CUSTOMERS])
+        number = await begin_rebuild(dsn, [CUSTOMERS])
         for _ in range(3):
-            await author.customer(email="two@example.com")
+            await author.create_customer(email="two@example.com")
         async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
             await conn.execute(frozen(2).encode())
-            driver = asyncio.create_task(driven(dsn, number, [CUSTOMERS]))
+            driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS]))
             await until(conn, "SELECT 1 FROM projections.rebuilds WHERE state = 'catching up'")
-            assert "catching up, 3 events behind" in plain(await loaded(dsn, number))
+            assert "catching up, 3 events behind" in render_line(await load_rebuild(dsn, number))
             await records.pause(conn, number, OPERATOR)
             assert (await driver).paused
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        numbers = {await begun(dsn, [CUSTOMERS]), await begun(dsn, [DISPUTES])}
+        numbers = {await begin_rebuild(dsn, [CUSTOMERS]), await begin_rebuild(dsn, [DISPUTES])}
         filling: set[int] = set()
         both = asyncio.Event()
 
@@ -513,14 +516,14 @@ def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
             if filling == numbers:
                 both.set()
             await both.wait()
-            return await filler(dsn)(rebuild, share)
+            return await create_filler(dsn)(rebuild, share)
 
         async with working(author, fill), asyncio.timeout(WAIT_SECONDS):
             await both.wait()
-            async with connected(dsn, "ledger_projector", name="test") as conn:
+            async with open_connection(dsn, "ledger_projector", name="test") as conn:
                 await until(conn, "SELECT 1 FROM projections.rebuilds HAVING every(state = 'switched')")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
@@ -529,10 +532,13 @@ def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
     monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
 
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn, projections=PROJECTIONS[1:])
-        number = await begun(dsn, [CUSTOMERS])
-        async with connected(dsn, "ledger_projector", name="test") as conn, working(author, filler(dsn)):
+        number = await begin_rebuild(dsn, [CUSTOMERS])
+        async with (
+            open_connection(dsn, "ledger_projector", name="test") as conn,
+            working(author, create_filler(dsn)),
+        ):
             await records.pause(conn, number, OPERATOR)
             async with await AsyncConnection.connect(dsn) as reader:
                 await reader.execute("SELECT FROM projections.customers_g2")
@@ -540,16 +546,16 @@ def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
             await until(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")
             await until(conn, "SELECT 1 WHERE to_regclass('projections.customers_g2') IS NULL")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_runner_of_another_release_is_noticed(dsn: str) -> None:
     async def story(author: Author) -> None:
         shapes = {projection.name: projection.shape for projection in PROJECTIONS}
-        async with connected(dsn, "ledger_projector", name="test") as conn, engine(dsn) as own:
-            await author.customer(email="one@example.com")
+        async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as own:
+            await author.create_customer(email="one@example.com")
             await own.advance()
-            assert not await others(conn, shapes)
-            assert await others(conn, {**shapes, "customers": 2})
+            assert not await is_other_release_running(conn, shapes)
+            assert await is_other_release_running(conn, {**shapes, "customers": 2})
 
-    running(dsn, story)
+    run_story(dsn, story)

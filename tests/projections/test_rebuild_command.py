@@ -27,15 +27,15 @@ from psycopg.conninfo import conninfo_to_dict
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.postgres.connections import connected, migrate
+from ledger.postgres.connections import migrate, open_connection
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.store.codec import State, evolve
 from projections.rebuild.records import Rebuild
-from tests.api.service import Registrar, Service, client_of
+from tests.api.service import Registrar, Service, create_client
 from tests.conftest import Cluster
-from tests.projections.histories import ACCOUNT, KEY, Author, catch_up, rows, running
-from tests.projections.rebuilds import live, loaded
-from tests.serving.process import children_of, environment, ledger, refusal
+from tests.projections.histories import ACCOUNT, KEY, Author, catch_up, load_rows, run_story
+from tests.projections.rebuilds import load_live_generations, load_rebuild
+from tests.serving.process import build_environment, list_children, run_ledger, run_refused
 
 CUSTOMERS = 3000
 EVENTS = 3 * CUSTOMERS
@@ -73,7 +73,7 @@ async def history(author: Author) -> None:
             customer_id=f"cus_{number:05}",
             account=ACCOUNT,
             livemode=False,
-            given={"email": f"jenny.{number}@example.com"},
+            params={"email": f"jenny.{number}@example.com"},
             card_id="card_none",
             now=author.now,
         )
@@ -84,7 +84,7 @@ async def history(author: Author) -> None:
             told += decided
             decided = customer.update(state, {"description": detail}, card_id="card_none", now=author.now)
     for start in range(0, EVENTS, 900):
-        await author.tell(told[start : start + 900])
+        await author.append(told[start : start + 900])
     await catch_up(author.dsn)
 
 
@@ -96,7 +96,7 @@ def server() -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(place / "data", settings={"fsync": "off", "shared_buffers": "32MB"})
     server.start()
     migrate(server.dsn())
-    running(server.dsn(), history)
+    run_story(server.dsn(), history)
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         conn.execute(GATE)
     yield server
@@ -115,18 +115,18 @@ class Shell:
 
     def does(self, *arguments: str, status: int = 0) -> str:
         """What `ledger projections …` prints."""
-        ended = ledger(self.place, "projections", *arguments, **self.settings)
+        ended = run_ledger(self.place, "projections", *arguments, **self.settings)
         assert ended.returncode == status, ended
         return ended.stdout
 
     def refused(self, *arguments: str) -> str:
-        return refusal(self.place, "projections", *arguments, **self.settings)
+        return run_refused(self.place, "projections", *arguments, **self.settings)
 
     def begins(self, *arguments: str) -> subprocess.Popen[str]:
         """`ledger …`, left running; ended with the test at the latest."""
         process = subprocess.Popen(
             [sys.executable, "-m", "ledger", *arguments],
-            env=environment(self.place, **self.settings),
+            env=build_environment(self.place, **self.settings),
             cwd=self.place.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -137,7 +137,7 @@ class Shell:
         return process
 
     def rebuild(self, number: int = 1) -> Rebuild:
-        return asyncio.run(loaded(self.dsn, number))
+        return asyncio.run(load_rebuild(self.dsn, number))
 
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.dsn, autocommit=True) as conn:
@@ -168,19 +168,19 @@ class Shell:
         """All rows by generation."""
 
         async def read() -> dict[int, list[dict[str, Any]]]:
-            async with connected(self.dsn, "ledger_projector", name="test") as conn:
+            async with open_connection(self.dsn, "ledger_projector", name="test") as conn:
                 found = await conn.execute(
                     "SELECT generation FROM projections.checkpoints WHERE projection = %s ORDER BY 1", (name,)
                 )
                 numbers = [row[0] for row in await found.fetchall()]
-                return {number: (await rows(conn, number))[name] for number in numbers}
+                return {number: (await load_rows(conn, number))[name] for number in numbers}
 
         return asyncio.run(read())
 
     def live(self, name: str) -> int:
         async def read() -> int:
-            async with connected(self.dsn, "ledger_projector", name="test") as conn:
-                return (await live(conn))[name]
+            async with open_connection(self.dsn, "ledger_projector", name="test") as conn:
+                return (await load_live_generations(conn))[name]
 
         return asyncio.run(read())
 
@@ -188,11 +188,11 @@ class Shell:
 @pytest.fixture
 def shell(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Shell]:
     name = conninfo_to_dict(server.dsn())["dbname"]
-    with Cluster(server.dsn("postgres")).database(str(name)) as dsn:
+    with Cluster(server.dsn("postgres")).create_database(str(name)) as dsn:
         shell = Shell(dsn, tmp_path)
         yield shell
         for process in shell.begun:
-            for pid in [*children_of(process.pid), process.pid]:
+            for pid in [*list_children(process.pid), process.pid]:
                 kill(pid)
             process.communicate()
 
@@ -212,7 +212,7 @@ def kill(pid: int) -> None:
 
 
 def fillers(driver: subprocess.Popen[str]) -> set[int]:
-    return {pid for pid, command in children_of(driver.pid).items() if " fill " in command}
+    return {pid for pid, command in list_children(driver.pid).items() if " fill " in command}
 
 
 def gone(pid: int) -> bool:
@@ -377,7 +377,7 @@ def test_killed_in_any_later_stage_it_goes_on(shell: Shell) -> None:
             until(partial(shell.sql, held_up.format(number)))
             assert shell.rebuild().state == stage
             kill(driver.pid)
-            until(lambda: shell.rebuild().forsaken)
+            until(lambda: shell.rebuild().needs_driver)
             if stage == "comparing":
                 status = shell.does("status")
                 assert "nobody is at work on it: start a worker, or: ledger projections resume" in status
@@ -424,7 +424,7 @@ def test_calls_go_on_while_everything_they_read_is_rebuilt(shell: Shell) -> None
     service = Service(shell.dsn, shell.place, LEDGER_SECRET_KEY=KEY.decode())
     registrar = Registrar(shell.dsn)
     try:
-        stripe = client_of(service, registrar.account().secret)
+        stripe = create_client(service, registrar.account().secret)
         names: list[str] = []
         stop = False
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.clock import Clock
-from ledger.errors import OperationRefused
-from ledger.postgres.connections import connected
+from ledger.errors import InvalidProjectionState
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State
 from ledger.store.log import Recorded
 from projections.engine import operations, registry
@@ -22,18 +22,18 @@ from projections.projection import Projection, Row
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CUSTOMERS, DISPUTES
 from projections.rebuild import generations, promotion, records
-from projections.rebuild.shards import FillFailed
+from projections.rebuild.shards import BackfillFailed
 from projections.rebuild.verification import verify
-from tests.projections.histories import COMMANDS, KEY, Author, catch_up, engine, rows, running
+from tests.projections.histories import COMMANDS, KEY, Author, catch_up, load_rows, open_engine, run_story
 from tests.projections.rebuilds import (
     OPERATOR,
-    begun,
-    driven,
-    filler,
-    live,
-    loaded,
-    rebuilt,
-    recorded_operations,
+    begin_rebuild,
+    create_filler,
+    drive_rebuild,
+    load_live_generations,
+    load_operations,
+    load_rebuild,
+    run_rebuild,
 )
 
 SECRET = "jenny.rosen@example.com"
@@ -46,11 +46,11 @@ commands = st.lists(
 
 
 async def a_few_objects(author: Author) -> None:
-    customer = await author.customer(email=SECRET)
-    dispute = await author.dispute(await author.charge(customer=customer))
+    customer = await author.create_customer(email=SECRET)
+    dispute = await author.open_dispute(await author.create_charge(customer=customer))
     await author.respond(dispute, submit=True, product_description="A book")
-    await author.fact(dispute, "won")
-    await author.rename(customer, description="a good one")
+    await author.report_fact(dispute, "won")
+    await author.update_customer(customer, description="a good one")
 
 
 def with_customers(**other: object) -> list[Projection]:
@@ -72,53 +72,55 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
     async def story(author: Author) -> None:
         await a_few_objects(author)
         for command in history:
-            await author.act(*command)
+            await author.run_command(*command)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            before = await live(conn)
-            expected = {name: (await rows(conn, generation))[name] for name, generation in before.items()}
-            number = await begun(dsn, workers=workers)
-            done = await driven(dsn, number, fill=filler(dsn, page_events=page_events))
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            before = await load_live_generations(conn)
+            expected = {
+                name: (await load_rows(conn, generation))[name] for name, generation in before.items()
+            }
+            number = await begin_rebuild(dsn, workers=workers)
+            done = await drive_rebuild(dsn, number, fill=create_filler(dsn, page_events=page_events))
             assert (done.state, done.error, done.events) == ("switched", None, done.total)
-            after = await live(conn)
+            after = await load_live_generations(conn)
             assert all(after[name] > before[name] for name in before)
             assert {
-                name: (await rows(conn, generation))[name] for name, generation in after.items()
+                name: (await load_rows(conn, generation))[name] for name, generation in after.items()
             } == expected
             for name, generation in before.items():
                 await generations.retire(conn, name, generation, OPERATOR)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_id(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            number = await begun(dsn)
-            ids = [row["id"] for row in (await rows(conn, 1))["feed"]]
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            number = await begin_rebuild(dsn)
+            ids = [row["id"] for row in (await load_rows(conn, 1))["feed"]]
             await a_few_objects(author)
-            assert (await driven(dsn, number)).state == "switched"
-            found = await rows(conn, 2)
-            assert found == await rows(conn, 1)
+            assert (await drive_rebuild(dsn, number)).state == "switched"
+            found = await load_rows(conn, 2)
+            assert found == await load_rows(conn, 1)
             assert {row["id"] for row in found["feed"]} > set(ids)
             assert len(found["customers"]) == 2
-            await author.customer(email="later@example.com")
+            await author.create_customer(email="later@example.com")
             await catch_up(dsn)
-            assert len((await rows(conn, 2))["customers"]) == 3, "the new one is kept up to date"
-            assert len((await rows(conn, 1))["customers"]) == 3, "and so is the one to go back to"
+            assert len((await load_rows(conn, 2))["customers"]) == 3, "the new one is kept up to date"
+            assert len((await load_rows(conn, 1))["customers"]) == 3, "and so is the one to go back to"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.charge()
-        await author.customer(metadata={f"key{n}": "-" * 400 for n in range(10)})
+        await author.create_charge()
+        await author.create_customer(metadata={f"key{n}": "-" * 400 for n in range(10)})
         await catch_up(dsn)
-        assert (await rebuilt(dsn)).state == "switched"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        assert (await run_rebuild(dsn)).state == "switched"
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             cur = await conn.execute(
                 "SELECT generation, octet_length(data), pg_column_compression(data) FROM projections.feed "
                 "UNION ALL SELECT generation, length(state), pg_column_compression(state) "
@@ -129,38 +131,38 @@ def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: 
         assert len([row for row in found if row[1] > 2500]) == 6
         assert {row[2] for row in found} == {None}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
-        number = await begun(dsn, [CUSTOMERS, DISPUTES])
-        with pytest.raises(OperationRefused, match=f"rebuild {number}, begun by ada@example at "):
-            await begun(dsn, [DISPUTES, FEED])
-        assert await begun(dsn, [FEED]) > number
+        number = await begin_rebuild(dsn, [CUSTOMERS, DISPUTES])
+        with pytest.raises(InvalidProjectionState, match=f"rebuild {number}, begun by ada@example at "):
+            await begin_rebuild(dsn, [DISPUTES, FEED])
+        assert await begin_rebuild(dsn, [FEED]) > number
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
-        number = await begun(dsn)
+        number = await begin_rebuild(dsn)
         waiting, going_on = asyncio.Event(), asyncio.Event()
 
         async def slow(rebuild: int, share: int) -> bool:
             waiting.set()
             await going_on.wait()
-            return await filler(dsn)(rebuild, share)
+            return await create_filler(dsn)(rebuild, share)
 
-        first = asyncio.create_task(driven(dsn, number, fill=slow))
+        first = asyncio.create_task(drive_rebuild(dsn, number, fill=slow))
         await waiting.wait()
-        assert (await driven(dsn, number)).state == "filling"
+        assert (await drive_rebuild(dsn, number)).state == "filling"
         going_on.set()
         assert (await first).state == "switched"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: str) -> None:
@@ -168,53 +170,53 @@ def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: st
         for _ in range(8):
             await a_few_objects(author)
         await catch_up(dsn)
-        number = await begun(dsn)
+        number = await begin_rebuild(dsn)
         deaths = 0
 
         async def mortal(rebuild: int, share: int) -> bool:
             nonlocal deaths
-            task = asyncio.create_task(filler(dsn, page_events=6)(rebuild, share))
-            before = (await loaded(dsn, number)).events
+            task = asyncio.create_task(create_filler(dsn, page_events=6)(rebuild, share))
+            before = (await load_rebuild(dsn, number)).events
             while deaths < 4 and not task.done():
-                if (await loaded(dsn, number)).events > before:
+                if (await load_rebuild(dsn, number)).events > before:
                     deaths += 1
                     task.cancel()
                     await asyncio.wait([task])
-                    raise FillFailed("killed")
+                    raise BackfillFailed("killed")
             return await task
 
-        done = await driven(dsn, number, fill=mortal)
+        done = await drive_rebuild(dsn, number, fill=mortal)
         assert deaths == 4
         assert (done.state, done.events) == ("switched", done.total), "no page was filled twice"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        number = await begun(dsn, workers=2)
+        number = await begin_rebuild(dsn, workers=2)
 
         async def hopeless(rebuild: int, share: int) -> bool:
             if share == 0:
-                raise FillFailed("no space left")
-            return await filler(dsn)(rebuild, share)
+                raise BackfillFailed("no space left")
+            return await create_filler(dsn)(rebuild, share)
 
-        stopped = await driven(dsn, number, fill=hopeless)
+        stopped = await drive_rebuild(dsn, number, fill=hopeless)
         assert (stopped.state, stopped.paused, stopped.error) == (
             "filling",
             True,
             "a worker gave up: no space left",
         )
-        assert (await driven(dsn, number)).paused, "paused, it is left alone"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert await records.unfinished(conn, PROJECTIONS) == []
+        assert (await drive_rebuild(dsn, number)).paused, "paused, it is left alone"
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            assert await records.list_runnable(conn, PROJECTIONS) == []
             await records.resume(conn, number, OPERATOR)
-            assert await records.unfinished(conn, PROJECTIONS) == [number]
-        assert (await driven(dsn, number)).state == "switched"
+            assert await records.list_runnable(conn, PROJECTIONS) == [number]
+        assert (await drive_rebuild(dsn, number)).state == "switched"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> None:
@@ -222,31 +224,31 @@ def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> N
         for _ in range(6):
             await a_few_objects(author)
         await catch_up(dsn)
-        number = await begun(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        number = await begin_rebuild(dsn)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
 
             async def interrupted(rebuild: int, share: int) -> bool:
-                task = asyncio.create_task(filler(dsn, page_events=6)(rebuild, share))
+                task = asyncio.create_task(create_filler(dsn, page_events=6)(rebuild, share))
                 for _ in range(1000):
-                    if (await loaded(dsn, number)).events:
+                    if (await load_rebuild(dsn, number)).events:
                         break
                 await records.pause(conn, number, OPERATOR)
                 return await task
 
-            paused = await driven(dsn, number, fill=interrupted)
+            paused = await drive_rebuild(dsn, number, fill=interrupted)
             assert (paused.state, paused.paused, paused.error) == ("filling", True, None)
             assert paused.total is not None
             assert 0 < paused.events < paused.total
             await conn.execute("UPDATE projections.rebuilds SET began_at = now() - interval '1 hour'")
             await records.resume(conn, number, OPERATOR)
-            done = await driven(dsn, number)
+            done = await drive_rebuild(dsn, number)
             assert (done.state, done.events) == ("switched", done.total)
             assert done.rate > 10 * done.events / 3600, "of its workers, not of the hour it was paused for"
-            told = [(each[0], each[1]) for each in await recorded_operations(conn) if each[2] == "feed"]
+            told = [(each[0], each[1]) for each in await load_operations(conn) if each[2] == "feed"]
             assert [action for _, action in told] == ["rebuild", "pause", "resume", "compare", "switch"]
             assert {who for who, _ in told} == {OPERATOR.who}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 @pytest.mark.parametrize("stage", ["begun", "filled", "differing"])
@@ -254,87 +256,93 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'projections'::regnamespace"
             before = await (await conn.execute(tables)).fetchone()
-            number = await begun(dsn)
+            number = await begin_rebuild(dsn)
             if stage == "filled":
-                await filler(dsn)(number, 0)
+                await create_filler(dsn)(number, 0)
             if stage == "differing":
                 await conn.execute("UPDATE projections.customers SET email = 'other'")
-                assert (await driven(dsn, number)).state == "differing"
+                assert (await drive_rebuild(dsn, number)).state == "differing"
             await records.cancel(conn, number, OPERATOR)
             assert await (await conn.execute(tables)).fetchone() == before
-            assert set((await live(conn)).values()) == {1}
-            assert {status.lag.generation for status in await registry.status(conn, now=0.0)} == {1}
-            with pytest.raises(OperationRefused, match="is over"):
+            assert set((await load_live_generations(conn)).values()) == {1}
+            assert {status.lag.generation for status in await registry.load_statuses(conn, now=0.0)} == {1}
+            with pytest.raises(InvalidProjectionState, match="is over"):
                 await records.cancel(conn, number, OPERATOR)
-            with pytest.raises(OperationRefused, match="is over"):
+            with pytest.raises(InvalidProjectionState, match="is over"):
                 await records.resume(conn, number, OPERATOR)
-        assert (await rebuilt(dsn)).state == ("differing" if stage == "differing" else "switched")
+        assert (await run_rebuild(dsn)).state == ("differing" if stage == "differing" else "switched")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_differs_is_shown_without_personal_data_and_switched_only_when_accepted(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute(
                 "UPDATE projections.customers SET email = 'drifted@example.com', deleted = true"
             )
             await conn.execute("DELETE FROM projections.disputes")
-            found = await rebuilt(dsn, [CUSTOMERS, DISPUTES, FEED])
+            found = await run_rebuild(dsn, [CUSTOMERS, DISPUTES, FEED])
             assert found.state == "differing"
-            assert set((await live(conn)).values()) == {1}, "of several views all are switched or none"
-            told = await generations.last_comparison(conn, "customers")
+            assert set((await load_live_generations(conn)).values()) == {1}, (
+                "of several views all are switched or none"
+            )
+            told = await generations.load_last_comparison(conn, "customers")
             (difference,) = told["differences"]
             assert difference["live"] == {"deleted": True, "email": "…"}
             assert difference["other"] == {"deleted": False, "email": "…"}
-            (missing,) = (await generations.last_comparison(conn, "disputes"))["differences"]
+            (missing,) = (await generations.load_last_comparison(conn, "disputes"))["differences"]
             assert missing["live"] is None
             assert missing["other"]["state.status"] == "won"
             assert missing["other"]["state.evidence.product_description"] == "…"
-            assert (await generations.last_comparison(conn, "feed"))["equal"]
-            on_record = str(await recorded_operations(conn))
+            assert (await generations.load_last_comparison(conn, "feed"))["equal"]
+            on_record = str(await load_operations(conn))
             assert not [text for text in (SECRET, "drifted", "A book") if text in on_record]
 
-            await promotion.accept(conn, found.id, operations.Operator("grace@example", "the old was wrong"))
-            assert {(await live(conn))[name] for name in ("customers", "disputes", "feed")} == {2}
-            switched = [each for each in await recorded_operations(conn) if each[1] == "switch"]
+            await promotion.accept_differences(
+                conn, found.id, operations.Operator("grace@example", "the old was wrong")
+            )
+            assert {
+                (await load_live_generations(conn))[name] for name in ("customers", "disputes", "feed")
+            } == {2}
+            switched = [each for each in await load_operations(conn) if each[1] == "switch"]
             assert [(each[0], each[2], each[4], each[5]["accepted"]) for each in switched] == [
                 ("grace@example", name, "the old was wrong", True)
                 for name in ("customers", "disputes", "feed")
             ]
-            with pytest.raises(OperationRefused, match="nothing to accept"):
-                await promotion.accept(conn, found.id, OPERATOR)
+            with pytest.raises(InvalidProjectionState, match="nothing to accept"):
+                await promotion.accept_differences(conn, found.id, OPERATOR)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_differences_accepted_beforehand_are_switched_to_and_on_record(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'drifted@example.com'")
-            assert (await rebuilt(dsn, [CUSTOMERS], accept_differences=True)).state == "switched"
-            compare, switch = (await recorded_operations(conn))[-2:]
+            assert (await run_rebuild(dsn, [CUSTOMERS], accept_differences=True)).state == "switched"
+            compare, switch = (await load_operations(conn))[-2:]
             assert (compare[1], compare[5]["equal"], len(compare[5]["differences"])) == ("compare", False, 1)
             assert (switch[1], switch[5]["from"], switch[5]["accepted"]) == ("switch", 1, True)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await conn.execute("UPDATE projections.operations SET who = 'nobody'")
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="one@example.com")
-        await author.customer(email="good@example.com")
-        await author.rename(bad, email="two@example.com")
-        await author.rename(bad, email="three@example.com")
+        bad = await author.create_customer(email="one@example.com")
+        await author.create_customer(email="good@example.com")
+        await author.update_customer(bad, email="two@example.com")
+        await author.update_customer(bad, email="three@example.com")
 
         def apply(before: State | None, recorded: Recorded, after: State) -> Iterable[Row]:
             if (after.id, after.version) == (bad, 2):
@@ -343,85 +351,87 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
 
         faulty = with_customers(apply=apply)
         await catch_up(dsn, projections=faulty)
-        assert (await rebuilt(dsn, faulty)).state == "switched"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            parked = [status for status in await registry.status(conn, now=0.0) if status.parked]
+        assert (await run_rebuild(dsn, faulty)).state == "switched"
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            parked = [status for status in await registry.load_statuses(conn, now=0.0) if status.parked]
             assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
                 (1, (bad, 3)),
                 (2, (bad, 3)),
             ]
-            assert await rows(conn, 2) == await rows(conn, 1)
-            async with engine(dsn) as repaired:
+            assert await load_rows(conn, 2) == await load_rows(conn, 1)
+            async with open_engine(dsn) as repaired:
                 assert await repaired.retry("customers", bad, OPERATOR)
-            assert {row["email"] for row in (await rows(conn, 2))["customers"]} == {
+            assert {row["email"] for row in (await load_rows(conn, 2))["customers"]} == {
                 "good@example.com",
                 "three@example.com",
             }
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_live(dsn: str) -> None:
     async def story(author: Author) -> None:
         for number in range(5):
-            await author.customer(email=f"{number}@example.com")
-        bad = await author.customer(email="was@example.com")
-        await author.rename(bad, email="no\0text")  # JSON bears it, a text column does not
+            await author.create_customer(email=f"{number}@example.com")
+        bad = await author.create_customer(email="was@example.com")
+        await author.update_customer(bad, email="no\0text")  # JSON bears it, a text column does not
         await catch_up(dsn)
-        assert (await rebuilt(dsn)).state == "switched"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            parked = [status for status in await registry.status(conn, now=0.0) if status.parked]
+        assert (await run_rebuild(dsn)).state == "switched"
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            parked = [status for status in await registry.load_statuses(conn, now=0.0) if status.parked]
             assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
                 (1, (bad, 7)),
                 (2, (bad, 7)),
             ]
-            assert (await rows(conn, 2))["customers"] == (await rows(conn, 1))["customers"]
+            assert (await load_rows(conn, 2))["customers"] == (await load_rows(conn, 1))["customers"]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        await rebuilt(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            with pytest.raises(OperationRefused, match="is live"):
+        await run_rebuild(dsn)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            with pytest.raises(InvalidProjectionState, match="is live"):
                 await generations.retire(conn, "feed", 2, OPERATOR)
-            await author.customer()
+            await author.create_customer()
             await catch_up(dsn)
-            assert await generations.rollback(conn, "feed", OPERATOR) == 1
-            assert (await live(conn))["feed"] == 1
-            assert (await live(conn))["customers"] == 2
-            assert await generations.older(conn, "feed") == [], "what may yet be gone forth to is kept"
-            again = OPERATOR._replace(key="once")
-            assert await generations.rollback(conn, "feed", again) == 2
+            assert await generations.roll_back(conn, "feed", OPERATOR) == 1
+            assert (await load_live_generations(conn))["feed"] == 1
+            assert (await load_live_generations(conn))["customers"] == 2
+            assert await generations.list_older_generations(conn, "feed") == [], (
+                "what may yet be gone forth to is kept"
+            )
+            again = OPERATOR._replace(idempotency_key="once")
+            assert await generations.roll_back(conn, "feed", again) == 2
             assert await operations.was_done(conn, again, "rollback", "feed")
             with pytest.raises(operations.AlreadyDone):
-                await generations.rollback(conn, "feed", again)
-            assert (await live(conn))["feed"] == 2
-            assert await generations.older(conn, "feed") == [1]
+                await generations.roll_back(conn, "feed", again)
+            assert (await load_live_generations(conn))["feed"] == 2
+            assert await generations.list_older_generations(conn, "feed") == [1]
             await generations.retire(conn, "feed", 1, OPERATOR)
-            with pytest.raises(OperationRefused, match="no generation 1"):
-                await generations.rollback(conn, "feed", OPERATOR)
-            with pytest.raises(OperationRefused, match="no generation 7"):
+            with pytest.raises(InvalidProjectionState, match="no generation 1"):
+                await generations.roll_back(conn, "feed", OPERATOR)
+            with pytest.raises(InvalidProjectionState, match="no generation 7"):
                 await generations.switch(conn, {"feed": 7}, OPERATOR)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
-        await rebuilt(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        await run_rebuild(dsn)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.checkpoints SET position = 1 WHERE generation = 1")
-            with pytest.raises(OperationRefused, match="events behind the live one"):
-                await generations.rollback(conn, "feed", OPERATOR)
-            assert (await live(conn))["feed"] == 2
+            with pytest.raises(InvalidProjectionState, match="events behind the live one"):
+                await generations.roll_back(conn, "feed", OPERATOR)
+            assert (await load_live_generations(conn))["feed"] == 2
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_earlier_one_has(
@@ -431,19 +441,19 @@ def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_
         later = with_customers(shape=2)
         await a_few_objects(author)
         await catch_up(dsn)
-        assert (await rebuilt(dsn, later)).state == "switched"
-        await author.customer(email="for both@example.com")
+        assert (await run_rebuild(dsn, later)).state == "switched"
+        await author.create_customer(email="for both@example.com")
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert len((await rows(conn, 1))["customers"]) == 2
-            assert len((await rows(conn, 2))["customers"]) == 1, "the earlier release has not touched it"
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            assert len((await load_rows(conn, 1))["customers"]) == 2
+            assert len((await load_rows(conn, 2))["customers"]) == 1, "the earlier release has not touched it"
             await catch_up(dsn, projections=later)
-            assert await rows(conn, 2) == await rows(conn, 1)
-            await author.customer(email="by the later@example.com")
+            assert await load_rows(conn, 2) == await load_rows(conn, 1)
+            await author.create_customer(email="by the later@example.com")
             await catch_up(dsn, projections=later)
-            assert len((await rows(conn, 1))["customers"]) == 3
+            assert len((await load_rows(conn, 1))["customers"]) == 3
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_by_an_earlier_one(
@@ -453,56 +463,58 @@ def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_b
         later = with_customers(shape=2)
         await a_few_objects(author)
         await catch_up(dsn)
-        number = await begun(dsn, later[:1])
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert await records.unfinished(conn, PROJECTIONS) == []
-            assert await records.unfinished(conn, later) == [number]
-            with pytest.raises(OperationRefused, match="by a later release"):
-                await driven(dsn, number)
-            assert not (await loaded(dsn, number)).paused, "whose workers are at it"
-            assert (await driven(dsn, number, later, filler(dsn, later))).state == "switched"
-            with pytest.raises(OperationRefused, match="generation 2 of customers, which is live, was built"):
-                await begun(dsn, [CUSTOMERS])
+        number = await begin_rebuild(dsn, later[:1])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            assert await records.list_runnable(conn, PROJECTIONS) == []
+            assert await records.list_runnable(conn, later) == [number]
+            with pytest.raises(InvalidProjectionState, match="by a later release"):
+                await drive_rebuild(dsn, number)
+            assert not (await load_rebuild(dsn, number)).paused, "whose workers are at it"
+            assert (await drive_rebuild(dsn, number, later, create_filler(dsn, later))).state == "switched"
+            with pytest.raises(
+                InvalidProjectionState, match="generation 2 of customers, which is live, was built"
+            ):
+                await begin_rebuild(dsn, [CUSTOMERS])
             for projections, judged in ((PROJECTIONS, []), (later, ["customers"])):
                 found = await verify(dsn, Codec(KEY), Clock(movable=True), projections[:1])
                 assert [each.projection for each in found] == judged
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else_is(dsn: str) -> None:
     async def story(author: Author) -> None:
         *others, email, state = CUSTOMERS.columns
-        later = with_customers(shape=2, columns=(*others, email._replace(since=2), state))
+        later = with_customers(shape=2, columns=(*others, email._replace(since_shape=2), state))
         await a_few_objects(author)
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = NULL")
-            assert (await rebuilt(dsn, later[:1])).state == "switched"
-            assert (await generations.last_comparison(conn, "customers"))["added"] == ["email"]
+            assert (await run_rebuild(dsn, later[:1])).state == "switched"
+            assert (await generations.load_last_comparison(conn, "customers"))["added"] == ["email"]
             await conn.execute("UPDATE projections.customers SET email = NULL")
-            assert (await rebuilt(dsn, later[:1])).state == "differing", "both have it now"
+            assert (await run_rebuild(dsn, later[:1])).state == "differing", "both have it now"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn, projections=PROJECTIONS[1:])
-        done = await rebuilt(dsn, [CUSTOMERS])
+        done = await run_rebuild(dsn, [CUSTOMERS])
         assert done.state == "switched"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            assert (await live(conn))["customers"] == 2
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            assert (await load_live_generations(conn))["customers"] == 2
             await catch_up(dsn)
-            standing = await registry.status(conn, now=0.0)
+            standing = await registry.load_statuses(conn, now=0.0)
             customers = [each.lag.generation for each in standing if each.lag.projection == "customers"]
             assert customers == [2], "no other is begun beside it"
-            assert len((await rows(conn, 2))["customers"]) == 1
-            assert await generations.remove(conn, "customers", OPERATOR) == [2]
-            assert "customers" not in await live(conn)
+            assert len((await load_rows(conn, 2))["customers"]) == 1
+            assert await generations.remove_projection(conn, "customers", OPERATOR) == [2]
+            assert "customers" not in await load_live_generations(conn)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_rebuild_of_the_feed_makes_what_is_still_visible_and_reads_no_stream_that_ended_before(
@@ -510,22 +522,22 @@ def test_a_rebuild_of_the_feed_makes_what_is_still_visible_and_reads_no_stream_t
 ) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
-        old = await author.customer(email="old@example.com")
+        old = await author.create_customer(email="old@example.com")
         await catch_up(dsn)
-        await author.travel(days=40)
-        await author.rename(old, description="again")
-        await author.customer(email="new@example.com")
+        await author.advance_clock(days=40)
+        await author.update_customer(old, description="again")
+        await author.create_customer(email="new@example.com")
         await catch_up(dsn)
-        done = await rebuilt(dsn, [FEED])
+        done = await run_rebuild(dsn, [FEED])
         assert done.state == "switched"
         assert done.events == 3, "two streams: one of two events, one of one"
         assert done.total == 3, "what is not read is not counted: the time that is left would be wrong"
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            found = (await rows(conn, 2))["feed"]
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            found = (await load_rows(conn, 2))["feed"]
             assert [row["type"] for row in sorted(found, key=lambda row: row["position"])] == [
                 "customer.updated",
                 "customer.created",
             ]
-            assert found == (await rows(conn, 1))["feed"]
+            assert found == (await load_rows(conn, 1))["feed"]
 
-    running(dsn, story)
+    run_story(dsn, story)

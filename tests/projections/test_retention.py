@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from datetime import UTC, date, datetime, timedelta
 
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from projections.engine import registry
-from tests.projections.histories import Author, catch_up, engine, fresh_generation, rows, running
+from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
 async def days(dsn: str, generation: int = 1) -> list[date]:
     prefix = f"feed_g{generation}_d"
-    async with connected(dsn, "ledger_projector", name="test") as conn:
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
         cur = await conn.execute(
             "SELECT relname FROM pg_class WHERE starts_with(relname, %s) AND relkind = 'r' ORDER BY 1",
             (prefix,),
@@ -24,8 +24,8 @@ async def days(dsn: str, generation: int = 1) -> list[date]:
 
 
 async def objects(dsn: str) -> list[str]:
-    async with connected(dsn, "ledger_projector", name="test") as conn:
-        return [row["object_id"] for row in (await rows(conn, 1))["feed"]]
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        return [row["object_id"] for row in (await load_rows(conn, 1))["feed"]]
 
 
 def today(author: Author) -> date:
@@ -41,62 +41,62 @@ def test_days_are_made_ahead_of_the_clock(dsn: str) -> None:
         await catch_up(dsn)
         assert await days(dsn) == ahead(today(author))
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_days_past_their_term_are_dropped_and_rebuilding_agrees(dsn: str) -> None:
     async def story(author: Author) -> None:
-        async with engine(dsn) as each:
-            old = await author.charge()
+        async with open_engine(dsn) as each:
+            old = await author.create_charge()
             await each.advance()
             first_day = today(author)
-            await author.travel(days=20)
-            recent = await author.charge()
+            await author.advance_clock(days=20)
+            recent = await author.create_charge()
             await each.advance()
             assert await objects(dsn) == [old, recent]
-            await author.travel(days=10)
+            await author.advance_clock(days=10)
             await each.advance()
             assert (await days(dsn))[0] == first_day
             assert await objects(dsn) == [old, recent]
-            await author.travel(days=1)
+            await author.advance_clock(days=1)
             await each.advance()
             assert first_day not in await days(dsn)
             assert (await days(dsn))[-4:] == ahead(today(author))
             assert await objects(dsn) == [recent]
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            generation = await fresh_generation(conn)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            generation = await create_generation(conn)
             await catch_up(dsn)
-            assert await rows(conn, generation) == await rows(conn, 1)
-            assert len((await rows(conn, 1))["charges"]) == 2
+            assert await load_rows(conn, generation) == await load_rows(conn, 1)
+            assert len((await load_rows(conn, 1))["charges"]) == 2
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_after_40_days_without_a_runner_the_old_is_gone_and_the_rest_is_there(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.charge()
+        await author.create_charge()
         await catch_up(dsn)
-        await author.charge()
-        await author.travel(days=20)
-        between = await author.charge()
+        await author.create_charge()
+        await author.advance_clock(days=20)
+        between = await author.create_charge()
         day_between = today(author)
-        await author.travel(days=20)
-        last = await author.charge()
+        await author.advance_clock(days=20)
+        last = await author.create_charge()
         await catch_up(dsn)
         assert await objects(dsn) == [between, last]
         assert await days(dsn) == [day_between, *ahead(today(author))]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_reader_in_the_way_of_a_drop_holds_up_nothing(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.charge()
+        await author.create_charge()
         await catch_up(dsn)
         first_day = today(author)
-        await author.travel(days=40)
-        last = await author.charge()
-        async with connected(dsn, "ledger_api", name="test") as reader, reader.transaction():
+        await author.advance_clock(days=40)
+        last = await author.create_charge()
+        async with open_connection(dsn, "ledger_api", name="test") as reader, reader.transaction():
             await reader.execute("SELECT count(*) FROM projections.feed")
             started = time.monotonic()
             await catch_up(dsn)
@@ -106,19 +106,19 @@ def test_a_reader_in_the_way_of_a_drop_holds_up_nothing(dsn: str) -> None:
         await catch_up(dsn)
         assert first_day not in await days(dsn)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_partition_somebody_dropped_is_made_again(dsn: str) -> None:
     async def story(author: Author) -> None:
-        async with engine(dsn) as each:
+        async with open_engine(dsn) as each:
             await each.advance()
-            async with connected(dsn, "ledger_projector", name="test") as conn:
+            async with open_connection(dsn, "ledger_projector", name="test") as conn:
                 await conn.execute(f"DROP TABLE projections.feed_g1_d{today(author):%Y%m%d}".encode())
-            charge = await author.charge()
+            charge = await author.create_charge()
             assert (await each.advance()).events == 1
             assert await objects(dsn) == [charge]
-            async with connected(dsn, "ledger_projector", name="test") as conn:
-                assert not any(status.parked for status in await registry.status(conn, now=0.0))
+            async with open_connection(dsn, "ledger_projector", name="test") as conn:
+                assert not any(status.parked for status in await registry.load_statuses(conn, now=0.0))
 
-    running(dsn, story)
+    run_story(dsn, story)

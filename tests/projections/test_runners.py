@@ -16,11 +16,11 @@ from pathlib import Path
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from ledger.postgres.connections import connected
-from projections.engine.assignment import LOOK_SECONDS, STILL_SECONDS, Seats
+from ledger.postgres.connections import open_connection
+from projections.engine.assignment import REFRESH_SECONDS, STALLED_SECONDS, WorkAssignment
 from projections.engine.engine import IDLE_SECONDS_MAX
-from projections.engine.registry import PROJECTIONS, status
-from tests.projections.histories import Author, engine, fresh_generation, rows, running
+from projections.engine.registry import PROJECTIONS, load_statuses
+from tests.projections.histories import Author, create_generation, load_rows, open_engine, run_story
 from tests.projections.histories import catch_up as apply_all
 
 ROUNDS = 20
@@ -54,7 +54,7 @@ def ready(process: subprocess.Popen[str]) -> None:
 async def caught_up(conn: AsyncConnection[TupleRow], seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while True:
-            if not any(each.lag.events for each in await status(conn, now=0.0)):
+            if not any(each.lag.events for each in await load_statuses(conn, now=0.0)):
                 return
             await asyncio.sleep(0.02)
 
@@ -63,8 +63,8 @@ def test_killed_at_random_twenty_times_and_the_views_are_those_of_the_log(dsn: s
     chance = random.Random(20)
 
     async def story(author: Author) -> None:
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            await author.act("create_customer", 0, 1)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            await author.run_command("create_customer", 0, 1)
             with runners(dsn) as processes:
                 for process in processes:
                     ready(process)
@@ -79,20 +79,20 @@ def test_killed_at_random_twenty_times_and_the_views_are_those_of_the_log(dsn: s
                     processes.append(begun(dsn))
                     await caught_up(conn, REPLACED_SECONDS)
                     ready(processes[-1])
-            expected = await rows(conn, 1)
+            expected = await load_rows(conn, 1)
             assert len(expected["feed"]) > ROUNDS
-            generation = await fresh_generation(conn)
+            generation = await create_generation(conn)
             await apply_all(dsn)
-            assert await rows(conn, generation) == expected
-            assert not any(each.parked for each in await status(conn, now=0.0))
+            assert await load_rows(conn, generation) == expected
+            assert not any(each.parked for each in await load_statuses(conn, now=0.0))
 
     async def append(author: Author, number: int) -> None:
         for step in range(6):
-            await author.act("create_charge", number, step)
-            await author.act("update_customer", number, step)
-            await author.act("open_dispute", number, step)
+            await author.run_command("create_charge", number, step)
+            await author.run_command("update_customer", number, step)
+            await author.run_command("open_dispute", number, step)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_each_runner_has_views_of_its_own_and_alone_it_has_all(dsn: str) -> None:
@@ -103,23 +103,23 @@ def test_each_runner_has_views_of_its_own_and_alone_it_has_all(dsn: str) -> None
         async with AsyncExitStack() as stack:
             seats = []
             for _ in range(RUNNERS):
-                conn = await stack.enter_async_context(connected(dsn, "ledger_projector", name="test"))
-                seats.append((Seats({}), conn))
+                conn = await stack.enter_async_context(open_connection(dsn, "ledger_projector", name="test"))
+                seats.append((WorkAssignment({}), conn))
             first, conn = seats[0]
-            assert await first.ours(conn, names, behind) == behind
+            assert await first.select_assigned(conn, names, behind) == behind
             for seat, conn in seats[1:]:
-                await seat.ours(conn, names, behind)
+                await seat.select_assigned(conn, names, behind)
             await asyncio.sleep(0.6)
-            shares = [set(await seat.ours(conn, names, behind)) for seat, conn in seats]
+            shares = [set(await seat.select_assigned(conn, names, behind)) for seat, conn in seats]
             assert set.union(*shares) == set(behind)
             assert sum(map(len, shares)) == len(behind)
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
             await seats[2][1].close()
             await asyncio.sleep(0.6)
-            shares = [set(await seat.ours(conn, names, behind)) for seat, conn in seats[:2]]
+            shares = [set(await seat.select_assigned(conn, names, behind)) for seat, conn in seats[:2]]
             assert set.union(*shares) == set(behind)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_runners_of_two_releases_leave_each_other_nothing(dsn: str) -> None:
@@ -128,50 +128,50 @@ def test_runners_of_two_releases_leave_each_other_nothing(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with AsyncExitStack() as stack:
             for shapes in ({"customers": 1, "feed": 1}, {"customers": 2, "feed": 1}):
-                conn = await stack.enter_async_context(connected(dsn, "ledger_projector", name="test"))
-                assert await Seats(shapes).ours(conn, shapes, behind) == behind
+                conn = await stack.enter_async_context(open_connection(dsn, "ledger_projector", name="test"))
+                assert await WorkAssignment(shapes).select_assigned(conn, shapes, behind) == behind
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_view_whose_runner_hangs_is_taken_over(dsn: str) -> None:
     async def story(author: Author) -> None:
-        async with engine(dsn) as hanging, engine(dsn) as other:
+        async with open_engine(dsn) as hanging, open_engine(dsn) as other:
             await hanging.advance()
-            await author.customer()
+            await author.create_customer()
             started = time.monotonic()
             while not (await other.advance()).caught_up:
                 assert time.monotonic() - started < REPLACED_SECONDS
                 await asyncio.sleep(0.05)
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_the_views_of_a_runner_that_is_stopped_go_on_elsewhere_as_if_it_were_gone(dsn: str) -> None:
     async def story(author: Author) -> None:
-        async with connected(dsn, "ledger_projector", name="test") as conn, engine(dsn) as other:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as other:
             with runners(dsn, 1) as (stopped,):
                 ready(stopped)
                 following = asyncio.create_task(other.run())
-                await asyncio.sleep(LOOK_SECONDS)
-                await author.act("create_customer", 0, 0)
+                await asyncio.sleep(REFRESH_SECONDS)
+                await author.run_command("create_customer", 0, 0)
                 await caught_up(conn, REPLACED_SECONDS)
                 stopped.send_signal(signal.SIGSTOP)
-                await author.act("create_customer", 0, 1)
+                await author.run_command("create_customer", 0, 1)
                 await caught_up(conn, REPLACED_SECONDS)
-                await asyncio.sleep(max(0.0, IDLE_SECONDS_MAX - STILL_SECONDS + LOOK_SECONDS + 0.5))
+                await asyncio.sleep(max(0.0, IDLE_SECONDS_MAX - STALLED_SECONDS + REFRESH_SECONDS + 0.5))
                 for number in range(5):
-                    await author.act("create_charge", number, 1)
-                    await author.act("update_customer", number, number)
-                    await caught_up(conn, STILL_SECONDS / 4)
+                    await author.run_command("create_charge", number, 1)
+                    await author.run_command("update_customer", number, number)
+                    await caught_up(conn, STALLED_SECONDS / 4)
                 # Woken, it takes a seat again.
                 stopped.send_signal(signal.SIGCONT)
-                await author.act("create_charge", 0, 1)
+                await author.run_command("create_charge", 0, 1)
                 await caught_up(conn, REPLACED_SECONDS)
                 await other.close()
                 await following
                 assert other.stats.failures == 0
-                await author.act("create_charge", 0, 1)
+                await author.run_command("create_charge", 0, 1)
                 await caught_up(conn, REPLACED_SECONDS)
 
-    running(dsn, story)
+    run_story(dsn, story)

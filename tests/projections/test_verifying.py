@@ -12,19 +12,19 @@ import pytest
 from ledger.clock import Clock
 from ledger.domain import customer
 from ledger.domain.customer import Customer
-from ledger.metrics import Lag, Metrics, lags
-from ledger.postgres.connections import connected
+from ledger.metrics import Lag, Metrics, read_lags
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
 from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
-from projections.rebuild.generations import last_comparison
-from projections.rebuild.verification import SAMPLE_STREAM_EVENTS_MAX, Verified, verify
-from tests.projections.corruption import damaged
-from tests.projections.histories import KEY, Author, catch_up, running
-from tests.projections.rebuilds import rebuilt
-from tests.serving.process import ledger
+from projections.rebuild.generations import load_last_comparison
+from projections.rebuild.verification import SAMPLE_STREAM_EVENTS_MAX, Verification, verify
+from tests.projections.corruption import corrupt_event
+from tests.projections.histories import KEY, Author, catch_up, run_story
+from tests.projections.rebuilds import run_rebuild
+from tests.serving.process import run_ledger
 
 HARM = {
     "changed": ("UPDATE projections.customers SET email = 'x' WHERE id = %(id)s", "customers"),
@@ -41,15 +41,15 @@ HARM = {
 
 async def checked(
     dsn: str, of: Sequence[Projection] = PROJECTIONS, *, sample: int | None = None
-) -> dict[str, Verified]:
+) -> dict[str, Verification]:
     found = await verify(dsn, Codec(KEY), Clock(movable=True), of, sample=sample)
     return {each.projection: each for each in found}
 
 
 async def differing(dsn: str) -> dict[str, int]:
     """What the metrics say."""
-    async with connected(dsn, "ledger_api", name="test") as conn:
-        return {lag.projection: lag.differing for lag in await lags(conn, 0.0) if lag.differing}
+    async with open_connection(dsn, "ledger_api", name="test") as conn:
+        return {lag.projection: lag.differing for lag in await read_lags(conn, 0.0) if lag.differing}
 
 
 def names(projections: tuple[Projection, ...]) -> set[str]:
@@ -61,9 +61,9 @@ def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: s
     statement, view = HARM[harm]
 
     async def story(author: Author) -> None:
-        victim = await author.customer(email="one@example.com")
-        await author.customer(email="two@example.com")
-        await author.charge("tok_createDispute", customer=victim)
+        victim = await author.create_customer(email="one@example.com")
+        await author.create_customer(email="two@example.com")
+        await author.create_charge("tok_createDispute", customer=victim)
         await catch_up(dsn)
         whole = await checked(dsn)
         assert set(whole) == names(PROJECTIONS)
@@ -71,7 +71,7 @@ def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: s
         assert (whole["customers"].rows, whole["customers"].position) == (2, 3)
         assert await differing(dsn) == {}
 
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute(statement.encode(), {"id": victim})
         found = await checked(dsn)
         harmed = {name: each for name, each in found.items() if each.differing}
@@ -79,22 +79,22 @@ def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: s
         if view == "customers":
             assert harmed[view].keys == ["cus_stray" if harm == "stray" else victim]
         assert await differing(dsn) == {view: 1}
-        await rebuilt(dsn, [each for each in PROJECTIONS if each.name == view], accept_differences=True)
+        await run_rebuild(dsn, [each for each in PROJECTIONS if each.name == view], accept_differences=True)
         assert not any(each.differing for each in (await checked(dsn)).values())
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_samples_add_up_row_by_row_and_only_a_full_check_forgets(dsn: str) -> None:
     async def story(author: Author) -> None:
-        one = await author.customer(email="one@example.com")
+        one = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET deleted = true")
             for _ in range(3):
                 assert (await checked(dsn, [CUSTOMERS], sample=3))["customers"].keys == [one]
                 assert await differing(dsn) == {"customers": 1}
-            other = await author.customer(email="two@example.com")
+            other = await author.create_customer(email="two@example.com")
             await catch_up(dsn)
             await conn.execute("UPDATE projections.customers SET deleted = true")
             while set((await checked(dsn, [CUSTOMERS], sample=20))["customers"].keys) != {one, other}:
@@ -108,28 +108,30 @@ def test_samples_add_up_row_by_row_and_only_a_full_check_forgets(dsn: str) -> No
             await checked(dsn, [CUSTOMERS])
             assert await differing(dsn) == {}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_was_found_in_a_generation_that_is_only_kept_rings_no_alarm(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'x'")
             await checked(dsn, [CUSTOMERS])
-            assert alarms(await lags(conn, 0.0)) == {("customers", "1")}
-            await rebuilt(dsn, [CUSTOMERS], accept_differences=True)
-            assert alarms(await lags(conn, 0.0)) == set()
-            kept = [lag for lag in await lags(conn, 0.0) if lag.projection == "customers" and not lag.live]
+            assert alarms(await read_lags(conn, 0.0)) == {("customers", "1")}
+            await run_rebuild(dsn, [CUSTOMERS], accept_differences=True)
+            assert alarms(await read_lags(conn, 0.0)) == set()
+            kept = [
+                lag for lag in await read_lags(conn, 0.0) if lag.projection == "customers" and not lag.live
+            ]
             assert [lag.differing for lag in kept] == [1], "who goes back to it is told"
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def alarms(standing: list[Lag]) -> set[tuple[str, str]]:
     """Projection and generation of each that Prometheus is told to differ."""
-    exposed = Metrics().exposition(standing, {}, None).decode()
+    exposed = Metrics().render(standing, {}, None).decode()
     return {
         (projection, generation)
         for generation, projection, rows in re.findall(
@@ -143,23 +145,23 @@ def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_ful
     dsn: str, tmp_path: Path
 ) -> None:
     async def story(author: Author) -> None:
-        busy = await author.customer(email="one@example.com")
-        await author.dispute(await author.charge(customer=busy))
+        busy = await author.create_customer(email="one@example.com")
+        await author.open_dispute(await author.create_charge(customer=busy))
         state, told = author.states[busy], []
         for number in range(SAMPLE_STREAM_EVENTS_MAX + 200):
             assert isinstance(state, Customer)
             told += customer.update(state, {"description": str(number)}, card_id="card", now=author.now)
             state = evolve(state, told[-1])
         for start in range(0, len(told), 1000):
-            await author.tell(told[start : start + 1000])
+            await author.append(told[start : start + 1000])
         await catch_up(dsn)
         for _ in range(3):
             found = await checked(dsn, [CUSTOMERS, DISPUTES, FILES], sample=1)
             assert (found["disputes"].rows, found["customers"].rows, found["files"].rows) == (1, 0, 0)
         assert (await checked(dsn, [CUSTOMERS]))["customers"].rows == 1
 
-    running(dsn, story)
-    ended = ledger(
+    run_story(dsn, story)
+    ended = run_ledger(
         tmp_path, "projections", "verify", "disputes", "files", "--sample", "3", database_url=dsn,
         secret_key=KEY.decode(),
     )  # fmt: skip
@@ -172,9 +174,9 @@ def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_foun
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        bad = await author.customer(email="one@example.com")
-        good = await author.customer(email="good@example.com")
-        await author.rename(bad, email="two@example.com")
+        bad = await author.create_customer(email="one@example.com")
+        good = await author.create_customer(email="good@example.com")
+        await author.update_customer(bad, email="two@example.com")
 
         def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
             if (after.id, after.version) == (bad, 2):
@@ -185,50 +187,50 @@ def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_foun
         for sample in (None, 20):
             found = (await checked(dsn, [CUSTOMERS], sample=sample))["customers"]
             assert (found.rows, found.parked, found.differing) == (2, 1, 0)
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET deleted = true WHERE id = %s", (bad,))
             statement, _ = HARM["stray"]
             await conn.execute(statement.encode(), {"id": good})
         found = (await checked(dsn, [CUSTOMERS]))["customers"]
         assert found.keys == [bad, "cus_stray"]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_a_full_check_gives_the_digest_of_what_it_looked_at(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
+        await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         before = (await checked(dsn, [CUSTOMERS]))["customers"].digest
         assert (await checked(dsn, [CUSTOMERS], sample=1))["customers"].digest is None
-        await rebuilt(dsn, [CUSTOMERS])
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            compared = await last_comparison(conn, "customers")
+        await run_rebuild(dsn, [CUSTOMERS])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            compared = await load_last_comparison(conn, "customers")
         assert (await checked(dsn, [CUSTOMERS]))["customers"].digest == before == compared["digest"]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checked(
     dsn: str, tmp_path: Path
 ) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
-        await author.charge()
+        await author.create_customer(email="one@example.com")
+        await author.create_charge()
         await catch_up(dsn)
-        await damaged(dsn, 1)
+        await corrupt_event(dsn, 1)
         found = await checked(dsn)
         assert {name for name, each in found.items() if each.error} == {"customers", "feed"}
         assert found["charges"].rows == 1
-        async with connected(dsn, "ledger_projector", name="test") as conn:
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("DROP TABLE projections.refunds_g1")
         found = await checked(dsn, [REFUNDS, CHARGES])
         assert found["refunds"].error is not None
         assert "UndefinedTable" in found["refunds"].error
         assert found["charges"].rows == 1
 
-    running(dsn, story)
-    ended = ledger(
+    run_story(dsn, story)
+    ended = run_ledger(
         tmp_path, "projections", "verify", "customers", "charges", database_url=dsn, secret_key=KEY.decode()
     )
     assert (ended.returncode, ended.stderr) == (1, "")
@@ -238,10 +240,10 @@ def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checke
 
 def test_it_is_of_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:
     async def story(author: Author) -> None:
-        victim = await author.customer(email="one@example.com")
+        victim = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        await author.rename(victim, email="not applied yet@example.com")
+        await author.update_customer(victim, email="not applied yet@example.com")
         found = await checked(dsn)
         assert (found["customers"].position, found["customers"].differing) == (1, 0)
 
-    running(dsn, story)
+    run_story(dsn, story)

@@ -10,11 +10,11 @@ from typing import Any
 from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
-from ledger.metrics import lags
-from ledger.postgres.connections import connected
-from projections.worker import Periodic, sampling
-from tests.projections.corruption import damaged
-from tests.projections.histories import Author, catch_up, running
+from ledger.metrics import read_lags
+from ledger.postgres.connections import open_connection
+from projections.worker import PeriodicTask, create_sampling_task
+from tests.projections.corruption import corrupt_event
+from tests.projections.histories import Author, catch_up, run_story
 
 WAIT_SECONDS = 5.0
 
@@ -27,8 +27,8 @@ async def until(holds: Callable[[], Any]) -> None:
 
 
 async def differing(dsn: str) -> set[str]:
-    async with connected(dsn, "ledger_api", name="test") as conn:
-        return {lag.projection for lag in await lags(conn, 0.0) if lag.differing}
+    async with open_connection(dsn, "ledger_api", name="test") as conn:
+        return {lag.projection for lag in await read_lags(conn, 0.0) if lag.differing}
 
 
 def test_what_is_done_periodically_is_done_again_after_any_failure(dsn: str) -> None:
@@ -40,7 +40,7 @@ def test_what_is_done_periodically_is_done_again_after_any_failure(dsn: str) -> 
             if len(done) < 4:
                 raise LookupError("an event's text")
 
-        periodic = Periodic("samples", do, pause_seconds=0.0)
+        periodic = PeriodicTask("samples", do, pause_seconds=0.0)
         await periodic.start()
         await until(lambda: len(done) > 4)
         await periodic.close()
@@ -54,11 +54,11 @@ def test_what_is_done_periodically_is_done_again_after_any_failure(dsn: str) -> 
 
 def test_the_sampler_tells_of_rows_that_differ_and_keeps_them_for_the_metrics(dsn: str) -> None:
     async def story(author: Author) -> None:
-        victim = await author.customer(email="one@example.com")
+        victim = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
             await conn.execute("UPDATE projections.customers SET email = 'x'")
-        sampler = sampling(author.store, pause_seconds=0.01)
+        sampler = create_sampling_task(author.store, pause_seconds=0.01)
         with capture_logs() as logged:
             await sampler.start()
             await until(lambda: logged)
@@ -67,16 +67,16 @@ def test_the_sampler_tells_of_rows_that_differ_and_keeps_them_for_the_metrics(ds
         assert (logged[0]["projection"], logged[0]["keys"]) == ("customers", [victim])
         assert await differing(dsn) == {"customers"}
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await author.customer(email="one@example.com")
-        await author.charge()
+        await author.create_customer(email="one@example.com")
+        await author.create_charge()
         await catch_up(dsn)
-        was = await damaged(dsn, 1)
-        sampler = sampling(author.store, pause_seconds=0.01)
+        was = await corrupt_event(dsn, 1)
+        sampler = create_sampling_task(author.store, pause_seconds=0.01)
         with capture_logs() as logged:
             await sampler.start()
             await until(lambda: {entry["projection"] for entry in logged} == {"customers", "feed"})
@@ -86,7 +86,7 @@ def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: 
             told = [entry["projection"] for entry in logged if entry["event"] == "cannot be verified"]
             assert sorted(told) == ["customers", "feed"]
             assert all("DecodeError" in entry["reason"] for entry in logged if "reason" in entry)
-            await damaged(dsn, 1, was)
+            await corrupt_event(dsn, 1, was)
             del logged[:]
             async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
                 await conn.execute("UPDATE projections.customers SET email = 'x'")
@@ -94,4 +94,4 @@ def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: 
             await sampler.close()
         assert await differing(dsn) == {"customers", "charges"}
 
-    running(dsn, story)
+    run_story(dsn, story)

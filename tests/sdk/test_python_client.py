@@ -39,7 +39,7 @@ SELECTION = select(SUITE) if SUITE.exists() else Selection([], {})
 @pytest.fixture(scope="module")
 def seeded(cluster: Cluster) -> Iterator[str]:
     """The name of a database with the objects and the key that the suite speaks of; a template."""
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         registrar = Registrar(dsn)
         key_id, _ = registrar.key(registrar.account().id)
         registrar.close()
@@ -65,7 +65,7 @@ def outcomes(cluster: Cluster, seeded: str) -> Iterator[Mapping[str, str]]:
     outcomes: dict[str, str] = {}
     with ExitStack() as stack:
         for tests in SELECTION.rounds:
-            dsn = stack.enter_context(cluster.database(template=seeded))
+            dsn = stack.enter_context(cluster.create_database(template=seeded))
             service = Service(dsn, Path(stack.enter_context(TemporaryDirectory())))
             try:
                 outcomes |= _run(service, tests)

@@ -1,4 +1,4 @@
-"""The `ledger` command as an operator meets it: a process with an environment, its output and its end."""
+"""The `run_ledger` command as an operator meets it: a process with an environment, its output and its end."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0  # what SIGTERM promises
 
 
-def environment(data_dir: Path, *, release: Path = REPOSITORY, **settings: object) -> dict[str, str]:
+def build_environment(data_dir: Path, *, release: Path = REPOSITORY, **settings: object) -> dict[str, str]:
     """This process's environment without its LEDGER_ variables, and `settings` as such; the sources are
     those of `release`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
-    given = {"data_dir": data_dir, "port": 0} | settings
+    inherited_variables = {
+        name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")
+    }
+    ledger_settings = {"data_dir": data_dir, "port": 0} | settings
     return (
-        kept
+        inherited_variables
         | {"PYTHONPATH": str(release), "TMPDIR": str(data_dir.parent)}
-        | {f"LEDGER_{name.upper()}": str(value) for name, value in given.items()}
+        | {f"LEDGER_{name.upper()}": str(value) for name, value in ledger_settings.items()}
     )
 
 
-def ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+def run_ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     """A command run to its end."""
     return subprocess.run(
         [sys.executable, "-m", "ledger", *arguments],
-        env=environment(data_dir, **settings),
+        env=build_environment(data_dir, **settings),
         cwd=data_dir.parent,
         capture_output=True,
         text=True,
@@ -46,16 +48,16 @@ def ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.Compl
     )
 
 
-def refusal(data_dir: Path, *arguments: str, **settings: Any) -> str:
+def run_refused(data_dir: Path, *arguments: str, **settings: Any) -> str:
     """The one line on standard error with which a command ends that cannot work."""
-    ended = ledger(data_dir, *arguments, **settings)
-    assert ended.returncode == 1, ended
-    assert ended.stdout == ""
-    assert re.fullmatch(r"ledger: .+\n", ended.stderr), ended.stderr
-    return ended.stderr.strip()
+    completed = run_ledger(data_dir, *arguments, **settings)
+    assert completed.returncode == 1, completed
+    assert completed.stdout == ""
+    assert re.fullmatch(r"ledger: .+\n", completed.stderr), completed.stderr
+    return completed.stderr.strip()
 
 
-class Serving:
+class ServeProcess:
     """A `ledger serve` that runs."""
 
     def __init__(self, data_dir: Path, **settings: Any) -> None:
@@ -65,14 +67,14 @@ class Serving:
         with self._log.open("wb") as log, self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ledger", "serve"],
-                env=environment(data_dir, **settings),
+                env=build_environment(data_dir, **settings),
                 cwd=data_dir.parent,
                 stdout=output,
                 stderr=log,
                 start_new_session=True,
             )
         self.url = ""
-        self.until(self._listens, seconds=START_SECONDS)
+        self.wait_until(self._is_listening, seconds=START_SECONDS)
 
     @property
     def log(self) -> str:
@@ -82,18 +84,18 @@ class Serving:
     def output(self) -> str:
         return self._output.read_text()
 
-    def until(self, holds: Any, *, seconds: float) -> None:
+    def wait_until(self, condition: Any, *, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not holds():
+        while not condition():
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
 
-    def _listens(self) -> bool:
-        announced = re.search(r"http://[\d.]+:\d+", self.output)
-        if announced is None:
+    def _is_listening(self) -> bool:
+        url_match = re.search(r"http://[\d.]+:\d+", self.output)
+        if url_match is None:
             return False
-        self.url = announced[0]
+        self.url = url_match[0]
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/healthz").status_code == 200
         return False
@@ -107,7 +109,7 @@ class Serving:
         self.process.kill()
         self.process.wait()
 
-    def end(self) -> None:
+    def kill_group(self) -> None:
         """Whatever the test came to: nothing of it runs on."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -115,21 +117,21 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(data_dir: Path, **settings: Any) -> Iterator[Serving]:
+def run_serve(data_dir: Path, **settings: Any) -> Iterator[ServeProcess]:
     """A service that runs until it is stopped, at the latest at the end."""
-    service = Serving(data_dir, **settings)
+    service = ServeProcess(data_dir, **settings)
     try:
         yield service
         if service.process.poll() is None:
             service.stop()
     finally:
-        service.end()
+        service.kill_group()
 
 
-def children_of(pid: int) -> dict[int, str]:
+def list_children(pid: int) -> dict[int, str]:
     """Command lines of the direct children by process id."""
-    listed = subprocess.run(
+    completed = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
-    lines = (line.split(maxsplit=1) for line in listed.stdout.splitlines())
+    lines = (line.split(maxsplit=1) for line in completed.stdout.splitlines())
     return {int(child): command for child, command in lines}

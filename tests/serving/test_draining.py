@@ -18,8 +18,8 @@ import psycopg
 
 from ledger.accounts import create_account, create_key
 from ledger.postgres.connections import connect
-from tests.serving.process import SERVICE_KEY, Serving, children_of, environment, serving
-from tests.store.stores import head_locked, until
+from tests.serving.process import SERVICE_KEY, ServeProcess, build_environment, list_children, run_serve
+from tests.store.stores import head_locked, wait_until
 
 
 async def make_key(dsn: str) -> str:
@@ -39,13 +39,13 @@ def settings(dsn: str) -> dict[str, Any]:
 
 
 def test_requests_under_way_at_sigterm_finish(dsn: str, place: Path) -> None:
-    async def main(service: Serving) -> list[str]:
+    async def main(service: ServeProcess) -> list[str]:
         key = await make_key(dsn)
         limits = httpx.Limits(max_connections=100)
         async with httpx.AsyncClient(base_url=service.url, auth=(key, ""), limits=limits, timeout=20) as http:
             async with head_locked(dsn):
                 requests = [asyncio.create_task(http.post("/v1/customers")) for _ in range(40)]
-                await until(lambda: appending(dsn))
+                await wait_until(lambda: appending(dsn))
                 await asyncio.sleep(0.3)
                 service.process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.3)
@@ -54,7 +54,7 @@ def test_requests_under_way_at_sigterm_finish(dsn: str, place: Path) -> None:
         assert [answer.status_code for answer in answers] == [200] * 40
         return [answer.json()["id"] for answer in answers]
 
-    with serving(place / "drain", **settings(dsn)) as service:
+    with run_serve(place / "drain", **settings(dsn)) as service:
         acknowledged = asyncio.run(main(service))
         assert service.process.wait(10) == 0
         assert service.log == ""
@@ -72,7 +72,7 @@ def appending(dsn: str) -> bool:
 def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str, place: Path) -> None:
     acknowledged: list[str] = []
 
-    async def write(service: Serving, key: str) -> None:
+    async def write(service: ServeProcess, key: str) -> None:
         async with httpx.AsyncClient(base_url=service.url, auth=(key, "")) as http:
             while True:
                 try:
@@ -82,14 +82,14 @@ def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str
                 assert answer.status_code == 200
                 acknowledged.append(answer.json()["id"])
 
-    async def main(service: Serving) -> None:
+    async def main(service: ServeProcess) -> None:
         key = await make_key(dsn)
         writers = [asyncio.create_task(write(service, key)) for _ in range(10)]
-        await until(lambda: len(acknowledged) > 200)
+        await wait_until(lambda: len(acknowledged) > 200)
         service.process.send_signal(signal.SIGTERM)
         await asyncio.gather(*writers)
 
-    with serving(place / "load", **settings(dsn)) as service:
+    with run_serve(place / "load", **settings(dsn)) as service:
         asyncio.run(main(service))
         assert service.process.wait(10) == 0
     assert set(acknowledged) <= customers_in(dsn)
@@ -97,7 +97,7 @@ def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str
 
 
 def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Path) -> None:
-    async def main(service: Serving) -> float:
+    async def main(service: ServeProcess) -> float:
         _, writer = await asyncio.open_connection(*service.url.removeprefix("http://").split(":"))
         writer.write(b"POST /v1/customers HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nname=")
         await writer.drain()
@@ -108,7 +108,7 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Pat
         writer.close()
         return time.monotonic() - started
 
-    with serving(place / "hanging", drain_seconds=1, **settings(dsn)) as service:
+    with run_serve(place / "hanging", drain_seconds=1, **settings(dsn)) as service:
         assert asyncio.run(main(service)) < 5
         assert service.process.returncode == 0
 
@@ -117,7 +117,7 @@ def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: 
     for milliseconds in (0, 10, 30, 60):
         process = subprocess.Popen(
             [sys.executable, "-m", "ledger", "serve"],
-            env=environment(place / "early", **settings(dsn)),
+            env=build_environment(place / "early", **settings(dsn)),
             cwd=place,
             stdout=subprocess.PIPE,
             text=True,
@@ -135,20 +135,22 @@ def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: 
 def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str, place: Path) -> None:
     """Which process answers is told by whom the database sees appending; the metrics are of both."""
 
-    def total(service: Serving) -> int:
+    def total(service: ServeProcess) -> int:
         text = httpx.get(f"{service.url}/metrics").text
         counted = re.findall(
             r'^ledger_requests_total\{operation="POST /v1/customers",.*\} ([\d.e+]+)$', text, re.M
         )
         return int(sum(map(float, counted)))
 
-    def write(service: Serving, key: str, number: int) -> None:
+    def write(service: ServeProcess, key: str, number: int) -> None:
         """On a connection each: the kernel gives it to one of the processes that accept."""
         for _ in range(number):
             assert httpx.post(f"{service.url}/v1/customers", auth=(key, "")).status_code == 200
 
-    def api_processes(service: Serving) -> set[int]:
-        return {pid for pid, command in children_of(service.process.pid).items() if " api " in f"{command} "}
+    def api_processes(service: ServeProcess) -> set[int]:
+        return {
+            pid for pid, command in list_children(service.process.pid).items() if " api " in f"{command} "
+        }
 
     def appenders() -> int:
         with psycopg.connect(dsn) as conn:
@@ -157,22 +159,22 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
             return int(row[0])
 
     key = asyncio.run(make_key(dsn))
-    with serving(place / "two", workers=2, **settings(dsn)) as service:
-        service.until(lambda: len(api_processes(service)) == 2, seconds=10)
+    with run_serve(place / "two", workers=2, **settings(dsn)) as service:
+        service.wait_until(lambda: len(api_processes(service)) == 2, seconds=10)
         written = 0
         while appenders() < 2:
             assert written < 400, "one process answers everything"
             write(service, key, 10)
             written += 10
-        service.until(lambda: total(service) == written, seconds=2)
+        service.wait_until(lambda: total(service) == written, seconds=2)
 
         before = api_processes(service)
         os.kill(min(before), signal.SIGKILL)
         write(service, key, 5)
-        service.until(lambda: len(api_processes(service)) == 2, seconds=10)
+        service.wait_until(lambda: len(api_processes(service)) == 2, seconds=10)
         assert len(before & api_processes(service)) == 1
-        service.until(lambda: total(service) == written + 5, seconds=2)
-        processes = children_of(service.process.pid)
+        service.wait_until(lambda: total(service) == written + 5, seconds=2)
+        processes = list_children(service.process.pid)
         service.stop()
     assert len(customers_in(dsn)) == written + 5
     assert not any(map(running, processes))
@@ -180,15 +182,15 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
 
 def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> None:
     """One left behind would hold the port: the service could not be started again."""
-    with serving(place / "orphans", workers=2, **settings(dsn)) as service:
-        service.until(lambda: len(children_of(service.process.pid)) == 3, seconds=10)
-        processes = children_of(service.process.pid)
+    with run_serve(place / "orphans", workers=2, **settings(dsn)) as service:
+        service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
+        processes = list_children(service.process.pid)
         service.kill()
         deadline = time.monotonic() + 10
         while any(running(pid) for pid in processes):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        with serving(place / "orphans", **settings(dsn), port=service.url.rpartition(":")[2]) as again:
+        with run_serve(place / "orphans", **settings(dsn), port=service.url.rpartition(":")[2]) as again:
             assert again.url == service.url
 
 

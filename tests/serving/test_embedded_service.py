@@ -14,15 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving.process import Serving, ledger, refusal, serving
+from tests.serving.process import ServeProcess, run_ledger, run_refused, run_serve
 
 Keys = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def service(place: Path) -> Iterator[Serving]:
+def service(place: Path) -> Iterator[ServeProcess]:
     """A service started on nothing, for tests that leave it running."""
-    with serving(place / "fresh", log_requests="all") as service:
+    with run_serve(place / "fresh", log_requests="all") as service:
         yield service
 
 
@@ -35,13 +35,13 @@ def create(keys: Keys, name: str) -> httpx.Response:
     return httpx.post(f"{keys['url']}/v1/customers", auth=(keys["secret"], ""), data={"name": name})
 
 
-def test_a_fresh_start_prints_where_it_listens_and_its_keys(service: Serving) -> None:
+def test_a_fresh_start_prints_where_it_listens_and_its_keys(service: ServeProcess) -> None:
     keys = keys_in(service.data_dir)
     for text in (*keys.values(), f"curl {keys['url']}/v1/", "import stripe", "/docs"):
         assert text in service.output
 
 
-def test_the_keys_are_in_a_file_that_only_the_owner_reads(service: Serving) -> None:
+def test_the_keys_are_in_a_file_that_only_the_owner_reads(service: ServeProcess) -> None:
     file = service.data_dir / "dev-keys.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(keys_in(service.data_dir)) == {"url", "account", "secret", "publishable", "operator"}
@@ -49,7 +49,7 @@ def test_the_keys_are_in_a_file_that_only_the_owner_reads(service: Serving) -> N
     assert stat.S_IMODE((service.data_dir / "secret.key").stat().st_mode) == 0o600
 
 
-def test_the_keys_work_as_what_they_are(service: Serving) -> None:
+def test_the_keys_work_as_what_they_are(service: ServeProcess) -> None:
     keys = keys_in(service.data_dir)
     created = create(keys, "Ada")
     assert created.status_code == 200
@@ -60,17 +60,17 @@ def test_the_keys_work_as_what_they_are(service: Serving) -> None:
     assert keys["operator"].startswith("rk_test_")
 
 
-def test_it_becomes_ready_and_says_so(service: Serving) -> None:
+def test_it_becomes_ready_and_says_so(service: ServeProcess) -> None:
     ready = f"{service.url}/readyz"
-    service.until(lambda: httpx.get(ready).status_code == 200, seconds=10)
+    service.wait_until(lambda: httpx.get(ready).status_code == 200, seconds=10)
     assert httpx.get(ready).json()["status"] == "ok"
 
 
-def test_each_line_of_the_log_is_json_without_secrets(service: Serving) -> None:
+def test_each_line_of_the_log_is_json_without_secrets(service: ServeProcess) -> None:
     keys = keys_in(service.data_dir)
     created = create(keys, "Ada Lovelace")
     create({**keys, "secret": "sk_test_wrongwrongwrongwrong"}, "Ada")
-    service.until(lambda: created.headers["request-id"] in service.log, seconds=5)
+    service.wait_until(lambda: created.headers["request-id"] in service.log, seconds=5)
     lines = [json.loads(line) for line in service.log.splitlines()]
     [line] = [line for line in lines if line.get("request_id") == created.headers["request-id"]]
     assert (line["event"], line["method"], line["path"], line["status"]) == (
@@ -85,8 +85,8 @@ def test_each_line_of_the_log_is_json_without_secrets(service: Serving) -> None:
         assert secret not in service.log
 
 
-def test_a_second_service_on_the_same_data_is_refused(service: Serving) -> None:
-    assert f"in use by process {service.process.pid}" in refusal(service.data_dir, "serve")
+def test_a_second_service_on_the_same_data_is_refused(service: ServeProcess) -> None:
+    assert f"in use by process {service.process.pid}" in run_refused(service.data_dir, "serve")
     assert create(keys_in(service.data_dir), "Ada").status_code == 200
 
 
@@ -97,54 +97,54 @@ def test_a_record_of_a_killed_service_whose_number_another_process_has_now_is_no
     data_dir = place / "recycled"
     data_dir.mkdir()
     (data_dir / "database.json").write_text(json.dumps({"pid": os.getpid(), "dsn": "host=/nowhere"}))
-    with serving(data_dir) as service:
-        service.until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, seconds=10)
+    with run_serve(data_dir) as service:
+        service.wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, seconds=10)
         assert "/nowhere" not in (data_dir / "database.json").read_text()
     assert not (data_dir / "postgres" / "postmaster.pid").exists()
     shutil.rmtree(data_dir)
 
 
-def test_accounts_and_keys_are_made_and_ended_while_it_serves(service: Serving) -> None:
+def test_accounts_and_keys_are_made_and_ended_while_it_serves(service: ServeProcess) -> None:
     data_dir = service.data_dir
-    account = ledger(data_dir, "accounts", "create", "Another").stdout.strip()
+    account = run_ledger(data_dir, "accounts", "create", "Another").stdout.strip()
     assert account.startswith("acct_")
-    listed = ledger(data_dir, "accounts", "list").stdout
+    listed = run_ledger(data_dir, "accounts", "list").stdout
     assert [line.split("\t")[:2] for line in listed.splitlines()[2:]] == [[account, "Another"]]
 
-    made = ledger(data_dir, "keys", "create", account, "--name", "ci").stdout
+    made = run_ledger(data_dir, "keys", "create", account, "--name", "ci").stdout
     key_id, secret = (line.split()[1] for line in made.splitlines())
     keys = {**keys_in(data_dir), "secret": secret}
     assert create(keys, "Ada").status_code == 200
-    listed = ledger(data_dir, "keys", "list", "--account", account).stdout
+    listed = run_ledger(data_dir, "keys", "list", "--account", account).stdout
     assert secret not in listed
     [title, key] = [line.split("\t") for line in listed.splitlines()]
     assert title == ["id", "account", "key", "name", "scopes", "state", "last used"]
     assert key[:6] == [key_id, account, f"sk_test_***{secret[-4:]}", "ci", "", "active"]
 
-    assert ledger(data_dir, "keys", "revoke", key_id).returncode == 0
-    service.until(lambda: create(keys, "Ada").status_code == 401, seconds=2)
+    assert run_ledger(data_dir, "keys", "revoke", key_id).returncode == 0
+    service.wait_until(lambda: create(keys, "Ada").status_code == 401, seconds=2)
 
 
-def test_what_the_commands_are_not_given_right_is_told(service: Serving) -> None:
+def test_what_the_commands_are_not_given_right_is_told(service: ServeProcess) -> None:
     data_dir = service.data_dir
-    assert "No such key: 'key_none'" in refusal(data_dir, "keys", "revoke", "key_none")
+    assert "No such key: 'key_none'" in run_refused(data_dir, "keys", "revoke", "key_none")
     scoped = ["keys", "create", "acct_none", "--kind", "rk", "--scope", "everything"]
-    assert "--scope everything: must be one of" in refusal(data_dir, *scoped)
+    assert "--scope everything: must be one of" in run_refused(data_dir, *scoped)
 
 
 def test_data_and_keys_stay_over_restarts_commands_and_kills(place: Path) -> None:
     data_dir = place / "kept"
-    with serving(data_dir) as service:
+    with run_serve(data_dir) as service:
         first = keys_in(data_dir)
         customer = create(first, "Ada").json()["id"]
         service.stop()
         assert service.log == ""
 
     # The commands run the database themselves meanwhile.
-    account = ledger(data_dir, "accounts", "create", "Made while stopped").stdout.strip()
-    assert "sk_live_" in ledger(data_dir, "keys", "create", account, "--live").stdout
+    account = run_ledger(data_dir, "accounts", "create", "Made while stopped").stdout.strip()
+    assert "sk_live_" in run_ledger(data_dir, "keys", "create", account, "--live").stdout
 
-    with serving(data_dir) as service:
+    with run_serve(data_dir) as service:
         second = keys_in(data_dir)
         assert {**second, "url": ""} == {**first, "url": ""}
         assert second["url"] == service.url
@@ -152,7 +152,7 @@ def test_data_and_keys_stay_over_restarts_commands_and_kills(place: Path) -> Non
         assert found.json()["name"] == "Ada"
         acknowledged = killed_under_load(service, second)
 
-    with serving(data_dir) as service:
+    with run_serve(data_dir) as service:
         third = keys_in(data_dir)
         assert {**third, "url": ""} == {**first, "url": ""}
         with httpx.Client(base_url=service.url, auth=(third["secret"], "")) as http:
@@ -162,7 +162,7 @@ def test_data_and_keys_stay_over_restarts_commands_and_kills(place: Path) -> Non
     shutil.rmtree(data_dir)
 
 
-def killed_under_load(service: Serving, keys: Keys) -> list[str]:
+def killed_under_load(service: ServeProcess, keys: Keys) -> list[str]:
     """The customers whose creation was acknowledged before the service was killed."""
     acknowledged: list[str] = []
 

@@ -15,74 +15,74 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.connections import SERVER_VERSION_MIN
 from tests.conftest import Cluster
-from tests.serving.process import SERVICE_KEY, ledger, refusal
+from tests.serving.process import SERVICE_KEY, run_ledger, run_refused
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
 
 
 def test_a_wrong_setting_is_named(place: Path) -> None:
-    assert refusal(place / "data", "serve", port="http").startswith("ledger: LEDGER_PORT: ")
+    assert run_refused(place / "data", "serve", port="http").startswith("ledger: LEDGER_PORT: ")
     assert not (place / "data").exists()
 
 
 def test_a_database_without_a_service_key_is_refused(place: Path) -> None:
-    assert "LEDGER_SECRET_KEY: required" in refusal(place / "data", "serve", database_url=NOWHERE)
+    assert "LEDGER_SECRET_KEY: required" in run_refused(place / "data", "serve", database_url=NOWHERE)
 
 
 @pytest.mark.parametrize("command", [["serve"], ["accounts", "list"]])
 def test_an_unreachable_database_is_told(place: Path, command: list[str]) -> None:
-    line = refusal(place / "data", *command, database_url=NOWHERE, secret_key=SERVICE_KEY)
+    line = run_refused(place / "data", *command, database_url=NOWHERE, secret_key=SERVICE_KEY)
     assert "refused" in line
 
 
 def test_a_text_that_is_no_connection_string_is_told(place: Path) -> None:
-    line = refusal(place / "data", "serve", database_url="nonsense://x", secret_key=SERVICE_KEY)
+    line = run_refused(place / "data", "serve", database_url="nonsense://x", secret_key=SERVICE_KEY)
     assert line.startswith("ledger: LEDGER_DATABASE_URL: ")
 
 
 def test_a_password_is_not_told(place: Path) -> None:
     url = "postgresql://ada:lovelace@127.0.0.1:1/none"
-    assert "lovelace" not in refusal(place / "data", "migrate", database_url=url, secret_key=SERVICE_KEY)
+    assert "lovelace" not in run_refused(place / "data", "migrate", database_url=url, secret_key=SERVICE_KEY)
 
 
 def test_a_postgres_that_is_too_old_is_refused(place: Path) -> None:
     with postgres_of_version("14.11") as url:
-        line = refusal(place / "data", "serve", database_url=url, secret_key=SERVICE_KEY)
+        line = run_refused(place / "data", "serve", database_url=url, secret_key=SERVICE_KEY)
     assert "Postgres 14 is too old" in line
     assert str(SERVER_VERSION_MIN // 10000) in line
 
 
 def test_a_database_that_is_not_migrated_is_refused(cluster: Cluster, place: Path) -> None:
-    with cluster.database(template="template0") as dsn:
-        line = refusal(place / "data", "worker", database_url=dsn, secret_key=SERVICE_KEY)
+    with cluster.create_database(template="template0") as dsn:
+        line = run_refused(place / "data", "worker", database_url=dsn, secret_key=SERVICE_KEY)
     assert "run `ledger migrate`" in line
 
 
 def test_a_database_that_serves_later_releases_only_is_refused(cluster: Cluster, place: Path) -> None:
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         with psycopg.connect(dsn) as conn:
             conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
             conn.execute("UPDATE ledger.served SET oldest = '9998'")
-        line = refusal(place / "data", "api", database_url=dsn, secret_key=SERVICE_KEY)
+        line = run_refused(place / "data", "api", database_url=dsn, secret_key=SERVICE_KEY)
     assert "schema is at 9999 and serves releases from 9998 on" in line
     assert "run a newer release" in line
 
 
 def test_a_user_that_may_not_migrate_is_told_what_it_needs(cluster: Cluster, place: Path) -> None:
     role = sql.Identifier("ledger_test_plain")
-    with cluster.database(template="template0") as dsn:
-        cluster.run(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'plain'").format(role))
+    with cluster.create_database(template="template0") as dsn:
+        cluster.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'plain'").format(role))
         try:
             plain = make_conninfo(dsn, user="ledger_test_plain", password="plain")
-            line = refusal(place / "data", "migrate", database_url=plain, secret_key=SERVICE_KEY)
+            line = run_refused(place / "data", "migrate", database_url=plain, secret_key=SERVICE_KEY)
         finally:
-            cluster.run(sql.SQL("DROP ROLE {}").format(role))
+            cluster.execute(sql.SQL("DROP ROLE {}").format(role))
     assert "CREATEROLE" in line
 
 
 def test_migrating_again_changes_nothing(cluster: Cluster, place: Path) -> None:
-    with cluster.database() as dsn:
-        ended = ledger(place / "data", "migrate", database_url=dsn, secret_key=SERVICE_KEY)
+    with cluster.create_database() as dsn:
+        ended = run_ledger(place / "data", "migrate", database_url=dsn, secret_key=SERVICE_KEY)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert "up to date" in ended.stdout
 
@@ -90,20 +90,20 @@ def test_migrating_again_changes_nothing(cluster: Cluster, place: Path) -> None:
 def test_a_port_in_use_is_told_before_anything_is_made(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = refusal(place / "data", "serve", port=port)
+        line = run_refused(place / "data", "serve", port=port)
     assert f"port {port}" in line
     assert "LEDGER_PORT" in line
     assert not (place / "data").exists()
 
 
 def test_a_name_that_is_no_host_is_told(place: Path) -> None:
-    assert "LEDGER_HOST" in refusal(place / "data", "serve", host="no such host")
+    assert "LEDGER_HOST" in run_refused(place / "data", "serve", host="no such host")
 
 
 def test_a_data_directory_that_is_a_file_is_told(place: Path) -> None:
     file = place / "file"
     file.write_text("")
-    assert "File exists" in refusal(file, "serve")
+    assert "File exists" in run_refused(file, "serve")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ UPDATE ledger.head SET position = 0, recorded_at = 'epoch';
 
 @pytest.fixture(scope="module")
 def module_dsn(cluster: Cluster) -> Iterator[str]:
-    with cluster.database() as dsn:
+    with cluster.create_database() as dsn:
         yield dsn
 
 

@@ -13,10 +13,10 @@ import sys
 
 from ledger.postgres.connections import connect
 from ledger.store.codec import Codec
-from ledger.store.log import tail
+from ledger.store.log import read_log
 from tests.store.stores import KEY
 
-PAGE = 500
+PAGE_SIZE = 500
 
 
 def digest_of(log: list[tuple[int, str, int]]) -> str:
@@ -26,12 +26,12 @@ def digest_of(log: list[tuple[int, str, int]]) -> str:
 async def follow(dsn: str) -> None:
     conn = await connect(dsn, "ledger_api", name="follower")
     codec = Codec(KEY)
-    asked = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
+    stop_position = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
     seen: list[tuple[int, str, int]] = []
     versions: dict[str, int] = {}
     print("ready", flush=True)
-    while not (asked.done() and len(seen) >= int(asked.result())):
-        events = await tail(conn, codec, len(seen), PAGE)
+    while not (stop_position.done() and len(seen) >= int(stop_position.result())):
+        events = await read_log(conn, codec, len(seen), PAGE_SIZE)
         for recorded in events:
             stream, version = recorded.event.originator_id, recorded.event.originator_version
             assert recorded.position == len(seen) + 1, f"{recorded.position} after {len(seen)}"

@@ -27,9 +27,9 @@ from eventsourcing.persistence import (
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import Codec, State
-from ledger.store.journal import Append, Cause, Change, Journal, StaleRead
-from ledger.store.log import Streams
-from ledger.store.notifications import Wake
+from ledger.store.journal import Append, Cause, Change, Journal, VersionConflict
+from ledger.store.log import StreamReader
+from ledger.store.notifications import HeadNotifier
 from tests.store.stores import KEY
 
 FIRST_VERSION = 1
@@ -52,25 +52,25 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Raw(DomainEvent):
+class RawEvent(DomainEvent):
     """An event of which only the stored form is known."""
 
     topic: str
     state: bytes
 
 
-class Unfolded(msgspec.Struct, frozen=True):
+class StubState(msgspec.Struct, frozen=True):
     """All that the journal asks of a state."""
 
     id: str
     version: int
 
 
-class PassThrough(Codec):
+class PassThroughCodec(Codec):
     """Leaves stored events as they are."""
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        assert isinstance(domain_event, Raw)
+        assert isinstance(domain_event, RawEvent)
         return StoredEvent(
             domain_event.originator_id,
             domain_event.originator_version,
@@ -84,7 +84,7 @@ class JournalRecorder(ApplicationRecorder):
 
     def __init__(self, dsn: str) -> None:
         self._conn = psycopg.connect(dsn, options="-c role=ledger_api", autocommit=True)
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -94,23 +94,23 @@ class JournalRecorder(ApplicationRecorder):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self, dsn: str) -> None:
-        codec = PassThrough(KEY)
-        self.wake = Wake(dsn, "ledger_api")
-        streams = Streams(dsn, codec, remembered_max=10)
+        codec = PassThroughCodec(KEY)
+        self.notifier = HeadNotifier(dsn, "ledger_api")
+        streams = StreamReader(dsn, codec, cached_streams_max=10)
         self._journal = Journal(
-            dsn, codec, Clock(), streams, self.wake, batch_max=512, queue_max=4096, timeout_ms=10_000
+            dsn, codec, Clock(), streams, self.notifier, batch_max=512, queue_max=4096, timeout_ms=10_000
         )
-        self.wake.start()
+        self.notifier.start()
         self._journal.start()
 
     def close(self) -> None:
         self.run(self._journal.close())
-        self.run(self.wake.close())
+        self.run(self.notifier.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         # The library's cases leave reading threads behind: none may be in the middle of a query.
-        with self._one_at_a_time:
+        with self._lock:
             self._conn.close()
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -118,20 +118,20 @@ class JournalRecorder(ApplicationRecorder):
             return []
         changes = [
             Change(
-                Raw(
+                RawEvent(
                     originator_id=str(event.originator_id),
                     originator_version=event.originator_version + FIRST_VERSION,
                     at=0,
                     topic=event.topic,
                     state=event.state,
                 ),
-                cast(State, Unfolded(str(event.originator_id), event.originator_version + FIRST_VERSION)),
+                cast(State, StubState(str(event.originator_id), event.originator_version + FIRST_VERSION)),
             )
             for event in stored_events
         ]
         try:
             last = self.run(self._journal.append(Append(CAUSE, changes)))
-        except (StaleRead, psycopg.IntegrityError) as error:
+        except (VersionConflict, psycopg.IntegrityError) as error:
             raise IntegrityError(str(error)) from error
         return list(range(last - len(changes) + 1, last + 1))
 
@@ -144,14 +144,14 @@ class JournalRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        between = {
+        parameters = {
             "stream": originator_id,
             "gt": 0 if gt is None else gt + FIRST_VERSION,
             "lte": 2**31 - 1 if lte is None else lte + FIRST_VERSION,
         }
         events = [
             StoredEvent(stream, version - FIRST_VERSION, topic, state)
-            for stream, version, topic, state in self._fetch(_EVENTS, between)
+            for stream, version, topic, state in self._fetch(_EVENTS, parameters)
         ]
         return (events[::-1] if desc else events)[:limit]
 
@@ -164,7 +164,7 @@ class JournalRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        between = {
+        parameters = {
             "start": (start or 0) + (0 if inclusive_of_start else 1),
             "stop": 2**63 - 1 if stop is None else stop,
             "topics": list(topics),
@@ -172,7 +172,7 @@ class JournalRecorder(ApplicationRecorder):
         }
         return [
             Notification(stream, version - FIRST_VERSION, topic, state, position)
-            for stream, version, topic, state, position in self._fetch(_NOTIFICATIONS, between)
+            for stream, version, topic, state, position in self._fetch(_NOTIFICATIONS, parameters)
         ]
 
     def max_notification_id(self) -> int | None:
@@ -185,7 +185,7 @@ class JournalRecorder(ApplicationRecorder):
         return JournalSubscription(self, gt, topics)
 
     def _fetch(self, query: str, parameters: dict[str, Any]) -> list[Any]:
-        with self._one_at_a_time:
+        with self._lock:
             return self._conn.execute(query.encode(), parameters).fetchall()
 
 
@@ -194,17 +194,17 @@ class JournalSubscription(ListenNotifySubscription[JournalRecorder]):
 
     def __init__(self, recorder: JournalRecorder, gt: int | None, topics: Sequence[str]) -> None:
         super().__init__(recorder, gt, topics)
-        self._waking = threading.Thread(target=self._wake)
-        self._waking.start()
+        self._notify_thread = threading.Thread(target=self._notify_on_append)
+        self._notify_thread.start()
 
     def __exit__(self, *args: object, **kwargs: Any) -> None:
         super().__exit__(*args, **kwargs)
-        self._waking.join()
+        self._notify_thread.join()
 
-    def _wake(self) -> None:
+    def _notify_on_append(self) -> None:
         seen = 0
         while not self._has_been_stopped:
-            wake = self._recorder.wake
-            if self._recorder.run(wake.beyond(seen, timeout_seconds=0.1)):
+            wake = self._recorder.notifier
+            if self._recorder.run(wake.wait_past(seen, timeout_seconds=0.1)):
                 seen = wake.position
                 self._has_been_notified.set()

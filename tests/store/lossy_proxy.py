@@ -15,21 +15,21 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 Loss = Literal["request", "answer"]
 
 
-class Network:
+class LossyProxy:
     """Counts what clients send, by application name; `lose` breaks one connection at the next exchange."""
 
     def __init__(self, dsn: str) -> None:
         self._server = conninfo_to_dict(dsn)
         self.requests: Counter[str] = Counter()
-        self.lost: list[tuple[str, Loss]] = []
-        self._to_lose: dict[str, Loss] = {}
-        self._answering: set[str] = set()
+        self.losses: list[tuple[str, Loss]] = []
+        self._pending_losses: dict[str, Loss] = {}
+        self._answers_to_lose: set[str] = set()
 
     def lose(self, name: str, what: Loss) -> None:
         """The next request on the connection `name` is not passed on; or the server's answer is not."""
-        self._to_lose[name] = what
+        self._pending_losses[name] = what
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         length = await reader.readexactly(4)
         startup = length + await reader.readexactly(int.from_bytes(length) - 4)
         name = startup.partition(b"application_name\0")[2].partition(b"\0")[0].decode()
@@ -39,14 +39,14 @@ class Network:
         else:
             answers, requests = await asyncio.open_connection(host, int(port))
         requests.write(startup)
-        passing = [
+        tasks = [
             asyncio.create_task(self._pass_requests(name, reader, requests)),
             asyncio.create_task(self._pass_answers(name, answers, writer)),
         ]
-        await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-        for task in passing:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*passing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         requests.close()
         writer.close()
 
@@ -55,11 +55,11 @@ class Network:
     ) -> None:
         while data := await reader.read(65536):
             self.requests[name] += 1
-            if self._to_lose.get(name) == "request":
-                self.lost.append((name, self._to_lose.pop(name)))
+            if self._pending_losses.get(name) == "request":
+                self.losses.append((name, self._pending_losses.pop(name)))
                 return
-            if name in self._to_lose:
-                self._answering.add(name)
+            if name in self._pending_losses:
+                self._answers_to_lose.add(name)
             writer.write(data)
 
     async def _pass_answers(
@@ -67,18 +67,18 @@ class Network:
     ) -> None:
         while data := await reader.read(65536):
             # The server answers an autocommitted statement when it is committed.
-            if name in self._answering:
-                self._answering.remove(name)
-                self.lost.append((name, self._to_lose.pop(name)))
+            if name in self._answers_to_lose:
+                self._answers_to_lose.remove(name)
+                self.losses.append((name, self._pending_losses.pop(name)))
                 return
             writer.write(data)
 
 
 @asynccontextmanager
-async def network(dsn: str) -> AsyncIterator[tuple[str, Network]]:
+async def open_lossy_proxy(dsn: str) -> AsyncIterator[tuple[str, LossyProxy]]:
     """A way to the database of `dsn` through a network, and that network."""
-    between = Network(dsn)
+    proxy = LossyProxy(dsn)
     with tempfile.TemporaryDirectory(prefix="network-") as directory:
-        server = await asyncio.start_unix_server(between.connected, f"{directory}/.s.PGSQL.5432")
+        server = await asyncio.start_unix_server(proxy.handle_connection, f"{directory}/.s.PGSQL.5432")
         async with server:
-            yield make_conninfo(dsn, host=directory, port="5432", sslmode="disable"), between
+            yield make_conninfo(dsn, host=directory, port="5432", sslmode="disable"), proxy

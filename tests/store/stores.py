@@ -29,7 +29,7 @@ SELECT notification_id, originator_id, originator_version FROM ledger.events ORD
 
 
 @asynccontextmanager
-async def opened(dsn: str, *, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Store]:
+async def open_store(dsn: str, *, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Store]:
     """A started store: what one process of the service has."""
     store = Store(dsn, KEY, Settings(**settings), clock or Clock())
     store.start()
@@ -39,7 +39,7 @@ async def opened(dsn: str, *, clock: Clock | None = None, **settings: Any) -> As
         await store.close()
 
 
-class StandingClock(Clock):
+class FixedClock(Clock):
     """Stands at `at` (unix seconds) until it is set anew."""
 
     def __init__(self, at: float) -> None:
@@ -50,7 +50,7 @@ class StandingClock(Clock):
         return self.at
 
 
-def make(
+def create_customer(
     customer_id: str,
     *,
     cause: Cause = CAUSE,
@@ -59,39 +59,39 @@ def make(
     name: str = "Ada",
 ) -> Append:
     """A command that creates a customer."""
-    return Append(cause, [made(customer_id, name)], reply, guards)
+    return Append(cause, [create_change(customer_id, name)], reply, guards)
 
 
-def made(customer_id: str, name: str = "Ada", causation: str | None = None) -> Change:
+def create_change(customer_id: str, name: str = "Ada", causation: str | None = None) -> Change:
     [event] = customer.create(
-        customer_id=customer_id, account="acct_1", livemode=False, given={"name": name}, card_id="", now=NOW
+        customer_id=customer_id, account="acct_1", livemode=False, params={"name": name}, card_id="", now=NOW
     )
     return Change(event, evolve(None, event), causation)
 
 
-def renamed(state: State | None, name: str, causation: str | None = None) -> Change:
+def rename_change(state: State | None, name: str, causation: str | None = None) -> Change:
     assert isinstance(state, Customer)
     [event] = customer.update(state, {"name": name}, card_id="", now=NOW)
     return Change(event, evolve(state, event), causation)
 
 
-def rename(state: State | None, name: str, *, guards: Mapping[str, int] = {}) -> Append:
+def rename_customer(state: State | None, name: str, *, guards: Mapping[str, int] = {}) -> Append:
     """A command that renames a customer, decided on `state`."""
-    return Append(CAUSE, [renamed(state, name)], guards=guards)
+    return Append(CAUSE, [rename_change(state, name)], expected_versions=guards)
 
 
-def replying(key: str, body: str = "{}") -> dict[str, Any]:
+def with_reply(key: str, body: str = "{}") -> dict[str, Any]:
     """Cause and reply of a command with an idempotency key."""
     return {"cause": CAUSE._replace(idempotency_key=key), "reply": Reply("print", 200, body)}
 
 
-def log_of(dsn: str) -> list[tuple[int, str, int]]:
+def read_positions(dsn: str) -> list[tuple[int, str, int]]:
     """(position, stream, version) of the whole log."""
     with psycopg.connect(dsn) as conn:
         return conn.execute(_LOG).fetchall()
 
 
-def rows(dsn: str, query: str) -> list[TupleRow]:
+def fetch_rows(dsn: str, query: str) -> list[TupleRow]:
     with psycopg.connect(dsn, autocommit=True) as conn:
         return conn.execute(query.encode()).fetchall()
 
@@ -105,10 +105,10 @@ def check_gapless(log: list[tuple[int, str, int]]) -> None:
         last[stream] = version
 
 
-async def until(holds: Any, *, seconds: float = 10.0) -> None:
-    """Wait until `holds()` is true."""
+async def wait_until(condition: Any, *, seconds: float = 10.0) -> None:
+    """Wait until `condition()` is true."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.005)
 
@@ -126,4 +126,4 @@ def blocked_appends(dsn: str) -> int:
     """Journal backends that wait for a lock."""
     query = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                AND application_name = 'ledger journal' AND wait_event_type = 'Lock'"""
-    return int(rows(dsn, query)[0][0])
+    return int(fetch_rows(dsn, query)[0][0])

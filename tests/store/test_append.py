@@ -12,25 +12,25 @@ import pytest
 
 from ledger.domain import customer_session
 from ledger.domain.money import Terms
-from ledger.errors import Overloaded, Unavailable
+from ledger.errors import QueueFull, Unavailable
 from ledger.store.codec import evolve
-from ledger.store.journal import Append, Cause, Change, KeyTaken, Reply, StaleRead
+from ledger.store.journal import Append, Cause, Change, IdempotencyKeyUsed, Reply, VersionConflict
 from tests.store.stores import (
     CAUSE,
     NOW,
-    StandingClock,
+    FixedClock,
     blocked_appends,
     check_gapless,
+    create_change,
+    create_customer,
+    fetch_rows,
     head_locked,
-    log_of,
-    made,
-    make,
-    opened,
-    rename,
-    renamed,
-    replying,
-    rows,
-    until,
+    open_store,
+    read_positions,
+    rename_change,
+    rename_customer,
+    wait_until,
+    with_reply,
 )
 
 Outcomes = list[int | BaseException]
@@ -40,7 +40,7 @@ def together(dsn: str, *commands: Append, **settings: Any) -> Outcomes:
     """What comes of commands submitted at once."""
 
     async def main() -> Outcomes:
-        async with opened(dsn, **settings) as store:
+        async with open_store(dsn, **settings) as store:
             return await asyncio.gather(*map(store.journal.append, commands), return_exceptions=True)
 
     return asyncio.run(main())
@@ -51,98 +51,103 @@ def kinds(outcomes: Outcomes) -> list[Any]:
 
 
 def test_positions_follow_each_other_from_one(dsn: str) -> None:
-    assert together(dsn, *(make(f"cus_{n}") for n in range(5))) == [1, 2, 3, 4, 5]
-    assert log_of(dsn) == [(n + 1, f"cus_{n}", 1) for n in range(5)]
+    assert together(dsn, *(create_customer(f"cus_{n}") for n in range(5))) == [1, 2, 3, 4, 5]
+    assert read_positions(dsn) == [(n + 1, f"cus_{n}", 1) for n in range(5)]
 
 
 def test_the_position_returned_is_that_of_the_commands_last_event(dsn: str) -> None:
-    first = made("cus_1")
-    two = Append(CAUSE, [first, renamed(first.state, "Grace")])
-    assert together(dsn, make("cus_0"), two, make("cus_2")) == [1, 3, 4]
+    first = create_change("cus_1")
+    two = Append(CAUSE, [first, rename_change(first.state, "Grace")])
+    assert together(dsn, create_customer("cus_0"), two, create_customer("cus_2")) == [1, 3, 4]
 
 
 def test_a_command_without_events_returns_the_position_of_the_log(dsn: str) -> None:
-    assert together(dsn, make("cus_1"), make("cus_2")) == [1, 2]
-    assert together(dsn, Append(CAUSE, [], guards={"cus_1": 1})) == [2]
+    assert together(dsn, create_customer("cus_1"), create_customer("cus_2")) == [1, 2]
+    assert together(dsn, Append(CAUSE, [], expected_versions={"cus_1": 1})) == [2]
 
 
 def test_a_version_that_is_taken_is_refused(dsn: str) -> None:
-    assert together(dsn, make("cus_1")) == [1]
-    assert kinds(together(dsn, make("cus_1", name="Grace"))) == [StaleRead]
-    assert log_of(dsn) == [(1, "cus_1", 1)]
+    assert together(dsn, create_customer("cus_1")) == [1]
+    assert kinds(together(dsn, create_customer("cus_1", name="Grace"))) == [VersionConflict]
+    assert read_positions(dsn) == [(1, "cus_1", 1)]
 
 
 def test_a_version_beyond_the_next_is_refused(dsn: str) -> None:
-    first = made("cus_1")
-    second = renamed(first.state, "Grace")
-    assert kinds(together(dsn, Append(CAUSE, [second]))) == [StaleRead]
+    first = create_change("cus_1")
+    second = rename_change(first.state, "Grace")
+    assert kinds(together(dsn, Append(CAUSE, [second]))) == [VersionConflict]
     assert together(dsn, Append(CAUSE, [first])) == [1]
-    assert kinds(together(dsn, Append(CAUSE, [renamed(second.state, "Ida")]))) == [StaleRead]
+    assert kinds(together(dsn, Append(CAUSE, [rename_change(second.state, "Ida")]))) == [VersionConflict]
     assert together(dsn, Append(CAUSE, [second])) == [2]
 
 
 def test_a_guarded_stream_must_not_have_moved(dsn: str) -> None:
-    first = made("cus_1")
+    first = create_change("cus_1")
     together(dsn, Append(CAUSE, [first]))
     outcomes = together(
         dsn,
-        make("cus_2", guards={"cus_1": 0}),
-        make("cus_3", guards={"cus_1": 1}),
-        make("cus_4", guards={"cus_1": 2}),
-        make("cus_5", guards={"cus_9": 0}),
-        make("cus_6", guards={"cus_9": 1}),
+        create_customer("cus_2", guards={"cus_1": 0}),
+        create_customer("cus_3", guards={"cus_1": 1}),
+        create_customer("cus_4", guards={"cus_1": 2}),
+        create_customer("cus_5", guards={"cus_9": 0}),
+        create_customer("cus_6", guards={"cus_9": 1}),
     )
-    assert kinds(outcomes) == [StaleRead, 2, StaleRead, 3, StaleRead]
-    assert log_of(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_5", 1)]
+    assert kinds(outcomes) == [VersionConflict, 2, VersionConflict, 3, VersionConflict]
+    assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_5", 1)]
 
 
 def test_several_streams_are_written_whole_or_not_at_all(dsn: str) -> None:
-    together(dsn, make("cus_1"))
+    together(dsn, create_customer("cus_1"))
     outcomes = together(
         dsn,
-        Append(CAUSE, [made("cus_2"), made("cus_1"), made("cus_3")]),
-        Append(CAUSE, [made("cus_4"), made("cus_5")]),
+        Append(CAUSE, [create_change("cus_2"), create_change("cus_1"), create_change("cus_3")]),
+        Append(CAUSE, [create_change("cus_4"), create_change("cus_5")]),
     )
-    assert kinds(outcomes) == [StaleRead, 3]
-    assert log_of(dsn) == [(1, "cus_1", 1), (2, "cus_4", 1), (3, "cus_5", 1)]
+    assert kinds(outcomes) == [VersionConflict, 3]
+    assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_4", 1), (3, "cus_5", 1)]
 
 
 def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_taken(dsn: str) -> None:
-    outcomes = together(dsn, make("cus_1", name="Ada"), make("cus_1", name="Grace"), make("cus_2"))
-    assert kinds(outcomes) == [1, StaleRead, 2]
-    check_gapless(log_of(dsn))
+    outcomes = together(
+        dsn,
+        create_customer("cus_1", name="Ada"),
+        create_customer("cus_1", name="Grace"),
+        create_customer("cus_2"),
+    )
+    assert kinds(outcomes) == [1, VersionConflict, 2]
+    check_gapless(read_positions(dsn))
 
 
 def test_a_command_behind_one_that_is_refused_is_tried(dsn: str) -> None:
-    first = made("cus_1")
+    first = create_change("cus_1")
     together(dsn, Append(CAUSE, [first]))
     outcomes = together(
         dsn,
-        make("cus_1"),
-        rename(first.state, "Grace"),
-        rename(first.state, "Ida"),
-        make("cus_2", guards={"cus_1": 1}),
-        make("cus_3"),
+        create_customer("cus_1"),
+        rename_customer(first.state, "Grace"),
+        rename_customer(first.state, "Ida"),
+        create_customer("cus_2", guards={"cus_1": 1}),
+        create_customer("cus_3"),
     )
     # The neighbour that touches nothing of theirs is in the first transaction, the others follow.
-    assert kinds(outcomes) == [StaleRead, 3, StaleRead, StaleRead, 2]
-    check_gapless(log_of(dsn))
+    assert kinds(outcomes) == [VersionConflict, 3, VersionConflict, VersionConflict, 2]
+    check_gapless(read_positions(dsn))
 
 
 def test_of_two_commands_with_one_idempotency_key_the_first_is_taken(dsn: str) -> None:
     outcomes = together(
         dsn,
-        make("cus_1", **replying("key", "first")),
-        make("cus_2", **replying("key", "second")),
-        make("cus_3", **replying("another")),
+        create_customer("cus_1", **with_reply("key", "first")),
+        create_customer("cus_2", **with_reply("key", "second")),
+        create_customer("cus_3", **with_reply("another")),
     )
-    assert kinds(outcomes) == [1, KeyTaken, 2]
-    assert kinds(together(dsn, make("cus_4", **replying("key")))) == [KeyTaken]
-    assert rows(dsn, "SELECT key, body FROM ledger.replies ORDER BY key") == [
+    assert kinds(outcomes) == [1, IdempotencyKeyUsed, 2]
+    assert kinds(together(dsn, create_customer("cus_4", **with_reply("key")))) == [IdempotencyKeyUsed]
+    assert fetch_rows(dsn, "SELECT key, body FROM ledger.replies ORDER BY key") == [
         ("another", "{}"),
         ("key", "first"),
     ]
-    assert [stream for _, stream, _ in log_of(dsn)] == ["cus_1", "cus_3"]
+    assert [stream for _, stream, _ in read_positions(dsn)] == ["cus_1", "cus_3"]
 
 
 def test_one_idempotency_key_is_free_in_another_mode_and_account(dsn: str) -> None:
@@ -151,44 +156,46 @@ def test_one_idempotency_key_is_free_in_another_mode_and_account(dsn: str) -> No
         Cause(account, livemode, "key_1", "req_1", "key")
         for account, livemode in itertools.product(("acct_1", "acct_2"), (False, True))
     ]
-    commands = [make(f"cus_{n}", cause=cause, reply=reply) for n, cause in enumerate(causes)]
+    commands = [create_customer(f"cus_{n}", cause=cause, reply=reply) for n, cause in enumerate(causes)]
     assert together(dsn, *commands) == [1, 2, 3, 4]
 
 
 def test_a_key_used_by_a_refused_command_stays_free(dsn: str) -> None:
-    together(dsn, make("cus_1"))
-    outcomes = together(dsn, make("cus_1", **replying("key")), make("cus_2", **replying("key")))
-    assert kinds(outcomes) == [StaleRead, 2]
+    together(dsn, create_customer("cus_1"))
+    outcomes = together(
+        dsn, create_customer("cus_1", **with_reply("key")), create_customer("cus_2", **with_reply("key"))
+    )
+    assert kinds(outcomes) == [VersionConflict, 2]
 
 
 def test_a_kept_reply_is_found_again(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
-            assert await store.journal.replied("acct_1", False, "key") is None
+        async with open_store(dsn) as store:
+            assert await store.journal.find_reply("acct_1", False, "key") is None
             reply = Reply("print", 402, '{"secret":""}', "cuss_1", 11)
             await store.journal.append(
-                make("cus_1", cause=CAUSE._replace(idempotency_key="key"), reply=reply)
+                create_customer("cus_1", cause=CAUSE._replace(idempotency_key="key"), reply=reply)
             )
-            assert await store.journal.replied("acct_1", False, "key") == (reply, "req_1")
-            assert await store.journal.replied("acct_1", True, "key") is None
-            assert await store.journal.replied("acct_2", False, "key") is None
+            assert await store.journal.find_reply("acct_1", False, "key") == (reply, "req_1")
+            assert await store.journal.find_reply("acct_1", True, "key") is None
+            assert await store.journal.find_reply("acct_2", False, "key") is None
 
     asyncio.run(main())
 
 
 def test_replies_are_forgotten_by_age_and_the_events_stay(dsn: str) -> None:
     async def main() -> None:
-        clock = StandingClock(NOW)
-        async with opened(dsn, clock=clock) as store:
-            await store.journal.append(make("cus_1", **replying("old")))
+        clock = FixedClock(NOW)
+        async with open_store(dsn, clock=clock) as store:
+            await store.journal.append(create_customer("cus_1", **with_reply("old")))
             clock.at += 3600
-            await store.journal.append(make("cus_2", **replying("new")))
-            await store.journal.forget_replies(NOW + 1800)
-            assert await store.journal.replied("acct_1", False, "old") is None
-            assert await store.journal.replied("acct_1", False, "new") is not None
+            await store.journal.append(create_customer("cus_2", **with_reply("new")))
+            await store.journal.delete_old_replies(NOW + 1800)
+            assert await store.journal.find_reply("acct_1", False, "old") is None
+            assert await store.journal.find_reply("acct_1", False, "new") is not None
 
     asyncio.run(main())
-    assert len(log_of(dsn)) == 2
+    assert len(read_positions(dsn)) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,83 +208,95 @@ def test_replies_are_forgotten_by_age_and_the_events_stay(dsn: str) -> None:
 )
 def test_a_command_that_cannot_be_written_fails_alone(dsn: str, unfit: Cause) -> None:
     outcomes = together(
-        dsn, make("cus_1"), make("cus_2", cause=unfit), make("cus_3", **replying("key")), make("cus_4")
+        dsn,
+        create_customer("cus_1"),
+        create_customer("cus_2", cause=unfit),
+        create_customer("cus_3", **with_reply("key")),
+        create_customer("cus_4"),
     )
     assert not isinstance(outcomes[1], int | Unavailable)
     assert [outcomes[0], *outcomes[2:]] == [1, 2, 3]
-    assert log_of(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_4", 1)]
+    assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_4", 1)]
 
 
 def test_what_waits_is_committed_in_one_transaction(dsn: str) -> None:
     async def main() -> list[int]:
-        async with opened(dsn) as store:
+        async with open_store(dsn) as store:
             sizes: list[int] = []
-            store.journal.observe = lambda commands, refused, seconds: sizes.append(commands)
+            store.journal.on_append = lambda commands, refused, seconds: sizes.append(commands)
             async with head_locked(dsn):
-                first = asyncio.create_task(store.journal.append(make("cus_first")))
-                await until(lambda: blocked_appends(dsn) == 1)
-                others = [asyncio.create_task(store.journal.append(make(f"cus_{n}"))) for n in range(50)]
-                await until(lambda: store.journal.waiting == 50)
+                first = asyncio.create_task(store.journal.append(create_customer("cus_first")))
+                await wait_until(lambda: blocked_appends(dsn) == 1)
+                others = [
+                    asyncio.create_task(store.journal.append(create_customer(f"cus_{n}"))) for n in range(50)
+                ]
+                await wait_until(lambda: store.journal.queue_length == 50)
             assert await asyncio.gather(first, *others) == list(range(1, 52))
             return sizes
 
     assert asyncio.run(main()) == [1, 50]
-    assert rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(2,)]
+    assert fetch_rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(2,)]
 
 
 def test_a_batch_has_a_bound(dsn: str) -> None:
-    together(dsn, *(make(f"cus_{n}") for n in range(25)), append_batch_max=10)
-    assert rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(3,)]
+    together(dsn, *(create_customer(f"cus_{n}") for n in range(25)), append_batch_max=10)
+    assert fetch_rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(3,)]
 
 
 def test_beyond_the_queues_bound_callers_are_refused_at_once(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn, append_queue_max=3) as store:
+        async with open_store(dsn, append_queue_max=3) as store:
             async with head_locked(dsn):
-                waiting = [asyncio.create_task(store.journal.append(make("cus_0")))]
-                await until(lambda: blocked_appends(dsn) == 1)
-                waiting += [asyncio.create_task(store.journal.append(make(f"cus_{n}"))) for n in (1, 2, 3)]
+                waiting = [asyncio.create_task(store.journal.append(create_customer("cus_0")))]
+                await wait_until(lambda: blocked_appends(dsn) == 1)
+                waiting += [
+                    asyncio.create_task(store.journal.append(create_customer(f"cus_{n}"))) for n in (1, 2, 3)
+                ]
                 await asyncio.sleep(0)
-                with pytest.raises(Overloaded):
-                    await store.journal.append(make("cus_4"))
+                with pytest.raises(QueueFull):
+                    await store.journal.append(create_customer("cus_4"))
             assert await asyncio.gather(*waiting) == [1, 2, 3, 4]
-            assert await store.journal.append(make("cus_4")) == 5
+            assert await store.journal.append(create_customer("cus_4")) == 5
 
     asyncio.run(main())
 
 
 def test_a_caller_that_goes_away_harms_nobody(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
+        async with open_store(dsn) as store:
             async with head_locked(dsn):
-                sent = asyncio.create_task(store.journal.append(make("cus_0")))
-                await until(lambda: blocked_appends(dsn) == 1)
-                queued = [asyncio.create_task(store.journal.append(make(f"cus_{n}"))) for n in (1, 2, 3)]
+                sent = asyncio.create_task(store.journal.append(create_customer("cus_0")))
+                await wait_until(lambda: blocked_appends(dsn) == 1)
+                queued = [
+                    asyncio.create_task(store.journal.append(create_customer(f"cus_{n}"))) for n in (1, 2, 3)
+                ]
                 await asyncio.sleep(0)
                 for task in (sent, queued[1]):
                     task.cancel()
                 await asyncio.sleep(0)
             outcomes = await asyncio.gather(sent, *queued, return_exceptions=True)
             assert kinds(outcomes) == [asyncio.CancelledError, 2, asyncio.CancelledError, 4]
-            assert await store.journal.append(make("cus_4")) == 5
+            assert await store.journal.append(create_customer("cus_4")) == 5
             assert await store.streams.read("cus_0") is not None
 
     asyncio.run(main())
-    check_gapless(log_of(dsn))
+    check_gapless(read_positions(dsn))
 
 
 def test_closing_commits_what_was_submitted_and_takes_no_more(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
+        async with open_store(dsn) as store:
             async with head_locked(dsn):
-                tasks = [asyncio.create_task(store.journal.append(make("cus_0")))]
-                await until(lambda: blocked_appends(dsn) == 1)
-                tasks += [asyncio.create_task(store.journal.append(make(f"cus_{n}"))) for n in (1, 2)]
+                tasks = [asyncio.create_task(store.journal.append(create_customer("cus_0")))]
+                await wait_until(lambda: blocked_appends(dsn) == 1)
+                tasks += [
+                    asyncio.create_task(store.journal.append(create_customer(f"cus_{n}"))) for n in (1, 2)
+                ]
                 await asyncio.sleep(0)
                 closing = asyncio.create_task(store.journal.close())
                 await asyncio.sleep(0)
                 with pytest.raises(Unavailable):
-                    await store.journal.append(make("cus_3"))
+                    await store.journal.append(create_customer("cus_3"))
             await closing
             assert await asyncio.gather(*tasks) == [1, 2, 3]
 
@@ -286,30 +305,30 @@ def test_closing_commits_what_was_submitted_and_takes_no_more(dsn: str) -> None:
 
 def test_the_time_recorded_never_goes_back_though_clocks_do(dsn: str) -> None:
     async def main() -> None:
-        clock, behind = StandingClock(NOW), StandingClock(NOW - 7200)
-        async with opened(dsn, clock=clock) as store, opened(dsn, clock=behind) as other:
-            await store.journal.append(make("cus_1"))
+        clock, behind = FixedClock(NOW), FixedClock(NOW - 7200)
+        async with open_store(dsn, clock=clock) as store, open_store(dsn, clock=behind) as other:
+            await store.journal.append(create_customer("cus_1"))
             clock.at = NOW - 3600
-            await store.journal.append(make("cus_2"))
-            await other.journal.append(make("cus_3"))
+            await store.journal.append(create_customer("cus_2"))
+            await other.journal.append(create_customer("cus_3"))
             clock.at = NOW + 60
-            await store.journal.append(make("cus_4"))
+            await store.journal.append(create_customer("cus_4"))
 
     asyncio.run(main())
     query = "SELECT extract(epoch FROM recorded_at)::int FROM ledger.events ORDER BY notification_id"
-    assert rows(dsn, query) == [(NOW,), (NOW,), (NOW,), (NOW + 60,)]
-    assert rows(dsn, "SELECT position, extract(epoch FROM recorded_at)::int FROM ledger.head") == [
+    assert fetch_rows(dsn, query) == [(NOW,), (NOW,), (NOW,), (NOW + 60,)]
+    assert fetch_rows(dsn, "SELECT position, extract(epoch FROM recorded_at)::int FROM ledger.head") == [
         (4, NOW + 60)
     ]
 
 
 def test_who_asked_is_kept_beside_the_event_and_not_with_what_nobody_asked_for(dsn: str) -> None:
     cause = Cause("acct_1", True, "key_1", "req_1", "idem_1")
-    first = made("cus_1")
-    together(dsn, Append(cause, [first, renamed(first.state, "Grace", causation="cus_1/1")]))
+    first = create_change("cus_1")
+    together(dsn, Append(cause, [first, rename_change(first.state, "Grace", causation="cus_1/1")]))
     query = """SELECT account, livemode, actor, request_id, idempotency_key, causation
                FROM ledger.events ORDER BY notification_id"""
-    assert rows(dsn, query) == [
+    assert fetch_rows(dsn, query) == [
         ("acct_1", True, "key_1", "req_1", "idem_1", None),
         ("acct_1", True, "key_1", None, None, "cus_1/1"),
     ]
@@ -329,14 +348,14 @@ def test_the_streams_an_event_touches_are_columns(dsn: str) -> None:
     state = evolve(None, event)
     together(dsn, Append(CAUSE, [Change(event, state), Change(claimed, evolve(state, claimed))]))
     query = "SELECT customer, charge, payment_intent FROM ledger.events"
-    assert rows(dsn, query) == [("cus_1", None, None)] * 2
+    assert fetch_rows(dsn, query) == [("cus_1", None, None)] * 2
 
 
 def test_analysts_read_state_as_json_and_no_personal_data(dsn: str) -> None:
-    together(dsn, make("cus_1", name="Ada Lovelace"))
+    together(dsn, create_customer("cus_1", name="Ada Lovelace"))
     query = """SELECT position, stream, version, topic, state->>'tax_exempt', state::text
                FROM ledger.readable_events"""
-    [(*place, tax_exempt, text)] = rows(dsn, query)
+    [(*place, tax_exempt, text)] = fetch_rows(dsn, query)
     assert place == [1, "cus_1", 1, "customer.created"]
     assert tax_exempt == "none"
     assert "Lovelace" not in text
@@ -352,20 +371,20 @@ REWRITES = [
 
 @pytest.mark.parametrize("statement", REWRITES)
 def test_the_owner_of_the_log_cannot_rewrite_it(dsn: str, statement: str) -> None:
-    together(dsn, make("cus_1"))
+    together(dsn, create_customer("cus_1"))
     with psycopg.connect(dsn, autocommit=True) as conn, pytest.raises(psycopg.errors.RestrictViolation):
         conn.execute(statement.encode())
-    assert log_of(dsn) == [(1, "cus_1", 1)]
+    assert read_positions(dsn) == [(1, "cus_1", 1)]
 
 
 @pytest.mark.parametrize("role", ["ledger_api", "ledger_projector"])
 @pytest.mark.parametrize("statement", [*REWRITES, "ALTER TABLE ledger.events DISABLE TRIGGER ALL"])
 def test_the_services_roles_may_not_rewrite_the_log(dsn: str, role: str, statement: str) -> None:
-    together(dsn, make("cus_1"))
+    together(dsn, create_customer("cus_1"))
     acting = psycopg.connect(dsn, options=f"-c role={role}", autocommit=True)
     with acting as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute(statement.encode())
-    assert log_of(dsn) == [(1, "cus_1", 1)]
+    assert read_positions(dsn) == [(1, "cus_1", 1)]
 
 
 def test_the_projector_may_not_append(dsn: str) -> None:
@@ -378,10 +397,10 @@ def test_the_projector_may_not_append(dsn: str) -> None:
 
 def test_a_command_whose_versions_leave_a_gap_is_refused_whole(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
-            first = make("cus_gap")
+        async with open_store(dsn) as store:
+            first = create_customer("cus_gap")
             after = first.changes[0]
-            skipped = rename(after.state, "later").changes[0]
+            skipped = rename_customer(after.state, "later").changes[0]
             event = replace(skipped.event, originator_version=3)
             with pytest.raises(ValueError, match="follow one another"):
                 await store.journal.append(Append(CAUSE, [after, Change(event, skipped.state)]))

@@ -11,17 +11,17 @@ import pytest
 
 from ledger.domain import file
 from ledger.errors import InvalidParameter
-from ledger.files.storage import CHUNK_BYTES, Contents
+from ledger.files.storage import CHUNK_BYTES, FileStorage
 from ledger.postgres.connections import open_pool
 
 KEY = b"the bytes of files are sealed with this"
 CONTENT = b"%PDF-1.4\n" + b"x" * (2 * CHUNK_BYTES)
 
 
-def running(dsn: str, story: Callable[[Contents], Awaitable[None]]) -> None:
+def running(dsn: str, story: Callable[[FileStorage], Awaitable[None]]) -> None:
     async def run() -> None:
         async with open_pool(dsn) as pool:
-            await story(Contents(pool, KEY))
+            await story(FileStorage(pool, KEY))
 
     asyncio.run(run())
 
@@ -31,8 +31,8 @@ def named() -> str:
     return f"file_{uuid.uuid4().hex}"
 
 
-async def read(contents: Contents, named: str, content: bytes) -> bytes:
-    upload = await contents.keep(named, "a.pdf", content)
+async def read(contents: FileStorage, named: str, content: bytes) -> bytes:
+    upload = await contents.store_whole(named, "a.pdf", content)
     (event,) = file.upload(
         file_id=upload.file_id, account="acct_1", livemode=False, purpose="pci_document",
         filename=upload.filename, size=upload.size, type=upload.type, digest=upload.digest,
@@ -45,7 +45,7 @@ async def read(contents: Contents, named: str, content: bytes) -> bytes:
 def test_what_is_kept_is_read_and_kept_again_as_once(dsn: str, named: str, content: bytes) -> None:
     """As after a crash between the bytes and the event that makes the file."""
 
-    async def story(contents: Contents) -> None:
+    async def story(contents: FileStorage) -> None:
         assert await read(contents, named, content) == content
         assert await read(contents, named, content) == content
 
@@ -59,10 +59,10 @@ def test_what_is_kept_is_read_and_kept_again_as_once(dsn: str, named: str, conte
     "other", [CONTENT + b"x", CONTENT[:-1], CONTENT[:CHUNK_BYTES], b"y" + CONTENT[1:]], ids=len
 )
 def test_other_bytes_under_the_id_are_refused_and_change_nothing(dsn: str, named: str, other: bytes) -> None:
-    async def story(contents: Contents) -> None:
-        await contents.keep(named, None, CONTENT)
+    async def story(contents: FileStorage) -> None:
+        await contents.store_whole(named, None, CONTENT)
         with pytest.raises(InvalidParameter) as refusal:
-            await contents.keep(named, None, other)
+            await contents.store_whole(named, None, other)
         assert (refusal.value.code, refusal.value.param) == ("resource_already_exists", "id")
         assert await read(contents, named, CONTENT) == CONTENT
 
@@ -70,10 +70,10 @@ def test_other_bytes_under_the_id_are_refused_and_change_nothing(dsn: str, named
 
 
 def test_of_many_at_once_one_keeps_its_bytes(dsn: str, named: str) -> None:
-    async def story(contents: Contents) -> None:
+    async def story(contents: FileStorage) -> None:
         wanted = [CONTENT + bytes([48 + number % 3]) for number in range(9)]
         kept = await asyncio.gather(
-            *(contents.keep(named, None, content) for content in wanted), return_exceptions=True
+            *(contents.store_whole(named, None, content) for content in wanted), return_exceptions=True
         )
         digests = {upload.digest for upload in kept if not isinstance(upload, BaseException)}
         assert len(digests) == 1

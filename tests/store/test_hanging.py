@@ -9,7 +9,7 @@ import signal
 import psycopg
 import pytest
 
-from ledger.accounts import ApiKey, KeyRing
+from ledger.accounts import ApiKey, KeyCache
 from ledger.errors import Unavailable
 from ledger.postgres import connections
 
@@ -21,10 +21,10 @@ async def _no_ephemeral_key(_: str) -> ApiKey | None:
 def test_a_backend_that_hangs_is_given_up_in_time_and_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "ANSWER_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT_SECONDS", 0.5)
 
     async def main() -> None:
-        keys = KeyRing(dsn, _no_ephemeral_key)
+        keys = KeyCache(dsn, _no_ephemeral_key)
         assert await keys.find("sk_test_nobody") is None
         with psycopg.connect(dsn) as conn:
             row = conn.execute(

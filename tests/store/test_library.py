@@ -18,9 +18,9 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.conninfo import conninfo_to_dict
 
 from ledger.store.codec import Codec
-from ledger.store.log import history, tail
+from ledger.store.log import read_log, read_stream
 from tests.store.library_recorder import JournalRecorder
-from tests.store.stores import KEY, make, opened, rename
+from tests.store.stores import KEY, create_customer, open_store, rename_customer
 
 with pytest.MonkeyPatch.context() as patch:
     # The module of the cases also holds those of the library's own cipher, which needs a package we do not.
@@ -82,12 +82,14 @@ def stock_recorder(dsn: str) -> Iterator[PostgresApplicationRecorder]:
 
 def test_the_librarys_stock_recorder_reads_our_log_and_agrees(dsn: str) -> None:
     async def main() -> tuple[list[Any], list[Any]]:
-        async with opened(dsn) as store:
-            await asyncio.gather(*(store.journal.append(make(f"cus_{n}")) for n in range(20)))
+        async with open_store(dsn) as store:
+            await asyncio.gather(*(store.journal.append(create_customer(f"cus_{n}")) for n in range(20)))
             for n in range(30):
-                await store.journal.append(rename(store.streams.recall(f"cus_{n % 4}"), f"name {n}"))
+                await store.journal.append(
+                    rename_customer(store.streams.get_cached(f"cus_{n % 4}"), f"name {n}")
+                )
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
-            return await tail(conn, Codec(KEY), 0, 100), await history(conn, Codec(KEY), "cus_1")
+            return await read_log(conn, Codec(KEY), 0, 100), await read_stream(conn, Codec(KEY), "cus_1")
 
     ours, our_stream = asyncio.run(main())
     codec = Codec(KEY)
@@ -106,8 +108,8 @@ def test_the_librarys_stock_subscription_follows_our_log(dsn: str) -> None:
     """It waits for a NOTIFY on a channel of its own, which our appends do not send: here the test does."""
 
     async def append(*numbers: int) -> None:
-        async with opened(dsn) as store:
-            await asyncio.gather(*(store.journal.append(make(f"cus_{n}")) for n in numbers))
+        async with open_store(dsn) as store:
+            await asyncio.gather(*(store.journal.append(create_customer(f"cus_{n}")) for n in numbers))
 
     asyncio.run(append(*range(5)))
     with stock_recorder(dsn) as recorder, recorder.subscribe(gt=2) as subscription:

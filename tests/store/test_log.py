@@ -13,19 +13,19 @@ from psycopg.rows import TupleRow
 from ledger.domain.customer import Customer
 from ledger.store.codec import Codec
 from ledger.store.journal import Append, Cause
-from ledger.store.log import head, history, position_at, states_at, tail
+from ledger.store.log import find_position_at, read_head, read_log, read_states_at, read_stream
 from tests.store.stores import (
     CAUSE,
     KEY,
     NOW,
-    StandingClock,
-    made,
-    make,
-    opened,
-    rename,
-    renamed,
-    rows,
-    until,
+    FixedClock,
+    create_change,
+    create_customer,
+    fetch_rows,
+    open_store,
+    rename_change,
+    rename_customer,
+    wait_until,
 )
 
 CODEC = Codec(KEY)
@@ -39,15 +39,15 @@ async def reading(dsn: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
 
 async def write_story(dsn: str) -> None:
     """Five positions, an hour apart: cus_1 made, cus_2 made, cus_1 renamed twice, cus_3 made."""
-    clock = StandingClock(NOW)
-    async with opened(dsn, clock=clock) as store:
+    clock = FixedClock(NOW)
+    async with open_store(dsn, clock=clock) as store:
         for number, command in enumerate(
             [
-                lambda: make("cus_1", name="Ada"),
-                lambda: make("cus_2", name="Ida"),
-                lambda: rename(store.streams.recall("cus_1"), "Grace"),
-                lambda: rename(store.streams.recall("cus_1"), "Joan"),
-                lambda: make("cus_3", name="Eva"),
+                lambda: create_customer("cus_1", name="Ada"),
+                lambda: create_customer("cus_2", name="Ida"),
+                lambda: rename_customer(store.streams.get_cached("cus_1"), "Grace"),
+                lambda: rename_customer(store.streams.get_cached("cus_1"), "Joan"),
+                lambda: create_customer("cus_3", name="Eva"),
             ]
         ):
             clock.at = NOW + number * 3600
@@ -57,11 +57,11 @@ async def write_story(dsn: str) -> None:
 def test_an_empty_log_has_its_head_at_zero(dsn: str) -> None:
     async def main() -> None:
         async with reading(dsn) as conn:
-            assert await head(conn) == (0, 0.0)
-            assert await tail(conn, CODEC, 0, 10) == []
-            assert await history(conn, CODEC, "cus_1") == []
-            assert await states_at(conn, CODEC, ["cus_1"], 10) == {}
-            assert await position_at(conn, NOW) == 0
+            assert await read_head(conn) == (0, 0.0)
+            assert await read_log(conn, CODEC, 0, 10) == []
+            assert await read_stream(conn, CODEC, "cus_1") == []
+            assert await read_states_at(conn, CODEC, ["cus_1"], 10) == {}
+            assert await find_position_at(conn, NOW) == 0
 
     asyncio.run(main())
 
@@ -70,29 +70,29 @@ def test_the_tail_is_read_in_order_page_by_page(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
         async with reading(dsn) as conn:
-            whole = await tail(conn, CODEC, 0, 100)
-            pages = [await tail(conn, CODEC, after, 2) for after in (0, 2, 4, 5)]
+            whole = await read_log(conn, CODEC, 0, 100)
+            pages = [await read_log(conn, CODEC, after, 2) for after in (0, 2, 4, 5)]
             assert [len(page) for page in pages] == [2, 2, 1, 0]
             assert [recorded for page in pages for recorded in page] == whole
             assert [recorded.position for recorded in whole] == [1, 2, 3, 4, 5]
             assert [recorded.event.originator_id for recorded in whole] == [
                 "cus_1", "cus_2", "cus_1", "cus_1", "cus_3"
             ]  # fmt: skip
-            assert await head(conn) == (5, NOW + 4 * 3600)
+            assert await read_head(conn) == (5, NOW + 4 * 3600)
 
     asyncio.run(main())
 
 
 def test_a_recorded_event_tells_who_when_and_why(dsn: str) -> None:
-    first = made("cus_1")
-    second = renamed(first.state, "Grace", causation="cus_1/1")
+    first = create_change("cus_1")
+    second = rename_change(first.state, "Grace", causation="cus_1/1")
     cause = Cause("acct_7", True, "key_1", "req_1", "idem")
 
     async def main() -> None:
-        async with opened(dsn, clock=StandingClock(NOW + 0.25)) as store:
+        async with open_store(dsn, clock=FixedClock(NOW + 0.25)) as store:
             await store.journal.append(Append(cause, [first, second]))
         async with reading(dsn) as conn:
-            asked, followed = await tail(conn, CODEC, 0, 10)
+            asked, followed = await read_log(conn, CODEC, 0, 10)
             assert (asked.account, asked.livemode, asked.actor) == ("acct_7", True, "key_1")
             assert (asked.request_id, asked.idempotency_key, asked.causation) == ("req_1", "idem", None)
             assert (followed.request_id, followed.idempotency_key) == (None, None)
@@ -107,9 +107,9 @@ def test_the_history_of_a_stream_is_its_own_and_ends_where_asked(dsn: str) -> No
     async def main() -> None:
         await write_story(dsn)
         async with reading(dsn) as conn:
-            assert [r.position for r in await history(conn, CODEC, "cus_1")] == [1, 3, 4]
-            assert [r.position for r in await history(conn, CODEC, "cus_1", upto=3)] == [1, 3]
-            assert await history(conn, CODEC, "cus_3", upto=4) == []
+            assert [r.position for r in await read_stream(conn, CODEC, "cus_1")] == [1, 3, 4]
+            assert [r.position for r in await read_stream(conn, CODEC, "cus_1", upto=3)] == [1, 3]
+            assert await read_stream(conn, CODEC, "cus_3", upto=4) == []
 
     asyncio.run(main())
 
@@ -120,7 +120,7 @@ def test_states_are_folded_as_of_a_position(dsn: str) -> None:
         async with reading(dsn) as conn:
             told = {}
             for upto in range(6):
-                states = await states_at(conn, CODEC, ["cus_1", "cus_2", "cus_3", "cus_4"], upto)
+                states = await read_states_at(conn, CODEC, ["cus_1", "cus_2", "cus_3", "cus_4"], upto)
                 assert all(isinstance(state, Customer) for state in states.values())
                 told[upto] = {stream: getattr(state, "name", "") for stream, state in states.items()}
             assert told == {
@@ -139,52 +139,54 @@ def test_a_moment_is_one_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
         async with reading(dsn) as conn:
-            assert await position_at(conn, NOW - 1) == 0
+            assert await find_position_at(conn, NOW - 1) == 0
             for number in range(5):
                 at = NOW + number * 3600
-                assert [await position_at(conn, when) for when in (at, at + 1800)] == [number + 1] * 2
-            assert await position_at(conn, NOW + 10**9) == 5
+                assert [await find_position_at(conn, when) for when in (at, at + 1800)] == [number + 1] * 2
+            assert await find_position_at(conn, NOW + 10**9) == 5
 
     asyncio.run(main())
 
 
 def test_a_moment_is_one_position_also_when_clocks_went_back(dsn: str) -> None:
     async def main() -> None:
-        clock = StandingClock(NOW)
-        async with opened(dsn, clock=clock) as store:
+        clock = FixedClock(NOW)
+        async with open_store(dsn, clock=clock) as store:
             for number, at in enumerate((NOW, NOW + 100, NOW - 100, NOW + 50, NOW + 200)):
                 clock.at = at
-                await store.journal.append(make(f"cus_{number}"))
+                await store.journal.append(create_customer(f"cus_{number}"))
         async with reading(dsn) as conn:
-            assert [await position_at(conn, NOW + s) for s in (0, 99, 100, 199, 200)] == [1, 1, 4, 4, 5]
+            assert [await find_position_at(conn, NOW + s) for s in (0, 99, 100, 199, 200)] == [1, 1, 4, 4, 5]
 
     asyncio.run(main())
 
 
 def test_followers_in_this_and_in_other_processes_are_woken(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as one, opened(dsn) as other:
-            await until(lambda: len(listening(dsn)) == 2)
-            assert not await one.wake.beyond(0, timeout_seconds=0.01)
-            waiting = [asyncio.create_task(store.wake.beyond(0, timeout_seconds=5)) for store in (one, other)]
+        async with open_store(dsn) as one, open_store(dsn) as other:
+            await wait_until(lambda: len(listening(dsn)) == 2)
+            assert not await one.notifier.wait_past(0, timeout_seconds=0.01)
+            waiting = [
+                asyncio.create_task(store.notifier.wait_past(0, timeout_seconds=5)) for store in (one, other)
+            ]
             await asyncio.sleep(0)
-            await one.journal.append(Append(CAUSE, [made("cus_1")]))
+            await one.journal.append(Append(CAUSE, [create_change("cus_1")]))
             assert await asyncio.gather(*waiting) == [True, True]
-            assert (one.wake.position, other.wake.position) == (1, 1)
+            assert (one.notifier.position, other.notifier.position) == (1, 1)
 
     asyncio.run(main())
 
 
 def test_a_notification_that_is_no_position_does_not_end_the_listening(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
-            await until(lambda: len(listening(dsn)) == 1)
+        async with open_store(dsn) as store:
+            await wait_until(lambda: len(listening(dsn)) == 1)
             before = listening(dsn)
             await asyncio.to_thread(notify, dsn, "nonsense")
-            await until(lambda: len(listening(dsn)) == 1 and listening(dsn) != before)
+            await wait_until(lambda: len(listening(dsn)) == 1 and listening(dsn) != before)
             await asyncio.to_thread(notify, dsn, "7")
-            assert await store.wake.beyond(6, timeout_seconds=5)
-            assert store.wake.position == 7
+            assert await store.notifier.wait_past(6, timeout_seconds=5)
+            assert store.notifier.position == 7
 
     asyncio.run(main())
 
@@ -192,7 +194,7 @@ def test_a_notification_that_is_no_position_does_not_end_the_listening(dsn: str)
 def listening(dsn: str) -> list[TupleRow]:
     query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
                AND query = 'LISTEN ledger_head' AND state = 'idle'"""
-    return rows(dsn, query)
+    return fetch_rows(dsn, query)
 
 
 def notify(dsn: str, payload: str) -> None:

@@ -12,20 +12,20 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
-from ledger.store.journal import KeyTaken, StaleRead
-from tests.store.lossy_proxy import Loss, network
+from ledger.store.journal import IdempotencyKeyUsed, VersionConflict
+from tests.store.lossy_proxy import Loss, open_lossy_proxy
 from tests.store.stores import (
     NOW,
     blocked_appends,
     check_gapless,
+    create_customer,
+    fetch_rows,
     head_locked,
-    log_of,
-    make,
-    opened,
-    rename,
-    replying,
-    rows,
-    until,
+    open_store,
+    read_positions,
+    rename_customer,
+    wait_until,
+    with_reply,
 )
 
 _APPEND = "SELECT base, stale, taken FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
@@ -65,8 +65,8 @@ def test_a_batch_sent_twice_has_one_effect_and_one_answer(dsn: str) -> None:
     assert first == (1, [1], [])
     assert send(dsn, uuid.uuid4(), 1, "cus_3") == (3, [], [])
     assert send(dsn, appender, 2, "cus_1", "cus_0", "cus_2") == first
-    assert log_of(dsn) == [(1, "cus_0", 1), (2, "cus_1", 1), (3, "cus_2", 1), (4, "cus_3", 1)]
-    assert rows(dsn, "SELECT position FROM ledger.head") == [(4,)]
+    assert read_positions(dsn) == [(1, "cus_0", 1), (2, "cus_1", 1), (3, "cus_2", 1), (4, "cus_3", 1)]
+    assert fetch_rows(dsn, "SELECT position FROM ledger.head") == [(4,)]
 
 
 def test_another_number_or_another_appender_is_another_batch(dsn: str) -> None:
@@ -82,18 +82,18 @@ def test_a_sending_that_its_appender_gave_up_is_not_taken_after_the_next_batch(d
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
         send(dsn, appender, 1, "cus_1")
     assert send(dsn, appender, 2, "cus_2") == after
-    assert log_of(dsn) == [(1, "cus_2", 1)]
+    assert read_positions(dsn) == [(1, "cus_2", 1)]
 
 
 def test_appends_read_what_is_committed_whatever_the_database_defaults_to(dsn: str) -> None:
     async def main() -> list[int]:
-        async with opened(dsn) as one, opened(dsn) as other:
+        async with open_store(dsn) as one, open_store(dsn) as other:
             async with head_locked(dsn):
                 appends = [
-                    asyncio.create_task(store.journal.append(make(stream)))
+                    asyncio.create_task(store.journal.append(create_customer(stream)))
                     for store, stream in ((one, "cus_1"), (other, "cus_2"))
                 ]
-                await until(lambda: blocked_appends(dsn) == 2)
+                await wait_until(lambda: blocked_appends(dsn) == 2)
             return await asyncio.gather(*appends)
 
     isolation = "ALTER DATABASE {} {} default_transaction_isolation"
@@ -115,37 +115,37 @@ def test_a_batch_sent_again_while_the_first_sending_still_waits_has_one_effect(d
             sendings = [asyncio.to_thread(send, dsn, appender, 1, "cus_0") for _ in range(3)]
             waiting = asyncio.gather(*sendings)
             query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            await until(lambda: rows(dsn, query) == [(3,)])
+            await wait_until(lambda: fetch_rows(dsn, query) == [(3,)])
         assert await waiting == [(0, [], [])] * 3
 
     asyncio.run(main())
-    assert log_of(dsn) == [(1, "cus_0", 1)]
+    assert read_positions(dsn) == [(1, "cus_0", 1)]
 
 
 @pytest.mark.parametrize("loss", ["request", "answer"])
 def test_a_connection_lost_during_an_append_is_not_noticed_by_the_callers(dsn: str, loss: Loss) -> None:
     async def main() -> None:
-        async with network(dsn) as (way, between), opened(way) as store:
-            await store.journal.append(make("cus_0"))
+        async with open_lossy_proxy(dsn) as (way, between), open_store(way) as store:
+            await store.journal.append(create_customer("cus_0"))
             for turn in range(3):
                 between.lose("ledger journal", loss)
                 commands = [
-                    make(f"cus_{turn}_a"),
-                    make("cus_0"),
-                    make(f"cus_{turn}_b", **replying(f"key_{turn}")),
-                    make(f"cus_{turn}_c", guards={"cus_0": 1}),
+                    create_customer(f"cus_{turn}_a"),
+                    create_customer("cus_0"),
+                    create_customer(f"cus_{turn}_b", **with_reply(f"key_{turn}")),
+                    create_customer(f"cus_{turn}_c", guards={"cus_0": 1}),
                 ]
                 outcomes = await asyncio.gather(*map(store.journal.append, commands), return_exceptions=True)
                 base = 3 * turn + 1
                 assert outcomes[0] == base + 1
-                assert isinstance(outcomes[1], StaleRead)
+                assert isinstance(outcomes[1], VersionConflict)
                 assert outcomes[2:] == [base + 2, base + 3]
-                with pytest.raises(KeyTaken):
-                    await store.journal.append(make("cus_x", **replying(f"key_{turn}")))
-            assert between.lost == [("ledger journal", loss)] * 3
+                with pytest.raises(IdempotencyKeyUsed):
+                    await store.journal.append(create_customer("cus_x", **with_reply(f"key_{turn}")))
+            assert between.losses == [("ledger journal", loss)] * 3
 
     asyncio.run(main())
-    log = log_of(dsn)
+    log = read_positions(dsn)
     check_gapless(log)
     assert len(log) == 10
 
@@ -154,27 +154,27 @@ def test_commands_decided_on_an_answer_that_came_late_are_right(dsn: str) -> Non
     """What `remember` keeps after a batch sent again is what is committed."""
 
     async def main() -> None:
-        async with network(dsn) as (way, between), opened(way) as store:
-            await store.journal.append(make("cus_0"))
+        async with open_lossy_proxy(dsn) as (way, between), open_store(way) as store:
+            await store.journal.append(create_customer("cus_0"))
             for turn in range(5):
                 between.lose("ledger journal", "answer")
-                await store.journal.append(rename(store.streams.recall("cus_0"), f"name {turn}"))
+                await store.journal.append(rename_customer(store.streams.get_cached("cus_0"), f"name {turn}"))
             state = await store.streams.read("cus_0")
             assert state is not None
             assert state.version == 6
 
     asyncio.run(main())
-    check_gapless(log_of(dsn))
+    check_gapless(read_positions(dsn))
 
 
 def test_reads_bear_a_lost_connection(dsn: str) -> None:
     async def main() -> None:
-        async with network(dsn) as (way, between), opened(way) as store:
-            await store.journal.append(make("cus_0"))
+        async with open_lossy_proxy(dsn) as (way, between), open_store(way) as store:
+            await store.journal.append(create_customer("cus_0"))
             await store.streams.read("cus_0")
             between.lose("ledger streams", "answer")
             assert await store.streams.read("cus_0") is not None
-            assert between.lost == [("ledger streams", "answer")]
+            assert between.losses == [("ledger streams", "answer")]
 
     asyncio.run(main())
 
@@ -184,14 +184,15 @@ def test_backends_ended_while_appends_are_in_flight_lose_and_double_nothing(dsn:
 
     async def main() -> list[int]:
         nonlocal ended
-        async with opened(dsn) as store:
+        async with open_store(dsn) as store:
             positions = []
             for turn in range(4):
                 async with head_locked(dsn):
-                    first = asyncio.create_task(store.journal.append(make(f"cus_{turn}")))
-                    await until(lambda: blocked_appends(dsn) == 1)
+                    first = asyncio.create_task(store.journal.append(create_customer(f"cus_{turn}")))
+                    await wait_until(lambda: blocked_appends(dsn) == 1)
                     others = [
-                        asyncio.create_task(store.journal.append(make(f"cus_{turn}_{n}"))) for n in range(20)
+                        asyncio.create_task(store.journal.append(create_customer(f"cus_{turn}_{n}")))
+                        for n in range(20)
                     ]
                     await asyncio.sleep(0)
                     ended += len(terminate(dsn, "ledger journal"))
@@ -201,20 +202,20 @@ def test_backends_ended_while_appends_are_in_flight_lose_and_double_nothing(dsn:
     positions = asyncio.run(main())
     assert ended == 4
     assert positions == list(range(1, 85))
-    check_gapless(log_of(dsn))
-    assert len(log_of(dsn)) == 84
+    check_gapless(read_positions(dsn))
+    assert len(read_positions(dsn)) == 84
 
 
 def test_a_database_that_stays_away_is_told_after_the_timeout_and_found_again(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn, append_timeout_ms=300) as store:
+        async with open_store(dsn, append_timeout_ms=300) as store:
             async with head_locked(dsn):
                 with pytest.raises(Unavailable):
-                    await store.journal.append(make("cus_0"))
-            await store.journal.append(make("cus_1"))
+                    await store.journal.append(create_customer("cus_0"))
+            await store.journal.append(create_customer("cus_1"))
 
     asyncio.run(main())
-    assert log_of(dsn) == [(1, "cus_1", 1)]
+    assert read_positions(dsn) == [(1, "cus_1", 1)]
 
 
 def test_a_database_that_turns_read_only_is_told_and_writes_resume_by_themselves(dsn: str) -> None:
@@ -226,18 +227,18 @@ def test_a_database_that_turns_read_only_is_told_and_writes_resume_by_themselves
             conn.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}".encode())
 
     async def main() -> None:
-        async with opened(dsn) as store:
-            await store.journal.append(make("cus_0"))
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer("cus_0"))
             try:
                 set_read_only("on")
                 terminate(dsn, "ledger %")
                 for _ in range(2):
                     with pytest.raises(Unavailable, match="read-only"):
-                        await store.journal.append(make("cus_1"))
+                        await store.journal.append(create_customer("cus_1"))
                 assert await store.streams.read("cus_0") is not None
             finally:
                 set_read_only("off")
-            assert await store.journal.append(make("cus_1")) == 2
+            assert await store.journal.append(create_customer("cus_1")) == 2
 
     asyncio.run(main())
 

@@ -19,10 +19,18 @@ from ledger.errors import Unavailable
 from ledger.postgres.connections import connect, migrate
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.store.codec import Codec
-from ledger.store.journal import StaleRead
-from ledger.store.log import tail
+from ledger.store.journal import VersionConflict
+from ledger.store.log import read_log
 from ledger.store.store import Store
-from tests.store.stores import KEY, check_gapless, log_of, make, opened, rename, until
+from tests.store.stores import (
+    KEY,
+    check_gapless,
+    create_customer,
+    open_store,
+    read_positions,
+    rename_customer,
+    wait_until,
+)
 
 Acknowledged = list[tuple[int, str, int]]
 WRITERS = 8
@@ -47,11 +55,11 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
     acknowledged: Acknowledged = []
 
     async def write(store: Store, stream: str) -> None:
-        acknowledged.append((await store.journal.append(make(stream)), stream, 1))
+        acknowledged.append((await store.journal.append(create_customer(stream)), stream, 1))
         while not stop.is_set():
-            state = store.streams.recall(stream)
+            state = store.streams.get_cached(stream)
             assert state is not None
-            position = await store.journal.append(rename(state, f"name {state.version}"))
+            position = await store.journal.append(rename_customer(state, f"name {state.version}"))
             acknowledged.append((position, stream, state.version + 1))
 
     async def share(store: Store) -> None:
@@ -59,9 +67,11 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
         while not stop.is_set():
             try:
                 state = await store.streams.read("cus_shared")
-                position = await store.journal.append(rename(state, f"name {state.version if state else 0}"))
+                position = await store.journal.append(
+                    rename_customer(state, f"name {state.version if state else 0}")
+                )
                 acknowledged.append((position, "cus_shared", state.version + 1 if state else 1))
-            except (StaleRead, Unavailable):
+            except (VersionConflict, Unavailable):
                 await asyncio.sleep(0.01)
 
     async def follow() -> int:
@@ -71,7 +81,7 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
             try:
                 async with await connect(dsn, "ledger_api", name="follower") as conn:
                     while not written.is_set() or position < len(acknowledged):
-                        for recorded in await tail(conn, codec, position, 1000):
+                        for recorded in await read_log(conn, codec, position, 1000):
                             assert recorded.position == position + 1
                             position += 1
                         await asyncio.sleep(0.002)
@@ -80,8 +90,8 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
         return position
 
     async def main() -> int:
-        async with opened(dsn) as store, opened(dsn) as other:
-            await store.journal.append(make("cus_shared"))
+        async with open_store(dsn) as store, open_store(dsn) as other:
+            await store.journal.append(create_customer("cus_shared"))
             acknowledged.append((1, "cus_shared", 1))
             following = asyncio.create_task(follow())
             writing = [
@@ -92,12 +102,12 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
             writing += [asyncio.create_task(share(one)) for one in (store, other)]
             for _ in range(2):
                 reached = len(acknowledged)
-                await until(lambda reached=reached: len(acknowledged) > reached + 300)
+                await wait_until(lambda reached=reached: len(acknowledged) > reached + 300)
                 await asyncio.to_thread(server.kill)
                 await asyncio.sleep(0.1)
                 await asyncio.to_thread(server.start)
             reached = len(acknowledged)
-            await until(lambda: len(acknowledged) > reached + 300)
+            await wait_until(lambda: len(acknowledged) > reached + 300)
             stop.set()
             await asyncio.gather(*writing)
             # Not before: an append still under way would come after the follower had gone.
@@ -105,7 +115,7 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
             return await following
 
     seen = asyncio.run(main())
-    log = log_of(dsn)
+    log = read_positions(dsn)
     check_gapless(log)
     # Nothing acknowledged is missing, nothing there was not acknowledged: each command happened once.
     assert sorted(acknowledged) == log
@@ -143,7 +153,7 @@ def test_a_full_disk_is_told_and_writes_resume_when_there_is_room(server: Embedd
         with psycopg.connect(small, autocommit=True) as conn:
             conn.execute(b"ALTER TABLE ledger.events SET TABLESPACE small")
         asyncio.run(_append_beyond_room(small, place / "ballast"))
-        check_gapless(log_of(small))
+        check_gapless(read_positions(small))
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute(b"DROP DATABASE small WITH (FORCE)")
             conn.execute(b"DROP TABLESPACE small")
@@ -153,12 +163,12 @@ def test_a_full_disk_is_told_and_writes_resume_when_there_is_room(server: Embedd
 
 
 async def _append_beyond_room(dsn: str, ballast: Path) -> None:
-    async with opened(dsn) as store:
-        assert await store.journal.append(make("cus_0")) == 1
+    async with open_store(dsn) as store:
+        assert await store.journal.append(create_customer("cus_0")) == 1
         _fill_up(ballast)
         # The page begun has room for some more.
         outcomes = [
-            await asyncio.gather(store.journal.append(make(f"cus_{n}")), return_exceptions=True)
+            await asyncio.gather(store.journal.append(create_customer(f"cus_{n}")), return_exceptions=True)
             for n in range(1, 60)
         ]
         taken = [position for [position] in outcomes if isinstance(position, int)]
@@ -168,7 +178,7 @@ async def _append_beyond_room(dsn: str, ballast: Path) -> None:
         assert "No space left" in str(refused[0])
         assert await store.streams.read("cus_0") is not None
         os.unlink(ballast)
-        assert await store.journal.append(make("cus_last")) == 2 + len(taken)
+        assert await store.journal.append(create_customer("cus_last")) == 2 + len(taken)
 
 
 def _fill_up(ballast: Path) -> None:

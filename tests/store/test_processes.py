@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.store.follower import digest_of
-from tests.store.stores import check_gapless, log_of, make, opened
+from tests.store.stores import check_gapless, create_customer, open_store, read_positions
 
 HERE = Path(__file__).parent
 SHARED = "cus_shared"
@@ -45,8 +45,8 @@ def told(process: subprocess.Popen[str]) -> Acknowledged:
 
 def test_sixteen_writers_in_four_processes_one_of_them_killed(dsn: str) -> None:
     async def begin() -> None:
-        async with opened(dsn) as store:
-            await store.journal.append(make(SHARED))
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer(SHARED))
 
     asyncio.run(begin())
     follower = run("follower.py", dsn)
@@ -63,7 +63,7 @@ def test_sixteen_writers_in_four_processes_one_of_them_killed(dsn: str) -> None:
     assert [process.returncode for process in writers] == [0, 0, 0]
     killed = [(int(p), s, int(v)) for p, s, v in map(str.split, before.splitlines())] + told(doomed)
 
-    log = log_of(dsn)
+    log = read_positions(dsn)
     follower.stdin.write(f"{len(log)}\n")
     follower.stdin.close()
     assert follower.stdout.readline().strip() == digest_of(log)

@@ -11,8 +11,16 @@ from ledger.domain.customer import Customer
 from ledger.errors import Unavailable
 from ledger.store.codec import State, fold
 from ledger.store.journal import Append
-from tests.store.lossy_proxy import network
-from tests.store.stores import CAUSE, log_of, made, make, opened, rename, renamed
+from tests.store.lossy_proxy import open_lossy_proxy
+from tests.store.stores import (
+    CAUSE,
+    create_change,
+    create_customer,
+    open_store,
+    read_positions,
+    rename_change,
+    rename_customer,
+)
 
 
 def name_of(state: State | None) -> str | None:
@@ -22,26 +30,26 @@ def name_of(state: State | None) -> str | None:
 
 def test_a_stream_without_events_reads_as_none(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
+        async with open_store(dsn) as store:
             assert await store.streams.read("cus_1") is None
-            assert store.streams.recall("cus_1") is None
+            assert store.streams.get_cached("cus_1") is None
 
     asyncio.run(main())
 
 
 def test_what_was_appended_is_remembered_and_read(dsn: str) -> None:
-    first = made("cus_1")
-    second = renamed(first.state, "Grace")
+    first = create_change("cus_1")
+    second = rename_change(first.state, "Grace")
 
     async def main() -> None:
-        async with opened(dsn) as store:
+        async with open_store(dsn) as store:
             await store.journal.append(Append(CAUSE, [first, second]))
-            assert store.streams.recall("cus_1") == second.state
+            assert store.streams.get_cached("cus_1") == second.state
             assert await store.streams.read("cus_1") == second.state
-        async with opened(dsn) as store:
-            assert store.streams.recall("cus_1") is None
+        async with open_store(dsn) as store:
+            assert store.streams.get_cached("cus_1") is None
             assert await store.streams.read("cus_1") == second.state
-            assert store.streams.recall("cus_1") == second.state
+            assert store.streams.get_cached("cus_1") == second.state
 
     asyncio.run(main())
     assert fold([first.event, second.event]) == second.state
@@ -49,27 +57,27 @@ def test_what_was_appended_is_remembered_and_read(dsn: str) -> None:
 
 def test_a_refused_command_is_not_remembered(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
-            await store.journal.append(make("cus_1", name="Ada"))
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer("cus_1", name="Ada"))
             await asyncio.gather(
-                store.journal.append(make("cus_1", name="Grace")),
-                store.journal.append(Append(CAUSE, [made("cus_2"), made("cus_1", "Ida")])),
+                store.journal.append(create_customer("cus_1", name="Grace")),
+                store.journal.append(Append(CAUSE, [create_change("cus_2"), create_change("cus_1", "Ida")])),
                 return_exceptions=True,
             )
-            assert name_of(store.streams.recall("cus_1")) == "Ada"
-            assert store.streams.recall("cus_2") is None
+            assert name_of(store.streams.get_cached("cus_1")) == "Ada"
+            assert store.streams.get_cached("cus_2") is None
 
     asyncio.run(main())
 
 
 def test_a_read_sees_every_commit_made_before_it_by_any_process(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as one, opened(dsn) as other:
-            await one.journal.append(make("cus_1"))
+        async with open_store(dsn) as one, open_store(dsn) as other:
+            await one.journal.append(create_customer("cus_1"))
             for turn in range(20):
                 writer, reader = (one, other) if turn % 2 else (other, one)
                 state = await writer.streams.read("cus_1")
-                await writer.journal.append(rename(state, f"name {turn}"))
+                await writer.journal.append(rename_customer(state, f"name {turn}"))
                 assert name_of(await reader.streams.read("cus_1")) == f"name {turn}"
 
     asyncio.run(main())
@@ -77,39 +85,39 @@ def test_a_read_sees_every_commit_made_before_it_by_any_process(dsn: str) -> Non
 
 def test_recall_is_memory_alone_and_may_be_behind(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as one, opened(dsn) as other:
-            await one.journal.append(make("cus_1", name="Ada"))
-            await other.journal.append(rename(await other.streams.read("cus_1"), "Grace"))
-            assert name_of(one.streams.recall("cus_1")) == "Ada"
+        async with open_store(dsn) as one, open_store(dsn) as other:
+            await one.journal.append(create_customer("cus_1", name="Ada"))
+            await other.journal.append(rename_customer(await other.streams.read("cus_1"), "Grace"))
+            assert name_of(one.streams.get_cached("cus_1")) == "Ada"
             assert name_of(await one.streams.read("cus_1")) == "Grace"
-            assert name_of(one.streams.recall("cus_1")) == "Grace"
+            assert name_of(one.streams.get_cached("cus_1")) == "Grace"
 
     asyncio.run(main())
 
 
 def test_an_older_state_does_not_replace_a_newer_one(dsn: str) -> None:
-    first = made("cus_1")
-    second = renamed(first.state, "Grace")
+    first = create_change("cus_1")
+    second = rename_change(first.state, "Grace")
 
     async def main() -> None:
-        async with opened(dsn) as store:
-            store.streams.remember(second.state)
-            store.streams.remember(first.state)
-            assert store.streams.recall("cus_1") == second.state
+        async with open_store(dsn) as store:
+            store.streams.update_cache(second.state)
+            store.streams.update_cache(first.state)
+            assert store.streams.get_cached("cus_1") == second.state
 
     asyncio.run(main())
 
 
 def test_the_memory_keeps_the_last_used_and_no_more(dsn: str) -> None:
     async def main() -> list[int]:
-        async with opened(dsn, cached_streams_max=3) as store:
+        async with open_store(dsn, cached_streams_max=3) as store:
             for n in range(3):
-                await store.journal.append(make(f"cus_{n}"))
-            store.streams.recall("cus_0")
-            await store.journal.append(make("cus_3"))
+                await store.journal.append(create_customer(f"cus_{n}"))
+            store.streams.get_cached("cus_0")
+            await store.journal.append(create_customer("cus_3"))
             await store.streams.read("cus_2")
-            await store.journal.append(make("cus_4"))
-            kept = [n for n in range(5) if store.streams.recall(f"cus_{n}") is not None]
+            await store.journal.append(create_customer("cus_4"))
+            kept = [n for n in range(5) if store.streams.get_cached(f"cus_{n}") is not None]
             for n in range(5):
                 assert await store.streams.read(f"cus_{n}") is not None
             return kept
@@ -119,19 +127,19 @@ def test_the_memory_keeps_the_last_used_and_no_more(dsn: str) -> None:
 
 def test_what_is_recalled_counts_as_used(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn, cached_streams_max=2) as store:
-            await store.journal.append(make("cus_hot"))
+        async with open_store(dsn, cached_streams_max=2) as store:
+            await store.journal.append(create_customer("cus_hot"))
             for n in range(10):
-                assert store.streams.recall("cus_hot") is not None
-                await store.journal.append(make(f"cus_{n}"))
+                assert store.streams.get_cached("cus_hot") is not None
+                await store.journal.append(create_customer(f"cus_{n}"))
 
     asyncio.run(main())
 
 
 def test_reads_at_once_share_a_statement(dsn: str) -> None:
     async def main() -> int:
-        async with network(dsn) as (way, between), opened(way) as store:
-            await asyncio.gather(*(store.journal.append(make(f"cus_{n}")) for n in range(100)))
+        async with open_lossy_proxy(dsn) as (way, between), open_store(way) as store:
+            await asyncio.gather(*(store.journal.append(create_customer(f"cus_{n}")) for n in range(100)))
             await store.streams.read("cus_0")
             before = between.requests["ledger streams"]
             states = await asyncio.gather(*(store.streams.read(f"cus_{n % 120}") for n in range(240)))
@@ -146,45 +154,45 @@ def test_reads_at_once_share_a_statement(dsn: str) -> None:
 
 def test_a_reader_that_goes_away_harms_nobody(dsn: str) -> None:
     async def main() -> None:
-        async with opened(dsn) as store:
-            await store.journal.append(make("cus_1"))
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer("cus_1"))
             tasks = [asyncio.create_task(store.streams.read("cus_1")) for _ in range(3)]
             await asyncio.sleep(0)
             tasks[1].cancel()
             outcomes: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
             assert isinstance(outcomes[1], asyncio.CancelledError)
-            assert outcomes[0] == outcomes[2] == store.streams.recall("cus_1")
+            assert outcomes[0] == outcomes[2] == store.streams.get_cached("cus_1")
 
     asyncio.run(main())
 
 
 def test_an_unreachable_database_is_told(dsn: str) -> None:
     async def main() -> None:
-        async with opened("host=127.0.0.1 port=1 dbname=none", append_timeout_ms=100) as store:
+        async with open_store("host=127.0.0.1 port=1 dbname=none", append_timeout_ms=100) as store:
             with pytest.raises(Unavailable):
                 await store.streams.read("cus_1")
             with pytest.raises(Unavailable):
-                await store.journal.append(make("cus_1"))
+                await store.journal.append(create_customer("cus_1"))
             with pytest.raises(Unavailable):
-                await store.journal.replied("acct_1", False, "key")
+                await store.journal.find_reply("acct_1", False, "key")
 
     asyncio.run(main())
-    assert log_of(dsn) == []
+    assert read_positions(dsn) == []
 
 
 def test_two_processes_deciding_on_one_stream_lose_no_decision(dsn: str) -> None:
     """Read, decide, append, and again after a lost race: each of the 60 decisions is in the stream."""
 
     async def main() -> int:
-        async with opened(dsn) as one, opened(dsn) as other:
-            await one.journal.append(make("cus_1"))
+        async with open_store(dsn) as one, open_store(dsn) as other:
+            await one.journal.append(create_customer("cus_1"))
 
             async def decide(number: int) -> None:
                 store = (one, other)[number % 2]
                 while True:
                     state = await store.streams.read("cus_1")
                     outcome = await asyncio.gather(
-                        store.journal.append(rename(state, f"name {number}")), return_exceptions=True
+                        store.journal.append(rename_customer(state, f"name {number}")), return_exceptions=True
                     )
                     if isinstance(outcome[0], int):
                         return

@@ -12,30 +12,30 @@ import sys
 
 import uvloop
 
-from ledger.store.journal import StaleRead
+from ledger.store.journal import VersionConflict
 from ledger.store.store import Store
-from tests.store.stores import make, opened, rename
+from tests.store.stores import create_customer, open_store, rename_customer
 
 
 async def write(dsn: str, name: str, writers: int, commands: int, shared: str) -> None:
-    async with opened(dsn) as store:
+    async with open_store(dsn) as store:
         print("ready", flush=True)
         await asyncio.gather(*(_write(store, f"cus_{name}_{n}", commands, shared) for n in range(writers)))
 
 
 async def _write(store: Store, own: str, commands: int, shared: str) -> None:
-    _acknowledge(await store.journal.append(make(own)), own, 1)
+    _acknowledge(await store.journal.append(create_customer(own)), own, 1)
     for number in range(commands):
         await _rename(store, (own, shared)[number % 2], f"{own} {number}")
 
 
 async def _rename(store: Store, stream: str, name: str) -> None:
-    state = store.streams.recall(stream) or await store.streams.read(stream)
+    state = store.streams.get_cached(stream) or await store.streams.read(stream)
     while True:
         assert state is not None
         try:
-            position = await store.journal.append(rename(state, name))
-        except StaleRead:
+            position = await store.journal.append(rename_customer(state, name))
+        except VersionConflict:
             state = await store.streams.read(stream)
         else:
             _acknowledge(position, stream, state.version + 1)

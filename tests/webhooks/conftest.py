@@ -14,7 +14,7 @@ import stripe
 from tests.api.conftest import account, check_log, client, http, live, raw, registrar  # noqa: F401  # fixtures
 from tests.api.service import Service
 from tests.conftest import Cluster
-from tests.webhooks.receiver import Receiver, receiving
+from tests.webhooks.receiver import Receiver, run_receiver
 
 # ruff: noqa: F811
 
@@ -22,7 +22,7 @@ from tests.webhooks.receiver import Receiver, receiving
 @pytest.fixture(scope="session")
 def service(cluster: Cluster) -> Iterator[Service]:
     """Three tries, a second apart."""
-    with cluster.database() as dsn, TemporaryDirectory() as place:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(
             dsn,
             Path(place),
@@ -50,7 +50,7 @@ def ask(service: Service) -> Iterator[Ask]:
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
+    with run_receiver() as receiver:
         yield receiver
 
 

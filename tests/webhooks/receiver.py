@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import stripe
 
-WITHIN_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
-class Received(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """A request as it came. `at`: when, in seconds of the monotonic clock."""
 
     path: str
     headers: dict[str, str]
     body: bytes
-    at: float
+    received_at: float
 
     @property
     def signature(self) -> str:
@@ -35,7 +35,7 @@ class Received(NamedTuple):
         return stripe.Webhook.construct_event(self.body, self.signature, secret)
 
 
-class Answer(NamedTuple):
+class ScriptedResponse(NamedTuple):
     """`release`: answered when it is set, as a slow server would."""
 
     status: int = 200
@@ -49,36 +49,36 @@ class Receiver:
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.port = server.server_address[1]
-        self.received: list[Received] = []
-        self.scripts: dict[str, list[Answer]] = {}
+        self.requests: list[ReceivedRequest] = []
+        self.scripts: dict[str, list[ScriptedResponse]] = {}
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def at(self, path: str) -> list[Received]:
-        return [received for received in self.received if received.path == path]
+    def requests_to(self, path: str) -> list[ReceivedRequest]:
+        return [request for request in self.requests if request.path == path]
 
-    def until(self, path: str, count: int) -> list[Received]:
+    def wait_for(self, path: str, count: int) -> list[ReceivedRequest]:
         """What came to a path once it is `count`."""
-        until(lambda: len(self.at(path)) >= count)
-        return self.at(path)
+        wait_until(lambda: len(self.requests_to(path)) >= count)
+        return self.requests_to(path)
 
-    def _answer(self, path: str) -> Answer:
-        script = self.scripts.get(path, [Answer()])
+    def _next_response(self, path: str) -> ScriptedResponse:
+        script = self.scripts.get(path, [ScriptedResponse()])
         return script.pop(0) if len(script) > 1 else script[0]
 
 
-def until(holds: Callable[[], Any], *, seconds: float = WITHIN_SECONDS) -> Any:
-    """What `holds` returns once it is true."""
+def wait_until(condition: Callable[[], Any], *, seconds: float = TIMEOUT_SECONDS) -> Any:
+    """What `condition` returns once it is true."""
     deadline = time.monotonic() + seconds
-    while not (found := holds()):
+    while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return found
+    return value
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def run_receiver() -> Iterator[Receiver]:
     """A receiver that listens until the end."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -87,16 +87,16 @@ def receiving() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.received.append(Received(self.path, headers, body, time.monotonic()))
-            answer = receiver._answer(self.path)
-            if answer.release is not None:
-                answer.release.wait(WITHIN_SECONDS)
+            receiver.requests.append(ReceivedRequest(self.path, headers, body, time.monotonic()))
+            response = receiver._next_response(self.path)
+            if response.release is not None:
+                response.release.wait(TIMEOUT_SECONDS)
             try:
-                self.send_response(answer.status)
-                for name, value in (*answer.headers, ("content-length", str(len(answer.body)))):
+                self.send_response(response.status)
+                for name, value in (*response.headers, ("content-length", str(len(response.body)))):
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(answer.body)
+                self.wfile.write(response.body)
             except OSError:
                 self.close_connection = True  # whoever sent it has gone
 

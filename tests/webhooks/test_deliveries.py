@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.api.service import Account, Caller, Registrar, Service, client_of, ok, refused
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.webhooks.conftest import Ask
-from tests.webhooks.receiver import Answer, Receiver, until
+from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
 ATTEMPTS = """
 SELECT a.number, a.status, a.answer, a.error
@@ -30,7 +30,7 @@ def pending(client: stripe.StripeClient, event: str) -> int:
 
 def attempted(ask: Ask, event: str) -> list[tuple[Any, ...]]:
     """What was tried of an event, once something was."""
-    found: list[tuple[Any, ...]] = until(lambda: ask(ATTEMPTS, event))
+    found: list[tuple[Any, ...]] = wait_until(lambda: ask(ATTEMPTS, event))
     return found
 
 
@@ -44,33 +44,33 @@ def test_after_a_500_it_is_sent_again_signed_anew_until_it_is_taken(
 ) -> None:
     """CONTRACT 7.9."""
     assert endpoint.secret is not None
-    receiver.scripts[path] = [Answer(500, b"not now"), Answer(200)]
+    receiver.scripts[path] = [ScriptedResponse(500, b"not now"), ScriptedResponse(200)]
     customer = client.v1.customers.create({"name": "Jenny"})
     event = newest(client)
     assert event.pending_webhooks == 1
     assert succeeded(client, False) == [event.id]
     assert succeeded(client, True) == []
 
-    first, second = receiver.until(path, 2)
+    first, second = receiver.wait_for(path, 2)
     assert second.signed_at > first.signed_at
-    assert second.at - first.at >= 1
+    assert second.received_at - first.received_at >= 1
     for received in (first, second):
         told = received.event(endpoint.secret)
         assert (told.id, told.type, told.data.object["id"]) == (event.id, "customer.created", customer.id)
-    until(lambda: pending(client, event.id) == 0)
+    wait_until(lambda: pending(client, event.id) == 0)
     assert succeeded(client, True) == [event.id]
     assert succeeded(client, False) == []
-    assert len(receiver.at(path)) == 2
+    assert len(receiver.requests_to(path)) == 2
 
 
 def test_what_is_sent_is_what_is_read(
     raw: Caller, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     raw.customer(name="Jérôme \u2028 \U0001f9fe", **{"metadata[k]": "v"})
-    (received,) = receiver.until(path, 1)
+    (received,) = receiver.wait_for(path, 1)
     event = json.loads(received.body)
     assert event["pending_webhooks"] == 1
-    until(lambda: ok(raw.get(f"/v1/events/{event['id']}"))["pending_webhooks"] == 0)
+    wait_until(lambda: ok(raw.get(f"/v1/events/{event['id']}"))["pending_webhooks"] == 0)
     read = raw.get(f"/v1/events/{event['id']}")
     assert received.body == read.content.replace(b'"pending_webhooks":0', b'"pending_webhooks":1')
     assert received.headers["content-type"] == "application/json; charset=utf-8"
@@ -85,7 +85,7 @@ def test_the_endpoints_version_is_told(client: stripe.StripeClient, receiver: Re
         {"url": receiver.url(path), "enabled_events": ["*"], "api_version": "2020-08-27"}
     )
     client.v1.customers.create({})
-    (received,) = receiver.until(path, 1)
+    (received,) = receiver.wait_for(path, 1)
     assert json.loads(received.body)["api_version"] == "2020-08-27"
     assert newest(client).api_version != "2020-08-27"
 
@@ -101,14 +101,14 @@ def test_of_types_mode_and_account_only_what_was_asked_for(
     client.v1.webhook_endpoints.create(
         {"url": receiver.url(path), "enabled_events": ["charge.dispute.created", "customer.deleted"]}
     )
-    client_of(service, registrar.account().secret).v1.charges.create(
+    create_client(service, registrar.account().secret).v1.charges.create(
         {"amount": 2000, "currency": "usd", "source": "tok_createDispute"}
     )
     live.customer()
     client.v1.charges.create({"amount": 2000, "currency": "usd", "source": "tok_createDispute"})
     customer = client.v1.customers.create({})
     client.v1.customers.delete(customer.id)
-    received = receiver.until(path, 2)
+    received = receiver.wait_for(path, 2)
     assert {json.loads(each.body)["type"] for each in received} == {
         "charge.dispute.created",
         "customer.deleted",
@@ -132,25 +132,25 @@ def test_a_connect_endpoint_gets_the_events_of_connected_accounts_and_only_those
         {"url": receiver.url(path), "enabled_events": ["*"], "connect": True}
     )
     client.v1.webhook_endpoints.create({"url": receiver.url(path + "/own"), "enabled_events": ["*"]})
-    client_of(service, connected.secret).v1.webhook_endpoints.create(
+    create_client(service, connected.secret).v1.webhook_endpoints.create(
         {"url": receiver.url(path + "/connected"), "enabled_events": ["*"]}
     )
     own = client.v1.customers.create({"name": "own"})
     customer = client.v1.customers.create({"name": "theirs"}, {"stripe_account": connected.id})
 
-    (received,) = receiver.until(path, 1)
+    (received,) = receiver.wait_for(path, 1)
     assert theirs.secret is not None
     event = received.event(theirs.secret)
     assert event.account == connected.id
     assert event.data.object["id"] == customer.id
     assert json.loads(received.body)["pending_webhooks"] in (1, 2)
-    (received,) = receiver.until(path + "/connected", 1)
+    (received,) = receiver.wait_for(path + "/connected", 1)
     assert "account" not in json.loads(received.body)
     assert json.loads(received.body)["data"]["object"]["id"] == customer.id
-    (received,) = receiver.until(path + "/own", 1)
+    (received,) = receiver.wait_for(path + "/own", 1)
     assert json.loads(received.body)["data"]["object"]["id"] == own.id
     assert "account" not in json.loads(received.body)
-    assert len(receiver.at(path)) == 1
+    assert len(receiver.requests_to(path)) == 1
 
 
 def test_what_happens_while_disabled_is_never_sent(
@@ -161,52 +161,52 @@ def test_what_happens_while_disabled_is_never_sent(
     assert newest(client).pending_webhooks == 0
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": False})
     client.v1.customers.create({"name": "sent"})
-    (received,) = receiver.until(path, 1)
+    (received,) = receiver.wait_for(path, 1)
     assert json.loads(received.body)["data"]["object"]["name"] == "sent"
 
 
 def test_a_try_that_finds_the_endpoint_disabled_is_missed_and_the_next_one_made(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
-    receiver.scripts[path] = [Answer(500), Answer(200)]
+    receiver.scripts[path] = [ScriptedResponse(500), ScriptedResponse(200)]
     client.v1.customers.create({})
     event = newest(client).id
-    receiver.until(path, 1)
+    receiver.wait_for(path, 1)
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
-    until(lambda: ask("SELECT tries FROM webhooks.deliveries WHERE event = %s", event) == [(2,)])
-    assert len(receiver.at(path)) == 1
+    wait_until(lambda: ask("SELECT tries FROM webhooks.deliveries WHERE event = %s", event) == [(2,)])
+    assert len(receiver.requests_to(path)) == 1
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": False})
-    receiver.until(path, 2)
-    until(lambda: pending(client, event) == 0)
+    receiver.wait_for(path, 2)
+    wait_until(lambda: pending(client, event) == 0)
     assert ask(ATTEMPTS, event) == [(1, 500, b"", None), (3, 200, b"", None)]
 
 
 def test_after_the_last_try_it_stays_pending_and_a_deleted_endpoint_no_longer_counts(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
-    receiver.scripts[path] = [Answer(410, b"gone" * 1000)]
+    receiver.scripts[path] = [ScriptedResponse(410, b"gone" * 1000)]
     client.v1.customers.create({})
     event = newest(client).id
-    receiver.until(path, 3)
-    until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("failed",)])
+    receiver.wait_for(path, 3)
+    wait_until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("failed",)])
     assert pending(client, event) == 1
     assert ask(ATTEMPTS, event)[-1] == (3, 410, b"gone" * 512, None)
     client.v1.webhook_endpoints.delete(endpoint.id)
     assert pending(client, event) == 0
     assert succeeded(client, False) == []
-    assert len(receiver.at(path)) == 3
+    assert len(receiver.requests_to(path)) == 3
 
 
 def test_what_is_owed_to_a_deleted_endpoint_is_not_sent(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
-    receiver.scripts[path] = [Answer(500)]
+    receiver.scripts[path] = [ScriptedResponse(500)]
     client.v1.customers.create({})
-    receiver.until(path, 1)
+    receiver.wait_for(path, 1)
     event = newest(client).id
     client.v1.webhook_endpoints.delete(endpoint.id)
     assert pending(client, event) == 0
-    until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("dropped",)])
+    wait_until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("dropped",)])
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_only_2xx_is_success_and_no_redirect_is_followed(
     headers: tuple[tuple[str, str], ...],
     taken: bool,
 ) -> None:
-    receiver.scripts[path] = [Answer(status, headers=headers)]
+    receiver.scripts[path] = [ScriptedResponse(status, headers=headers)]
     client.v1.customers.create({})
     event = newest(client).id
     assert attempted(ask, event)[0][:2] == (1, status)
     assert pending(client, event) == (0 if taken else 1)
-    assert receiver.at("/hooks/elsewhere") == []
+    assert receiver.requests_to("/hooks/elsewhere") == []
     client.v1.webhook_endpoints.delete(endpoint.id)
 
 
@@ -250,18 +250,18 @@ def test_an_endpoint_that_does_not_answer_delays_nobody_else(
     client: stripe.StripeClient, receiver: Receiver, path: str, ask: Ask
 ) -> None:
     hanging = threading.Event()
-    receiver.scripts[path + "/slow"] = [Answer(200, release=hanging)]
+    receiver.scripts[path + "/slow"] = [ScriptedResponse(200, release=hanging)]
     slow = client.v1.webhook_endpoints.create({"url": receiver.url(path + "/slow"), "enabled_events": ["*"]})
     customer = client.v1.customers.create({})
     for number in range(20):
         client.v1.customers.update(customer.id, {"name": str(number)})
-    receiver.until(path + "/slow", 8)
+    receiver.wait_for(path + "/slow", 8)
     client.v1.webhook_endpoints.create({"url": receiver.url(path), "enabled_events": ["*"]})
     client.v1.customers.update(customer.id, {"name": "last"})
     event = newest(client).id
-    receiver.until(path, 1)
-    assert len(receiver.at(path + "/slow")) == 8
-    until(lambda: (1, 200, b"", None) in ask(ATTEMPTS, event))
+    receiver.wait_for(path, 1)
+    assert len(receiver.requests_to(path + "/slow")) == 8
+    wait_until(lambda: (1, 200, b"", None) in ask(ATTEMPTS, event))
     first = client.v1.events.list({"type": "customer.created"}).data[0].id
     assert attempted(ask, first)[0] == (1, None, None, "timeout")
     hanging.set()
@@ -271,7 +271,7 @@ def test_an_endpoint_that_does_not_answer_delays_nobody_else(
 def test_undelivered_events_are_listed_once_by_type_and_paged(
     raw: Caller, client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
-    receiver.scripts[path] = receiver.scripts[path + "/other"] = [Answer(500)]
+    receiver.scripts[path] = receiver.scripts[path + "/other"] = [ScriptedResponse(500)]
     other = client.v1.webhook_endpoints.create(
         {"url": receiver.url(path + "/other"), "enabled_events": ["customer.updated"]}
     )
@@ -295,15 +295,15 @@ def test_undelivered_events_are_listed_once_by_type_and_paged(
     assert found(f"delivery_success=false&starting_after={delivered}") == owed[::-1]
     assert found("delivery_success=false&type=charge.*") == []
     assert [event["pending_webhooks"] for event in raw.events()] == [1, 2, 2, 2, 0]
-    refused(raw.get("/v1/events?delivery_success=maybe"), param="delivery_success", message="boolean")
+    assert_refused(raw.get("/v1/events?delivery_success=maybe"), param="delivery_success", message="boolean")
 
 
 def test_metrics_tell_what_is_owed(
     client: stripe.StripeClient, raw: Caller, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
-    receiver.scripts[path] = [Answer(500)]
+    receiver.scripts[path] = [ScriptedResponse(500)]
     client.v1.customers.create({})
-    receiver.until(path, 1)
+    receiver.wait_for(path, 1)
     told = raw.get("/metrics").text
     for name in (
         'deliveries{state="pending"} ',

@@ -17,12 +17,12 @@ import psycopg
 from ledger.config import load_settings
 from ledger.domain import imported_event, webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.postgres.connections import connected
+from ledger.postgres.connections import open_connection
 from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.webhooks import deliveries
-from ledger.webhooks.fanout import Fanout, Step
-from ledger.webhooks.service import Webhooks
+from ledger.webhooks.fanout import Fanout, FanoutResult
+from ledger.webhooks.service import WebhookService
 from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
 from projections.read_models.feed import FEED
@@ -32,12 +32,12 @@ from tests.projections.histories import (
     KEY,
     Author,
     catch_up,
-    engine,
-    fresh_generation,
-    running,
+    create_generation,
+    open_engine,
+    run_story,
 )
 from tests.projections.rebuilds import OPERATOR
-from tests.webhooks.receiver import Answer, Receiver, until
+from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
 NOWHERE = "http://127.0.0.1:9/"
 
@@ -47,16 +47,16 @@ async def endpoint(author: Author, url: str = NOWHERE, **given: Any) -> str:
         endpoint_id=author._id("we"),
         account=ACCOUNT,
         livemode=False,
-        given={"url": url, "enabled_events": ["*"], **given},
+        params={"url": url, "enabled_events": ["*"], **given},
         now=author.now,
     )
-    return (await author.tell(created))[0]
+    return (await author.append(created))[0]
 
 
 async def change(author: Author, endpoint_id: str, **given: Any) -> None:
     state = author.states[endpoint_id]
     assert isinstance(state, WebhookEndpoint)
-    await author.tell(webhook_endpoint.update(state, given, now=author.now))
+    await author.append(webhook_endpoint.update(state, given, now=author.now))
 
 
 async def fan_out(author: Author) -> int:
@@ -64,8 +64,8 @@ async def fan_out(author: Author) -> int:
     fanout = Fanout(author.store)
     owed = 0
     try:
-        while (step := await fanout.step()).moved or step.owed:
-            owed += step.owed
+        while (step := await fanout.advance()).checkpoint_moved or step.new_deliveries:
+            owed += step.new_deliveries
     finally:
         await fanout.close()
     return owed
@@ -73,7 +73,7 @@ async def fan_out(author: Author) -> int:
 
 async def owed(author: Author) -> list[tuple[int, str, str]]:
     """(position, endpoint, state) of every delivery."""
-    async with connected(author.dsn, "ledger_api", name="test") as conn:
+    async with open_connection(author.dsn, "ledger_api", name="test") as conn:
         cur = await conn.execute("SELECT position, endpoint, state FROM webhooks.deliveries ORDER BY 1, 2")
         return await cur.fetchall()
 
@@ -90,8 +90,10 @@ def feed_raising_for(stream: str) -> list[Projection]:
 
 
 @contextlib.asynccontextmanager
-async def webhooks(author: Author, **settings: Any) -> AsyncIterator[Webhooks]:
-    made = Webhooks(author.store, load_settings(webhook_poll_ms=20, **settings), lambda _: ["whsec_test"])
+async def webhooks(author: Author, **settings: Any) -> AsyncIterator[WebhookService]:
+    made = WebhookService(
+        author.store, load_settings(webhook_poll_ms=20, **settings), lambda _: ["whsec_test"]
+    )
     await made.start()
     yield made
     await made.close()
@@ -119,30 +121,30 @@ def worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_an_endpoint_is_owed_what_happened_while_it_was_there_and_enabled(dsn: str) -> None:
     async def story(author: Author) -> None:
-        customer = await author.customer()  # 1
+        customer = await author.create_customer()  # 1
         first = await endpoint(author)  # 2
-        await author.rename(customer, name="a")  # 3
+        await author.update_customer(customer, name="a")  # 3
         await change(author, first, disabled=True)  # 4
-        await author.rename(customer, name="b")  # 5
+        await author.update_customer(customer, name="b")  # 5
         await change(author, first, disabled=False, enabled_events=["customer.deleted"])  # 6
-        await author.rename(customer, name="c")  # 7
+        await author.update_customer(customer, name="c")  # 7
         second = await endpoint(author, enabled_events=["customer.updated", "*"])  # 8
-        await author.rename(customer, name="d")  # 9
+        await author.update_customer(customer, name="d")  # 9
         state = author.states[second]
         assert isinstance(state, WebhookEndpoint)
-        await author.tell(webhook_endpoint.delete(state, now=author.now))  # 10
-        await author.rename(customer, name="e")  # 11
+        await author.append(webhook_endpoint.delete(state, now=author.now))  # 10
+        await author.update_customer(customer, name="e")  # 11
         await catch_up(dsn)  # only now: all that is said of an endpoint is said as of then
         assert await fan_out(author) == 2
         assert await owed(author) == [(3, first, "pending"), (9, second, "dropped")]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
-        told = imported_event.tell(
+        told = imported_event.create(
             event_id="evt_elsewhere",
             account=ACCOUNT,
             livemode=False,
@@ -151,85 +153,85 @@ def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
             previous_attributes=None,
             now=author.now,
         )
-        await author.tell(told)
-        await author.customer()
+        await author.append(told)
+        await author.create_customer()
         await catch_up(dsn)
         assert await fan_out(author) == 1
         assert [position for position, *_ in await owed(author)] == [3]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_without_endpoints_one_step_goes_all_the_way(dsn: str) -> None:
     async def story(author: Author) -> None:
-        customer = await author.customer()
+        customer = await author.create_customer()
         for number in range(30):
-            await author.rename(customer, name=str(number))
+            await author.update_customer(customer, name=str(number))
         await catch_up(dsn)
         fanout = Fanout(author.store)
-        assert await fanout.step() == Step(moved=True, nobody=True, head=31)
-        assert await fanout.step() == Step(nobody=True, head=31)
+        assert await fanout.advance() == FanoutResult(checkpoint_moved=True, no_endpoints=True, head=31)
+        assert await fanout.advance() == FanoutResult(no_endpoints=True, head=31)
         await fanout.close()
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_of_two_that_fan_out_one_goes_on_and_nothing_is_owed_twice(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
-        customer = await author.customer()
+        customer = await author.create_customer()
         for number in range(9):
-            await author.rename(customer, name=str(number))
+            await author.update_customer(customer, name=str(number))
         await catch_up(dsn)
         runners = [Fanout(author.store) for _ in range(3)]
         for _ in range(4):
-            await asyncio.gather(*(runner.step() for runner in runners))
+            await asyncio.gather(*(runner.advance() for runner in runners))
         for runner in runners:
             await runner.close()
         assert [position for position, *_ in await owed(author)] == list(range(2, 12))
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_another_generation_of_the_feed_sends_nothing_again(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
-        customer = await author.customer()
-        await author.rename(customer, name="a")
+        customer = await author.create_customer()
+        await author.update_customer(customer, name="a")
         await catch_up(dsn)
         assert await fan_out(author) == 2
-        async with connected(dsn, "ledger_projector", name="test") as conn:
-            generation = await fresh_generation(conn)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            generation = await create_generation(conn)
             live = "UPDATE projections.live SET generation = %s"
             await conn.execute(live, (generation,))
             assert await fan_out(author) == 0  # it is empty yet
             await catch_up(dsn)
             assert await fan_out(author) == 0
-            await author.rename(customer, name="b")
+            await author.update_customer(customer, name="b")
             await catch_up(dsn)
             assert await fan_out(author) == 1
             await conn.execute(live, (1,))
             assert await fan_out(author) == 0
         assert [position for position, *_ in await owed(author)] == [2, 3, 4]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
     async def story(author: Author) -> None:
-        bad, good = await author.customer(), await author.customer()  # 1, 2
+        bad, good = await author.create_customer(), await author.create_customer()  # 1, 2
         ended = await endpoint(author)  # 3
-        await author.rename(bad, name="a")  # 4
-        await author.rename(good, name="a")  # 5
+        await author.update_customer(bad, name="a")  # 4
+        await author.update_customer(good, name="a")  # 5
         await change(author, ended, disabled=True)  # 6
-        await author.rename(bad, name="b")  # 7
+        await author.update_customer(bad, name="b")  # 7
         await catch_up(dsn, projections=feed_raising_for(bad))
         assert await fan_out(author) == 1
         later = await endpoint(author)  # 8
-        await author.rename(bad, name="c")  # 9
+        await author.update_customer(bad, name="c")  # 9
         await catch_up(dsn, projections=feed_raising_for(bad))
         assert await fan_out(author) == 0
-        async with engine(dsn) as repaired:
+        async with open_engine(dsn) as repaired:
             assert await repaired.retry("feed", bad, OPERATOR)
         assert await fan_out(author) == 2
         assert await fan_out(author) == 0
@@ -239,75 +241,75 @@ def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
             (9, later, "pending"),
         ]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_what_a_killed_process_had_taken_is_sent_by_another(dsn: str, receiver: Receiver, path: str) -> None:
-    receiver.scripts[path] = [Answer(200, release=threading.Event()), Answer(200)]
+    receiver.scripts[path] = [ScriptedResponse(200, release=threading.Event()), ScriptedResponse(200)]
 
     async def story(author: Author) -> None:
         await endpoint(author, receiver.url(path))
-        await author.customer()
+        await author.create_customer()
         await catch_up(dsn)
         assert await fan_out(author) == 1  # and ends here, before anything is sent
 
-    running(dsn, story)
+    run_story(dsn, story)
     with worker(dsn):
-        receiver.until(path, 1)
+        receiver.wait_for(path, 1)
     with worker(dsn):
-        receiver.until(path, 2)
+        receiver.wait_for(path, 2)
         with psycopg.connect(dsn, autocommit=True) as conn:
             query = "SELECT state, tries FROM webhooks.deliveries"
-            until(lambda: conn.execute(query).fetchall() == [("delivered", 1)])
-    assert len(receiver.at(path)) == 2
+            wait_until(lambda: conn.execute(query).fetchall() == [("delivered", 1)])
+    assert len(receiver.requests_to(path)) == 2
 
 
 def test_what_the_end_of_a_process_cuts_off_is_due_at_once(dsn: str, receiver: Receiver, path: str) -> None:
-    receiver.scripts[path] = [Answer(200, release=threading.Event()), Answer(200)]
+    receiver.scripts[path] = [ScriptedResponse(200, release=threading.Event()), ScriptedResponse(200)]
 
     async def story(author: Author) -> None:
         await endpoint(author, receiver.url(path))
-        await author.customer()
+        await author.create_customer()
         await catch_up(dsn)
         async with webhooks(author):
-            await asyncio.to_thread(receiver.until, path, 1)
+            await asyncio.to_thread(receiver.wait_for, path, 1)
         async with webhooks(author):
-            first, second = await asyncio.to_thread(receiver.until, path, 2)
-        assert second.at - first.at < 20  # of a lease's 31 seconds
+            first, second = await asyncio.to_thread(receiver.wait_for, path, 2)
+        assert second.received_at - first.received_at < 20  # of a lease's 31 seconds
         assert [state for *_, state in await owed(author)] == ["delivered"]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_retries_follow_the_one_clock(dsn: str, receiver: Receiver, path: str) -> None:
-    receiver.scripts[path] = [Answer(500)]
+    receiver.scripts[path] = [ScriptedResponse(500)]
 
     async def story(author: Author) -> None:
         await endpoint(author, receiver.url(path))
-        await author.customer()
+        await author.create_customer()
         await catch_up(dsn)
         began = author.now
         async with webhooks(author):
-            await asyncio.to_thread(receiver.until, path, 1)
+            await asyncio.to_thread(receiver.wait_for, path, 1)
             for count, delay in enumerate((600, 3600, 10_800), 1):
                 await until_tried(author, count)
-                await author.travel(days=(delay - 30) / 86_400)
+                await author.advance_clock(days=(delay - 30) / 86_400)
                 await asyncio.sleep(0.1)
-                assert len(receiver.at(path)) == count
-                await author.travel(days=(30 + delay * 0.05) / 86_400)
-                await asyncio.to_thread(receiver.until, path, count + 1)
+                assert len(receiver.requests_to(path)) == count
+                await author.advance_clock(days=(30 + delay * 0.05) / 86_400)
+                await asyncio.to_thread(receiver.wait_for, path, count + 1)
             await until_tried(author, 4)
-            await author.travel(days=4)
+            await author.advance_clock(days=4)
             await asyncio.sleep(0.1)
         assert [state for *_, state in await owed(author)] == ["failed"]
-        signed = [received.signed_at - began for received in receiver.at(path)]
+        signed = [received.signed_at - began for received in receiver.requests_to(path)]
         assert [low <= at <= low * 1.05 + 5 for low, at in zip((0, 600, 4200, 15_000), signed, strict=True)]
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 async def until_tried(author: Author, tries: int) -> None:
-    async with connected(author.dsn, "ledger_api", name="test") as conn:
+    async with open_connection(author.dsn, "ledger_api", name="test") as conn:
         while True:
             row = await (await conn.execute("SELECT max(tries) FROM webhooks.deliveries")).fetchone()
             if row == (tries,):
@@ -318,37 +320,42 @@ async def until_tried(author: Author, tries: int) -> None:
 def test_deliveries_are_forgotten_with_their_events(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
-        await author.customer()
+        await author.create_customer()
         await catch_up(dsn)
         await fan_out(author)
-        async with connected(dsn, "ledger_api", name="test") as conn:
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
             ((delivery,),) = await (await conn.execute("SELECT id FROM webhooks.deliveries")).fetchall()
             attempt = deliveries.Attempt(author.now, 1, 200, b"", None)
-            await deliveries.settle(conn, delivery, "delivered", attempt=attempt)
+            await deliveries.record_outcome(conn, delivery, "delivered", attempt=attempt)
             now = author.store.clock.now()
-            assert await deliveries.sweep(conn, now + 30 * 86_400 - 60) == 0
-            assert await deliveries.sweep(conn, now + 30 * 86_400 + 60) == 1
+            assert await deliveries.delete_expired(conn, now + 30 * 86_400 - 60) == 0
+            assert await deliveries.delete_expired(conn, now + 30 * 86_400 + 60) == 1
         assert await owed(author) == []
 
-    running(dsn, story)
+    run_story(dsn, story)
 
 
 def test_an_endpoint_with_a_long_backlog_hides_nobody(dsn: str) -> None:
     async def story(author: Author) -> None:
         crowded = await endpoint(author, enabled_events=["customer.updated"])
-        customer = await author.customer()
+        customer = await author.create_customer()
         for number in range(20):
-            await author.rename(customer, name=str(number))
+            await author.update_customer(customer, name=str(number))
         other = await endpoint(author, enabled_events=["customer.created"])
-        await author.customer()
+        await author.create_customer()
         await catch_up(dsn)
         assert await fan_out(author) == 21
-        async with connected(dsn, "ledger_api", name="test") as conn:
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
             now = author.store.clock.now()
 
             async def claimed(room: dict[str, int], limit: int = 100) -> list[str]:
                 taken = await deliveries.claim(
-                    conn, now=now, limit=limit, each=3, room=room, lease_seconds=60.0
+                    conn,
+                    now=now,
+                    limit=limit,
+                    endpoint_limit_default=3,
+                    endpoint_limits=room,
+                    lease_seconds=60.0,
                 )
                 return sorted(each.endpoint for each in taken)
 
@@ -357,4 +364,4 @@ def test_an_endpoint_with_a_long_backlog_hides_nobody(dsn: str) -> None:
             assert await claimed({crowded: 0}) == []
             assert await claimed({}, limit=2) == [crowded] * 2
 
-    running(dsn, story)
+    run_story(dsn, story)

@@ -9,11 +9,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ledger.webhooks.deliveries import Attempt
-from ledger.webhooks.http_client import ANSWER_BYTES_MAX, ANSWER_SECONDS_MAX, Poster, is_public
+from ledger.webhooks.http_client import (
+    RESPONSE_BYTES_MAX,
+    RESPONSE_SECONDS_MAX,
+    WebhookClient,
+    is_public_address,
+)
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
-PATIENCE_SECONDS = 10 * ANSWER_SECONDS_MAX
+PATIENCE_SECONDS = 10 * RESPONSE_SECONDS_MAX
 """For an attempt, so that a busy machine is not taken for one that waited for all of an answer."""
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
 
@@ -33,11 +38,11 @@ def posted(
             writer.close()
 
     async def run() -> Attempt:
-        poster = Poster(private=private, timeout_seconds=timeout_seconds)
+        poster = WebhookClient(allow_private=private, timeout_seconds=timeout_seconds)
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
-            return await poster.post(f"http://{host}:{port}/hook", b"{}", "t=1,v1=x", at=1.0)
+            return await poster.post(f"http://{host}:{port}/hook", b"{}", "t=1,v1=x", sent_at=1.0)
         finally:
             await poster.close()
             server.close()
@@ -75,7 +80,7 @@ async def silent(writer: asyncio.StreamWriter) -> None:
 def test_no_more_of_an_answer_is_read_than_is_kept() -> None:
     attempt = posted(endless)
     assert attempt.succeeded
-    assert attempt.answer == b"x" * ANSWER_BYTES_MAX
+    assert attempt.answer == b"x" * RESPONSE_BYTES_MAX
 
 
 def test_an_answer_that_never_ends_is_a_success_by_its_status() -> None:
@@ -131,4 +136,4 @@ def test_where_private_addresses_are_refused_nothing_is_sent(host: str) -> None:
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert is_public(address) is public
+    assert is_public_address(address) is public

@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import InvalidParameter
-from ledger.wire.expansion import ELSEWHERE, EXPANDABLE, READ_WITH, parse_expand, resources_shown
+from ledger.wire.expansion import (
+    EXPANDABLE_FIELDS,
+    EXTERNAL_FIELDS,
+    READ_RESOURCES,
+    collect_read_resources,
+    parse_expand,
+)
 
-EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
+EXPANSION_CASES: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("dispute", False, [], {}),
     ("dispute", False, ["charge"], {"charge": {}}),
     ("dispute", False, ["charge.customer", "charge"], {"charge": {"customer": {}}}),
@@ -42,7 +48,7 @@ EXPANDED: list[tuple[str, bool, list[str], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("allowed", "in_list", "paths", "tree"), EXPANDED)
+@pytest.mark.parametrize(("allowed", "in_list", "paths", "tree"), EXPANSION_CASES)
 def test_paths_become_a_tree(allowed: str, in_list: bool, paths: list[str], tree: dict[str, Any]) -> None:
     assert parse_expand(paths, allowed, in_list=in_list) == tree
 
@@ -113,26 +119,31 @@ def test_what_cannot_be_expanded_is_refused(allowed: str, in_list: bool, path: s
     ],
 )
 def test_every_declared_field_is_one_of_the_sdk(name: str, cls: type) -> None:
-    assert set(EXPANDABLE[name]) <= set(cls.__annotations__)
+    assert set(EXPANDABLE_FIELDS[name]) <= set(cls.__annotations__)
 
 
 def test_what_a_tree_shows_takes_the_permissions_of_its_kinds() -> None:
-    def shown(allowed: str, *paths: str) -> set[str]:
-        return resources_shown(parse_expand(paths, allowed, in_list=False), allowed)
+    def read_resources(allowed: str, *paths: str) -> set[str]:
+        return collect_read_resources(parse_expand(paths, allowed, in_list=False), allowed)
 
-    assert shown("dispute", "evidence", "payment_method_details") == set()
-    assert shown("dispute", "charge.customer", "evidence.receipt") == {"charge", "customer", "file"}
-    assert shown("dispute", "balance_transactions.source") == {"dispute"}
-    assert shown("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
-    assert shown("balance_transaction", "source") == {"charge", "dispute"}
-    assert shown("charge", "payment_intent", "review") == {"event"}
-    assert set(READ_WITH) <= set(EXPANDABLE)
+    assert read_resources("dispute", "evidence", "payment_method_details") == set()
+    assert read_resources("dispute", "charge.customer", "evidence.receipt") == {"charge", "customer", "file"}
+    assert read_resources("dispute", "balance_transactions.source") == {"dispute"}
+    assert read_resources("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
+    assert read_resources("balance_transaction", "source") == {"charge", "dispute"}
+    assert read_resources("charge", "payment_intent", "review") == {"event"}
+    assert set(READ_RESOURCES) <= set(EXPANDABLE_FIELDS)
 
 
 def test_no_field_names_both_what_is_kept_here_and_what_is_not() -> None:
-    kept = {name for fields in EXPANDABLE.values() for name, kind in fields.items() if kind in [*READ_WITH]}
-    assert {"payment_intent", "default_payment_method", "destination"} <= ELSEWHERE
-    assert not kept & ELSEWHERE
+    kept = {
+        name
+        for fields in EXPANDABLE_FIELDS.values()
+        for name, kind in fields.items()
+        if kind in [*READ_RESOURCES]
+    }
+    assert {"payment_intent", "default_payment_method", "destination"} <= EXTERNAL_FIELDS
+    assert not kept & EXTERNAL_FIELDS
 
 
 @given(
@@ -141,10 +152,10 @@ def test_no_field_names_both_what_is_kept_here_and_what_is_not() -> None:
             ".".join
         )
     ),
-    st.sampled_from(sorted(EXPANDABLE)),
+    st.sampled_from(sorted(EXPANDABLE_FIELDS)),
     st.booleans(),
 )
 def test_no_path_raises_anything_else(paths: list[str], allowed: str, in_list: bool) -> None:
     with suppress(InvalidParameter):
         tree = parse_expand(paths, allowed, in_list=in_list)
-        assert bool(resources_shown(tree, allowed)) is bool(tree)
+        assert bool(collect_read_resources(tree, allowed)) is bool(tree)

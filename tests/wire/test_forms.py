@@ -15,7 +15,7 @@ from stripe._encode import _api_encode
 from ledger.errors import InvalidParameter
 from ledger.wire import forms
 
-DECODED: list[tuple[bytes, dict[str, Any]]] = [
+DECODE_CASES: list[tuple[bytes, dict[str, Any]]] = [
     (b"", {}),
     (b"a=1", {"a": "1"}),
     (b"a=", {"a": ""}),
@@ -44,7 +44,7 @@ DECODED: list[tuple[bytes, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "form"), DECODED)
+@pytest.mark.parametrize(("raw", "form"), DECODE_CASES)
 def test_bytes_become_a_form(raw: bytes, form: dict[str, Any]) -> None:
     assert forms.decode(raw) == form
 
@@ -104,9 +104,9 @@ def test_limits_are_where_they_are_said_to_be() -> None:
 
 def test_other_names_are_passed_over_where_only_some_are_asked_for() -> None:
     raw = b"a=1&b=2&b[c]=3&d]=4&e[=5&a[=6&a2=7"
-    assert forms.decode(raw.replace(b"&a[=6", b""), only=("a",)) == {"a": "1"}
+    assert forms.decode(raw.replace(b"&a[=6", b""), only_names=("a",)) == {"a": "1"}
     with pytest.raises(InvalidParameter, match="brackets"):
-        forms.decode(raw, only=("a",))
+        forms.decode(raw, only_names=("a",))
 
 
 HOSTILE: dict[str, bytes] = {
@@ -153,18 +153,18 @@ def _depth(value: Any) -> int:
     return 0
 
 
-def _as_decoded(value: Any) -> Any:
+def _expected_form(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _as_decoded(member) for name, member in value.items()}
+        return {name: _expected_form(member) for name, member in value.items()}
     if isinstance(value, list):
-        return {str(index): _as_decoded(item) for index, item in enumerate(value)}
+        return {str(index): _expected_form(item) for index, item in enumerate(value)}
     return str(value)
 
 
 @given(st.dictionaries(_names, _values.filter(lambda value: _depth(value) <= forms.DEPTH_MAX), max_size=4))
 def test_what_the_sdk_encodes_decodes_to_the_same(params: dict[str, Any]) -> None:
     encoded = urlencode(list(_api_encode(params))).replace("%5B", "[").replace("%5D", "]")
-    assert forms.decode(encoded.encode()) == _as_decoded(params)
+    assert forms.decode(encoded.encode()) == _expected_form(params)
 
 
 @given(st.binary(max_size=200) | st.text("ab[]=&%+0123f\\x\0", max_size=60).map(str.encode))

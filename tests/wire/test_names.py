@@ -17,15 +17,15 @@ SDK_SOURCE = inspect.getsource(sdk)
 def test_event_types_are_those_of_the_sdk() -> None:
     known = set(re.findall(r'"([a-z_0-9]+\.[a-z_.0-9]+)"', SDK_SOURCE))
     assert known == event_types.EVENT_TYPES
-    assert len(event_types.ORDERED) == len(event_types.EVENT_TYPES) == 275
+    assert len(event_types.ORDERED_EVENT_TYPES) == len(event_types.EVENT_TYPES) == 275
 
 
 def test_versions_are_those_of_the_sdk() -> None:
     known = set(re.findall(r'"(20\d\d-[^"]+)"', SDK_SOURCE))
     assert known == versions.VERSIONS
-    assert len(versions.ORDERED) == len(versions.VERSIONS) == 129
-    assert list(versions.ORDERED) == sorted(versions.ORDERED)
-    assert stripe.api_version == versions.LATEST
+    assert len(versions.ORDERED_VERSIONS) == len(versions.VERSIONS) == 129
+    assert list(versions.ORDERED_VERSIONS) == sorted(versions.ORDERED_VERSIONS)
+    assert stripe.api_version == versions.LATEST_VERSION
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,20 @@ from ledger.errors import InvalidParameter
 from ledger.wire import forms
 from ledger.wire.forms import decode
 from ledger.wire.parameters import (
-    PAGE,
+    PAGINATION,
     Array,
-    Created,
     Hash,
     Metadata,
-    Table,
-    Unserved,
+    ParameterTable,
+    TimestampFilter,
+    Unsupported,
 )
 from ledger.wire.scalars import Boolean, Choice, Integer, Text, Timestamp
 
-TABLE = Table(
+TABLE = ParameterTable(
     {
         "text": Text(length_max=5, length_min=2, unsettable=True),
-        "code": Text(form=(r"[A-Z]+", "must be capitals")),
+        "code": Text(pattern=(r"[A-Z]+", "must be capitals")),
         "count": Integer(minimum=1, maximum=10),
         "any_count": Integer(),
         "spare": Integer(unsettable=True),
@@ -40,16 +40,16 @@ TABLE = Table(
         "rows": Array(Hash({"n": Integer(required=True)}), items_max=2, unsettable=True),
         "picks": Array(Choice(("a", "b")), items_max=2),
         "metadata": Metadata(),
-        "created": Created(),
-        "elsewhere": Unserved("clocks are not served"),
+        "created": TimestampFilter(),
+        "elsewhere": Unsupported("clocks are not served"),
         "left": Text(),
         "right": Text(),
-        **PAGE,
+        **PAGINATION,
     },
     exclusive=("left", "right"),
 )
 
-PARSED: list[tuple[bytes, dict[str, Any]]] = [
+PARSE_CASES: list[tuple[bytes, dict[str, Any]]] = [
     (b"", {}),
     (b"text=abc", {"text": "abc"}),
     (b"text=", {"text": None}),
@@ -89,7 +89,7 @@ PARSED: list[tuple[bytes, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "values"), PARSED)
+@pytest.mark.parametrize(("raw", "values"), PARSE_CASES)
 def test_what_was_sent_becomes_typed_values(raw: bytes, values: dict[str, Any]) -> None:
     assert TABLE.parse(decode(raw)) == {"limit": 10, **values}
 
@@ -183,7 +183,9 @@ REFUSED: list[tuple[bytes, str | None, str | None, str]] = [
 
 
 def test_one_of_several_is_needed() -> None:
-    table = Table({"a": Text(), "b": Text(), "c": Text()}, exclusive=("a", "b", "c"), one_needed=True)
+    table = ParameterTable(
+        {"a": Text(), "b": Text(), "c": Text()}, exclusive=("a", "b", "c"), one_required=True
+    )
     assert table.parse({"b": "1"}) == {"b": "1"}
     with pytest.raises(InvalidParameter) as refusal:
         table.parse({})
@@ -206,13 +208,13 @@ def test_what_does_not_fit_is_refused_by_its_full_name(
 
 def test_a_missing_top_level_parameter_is_named() -> None:
     with pytest.raises(InvalidParameter) as refusal:
-        Table({"x": Text(required=True)}).parse({})
+        ParameterTable({"x": Text(required=True)}).parse({})
     assert (refusal.value.code, refusal.value.param) == (MISSING, "x")
 
 
 def test_long_values_are_shortened_in_messages() -> None:
     with pytest.raises(InvalidParameter) as refusal:
-        Table({"x": Text(length_max=100)}).parse({"x": "a" * 50_000})
+        ParameterTable({"x": Text(length_max=100)}).parse({"x": "a" * 50_000})
     assert refusal.value.message == f"Invalid string: {'a' * 30}...{'a' * 30}; must be at most 100 characters"
 
 

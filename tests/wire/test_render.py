@@ -25,27 +25,27 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.wire import charges, refunds, render
-from ledger.wire.public_events import previous_attributes, public_events
+from ledger.wire.public_events import derive_public_events, diff_attributes
 from tests.domain.builders import (
     DUE_BY,
     NOW,
-    PATHS,
+    STATUS_PATHS,
     TERMS,
     a_charge,
     a_customer,
     a_dispute,
     a_session,
-    after,
+    apply_steps,
     days,
     fold,
-    opened,
-    tell,
+    open_a_dispute,
+    report_fact,
 )
-from tests.domain.test_events import STORIES
+from tests.domain.test_events import HISTORIES
 from tests.domain.test_refund import a_refund
 
 # Contract 2.5, 2.6: keys of the SDK's class that may be absent, because they appear only expanded or deleted.
-ABSENT = {
+OPTIONAL_FIELDS = {
     "Customer": {
         "cash_balance", "deleted", "invoice_credit_balance", "sources", "subscriptions", "tax", "tax_ids",
     },
@@ -68,21 +68,21 @@ def sdk_fields(resource: type[Any]) -> set[str]:
     return {name for name in declared if not name.startswith("_") and name != "OBJECT_NAME"}
 
 
-def always(resource: type[Any]) -> set[str]:
-    return sdk_fields(resource) - ABSENT.get(resource.__name__, set())
+def required_fields(resource: type[Any]) -> set[str]:
+    return sdk_fields(resource) - OPTIONAL_FIELDS.get(resource.__name__, set())
 
 
 a_card = a_customer(source="tok_visa").sources[0]
-A_CHARGE = charges.charge(a_charge(customer="cus_1"))
-A_DISPUTE = render.dispute(a_dispute("won"), NOW)
-A_REFUND = refunds.refund(a_refund())
-AN_EVENT = render.event(
+A_CHARGE = charges.render_charge(a_charge(customer="cus_1"))
+A_DISPUTE = render.render_dispute(a_dispute("won"), NOW)
+A_REFUND = refunds.render_refund(a_refund())
+AN_EVENT = render.render_event(
     event_id="evt_1",
     event_type="charge.succeeded",
     created=NOW,
     livemode=False,
     api_version="2026-10-28.endive",
-    data=render.event_data(A_CHARGE, None),
+    data=render.render_event_data(A_CHARGE, None),
     request_id="req_1",
     idempotency_key=None,
     pending_webhooks=0,
@@ -92,8 +92,8 @@ AN_EVENT = render.event(
 @pytest.mark.parametrize(
     ("shown", "resource"),
     [
-        (render.customer(a_customer()), stripe.Customer),
-        (render.customer_session(a_session(), "cuss_secret_x"), stripe.CustomerSession),
+        (render.render_customer(a_customer()), stripe.Customer),
+        (render.render_customer_session(a_session(), "cuss_secret_x"), stripe.CustomerSession),
         (A_CHARGE, stripe.Charge),
         (A_CHARGE["billing_details"], stripe.Charge.BillingDetails),
         (A_REFUND, stripe.Refund),
@@ -107,17 +107,19 @@ AN_EVENT = render.event(
     ],
 )
 def test_all_that_the_sdk_declares_is_always_present(shown: dict[str, Any], resource: type[Any]) -> None:
-    assert set(shown) == always(resource)
+    assert set(shown) == required_fields(resource)
 
 
-@pytest.mark.parametrize("shown", [render.customer(a_customer()), charges.card(a_card, None), A_CHARGE])
+@pytest.mark.parametrize(
+    "shown", [render.render_customer(a_customer()), charges.render_card(a_card, None), A_CHARGE]
+)
 def test_names_come_in_an_order_that_never_changes(shown: dict[str, Any]) -> None:
     """Another one would be other bytes in the feed, so that nothing rebuilt equals what is live."""
     assert list(shown) == ["id", "object", *sorted(set(shown) - {"id", "object"})]
 
 
 def test_a_card_has_what_the_sdk_declares_and_a_wallet() -> None:
-    assert set(charges.card(a_card, "cus_1")) == always(stripe.Card) | {"wallet"}
+    assert set(charges.render_card(a_card, "cus_1")) == required_fields(stripe.Card) | {"wallet"}
 
 
 def test_the_details_of_a_card_payment() -> None:
@@ -137,8 +139,8 @@ def test_a_paid_charge() -> None:
 
 def test_a_disputed_charge_says_so() -> None:
     state = a_charge()
-    state = charge.evolve(state, charge_decisions.dispute_opened(state, "du_1", 1, None, now=NOW))
-    assert charges.charge(state)["disputed"] is True
+    state = charge.evolve(state, charge_decisions.record_dispute(state, "du_1", 1, None, now=NOW))
+    assert charges.render_charge(state)["disputed"] is True
 
 
 def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
@@ -147,22 +149,22 @@ def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
         charge_id="ch_1",
         account="acct_1",
         livemode=False,
-        given={"amount": 1, "currency": "eur", "payment_method_details": details},
+        params={"amount": 1, "currency": "eur", "payment_method_details": details},
         txn_id="txn_1",
         now=NOW,
     )
     state = charge.evolve(None, made[0])
-    shown = charges.charge(state)
+    shown = charges.render_charge(state)
     assert (shown["payment_method_details"], shown["source"]) == (details, None)
     reported = dispute_decisions.open_dispute(
         state,
-        dispute_decisions.Opening(kind="chargeback"),
+        dispute_decisions.DisputeReport(kind="chargeback"),
         dispute_id="du_1",
         txn_id="txn_2",
         terms=TERMS,
         now=NOW,
     )
-    disputed = render.dispute(fold(dispute.evolve, reported[1:]), NOW)
+    disputed = render.render_dispute(fold(dispute.evolve, reported[1:]), NOW)
     assert disputed["payment_method_details"] == {
         "type": "klarna",
         "klarna": {"chargeback_loss_reason_code": None, "reason_code": None},
@@ -170,7 +172,7 @@ def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
 
 
 def test_a_session_shows_all_seven_components() -> None:
-    shown = render.customer_session(a_session(buy_button={"enabled": True}), "cuss_secret_x")
+    shown = render.render_customer_session(a_session(buy_button={"enabled": True}), "cuss_secret_x")
     assert shown["client_secret"] == "cuss_secret_x"
     assert shown["components"] == {
         "active_entitlements": {"enabled": False},
@@ -183,10 +185,10 @@ def test_a_session_shows_all_seven_components() -> None:
     }
 
 
-@pytest.mark.parametrize("component", customer_session.FEATURES)
+@pytest.mark.parametrize("component", customer_session.DEFAULT_FEATURES)
 def test_an_enabled_component_shows_its_features(component: str) -> None:
-    shown = render.customer_session(a_session(**{component: {"enabled": True}}), "cuss_secret_x")
-    features = customer_session.FEATURES[component]
+    shown = render.render_customer_session(a_session(**{component: {"enabled": True}}), "cuss_secret_x")
+    features = customer_session.DEFAULT_FEATURES[component]
     expected = {"enabled": True} if features is None else {"enabled": True, "features": features}
     assert shown["components"][component] == expected
     assert sum(member["enabled"] for member in shown["components"].values()) == 1
@@ -195,7 +197,7 @@ def test_an_enabled_component_shows_its_features(component: str) -> None:
 def test_a_balance_transaction_is_pending_until_available() -> None:
     fact = a_charge(description="Hats").balance_transaction
     assert fact is not None
-    shown = render.balance_transaction(fact, NOW)
+    shown = render.render_balance_transaction(fact, NOW)
     assert (shown["net"], shown["status"], shown["description"]) == (1912, "pending", "Hats")
     assert shown["fee_details"] == [
         {
@@ -206,7 +208,7 @@ def test_a_balance_transaction_is_pending_until_available() -> None:
             "type": "stripe_fee",
         }
     ]
-    assert render.balance_transaction(fact, fact["available_on"])["status"] == "available"
+    assert render.render_balance_transaction(fact, fact["available_on"])["status"] == "available"
 
 
 def test_the_reversal_has_no_fee() -> None:
@@ -215,31 +217,33 @@ def test_the_reversal_has_no_fee() -> None:
     assert (reversal["type"], reversal["reporting_category"]) == ("adjustment", "dispute_reversal")
 
 
-@pytest.mark.parametrize("status", PATHS)
+@pytest.mark.parametrize("status", STATUS_PATHS)
 def test_every_status_renders(status: str) -> None:
-    shown = render.dispute(a_dispute(status), NOW)
+    shown = render.render_dispute(a_dispute(status), NOW)
     assert shown["status"] == status
     submitted = shown["evidence_details"]["submission_count"] > 0
     assert shown["evidence_details"]["has_evidence"] is submitted
     assert shown["evidence_details"]["submission_method"] == ("manual" if submitted else "not_submitted")
 
 
-def staged(kind: str = "chargeback", eligibility: tuple[str, ...] = (), **evidence: Any) -> dict[str, Any]:
-    state = fold(dispute.evolve, opened(kind, eligibility=eligibility))
+def render_staged_dispute(
+    kind: str = "chargeback", eligibility: tuple[str, ...] = (), **evidence: Any
+) -> dict[str, Any]:
+    state = fold(dispute.evolve, open_a_dispute(kind, eligibility=eligibility))
     update = {"evidence": evidence, "submit": False}
     for event in dispute_decisions.update(state, update, file_bytes={"file_1": 1}, now=NOW):
         state = dispute.evolve(state, event)
-    return render.dispute(state, NOW)
+    return render.render_dispute(state, NOW)
 
 
 def test_enhanced_evidence_and_eligibility() -> None:
-    shown = staged("compliance")
+    shown = render_staged_dispute("compliance")
     assert shown["evidence"]["enhanced_evidence"] == {}
     assert shown["enhanced_eligibility_types"] == ["visa_compliance"]
     eligibility = shown["evidence_details"]["enhanced_eligibility"]
     assert eligibility == {"visa_compliance": {"status": "requires_fee_acknowledgement"}}
     acknowledged = {"visa_compliance": {"fee_acknowledged": True}}
-    shown = staged("compliance", enhanced_evidence=acknowledged)
+    shown = render_staged_dispute("compliance", enhanced_evidence=acknowledged)
     assert shown["evidence"]["enhanced_evidence"] == acknowledged
     eligibility = shown["evidence_details"]["enhanced_eligibility"]
     assert eligibility == {"visa_compliance": {"status": "fee_acknowledged"}}
@@ -251,7 +255,7 @@ def test_compelling_evidence_is_shown_whole() -> None:
         "prior_undisputed_transactions": [{"charge": "ch_0"}],
     }
     program = "visa_compelling_evidence_3"
-    shown = staged(eligibility=(program,), enhanced_evidence={program: compelling})
+    shown = render_staged_dispute(eligibility=(program,), enhanced_evidence={program: compelling})
     transactions = stripe.Dispute.Evidence.EnhancedEvidence.VisaCompellingEvidence3
     seen = shown["evidence"]["enhanced_evidence"][program]
     assert set(seen["disputed_transaction"]) == sdk_fields(transactions.DisputedTransaction)
@@ -265,27 +269,27 @@ def test_compelling_evidence_is_shown_whole() -> None:
 
 
 def test_an_appeal_is_shown_only_if_there_is_one() -> None:
-    assert "appeal" not in staged()["evidence"]
+    assert "appeal" not in render_staged_dispute()["evidence"]
     appeal = {"card": {"supporting_files": ["file_1"]}}
-    assert staged(appeal=appeal)["evidence"]["appeal"] == {
+    assert render_staged_dispute(appeal=appeal)["evidence"]["appeal"] == {
         "card": {"reason_for_filing": None, "supporting_files": ["file_1"]}
     }
 
 
 def test_the_deleted_stub() -> None:
-    assert render.deleted_customer("cus_1") == {"id": "cus_1", "object": "customer", "deleted": True}
+    assert render.render_deleted_customer("cus_1") == {"id": "cus_1", "object": "customer", "deleted": True}
 
 
 def test_an_event_names_its_account_only_if_told() -> None:
     assert AN_EVENT["data"] == {"object": A_CHARGE}
     assert AN_EVENT["request"] == {"id": "req_1", "idempotency_key": None}
-    told = render.event(
+    told = render.render_event(
         event_id="evt_1",
         event_type="customer.updated",
         created=NOW,
         livemode=False,
         api_version=None,
-        data=render.event_data({}, {}),
+        data=render.render_event_data({}, {}),
         request_id=None,
         idempotency_key=None,
         pending_webhooks=2,
@@ -294,16 +298,16 @@ def test_an_event_names_its_account_only_if_told() -> None:
     assert (told["account"], told["data"]) == ("acct_2", {"object": {}, "previous_attributes": {}})
 
 
-def events_of(before: Dispute, made: list[DomainEvent]) -> list[tuple[str, dict[str, Any] | None]]:
+def public_events_of(before: Dispute, events: list[DomainEvent]) -> list[tuple[str, dict[str, Any] | None]]:
     """Type and previous attributes of the public Events of one decision."""
-    told = []
-    for event in made:
+    public = []
+    for event in events:
         state = dispute.evolve(before, event)
-        for name, resource, previous in public_events(before, event, state):
-            assert resource == render.dispute(state, event.at)
-            told.append((name.removeprefix("charge.dispute."), previous))
+        for name, resource, previous in derive_public_events(before, event, state):
+            assert resource == render.render_dispute(state, event.at)
+            public.append((name.removeprefix("charge.dispute."), previous))
         before = state
-    return told
+    return public
 
 
 @pytest.mark.parametrize(
@@ -316,9 +320,9 @@ def events_of(before: Dispute, made: list[DomainEvent]) -> list[tuple[str, dict[
     ],
 )
 def test_events_of_an_opening(kind: str, types: list[str]) -> None:
-    event = opened(kind)[0]
+    event = open_a_dispute(kind)[0]
     state = dispute.evolve(None, event)
-    made = public_events(None, event, state)
+    made = derive_public_events(None, event, state)
     assert [name for name, _, _ in made] == [f"charge.dispute.{name}" for name in types]
     assert all(previous is None for _, _, previous in made)
     assert len(made[0][1]["balance_transactions"]) == len(types) - 1
@@ -327,7 +331,7 @@ def test_events_of_an_opening(kind: str, types: list[str]) -> None:
 def test_events_of_an_escalation() -> None:
     before = a_dispute("warning_under_review")
     later = NOW + days(1)
-    assert events_of(before, tell(before, "escalated", now=later)) == [
+    assert public_events_of(before, report_fact(before, "escalated", now=later)) == [
         (
             "updated",
             {
@@ -354,21 +358,25 @@ def test_events_of_an_escalation() -> None:
 )
 def test_events_of_an_outcome(status: str, fact: str, types: list[str]) -> None:
     before = a_dispute(status)
-    assert events_of(before, tell(before, fact)) == [(name, None) for name in types]
+    assert public_events_of(before, report_fact(before, fact)) == [(name, None) for name in types]
 
 
 def test_events_of_an_appeal_and_of_closing() -> None:
     lost = a_dispute("lost")
     previous = {"status": "lost", "evidence_details": {"due_by": DUE_BY}}
-    assert events_of(lost, tell(lost, "appeal_opened", due_by=DUE_BY + 1)) == [("updated", previous)]
+    assert public_events_of(lost, report_fact(lost, "appeal_opened", due_by=DUE_BY + 1)) == [
+        ("updated", previous)
+    ]
     state = a_dispute()
-    assert events_of(state, dispute_decisions.close(state, now=NOW)) == [("closed", None)]
+    assert public_events_of(state, dispute_decisions.close(state, now=NOW)) == [("closed", None)]
 
 
 def test_events_of_a_submission() -> None:
-    before = fold(dispute.evolve, after(opened(), "stage"))
+    before = fold(dispute.evolve, apply_steps(open_a_dispute(), "stage"))
     given = {"evidence": {"customer_name": "Bob", "service_date": "1"}, "metadata": {"a": "1"}}
-    assert events_of(before, dispute_decisions.update(before, given, file_bytes={}, now=DUE_BY + 1)) == [
+    assert public_events_of(
+        before, dispute_decisions.update(before, given, file_bytes={}, now=DUE_BY + 1)
+    ) == [
         (
             "updated",
             {
@@ -391,58 +399,62 @@ def test_events_of_a_customer() -> None:
     event = customer.update(before, changes, card_id="card_2", now=NOW)[0]
     state = customer.evolve(before, event)
     previous = {"address": {"city": "Berlin"}, "metadata": {"a": "1", "b": "2", "c": None}, "phone": None}
-    assert public_events(before, event, state) == [("customer.updated", render.customer(state), previous)]
+    assert derive_public_events(before, event, state) == [
+        ("customer.updated", render.render_customer(state), previous)
+    ]
     event = customer.delete(state, now=NOW)[0]
     deleted = customer.evolve(state, event)
-    assert public_events(state, event, deleted) == [("customer.deleted", render.customer(state), None)]
+    assert derive_public_events(state, event, deleted) == [
+        ("customer.deleted", render.render_customer(state), None)
+    ]
 
 
 def test_silence() -> None:
     state = a_charge()
-    event = charge_decisions.dispute_opened(state, "du_1", 1, None, now=NOW)
-    assert public_events(state, event, charge.evolve(state, event)) == []
+    event = charge_decisions.record_dispute(state, "du_1", 1, None, now=NOW)
+    assert derive_public_events(state, event, charge.evolve(state, event)) == []
     claimed = customer_session.claim(a_session(), now=NOW)[0]
-    assert public_events(a_session(), claimed, customer_session.evolve(a_session(), claimed)) == []
+    assert derive_public_events(a_session(), claimed, customer_session.evolve(a_session(), claimed)) == []
 
 
-def reverted(new: dict[str, Any], previous: dict[str, Any]) -> dict[str, Any]:
+def revert(new: dict[str, Any], previous: dict[str, Any]) -> dict[str, Any]:
     """`new` with `previous` applied: a hash member by member, all else whole."""
     old = dict(new)
     for name, value in previous.items():
         both = isinstance(value, dict) and isinstance(new.get(name), dict)
-        old[name] = reverted(new[name], value) if both else value
+        old[name] = revert(new[name], value) if both else value
     return old
 
 
-def present(value: Any) -> Any:
+def drop_nulls(value: Any) -> Any:
     """Without null members: a member that did not exist is null in previous attributes."""
     if isinstance(value, dict):
-        return {name: present(member) for name, member in value.items() if member is not None}
+        return {name: drop_nulls(member) for name, member in value.items() if member is not None}
     return value
 
 
-def shown(state: Any, now: int) -> dict[str, Any]:
+def render_state(state: Any, now: int) -> dict[str, Any]:
     if isinstance(state, Dispute):
-        return render.dispute(state, now)
+        return render.render_dispute(state, now)
     if isinstance(state, Refund):
-        return refunds.refund(state)
+        return refunds.render_refund(state)
     if isinstance(state, Resource):
         return state.object
-    return render.customer(state) if isinstance(state, Customer) else charges.charge(state)
+    return render.render_customer(state) if isinstance(state, Customer) else charges.render_charge(state)
 
 
 @pytest.mark.parametrize(
-    ("evolve", "events"), [story for story in STORIES if story[0] is not imported_event.evolve]
+    ("evolve", "events"), [story for story in HISTORIES if story[0] is not imported_event.evolve]
 )
 def test_previous_attributes_lead_back(evolve: Any, events: list[DomainEvent]) -> None:
     state = None
     for event in events:
         before, state = state, evolve(state, event)
-        for name, resource, previous in public_events(before, event, state):
+        for name, resource, previous in derive_public_events(before, event, state):
             assert (previous is not None) == name.endswith(".updated")
             if previous is not None:
                 assert previous
-                assert present(reverted(resource, previous)) == present(shown(before, event.at))
+                assert drop_nulls(revert(resource, previous)) == drop_nulls(render_state(before, event.at))
 
 
 HASHES = st.recursive(
@@ -454,7 +466,7 @@ HASHES = st.recursive(
 
 @given(HASHES, HASHES)
 def test_applying_previous_attributes_to_the_new_gives_the_old(old: Any, new: Any) -> None:
-    previous = previous_attributes(old, new)
-    assert present(reverted(new, previous)) == present(old)
+    previous = diff_attributes(old, new)
+    assert drop_nulls(revert(new, previous)) == drop_nulls(old)
     assert (previous == {}) == (old == new)
     assert all(name not in new or new[name] != old.get(name) for name in previous)

@@ -15,7 +15,7 @@ from ledger.domain import evidence
 from ledger.errors import InvalidParameter
 from ledger.wire import event_types
 from ledger.wire.forms import DEPTH_MAX, NAME_LENGTH_MAX, decode
-from ledger.wire.parameters import Array, Created, Hash, Table, Unserved
+from ledger.wire.parameters import Array, Hash, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables import (
     balance_transactions,
@@ -31,7 +31,7 @@ from ledger.wire.tables import (
 )
 from ledger.wire.tables.file_links import TimestampOrNow
 
-TABLES: dict[str, Table] = {
+TABLES: dict[str, ParameterTable] = {
     "CustomerCreateParams": customers.CREATE,
     "CustomerModifyParams": customers.UPDATE,
     "CustomerUpdateParams": customers.UPDATE,
@@ -78,14 +78,14 @@ TABLES: dict[str, Table] = {
     "EventListParams": events.LIST,
 }
 
-REQUIRED_BEYOND_THE_SDK = {
+REQUIRED_HERE_ONLY = {
     ("CustomerSessionCreateParams", "customer"),  # the seed
     ("ChargeCreateParams", "amount"),
     ("ChargeCreateParams", "currency"),
 }
 
 
-def _module(class_name: str) -> Any:
+def _import_params_module(class_name: str) -> Any:
     snake = re.sub(r"(?<!^)([A-Z])", r"_\1", class_name).lower()
     return importlib.import_module(f"stripe.params._{snake}")
 
@@ -115,8 +115,8 @@ def _hash_classes(hint: Any) -> Iterator[type]:
 
 def _members(parameter: Parameter) -> dict[str, Parameter] | None:
     if isinstance(parameter, Array):
-        return _members(parameter.of)
-    if isinstance(parameter, Created):
+        return _members(parameter.item)
+    if isinstance(parameter, TimestampFilter):
         return parameter.operators()
     return dict(parameter.members) if isinstance(parameter, Hash) else None
 
@@ -127,11 +127,11 @@ def _compare(members: dict[str, Parameter], cls: type, module: Any, path: str) -
     compared = len(hints)
     for name, hint in hints.items():
         parameter = members[name]
-        if isinstance(parameter, Unserved):
+        if isinstance(parameter, Unsupported):
             continue
         if name in _required(cls):
             assert parameter.required, f"{path}[{name}]"
-        elif (path, name) not in REQUIRED_BEYOND_THE_SDK:
+        elif (path, name) not in REQUIRED_HERE_ONLY:
             assert not parameter.required, f"{path}[{name}]"
         if "Literal['']" in str(hint):
             assert parameter.unsettable, f"{path}[{name}]"
@@ -147,7 +147,7 @@ def _compare(members: dict[str, Parameter], cls: type, module: Any, path: str) -
 def _compare_kind(parameter: Parameter, hint: Any, path: str) -> None:
     text = str(hint)
     values = set(re.findall(r"'([a-z0-9_.*\-]+)'", text)) if "Literal" in text else set()
-    of = parameter.of if isinstance(parameter, Array) else parameter
+    of = parameter.item if isinstance(parameter, Array) else parameter
     assert isinstance(parameter, Array) == ("List[" in text), path
     if isinstance(of, TimestampOrNow):
         assert (values, "int" in text) == ({"now"}, True), path
@@ -164,31 +164,31 @@ def _compare_kind(parameter: Parameter, hint: Any, path: str) -> None:
 
 @pytest.mark.parametrize("class_name", TABLES)
 def test_names_are_exactly_those_of_the_sdk(class_name: str) -> None:
-    module = _module(class_name)
+    module = _import_params_module(class_name)
     compared = _compare(dict(TABLES[class_name].members), getattr(module, class_name), module, class_name)
     assert compared or class_name in ("CustomerDeleteParams", "WebhookEndpointDeleteParams")
 
 
 def test_the_walk_goes_all_the_way_down() -> None:
-    module = _module("DisputeModifyParams")
+    module = _import_params_module("DisputeModifyParams")
     assert (
         _compare(dict(disputes.UPDATE.members), module.DisputeModifyParams, module, "DisputeModifyParams")
         == 72
     )
 
 
-def _names(members: dict[str, Parameter], prefix: str = "") -> Iterator[str]:
+def _full_names(members: dict[str, Parameter], prefix: str = "") -> Iterator[str]:
     for name, parameter in members.items():
         full = f"{prefix}[{name}]" if prefix else name
         yield full
         nested = _members(parameter)
         if nested:
-            yield from _names(nested, f"{full}[00]" if isinstance(parameter, Array) else full)
+            yield from _full_names(nested, f"{full}[00]" if isinstance(parameter, Array) else full)
 
 
 @pytest.mark.parametrize("class_name", TABLES)
 def test_every_name_is_within_the_limits_of_forms(class_name: str) -> None:
-    for name in _names(dict(TABLES[class_name].members)):
+    for name in _full_names(dict(TABLES[class_name].members)):
         assert name.count("[") <= DEPTH_MAX
         assert len(name) <= NAME_LENGTH_MAX
 
@@ -198,7 +198,7 @@ def test_every_served_parameter_says_what_it_is(class_name: str) -> None:
     table = TABLES[class_name]
     described = table.schema()["properties"]
     for name, parameter in table.members.items():
-        assert isinstance(parameter, Unserved) or described[name]["description"]
+        assert isinstance(parameter, Unsupported) or described[name]["description"]
     assert len(table.query_parameters()) == len(described)
 
 
@@ -211,7 +211,7 @@ def test_a_session_names_customer_and_components() -> None:
 
 
 HOOK = b"url=https://hooks.example.com"
-REFUSED: list[tuple[Table, bytes, str | None, str]] = [
+REFUSED: list[tuple[ParameterTable, bytes, str | None, str]] = [
     (customer_sessions.CREATE, b"customer=cus_1", "parameter_missing", "components"),
     (customer_sessions.CREATE, b"components[buy_button][enabled]=true", "parameter_missing", "customer"),
     (
@@ -301,7 +301,7 @@ REFUSED: list[tuple[Table, bytes, str | None, str]] = [
 
 @pytest.mark.parametrize(("table", "raw", "code", "param"), REFUSED)
 def test_an_operation_refuses_what_it_does_not_take(
-    table: Table, raw: bytes, code: str | None, param: str
+    table: ParameterTable, raw: bytes, code: str | None, param: str
 ) -> None:
     with pytest.raises(InvalidParameter) as refusal:
         table.parse(decode(raw))
@@ -317,7 +317,7 @@ def test_a_refused_type_of_events_is_told_with_all_that_there_are() -> None:
 
 
 def test_every_type_of_events_can_be_asked_for_at_once() -> None:
-    names = ["*", *event_types.ORDERED]
+    names = ["*", *event_types.ORDERED_EVENT_TYPES]
     raw = "&".join(f"enabled_events[{number}]={name}" for number, name in enumerate(names))
     parsed = webhook_endpoints.UPDATE.parse(decode(raw.encode() + b"&description=&metadata=&disabled=false"))
     assert parsed == {"enabled_events": names, "description": None, "metadata": None, "disabled": False}
@@ -355,7 +355,12 @@ def test_evidence_is_parsed_whole() -> None:
 
 
 def test_the_evidence_fields_are_those_of_the_contract() -> None:
-    assert (len(evidence.LONG_TEXTS), len(evidence.SHORT_TEXTS), len(evidence.FILES)) == (8, 10, 9)
+    assert (len(evidence.LONG_TEXT_FIELDS), len(evidence.SHORT_TEXT_FIELDS), len(evidence.FILE_FIELDS)) == (
+        8,
+        10,
+        9,
+    )
     assert set(disputes.EVIDENCE) == {
-        *evidence.LONG_TEXTS, *evidence.SHORT_TEXTS, *evidence.FILES, "appeal", "enhanced_evidence"
+        *evidence.LONG_TEXT_FIELDS, *evidence.SHORT_TEXT_FIELDS, *evidence.FILE_FIELDS, "appeal",
+        "enhanced_evidence"
     }  # fmt: skip

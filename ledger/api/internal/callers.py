@@ -9,15 +9,15 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from ledger.accounts import ApiKey, KeyRing
-from ledger.api.authentication import acted_on, authenticate, unreachable
+from ledger.accounts import ApiKey, KeyCache
+from ledger.api.authentication import account_access_error, authenticate, resolve_account
 from ledger.api.public.protocol import Exchange
-from ledger.api.rate_limits import Limits
+from ledger.api.rate_limits import RateLimits
 from ledger.call import Call
-from ledger.commands.execution import Answered, Decide, Execution, fingerprint_of
+from ledger.commands.execution import CommandResult, Decide, Execution, fingerprint_of
 from ledger.errors import Forbidden, InvalidParameter
 from ledger.store.journal import Cause
-from ledger.wire.parameters import unknown
+from ledger.wire.parameters import unknown_parameter_error
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
@@ -31,51 +31,53 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds out who calls. `tick` takes over where the one clock stands, and tells it."""
+    """Finds out who calls. `refresh_clock` takes over where the one clock stands, and tells it."""
 
-    def __init__(self, keys: KeyRing, tick: Callable[[], Awaitable[float]], limits: Limits) -> None:
+    def __init__(
+        self, keys: KeyCache, refresh_clock: Callable[[], Awaitable[float]], rate_limits: RateLimits
+    ) -> None:
         self._keys = keys
-        self._tick = tick
-        self._limits = limits
+        self._refresh_clock = refresh_clock
+        self._rate_limits = rate_limits
 
-    def scoped(self, *scopes: str) -> Any:
+    def require_scopes(self, *scopes: str) -> Any:
         """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` and `Stripe-Context` mean
         what they do on the public API."""
 
-        async def caller(
+        async def resolve_caller(
             request: Request,
             authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
             stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
             stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
         ) -> Caller:
             exchange: Exchange = request.state.exchange
-            now = await self._tick()
+            now = await self._refresh_clock()
             exchange.key = key = await authenticate(self._keys, (authorization or "").encode(), now)
             exchange.account = account = key.account
             try:
                 for scope in scopes:
-                    require(key, scope)
-                account = await acted_on(self._keys, key, stripe_account, stripe_context)
+                    check_scope(key, scope)
+                account = await resolve_account(self._keys, key, stripe_account, stripe_context)
             finally:  # a refusal counts too, but never against an account that is not the caller's
-                self._limits.check(key.id, account)
+                self._rate_limits.check(key.id, account)
             exchange.account = account
-            check_query(request)
+            check_query_names(request)
             return Caller(key, account, exchange.request_id)
 
-        return Depends(caller)
+        return Depends(resolve_caller)
 
-    async def acting_on(self, caller: Caller, account: str | None) -> Caller:
+    async def switch_account(self, caller: Caller, account: str | None) -> Caller:
         """The caller on the account that its body names, which says the same as `Stripe-Account`."""
         if account is None or account == caller.account:
             return caller
         if caller.account != caller.key.account:
             raise InvalidParameter("The body names another account than Stripe-Account.", param="account")
-        if not await self._keys.reaches(caller.key, account):
-            raise unreachable(caller.key, account)
+        if not await self._keys.can_access(caller.key, account):
+            raise account_access_error(caller.key, account)
         return caller._replace(account=account)
 
 
-def check_query(request: Request) -> None:
+def check_query_names(request: Request) -> None:
     """Raises InvalidParameter for a name in the query that the route does not declare: none is ignored. A
     route that takes its query as one model leaves that to the model."""
     declared = request.scope["route"].dependant.query_params
@@ -84,10 +86,10 @@ def check_query(request: Request) -> None:
     names = {field.alias for field in declared}
     for name in request.query_params:
         if name not in names:
-            raise unknown(name)
+            raise unknown_parameter_error(name)
 
 
-def require(key: ApiKey, scope: str) -> None:
+def check_scope(key: ApiKey, scope: str) -> None:
     """Raises Forbidden, naming the scope, unless the key has it."""
     if scope not in key.scopes:
         raise Forbidden(
@@ -95,15 +97,15 @@ def require(key: ApiKey, scope: str) -> None:
         )
 
 
-def idempotency_key(request: Request) -> str | None:
+def read_idempotency_key(request: Request) -> str | None:
     """The request's Idempotency-Key, if it has one. Raises InvalidParameter for one that is too long."""
-    given = request.headers.get("idempotency-key") or None
-    if given is not None and len(given) > IDEMPOTENCY_KEY_LENGTH_MAX:
+    value = request.headers.get("idempotency-key") or None
+    if value is not None and len(value) > IDEMPOTENCY_KEY_LENGTH_MAX:
         raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
-    return given
+    return value
 
 
-async def carried_out(
+async def run_command(
     execution: Execution,
     caller: Caller,
     request: Request,
@@ -111,33 +113,35 @@ async def carried_out(
     parameters: dict[str, Any],
     *,
     target: str = "",
-) -> Answered:
+) -> CommandResult:
     """The command run as a request to the public API is, under its Idempotency-Key (CONTRACT 1.9)."""
     key, account, request_id = caller
-    given = idempotency_key(request)
-    cause = Cause(account, key.livemode, key.id, request_id, given)
+    idempotency_key = read_idempotency_key(request)
+    cause = Cause(account, key.livemode, key.id, request_id, idempotency_key)
     call = Call(
         account,
         key.livemode,
         key.id,
         request_id,
-        given,
+        idempotency_key,
         target,
         parameters,
         {},
         as_platform=account != key.account,
     )
-    fingerprint = fingerprint_of(request.method, request.url.path, parameters) if given is not None else ""
+    fingerprint = (
+        fingerprint_of(request.method, request.url.path, parameters) if idempotency_key is not None else ""
+    )
     return await execution.run(cause, call, decide, fingerprint=fingerprint)
 
 
-def answer(answered: Answered, caller: Caller, request: Request) -> Response:
+def build_response(result: CommandResult, caller: Caller, request: Request) -> Response:
     """The HTTP answer, with the headers that tell of its request and of a replay."""
     headers = {"request-id": caller.request_id}
-    given = request.headers.get("idempotency-key")
-    if given:
-        headers["idempotency-key"] = given
-        headers["original-request"] = answered.replay_of or caller.request_id
-    if answered.replay_of is not None:
+    idempotency_key = request.headers.get("idempotency-key")
+    if idempotency_key:
+        headers["idempotency-key"] = idempotency_key
+        headers["original-request"] = result.original_request_id or caller.request_id
+    if result.original_request_id is not None:
         headers["idempotent-replayed"] = "true"
-    return Response(answered.body, answered.status, headers, "application/json")
+    return Response(result.body, result.status, headers, "application/json")

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.internal.callers import Caller, Callers, answer, carried_out
+from ledger.api.internal.callers import Caller, Callers, build_response, run_command
 from ledger.commands import customer_sessions
 from ledger.commands.execution import Execution
-from ledger.queries.customer_sessions import SessionAudit
+from ledger.queries.customer_sessions import CustomerSessionQueries
 
 
-class SessionPage(BaseModel):
+class SessionListParams(BaseModel):
     """Which sessions, newest first."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,29 +29,35 @@ class SessionPage(BaseModel):
     )
 
 
-def session_routes(callers: Callers, execution: Execution, audit: SessionAudit) -> APIRouter:
+def customer_session_routes(
+    callers: Callers, execution: Execution, audit: CustomerSessionQueries
+) -> APIRouter:
     """Each answers with sessions as `{id, customer, component, state, …}`."""
     router = APIRouter(prefix="/customer_sessions", tags=["customer sessions"])
-    revoker, auditor = callers.scoped("catalog"), callers.scoped("audit")
+    catalog_caller, audit_caller = callers.require_scopes("catalog"), callers.require_scopes("audit")
 
     @router.delete("/{id}", summary="Revoke an unused customer session")
     async def revoke(
-        request: Request, session: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = revoker
+        request: Request,
+        session: Annotated[str, Path(alias="id", max_length=255)],
+        caller: Caller = catalog_caller,
     ) -> Response:
         """Its client secret can be exchanged no more. One that is revoked or has expired stays so; one that
         has been used is refused, for what it gave cannot be taken back."""
-        done = await carried_out(execution, caller, request, customer_sessions.revoke, {}, target=session)
-        return answer(done, caller, request)
+        result = await run_command(execution, caller, request, customer_sessions.revoke, {}, target=session)
+        return build_response(result, caller, request)
 
     @router.get("", summary="A customer's sessions, newest first")
-    async def of_customer(asked: Annotated[SessionPage, Query()], caller: Caller = auditor) -> Response:
+    async def of_customer(
+        params: Annotated[SessionListParams, Query()], caller: Caller = audit_caller
+    ) -> Response:
         """The state of each: open, claimed, expired or revoked. A deleted customer's are told too."""
-        page = await audit.of_customer(
+        page = await audit.list_by_customer(
             caller.account,
             caller.key.livemode,
-            asked.customer,
-            limit=asked.limit,
-            starting_after=asked.starting_after,
+            params.customer,
+            limit=params.limit,
+            starting_after=params.starting_after,
         )
         return JSONResponse(page, headers={"request-id": caller.request_id})
 

@@ -18,9 +18,9 @@ from pydantic import ConfigDict, Field
 
 from ledger.accounts import (
     SCOPES,
-    KeyRing,
-    Kind,
-    ListedKey,
+    KeyCache,
+    KeyKind,
+    KeySummary,
     create_account,
     create_key,
     list_accounts,
@@ -28,18 +28,18 @@ from ledger.accounts import (
     revoke_key,
     roll_key,
 )
-from ledger.api.authentication import unreachable
-from ledger.api.internal.callers import Caller, Callers, answer, idempotency_key
+from ledger.api.authentication import account_access_error
+from ledger.api.internal.callers import Caller, Callers, build_response, read_idempotency_key
 from ledger.clock import Clock
-from ledger.commands.execution import Answered, Execution, fingerprint_of
+from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
-from ledger.errors import InvalidParameter, Refused, ShownOnce, UnknownObject
-from ledger.store.journal import Cause, KeyTaken, Reply, keep_reply
+from ledger.errors import InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
+from ledger.store.journal import Cause, IdempotencyKeyUsed, Reply, insert_reply
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
 
 _LIMIT = Query(ge=1, le=100)
-_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
+_STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
 
 
 class AccountBody(Body):
@@ -58,7 +58,7 @@ class KeyBody(Body):
     )
 
     account: Id | None = Field(None, description="A connected account; the caller's own when absent.")
-    kind: Kind = "sk"
+    kind: KeyKind = "sk"
     name: Text = ""
     scopes: Annotated[list[str], Field(max_length=len(SCOPES))] = Field(
         [], description="What a restricted key may do."
@@ -76,29 +76,29 @@ class RollBody(Body):
     )
 
 
-Make = Callable[[AsyncConnection[TupleRow]], Awaitable[dict[str, Any]]]
+CreateObject = Callable[[AsyncConnection[TupleRow]], Awaitable[dict[str, Any]]]
 """Makes something, and gives the answer that tells of it."""
 
 
 def key_routes(
     callers: Callers,
-    keys: KeyRing,
+    keys: KeyCache,
     pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
     execution: Execution,
     clock: Clock,
 ) -> APIRouter:
     """Nothing here shows a key but the call that makes it."""
     router = APIRouter(tags=["accounts and keys"])
-    may = callers.scoped("keys")
+    keys_caller = callers.require_scopes("keys")
 
-    async def reached(caller: Caller, account: str | None) -> str:
+    async def resolve_account(caller: Caller, account: str | None) -> str:
         if account is None or account == caller.account:
             return caller.account
-        if not await keys.reaches(caller.key, account):
-            raise unreachable(caller.key, account)
+        if not await keys.can_access(caller.key, account):
+            raise account_access_error(caller.key, account)
         return account
 
-    async def found(conn: AsyncConnection[TupleRow], caller: Caller, key_id: str) -> ListedKey:
+    async def find_key(conn: AsyncConnection[TupleRow], caller: Caller, key_id: str) -> KeySummary:
         """The key, if it is in the caller's reach and mode."""
         for account in await list_accounts(conn, caller.account):
             for listed in await list_keys(conn, account[0]):
@@ -106,68 +106,70 @@ def key_routes(
                     return listed
         raise UnknownObject("key", key_id)
 
-    async def made_once(request: Request, caller: Caller, body: Body, make: Make) -> Response:
+    async def create_once(request: Request, caller: Caller, body: Body, create: CreateObject) -> Response:
         """What `make` makes; under an Idempotency-Key together with the reply that a repetition will get. Of
         any number at once one commits both, the others undo what they made. A refusal is not kept."""
-        key = idempotency_key(request)
-        if key is None:
+        idempotency_key = read_idempotency_key(request)
+        if idempotency_key is None:
             async with pool.connection() as conn:
-                return answer(Answered(*execution.encode(await make(conn))), caller, request)
-        cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, key)
-        fingerprint = fingerprint_of(request.method, request.url.path, body.given())
-        replied = await execution.replied(cause)
-        if replied is None:
+                return build_response(CommandResult(*execution.encode(await create(conn))), caller, request)
+        cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, idempotency_key)
+        fingerprint = fingerprint_of(request.method, request.url.path, body.to_params())
+        stored_reply = await execution.find_reply(cause)
+        if stored_reply is None:
             try:
                 async with pool.connection() as conn, conn.transaction():
-                    made = await make(conn)
-                    reply = Reply(fingerprint, *execution.encode(_again(made)))
-                    await keep_reply(conn, cause, reply, clock.now())
-                return answer(Answered(*execution.encode(made)), caller, request)
-            except KeyTaken:
-                replied = await execution.replied(cause)
-            assert replied is not None, "a taken key has a reply for a day"
-        return answer(await execution.replay(replied, key, fingerprint), caller, request)
+                    created = await create(conn)
+                    reply = Reply(fingerprint, *execution.encode(_replay_answer(created)))
+                    await insert_reply(conn, cause, reply, clock.now())
+                return build_response(CommandResult(*execution.encode(created)), caller, request)
+            except IdempotencyKeyUsed:
+                stored_reply = await execution.find_reply(cause)
+            assert stored_reply is not None, "a taken key has a reply for a day"
+        return build_response(
+            await execution.replay(stored_reply, idempotency_key, fingerprint), caller, request
+        )
 
     @router.get("/accounts", summary="Own and connected accounts")
     async def accounts(
         limit: Annotated[int, _LIMIT] = 10,
-        starting_after: Annotated[str | None, _AFTER] = None,
-        caller: Caller = may,
+        starting_after: Annotated[str | None, _STARTING_AFTER] = None,
+        caller: Caller = keys_caller,
     ) -> dict[str, Any]:
         """Oldest first."""
         async with pool.connection() as conn:
             rows = await list_accounts(conn, caller.account)
         names = ("id", "name", "platform", "api_version", "created_at")
-        return _page([dict(zip(names, row, strict=True)) for row in rows], limit, starting_after)
+        return _paginate([dict(zip(names, row, strict=True)) for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
-    async def new_account(request: Request, body: AccountBody, caller: Caller = may) -> Response:
+    async def new_account(request: Request, body: AccountBody, caller: Caller = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
-        async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
+        async def create(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
             account = await create_account(conn, body.name, platform=caller.account)
             return {"id": account, "name": body.name, "platform": caller.account}
 
-        return await made_once(request, caller, body, make)
+        return await create_once(request, caller, body, create)
 
     @router.get("/keys", summary="Keys, without what they are")
     async def listed_keys(
         account: Annotated[str | None, Query(max_length=255)] = None,
         limit: Annotated[int, _LIMIT] = 10,
-        starting_after: Annotated[str | None, _AFTER] = None,
-        caller: Caller = may,
+        starting_after: Annotated[str | None, _STARTING_AFTER] = None,
+        caller: Caller = keys_caller,
     ) -> dict[str, Any]:
         """Of one account, oldest first. `last_used_at` is up to a few seconds late."""
-        named = await reached(caller, account)
+        account_id = await resolve_account(caller, account)
         async with pool.connection() as conn:
-            rows = await list_keys(conn, named)
-        return _page([_shown(row, clock.now()) for row in rows], limit, starting_after)
+            rows = await list_keys(conn, account_id)
+        return _paginate([_render_key(row, clock.now()) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
-    async def new_key(request: Request, body: KeyBody, caller: Caller = may) -> Response:
+    async def new_key(request: Request, body: KeyBody, caller: Caller = keys_caller) -> Response:
         """The answer's `key` cannot be shown again: the same Idempotency-Key gets 409 `secret_shown_once`,
         which names the key that was made. If the answer was lost, roll that one."""
-        account = await reached(caller, body.account)
+        account = await resolve_account(caller, body.account)
         if body.scopes and body.kind != "rk":
             raise InvalidParameter("Only restricted keys (kind rk) have scopes.", param="scopes")
         for number, scope in enumerate(body.scopes):
@@ -177,7 +179,7 @@ def key_routes(
         if body.expires_at is not None and body.expires_at <= clock.now():
             raise InvalidParameter("expires_at has passed already.", param="expires_at")
 
-        async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
+        async def create(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
             key_id, secret = await create_key(
                 conn,
                 account,
@@ -187,52 +189,55 @@ def key_routes(
                 scopes=body.scopes,
                 expires_at=body.expires_at,
             )
-            return _shown(await found(conn, caller, key_id), clock.now()) | {"key": secret}
+            return _render_key(await find_key(conn, caller, key_id), clock.now()) | {"key": secret}
 
-        return await made_once(request, caller, body, make)
+        return await create_once(request, caller, body, create)
 
     @router.post("/keys/{id}/roll", summary="Replace a key")
     async def rolled(
         request: Request,
         body: RollBody,
         key_id: Annotated[str, Path(alias="id", max_length=255)],
-        caller: Caller = may,
+        caller: Caller = keys_caller,
     ) -> Response:
         """The new key may do what the old one may; both are good for the overlap. The same Idempotency-Key
         rolls once, and is told 409 like that of a creation."""
 
-        async def make(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
-            await found(conn, caller, key_id)
-            made, secret = await roll_key(conn, key_id, overlap_seconds=body.overlap_seconds, now=clock.now())
-            return _shown(await found(conn, caller, made), clock.now()) | {"key": secret}
+        async def roll(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
+            await find_key(conn, caller, key_id)
+            new_key_id, secret = await roll_key(
+                conn, key_id, overlap_seconds=body.overlap_seconds, now=clock.now()
+            )
+            return _render_key(await find_key(conn, caller, new_key_id), clock.now()) | {"key": secret}
 
-        return await made_once(request, caller, body, make)
+        return await create_once(request, caller, body, roll)
 
     @router.post("/keys/{id}/revoke", summary="End a key now")
     async def revoked(
-        key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = may
+        key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = keys_caller
     ) -> dict[str, Any]:
         """Every process refuses it within a second."""
         async with pool.connection() as conn:
-            await found(conn, caller, key_id)
+            await find_key(conn, caller, key_id)
             await revoke_key(conn, key_id, now=clock.now())
-            return _shown(await found(conn, caller, key_id), clock.now())
+            return _render_key(await find_key(conn, caller, key_id), clock.now())
 
     return router
 
 
-def _again(made: dict[str, Any]) -> dict[str, Any] | Refused:
+def _replay_answer(created: dict[str, Any]) -> dict[str, Any] | RequestError:
     """What a repetition is answered: the same, where there is no secret in it."""
-    if "key" not in made:
-        return made
-    return ShownOnce(
-        f"The key '{made['id']}' was made with this idempotency key. It was shown once and is not kept: roll "
+    if "key" not in created:
+        return created
+    return SecretAlreadyIssued(
+        f"The key '{created['id']}' was made with this idempotency key. It was shown once and is not kept: "
+        "roll "
         "it, or use another idempotency key to make another.",
         code="secret_shown_once",
     )
 
 
-def _shown(listed: ListedKey, now: float) -> dict[str, Any]:
+def _render_key(listed: KeySummary, now: float) -> dict[str, Any]:
     key = listed.key
     return {
         "id": key.id,
@@ -242,14 +247,14 @@ def _shown(listed: ListedKey, now: float) -> dict[str, Any]:
         "masked": key.masked,
         "name": key.name,
         "scopes": list(key.scopes),
-        "state": key.state(now),
+        "state": key.get_status(now),
         "created_at": listed.created_at,
         "expires_at": key.expires_at,
         "last_used_at": listed.last_used_at,
     }
 
 
-def _page(rows: Sequence[dict[str, Any]], limit: int, starting_after: str | None) -> dict[str, Any]:
+def _paginate(rows: Sequence[dict[str, Any]], limit: int, starting_after: str | None) -> dict[str, Any]:
     start = 0
     if starting_after is not None:
         ids = [row["id"] for row in rows]

@@ -20,10 +20,10 @@ from ledger.api.internal.callers import Caller, Callers
 from ledger.commands.bulk_import import Import
 from ledger.commands.execution import Execution
 from ledger.domain.money import Terms
-from ledger.files.storage import Contents
+from ledger.files.storage import FileStorage
 from ledger.store.journal import Cause
 
-READ_BYTES = 65_536
+CHUNK_BYTES = 65_536
 
 _BODY = {
     "required": True,
@@ -46,83 +46,85 @@ def import_routes(
     callers: Callers,
     execution: Execution,
     terms: Terms,
-    contents: Contents,
-    failure: Callable[[Exception], str],
+    contents: FileStorage,
+    render_error: Callable[[Exception], str],
 ) -> APIRouter:
-    """`failure` gives the error envelope of whatever ends a line."""
+    """`render_error` gives the error envelope of whatever ends a line."""
     router = APIRouter(tags=["catalogue"])
-    importer = callers.scoped("catalog", "network")
+    import_caller = callers.require_scopes("catalog", "network")
 
     @router.post(
         "/import",
         summary="Tell of many things",
-        response_class=Lines,
+        response_class=NdjsonResponse,
         openapi_extra={"requestBody": _BODY},
     )
-    async def lines(request: Request, caller: Caller = importer) -> Response:
+    async def lines(request: Request, caller: Caller = import_caller) -> Response:
         """One thing a line, ids given; one result a line, in order: `{"line", "id", "changed"}` or
         `{"line", "error"}`. A bad line refuses itself alone. The same input again changes nothing."""
         cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, None)
-        reach = partial(callers.acting_on, caller)
-        importing = Import(execution, terms, cause, contents, reach=reach, failure=failure)
-        return Results(importing, request, {"request-id": caller.request_id})
+        check_account = partial(callers.switch_account, caller)
+        importer = Import(
+            execution, terms, cause, contents, check_account=check_account, render_error=render_error
+        )
+        return ImportResponse(importer, request, {"request-id": caller.request_id})
 
     return router
 
 
-class Lines(Response):
+class NdjsonResponse(Response):
     """JSON, one document a line."""
 
     media_type = "application/x-ndjson"
 
 
-class Results(Lines):
+class ImportResponse(NdjsonResponse):
     """The results as they become known, whether or not the client reads them meanwhile."""
 
-    def __init__(self, importing: Import, request: Request, headers: dict[str, str]) -> None:
+    def __init__(self, importer: Import, request: Request, headers: dict[str, str]) -> None:
         super().__init__(headers=headers)
         del self.headers["content-length"]
-        self._importing = importing
+        self._importer = importer
         self._request = request
-        self._more = asyncio.Event()
-        self._written = 0
-        self._ended = False
+        self._data_ready = asyncio.Event()
+        self._written_bytes = 0
+        self._complete = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(head)
         with tempfile.TemporaryFile(buffering=0) as file:
-            taking = asyncio.create_task(self._take(file.fileno()), name="import results")
-            sent = 0
+            writer = asyncio.create_task(self._write_results(file.fileno()), name="import results")
+            sent_bytes = 0
             try:
-                while sent < self._written or not self._ended:
-                    if sent == self._written:
-                        self._more.clear()
-                        await self._more.wait()
+                while sent_bytes < self._written_bytes or not self._complete:
+                    if sent_bytes == self._written_bytes:
+                        self._data_ready.clear()
+                        await self._data_ready.wait()
                         continue
-                    body = _read(file.fileno(), sent)
-                    sent += len(body)
+                    body = _read(file.fileno(), sent_bytes)
+                    sent_bytes += len(body)
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-                await taking
+                await writer
             finally:
-                taking.cancel()
-                await asyncio.gather(taking, return_exceptions=True)
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _take(self, descriptor: int) -> None:
+    async def _write_results(self, descriptor: int) -> None:
         try:
-            async for results in self._importing.results(self._request.stream()):
-                told = "".join(f"{result.json()}\n" for result in results)
-                self._written += _write(descriptor, told.encode(), self._written)
-                self._more.set()
+            async for results in self._importer.run(self._request.stream()):
+                text = "".join(f"{result.to_json()}\n" for result in results)
+                self._written_bytes += _write(descriptor, text.encode(), self._written_bytes)
+                self._data_ready.set()
         finally:
-            self._ended = True
-            self._more.set()
+            self._complete = True
+            self._data_ready.set()
 
 
 def _read(descriptor: int, offset: int) -> bytes:
-    return os.pread(descriptor, READ_BYTES, offset)
+    return os.pread(descriptor, CHUNK_BYTES, offset)
 
 
-def _write(descriptor: int, text: bytes, offset: int) -> int:
-    return os.pwrite(descriptor, text, offset)
+def _write(descriptor: int, data: bytes, offset: int) -> int:
+    return os.pwrite(descriptor, data, offset)

@@ -29,7 +29,7 @@ class MoveClock(BaseModel):
     advance_seconds: float | None = Field(None, gt=0, le=ADVANCE_SECONDS_MAX, examples=[86400])
 
     @model_validator(mode="after")
-    def _one_of(self) -> MoveClock:
+    def _check_exactly_one(self) -> MoveClock:
         if (self.now is None) == (self.advance_seconds is None):
             raise ValueError("give either now or advance_seconds")
         return self
@@ -40,28 +40,31 @@ def internal_routes(
     callers: Callers,
     clock: Clock,
     pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
-    parts: Sequence[APIRouter],
+    routers: Sequence[APIRouter],
 ) -> APIRouter:
-    """The routes this deployment has, those of `parts` among them; the clock can be moved only with
+    """The routes this deployment has, those of `routers` among them; the clock can be moved only with
     LEDGER_TEST_CLOCK."""
     router = APIRouter(prefix="/internal/v1")
-    for part in parts:
-        router.include_router(part)
+    for sub_router in routers:
+        router.include_router(sub_router)
 
     if settings.test_clock:
 
         @router.post(
-            "/clock", dependencies=[callers.scoped("clock")], summary="Move the one clock", tags=["clock"]
+            "/clock",
+            dependencies=[callers.require_scopes("clock")],
+            summary="Move the one clock",
+            tags=["clock"],
         )
-        async def move_clock(moved: MoveClock) -> dict[str, float]:
+        async def move_clock(body: MoveClock) -> dict[str, float]:
             """All processes act on it at their next request or batch; never back past the last event."""
             async with pool.connection() as conn:
                 await clock.refresh(conn)
-                to = clock.now() + moved.advance_seconds if moved.advance_seconds else moved.now
-                assert to is not None
-                if to > NOW_MAX:
+                new_time = clock.now() + body.advance_seconds if body.advance_seconds else body.now
+                assert new_time is not None
+                if new_time > NOW_MAX:
                     raise InvalidParameter("The clock ends with the year 2999.", param="advance_seconds")
-                await clock.move(conn, to)
+                await clock.move(conn, new_time)
             return {"now": clock.now()}
 
     return router

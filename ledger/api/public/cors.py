@@ -10,22 +10,25 @@ from collections.abc import Mapping
 
 Headers = list[tuple[bytes, bytes]]
 
-REQUEST_METHOD = b"access-control-request-method"
-PREFLIGHT_SECONDS = 7200
+REQUEST_METHOD_HEADER = b"access-control-request-method"
+PREFLIGHT_AGE_SECONDS_MAX = 7200
 
-EVERY_ANSWER: Headers = [
+DEFAULT_HEADERS: Headers = [
     (b"content-type", b"application/json"),
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"request-id, stripe-version"),
 ]
 
 
-def preflight(given: Mapping[bytes, bytes]) -> Headers:
+def preflight_headers(request_headers: Mapping[bytes, bytes]) -> Headers:
     """What a preflight is answered beside that. A wildcard would not cover Authorization, so the headers
     that were asked for are named."""
     return [
         (b"access-control-allow-methods", b"GET, POST, DELETE"),
-        (b"access-control-allow-headers", given.get(b"access-control-request-headers", b"authorization")),
-        (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
+        (
+            b"access-control-allow-headers",
+            request_headers.get(b"access-control-request-headers", b"authorization"),
+        ),
+        (b"access-control-max-age", str(PREFLIGHT_AGE_SECONDS_MAX).encode()),
         (b"vary", b"access-control-request-headers"),
     ]

@@ -14,11 +14,11 @@ from fastapi.responses import StreamingResponse
 
 from ledger.domain.file import File
 from ledger.errors import UnknownRoute
-from ledger.files.storage import Contents
+from ledger.files.storage import FileStorage
 from ledger.files.urls import LINKS_PATH
-from ledger.queries.files import FileReads
+from ledger.queries.files import FileQueries
 
-_TYPES = {
+_MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "gif": "image/gif",
     "jpg": "image/jpeg",
@@ -27,33 +27,35 @@ _TYPES = {
     "txt": "text/plain; charset=utf-8",
     "zip": "application/zip",
 }
-_SHOWN = frozenset({"gif", "jpg", "pdf", "png", "txt"})
+_INLINE_TYPES = frozenset({"gif", "jpg", "pdf", "png", "txt"})
 
 
-def headers_of(file: File) -> dict[str, str]:
+def build_file_headers(file: File) -> dict[str, str]:
     """The head of an answer with the file's bytes; names in lower case."""
-    shown = "inline" if file.type in _SHOWN else "attachment"
+    disposition = "inline" if file.type in _INLINE_TYPES else "attachment"
     return {
-        "content-type": _TYPES.get(file.type or "", "application/octet-stream"),
+        "content-type": _MEDIA_TYPES.get(file.type or "", "application/octet-stream"),
         "content-length": str(file.size),
-        "content-disposition": f"{shown}; filename*=UTF-8''{quote(file.filename or file.id, safe='')}",
+        "content-disposition": f"{disposition}; filename*=UTF-8''{quote(file.filename or file.id, safe='')}",
         "content-security-policy": "sandbox; default-src 'none'",
         "x-content-type-options": "nosniff",
         "cache-control": "private, no-store",
     }
 
 
-def link_routes(reads: FileReads, contents: Contents, tick: Callable[[], Awaitable[float]]) -> APIRouter:
+def file_link_routes(
+    reads: FileQueries, contents: FileStorage, refresh_clock: Callable[[], Awaitable[float]]
+) -> APIRouter:
     """`GET /links/{name}`: no key, the name is the key, until the link expires."""
     router = APIRouter(tags=["file"])
 
     @router.get(LINKS_PATH + "{name}", response_class=StreamingResponse)
     async def link(name: str) -> StreamingResponse:
         """The bytes of a file, to whoever has the link's address."""
-        await tick()
-        file = await reads.linked(name)
+        await refresh_clock()
+        file = await reads.find_linked_file(name)
         if file is None:
             raise UnknownRoute("This file link does not exist or has expired.")
-        return StreamingResponse(contents.read(file), headers=headers_of(file))
+        return StreamingResponse(contents.read(file), headers=build_file_headers(file))
 
     return router

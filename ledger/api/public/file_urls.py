@@ -12,63 +12,67 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ledger.call import Call
-from ledger.commands.execution import Decide, Decided, Reading
-from ledger.domain.evidence import FILES
-from ledger.files.urls import Addresses
-from ledger.queries.pages import Found
+from ledger.commands.execution import Decide, Decision, DecisionContext
+from ledger.domain.evidence import FILE_FIELDS
+from ledger.files.urls import FileLinkUrls
+from ledger.queries.pages import QueryResult
 
 
 class FileUrls:
     """Fills the URLs of files into answers."""
 
-    def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
+    def __init__(self, link_urls: FileLinkUrls) -> None:
+        self._link_urls = link_urls
 
-    def telling(self, answer: Callable[[Call], Awaitable[Found]]) -> Callable[[Call], Awaitable[Found]]:
+    def add_urls_to_query(
+        self, query: Callable[[Call], Awaitable[QueryResult]]
+    ) -> Callable[[Call], Awaitable[QueryResult]]:
         """The read, with addresses in the files and links it answers with."""
 
-        async def told(call: Call) -> Found:
-            found = await answer(call)
-            for each in found.body.get("data", ()) if found.body.get("object") == "list" else (found.body,):
-                self._fill(each, call.base_url, links=True)
-            return found
+        async def answer_with_urls(call: Call) -> QueryResult:
+            result = await query(call)
+            for item in (
+                result.body.get("data", ()) if result.body.get("object") == "list" else (result.body,)
+            ):
+                self._set_urls(item, call.base_url, include_links=True)
+            return result
 
-        return told
+        return answer_with_urls
 
-    def telling_in(self, decide: Decide) -> Decide:
+    def add_urls_to_command(self, decide: Decide) -> Decide:
         """The command, with addresses of files in its answer, and of the link that it is about."""
 
-        async def told(call: Call, reading: Reading, now: int) -> Decided:
-            decided = await decide(call, reading, now)
-            answer: dict[str, Any] = dict(decided.answer)
-            self._fill(answer, call.base_url, links=False)
-            about = [answer] if answer.get("object") == "file_link" else []
+        async def decide_with_urls(call: Call, context: DecisionContext, now: int) -> Decision:
+            decision = await decide(call, context, now)
+            answer: dict[str, Any] = dict(decision.answer)
+            self._set_urls(answer, call.base_url, include_links=False)
+            links = [answer] if answer.get("object") == "file_link" else []
             if answer.get("object") == "file":
-                about = answer["links"]["data"]  # none, or the one that was made with it
-            for link in about:
-                self._address(link, call.base_url)
-                digits = self._addresses.digits(link["id"])
-                return dataclasses.replace(decided, answer=answer, secret=digits, secret_of=link["id"])
-            return dataclasses.replace(decided, answer=answer)
+                links = answer["links"]["data"]  # none, or the one that was made with it
+            for link in links:
+                self._set_link_url(link, call.base_url)
+                digits = self._link_urls.derive_digits(link["id"])
+                return dataclasses.replace(decision, answer=answer, secret=digits, secret_of=link["id"])
+            return dataclasses.replace(decision, answer=answer)
 
-        return told
+        return decide_with_urls
 
-    def _fill(self, answer: Any, base_url: str, *, links: bool) -> None:
+    def _set_urls(self, answer: Any, base_url: str, *, include_links: bool) -> None:
         """Along the members that can hold a file, never into what a caller has named (metadata)."""
         match answer.get("object"):
             case "file":
                 answer["url"] = f"{base_url}/v1/files/{answer['id']}/contents"
                 for link in answer["links"]["data"]:
-                    self._fill(link, base_url, links=links)
+                    self._set_urls(link, base_url, include_links=include_links)
             case "file_link":
-                if links:
-                    self._address(link=answer, base_url=base_url)
+                if include_links:
+                    self._set_link_url(link=answer, base_url=base_url)
                 if isinstance(answer["file"], dict):
-                    self._fill(answer["file"], base_url, links=links)
+                    self._set_urls(answer["file"], base_url, include_links=include_links)
             case "dispute":
-                for name in FILES:
+                for name in FILE_FIELDS:
                     if isinstance(answer["evidence"][name], dict):
-                        self._fill(answer["evidence"][name], base_url, links=links)
+                        self._set_urls(answer["evidence"][name], base_url, include_links=include_links)
 
-    def _address(self, link: dict[str, Any], base_url: str) -> None:
-        link["url"] = base_url + self._addresses.path_of(link["id"])
+    def _set_link_url(self, link: dict[str, Any], base_url: str) -> None:
+        link["url"] = base_url + self._link_urls.path_of(link["id"])

@@ -15,84 +15,85 @@ from starlette.types import Receive
 
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
-from ledger.files.storage import Contents, Incoming, Upload
+from ledger.files.storage import FileStorage, IncomingFile, Upload
 from ledger.ids import new_id
-from ledger.wire.parameters import unknown
+from ledger.wire.parameters import unknown_parameter_error
 
-MULTIPART = b"multipart/form-data"
-FILE = "file"
+MULTIPART_CONTENT_TYPE = b"multipart/form-data"
+FILE_FIELD = "file"
 FILENAME_LENGTH_MAX = 255
 MEGABYTE = 1024 * 1024
 
 
-class Uploads:
+class UploadReceiver:
     """Receives multipart bodies into `contents`; limits in bytes."""
 
     def __init__(
-        self, contents: Contents, clock: Clock, *, file_bytes_max: int, fields_bytes_max: int
+        self, contents: FileStorage, clock: Clock, *, file_bytes_max: int, fields_bytes_max: int
     ) -> None:
         self._contents = contents
         self._clock = clock
         self._file_bytes_max = file_bytes_max
         self._fields_bytes_max = fields_bytes_max
 
-    def begin(self) -> Incoming:
+    def start_upload(self) -> IncomingFile:
         """A file to be, under a fresh id."""
         return self._contents.begin(new_id("file", self._clock.now()))
 
     async def receive(
-        self, given: Mapping[bytes, bytes], receive: Receive, incoming: Incoming
+        self, request_headers: Mapping[bytes, bytes], receive: Receive, incoming: IncomingFile
     ) -> tuple[bytes, dict[str, Upload]]:
         """The fields as an urlencoded form, and what was noted of the file by the name of its part."""
         bytes_max = self._file_bytes_max + self._fields_bytes_max
-        length = given.get(b"content-length", b"0")
+        length = request_headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > bytes_max:
-            raise self._too_large()
-        boundary = parse_options_header(given[b"content-type"])[1].get(b"boundary")
+            raise self._too_large_error()
+        boundary = parse_options_header(request_headers[b"content-type"])[1].get(b"boundary")
         if not boundary:
             raise InvalidParameter("Invalid request: the multipart body has no boundary.")
-        parts = _Parts(incoming)
-        parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # a TypedDict
-        received, more = 0, True
-        while more:
+        collector = _PartCollector(incoming)
+        parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]  # a TypedDict
+        received_bytes, more_body = 0, True
+        while more_body:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise InvalidParameter("The connection closed before the request was complete.")
             body: bytes = message.get("body", b"")
-            more = message.get("more_body", False)
-            received += len(body)
+            more_body = message.get("more_body", False)
+            received_bytes += len(body)
             try:
                 parser.write(body)
             except FormParserError:
                 raise InvalidParameter("Invalid request: the body is not well-formed multipart.") from None
-            if incoming.size > self._file_bytes_max or received > bytes_max:
-                raise self._too_large()
-            if parts.fields_bytes > self._fields_bytes_max:
+            if incoming.size > self._file_bytes_max or received_bytes > bytes_max:
+                raise self._too_large_error()
+            if collector.fields_bytes > self._fields_bytes_max:
                 raise InvalidParameter(f"The fields are larger than {self._fields_bytes_max} bytes.")
-            await incoming.store()
-        if not parts.complete:
+            await incoming.flush()
+        if not collector.complete:
             raise InvalidParameter("Invalid request: the multipart body ends before its last boundary.")
-        files = {FILE: await incoming.finish(parts.filename)} if parts.has_file else {}
-        return urlencode(parts.fields).encode(), files
+        files = {FILE_FIELD: await incoming.finish(collector.filename)} if collector.has_file else {}
+        return urlencode(collector.fields).encode(), files
 
-    def _too_large(self) -> InvalidParameter:
+    def _too_large_error(self) -> InvalidParameter:
         size = f"{self._file_bytes_max / MEGABYTE:g} MB"
         return InvalidParameter(
-            f"The file you uploaded was too large. Please upload a file smaller than {size}.", param=FILE
+            f"The file you uploaded was too large. Please upload a file smaller than {size}.",
+            param=FILE_FIELD,
         )
 
 
-class _Parts:
+class _PartCollector:
     """What the parser tells, gathered: the file's bytes go to `incoming`, everything else is a field."""
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: IncomingFile) -> None:
         self._incoming = incoming
-        self._header = b""
-        self._value = b""
+        self._header_name = b""
+        self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
-        self._name = b""
+        self._part_name = b""
         self._in_file = False
-        self._field = bytearray()
+        self._field_value = bytearray()
         self.fields: list[tuple[bytes, bytes]] = []
         self.fields_bytes = 0
         self.filename: str | None = None
@@ -101,62 +102,62 @@ class _Parts:
 
     def callbacks(self) -> dict[str, object]:
         return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._on_header,
-            "on_header_value": self._on_value,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._end_headers,
-            "on_part_data": self._on_data,
-            "on_part_end": self._end,
-            "on_end": self._end_all,
+            "on_part_begin": self._on_part_begin,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_end": self._on_end,
         }
 
-    def _begin(self) -> None:
+    def _on_part_begin(self) -> None:
         self._headers = {}
-        self._field = bytearray()
+        self._field_value = bytearray()
 
-    def _on_header(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
 
-    def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
 
-    def _end_header(self) -> None:
-        self._headers[self._header.lower()] = self._value
-        self._header = self._value = b""
+    def _on_header_end(self) -> None:
+        self._headers[self._header_name.lower()] = self._header_value
+        self._header_name = self._header_value = b""
 
-    def _end_headers(self) -> None:
+    def _on_headers_finished(self) -> None:
         disposition, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if disposition != b"form-data" or b"name" not in options:
             raise InvalidParameter("Invalid request: a part of the multipart body has no name.")
-        self._name = options[b"name"]
+        self._part_name = options[b"name"]
         self._in_file = b"filename" in options or b"content-type" in self._headers
         if self._in_file:
-            name = self._name.decode(errors="replace")
-            if name != FILE:
-                raise unknown(name)
+            name = self._part_name.decode(errors="replace")
+            if name != FILE_FIELD:
+                raise unknown_parameter_error(name)
             if self.has_file:
-                raise InvalidParameter("Send one file in a request.", param=FILE)
+                raise InvalidParameter("Send one file in a request.", param=FILE_FIELD)
             self.has_file = True
-            self.filename = _filename(options.get(b"filename", b""))
+            self.filename = _clean_filename(options.get(b"filename", b""))
 
-    def _on_data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._incoming.add(data[start:end])
         else:
-            self._field += data[start:end]
+            self._field_value += data[start:end]
             self.fields_bytes += end - start
 
-    def _end(self) -> None:
+    def _on_part_end(self) -> None:
         if not self._in_file:
-            self.fields_bytes += len(self._name)
-            self.fields.append((self._name, bytes(self._field)))
+            self.fields_bytes += len(self._part_name)
+            self.fields.append((self._part_name, bytes(self._field_value)))
 
-    def _end_all(self) -> None:
+    def _on_end(self) -> None:
         self.complete = True
 
 
-def _filename(given: bytes) -> str | None:
+def _clean_filename(raw: bytes) -> str | None:
     """The name without the folders of the sender's machine, and without what cannot be printed."""
-    name = given.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
+    name = raw.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
     return "".join(filter(str.isprintable, name))[-FILENAME_LENGTH_MAX:] or None

@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from ledger.api.public.multipart import MULTIPART
+from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE
 from ledger.api.public.operations import Operation
 
-_REFUSAL = {
+_ERROR_RESPONSE = {
     "description": "The error envelope",
     "content": {
         "application/json": {
@@ -42,11 +42,11 @@ _REFUSAL = {
         }
     },
 }  # fmt: skip
-_ANSWERS = {
+_RESPONSES = {
     "200": {"description": "The object, or the list", "content": {"application/json": {}}},
-    "default": _REFUSAL,
+    "default": _ERROR_RESPONSE,
 }
-IDEMPOTENCY_KEY = {
+IDEMPOTENCY_KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
@@ -54,20 +54,22 @@ IDEMPOTENCY_KEY = {
 }
 
 
-def describe(app: FastAPI, operations: Sequence[Operation]) -> None:
+def extend_openapi(app: FastAPI, operations: Sequence[Operation]) -> None:
     """Make the app's OpenAPI document tell of `operations` beside FastAPI's own routes."""
-    own = app.openapi
+    default_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = own()
+            document = default_openapi()
             for path, methods in document["paths"].items():
                 for entry in methods.values():
-                    _told_as_here(path, entry)
+                    _correct_framework_entry(path, entry)
             for unused in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(unused, None)
             for operation in operations:
-                document["paths"].setdefault(operation.path, {})[operation.method.lower()] = _entry(operation)
+                document["paths"].setdefault(operation.path, {})[operation.method.lower()] = _build_entry(
+                    operation
+                )
             schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key"}
         assert app.openapi_schema is not None
@@ -76,22 +78,22 @@ def describe(app: FastAPI, operations: Sequence[Operation]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents to extend it
 
 
-def _told_as_here(path: str, entry: dict[str, Any]) -> None:
+def _correct_framework_entry(path: str, entry: dict[str, Any]) -> None:
     """What the framework cannot know of its own routes: how they refuse, and that they ask for a key."""
     if entry["responses"].pop("422", None):
-        entry["responses"]["default"] = _REFUSAL
+        entry["responses"]["default"] = _ERROR_RESPONSE
     if path.startswith("/internal/"):
         entry["security"] = [{"key": []}]
 
 
-def _entry(operation: Operation) -> dict[str, Any]:
+def _build_entry(operation: Operation) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [operation.resource],
         "operationId": operation.method.lower()
         + operation.path.replace("/", "_").replace("{", "").replace("}", ""),
         "security": [{"key": []}],
-        "responses": _ANSWERS,
+        "responses": _RESPONSES,
         "parameters": [],
     }
     _, brace, rest = operation.path.partition("{")
@@ -101,10 +103,10 @@ def _entry(operation: Operation) -> dict[str, Any]:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         )
     if operation.method == "POST":
-        entry["parameters"].append(IDEMPOTENCY_KEY)
+        entry["parameters"].append(IDEMPOTENCY_KEY_HEADER)
         entry["requestBody"] = body = operation.table.request_body()
         if operation.takes_file:
-            body["content"] = {MULTIPART.decode(): {"schema": operation.table.schema()}}
+            body["content"] = {MULTIPART_CONTENT_TYPE.decode(): {"schema": operation.table.schema()}}
     else:
         entry["parameters"] += operation.table.query_parameters()
     return entry

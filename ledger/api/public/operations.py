@@ -10,25 +10,25 @@ from ledger.call import Call
 from ledger.commands.execution import Decide
 from ledger.domain.file import File
 from ledger.errors import UnknownRoute
-from ledger.queries.pages import Found
-from ledger.wire.parameters import Table
+from ledger.queries.pages import QueryResult
+from ledger.wire.parameters import ParameterTable
 
-SEARCH = "search"
+SEARCH_SEGMENT = "search"
 """Where an id would stand in Stripe's URLs of searches, which are not served: no object is called so."""
 
-VERBS_MAX = 2
+VERB_SEGMENTS_MAX = 2
 """Segments of a path after its target: `…/{charge}/dispute/close`."""
 
-Answer = Callable[[Call], Awaitable[Found]]
+Read = Callable[[Call], Awaitable[QueryResult]]
 Download = Callable[[Call], Awaitable[File]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path. A command has `decide`, a read has `answer`, or `download` where bytes are
+    """One method and path. A command has `decide`, a read has `read`, or `download` where bytes are
     answered. One that `takes_file` has a multipart body, whose file is stored before it is decided.
 
-    `resource` names the permission a restricted key needs: `rak_<resource>_read` for GET, else `_write`.
+    `resource` names the permission a restricted key needs: `rak_<resource>_read` for GET, else `_write_rows`.
     `open_to` names the kind of key a front end calls it with: "pk" and then no other, or "ek" for its own
     customer, the target. `expandable` names what is answered, or listed, in `wire.expansion.EXPANDABLE`.
     """
@@ -36,54 +36,56 @@ class Operation:
     method: str
     path: str
     summary: str
-    table: Table
+    table: ParameterTable
     expandable: str
     resource: str
     decide: Decide | None = None
-    answer: Answer | None = None
+    read: Read | None = None
     download: Download | None = None
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None
 
     @property
-    def scope(self) -> str:
+    def required_scope(self) -> str:
         return f"rak_{self.resource}_{'read' if self.method == 'GET' else 'write'}"
 
     @property
     def is_list(self) -> bool:
-        return self.answer is not None and "starting_after" in self.table.members
+        return self.read is not None and "starting_after" in self.table.members
 
 
-class Routes:
+class RouteTable:
     """Operations by method and path; a path holds at most one `{…}` segment, the target."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._plain: dict[tuple[str, str], Operation] = {}
-        self._targeted: dict[tuple[str, str, str], Operation] = {}
+        self._without_target: dict[tuple[str, str], Operation] = {}
+        self._with_target: dict[tuple[str, str, str], Operation] = {}
         for operation in operations:
-            before, brace, rest = operation.path.partition("{")
+            prefix, brace, suffix = operation.path.partition("{")
             if brace:
-                self._targeted[operation.method, before, rest.partition("}")[2]] = operation
+                self._with_target[operation.method, prefix, suffix.partition("}")[2]] = operation
             else:
-                self._plain[operation.method, operation.path] = operation
+                self._without_target[operation.method, operation.path] = operation
 
-    def takes_key_in_query(self, method: str, path: str) -> bool:
+    def accepts_key_in_query(self, method: str, path: str) -> bool:
         """Whether a publishable key may be given as `key=` in the query."""
-        operation = self._plain.get((method, path))
+        operation = self._without_target.get((method, path))
         return operation is not None and operation.open_to == "pk"
 
     def find(self, method: str, path: str) -> tuple[Operation, str]:
         """The operation and the target id in the path ('' where it has none). Raises UnknownRoute."""
-        operation = self._plain.get((method, path))
+        operation = self._without_target.get((method, path))
         if operation is not None:
             return operation, ""
         base, _, target = path.rpartition("/")
-        operation, verb = self._targeted.get((method, base + "/", "")), ""
-        for _step in range(VERBS_MAX):
+        operation, verb = self._with_target.get((method, base + "/", "")), ""
+        for _step in range(VERB_SEGMENTS_MAX):
             if operation is None:
                 verb, (base, _, target) = f"/{target}{verb}", base.rpartition("/")
-                operation = self._targeted.get((method, base + "/", verb))
-        if operation is None or not target or target == SEARCH or "\0" in target:  # nor can Postgres hold NUL
+                operation = self._with_target.get((method, base + "/", verb))
+        if (
+            operation is None or not target or target == SEARCH_SEGMENT or "\0" in target
+        ):  # nor can Postgres hold NUL
             raise UnknownRoute(
                 f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
                 "the API's URLs."

@@ -16,254 +16,284 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ledger.accounts import ApiKey, KeyRing
+from ledger.accounts import ApiKey, KeyCache
 from ledger.api.authentication import (
-    acted_on,
     authenticate,
-    out_of_scope,
-    permit,
-    permit_expanded,
-    publishable_key,
+    authorization_from_query,
+    check_expand_permissions,
+    check_permission,
+    ephemeral_key_error,
+    resolve_account,
 )
-from ledger.api.public.cors import EVERY_ANSWER, REQUEST_METHOD, preflight
-from ledger.api.public.downloads import headers_of
-from ledger.api.public.multipart import MULTIPART, Uploads
-from ledger.api.public.operations import Operation, Routes
-from ledger.api.rate_limits import Limits
+from ledger.api.public.cors import DEFAULT_HEADERS, REQUEST_METHOD_HEADER, preflight_headers
+from ledger.api.public.downloads import build_file_headers
+from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver
+from ledger.api.public.operations import Operation, RouteTable
+from ledger.api.rate_limits import RateLimits
 from ledger.call import Call
-from ledger.commands.execution import Answered, Execution, fingerprint_of
+from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.domain.file import File
-from ledger.errors import InvalidParameter, Refused, UnknownRoute
-from ledger.files.storage import Contents, Upload
-from ledger.ids import base62
+from ledger.errors import InvalidParameter, RequestError, UnknownRoute
+from ledger.files.storage import FileStorage, Upload
+from ledger.ids import encode_base62
 from ledger.store.journal import Cause
 from ledger.wire.expansion import parse_expand
 from ledger.wire.forms import decode
-from ledger.wire.versions import LATEST, VERSIONS
+from ledger.wire.versions import LATEST_VERSION, VERSIONS
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 _ACCOUNT_HEADERS = (b"stripe-account", b"stripe-context")
-FORM = b"application/x-www-form-urlencoded"
-OK = 200
+FORM_CONTENT_TYPE = b"application/x-www-form-urlencoded"
+STATUS_OK = 200
 
 Headers = list[tuple[bytes, bytes]]
-Failure = Callable[[Exception], tuple[int, str, Headers]]
-Observe = Callable[["Exchange"], None]
+RenderError = Callable[[Exception], tuple[int, str, Headers]]
+LogAccess = Callable[["Exchange"], None]
 
 
-class BodyTooLarge(Refused):
+class BodyTooLarge(RequestError):
     """A body over the limit."""
 
 
 class Exchange:
     """One request on its way: what is known of it so far, for the answer, the metrics and the log."""
 
-    __slots__ = ("account", "base_url", "headers", "key", "method", "name", "parts", "path", "position",
-                 "request_id", "started", "status")  # fmt: skip
+    __slots__ = (
+        "account", "base_url", "key", "method", "operation_name", "path", "position", "request_id",
+        "response_headers", "started_at", "status", "uploads",
+    )  # fmt: skip
 
     def __init__(self, method: str, path: str, request_id: str) -> None:
         self.base_url = ""
-        self.parts: dict[str, Upload] = {}
+        self.uploads: dict[str, Upload] = {}
         self.method = method
         self.path = path
         self.request_id = request_id
-        self.started = time.perf_counter()
-        self.headers: Headers = [*EVERY_ANSWER, (b"request-id", request_id.encode())]
-        self.name = "none"  # method and path of the operation, for the metrics
+        self.started_at = time.perf_counter()
+        self.response_headers: Headers = [*DEFAULT_HEADERS, (b"request-id", request_id.encode())]
+        self.operation_name = "none"  # method and path of the operation, for the metrics
         self.key: ApiKey | None = None
         self.account: str | None = None
         self.position: int | None = None
         self.status = 0
 
 
-class Wire:
+class PublicApi:
     """An ASGI application for everything under /v1."""
 
     def __init__(
         self,
-        routes: Routes,
-        keys: KeyRing,
+        routes: RouteTable,
+        keys: KeyCache,
         execution: Execution,
         *,
-        tick: Callable[[], Awaitable[float]],
-        failure: Failure,
-        observe: Observe,
-        limits: Limits,
-        contents: Contents,
-        uploads: Uploads,
+        refresh_clock: Callable[[], Awaitable[float]],
+        render_error: RenderError,
+        log_access: LogAccess,
+        rate_limits: RateLimits,
+        contents: FileStorage,
+        upload_receiver: UploadReceiver,
         public_url: str | None,
         body_bytes_max: int,
     ) -> None:
         self._routes = routes
         self._keys = keys
         self._execution = execution
-        self._tick = tick
-        self._failure = failure
-        self._observe = observe
-        self._limits = limits
+        self._refresh_clock = refresh_clock
+        self._render_error = render_error
+        self._log_access = log_access
+        self._rate_limits = rate_limits
         self._contents = contents
-        self._uploads = uploads
+        self._upload_receiver = upload_receiver
         self._public_url = public_url
         self._body_bytes_max = body_bytes_max
-        self._request_ids = _request_ids()
+        self._request_ids = _generate_request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope["method"], scope["path"], next(self._request_ids))
         try:
-            now = await self._tick()
-            status, body = await self._answer(exchange, scope, receive, now)
+            now = await self._refresh_clock()
+            status, body = await self._handle(exchange, scope, receive, now)
         except Exception as error:
-            status, body, headers = self._failure(error)
-            exchange.headers += headers
+            status, body, headers = self._render_error(error)
+            exchange.response_headers += headers
         exchange.status = status
         if isinstance(body, File):
             await self._send_file(exchange, body, send)
             return
         payload = body.encode()
-        exchange.headers.append((b"content-length", str(len(payload)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": exchange.headers})
+        exchange.response_headers.append((b"content-length", str(len(payload)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": exchange.response_headers})
         await send({"type": "http.response.body", "body": payload})
-        self._observe(exchange)
+        self._log_access(exchange)
 
     async def _send_file(self, exchange: Exchange, file: File, send: Send) -> None:
-        told = {name.encode(): value.encode() for name, value in headers_of(file).items()}
-        headers = [*(header for header in exchange.headers if header[0] not in told), *told.items()]
+        file_headers = {name.encode(): value.encode() for name, value in build_file_headers(file).items()}
+        headers = [
+            *(header for header in exchange.response_headers if header[0] not in file_headers),
+            *file_headers.items(),
+        ]
         await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
         async for chunk in self._contents.read(file):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-        self._observe(exchange)
+        self._log_access(exchange)
 
-    async def _answer(
+    async def _handle(
         self, exchange: Exchange, scope: Scope, receive: Receive, now: float
     ) -> tuple[int, str | File]:
-        given = dict(scope["headers"])
+        request_headers = dict(scope["headers"])
         query: bytes = scope["query_string"]
-        if exchange.method == "OPTIONS" and REQUEST_METHOD in given:
-            exchange.headers += preflight(given)
+        if exchange.method == "OPTIONS" and REQUEST_METHOD_HEADER in request_headers:
+            exchange.response_headers += preflight_headers(request_headers)
             return 200, ""
-        authorization = given.get(b"authorization", b"")
-        if not authorization and self._routes.takes_key_in_query(exchange.method, exchange.path):
-            authorization = publishable_key(query)
+        authorization = request_headers.get(b"authorization", b"")
+        if not authorization and self._routes.accepts_key_in_query(exchange.method, exchange.path):
+            authorization = authorization_from_query(query)
         exchange.key = key = await authenticate(self._keys, authorization, now)
-        version = given.get(b"stripe-version")
+        version = request_headers.get(b"stripe-version")
         if version is None:
             version = key.api_version.encode()
         if version in _VERSIONS:  # told in every authenticated answer, so before what may be refused
-            exchange.headers.append((b"stripe-version", version))
+            exchange.response_headers.append((b"stripe-version", version))
         try:
             operation, target = self._routes.find(exchange.method, exchange.path)
         except UnknownRoute:
             if key.kind == "ek":  # what it may do is all there is for it
-                raise out_of_scope(key) from None
+                raise ephemeral_key_error(key) from None
             raise
-        exchange.name = f"{operation.method} {operation.path}"
+        exchange.operation_name = f"{operation.method} {operation.path}"
         if key.kind != "sk" or operation.open_to == "pk":
-            permit(key, operation, target)
+            check_permission(key, operation, target)
         if operation.open_to == "pk":
-            exchange.headers.append((b"cache-control", b"no-store"))  # the answer holds a key
+            exchange.response_headers.append((b"cache-control", b"no-store"))  # the answer holds a key
         if version not in _VERSIONS:
-            shown = version.decode("latin-1")[:80]
-            raise InvalidParameter(f"Invalid Stripe API version: {shown}")
+            printable_version = version.decode("latin-1")[:80]
+            raise InvalidParameter(f"Invalid Stripe API version: {printable_version}")
         account = key.account
-        if _ACCOUNT_HEADERS[0] in given or _ACCOUNT_HEADERS[1] in given:
-            account = await self._act_on(key, given, exchange.headers)
+        if _ACCOUNT_HEADERS[0] in request_headers or _ACCOUNT_HEADERS[1] in request_headers:
+            account = await self._resolve_account(key, request_headers, exchange.response_headers)
         exchange.account = account
-        self._limits.check(key.id, account)
-        exchange.base_url = self._public_url or _base_url(scope, given)
+        self._rate_limits.check(key.id, account)
+        exchange.base_url = self._public_url or _base_url(scope, request_headers)
         if operation.decide is None:
-            if b"content-length" in given or b"transfer-encoding" in given:  # else it has no body
-                query = _joined(query, await self._form(given, receive))
-            return await self._read(exchange, operation, key, account, target, query)
-        if operation.takes_file and given.get(b"content-type", b"").lower().startswith(MULTIPART):
-            return await self._upload(exchange, operation, key, account, query, given, receive)
-        raw = _joined(query, await self._form(given, receive))
-        return await self._command(exchange, operation, key, account, target, raw, given)
+            if (
+                b"content-length" in request_headers or b"transfer-encoding" in request_headers
+            ):  # else it has no body
+                query = _join_parameters(query, await self._read_form(request_headers, receive))
+            return await self._run_read(exchange, operation, key, account, target, query)
+        if operation.takes_file and request_headers.get(b"content-type", b"").lower().startswith(
+            MULTIPART_CONTENT_TYPE
+        ):
+            return await self._run_upload(exchange, operation, key, account, query, request_headers, receive)
+        encoded_parameters = _join_parameters(query, await self._read_form(request_headers, receive))
+        return await self._run_command(
+            exchange, operation, key, account, target, encoded_parameters, request_headers
+        )
 
-    async def _act_on(self, key: ApiKey, given: Mapping[bytes, bytes], headers: Headers) -> str:
+    async def _resolve_account(
+        self, key: ApiKey, request_headers: Mapping[bytes, bytes], response_headers: Headers
+    ) -> str:
         """The account that a header names, which is told back."""
-        named = {name: given[name].decode("latin-1") for name in _ACCOUNT_HEADERS if name in given}
-        account = await acted_on(self._keys, key, *(named.get(name) for name in _ACCOUNT_HEADERS))
-        headers += ((name, account.encode()) for name in named)
+        account_headers = {
+            name: request_headers[name].decode("latin-1")
+            for name in _ACCOUNT_HEADERS
+            if name in request_headers
+        }
+        account = await resolve_account(
+            self._keys, key, *(account_headers.get(name) for name in _ACCOUNT_HEADERS)
+        )
+        response_headers += ((name, account.encode()) for name in account_headers)
         return account
 
-    async def _read(
+    async def _run_read(
         self, exchange: Exchange, operation: Operation, key: ApiKey, account: str, target: str, query: bytes
     ) -> tuple[int, str | File]:
-        call = _call(operation, key, account, exchange, None, target, query)
+        call = _build_call(operation, key, account, exchange, None, target, query)
         if operation.download is not None:
-            return OK, await operation.download(call)
-        assert operation.answer is not None
-        found = await operation.answer(call)
-        if found.behind:
-            exchange.headers.append((b"ledger-behind-events", str(found.behind).encode()))
-        if found.incomplete:
-            exchange.headers.append((b"ledger-incomplete", b"true"))
-        return self._execution.encode(found.body)
+            return STATUS_OK, await operation.download(call)
+        assert operation.read is not None
+        result = await operation.read(call)
+        if result.lag_events:
+            exchange.response_headers.append((b"ledger-behind-events", str(result.lag_events).encode()))
+        if result.incomplete:
+            exchange.response_headers.append((b"ledger-incomplete", b"true"))
+        return self._execution.encode(result.body)
 
-    async def _command(
+    async def _run_command(
         self,
         exchange: Exchange,
         operation: Operation,
         key: ApiKey,
         account: str,
         target: str,
-        raw: bytes,
-        given: Mapping[bytes, bytes],
+        encoded_parameters: bytes,
+        request_headers: Mapping[bytes, bytes],
     ) -> tuple[int, str]:
         decide = operation.decide
         assert decide is not None
         idempotency_key = None
         if operation.method == "POST":  # on DELETE the header is ignored (CONTRACT 1.9)
-            idempotency_key = _idempotency_key(given.get(b"idempotency-key"), exchange.headers)
+            idempotency_key = _read_idempotency_key(
+                request_headers.get(b"idempotency-key"), exchange.response_headers
+            )
         cause = Cause(account, key.livemode, key.id, exchange.request_id, idempotency_key)
         try:
-            call = _call(operation, key, account, exchange, idempotency_key, target, raw)
+            call = _build_call(operation, key, account, exchange, idempotency_key, target, encoded_parameters)
         except InvalidParameter:
-            if idempotency_key is not None and (replied := await self._execution.replied(cause)) is not None:
+            if (
+                idempotency_key is not None
+                and (stored_reply := await self._execution.find_reply(cause)) is not None
+            ):
                 # What was stored had valid parameters, so these are others.
-                await self._execution.replay(replied, idempotency_key, fingerprint="")
+                await self._execution.replay(stored_reply, idempotency_key, fingerprint="")
             raise
         fingerprint = ""
         if idempotency_key is not None:
-            seen = {name: (part.digest, part.filename) for name, part in exchange.parts.items()}
-            parameters = call.parameters | {"expand": call.expand} | seen
+            upload_digests = {
+                name: (upload.digest, upload.filename) for name, upload in exchange.uploads.items()
+            }
+            parameters = call.parameters | {"expand": call.expand} | upload_digests
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
-        answered = await self._execution.run(cause, call, decide, fingerprint=fingerprint)
+        result = await self._execution.run(cause, call, decide, fingerprint=fingerprint)
         if idempotency_key is not None:
-            _tell_of_replay(answered, exchange)
-        exchange.position = answered.position
-        return answered.status, answered.body
+            _add_replay_headers(result, exchange)
+        exchange.position = result.position
+        return result.status, result.body
 
-    async def _upload(
+    async def _run_upload(
         self,
         exchange: Exchange,
         operation: Operation,
         key: ApiKey,
         account: str,
         query: bytes,
-        given: Mapping[bytes, bytes],
+        request_headers: Mapping[bytes, bytes],
         receive: Receive,
     ) -> tuple[int, str]:
         """A command with a file, stored before it is decided and forgotten unless a file came of it.
 
         After a failure of ours nobody knows whether one did: what is stored then stays, for the sweep.
         """
-        incoming = self._uploads.begin()
+        incoming = self._upload_receiver.start_upload()
         try:
-            fields, exchange.parts = await self._uploads.receive(given, receive, incoming)
-            raw = _joined(query, fields)
-            status, body = await self._command(exchange, operation, key, account, "", raw, given)
-        except Refused:
-            await incoming.drop()
+            fields, exchange.uploads = await self._upload_receiver.receive(request_headers, receive, incoming)
+            encoded_parameters = _join_parameters(query, fields)
+            status, body = await self._run_command(
+                exchange, operation, key, account, "", encoded_parameters, request_headers
+            )
+        except RequestError:
+            await incoming.discard()
             raise
-        if status != OK or exchange.position is None:  # refused, or an earlier answer again
-            await incoming.drop()
+        if status != STATUS_OK or exchange.position is None:  # refused, or an earlier answer again
+            await incoming.discard()
         return status, body
 
-    async def _form(self, given: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        body = await bounded_body(given, receive, self._body_bytes_max)
-        if body and not given.get(b"content-type", FORM).lower().startswith(FORM):
+    async def _read_form(self, request_headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        body = await read_bounded_body(request_headers, receive, self._body_bytes_max)
+        if body and not request_headers.get(b"content-type", FORM_CONTENT_TYPE).lower().startswith(
+            FORM_CONTENT_TYPE
+        ):
             raise InvalidParameter(
                 "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
                 "If you have questions, see https://docs.stripe.com/api."
@@ -271,10 +301,12 @@ class Wire:
         return body
 
 
-async def bounded_body(given: Mapping[bytes, bytes], receive: Receive, bytes_max: int) -> bytes:
+async def read_bounded_body(
+    request_headers: Mapping[bytes, bytes], receive: Receive, bytes_max: int
+) -> bytes:
     """The request's body. Raises BodyTooLarge as soon as it is known to be, unread where it was announced,
     and InvalidParameter for one that is cut off."""
-    length = given.get(b"content-length", b"0")
+    length = request_headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > bytes_max:
         raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
     message = await receive()
@@ -289,38 +321,40 @@ async def bounded_body(given: Mapping[bytes, bytes], receive: Receive, bytes_max
     return body
 
 
-def _joined(query: bytes, body: bytes) -> bytes:
+def _join_parameters(query: bytes, body: bytes) -> bytes:
     return b"&".join((query, body)) if query and body else query or body
 
 
 _VERSIONS = frozenset(version.encode() for version in VERSIONS)
-assert LATEST.encode() in _VERSIONS
+assert LATEST_VERSION.encode() in _VERSIONS
 
 
-def _request_ids() -> Iterator[str]:
+def _generate_request_ids() -> Iterator[str]:
     """req_, a random start for the process, and a count; unique without asking anyone."""
-    start = base62(secrets.randbits(128))[-14:]
+    start = encode_base62(secrets.randbits(128))[-14:]
     return (f"req_{start}{number:08d}" for number in itertools.count(1))
 
 
-def _base_url(scope: Scope, given: Mapping[bytes, bytes]) -> str:
+def _base_url(scope: Scope, request_headers: Mapping[bytes, bytes]) -> str:
     """The address that the caller used, which may be a proxy's: the Host it asked for."""
-    return f"{scope['scheme']}://{given.get(b'host', b'').decode('latin-1')}"
+    return f"{scope['scheme']}://{request_headers.get(b'host', b'').decode('latin-1')}"
 
 
-def _call(
+def _build_call(
     operation: Operation,
     key: ApiKey,
     account: str,
     exchange: Exchange,
     idempotency_key: str | None,
     target: str,
-    raw: bytes,
+    encoded_parameters: bytes,
 ) -> Call:
-    parameters = operation.table.parse({**decode(raw, only=operation.table.only), **exchange.parts})
+    parameters = operation.table.parse(
+        {**decode(encoded_parameters, only_names=operation.table.only_names), **exchange.uploads}
+    )
     paths: Any = parameters.pop("expand", None)
     expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
-    permit_expanded(key, operation, expand)
+    check_expand_permissions(key, operation, expand)
     return Call(
         account,
         key.livemode,
@@ -335,19 +369,19 @@ def _call(
     )
 
 
-def _idempotency_key(given: bytes | None, headers: Headers) -> str | None:
-    if not given:
+def _read_idempotency_key(header: bytes | None, response_headers: Headers) -> str | None:
+    if not header:
         return None
-    if len(given) > IDEMPOTENCY_KEY_LENGTH_MAX:
+    if len(header) > IDEMPOTENCY_KEY_LENGTH_MAX:
         raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
-    headers.append((b"idempotency-key", given))
-    return given.decode("latin-1")
+    response_headers.append((b"idempotency-key", header))
+    return header.decode("latin-1")
 
 
-def _tell_of_replay(answered: Answered, exchange: Exchange) -> None:
-    first = answered.replay_of or exchange.request_id
-    exchange.headers.append((b"original-request", first.encode()))
-    if answered.replay_of is not None:
-        exchange.headers.append((b"idempotent-replayed", b"true"))
-        if answered.status >= 500:
-            exchange.headers.append((b"stripe-should-retry", b"false"))
+def _add_replay_headers(result: CommandResult, exchange: Exchange) -> None:
+    original_request_id = result.original_request_id or exchange.request_id
+    exchange.response_headers.append((b"original-request", original_request_id.encode()))
+    if result.original_request_id is not None:
+        exchange.response_headers.append((b"idempotent-replayed", b"true"))
+        if result.status >= 500:
+            exchange.response_headers.append((b"stripe-should-retry", b"false"))

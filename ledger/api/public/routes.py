@@ -7,15 +7,19 @@ from functools import partial
 from ledger.api.public.file_urls import FileUrls
 from ledger.api.public.operations import Operation
 from ledger.commands import charges, customer_sessions, customers, disputes, refunds
-from ledger.commands.customer_sessions import Secrets
+from ledger.commands.customer_sessions import SessionSecrets
 from ledger.domain.money import Terms
-from ledger.queries.balance_transactions import Balances
-from ledger.queries.payments import Reads
+from ledger.queries.balance_transactions import BalanceTransactionQueries
+from ledger.queries.payments import PaymentQueries
 from ledger.wire import tables
 
 
-def operations(
-    reads: Reads, balances: Balances, secrets: Secrets, file_urls: FileUrls, terms: Terms
+def public_operations(
+    reads: PaymentQueries,
+    balances: BalanceTransactionQueries,
+    secrets: SessionSecrets,
+    file_urls: FileUrls,
+    terms: Terms,
 ) -> list[Operation]:
     """The operations, working with this process's reads and these terms."""
     customer = partial(Operation, resource="customer", expandable="customer")
@@ -37,14 +41,14 @@ def operations(
             path="/v1/customers",
             summary="List customers, newest first",
             table=tables.customers.LIST,
-            answer=reads.list_customers,
+            read=reads.list_customers,
         ),
         customer(
             method="GET",
             path="/v1/customers/{customer}",
             summary="Retrieve a customer",
             table=tables.customers.RETRIEVE,
-            answer=reads.retrieve_customer,
+            read=reads.retrieve_customer,
             open_to="ek",
         ),
         customer(
@@ -68,7 +72,7 @@ def operations(
             table=tables.customers.PAYMENT_METHODS,
             resource="customer",
             expandable="payment_method",
-            answer=reads.list_payment_methods,
+            read=reads.list_payment_methods,
             open_to="ek",
         ),
         charge(
@@ -83,14 +87,14 @@ def operations(
             path="/v1/charges",
             summary="List charges, newest first",
             table=tables.charges.LIST,
-            answer=reads.list_charges,
+            read=reads.list_charges,
         ),
         charge(
             method="GET",
             path="/v1/charges/{charge}",
             summary="Retrieve a charge",
             table=tables.charges.RETRIEVE,
-            answer=reads.retrieve_charge,
+            read=reads.retrieve_charge,
         ),
         charge(
             method="POST",
@@ -130,77 +134,77 @@ def operations(
             path="/v1/disputes",
             summary="List disputes, newest first",
             table=tables.disputes.LIST,
-            answer=file_urls.telling(reads.list_disputes),
+            read=file_urls.add_urls_to_query(reads.list_disputes),
         ),
         dispute(
             method="GET",
             path="/v1/disputes/{dispute}",
             summary="Retrieve a dispute",
             table=tables.disputes.RETRIEVE,
-            answer=file_urls.telling(reads.retrieve_dispute),
+            read=file_urls.add_urls_to_query(reads.retrieve_dispute),
         ),
         dispute(
             method="POST",
             path="/v1/disputes/{dispute}",
             summary="Stage or submit evidence, or update a dispute",
             table=tables.disputes.UPDATE,
-            decide=file_urls.telling_in(disputes.update(terms)),
+            decide=file_urls.add_urls_to_command(disputes.update(terms)),
         ),
         dispute(
             method="POST",
             path="/v1/disputes/{dispute}/close",
             summary="Close a dispute, which loses it",
             table=tables.disputes.CLOSE,
-            decide=file_urls.telling_in(disputes.close),
+            decide=file_urls.add_urls_to_command(disputes.close),
         ),
         dispute(
             method="GET",
             path="/v1/charges/{charge}/dispute",
             summary="Retrieve the newest dispute of a charge (legacy)",
             table=tables.disputes.RETRIEVE,
-            answer=file_urls.telling(reads.retrieve_dispute_of_charge),
+            read=file_urls.add_urls_to_query(reads.retrieve_dispute_of_charge),
         ),
         dispute(
             method="POST",
             path="/v1/charges/{charge}/dispute",
             summary="Update the newest dispute of a charge (legacy)",
             table=tables.disputes.UPDATE,
-            decide=file_urls.telling_in(disputes.of_charge(disputes.update(terms))),
+            decide=file_urls.add_urls_to_command(disputes.on_newest_dispute(disputes.update(terms))),
         ),
         dispute(
             method="POST",
             path="/v1/charges/{charge}/dispute/close",
             summary="Close the newest dispute of a charge, which loses it (legacy)",
             table=tables.disputes.CLOSE,
-            decide=file_urls.telling_in(disputes.of_charge(disputes.close)),
+            decide=file_urls.add_urls_to_command(disputes.on_newest_dispute(disputes.close)),
         ),
         refund(
             method="POST",
             path="/v1/refunds",
             summary="Refund a charge, in part or all that is left",
             table=tables.refunds.CREATE,
-            decide=refunds.create(reads.charge_of),
+            decide=refunds.create(reads.find_charge_id),
         ),
         refund(
             method="GET",
             path="/v1/refunds",
             summary="List refunds, newest first",
             table=tables.refunds.LIST,
-            answer=reads.list_refunds,
+            read=reads.list_refunds,
         ),
         refund(
             method="GET",
             path="/v1/charges/{charge}/refunds",
             summary="List the refunds of a charge, newest first",
             table=tables.charges.LIST_REFUNDS,
-            answer=reads.list_refunds_of_charge,
+            read=reads.list_refunds_of_charge,
         ),
         refund(
             method="GET",
             path="/v1/refunds/{refund}",
             summary="Retrieve a refund",
             table=tables.refunds.RETRIEVE,
-            answer=reads.retrieve_refund,
+            read=reads.retrieve_refund,
         ),
         refund(
             method="POST",
@@ -221,27 +225,27 @@ def operations(
             path="/v1/balance_transactions",
             summary="List balance transactions, newest first",
             table=tables.balance_transactions.LIST,
-            answer=balances.list,
+            read=balances.list,
         ),
         transaction(
             method="GET",
             path="/v1/balance_transactions/{balance_transaction}",
             summary="Retrieve a balance transaction",
             table=tables.balance_transactions.RETRIEVE,
-            answer=balances.retrieve,
+            read=balances.retrieve,
         ),
         event(
             method="GET",
             path="/v1/events",
             summary="List events of the last 30 days, newest first",
             table=tables.events.LIST,
-            answer=reads.list_events,
+            read=reads.list_events,
         ),
         event(
             method="GET",
             path="/v1/events/{event}",
             summary="Retrieve an event of the last 30 days",
             table=tables.events.RETRIEVE,
-            answer=reads.retrieve_event,
+            read=reads.retrieve_event,
         ),
     ]

@@ -7,11 +7,13 @@ from functools import partial
 from ledger.api.public.operations import Operation
 from ledger.commands import webhook_endpoints
 from ledger.domain.money import Terms
-from ledger.queries.webhook_endpoints import EndpointReads, Secrets
+from ledger.queries.webhook_endpoints import WebhookEndpointQueries, WebhookSecrets
 from ledger.wire import tables
 
 
-def webhook_operations(reads: EndpointReads, secrets: Secrets, terms: Terms) -> list[Operation]:
+def webhook_endpoint_operations(
+    reads: WebhookEndpointQueries, secrets: WebhookSecrets, terms: Terms
+) -> list[Operation]:
     """All are of one permission, `webhook` (CONTRACT 1.2)."""
     endpoint = partial(Operation, resource="webhook", expandable="webhook_endpoint")
     return [
@@ -20,21 +22,21 @@ def webhook_operations(reads: EndpointReads, secrets: Secrets, terms: Terms) -> 
             path="/v1/webhook_endpoints",
             summary="Create a webhook endpoint",
             table=tables.webhook_endpoints.CREATE,
-            decide=webhook_endpoints.create(secrets.secret_of, terms),
+            decide=webhook_endpoints.create(secrets.derive, terms),
         ),
         endpoint(
             method="GET",
             path="/v1/webhook_endpoints",
             summary="List webhook endpoints, newest first",
             table=tables.webhook_endpoints.LIST,
-            answer=reads.list,
+            read=reads.list,
         ),
         endpoint(
             method="GET",
             path="/v1/webhook_endpoints/{webhook_endpoint}",
             summary="Retrieve a webhook endpoint",
             table=tables.webhook_endpoints.RETRIEVE,
-            answer=reads.retrieve,
+            read=reads.retrieve,
         ),
         endpoint(
             method="POST",

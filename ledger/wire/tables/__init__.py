@@ -1,7 +1,7 @@
-"""What each operation accepts: one `Table` an operation, named after the operation.
+"""What each operation accepts: one `ParameterTable` an operation, named after the operation.
 
 The names in a table are exactly those of the SDK's params class for the operation (stripe-python 16.1.0;
-a test compares them); those that are not served are `Unserved`, so they are refused and never ignored.
+a test compares them); those that are not served are `Unsupported`, so they are refused and never ignored.
 """
 
 from ledger.wire.tables import (

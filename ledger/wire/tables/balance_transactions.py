@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from ledger.wire.parameters import EXPAND, PAGE, Created, Table
+from ledger.wire.parameters import EXPAND, PAGINATION, ParameterTable, TimestampFilter
 from ledger.wire.scalars import Text
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
-        "created": Created(),
+        **PAGINATION,
+        "created": TimestampFilter(),
         "currency": Text(description="Only transactions in this currency: a three-letter code, lower case."),
         "payout": Text(description="Only transactions paid out by this payout: none are, here."),
         "source": Text(description="Only transactions of this charge, refund or dispute."),

@@ -6,7 +6,15 @@ of its own (`amount_too_small`, `amount_too_large`).
 
 from __future__ import annotations
 
-from ledger.wire.parameters import EXPAND, PAGE, Created, Hash, Metadata, Table, Unserved
+from ledger.wire.parameters import (
+    EXPAND,
+    PAGINATION,
+    Hash,
+    Metadata,
+    ParameterTable,
+    TimestampFilter,
+    Unsupported,
+)
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.address import SHIPPING
 
@@ -29,7 +37,7 @@ _SHIPPING = Hash(
 )
 _TRANSFER_GROUP = Text(unsettable=True, description="Names the group of payments this is part of.")
 
-_STATEMENT: dict[str, Parameter] = {
+_CREATE_AND_CAPTURE: dict[str, Parameter] = {
     "receipt_email": _RECEIPT_EMAIL,
     "statement_descriptor": Text(
         unsettable=True,
@@ -44,32 +52,32 @@ _STATEMENT: dict[str, Parameter] = {
     "transfer_group": _TRANSFER_GROUP,
 }
 
-CREATE = Table(
+CREATE = ParameterTable(
     {
-        **_STATEMENT,
+        **_CREATE_AND_CAPTURE,
         "amount": Integer(required=True, description="In minor units of the currency: 100 is one dollar."),
-        "application_fee": Unserved(_NO_CONNECT),
-        "application_fee_amount": Unserved(_NO_CONNECT),
+        "application_fee": Unsupported(_NO_CONNECT),
+        "application_fee_amount": Unsupported(_NO_CONNECT),
         "capture": Boolean(description="False only authorises; capture later. True when absent."),
         "currency": Text(
             required=True,
-            form=(r"[A-Za-z]{3}", "must be a three-letter ISO currency code"),
+            pattern=(r"[A-Za-z]{3}", "must be a three-letter ISO currency code"),
             description="Three-letter ISO code.",
         ),
         "customer": Text(description="Id of the customer; its default card pays unless `source` is given."),
         "description": _DESCRIPTION,
-        "destination": Unserved(_NO_CONNECT),
+        "destination": Unsupported(_NO_CONNECT),
         "expand": EXPAND,
         "metadata": Metadata(),
-        "on_behalf_of": Unserved(_NO_CONNECT),
-        "radar_options": Unserved("risk rules are not served"),
+        "on_behalf_of": Unsupported(_NO_CONNECT),
+        "radar_options": Unsupported("risk rules are not served"),
         "shipping": _SHIPPING,
         "source": Text(description="A token (`tok_…`), or a card of the customer."),
-        "transfer_data": Unserved(_NO_CONNECT),
+        "transfer_data": Unsupported(_NO_CONNECT),
     }
 )
 
-UPDATE = Table(
+UPDATE = ParameterTable(
     {
         "customer": Text(description="Id of a customer; only on a charge that has none."),
         "description": _DESCRIPTION,
@@ -89,25 +97,25 @@ UPDATE = Table(
     }
 )
 
-CAPTURE = Table(
+CAPTURE = ParameterTable(
     {
-        **_STATEMENT,
+        **_CREATE_AND_CAPTURE,
         "amount": Integer(description="What to capture, at most what was authorised; all when absent."),
-        "application_fee": Unserved(_NO_CONNECT),
-        "application_fee_amount": Unserved(_NO_CONNECT),
+        "application_fee": Unsupported(_NO_CONNECT),
+        "application_fee_amount": Unsupported(_NO_CONNECT),
         "expand": EXPAND,
-        "transfer_data": Unserved(_NO_CONNECT),
+        "transfer_data": Unsupported(_NO_CONNECT),
     }
 )
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-LIST_REFUNDS = Table(PAGE)
+LIST_REFUNDS = ParameterTable(PAGINATION)
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
-        "created": Created(),
+        **PAGINATION,
+        "created": TimestampFilter(),
         "customer": Text(description="Only charges of this customer."),
         "payment_intent": Text(description="Only charges of this payment intent."),
         "transfer_group": Text(description="Only charges of this group."),

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ledger.wire.parameters import EXPAND, PAGE, Array, Created, Hash, Metadata, Table, Unserved
+from ledger.wire.parameters import (
+    EXPAND,
+    PAGINATION,
+    Array,
+    Hash,
+    Metadata,
+    ParameterTable,
+    TimestampFilter,
+    Unsupported,
+)
 from ledger.wire.scalars import Choice, Integer, Parameter, Text
 from ledger.wire.tables.address import ADDRESS, SHIPPING
 
@@ -49,17 +58,17 @@ _PAYMENT_METHOD_TYPES = (
 
 _CARDS_ALWAYS_CHECKED = "cards are always checked when they are attached"
 
-_CUSTOMER: dict[str, Parameter] = {
+_CREATE_AND_UPDATE: dict[str, Parameter] = {
     "address": Hash(ADDRESS, unsettable=True, description="The customer's address."),
     "balance": Integer(description="In minor units: negative is a credit towards the next invoices."),
     "business_name": Text(unsettable=True, length_max=150, description="The name of the business."),
-    "cash_balance": Unserved("cash balances are not served"),
+    "cash_balance": Unsupported("cash balances are not served"),
     "description": Text(unsettable=True, description="Your own words about the customer."),
     "email": Text(unsettable=True, length_max=512, description="The customer's email address."),
     "expand": EXPAND,
     "individual_name": Text(unsettable=True, length_max=150, description="The name of the person."),
     "invoice_prefix": Text(
-        form=(r"[A-Z0-9]{3,12}", "must be 3 to 12 upper-case letters or digits"),
+        pattern=(r"[A-Z0-9]{3,12}", "must be 3 to 12 upper-case letters or digits"),
         description="Prefix of the customer's invoice numbers.",
     ),
     "invoice_settings": _INVOICE_SETTINGS,
@@ -70,36 +79,36 @@ _CUSTOMER: dict[str, Parameter] = {
     "preferred_locales": Array(Text(), items_max=100, description="Preferred languages, best first."),
     "shipping": Hash(SHIPPING, unsettable=True, description="Where and to whom goods are sent."),
     "source": Text(description="A token (`tok_…`): attaches its card and makes it the default."),
-    "tax": Unserved("tax calculation is not served"),
+    "tax": Unsupported("tax calculation is not served"),
     "tax_exempt": Choice(
         ("none", "exempt", "reverse"), unsettable=True, description="Whether the customer is exempt from tax."
     ),
-    "validate": Unserved(_CARDS_ALWAYS_CHECKED),
+    "validate": Unsupported(_CARDS_ALWAYS_CHECKED),
 }
 
-CREATE = Table(
+CREATE = ParameterTable(
     {
-        **_CUSTOMER,
-        "payment_method": Unserved("payment methods are not served; attach a card with 'source'"),
-        "tax_id_data": Unserved("tax ids are not served"),
-        "test_clock": Unserved("test clocks are not served"),
+        **_CREATE_AND_UPDATE,
+        "payment_method": Unsupported("payment methods are not served; attach a card with 'source'"),
+        "tax_id_data": Unsupported("tax ids are not served"),
+        "test_clock": Unsupported("test clocks are not served"),
     }
 )
 
-UPDATE = Table(
+UPDATE = ParameterTable(
     {
-        **_CUSTOMER,
+        **_CREATE_AND_UPDATE,
         "default_source": Text(description="Id of a card of this customer, to become the default."),
     }
 )
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-DELETE = Table({})
+DELETE = ParameterTable({})
 
-PAYMENT_METHODS = Table(
+PAYMENT_METHODS = ParameterTable(
     {
-        **PAGE,
+        **PAGINATION,
         "allow_redisplay": Choice(
             ("always", "limited", "unspecified"), description="Only those that may be shown so."
         ),
@@ -107,11 +116,11 @@ PAYMENT_METHODS = Table(
     }
 )
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
-        "created": Created(),
+        **PAGINATION,
+        "created": TimestampFilter(),
         "email": Text(length_max=512, description="Exactly this address, case included."),
-        "test_clock": Unserved("test clocks are not served"),
+        "test_clock": Unsupported("test clocks are not served"),
     }
 )

@@ -6,8 +6,8 @@ together, which holds after the merge with what is staged.
 
 from __future__ import annotations
 
-from ledger.domain.evidence import FILES, LONG_TEXTS, SHORT_TEXTS
-from ledger.wire.parameters import EXPAND, PAGE, Array, Created, Hash, Metadata, Table
+from ledger.domain.evidence import FILE_FIELDS, LONG_TEXT_FIELDS, SHORT_TEXT_FIELDS
+from ledger.wire.parameters import EXPAND, PAGINATION, Array, Hash, Metadata, ParameterTable, TimestampFilter
 from ledger.wire.scalars import Boolean, Choice, Parameter, Text
 from ledger.wire.tables.address import ADDRESS
 
@@ -18,7 +18,7 @@ SUPPORTING_FILES_MAX = 50
 DEVICE_FINGERPRINT_LENGTH_MIN = 20
 DEVICE_ID_LENGTH_MIN = 15
 
-_TRANSACTION: dict[str, Parameter] = {
+_EVIDENCE_TRANSACTION: dict[str, Parameter] = {
     "customer_account_id": Text(unsettable=True, description="The customer's account with you."),
     "customer_device_fingerprint": Text(
         unsettable=True, length_min=DEVICE_FINGERPRINT_LENGTH_MIN, description="Fingerprint of the device."
@@ -51,7 +51,7 @@ _ENHANCED_EVIDENCE = Hash(
             {
                 "disputed_transaction": Hash(
                     {
-                        **_TRANSACTION,
+                        **_EVIDENCE_TRANSACTION,
                         "merchandise_or_services": Choice(
                             ("merchandise", "services"),
                             unsettable=True,
@@ -64,7 +64,7 @@ _ENHANCED_EVIDENCE = Hash(
                 "prior_undisputed_transactions": Array(
                     Hash(
                         {
-                            **_TRANSACTION,
+                            **_EVIDENCE_TRANSACTION,
                             "charge": Text(required=True, description="Id of an earlier, undisputed charge."),
                         }
                     ),
@@ -102,22 +102,22 @@ _APPEAL = Hash(
 )
 
 
-def _evidence_text(length_max: int) -> Text:
+def _make_evidence_text(length_max: int) -> Text:
     return Text(unsettable=True, length_max=length_max)
 
 
 EVIDENCE: dict[str, Parameter] = {
-    **{name: _evidence_text(LONG_TEXT_LENGTH_MAX) for name in sorted(LONG_TEXTS)},
-    **{name: _evidence_text(SHORT_TEXT_LENGTH_MAX) for name in sorted(SHORT_TEXTS)},
+    **{name: _make_evidence_text(LONG_TEXT_LENGTH_MAX) for name in sorted(LONG_TEXT_FIELDS)},
+    **{name: _make_evidence_text(SHORT_TEXT_LENGTH_MAX) for name in sorted(SHORT_TEXT_FIELDS)},
     **{
         name: Text(unsettable=True, description="Id of a file of purpose dispute_evidence.")
-        for name in sorted(FILES)
+        for name in sorted(FILE_FIELDS)
     },
     "appeal": _APPEAL,
     "enhanced_evidence": _ENHANCED_EVIDENCE,
 }
 
-UPDATE = Table(
+UPDATE = ParameterTable(
     {
         "evidence": Hash(EVIDENCE, description="Evidence to stage; given fields replace, empty ones unset."),
         "expand": EXPAND,
@@ -131,15 +131,15 @@ UPDATE = Table(
     }
 )
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-CLOSE = Table({"expand": EXPAND})
+CLOSE = ParameterTable({"expand": EXPAND})
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
+        **PAGINATION,
         "charge": Text(description="Only disputes of this charge."),
-        "created": Created(),
+        "created": TimestampFilter(),
         "payment_intent": Text(description="Only disputes of this payment intent."),
     }
 )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from ledger.wire.parameters import EXPAND, PAGE, Array, Created, Table
+from ledger.wire.parameters import EXPAND, PAGINATION, Array, ParameterTable, TimestampFilter
 from ledger.wire.scalars import Boolean, Text
 
 TYPES_MAX = 20
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
-        "created": Created(),
+        **PAGINATION,
+        "created": TimestampFilter(),
         "delivery_success": Boolean(
             description="True: every webhook due has succeeded. False: one is pending or has given up."
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.wire.parameters import EXPAND, PAGE, Created, Metadata, Table
+from ledger.wire.parameters import EXPAND, PAGINATION, Metadata, ParameterTable, TimestampFilter
 from ledger.wire.scalars import Boolean, Parser, Text, Timestamp
 
 
@@ -14,15 +14,15 @@ class TimestampOrNow(Timestamp):
     """Unix seconds, or the word `now`; unsettable."""
 
     def compile(self, name: str) -> Parser:
-        moment = super().compile(name)
-        return lambda given: given if given == "now" else moment(given)
+        parse_timestamp = super().compile(name)
+        return lambda raw: raw if raw == "now" else parse_timestamp(raw)
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "string", "enum": ["now"]}]}
 
 
-CREATE = Table(
+CREATE = ParameterTable(
     {
         "expand": EXPAND,
         "expires_at": Timestamp(description="When the link ends, in unix seconds; never when absent."),
@@ -31,7 +31,7 @@ CREATE = Table(
     }
 )
 
-UPDATE = Table(
+UPDATE = ParameterTable(
     {
         "expand": EXPAND,
         "expires_at": TimestampOrNow(
@@ -41,12 +41,12 @@ UPDATE = Table(
     }
 )
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
-        "created": Created(),
+        **PAGINATION,
+        "created": TimestampFilter(),
         "expired": Boolean(description="Only links that have, or have not, expired."),
         "file": Text(description="Only links to this file."),
     }

@@ -5,34 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.domain.file import MADE_PURPOSES, UPLOADED_PURPOSES
+from ledger.domain.file import GENERATED_PURPOSES, UPLOAD_PURPOSES
 from ledger.errors import InvalidParameter
-from ledger.wire.parameters import EXPAND, PAGE, Created, Hash, Metadata, Table
+from ledger.wire.parameters import EXPAND, PAGINATION, Hash, Metadata, ParameterTable, TimestampFilter
 from ledger.wire.scalars import Boolean, Choice, Parameter, Parser, Timestamp
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Parameter):
+class FilePart(Parameter):
     """A part of a multipart body with a file in it; its value is what was noted of it on receipt."""
 
     def compile(self, name: str) -> Parser:
-        def parse(given: Any) -> Any:
-            if isinstance(given, str | dict):
+        def parse(raw: Any) -> Any:
+            if isinstance(raw, str | dict):
                 raise InvalidParameter(
                     f"Invalid {name}: must be a file part of a multipart/form-data body.", param=name
                 )
-            return given
+            return raw
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
+    def value_schema(self) -> dict[str, Any]:
         return {"type": "string", "format": "binary"}
 
 
-CREATE = Table(
+CREATE = ParameterTable(
     {
         "expand": EXPAND,
-        "file": Part(required=True, description="The file; any name and any type."),
+        "file": FilePart(required=True, description="The file; any name and any type."),
         "file_link_data": Hash(
             {
                 "create": Boolean(required=True, description="Whether to make a link to the file."),
@@ -41,20 +41,20 @@ CREATE = Table(
             },
             description="Makes a file link together with the file.",
         ),
-        "purpose": Choice(UPLOADED_PURPOSES, required=True, description="What the file is for."),
+        "purpose": Choice(UPLOAD_PURPOSES, required=True, description="What the file is for."),
     }
 )
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-CONTENTS = Table({})
+CONTENTS = ParameterTable({})
 
-LIST = Table(
+LIST = ParameterTable(
     {
-        **PAGE,
-        "created": Created(),
+        **PAGINATION,
+        "created": TimestampFilter(),
         "purpose": Choice(
-            tuple(sorted((*UPLOADED_PURPOSES, *MADE_PURPOSES))), description="Only files for this purpose."
+            tuple(sorted((*UPLOAD_PURPOSES, *GENERATED_PURPOSES))), description="Only files for this purpose."
         ),
     }
 )

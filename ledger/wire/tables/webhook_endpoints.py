@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.domain.webhook_endpoint import EVERY_TYPE, URL_LENGTH_MAX, check_url
+from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, URL_LENGTH_MAX, check_url
 from ledger.wire import event_types, versions
-from ledger.wire.parameters import EXPAND, PAGE, Array, Metadata, Table
-from ledger.wire.scalars import Boolean, Choice, Parameter, Parser, Text, not_text
+from ledger.wire.parameters import EXPAND, PAGINATION, Array, Metadata, ParameterTable
+from ledger.wire.scalars import Boolean, Choice, Parameter, Parser, Text, not_text_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,24 +18,24 @@ class Url(Text):
     length_max: int = URL_LENGTH_MAX
 
     def compile(self, name: str) -> Parser:
-        empty = self.empty
+        parse_empty = self.parse_empty
 
-        def parse(given: Any) -> str | None:
-            if type(given) is not str:
-                raise not_text(given, name)
-            if not given:
-                return empty(name)
-            check_url(given, livemode=False)
-            return given
+        def parse(raw: Any) -> str | None:
+            if type(raw) is not str:
+                raise not_text_error(raw, name)
+            if not raw:
+                return parse_empty(name)
+            check_url(raw, livemode=False)
+            return raw
 
         return parse
 
-    def shape(self) -> dict[str, Any]:
-        return {**super().shape(), "format": "uri"}
+    def value_schema(self) -> dict[str, Any]:
+        return {**super().value_schema(), "format": "uri"}
 
 
-def _enabled_events(*, required: bool) -> Array:
-    names = (EVERY_TYPE, *event_types.ORDERED)
+def _make_enabled_events(*, required: bool) -> Array:
+    names = (EVENT_TYPE_WILDCARD, *event_types.ORDERED_EVENT_TYPES)
     return Array(
         Choice(names),
         items_max=len(names),
@@ -44,37 +44,38 @@ def _enabled_events(*, required: bool) -> Array:
     )
 
 
-_ENDPOINT: dict[str, Parameter] = {
+_CREATE_AND_UPDATE: dict[str, Parameter] = {
     "description": Text(unsettable=True, description="What the endpoint is for."),
     "expand": EXPAND,
     "metadata": Metadata(),
 }
 
-CREATE = Table(
+CREATE = ParameterTable(
     {
-        **_ENDPOINT,
+        **_CREATE_AND_UPDATE,
         "api_version": Choice(
-            versions.ORDERED, description="The version its Events are rendered in; the account's when absent."
+            versions.ORDERED_VERSIONS,
+            description="The version its Events are rendered in; the account's when absent.",
         ),
         "connect": Boolean(
             description="True: Events of connected accounts. False, or absent: the account's own."
         ),
-        "enabled_events": _enabled_events(required=True),
+        "enabled_events": _make_enabled_events(required=True),
         "url": Url(required=True, description="Where to send Events; in live mode only https."),
     }
 )
 
-UPDATE = Table(
+UPDATE = ParameterTable(
     {
-        **_ENDPOINT,
+        **_CREATE_AND_UPDATE,
         "disabled": Boolean(description="True stops sending; Events of that time are never sent later."),
-        "enabled_events": _enabled_events(required=False),
+        "enabled_events": _make_enabled_events(required=False),
         "url": Url(description="Where to send Events; in live mode only https."),
     }
 )
 
-RETRIEVE = Table({"expand": EXPAND})
+RETRIEVE = ParameterTable({"expand": EXPAND})
 
-DELETE = Table({})
+DELETE = ParameterTable({})
 
-LIST = Table(PAGE)
+LIST = ParameterTable(PAGINATION)
