@@ -84,7 +84,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _get_goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
-    """DESIGN 10 sets goals for 16 callers: against the stock recorder, and against pgbench."""
+    """The goals, for 16 callers: against the stock recorder, and against pgbench."""
     if callers != 16:
         return None, None
     return (Goal(15), None) if slow else (Goal(20), Goal(1))

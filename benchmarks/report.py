@@ -22,7 +22,7 @@ FLUSHES = 200
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What DESIGN asks of a ratio, or of a value that has no yardstick."""
+    """What is asked of a ratio, or of a value that has no yardstick."""
 
     bound: float
     is_maximum: bool = False

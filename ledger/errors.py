@@ -19,8 +19,8 @@ only `api/app.py` turns a class into a status code.
         ├── Unauthenticated      no key, or not one of ours
         ├── Forbidden            a key that may not do this
         ├── IdempotencyKeyReused            idempotency key used before with other parameters
-        ├── SecretAlreadyIssued            idempotency key under which a secret was made: it is not kept, nor made again
-        └── RateLimited          too many requests
+        ├── SecretAlreadyIssued            idempotency key under which a secret was made: it is not kept,
+        nor made again └── RateLimited          too many requests
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RequestError(LedgerError):
 
 class InvalidParameter(RequestError):
     """A parameter that is unknown, missing or malformed, whatever there is. No other refusal of a command is
-    left out from under its idempotency key, which may then be used with better ones (CONTRACT 1.9)."""
+    left out from under its idempotency key, which may then be used with better ones (contract §1.9)."""
 
 
 class UnknownReference(RequestError):

@@ -1,7 +1,7 @@
 """Aggregates as the public API shows them to a caller: found by id, rendered, expanded.
 
 One lookup for all: an object of another account is missing, one of the other mode is missing with a hint
-(CONTRACT 1.2, 1.6), and an id never tells a kind by its prefix.
+(contract §1.2, §1.6), and an id never tells a kind by its prefix.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
 
 async def target_newest_dispute(call: Call, fetch: Fetch) -> Call:
     """The call on the newest dispute of the charge that the path names, by the routes from when a charge
-    had one (CONTRACT 2.2). Raises UnknownObject."""
+    had one (contract §2.2). Raises UnknownObject."""
     charge = await get_target(call, Charge, fetch)
     if not charge.disputes:
         raise DisputeNotFound(charge.id)
@@ -76,7 +76,7 @@ async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fe
 
 
 async def get_filter(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
-    """The object by which a list is filtered, also a deleted customer: what it paid is there (CONTRACT 2.5).
+    """The object by which a list is filtered, also a deleted customer: what it paid is there (contract §2.5).
     Raises UnknownReference."""
     state = await fetch(object_id)
     if isinstance(state, kind) and is_visible(state, call):
@@ -118,7 +118,7 @@ def render_object(state: State, now: int) -> dict[str, Any]:
 async def expand(
     state: State, answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch
 ) -> dict[str, Any]:
-    """`answer`, which shows `state`, with the members of `tree` shown whole (CONTRACT 1.8).
+    """`answer`, which shows `state`, with the members of `tree` shown whole (contract §1.8).
 
     Null stays null, and so does an id whose object is not kept here (a payment intent). What only another
     kind of source of a balance transaction has is passed over.

@@ -31,7 +31,7 @@ CREATE TABLE ledger.file_chunks (
 ALTER TABLE ledger.file_chunks ALTER COLUMN sealed SET STORAGE EXTERNAL; -- what is sealed does not compress
 CREATE INDEX file_chunks_stored_at ON ledger.file_chunks USING brin (stored_at);
 
--- Leftovers may go; the bytes of a file in the log never change and never go (CONTRACT 2.9).
+-- Leftovers may go; the bytes of a file in the log never change and never go (contract §2.9).
 CREATE FUNCTION ledger.refuse_losing_files() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file) THEN

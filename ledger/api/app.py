@@ -279,7 +279,7 @@ def build_execution(store: Store, settings: Settings, reveal: DeriveSecret) -> E
 
 
 async def _delete_expired_replies(store: Store) -> None:
-    """Every hour, drop the replies of idempotency keys whose day is over (CONTRACT 1.9)."""
+    """Every hour, drop the replies of idempotency keys whose day is over (contract §1.9)."""
     while True:
         try:
             await store.journal.delete_old_replies(store.clock.now() - REPLY_RETENTION_SECONDS)

@@ -1,5 +1,5 @@
 """Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, the account it
-acts on, and what a key of its kind may do (CONTRACT 1.2, 1.6, 6.3)."""
+acts on, and what a key of its kind may do (contract §1.2, §1.6, §6.3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def authenticate(keys: KeyCache, authorization: bytes, now: float) -> ApiK
 
 async def resolve_account(keys: KeyCache, key: ApiKey, account: str | None, context: str | None) -> str:
     """The account a request acts on: the key's own, or one that Stripe-Account or Stripe-Context names, which
-    mean the same (CONTRACT 1.2). Raises InvalidParameter for both at once, Forbidden for one out of reach."""
+    mean the same, contract §1.2. Raises InvalidParameter for both at once, Forbidden for one out of reach."""
     if account is not None and context is not None:
         raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
     account_id = context if account is None else account

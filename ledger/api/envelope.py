@@ -1,4 +1,4 @@
-"""Answers as bytes: objects as JSON, refusals in the contract's error envelope (CONTRACT 1.5)."""
+"""Answers as bytes: objects as JSON, refusals in the contract's error envelope (contract §1.5)."""
 
 from __future__ import annotations
 

@@ -54,6 +54,6 @@ class RateLimits:
         self._account_buckets = TokenBuckets(account_per_second)
 
     def check(self, key_id: str, account: str) -> None:
-        """Raises RateLimited (CONTRACT 1.6)."""
+        """Raises RateLimited (contract §1.6)."""
         if not (self._key_buckets.take(key_id) and self._account_buckets.take(account)):
             raise RateLimited("Request rate limit exceeded.", code="rate_limit")

@@ -1,4 +1,4 @@
-"""Commands on charges (CONTRACT 2.6), and what a test card's charge brings after it (3.4)."""
+"""Commands on charges (contract §2.6), and what a test card's charge brings after it (§3.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ledger.store.journal import Change
 
 def create(terms: Terms) -> Decide:
     """`POST /v1/charges`. A declined card leaves a failed charge and is refused; in test mode the tokens of
-    CONTRACT 3.4 open their disputes in the same transaction, as facts nobody asked for."""
+    contract §3.4 open their disputes in the same transaction, as facts nobody asked for."""
 
     async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
         params = call.parameters

@@ -1,4 +1,4 @@
-"""Commands on customer sessions (CONTRACT 2.1, 6), and the secrets that go with them.
+"""Commands on customer sessions (contract §2.1, §6), and the secrets that go with them.
 
 A client secret, and the ephemeral key it is exchanged for, are derived from what the session grants and
 the service key, and never kept (README, invariant 7). Each carries its session's id and two MACs: a short

@@ -1,4 +1,4 @@
-"""Commands on customers (CONTRACT 2.5)."""
+"""Commands on customers (contract §2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands on disputes (CONTRACT 2.2, 3), and what test mode lets follow from them (3.4).
+"""Commands on disputes (contract §2.2, §3), and what test mode lets follow from them (§3.4).
 
 What follows is appended in the same transaction as its cause, as facts of the network: they belong to no
 request, and `causation` names the event they followed from.
@@ -22,7 +22,7 @@ from ledger.store.journal import Change
 
 
 def update(terms: Terms) -> Decide:
-    """`POST /v1/disputes/{id}`. In test mode the texts of CONTRACT 3.4 are answered at once; the answer
+    """`POST /v1/disputes/{id}`. In test mode the texts of contract §3.4 are answered at once; the answer
     shows the dispute as it was submitted."""
 
     async def decide(call: Call, context: DecisionContext, now: int) -> Decision:

@@ -2,7 +2,7 @@
 
 Decisions may use remembered aggregates, for every version relied on is checked inside the append, so
 what is committed was decided on the truth. A refusal is checked the same way, or decided again on exact
-reads. With an idempotency key the reply commits together with the change (CONTRACT 1.9): any number of
+reads. With an idempotency key the reply commits together with the change (contract §1.9): any number of
 tries has one effect and one answer.
 """
 
@@ -239,7 +239,8 @@ class Execution:
         return await self._store.journal.find_reply(cause.account, cause.livemode, cause.idempotency_key)
 
     async def replay(self, stored_reply: StoredReply, key: str, fingerprint: str) -> CommandResult:
-        """The kept reply, byte for byte. Raises IdempotencyKeyReused when it was given to other parameters."""
+        """The kept reply, byte for byte. Raises IdempotencyKeyReused when it was given to other
+        parameters."""
         reply = stored_reply.reply
         if reply.fingerprint != fingerprint:
             raise IdempotencyKeyReused(

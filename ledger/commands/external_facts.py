@@ -1,7 +1,7 @@
 """What happened elsewhere, told to the ledger: customers and charges made there, and the network's facts.
 
 A thing told twice happens once: by its id, and a fact by its reference. Facts are no request's doing, so
-their Events name none (CONTRACT 3.1, 4.1); the log keeps who told them and, as causation, the reference.
+their Events name none (contract §3.1, §4.1); the log keeps who told them and, as causation, the reference.
 """
 
 from __future__ import annotations

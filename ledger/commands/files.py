@@ -1,4 +1,4 @@
-"""Commands on files and file links (CONTRACT 2.9), and which files may be evidence (2.2)."""
+"""Commands on files and file links (contract §2.9), and which files may be evidence (§2.2)."""
 
 from __future__ import annotations
 

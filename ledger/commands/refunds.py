@@ -1,4 +1,4 @@
-"""Commands on refunds (CONTRACT 2.7), and the inquiries that a full refund closes (3.2).
+"""Commands on refunds (contract §2.7), and the inquiries that a full refund closes (§3.2).
 
 A refund, its mark on the charge and what that closes are one append: all of it happens or nothing, and it
 happens on the charge and the disputes as they were read, or is decided again.
@@ -25,7 +25,7 @@ FindChargeId = Callable[[Call, str], Awaitable[str]]
 
 
 def create(find_charge_id: FindChargeId) -> Decide:
-    """`POST /v1/refunds`. An unknown charge is told like one in the path (CONTRACT 2.7, recorded)."""
+    """`POST /v1/refunds`. An unknown charge is told like one in the path (contract §2.7, recorded)."""
 
     async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
         params = call.parameters

@@ -37,7 +37,7 @@ Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 class EventReference(msgspec.Struct, frozen=True):
     """Which event of the log an Event shows. `account` is the one a platform acts on, None for its own: it
-    is told to the platform (CONTRACT 4.1)."""
+    is told to the platform (contract §4.1)."""
 
     stream: str
     version: int
@@ -45,7 +45,7 @@ class EventReference(msgspec.Struct, frozen=True):
 
 
 async def publish(call: Call, context: DecisionContext, now: int) -> Decision:
-    """`PUT /internal/v1/resources/{type}/{id}`. What tells nothing new makes no Event (CONTRACT 4.2): the
+    """`PUT /internal/v1/resources/{type}/{id}`. What tells nothing new makes no Event (contract §4.2): the
     one that told of it is the answer."""
     params = call.parameters
     _check_event_type(params["event_type"])

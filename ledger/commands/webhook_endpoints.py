@@ -1,4 +1,4 @@
-"""Commands on webhook endpoints (CONTRACT 5.1, 5.2).
+"""Commands on webhook endpoints (contract §5.1, §5.2).
 
 Making and deleting one also writes to the roster of its account and mode, so the limit on their number holds
 exactly. The answer to a create tells the secret; a reply that is kept has it cut out (README, invariant 7).

@@ -1,4 +1,4 @@
-"""The test cards: what each test token stands for, and what a charge on it leads to (contract 3.4).
+"""The test cards: what each test token stands for, and what a charge on it leads to (contract §3.4).
 
 Tokens exist in test mode only. A card taken up by a customer or a charge is a `SourceCard`, a plain fact
 that keeps the token, so a charge on a stored card behaves as one on the token.

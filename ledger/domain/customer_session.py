@@ -20,7 +20,7 @@ from ledger.errors import InvalidParameter, InvalidState
 CLIENT_SECRET_PARAM = "customer_session_client_secret"  # noqa: S105 (no secret)
 
 _DISABLED = "disabled"
-# Contract 2.1: features by component when enabled and not given; None means it has none.
+# Contract §2.1: features by component when enabled and not given; None means it has none.
 DEFAULT_FEATURES: dict[str, dict[str, Any] | None] = {
     "active_entitlements": None,
     "buy_button": None,
@@ -131,7 +131,7 @@ def create(
     """A session for `customer`, which the caller knows to exist.
 
     `components` maps known names to `{"enabled": bool, "features": {...}}`. Raises InvalidParameter,
-    param `components`, unless exactly one is enabled (the seed's rule).
+    param `components`, unless exactly one is enabled (contract §2.1).
     """
     enabled_names = [name for name, component in components.items() if component["enabled"]]
     if len(enabled_names) != 1:
@@ -156,7 +156,7 @@ def create(
 
 
 def claim(state: CustomerSession, *, now: int) -> list[DomainEvent]:
-    """The one exchange of the secret. Raises InvalidState saying used, revoked or expired (contract 6.2)."""
+    """The one exchange of the secret. Raises InvalidState saying used, revoked or expired (contract §6.2)."""
     status = get_status(state, now)
     if status == "claimed":
         raise InvalidState("This customer session has already been used.", param=CLIENT_SECRET_PARAM)

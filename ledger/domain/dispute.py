@@ -169,7 +169,7 @@ EVENTS: tuple[type[DomainEvent], ...] = (
 class Dispute(msgspec.Struct, frozen=True, kw_only=True):
     """A dispute as of `version`.
 
-    status        one of the ten of contract 2.2
+    status        one of the ten of contract §2.2
     evidence      the fields that are set
     references    the network's references of facts, and the fact each was for
     balance_transactions  withdrawal, then reversal

@@ -1,4 +1,4 @@
-"""What may happen to a dispute: the state machine of contract 3.2.
+"""What may happen to a dispute: the state machine of contract §3.2.
 
 Commands are the merchant's (`update`, `close`); facts are the network's (`open_dispute`, `report_fact`);
 `expire` is the clock's and `close_refunded_inquiry` the charge's. Whatever the table does not list is refused
@@ -130,7 +130,7 @@ def open_dispute(
 
 
 def get_test_card_disputes(charge: Charge) -> list[DisputeReport]:
-    """The disputes that the test card of a paid `charge` brings about, in order; contract 3.4."""
+    """The disputes that the test card of a paid `charge` brings about, in order; contract §3.4."""
     spec = TEST_CARDS[charge.card["token"]].dispute if charge.card and charge.captured else None
     if spec is None:
         return []
@@ -297,7 +297,7 @@ def close_refunded_inquiry(state: Dispute, *, now: int) -> list[DomainEvent]:
 
 
 def get_test_outcome(state: Dispute) -> str | None:
-    """The fact that follows a submission in test mode, by the exact `uncategorized_text` (contract 3.4). What
+    """The fact that follows a submission in test mode, by the exact `uncategorized_text`, contract §3.4. What
     becomes of an appeal only facts say: the text there is what was answered to the dispute."""
     text = state.evidence.get("uncategorized_text")
     if state.livemode or not isinstance(text, str):

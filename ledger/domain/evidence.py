@@ -1,7 +1,7 @@
 """Evidence of a dispute: its fields, how a change merges into what is staged, and what holds after the merge.
 
 Evidence is a plain dict of the fields that are set. Given evidence follows the house rule: absent is
-unchanged, None unsets. What can be said of one field by itself is the parameter table's (contract 2.2).
+unchanged, None unsets. What can be said of one field by itself is the parameter table's (contract §2.2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Files: what is known of uploaded bytes, which are kept elsewhere and never change.
 
 The type of a file is what its bytes say; only among texts, which carry no mark, the name tells a csv. So
-is what may be evidence: rules are checked when a file is attached (contract 2.2, 2.9), on facts noted at
+is what may be evidence: rules are checked when a file is attached (contract §2.2, §2.9), on facts noted at
 the upload, and no bytes are needed to decide.
 """
 
@@ -160,7 +160,7 @@ def upload(
 
 
 def check_usable_as_evidence(state: File, param: str) -> None:
-    """Raises InvalidState, param `param`, for a file that may not be evidence (contract 2.2).
+    """Raises InvalidState, param `param`, for a file that may not be evidence (contract §2.2).
 
     A PDF whose pages cannot be counted passes: a reader may still open what our library does not.
     """

@@ -17,7 +17,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file import File, FileLinked
 from ledger.errors import InvalidParameter, InvalidState
 
-# Contract 2.9, from the SDK: the others are never shown to whoever has an address.
+# Contract §2.9, from the SDK: the others are never shown to whoever has an address.
 LINKABLE_PURPOSES = frozenset(
     {
         "business_icon", "business_logo", "customer_signature", "dispute_evidence", "finance_report_run",

@@ -21,7 +21,7 @@ _EMPTY_ADDRESS = dict.fromkeys(("city", "country", "line1", "line2", "postal_cod
 def merge_metadata(current: Mapping[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
     """Metadata after a change: '' or None as a value removes the key, `patch` None removes all.
 
-    Raises InvalidParameter, param `metadata` or `metadata[key]`, past the limits of contract 1.10.
+    Raises InvalidParameter, param `metadata` or `metadata[key]`, past the limits of contract §1.10.
     """
     if patch is None:
         return {}

@@ -146,7 +146,7 @@ def check_currency(currency: str, param: str = "currency") -> None:
 
 
 def check_charge_amount(amount: int, currency: str) -> None:
-    """Raises InvalidParameter, code `amount_too_small` or `amount_too_large` (contract 2.6)."""
+    """Raises InvalidParameter, code `amount_too_small` or `amount_too_large` (contract §2.6)."""
     minimum = _CHARGE_MINIMUMS.get(currency, 1)
     if amount < minimum:
         text = f"Amount must be at least {format_amount(minimum, currency)}"
@@ -165,5 +165,5 @@ def compute_processing_fee(amount: int, currency: str) -> int:
 
 
 def compute_available_on(now: int, bypass_pending: bool) -> int:
-    """When the funds of a charge can be used: midnight UTC two days on (contract 2.8)."""
+    """When the funds of a charge can be used: midnight UTC two days on (contract §2.8)."""
     return now if bypass_pending else (now // DAY_SECONDS + 2) * DAY_SECONDS

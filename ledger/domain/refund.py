@@ -97,7 +97,7 @@ def evolve(state: Refund | None, event: DomainEvent) -> Refund:
 def make_balance_transaction(
     refund_id: str, charge_description: str | None, movement: Movement
 ) -> BalanceTransaction:
-    """What `movement` is shown as, wherever it is shown (contract 2.8)."""
+    """What `movement` is shown as, wherever it is shown (contract §2.8)."""
     description_suffix = f" ({charge_description})" if charge_description else ""
     return BalanceTransaction(
         **movement,

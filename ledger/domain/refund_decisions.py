@@ -1,4 +1,4 @@
-"""What may happen to a refund (contract 2.7): made, its metadata changed. None can be cancelled.
+"""What may happen to a refund (contract §2.7): made, its metadata changed. None can be cancelled.
 
 What a charge can still give back is its captured amount less all its refunds, decided on the charge's own
 stream, so refunds made at once never come to more. A dispute that has the money refuses every refund; a

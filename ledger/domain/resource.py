@@ -168,7 +168,7 @@ def delete(state: Resource, event_type: str, *, now: int) -> list[DomainEvent]:
 
 
 def check_mode(object: dict[str, Any], livemode: bool) -> None:
-    """Raises InvalidParameter for an object of the other mode: the two never meet (CONTRACT 1.2)."""
+    """Raises InvalidParameter for an object of the other mode: the two never meet (contract §1.2)."""
     if object.get("livemode", livemode) is not livemode:
         mode = "live" if livemode else "test"
         text = f"Invalid object[livemode]: must be {str(livemode).lower()}, for the key is a {mode} mode key."

@@ -1,4 +1,4 @@
-"""Webhook endpoints: where an account has its Events sent, and which of them (contract 5.1, 5.2).
+"""Webhook endpoints: where an account has its Events sent, and which of them (contract §5.1, §5.2).
 
 An address often carries a token, so `url` is sealed inside events. The secret that deliveries are signed with
 is nowhere here: it is derived elsewhere from the endpoint's id. A deleted endpoint keeps its last state.
@@ -177,7 +177,7 @@ def check_not_deleted(state: WebhookEndpoint) -> None:
 
 
 def check_url(url: str, *, livemode: bool) -> None:
-    """Raises InvalidParameter (`url_invalid`) for what contract 5.2 refuses. No message repeats the address.
+    """Raises InvalidParameter (`url_invalid`) for what contract §5.2 refuses. No message repeats the address.
 
     Where the name leads is looked at when it is sent to: that may change, and an answer here would tell of
     the network inside.

@@ -83,7 +83,7 @@ def reserve(
     now: int,
 ) -> list[DomainEvent]:
     """To be appended together with the making of the endpoint. Raises InvalidState when the roster is full
-    (contract 5.2)."""
+    (contract §5.2)."""
     if state is not None and len(state.endpoints) >= endpoints_max:
         mode = "live" if livemode else "test"
         raise InvalidState(

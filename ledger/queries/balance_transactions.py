@@ -1,4 +1,4 @@
-"""Balance transactions as callers see them (CONTRACT 2.8): read only.
+"""Balance transactions as callers see them (contract §2.8): read only.
 
 One is found by an index over the log and derived from its object's events up to the one that made it, so
 it is exact as soon as that is recorded, whatever the projections do; many come from their read model. Both

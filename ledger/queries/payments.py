@@ -220,7 +220,7 @@ class PaymentQueries:
         return await self._retrieve(call, Refund)
 
     async def retrieve_event(self, call: Call) -> QueryResult:
-        """`GET /v1/events/{id}`, for 30 days from `created` (seed)."""
+        """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
         row = await self._pages.fetch_by_id(call, EVENTS, call.target)
         if row is None:
             other_mode_call = replace(call, livemode=not call.livemode)

@@ -1,4 +1,4 @@
-"""Webhook endpoints as they are read (CONTRACT 5.1), and the secrets that deliveries to them are signed with.
+"""Webhook endpoints as read (contract §5.1), and the secrets that deliveries to them are signed with.
 
 A secret follows from the endpoint's id and the service key and is never kept (README, invariant 7). Only the
 answer to a create shows it.
@@ -44,7 +44,7 @@ class WebhookSecrets:
 
     def derive(self, endpoint_id: str) -> str:
         """The endpoint's secret: `whsec_` and 32 digits that only the service key can make. Whole, prefix
-        included, it is the key of its signatures (CONTRACT 5.4)."""
+        included, it is the key of its signatures (contract §5.4)."""
         return SECRET_PREFIX + encode_digest(hmac.digest(self._key, endpoint_id.encode(), "sha256"))
 
 

@@ -117,7 +117,8 @@ async def insert_reply(
     conn: AsyncConnection[TupleRow], cause: Cause, reply: Reply, created_at: float
 ) -> None:
     """Keep the reply to something that is not in the log, last in the transaction that makes it: no append
-    goes on until that ends. Raises IdempotencyKeyUsed when the idempotency key has an answer, which undoes it."""
+    goes on until that ends. Raises IdempotencyKeyUsed when the idempotency key has an answer, which undoes
+    it."""
     await conn.execute(_LOCK_HEAD)
     fingerprint, status, body, secret_of, _ = reply
     assert secret_of is None, "only what is in the log can be derived again"

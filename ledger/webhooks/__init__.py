@@ -1,1 +1,1 @@
-"""Deliveries of the public Event feed to webhook endpoints (CONTRACT 5.3-5.6)."""
+"""Deliveries of the public Event feed to webhook endpoints (contract §5.3-§5.6)."""

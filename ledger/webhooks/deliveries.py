@@ -2,7 +2,7 @@
 
 A claim takes what is due from every endpoint in turn, so that one with a long backlog hides nobody else's.
 Its lease ends by itself: what a process that died had taken is sent again by another, at least once
-(CONTRACT 5.3). What was delivered stays so, whatever a late attempt comes to.
+(contract §5.3). What was delivered stays so, whatever a late attempt comes to.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Attempt(NamedTuple):
 
     @property
     def succeeded(self) -> bool:
-        """Any 2xx; all else fails (CONTRACT 5.5)."""
+        """Any 2xx; all else fails (contract §5.5)."""
         return self.status is not None and 200 <= self.status < 300
 
 

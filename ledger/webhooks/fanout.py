@@ -316,7 +316,7 @@ class Fanout:
 
 def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> bool:
     """Whether an endpoint, as it stood then, gets an Event of `account`, which is its own or one connected
-    to it, in its mode (CONTRACT 5.3)."""
+    to it, in its mode (contract §5.3)."""
     return (
         not endpoint.deleted
         and not endpoint.disabled

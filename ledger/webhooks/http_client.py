@@ -141,7 +141,7 @@ def _build_headers(url: str, signature: str) -> list[tuple[bytes, bytes]]:
 
 
 async def _read_prefix(response: Response) -> bytes:
-    """The first bytes of an answer, as many as come in time: what it says does not matter (CONTRACT 5.5)."""
+    """The first bytes of an answer, as many as come in time: what it says does not matter (contract §5.5)."""
     prefix = bytearray()
     with suppress(TimeoutError):
         async with asyncio.timeout(RESPONSE_SECONDS_MAX):

@@ -1,8 +1,8 @@
-"""The sender: what is due is sent, tried again by the schedule (CONTRACT 5.5), and forgotten in time.
+"""The sender: what is due is sent, tried again by the schedule (contract §5.5), and forgotten in time.
 
-At most so many attempts at once in all, and ENDPOINT_CONCURRENCY_MAX to one endpoint; one that kept us waiting
-gets a single connection until it answers quickly again. So one that is slow or dead delays nobody else.
-Retries are due by the one clock. An attempt cut off by the end of the process is made again.
+At most so many attempts at once in all, and ENDPOINT_CONCURRENCY_MAX to one endpoint; one that kept us
+waiting gets a single connection until it answers quickly again. So one that is slow or dead delays nobody
+else. Retries are due by the one clock. An attempt cut off by the end of the process is made again.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Sender:
     async def _record_outcome(
         self, delivery: ClaimedDelivery, livemode: bool, attempt: Attempt | None
     ) -> None:
-        """An endpoint that is disabled when a try is due misses that try, and has the next (CONTRACT 5.5)."""
+        """An endpoint that is disabled when a try is due misses that try, and has the next, contract §5.5."""
         state: deliveries.DeliveryState = "failed"
         due_at = None
         retry_seconds = self._retry_seconds[livemode]

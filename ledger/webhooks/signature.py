@@ -1,4 +1,4 @@
-"""The signature of what is sent to a webhook endpoint, scheme v1 (CONTRACT 5.4)."""
+"""The signature of what is sent to a webhook endpoint, scheme v1 (contract §5.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON of charges and of the cards they are made with, as plain dicts (contract 2.6); see `render`."""
+"""The JSON of charges and of the cards they are made with, as plain dicts (contract §2.6); see `render`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON for front ends (CONTRACT 6.1), and of a customer session for those who look after it.
+"""JSON for front ends (contract §6.1), and of a customer session for those who look after it.
 
 Pure: the same state gives the same bytes. Only what is handed in as a key or secret is one.
 """

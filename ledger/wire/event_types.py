@@ -1,4 +1,4 @@
-"""The public event types (CONTRACT, Appendix A) and the patterns that name groups of them."""
+"""The public event types (contract Appendix A) and the patterns that name groups of them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def check_event_type(name: str, param: str) -> None:
 
 
 def is_ledger_event_type(event_type: str) -> bool:
-    """Whether Events of this type tell of what this ledger itself keeps (CONTRACT 4.2): nobody else can
+    """Whether Events of this type tell of what this ledger itself keeps (contract §4.2): nobody else can
     publish one. `customer.updated` is, `customer.subscription.updated` is not."""
     return event_type.rpartition(".")[0] in _LEDGER_PREFIXES
 

@@ -1,4 +1,4 @@
-"""`expand[]` paths to a tree of what to show whole (CONTRACT 1.8), checked before anything is looked up.
+"""`expand[]` paths to a tree of what to show whole (contract §1.8), checked before anything is looked up.
 
 Guarantees: the tree holds only fields that are declared here, at most four levels deep, whatever the
 caller sent; for a list it speaks of one item (the `data.` is gone). A field in the tree that is null, or
@@ -98,7 +98,7 @@ READ_RESOURCES: dict[str, tuple[str, ...]] = {
     "refunds": ("charge",),
     "source": ("charge", "dispute"),
 }
-"""By kind of object kept here: the resources whose `rak_<resource>_read` shows it (CONTRACT 1.2)."""
+"""By kind of object kept here: the resources whose `rak_<resource>_read` shows it (contract §1.2)."""
 EXTERNAL_READ_RESOURCES = ("event",)
 """The same for what other services publish, which else is read in Events."""
 

@@ -1,4 +1,4 @@
-"""The JSON of files and file links (contract 2.9).
+"""The JSON of files and file links (contract §2.9).
 
 Where a file can be fetched is no part of what it is: `url` is null here, and filled in by who knows the
 service's address and, for a link, the key that its address is derived with (`ledger/files/urls.py`).

@@ -1,7 +1,7 @@
 """Parameter tables: each parameter is declared once, and the declaration parses, refuses and documents.
 
 Guarantees: `ParameterTable.parse` returns a plain dict of typed values with exactly the keys that were sent
-(and declared defaults), or raises the `InvalidParameter` of CONTRACT 1.6 naming the parameter in brackets.
+(and declared defaults), or raises the `InvalidParameter` of contract §1.6 naming the parameter in brackets.
 The order of errors is the order sent; missing ones are told last.
 """
 
@@ -80,7 +80,7 @@ class Array(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata(Parameter):
-    """CONTRACT 1.10. Gives dict[str, str] where an empty value asks for removal, or None: remove all."""
+    """Contract §1.10. Gives dict[str, str] where an empty value asks for removal, or None: remove all."""
 
     unsettable: bool = True
     description: str = "Up to 50 key-value pairs of your own. An empty value removes a key."

@@ -1,4 +1,4 @@
-"""Which public Events a domain event makes, in order, and what they say (contract 3.2, 4.2).
+"""Which public Events a domain event makes, in order, and what they say (contract §3.2, §4.2).
 
 Every visible change makes at least one, no change makes any. `data.object` is the resource right after the
 change, as of the second it happened. `previous_attributes` exists on `*.updated` only: the old values of

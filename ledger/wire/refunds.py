@@ -1,4 +1,4 @@
-"""The JSON of a refund (contract 2.7); like those of `render`, complete, unused fields null."""
+"""The JSON of a refund (contract §2.7); like those of `render`, complete, unused fields null."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON of each resource, as plain dicts: one pure function a resource (contract 2).
+"""The JSON of each resource, as plain dicts: one pure function a resource (contract §2).
 
 All that is always present is there, unused fields null. What can be expanded is an id; to expand, replace
 that member in the dict returned. Nested constants are shared between results, so replace members and never
@@ -207,7 +207,7 @@ def render_event(
     account: str | None = None,
 ) -> Json:
     """An Event. `data` is as `render_event_data` gave it, or that as JSON; `account` is shown only to a
-    platform (contract 4.1)."""
+    platform (contract §4.1)."""
     rendered: Json = {
         "id": event_id,
         "object": "event",

@@ -1,7 +1,7 @@
 """The plain kinds of parameter: text, integer, time, boolean, choice (the compound ones: `parameters`).
 
 Guarantees: a kind compiles once, with its full name, into a closure that gives the typed value or raises
-the `InvalidParameter` of CONTRACT 1.6; nothing is reflected on per request. An empty string on an
+the `InvalidParameter` of contract §1.6; nothing is reflected on per request. An empty string on an
 `unsettable` parameter gives None, on any other it is refused.
 """
 

@@ -1,4 +1,4 @@
-"""The API versions that a request, an account or a webhook endpoint may name (CONTRACT, Appendix B)."""
+"""The API versions that a request, an account or a webhook endpoint may name (contract Appendix B)."""
 
 from __future__ import annotations
 

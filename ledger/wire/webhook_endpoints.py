@@ -1,4 +1,4 @@
-"""The JSON of webhook endpoints (CONTRACT 5.1). The secret is no part of it: a create's answer adds it."""
+"""The JSON of webhook endpoints (contract §5.1). The secret is no part of it: a create's answer adds it."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ async def drive(
     """Take a rebuild through its stages until it is over, paused, or differing; False when another
     process drives it. What goes wrong pauses it and is kept as its `error`.
 
-    Raises InvalidProjectionState for one that is not for this release to make, and psycopg.OperationalError and
-    Unavailable: the next to drive it goes on.
+    Raises InvalidProjectionState for one that is not for this release to make, and psycopg.OperationalError
+    and Unavailable: the next to drive it goes on.
     """
     async with open_connection(dsn, "ledger_projector", name="rebuild") as conn:
         if not records.can_build(await records.load(conn, rebuild_id), projections):

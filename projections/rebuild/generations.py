@@ -92,8 +92,8 @@ async def switch(
     rebuild        the one that has built them, and has been through its gate
     compared_with  what has to be live yet
 
-    Raises InvalidProjectionState for one that does not exist, is live already, is behind the live one, or is being
-    built by a rebuild other than `rebuild_id`; LiveGenerationChanged.
+    Raises InvalidProjectionState for one that does not exist, is live already, is behind the live one, or
+    is being built by a rebuild other than `rebuild_id`; LiveGenerationChanged.
     """
     async with conn.transaction():
         for name, generation in sorted(generations.items()):

@@ -204,8 +204,8 @@ async def begin(
 ) -> int:
     """Register a rebuild of these views, for whoever drives it, and make its tables.
 
-    Raises InvalidProjectionState when one of them is being rebuilt already, saying by whom, or when what is live
-    was built by a later release, of which this would make less.
+    Raises InvalidProjectionState when one of them is being rebuilt already, saying by whom, or when what is
+    live was built by a later release, of which this would make less.
     """
     names = sorted(projection.name for projection in projections)
     parameters = {
@@ -325,8 +325,8 @@ async def pause_on_error(conn: AsyncConnection[TupleRow], rebuild_id: int, error
 
 
 async def resume(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Operator) -> None:
-    """Have it go on from where it stopped; one that differs is compared again. Raises InvalidProjectionState when
-    it is over."""
+    """Have it go on from where it stopped; one that differs is compared again. Raises
+    InvalidProjectionState when it is over."""
     async with conn.transaction():
         if (await conn.execute(_UPDATE_RESUMED, {"rebuild": rebuild_id})).rowcount == 0:
             raise InvalidProjectionState(f"rebuild {rebuild_id} is over.")

@@ -79,7 +79,7 @@ def client(service: Service, account: Account) -> stripe.StripeClient:
 
 @pytest.fixture
 def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPatch) -> Account:
-    """The `stripe` module itself set up, as the contract's section 7 says."""
+    """The `stripe` module itself set up, as contract §7 says."""
     monkeypatch.setattr(stripe, "api_key", account.secret)
     monkeypatch.setattr(stripe, "api_base", service.url)
     monkeypatch.setattr(stripe, "upload_api_base", service.url)

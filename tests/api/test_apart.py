@@ -1,4 +1,4 @@
-"""Accounts, and test and live data, never meet (CONTRACT 1.2): over every operation that the service says it
+"""Accounts, and test and live data, never meet (contract §1.2): over every operation that the service says it
 has, wherever an id is in its path or names an object in a parameter.
 
 The rule needs no knowledge of an operation: what is another's is answered as what nobody has. A new operation
@@ -263,7 +263,7 @@ def test_internal_calls_reach_no_further(owned: dict[str, Side], document: Any, 
 def test_a_platform_reads_what_its_connected_account_reads(
     owned: dict[str, Side], document: Any, registrar: Registrar
 ) -> None:
-    """CONTRACT 7.14, each read: with Stripe-Account it is the account's own answer, and says so; an Event
+    """Contract §7.14, each read: with Stripe-Account it is the account's own answer, and says so; an Event
     read so names the account besides."""
     owner, platform = owned["owner"], owned["platform"]
     account = ok(owner.operator.get("/internal/v1/accounts"))["data"][0]["id"]

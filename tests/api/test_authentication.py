@@ -1,4 +1,4 @@
-"""Who may do what: keys of every kind, modes, and connected accounts (CONTRACT 1.2, 1.6)."""
+"""Who may do what: keys of every kind, modes, and connected accounts (contract §1.2, §1.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balance transactions (CONTRACT 2.8), through the API and the official client."""
+"""Balance transactions (contract §2.8), through the API and the official client."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_it_is_read_only_and_unknown_parameters_are_named(raw: Caller) -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_the_balance_through_the_official_client() -> None:
-    """CONTRACT 7, flow 10."""
+    """Contract §7.10."""
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute")
     (dispute,) = stripe.Dispute.list(charge=charge.id)
     (adjustment,) = stripe.BalanceTransaction.list(type="adjustment")

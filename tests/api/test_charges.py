@@ -1,4 +1,4 @@
-"""Charges through the API (CONTRACT 2.6)."""
+"""Charges through the API (contract §2.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Creating a customer session (CONTRACT 2.1)."""
+"""Creating a customer session (contract §2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Customers through the API (CONTRACT 2.5)."""
+"""Customers through the API (contract §2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disputes through the API: evidence, the state machine, test cards, money (CONTRACT 2.2, 3)."""
+"""Disputes through the API: evidence, the state machine, test cards, money (contract §2.2, §3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes from when a charge had one dispute: its newest, read, updated and closed (CONTRACT 2.2)."""
+"""The routes from when a charge had one dispute: its newest, read, updated and closed (contract §2.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client side of a customer session: one exchange of the secret, and what its key may do (CONTRACT 6).
+"""The client side of a customer session: one exchange of the secret, and what its key may do (contract §6).
 
 Two services on one database: what holds must hold across processes. Their clock is moved by tests.
 """

@@ -1,4 +1,4 @@
-"""Every row of CONTRACT 1.6 that can be reached, one test a row; and what goes before what (1.5)."""
+"""Every row of contract §1.6 that can be reached, one test a row; and what goes before what (§1.5)."""
 
 from __future__ import annotations
 

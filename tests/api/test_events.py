@@ -1,4 +1,4 @@
-"""Events: what makes one, what it says, how they are read (CONTRACT 4.1-4.3, 7.8)."""
+"""Events: what makes one, what it says, how they are read (contract §4.1-§4.3, §7.8)."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_no_such_event(raw: Caller, target: str) -> None:
 def test_250_events_page_both_ways_and_tell_their_request(
     client: stripe.StripeClient, service: Service
 ) -> None:
-    """CONTRACT 7.8: in pages of 100, forward and backward."""
+    """Contract §7.8: in pages of 100, forward and backward."""
     started = int(time.time())
     first = client.v1.customers.create({"name": "0"})
     requests = []

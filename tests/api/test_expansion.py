@@ -1,4 +1,4 @@
-"""Expansion through the API (CONTRACT 1.8)."""
+"""Expansion through the API (contract §1.8)."""
 
 from __future__ import annotations
 

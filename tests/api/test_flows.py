@@ -1,4 +1,4 @@
-"""What a user of the official client does, unchanged: the flows of CONTRACT 7 in class style and services."""
+"""What a user of the official client does, unchanged: contract §7 in class style and services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same client used asynchronously (CONTRACT 7.13): `*_async` of classes and of services."""
+"""The same client used asynchronously (contract §7.13): `*_async` of classes and of services."""
 
 from __future__ import annotations
 

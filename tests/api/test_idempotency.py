@@ -1,4 +1,4 @@
-"""One effect and one answer for any number of tries with one key (CONTRACT 1.9)."""
+"""One effect and one answer for any number of tries with one key (contract §1.9)."""
 
 from __future__ import annotations
 

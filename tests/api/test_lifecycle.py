@@ -1,4 +1,4 @@
-"""The table of CONTRACT 3.2, row by row: what each command and fact leads to from each state, which Events it
+"""The table of contract §3.2, row by row: what each command or fact leads to from each state, which Events it
 makes in which order, what they say was before, and what money moves. What only time does is in
 `tests/internal/test_deadlines.py`.
 """
@@ -272,7 +272,7 @@ def _begun(raw: Caller, network: Network, state: str) -> Any:
 
 
 def _money(dispute: Any) -> list[int]:
-    """The amounts that moved, once it is seen that they are what the dispute's status says (CONTRACT 3.3)."""
+    """The amounts that moved, once it is seen that they are what the dispute's status says, contract §3.3."""
     transactions = dispute["balance_transactions"]
     amounts = [each["amount"] for each in transactions]
     status = dispute["status"]
@@ -371,7 +371,7 @@ def test_an_opening(raw: Caller, network: Network, row: str) -> None:
 
 @pytest.mark.contract("2.2 field status")
 def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Network) -> None:
-    """CONTRACT 3.1: nothing changes, and no money moves, for any fact and state that no row of 3.2 joins."""
+    """Contract §3.1: nothing changes, and no money moves, for any fact and state that no row of §3.2 has."""
     listed = {(case.begins, case.does) for cases in ROWS.values() for case in cases if case.told is None}
     for state in WAYS:
         dispute = _begun(raw, network, state)

@@ -1,4 +1,4 @@
-"""What a service says that cannot take more, or cannot reach its database (CONTRACT 1.6, last rows).
+"""What a service says that cannot take more, or cannot reach its database (contract §1.6, last rows).
 
 A service of its own, with the smallest limits there are.
 """

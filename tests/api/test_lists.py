@@ -1,4 +1,4 @@
-"""Lists and their pages (CONTRACT 1.7)."""
+"""Lists and their pages (contract §1.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata on everything that has it (CONTRACT 1.10)."""
+"""Metadata on everything that has it (contract §1.10)."""
 
 from __future__ import annotations
 

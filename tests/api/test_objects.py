@@ -1,4 +1,4 @@
-"""The field tables of CONTRACT 2.2 and 2.5-2.9: each object whole, member by member, and what sets a member.
+"""Field tables of contract §2.2 and §2.5-§2.9: each object whole, member by member, and what sets a member.
 
 `...` stands for what differs each time. Shapes and types are held by `test_shapes`, against the client's own.
 """

@@ -1,4 +1,4 @@
-"""Refunds through the official client: CONTRACT 2.7, the rows of 3.2 about refunds, the Events of 4.2."""
+"""Refunds through the official client: contract §2.7, the rows of §3.2 about refunds, the Events of §4.2."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_refund_in_part_and_then_of_the_rest() -> None:
 @pytest.mark.usefixtures("configured")
 @pytest.mark.contract("2.7 disputed, not refundable")
 def test_a_dispute_forbids_the_refund_until_it_is_won() -> None:
-    """Flow 5 of CONTRACT 7, its refund."""
+    """Contract §7.5, its refund."""
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute")
     (dispute,) = stripe.Dispute.list(charge=charge.id).data
     assert dispute.is_charge_refundable is False
@@ -81,7 +81,7 @@ def test_a_dispute_forbids_the_refund_until_it_is_won() -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_a_full_refund_closes_an_inquiry() -> None:
-    """Flow 6 of CONTRACT 7, its refund: the inquiry's end is nobody's request and comes last."""
+    """Contract §7.6, its refund: the inquiry's end is nobody's request and comes last."""
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_createDisputeInquiry")
     stripe.Refund.create(charge=charge.id, amount=500)
     (inquiry,) = stripe.Dispute.list(charge=charge.id).data

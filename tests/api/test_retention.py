@@ -1,4 +1,4 @@
-"""Events are there for 30 days, to the second (CONTRACT 4.4), by the one clock, which tests may move.
+"""Events are there for 30 days, to the second (contract §4.4), by the one clock, which tests may move.
 
 A service of its own: its clock runs ahead from test to test.
 """

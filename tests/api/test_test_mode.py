@@ -1,4 +1,4 @@
-"""The tables of CONTRACT 3.4, row by row: what each test card brings, and what each text of a submission."""
+"""The tables of contract §3.4, row by row: what each test card brings, and what each text of a submission."""
 
 from __future__ import annotations
 

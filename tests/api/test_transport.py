@@ -1,4 +1,4 @@
-"""Framing, form decoding and headers (CONTRACT 1.1, 1.3, 1.4), as an HTTP client sees them."""
+"""Framing, form decoding and headers (contract §1.1, §1.3, §1.4), as an HTTP client sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disputes: every row of the table in contract 3.2, and what it says of money, evidence and time."""
+"""Disputes: every row of the table in contract §3.2, and what it says of money, evidence and time."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_test_tokens_bring_disputes(token: str, openings: list[Any]) -> None:
     assert dispute_decisions.get_test_card_disputes(a_charge(token, capture=False)) == []
 
 
-# Contract 3.2, commands: what evidence does in each state. None: 400 "already closed"; "": 400.
+# Contract §3.2, commands: what evidence does in each state. None: 400 "already closed"; "": 400.
 @pytest.mark.parametrize(
     ("status", "following"),
     [
@@ -308,7 +308,7 @@ def test_closing(status: str, allowed: bool) -> None:
     assert (refused.value.message == "This dispute is already closed") == (status in CLOSED)
 
 
-# Contract 3.2, facts: state after, by state before; what is not listed is refused.
+# Contract §3.2, facts: state after, by state before; what is not listed is refused.
 FACTS: dict[str, dict[str, str]] = {
     "won": {"needs_response": "won", "under_review": "won", "appeal_under_review": "won"},
     "lost": {"needs_response": "lost", "under_review": "lost", "appeal_under_review": "lost"},

@@ -1,6 +1,6 @@
-"""Disputes driven at random against a model written from the table of contract 3.2, not from the code.
+"""Disputes driven at random against a model written from the table of contract §3.2, not from the code.
 
-After every step the invariants of 3.3 hold: how many transactions, what they sum to, and that the double
+After every step the invariants of §3.3 hold: how many transactions, what they sum to, and that the double
 entries of everything so far sum to zero.
 """
 

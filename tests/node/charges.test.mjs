@@ -1,4 +1,4 @@
-// CONTRACT 7.2 and 7.10: charges, refunds and the balance they move.
+// Contract §7.2 and §7.10: charges, refunds and the balance they move.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { account, only } from './ledger.mjs';

@@ -1,4 +1,4 @@
-// CONTRACT 7.1 and 7.3: customers, their sessions and what a front end gets for a session's secret.
+// Contract §7.1 and §7.3: customers, their sessions and what a front end gets for a session's secret.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { account, client, key, only, url } from './ledger.mjs';

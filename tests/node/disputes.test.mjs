@@ -1,4 +1,4 @@
-// CONTRACT 7.4 to 7.7: disputes from the charge that brings them to their end, and their evidence.
+// Contract §7.4 to §7.7: disputes from the charge that brings them to their end, and their evidence.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { account, only, until } from './ledger.mjs';

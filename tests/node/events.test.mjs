@@ -1,4 +1,4 @@
-// CONTRACT 7.8: the feed of Events, its filters and its pages.
+// Contract §7.8: the feed of Events, its filters and its pages.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { account, only } from './ledger.mjs';

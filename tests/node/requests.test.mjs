@@ -1,4 +1,4 @@
-// CONTRACT 7.11 to 7.13 and 7.15: idempotency, kinds of errors, the client's own ways of asking.
+// Contract §7.11 to §7.13 and §7.15: idempotency, kinds of errors, the client's own ways of asking.
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-"""The flows of CONTRACT 7 through the official Node client, unchanged: each test of a *.test.mjs is one here.
+"""Flows of contract §7 through the official Node client, unchanged: each test of a *.test.mjs is one here.
 
 One run of Node's test runner against one service gives all results. Without Node, or without the client
 (`npm ci` in this directory), they skip and say so.

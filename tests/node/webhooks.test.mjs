@@ -1,4 +1,4 @@
-// CONTRACT 7.9 and 7.14: webhook endpoints, what they receive, and connected accounts.
+// Contract §7.9 and §7.14: webhook endpoints, what they receive, and connected accounts.
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { test } from 'node:test';

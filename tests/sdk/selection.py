@@ -28,7 +28,7 @@ RESOURCES = (
     "files", "refunds", "webhook_endpoints",
 )  # fmt: skip
 
-_NOT_SERVED = "no such path here (CONTRACT 2): "
+_NOT_SERVED = "no such path here (contract §2): "
 _NO_REQUEST = "asks no server: "
 NOT_RUN: Mapping[str, str] = {
     r"generated.*_service(_non_namespaced)?(_async)?$": _NO_REQUEST + "the test answers its own request",
@@ -42,8 +42,8 @@ NOT_RUN: Mapping[str, str] = {
     r"test_can_delete_discount": _NOT_SERVED + "discounts",
     r"test_retrieve_maintains_list_properties": _NOT_SERVED
     + "a refund below its charge; and it asks with a key that is no key",
-    r"charges_post(_async)?$|TestCharge::test_is_creatable": "pays with a token that is none (CONTRACT 3.4)",
-    r"respects_(stripe|api)_version": "asks for the version `foo`, which is refused (CONTRACT 1.6)",
+    r"charges_post(_async)?$|TestCharge::test_is_creatable": "pays with a token that is none (contract §3.4)",
+    r"respects_(stripe|api)_version": "asks for the version `foo`, which is refused (contract §1.6)",
     r"balance_transactions_get_2": "ids of balance transactions follow from the log: none can be given",
     r"file_links_(get|post)_2": "file links cannot be imported: their ids are made here",
     r"refunds_cancel_post": "only a refund that waits for the customer can be cancelled, and none does here",

@@ -1,4 +1,4 @@
-"""What endpoints receive, through the official client and a real receiver (CONTRACT 5.3-5.6, 7.9, 7.14)."""
+"""What endpoints receive, by the official client and a real receiver (contract §5.3-§5.6, §7.9, §7.14)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def succeeded(client: stripe.StripeClient, success: bool) -> list[str]:
 def test_after_a_500_it_is_sent_again_signed_anew_until_it_is_taken(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
-    """CONTRACT 7.9."""
+    """Contract §7.9."""
     assert endpoint.secret is not None
     receiver.scripts[path] = [ScriptedResponse(500, b"not now"), ScriptedResponse(200)]
     customer = client.v1.customers.create({"name": "Jenny"})
@@ -126,7 +126,7 @@ def test_a_connect_endpoint_gets_the_events_of_connected_accounts_and_only_those
     receiver: Receiver,
     path: str,
 ) -> None:
-    """CONTRACT 7.14."""
+    """Contract §7.14."""
     connected = registrar.account(platform=account.id)
     theirs = client.v1.webhook_endpoints.create(
         {"url": receiver.url(path), "enabled_events": ["*"], "connect": True}

@@ -1,4 +1,4 @@
-"""Which endpoints are owed what, whatever becomes of the feed and of the processes (CONTRACT 5.3, 5.5)."""
+"""Which endpoints are owed what, whatever becomes of the feed and of the processes (contract §5.3, §5.5)."""
 
 from __future__ import annotations
 

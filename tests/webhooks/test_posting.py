@@ -1,4 +1,4 @@
-"""One POST to a server that may be anything (CONTRACT 5.5), and to no address it must not reach."""
+"""One POST to a server that may be anything (contract §5.5), and to no address it must not reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature, against the contract's vector and the official client (CONTRACT 5.4)."""
+"""The signature, against the contract's vector and the official client (contract §5.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expand[]` paths in, a tree or an error out (CONTRACT 1.8)."""
+"""`expand[]` paths in, a tree or an error out (contract §1.8)."""
 
 from __future__ import annotations
 

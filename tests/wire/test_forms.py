@@ -1,4 +1,4 @@
-"""Bytes in, nested dicts or an error out (CONTRACT 1.3)."""
+"""Bytes in, nested dicts or an error out (contract §1.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each kind of parameter: values and the errors of CONTRACT 1.6 and 1.10."""
+"""Each kind of parameter: values and the errors of contract §1.6 and §1.10."""
 
 from __future__ import annotations
 

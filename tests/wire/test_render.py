@@ -44,7 +44,7 @@ from tests.domain.builders import (
 from tests.domain.test_events import HISTORIES
 from tests.domain.test_refund import a_refund
 
-# Contract 2.5, 2.6: keys of the SDK's class that may be absent, because they appear only expanded or deleted.
+# Contract §2.5, §2.6: keys of the SDK's class that may be absent, for they appear only expanded or deleted.
 OPTIONAL_FIELDS = {
     "Customer": {
         "cash_balance", "deleted", "invoice_credit_balance", "sources", "subscriptions", "tax", "tax_ids",

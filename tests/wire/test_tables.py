@@ -79,7 +79,7 @@ TABLES: dict[str, ParameterTable] = {
 }
 
 REQUIRED_HERE_ONLY = {
-    ("CustomerSessionCreateParams", "customer"),  # the seed
+    ("CustomerSessionCreateParams", "customer"),  # contract §2.1
     ("ChargeCreateParams", "amount"),
     ("ChargeCreateParams", "currency"),
 }

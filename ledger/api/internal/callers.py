@@ -114,7 +114,7 @@ async def run_command(
     *,
     target: str = "",
 ) -> CommandResult:
-    """The command run as a request to the public API is, under its Idempotency-Key (CONTRACT 1.9)."""
+    """The command run as a request to the public API is, under its Idempotency-Key (contract §1.9)."""
     key, account, request_id = caller
     idempotency_key = read_idempotency_key(request)
     cause = Cause(account, key.livemode, key.id, request_id, idempotency_key)

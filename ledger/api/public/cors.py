@@ -1,4 +1,4 @@
-"""What a browser wants to be told before a page of another origin may call (CORS; CONTRACT 1.1).
+"""What a browser wants to be told before a page of another origin may call (CORS; contract §1.1).
 
 Any origin may, with any header: a caller is known by its key alone and there are no cookies, so an answer
 gives a page nothing that its key would not give to anyone.

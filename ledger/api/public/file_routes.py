@@ -12,7 +12,7 @@ from ledger.wire import tables
 
 
 def file_operations(reads: FileQueries, file_urls: FileUrls) -> list[Operation]:
-    """Both are of one permission, `file` (CONTRACT 1.2)."""
+    """Both are of one permission, `file` (contract §1.2)."""
     file = partial(Operation, resource="file", expandable="file")
     link = partial(Operation, resource="file", expandable="file_link")
     return [

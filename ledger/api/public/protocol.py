@@ -2,8 +2,8 @@
 
 Authentication → URL → version → account → parameters and `expand` → the operation. A request that fails
 before the operation runs is not stored under its idempotency key, but one whose key was used before is
-told so first (CONTRACT 1.5, 1.9). Every answer carries a Request-Id. No framework is in this path: it is
-what DESIGN 2 measured to cost as much as the work itself.
+told so first (contract §1.5, §1.9). Every answer carries a Request-Id. No framework is in this path: it was
+measured to cost as much as the work itself.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class PublicApi:
         decide = operation.decide
         assert decide is not None
         idempotency_key = None
-        if operation.method == "POST":  # on DELETE the header is ignored (CONTRACT 1.9)
+        if operation.method == "POST":  # on DELETE the header is ignored (contract §1.9)
             idempotency_key = _read_idempotency_key(
                 request_headers.get(b"idempotency-key"), exchange.response_headers
             )

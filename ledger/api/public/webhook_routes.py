@@ -14,7 +14,7 @@ from ledger.wire import tables
 def webhook_endpoint_operations(
     reads: WebhookEndpointQueries, secrets: WebhookSecrets, terms: Terms
 ) -> list[Operation]:
-    """All are of one permission, `webhook` (CONTRACT 1.2)."""
+    """All are of one permission, `webhook` (contract §1.2)."""
     endpoint = partial(Operation, resource="webhook", expandable="webhook_endpoint")
     return [
         endpoint(

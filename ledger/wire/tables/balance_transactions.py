@@ -1,4 +1,4 @@
-"""What the operations on balance transactions accept (CONTRACT 2.8).
+"""What the operations on balance transactions accept (contract §2.8).
 
 `type` and `currency` are any text: one that is unknown leaves nothing, and is no error.
 """

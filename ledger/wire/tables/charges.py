@@ -1,4 +1,4 @@
-"""What the operations on charges accept (CONTRACT 2.6).
+"""What the operations on charges accept (contract §2.6).
 
 Amounts have no bounds here: which are too small or too large depends on the currency, and has errors
 of its own (`amount_too_small`, `amount_too_large`).

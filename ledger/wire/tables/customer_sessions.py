@@ -1,4 +1,4 @@
-"""What the creation of a customer session accepts (CONTRACT 2.1).
+"""What the creation of a customer session accepts (contract §2.1).
 
 That exactly one component is enabled is a rule of the domain, not of the form.
 """

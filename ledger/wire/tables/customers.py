@@ -1,4 +1,4 @@
-"""What the operations on customers accept (CONTRACT 2.5)."""
+"""What the operations on customers accept (contract §2.5)."""
 
 from __future__ import annotations
 

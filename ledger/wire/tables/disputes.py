@@ -1,4 +1,4 @@
-"""What the operations on disputes accept (CONTRACT 2.2).
+"""What the operations on disputes accept (contract §2.2).
 
 Files are ids here: whether a file is there and fits is for the command. So is the limit on all texts
 together, which holds after the merge with what is staged.

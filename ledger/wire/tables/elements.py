@@ -1,4 +1,4 @@
-"""What a front end may send to exchange a client secret (CONTRACT 6.1).
+"""What a front end may send to exchange a client secret (contract §6.1).
 
 Front-end SDKs of every release call this, each with names of its own: what is not declared is ignored.
 """

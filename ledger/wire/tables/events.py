@@ -1,4 +1,4 @@
-"""What the operations on events accept (CONTRACT 4.3)."""
+"""What the operations on events accept (contract §4.3)."""
 
 from __future__ import annotations
 

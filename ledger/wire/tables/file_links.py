@@ -1,4 +1,4 @@
-"""What the operations on file links accept (CONTRACT 2.9)."""
+"""What the operations on file links accept (contract §2.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operations on files accept (CONTRACT 2.9). An upload is multipart: its `file` is a part."""
+"""What the operations on files accept (contract §2.9). An upload is multipart: its `file` is a part."""
 
 from __future__ import annotations
 

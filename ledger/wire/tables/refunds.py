@@ -1,4 +1,4 @@
-"""What the operations on refunds accept (CONTRACT 2.7).
+"""What the operations on refunds accept (contract §2.7).
 
 How much is left to refund is for the command: only the charge knows.
 """

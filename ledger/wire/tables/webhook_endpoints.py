@@ -1,4 +1,4 @@
-"""What the operations on webhook endpoints accept (CONTRACT 5.1, 5.2)."""
+"""What the operations on webhook endpoints accept (contract §5.1, §5.2)."""
 
 from __future__ import annotations
 
