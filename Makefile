@@ -21,11 +21,11 @@ serve: .venv/.runtime  ## run everything on an embedded PostgreSQL (or LEDGER_DA
 test: .venv/.test  ## run the tests
 	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: .venv/.test  ## formatting, lint, types, structure
+check: .venv/.test  ## formatting, lint, types, structure, citations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_structure.py
+	$(BIN)/python -m pytest tests/test_structure.py tests/test_citations.py
 
 format: .venv/.test  ## format and fix what can be fixed
 	$(BIN)/ruff format .
