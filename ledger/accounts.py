@@ -17,12 +17,11 @@ from contextlib import suppress
 from typing import Literal, NamedTuple, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.errors import InvalidParameter
 from ledger.ids import new_id
-from ledger.postgres.connections import ReconnectingConnection, query_timeout
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one, query_timeout
 from ledger.wire.versions import LATEST_VERSION
 
 CACHE_SECONDS = 1.0
@@ -144,7 +143,7 @@ class KeySummary(NamedTuple):
     last_used_at: float | None
 
 
-async def create_account(conn: AsyncConnection[TupleRow], name: str, *, platform: str | None = None) -> str:
+async def create_account(conn: Conn, name: str, *, platform: str | None = None) -> str:
     """A new account's id. Raises InvalidParameter when `platform` is not an account."""
     account = new_id("acct", time.time())
     values = {"id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION}
@@ -155,14 +154,14 @@ async def create_account(conn: AsyncConnection[TupleRow], name: str, *, platform
     return account
 
 
-async def list_accounts(conn: AsyncConnection[TupleRow], account: str | None = None) -> list[TupleRow]:
+async def list_accounts(conn: Conn, account: str | None = None) -> list[TupleRow]:
     """(id, name, platform, api_version, created_at in unix seconds), oldest first: the account `account`
     and those connected to it, or all."""
-    return await (await conn.execute(_ACCOUNTS, {"of": account})).fetchall()
+    return await fetch_all(conn, _ACCOUNTS, {"of": account})
 
 
 async def create_key(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     account: str,
     kind: KeyKind,
     *,
@@ -196,16 +195,14 @@ async def create_key(
     return key_id, secret
 
 
-async def roll_key(
-    conn: AsyncConnection[TupleRow], key_id: str, *, overlap_seconds: int, now: float
-) -> tuple[str, str]:
+async def roll_key(conn: Conn, key_id: str, *, overlap_seconds: int, now: float) -> tuple[str, str]:
     """(id, secret) of a key that may do what this one may, which ends after the overlap, at once with 0.
     `now` by the one clock.
 
     Raises InvalidParameter when there is none of that id, or it has expired.
     """
     async with conn.transaction():
-        row = await (await conn.execute(_LOCK_KEY, {"id": key_id})).fetchone()
+        row = await fetch_one(conn, _LOCK_KEY, {"id": key_id})
         if row is None:
             raise InvalidParameter(f"No such key: '{key_id}'", code="resource_missing", param="id")
         account, kind, livemode, name, scopes, expires_at = row
@@ -218,15 +215,15 @@ async def roll_key(
     return new_key
 
 
-async def list_keys(conn: AsyncConnection[TupleRow], account: str | None = None) -> list[KeySummary]:
+async def list_keys(conn: Conn, account: str | None = None) -> list[KeySummary]:
     """The account's keys, or all, oldest first."""
-    rows = await (await conn.execute(_KEYS, {"account": account})).fetchall()
+    rows = await fetch_all(conn, _KEYS, {"account": account})
     return [KeySummary(_to_api_key(row[:9]), *row[9:]) for row in rows]
 
 
-async def revoke_key(conn: AsyncConnection[TupleRow], key_id: str, *, now: float) -> None:
+async def revoke_key(conn: Conn, key_id: str, *, now: float) -> None:
     """End a key, `now` by the one clock. Raises InvalidParameter when there is none of that id."""
-    if await (await conn.execute(_REVOKE_KEY, {"id": key_id, "now": now})).fetchone() is None:
+    if await fetch_one(conn, _REVOKE_KEY, {"id": key_id, "now": now}) is None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 
@@ -308,7 +305,7 @@ class KeyCache:
 
     async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
         async with query_timeout(), self._connection as conn:
-            return await (await conn.execute(query.encode(), (value,))).fetchone()
+            return await fetch_one(conn, query.encode(), (value,))
 
 
 def _hash_secret(secret: str) -> bytes:

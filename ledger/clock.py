@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import time
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
 from ledger.errors import InvalidParameter
+from ledger.postgres.connections import Conn, fetch_one
 
 _SELECT_OFFSET = "SELECT ahead_seconds FROM ledger.clock"
 _UPDATE_OFFSET = """
@@ -31,18 +29,18 @@ class Clock:
     def now(self) -> float:
         return time.time() + self._offset_seconds
 
-    async def refresh(self, conn: AsyncConnection[TupleRow]) -> None:
+    async def refresh(self, conn: Conn) -> None:
         """Take over what another process has moved the clock to."""
         if not self._movable:
             return
-        row = await (await conn.execute(_SELECT_OFFSET)).fetchone()
+        row = await fetch_one(conn, _SELECT_OFFSET)
         assert row is not None
         self._offset_seconds = row[0]
 
-    async def move(self, conn: AsyncConnection[TupleRow], now: float) -> None:
+    async def move(self, conn: Conn, now: float) -> None:
         """Set the clock for all processes. Raises InvalidParameter for a time before the last event."""
         offset_seconds = now - time.time()
-        row = await (await conn.execute(_UPDATE_OFFSET, {"ahead": offset_seconds, "now": now})).fetchone()
+        row = await fetch_one(conn, _UPDATE_OFFSET, {"ahead": offset_seconds, "now": now})
         if row is None:
             raise InvalidParameter("The clock cannot go back past the last recorded event.", param="now")
         self._offset_seconds = offset_seconds

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.domain import charge_decisions, dispute_decisions
 from ledger.domain.charge import Charge
@@ -23,7 +21,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.errors import LedgerError
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.codec import State, evolve
 from ledger.store.journal import Append, Cause, Change, VersionConflict
 from ledger.store.store import Store
@@ -67,12 +65,12 @@ def timeout_seconds(kind: str, terms: Terms) -> int:
     )
 
 
-async def read_overdue_seconds(conn: AsyncConnection[TupleRow], terms: Terms, now: float) -> dict[str, float]:
+async def read_overdue_seconds(conn: Conn, terms: Terms, now: float) -> dict[str, float]:
     """By kind: how long ago the oldest thing still waiting should have ended; 0 when there is none."""
     overdue = {}
     for kind in KINDS:
         upto = int(now) - timeout_seconds(kind, terms)
-        row = await (await conn.execute(_SELECT_OLDEST_DUE, {"kind": kind, "upto": upto})).fetchone()
+        row = await fetch_one(conn, _SELECT_OLDEST_DUE, {"kind": kind, "upto": upto})
         overdue[kind] = 0.0 if row is None else float(upto - row[0])
     return overdue
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
+
+from ledger.postgres.connections import Conn, fetch_all
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -63,9 +63,9 @@ class WebhookBacklog(NamedTuple):
     lag_events: int
 
 
-async def read_lags(conn: AsyncConnection[TupleRow], now: float) -> list[Lag]:
+async def read_lags(conn: Conn, now: float) -> list[Lag]:
     """How far each generation of each projection is behind the log at `now` (unix seconds)."""
-    return [Lag(*row) for row in await (await conn.execute(_LAG, {"now": now})).fetchall()]
+    return [Lag(*row) for row in await fetch_all(conn, _LAG, {"now": now})]
 
 
 class Metrics:

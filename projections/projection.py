@@ -82,7 +82,7 @@ class Projection:
 
     def __post_init__(self) -> None:
         event_classes = frozenset(event for module in self.aggregates for event in module.EVENTS)
-        object.__setattr__(self, "follows", event_classes)
+        object.__setattr__(self, "event_classes", event_classes)
 
     def with_shape(self, shape: int) -> Projection:
         """The same with the columns that rows of this shape have been given."""

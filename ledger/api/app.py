@@ -17,9 +17,6 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -76,7 +73,7 @@ from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.ids import new_id
 from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
-from ledger.postgres.connections import ReconnectingConnection, first_line, open_pool
+from ledger.postgres.connections import Pool, ReconnectingConnection, first_line, open_pool
 from ledger.queries import webhook_endpoints
 from ledger.queries.balance_transactions import BalanceTransactionQueries
 from ledger.queries.customer_sessions import CustomerSessionQueries
@@ -367,7 +364,7 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
 
 def _add_health_routes(
     app: FastAPI,
-    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    pool: Pool,
     clock: Clock,
     metrics: Metrics,
     terms: Terms,

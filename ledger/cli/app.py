@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +22,7 @@ from ledger.accounts import KeyKind
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
-from ledger.postgres.connections import migrate, open_connection
+from ledger.postgres.connections import Conn, migrate, open_connection
 from ledger.postgres.deployment import open_database
 
 if TYPE_CHECKING:
@@ -115,7 +113,7 @@ def run_cli(cli: typer.Typer) -> None:
         sys.exit(f"ledger: {type(error).__name__}: {error}")
 
 
-def run_with_connection(action: Callable[[AsyncConnection[TupleRow]], Awaitable[ReturnValue]]) -> ReturnValue:
+def run_with_connection(action: Callable[[Conn], Awaitable[ReturnValue]]) -> ReturnValue:
     """What `action` gives, run on a connection of its own to the configured database."""
 
     async def run(dsn: str) -> ReturnValue:
@@ -138,7 +136,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     Console().print(table)
 
 
-async def _read_clock(conn: AsyncConnection[TupleRow]) -> float:
+async def _read_clock(conn: Conn) -> float:
     """What the one clock says, wherever a test has moved it."""
     clock = Clock(movable=_load_settings().test_clock)
     await clock.refresh(conn)
@@ -201,7 +199,7 @@ def _keys_cli() -> typer.Typer:
             if scope_name not in accounts.SCOPES:
                 raise SettingError(f"--scope {scope_name}: must be one of {', '.join(accounts.SCOPES)}")
 
-        async def create_key(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+        async def create_key(conn: Conn) -> tuple[str, str]:
             lifetime_seconds = None if expires_in_days is None else expires_in_days * 86_400
             expires_at = None if lifetime_seconds is None else await _read_clock(conn) + lifetime_seconds
             return await accounts.create_key(
@@ -217,7 +215,7 @@ def _keys_cli() -> typer.Typer:
     ) -> None:
         """List keys, without what they are."""
 
-        async def list_keys(conn: AsyncConnection[TupleRow]) -> list[tuple[object, ...]]:
+        async def list_keys(conn: Conn) -> list[tuple[object, ...]]:
             now = await _read_clock(conn)
             return [
                 (
@@ -244,7 +242,7 @@ def _keys_cli() -> typer.Typer:
         if overlap < 0:
             raise SettingError("--overlap: must be 0 or more seconds")
 
-        async def roll_key(conn: AsyncConnection[TupleRow]) -> tuple[str, str]:
+        async def roll_key(conn: Conn) -> tuple[str, str]:
             return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=await _read_clock(conn))
 
         key_id, secret = run_with_connection(roll_key)
@@ -254,7 +252,7 @@ def _keys_cli() -> typer.Typer:
     def revoke(key: Annotated[str, typer.Argument(help="The key's id (key_…).")]) -> None:
         """End a key; every process refuses it within a second."""
 
-        async def revoke_key(conn: AsyncConnection[TupleRow]) -> None:
+        async def revoke_key(conn: Conn) -> None:
             await accounts.revoke_key(conn, key, now=await _read_clock(conn))
 
         run_with_connection(revoke_key)

@@ -18,8 +18,6 @@ from contextlib import ExitStack, contextmanager
 
 import uvicorn
 import uvloop
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, FollowerFactory, create_app
@@ -28,7 +26,7 @@ from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_co
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import check_schema, migrate, open_connection
+from ledger.postgres.connections import Conn, check_schema, migrate, open_connection
 from ledger.postgres.deployment import open_database, open_own_database, write_private_file
 from ledger.store.store import Store
 
@@ -186,7 +184,7 @@ async def _create_dev_account(dsn: str) -> dict[str, str]:
         return {"account": account, **await _create_dev_keys(conn, account)}
 
 
-async def _create_dev_keys(conn: AsyncConnection[TupleRow], account: str) -> dict[str, str]:
+async def _create_dev_keys(conn: Conn, account: str) -> dict[str, str]:
     _, secret = await create_key(conn, account, "sk", livemode=False, name="dev secret")
     _, publishable = await create_key(conn, account, "pk", livemode=False, name="dev publishable")
     _, operator = await create_key(

@@ -12,9 +12,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.commands.execution import Decision, DecisionContext
@@ -23,7 +21,7 @@ from ledger.domain import resource
 from ledger.domain.event import DomainEvent
 from ledger.domain.resource import Resource, ResourcePublished
 from ledger.errors import InvalidParameter, Unavailable, UnknownObject
-from ledger.postgres.connections import first_line
+from ledger.postgres.connections import Pool, first_line
 from ledger.store.codec import Codec
 from ledger.store.journal import Change
 from ledger.store.log import Recorded, read_event_and_previous
@@ -32,7 +30,7 @@ from ledger.wire.event_types import check_event_type, is_ledger_event_type
 from ledger.wire.public_events import derive_event_id, derive_public_events
 from ledger.wire.versions import LATEST_VERSION
 
-Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+Pool = Pool
 
 
 class EventReference(msgspec.Struct, frozen=True):

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 import psycopg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from ledger.domain.file import EVIDENCE_BYTES_MAX, SNIFF_BYTES, File, detect_type
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.files.pdf import count_pages
-from ledger.postgres.connections import first_line
+from ledger.postgres.connections import Pool, first_line
 
 CHUNK_BYTES = 256 * 1024
 
@@ -43,8 +43,6 @@ DELETE FROM ledger.file_chunks WHERE file IN (
     WHERE c.stored_at BETWEEN now() - interval '31 days' AND now() - interval '1 day' AND c.number = 0
     AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = c.file))
 """
-
-Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Literal, cast
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import Params, Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -53,6 +54,8 @@ MIGRATE_ATTEMPTS_MAX = 5
 MIGRATE_PAUSE_SECONDS = 1.0
 
 Role = Literal["ledger_api", "ledger_projector"]
+Conn = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Conn]
 
 # Whatever a database or user defaults to: each statement of ledger.append has to see what was committed
 # before the head lock was granted.
@@ -62,7 +65,7 @@ _SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
 _OLDEST_SUPPORTED_RELEASE = "SELECT oldest FROM ledger.served"
 
 
-async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> AsyncConnection[TupleRow]:
+async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> Conn:
     """An autocommit connection in `role`. Raises psycopg.OperationalError."""
     task = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options)))
     try:
@@ -75,8 +78,18 @@ async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> Asyn
         raise
 
 
+async def fetch_one(conn: Conn, query: Query, params: Params | None = None) -> TupleRow | None:
+    """The first row that the query answers with; None when it answers with none. Raises psycopg.Error."""
+    return await (await conn.execute(query, params)).fetchone()
+
+
+async def fetch_all(conn: Conn, query: Query, params: Params | None = None) -> list[TupleRow]:
+    """All rows that the query answers with. Raises psycopg.Error."""
+    return await (await conn.execute(query, params)).fetchall()
+
+
 @asynccontextmanager
-async def open_connection(dsn: str, role: Role, *, name: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+async def open_connection(dsn: str, role: Role, *, name: str) -> AsyncIterator[Conn]:
     """`connect`, closed at the end; an unreachable database raises Unavailable."""
     try:
         conn = await connect(dsn, role, name=name)
@@ -86,7 +99,7 @@ async def open_connection(dsn: str, role: Role, *, name: str) -> AsyncIterator[A
         yield conn
 
 
-def open_pool(dsn: str) -> AsyncConnectionPool[AsyncConnection[TupleRow]]:
+def open_pool(dsn: str) -> Pool:
     """A pool of connections for reads, not open yet."""
     return AsyncConnectionPool(
         _conninfo(dsn, "ledger_api", "reads", READ_PLANNER_OPTIONS),
@@ -159,7 +172,7 @@ def is_disconnect(error: psycopg.OperationalError) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-async def _open(conninfo: str) -> AsyncConnection[TupleRow]:
+async def _open(conninfo: str) -> Conn:
     conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=1)
     try:
         await _enable_client_check(conn)
@@ -169,7 +182,7 @@ async def _open(conninfo: str) -> AsyncConnection[TupleRow]:
     return conn
 
 
-async def _enable_client_check(conn: AsyncConnection[TupleRow]) -> None:
+async def _enable_client_check(conn: Conn) -> None:
     """Have the server look after its client while it works. Not by the connection's options: a server on
     Windows cannot, and would refuse the connection instead of the setting."""
     with suppress(psycopg.errors.InvalidParameterValue):
@@ -286,10 +299,10 @@ class ReconnectingConnection:
         self._role: Role = role
         self._name = name
         self._options = options
-        self._conn: AsyncConnection[TupleRow] | None = None
+        self._conn: Conn | None = None
         self._lock = asyncio.Lock()
 
-    async def __aenter__(self) -> AsyncConnection[TupleRow]:
+    async def __aenter__(self) -> Conn:
         await self._lock.acquire()
         try:
             return await self.get()
@@ -304,7 +317,7 @@ class ReconnectingConnection:
         finally:
             self._lock.release()
 
-    async def get(self) -> AsyncConnection[TupleRow]:
+    async def get(self) -> Conn:
         """The open connection. Raises psycopg.OperationalError when there is none to be had."""
         if self._conn is None or self._conn.closed:
             self._conn = await connect(self._dsn, self._role, name=self._name, options=self._options)

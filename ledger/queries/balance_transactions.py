@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.domain.charge import Charge
@@ -20,7 +18,7 @@ from ledger.domain.money import BalanceTransaction
 from ledger.domain.postings import get_balance_transaction
 from ledger.errors import Unavailable, UnknownObject
 from ledger.objects import is_visible, mode_hint, render_balance_transaction
-from ledger.postgres.connections import first_line
+from ledger.postgres.connections import Pool, first_line
 from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
 from ledger.store.codec import fold
 from ledger.store.log import read_history_of_transaction
@@ -52,9 +50,7 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 class BalanceTransactionQueries:
     """Reads of one store's balance transactions."""
 
-    def __init__(
-        self, store: Store, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], pages: Pages
-    ) -> None:
+    def __init__(self, store: Store, pool: Pool, pages: Pages) -> None:
         self._store = store
         self._pool = pool
         self._pages = pages

@@ -10,14 +10,12 @@ import asyncio
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter, Unavailable
-from ledger.postgres.connections import first_line
+from ledger.postgres.connections import Pool, fetch_all, fetch_one, first_line
 from ledger.store.store import Store
 from ledger.wire.elements import render_session_record
 
@@ -40,7 +38,7 @@ _POSITION_MAX = 2**62
 class CustomerSessionQueries:
     """Customer sessions by customer, without their secrets."""
 
-    def __init__(self, store: Store, pool: AsyncConnectionPool[AsyncConnection[TupleRow]]) -> None:
+    def __init__(self, store: Store, pool: Pool) -> None:
         self._store = store
         self._pool = pool
 
@@ -62,13 +60,11 @@ class CustomerSessionQueries:
         try:
             async with self._pool.connection() as conn:
                 if starting_after is not None:
-                    row = await (await conn.execute(_SELECT_CURSOR_POSITION, parameters)).fetchone()
+                    row = await fetch_one(conn, _SELECT_CURSOR_POSITION, parameters)
                     if row is None:
                         raise _missing_error("customer session", starting_after, param="starting_after")
                     parameters["before"] = row[0]
-                return [
-                    row[0] for row in await (await conn.execute(_SELECT_SESSION_IDS, parameters)).fetchall()
-                ]
+                return [row[0] for row in await fetch_all(conn, _SELECT_SESSION_IDS, parameters)]
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise Unavailable(first_line(error)) from error
 

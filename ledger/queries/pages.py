@@ -15,15 +15,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
-from ledger.postgres.connections import first_line
+from ledger.postgres.connections import Pool, fetch_one, first_line
 
 DAY_SECONDS = 86_400
 EVENT_RETENTION_SECONDS = 30 * DAY_SECONDS
@@ -125,9 +124,7 @@ class ListQuery:
 class Pages:
     """Pages for one process. `wait_ms` bounds how long one waits for its projection."""
 
-    def __init__(
-        self, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], clock: Clock, *, wait_ms: int
-    ) -> None:
+    def __init__(self, pool: Pool, clock: Clock, *, wait_ms: int) -> None:
         self._pool = pool
         self._clock = clock
         self._wait_seconds = wait_ms / 1000
@@ -306,7 +303,7 @@ class Pages:
         query = ("SELECT " + list_query.applied_position + _FROM_LIVE_CHECKPOINT).encode()
         while True:
             async with self._pool.connection() as conn:
-                row = await (await conn.execute(query, bindings)).fetchone()
+                row = await fetch_one(conn, query, bindings)
             lag_events = head - (row[0] if row is not None else 0)
             if lag_events <= 0 or loop.time() >= deadline:
                 return max(lag_events, 0)

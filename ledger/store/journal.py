@@ -16,13 +16,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, Unavailable
-from ledger.postgres.connections import ReconnectingConnection, first_line, query_timeout
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, first_line, query_timeout
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, State
 from ledger.store.log import PLANNER_OPTIONS, StreamReader
@@ -113,9 +111,7 @@ class Append:
     expected_versions: Mapping[str, int] = field(default_factory=dict)
 
 
-async def insert_reply(
-    conn: AsyncConnection[TupleRow], cause: Cause, reply: Reply, created_at: float
-) -> None:
+async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:
     """Keep the reply to something that is not in the log, last in the transaction that makes it: no append
     goes on until that ends. Raises IdempotencyKeyUsed when the idempotency key has an answer, which undoes
     it."""
@@ -201,7 +197,7 @@ class Journal:
         """What the idempotency key was answered, if it was. Raises Unavailable."""
         parameters = {"account": account, "livemode": livemode, "key": key}
         async with query_timeout(), self._reply_connection as conn:
-            row = await (await conn.execute(_SELECT_REPLY, parameters)).fetchone()
+            row = await fetch_one(conn, _SELECT_REPLY, parameters)
         return StoredReply(Reply(*row[:5]), row[5]) if row else None
 
     async def delete_old_replies(self, before: float) -> None:

@@ -16,12 +16,18 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
 from ledger.domain.event import DomainEvent
 from ledger.errors import Unavailable
-from ledger.postgres.connections import QUERY_TIMEOUT_SECONDS, ReconnectingConnection, first_line
+from ledger.postgres.connections import (
+    QUERY_TIMEOUT_SECONDS,
+    Conn,
+    ReconnectingConnection,
+    fetch_one,
+    first_line,
+)
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, State, fold
 
@@ -126,22 +132,22 @@ class Recorded(msgspec.Struct, frozen=True):
     recorded_at: float
 
 
-async def read_head(conn: AsyncConnection[TupleRow]) -> tuple[int, float]:
+async def read_head(conn: Conn) -> tuple[int, float]:
     """The last position of the log and when it was recorded; (0, 0.0) when it is empty."""
-    row = await (await conn.execute(_HEAD)).fetchone()
+    row = await fetch_one(conn, _HEAD)
     assert row is not None
     return row[0], row[1]
 
 
-async def find_position_at(conn: AsyncConnection[TupleRow], at: float) -> int:
+async def find_position_at(conn: Conn, at: float) -> int:
     """The last position recorded at or before `at` (unix seconds); 0 when there is none."""
-    row = await (await conn.execute(_POSITION_AT, {"at": at})).fetchone()
+    row = await fetch_one(conn, _POSITION_AT, {"at": at})
     assert row is not None
     return int(row[0])
 
 
 async def read_log(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     codec: Codec,
     after: int,
     limit: int,
@@ -159,7 +165,7 @@ async def read_log(
 
 
 async def read_streams(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     codec: Codec,
     after: str,
     *,
@@ -193,27 +199,21 @@ async def read_streams(
     return [_to_recorded(codec, row) for row in rows if row[1] != last], False
 
 
-async def read_stream(
-    conn: AsyncConnection[TupleRow], codec: Codec, stream: str, *, upto: int = 2**63 - 1
-) -> list[Recorded]:
+async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**63 - 1) -> list[Recorded]:
     """All events of one stream, oldest first, as of position `upto`."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def read_event_and_previous(
-    conn: AsyncConnection[TupleRow], codec: Codec, stream: str, version: int
-) -> list[Recorded]:
+async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version: int) -> list[Recorded]:
     """The event of one stream at `version`, after the one before it if there is one."""
     cur = _binary(conn)
     await cur.execute(_EVENT_AND_PREVIOUS, {"stream": stream, "before": version - 1, "version": version})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def read_history_of_transaction(
-    conn: AsyncConnection[TupleRow], codec: Codec, transaction_id: str
-) -> list[Recorded]:
+async def read_history_of_transaction(conn: Conn, codec: Codec, transaction_id: str) -> list[Recorded]:
     """The events of one stream, oldest first, up to the one that made the balance transaction, which is
     the last; [] when none did."""
     cur = _binary(conn)
@@ -221,9 +221,7 @@ async def read_history_of_transaction(
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def read_states_at(
-    conn: AsyncConnection[TupleRow], codec: Codec, streams: Iterable[str], upto: int
-) -> dict[str, State]:
+async def read_states_at(conn: Conn, codec: Codec, streams: Iterable[str], upto: int) -> dict[str, State]:
     """The streams folded as of position `upto`; one without events by then is absent."""
     cur = _binary(conn)
     await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
@@ -300,7 +298,7 @@ class StreamReader:
         raise AssertionError("unreachable")
 
 
-def _binary(conn: AsyncConnection[TupleRow]) -> AsyncCursor[TupleRow]:
+def _binary(conn: Conn) -> AsyncCursor[TupleRow]:
     return conn.cursor(binary=True)
 
 

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.ids import encode_base62
 from ledger.metrics import WebhookBacklog
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.payments import FeedEvent
 
 RETENTION_SECONDS = 30 * 86_400
@@ -117,7 +116,7 @@ _NO_ATTEMPT: dict[str, Any] = dict.fromkeys(Attempt._fields)
 
 
 async def claim(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     *,
     now: float,
     limit: int,
@@ -138,7 +137,7 @@ async def claim(
         "room": msgspec.json.encode(endpoint_rows).decode(),
         "lease": lease_seconds,
     }
-    rows = await (await conn.execute(_CLAIM, parameters)).fetchall()
+    rows = await fetch_all(conn, _CLAIM, parameters)
     return [
         ClaimedDelivery(
             delivery, endpoint, account, tries, FeedEvent(*event) if event[0] is not None else None
@@ -148,7 +147,7 @@ async def claim(
 
 
 async def record_outcome(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     delivery: str,
     state: DeliveryState,
     *,
@@ -160,22 +159,22 @@ async def record_outcome(
     await conn.execute(_RECORD_OUTCOME, {"id": delivery, "state": state, "due_at": due_at, **attempt_columns})
 
 
-async def release_leases(conn: AsyncConnection[TupleRow], deliveries: Sequence[str]) -> None:
+async def release_leases(conn: Conn, deliveries: Sequence[str]) -> None:
     """Give leases back: what was taken is due as before."""
     await conn.execute(_RELEASE_LEASES, {"ids": list(deliveries)})
 
 
-async def delete_expired(conn: AsyncConnection[TupleRow], now: float) -> int:
+async def delete_expired(conn: Conn, now: float) -> int:
     """Forget some of what was made longer ago than Events are readable; how many."""
     before = "dlv_" + encode_base62(int((now - RETENTION_SECONDS) * 1000) << 80)
     return (await conn.execute(_DELETE_EXPIRED, {"before": before, "limit": DELETE_ROWS_MAX})).rowcount
 
 
-async def read_backlog(conn: AsyncConnection[TupleRow], now: float) -> WebhookBacklog:
+async def read_backlog(conn: Conn, now: float) -> WebhookBacklog:
     """How things stand at `now` (unix seconds); of very many deliveries COUNT_ROWS_MAX are looked at."""
-    rows = await (await conn.execute(_BACKLOG, {"limit": COUNT_ROWS_MAX})).fetchall()
+    rows = await fetch_all(conn, _BACKLOG, {"limit": COUNT_ROWS_MAX})
     by_state = {state: (count, since) for state, count, since in rows}
-    lag = await (await conn.execute(_LAG)).fetchone()
+    lag = await fetch_one(conn, _LAG)
     assert lag is not None
     overdue_seconds = max(0.0, now - by_state["pending"][1]) if "pending" in by_state else 0.0
     counts = {state: by_state.get(state, (0, 0.0))[0] for state in ("pending", "failed")}

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.domain import imported_event, webhook_endpoint
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, WebhookEndpoint, WebhookEndpointDeleted
 from ledger.ids import new_id
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, read_states_at
 from ledger.store.store import Store
@@ -185,9 +184,7 @@ class Fanout:
                     raise psycopg.Rollback
         return result
 
-    async def _advance_range(
-        self, conn: AsyncConnection[TupleRow], checkpoint: int, progress: _Progress
-    ) -> FanoutResult:
+    async def _advance_range(self, conn: Conn, checkpoint: int, progress: _Progress) -> FanoutResult:
         projected_position = min(progress.feed_position, progress.endpoints_position)
         result = FanoutResult(
             feed_behind=projected_position < progress.head,
@@ -219,12 +216,10 @@ class Fanout:
             new_deliveries=new_deliveries, checkpoint_moved=True, has_more=upto < projected_position
         )
 
-    async def _fan_out_range(
-        self, conn: AsyncConnection[TupleRow], after: int, upto: int, progress: _Progress
-    ) -> int:
+    async def _fan_out_range(self, conn: Conn, after: int, upto: int, progress: _Progress) -> int:
         """The Events after `after` and up to `upto`, a range in which no endpoint changes."""
         bounds = {"after": after, "upto": upto}
-        owners = await (await conn.execute(_OWNERS, bounds)).fetchall()
+        owners = await fetch_all(conn, _OWNERS, bounds)
         candidates = await _find_candidates(conn, owners, progress.endpoints_generation)
         if not candidates:
             return 0
@@ -242,9 +237,7 @@ class Fanout:
         events = [_Event(*row) for row in await rows.fetchall()]
         return await self._insert_deliveries(conn, [(event, candidates, endpoints) for event in events])
 
-    async def _fan_out_recovered_streams(
-        self, conn: AsyncConnection[TupleRow], upto: int, progress: _Progress
-    ) -> int:
+    async def _fan_out_recovered_streams(self, conn: Conn, upto: int, progress: _Progress) -> int:
         """What the feed left out of streams when the checkpoint went past, and now has."""
         recovered = await conn.execute(
             _RECOVERED_STREAMS, {"feed": progress.feed_generation, "limit": RECOVERED_STREAMS_MAX}
@@ -272,7 +265,7 @@ class Fanout:
         return new_deliveries
 
     async def _fold_endpoints(
-        self, conn: AsyncConnection[TupleRow], candidates: Mapping[Owner, Sequence[str]], position: int
+        self, conn: Conn, candidates: Mapping[Owner, Sequence[str]], position: int
     ) -> dict[str, WebhookEndpoint]:
         """The endpoints as of a position; one that was not there yet is absent."""
         endpoint_ids = sorted({endpoint for ids in candidates.values() for endpoint in ids})
@@ -283,7 +276,7 @@ class Fanout:
 
     async def _insert_deliveries(
         self,
-        conn: AsyncConnection[TupleRow],
+        conn: Conn,
         events: Iterable[tuple[_Event, Mapping[Owner, Sequence[str]], Mapping[str, WebhookEndpoint]]],
     ) -> int:
         matched = [
@@ -325,25 +318,23 @@ def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> b
     )
 
 
-async def _lock_checkpoint(conn: AsyncConnection[TupleRow]) -> int | None:
+async def _lock_checkpoint(conn: Conn) -> int | None:
     """Where the checkpoint stands, now ours until the transaction ends; None when another process has it."""
     row = await _fetch_one(conn, _LOCK_CHECKPOINT, {})
     return None if row is None else int(row[0])
 
 
-async def _read_progress(conn: AsyncConnection[TupleRow]) -> _Progress | None:
+async def _read_progress(conn: Conn) -> _Progress | None:
     """None while the projections that are followed are not there yet."""
     row = await _fetch_one(conn, _PROGRESS, {})
     return None if row is None else _Progress(*row)
 
 
-async def _read_live_generations(conn: AsyncConnection[TupleRow]) -> TupleRow | None:
+async def _read_live_generations(conn: Conn) -> TupleRow | None:
     return await _fetch_one(conn, _LIVE_GENERATIONS, {})
 
 
-async def _find_candidates(
-    conn: AsyncConnection[TupleRow], owners: Sequence[TupleRow], generation: int
-) -> dict[Owner, list[str]]:
+async def _find_candidates(conn: Conn, owners: Sequence[TupleRow], generation: int) -> dict[Owner, list[str]]:
     """By account and mode: the endpoints that may want its Events."""
     owners_json = msgspec.json.encode(
         [{"account": account, "livemode": mode} for account, mode in owners]
@@ -355,7 +346,5 @@ async def _find_candidates(
     return by_owner
 
 
-async def _fetch_one(
-    conn: AsyncConnection[TupleRow], query: str, parameters: Mapping[str, Any]
-) -> TupleRow | None:
-    return await (await conn.execute(query.encode(), parameters)).fetchone()
+async def _fetch_one(conn: Conn, query: str, parameters: Mapping[str, Any]) -> TupleRow | None:
+    return await fetch_one(conn, query.encode(), parameters)

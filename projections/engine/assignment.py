@@ -12,9 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from projections.engine.batch import GenerationKey
 
 REFRESH_SECONDS = 0.5
@@ -54,7 +52,7 @@ class WorkAssignment:
 
     async def select_assigned(
         self,
-        conn: AsyncConnection[TupleRow],
+        conn: Conn,
         projection_names: Iterable[str],
         lagging: Mapping[GenerationKey, int],
     ) -> dict[GenerationKey, int]:
@@ -82,16 +80,14 @@ class WorkAssignment:
             if key[0] in own_projections or now - self._last_progress[key][1] > STALLED_SECONDS
         }
 
-    async def _refresh(self, conn: AsyncConnection[TupleRow]) -> None:
+    async def _refresh(self, conn: Conn) -> None:
         if self._slot is None:
-            row = await (await conn.execute(_ACQUIRE_SLOT, self._lock_parameters)).fetchone()
+            row = await fetch_one(conn, _ACQUIRE_SLOT, self._lock_parameters)
             self._slot = None if row is None else row[0]
-        self._held_slots = [
-            row[0] for row in await (await conn.execute(_HELD_SLOTS, self._lock_parameters)).fetchall()
-        ]
+        self._held_slots = [row[0] for row in await fetch_all(conn, _HELD_SLOTS, self._lock_parameters)]
 
 
-async def is_other_release_running(conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]) -> bool:
+async def is_other_release_running(conn: Conn, shapes: Mapping[str, int]) -> bool:
     """Whether a runner of another release than the one with these shapes is there."""
     return (await conn.execute(_OTHER_RELEASES, {"seats": _lock_name(shapes)})).rowcount > 0
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
+from ledger.postgres.connections import Conn, fetch_one
 from projections.engine.batch import GenerationKey, Target
 
 # A generation that a later release has built is not ours to write: this one lacks columns, or fills them
@@ -72,9 +71,7 @@ WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %
 """
 
 
-async def load_positions(
-    conn: AsyncConnection[TupleRow], shapes: Mapping[str, int]
-) -> tuple[dict[GenerationKey, int], int]:
+async def load_positions(conn: Conn, shapes: Mapping[str, int]) -> tuple[dict[GenerationKey, int], int]:
     """Position by projection and generation, of those that a release with these shapes may write, and the
     head's: all at one moment."""
     known = [{"projection": name, "shape": shape} for name, shape in shapes.items()]
@@ -83,9 +80,7 @@ async def load_positions(
     return {(row[0], row[1]): row[2] for row in rows if row[0] is not None}, rows[0][3]
 
 
-async def lock(
-    conn: AsyncConnection[TupleRow], keys: Iterable[GenerationKey], position: int
-) -> dict[GenerationKey, bool]:
+async def lock(conn: Conn, keys: Iterable[GenerationKey], position: int) -> dict[GenerationKey, bool]:
     """Lock those of the checkpoints that nobody holds and that stand at `position`, until the transaction
     ends. By projection and generation: whether it has parked streams."""
     cur = await conn.execute(_LOCK, {"wanted": _encode_keys(keys), "position": position})
@@ -93,40 +88,38 @@ async def lock(
 
 
 async def find_parked(
-    conn: AsyncConnection[TupleRow], keys: Iterable[GenerationKey], streams: Iterable[str]
+    conn: Conn, keys: Iterable[GenerationKey], streams: Iterable[str]
 ) -> list[tuple[GenerationKey, str]]:
     """Which of `streams` are parked, and where."""
     cur = await conn.execute(_PARKED_STREAMS, {"wanted": _encode_keys(keys), "streams": list(streams)})
     return [((name, generation), stream) for name, generation, stream in await cur.fetchall()]
 
 
-async def move(conn: AsyncConnection[TupleRow], keys: Iterable[GenerationKey], position: int) -> None:
+async def move(conn: Conn, keys: Iterable[GenerationKey], position: int) -> None:
     """Move locked checkpoints to the event at `position`."""
     await conn.execute(_MOVE, {"moved": _encode_keys(keys), "position": position})
 
 
-async def save_parked(conn: AsyncConnection[TupleRow], target: Target) -> None:
+async def save_parked(conn: Conn, target: Target) -> None:
     """Keep what the pass parked."""
     for stream, position, error in target.newly_parked:
         parameters: dict[str, Any] = {"stream": stream, "position": position, "error": error}
         await conn.execute(_PARK, parameters | _key_parameters(target.key))
 
 
-async def find_generations_with_parked_stream(
-    conn: AsyncConnection[TupleRow], name: str, stream: str
-) -> dict[int, int | None]:
+async def find_generations_with_parked_stream(conn: Conn, name: str, stream: str) -> dict[int, int | None]:
     """The generations of a projection that leave the stream out, and the shape of each; None while it is
     still being filled."""
     cur = await conn.execute(_GENERATIONS_WITH_PARKED_STREAM, {"projection": name, "stream": stream})
     return dict(await cur.fetchall())
 
 
-async def unpark(conn: AsyncConnection[TupleRow], key: GenerationKey, stream: str) -> tuple[int, int] | None:
+async def unpark(conn: Conn, key: GenerationKey, stream: str) -> tuple[int, int] | None:
     """Lock the checkpoint, waiting for whoever runs it, and unpark. The first position left out and the
     last; None when it is not parked."""
     parameters = {"stream": stream, **_key_parameters(key)}
-    checkpoint = await (await conn.execute(_LOCK_CHECKPOINT, parameters)).fetchone()
-    parked = await (await conn.execute(_PARKED_POSITION, parameters)).fetchone()
+    checkpoint = await fetch_one(conn, _LOCK_CHECKPOINT, parameters)
+    parked = await fetch_one(conn, _PARKED_POSITION, parameters)
     if checkpoint is None or parked is None:
         return None
     await conn.execute(_UNPARK, parameters)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
-from psycopg.rows import TupleRow
 
+from ledger.postgres.connections import Conn
 from projections.engine import checkpoints, partitions, registry
 from projections.engine.batch import GenerationKey
 from projections.projection import Projection
@@ -43,16 +42,12 @@ class DailyPartitions:
         }
         return {key: days for key, days in missing_days.items() if days}
 
-    async def create(
-        self, conn: AsyncConnection[TupleRow], days_by_generation: Mapping[GenerationKey, set[int]]
-    ) -> None:
+    async def create(self, conn: Conn, days_by_generation: Mapping[GenerationKey, set[int]]) -> None:
         for (name, generation), days in days_by_generation.items():
             await partitions.create_days(conn, name, generation, days)
             self._known_days.setdefault((name, generation), set()).update(days)
 
-    async def maintain(
-        self, conn: AsyncConnection[TupleRow], projections: Iterable[Projection], now: float
-    ) -> None:
+    async def maintain(self, conn: Conn, projections: Iterable[Projection], now: float) -> None:
         """Do what a new day asks for; what a reader is in the way of, a minute later."""
         today = partitions.to_utc_day(now)
         days_ahead = set(range(today, today + partitions.DAYS_AHEAD + 1))

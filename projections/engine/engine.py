@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.errors import InvalidProjectionState, LedgerError
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import Conn, ReconnectingConnection
 from ledger.store.codec import Codec, State
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_log, read_states_at, read_stream
 from ledger.store.notifications import HeadNotifier
@@ -46,7 +44,7 @@ _OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c sta
 IDLE_SECONDS_MAX = 3.0
 IDLE_POLLS_MAX = 10
 
-Writer = Callable[[AsyncConnection[TupleRow], Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
+Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 
 _log = logging.getLogger("ledger.projections")
 
@@ -246,7 +244,7 @@ class Engine:
 
     async def _run_batch(
         self,
-        conn: AsyncConnection[TupleRow],
+        conn: Conn,
         keys: Sequence[GenerationKey],
         position: int,
         upto: int,
@@ -302,7 +300,7 @@ class Engine:
             self._record_failure(_format_key(key), error)
 
     async def _load_states(
-        self, conn: AsyncConnection[TupleRow], fold: BatchFold, recorded: Sequence[Recorded], position: int
+        self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int
     ) -> dict[str, Exception]:
         """Give `fold` the aggregates as of `position`; the streams that cannot be folded, and why."""
         versions = fold.get_prior_versions(recorded)
@@ -324,7 +322,7 @@ class Engine:
         return {}
 
     async def _load_states_one_by_one(
-        self, conn: AsyncConnection[TupleRow], fold: BatchFold, streams: Iterable[str], position: int
+        self, conn: Conn, fold: BatchFold, streams: Iterable[str], position: int
     ) -> dict[str, Exception]:
         load_errors: dict[str, Exception] = {}
         for stream in streams:
@@ -336,9 +334,7 @@ class Engine:
                 load_errors[stream] = error
         return load_errors
 
-    async def _retry_generation(
-        self, conn: AsyncConnection[TupleRow], target: Target, stream: str, operator: Operator
-    ) -> bool:
+    async def _retry_generation(self, conn: Conn, target: Target, stream: str, operator: Operator) -> bool:
         missing_days: dict[GenerationKey, set[int]] = {}
         async with conn.transaction():
             position_range = await checkpoints.unpark(conn, target.key, stream)

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
-from psycopg.rows import TupleRow
 
 from ledger.errors import IdempotencyKeyReused, LedgerError
+from ledger.postgres.connections import Conn, fetch_all
 
 _RECORD = """
 INSERT INTO projections.operations
@@ -47,20 +46,20 @@ class AlreadyDone(LedgerError):
     """The operator's idempotency key was used for this before; nothing has changed now."""
 
 
-async def list_operations(conn: AsyncConnection[TupleRow], name: str) -> list[dict[str, Any]]:
+async def list_operations(conn: Conn, name: str) -> list[dict[str, Any]]:
     """What was done to a view, the latest 50, newest first."""
     columns = ("at", "who", "action", "generation", "position", "reason", "details")
     cur = await conn.execute(_OPERATIONS, {"projection": name})
     return [dict(zip(columns, row, strict=True)) for row in await cur.fetchall()]
 
 
-async def was_done(conn: AsyncConnection[TupleRow], operator: Operator, action: str, name: str) -> bool:
+async def was_done(conn: Conn, operator: Operator, action: str, name: str) -> bool:
     """Whether the operator asked for it before under the same idempotency key, and it was done. Raises
     IdempotencyKeyReused when something else was asked for under it."""
     if operator.idempotency_key is None:
         return False
     parameters = {"who": operator.who, "key": operator.idempotency_key, "action": action, "projection": name}
-    rows = await (await conn.execute(_SELECT_BY_KEY, parameters)).fetchall()
+    rows = await fetch_all(conn, _SELECT_BY_KEY, parameters)
     if any(fingerprint != operator.fingerprint for fingerprint, _ in rows if fingerprint is not None):
         raise IdempotencyKeyReused(
             "Keys for idempotent requests can only be used with the same parameters they were first used "
@@ -72,7 +71,7 @@ async def was_done(conn: AsyncConnection[TupleRow], operator: Operator, action: 
 
 
 async def record(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     operator: Operator,
     action: str,
     name: str,

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composable, Identifier, Literal
+
+from ledger.postgres.connections import Conn, fetch_all
 
 DAY_SECONDS = 86_400
 LOCK_TIMEOUT = "200ms"
@@ -78,9 +78,7 @@ def retention_condition(retention_days: int | None, created_min: int) -> Composa
     return SQL("true") if retention_days is None else SQL("created >= {}").format(created_min)
 
 
-async def create_generation(
-    conn: AsyncConnection[TupleRow], name: str, generation: int, *, by_day: bool
-) -> None:
+async def create_generation(conn: Conn, name: str, generation: int, *, by_day: bool) -> None:
     """The partition of a generation, unless it is there."""
     parent, partition = _partition_name(name), _partition_name(name, generation)
     async with conn.transaction():
@@ -97,15 +95,13 @@ async def create_generation(
         )
 
 
-async def create_detached(
-    conn: AsyncConnection[TupleRow], name: str, generation: int, *, by_day: bool
-) -> None:
+async def create_detached(conn: Conn, name: str, generation: int, *, by_day: bool) -> None:
     """The table of a generation to be filled, which nobody sees before it is attached."""
     statement = SQL(_CREATE_DETACHED_BY_DAY if by_day else _CREATE_DETACHED)
     await conn.execute(statement.format(partition=get_table(name, generation), parent=get_table(name)))
 
 
-async def attach(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:
+async def attach(conn: Conn, name: str, generation: int) -> None:
     """Build the indexes of a filled generation and make it a partition; readers and writers of the others
     go on meanwhile. In the transaction under way."""
     await conn.execute(
@@ -115,21 +111,19 @@ async def attach(conn: AsyncConnection[TupleRow], name: str, generation: int) ->
     )
 
 
-async def analyze(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:
+async def analyze(conn: Conn, name: str, generation: int) -> None:
     """Tell the planner what is in it."""
     await conn.execute(SQL("ANALYZE {partition}").format(partition=get_table(name, generation)))
 
 
-async def drop_generation(conn: AsyncConnection[TupleRow], name: str, generation: int) -> None:
+async def drop_generation(conn: Conn, name: str, generation: int) -> None:
     """Drop all rows of a generation. Raises LockNotAvailable when a reader is in the way."""
     async with conn.transaction():
         await conn.execute(_SET_LOCK_TIMEOUT)
         await conn.execute(SQL(_DROP).format(partition=get_table(name, generation)))
 
 
-async def filter_existing(
-    conn: AsyncConnection[TupleRow], generations: Iterable[Sequence[Any]]
-) -> list[tuple[str, int]]:
+async def filter_existing(conn: Conn, generations: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:
     """Those of these generations, by projection, that have a table."""
     keys = list(generations)
     parameters = {
@@ -137,11 +131,11 @@ async def filter_existing(
         "generations": [generation for _, generation in keys],
         "tables": [f"projections.{_partition_name(name, generation)}" for name, generation in keys],
     }
-    rows = await (await conn.execute(_FILTER_EXISTING, parameters)).fetchall()
+    rows = await fetch_all(conn, _FILTER_EXISTING, parameters)
     return [(name, generation) for name, generation in rows]
 
 
-async def get_size_bytes(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int:
+async def get_size_bytes(conn: Conn, name: str, generation: int) -> int:
     """The room a generation takes, its indexes included. Raises LockNotAvailable while these are built."""
     async with conn.transaction():
         await conn.execute(_SET_LOCK_TIMEOUT)
@@ -153,9 +147,7 @@ async def get_size_bytes(conn: AsyncConnection[TupleRow], name: str, generation:
     return int(row[0])
 
 
-async def create_days(
-    conn: AsyncConnection[TupleRow], name: str, generation: int, days: Iterable[int]
-) -> None:
+async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int]) -> None:
     """The partitions of these days in a generation, where they are not there."""
     parent = _partition_name(name, generation)
     async with conn.transaction():
@@ -180,7 +172,7 @@ async def create_days(
             )
 
 
-async def drop_days(conn: AsyncConnection[TupleRow], name: str, generation: int, *, before: int) -> None:
+async def drop_days(conn: Conn, name: str, generation: int, *, before: int) -> None:
     """Drop the partitions of days before `before`. Raises LockNotAvailable when a reader is in the way."""
     parent = _partition_name(name, generation)
     first_kept = _partition_name(name, generation, before)
@@ -197,7 +189,7 @@ def get_table(name: str, generation: int | None = None) -> Identifier:
     return _identifier(_partition_name(name, generation))
 
 
-async def _list_partitions(conn: AsyncConnection[TupleRow], parent: str) -> set[str]:
+async def _list_partitions(conn: Conn, parent: str) -> set[str]:
     cur = await conn.execute(_LIST_PARTITIONS, {"parent": f"projections.{parent}"})
     return {row[0] for row in await cur.fetchall()}
 

@@ -10,10 +10,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
 from ledger.metrics import Lag, read_lags
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from projections.engine.partitions import create_generation
 from projections.projection import ParkedStream, Projection
 from projections.read_models.deadlines import DEADLINES
@@ -90,17 +88,15 @@ class GenerationStatus(NamedTuple):
         return "live" if self.lag.live else "building" if self.building else "kept"
 
 
-async def register_missing(
-    conn: AsyncConnection[TupleRow], projections: Iterable[Projection] = PROJECTIONS
-) -> None:
+async def register_missing(conn: Conn, projections: Iterable[Projection] = PROJECTIONS) -> None:
     """Give each projection that is new its first generation, live from the start."""
-    known = {row[0] for row in await (await conn.execute(_KNOWN_PROJECTIONS)).fetchall()}
+    known = {row[0] for row in await fetch_all(conn, _KNOWN_PROJECTIONS)}
     for projection in projections:
         if projection.name not in known:
             await register(conn, projection, 1)
 
 
-async def register(conn: AsyncConnection[TupleRow], projection: Projection, generation: int) -> None:
+async def register(conn: Conn, projection: Projection, generation: int) -> None:
     """Make a generation, empty, unless it is there; the first one of a projection is live."""
     await create_generation(conn, projection.name, generation, by_day=projection.retention_days is not None)
     parameters = {"projection": projection.name, "generation": generation, "shape": projection.shape}
@@ -109,24 +105,24 @@ async def register(conn: AsyncConnection[TupleRow], projection: Projection, gene
         await conn.execute(_SET_LIVE, parameters)
 
 
-async def projection_exists(conn: AsyncConnection[TupleRow], name: str) -> bool:
+async def projection_exists(conn: Conn, name: str) -> bool:
     """Whether there is such a projection, of this release or another."""
     if any(projection.name == name for projection in PROJECTIONS):
         return True
-    row = await (await conn.execute(_EXISTS, {"projection": name})).fetchone()
+    row = await fetch_one(conn, _EXISTS, {"projection": name})
     assert row is not None
     return bool(row[0])
 
 
-async def load_statuses(conn: AsyncConnection[TupleRow], *, now: float) -> list[GenerationStatus]:
+async def load_statuses(conn: Conn, *, now: float) -> list[GenerationStatus]:
     """Every generation there is, by projection and generation; `now` in unix seconds, by the one clock.
 
     Takes STALLED_SAMPLE_SECONDS when one is far behind, to tell whether it moves.
     """
     parked: dict[tuple[str, int], list[ParkedStream]] = {}
-    for name, generation, *parking in await (await conn.execute(_PARKED)).fetchall():
+    for name, generation, *parking in await fetch_all(conn, _PARKED):
         parked.setdefault((name, generation), []).append(ParkedStream(*parking))
-    building = set(await (await conn.execute(_BUILDS_IN_PROGRESS)).fetchall())
+    building = set(await fetch_all(conn, _BUILDS_IN_PROGRESS))
     current_lags = await read_lags(conn, now)
     lagging = {
         (lag.projection, lag.generation, lag.position)

@@ -13,12 +13,11 @@ from typing import LiteralString
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.errors import CheckViolation
-from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.errors import LedgerError
+from ledger.postgres.connections import Conn
 from projections.engine.batch import GenerationKey, Target
 from projections.engine.partitions import get_table
 from projections.projection import Column, EventRows, Projection, RowUpsert, describe_error
@@ -42,7 +41,7 @@ class PartitionMissing(LedgerError):
     """A row belongs into a partition that is not there."""
 
 
-async def write_all(conn: AsyncConnection[TupleRow], targets: Sequence[Target]) -> dict[GenerationKey, str]:
+async def write_all(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, str]:
     """Write the steps of all members in the transaction under way, which any failure ends.
 
     Raises psycopg.Error and PartitionMissing.
@@ -52,7 +51,7 @@ async def write_all(conn: AsyncConnection[TupleRow], targets: Sequence[Target]) 
     return {}
 
 
-async def write_each(conn: AsyncConnection[TupleRow], targets: Sequence[Target]) -> dict[GenerationKey, str]:
+async def write_each(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, str]:
     """The same, but each member parks the streams that cannot be written.
 
     Returns the members that could not be written at all, and why. Raises PartitionMissing, and
@@ -70,9 +69,7 @@ async def write_each(conn: AsyncConnection[TupleRow], targets: Sequence[Target])
     return write_errors
 
 
-async def _write_by_bisection(
-    conn: AsyncConnection[TupleRow], target: Target, event_rows: list[EventRows]
-) -> None:
+async def _write_by_bisection(conn: Conn, target: Target, event_rows: list[EventRows]) -> None:
     try:
         async with conn.transaction():
             await _write_rows(conn, target, event_rows)
@@ -89,9 +86,7 @@ async def _write_by_bisection(
     await _write_by_bisection(conn, target, [step for step in event_rows if step.stream not in first_half])
 
 
-async def _write_stream_prefix(
-    conn: AsyncConnection[TupleRow], target: Target, event_rows: list[EventRows]
-) -> None:
+async def _write_stream_prefix(conn: Conn, target: Target, event_rows: list[EventRows]) -> None:
     """Up to the first event that is refused: rows are written as the event before it left them."""
     accepted_prefix: list[EventRows] = []
     for position in sorted({item.position for item in event_rows}):
@@ -115,7 +110,7 @@ def _is_row_error(error: Exception) -> bool:
     return not isinstance(error, PartitionMissing)
 
 
-async def _write_rows(conn: AsyncConnection[TupleRow], target: Target, event_rows: list[EventRows]) -> None:
+async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -> None:
     if not event_rows:
         return
     projection = target.projection
@@ -138,9 +133,7 @@ async def _write_rows(conn: AsyncConnection[TupleRow], target: Target, event_row
         raise
 
 
-async def _copy_rows(
-    conn: AsyncConnection[TupleRow], target: Target, upserts: Sequence[RowUpsert], statement: bytes
-) -> None:
+async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert], statement: bytes) -> None:
     columns = target.projection.columns
     json_indexes = [index for index, column in enumerate(columns, 2) if column.type == "json"]
     async with conn.cursor() as cur, cur.copy(statement) as copy:
@@ -153,7 +146,7 @@ async def _copy_rows(
 
 
 async def _upsert_rows(
-    conn: AsyncConnection[TupleRow], projection: Projection, generation: int, upserts: Sequence[RowUpsert]
+    conn: Conn, projection: Projection, generation: int, upserts: Sequence[RowUpsert]
 ) -> None:
     positions, rows = zip(*upserts, strict=True)
     arrays = [list(values) for values in zip(*rows, strict=True)]

@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from pydantic import Field, StringConstraints
 
 from ledger.api.internal.callers import Caller, Callers
 from ledger.commands.models import PositiveInteger, StorableText
 from ledger.errors import InvalidParameter, InvalidProjectionState
+from ledger.postgres.connections import Conn
 from ledger.store.store import Store
 from projections.engine import operations
 from projections.engine.operations import AlreadyDone, Operator
@@ -36,7 +35,7 @@ from projections.rebuild.records import WORKERS_MAX
 
 NAMES_MAX = 100
 
-OperatorAction = Callable[[AsyncConnection[TupleRow], Operator], Awaitable[object]]
+OperatorAction = Callable[[Conn, Operator], Awaitable[object]]
 
 
 class AcceptingBody(Body):
@@ -113,7 +112,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
         body.require_reason()
         projections = [get_projection(name) for name in dict.fromkeys(names)]
 
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             accept_differences = body.accept_differences
             await records.begin(
                 conn, projections, operator, workers=body.workers, accept_differences=accept_differences
@@ -145,7 +144,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
     async def pause(
         request: Request, name: Name, body: Body | None = None, caller: Caller = projections_scope
     ) -> dict[str, Any]:
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             await records.pause(conn, await _get_active_rebuild_id(conn, name), operator)
 
         return await run_once(request, [name], "pause", caller, body, perform)
@@ -156,7 +155,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
     ) -> dict[str, Any]:
         """One that differs is compared again."""
 
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             await records.resume(conn, await _get_active_rebuild_id(conn, name), operator)
 
         return await run_once(request, [name], "resume", caller, body, perform)
@@ -167,7 +166,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
     ) -> dict[str, Any]:
         """What an index being built, or a reader, is in the way of a worker drops later."""
 
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             await records.cancel(conn, await _get_active_rebuild_id(conn, name), operator)
 
         return await run_once(request, [name], "cancel", caller, body, perform)
@@ -180,7 +179,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
         with the other views of that rebuild."""
         body.require_reason()
 
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             if body.generation is not None:
                 await generations.switch(conn, {name: body.generation}, operator)
                 return
@@ -207,7 +206,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
     ) -> dict[str, Any]:
         """A second one goes forth again: give an Idempotency-Key where a call may be repeated."""
 
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             await generations.roll_back(conn, name, operator)
 
         return await run_once(request, [name], "rollback", caller, body, perform)
@@ -219,7 +218,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
         """Then there is no way back to it. 409 for the live one, and for one that is being built."""
         generation = None if body is None else body.generation
 
-        async def perform(conn: AsyncConnection[TupleRow], operator: Operator) -> None:
+        async def perform(conn: Conn, operator: Operator) -> None:
             retired = (
                 await generations.list_older_generations(conn, name) if generation is None else [generation]
             )
@@ -238,7 +237,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
     return router
 
 
-async def _get_active_rebuild_id(conn: AsyncConnection[TupleRow], name: str) -> int:
+async def _get_active_rebuild_id(conn: Conn, name: str) -> int:
     rebuild_id = await records.find_active(conn, name)
     if rebuild_id is None:
         raise InvalidProjectionState(f"{name} is not being rebuilt.")

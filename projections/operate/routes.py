@@ -10,15 +10,13 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.internal.callers import Caller, Callers, read_idempotency_key
 from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
 from ledger.errors import InvalidProjectionState, UnknownObject
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import Conn, open_connection
 from ledger.store.store import Store
 from projections.engine import checkpoints, operations
 from projections.engine.engine import Engine
@@ -197,7 +195,7 @@ def get_operator(request: Request, caller: Caller, body: Body) -> Operator:
 
 
 @asynccontextmanager
-async def open_operator_connection(store: Store) -> AsyncIterator[AsyncConnection[TupleRow]]:
+async def open_operator_connection(store: Store) -> AsyncIterator[Conn]:
     """A connection for one call."""
     async with open_connection(store.dsn, "ledger_projector", name="operator") as conn:
         yield conn
@@ -211,13 +209,13 @@ def get_projection(name: str) -> Projection:
     return projection
 
 
-async def require_projection(conn: AsyncConnection[TupleRow], name: str) -> None:
+async def require_projection(conn: Conn, name: str) -> None:
     """Raises UnknownObject unless there is such a projection, of this release or another."""
     if not await projection_exists(conn, name):
         raise UnknownObject("projection", name, param="name")
 
 
-async def load_rebuild_json(conn: AsyncConnection[TupleRow], rebuild_id: int) -> dict[str, Any]:
+async def load_rebuild_json(conn: Conn, rebuild_id: int) -> dict[str, Any]:
     """A rebuild as JSON has it."""
     rebuild = await records.load(conn, rebuild_id)
     return render_json(rebuild, await records.load_size_bytes(conn, rebuild))

@@ -15,13 +15,11 @@ from typing import Annotated, TypeVar
 
 import psycopg
 import typer
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.errors import SettingError, Unavailable
-from ledger.postgres.connections import check_schema, first_line, is_disconnect, open_connection
+from ledger.postgres.connections import Conn, check_schema, first_line, is_disconnect, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
@@ -50,7 +48,7 @@ class CommandContext:
     dsn: str
     key: bytes
     clock: Clock
-    conn: AsyncConnection[TupleRow]
+    conn: Conn
 
     def engine(self) -> Engine:
         return Engine(self.dsn, Codec(self.key), self.clock, HeadNotifier(self.dsn, "ledger_projector"))

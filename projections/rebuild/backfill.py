@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
 from ledger.clock import Clock
-from ledger.postgres.connections import connect
+from ledger.postgres.connections import Conn, connect, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, find_position_at, read_streams
 from projections.engine import checkpoints, partitions
@@ -73,7 +70,7 @@ async def backfill_shard(
         await clock.refresh(conn)
         cur = await conn.execute(_SELECT_BUILDS, {"rebuild": rebuild_id})
         builds = [(projections_by_name[name], generation) for name, generation in await cur.fetchall()]
-        row = await (await conn.execute(_SELECT_SHARD, {"rebuild": rebuild_id, "share": shard})).fetchone()
+        row = await fetch_one(conn, _SELECT_SHARD, {"rebuild": rebuild_id, "share": shard})
         if row is None or not builds:
             return False
         stream, done, upto, shard_count = row
@@ -103,7 +100,7 @@ async def backfill_shard(
 class _ShardBackfill:
     def __init__(
         self,
-        conn: AsyncConnection[TupleRow],
+        conn: Conn,
         codec: Codec,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import AGGREGATES
 from projections.engine import partitions
 from projections.engine.partitions import get_retention_start, get_table
@@ -83,9 +83,7 @@ class NoCommonPosition(Exception):
 
 
 @asynccontextmanager
-async def common_snapshot(
-    conn: AsyncConnection[TupleRow], name: str, *generations: int
-) -> AsyncIterator[int]:
+async def common_snapshot(conn: Conn, name: str, *generations: int) -> AsyncIterator[int]:
     """A read-only transaction in which these generations stand at one position, which is given.
 
     Raises NoCommonPosition when they do not within COMMON_POSITION_SECONDS_MAX.
@@ -96,7 +94,7 @@ async def common_snapshot(
             while True:
                 async with conn.transaction():
                     parameters = {"projection": name, "generations": list(generations)}
-                    positions = await (await conn.execute(_POSITIONS, parameters)).fetchall()
+                    positions = await fetch_all(conn, _POSITIONS, parameters)
                     if len(positions) == len(generations) and len(set(positions)) == 1:
                         timeout.reschedule(None)
                         yield positions[0][0]
@@ -113,9 +111,7 @@ async def common_snapshot(
             await conn.set_isolation_level(None)
 
 
-async def compare(
-    conn: AsyncConnection[TupleRow], projection: Projection, live: int, other: int, *, now: float
-) -> Comparison:
+async def compare(conn: Conn, projection: Projection, live: int, other: int, *, now: float) -> Comparison:
     """Compare two generations where they stand together; of rows with a term those within it at `now`.
 
     Raises NoCommonPosition, psycopg.Error.
@@ -131,16 +127,14 @@ async def compare(
         return Comparison(position, digests[0], digests[1], differences)
 
 
-async def digest(
-    conn: AsyncConnection[TupleRow], projection: Projection, generation: int, since: int
-) -> Digest:
+async def digest(conn: Conn, projection: Projection, generation: int, since: int) -> Digest:
     """What a generation holds; of rows with a term those since then, in unix seconds."""
     statement = SQL(_DIGEST).format(
         columns=SQL(", ").join(map(Identifier, _compared_columns(projection))),
         generation=get_table(projection.name, generation),
         within=partitions.retention_condition(projection.retention_days, since),
     )
-    row = await (await conn.execute(statement)).fetchone()
+    row = await fetch_one(conn, statement)
     assert row is not None
     return Digest(*row)
 

@@ -15,12 +15,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.errors import InvalidProjectionState
-from ledger.postgres.connections import is_disconnect, open_connection
+from ledger.postgres.connections import Conn, fetch_one, is_disconnect, open_connection
 from ledger.store.log import find_position_at
 from projections.engine import operations, partitions
 from projections.engine.batch import Target, ignored_topics
@@ -92,7 +90,7 @@ async def drive(
             raise InvalidProjectionState(
                 f"rebuild {rebuild_id} was begun by a later release: use that one's command."
             )
-        row = await (await conn.execute(_TRY_DRIVER_LOCK, {"rebuild": rebuild_id})).fetchone()
+        row = await fetch_one(conn, _TRY_DRIVER_LOCK, {"rebuild": rebuild_id})
         if row is None or not row[0]:
             return False
         await clock.refresh(conn)
@@ -112,7 +110,7 @@ async def drive(
         return True
 
 
-async def _pause_on_error(conn: AsyncConnection[TupleRow], rebuild_id: int, error: str) -> None:
+async def _pause_on_error(conn: Conn, rebuild_id: int, error: str) -> None:
     for attempt in range(PAUSE_ATTEMPTS_MAX):
         try:
             with suppress(
@@ -146,7 +144,7 @@ class _StopDriving(Exception):
 class _Driver:
     def __init__(
         self,
-        conn: AsyncConnection[TupleRow],
+        conn: Conn,
         clock: Clock,
         engine: Engine,
         projections: Iterable[Projection],

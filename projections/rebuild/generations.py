@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection
 from psycopg.errors import LockNotAvailable
-from psycopg.rows import TupleRow
 
 from ledger.errors import InvalidProjectionState
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from projections.engine import partitions
 from projections.engine.operations import Operator, record
 
@@ -78,7 +77,7 @@ class LiveGenerationChanged(InvalidProjectionState):
 
 
 async def switch(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     generations: Mapping[str, int],
     operator: Operator,
     details: Mapping[str, Any] | None = None,
@@ -120,16 +119,16 @@ async def switch(
             await record(conn, operator, action, name, generation, position, operation_details)
 
 
-async def roll_back(conn: AsyncConnection[TupleRow], name: str, operator: Operator) -> int:
+async def roll_back(conn: Conn, name: str, operator: Operator) -> int:
     """Make the generation live that was so before; gives which. Raises InvalidProjectionState."""
-    row = await (await conn.execute(_LAST_SWITCH, {"projection": name})).fetchone()
+    row = await fetch_one(conn, _LAST_SWITCH, {"projection": name})
     if row is None or row[0] is None:
         raise InvalidProjectionState(f"{name} has not been switched: there is nothing to go back to.")
     await switch(conn, {name: row[0]}, operator, action="rollback")
     return int(row[0])
 
 
-async def retire(conn: AsyncConnection[TupleRow], name: str, generation: int, operator: Operator) -> None:
+async def retire(conn: Conn, name: str, generation: int, operator: Operator) -> None:
     """Drop a generation that nobody reads. Raises InvalidProjectionState for the live one, one that is being
     built, or one that a reader holds for longer than we wait."""
 
@@ -143,14 +142,14 @@ async def retire(conn: AsyncConnection[TupleRow], name: str, generation: int, op
     await _retry_while_locked(name, drop_if_unused)
 
 
-async def remove_projection(conn: AsyncConnection[TupleRow], name: str, operator: Operator) -> list[int]:
+async def remove_projection(conn: Conn, name: str, operator: Operator) -> list[int]:
     """Drop a view that no release has any more: all its generations, which are given. Its table is for a
     migration to drop. Raises InvalidProjectionState."""
 
     async def drop_all() -> list[int]:
         async with conn.transaction():
             await conn.execute(_DELETE_LIVE, {"projection": name})
-            rows = await (await conn.execute(_SELECT_GENERATIONS, {"projection": name})).fetchall()
+            rows = await fetch_all(conn, _SELECT_GENERATIONS, {"projection": name})
             if not rows:
                 raise InvalidProjectionState(f"no projection {name}: see `ledger projections status`")
             generations = [row[0] for row in rows]
@@ -162,31 +161,29 @@ async def remove_projection(conn: AsyncConnection[TupleRow], name: str, operator
     return await _retry_while_locked(name, drop_all)
 
 
-async def list_older_generations(conn: AsyncConnection[TupleRow], name: str) -> list[int]:
+async def list_older_generations(conn: Conn, name: str) -> list[int]:
     """The generations made before the live one."""
-    return [row[0] for row in await (await conn.execute(_SELECT_OLDER, {"projection": name})).fetchall()]
+    return [row[0] for row in await fetch_all(conn, _SELECT_OLDER, {"projection": name})]
 
 
-async def load_last_comparison(conn: AsyncConnection[TupleRow], name: str) -> dict[str, Any]:
+async def load_last_comparison(conn: Conn, name: str) -> dict[str, Any]:
     """What the last rebuild of a view that came to comparing found, of which, and when. Raises
     InvalidProjectionState when none did."""
-    row = await (await conn.execute(_LAST_COMPARISON, {"projection": name})).fetchone()
+    row = await fetch_one(conn, _LAST_COMPARISON, {"projection": name})
     if row is None:
         raise InvalidProjectionState(f"{name} has not been compared with a rebuild of it.")
     return {"at": row[0], **row[1]}
 
 
-async def lock_live_generation(conn: AsyncConnection[TupleRow], name: str) -> int | None:
+async def lock_live_generation(conn: Conn, name: str) -> int | None:
     """The generation readers see, locked until the transaction ends; None for a view that has none yet."""
-    row = await (await conn.execute(_LOCK_LIVE, {"projection": name})).fetchone()
+    row = await fetch_one(conn, _LOCK_LIVE, {"projection": name})
     return None if row is None else int(row[0])
 
 
-async def _drop_generation(
-    conn: AsyncConnection[TupleRow], name: str, generation: int, operator: Operator
-) -> None:
+async def _drop_generation(conn: Conn, name: str, generation: int, operator: Operator) -> None:
     parameters = {"projection": name, "generation": generation}
-    row = await (await conn.execute(_DELETE_CHECKPOINT, parameters)).fetchone()
+    row = await fetch_one(conn, _DELETE_CHECKPOINT, parameters)
     if row is None:
         raise InvalidProjectionState(f"{name} has no generation {generation}.")
     await partitions.drop_generation(conn, name, generation)
@@ -206,33 +203,31 @@ async def _retry_while_locked(name: str, drop: Callable[[], Awaitable[ReturnValu
 
 
 async def _refuse_if_building(
-    conn: AsyncConnection[TupleRow], name: str, *generations: int, except_rebuild_id: int | None = None
+    conn: Conn, name: str, *generations: int, except_rebuild_id: int | None = None
 ) -> None:
     """Raises InvalidProjectionState when a rebuild is at work on one of them: what is not compared is not
     switched to, and what is to be compared is not dropped."""
     parameters = {"projection": name, "generations": list(generations)}
-    row = await (await conn.execute(_SELECT_ACTIVE_BUILD, parameters)).fetchone()
+    row = await fetch_one(conn, _SELECT_ACTIVE_BUILD, parameters)
     if row is not None and row[0] != except_rebuild_id:
         raise InvalidProjectionState(
             f"generation {row[1]} of {name} is being built by rebuild {row[0]}: accept or cancel that."
         )
 
 
-async def _wait_for_position(
-    conn: AsyncConnection[TupleRow], name: str, generation: int, position: int
-) -> int | None:
+async def _wait_for_position(conn: Conn, name: str, generation: int, position: int) -> int | None:
     """Where the generation stands, once it has come to `position` or that was waited for long enough."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + CATCH_UP_SECONDS_MAX
     parameters = {"projection": name, "generation": generation}
     while True:
-        row = await (await conn.execute(_SELECT_POSITION, parameters)).fetchone()
+        row = await fetch_one(conn, _SELECT_POSITION, parameters)
         if row is None or row[0] >= position or loop.time() > deadline:
             return None if row is None else int(row[0])
         await asyncio.sleep(CATCH_UP_POLL_SECONDS)
 
 
-async def _lock_checkpoint(conn: AsyncConnection[TupleRow], name: str, generation: int) -> int | None:
+async def _lock_checkpoint(conn: Conn, name: str, generation: int) -> int | None:
     parameters = {"projection": name, "generation": generation}
-    row = await (await conn.execute(_LOCK_CHECKPOINT, parameters)).fetchone()
+    row = await fetch_one(conn, _LOCK_CHECKPOINT, parameters)
     return None if row is None else int(row[0])

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
 from ledger.errors import InvalidProjectionState
+from ledger.postgres.connections import Conn
 from projections.engine.operations import Operator
 from projections.rebuild import generations, records
 from projections.rebuild.records import Rebuild
@@ -28,7 +26,7 @@ UPDATE projections.rebuilds SET state = 'switched', error = NULL, changed_at = n
 
 
 async def promote(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     rebuild: Rebuild,
     operator: Operator,
     details: Mapping[str, Mapping[str, Any]],
@@ -53,7 +51,7 @@ async def promote(
     return True
 
 
-async def accept_differences(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Operator) -> None:
+async def accept_differences(conn: Conn, rebuild_id: int, operator: Operator) -> None:
     """Switch to what was found to differ, for an operator who has looked. Raises InvalidProjectionState, also
     when another generation has become live since."""
     rebuild = await records.load(conn, rebuild_id)

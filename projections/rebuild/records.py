@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege, LockNotAvailable, UniqueViolation
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import dict_row
 
 from ledger.errors import InvalidProjectionState
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from projections.engine import operations, partitions
 from projections.engine.operations import Operator
 from projections.projection import Projection
@@ -195,7 +195,7 @@ class Rebuild:
 
 
 async def begin(
-    conn: AsyncConnection[TupleRow],
+    conn: Conn,
     projections: Sequence[Projection],
     operator: Operator,
     *,
@@ -216,7 +216,7 @@ async def begin(
     }
     try:
         async with conn.transaction():
-            row = await (await conn.execute(_INSERT_REBUILD, parameters)).fetchone()
+            row = await fetch_one(conn, _INSERT_REBUILD, parameters)
             assert row is not None
             rebuild_id, upto = row
             for projection in sorted(projections, key=lambda projection: projection.name):
@@ -234,7 +234,7 @@ async def begin(
                         f"built by a later "
                         "release: use that one's command."
                     )
-                generation_row = await (await conn.execute(_INSERT_BUILD, build_parameters)).fetchone()
+                generation_row = await fetch_one(conn, _INSERT_BUILD, build_parameters)
                 assert generation_row is not None
                 by_day = projection.retention_days is not None
                 await partitions.create_detached(conn, projection.name, generation_row[0], by_day=by_day)
@@ -244,7 +244,7 @@ async def begin(
                 )
             await conn.execute(_INSERT_SHARDS, {"rebuild": rebuild_id, "workers": workers})
     except UniqueViolation:
-        active = await (await conn.execute(_SELECT_ACTIVE, {"names": names})).fetchone()
+        active = await fetch_one(conn, _SELECT_ACTIVE, {"names": names})
         if active is None:
             raise InvalidProjectionState(
                 "another rebuild began or ended at this moment: try again."
@@ -255,17 +255,17 @@ async def begin(
     return int(rebuild_id)
 
 
-async def load(conn: AsyncConnection[TupleRow], rebuild_id: int) -> Rebuild:
+async def load(conn: Conn, rebuild_id: int) -> Rebuild:
     """How it stands. Raises InvalidProjectionState when there is none of that number."""
     cur = await conn.cursor(row_factory=dict_row).execute(_SELECT_REBUILD, {"rebuild": rebuild_id})
     row = await cur.fetchone()
     if row is None:
         raise InvalidProjectionState(f"there is no rebuild {rebuild_id}.")
-    builds = await (await conn.execute(_SELECT_BUILDS, {"rebuild": rebuild_id})).fetchall()
+    builds = await fetch_all(conn, _SELECT_BUILDS, {"rebuild": rebuild_id})
     return Rebuild(id=rebuild_id, builds=tuple(Build(*build) for build in builds), **row)
 
 
-async def load_size_bytes(conn: AsyncConnection[TupleRow], rebuild: Rebuild) -> int | None:
+async def load_size_bytes(conn: Conn, rebuild: Rebuild) -> int | None:
     """How many bytes its new generations take; None while an index is being built over one."""
     try:
         return sum(
@@ -278,23 +278,23 @@ async def load_size_bytes(conn: AsyncConnection[TupleRow], rebuild: Rebuild) -> 
         return None
 
 
-async def find_active(conn: AsyncConnection[TupleRow], projection_name: str) -> int | None:
+async def find_active(conn: Conn, projection_name: str) -> int | None:
     """The rebuild that is at work on a view, or waits for an operator."""
-    row = await (await conn.execute(_SELECT_ACTIVE, {"names": [projection_name]})).fetchone()
+    row = await fetch_one(conn, _SELECT_ACTIVE, {"names": [projection_name]})
     return None if row is None else int(row[0])
 
 
-async def find_last(conn: AsyncConnection[TupleRow], projection_name: str) -> int:
+async def find_last(conn: Conn, projection_name: str) -> int:
     """The last rebuild of a view, over or not. Raises InvalidProjectionState when there was none."""
-    row = await (await conn.execute(_SELECT_LAST, {"projection": projection_name})).fetchone()
+    row = await fetch_one(conn, _SELECT_LAST, {"projection": projection_name})
     if row is None or row[0] is None:
         raise InvalidProjectionState(f"{projection_name} has not been rebuilt.")
     return int(row[0])
 
 
-async def list_runnable(conn: AsyncConnection[TupleRow], projections: Iterable[Projection]) -> list[int]:
+async def list_runnable(conn: Conn, projections: Iterable[Projection]) -> list[int]:
     """The rebuilds that a release with these views should be driving."""
-    rebuild_ids = [row[0] for row in await (await conn.execute(_SELECT_RUNNABLE)).fetchall()]
+    rebuild_ids = [row[0] for row in await fetch_all(conn, _SELECT_RUNNABLE)]
     known_projections = list(projections)
     return [
         rebuild_id for rebuild_id in rebuild_ids if can_build(await load(conn, rebuild_id), known_projections)
@@ -307,24 +307,24 @@ def can_build(rebuild: Rebuild, projections: Iterable[Projection]) -> bool:
     return all(build.shape <= shapes.get(build.projection, 0) for build in rebuild.builds)
 
 
-async def list_open(conn: AsyncConnection[TupleRow]) -> list[int]:
+async def list_open(conn: Conn) -> list[int]:
     """Those that are not over, also what is paused or waits for an operator."""
-    return [row[0] for row in await (await conn.execute(_SELECT_OPEN)).fetchall()]
+    return [row[0] for row in await fetch_all(conn, _SELECT_OPEN)]
 
 
-async def pause(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Operator) -> None:
+async def pause(conn: Conn, rebuild_id: int, operator: Operator) -> None:
     """Have it stop behind the pages under way. Raises InvalidProjectionState when it is over, or differs."""
     async with conn.transaction():
         await _pause(conn, rebuild_id, None)
         await _record_operation(conn, await load(conn, rebuild_id), operator, "pause")
 
 
-async def pause_on_error(conn: AsyncConnection[TupleRow], rebuild_id: int, error: str) -> None:
+async def pause_on_error(conn: Conn, rebuild_id: int, error: str) -> None:
     """Have it stop because of an error, which is kept. Raises InvalidProjectionState when it is over."""
     await _pause(conn, rebuild_id, error)
 
 
-async def resume(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Operator) -> None:
+async def resume(conn: Conn, rebuild_id: int, operator: Operator) -> None:
     """Have it go on from where it stopped; one that differs is compared again. Raises
     InvalidProjectionState when it is over."""
     async with conn.transaction():
@@ -333,14 +333,14 @@ async def resume(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Ope
         await _record_operation(conn, await load(conn, rebuild_id), operator, "resume")
 
 
-async def cancel(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Operator) -> bool:
+async def cancel(conn: Conn, rebuild_id: int, operator: Operator) -> bool:
     """End it and drop what it made; the live generations are as they were. False when something is in the
     way of that yet: `drop_cancelled_generations` drops it later. Raises InvalidProjectionState."""
     rebuild = await load(conn, rebuild_id)
     async with conn.transaction():
         if (await conn.execute(_UPDATE_CANCELLED, {"rebuild": rebuild_id})).rowcount == 0:
             raise InvalidProjectionState(f"rebuild {rebuild_id} is over.")
-        live_build = await (await conn.execute(_SELECT_LIVE_BUILD, {"rebuild": rebuild_id})).fetchone()
+        live_build = await fetch_one(conn, _SELECT_LIVE_BUILD, {"rebuild": rebuild_id})
         if live_build is not None:
             raise InvalidProjectionState(
                 f"generation {live_build[1]} of {live_build[0]} is live: roll {live_build[0]} back first."
@@ -362,11 +362,11 @@ async def cancel(conn: AsyncConnection[TupleRow], rebuild_id: int, operator: Ope
     return False
 
 
-async def drop_cancelled_generations(conn: AsyncConnection[TupleRow], rebuild_id: int | None = None) -> bool:
+async def drop_cancelled_generations(conn: Conn, rebuild_id: int | None = None) -> bool:
     """Drop the tables that a cancelled rebuild, or any, has left: whoever cancelled it may have died, or
     found an index being built. False when a reader or writer is in the way of one."""
     all_dropped = True
-    builds = await (await conn.execute(_SELECT_CANCELLED_BUILDS, {"rebuild": rebuild_id})).fetchall()
+    builds = await fetch_all(conn, _SELECT_CANCELLED_BUILDS, {"rebuild": rebuild_id})
     for name, generation in await partitions.filter_existing(conn, builds):
         try:
             await partitions.drop_generation(conn, name, generation)
@@ -375,24 +375,20 @@ async def drop_cancelled_generations(conn: AsyncConnection[TupleRow], rebuild_id
     return all_dropped
 
 
-async def transition(
-    conn: AsyncConnection[TupleRow], rebuild_id: int, state: str, error: str | None = None
-) -> bool:
+async def transition(conn: Conn, rebuild_id: int, state: str, error: str | None = None) -> bool:
     """Its next stage; False when it was paused or cancelled meanwhile."""
     parameters = {"rebuild": rebuild_id, "state": state, "error": error}
     return (await conn.execute(_UPDATE_STATE, parameters)).rowcount == 1
 
 
-async def _pause(conn: AsyncConnection[TupleRow], rebuild_id: int, error: str | None) -> None:
+async def _pause(conn: Conn, rebuild_id: int, error: str | None) -> None:
     if (await conn.execute(_UPDATE_PAUSED, {"rebuild": rebuild_id, "error": error})).rowcount == 0:
         rebuild = await load(conn, rebuild_id)
         reason = "over" if rebuild.is_over else "differing: it waits for a decision, accept or cancel it"
         raise InvalidProjectionState(f"rebuild {rebuild_id} is {reason}.")
 
 
-async def _record_operation(
-    conn: AsyncConnection[TupleRow], rebuild: Rebuild, operator: Operator, action: str
-) -> None:
+async def _record_operation(conn: Conn, rebuild: Rebuild, operator: Operator, action: str) -> None:
     """Put on record, with each of its views, what was done to a rebuild."""
     for build in rebuild.builds:
         await operations.record(

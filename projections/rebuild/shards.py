@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
+from ledger.postgres.connections import Conn, fetch_all
 
 POLL_SECONDS = 1.0
 BACKFILL_ATTEMPTS_MAX = 3
@@ -31,9 +30,7 @@ class BackfillFailed(Exception):
     """A worker gave up; `str()` says why, in one line without personal data."""
 
 
-async def backfill_shards(
-    conn: AsyncConnection[TupleRow], rebuild_id: int, backfill_shard: BackfillShard
-) -> bool:
+async def backfill_shards(conn: Conn, rebuild_id: int, backfill_shard: BackfillShard) -> bool:
     """See to it that all shares are filled; False when the rebuild was paused or cancelled and all workers
     have stopped. One share without hope does not stop the others.
 
@@ -44,7 +41,7 @@ async def backfill_shards(
     failures: dict[int, BaseException] = {}
     try:
         while True:
-            remaining = await (await conn.execute(_SELECT_UNFINISHED, {"rebuild": rebuild_id})).fetchall()
+            remaining = await fetch_all(conn, _SELECT_UNFINISHED, {"rebuild": rebuild_id})
             if not remaining:
                 return True
             for shard, stream, is_running in remaining:

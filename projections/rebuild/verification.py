@@ -15,12 +15,10 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.clock import Clock
-from ledger.postgres.connections import connect
+from ledger.postgres.connections import Conn, connect, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_streams
 from projections.engine import partitions
@@ -143,7 +141,7 @@ async def verify(
             await clock.refresh(conn)
             async with conn.transaction():
                 parameters = {"projection": projection.name, "shape": projection.shape}
-                row = await (await conn.execute(_SELECT_LIVE, parameters)).fetchone()
+                row = await fetch_one(conn, _SELECT_LIVE, parameters)
                 if row is None:
                     continue
                 result = Verification(projection.name, *row)
@@ -166,7 +164,7 @@ async def verify(
 class _ProjectionCheck:
     def __init__(
         self,
-        conn: AsyncConnection[TupleRow],
+        conn: Conn,
         codec: Codec,
         clock: Clock,
         projection: Projection,

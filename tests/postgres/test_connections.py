@@ -12,12 +12,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
 from ledger.postgres import connections
-from ledger.postgres.connections import check_schema, connect, migrate, open_pool, release_version
+from ledger.postgres.connections import Conn, check_schema, connect, migrate, open_pool, release_version
 
 NEXT = '''"""Changes what everybody uses."""
 
@@ -116,7 +114,7 @@ def test_every_connection_has_the_server_look_after_its_client(dsn: str) -> None
         "tcp_user_timeout": "15000",
     }
 
-    async def settings(conn: AsyncConnection[TupleRow]) -> dict[str, str]:
+    async def settings(conn: Conn) -> dict[str, str]:
         # `setting` is what the socket says: over a Unix socket nothing.
         query = (
             "SELECT name, CASE name WHEN 'client_connection_check_interval' THEN setting ELSE reset_val END"

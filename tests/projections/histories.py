@@ -10,9 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.domain import (
@@ -40,7 +37,7 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.errors import LedgerError
 from ledger.ids import new_id
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.notifications import HeadNotifier
@@ -404,7 +401,7 @@ async def catch_up(
             pass
 
 
-async def create_generation(conn: AsyncConnection[TupleRow]) -> int:
+async def create_generation(conn: Conn) -> int:
     """One more generation of everything, empty."""
     cur = await conn.execute("SELECT max(generation) + 1 FROM projections.checkpoints")
     row = await cur.fetchone()
@@ -414,14 +411,14 @@ async def create_generation(conn: AsyncConnection[TupleRow]) -> int:
     return int(row[0])
 
 
-async def drop_generation(conn: AsyncConnection[TupleRow], generation: int) -> None:
+async def drop_generation(conn: Conn, generation: int) -> None:
     """Take a generation away again."""
     await conn.execute("DELETE FROM projections.checkpoints WHERE generation = %s", (generation,))
     for projection in PROJECTIONS:
         await conn.execute(f"DROP TABLE projections.{projection.name}_g{generation}".encode())
 
 
-async def load_rows(conn: AsyncConnection[TupleRow], generation: int) -> dict[str, list[dict[str, Any]]]:
+async def load_rows(conn: Conn, generation: int) -> dict[str, list[dict[str, Any]]]:
     """Every row of a generation in all projections, without the number of the generation."""
     rows_by_table: dict[str, list[dict[str, Any]]] = {}
     for table in [projection.name for projection in PROJECTIONS]:

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
 from ledger.clock import Clock
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec
 from projections.engine.operations import Operator
 from projections.engine.registry import PROJECTIONS
@@ -59,13 +56,13 @@ async def load_rebuild(dsn: str, number: int) -> Rebuild:
         return await records.load(conn, number)
 
 
-async def load_live_generations(conn: AsyncConnection[TupleRow]) -> dict[str, int]:
+async def load_live_generations(conn: Conn) -> dict[str, int]:
     """The generation that readers see, by projection."""
     cur = await conn.execute("SELECT projection, generation FROM projections.live")
     return dict(await cur.fetchall())
 
 
-async def load_operations(conn: AsyncConnection[TupleRow]) -> list[tuple[Any, ...]]:
+async def load_operations(conn: Conn) -> list[tuple[Any, ...]]:
     """What is on record: who, action, projection, generation, reason, details."""
     cur = await conn.execute(
         "SELECT who, action, projection, generation, reason, details FROM projections.operations ORDER BY id"

@@ -10,10 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.metrics import Metrics
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import Conn, open_connection
 from projections.engine import registry
 from projections.engine.assignment import REFRESH_SECONDS
 from projections.engine.engine import Engine
@@ -23,7 +22,7 @@ from projections.read_models.feed import FEED
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
-async def caught_up(conn: AsyncConnection[TupleRow]) -> None:
+async def caught_up(conn: Conn) -> None:
     async with asyncio.timeout(10):
         while True:
             found = await registry.load_statuses(conn, now=0.0)
@@ -32,7 +31,7 @@ async def caught_up(conn: AsyncConnection[TupleRow]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def rebuilt_equals_live(conn: AsyncConnection[TupleRow], dsn: str) -> None:
+async def rebuilt_equals_live(conn: Conn, dsn: str) -> None:
     generation = await create_generation(conn)
     await catch_up(dsn)
     assert await load_rows(conn, generation) == await load_rows(conn, 1)
@@ -57,7 +56,7 @@ def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn
     async def story(author: Author) -> None:
         await author.create_charge()
         await deadly_after_writing(dsn, times=1000)
-        broken = with_feed(checked="SELECT public.die()")
+        broken = with_feed(constraint_check_sql="SELECT public.die()")
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             with pytest.raises(psycopg.OperationalError):
                 await catch_up(dsn, projections=broken)

@@ -12,8 +12,6 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.call import Call
 from ledger.domain.charge import Charge
@@ -22,7 +20,7 @@ from ledger.domain.money import DAY_SECONDS, Movement
 from ledger.domain.postings import MERCHANT_BALANCE, Posting, derive_postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
-from ledger.postgres.connections import open_connection, open_pool
+from ledger.postgres.connections import Conn, open_connection, open_pool
 from ledger.queries.balance_transactions import BalanceTransactionQueries
 from ledger.queries.pages import Pages
 from ledger.store import log
@@ -123,7 +121,7 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
     run_story(dsn, story)
 
 
-async def refused_postings(conn: AsyncConnection[TupleRow], entries: Iterable[tuple[str, int]]) -> str | None:
+async def refused_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> str | None:
     """The constraint that refuses these amounts as the postings of position 1, at the commit."""
     statement = (
         "INSERT INTO projections.postings (generation, id, account, livemode, created, position, ordinal,"

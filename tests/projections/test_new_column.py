@@ -13,11 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 import stripe
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import check_schema, open_connection
+from ledger.postgres.connections import Conn, check_schema, open_connection
 from projections.rebuild import generations
 from tests.api.service import Registrar
 from tests.conftest import Cluster
@@ -144,7 +142,7 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
         assert listed(client, status="won") == won
 
 
-def operating(dsn: str, do: Callable[[AsyncConnection[TupleRow]], Awaitable[object]]) -> None:
+def operating(dsn: str, do: Callable[[Conn], Awaitable[object]]) -> None:
     """As an operator of the release before does it."""
 
     async def session() -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from ledger.errors import IdempotencyKeyReused, InvalidProjectionState
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import Conn, open_connection
 from projections.engine import operations
 from projections.engine.assignment import is_other_release_running
 from projections.engine.engine import Engine
@@ -63,7 +62,7 @@ SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database AND datname = cu
 WHERE locktype = 'advisory' AND classid = hashtext('projections.rebuild')::oid
 """
 
-Conn = AsyncConnection[TupleRow]
+Conn = Conn
 
 
 def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awaitable[None]]) -> Rebuild:

@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import Conn, open_connection
 from projections.engine.assignment import REFRESH_SECONDS, STALLED_SECONDS, WorkAssignment
 from projections.engine.engine import IDLE_SECONDS_MAX
 from projections.engine.registry import PROJECTIONS, load_statuses
@@ -51,7 +48,7 @@ def ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
-async def caught_up(conn: AsyncConnection[TupleRow], seconds: float) -> None:
+async def caught_up(conn: Conn, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if not any(each.lag.events for each in await load_statuses(conn, now=0.0)):

@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.domain.customer import Customer
+from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.journal import Append, Cause
 from ledger.store.log import find_position_at, read_head, read_log, read_states_at, read_stream
@@ -32,7 +33,7 @@ CODEC = Codec(KEY)
 
 
 @asynccontextmanager
-async def reading(dsn: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+async def reading(dsn: str) -> AsyncIterator[Conn]:
     async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
         yield conn
 

@@ -11,9 +11,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
 from pydantic import ConfigDict, Field
 
 from ledger.accounts import (
@@ -34,6 +31,7 @@ from ledger.clock import Clock
 from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
 from ledger.errors import InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
+from ledger.postgres.connections import Conn, Pool
 from ledger.store.journal import Cause, IdempotencyKeyUsed, Reply, insert_reply
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
@@ -76,14 +74,14 @@ class RollBody(Body):
     )
 
 
-CreateObject = Callable[[AsyncConnection[TupleRow]], Awaitable[dict[str, Any]]]
+CreateObject = Callable[[Conn], Awaitable[dict[str, Any]]]
 """Makes something, and gives the answer that tells of it."""
 
 
 def key_routes(
     callers: Callers,
     keys: KeyCache,
-    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    pool: Pool,
     execution: Execution,
     clock: Clock,
 ) -> APIRouter:
@@ -98,7 +96,7 @@ def key_routes(
             raise account_access_error(caller.key, account)
         return account
 
-    async def find_key(conn: AsyncConnection[TupleRow], caller: Caller, key_id: str) -> KeySummary:
+    async def find_key(conn: Conn, caller: Caller, key_id: str) -> KeySummary:
         """The key, if it is in the caller's reach and mode."""
         for account in await list_accounts(conn, caller.account):
             for listed in await list_keys(conn, account[0]):
@@ -146,7 +144,7 @@ def key_routes(
     async def new_account(request: Request, body: AccountBody, caller: Caller = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
-        async def create(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
+        async def create(conn: Conn) -> dict[str, Any]:
             account = await create_account(conn, body.name, platform=caller.account)
             return {"id": account, "name": body.name, "platform": caller.account}
 
@@ -179,7 +177,7 @@ def key_routes(
         if body.expires_at is not None and body.expires_at <= clock.now():
             raise InvalidParameter("expires_at has passed already.", param="expires_at")
 
-        async def create(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
+        async def create(conn: Conn) -> dict[str, Any]:
             key_id, secret = await create_key(
                 conn,
                 account,
@@ -203,7 +201,7 @@ def key_routes(
         """The new key may do what the old one may; both are good for the overlap. The same Idempotency-Key
         rolls once, and is told 409 like that of a creation."""
 
-        async def roll(conn: AsyncConnection[TupleRow]) -> dict[str, Any]:
+        async def roll(conn: Conn) -> dict[str, Any]:
             await find_key(conn, caller, key_id)
             new_key_id, secret = await roll_key(
                 conn, key_id, overlap_seconds=body.overlap_seconds, now=clock.now()

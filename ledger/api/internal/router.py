@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import APIRouter
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ledger.api.internal.callers import Callers
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import InvalidParameter
+from ledger.postgres.connections import Pool
 
 # It cannot go back past what was recorded, so a time that the calendar ends before would stay for good.
 NOW_MAX = 32_503_680_000  # the year 3000
@@ -39,7 +37,7 @@ def internal_routes(
     settings: Settings,
     callers: Callers,
     clock: Clock,
-    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+    pool: Pool,
     routers: Sequence[APIRouter],
 ) -> APIRouter:
     """The routes this deployment has, those of `routers` among them; the clock can be moved only with
