@@ -27,8 +27,9 @@ from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.files.storage import FileStorage
 from ledger.ids import new_id
-from ledger.postgres.connections import check_schema, open_connection, open_pool
+from ledger.postgres.connections import open_connection, open_pool
 from ledger.postgres.deployment import open_database
+from ledger.postgres.migrations import check_schema
 from ledger.store.codec import State
 from ledger.store.journal import Cause
 from ledger.store.store import Store

@@ -26,8 +26,9 @@ from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_co
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, check_schema, migrate, open_connection
+from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database, open_own_database, write_private_file
+from ledger.postgres.migrations import check_schema, migrate
 from ledger.store.store import Store
 
 LISTEN_BACKLOG = 2048

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import migrate
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 
 
 @contextmanager

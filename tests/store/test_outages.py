@@ -16,8 +16,9 @@ import psycopg
 import pytest
 
 from ledger.errors import Unavailable
-from ledger.postgres.connections import connect, migrate
+from ledger.postgres.connections import connect
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 from ledger.store.codec import Codec
 from ledger.store.journal import VersionConflict
 from ledger.store.log import read_log
