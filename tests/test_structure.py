@@ -47,11 +47,10 @@ DRAWERS = {"base", "common", "constants", "helpers", "misc", "shared", "types", 
 LINES_MAX = 400
 LONGER_FOR_A_REASON = {
     "ledger/api/app.py": "the composition of a process, being cut",
-    "ledger/postgres/embedded.py": "running our own database server, in one place",
 }
 READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",
-    "ledger/postgres/embedded.py": "what a program that it runs inherits, without PG variables",
+    "ledger/postgres/binaries.py": "what a program that it runs inherits, without PG variables",
     "ledger/metrics.py": "prometheus_client's own switch for several processes",
     "ledger/cli/processes.py": "what its child processes inherit",
     "projections/rebuild/processes.py": "what its child processes inherit",

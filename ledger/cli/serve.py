@@ -27,8 +27,9 @@ from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
-from ledger.postgres.deployment import open_database, open_own_database, write_private_file
+from ledger.postgres.deployment import open_database, open_own_database
 from ledger.postgres.migrations import check_schema, migrate
+from ledger.postgres.private_files import write_private_file
 from ledger.store.store import Store
 
 LISTEN_BACKLOG = 2048
