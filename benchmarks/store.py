@@ -25,11 +25,7 @@ def open_store(dsn: str, **settings: object) -> Iterator[tuple[asyncio.Runner, S
     """A started store and the runner of its loop; everything appended is committed at the end."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         store = Store(dsn, SECRET_KEY, load_settings(**settings), Clock())
-
-        async def start() -> None:
-            store.start()
-
-        runner.run(start())
+        runner.run(store.start())
         try:
             yield runner, store
         finally:

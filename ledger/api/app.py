@@ -6,7 +6,6 @@ under /v1 (answered before FastAPI's routing), the internal API, /docs, /healthz
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -81,12 +80,11 @@ from ledger.queries.files import FileQueries
 from ledger.queries.pages import Pages
 from ledger.queries.payments import PaymentQueries
 from ledger.store.codec import State
+from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
 from ledger.webhooks.deliveries import read_backlog
 
 READY_LAG_SECONDS_MAX = 30.0
-REPLY_RETENTION_SECONDS = 25 * 3600
-REPLY_CLEANUP_INTERVAL_SECONDS = 3600
 
 log = structlog.get_logger()
 
@@ -154,9 +152,7 @@ def create_app(
     secrets = SessionSecrets(secret_key)
     keys = KeyCache(dsn, EphemeralKeys(secrets, store.streams).find)
     metrics = Metrics()
-    store.journal.on_append = lambda commands, refused, seconds: metrics.observe_append(
-        commands, refused, seconds, store.journal.queue_length
-    )
+    store.journal.on_append = metrics.observe_append
     terms = build_terms(settings)
     link_urls = FileLinkUrls(secret_key)
     file_urls = FileUrls(link_urls)
@@ -205,14 +201,15 @@ def create_app(
             await pool.open()
             stack.push_async_callback(pool.close)
             await contents.delete_orphans()
-            keys.start()
+            await keys.start()
             stack.push_async_callback(keys.close)
             if clock_connection is not None:
                 stack.push_async_callback(clock_connection.drop)
-            store.start()
+            await store.start()
             stack.push_async_callback(store.close)
-            reply_cleanup = asyncio.create_task(_delete_expired_replies(store), name="forget replies")
-            stack.callback(reply_cleanup.cancel)
+            reply_cleanup = ReplyCleanup(store)
+            await reply_cleanup.start()
+            stack.push_async_callback(reply_cleanup.close)
             for make_follower in extensions.follower_factories:
                 follower = make_follower(store)
                 await follower.start()
@@ -273,16 +270,6 @@ def build_execution(store: Store, settings: Settings, reveal: DeriveSecret) -> E
     return Execution(
         store, encode=_encode_answer, derive_secret=reveal, attempts_max=settings.decide_attempts_max
     )
-
-
-async def _delete_expired_replies(store: Store) -> None:
-    """Every hour, drop the replies of idempotency keys whose day is over (contract §1.9)."""
-    while True:
-        try:
-            await store.journal.delete_old_replies(store.clock.now() - REPLY_RETENTION_SECONDS)
-        except psycopg.Error as error:
-            log.warning("replies are not forgotten now", reason=type(error).__name__)
-        await asyncio.sleep(REPLY_CLEANUP_INTERVAL_SECONDS)
 
 
 def build_terms(settings: Settings) -> Terms:

@@ -75,7 +75,7 @@ async def _run_import(
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
-    store.start()
+    await store.start()
     pool = open_pool(dsn)
     await pool.open()
     importer = Import(

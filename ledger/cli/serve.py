@@ -140,7 +140,7 @@ async def _run_followers(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
-    store.start()
+    await store.start()
     followers = [make_follower(store) for make_follower in follower_factories]
     for follower in followers:
         await follower.start()

