@@ -37,6 +37,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         running.stop()
         assert not SECRETS.search(running.log)
         assert '"fault"' not in running.log
+        assert '"background_work_failed"' not in running.log
 
 
 @pytest.fixture(scope="module")
