@@ -81,8 +81,8 @@ class Sender:
         self._loop.wake()
 
     async def close(self) -> None:
-        """Start no further attempt, let those under way finish for ATTEMPTS_CLOSE_TIMEOUT_SECONDS, and release
-        the leases of the others, so that another process can send at once."""
+        """Start no further attempt, let those under way finish for ATTEMPTS_CLOSE_TIMEOUT_SECONDS, and
+        release the leases of the others, so that another process can send at once."""
         await self._loop.close()
         delivery_by_task = {task: delivery for delivery, (_, task) in self._in_flight.items()}
         if delivery_by_task:
