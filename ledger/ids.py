@@ -33,7 +33,7 @@ def new_id(prefix: str, created_at: float) -> str:
 
 
 def encode_digest(digest: bytes) -> str:
-    """Two base62 digits for each two bytes of a digest (an even number): for secrets, which nobody decodes."""
+    """Two base62 digits for each two bytes of a digest, for secrets: they cannot be decoded."""
     return "".join([_DIGIT_PAIRS[pair % 3844] for pair in struct.unpack(f">{len(digest) // 2}H", digest)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 from ledger import errors
 
@@ -11,8 +12,8 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
     assert errors.__doc__ is not None
     drawn: dict[str, str] = {}
     path: list[str] = []
-    for line in errors.__doc__.splitlines():
-        match = re.match(r"    ([│├└─ ]*)([A-Z]\w+)(  |$)", line)
+    for line in textwrap.dedent(errors.__doc__.partition("\n")[2]).splitlines():
+        match = re.match(r"([│├└─ ]*)([A-Z]\w+)(  |$)", line)
         if match is not None:
             depth = len(match[1]) // 4
             path[depth:] = [match[2]]

@@ -150,7 +150,7 @@ class Codec(Mapper[str]):
         )
 
     def decode_event(self, stream: str, version: int, topic: str, stored_state: bytes) -> DomainEvent:
-        """The event stored in `stream` at `version`. Readers of the log call this: to create a StoredEvent for
+        """The event stored in `stream` at `version`. Readers of the log call this: creating a StoredEvent for
         the four values would take a tenth of the whole time."""
         cls: type[DomainEvent] = resolve_topic(topic)
         state: dict[str, Any] = _decode(stored_state)
