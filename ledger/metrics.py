@@ -1,7 +1,7 @@
 """Prometheus metrics of the service, summed over its processes if there are several.
 
-With more than one API process PROMETHEUS_MULTIPROC_DIR is set before this module is imported, and each of them
-can render the metrics of all. Metrics that come from the database (lags, backlogs) are read for each rendering.
+With more than one API process PROMETHEUS_MULTIPROC_DIR is set before this module is imported, and each of
+them can render the metrics of all. What comes from the database (lags, backlogs) is read for each rendering.
 """
 
 from __future__ import annotations
@@ -135,8 +135,10 @@ class Metrics:
     def render(
         self, lags: Iterable[Lag], overdue_seconds: Mapping[str, float], backlog: WebhookBacklog | None
     ) -> bytes:
-        """All metrics in Prometheus' text format. `overdue_seconds` by kind of deadline; `backlog` is None, and
-        the others are empty, while the database cannot be reached."""
+        """All metrics in Prometheus' text format. `overdue_seconds` is by kind of deadline.
+
+        While the database cannot be reached, `backlog` is None and the others are empty.
+        """
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

@@ -7,7 +7,6 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
 
 from ledger.domain import customer_session
@@ -362,40 +361,6 @@ def test_analysts_read_state_as_json_and_no_personal_data(dsn: str) -> None:
     assert place == [1, "cus_1", 1, "customer.created"]
     assert tax_exempt == "none"
     assert "Lovelace" not in text
-
-
-REWRITES = [
-    "UPDATE ledger.events SET topic = 'forged'",
-    "UPDATE ledger.events SET topic = 'forged' WHERE false",
-    "DELETE FROM ledger.events",
-    "TRUNCATE ledger.events",
-]
-
-
-@pytest.mark.parametrize("statement", REWRITES)
-def test_the_owner_of_the_log_cannot_rewrite_it(dsn: str, statement: str) -> None:
-    together(dsn, create_customer("cus_1"))
-    with psycopg.connect(dsn, autocommit=True) as conn, pytest.raises(psycopg.errors.RestrictViolation):
-        conn.execute(statement.encode())
-    assert read_positions(dsn) == [(1, "cus_1", 1)]
-
-
-@pytest.mark.parametrize("role", ["ledger_api", "ledger_projector"])
-@pytest.mark.parametrize("statement", [*REWRITES, "ALTER TABLE ledger.events DISABLE TRIGGER ALL"])
-def test_the_services_roles_may_not_rewrite_the_log(dsn: str, role: str, statement: str) -> None:
-    together(dsn, create_customer("cus_1"))
-    acting = psycopg.connect(dsn, options=f"-c role={role}", autocommit=True)
-    with acting as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        conn.execute(statement.encode())
-    assert read_positions(dsn) == [(1, "cus_1", 1)]
-
-
-def test_the_projector_may_not_append(dsn: str) -> None:
-    with psycopg.connect(dsn, options="-c role=ledger_projector", autocommit=True) as conn:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            conn.execute(b"SELECT ledger.append(gen_random_uuid(), 1, 0, '[]', NULL, NULL)")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            conn.execute(b"UPDATE ledger.head SET position = 0")
 
 
 def test_a_command_whose_versions_leave_a_gap_is_refused_whole(dsn: str) -> None:
