@@ -1,28 +1,22 @@
-"""The JSON of each resource, as plain dicts: one pure function a resource (contract §2).
-
-All that is always present is there, unused fields null. What can be expanded is an id; to expand, replace
-that member in the dict returned. Nested constants are shared between results, so replace members and never
-change one in place. `now` decides only what time alone changes: a balance transaction's `status`.
-"""
+"""The JSON of disputes (contract §2.2), and the public Events that their opening makes (§3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from ledger.domain import evidence
-from ledger.domain.customer import Customer
-from ledger.domain.customer_session import DEFAULT_FEATURES, CustomerSession
-from ledger.domain.dispute import Dispute
-from ledger.domain.money import BalanceTransaction
+from ledger.domain.dispute import Dispute, DisputeOpened
+from ledger.wire.balance_transactions import render_balance_transaction
+from ledger.wire.json_values import Json
 
-Json = dict[str, Any]
-
-_COMPONENTS_TEMPLATE: Json = {
-    name: {"enabled": False} if features is None else {"enabled": False, "features": None}
-    for name, features in DEFAULT_FEATURES.items()
+EXPANDABLE_FIELDS: dict[str, Any] = {
+    "balance_transactions": {"fee_details": {}, "source": "dispute"},
+    "charge": "charge",
+    "evidence": dict.fromkeys(evidence.FILE_FIELDS, "file"),
+    "evidence_details": {},
+    "payment_intent": "payment_intent",
+    "payment_method_details": {},
 }
 _EVIDENCE_TEMPLATE: Json = dict.fromkeys(
     sorted(
@@ -44,85 +38,10 @@ _PAYMENT_METHOD_TEMPLATES: dict[str, Json] = {
     "klarna": {"chargeback_loss_reason_code": None, "reason_code": None},
     "paypal": {"case_id": None, "reason_code": None},
 }
-# Filled in as those of a charge are (charges.py).
-_CUSTOMER_TEMPLATE: Json = {
-    "id": None,
-    "object": "customer",
-    "address": None,
-    "balance": None,
-    "business_name": None,
-    "created": None,
-    "currency": None,
-    "customer_account": None,
-    "default_source": None,
-    "delinquent": False,
-    "description": None,
-    "discount": None,
-    "email": None,
-    "individual_name": None,
-    "invoice_prefix": None,
-    "invoice_settings": None,
-    "livemode": None,
-    "metadata": None,
-    "name": None,
-    "next_invoice_sequence": None,
-    "phone": None,
-    "preferred_locales": None,
-    "shipping": None,
-    "tax_exempt": None,
-    "test_clock": None,
-}
-
-
-def render_customer(state: Customer) -> Json:
-    """Its last state even if deleted, as `customer.deleted` wants it; else see `render_deleted_customer`."""
-    rendered = _CUSTOMER_TEMPLATE.copy()
-    rendered["id"] = state.id
-    rendered["address"] = state.address
-    rendered["balance"] = state.balance
-    rendered["business_name"] = state.business_name
-    rendered["created"] = state.created
-    rendered["default_source"] = state.default_source
-    rendered["description"] = state.description
-    rendered["email"] = state.email
-    rendered["individual_name"] = state.individual_name
-    rendered["invoice_prefix"] = state.invoice_prefix
-    rendered["invoice_settings"] = state.invoice_settings
-    rendered["livemode"] = state.livemode
-    rendered["metadata"] = state.metadata
-    rendered["name"] = state.name
-    rendered["next_invoice_sequence"] = state.next_invoice_sequence
-    rendered["phone"] = state.phone
-    rendered["preferred_locales"] = state.preferred_locales
-    rendered["shipping"] = state.shipping
-    rendered["tax_exempt"] = state.tax_exempt
-    return rendered
-
-
-def render_deleted_customer(customer_id: str) -> Json:
-    """What is shown of a deleted customer, by retrieve, delete and expansion."""
-    return {"id": customer_id, "object": "customer", "deleted": True}
-
-
-def render_customer_session(state: CustomerSession, client_secret: str) -> Json:
-    """All seven components, the one enabled with its features."""
-    enabled: Json = {"enabled": True}
-    if state.features is not None:
-        enabled["features"] = state.features
-    return {
-        "object": "customer_session",
-        "client_secret": client_secret,
-        "components": {**_COMPONENTS_TEMPLATE, state.component: enabled},
-        "created": state.created,
-        "customer": state.customer,
-        "customer_account": None,
-        "expires_at": state.expires_at,
-        "livemode": state.livemode,
-    }
 
 
 def render_dispute(state: Dispute, now: int) -> Json:
-    """With its balance transactions inline."""
+    """A dispute with its balance transactions inline. `now` (unix seconds) decides their status."""
     count = state.submission_count
     return {
         "id": state.id,
@@ -156,72 +75,11 @@ def render_dispute(state: Dispute, now: int) -> Json:
     }
 
 
-def render_balance_transaction(transaction: BalanceTransaction, now: int) -> Json:
-    """`net` is always `amount - fee`, and `fee_details` sum to `fee`."""
-    amount, fee, currency = transaction["amount"], transaction["fee"], transaction["currency"]
-    fee_detail = {
-        "amount": fee,
-        "application": None,
-        "currency": currency,
-        "description": transaction["fee_description"],
-        "type": "stripe_fee",
-    }
-    return {
-        "id": transaction["id"],
-        "object": "balance_transaction",
-        "amount": amount,
-        "available_on": transaction["available_on"],
-        "balance_type": "payments",
-        "created": transaction["created"],
-        "currency": currency,
-        "description": transaction["description"],
-        "exchange_rate": None,
-        "fee": fee,
-        "fee_details": [fee_detail] if fee else [],
-        "net": amount - fee,
-        "reporting_category": transaction["reporting_category"],
-        "source": transaction["source"],
-        "status": "available" if transaction["available_on"] <= now else "pending",
-        "type": transaction["type"],
-    }
-
-
-def render_event_data(resource: Json | msgspec.Raw, previous_attributes: Json | None) -> Json:
-    """The `data` of an Event: the resource as it then was, and what an update changed of it."""
-    if previous_attributes is None:
-        return {"object": resource}
-    return {"object": resource, "previous_attributes": previous_attributes}
-
-
-def render_event(
-    *,
-    event_id: str,
-    event_type: str,
-    created: int,
-    livemode: bool,
-    api_version: str | None,
-    data: Json | msgspec.Raw,
-    request_id: str | None,
-    idempotency_key: str | None,
-    pending_webhooks: int,
-    account: str | None = None,
-) -> Json:
-    """An Event. `data` is as `render_event_data` gave it, or that as JSON; `account` is shown only to a
-    platform (contract §4.1)."""
-    rendered: Json = {
-        "id": event_id,
-        "object": "event",
-        "api_version": api_version,
-        "created": created,
-        "data": data,
-        "livemode": livemode,
-        "pending_webhooks": pending_webhooks,
-        "request": {"id": request_id, "idempotency_key": idempotency_key},
-        "type": event_type,
-    }
-    if account is not None:
-        rendered["account"] = account
-    return rendered
+def get_opening_event_types(event: DisputeOpened) -> tuple[str, ...]:
+    """The public Events of a new dispute: a second one if the dispute withdrew money."""
+    if event.movement is None:
+        return ("charge.dispute.created",)
+    return ("charge.dispute.created", "charge.dispute.funds_withdrawn")
 
 
 def _render_payment_method_details(state: Dispute) -> Json | None:
