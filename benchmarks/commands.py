@@ -7,11 +7,10 @@ Application: repository, trigger, save. Both update a metadata value of the next
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from itertools import cycle, islice
-from typing import Any
 
 import msgspec
 
@@ -19,12 +18,11 @@ from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
-from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, open_store
-from ledger.api.envelope import encode_object
+from benchmarks.store import CAUSE, open_store
+from ledger.api.errors import encode_answer
 from ledger.call import Call
 from ledger.commands import customers
 from ledger.commands.execution import Execution
-from ledger.errors import RequestError
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -40,7 +38,7 @@ class LedgerCommands:
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(store, encode=_encode_result, derive_secret=str, attempts_max=16)
+        self._execution = Execution(store, encode=encode_answer, derive_secret=str, attempts_max=16)
         self._ids = cycle(runner.run(self._create_customers()))
         self._order_count = 0
 
@@ -54,7 +52,7 @@ class LedgerCommands:
         return self._runner.run(rate_of_callers(self._update, work, callers=CALLERS, seconds=seconds))
 
     async def _update(self, call: Call) -> None:
-        await self._execution.run(CAUSE, call, customers.update, fingerprint="")
+        await self._execution.run(call, customers.update, fingerprint="")
 
     async def _create_customers(self) -> Sequence[str]:
         calls = [
@@ -62,7 +60,7 @@ class LedgerCommands:
             for n in range(CUSTOMERS)
         ]
         results = await asyncio.gather(
-            *(self._execution.run(CAUSE, call, customers.create, fingerprint="") for call in calls)
+            *(self._execution.run(call, customers.create, fingerprint="") for call in calls)
         )
         return [_parse_id(result.body) for result in results]
 
@@ -106,12 +104,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _create_call(target: str, parameters: dict[str, object]) -> Call:
-    return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
-
-
-def _encode_result(result: Mapping[str, Any] | RequestError) -> tuple[int, str]:
-    assert not isinstance(result, RequestError)
-    return 200, encode_object(result)
+    return Call(CAUSE, target, parameters)
 
 
 def _parse_id(body: str) -> str:

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field, StringConstraints
 
-from ledger.api.internal.callers import Caller, Callers
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers
 from ledger.commands.models import PositiveInteger, StorableText
 from ledger.errors import InvalidParameter, InvalidProjectionState
 from ledger.postgres.connections import Conn
@@ -87,7 +88,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
         request: Request,
         names: Sequence[str],
         action: str,
-        caller: Caller,
+        caller: Exchange,
         body: Body | None,
         perform: OperatorAction,
     ) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
             return await load_rebuild_json(conn, await records.find_last(conn, name))
 
     async def begin_rebuild(
-        request: Request, names: Sequence[str], body: RebuildBody, caller: Caller
+        request: Request, names: Sequence[str], body: RebuildBody, caller: Exchange
     ) -> dict[str, Any]:
         body.require_reason()
         projections = [get_projection(name) for name in dict.fromkeys(names)]
@@ -122,7 +123,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/rebuild", summary="Build several anew in one pass beside what is live")
     async def rebuild_many(
-        request: Request, body: RebuildManyBody, caller: Caller = projections_scope
+        request: Request, body: RebuildManyBody, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """As one of them alone; they are switched together or not at all."""
         for name in body.names:
@@ -134,7 +135,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/rebuild", summary="Build it anew beside what is live")
     async def rebuild(
-        request: Request, name: Name, body: RebuildBody, caller: Caller = projections_scope
+        request: Request, name: Name, body: RebuildBody, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """A worker fills, compares and, if it says the same as what is live, switches to it. 409 when it is
         being rebuilt already, saying by whom."""
@@ -142,7 +143,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/pause", summary="Have its rebuild stop; nothing done is lost")
     async def pause(
-        request: Request, name: Name, body: Body | None = None, caller: Caller = projections_scope
+        request: Request, name: Name, body: Body | None = None, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         async def perform(conn: Conn, operator: Operator) -> None:
             await records.pause(conn, await _get_active_rebuild_id(conn, name), operator)
@@ -151,7 +152,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/resume", summary="Go on with a rebuild that was paused or failed")
     async def resume(
-        request: Request, name: Name, body: Body | None = None, caller: Caller = projections_scope
+        request: Request, name: Name, body: Body | None = None, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """One that differs is compared again."""
 
@@ -162,7 +163,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/cancel", summary="End its rebuild and drop what it made")
     async def cancel(
-        request: Request, name: Name, body: Body | None = None, caller: Caller = projections_scope
+        request: Request, name: Name, body: Body | None = None, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """What an index being built, or a reader, is in the way of a worker drops later."""
 
@@ -173,7 +174,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/switch", summary="Make another generation the one that readers see")
     async def switch(
-        request: Request, name: Name, body: SwitchBody, caller: Caller = projections_scope
+        request: Request, name: Name, body: SwitchBody, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """To the generation named, or with `accept_differences` to what was rebuilt and differs, together
         with the other views of that rebuild."""
@@ -193,7 +194,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
         return await run_once(request, [name], "switch", caller, body, perform)
 
     @router.get("/{name}/diff", summary="How the last rebuild of it differed from what was live")
-    async def diff(name: Name, caller: Caller = projections_scope) -> dict[str, Any]:
+    async def diff(name: Name, caller: Exchange = projections_scope) -> dict[str, Any]:
         """The first rows, by path; personal data is never told, only that it differs. 409 when none has come
         to comparing."""
         async with open_operator_connection(store) as conn:
@@ -202,7 +203,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/rollback", summary="Make the generation live again that was before")
     async def rollback(
-        request: Request, name: Name, body: Body | None = None, caller: Caller = projections_scope
+        request: Request, name: Name, body: Body | None = None, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """A second one goes forth again: give an Idempotency-Key where a call may be repeated."""
 
@@ -213,7 +214,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/{name}/retire", summary="Drop a generation, or all made before the live one")
     async def retire(
-        request: Request, name: Name, body: RetireBody | None = None, caller: Caller = projections_scope
+        request: Request, name: Name, body: RetireBody | None = None, caller: Exchange = projections_scope
     ) -> dict[str, Any]:
         """Then there is no way back to it. 409 for the live one, and for one that is being built."""
         generation = None if body is None else body.generation

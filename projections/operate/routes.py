@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.internal.callers import Caller, Callers, read_idempotency_key
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers
 from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
 from ledger.errors import InvalidProjectionState, UnknownObject
@@ -124,7 +125,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
     projections_scope = callers.require_scopes("projections")
 
     @router.get("", summary="How every projection stands")
-    async def all_of_them(caller: Caller = projections_scope) -> dict[str, Any]:
+    async def all_of_them(caller: Exchange = projections_scope) -> dict[str, Any]:
         """Generations, live, kept to go back to, or being built; lag in events and seconds; what is left
         out; and the rebuilds that are not over."""
         async with open_operator_connection(store) as conn:
@@ -141,7 +142,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         }
 
     @router.get("/{name}", summary="How one stands, and what was done to it", responses=_STATUS_RESPONSES)
-    async def one(name: Name, caller: Caller = projections_scope) -> dict[str, Any]:
+    async def one(name: Name, caller: Exchange = projections_scope) -> dict[str, Any]:
         async with open_operator_connection(store) as conn:
             await require_projection(conn, name)
             statuses = await load_statuses(conn, now=store.clock.now())
@@ -151,7 +152,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         return {**describe_projection(name, statuses), "rebuild": rebuild, "operations": history}
 
     @router.post("/{name}/verify", summary="Replay some streams and compare with the live rows")
-    async def check(name: Name, body: VerifyBody, caller: Caller = projections_scope) -> dict[str, Any]:
+    async def check(name: Name, body: VerifyBody, caller: Exchange = projections_scope) -> dict[str, Any]:
         """All of them: `ledger projections verify` on the database's side."""
         results = await verify(
             store.dsn, store.codec, store.clock, [get_projection(name)], sample=body.sample
@@ -168,7 +169,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         name: Name,
         stream: Annotated[str, Path(max_length=255)],
         body: Body | None = None,
-        caller: Caller = projections_scope,
+        caller: Exchange = projections_scope,
     ) -> dict[str, Any]:
         """In order. `left_out_of` names the generations that had to leave it out again, or are still being
         filled; none: it is healed. 409 when it is not left out."""
@@ -188,10 +189,10 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
     return router
 
 
-def get_operator(request: Request, caller: Caller, body: Body) -> Operator:
+def get_operator(request: Request, caller: Exchange, body: Body) -> Operator:
     """Who asks for what, once under its Idempotency-Key."""
     fingerprint = fingerprint_of(request.method, request.url.path, body.model_dump())
-    return Operator(caller.key.id, body.reason, read_idempotency_key(request), fingerprint)
+    return Operator(caller.key.id, body.reason, caller.read_idempotency_key(), fingerprint)
 
 
 @asynccontextmanager

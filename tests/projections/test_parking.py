@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from ledger.call import Cause
 from ledger.domain.customer import CustomerUpdated
 from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import State
-from ledger.store.journal import Append, Cause, Change
+from ledger.store.journal import Append, Change
 from ledger.store.log import Recorded
 from projections.engine import registry
 from projections.engine.checkpoints import find_generations_with_parked_stream
