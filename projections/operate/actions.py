@@ -216,7 +216,7 @@ class Actions:
             _check_range("generation", generation, GENERATION_MAX)
             if accept_differences:
                 raise InvalidParameter(
-                    "Differences are accepted of a rebuild: name no generation, or accept none.",
+                    "Accept the differences of a rebuild, or name a generation: not both.",
                     param="accept_differences",
                 )
         if accept_differences:

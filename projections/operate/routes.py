@@ -139,6 +139,7 @@ class VerifyManyBody(VerifyBody):
     names: NameList = Field(
         [], description="The projections; default: all.", examples=[["customers", "feed"]]
     )
+    all: bool = Field(False, description="Every projection of this release, as without names.")
 
 
 def projection_routes(callers: Callers, store: Store) -> APIRouter:
@@ -165,7 +166,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         """A projection that could not be verified has an `error`. A full check of a large log takes
         minutes."""
         async with open_actions(store) as actions:
-            results = await actions.verify(body.names, sample=body.sample)
+            results = await actions.verify(body.names, all_projections=body.all, sample=body.sample)
         return {"data": [asdict(result) for result in results]}
 
     @router.post("/{name}/verify", summary="Compare the rows of a projection with a replay of the log")

@@ -243,6 +243,17 @@ def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dr
         assert [each["generation"] for each in left["generations"]] == [2]
 
 
+def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_made(operator: InternalClient) -> None:
+    first: dict[str, Any] = {"idempotency_key": "first-rebuild"}
+    begun = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
+    until(lambda: one(operator, "files")["rebuild"] is None)
+    later = ok(operator.post("/projections/files/rebuild", {"reason": "two"}))
+    assert later["id"] > begun["id"]
+    again = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
+    assert (again["id"], again["reason"], again["state"]) == (begun["id"], "one", "switched")
+    until(lambda: one(operator, "files")["rebuild"] is None)
+
+
 def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
     operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
