@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.store.codec import AGGREGATES
+from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine import partitions
 from projections.engine.partitions import get_retention_start, get_table
 from projections.projection import Projection
@@ -33,7 +33,7 @@ SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = ANY (%(generations)s)
 """
 # Columns do not say what is personal: the names of the event fields that are sealed do.
-_PERSONAL = frozenset(name for module in AGGREGATES for event in module.EVENTS for name in event.PERSONAL)
+_PERSONAL = frozenset(name for event_class in EVENT_CLASSES for name in event_class.PERSONAL)
 # The hash of a record adds up the hashes of its columns. Hashed once more, two rows that swapped the values
 # of one column do not have the same sum. Hashing the row as text (bytes in hex) costs three times as much.
 _DIGEST = """
