@@ -150,10 +150,14 @@ class Module(NamedTuple):
 
 
 @cache
+def modules_of(package: str) -> tuple[Module, ...]:
+    """The Python files under one folder, by path; each is read and parsed once."""
+    return tuple(Module(file, ast.parse(file.read_text())) for file in sorted((ROOT / package).rglob("*.py")))
+
+
 def modules(*packages: str) -> tuple[Module, ...]:
-    """The Python files under these folders, by path."""
-    files = [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
-    return tuple(Module(file, ast.parse(file.read_text())) for file in files)
+    """The Python files under these folders."""
+    return tuple(module for package in packages for module in modules_of(package))
 
 
 def ours() -> tuple[Module, ...]:
