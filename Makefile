@@ -10,19 +10,16 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast check format clients bench clean
+.PHONY: help serve test check format clients bench clean
 
 help:  ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 serve: .venv/.runtime  ## run everything on an embedded PostgreSQL (or LEDGER_DATABASE_URL)
 	@exec $(BIN)/ledger serve $(ARGS)
 
 test: .venv/.test  ## run the tests
 	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
-
-test-fast: .venv/.test  ## run the tests that need no database
-	@exec $(BIN)/python -m pytest --no-database -n $(JOBS) --maxprocesses 4 tests/domain tests/wire tests/golden tests/test_*.py $(ARGS)
 
 check: .venv/.test  ## formatting, lint, types, structure, citations
 	$(BIN)/ruff format --check .

@@ -1,8 +1,8 @@
-"""Starts one Postgres for the whole test run. Each test that asks for one gets a database of its own, a copy
-of a migrated template.
+"""One Postgres server for the whole run, and a database of its own for each test that asks for one.
 
-It is the embedded server without fsync, or the one that LEDGER_TEST_DATABASE_URL names. The controller of a
-parallel run starts it and passes its address to the workers. With --no-database there is none.
+The server is the embedded one, without fsync, or any other that LEDGER_TEST_DATABASE_URL names. In a parallel
+run the controller starts it and passes its address to the workers. With --pure there is none: only the tests
+in PURE run, which need no database.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,19 @@ TEST_SERVER_SETTINGS = {
 }
 TEMPLATE_DATABASE = "ledger_template"
 FREE_MEMORY_BYTES_MIN = 4 * 1024**3
+PURE = ("domain", "golden", "wire", "test_config.py", "test_ids.py")
+"""Of this folder: the tests that start no other process and use no database."""
 
 
 class Cluster:
-    """The server that all tests share. The user of `maintenance_dsn` may create and drop databases on it."""
+    """The server that the tests share; `maintenance_dsn` may create and drop databases on it."""
 
     def __init__(self, maintenance_dsn: str) -> None:
         self.maintenance_dsn = maintenance_dsn
 
     @contextlib.contextmanager
     def create_database(self, template: str = TEMPLATE_DATABASE) -> Iterator[str]:
-        """Create a copy of the template. Yields its connection string, and drops the database at the end."""
+        """A connection string to a fresh copy of the template, dropped at the end."""
         name = f"test_{uuid.uuid4().hex}"
         self.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
@@ -57,7 +60,6 @@ class Cluster:
             self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def execute(self, statement: sql.Composed) -> None:
-        """Execute one statement on a connection of its own."""
         with psycopg.connect(self.maintenance_dsn, autocommit=True) as conn:
             conn.execute(statement)
 
@@ -71,17 +73,23 @@ def _create_template_database(maintenance_dsn: str) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--no-database", action="store_true", help="start no Postgres: tests that need one fail")
+    parser.addoption("--pure", action="store_true", help="run only the tests that need no database")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    place = collection_path.relative_to(Path(__file__).parent).parts[:1]
+    is_pure = any(fnmatch(name, pattern) for name in place for pattern in PURE)
+    return True if config.getoption("pure") and place and not is_pure else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput") or config.getoption("--no-database"):
+    if hasattr(config, "workerinput") or config.getoption("pure"):
         return
     database_url = os.environ.get("LEDGER_TEST_DATABASE_URL")
     if database_url:
         config.stash[_MAINTENANCE_DSN] = database_url
     else:
-        # Not pytest's tmp_path: root runs the server as another user, who cannot enter it.
+        # Not pytest's tmp_path: as root the server runs as a service user, who must get there.
         directory = Path(tempfile.mkdtemp(prefix="ledger-tests-", dir=_find_memory_directory()))
         directory.chmod(0o755)
         server = EmbeddedPostgres(directory / "data", settings=TEST_SERVER_SETTINGS)
@@ -92,8 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _find_memory_directory() -> str | None:
-    """A file system in memory with room for the server, if there is one. Copying a template, a thousand
-    files, takes 18 ms there instead of 140 ms."""
+    """A file system in memory with room for the server, if there is one: copying a template, a thousand files
+    each time, takes 18 ms there instead of 140."""
     shared_memory = "/dev/shm"
     has_room = (
         os.access(shared_memory, os.W_OK) and shutil.disk_usage(shared_memory).free > FREE_MEMORY_BYTES_MIN
@@ -111,8 +119,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """xdist calls this on the controller for each worker."""
-    node.workerinput["maintenance_dsn"] = node.config.stash.get(_MAINTENANCE_DSN, None)
+    """xdist: called on the controller for each worker."""
+    node.workerinput["maintenance"] = node.config.stash.get(_MAINTENANCE_DSN, None)
 
 
 _MAINTENANCE_DSN = pytest.StashKey[str]()
@@ -121,19 +129,17 @@ _SERVER = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Cluster:
-    """The shared server."""
+    """The shared server. A test that uses it is not pure."""
     workerinput = getattr(pytestconfig, "workerinput", None)
-    if workerinput is not None:
-        maintenance_dsn = workerinput["maintenance_dsn"]
-    else:
-        maintenance_dsn = pytestconfig.stash.get(_MAINTENANCE_DSN, None)
-    if maintenance_dsn is None:
-        pytest.fail("this test needs a database: run it without --no-database")
+    maintenance_dsn = (
+        workerinput["maintenance"] if workerinput else pytestconfig.stash.get(_MAINTENANCE_DSN, None)
+    )
+    assert maintenance_dsn is not None, "with --pure there is no server: this test belongs in another folder"
     return Cluster(maintenance_dsn)
 
 
 @pytest.fixture
 def dsn(cluster: Cluster) -> Iterator[str]:
-    """A new, migrated database for this test alone."""
+    """A fresh, migrated database for this test alone."""
     with cluster.create_database() as dsn:
         yield dsn
