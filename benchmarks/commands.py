@@ -7,11 +7,10 @@ Application: repository, trigger, save. Both update a metadata value of the next
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from itertools import cycle, islice
-from typing import Any
 
 import msgspec
 
@@ -20,11 +19,11 @@ from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
 from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, open_store
-from ledger.api.envelope import encode_object
+from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
-from ledger.commands.execution import Execution
-from ledger.errors import RequestError
+from ledger.config import load_settings
+from ledger.postgres.connections import open_pool
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -40,7 +39,9 @@ class LedgerCommands:
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(store, encode=_encode_result, derive_secret=str, attempts_max=16)
+        settings = load_settings()
+        queries = build_queries(store, open_pool(store.dsn), settings)  # a command here reads no list
+        self._execution = build_execution(store, queries, settings)
         self._ids = cycle(runner.run(self._create_customers()))
         self._order_count = 0
 
@@ -107,11 +108,6 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 def _create_call(target: str, parameters: dict[str, object]) -> Call:
     return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
-
-
-def _encode_result(result: Mapping[str, Any] | RequestError) -> tuple[int, str]:
-    assert not isinstance(result, RequestError)
-    return 200, encode_object(result)
 
 
 def _parse_id(body: str) -> str:

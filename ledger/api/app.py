@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import psycopg
@@ -33,25 +34,21 @@ from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.public.downloads import file_link_routes
-from ledger.api.public.file_routes import file_operations
-from ledger.api.public.file_urls import FileUrls
 from ledger.api.public.multipart import UploadReceiver
 from ledger.api.public.openapi import extend_openapi
 from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import BodyTooLarge, Headers, PublicApi
-from ledger.api.public.routes import public_operations
-from ledger.api.public.webhook_routes import webhook_endpoint_operations
+from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
 from ledger.clock import Clock
-from ledger.commands.customer_sessions import EphemeralKeys, SessionSecrets
-from ledger.commands.execution import DeriveSecret, Execution, InternalError
+from ledger.commands.context import CommandEnvironment
+from ledger.commands.execution import Execution, InternalError
 from ledger.commands.models import invalid_json_error, validation_error
 from ledger.commands.resources import Publications
+from ledger.commands.session_secrets import EphemeralKeys, SessionSecrets
 from ledger.config import Settings
 from ledger.deadlines import read_overdue_seconds
-from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
-from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import (
     CardError,
     ConcurrencyConflict,
@@ -74,15 +71,12 @@ from ledger.files.urls import FileLinkUrls
 from ledger.ids import new_id
 from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
 from ledger.postgres.connections import Pool, ReconnectingConnection, first_line, open_pool
-from ledger.queries import webhook_endpoints
-from ledger.queries.balance_transactions import BalanceTransactionQueries
-from ledger.queries.customer_sessions import CustomerSessionQueries
-from ledger.queries.files import FileQueries
+from ledger.queries.charges import find_charge_id
+from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
-from ledger.queries.payments import PaymentQueries
-from ledger.store.codec import State
 from ledger.store.store import Store
 from ledger.webhooks.deliveries import read_backlog
+from ledger.webhooks.secrets import WebhookSecrets
 
 READY_LAG_SECONDS_MAX = 30.0
 REPLY_RETENTION_SECONDS = 25 * 3600
@@ -151,36 +145,13 @@ def create_app(
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
-    secrets = SessionSecrets(secret_key)
-    keys = KeyCache(dsn, EphemeralKeys(secrets, store.streams).find)
+    queries = build_queries(store, pool, settings)
+    execution = build_execution(store, queries, settings)
+    terms, contents = execution.environment.terms, execution.environment.storage
+    keys = KeyCache(dsn, EphemeralKeys(execution.environment.session_secrets, store.streams).find)
     metrics = Metrics()
     store.journal.on_append = lambda commands, refused, seconds: metrics.observe_append(
         commands, refused, seconds, store.journal.queue_length
-    )
-    terms = build_terms(settings)
-    link_urls = FileLinkUrls(secret_key)
-    file_urls = FileUrls(link_urls)
-    endpoint_secrets = webhook_endpoints.WebhookSecrets(secret_key)
-
-    def reveal(state: State) -> str:
-        if isinstance(state, WebhookEndpoint):
-            return endpoint_secrets.derive(state.id)
-        return (
-            link_urls.derive_digits(state.id)
-            if isinstance(state, FileLink)
-            else secrets.derive_client_secret(state)
-        )
-
-    execution = build_execution(store, settings, reveal)
-    pages = Pages(pool, clock, wait_ms=settings.list_wait_ms)
-    operations = public_operations(
-        PaymentQueries(store, pages), BalanceTransactionQueries(store, pool, pages), secrets, file_urls, terms
-    )
-    contents = FileStorage(pool, secret_key)
-    file_reads = FileQueries(store, pages, link_urls)
-    operations += file_operations(file_reads, file_urls)
-    operations += webhook_endpoint_operations(
-        webhook_endpoints.WebhookEndpointQueries(store, pages), endpoint_secrets, terms
     )
     rate_limits = RateLimits(
         key_per_second=settings.key_requests_per_second,
@@ -233,9 +204,10 @@ def create_app(
         body_bytes_max=settings.body_bytes_max,
     )
     app.public_api = PublicApi(
-        RouteTable(operations),
+        RouteTable(OPERATIONS),
         keys,
         execution,
+        queries,
         refresh_clock=refresh_clock,
         render_error=_render_error,
         log_access=log_access,
@@ -247,18 +219,18 @@ def create_app(
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
-    extend_openapi(app, operations)
+    extend_openapi(app, OPERATIONS)
     callers = Callers(keys, refresh_clock, rate_limits)
     routers = (
-        external_fact_routes(callers, execution, terms),
+        external_fact_routes(callers, execution),
         key_routes(callers, keys, pool, execution, clock),
-        import_routes(callers, execution, terms, contents, render_error_body),
+        import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
-        customer_session_routes(callers, execution, CustomerSessionQueries(store, pool)),
+        customer_session_routes(callers, execution, queries),
         *(make_router(callers, store) for make_router in extensions.router_factories),
     )
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
-    app.include_router(file_link_routes(file_reads, contents, refresh_clock))
+    app.include_router(file_link_routes(queries, contents, refresh_clock))
     _add_health_routes(app, pool, clock, metrics, terms)
     app.add_exception_handler(LedgerError, _handle_error)
     app.add_exception_handler(psycopg.OperationalError, _handle_database_error)
@@ -268,11 +240,27 @@ def create_app(
     return app
 
 
-def build_execution(store: Store, settings: Settings, reveal: DeriveSecret) -> Execution:
-    """What runs commands, and answers them as the wire does."""
-    return Execution(
-        store, encode=_encode_answer, derive_secret=reveal, attempts_max=settings.decide_attempts_max
+def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
+    """What the queries of this process read from."""
+    return QueryContext(
+        store=store,
+        pool=pool,
+        pages=Pages(pool, store.clock, wait_ms=settings.list_wait_ms),
+        link_urls=FileLinkUrls(store.secret_key),
     )
+
+
+def build_execution(store: Store, queries: QueryContext, settings: Settings) -> Execution:
+    """Runs the commands of this process, and encodes their answers for the wire."""
+    environment = CommandEnvironment(
+        terms=build_terms(settings),
+        session_secrets=SessionSecrets(store.secret_key),
+        derive_endpoint_secret=WebhookSecrets(store.secret_key).derive,
+        link_urls=queries.link_urls,
+        storage=FileStorage(queries.pool, store.secret_key),
+        find_charge_id=partial(find_charge_id, queries),
+    )
+    return Execution(store, environment, encode=_encode_answer, attempts_max=settings.decide_attempts_max)
 
 
 async def _delete_expired_replies(store: Store) -> None:

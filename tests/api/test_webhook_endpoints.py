@@ -10,10 +10,11 @@ import psycopg
 import pytest
 import stripe
 
-from ledger.api.app import build_execution, build_terms
+from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings
+from ledger.postgres.connections import open_pool
 from ledger.store.journal import Cause
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.store.stores import open_store
@@ -231,8 +232,7 @@ def test_an_account_has_sixteen_in_each_mode(raw: Caller, live: Caller) -> None:
 
 
 def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: str) -> None:
-    terms = build_terms(load_settings(webhook_endpoints_max=3))
-    made = webhook_endpoints.create(lambda endpoint_id: f"whsec_{endpoint_id}", terms)
+    settings = load_settings(webhook_endpoints_max=3)
     cause = Cause("acct_1", False, "key_1", "req_1", None)
 
     def call(target: str = "") -> Call:
@@ -241,12 +241,18 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
 
     async def story() -> None:
         async with open_store(dsn) as here, open_store(dsn) as there:
-            executions = [build_execution(store, load_settings(), str) for store in (here, there)]
+            executions = [
+                build_execution(store, build_queries(store, open_pool(dsn), settings), settings)
+                for store in (here, there)
+            ]
 
             async def round_of(count: int) -> list[str]:
                 """Ids of those made of so many asked for at once; the others were told why not."""
                 answers = await asyncio.gather(
-                    *(executions[n % 2].run(cause, call(), made, fingerprint="") for n in range(count))
+                    *(
+                        executions[n % 2].run(cause, call(), webhook_endpoints.create, fingerprint="")
+                        for n in range(count)
+                    )
                 )
                 for answer in answers:
                     assert answer.status == 200 or "maximum of 3 test webhook endpoints" in answer.body

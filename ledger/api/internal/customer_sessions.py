@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ledger.api.internal.callers import Caller, Callers, build_response, run_command
 from ledger.commands import customer_sessions
 from ledger.commands.execution import Execution
-from ledger.queries.customer_sessions import CustomerSessionQueries
+from ledger.queries.context import QueryContext
+from ledger.queries.customer_sessions import list_by_customer
 
 
 class SessionListParams(BaseModel):
@@ -29,9 +30,7 @@ class SessionListParams(BaseModel):
     )
 
 
-def customer_session_routes(
-    callers: Callers, execution: Execution, audit: CustomerSessionQueries
-) -> APIRouter:
+def customer_session_routes(callers: Callers, execution: Execution, queries: QueryContext) -> APIRouter:
     """Each answers with sessions as `{id, customer, component, state, …}`."""
     router = APIRouter(prefix="/customer_sessions", tags=["customer sessions"])
     catalog_caller, audit_caller = callers.require_scopes("catalog"), callers.require_scopes("audit")
@@ -52,7 +51,8 @@ def customer_session_routes(
         params: Annotated[SessionListParams, Query()], caller: Caller = audit_caller
     ) -> Response:
         """The state of each: open, claimed, expired or revoked. A deleted customer's are told too."""
-        page = await audit.list_by_customer(
+        page = await list_by_customer(
+            queries,
             caller.account,
             caller.key.livemode,
             params.customer,

@@ -12,22 +12,17 @@ from ledger.commands import external_facts
 from ledger.commands.execution import Execution
 from ledger.commands.external_facts import Ingest
 from ledger.commands.models import Body, ChargeBody, CustomerBody, DisputeBody, FactBody
-from ledger.domain.money import Terms
 
 
-def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -> APIRouter:
+def external_fact_routes(callers: Callers, execution: Execution) -> APIRouter:
     """Each takes an Idempotency-Key, and answers with the object as the public API shows it."""
     router = APIRouter(tags=["catalogue"])
     catalog_caller, network_caller = callers.require_scopes("catalog"), callers.require_scopes("network")
-    open_dispute, report_fact = (
-        external_facts.ingest_dispute(terms),
-        external_facts.ingest_dispute_fact(terms),
-    )
 
     async def ingest_and_respond(
         request: Request, caller: Caller, body: Body, ingest: Ingest, target: str = ""
     ) -> Response:
-        decide = external_facts.render_full(ingest)
+        decide = external_facts.answer_with_object(ingest)
         result = await run_command(execution, caller, request, decide, body.to_params(), target=target)
         return build_response(result, caller, request)
 
@@ -45,7 +40,7 @@ def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -
     async def disputes(request: Request, body: DisputeBody, caller: Caller = network_caller) -> Response:
         """Withdraws the money where the kind says so. The same reference again on the charge, or the same
         id, is answered with the dispute there is; 409 `dispute_state` for a charge that was not paid."""
-        return await ingest_and_respond(request, caller, body, open_dispute)
+        return await ingest_and_respond(request, caller, body, external_facts.ingest_dispute)
 
     @router.post("/disputes/{id}/facts", summary="Tell what the network says of a dispute")
     async def facts(
@@ -56,6 +51,6 @@ def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -
     ) -> Response:
         """The same reference again gets the same answer and nothing happens. A fact that cannot follow on
         the dispute's status: 409 `dispute_state`, and nothing changes."""
-        return await ingest_and_respond(request, caller, body, report_fact, dispute)
+        return await ingest_and_respond(request, caller, body, external_facts.ingest_dispute_fact, dispute)
 
     return router

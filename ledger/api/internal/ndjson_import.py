@@ -19,8 +19,6 @@ from starlette.types import Receive, Scope, Send
 from ledger.api.internal.callers import Caller, Callers
 from ledger.commands.bulk_import import Import
 from ledger.commands.execution import Execution
-from ledger.domain.money import Terms
-from ledger.files.storage import FileStorage
 from ledger.store.journal import Cause
 
 CHUNK_BYTES = 65_536
@@ -45,8 +43,6 @@ _BODY = {
 def import_routes(
     callers: Callers,
     execution: Execution,
-    terms: Terms,
-    contents: FileStorage,
     render_error: Callable[[Exception], str],
 ) -> APIRouter:
     """`render_error` gives the error envelope of whatever ends a line."""
@@ -64,9 +60,7 @@ def import_routes(
         `{"line", "error"}`. A bad line refuses itself alone. The same input again changes nothing."""
         cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, None)
         check_account = partial(callers.switch_account, caller)
-        importer = Import(
-            execution, terms, cause, contents, check_account=check_account, render_error=render_error
-        )
+        importer = Import(execution, cause, check_account=check_account, render_error=render_error)
         return ImportResponse(importer, request, {"request-id": caller.request_id})
 
     return router

@@ -15,8 +15,9 @@ from fastapi.responses import StreamingResponse
 from ledger.domain.file import File
 from ledger.errors import UnknownRoute
 from ledger.files.storage import FileStorage
-from ledger.files.urls import LINKS_PATH
-from ledger.queries.files import FileQueries
+from ledger.queries.context import QueryContext
+from ledger.queries.files import find_linked_file
+from ledger.wire.files import LINKS_PATH
 
 _MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -44,7 +45,7 @@ def build_file_headers(file: File) -> dict[str, str]:
 
 
 def file_link_routes(
-    reads: FileQueries, contents: FileStorage, refresh_clock: Callable[[], Awaitable[float]]
+    queries: QueryContext, contents: FileStorage, refresh_clock: Callable[[], Awaitable[float]]
 ) -> APIRouter:
     """`GET /links/{name}`: no key, the name is the key, until the link expires."""
     router = APIRouter(tags=["file"])
@@ -53,7 +54,7 @@ def file_link_routes(
     async def link(name: str) -> StreamingResponse:
         """The bytes of a file, to whoever has the link's address."""
         await refresh_clock()
-        file = await reads.find_linked_file(name)
+        file = await find_linked_file(queries, name)
         if file is None:
             raise UnknownRoute("This file link does not exist or has expired.")
         return StreamingResponse(contents.read(file), headers=build_file_headers(file))

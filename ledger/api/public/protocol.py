@@ -36,6 +36,7 @@ from ledger.domain.file import File
 from ledger.errors import InvalidParameter, RequestError, UnknownRoute
 from ledger.files.storage import FileStorage, Upload
 from ledger.ids import encode_base62
+from ledger.queries.context import QueryContext
 from ledger.store.journal import Cause
 from ledger.wire.expansion import parse_expand
 from ledger.wire.forms import decode
@@ -86,6 +87,7 @@ class PublicApi:
         routes: RouteTable,
         keys: KeyCache,
         execution: Execution,
+        queries: QueryContext,
         *,
         refresh_clock: Callable[[], Awaitable[float]],
         render_error: RenderError,
@@ -99,6 +101,7 @@ class PublicApi:
         self._routes = routes
         self._keys = keys
         self._execution = execution
+        self._queries = queries
         self._refresh_clock = refresh_clock
         self._render_error = render_error
         self._log_access = log_access
@@ -211,9 +214,9 @@ class PublicApi:
     ) -> tuple[int, str | File]:
         call = _build_call(operation, key, account, exchange, None, target, query)
         if operation.download is not None:
-            return STATUS_OK, await operation.download(call)
+            return STATUS_OK, await operation.download(call, self._queries)
         assert operation.read is not None
-        result = await operation.read(call)
+        result = await operation.read(call, self._queries)
         if result.lag_events:
             exchange.response_headers.append((b"ledger-behind-events", str(result.lag_events).encode()))
         if result.incomplete:
