@@ -53,6 +53,15 @@ def test_sources_of_balance_transactions(raw: Caller, charge: Any, dispute: Any)
     assert shown["balance_transaction"]["source"]["id"] == charge["id"]
 
 
+def test_the_answer_to_a_create_expands_what_it_created(raw: Caller, customer: Any) -> None:
+    form = {"amount": 2000, "currency": "usd", "customer": customer["id"]}
+    made = ok(raw.post("/v1/charges", form | {"expand[]": "balance_transaction.source"}))
+    source = made["balance_transaction"]["source"]
+    assert source["id"] == made["id"]
+    assert source["balance_transaction"] == made["balance_transaction"]["id"]
+    assert source["disputed"] is False, "the disputes of a test card come after the answer"
+
+
 def test_members_of_a_list_expand_behind_data(raw: Caller, customer: Any, dispute: Any) -> None:
     (shown,) = ok(raw.get("/v1/disputes?expand[]=data.charge.customer"))["data"]
     assert shown["charge"]["customer"] == customer

@@ -311,6 +311,53 @@ def test_the_same_key_with_the_same_bytes_is_one_file(service: Service, client: 
     assert kept is None  # who reads the table has no address
 
 
+def test_the_reply_of_a_link_is_stored_without_its_digits_and_replayed_with_them(
+    service: Service, raw: Caller, account: Account
+) -> None:
+    file = ok(upload(raw))["id"]
+    form = {"file": file, "expand[]": "file"}
+    made = raw.post("/v1/file_links", form, idempotency_key="made")
+    path = f"/v1/file_links/{ok(made)['id']}"
+    changed = raw.post(path, {"metadata[a]": "1", "expand[]": "file"}, idempotency_key="changed")
+    link, url = ok(changed), ok(made)["url"]
+    assert link["url"] == url
+    assert link["file"]["url"].endswith(f"/v1/files/{file}/contents")
+    assert link["file"]["links"]["data"][0]["url"] is None, "an answer that is stored holds one secret"
+    shown = ok(raw.get(f"{path}?expand[]=file"))
+    assert shown["file"]["links"]["data"][0]["url"] == shown["url"] == url
+    with psycopg.connect(service.dsn) as conn:
+        rows = conn.execute(
+            "SELECT key, body FROM ledger.replies WHERE account = %s ORDER BY key", (account.id,)
+        ).fetchall()
+    assert [key for key, _ in rows] == ["changed", "made"]
+    for _, body in rows:
+        assert url.rpartition(".")[2] not in body
+        assert link["id"] in body
+    for answer, again in (
+        (made, raw.post("/v1/file_links", form, idempotency_key="made")),
+        (changed, raw.post(path, {"metadata[a]": "1", "expand[]": "file"}, idempotency_key="changed")),
+    ):
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.content == answer.content
+
+
+def test_a_file_has_its_url_wherever_it_is_expanded(raw: Caller) -> None:
+    file = ok(upload(raw))
+    dispute = raw.dispute()["id"]
+    ok(raw.post(f"/v1/disputes/{dispute}", {"evidence[receipt]": file["id"], "submit": "false"}))
+    within = "source.evidence.receipt"
+    shown = ok(raw.get(f"/v1/disputes/{dispute}?expand[]=balance_transactions.{within}"))
+    transaction = shown["balance_transactions"][0]
+    assert transaction["source"]["evidence"]["receipt"] == file
+    retrieved = ok(raw.get(f"/v1/balance_transactions/{transaction['id']}?expand[]={within}"))
+    assert retrieved["source"]["evidence"]["receipt"] == file
+    path = f"/v1/balance_transactions?source={dispute}&expand[]=data.{within}"
+    assert ok(raw.get(path))["data"] == [retrieved]
+    form = {"metadata[a]": "1", "expand[]": f"balance_transactions.{within}"}
+    updated = ok(raw.post(f"/v1/disputes/{dispute}", form))
+    assert updated["balance_transactions"][0]["source"]["evidence"]["receipt"] == file
+
+
 def test_files_and_links_are_their_accounts_and_modes(
     raw: Caller, live: Caller, registrar: Registrar
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_bad_line_refuses_itself_alone(operator: InternalClient, name: str) ->
     assert 6 not in results  # blank
     assert [number for number in results if "error" not in results[number]] == [1, 8, 11, 15]
     errors = {number: result["error"] for number, result in results.items() if "error" in result}
+    assert errors[2]["message"] == "The line is not valid UTF-8 JSON."
     assert errors[3]["type"] == "invalid_request_error"
     assert (errors[4]["param"], errors[5]["param"]) == ("amount", "colour")
     assert errors[5]["code"] == "parameter_unknown"
