@@ -148,7 +148,7 @@ def test_expand_is_checked_before_anything_is_written(raw: Caller, dispute: Any)
     assert ok(raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
 
 
-def test_a_wrong_expand_is_told_before_a_missing_object(raw: Caller) -> None:
+def test_a_wrong_expand_is_refused_before_a_missing_object(raw: Caller) -> None:
     assert_refused(raw.get("/v1/disputes/du_x?expand[]=nothing"), message="cannot be expanded")
     assert_refused(raw.get("/v1/charges/ch_x?expand[]=a.b.c.d.e"), message="more than 4 levels")
 
@@ -178,7 +178,7 @@ def test_a_restricted_key_expands_what_it_may_read(
     assert ok(restricted("rak_dispute_read", "rak_charge_read", "rak_customer_write").get(path))["charge"]
 
 
-def test_what_a_key_may_not_read_is_told_before_anything_is_written(
+def test_an_expansion_that_a_key_may_not_read_is_refused_before_anything_is_written(
     raw: Caller, account: Account, registrar: Registrar, dispute: Any
 ) -> None:
     writer = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_dispute_write"])[1])
@@ -192,8 +192,8 @@ def test_what_a_key_may_not_read_is_told_before_anything_is_written(
     )
 
 
-def test_a_field_of_another_service_shows_nothing_that_is_kept_here(raw: Caller, charge: Any) -> None:
-    """A caller may write any id there, also that of another object."""
+def test_a_field_of_another_service_shows_no_object_of_this_ledger(raw: Caller, charge: Any) -> None:
+    """A caller may write any id into it, also the id of an object of this ledger."""
     given = {"invoice_settings[default_payment_method]": charge["id"]}
     customer = raw.customer(**given)
     path = f"/v1/customers/{customer['id']}?expand[]=invoice_settings.default_payment_method"

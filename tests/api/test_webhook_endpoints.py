@@ -1,4 +1,4 @@
-"""Webhook endpoints through the official client: made, changed, listed, deleted, and how many may be."""
+"""Webhook endpoints through the official client: create, update, list, delete, and their limit."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_endpoints_asynchronously(service: Service, account: Account) -> None:
     asyncio.run(flow())
 
 
-def test_a_replayed_create_tells_the_same_secret_even_after_the_endpoint_is_gone(
+def test_a_replayed_create_shows_the_same_secret_even_after_a_deletion(
     client: stripe.StripeClient, raw: Caller
 ) -> None:
     made = [raw.post(PATH, FORM, idempotency_key="one") for _ in range(2)]
@@ -117,7 +117,7 @@ def test_a_replayed_create_tells_the_same_secret_even_after_the_endpoint_is_gone
     assert ok(raw.post(PATH, FORM))["secret"] != endpoint["secret"]
 
 
-def test_a_parameter_refused_leaves_the_idempotency_key_free(raw: Caller) -> None:
+def test_a_refused_parameter_leaves_the_idempotency_key_unused(raw: Caller) -> None:
     assert_refused(
         raw.post(PATH, FORM | {"url": "hooks.example.com"}, idempotency_key="typo"),
         code="url_invalid",
@@ -127,7 +127,7 @@ def test_a_parameter_refused_leaves_the_idempotency_key_free(raw: Caller) -> Non
     ok(raw.post(PATH, FORM, idempotency_key="typo"))
 
 
-def test_what_is_refused_names_the_parameter_and_changes_nothing(raw: Caller) -> None:
+def test_a_refusal_names_the_parameter_and_changes_nothing(raw: Caller) -> None:
     endpoint = ok(raw.post(PATH, FORM))
     del endpoint["secret"]
     path = f"{PATH}/{endpoint['id']}"
@@ -155,7 +155,7 @@ def test_what_is_refused_names_the_parameter_and_changes_nothing(raw: Caller) ->
     assert ok(raw.get(PATH))["data"] == [endpoint]
 
 
-def test_live_mode_takes_only_https_from_elsewhere(live: Caller, raw: Caller) -> None:
+def test_live_mode_accepts_only_public_https_urls(live: Caller, raw: Caller) -> None:
     made = ok(live.post(PATH, FORM))
     assert made["livemode"] is True
     for url in ("http://hooks.example.com/", "https://localhost:4243/"):
@@ -231,7 +231,7 @@ def test_an_account_has_sixteen_in_each_mode(raw: Caller, live: Caller) -> None:
     assert len(ok(raw.get(f"{PATH}?limit=100"))["data"]) == 16
 
 
-def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: str) -> None:
+def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> None:
     settings = load_settings(webhook_endpoints_max=3)
     cause = Cause("acct_1", False, "key_1", "req_1", None)
 
@@ -247,7 +247,7 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
             ]
 
             async def round_of(count: int) -> list[str]:
-                """Ids of those made of so many asked for at once; the others were told why not."""
+                """Ids of the endpoints that `count` concurrent requests created; the others were refused."""
                 answers = await asyncio.gather(
                     *(
                         executions[n % 2].run(cause, call(), webhook_endpoints.create, fingerprint="")
@@ -270,7 +270,7 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
     asyncio.run(story())
 
 
-def test_neither_the_address_nor_the_secret_is_in_the_events_of_the_log(
+def test_neither_the_url_nor_the_secret_is_in_the_recorded_events(
     raw: Caller, service: Service, account: Account
 ) -> None:
     made = ok(raw.post(PATH, FORM | {"description": "For Ada"}, idempotency_key="sealed"))
