@@ -213,7 +213,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _build_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "projections", *arguments]
+    return [sys.executable, "-m", "ledger", *arguments]
 
 
 def _read_stat(pid: int) -> list[str]:

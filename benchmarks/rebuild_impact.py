@@ -80,7 +80,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
 def _run_rebuild(dsn: str, data_dir: Path) -> Iterator[None]:
     """A rebuild of all views, from its first page on; seen to its end afterwards."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "projections", "projections", "rebuild", "--all"],
+        [sys.executable, "-m", "ledger", "projections", "rebuild", "--all"],
         env=os.environ | {"LEDGER_DATA_DIR": str(data_dir)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ class Service:
         started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "projections", "serve"],
+                [sys.executable, "-m", "ledger", "serve"],
                 env=_build_environment() | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
