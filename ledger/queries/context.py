@@ -14,6 +14,7 @@ import msgspec
 
 from ledger.call import Call
 from ledger.domain.file import File
+from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
 from ledger.objects import Kind, expand, get_target, render_object
 from ledger.postgres.connections import Pool
@@ -50,12 +51,8 @@ class QueryContext:
 
 async def retrieve_object(call: Call, context: QueryContext, kind: type[Kind]) -> QueryResult:
     """The object of this kind in the call's path. Raises UnknownObject."""
-    return await render_found(call, context, await get_target(call, kind, context.get))
-
-
-async def render_found(call: Call, context: QueryContext, state: State) -> QueryResult:
-    """The object, which a query has found."""
-    return QueryResult(await _render(call, context, state, context.now()))
+    state = await get_target(call, kind, context.get)
+    return QueryResult(await render(call, context, state, context.now()))
 
 
 async def list_objects(
@@ -73,14 +70,15 @@ async def list_objects(
     now = context.now()
     states = [msgspec.json.decode(row[0], type=kind) for row in page.rows]
     return render_list(
-        list_query, [await _render(call, context, state, now) for state in states], page, url=url
+        list_query, [await render(call, context, state, now) for state in states], page, url=url
     )
 
 
-async def _render(call: Call, context: QueryContext, state: State, now: int) -> dict[str, Any]:
-    """The object, expanded as the call asks; files and file links in it have their URL."""
+async def render(call: Call, context: QueryContext, state: State, now: int) -> dict[str, Any]:
+    """The object as of `now` (unix seconds), expanded as the call asks. Files and file links in it have their
+    URL."""
     rendered = render_object(state, now)
-    if call.expand or isinstance(state, File):
+    if call.expand or isinstance(state, File | FileLink):
         await expand(state, rendered, call.expand, now, context.get)
-    add_urls(rendered, call.base_url, context.link_urls.derive_digits)
+        add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.call import Call
 from ledger.domain.webhook_endpoint import WebhookEndpoint, check_not_deleted
 from ledger.objects import get_target
-from ledger.queries.context import QueryContext, list_objects, render_found
+from ledger.queries.context import QueryContext, list_objects, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
 
@@ -16,7 +16,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/webhook_endpoints/{id}`. Raises UnknownObject, also for a deleted one."""
     state = await get_target(call, WebhookEndpoint, context.get)
     check_not_deleted(state)
-    return await render_found(call, context, state)
+    return QueryResult(await render(call, context, state, context.now()))
 
 
 async def list_webhook_endpoints(call: Call, context: QueryContext) -> QueryResult:

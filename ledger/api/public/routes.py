@@ -154,7 +154,7 @@ DISPUTES = (
     _dispute(
         method="POST",
         path="/v1/disputes/{dispute}/close",
-        summary="Close a dispute, which loses it",
+        summary="Close a dispute and accept its loss",
         table=tables.disputes.CLOSE,
         decide=disputes.close,
     ),
@@ -175,7 +175,7 @@ DISPUTES = (
     _dispute(
         method="POST",
         path="/v1/charges/{charge}/dispute/close",
-        summary="Close the newest dispute of a charge, which loses it (legacy)",
+        summary="Close the newest dispute of a charge and accept its loss (legacy)",
         table=tables.disputes.CLOSE,
         decide=disputes.close_newest,
     ),
@@ -184,7 +184,7 @@ REFUNDS = (
     _refund(
         method="POST",
         path="/v1/refunds",
-        summary="Refund a charge, in part or all that is left",
+        summary="Refund a charge, in part or in full",
         table=tables.refunds.CREATE,
         decide=refunds.create,
     ),
