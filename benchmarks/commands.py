@@ -18,7 +18,7 @@ from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
-from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, open_store
+from benchmarks.store import CAUSE, open_store
 from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
@@ -55,7 +55,7 @@ class LedgerCommands:
         return self._runner.run(rate_of_callers(self._update, work, callers=CALLERS, seconds=seconds))
 
     async def _update(self, call: Call) -> None:
-        await self._execution.run(CAUSE, call, customers.update, fingerprint="")
+        await self._execution.run(call, customers.update, fingerprint="")
 
     async def _create_customers(self) -> Sequence[str]:
         calls = [
@@ -63,7 +63,7 @@ class LedgerCommands:
             for n in range(CUSTOMERS)
         ]
         results = await asyncio.gather(
-            *(self._execution.run(CAUSE, call, customers.create, fingerprint="") for call in calls)
+            *(self._execution.run(call, customers.create, fingerprint="") for call in calls)
         )
         return [_parse_id(result.body) for result in results]
 
@@ -107,7 +107,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _create_call(target: str, parameters: dict[str, object]) -> Call:
-    return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
+    return Call(CAUSE, target, parameters)
 
 
 def _parse_id(body: str) -> str:

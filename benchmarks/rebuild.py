@@ -234,8 +234,8 @@ async def _run_rebuild(
 async def _retire_older(dsn: str) -> None:
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
         for projection in PROJECTIONS:
-            for generation in await generations.list_older_generations(conn, projection.name):
-                await generations.retire(conn, projection.name, generation, OPERATOR)
+            older = await generations.list_older_generations(conn, projection.name)
+            await generations.retire(conn, projection.name, older, OPERATOR)
 
 
 def _measure(dsn: str, events: int, action: Callable[[], None]) -> Measurement:

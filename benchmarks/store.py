@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import uvloop
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.config import load_settings
-from ledger.store.journal import Cause
 from ledger.store.store import Store
 
 ACCOUNT = "acct_benchmark"

@@ -193,17 +193,17 @@ def test_nobody_but_config_reads_the_environment() -> None:
     assert settings == {"ledger/config.py"}
 
 
-def test_only_the_app_turns_errors_into_status_codes() -> None:
-    """Each error's status stands in one table; nobody else writes one down, or raises by number."""
-    app = next(module for module in modules("ledger") if module.name == "ledger.api.app")
+def test_only_api_errors_knows_status_codes() -> None:
+    """One table has the status of each error; no other module writes down a status, or raises one."""
+    table = next(module for module in modules("ledger") if module.name == "ledger.api.errors")
     codes = {
         node.value
-        for node in ast.walk(app.tree)
+        for node in ast.walk(table.tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, int) and 400 <= node.value < 600
     }
     assert {400, 401, 402, 403, 404, 429, 500} <= codes
     for module in ours():
-        if module.file == app.file:  # another reading of the sources made it
+        if module.file == table.file:
             continue
         assert not any(name.endswith((".HTTPException", ".HTTPStatus")) for name in module.imports()), (
             module.file
@@ -213,6 +213,12 @@ def test_only_the_app_turns_errors_into_status_codes() -> None:
             number = isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, int)
             written = number and keyword.arg in ("status", "status_code")
             assert not written, f"{module.file}:{keyword.lineno}"
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Assign | ast.Compare) and "status" in ast.unparse(node).partition("=")[0]:
+                values = [node.value] if isinstance(node, ast.Assign) else node.comparators
+                numbers = [value.value for value in values if isinstance(value, ast.Constant)]
+                in_range = [n for n in numbers if isinstance(n, int) and 400 <= n < 600]
+                assert not in_range, f"{module.file}:{node.lineno}"
 
 
 def test_only_alembic_makes_tables() -> None:

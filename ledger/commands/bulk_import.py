@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.commands.context import GroupContext
 from ledger.commands.execution import Decision, Execution
 from ledger.commands.import_lines import LineCommand, parse_line, split_lines
 from ledger.errors import InvalidParameter, LedgerError, RequestError
-from ledger.store.journal import Cause, VersionConflict
+from ledger.store.journal import VersionConflict
 
 GROUP_LINES_MAX = 256
 
@@ -205,10 +205,7 @@ class Import:
         if isinstance(command, RequestError):
             return self._render_refusal(number, command)
         try:
-            cause = self._build_cause(command.account)
-            result = await self._execution.run(
-                cause, self._build_call(command), command.decide, fingerprint=""
-            )
+            result = await self._execution.run(self._build_call(command), command.decide, fingerprint="")
         except Exception as error:  # the edge of a line: its result says so, the other lines continue
             return self._render_refusal(number, error)
         refused = result.status != 200
@@ -230,10 +227,7 @@ class Import:
         return self._cause if account is None else self._cause._replace(account=account)
 
     def _build_call(self, command: LineCommand) -> Call:
-        account, livemode, actor, request_id, _ = self._build_cause(command.account)
-        assert actor is not None
-        assert request_id is not None
-        return Call(account, livemode, actor, request_id, None, command.target, command.parameters, {})
+        return Call(self._build_cause(command.account), command.target, command.parameters)
 
 
 def _account_of(line: _NumberedLine) -> str | None:

@@ -12,8 +12,9 @@ from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter
 from ledger.objects import expand, get_param, get_target
-from ledger.store.journal import Change
-from ledger.wire import elements, render
+from ledger.store.journal import Change, fold_changes
+from ledger.wire import elements
+from ledger.wire.customer_sessions import render_customer_session
 
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -33,7 +34,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     )
     state = customer_session.evolve(None, event)
     secret = context.environment.derive_secret(state)
-    answer = render.render_customer_session(state, secret)
+    answer = render_customer_session(state, secret)
     if call.expand:
         await expand(state, answer, call.expand, now, context.get)
     return Decision([Change(event, state)], answer, secret=secret, secret_of=state.id)
@@ -71,11 +72,10 @@ async def exchange(call: Call, context: DecisionContext, now: int) -> Decision:
 async def revoke(call: Call, context: DecisionContext, now: int) -> Decision:
     """`DELETE /internal/v1/customer_sessions/{id}`"""
     state = await get_target(call, CustomerSession, context.get)
-    changes = []
-    for event in customer_session.revoke(state, now=now):
-        state = customer_session.evolve(state, event)
-        changes.append(Change(event, state))
-    return Decision(changes, elements.render_session_record(state, now))
+    changes = fold_changes(customer_session.revoke(state, now=now), state)
+    after = changes[-1].state if changes else state
+    assert isinstance(after, CustomerSession)
+    return Decision(changes, elements.render_session_record(after, now))
 
 
 def _unknown_secret_error() -> InvalidParameter:

@@ -17,8 +17,8 @@ from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.objects import get_target, target_newest_dispute
-from ledger.store.codec import State, evolve
-from ledger.store.journal import Change
+from ledger.store.codec import State
+from ledger.store.journal import Change, fold_changes
 
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -79,20 +79,15 @@ def open_test_card_disputes(charge_change: Change, context: DecisionContext, now
             terms=context.environment.terms,
             now=now,
         )
-        changes += consequences(charge_change, events, {charge.id: charge})
+        changes += consequences(charge_change, events, [charge])
         charge = next(change.state for change in changes[::-1] if isinstance(change.state, Charge))
     return changes
 
 
 def consequences(
-    cause: Change, events: Sequence[DomainEvent], states: dict[str, State] | None = None
+    cause: Change, events: Sequence[DomainEvent], before: Sequence[State] | None = None
 ) -> list[Change]:
-    """The changes for `events`, on any streams, with `cause` as their causation. `states`: the aggregates
-    before them, by stream; by default only that of `cause`."""
-    current: dict[str, State] = {cause.state.id: cause.state} if states is None else states
+    """The changes of `events`, on any streams, with `cause` as their causation. `before` are the aggregates
+    that they change; by default the one that `cause` changed."""
     causation = f"{cause.event.originator_id}/{cause.event.originator_version}"
-    changes = []
-    for event in events:
-        state = current[event.originator_id] = evolve(current.get(event.originator_id), event)
-        changes.append(Change(event, state, causation))
-    return changes
+    return fold_changes(events, *([cause.state] if before is None else before), causation=causation)

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -30,15 +30,15 @@ from ledger.errors import (
     RequestError,
 )
 from ledger.objects import Fetch, expand, render_object
-from ledger.store.codec import State, evolve
+from ledger.store.codec import State
 from ledger.store.journal import (
     Append,
-    Cause,
     Change,
     IdempotencyKeyUsed,
     Reply,
     StoredReply,
     VersionConflict,
+    fold_changes,
 )
 from ledger.store.store import Store
 from ledger.wire.files import add_urls
@@ -102,7 +102,7 @@ class Execution:
         self._attempts_max = attempts_max
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, cause: Cause, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
+    async def run(self, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
         """Decide and append. Commands on one target that lost a race run one after another from then on.
 
         A refusal is a result, and is stored under the idempotency key. InvalidParameter is raised and not
@@ -112,14 +112,14 @@ class Execution:
         for attempt in range(self._attempts_max):
             async with self._get_lock(call.target) if attempt and call.target else nullcontext():
                 try:
-                    return await self._attempt(cause, call, decide, fingerprint, exact=attempt > 0)
+                    return await self._attempt(call, decide, fingerprint, exact=attempt > 0)
                 except VersionConflict:
                     continue
                 except IdempotencyKeyUsed:
-                    assert cause.idempotency_key is not None
-                    stored_reply = await self.find_reply(cause)
+                    assert call.cause.idempotency_key is not None
+                    stored_reply = await self.find_reply(call.cause)
                     assert stored_reply is not None, "a used key has a stored reply for a day"
-                    return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+                    return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
         raise ConcurrencyConflict
 
     def begin_group(self, pending: Mapping[str, State], *, exact: bool) -> GroupContext:
@@ -144,7 +144,7 @@ class Execution:
         except LedgerError:
             raise
         except Exception as error:  # the edge of a decision: execution has begun, so its answer is stored
-            log.error("fault", exc_info=error, request_id=call.request_id)
+            log.error("fault", exc_info=error, request_id=call.cause.request_id)
             return Decision([], refusal=InternalError("An unexpected error occurred."))
 
     def _get_lock(self, target: str) -> asyncio.Lock:
@@ -175,9 +175,8 @@ class Execution:
             body = body[: reply.secret_offset] + secret + body[reply.secret_offset :]
         return CommandResult(reply.status, body, original_request_id=stored_reply.request_id)
 
-    async def _attempt(
-        self, cause: Cause, call: Call, decide: Decide, fingerprint: str, *, exact: bool
-    ) -> CommandResult:
+    async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
+        cause = call.cause
         decided_at = self._store.clock.now()
         context = DecisionContext(self.environment, self._store.streams, decided_at, exact=exact)
         decision = await self.decide(call, context, decide, int(decided_at))
@@ -208,12 +207,10 @@ async def apply_and_render(
     call: Call, context: DecisionContext, now: int, state: State | None, events: Sequence[DomainEvent]
 ) -> Decision:
     """The decision of most commands: append `events` to the stream of `state`, answer with the object."""
-    changes = []
-    for event in events:
-        state = evolve(state, event)
-        changes.append(Change(event, state))
-    assert state is not None
-    return Decision(changes, await render_changed(call, context, now, state, changes))
+    changes = fold_changes(events, state)
+    after = changes[-1].state if changes else state
+    assert after is not None
+    return Decision(changes, await render_changed(call, context, now, after, changes))
 
 
 async def render_changed(

@@ -16,7 +16,7 @@ from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.storage import Upload
 from ledger.objects import get_param, get_target
-from ledger.store.journal import Change
+from ledger.store.journal import Change, fold_changes
 from ledger.wire.files import build_link_url
 
 
@@ -24,7 +24,7 @@ async def upload(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/files`. The contents are stored before this runs."""
     params, part = call.parameters, call.parameters["file"]
     assert isinstance(part, Upload)
-    (uploaded,) = file.upload(
+    events = file.upload(
         file_id=part.file_id,
         account=call.account,
         livemode=call.livemode,
@@ -36,8 +36,9 @@ async def upload(call: Call, context: DecisionContext, now: int) -> Decision:
         pages=part.pages,
         now=now,
     )
-    state = file.evolve(None, uploaded)
-    changes = [Change(uploaded, state)]
+    changes = fold_changes(events)
+    state = changes[-1].state
+    assert isinstance(state, File)
     link_data = params.get("file_link_data")
     if not link_data or not link_data["create"]:
         return Decision(changes, await render_changed(call, context, now, state, changes))
@@ -103,10 +104,10 @@ def _create_link(
 ) -> list[Change]:
     """The change that creates a link to the file, then the file's mark of it. Raises what `file_link.create`
     raises."""
-    created, linked = file_link.create(
+    events = file_link.create(
         state, params, link_id=context.new_id("link"), now=now, param=param, expires_param=expires_param
     )
-    return [Change(created, file_link.evolve(None, created)), Change(linked, file.evolve(state, linked))]
+    return fold_changes(events, state)
 
 
 def _show_link_url(

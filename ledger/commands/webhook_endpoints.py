@@ -6,18 +6,14 @@ exactly. The answer to a create shows the signing secret; a stored reply does no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render
 from ledger.domain import webhook_endpoint, webhook_endpoint_quota
-from ledger.domain.event import DomainEvent
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.objects import get_target, render_object
-from ledger.store.codec import evolve
-from ledger.store.journal import Change
+from ledger.store.journal import Change, fold_changes
 
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -43,7 +39,7 @@ async def delete(call: Call, context: DecisionContext, now: int) -> Decision:
     quota = await _get_quota(call, context)
     assert quota is not None, "an endpoint is created together with its entry in the quota"
     release_events = webhook_endpoint_quota.release(quota, endpoint_id=state.id, now=now)
-    changes = [*_apply_event(quota, release_events), *_apply_event(state, events)]
+    changes = fold_changes([*release_events, *events], quota, state)
     return Decision(changes, render_object(changes[-1].state, now))
 
 
@@ -63,17 +59,10 @@ async def decide_endpoint(call: Call, context: DecisionContext, now: int, endpoi
         endpoints_max=context.environment.terms.webhook_endpoints_max,
         now=now,
     )
-    return [*_apply_event(quota, reserve_events), *_apply_event(None, events)]
+    return fold_changes([*reserve_events, *events], quota)
 
 
 async def _get_quota(call: Call, context: DecisionContext) -> WebhookEndpointQuota | None:
     quota = await context.get(webhook_endpoint_quota.get_stream_id(call.account, call.livemode))
     assert quota is None or isinstance(quota, WebhookEndpointQuota)
     return quota
-
-
-def _apply_event(
-    state: WebhookEndpoint | WebhookEndpointQuota | None, events: Sequence[DomainEvent]
-) -> list[Change]:
-    (event,) = events
-    return [Change(event, evolve(state, event))]

@@ -14,7 +14,7 @@ from ledger.objects import other_mode_hint
 from ledger.queries.context import QueryContext
 from ledger.queries.list_query import ListQuery, in_live_generation
 from ledger.queries.pages import QueryResult, render_list
-from ledger.wire import render
+from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
 
 # For an account that has, or had, webhook endpoints the feed is as new as the fan-out: only then is it known
@@ -112,7 +112,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
     row = await context.pages.fetch_by_id(call, EVENTS, call.target)
     if row is None:
-        other_mode_call = replace(call, livemode=not call.livemode)
+        other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
         other_mode_row = await context.pages.fetch_by_id(other_mode_call, EVENTS, call.target)
         hint = "" if other_mode_row is None else other_mode_hint(call)
         raise UnknownObject("event", call.target, hint=hint)
@@ -137,7 +137,7 @@ async def list_events(call: Call, context: QueryContext) -> QueryResult:
 def render_event(event: FeedEvent, *, account: str | None, api_version: str | None = None) -> dict[str, Any]:
     """An Event as the API and webhooks show it. `account`: the connected account, shown only to a platform.
     `api_version`: the reader's, by default the Event's own."""
-    return render.render_event(
+    return events.render_event(
         event_id=event.id,
         event_type=event.type,
         created=event.created,

@@ -1,7 +1,7 @@
 """The JSON of files and file links (contract §2.9), and the URLs in it.
 
-A rendered object has `url: null`: the URL of a file depends on the address that the caller used, that of a
-link also on secret digits (`ledger/files/urls.py`). `add_urls` fills both in.
+A rendered object has `url: null`: the URL of a file depends on the base URL of the service, that of a link
+also on secret digits (`ledger/files/urls.py`). `add_urls` fills both in.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any
 from ledger.domain.evidence import FILE_FIELDS
 from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink, is_expired
+from ledger.wire.json_values import Json
+
+EXPANDABLE_FIELDS: dict[str, Any] = {"links": "file_links"}
+LINK_EXPANDABLE_FIELDS: dict[str, Any] = {"file": "file"}
 
 LINKS_PATH = "/links/"
 
 
-def render_file(state: File) -> dict[str, Any]:
-    """Its list of links is empty: they have streams of their own (`links`)."""
+def render_file(state: File) -> Json:
+    """A file with an empty list of links: each link is an object with a stream of its own."""
     return {
         "id": state.id,
         "object": "file",
@@ -33,8 +37,8 @@ def render_file(state: File) -> dict[str, Any]:
     }
 
 
-def render_file_links(state: File, newest_links: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The list of a file's links, of which the `newest_links` INLINE_LINKS_MAX are in it."""
+def render_file_links(state: File, newest_links: Sequence[Json]) -> Json:
+    """The list of a file's links. `newest_links` are rendered, newest first, INLINE_LINKS_MAX at most."""
     return {
         "object": "list",
         "data": newest_links,
@@ -43,8 +47,8 @@ def render_file_links(state: File, newest_links: Sequence[dict[str, Any]]) -> di
     }
 
 
-def render_file_link(state: FileLink, now: int) -> dict[str, Any]:
-    """`expired` is as of `now`."""
+def render_file_link(state: FileLink, now: int) -> Json:
+    """A file link. `now` (unix seconds) decides whether it has expired."""
     return {
         "id": state.id,
         "object": "file_link",
@@ -63,9 +67,7 @@ def build_link_url(base_url: str, link_id: str, digits: str) -> str:
     return f"{base_url}{LINKS_PATH}{link_id}.{digits}"
 
 
-def add_urls(
-    rendered: dict[str, Any], base_url: str, derive_digits: Callable[[str], str] | None = None
-) -> None:
+def add_urls(rendered: Json, base_url: str, derive_digits: Callable[[str], str] | None = None) -> None:
     """Set `url` of each file in a rendered object, and of each file link if `derive_digits` is given.
 
     Follows only the members that can hold a file, never what a caller has named (metadata) or another

@@ -11,11 +11,10 @@ import pytest
 import stripe
 
 from ledger.api.app import build_execution, build_queries
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings
 from ledger.postgres.connections import open_pool
-from ledger.store.journal import Cause
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.store.stores import open_store
 
@@ -237,7 +236,7 @@ def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> 
 
     def call(target: str = "") -> Call:
         given = {"url": URL, "enabled_events": ["*"]}
-        return Call("acct_1", False, "key_1", "req_1", None, target, given, {})
+        return Call(cause, target, given)
 
     async def story() -> None:
         async with open_store(dsn) as here, open_store(dsn) as there:
@@ -250,7 +249,7 @@ def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> 
                 """Ids of the endpoints that `count` concurrent requests created; the others were refused."""
                 answers = await asyncio.gather(
                     *(
-                        executions[n % 2].run(cause, call(), webhook_endpoints.create, fingerprint="")
+                        executions[n % 2].run(call(), webhook_endpoints.create, fingerprint="")
                         for n in range(count)
                     )
                 )
@@ -261,8 +260,7 @@ def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> 
             ids = await round_of(20)
             assert len(ids) == 3
             deleted = [
-                executions[n].run(cause, call(ids[n]), webhook_endpoints.delete, fingerprint="")
-                for n in (0, 1)
+                executions[n].run(call(ids[n]), webhook_endpoints.delete, fingerprint="") for n in (0, 1)
             ]
             assert [answer.status for answer in await asyncio.gather(*deleted)] == [200, 200]
             assert len(await round_of(20)) == 2
