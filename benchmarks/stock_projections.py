@@ -26,9 +26,10 @@ from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
-from projections.engine import partitions, registry
-from projections.engine.registry import PROJECTIONS
+from projections.engine import partitions
+from projections.engine.registration import register_missing
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 
 TIMEOUT_SECONDS = 120.0
 _UPSERT: LiteralString = """
@@ -106,7 +107,7 @@ class StockRebuild:
 
 async def _register_projections(dsn: str) -> None:
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
-        await registry.register_missing(conn)
+        await register_missing(conn, PROJECTIONS)
         today = partitions.to_utc_day(StockProjections.now)
         for projection in PROJECTIONS:
             if projection.retention_days is not None:

@@ -16,8 +16,8 @@ import typer
 from ledger.cli import app
 from ledger.errors import SettingError
 from ledger.store.codec import Codec
-from projections.engine import checkpoints, registry
-from projections.engine.registry import PROJECTIONS_BY_NAME, GenerationStatus
+from projections.engine import checkpoints
+from projections.engine.status import GenerationStatus, describe_projection, load_statuses
 from projections.operate import rebuild_cli
 from projections.operate.progress import render_json, render_line
 from projections.operate.shell import (
@@ -30,6 +30,7 @@ from projections.operate.shell import (
     get_projections,
     run,
 )
+from projections.read_models.catalog import PROJECTIONS_BY_NAME
 from projections.rebuild import records, verification
 from projections.rebuild.records import Rebuild
 from projections.rebuild.verification import KEYS_SHOWN_MAX, Verification
@@ -52,7 +53,7 @@ def _add_commands(group: typer.Typer) -> None:
         statuses, open_rebuilds = run(_load_status)
         if as_json:
             names = sorted({status.lag.projection for status in statuses} | set(PROJECTIONS_BY_NAME))
-            data = [registry.describe_projection(name, statuses) for name in names]
+            data = [describe_projection(name, statuses) for name in names]
             rebuilds_json = [render_json(rebuild, size) for rebuild, size in open_rebuilds]
             print(json.dumps({"data": data, "rebuilds": rebuilds_json}, indent=2))
             return
@@ -162,7 +163,7 @@ async def _load_status(
         await records.load(context.conn, rebuild_id) for rebuild_id in await records.list_open(context.conn)
     ]
     sizes = [(rebuild, await records.load_size_bytes(context.conn, rebuild)) for rebuild in open_rebuilds]
-    return await registry.load_statuses(context.conn, now=context.clock.now()), sizes
+    return await load_statuses(context.conn, now=context.clock.now()), sizes
 
 
 def _format_rows(status: GenerationStatus) -> str:

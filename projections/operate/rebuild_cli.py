@@ -17,7 +17,6 @@ from ledger.cli.processes import exit_with_parent
 from ledger.errors import SettingError
 from ledger.store.codec import Codec
 from projections.engine.assignment import is_other_release_running
-from projections.engine.registry import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.operate.shell import (
     AllOption,
     CommandContext,
@@ -33,6 +32,7 @@ from projections.operate.shell import (
 )
 from projections.operate.watch import run_and_watch
 from projections.projection import describe_error
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import backfill, generations, promotion, records
 from projections.rebuild.processes import EXIT_STOPPED
 from projections.rebuild.records import WORKERS_MAX

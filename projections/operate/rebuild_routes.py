@@ -20,7 +20,7 @@ from ledger.postgres.connections import Conn
 from ledger.store.store import Store
 from projections.engine import operations
 from projections.engine.operations import AlreadyDone, Operator
-from projections.engine.registry import PROJECTIONS_BY_NAME, describe_projection, load_statuses
+from projections.engine.status import describe_projection, load_statuses
 from projections.operate.routes import (
     Body,
     Name,
@@ -30,6 +30,7 @@ from projections.operate.routes import (
     open_operator_connection,
     require_projection,
 )
+from projections.read_models.catalog import PROJECTIONS_BY_NAME
 from projections.rebuild import generations, promotion, records
 from projections.rebuild.records import WORKERS_MAX
 

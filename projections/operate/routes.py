@@ -21,14 +21,11 @@ from ledger.store.store import Store
 from projections.engine import checkpoints, operations
 from projections.engine.engine import Engine
 from projections.engine.operations import AlreadyDone, Operator
-from projections.engine.registry import (
-    PROJECTIONS_BY_NAME,
-    describe_projection,
-    load_statuses,
-    projection_exists,
-)
+from projections.engine.registration import projection_exists
+from projections.engine.status import describe_projection, load_statuses
 from projections.operate.progress import render_json
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import records
 from projections.rebuild.verification import verify
 
@@ -176,7 +173,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         operator = get_operator(request, caller, body or Body(reason=""))
         async with open_operator_connection(store) as conn:
             if not await operations.was_done(conn, operator, "retry", name):
-                engine = Engine(store.dsn, store.codec, store.clock, store.notifier)
+                engine = Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
                 try:
                     with suppress(AlreadyDone):
                         await engine.retry(name, stream, operator)
@@ -211,7 +208,7 @@ def get_projection(name: str) -> Projection:
 
 async def require_projection(conn: Conn, name: str) -> None:
     """Raises UnknownObject unless there is such a projection, of this release or another."""
-    if not await projection_exists(conn, name):
+    if not await projection_exists(conn, PROJECTIONS, name):
         raise UnknownObject("projection", name, param="name")
 
 

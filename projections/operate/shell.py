@@ -23,11 +23,11 @@ from ledger.postgres.connections import Conn, check_schema, first_line, is_disco
 from ledger.postgres.deployment import open_database
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
-from projections.engine import registry
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
-from projections.engine.registry import PROJECTIONS, PROJECTIONS_BY_NAME
+from projections.engine.registration import projection_exists
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import records
 
 _NO_SUCH_PROJECTION = "no projection {}: see `ledger projections status`"
@@ -51,7 +51,8 @@ class CommandContext:
     conn: Conn
 
     def engine(self) -> Engine:
-        return Engine(self.dsn, Codec(self.key), self.clock, HeadNotifier(self.dsn, "ledger_projector"))
+        notifier = HeadNotifier(self.dsn, "ledger_projector")
+        return Engine(self.dsn, Codec(self.key), self.clock, notifier, projections=PROJECTIONS)
 
 
 def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnValue:
@@ -110,5 +111,5 @@ async def get_active_rebuild_id(context: CommandContext, name: str) -> int:
 
 async def require_projection(context: CommandContext, name: str) -> None:
     """Raises SettingError unless there is such a projection, of this release or another."""
-    if not await registry.projection_exists(context.conn, name):
+    if not await projection_exists(context.conn, PROJECTIONS, name):
         raise SettingError(_NO_SUCH_PROJECTION.format(name))

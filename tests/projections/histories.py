@@ -43,8 +43,9 @@ from ledger.store.journal import Append, Cause, Change
 from ledger.store.notifications import HeadNotifier
 from ledger.store.store import Store
 from projections.engine.engine import Engine
-from projections.engine.registry import PROJECTIONS, register
+from projections.engine.registration import register
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 
 KEY = b"projections are tested with this"
 ACCOUNT = "acct_projections"

@@ -11,7 +11,7 @@ from ledger.ids import derive_id
 from ledger.postgres.connections import open_connection
 from ledger.store.log import read_log, read_states_at
 from ledger.wire.public_events import derive_public_events
-from projections.engine import registry
+from projections.engine.status import load_statuses
 from tests.projections.histories import (
     COMMANDS,
     Author,
@@ -65,7 +65,7 @@ def test_any_batches_give_the_same_bytes_live_and_rebuilt(
             assert expected["feed"]
             assert expected["webhook_endpoints"]
             assert await load_rows(conn, generation) == expected
-            assert not any(status.parked for status in await registry.load_statuses(conn, now=author.now))
+            assert not any(status.parked for status in await load_statuses(conn, now=author.now))
             await drop_generation(conn, generation)
 
     run_story(dsn, story)

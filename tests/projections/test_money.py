@@ -27,9 +27,10 @@ from ledger.store import log
 from ledger.store.codec import AGGREGATES, State
 from ledger.store.log import Recorded
 from ledger.wire import render
-from projections.engine import registry
-from projections.engine.registry import PROJECTIONS
+from projections.engine.registration import register_missing
+from projections.engine.status import load_statuses
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 from tests.projections.histories import ACCOUNT, Author, catch_up, load_rows, run_story
 
@@ -116,7 +117,7 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
             for shown in listed:
                 nets[shown["currency"]] = nets.get(shown["currency"], 0) + shown["net"]
             assert dict(await (await conn.execute(BALANCES, (MERCHANT_BALANCE,))).fetchall()) == nets
-            assert not any(status.parked for status in await registry.load_statuses(conn, now=author.now))
+            assert not any(status.parked for status in await load_statuses(conn, now=author.now))
 
     run_story(dsn, story)
 
@@ -140,7 +141,7 @@ async def refused_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> st
 def test_the_database_refuses_postings_that_do_not_balance_in_each_currency(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            await registry.register_missing(conn, PROJECTIONS)
+            await register_missing(conn, PROJECTIONS)
             for entries in (
                 [("usd", 100)],
                 [("usd", 100), ("usd", -99)],
@@ -173,7 +174,7 @@ def test_entries_that_do_not_balance_park_their_stream_and_no_other(dsn: str) ->
         charges = [await author.create_charge() for _ in range(5)]
         await catch_up(dsn, projections=losing_a_cent_of(charges[2]))
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            found = await registry.load_statuses(conn, now=0.0)
+            found = await load_statuses(conn, now=0.0)
             (parking,) = [parked for status in found for parked in status.parked]
             assert (parking.stream, parking.position) == (charges[2], 3)
             assert "postings_balance" in parking.error

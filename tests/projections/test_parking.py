@@ -15,10 +15,11 @@ from ledger.postgres.connections import open_connection
 from ledger.store.codec import State
 from ledger.store.journal import Append, Cause, Change
 from ledger.store.log import Recorded
-from projections.engine import registry
 from projections.engine.checkpoints import find_generations_with_parked_stream
-from projections.engine.registry import PROJECTIONS
+from projections.engine.registration import register_missing
+from projections.engine.status import load_statuses
 from projections.projection import ParkedStream, Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CUSTOMERS
 from tests.projections.corruption import corrupt_event
 from tests.projections.histories import (
@@ -59,7 +60,7 @@ async def parked(dsn: str) -> dict[str, tuple[ParkedStream, ...]]:
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         return {
             f"{status.lag.projection}_g{status.lag.generation}": status.parked
-            for status in await registry.load_statuses(conn, now=0.0)
+            for status in await load_statuses(conn, now=0.0)
             if status.parked
         }
 
@@ -108,7 +109,7 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
         async with open_engine(dsn) as repaired:
             was = await corrupt_event(dsn, 3)
             with pytest.raises(
-                InvalidProjectionState, match="customers cannot go on with it: DecodeError at "
+                InvalidProjectionState, match=f"customers cannot read the events of {bad}: DecodeError at "
             ):
                 await repaired.retry("customers", bad, OPERATOR)
             await corrupt_event(dsn, 3, was)
@@ -133,7 +134,7 @@ def test_a_stream_that_is_not_left_out_is_not_retried(dsn: str) -> None:
         await catch_up(dsn)
         async with open_engine(dsn) as each, open_connection(dsn, "ledger_projector", name="test") as conn:
             for stream in (good, "cus_nobody"):
-                with pytest.raises(InvalidProjectionState, match=f"{stream} is not left out of customers"):
+                with pytest.raises(InvalidProjectionState, match=f"{stream} is not parked in"):
                     await each.retry("customers", stream, OPERATOR)
             assert await load_operations(conn) == []
 
@@ -173,7 +174,7 @@ def test_an_earlier_release_does_not_retry_what_a_later_one_has_built(dsn: str) 
         later = [dataclasses.replace(raising_for(bad, 1)[0], shape=2)]
         assert (await run_rebuild(dsn, later, accept_differences=True)).state == "switched"
         async with open_engine(dsn) as earlier, open_engine(dsn, projections=later) as same:
-            with pytest.raises(InvalidProjectionState, match="by a later release: use that one's command"):
+            with pytest.raises(InvalidProjectionState, match="built by a later release"):
                 await earlier.retry("customers", bad, OPERATOR)
             assert list(await parked(dsn)) == ["customers_g2"]
             assert not await same.retry("customers", bad, OPERATOR)
@@ -191,7 +192,7 @@ def test_where_a_stream_parks_does_not_depend_on_the_batches(dsn: str) -> None:
             await author.update_customer(bad, email=f"{number}@example.com")
         for size in (1, 2, 100):
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
-                await registry.register_missing(conn)
+                await register_missing(conn, PROJECTIONS)
                 await create_generation(conn)
             await catch_up(dsn, projections=raising_for(bad, 3), batch_max=size)
         found = await parked(dsn)
@@ -292,7 +293,7 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
     retry = ("projections", "retry", "customers", bad)
     retried = run_ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
     assert (retried.returncode, retried.stderr) == (0, "")
-    assert f"{bad} is not left out of customers" in run_refused(tmp_path, *retry, **settings)
+    assert f"{bad} is not parked in projection customers" in run_refused(tmp_path, *retry, **settings)
     assert asyncio.run(parked(dsn)) == {}
     assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
     assert "no projection nothing" in run_refused(

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 
 from ledger.postgres.connections import open_connection
-from projections.engine import registry
+from projections.engine.status import load_statuses
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
@@ -119,6 +119,6 @@ def test_a_partition_somebody_dropped_is_made_again(dsn: str) -> None:
             assert (await each.advance()).events == 1
             assert await objects(dsn) == [charge]
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
-                assert not any(status.parked for status in await registry.load_statuses(conn, now=0.0))
+                assert not any(status.parked for status in await load_statuses(conn, now=0.0))
 
     run_story(dsn, story)
