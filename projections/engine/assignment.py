@@ -58,7 +58,7 @@ class WorkAssignment:
         stopped or hung within a batch       4 s (idle_in_transaction_session_timeout): its checkpoints are
                                              locked until then
         its host vanished                    about 30 s: TCP keepalives
-        a runner joined or left              none; for REFRESH_SECONDS two may try the same projection
+        a runner joined or was closed        none; for REFRESH_SECONDS two may try the same projection
     """
 
     def __init__(self, shapes: Mapping[str, int]) -> None:

@@ -105,7 +105,7 @@ def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
                 await each.close()
             # Two batches failed for one reason, which is logged once; so is the recovery.
             assert [entry["loop"] for entry in logged] == ["projections", "projections"]
-            assert {entry["reason"] for entry in logged} == {"AdminShutdown"}
+            assert all(entry["reason"].startswith("AdminShutdown") for entry in logged)
             assert len((await load_rows(conn, 1))["feed"]) == 6
             await rebuilt_equals_live(conn, dsn)
 
@@ -173,9 +173,9 @@ def test_an_event_that_cannot_be_read_keeps_no_process_from_starting(dsn: str) -
             with capture_logs() as logged:
                 await each.start()
                 await asyncio.sleep(3 * BACKOFF_SECONDS_MIN)
-                assert [(entry["loop"], entry["reason"]) for entry in logged] == [
-                    ("projections", "DecodeError")
-                ]
+                (failure,) = logged
+                assert failure["loop"] == "projections"
+                assert failure["reason"].startswith("DecodeError")
                 await corrupt_event(dsn, 1, was)
                 await caught_up(conn)
 
