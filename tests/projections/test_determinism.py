@@ -13,7 +13,6 @@ from ledger.store.log import read_log, read_states_at
 from ledger.wire.public_events import derive_public_events
 from projections.engine.status import load_statuses
 from tests.projections.histories import (
-    COMMANDS,
     Author,
     catch_up,
     create_generation,
@@ -22,6 +21,7 @@ from tests.projections.histories import (
     open_engine,
     run_story,
 )
+from tests.projections.history_commands import COMMANDS
 
 commands = st.lists(
     st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 5), st.integers(0, 30)),

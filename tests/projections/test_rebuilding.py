@@ -25,7 +25,8 @@ from projections.read_models.lists import CUSTOMERS, DISPUTES
 from projections.rebuild import generations, promotion, records
 from projections.rebuild.shards import BackfillFailed
 from projections.rebuild.verification import verify
-from tests.projections.histories import COMMANDS, KEY, Author, catch_up, load_rows, open_engine, run_story
+from tests.projections.histories import KEY, Author, catch_up, load_rows, open_engine, run_story
+from tests.projections.history_commands import COMMANDS
 from tests.projections.rebuilds import (
     OPERATOR,
     begin_rebuild,
