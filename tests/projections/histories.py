@@ -1,6 +1,6 @@
-"""Histories for projections: commands decided by the domain, appended through the journal.
+"""Histories for tests of projections: commands that the domain decides, appended through the journal.
 
-`Author` writes them; `engine` follows them; `rows` is all that a generation says of them.
+`Author` writes a history, `open_engine` and `catch_up` apply it, `load_rows` reads what came of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 
 def run_story(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
-    """Run a story with an author of its own."""
+    """Run a test's story with an author, in an event loop of its own."""
 
     async def run() -> Result:
         store = Store(dsn, KEY, load_settings(), Clock(movable=True))
@@ -56,7 +56,7 @@ def run_story(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
 
 
 class Author:
-    """Makes history, one command after the other."""
+    """Writes a history into the log, one command after the other. Knows the state of every object."""
 
     def __init__(self, dsn: str, store: Store) -> None:
         self.dsn = dsn
@@ -70,12 +70,12 @@ class Author:
         return int(self.store.clock.now())
 
     async def advance_clock(self, *, days: float) -> None:
-        """Move the one clock."""
+        """Move the clock that all processes on the database share."""
         async with open_connection(self.dsn, "ledger_api", name="test") as conn:
             await self.store.clock.move(conn, self.store.clock.now() + days * 86_400)
 
     async def append(self, events: Sequence[DomainEvent]) -> list[str]:
-        """Append what was decided as one request; the streams it touched."""
+        """Append the events as one request. Returns the stream of each."""
         changes: list[Change] = []
         for event in events:
             state = evolve(self.states.get(event.originator_id), event)
@@ -143,12 +143,12 @@ class Author:
         await self.append(events)
 
     async def run_command(self, command: str, subject: int, detail: int) -> None:
-        """One command of COMMANDS on whichever object `subject` picks; nothing, where the domain refuses."""
+        """Run a command of COMMANDS on the object that `subject` picks. Nothing, if the domain refuses."""
         with suppress(LedgerError, LookupError):
             await COMMANDS[command](self, subject, detail)
 
     def pick(self, kind: type[Any], subject: int) -> Any:
-        """Raises IndexError when there is none yet."""
+        """One of the objects of this kind. Raises IndexError when there is none yet."""
         states = [state for state in self.states.values() if isinstance(state, kind)]
         return states[subject % len(states)] if states else states[0]
 
@@ -160,7 +160,7 @@ class Author:
 async def open_engine(
     dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000, poll_ms: int = 20
 ) -> AsyncIterator[Engine]:
-    """An engine as another process would run it: nothing shared but the database."""
+    """An engine as another process would run it: it shares nothing but the database."""
     engine = Engine(
         dsn,
         Codec(KEY),
@@ -179,14 +179,14 @@ async def open_engine(
 async def catch_up(
     dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000
 ) -> None:
-    """Apply all there is."""
+    """Apply the whole log."""
     async with open_engine(dsn, projections=projections, batch_max=batch_max) as engine:
         while not (await engine.advance()).caught_up:
             pass
 
 
 async def create_generation(conn: Conn) -> int:
-    """One more generation of everything, empty."""
+    """Register one more generation of every projection, empty. Returns its number."""
     cur = await conn.execute("SELECT max(generation) + 1 FROM projections.checkpoints")
     row = await cur.fetchone()
     assert row is not None
@@ -196,14 +196,14 @@ async def create_generation(conn: Conn) -> int:
 
 
 async def drop_generation(conn: Conn, generation: int) -> None:
-    """Take a generation away again."""
+    """Drop a generation of every projection."""
     await conn.execute("DELETE FROM projections.checkpoints WHERE generation = %s", (generation,))
     for projection in PROJECTIONS:
         await conn.execute(f"DROP TABLE projections.{projection.name}_g{generation}".encode())
 
 
 async def load_rows(conn: Conn, generation: int) -> dict[str, list[dict[str, Any]]]:
-    """Every row of a generation in all projections, without the number of the generation."""
+    """All rows of a generation, by projection, without the number of the generation."""
     rows_by_table: dict[str, list[dict[str, Any]]] = {}
     for table in [projection.name for projection in PROJECTIONS]:
         cur = await conn.execute(

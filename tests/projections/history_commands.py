@@ -183,7 +183,7 @@ async def _delete_endpoint(author: Author, subject: int, detail: int) -> None:
 
 
 async def _publish_resource(author: Author, subject: int, detail: int) -> None:
-    """A new one, or the same again, or changed, or anew after its deletion."""
+    """Publish a new resource, or one again: unchanged, changed, or after its deletion."""
     resources = [state for state in author.states.values() if isinstance(state, Resource)]
     state = resources[subject % len(resources)] if resources and detail % 4 else None
     events = resource.publish(

@@ -49,7 +49,7 @@ def with_feed(**other: Any) -> list[Projection]:
     return [dataclasses.replace(FEED, **other) if each is FEED else each for each in PROJECTIONS]
 
 
-async def deadly_after_writing(dsn: str, *, times: int) -> None:
+async def create_die_function(dsn: str, *, times: int) -> None:
     """`public.die()` ends the connection that calls it, the first `times` times."""
     async with await AsyncConnection.connect(dsn, autocommit=True) as owner:
         await owner.execute(
@@ -73,7 +73,7 @@ async def count_events(engine: Engine, done: asyncio.Event) -> int:
 def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
-        await deadly_after_writing(dsn, times=1000)
+        await create_die_function(dsn, times=1000)
         broken = with_feed(constraint_check_sql="SELECT public.die()")
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             with pytest.raises(psycopg.OperationalError):
@@ -92,7 +92,7 @@ def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(5):
             await author.create_charge()
-        await deadly_after_writing(dsn, times=2)
+        await create_die_function(dsn, times=2)
         async with (
             open_connection(dsn, "ledger_projector", name="test") as conn,
             open_engine(dsn, projections=with_feed(constraint_check_sql="SELECT public.die()")) as each,
@@ -133,7 +133,7 @@ def test_two_engines_on_one_database_write_every_row_once(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_many_processes_begin_at_once(dsn: str) -> None:
+def test_many_processes_start_at_once(dsn: str) -> None:
     async def begin() -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await register_missing(conn, PROJECTIONS)
@@ -149,7 +149,7 @@ def test_many_processes_begin_at_once(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_the_runners_own_wake_brings_new_events_without_a_poll(dsn: str) -> None:
+def test_the_notifier_of_its_process_wakes_the_engine_without_a_poll(dsn: str) -> None:
     async def story(author: Author) -> None:
         store = author.store
         each = Engine(dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS, poll_ms=60_000)
@@ -250,7 +250,7 @@ def test_projections_that_meet_share_their_batches_from_then_on(dsn: str) -> Non
     run_story(dsn, story)
 
 
-def test_status_tells_lag_and_it_grows_while_nothing_moves(dsn: str) -> None:
+def test_status_shows_lag_and_it_grows_while_nothing_moves(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await catch_up(dsn)
@@ -289,27 +289,27 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(
             assert [status.lag.projection for status in later if status.stalled] == ["feed"]
             metrics = Metrics()
             metrics.render([status.lag for status in later], {}, None)
-            told = metrics.render([status.lag for status in later], {}, None).decode()
-            still = re.findall(
-                r'^ledger_stands_still_seconds{.*projection="(\w+)"} (.+)$', told, re.MULTILINE
+            text = metrics.render([status.lag for status in later], {}, None).decode()
+            stalled = re.findall(
+                r'^ledger_stands_still_seconds{.*projection="(\w+)"} (.+)$', text, re.MULTILINE
             )
-            assert [name for name, seconds in still if float(seconds) > 0] == ["feed"]
+            assert [name for name, seconds in stalled if float(seconds) > 0] == ["feed"]
             await catch_up(dsn)
             assert len((await load_rows(conn, 1))["feed"]) == 1
 
     run_story(dsn, story)
 
 
-def test_a_view_that_is_far_behind_and_moves_does_not_stand_still(dsn: str) -> None:
+def test_a_projection_that_is_far_behind_and_moves_is_not_stalled(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await catch_up(dsn)
         await author.create_charge()
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            looking = asyncio.create_task(load_statuses(conn, now=author.store.clock.now() + 60))
+            loading = asyncio.create_task(load_statuses(conn, now=author.store.clock.now() + 60))
             await asyncio.sleep(0.2)
             await catch_up(dsn)
-            assert not any(status.stalled for status in await looking)
+            assert not any(status.stalled for status in await loading)
 
     run_story(dsn, story)
 

@@ -1,4 +1,4 @@
-"""README, invariant 9: money balances, at every position and in every currency, and is told one way."""
+"""README, invariant 9: money balances, at every position and in every currency."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ histories = st.lists(
     min_size=15,
     max_size=45,
 )
-# What is recorded up to each position, of each account: debits and credits are equal.
+# The sum of all postings up to each position, by account and currency: debits and credits are equal.
 TRIAL_BALANCES = """
 SELECT position, currency, sum(sum(amount)) OVER (PARTITION BY account, livemode, currency ORDER BY position)
 FROM projections.postings GROUP BY account, livemode, currency, position
@@ -63,7 +63,7 @@ def call(target: str = "", **parameters: Any) -> Call:
 
 @asynccontextmanager
 async def balances_of(author: Author) -> AsyncIterator[BalanceTransactionQueries]:
-    """As a process would read them that never waits for a projection."""
+    """The queries, in a process that never waits for a projection."""
     async with open_pool(author.dsn) as pool:
         yield BalanceTransactionQueries(author.store, pool, Pages(pool, author.store.clock, wait_ms=0))
 
@@ -86,7 +86,7 @@ def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories)
-def test_any_history_balances_at_every_position_and_tells_each_transaction_one_way(
+def test_any_history_balances_at_every_position_and_shows_each_transaction_alike(
     dsn: str, history: list[tuple[str, int, int]]
 ) -> None:
     async def story(author: Author) -> None:
@@ -103,11 +103,11 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
                 body = (await balances.list(call(**after))).body
                 listed += body["data"]
                 more, after = body["has_more"], {"starting_after": listed[-1]["id"]}
-            told = {shown["id"]: encode(shown) for shown in listed}
+            by_id = {shown["id"]: encode(shown) for shown in listed}
             # The log only grows from example to example; the author knows this one's objects.
             for shown in inline(author.states.values(), author.now):
                 retrieved = (await balances.retrieve(call(shown["id"]))).body
-                assert encode(shown) == encode(retrieved) == told[shown["id"]]
+                assert encode(shown) == encode(retrieved) == by_id[shown["id"]]
 
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             trial = await (await conn.execute(TRIAL_BALANCES)).fetchall()
@@ -123,7 +123,7 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
 
 
 async def refused_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> str | None:
-    """The constraint that refuses these amounts as the postings of position 1, at the commit."""
+    """The constraint that refuses these amounts as postings of position 1, at the commit; else None."""
     statement = (
         "INSERT INTO projections.postings (generation, id, account, livemode, created, position, ordinal,"
         " ledger_account, currency, amount, transaction, source)"
@@ -203,7 +203,7 @@ def test_a_transaction_is_retrieved_while_no_projection_runs(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_status_is_what_the_clock_says_wherever_it_is_shown(dsn: str) -> None:
+def test_a_transaction_is_available_by_the_clock_wherever_it_is_shown(dsn: str) -> None:
     async def story(author: Author) -> None:
         charge = await author.create_charge()
         state = author.states[charge]

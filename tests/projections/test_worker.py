@@ -1,4 +1,4 @@
-"""What a worker does beside following the log goes on whatever goes wrong, and says what did."""
+"""What a worker does beside applying the log survives any failure, and logs what failed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def differing(dsn: str) -> set[str]:
         return {lag.projection for lag in await read_lags(conn, 0.0) if lag.differing}
 
 
-def test_the_sampler_tells_of_rows_that_differ_and_keeps_them_for_the_metrics(dsn: str) -> None:
+def test_the_sampler_logs_rows_that_differ_and_keeps_them_for_the_metrics(dsn: str) -> None:
     async def story(author: Author) -> None:
         victim = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -49,7 +49,7 @@ def test_the_sampler_tells_of_rows_that_differ_and_keeps_them_for_the_metrics(ds
     run_story(dsn, story)
 
 
-def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: str) -> None:
+def test_an_event_that_cannot_be_read_is_logged_once_and_the_sampler_continues(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await author.create_charge()
@@ -62,12 +62,12 @@ def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: 
             async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
                 await conn.execute("UPDATE projections.charges SET created = 1")
             await until(lambda: logged[-1]["event"] == "rows differ from a replay of the log")
-            told = [
+            unverified_names = [
                 entry["projection"]
                 for entry in logged
                 if entry["event"] == "projection could not be verified"
             ]
-            assert sorted(told) == ["customers", "feed"]
+            assert sorted(unverified_names) == ["customers", "feed"]
             assert all("DecodeError" in entry["reason"] for entry in logged if "reason" in entry)
             await corrupt_event(dsn, 1, was)
             del logged[:]
