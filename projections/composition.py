@@ -4,7 +4,7 @@ the API or in a worker, and the operators' routes.
 
 from __future__ import annotations
 
-from ledger.api.app import Extensions, FollowerFactory, build_terms
+from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.queries.webhook_endpoints import WebhookSecrets
@@ -20,7 +20,7 @@ from projections.worker import RebuildSupervisor, Sampler
 
 def make_extensions(settings: Settings) -> Extensions:
     """What follows the log beside the API or in a worker, and the operators' routes."""
-    follower_factories: list[FollowerFactory] = [
+    service_factories: list[ServiceFactory] = [
         lambda store: _create_engine(store, settings),
         lambda store: DeadlineSweeper(store, build_terms(settings), poll_ms=settings.deadline_poll_ms),
         lambda store: RebuildSupervisor(
@@ -31,8 +31,8 @@ def make_extensions(settings: Settings) -> Extensions:
         lambda store: _create_webhook_service(store, settings),
     ]
     if settings.verify_pause_seconds:
-        follower_factories.append(lambda store: Sampler(store, pause_seconds=settings.verify_pause_seconds))
-    return Extensions(follower_factories, [projection_routes, rebuild_routes])
+        service_factories.append(lambda store: Sampler(store, pause_seconds=settings.verify_pause_seconds))
+    return Extensions(service_factories, [projection_routes, rebuild_routes])
 
 
 def _create_engine(store: Store, settings: Settings) -> Engine:

@@ -27,7 +27,7 @@ from ledger.objects import (
 )
 from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
 from ledger.store.store import Store
-from ledger.wire import render
+from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
 
 CUSTOMERS = ListQuery(
@@ -223,7 +223,7 @@ class PaymentQueries:
         """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
         row = await self._pages.fetch_by_id(call, EVENTS, call.target)
         if row is None:
-            other_mode_call = replace(call, livemode=not call.livemode)
+            other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
             other_mode_row = await self._pages.fetch_by_id(other_mode_call, EVENTS, call.target)
             raise UnknownObject(
                 "event", call.target, hint="" if other_mode_row is None else other_mode_hint(call)
@@ -327,7 +327,7 @@ class PaymentQueries:
 def render_event(event: FeedEvent, *, account: str | None, api_version: str | None = None) -> dict[str, Any]:
     """An Event as the API and webhooks show it. `account` is told only to a platform; `api_version`, if one
     is given, is the reader's."""
-    return render.render_event(
+    return events.render_event(
         event_id=event.id,
         event_type=event.type,
         created=event.created,

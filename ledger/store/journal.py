@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, Unavailable
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, first_line, query_timeout
 from ledger.store.batching import BatchQueue, Pending
-from ledger.store.codec import Codec, State
+from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import PLANNER_OPTIONS, StreamReader
 from ledger.store.notifications import HeadNotifier
 
@@ -60,16 +61,6 @@ class IdempotencyKeyUsed(LedgerError):
     """The idempotency key has an answer already: give that one."""
 
 
-class Cause(NamedTuple):
-    """Who asked, in which mode, by which request."""
-
-    account: str
-    livemode: bool
-    actor: str | None
-    request_id: str | None
-    idempotency_key: str | None
-
-
 class Change(NamedTuple):
     """A domain event and the aggregate after it. `causation` tells what a change nobody asked for followed
     from: an event (`stream/version`), a fact (`network:reference`), time (`clock`); it has no request."""
@@ -77,6 +68,23 @@ class Change(NamedTuple):
     event: DomainEvent
     state: State
     causation: str | None = None
+
+
+def fold_changes(
+    events: Iterable[DomainEvent], *before: State | None, causation: str | None = None
+) -> list[Change]:
+    """The changes that `events` make, in order; they may be of several streams.
+
+    `before` are the aggregates that exist already (None is ignored). The first event of any other stream
+    begins a new aggregate.
+    """
+    states = {state.id: state for state in before if state is not None}
+    changes = []
+    for event in events:
+        stream = event.originator_id
+        state = states[stream] = evolve(states.get(stream), event)
+        changes.append(Change(event, state, causation))
+    return changes
 
 
 class Reply(NamedTuple):

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ledger.domain.event import DomainEvent
-from ledger.store.codec import AGGREGATES, State, evolve
+from ledger.store.codec import State, evolve
 from ledger.store.log import Recorded
+from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine.partitions import get_retention_start, to_utc_day
 from projections.projection import EventRows, ParkedStream, Projection, describe_error
 
@@ -138,8 +139,7 @@ class BatchFold:
 def ignored_topics(targets: Iterable[Target]) -> list[str]:
     """The topics that none of the targets follows. Most of a log are customer sessions, which none does."""
     subscribed = {event_class for target in targets for event_class in target.projection.event_classes}
-    event_classes = (event for module in AGGREGATES for event in module.EVENTS)
-    return [event.TOPIC for event in event_classes if event not in subscribed]
+    return [event_class.TOPIC for event_class in EVENT_CLASSES if event_class not in subscribed]
 
 
 def _apply_event(target: Target, before: State | None, item: Recorded, after: State) -> None:
