@@ -21,8 +21,8 @@ from benchmarks.measurement import Effort, alternate
 from benchmarks.report import Figure, Goal, compare_rates, figure
 from benchmarks.store import open_store, register_projections
 from ledger.store.store import Store
-from projections.engine import registry
 from projections.engine.engine import Engine
+from projections.read_models.catalog import PROJECTIONS
 
 GROUP = "catch-up of all projections from an empty generation"
 SEED = 1
@@ -38,7 +38,7 @@ class CatchUp:
     def __init__(self, dsn: str, runner: asyncio.Runner, store: Store, part_events: int) -> None:
         self._runner = runner
         self._part_events = part_events
-        self._engine = Engine(dsn, store.codec, store.clock, store.notifier)
+        self._engine = Engine(dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
         runner.run(register_projections(dsn))
 
     def rate(self) -> float:
@@ -50,17 +50,16 @@ class CatchUp:
         self._runner.run(self._engine.close())
 
     async def _run_part(self) -> float:
-        stats = self._engine.stats
-        before, started = stats.events, time.perf_counter()
-        elapsed = 0.0
-        while stats.events - before < self._part_events and elapsed < PART_TIMEOUT_SECONDS:
-            advance = await self._engine.advance()
+        events, elapsed, started = 0, 0.0, time.perf_counter()
+        while events < self._part_events and elapsed < PART_TIMEOUT_SECONDS:
+            result = await self._engine.advance()
             elapsed = time.perf_counter() - started
-            if stats.current_errors:
-                raise RuntimeError(f"failed after {stats.events} events: {stats.current_errors}")
-            if advance.caught_up:
+            events += result.events
+            if result.errors:
+                raise RuntimeError(f"failed after {events} events: {result.errors}")
+            if result.caught_up:
                 break
-        return (stats.events - before) / elapsed
+        return events / elapsed
 
 
 class StockCatchUp:
@@ -94,7 +93,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
         )
         with closing(CatchUp(dsn, runner, store, len(changes) // effort.rounds)) as catch_up:
             rates = alternate({"ours": catch_up.rate, "stock": stock_catch_up.rate}, effort.rounds)
-    work = f"{len(changes):,} events, {len(registry.PROJECTIONS)} projections"
+    work = f"{len(changes):,} events, {len(PROJECTIONS)} projections"
     note = f"the stock runner: {len(stock_events):,} of these events, one upsert each"
     return [
         compare_rates(

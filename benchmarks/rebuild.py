@@ -34,8 +34,8 @@ from ledger.store.codec import Codec, State
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CUSTOMERS
 from projections.rebuild import generations, records
 from projections.rebuild.driver import drive
@@ -251,7 +251,8 @@ async def _run_rebuild(
     dsn: str, targets: Sequence[Projection], workers: int, stages: dict[str, float], peak: list[float]
 ) -> None:
     clock = Clock()
-    engine = Engine(dsn, Codec(SECRET_KEY), clock, HeadNotifier(dsn, "ledger_projector"))
+    notifier = HeadNotifier(dsn, "ledger_projector")
+    engine = Engine(dsn, Codec(SECRET_KEY), clock, notifier, projections=PROJECTIONS)
     fill = BackfillProcesses(dsn, SECRET_KEY).backfill_shard
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
         rebuild_id = await records.begin(conn, targets, OPERATOR, workers=workers)

@@ -26,8 +26,8 @@ from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
 from projections.engine import partitions
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 
 TIMEOUT_SECONDS = 120.0
 _UPSERT: LiteralString = """

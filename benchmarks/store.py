@@ -13,7 +13,8 @@ from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.postgres.connections import open_connection
 from ledger.store.store import Store
-from projections.engine import registry
+from projections.engine.registration import register_missing
+from projections.read_models.catalog import PROJECTIONS
 
 ACCOUNT = "acct_benchmark"
 ACTOR = "key_benchmark"
@@ -42,4 +43,4 @@ def open_store(dsn: str, **settings: object) -> Iterator[tuple[asyncio.Runner, S
 async def register_projections(dsn: str) -> None:
     """Give each projection its first generation, empty and live."""
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
-        await registry.register_missing(conn)
+        await register_missing(conn, PROJECTIONS)

@@ -82,9 +82,6 @@ UNDOCUMENTED: set[str] = {
     "ledger/files/storage.py",
     "ledger/store/codec.py",
     "ledger/wire/webhook_endpoints.py",
-    "projections/engine/batch.py",
-    "projections/engine/daily_partitions.py",
-    "projections/engine/registry.py",
     "projections/operate/shell.py",
     "projections/rebuild/comparison.py",
     "projections/rebuild/records.py",
@@ -106,7 +103,6 @@ TOO_LONG = {
     "projections/operate/rebuild_cli.py:_add_rebuild_commands",
     "projections/operate/rebuild_routes.py:rebuild_routes",
     "projections/operate/routes.py:projection_routes",
-    "tests/projections/histories.py",
 }
 READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",

@@ -1,7 +1,7 @@
-"""The record of what operators have done to projections: who, what, when and why.
+"""The record of what operators do to projections: who, what, when and why.
 
-`projections.operations` is only ever added to. An operator's idempotency key makes a repeated request
-happen once.
+Rows of `projections.operations` are never changed. An operator's idempotency key makes a repeated request
+take effect once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSERT INTO projections.operations
     (who, action, projection, generation, position, reason, idempotency_key, details)
 VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(reason)s, %(key)s, %(details)s)
 """
-# An older release has not kept what was asked.
+# Rows that an older release wrote have no fingerprint ('asked').
 _SELECT_BY_KEY = """
 SELECT details ->> 'asked', action = %(action)s AND projection = %(projection)s, generation, details - 'asked'
 FROM projections.operations
@@ -34,8 +34,8 @@ FROM projections.operations WHERE projection = %(projection)s ORDER BY id DESC L
 
 
 class Operator(NamedTuple):
-    """Who does it, and why: kept on record. What has an idempotency key is done once; `fingerprint` is what
-    another use of that key must ask for, too."""
+    """Who acts, and why: both are recorded. An action with an idempotency key takes effect once;
+    `fingerprint` identifies the request, and another use of the key must have the same."""
 
     who: str
     reason: str = ""
@@ -51,14 +51,14 @@ class DoneOperation(NamedTuple):
 
 
 class AlreadyDone(LedgerError):
-    """The operator's idempotency key was used for this before; nothing has changed now."""
+    """The operator's idempotency key was used for this action before; nothing has changed now."""
 
 
 async def list_operations(conn: Conn, name: str) -> list[dict[str, Any]]:
-    """What was done to a view, the latest 50, newest first."""
+    """The latest 50 operations on a projection, newest first, as JSON shows them."""
     columns = ("at", "who", "action", "generation", "position", "reason", "details")
-    cur = await conn.execute(_OPERATIONS, {"projection": name})
-    return [dict(zip(columns, row, strict=True)) for row in await cur.fetchall()]
+    rows = await fetch_all(conn, _OPERATIONS, {"projection": name})
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 async def find_done(conn: Conn, operator: Operator, action: str, name: str) -> DoneOperation | None:
@@ -89,7 +89,7 @@ async def record(
     position: int,
     details: Mapping[str, Any],
 ) -> None:
-    """Put on record what was done, in the transaction under way. Raises AlreadyDone, which undoes it."""
+    """Record an operation in the current transaction. Raises AlreadyDone, which rolls back a repeated one."""
     fingerprint = {} if operator.idempotency_key is None else {"asked": operator.fingerprint}
     parameters = {
         "who": operator.who,

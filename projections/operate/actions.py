@@ -19,16 +19,11 @@ from projections.engine import checkpoints, operations
 from projections.engine.assignment import is_other_release_running
 from projections.engine.engine import Engine
 from projections.engine.operations import AlreadyDone, DoneOperation, Operator
-from projections.engine.registry import (
-    PROJECTIONS,
-    PROJECTIONS_BY_NAME,
-    GenerationStatus,
-    describe_projection,
-    load_statuses,
-    projection_exists,
-)
+from projections.engine.registration import projection_exists
+from projections.engine.status import GenerationStatus, describe_projection, load_statuses
 from projections.operate.progress import render_json
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import generations, promotion, records, verification
 from projections.rebuild.records import WORKERS_MAX, Rebuild
 from projections.rebuild.verification import Verification
@@ -328,7 +323,7 @@ class Actions:
 
     async def _require_projection(self, name: str) -> None:
         """Raises UnknownObject unless this release or another has such a projection."""
-        if not await projection_exists(self._conn, name):
+        if not await projection_exists(self._conn, PROJECTIONS, name):
             raise UnknownObject("projection", name, param="name")
 
     async def _refuse_if_in_use(self, name: str) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from ledger.cli import app
 from ledger.errors import SettingError
-from projections.engine.registry import GenerationStatus
+from projections.engine.status import GenerationStatus
 from projections.operate import rebuild_cli
 from projections.operate.actions import RebuildReport
 from projections.operate.progress import render_line

@@ -16,7 +16,6 @@ import typer
 
 from ledger.cli.processes import exit_with_parent
 from ledger.store.codec import Codec
-from projections.engine.registry import PROJECTIONS
 from projections.operate.shell import (
     AllOption,
     CommandContext,
@@ -29,6 +28,7 @@ from projections.operate.shell import (
 )
 from projections.operate.watch import run_and_watch
 from projections.projection import describe_error
+from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import backfill
 from projections.rebuild.processes import EXIT_STOPPED
 

@@ -29,6 +29,7 @@ from projections.operate.actions import (
     Actions,
     get_projection,
 )
+from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild.states import RebuildState
 
 Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
@@ -202,7 +203,7 @@ async def open_actions(store: Store) -> AsyncIterator[Actions]:
     """The actions of an operator, for one call."""
 
     def create_engine() -> Engine:
-        return Engine(store.dsn, store.codec, store.clock, store.notifier)
+        return Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
 
     async with open_connection(store.dsn, "ledger_projector", name="operator") as conn:
         yield Actions(conn, store.dsn, store.codec, store.clock, create_engine)

@@ -26,6 +26,7 @@ from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
 from projections.operate.actions import Actions
+from projections.read_models.catalog import PROJECTIONS
 
 NameArgument = Annotated[str, typer.Argument(help="The projection.")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="The projections; or --all.")]
@@ -61,6 +62,7 @@ class CommandContext:
             Codec(self.key),
             self.clock,
             HeadNotifier(self.dsn, "ledger_projector"),
+            projections=PROJECTIONS,
             batch_max=self.settings.projection_batch_max,
             poll_ms=self.settings.poll_ms,
             cached_streams_max=self.settings.cached_streams_max,

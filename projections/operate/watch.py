@@ -13,10 +13,10 @@ from contextlib import suppress
 import psycopg
 
 from ledger.errors import LedgerError, SettingError, Unavailable
-from projections.engine.registry import PROJECTIONS
 from projections.operate.actions import Actions, RebuildReport
 from projections.operate.progress import ProgressDisplay
 from projections.operate.shell import CommandContext, run
+from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import records
 from projections.rebuild.driver import drive
 from projections.rebuild.processes import BackfillProcesses

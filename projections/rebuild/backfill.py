@@ -16,7 +16,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, find_position_at, read_streams
 from projections.engine import checkpoints, partitions
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
-from projections.engine.writes import write_all, write_each
+from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
 
@@ -128,12 +128,7 @@ class _ShardBackfill:
         """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target(
-                projection,
-                generation,
-                partitions.get_retention_start(now, projection.retention_days),
-                detached=True,
-            )
+            Target.create(projection, generation, now, detached=True)
             for projection, generation in self._builds
         ]
 
@@ -150,30 +145,27 @@ class _ShardBackfill:
         fold = BatchFold(targets)
         fold.apply_events(recorded, {})
         await self._make_days(fold, recorded)
-        write = write_all
-        while True:
-            try:
-                async with self._conn.transaction():
-                    cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
-                    if cur.rowcount == 0:
-                        return False
-                    failed = await write(self._conn, targets)
-                    if failed:
-                        raise RuntimeError(f"cannot be written: {failed}")
-                    for target in targets:
-                        await checkpoints.save_parked(self._conn, target)
-                    progress = {
-                        "upto": recorded[-1].event.originator_id if recorded else stream,
-                        "events": len(recorded),
-                        "rows": sum(len(step.rows) for target in targets for step in target.event_rows),
-                        "done": done,
-                    }
-                    await self._conn.execute(_ADVANCE_SHARD, {**self._shard_parameters, **progress})
-                return True
-            except Exception:  # whatever failed: try once more, row by row, and park the streams at fault
-                if self._conn.broken or write is write_each:
-                    raise
-                write = write_each
+
+        async def run(write: Writer) -> bool:
+            async with self._conn.transaction():
+                cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
+                if cur.rowcount == 0:
+                    return False
+                errors = await write(self._conn, targets)
+                if errors:
+                    raise RuntimeError(f"cannot be written: {errors}")
+                for target in targets:
+                    await checkpoints.save_parked(self._conn, target)
+                progress = {
+                    "upto": recorded[-1].event.originator_id if recorded else stream,
+                    "events": len(recorded),
+                    "rows": sum(len(item.rows) for target in targets for item in target.event_rows),
+                    "done": done,
+                }
+                await self._conn.execute(_ADVANCE_SHARD, {**self._shard_parameters, **progress})
+            return True
+
+        return await write_or_isolate(self._conn, run)
 
     async def _make_days(self, fold: BatchFold, recorded: Iterable[Recorded]) -> None:
         for key, days in fold.get_days(recorded).items():

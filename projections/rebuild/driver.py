@@ -202,11 +202,8 @@ class _Driver:
             return
         now = self._clock.now()
         targets = [
-            Target(
-                projection, build.generation, partitions.get_retention_start(now, projection.retention_days)
-            )
+            Target.create(self._projections[build.projection], build.generation, now)
             for build in rebuild.builds
-            for projection in [self._projections[build.projection]]
         ]
         earliest = min(target.retention_start for target in targets)
         since = await find_position_at(self._conn, earliest - 1e-6) if earliest else 0
@@ -324,12 +321,11 @@ class _Driver:
     @asynccontextmanager
     async def _run_engine(self) -> AsyncIterator[None]:
         """Run the engine in this process too: there may be no worker anywhere."""
-        engine_task = asyncio.create_task(self._engine.run(), name="rebuild catching up")
         try:
+            await self._engine.start()
             yield
         finally:
-            engine_task.cancel()
-            await asyncio.gather(engine_task, return_exceptions=True)
+            await self._engine.close()
 
     async def _load_positions(self, build: Build) -> _Positions:
         parameters = {"rebuild": self._rebuild_id, "projection": build.projection}

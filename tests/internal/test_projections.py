@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from projections.engine.registry import PROJECTIONS
+from projections.read_models.catalog import PROJECTIONS
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
@@ -333,7 +333,7 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     again = {"idempotency_key": "the-answer-was-lost"}
     for _ in range(2):
         assert ok(operator.post(retry, {"reason": "mended"}, **again))["healed"]
-    assert_refused(operator.post(retry), 409, code="projection_state", message="is not left out of customers")
+    assert_refused(operator.post(retry), 409, code="projection_state", message="is not parked in")
     retried = one(operator, "customers")["operations"][0]
     assert (retried["action"], retried["reason"]) == ("retry", "mended")
     assert retried["details"] == {"stream": bad["id"], "healed": True}

@@ -19,8 +19,8 @@ import pytest
 from ledger.__main__ import main
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.postgres.connections import open_connection
-from projections.engine.registry import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.operate.shell import OPTION_PARAMETERS
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.read_models.lists import CHARGES, CUSTOMERS
 from projections.rebuild import records
 from tests.api.service import Registrar

@@ -18,15 +18,15 @@ from ledger.postgres.connections import Conn, open_connection
 from projections.engine import operations
 from projections.engine.assignment import is_other_release_running
 from projections.engine.engine import Engine
-from projections.engine.registry import PROJECTIONS
 from projections.operate.progress import render_line
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES
 from projections.rebuild import comparison, driver, generations, promotion, records
 from projections.rebuild.records import Rebuild
 from projections.rebuild.shards import BackfillShard
 from projections.rebuild.states import TransitionRefused
-from projections.worker import create_rebuild_task
+from projections.worker import RebuildSupervisor
 from tests.projections.histories import Author, catch_up, open_engine, run_story
 from tests.projections.rebuilds import (
     OPERATOR,
@@ -96,8 +96,10 @@ def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awa
 async def working(author: Author, fill: BackfillShard) -> AsyncIterator[None]:
     """A worker's part in rebuilds, in this process."""
     store = author.store
-    worker = create_rebuild_task(
-        store, lambda: Engine(store.dsn, store.codec, store.clock, store.notifier), fill
+    worker = RebuildSupervisor(
+        store,
+        lambda: Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS),
+        fill,
     )
     await worker.start()
     try:

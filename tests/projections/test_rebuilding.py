@@ -16,15 +16,17 @@ from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State
 from ledger.store.log import Recorded
-from projections.engine import operations, registry
-from projections.engine.registry import PROJECTIONS
+from projections.engine import operations
+from projections.engine.status import load_statuses
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CUSTOMERS, DISPUTES
 from projections.rebuild import generations, promotion, records
 from projections.rebuild.shards import BackfillFailed
 from projections.rebuild.verification import verify
-from tests.projections.histories import COMMANDS, KEY, Author, catch_up, load_rows, open_engine, run_story
+from tests.projections.histories import KEY, Author, catch_up, load_rows, open_engine, run_story
+from tests.projections.history_commands import COMMANDS
 from tests.projections.rebuilds import (
     OPERATOR,
     begin_rebuild,
@@ -270,7 +272,7 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
             await records.cancel(conn, number, OPERATOR)
             assert await (await conn.execute(tables)).fetchone() == before
             assert set((await load_live_generations(conn)).values()) == {1}
-            assert {status.lag.generation for status in await registry.load_statuses(conn, now=0.0)} == {1}
+            assert {status.lag.generation for status in await load_statuses(conn, now=0.0)} == {1}
             with pytest.raises(InvalidProjectionState, match="has ended"):
                 await records.cancel(conn, number, OPERATOR)
             with pytest.raises(InvalidProjectionState, match="has ended"):
@@ -355,7 +357,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
         await catch_up(dsn, projections=faulty)
         assert (await run_rebuild(dsn, faulty)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            parked = [status for status in await registry.load_statuses(conn, now=0.0) if status.parked]
+            parked = [status for status in await load_statuses(conn, now=0.0) if status.parked]
             assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
                 (1, (bad, 3)),
                 (2, (bad, 3)),
@@ -380,7 +382,7 @@ def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_li
         await catch_up(dsn)
         assert (await run_rebuild(dsn)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            parked = [status for status in await registry.load_statuses(conn, now=0.0) if status.parked]
+            parked = [status for status in await load_statuses(conn, now=0.0) if status.parked]
             assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
                 (1, (bad, 7)),
                 (2, (bad, 7)),
@@ -510,7 +512,7 @@ def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             assert (await load_live_generations(conn))["customers"] == 2
             await catch_up(dsn)
-            standing = await registry.load_statuses(conn, now=0.0)
+            standing = await load_statuses(conn, now=0.0)
             customers = [each.lag.generation for each in standing if each.lag.projection == "customers"]
             assert customers == [2], "no other is begun beside it"
             assert len((await load_rows(conn, 2))["customers"]) == 1

@@ -16,8 +16,8 @@ from ledger.metrics import Lag, Metrics, read_lags
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
 from projections.rebuild.generations import load_last_comparison
 from projections.rebuild.verification import SAMPLE_STREAM_EVENTS_MAX, Verification, verify
