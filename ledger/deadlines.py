@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger.background import BackgroundLoop
+from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
@@ -19,7 +20,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.codec import State
-from ledger.store.journal import Append, Cause, VersionConflict, fold_changes
+from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")

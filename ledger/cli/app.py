@@ -73,7 +73,7 @@ def build_cli(make_extensions: Callable[[Settings], Extensions]) -> typer.Typer:
         from ledger.cli import serve
 
         settings = _load_settings()
-        serve.run_worker(settings, make_extensions(settings).follower_factories, supervised=watched)
+        serve.run_worker(settings, make_extensions(settings).service_factories, supervised=watched)
 
     @cli.command("import")
     def import_file(

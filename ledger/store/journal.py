@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
@@ -48,16 +49,6 @@ class VersionConflict(LedgerError):
 
 class IdempotencyKeyUsed(LedgerError):
     """The idempotency key has a reply already: answer with that."""
-
-
-class Cause(NamedTuple):
-    """Who caused a command, in which mode, by which request. `actor` is the id of the API key."""
-
-    account: str
-    livemode: bool
-    actor: str | None
-    request_id: str | None
-    idempotency_key: str | None
 
 
 class Change(NamedTuple):

@@ -10,20 +10,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from ledger import accounts
 from ledger.accounts import SCOPES, KeyCache, KeyKind, KeySummary
 from ledger.api.authentication import account_access_error
-from ledger.api.internal.callers import Caller, Callers, build_response, read_idempotency_key
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers, build_response
 from ledger.clock import Clock
 from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
 from ledger.errors import InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
 from ledger.postgres.connections import Conn, Pool
-from ledger.store.journal import Cause, IdempotencyKeyUsed, Reply, insert_reply
+from ledger.store.journal import IdempotencyKeyUsed, Reply, insert_reply
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
 
@@ -79,7 +80,7 @@ class KeyRegistry:
         self.pool = pool
         self.clock = clock
 
-    async def resolve_account(self, caller: Caller, account: str | None) -> str:
+    async def resolve_account(self, caller: Exchange, account: str | None) -> str:
         """`account`, or the caller's own by default. Raises RequestError when it is not in reach."""
         if account is None or account == caller.account:
             return caller.account
@@ -87,32 +88,30 @@ class KeyRegistry:
             raise account_access_error(caller.key, account)
         return account
 
-    async def get_key(self, conn: Conn, caller: Caller, key_id: str) -> KeySummary:
+    async def get_key(self, conn: Conn, caller: Exchange, key_id: str) -> KeySummary:
         """The key, if it is in the caller's reach and mode. Raises UnknownObject otherwise."""
         found = await accounts.find_key(conn, key_id, account=caller.account, livemode=caller.key.livemode)
         if found is None:
             raise UnknownObject("key", key_id)
         return found
 
-    async def render_key(self, conn: Conn, caller: Caller, key_id: str) -> dict[str, Any]:
+    async def render_key(self, conn: Conn, caller: Exchange, key_id: str) -> dict[str, Any]:
         """The key as the API shows it. Raises UnknownObject."""
         return _render_key(await self.get_key(conn, caller, key_id), self.clock.now())
 
-    async def create_once(
-        self, request: Request, caller: Caller, body: Body, create: CreateObject
-    ) -> Response:
+    async def create_once(self, caller: Exchange, body: Body, create: CreateObject) -> Response:
         """Run `create` and respond with its result, once per Idempotency-Key.
 
         The object and the reply that a repetition gets commit together. Of concurrent requests under one key
         one commits; the others undo what they created and get the reply. An error is not stored.
         """
         execution = self._execution
-        idempotency_key = read_idempotency_key(request)
+        idempotency_key = caller.read_idempotency_key()
         if idempotency_key is None:
             async with self.pool.connection() as conn:
-                return build_response(CommandResult(*execution.encode(await create(conn))), caller, request)
-        cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, idempotency_key)
-        fingerprint = fingerprint_of(request.method, request.url.path, body.to_params())
+                return build_response(CommandResult(*execution.encode(await create(conn))), caller)
+        cause = caller.build_cause()
+        fingerprint = fingerprint_of(caller.method, caller.path, body.to_params())
         stored_reply = await execution.find_reply(cause)
         if stored_reply is None:
             try:
@@ -120,12 +119,12 @@ class KeyRegistry:
                     created = await create(conn)
                     reply = Reply(fingerprint, *execution.encode(_replay_answer(created)))
                     await insert_reply(conn, cause, reply, self.clock.now())
-                return build_response(CommandResult(*execution.encode(created)), caller, request)
+                return build_response(CommandResult(*execution.encode(created)), caller)
             except IdempotencyKeyUsed:
                 stored_reply = await execution.find_reply(cause)
             assert stored_reply is not None, "the reply of a used idempotency key is kept for a day"
         replayed = await execution.replay(stored_reply, idempotency_key, fingerprint)
-        return build_response(replayed, caller, request)
+        return build_response(replayed, caller)
 
 
 def key_routes(
@@ -150,7 +149,7 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
     async def list_accounts(
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
-        caller: Caller = keys_caller,
+        caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """Oldest first."""
         async with registry.pool.connection() as conn:
@@ -158,14 +157,14 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
         return _paginate([row._asdict() for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
-    async def create_account(request: Request, body: AccountBody, caller: Caller = keys_caller) -> Response:
+    async def create_account(body: AccountBody, caller: Exchange = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
         async def create(conn: Conn) -> dict[str, Any]:
             account = await accounts.create_account(conn, body.name, platform=caller.account)
             return {"id": account, "name": body.name, "platform": caller.account}
 
-        return await registry.create_once(request, caller, body, create)
+        return await registry.create_once(caller, body, create)
 
 
 def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
@@ -174,7 +173,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
         account: Annotated[str | None, Query(max_length=255)] = None,
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
-        caller: Caller = keys_caller,
+        caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """The keys of one account, oldest first. `last_used_at` is up to a few seconds late."""
         account_id = await registry.resolve_account(caller, account)
@@ -184,7 +183,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
         return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
-    async def create_key(request: Request, body: KeyBody, caller: Caller = keys_caller) -> Response:
+    async def create_key(body: KeyBody, caller: Exchange = keys_caller) -> Response:
         """The secret is in the response's `key` and cannot be shown again: a repetition under the same
         Idempotency-Key gets 409 `secret_shown_once`, which names the key that was created. If the response
         was lost, roll that key."""
@@ -203,16 +202,15 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
             )
             return await registry.render_key(conn, caller, key_id) | {"key": secret}
 
-        return await registry.create_once(request, caller, body, create)
+        return await registry.create_once(caller, body, create)
 
 
 def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
     @router.post("/keys/{id}/roll", summary="Replace a key")
     async def roll_key(
-        request: Request,
         body: RollBody,
         key_id: Annotated[str, _KEY_ID],
-        caller: Caller = keys_caller,
+        caller: Exchange = keys_caller,
     ) -> Response:
         """The new key has the rights of the old one; during the overlap both are valid. A repetition under
         the same Idempotency-Key gets 409, as for a creation."""
@@ -224,10 +222,10 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
             )
             return await registry.render_key(conn, caller, new_key_id) | {"key": secret}
 
-        return await registry.create_once(request, caller, body, roll)
+        return await registry.create_once(caller, body, roll)
 
     @router.post("/keys/{id}/revoke", summary="Revoke a key")
-    async def revoke_key(key_id: Annotated[str, _KEY_ID], caller: Caller = keys_caller) -> dict[str, Any]:
+    async def revoke_key(key_id: Annotated[str, _KEY_ID], caller: Exchange = keys_caller) -> dict[str, Any]:
         """Every process refuses it within a second."""
         async with registry.pool.connection() as conn:
             await registry.get_key(conn, caller, key_id)
