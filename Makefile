@@ -64,12 +64,12 @@ fi; \
 echo "Installing the pinned dependencies into .venv ..." >&2
 endef
 
-.venv/.runtime: pyproject.toml constraints.txt
+.venv/.runtime: pyproject.toml setup.py constraints.txt
 	@$(make_venv)
 	@$(PIP) -e .
 	@touch $@
 
-.venv/.test: pyproject.toml constraints.txt
+.venv/.test: pyproject.toml setup.py constraints.txt
 	@$(make_venv)
 	@$(PIP) -e '.[test]'
 	@touch .venv/.runtime $@

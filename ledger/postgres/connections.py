@@ -23,7 +23,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from ledger.errors import SettingError, Unavailable
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "alembic"
+# In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
+_PACKAGED = Path(__file__).resolve().parents[1] / "migrations"
+MIGRATIONS = _PACKAGED if _PACKAGED.is_dir() else _PACKAGED.parents[1] / "alembic"
 SERVER_VERSION_MIN = 150000
 CONNECT_TIMEOUT_SECONDS = 5
 QUERY_TIMEOUT_SECONDS = 6

@@ -26,7 +26,7 @@ class BackfillProcesses:
     async def backfill_shard(self, rebuild_id: int, shard: int) -> bool:
         """Whether the share is done. Raises BackfillFailed with what the worker said at its end."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ledger", "projections", "fill", str(rebuild_id), str(shard),
+            sys.executable, "-P", "-m", "ledger", "projections", "fill", str(rebuild_id), str(shard),
             env=os.environ | self._settings, stdin=PIPE, stdout=DEVNULL, stderr=PIPE,
             start_new_session=True,
         )  # fmt: skip
