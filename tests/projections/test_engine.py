@@ -77,7 +77,7 @@ def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
         await deadly_after_writing(dsn, times=2)
         async with (
             open_connection(dsn, "ledger_projector", name="test") as conn,
-            open_engine(dsn, projections=with_feed(checked="SELECT public.die()")) as each,
+            open_engine(dsn, projections=with_feed(constraint_check_sql="SELECT public.die()")) as each,
         ):
             task = asyncio.create_task(each.run())
             await caught_up(conn)
