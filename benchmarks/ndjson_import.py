@@ -41,7 +41,7 @@ START_TIMEOUT_SECONDS = 60.0
 SCOPES = ("catalog", "network")
 
 _CPU_NOTES = {COMMAND: "with its start", REQUEST: ""}
-_SUMMARY = re.compile(r"^(\d+) lines in ([\d.]+) s: (\d+) made a change", re.MULTILINE)
+_SUMMARY = re.compile(r"^(\d+) lines in ([\d.]+) s: (\d+) changed,", re.MULTILINE)
 
 
 class ResourceUse(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli import app
+from ledger.cli.shell import print_table
 from ledger.errors import SettingError
 from ledger.store.codec import Codec
 from projections.engine import checkpoints, registry
@@ -39,7 +39,12 @@ PARKED_SHOWN_MAX = 20
 
 def build_group() -> typer.Typer:
     """The group of commands."""
-    group = typer.Typer(help="The read models and the Event feed.", no_args_is_help=True)
+    group = typer.Typer(
+        help="The read models and the Event feed.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+    )
     _add_commands(group)
     rebuild_cli.add_commands(group)
     return group
@@ -69,7 +74,7 @@ def _add_commands(group: typer.Typer) -> None:
             for status in statuses
         ]
         title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
-        app.print_table(title, rows)
+        print_table(title, rows)
         for line in [*_format_stalled(statuses), *_format_parked(statuses), *_format_rebuilds(open_rebuilds)]:
             print(line)
 
@@ -94,7 +99,7 @@ def _add_commands(group: typer.Typer) -> None:
         if as_json:
             print(json.dumps([asdict(result) for result in results], indent=2))
         else:
-            app.print_table(
+            print_table(
                 ("projection", "generation", "position", "rows", "differing", "streams left out"),
                 [
                     (

@@ -25,12 +25,12 @@ def test_a_file_is_imported_and_again_changes_nothing(place: Path, dsn: str) -> 
     first = run_ledger(data, "import", str(file), "--account", shop, **on)
     assert (first.returncode, first.stdout) == (0, ""), first
     assert "6 lines" in first.stderr
-    assert "6 made a change, 0 were known, 0 refused" in first.stderr
+    assert "6 changed, 0 unchanged, 0 refused" in first.stderr
     stranger = json.dumps(lines[-1] | {"account": "acct_none"}) + "\n"
     file.write_text(file.read_text() + stranger + '{"op": "fact", "dispute": "du_1", "fact": "escalated"}\n')
     again = run_ledger(data, "import", str(file), "--account", shop, **on)
     assert again.returncode == 1
-    assert "0 made a change, 6 were known, 2 refused" in again.stderr
+    assert "0 changed, 6 unchanged, 2 refused" in again.stderr
     out_of_reach, malformed = [json.loads(told) for told in again.stdout.splitlines()]
     assert (out_of_reach["line"], out_of_reach["error"]["code"]) == (7, "account_invalid")
     assert (malformed["line"], malformed["error"]["param"]) == (8, "reference")
