@@ -1,4 +1,4 @@
-"""Runs the `ledger` command as an operator does: a process with an environment, its output and exit status."""
+"""Runs the `ledger` command as an operator does: a process with an environment, output and an exit status."""
 
 from __future__ import annotations
 
