@@ -16,7 +16,7 @@ from typing import Literal, cast
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Params, Query
+from psycopg.abc import Params, QueryNoTemplate
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -80,12 +80,12 @@ async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> Conn
         raise
 
 
-async def fetch_one(conn: Conn, query: Query, params: Params | None = None) -> TupleRow | None:
+async def fetch_one(conn: Conn, query: QueryNoTemplate, params: Params | None = None) -> TupleRow | None:
     """The first row that the query answers with; None when it answers with none. Raises psycopg.Error."""
     return await (await conn.execute(query, params)).fetchone()
 
 
-async def fetch_all(conn: Conn, query: Query, params: Params | None = None) -> list[TupleRow]:
+async def fetch_all(conn: Conn, query: QueryNoTemplate, params: Params | None = None) -> list[TupleRow]:
     """All rows that the query answers with. Raises psycopg.Error."""
     return await (await conn.execute(query, params)).fetchall()
 
