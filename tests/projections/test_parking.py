@@ -284,7 +284,7 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
         return bad
 
     bad = run_story(dsn, story)
-    settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
+    settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = run_ledger(tmp_path, "projections", "status", **settings)
     assert "stands still, 1 stream left out" in status.stdout
     assert "standing still: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
