@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from projections.rebuild import generations, promotion, records
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilds import OPERATOR
-from tests.projections.releases import EXAMPLES, create_release
-from tests.serving.process import SERVICE_KEY, build_environment, run_ledger, run_serve
+from tests.projections.releases import EXAMPLES, create_release, run_tests
+from tests.serving.process import SERVICE_KEY, run_ledger, run_serve
 
 EXAMPLE = EXAMPLES / "new-event-shape"
 
@@ -30,11 +28,7 @@ def test_its_golden_files_prove_that_both_shapes_load(tmp_path: Path) -> None:
     new = create_release(EXAMPLE / "release.patch", tmp_path / "new")
     golden = new / "tests" / "golden"
     assert len(list(golden.glob("dispute.evidence_submitted.v*.json"))) == 2
-    proved = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", golden],
-        env=build_environment(tmp_path, release=new), cwd=new, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert proved.returncode == 0, proved.stdout
+    run_tests(new, "--pure", "tests/golden")
 
 
 def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tmp_path: Path) -> None:
