@@ -24,7 +24,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.ids import derive_id
 from ledger.store.codec import Codec, State, evolve
-from ledger.store.journal import Append, Change, Journal
+from ledger.store.journal import Append, Change, Journal, fold_changes
 
 CONCURRENT_STORIES = 500
 CHANGES_PER_APPEND = 1000
@@ -252,10 +252,8 @@ def _create_charge(world: _World, customer_state: Customer) -> list[DomainEvent]
 
 def _apply_events(state: State | None, events: Sequence[DomainEvent]) -> ChangeGenerator:
     """One command on one stream."""
-    changes: list[Change] = []
-    for event in events:
-        state = evolve(state, event)
-        changes.append(Change(event, state))
+    changes = fold_changes(events, state)
     yield changes
-    assert state is not None
-    return state
+    after = changes[-1].state if changes else state
+    assert after is not None
+    return after

@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 from ledger.errors import InvalidParameter
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one, query_timeout
+from ledger.wire.aggregates import AGGREGATES
 from ledger.wire.versions import LATEST_VERSION
 
 CACHE_SECONDS = 1.0
@@ -36,17 +37,11 @@ EphemeralKind = Literal["ek"]
 
 INTERNAL_SCOPES = ("catalog", "network", "publish", "audit", "projections", "webhooks", "keys", "clock")
 
+_PERMISSIONS = {"balance_transaction", "event", *(row.permission for row in AGGREGATES if row.permission)}
 SCOPES = (
-    *(
-        f"rak_{resource}_{access}"
-        for resource in (
-            "balance_transaction", "charge", "customer", "customer_session", "dispute", "event", "file",
-            "webhook",
-        )
-        for access in ("read", "write")
-    ),
+    *(f"rak_{resource}_{access}" for resource in sorted(_PERMISSIONS) for access in ("read", "write")),
     *INTERNAL_SCOPES,
-)  # fmt: skip
+)
 
 _ALPHABET = string.ascii_letters + string.digits
 

@@ -22,8 +22,8 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.errors import LedgerError
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.store.codec import State, evolve
-from ledger.store.journal import Append, Cause, Change, VersionConflict
+from ledger.store.codec import State
+from ledger.store.journal import Append, Cause, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
@@ -136,10 +136,7 @@ class DeadlineSweeper:
         events = self._decide(state)
         if state is None or not events:
             return False
-        changes = []
-        for event in events:
-            state = evolve(state, event)
-            changes.append(Change(event, state, CLOCK_CAUSATION))
+        changes = fold_changes(events, state, causation=CLOCK_CAUSATION)
         cause = Cause(state.account, state.livemode, None, None, None)
         try:
             await self._store.journal.append(Append(cause, changes))

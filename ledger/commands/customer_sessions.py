@@ -24,9 +24,10 @@ from ledger.errors import InvalidParameter
 from ledger.ids import encode_digest
 from ledger.objects import expand, get_param, get_target
 from ledger.store.codec import State
-from ledger.store.journal import Change
+from ledger.store.journal import Change, fold_changes
 from ledger.store.log import StreamReader
-from ledger.wire import elements, render
+from ledger.wire import elements
+from ledger.wire.customer_sessions import render_customer_session
 from ledger.wire.versions import LATEST_VERSION
 
 CLIENT_SECRET_PREFIX = "cuss_secret_"  # noqa: S105 (no secret)
@@ -145,7 +146,7 @@ def create(secrets: SessionSecrets, terms: Terms) -> Decide:
         )
         state = customer_session.evolve(None, event)
         secret = secrets.derive_client_secret(state)
-        answer = render.render_customer_session(state, secret)
+        answer = render_customer_session(state, secret)
         if call.expand:
             await expand(state, answer, call.expand, now, context.get)
         return Decision([Change(event, state)], answer, secret=secret, secret_of=state.id)
@@ -187,11 +188,10 @@ def exchange(secrets: SessionSecrets) -> Decide:
 async def revoke(call: Call, context: DecisionContext, now: int) -> Decision:
     """`DELETE /internal/v1/customer_sessions/{id}`"""
     state = await get_target(call, CustomerSession, context.get)
-    changes = []
-    for event in customer_session.revoke(state, now=now):
-        state = customer_session.evolve(state, event)
-        changes.append(Change(event, state))
-    return Decision(changes, elements.render_session_record(state, now))
+    changes = fold_changes(customer_session.revoke(state, now=now), state)
+    after = changes[-1].state if changes else state
+    assert isinstance(after, CustomerSession)
+    return Decision(changes, elements.render_session_record(after, now))
 
 
 def _unknown_secret_error() -> InvalidParameter:

@@ -17,8 +17,8 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.objects import get_target, target_newest_dispute
-from ledger.store.codec import State, evolve
-from ledger.store.journal import Change
+from ledger.store.codec import State
+from ledger.store.journal import Change, fold_changes
 
 
 def update(terms: Terms) -> Decide:
@@ -78,19 +78,15 @@ def open_test_card_disputes(
             terms=terms,
             now=now,
         )
-        changes += consequences(charge_change, events, {charge.id: charge})
+        changes += consequences(charge_change, events, [charge])
         charge = next(change.state for change in changes[::-1] if isinstance(change.state, Charge))
     return changes
 
 
 def consequences(
-    cause: Change, events: Sequence[DomainEvent], states: dict[str, State] | None = None
+    cause: Change, events: Sequence[DomainEvent], before: Sequence[State] | None = None
 ) -> list[Change]:
-    """`events`, on any streams, as they follow from `cause`."""
-    current: dict[str, State] = {cause.state.id: cause.state} if states is None else states
+    """The changes of `events`, on any streams, which follow from `cause`. `before` are the aggregates that
+    they change; by default the one that `cause` changed."""
     causation = f"{cause.event.originator_id}/{cause.event.originator_version}"
-    changes = []
-    for event in events:
-        state = current[event.originator_id] = evolve(current.get(event.originator_id), event)
-        changes.append(Change(event, state, causation))
-    return changes
+    return fold_changes(events, *([cause.state] if before is None else before), causation=causation)

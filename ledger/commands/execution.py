@@ -30,7 +30,7 @@ from ledger.errors import (
 )
 from ledger.ids import new_id
 from ledger.objects import Fetch, expand, render_object
-from ledger.store.codec import State, evolve
+from ledger.store.codec import State
 from ledger.store.journal import (
     Append,
     Cause,
@@ -39,6 +39,7 @@ from ledger.store.journal import (
     Reply,
     StoredReply,
     VersionConflict,
+    fold_changes,
 )
 from ledger.store.log import StreamReader
 from ledger.store.store import Store
@@ -287,14 +288,12 @@ async def apply_and_render(
     call: Call, context: DecisionContext, now: int, state: State | None, events: Sequence[DomainEvent]
 ) -> Decision:
     """What most commands come to: `events` after `state`, answered with the object as it then is."""
-    changes = []
-    for event in events:
-        state = evolve(state, event)
-        changes.append(Change(event, state))
-    assert state is not None
-    answer = render_object(state, now)
+    changes = fold_changes(events, state)
+    after = changes[-1].state if changes else state
+    assert after is not None
+    answer = render_object(after, now)
     if call.expand:
-        await expand(state, answer, call.expand, now, overlay_changes(context, changes))
+        await expand(after, answer, call.expand, now, overlay_changes(context, changes))
     return Decision(changes, answer)
 
 

@@ -28,8 +28,8 @@ from ledger.errors import InvalidParameter, InvalidState
 from ledger.files.storage import FileStorage
 from ledger.ids import parse_id_time
 from ledger.objects import Kind, get_param, get_target, is_visible, render_object
-from ledger.store.codec import State, evolve
-from ledger.store.journal import Change
+from ledger.store.codec import State
+from ledger.store.journal import Change, fold_changes
 from ledger.wire.event_types import check_event_type
 from ledger.wire.public_events import is_event_of_stream
 
@@ -80,7 +80,7 @@ async def ingest_customer(call: Call, context: DecisionContext, now: int) -> Ing
         card_id=context.new_id("card") if "source" in params else "",
         now=now,
     )
-    return _apply_events(events, {}, None)
+    return _apply_events(events)
 
 
 async def ingest_charge(call: Call, context: DecisionContext, now: int) -> IngestResult:
@@ -99,7 +99,7 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
         txn_id=context.new_id("txn"),
         now=now,
     )
-    return _apply_events(events, {}, None)
+    return _apply_events(events)
 
 
 def ingest_webhook_endpoint(terms: Terms) -> Ingest:
@@ -149,7 +149,7 @@ def ingest_dispute(terms: Terms) -> Ingest:
             terms=terms,
             now=now,
         )
-        return _apply_events(events, {charge.id: charge}, _causation(call))
+        return _apply_events(events, charge, causation=_causation(call))
 
     return ingest
 
@@ -172,9 +172,7 @@ def ingest_dispute_fact(terms: Terms) -> Ingest:
             terms=terms,
             now=now,
         )
-        return (
-            _apply_events(events, {state.id: state}, _causation(call)) if events else IngestResult([], state)
-        )
+        return _apply_events(events, state, causation=_causation(call)) if events else IngestResult([], state)
 
     return ingest
 
@@ -211,7 +209,7 @@ async def ingest_event(call: Call, context: DecisionContext, now: int) -> Ingest
         now=now,
     )
     existing = await _find_existing(call, ImportedEvent, context)
-    result = _apply_events(events, {}, f"import:{call.request_id}")
+    result = _apply_events(events, causation=f"import:{call.request_id}")
     if existing is None:
         return result
     if existing != result.state:
@@ -242,7 +240,7 @@ def ingest_file(storage: FileStorage) -> Ingest:
                 created=params.get("created"),
                 now=now,
             )
-            return _apply_events(events, {}, None)
+            return _apply_events(events)
         if not isinstance(existing, File) or not is_visible(existing, call):
             raise id_taken_error(object_id)
         received = (params["purpose"], filename, hashlib.sha256(content).hexdigest())
@@ -276,11 +274,9 @@ def _causation(call: Call) -> str:
 
 
 def _apply_events(
-    events: Sequence[DomainEvent], states: dict[str, State], causation: str | None
+    events: Sequence[DomainEvent], *before: State, causation: str | None = None
 ) -> IngestResult:
-    """`events` after `states`; the last event is of the object that was told of."""
-    changes = []
-    for event in events:
-        state = states[event.originator_id] = evolve(states.get(event.originator_id), event)
-        changes.append(Change(event, state, causation))
+    """The changes of `events`, on streams whose aggregates are `before`; the last one is of the reported
+    object."""
+    changes = fold_changes(events, *before, causation=causation)
     return IngestResult(changes, changes[-1].state)

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ledger.call import Call
-from ledger.commands.execution import Decision, DecisionContext, apply_and_render
+from ledger.commands.execution import Decision, DecisionContext, apply_and_render, overlay_changes
 from ledger.domain import evidence, file, file_link
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.storage import Upload
 from ledger.objects import expand, get_param, get_target, render_object
-from ledger.store.codec import State, evolve
-from ledger.store.journal import Change
+from ledger.store.codec import State
+from ledger.store.journal import fold_changes
 
 
 async def upload(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -44,7 +44,7 @@ async def upload(call: Call, context: DecisionContext, now: int) -> Decision:
             param="file_link_data[create]",
             expires_param="file_link_data[expires_at]",
         )
-    return await _apply_and_render(call, context, now, state.id, {}, events)
+    return await _apply_and_render(call, context, now, state.id, events)
 
 
 async def create_link(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -55,7 +55,7 @@ async def create_link(call: Call, context: DecisionContext, now: int) -> Decisio
     events = file_link.create(
         state, params, link_id=link_id, now=now, param="file", expires_param="expires_at"
     )
-    return await _apply_and_render(call, context, now, link_id, {state.id: state}, events)
+    return await _apply_and_render(call, context, now, link_id, events, state)
 
 
 async def update_link(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -90,18 +90,13 @@ async def _apply_and_render(
     context: DecisionContext,
     now: int,
     target_id: str,
-    states: dict[str, State],
     events: list[DomainEvent],
+    *before: State,
 ) -> Decision:
-    """`events` on a file's and a link's stream, answered with the object `target_id` as it then is."""
-    changes = []
-    for event in events:
-        new_state = states[event.originator_id] = evolve(states.get(event.originator_id), event)
-        changes.append(Change(event, new_state))
-
-    async def fetch(stream: str) -> State | None:
-        return states.get(stream) or await context.get(stream)
-
-    answer = render_object(states[target_id], now)
-    await expand(states[target_id], answer, call.expand, now, fetch)
+    """Applies `events` on the streams of a file and a link to `before`; answers with the object
+    `target_id`."""
+    changes = fold_changes(events, *before)
+    target = next(change.state for change in reversed(changes) if change.state.id == target_id)
+    answer = render_object(target, now)
+    await expand(target, answer, call.expand, now, overlay_changes(context, changes))
     return Decision(changes, answer)

@@ -17,7 +17,6 @@ from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
 from ledger.objects import expand, get_target, render_object
-from ledger.store.codec import State
 from ledger.store.journal import Change
 
 FindChargeId = Callable[[Call, str], Awaitable[str]]
@@ -60,11 +59,10 @@ async def decide_refund(
     refunded_charge = charge.evolve(paid_charge, refunded_event)
     charge_change = Change(refunded_event, refunded_charge)
     closing_events = refund_decisions.close_inquiries(refunded_charge, disputes, now=now)
-    states: dict[str, State] = {dispute.id: dispute for dispute in disputes}
     return state, [
         Change(created_event, state),
         charge_change,
-        *consequences(charge_change, closing_events, states),
+        *consequences(charge_change, closing_events, disputes),
     ]
 
 

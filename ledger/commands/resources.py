@@ -23,11 +23,12 @@ from ledger.domain.resource import Resource, ResourcePublished
 from ledger.errors import InvalidParameter, Unavailable, UnknownObject
 from ledger.postgres.connections import Pool, first_line
 from ledger.store.codec import Codec
-from ledger.store.journal import Change
+from ledger.store.journal import fold_changes
 from ledger.store.log import Recorded, read_event_and_previous
-from ledger.wire import render
-from ledger.wire.event_types import check_event_type, is_ledger_event_type
-from ledger.wire.public_events import derive_event_id, derive_public_events
+from ledger.wire import events as public_events
+from ledger.wire.aggregates import LEDGER_OBJECT_TYPES
+from ledger.wire.event_types import check_event_type
+from ledger.wire.public_events import derive_event_id, derive_public_events, is_ledger_event_type
 from ledger.wire.versions import LATEST_VERSION
 
 Pool = Pool
@@ -48,6 +49,9 @@ async def publish(call: Call, context: DecisionContext, now: int) -> Decision:
     params = call.parameters
     _check_event_type(params["event_type"])
     state = await _find_existing(call, context)
+    if params["type"] in LEDGER_OBJECT_TYPES:
+        text = f"Invalid type: objects of type {params['type']} are managed by this ledger."
+        raise InvalidParameter(text, param="type")
     events = resource.publish(
         state,
         resource_id=call.target,
@@ -100,13 +104,13 @@ def _render_event(recorded: Sequence[Recorded], account: str | None) -> dict[str
             before = resource.evolve(None, item.event)
     after = resource.evolve(before, last.event)
     ((name, rendered, previous),) = derive_public_events(before, last.event, after)
-    return render.render_event(
+    return public_events.render_event(
         event_id=derive_event_id(last.event, 0, last.recorded_at),
         event_type=name,
         created=int(last.recorded_at),
         livemode=last.livemode,
         api_version=LATEST_VERSION,
-        data=render.render_event_data(rendered, previous),
+        data=public_events.render_event_data(rendered, previous),
         request_id=last.request_id,
         idempotency_key=last.idempotency_key,
         pending_webhooks=0,  # who is owed it is found out afterwards; an answer stays the same
@@ -137,10 +141,8 @@ async def _find_existing(call: Call, context: DecisionContext) -> Resource | Non
 
 def _apply_and_reference(call: Call, state: Resource | None, events: Sequence[DomainEvent]) -> Decision:
     """The last of `events`, or else of those that made `state`, as the answer."""
-    changes = []
-    for event in events:
-        state = resource.evolve(state, event)
-        changes.append(Change(event, state))
-    assert state is not None, "a resource that is not there yet is told of"
+    changes = fold_changes(events, state)
+    after = changes[-1].state if changes else state
+    assert after is not None, "the first publication of a resource makes an event"
     account = call.account if call.as_platform else None
-    return Decision(changes, msgspec.structs.asdict(EventReference(state.id, state.version, account)))
+    return Decision(changes, msgspec.structs.asdict(EventReference(after.id, after.version, account)))

@@ -6,18 +6,16 @@ exactly. The answer to a create tells the secret; a reply that is kept has it cu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ledger.call import Call
 from ledger.commands.execution import Decide, Decision, DecisionContext, apply_and_render
 from ledger.domain import webhook_endpoint, webhook_endpoint_quota
-from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.objects import get_target, render_object
-from ledger.store.codec import evolve
-from ledger.store.journal import Change
+from ledger.store.journal import Change, fold_changes
 
 DeriveEndpointSecret = Callable[[str], str]
 
@@ -49,7 +47,7 @@ async def delete(call: Call, context: DecisionContext, now: int) -> Decision:
     quota = await _get_quota(call, context)
     assert quota is not None, "an endpoint is made together with its place in the roster"
     release_events = webhook_endpoint_quota.release(quota, endpoint_id=state.id, now=now)
-    changes = [*_apply_event(quota, release_events), *_apply_event(state, events)]
+    changes = fold_changes([*release_events, *events], quota, state)
     return Decision(changes, render_object(changes[-1].state, now))
 
 
@@ -71,17 +69,10 @@ async def decide_endpoint(
         endpoints_max=terms.webhook_endpoints_max,
         now=now,
     )
-    return [*_apply_event(quota, reserve_events), *_apply_event(None, events)]
+    return fold_changes([*reserve_events, *events], quota)
 
 
 async def _get_quota(call: Call, context: DecisionContext) -> WebhookEndpointQuota | None:
     quota = await context.get(webhook_endpoint_quota.get_stream_id(call.account, call.livemode))
     assert quota is None or isinstance(quota, WebhookEndpointQuota)
     return quota
-
-
-def _apply_event(
-    state: WebhookEndpoint | WebhookEndpointQuota | None, events: Sequence[DomainEvent]
-) -> list[Change]:
-    (event,) = events
-    return [Change(event, evolve(state, event))]

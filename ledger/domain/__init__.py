@@ -1,1 +1,1 @@
-"""Facts and decisions: pure functions of state, input, time and ids. No clock, no randomness, no I/O."""
+"""Domain events, states and decisions: pure functions of state, parameters, time and ids, without I/O."""

@@ -1,4 +1,4 @@
-"""When something came about that is told of later than it was made."""
+"""The creation time of objects that were created in another system before they were reported here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from ledger.errors import InvalidParameter
 
 
 def resolve_created_at(params: Mapping[str, Any], now: int) -> int:
-    """`params["created"]` in unix seconds, now when absent. Raises InvalidParameter for a time to come: lists
-    would show it before all that is made until then."""
+    """`params["created"]` in unix seconds, or `now` if absent.
+
+    Raises InvalidParameter, param `created`, for a time in the future: lists are sorted by creation time, so
+    such an object would stay ahead of everything created before that time.
+    """
     created: int | None = params.get("created")
     if created is None:
         return now

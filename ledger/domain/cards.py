@@ -1,7 +1,7 @@
-"""The test cards: what each test token stands for, and what a charge on it leads to (contract §3.4).
+"""The test cards: the card behind each test token, and what happens to a charge on it (contract §3.4).
 
-Tokens exist in test mode only. A card taken up by a customer or a charge is a `SourceCard`, a plain fact
-that keeps the token, so a charge on a stored card behaves as one on the token.
+Source: https://docs.stripe.com/testing. Tokens exist in test mode only. A customer or a charge keeps its card
+as a `SourceCard`, which includes the token, so a charge on a saved card behaves like a charge on the token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from ledger.errors import CardError, UnknownReference
 
 @dataclass(frozen=True, kw_only=True)
 class Decline:
-    """Why the issuer refuses; `declines_attachment` means it refuses to be kept by a customer, too."""
+    """Why the issuer declines a charge on the card.
+
+    `code`, `decline_code`, `message` and `param` are those of the card error (contract §1.6).
+    `declines_attachment`: whether the card cannot be saved on a customer either.
+    """
 
     code: str
     message: str
@@ -26,7 +30,7 @@ class Decline:
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeSpec:
-    """A dispute that a charge on the card brings about; `dispute_count` equal ones share the amount."""
+    """The disputes that a charge on the card leads to: `dispute_count` of them share the amount equally."""
 
     kind: str
     reason: str
@@ -37,9 +41,9 @@ class DisputeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TestCard:
-    """What a token stands for."""
+    """The card behind a token. `bypass_pending`: the funds of a charge are available at once."""
 
-    __test__ = False  # pytest: not a test class
+    __test__ = False  # tells pytest that this is no test class
 
     number: str
     brand: str = "visa"
@@ -53,7 +57,7 @@ class TestCard:
 
 
 class SourceCard(TypedDict):
-    """A card as a customer or a charge holds it."""
+    """A card as stored in the state of a customer or a charge. `token` is a key of TEST_CARDS."""
 
     id: str
     token: str
@@ -177,7 +181,8 @@ TEST_CARDS: dict[str, TestCard] = {
     ),
 }
 
-# Stripe also spells the behaving tokens tok_visa_createDispute and so on; tok_us shares tok_visa's number.
+# Token by accepted source. Stripe also accepts tok_visa_createDispute for tok_createDispute, and so on for
+# each token in camel case. tok_visa and tok_us share a number: it means the first of them, tok_visa.
 _TOKENS = {
     **{card.number: token for token, card in reversed(TEST_CARDS.items())},
     **{f"tok_visa_{name[4:]}": name for name in TEST_CARDS if any(map(str.isupper, name))},
@@ -186,9 +191,9 @@ _TOKENS = {
 
 
 def make_source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
-    """The card that `token` (or a raw test number) stands for, to be known as `card_id`.
+    """The card of `token` (a test token or test card number), under the id `card_id`.
 
-    Raises UnknownReference, param `source`; always so in live mode.
+    Raises UnknownReference, param `source`, for an unknown token, and in live mode for every token.
     """
     canonical_token = None if livemode else _TOKENS.get(token)
     if canonical_token is None:
@@ -210,7 +215,7 @@ def make_source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
 
 
 def check_attachable(card: SourceCard) -> None:
-    """Raises CardError for a card that its issuer does not let a customer keep."""
+    """Raises CardError for a card whose issuer does not let a customer save it."""
     decline = TEST_CARDS[card["token"]].decline
     if decline is not None and decline.declines_attachment:
         raise CardError(

@@ -1,8 +1,7 @@
-"""Charges: their domain events and the state these make. The decisions are in `charging`.
+"""Charges: domain events and state (contract §2.6). The decisions are in `charge_decisions`.
 
-Events hold every fact a charge is shown with; a decline is a fact too, `ChargeFailed`. Which disputes
-and refunds there were is kept here, so what is left of the charge is decided on one stream. A personal
-field that has been erased comes back as None, and `evolve` bears it.
+A declined charge is recorded too, as `ChargeFailed`. The charge's own stream lists its refunds and disputes:
+what may still be refunded or disputed is decided on one stream, under its version check.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import BalanceTransaction, Movement
@@ -35,8 +35,14 @@ EMPTY_BILLING_DETAILS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _ChargeCreated(DomainEvent):
-    """What a charge is made with. `card` is the test card charged; a charge registered from elsewhere
-    has `payment_method_details` instead, shown as they were given."""
+    """The fields of a new charge, paid or declined.
+
+    created  unix seconds; before `at` if the charge was made in another system and registered later
+    amount   minor units of `currency`
+    outcome  the risk assessment that the API shows
+    card     the test card; None for a registered charge, which has `payment_method_details` instead, rendered
+             as received
+    """
 
     PERSONAL: ClassVar[frozenset[str]] = frozenset(
         {
@@ -72,7 +78,7 @@ class _ChargeCreated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeSucceeded(_ChargeCreated):
-    """Paid if there is a `movement`; without one it is authorized only, to be captured."""
+    """The charge was paid if it has a `movement`; without one it was only authorized and awaits capture."""
 
     TOPIC: ClassVar[str] = "charge.succeeded"
 
@@ -81,6 +87,8 @@ class ChargeSucceeded(_ChargeCreated):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeFailed(_ChargeCreated):
+    """The issuer declined the card."""
+
     TOPIC: ClassVar[str] = "charge.failed"
 
     failure_code: str
@@ -89,7 +97,7 @@ class ChargeFailed(_ChargeCreated):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeCaptured(DomainEvent):
-    """`movement["amount"]` is what was captured; `changes` as in ChargeUpdated."""
+    """`movement["amount"]` was captured of the authorized amount; `changes` as in ChargeUpdated."""
 
     TOPIC: ClassVar[str] = "charge.captured"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
@@ -100,7 +108,7 @@ class ChargeCaptured(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeUpdated(DomainEvent):
-    """`changes` maps a changed field of the state to its whole new value."""
+    """`changes` maps each changed field of the state to its complete new value."""
 
     TOPIC: ClassVar[str] = "charge.updated"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
@@ -110,7 +118,7 @@ class ChargeUpdated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeDisputed(DomainEvent):
-    """A dispute over `amount` was opened; `reference` is the network's, of that fact."""
+    """A dispute over `amount` was opened. `dispute` is its id, `reference` the network's of the report."""
 
     TOPIC: ClassVar[str] = "charge.disputed"
 
@@ -121,7 +129,7 @@ class ChargeDisputed(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeRefunded(DomainEvent):
-    """`refund` was made: -`movement["amount"]` went back."""
+    """The refund with the id `refund` returned -`movement["amount"]` to the card holder."""
 
     TOPIC: ClassVar[str] = "charge.refunded"
 
@@ -131,7 +139,7 @@ class ChargeRefunded(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeExpired(DomainEvent):
-    """It was authorized only, and not captured in time: nothing was paid."""
+    """The authorization was not captured in time: nothing was paid."""
 
     TOPIC: ClassVar[str] = "charge.expired"
 
@@ -147,19 +155,17 @@ EVENTS: tuple[type[DomainEvent], ...] = (
 )
 
 
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """A charge as of `version`.
+class Charge(State, frozen=True, kw_only=True):
+    """A charge. Amounts are in minor units of `currency`.
 
-    disputes     amount by dispute id, of every dispute there ever was
-    references   dispute id by the network's reference for its opening
-    expired      it was not captured in time, and cannot be any more
-    refunds      amount by refund id
+    status      succeeded or failed
+    captured    whether the amount was taken; an authorized charge is not captured yet
+    refunds     amount by refund id
+    disputes    amount by dispute id, of all disputes ever opened, whatever their status
+    references  dispute id by the network's reference of the report that opened it
+    expired     it was not captured in time, and can no longer be captured
     """
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     amount: int
     currency: str
@@ -184,22 +190,23 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     failure_message: str | None = None
     fraud_report: str | None = None
     amount_refunded: int = 0
-    refunds: dict[str, int] = {}
-    disputes: dict[str, int] = {}
-    references: dict[str, str] = {}
+    refunds: dict[str, int] = msgspec.field(default_factory=dict)
+    disputes: dict[str, int] = msgspec.field(default_factory=dict)
+    references: dict[str, str] = msgspec.field(default_factory=dict)
     expired: bool = False
 
     @property
     def amount_disputable(self) -> int:
-        """What a new dispute may be about: captured, neither refunded nor disputed already."""
+        """How much a new dispute can be about: what was captured, less refunds and earlier disputes."""
         return self.amount_captured - self.amount_refunded - sum(self.disputes.values())
 
 
 def evolve(state: Charge | None, event: DomainEvent) -> Charge:
+    """The charge after `event`. Raises TypeError for an event that cannot follow `state`."""
     if isinstance(event, _ChargeCreated):
         return _create_charge(event)
     if state is None:
-        raise TypeError(f"{type(event).__name__} cannot begin a charge")
+        raise TypeError(f"the first event of a charge cannot be {type(event).__name__}")
     replace = msgspec.structs.replace
     version = event.originator_version
     match event:
@@ -230,7 +237,7 @@ def evolve(state: Charge | None, event: DomainEvent) -> Charge:
             )
         case ChargeExpired():
             return replace(state, version=version, expired=True, amount_refunded=state.amount)
-    raise TypeError(f"{type(event).__name__} is no event of a charge")
+    raise TypeError(f"{type(event).__name__} is not a charge event")
 
 
 def _create_charge(event: _ChargeCreated) -> Charge:

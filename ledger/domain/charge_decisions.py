@@ -1,7 +1,7 @@
-"""What may happen to a charge: made on a test card or registered from elsewhere, captured, updated.
+"""Decisions on charges (contract §2.6): create, register, capture, update, expire, record a dispute.
 
-A declined card is no error here but an event, `ChargeFailed`, because the failed charge exists. Whoever
-appends it then tells the caller with `make_card_error(charge)`.
+A declined card is not an error here but an event, `ChargeFailed`, because the failed charge exists. After
+appending it, the command answers the caller with `make_card_error(charge)`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ledger.domain import cards, merge_patch, money
+from ledger.domain.aggregate import next_header
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.cards import TEST_CARDS, SourceCard
 from ledger.domain.charge import (
@@ -28,20 +29,29 @@ from ledger.domain.money import Movement
 from ledger.errors import CardError, InvalidParameter, InvalidState
 
 CAPTURE_DAYS = 7
+"""Days from creation within which an authorized charge must be captured."""
+
 _CREATE_FIELDS = (
-    "description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix", "transfer_group",
+    "customer", "description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix",
+    "transfer_group",
 )  # fmt: skip
 _CAPTURE_FIELDS = ("receipt_email", "statement_descriptor", "statement_descriptor_suffix", "transfer_group")
 _UPDATE_FIELDS = ("description", "receipt_email", "transfer_group")
+_SELLER_MESSAGES = {
+    "declined": "The bank did not return any further details with this decline.",
+    "normal": "Payment complete.",
+    "elevated": "Stripe evaluated this payment as having elevated risk.",
+}
 
 
 def resolve_card(
     params: Mapping[str, Any], customer: Customer | None, *, card_id: str, livemode: bool
 ) -> SourceCard:
-    """The card to charge: `params["source"]` (a token, or a card of the customer), else its default.
+    """The card to charge: `params["source"]`, a token or the id of one of the customer's cards; if absent,
+    the customer's default card. A card made from a token gets the id `card_id`.
 
-    Raises UnknownReference for no such token, InvalidParameter if neither was given; CardError, code
-    `missing`, for a customer without a card.
+    Raises UnknownReference for an unknown token, InvalidParameter (code `parameter_missing`) without source
+    and customer, CardError (code `missing`) for a customer without a card.
     """
     source: str | None = params.get("source")
     if source is not None:
@@ -66,28 +76,16 @@ def create(
     txn_id: str,
     now: int,
 ) -> list[DomainEvent]:
-    """Charges `card`: ChargeSucceeded, or ChargeFailed if it declines.
+    """Charges `card`: ChargeSucceeded, or ChargeFailed if the card is declined.
 
-    `params` are the contract's parameters. Raises InvalidParameter for amount, currency or metadata.
+    `params` are the parameters of `POST /v1/charges`; `txn_id` becomes the id of the balance transaction.
+    Raises InvalidParameter for an invalid amount, currency or metadata.
     """
     amount, currency = params["amount"], params["currency"].lower()
     money.check_currency(currency)
     money.check_charge_amount(amount, currency)
-    fields: dict[str, Any] = {name: params.get(name) for name in _CREATE_FIELDS}
-    fields |= {
-        "originator_id": charge_id,
-        "originator_version": 1,
-        "at": now,
-        "account": account,
-        "livemode": livemode,
-        "created": now,
-        "amount": amount,
-        "currency": currency,
-        "customer": params.get("customer"),
-        "metadata": merge_patch.merge_metadata({}, params.get("metadata")),
-        "shipping": merge_patch.merge_shipping(None, params.get("shipping"), with_carrier=True),
-        "card": card,
-    }
+    fields = _make_charge_fields(charge_id, account, livemode, params, created=now, now=now)
+    fields["card"] = card
     test_card = TEST_CARDS[card["token"]]
     if test_card.decline is not None:
         outcome = _make_outcome("declined", reason=test_card.decline.decline_code)
@@ -102,11 +100,12 @@ def create(
 def register(
     *, charge_id: str, account: str, livemode: bool, params: Mapping[str, Any], txn_id: str, now: int
 ) -> list[DomainEvent]:
-    """A charge made elsewhere. `params` has `amount` and `currency`, and may have what the charge object
-    shows: `created`, `captured` (true), `status` (succeeded), `payment_intent`, `payment_method_details`,
-    `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and so on.
+    """Registers a charge that another system made (internal API).
 
-    Raises InvalidParameter for currency, amount, metadata or `created`.
+    `params` has `amount` and `currency`, and may have further members of the charge object: `created`,
+    `captured` (default True), `status` (default succeeded), `payment_intent`, `payment_method_details`,
+    `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and so on. Raises
+    InvalidParameter for an invalid currency, amount, metadata or `created`.
     """
     amount, currency = params["amount"], params["currency"].lower()
     money.check_currency(currency)
@@ -114,19 +113,10 @@ def register(
         text = f"Amount must be between 1 and {money.CHARGE_AMOUNT_MAX}"
         raise InvalidParameter(text, param="amount")
     created = resolve_created_at(params, now)
-    fields: dict[str, Any] = {name: params.get(name) for name in _CREATE_FIELDS}
-    fields |= {name: params.get(name) for name in ("customer", "payment_intent", "payment_method_details")}
+    fields = _make_charge_fields(charge_id, account, livemode, params, created=created, now=now)
     fields |= {
-        "originator_id": charge_id,
-        "originator_version": 1,
-        "at": now,
-        "account": account,
-        "livemode": livemode,
-        "created": created,
-        "amount": amount,
-        "currency": currency,
-        "metadata": merge_patch.merge_metadata({}, params.get("metadata")),
-        "shipping": merge_patch.merge_shipping(None, params.get("shipping"), with_carrier=True),
+        "payment_intent": params.get("payment_intent"),
+        "payment_method_details": params.get("payment_method_details"),
         "billing_details": _make_billing_details(params.get("billing_details")),
     }
     if params.get("status") == "failed":
@@ -141,7 +131,7 @@ def register(
 
 
 def make_card_error(state: Charge) -> CardError:
-    """The error that tells the caller of a failed charge."""
+    """The error with which the caller of a failed charge is answered (contract §1.6)."""
     decline = TEST_CARDS[state.card["token"]].decline if state.card else None
     return CardError(
         state.failure_message or "Your card was declined.",
@@ -153,10 +143,10 @@ def make_card_error(state: Charge) -> CardError:
 
 
 def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) -> list[DomainEvent]:
-    """Takes `params["amount"]`, or all, of what was authorized.
+    """Captures `params["amount"]` (minor units) of the authorized amount; all of it if absent.
 
-    Raises InvalidState if captured already (code `charge_already_captured`), expired or failed,
-    and for more than was authorized.
+    Raises InvalidState if the charge is captured already (code `charge_already_captured`), has expired (code
+    `charge_expired_for_capture`) or failed, and, param `amount`, for more than was authorized.
     """
     if state.captured:
         text = f"Charge {state.id} has already been captured."
@@ -172,22 +162,17 @@ def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) 
         maximum = money.format_amount(state.amount, state.currency)
         raise InvalidState(f"You can capture at most the {maximum} authorized.", param="amount")
     bypass_pending = state.card is not None and TEST_CARDS[state.card["token"]].bypass_pending
-    return [
-        ChargeCaptured(
-            originator_id=state.id,
-            originator_version=state.version + 1,
-            at=now,
-            movement=_make_movement(txn_id, amount, state.currency, now, bypass_pending),
-            changes=_find_changes(state, {name: params[name] for name in _CAPTURE_FIELDS if name in params}),
-        )
-    ]
+    movement = _make_movement(txn_id, amount, state.currency, now, bypass_pending)
+    after = {name: params[name] for name in _CAPTURE_FIELDS if name in params}
+    changes = merge_patch.find_changes(state, after)
+    return [ChargeCaptured(**next_header(state, now), movement=movement, changes=changes)]
 
 
 def update(state: Charge, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Changes the fields `params`; absent is unchanged, None unset; `shipping` is merged.
+    """Changes the fields named in `params`: an absent one stays, None unsets; hashes are merged.
 
-    Raises InvalidState for another customer than the one it has, InvalidParameter for metadata past its
-    limits.
+    Returns [] if nothing changes. Raises InvalidState, param `customer`, for a charge that belongs to another
+    customer, InvalidParameter for metadata beyond its limits.
     """
     after: dict[str, Any] = {name: params[name] for name in _UPDATE_FIELDS if name in params}
     if params.get("customer") is not None:
@@ -203,42 +188,49 @@ def update(state: Charge, params: Mapping[str, Any], *, now: int) -> list[Domain
         after["shipping"] = merge_patch.merge_shipping(state.shipping, params["shipping"], with_carrier=True)
     if "metadata" in params:
         after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
-    changes = _find_changes(state, after)
-    if not changes:
-        return []
-    return [
-        ChargeUpdated(originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes)
-    ]
+    changes = merge_patch.find_changes(state, after)
+    return [ChargeUpdated(**next_header(state, now), changes=changes)] if changes else []
 
 
 def is_awaiting_capture(state: Charge) -> bool:
-    """Whether it waits to be captured."""
+    """Whether the charge is authorized and can still be captured."""
     return state.status == "succeeded" and not state.captured and not state.expired
 
 
 def expire(state: Charge, *, now: int) -> list[DomainEvent]:
-    """What time does: an authorization that was not captured expires. [] before that, or if it was."""
+    """ChargeExpired for an authorization not captured within CAPTURE_DAYS; [] before that, or if captured."""
     if not is_awaiting_capture(state) or now < state.created + CAPTURE_DAYS * money.DAY_SECONDS:
         return []
-    return [ChargeExpired(originator_id=state.id, originator_version=state.version + 1, at=now)]
+    return [ChargeExpired(**next_header(state, now))]
 
 
 def record_dispute(
     state: Charge, dispute_id: str, amount: int, reference: str | None, *, now: int
 ) -> ChargeDisputed:
-    """Records `dispute` over `amount`, which the opening decision has checked."""
-    return ChargeDisputed(
-        originator_id=state.id,
-        originator_version=state.version + 1,
-        at=now,
-        dispute=dispute_id,
-        amount=amount,
-        reference=reference,
-    )
+    """Records on the charge's stream that a dispute over `amount` is opened.
+
+    `dispute_decisions.open_dispute` has checked the amount; both events are appended together.
+    """
+    return ChargeDisputed(**next_header(state, now), dispute=dispute_id, amount=amount, reference=reference)
 
 
-def _find_changes(state: Charge, after: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in after.items() if getattr(state, name) != value}
+def _make_charge_fields(
+    charge_id: str, account: str, livemode: bool, params: Mapping[str, Any], *, created: int, now: int
+) -> dict[str, Any]:
+    """The fields that ChargeSucceeded and ChargeFailed have in common."""
+    return {
+        "originator_id": charge_id,
+        "originator_version": 1,
+        "at": now,
+        "account": account,
+        "livemode": livemode,
+        "created": created,
+        "amount": params["amount"],
+        "currency": params["currency"].lower(),
+        **{name: params.get(name) for name in _CREATE_FIELDS},
+        "metadata": merge_patch.merge_metadata({}, params.get("metadata")),
+        "shipping": merge_patch.merge_shipping(None, params.get("shipping"), with_carrier=True),
+    }
 
 
 def _make_billing_details(params: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -272,10 +264,3 @@ def _make_outcome(kind: str, *, reason: str | None = None, risk_level: str = "no
         "seller_message": _SELLER_MESSAGES["declined" if is_declined else risk_level],
         "type": "issuer_declined" if is_declined else "authorized",
     }
-
-
-_SELLER_MESSAGES = {
-    "declined": "The bank did not return any further details with this decline.",
-    "normal": "Payment complete.",
-    "elevated": "Stripe evaluated this payment as having elevated risk.",
-}

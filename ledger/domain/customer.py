@@ -1,8 +1,7 @@
-"""Customers: created, updated, deleted; and the cards they keep.
+"""Customers and their saved cards: domain events, state and decisions (contract §2.5).
 
-A deleted customer keeps its last state, so what pointed at it can still be told. `CustomerUpdated` holds
-only what visibly changed; an update that changes nothing is no event. A personal field that has been
-erased comes back as None, and `evolve` bears it.
+The state of a deleted customer stays, so objects that refer to it can still be rendered. An update that
+changes nothing makes no event.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import cards, merge_patch
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent
@@ -28,11 +28,12 @@ DEFAULT_INVOICE_SETTINGS: dict[str, Any] = {
     "rendering_options": None,
 }
 _DEFAULT_RENDERING_OPTIONS: dict[str, Any] = {"amount_tax_display": None, "template": None}
+# Fields that an update replaces as a whole.
 _SIMPLE_FIELDS = (
     "name", "email", "phone", "description", "business_name", "individual_name",
     "balance", "invoice_prefix", "next_invoice_sequence", "preferred_locales", "tax_exempt",
 )  # fmt: skip
-# What these fields hold when a caller unsets them.
+# The values of unset fields that are not None.
 _UNSET_VALUES: dict[str, Any] = {
     "balance": 0,
     "next_invoice_sequence": 1,
@@ -43,8 +44,8 @@ _UNSET_VALUES: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerCreated(DomainEvent):
-    """`card` is the card taken up with it, its default source from then on; `created`, in unix seconds, comes
-    before it was told of for one made elsewhere."""
+    """`card` is the first saved card, and the default source. `created` (unix seconds) is before `at` for a
+    customer that was made in another system and imported later."""
 
     TOPIC: ClassVar[str] = "customer.created"
     class_version: ClassVar[int] = 2
@@ -85,13 +86,13 @@ class CustomerCreated(DomainEvent):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """When one was made elsewhere was not told."""
+        """Version 1 had no `created`: no customer was imported."""
         state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerUpdated(DomainEvent):
-    """`changes` maps a changed field of the state to its whole new value; `card` was attached."""
+    """`changes` maps each changed field of the state to its complete new value; `card` a new saved card."""
 
     TOPIC: ClassVar[str] = "customer.updated"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes", "card"})
@@ -102,19 +103,22 @@ class CustomerUpdated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerDeleted(DomainEvent):
+    """The customer was deleted; it cannot be used or changed any more."""
+
     TOPIC: ClassVar[str] = "customer.deleted"
 
 
 EVENTS: tuple[type[DomainEvent], ...] = (CustomerCreated, CustomerUpdated, CustomerDeleted)
 
 
-class Customer(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer as of `version`. Addresses always have their six members, or are None."""
+class Customer(State, frozen=True, kw_only=True):
+    """A customer. An address is None or has all of its six members.
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
+    balance         minor units; negative is a credit towards the next invoices
+    sources         the saved cards, oldest first
+    default_source  id of one of them
+    """
+
     created: int
     name: str | None
     email: str | None
@@ -136,11 +140,12 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = False
 
     def find_source(self, card_id: str | None) -> SourceCard | None:
-        """The card of that id, if the customer keeps it."""
+        """The saved card with that id, or None."""
         return next((card for card in self.sources if card["id"] == card_id), None)
 
 
 def evolve(state: Customer | None, event: DomainEvent) -> Customer:
+    """The customer after `event`. Raises TypeError for an event of another aggregate."""
     match event:
         case CustomerCreated():
             card = event.card
@@ -177,17 +182,18 @@ def evolve(state: Customer | None, event: DomainEvent) -> Customer:
         case CustomerDeleted():
             assert state is not None
             return msgspec.structs.replace(state, version=event.originator_version, deleted=True)
-    raise TypeError(f"{type(event).__name__} is no event of a customer")
+    raise TypeError(f"{type(event).__name__} is not a customer event")
 
 
 def create(
     *, customer_id: str, account: str, livemode: bool, params: Mapping[str, Any], card_id: str, now: int
 ) -> list[DomainEvent]:
-    """A new customer with the fields `given`, of one made elsewhere also `created`; `given["source"]` is a
-    token, kept as card `card_id`.
+    """A new customer with the fields in `params`; `params["source"]` is the token of a card, saved as
+    `card_id`.
 
-    Raises InvalidParameter for metadata past its limits or `created` to come, UnknownReference for no such
-    token, CardError for a card that cannot be kept.
+    The internal API may also give `created` (unix seconds). Raises InvalidParameter for metadata beyond its
+    limits or `created` in the future, UnknownReference for an unknown token, CardError for a card that cannot
+    be saved.
     """
     fields: dict[str, Any] = {
         "address": merge_patch.merge_address(None, params.get("address")),
@@ -212,12 +218,12 @@ def create(
 
 
 def update(state: Customer, params: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
-    """Changes the fields `given`, where absent is unchanged and None unset; hashes are merged.
+    """Changes the fields named in `params`: an absent one stays, None unsets, hashes are merged.
 
-    Raises UnknownObject if deleted, UnknownReference for a `default_source` that is not its own, and
-    what `create` raises.
+    Returns [] if nothing changes. Raises UnknownObject for a deleted customer, UnknownReference for a
+    `default_source` that is not one of its cards, and what `create` raises.
     """
-    _check_not_deleted(state)
+    check_not_deleted(state)
     after: dict[str, Any] = {
         name: _UNSET_VALUES.get(name) if params[name] is None else params[name]
         for name in _SIMPLE_FIELDS
@@ -241,23 +247,18 @@ def update(state: Customer, params: Mapping[str, Any], *, card_id: str, now: int
     card = _make_attachable_card(params.get("source"), card_id, state.livemode)
     if card is not None:
         after["default_source"] = card["id"]
-    changes = {name: value for name, value in after.items() if getattr(state, name) != value}
-    if not changes:
-        return []
-    return [
-        CustomerUpdated(
-            originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes, card=card
-        )
-    ]
+    changes = merge_patch.find_changes(state, after)
+    return [CustomerUpdated(**next_header(state, now), changes=changes, card=card)] if changes else []
 
 
 def delete(state: Customer, *, now: int) -> list[DomainEvent]:
-    """Raises UnknownObject if it is deleted already."""
-    _check_not_deleted(state)
-    return [CustomerDeleted(originator_id=state.id, originator_version=state.version + 1, at=now)]
+    """Deletes the customer. Raises UnknownObject if it is deleted already."""
+    check_not_deleted(state)
+    return [CustomerDeleted(**next_header(state, now))]
 
 
-def _check_not_deleted(state: Customer) -> None:
+def check_not_deleted(state: Customer) -> None:
+    """Raises UnknownObject for a deleted customer."""
     if state.deleted:
         raise UnknownObject("customer", state.id)
 
@@ -282,5 +283,5 @@ def _merge_invoice_settings(current: Mapping[str, Any], patch: Mapping[str, Any]
 
 
 def _derive_invoice_prefix(customer_id: str) -> str:
-    """Eight upper-case letters or digits that follow from the id."""
+    """Eight upper-case letters or digits, derived from the id."""
     return base64.b32encode(hashlib.blake2b(customer_id.encode(), digest_size=5).digest()).decode()

@@ -1,8 +1,8 @@
-"""Customer sessions: what a front end may do for one customer, once and for a limited time.
+"""Customer sessions: access of a front end to one customer, once and for a limited time (contract §2.1, §6).
 
-The client secret is nowhere here. It is derived elsewhere from `encode_grant`, so it cannot leak from an
-event, and a session whose grant differed would have another secret. A claim is an event, so of any number of
-claims at once the version check lets one through.
+The client secret is not stored. `commands/customer_sessions` derives it from `encode_grant`, so it cannot
+leak from an event, and a session that grants anything else has another secret. A claim is an event: of
+several concurrent claims the version check accepts exactly one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.errors import InvalidParameter, InvalidState
@@ -20,7 +21,8 @@ from ledger.errors import InvalidParameter, InvalidState
 CLIENT_SECRET_PARAM = "customer_session_client_secret"  # noqa: S105 (no secret)
 
 _DISABLED = "disabled"
-# Contract §2.1: features by component when enabled and not given; None means it has none.
+# Contract §2.1: the features of an enabled component, where a caller sets no others. None: it has no
+# features.
 DEFAULT_FEATURES: dict[str, dict[str, Any] | None] = {
     "active_entitlements": None,
     "buy_button": None,
@@ -50,7 +52,8 @@ DEFAULT_FEATURES: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerSessionCreated(DomainEvent):
-    """`component` is the one enabled; `features` its features with defaults filled in, or None."""
+    """`component` is the enabled one; `features` are its features, defaults included, or None if it has none.
+    `expires_at` is in unix seconds."""
 
     TOPIC: ClassVar[str] = "customer_session.created"
 
@@ -64,11 +67,15 @@ class CustomerSessionCreated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerSessionClaimed(DomainEvent):
+    """A front end exchanged the client secret; it cannot be used again."""
+
     TOPIC: ClassVar[str] = "customer_session.claimed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerSessionRevoked(DomainEvent):
+    """The session was withdrawn before it was used."""
+
     TOPIC: ClassVar[str] = "customer_session.revoked"
 
 
@@ -79,13 +86,9 @@ EVENTS: tuple[type[DomainEvent], ...] = (
 )
 
 
-class CustomerSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer session as of `version`."""
+class CustomerSession(State, frozen=True, kw_only=True):
+    """A customer session. Times are in unix seconds; its status follows from them (`get_status`)."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     customer: str
     component: str
@@ -96,6 +99,7 @@ class CustomerSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evolve(state: CustomerSession | None, event: DomainEvent) -> CustomerSession:
+    """The session after `event`. Raises TypeError for an event of another aggregate."""
     match event:
         case CustomerSessionCreated():
             return CustomerSession(
@@ -115,7 +119,7 @@ def evolve(state: CustomerSession | None, event: DomainEvent) -> CustomerSession
         case CustomerSessionRevoked():
             assert state is not None
             return msgspec.structs.replace(state, version=event.originator_version, revoked_at=event.at)
-    raise TypeError(f"{type(event).__name__} is no event of a customer session")
+    raise TypeError(f"{type(event).__name__} is not a customer session event")
 
 
 def create(
@@ -128,10 +132,10 @@ def create(
     terms: Terms,
     now: int,
 ) -> list[DomainEvent]:
-    """A session for `customer`, which the caller knows to exist.
+    """A session for the customer with the id `customer`; the caller has checked that it exists.
 
-    `components` maps known names to `{"enabled": bool, "features": {...}}`. Raises InvalidParameter,
-    param `components`, unless exactly one is enabled (contract §2.1).
+    `components` maps component names to `{"enabled": bool, "features": {…}}`. Raises InvalidParameter, param
+    `components`, unless exactly one is enabled (contract §2.1).
     """
     enabled_names = [name for name, component in components.items() if component["enabled"]]
     if len(enabled_names) != 1:
@@ -156,7 +160,8 @@ def create(
 
 
 def claim(state: CustomerSession, *, now: int) -> list[DomainEvent]:
-    """The one exchange of the secret. Raises InvalidState saying used, revoked or expired (contract §6.2)."""
+    """Uses the session up, on the exchange of its client secret. Raises InvalidState, with the messages of
+    contract §6.2, for a session already used, revoked or expired."""
     status = get_status(state, now)
     if status == "claimed":
         raise InvalidState("This customer session has already been used.", param=CLIENT_SECRET_PARAM)
@@ -164,24 +169,24 @@ def claim(state: CustomerSession, *, now: int) -> list[DomainEvent]:
         raise InvalidState("This customer session has been revoked.", param=CLIENT_SECRET_PARAM)
     if status == "expired":
         raise InvalidState("This customer session has expired.", param=CLIENT_SECRET_PARAM)
-    return [CustomerSessionClaimed(originator_id=state.id, originator_version=state.version + 1, at=now)]
+    return [CustomerSessionClaimed(**next_header(state, now))]
 
 
 def revoke(state: CustomerSession, *, now: int) -> list[DomainEvent]:
-    """Takes an unused session back; nothing happens if it was revoked or has expired.
+    """Withdraws an unused session. Returns [] if it is revoked or expired already.
 
-    Raises InvalidState once it has been used.
+    Raises InvalidState for a session that has been used.
     """
     status = get_status(state, now)
     if status == "claimed":
         raise InvalidState("This customer session has already been used; it cannot be revoked.")
     if status != "open":
         return []
-    return [CustomerSessionRevoked(originator_id=state.id, originator_version=state.version + 1, at=now)]
+    return [CustomerSessionRevoked(**next_header(state, now))]
 
 
 def get_status(state: CustomerSession, now: int) -> str:
-    """`open`, `claimed`, `revoked` or `expired`, the first that ever came true among the last three."""
+    """`open`, `claimed`, `revoked` or `expired` at `now`; a used or revoked session does not expire."""
     if state.claimed_at is not None:
         return "claimed"
     if state.revoked_at is not None:
@@ -193,7 +198,10 @@ _grant_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def encode_grant(state: CustomerSession) -> bytes:
-    """All that the session grants, in one form only: what its secret is derived from and bound to."""
+    """Everything that the session grants, as canonical bytes: the client secret is derived from them.
+
+    Never change the order or the members: every existing secret would become invalid.
+    """
     return _grant_encoder.encode(
         (
             state.id,

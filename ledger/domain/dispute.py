@@ -1,8 +1,7 @@
-"""Disputes: their domain events and the state these make. The decisions are in `disputing`.
+"""Disputes: domain events and state (contract §2.2). The decisions are in `dispute_decisions`.
 
-Each status change is one event, so one version. Money an event moves is in its `movement`; a dispute has
-at most two, the withdrawal and the reversal. A personal field that has been erased comes back as None,
-and `evolve` bears it.
+Each change of status is one event and so one version; `dispute_states` has the state machine. The money that
+an event moves is in its `movement`. A dispute has at most two movements: the withdrawal and its reversal.
 """
 
 from __future__ import annotations
@@ -13,36 +12,30 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import evidence
+from ledger.domain.aggregate import State
+from ledger.domain.dispute_states import INITIAL_STATUSES, TRANSITIONS
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import BalanceTransaction, Movement
 
 FEE_DESCRIPTION = "Dispute fee"
-_INITIAL_STATUS = {
-    "chargeback": "needs_response",
-    "compliance": "needs_response",
-    "inquiry": "warning_needs_response",
-    "prevented": "prevented",
-}
 _CASE_TYPES = {
     "chargeback": "chargeback",
     "compliance": "compliance",
     "inquiry": "inquiry",
     "prevented": "block",
 }
-_STATUS_AFTER_SUBMISSION = {
-    "needs_response": "under_review",
-    "warning_needs_response": "warning_under_review",
-    "appeal_needs_response": "appeal_under_review",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeOpened(DomainEvent):
-    """`kind` is chargeback, inquiry, compliance or prevented; the first two statuses follow from it.
+    """The network reported a dispute over `amount` (minor units) of the charge with the id `charge`.
 
-    method       type of the charge's payment method, None if unknown; `brand` is its card's
-    eligibility  enhanced evidence programs the dispute is eligible for
-    due_by       unix seconds; 0 where no answer is taken
+    kind         chargeback, inquiry, compliance or prevented; the first status follows from it
+    method       type of the charge's payment method, None if unknown; `brand` is that of its card
+    eligibility  enhanced evidence programs for which the dispute is eligible
+    due_by       unix seconds by which evidence must be submitted; 0 if none can be
+    movement     the withdrawal; None if the dispute takes no money
+    reference    the network's reference of this report
     """
 
     TOPIC: ClassVar[str] = "dispute.opened"
@@ -67,7 +60,7 @@ class DisputeOpened(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeUpdated(DomainEvent):
-    """`changes`: new value of `metadata` or `intended_submission_method`, or both."""
+    """`changes` has the new values of `metadata` and `intended_submission_method`, those that changed."""
 
     TOPIC: ClassVar[str] = "dispute.updated"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
@@ -77,7 +70,7 @@ class DisputeUpdated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceStaged(DomainEvent):
-    """`evidence`: changed fields, None where unset now; `changes` as in DisputeUpdated."""
+    """`evidence` has the changed fields, None for an unset one; `changes` as in DisputeUpdated."""
 
     TOPIC: ClassVar[str] = "dispute.evidence_staged"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"evidence", "changes"})
@@ -88,7 +81,10 @@ class EvidenceStaged(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceSubmitted(DomainEvent):
-    """All that is staged, with these last changes, went to the bank."""
+    """All staged evidence was submitted to the bank, with the last changes in `evidence`.
+
+    `changes` as in DisputeUpdated. `past_due`: whether it was submitted after `due_by`.
+    """
 
     TOPIC: ClassVar[str] = "dispute.evidence_submitted"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"evidence", "changes"})
@@ -100,14 +96,14 @@ class EvidenceSubmitted(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeConceded(DomainEvent):
-    """The merchant closed it, which loses it."""
+    """The merchant closed the dispute, which loses it."""
 
     TOPIC: ClassVar[str] = "dispute.conceded"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeLost(DomainEvent):
-    """`cause` is network, the fact `reference`, or deadline: nothing was submitted in time."""
+    """`cause` is `network` (reported under `reference`) or `deadline`: no evidence was submitted in time."""
 
     TOPIC: ClassVar[str] = "dispute.lost"
 
@@ -117,6 +113,8 @@ class DisputeLost(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeWon(DomainEvent):
+    """The bank decided for the merchant; `movement` is the reversal of the withdrawal."""
+
     TOPIC: ClassVar[str] = "dispute.won"
 
     movement: Movement
@@ -125,7 +123,7 @@ class DisputeWon(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class InquiryEscalated(DomainEvent):
-    """The inquiry is a chargeback now."""
+    """The inquiry became a chargeback; `movement` is the withdrawal, `due_by` the new due date."""
 
     TOPIC: ClassVar[str] = "dispute.inquiry_escalated"
 
@@ -136,7 +134,7 @@ class InquiryEscalated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class InquiryClosed(DomainEvent):
-    """`cause` is network, the fact `reference`; refunded, the charge was; or deadline."""
+    """`cause` is `network` (reported under `reference`), `refunded` (the charge was) or `deadline`."""
 
     TOPIC: ClassVar[str] = "dispute.inquiry_closed"
 
@@ -146,6 +144,8 @@ class InquiryClosed(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class AppealOpened(DomainEvent):
+    """The lost dispute can be appealed until `due_by` (unix seconds)."""
+
     TOPIC: ClassVar[str] = "dispute.appeal_opened"
 
     due_by: int
@@ -166,19 +166,18 @@ EVENTS: tuple[type[DomainEvent], ...] = (
 )
 
 
-class Dispute(msgspec.Struct, frozen=True, kw_only=True):
-    """A dispute as of `version`.
+class Dispute(State, frozen=True, kw_only=True):
+    """A dispute.
 
-    status        one of the ten of contract §2.2
-    evidence      the fields that are set
-    references    the network's references of facts, and the fact each was for
-    balance_transactions  withdrawal, then reversal
+    status                a key of `dispute_states.TRANSITIONS`
+    amount                minor units of `currency`
+    due_by                unix seconds; 0 if no evidence can be submitted
+    evidence              the evidence fields that are set, staged or submitted
+    references            fact by the network's reference of its report
+    refundable            whether the charge can be refunded as far as this dispute is concerned
+    balance_transactions  the withdrawal, then its reversal
     """
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     charge: str
     customer: str | None
@@ -196,18 +195,19 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
     refundable: bool
     balance_transactions: list[BalanceTransaction]
     references: dict[str, str]
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     intended_submission_method: str | None = None
-    evidence: dict[str, Any] = {}
+    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
     past_due: bool = False
     submission_count: int = 0
 
 
 def evolve(state: Dispute | None, event: DomainEvent) -> Dispute:
+    """The dispute after `event`. Raises TypeError for an event that cannot follow `state`."""
     if isinstance(event, DisputeOpened):
         return _create_dispute(event)
     if state is None:
-        raise TypeError(f"{type(event).__name__} cannot begin a dispute")
+        raise TypeError(f"the first event of a dispute cannot be {type(event).__name__}")
     after = _derive_changes(state, event)
     return msgspec.structs.replace(state, version=event.originator_version, **after)
 
@@ -223,7 +223,7 @@ def _create_dispute(event: DisputeOpened) -> Dispute:
         charge=event.charge,
         customer=event.customer,
         payment_intent=event.payment_intent,
-        status=_INITIAL_STATUS[event.kind],
+        status=INITIAL_STATUSES[event.kind],
         case_type=_CASE_TYPES[event.kind],
         amount=event.amount,
         currency=event.currency,
@@ -242,7 +242,11 @@ def _create_dispute(event: DisputeOpened) -> Dispute:
 
 
 def _derive_changes(state: Dispute, event: DomainEvent) -> dict[str, Any]:
-    """The fields that `event` gives new values to."""
+    """The fields that `event` changes, with their new values.
+
+    Submission is the one action whose next status depends on the status before. The others are written out:
+    a recorded event keeps its meaning even if `TRANSITIONS` changes.
+    """
     match event:
         case DisputeUpdated():
             return dict(event.changes or {})
@@ -255,7 +259,7 @@ def _derive_changes(state: Dispute, event: DomainEvent) -> dict[str, Any]:
             return {
                 **(event.changes or {}),
                 "evidence": evidence.apply_changes(state.evidence, event.evidence),
-                "status": _STATUS_AFTER_SUBMISSION[state.status],
+                "status": TRANSITIONS[state.status]["submit"],
                 "past_due": event.past_due,
                 "submission_count": state.submission_count + 1,
             }
@@ -286,7 +290,7 @@ def _derive_changes(state: Dispute, event: DomainEvent) -> dict[str, Any]:
         case AppealOpened(due_by=due_by, reference=reference):
             references = _add_reference(state.references, reference, "appeal_opened")
             return {"status": "appeal_needs_response", "due_by": due_by, "references": references}
-    raise TypeError(f"{type(event).__name__} is no event of a dispute")
+    raise TypeError(f"{type(event).__name__} is not a dispute event")
 
 
 def _add_reference(references: dict[str, str], reference: str | None, fact: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""What may happen to a dispute: the state machine of contract §3.2.
+"""Decisions on disputes: the arrows of the state machine in `dispute_states` (contract §3.2).
 
-Commands are the merchant's (`update`, `close`); facts are the network's (`open_dispute`, `report_fact`);
-`expire` is the clock's and `close_refunded_inquiry` the charge's. Whatever the table does not list is refused
-with InvalidState, code `dispute_state` for facts. The same reference again decides nothing, so a fact
-told twice never moves money twice.
+`update` and `close` are commands of the merchant, `open_dispute` and `report_fact` are reports of the
+network, `expire` is for the clock, and `close_refunded_inquiry` follows a refund of the charge. An action
+that `TRANSITIONS` does not list is refused with InvalidState. A report with a known reference decides
+nothing, so repeating it never moves money twice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.domain import charge_decisions, evidence, merge_patch
+from ledger.domain.aggregate import next_header
 from ledger.domain.cards import TEST_CARDS
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import (
@@ -28,31 +29,28 @@ from ledger.domain.dispute import (
     InquiryClosed,
     InquiryEscalated,
 )
+from ledger.domain.dispute_states import (
+    CLOSED_STATUSES,
+    INITIAL_STATUSES,
+    TRANSITIONS,
+    get_statuses_allowing,
+)
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Movement, Terms, format_amount
 from ledger.errors import InvalidDisputeState, InvalidState
 
-KINDS = ("chargeback", "inquiry", "compliance", "prevented")
+KINDS = tuple(INITIAL_STATUSES)
+FACTS = ("won", "lost", "escalated", "inquiry_closed", "appeal_opened", "prevented")
+"""What the network can report of a dispute. `prevented` is always refused: a dispute is opened as prevented
+or never is."""
 REASONS = (
     "bank_cannot_process", "check_returned", "credit_not_processed", "customer_initiated",
     "debit_not_authorized", "duplicate", "fraudulent", "general", "incorrect_account_details",
     "insufficient_funds", "noncompliant", "product_not_received", "product_unacceptable",
     "subscription_canceled", "unrecognized",
 )  # fmt: skip
-_OPEN_INQUIRY_STATUSES = frozenset({"warning_needs_response", "warning_under_review"})
-_AWAITING_RESPONSE_STATUSES = frozenset({"needs_response", "warning_needs_response", "appeal_needs_response"})
-_CONCEDABLE_STATUSES = frozenset({"needs_response", "appeal_needs_response"})
-_CONTESTED_STATUSES = frozenset({"needs_response", "under_review"})
-_CLOSED_STATUSES = frozenset({"won", "lost", "warning_closed", "prevented"})
-_STATUSES_BY_FACT: dict[str, frozenset[str]] = {
-    "won": _CONTESTED_STATUSES | {"appeal_under_review"},
-    "lost": _CONTESTED_STATUSES | {"appeal_under_review"},
-    "escalated": _OPEN_INQUIRY_STATUSES,
-    "inquiry_closed": _OPEN_INQUIRY_STATUSES,
-    "appeal_opened": frozenset({"lost"}),
-    "prevented": frozenset(),  # a dispute is prevented from the start or never
-}
-FACTS = tuple(_STATUSES_BY_FACT)
+_OPEN_INQUIRY_STATUSES = get_statuses_allowing("inquiry_closed")
+# The fact reported at once in test mode, by the text of the submitted evidence (contract §3.4).
 _TEST_OUTCOMES = {"winning_evidence": "won", "losing_evidence": "lost"}
 _TEST_INQUIRY_OUTCOMES = {
     "winning_evidence": "inquiry_closed",
@@ -65,9 +63,11 @@ _TEST_INQUIRY_OUTCOMES = {
 class DisputeReport:
     """A dispute as the network reports it.
 
-    amount      minor units; None for all that can be disputed
-    due_by      unix seconds; None for the terms' default
-    reference   the network's, of this fact; the same again opens nothing
+    kind         one of KINDS
+    amount       minor units; None: all that can be disputed
+    due_by       unix seconds; None: the default of the terms
+    reference    the network's reference of this report; a known one opens nothing
+    eligibility  enhanced evidence programs for which the dispute is eligible
     """
 
     kind: str
@@ -84,8 +84,9 @@ def open_dispute(
 ) -> list[DomainEvent]:
     """ChargeDisputed on the charge's stream and DisputeOpened on the dispute's, to be appended together.
 
-    [] if the charge knows the id or the reference: `charge.references` names that dispute. Raises
-    InvalidState unless the charge is paid, and, param `amount`, for more than is left of it.
+    Returns [] if the charge already has a dispute with this id or reference (`charge.references` names it).
+    `txn_id` becomes the id of the withdrawal. Raises InvalidDisputeState unless the charge is paid,
+    InvalidState, param `amount`, for more than can still be disputed.
     """
     if dispute_id in charge.disputes or report.reference in charge.references:
         return []
@@ -130,7 +131,7 @@ def open_dispute(
 
 
 def get_test_card_disputes(charge: Charge) -> list[DisputeReport]:
-    """The disputes that the test card of a paid `charge` brings about, in order; contract §3.4."""
+    """The disputes to open, in order, because a test card of contract §3.4 paid the charge; [] for others."""
     spec = TEST_CARDS[charge.card["token"]].dispute if charge.card and charge.captured else None
     if spec is None:
         return []
@@ -150,12 +151,14 @@ def get_test_card_disputes(charge: Charge) -> list[DisputeReport]:
 def update(
     state: Dispute, params: Mapping[str, Any], *, file_bytes: Mapping[str, int], now: int
 ) -> list[DomainEvent]:
-    """Merges and stages `params["evidence"]`, and submits unless `params["submit"]` is False.
+    """Merges `params["evidence"]` into the staged evidence, and submits it unless `params["submit"]` is
+    False.
 
-    Only evidence or an explicit `submit` submits; `metadata` and `intended_submission_method` may change
-    in any state. `file_bytes`: size of every file named in the given and the staged evidence that exists
-    and may be evidence. Raises InvalidState where the state admits no evidence, and with its
-    param for evidence past its limits, for submitting none, and none of an appeal.
+    `metadata` and `intended_submission_method` alone never submit, and may change in any status. `file_bytes`
+    has the size by id of each file in the new and the staged evidence that exists and may be evidence.
+    Returns [] if nothing changes. Raises InvalidState if the status does not allow evidence, and, param
+    `evidence`, for evidence beyond its limits, a submission without evidence, and an appeal without
+    evidence of an appeal.
     """
     evidence_patch = params.get("evidence") or {}
     changes: dict[str, Any] = {}
@@ -163,39 +166,33 @@ def update(
         changes["intended_submission_method"] = params["intended_submission_method"]
     if "metadata" in params:
         changes["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
-    changes = {name: value for name, value in changes.items() if getattr(state, name) != value}
+    changes = merge_patch.find_changes(state, changes)
     submit = params.get("submit")
-    event_fields: dict[str, Any] = {
-        "originator_id": state.id,
-        "originator_version": state.version + 1,
-        "at": now,
-        "changes": changes,
-    }
+    header = next_header(state, now)
     if not evidence_patch and not submit:
-        return [DisputeUpdated(**event_fields)] if changes else []
+        return [DisputeUpdated(**header, changes=changes)] if changes else []
     _check_accepts_evidence(state)
     evidence_changes = evidence.compute_changes(state.evidence, evidence_patch, file_bytes)
     if submit is False:
-        return (
-            [EvidenceStaged(evidence=evidence_changes, **event_fields)] if evidence_changes or changes else []
-        )
+        staged = EvidenceStaged(**header, evidence=evidence_changes, changes=changes)
+        return [staged] if evidence_changes or changes else []
     after = evidence.apply_changes(state.evidence, evidence_changes)
     if not after:
         raise InvalidState("You must provide evidence before you submit it.", param="evidence")
     if state.status == "appeal_needs_response" and not evidence.has_appeal(after):
         raise InvalidState("You must provide evidence[appeal] before you submit an appeal.", param="evidence")
     past_due = 0 < state.due_by < now
-    return [EvidenceSubmitted(evidence=evidence_changes, past_due=past_due, **event_fields)]
+    return [EvidenceSubmitted(**header, evidence=evidence_changes, changes=changes, past_due=past_due)]
 
 
 def close(state: Dispute, *, now: int) -> list[DomainEvent]:
-    """The merchant gives in. Raises InvalidState unless a response to a chargeback or appeal is awaited."""
-    if state.status in _CLOSED_STATUSES:
+    """The merchant accepts the loss. Raises InvalidState if the status does not allow it."""
+    if state.status in CLOSED_STATUSES:
         raise InvalidState("This dispute is already closed")
-    if state.status not in _CONCEDABLE_STATUSES:
+    if "close" not in TRANSITIONS[state.status]:
         text = f"This dispute cannot be closed while its status is {state.status}."
         raise InvalidState(text)
-    return [DisputeConceded(originator_id=state.id, originator_version=state.version + 1, at=now)]
+    return [DisputeConceded(**next_header(state, now))]
 
 
 def report_fact(
@@ -208,97 +205,85 @@ def report_fact(
     terms: Terms,
     now: int,
 ) -> list[DomainEvent]:
-    """What the network says of a dispute: `fact` is one of FACTS. `due_by` None is the terms' default.
+    """Records a fact that the network reports of a dispute; `fact` is one of FACTS.
 
-    [] if `reference` was told before. Raises InvalidState, code `dispute_state`, for a fact that the
-    state does not list, and, param `reference`, for one that stood for another fact.
+    `due_by` is in unix seconds, None: the default of the terms. `txn_id` becomes the id of the money
+    movement, if there is one. Returns [] if the reference is known. Raises InvalidDisputeState for a fact
+    that the status does not allow, InvalidState, param `reference`, for a reference that was used for
+    another fact.
     """
     known_fact = state.references.get(reference) if reference is not None else None
     if known_fact is not None and known_fact != fact:
-        raise InvalidState(f"Reference '{reference}' stands for the fact {known_fact}.", param="reference")
+        text = f"Reference '{reference}' was already used for the fact {known_fact}."
+        raise InvalidState(text, param="reference")
     if known_fact is not None:
         return []
-    if state.status not in _STATUSES_BY_FACT[fact]:
-        text = f"Dispute {state.id} is {state.status}; the fact {fact} cannot follow."
+    if fact not in TRANSITIONS[state.status]:
+        text = f"Dispute {state.id} has the status {state.status}; the fact {fact} cannot follow."
         raise InvalidDisputeState(text)
-    event_fields: dict[str, Any] = {
-        "originator_id": state.id,
-        "originator_version": state.version + 1,
-        "at": now,
-        "reference": reference,
-    }
+    header = next_header(state, now)
+    due_at = _choose_due_by(due_by, terms, now)
     if fact == "won":
-        return [DisputeWon(movement=_make_reversal(txn_id, state, terms, now), **event_fields)]
+        movement = _make_reversal(txn_id, state, terms, now)
+        return [DisputeWon(**header, movement=movement, reference=reference)]
     if fact == "lost":
-        return [DisputeLost(cause="network", **event_fields)]
+        return [DisputeLost(**header, cause="network", reference=reference)]
     if fact == "escalated":
         movement = _make_withdrawal(txn_id, state.amount, state.currency, terms, now)
-        return [
-            InquiryEscalated(movement=movement, due_by=_choose_due_by(due_by, terms, now), **event_fields)
-        ]
+        return [InquiryEscalated(**header, movement=movement, due_by=due_at, reference=reference)]
     if fact == "appeal_opened":
-        return [AppealOpened(due_by=_choose_due_by(due_by, terms, now), **event_fields)]
-    return [InquiryClosed(cause="network", **event_fields)]
+        return [AppealOpened(**header, due_by=due_at, reference=reference)]
+    return [InquiryClosed(**header, cause="network", reference=reference)]
 
 
 def find_pending_timeout(state: Dispute) -> tuple[str, int] | None:
-    """What time will end: an `inquiry` open since then, or the wait for a `response` until then."""
+    """The timeout that runs in this status: its kind, and the unix second from which it is counted.
+
+    ("inquiry", creation): an open inquiry closes some time after its creation. ("response", due date):
+    without evidence the dispute is lost some time after its due date. None if no timeout runs.
+    """
     if state.status in _OPEN_INQUIRY_STATUSES:
         return "inquiry", state.created
-    if state.status in _CONCEDABLE_STATUSES and state.due_by:
+    if "timeout" in TRANSITIONS[state.status] and state.due_by:
         return "response", state.due_by
     return None
 
 
 def timeout_seconds(kind: str, terms: Terms) -> int:
-    """How many seconds after the moment of `find_pending_timeout` its end comes."""
+    """Seconds that a timeout of this kind (see `find_pending_timeout`) runs."""
     return terms.inquiry_days * DAY_SECONDS if kind == "inquiry" else terms.due_grace_seconds + 1
 
 
 def compute_deadline(state: Dispute, terms: Terms) -> int | None:
-    """The first second at which `expire` acts, as things stand; None if it never does."""
+    """The first unix second at which `expire` acts on this state; None if it never does."""
     pending = find_pending_timeout(state)
     return None if pending is None else pending[1] + timeout_seconds(pending[0], terms)
 
 
 def expire(state: Dispute, *, terms: Terms, now: int) -> list[DomainEvent]:
-    """What time does: an unanswered dispute is lost, an old inquiry closes. [] before its
+    """Ends what has timed out: a dispute without response is lost, an old inquiry closes. [] before
     `compute_deadline`."""
     due_at = compute_deadline(state, terms)
     if due_at is None or now < due_at:
         return []
-    event_fields: dict[str, Any] = {
-        "originator_id": state.id,
-        "originator_version": state.version + 1,
-        "at": now,
-        "cause": "deadline",
-        "reference": None,
-    }
-    return [
-        InquiryClosed(**event_fields)
-        if state.status in _OPEN_INQUIRY_STATUSES
-        else DisputeLost(**event_fields)
-    ]
+    event_class = InquiryClosed if state.status in _OPEN_INQUIRY_STATUSES else DisputeLost
+    return [event_class(**next_header(state, now), cause="deadline", reference=None)]
 
 
 def close_refunded_inquiry(state: Dispute, *, now: int) -> list[DomainEvent]:
-    """The charge was fully refunded: an open inquiry closes; [] in any other status."""
-    if state.status not in _OPEN_INQUIRY_STATUSES:
+    """Closes an open inquiry, because its charge was fully refunded; [] in any other status."""
+    if "refunded" not in TRANSITIONS[state.status]:
         return []
-    return [
-        InquiryClosed(
-            originator_id=state.id,
-            originator_version=state.version + 1,
-            at=now,
-            cause="refunded",
-            reference=None,
-        )
-    ]
+    return [InquiryClosed(**next_header(state, now), cause="refunded", reference=None)]
 
 
 def get_test_outcome(state: Dispute) -> str | None:
-    """The fact that follows a submission in test mode, by the exact `uncategorized_text`, contract §3.4. What
-    becomes of an appeal only facts say: the text there is what was answered to the dispute."""
+    """The fact that follows a submission at once in test mode, by its exact `uncategorized_text` (contract
+    §3.4).
+
+    None in live mode, for another text, and for an appeal: there the text is still that of the first
+    response.
+    """
     text = state.evidence.get("uncategorized_text")
     if state.livemode or not isinstance(text, str):
         return None
@@ -308,15 +293,15 @@ def get_test_outcome(state: Dispute) -> str | None:
 
 
 def _check_accepts_evidence(state: Dispute) -> None:
-    if state.status in _CLOSED_STATUSES:
+    if state.status in CLOSED_STATUSES:
         raise InvalidState("This dispute is already closed")
-    if state.status not in _AWAITING_RESPONSE_STATUSES:
+    if "submit" not in TRANSITIONS[state.status]:
         text = "The evidence for this dispute has already been submitted and is under review."
         raise InvalidState(text)
 
 
 def _get_payment_method(charge: Charge) -> tuple[str | None, str | None]:
-    """Type of payment method and brand of card."""
+    """Type of the payment method and brand of its card, None where unknown."""
     if charge.card is not None:
         return "card", charge.card["brand"]
     details = charge.payment_method_details or {}
@@ -333,7 +318,7 @@ def _make_withdrawal(txn_id: str, amount: int, currency: str, terms: Terms, now:
 
 
 def _make_reversal(txn_id: str, state: Dispute, terms: Terms, now: int) -> Movement:
-    """The amount comes back, and the fee that was taken with it where the terms say so."""
+    """Returns the withdrawn amount, and its fee if the terms credit fees of won disputes."""
     withdrawal_fee = state.balance_transactions[0]["fee"]
     return Movement(
         id=txn_id,

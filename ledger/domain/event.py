@@ -1,8 +1,8 @@
-"""What every domain event is: a fact just decided, named in the past tense, immutable.
+"""Base class of the domain events: facts just decided, named in the past tense, immutable.
 
-A stored event lives for ever. So its class has a `TOPIC` free of module paths, its fields hold JSON
-values as they are (no enums, tuples or datetimes to translate), and a change of shape raises
-`class_version` and adds an `upcast_v1_v2` that lifts the old stored state.
+Stored events are kept forever. Therefore each class has a `TOPIC` that contains no module path, and its
+fields hold plain JSON values (no enums, tuples or datetimes). To change the shape of a class, raise its
+`class_version` and add an `upcast_v1_v2` that converts the old stored fields (docs/rebuilding.md).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import ClassVar
 
 @dataclass(frozen=True, kw_only=True)
 class DomainEvent:
-    """One fact of one aggregate.
+    """One fact about one aggregate.
 
-    originator_id       the stream: the public id of the object
+    originator_id       the stream: the object's public id
     originator_version  place in the stream: 1, 2, 3 …
-    at                  unix seconds: the `now` it was decided with
+    at                  unix seconds: the `now` of the decision
     """
 
     originator_id: str
@@ -26,4 +26,5 @@ class DomainEvent:
 
     TOPIC: ClassVar[str]
     PERSONAL: ClassVar[frozenset[str]] = frozenset()
-    """Fields that hold personal data or evidence texts: sealed by the codec, never stored readable."""
+    """Fields with personal data or evidence. The codec encrypts them, and they may later be erased: then they
+    are read as None, so each is declared `| None` and `evolve` accepts None."""

@@ -1,7 +1,7 @@
-"""Evidence of a dispute: its fields, how a change merges into what is staged, and what holds after the merge.
+"""Evidence of a dispute: its fields, how an update merges into staged evidence, and the limits on the whole.
 
-Evidence is a plain dict of the fields that are set. Given evidence follows the house rule: absent is
-unchanged, None unsets. What can be said of one field by itself is the parameter table's (contract §2.2).
+Evidence is a dict of the fields that are set. In an update an absent field stays unchanged, and None unsets
+it. Limits on a single field are in its parameter table (`wire/tables/disputes`). Source: contract §2.2.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FILE_FIELDS = frozenset(
     }
 )
 TOTAL_TEXT_LENGTH_MAX = 150_000
-# Seen at Stripe: 4,750,002 bytes pass, 4,799,134 do not.
+# Stripe's exact limit is unknown: it was seen to accept 4,750,002 bytes and to refuse 4,799,134.
 TOTAL_FILE_BYTES_MAX = 4_775_000
 
 _TEXT_FIELDS = LONG_TEXT_FIELDS | SHORT_TEXT_FIELDS
@@ -64,10 +64,11 @@ _IDENTIFIERS = (*_DEVICE_IDENTIFIERS, "customer_account_id", "customer_email_add
 def compute_changes(
     staged: Mapping[str, Any], patch: Mapping[str, Any], file_bytes: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Field by changed field, its whole new value, None where it is unset now; {} if nothing changes.
+    """The changed fields with their complete new values, None for an unset field; {} if nothing changes.
 
-    `file_bytes` has the size of every file named in `staged` or `patch` that exists and may be evidence.
-    Raises for an unknown file, or when texts or files together would be too much.
+    `staged` is the current evidence, `patch` the parameters. `file_bytes` has the size by id of each file
+    named in either that exists and may be evidence. Raises UnknownReference for another file, InvalidState,
+    param `evidence`, if all texts or all files together exceed their limit.
     """
     changes: dict[str, Any] = {}
     for name, value in patch.items():
@@ -94,18 +95,18 @@ def compute_changes(
 
 
 def apply_changes(staged: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Evidence after what `changes` told; `changes` None, an erased one, changes nothing."""
+    """Evidence after the `changes` of `compute_changes`; None, in an erased event, changes nothing."""
     after = {**staged, **(changes or {})}
     return {name: value for name, value in after.items() if value is not None}
 
 
 def has_appeal(evidence: Mapping[str, Any]) -> bool:
-    """Whether it says anything for an appeal."""
+    """Whether `evidence[appeal]` has any content."""
     return any(((evidence.get("appeal") or {}).get("card") or {}).values())
 
 
 def list_files(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Parameter name and id of each file in `evidence`; one used twice comes twice."""
+    """Parameter name and id of each file in `evidence`; a file used twice is listed twice."""
     for name, value in evidence.items():
         if name in FILE_FIELDS and value is not None:
             yield f"evidence[{name}]", value
@@ -121,10 +122,12 @@ def is_fee_acknowledged(evidence: Mapping[str, Any], program: str) -> bool:
 
 
 def list_missing_compelling_evidence(evidence: Mapping[str, Any]) -> list[str]:
-    """The `required_actions` left before Visa Compelling Evidence 3.0 qualifies.
+    """The `required_actions` that remain until the evidence qualifies for Visa Compelling Evidence 3.0.
 
-    Visa asks for two prior transactions that share at least two identifiers with the disputed one, one
-    of them of a device or an address in the network.
+    Visa requires two earlier, undisputed transactions that share at least two identifiers with the disputed
+    one; at least one of the two must identify a device or an IP address. Here the identifiers' presence is
+    checked; whether they match is for the network. Source: contract §2.2 and
+    https://docs.stripe.com/disputes/api/visa-ce3.
     """
     compelling = (evidence.get("enhanced_evidence") or {}).get(_COMPELLING_EVIDENCE_3) or {}
     disputed = compelling.get("disputed_transaction") or {}
@@ -152,7 +155,8 @@ def _has_identifiers(transaction: Mapping[str, Any]) -> bool:
 def _merge_hashes(
     current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Hashes merge member by member at every depth; what is empty after it is unset."""
+    """Merges hashes member by member at every depth. Unlike `merge_patch.merge_hash`, an empty result is
+    None: evidence holds only what is set."""
     if patch is None:
         return None
     after = dict(current or {})

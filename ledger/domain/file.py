@@ -1,8 +1,8 @@
-"""Files: what is known of uploaded bytes, which are kept elsewhere and never change.
+"""Files: what is known of uploaded bytes (contract §2.9). `ledger/files/storage` stores the bytes themselves.
 
-The type of a file is what its bytes say; only among texts, which carry no mark, the name tells a csv. So
-is what may be evidence: rules are checked when a file is attached (contract §2.2, §2.9), on facts noted at
-the upload, and no bytes are needed to decide.
+The type of a file is detected from its content; only the name tells a csv from other text. Whether a file may
+be evidence is checked when it is attached to a dispute (contract §2.2), from facts recorded at the upload, so
+no decision reads the bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidState
@@ -32,8 +33,9 @@ GENERATED_PURPOSES = (
     "identity_document_downloadable", "selfie", "sigma_scheduled_query",
 )  # fmt: skip
 INLINE_LINKS_MAX = 10
+"""How many of its links are rendered in a file."""
 SNIFF_BYTES = 1024
-"""How many bytes of a file `detect_type` wants to see."""
+"""How many bytes from the start of a file `detect_type` needs."""
 
 _MAGIC_NUMBERS = (
     (b"\xff\xd8\xff", "jpg"),
@@ -46,11 +48,13 @@ _CONTROL_BYTES = frozenset(range(32)) - {9, 10, 12, 13}
 
 @dataclass(frozen=True, kw_only=True)
 class FileUploaded(DomainEvent):
-    """created  unix seconds; before it was told of, for one from elsewhere
-    size    bytes
-    type    what the bytes are, None for what is not known here
-    digest  SHA-256 of the bytes, hex
-    pages   of a PDF; None for another type, and where they cannot be counted
+    """A file was uploaded, or imported from another system.
+
+    created  unix seconds; before `at` for an imported file
+    size     bytes
+    type     detected from the content: jpg, png, pdf and so on; None if unknown
+    digest   SHA-256 of the bytes, hexadecimal
+    pages    page count of a PDF; None for another type, or if the pages cannot be counted
     """
 
     TOPIC: ClassVar[str] = "file.uploaded"
@@ -69,13 +73,13 @@ class FileUploaded(DomainEvent):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """There were none from elsewhere."""
+        """Version 1 had no `created`: no file was imported."""
         state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileLinked(DomainEvent):
-    """A file link to the file was made."""
+    """A file link with the id `link` was created for the file."""
 
     TOPIC: ClassVar[str] = "file.linked"
 
@@ -85,13 +89,10 @@ class FileLinked(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (FileUploaded, FileLinked)
 
 
-class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as of `version`. `links`: ids, newest first, one more than are shown at most."""
+class File(State, frozen=True, kw_only=True):
+    """A file. `links`: ids of the newest links, newest first; one more than are rendered, to know that there
+    are more."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     purpose: str
     filename: str | None
@@ -99,10 +100,11 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None
     digest: str
     pages: int | None
-    links: list[str] = []
+    links: list[str] = msgspec.field(default_factory=list)
 
 
 def evolve(state: File | None, event: DomainEvent) -> File:
+    """The file after `event`. Raises TypeError for an event of another aggregate."""
     match event:
         case FileUploaded():
             return File(
@@ -122,7 +124,7 @@ def evolve(state: File | None, event: DomainEvent) -> File:
             assert state is not None
             links = [event.link, *state.links][: INLINE_LINKS_MAX + 1]
             return msgspec.structs.replace(state, version=event.originator_version, links=links)
-    raise TypeError(f"{type(event).__name__} is no event of a file")
+    raise TypeError(f"{type(event).__name__} is not a file event")
 
 
 def upload(
@@ -139,8 +141,11 @@ def upload(
     now: int,
     created: int | None = None,
 ) -> list[DomainEvent]:
-    """A file whose bytes are there, `created` now or before it came here. Whether they fit the purpose is
-    asked when it is used. Raises InvalidParameter for `created` to come."""
+    """Records a file whose bytes are stored already. `created` (unix seconds) is for imports; default `now`.
+
+    Whether the content suits the purpose is checked when the file is used. Raises InvalidParameter for
+    `created` in the future.
+    """
     return [
         FileUploaded(
             originator_id=file_id,
@@ -162,7 +167,7 @@ def upload(
 def check_usable_as_evidence(state: File, param: str) -> None:
     """Raises InvalidState, param `param`, for a file that may not be evidence (contract §2.2).
 
-    A PDF whose pages cannot be counted passes: a reader may still open what our library does not.
+    A PDF whose pages cannot be counted is accepted: a PDF reader may open what our library cannot parse.
     """
     if state.purpose != EVIDENCE_PURPOSE:
         text = f"The file {state.id} has the purpose {state.purpose}; evidence needs {EVIDENCE_PURPOSE}."
@@ -179,16 +184,17 @@ def check_usable_as_evidence(state: File, param: str) -> None:
 
 
 def detect_type(first_bytes: bytes, filename: str | None) -> str | None:
-    """The type of a file that begins with `first_bytes`, its first SNIFF_BYTES bytes."""
+    """The type of a file (jpg, png, gif, zip, pdf, csv or txt) by its first SNIFF_BYTES bytes; None if
+    unknown. `filename` only tells csv from txt."""
     for magic, file_type in _MAGIC_NUMBERS:
         if first_bytes.startswith(magic):
             return file_type
-    if b"%PDF-" in first_bytes:  # readers take a PDF whose header is anywhere in the first 1024 bytes
+    if b"%PDF-" in first_bytes:  # PDF readers accept the header anywhere in the first 1024 bytes
         return "pdf"
     if not first_bytes or not _CONTROL_BYTES.isdisjoint(first_bytes):
         return None
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(first_bytes)  # it may end inside a character
+        codecs.getincrementaldecoder("utf-8")().decode(first_bytes)  # accepts an incomplete last character
     except UnicodeDecodeError:
         return None
     return "csv" if (filename or "").lower().endswith(".csv") else "txt"

@@ -1,7 +1,7 @@
-"""File links: an address that serves a file's bytes to whoever has it, until it expires.
+"""File links: URLs that serve a file's bytes without a key until they expire (contract §2.9).
 
-The address is nowhere here: it is derived elsewhere from the link's id. Expiry is by the clock, no event
-tells of it.
+The URL is not stored: `ledger/files/urls` derives it from the link's id. A link expires by the clock, without
+an event.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import merge_patch
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File, FileLinked
 from ledger.errors import InvalidParameter, InvalidState
 
-# Contract §2.9, from the SDK: the others are never shown to whoever has an address.
+# Contract §2.9, from the SDK. Files of other purposes can be read with a key only.
 LINKABLE_PURPOSES = frozenset(
     {
         "business_icon", "business_logo", "customer_signature", "dispute_evidence", "finance_report_run",
@@ -30,7 +31,7 @@ LINKABLE_PURPOSES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class FileLinkCreated(DomainEvent):
-    """`expires_at` in unix seconds; None: never."""
+    """A link to the file with the id `file`. `expires_at` is in unix seconds; None: it never expires."""
 
     TOPIC: ClassVar[str] = "file_link.created"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"metadata"})
@@ -44,7 +45,7 @@ class FileLinkCreated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class FileLinkUpdated(DomainEvent):
-    """`changes` maps a changed field (expires_at, metadata) to its whole new value."""
+    """`changes` maps each changed field (expires_at, metadata) to its complete new value."""
 
     TOPIC: ClassVar[str] = "file_link.updated"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
@@ -55,13 +56,9 @@ class FileLinkUpdated(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (FileLinkCreated, FileLinkUpdated)
 
 
-class FileLink(msgspec.Struct, frozen=True, kw_only=True):
-    """A file link as of `version`."""
+class FileLink(State, frozen=True, kw_only=True):
+    """A file link. `expires_at` is in unix seconds; None: it never expires."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     file: str
     expires_at: int | None
@@ -69,6 +66,7 @@ class FileLink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evolve(state: FileLink | None, event: DomainEvent) -> FileLink:
+    """The link after `event`. Raises TypeError for an event of another aggregate."""
     match event:
         case FileLinkCreated():
             return FileLink(
@@ -84,7 +82,7 @@ def evolve(state: FileLink | None, event: DomainEvent) -> FileLink:
         case FileLinkUpdated():
             assert state is not None
             return msgspec.structs.replace(state, version=event.originator_version, **event.changes or {})
-    raise TypeError(f"{type(event).__name__} is no event of a file link")
+    raise TypeError(f"{type(event).__name__} is not a file link event")
 
 
 def create(
@@ -92,8 +90,9 @@ def create(
 ) -> list[DomainEvent]:
     """FileLinkCreated on the link's stream and FileLinked on the file's, to be appended together.
 
-    Raises InvalidState, `param`, for a purpose that has no links; InvalidParameter, `expires_param`, for a
-    past `expires_at`, or past the limits of metadata.
+    `param` and `expires_param` are the parameter names for errors. Raises InvalidState, `param`, for a
+    purpose whose files cannot be linked; InvalidParameter, `expires_param`, for `expires_at` in the past,
+    and for metadata beyond its limits.
     """
     if file.purpose not in LINKABLE_PURPOSES:
         text = f"File links cannot be created for files with the purpose {file.purpose}."
@@ -110,12 +109,16 @@ def create(
         expires_at=expires_at,
         metadata=merge_patch.merge_metadata({}, params.get("metadata")),
     )
-    file_linked = FileLinked(originator_id=file.id, originator_version=file.version + 1, at=now, link=link_id)
+    file_linked = FileLinked(**next_header(file, now), link=link_id)
     return [link_created, file_linked]
 
 
 def update(state: FileLink, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """`expires_at` a time to come, "now", or None for never. Raises InvalidState once it has expired."""
+    """Changes `expires_at` (unix seconds in the future, "now", or None for never) and `metadata`.
+
+    Returns [] if nothing changes. Raises InvalidState for an expired link, InvalidParameter for `expires_at`
+    in the past and for metadata beyond its limits.
+    """
     if is_expired(state, now):
         raise InvalidState("Expired file links can no longer be updated.")
     after: dict[str, Any] = {}
@@ -128,16 +131,12 @@ def update(state: FileLink, params: Mapping[str, Any], *, now: int) -> list[Doma
         after["expires_at"] = expires_at
     if "metadata" in params:
         after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
-    changes = {name: value for name, value in after.items() if getattr(state, name) != value}
-    if not changes:
-        return []
-    return [
-        FileLinkUpdated(originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes)
-    ]
+    changes = merge_patch.find_changes(state, after)
+    return [FileLinkUpdated(**next_header(state, now), changes=changes)] if changes else []
 
 
 def is_expired(state: FileLink, now: int) -> bool:
-    """Whether its address serves nothing any more."""
+    """Whether the link's URL no longer serves the file at `now` (unix seconds)."""
     return state.expires_at is not None and state.expires_at <= now
 
 

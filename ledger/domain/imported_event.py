@@ -1,7 +1,7 @@
-"""Events that came about elsewhere, before this ledger: told with their ids, shown in the feed as told.
+"""Public Events of another system from before this ledger, imported with their ids and rendered as received.
 
-Each is a stream of its own, under the Event's id, so telling it again changes nothing. It is in the feed
-from when it was told: the feed's order is the log's.
+Each is a stream of its own under the Event's id, so importing one again changes nothing. In the feed it takes
+its place at the time of import: the feed is in the order of the log.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.resource import check_mode
 
@@ -20,7 +21,7 @@ _sorted_json_encoder = msgspec.json.Encoder(order="sorted")
 
 @dataclass(frozen=True, kw_only=True)
 class EventImported(DomainEvent):
-    """`type`, `object` and `previous_attributes` (None for none) are the public Event's."""
+    """`type`, `object` and `previous_attributes` (None if it has none) are those of the public Event."""
 
     TOPIC: ClassVar[str] = "past_event.imported"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"object", "previous_attributes"})
@@ -35,18 +36,16 @@ class EventImported(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (EventImported,)
 
 
-class ImportedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered of an Event. `digest` is that of its type and data, hex: its data may be large."""
+class ImportedEvent(State, frozen=True, kw_only=True):
+    """An imported Event. Instead of its data, which may be large, the state has a `digest`: the SHA-256 of
+    type and data, hexadecimal. It tells whether another import under the same id says the same."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     type: str
     digest: str
 
 
 def evolve(state: ImportedEvent | None, event: DomainEvent) -> ImportedEvent:
+    """The state after `event`. Raises TypeError for an event of another aggregate."""
     if isinstance(event, EventImported):
         return ImportedEvent(
             id=event.originator_id,
@@ -56,7 +55,7 @@ def evolve(state: ImportedEvent | None, event: DomainEvent) -> ImportedEvent:
             type=event.type,
             digest=_compute_digest(event),
         )
-    raise TypeError(f"{type(event).__name__} is no event of an Event")
+    raise TypeError(f"{type(event).__name__} is not an imported-event domain event")
 
 
 def create(
@@ -69,7 +68,7 @@ def create(
     previous_attributes: dict[str, Any] | None,
     now: int,
 ) -> list[DomainEvent]:
-    """An Event that came about elsewhere. Raises InvalidParameter for an object of the other mode."""
+    """Imports an Event. Raises InvalidParameter for an object of the other mode."""
     check_mode(object, livemode)
     return [
         EventImported(

@@ -1,7 +1,7 @@
-"""How values that a caller gives change values that are there.
+"""How the parameters of an update change the current values.
 
-In what a decision is given, a name that is absent leaves things as they are, and None clears. Metadata
-and nested hashes are merged member by member, so a client may send only the members it changed.
+In the parameters of a decision, an absent name leaves a value unchanged, and None unsets it. Metadata and
+nested hashes are merged member by member, so a client may send only the members that it changes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ledger.domain.aggregate import State
 from ledger.errors import InvalidParameter
 
 KEYS_MAX = 50
@@ -18,10 +19,15 @@ VALUE_LENGTH_MAX = 500
 _EMPTY_ADDRESS = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
 
 
-def merge_metadata(current: Mapping[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
-    """Metadata after a change: '' or None as a value removes the key, `patch` None removes all.
+def find_changes(state: State, after: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the field values `after` that differ from the state's: the `changes` of an update event."""
+    return {name: value for name, value in after.items() if getattr(state, name) != value}
 
-    Raises InvalidParameter, param `metadata` or `metadata[key]`, past the limits of contract §1.10.
+
+def merge_metadata(current: Mapping[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Metadata after an update: a value of '' or None removes its key, a `patch` of None removes all keys.
+
+    Raises InvalidParameter, param `metadata` or `metadata[key]`, beyond the limits of contract §1.10.
     """
     if patch is None:
         return {}
@@ -49,9 +55,9 @@ def merge_metadata(current: Mapping[str, str], patch: Mapping[str, str | None] |
 def merge_hash(
     current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None, defaults: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """A hash after a change, always with all of `defaults` (name: value if never given).
+    """A hash after an update, always with all members of `defaults` (values of members never set, by name).
 
-    `patch` None clears the whole. A member named `address` is itself such a hash, of six.
+    A `patch` of None unsets the whole hash. A member named `address` is merged by `merge_address`.
     """
     if patch is None:
         return None
@@ -65,14 +71,15 @@ def merge_hash(
 def merge_address(
     current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """An address after a change, always with its six members; `patch` None clears it."""
+    """An address after an update, always with its six members; a `patch` of None unsets it."""
     return merge_hash(current, patch, _EMPTY_ADDRESS)
 
 
 def merge_shipping(
     current: Mapping[str, Any] | None, patch: Mapping[str, Any] | None, *, with_carrier: bool
 ) -> dict[str, Any] | None:
-    """Where things are sent; a charge's has `carrier` and `tracking_number` too (`with_carrier`)."""
+    """Shipping details after an update; those of a charge also have `carrier` and `tracking_number`
+    (`with_carrier`)."""
     defaults: dict[str, Any] = {"address": None, "name": None, "phone": None}
     if with_carrier:
         defaults |= {"carrier": None, "tracking_number": None}

@@ -1,8 +1,7 @@
-"""Currencies, amounts and fees, and the shape in which money moves.
+"""Currencies, amounts, fees and movements of money, in integer arithmetic only.
 
-Amounts are integer minor units of a lower-case ISO currency. Everything here is integer arithmetic.
-`Terms` are what the deployment has set; what was decided with them (a fee, a date) is recorded in the
-domain events, so changing a term never changes history.
+Amounts are integers in the minor unit of a lower-case ISO currency. `Terms` are settings of the deployment;
+domain events record what was decided with them (a fee, a date), so changing a term never changes history.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ _CURRENCIES = (
     " vuv wst xaf xcd xof xpf yer zar zmw"
 )
 CURRENCIES = frozenset(_CURRENCIES.split())
-# isk and ugx have no minor unit, but Stripe writes them with two decimals.
+# isk and ugx have no minor unit, but Stripe gives their amounts two decimals.
+# Source of both sets: https://docs.stripe.com/currencies.
 _ZERO_DECIMAL = frozenset(
     {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
 )
@@ -40,16 +40,16 @@ _SYMBOLS = {
     "brl": "R$",
 }
 
-# Stripe's published minimums; other currencies have none of their own.
+# Stripe's published minimums (https://docs.stripe.com/currencies); in other currencies the minimum is 1.
 _CHARGE_MINIMUMS = {
     "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500, "dkk": 250,
     "eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000, "myr": 200, "nok": 300,
     "nzd": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000,
 }  # fmt: skip
 CHARGE_AMOUNT_MAX = 99_999_999
-"""Eight digits in every currency."""
+"""Eight digits, in every currency."""
 
-# 2.9 % and a fixed part worth about 0.30 usd.
+# The processing fee: 2.9 % and a fixed part worth about 0.30 usd.
 _FEE_PER_MILLE = 29
 _FIXED_FEES = {
     "usd": 30, "aed": 100, "aud": 30, "bgn": 50, "brl": 39, "cad": 30, "chf": 30, "czk": 650, "dkk": 180,
@@ -65,15 +65,15 @@ _DISPUTE_FEES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the deployment has set for money, deadlines and limits.
+    """The deployment's settings for money, deadlines and limits.
 
-    dispute_fees            fee in minor units, by currency, in place of the default ones
-    fee_credited_on_win     whether a won dispute gives the fee back
-    due_days                days until evidence is due; the day ends at 23:59:59 UTC
-    due_grace_seconds       how long after `compute_due_by` an unanswered dispute is lost
-    inquiry_days            days after which an inquiry closes by itself
-    session_seconds         life of a customer session
-    webhook_endpoints_max   webhook endpoints of an account in one mode
+    dispute_fees            fee in minor units by currency, where it differs from the default
+    fee_credited_on_win     whether a won dispute returns the fee
+    due_days                days until evidence is due; the last day ends at 23:59:59 UTC
+    due_grace_seconds       seconds from the due date until a dispute without response is lost
+    inquiry_days            days from creation until an open inquiry closes
+    session_seconds         lifetime of a customer session
+    webhook_endpoints_max   largest number of webhook endpoints of an account in one mode
     """
 
     dispute_fees: Mapping[str, int] = field(default_factory=dict)
@@ -85,19 +85,23 @@ class Terms:
     webhook_endpoints_max: int = 16
 
     def get_dispute_fee(self, currency: str) -> int:
-        """What a withdrawal costs, in minor units of `currency`; 15 whole units where none is named."""
+        """The fee for a withdrawal, in minor units; 15 major units of a currency without a fee of its own."""
         fee = self.dispute_fees.get(currency, _DISPUTE_FEES.get(currency))
         return 15 * 10 ** get_decimal_places(currency) if fee is None else fee
 
     def compute_due_by(self, now: int) -> int:
-        """The last second of the day `due_days` after `now`, in UTC."""
+        """The last second, in UTC, of the day that is `due_days` after `now` (both in unix seconds)."""
         return (now // DAY_SECONDS + self.due_days + 1) * DAY_SECONDS - 1
 
 
 class Movement(TypedDict):
     """Money moved by one domain event, as that event records it.
 
-    `amount` is signed, as seen from the merchant; the merchant's balance changes by `amount - fee`.
+    id            id of the balance transaction
+    amount, fee   minor units. `amount` is positive if the merchant receives money; the merchant's balance
+                  changes by `amount - fee`
+    created       unix seconds
+    available_on  unix seconds from which the merchant can use the money
     """
 
     id: str
@@ -109,7 +113,10 @@ class Movement(TypedDict):
 
 
 class BalanceTransaction(Movement):
-    """A movement with what is needed to show it; kept in the state of the object it belongs to."""
+    """A movement with what the API renders of it (contract §2.8), stored in the state of its object.
+
+    `source` is the id of the charge, refund or dispute to which it belongs.
+    """
 
     type: str
     reporting_category: str
@@ -119,14 +126,14 @@ class BalanceTransaction(Movement):
 
 
 def get_decimal_places(currency: str) -> int:
-    """How many digits of an amount are behind the point."""
+    """The number of digits after the decimal point: 2 for usd, 0 for jpy."""
     if currency in _ZERO_DECIMAL:
         return 0
     return 3 if currency in _THREE_DECIMAL else 2
 
 
 def format_amount(amount: int, currency: str) -> str:
-    """For messages: `$40.00`, `¥4,000`, `40.00 sek`."""
+    """An amount as error messages show it: `$40.00`, `¥4,000`, `40.00 sek`."""
     places = get_decimal_places(currency)
     whole, part = divmod(abs(amount), 10**places)
     digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
@@ -146,7 +153,8 @@ def check_currency(currency: str, param: str = "currency") -> None:
 
 
 def check_charge_amount(amount: int, currency: str) -> None:
-    """Raises InvalidParameter, code `amount_too_small` or `amount_too_large` (contract §2.6)."""
+    """Raises InvalidParameter, code `amount_too_small` or `amount_too_large`, unless `amount` (minor units)
+    can be charged (contract §2.6)."""
     minimum = _CHARGE_MINIMUMS.get(currency, 1)
     if amount < minimum:
         text = f"Amount must be at least {format_amount(minimum, currency)}"
@@ -157,7 +165,8 @@ def check_charge_amount(amount: int, currency: str) -> None:
 
 
 def compute_processing_fee(amount: int, currency: str) -> int:
-    """2.9 % of `amount`, rounded half up, and the currency's fixed part; 88 for 2000 usd."""
+    """The fee for a charge, in minor units: 2.9 %, rounded half up, plus the currency's fixed part. 88 for
+    2000 usd."""
     fixed = _FIXED_FEES.get(currency)
     if fixed is None:
         fixed = 3 * 10 ** get_decimal_places(currency) // 10 or 30
@@ -165,5 +174,6 @@ def compute_processing_fee(amount: int, currency: str) -> int:
 
 
 def compute_available_on(now: int, bypass_pending: bool) -> int:
-    """When the funds of a charge can be used: midnight UTC two days on (contract §2.8)."""
+    """Unix second from which the funds of a charge made at `now` can be used (contract §2.8): the second
+    midnight UTC after it; at once if the card bypasses pending."""
     return now if bypass_pending else (now // DAY_SECONDS + 2) * DAY_SECONDS

@@ -1,8 +1,8 @@
-"""The money of a domain event as double entries; those of one event sum to zero in each currency.
+"""Double-entry bookkeeping: the postings of a domain event, which sum to zero in each currency.
 
-A positive amount is a debit, a negative one a credit. `network` is what the card networks owe us,
-`merchant_balance` what we owe the merchant, the fee accounts what we earned. One rule covers every
-movement: the network side takes the amount, the merchant amount less fee, a fee account the fee.
+A positive amount is a debit, a negative one a credit. The account `network` is what the card networks owe us,
+`merchant_balance` what we owe the merchant, and the fee accounts what we earned. Each movement is posted by
+one rule: its amount to `network`, amount less fee to `merchant_balance`, the fee to a fee account.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EVENTS_WITH_MOVEMENT = (*_CHARGE_EVENTS, DisputeOpened, DisputeWon, InquiryEsca
 
 
 class Posting(NamedTuple):
-    """One side of an entry: debit if positive, credit if negative, in minor units of `currency`."""
+    """One side of an entry. `amount` is in minor units: a debit if positive, a credit if negative."""
 
     account: str
     currency: str
@@ -33,12 +33,12 @@ class Posting(NamedTuple):
 
 
 def get_movement(event: DomainEvent) -> Movement | None:
-    """The money that `event` moved, if any."""
+    """The money that `event` moved; None if it moved none."""
     return event.movement if isinstance(event, _EVENTS_WITH_MOVEMENT) else None
 
 
 def derive_postings(event: DomainEvent) -> list[Posting]:
-    """The entries of `event`, without zero ones; [] if it moved no money."""
+    """The postings of `event`, without those of zero; [] if it moved no money."""
     movement = get_movement(event)
     if movement is None:
         return []
@@ -53,7 +53,7 @@ def derive_postings(event: DomainEvent) -> list[Posting]:
 
 
 def get_balance_transaction(event: DomainEvent, state: Charge | Dispute) -> BalanceTransaction | None:
-    """The balance transaction that `event` made, `state` being the object as the event left it."""
+    """The balance transaction that `event` made, or None; `state` is the object after the event."""
     movement = get_movement(event)
     if movement is None:
         return None

@@ -1,8 +1,7 @@
-"""Refunds: their domain events and the state these make. The decisions are in `refunding`.
+"""Refunds: domain events and state (contract §2.7). The decisions are in `refund_decisions`.
 
-A refund is made together with a `ChargeRefunded` on the charge's stream, in one append: that one moves the
-money and keeps account of what is left of the charge, this one is the object that a caller sees. A personal
-field that has been erased comes back as None, and `evolve` bears it.
+A refund is appended together with a `ChargeRefunded` on the charge's stream. That event moves the money and
+counts what remains of the charge; the refund's own stream is the object that callers see.
 """
 
 from __future__ import annotations
@@ -12,18 +11,19 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import BalanceTransaction, Movement
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefundCreated(DomainEvent):
-    """`amount` goes back to where it came from.
+    """`amount` (minor units) of the charge with the id `charge` was refunded.
 
-    moved           the movement of the charge's ChargeRefunded, for the refund to be shown with
-    created         unix seconds; before it was told of, for one made elsewhere
-    payment_method  id of the card charged; `method` is its type, None if unknown
-    charge_description  what the charge was described as: its balance transaction quotes it
+    created             unix seconds; before `at` for a refund made in another system and registered later
+    payment_method      id of the charged card; `method` is its type, None if unknown
+    charge_description  description of the charge, which the balance transaction quotes
+    moved               copy of the movement of the ChargeRefunded, to render the refund; it is not posted
     """
 
     TOPIC: ClassVar[str] = "refund.created"
@@ -47,13 +47,13 @@ class RefundCreated(DomainEvent):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """There were none from elsewhere."""
+        """Version 1 had no `created`: no refund was registered from another system."""
         state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefundUpdated(DomainEvent):
-    """`changes`: the new value of `metadata`."""
+    """`changes` has the new value of `metadata`."""
 
     TOPIC: ClassVar[str] = "refund.updated"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
@@ -64,13 +64,9 @@ class RefundUpdated(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (RefundCreated, RefundUpdated)
 
 
-class Refund(msgspec.Struct, frozen=True, kw_only=True):
-    """A refund as of `version`. On cards it has succeeded once it is made."""
+class Refund(State, frozen=True, kw_only=True):
+    """A refund of `amount` minor units. Its `status` is always succeeded, as refunds to cards are at once."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     charge: str
     customer: str | None
@@ -86,18 +82,19 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evolve(state: Refund | None, event: DomainEvent) -> Refund:
+    """The refund after `event`. Raises TypeError for an event that cannot follow `state`."""
     match event:
         case RefundCreated():
             return _create_refund(event)
         case RefundUpdated() if state is not None:
             return msgspec.structs.replace(state, version=event.originator_version, **event.changes or {})
-    raise TypeError(f"{type(event).__name__} is no event of a refund, or cannot begin one")
+    raise TypeError(f"{type(event).__name__} is not a refund event, or cannot be its first")
 
 
 def make_balance_transaction(
     refund_id: str, charge_description: str | None, movement: Movement
 ) -> BalanceTransaction:
-    """What `movement` is shown as, wherever it is shown (contract §2.8)."""
+    """The balance transaction of a refund's `movement` (contract §2.8), for its state and for lists."""
     description_suffix = f" ({charge_description})" if charge_description else ""
     return BalanceTransaction(
         **movement,

@@ -1,8 +1,8 @@
-"""What may happen to a refund (contract §2.7): made, its metadata changed. None can be cancelled.
+"""Decisions on refunds (contract §2.7): create one, change its metadata. None can be cancelled.
 
-What a charge can still give back is its captured amount less all its refunds, decided on the charge's own
-stream, so refunds made at once never come to more. A dispute that has the money refuses every refund; a
-refund of all that is left closes the inquiries there are.
+A charge can be refunded up to its captured amount less earlier refunds. This is decided on the charge's own
+stream, so concurrent refunds never exceed it. A dispute that has withdrawn the money prevents refunds; a
+refund of all that remains closes open inquiries (contract §3.2).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ledger.domain import dispute_decisions, merge_patch
+from ledger.domain.aggregate import next_header
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute
@@ -31,34 +32,16 @@ def create(
     txn_id: str,
     now: int,
 ) -> list[DomainEvent]:
-    """RefundCreated on the refund's stream and ChargeRefunded on the charge's, to be appended together,
-    followed by what `close_inquiries` gives for the charge as it then is.
+    """RefundCreated on the refund's stream and ChargeRefunded on the charge's, to be appended together with
+    what `close_inquiries` returns for the charge afterwards.
 
-    `params` has `amount` (all that is left when absent), `reason`, `metadata`, and of one made elsewhere
-    `created`; `disputes` are all of the charge's. Raises InvalidState where nothing can be refunded,
-    and, param `amount`, for more than is left.
+    `params` may have `amount` (minor units; default: all that remains), `reason`, `metadata`, and for a
+    refund made in another system `created`. `disputes` are all disputes of the charge. Raises InvalidState if
+    nothing can be refunded, and, param `amount`, for more than remains; InvalidParameter for an amount
+    below 1, metadata beyond its limits, or `created` in the future.
     """
-    if charge.status != "succeeded" or not charge.captured:
-        text = f"Charge {charge.id} has not been paid; it cannot be refunded."
-        raise InvalidState(text, code="charge_not_refundable")
-    remaining = charge.amount_captured - charge.amount_refunded
-    if remaining <= 0:
-        text = f"Charge {charge.id} has already been refunded."
-        raise InvalidState(text, code="charge_already_refunded")
-    if not all(dispute.refundable for dispute in disputes):
-        text = f"Charge {charge.id} has been charged back; cannot issue a refund."
-        raise InvalidState(text, code="charge_disputed")
-    amount = remaining if params.get("amount") is None else params["amount"]
-    if amount > remaining:
-        requested_text, remaining_text = (
-            format_amount(value, charge.currency) for value in (amount, remaining)
-        )
-        text = (
-            f"Refund amount ({requested_text}) is greater than unrefunded amount on charge ({remaining_text})"
-        )
-        raise InvalidState(text, param="amount")
-    if amount < 1:
-        raise InvalidParameter("Refund amount must be at least 1.", param="amount")
+    remaining = _check_refundable(charge, disputes)
+    amount = _choose_amount(params.get("amount"), remaining, charge.currency)
     created_at = resolve_created_at(params, now)
     movement = Movement(
         id=txn_id,
@@ -88,19 +71,44 @@ def create(
         charge_description=charge.description,
         moved=movement,
     )
-    charge_refunded = ChargeRefunded(
-        originator_id=charge.id,
-        originator_version=charge.version + 1,
-        at=now,
-        refund=refund_id,
-        movement=movement,
-    )
+    charge_refunded = ChargeRefunded(**next_header(charge, now), refund=refund_id, movement=movement)
     return [refund_created, charge_refunded]
 
 
+def _check_refundable(charge: Charge, disputes: Sequence[Dispute]) -> int:
+    """The amount that remains to be refunded. Raises InvalidState if there is none."""
+    if charge.status != "succeeded" or not charge.captured:
+        text = f"Charge {charge.id} has not been paid; it cannot be refunded."
+        raise InvalidState(text, code="charge_not_refundable")
+    remaining = charge.amount_captured - charge.amount_refunded
+    if remaining <= 0:
+        text = f"Charge {charge.id} has already been refunded."
+        raise InvalidState(text, code="charge_already_refunded")
+    if not all(dispute.refundable for dispute in disputes):
+        text = f"Charge {charge.id} has been charged back; cannot issue a refund."
+        raise InvalidState(text, code="charge_disputed")
+    return remaining
+
+
+def _choose_amount(requested: int | None, remaining: int, currency: str) -> int:
+    """The amount to refund. Raises InvalidState for more than remains, InvalidParameter for less than 1."""
+    amount = remaining if requested is None else requested
+    if amount > remaining:
+        requested_text, remaining_text = (format_amount(value, currency) for value in (amount, remaining))
+        text = (
+            f"Refund amount ({requested_text}) is greater than unrefunded amount on charge ({remaining_text})"
+        )
+        raise InvalidState(text, param="amount")
+    if amount < 1:
+        raise InvalidParameter("Refund amount must be at least 1.", param="amount")
+    return amount
+
+
 def close_inquiries(charge: Charge, disputes: Sequence[Dispute], *, now: int) -> list[DomainEvent]:
-    """What a refund of `charge`, as it left it, does to its `disputes`: InquiryClosed on the stream of
-    each open inquiry once nothing is left of the charge; [] before."""
+    """InquiryClosed on the stream of each open inquiry among the `disputes` of a fully refunded charge.
+
+    `charge` is the charge after the refund. [] if a part of it remains.
+    """
     if charge.amount_refunded < charge.amount_captured:
         return []
     return [
@@ -109,19 +117,16 @@ def close_inquiries(charge: Charge, disputes: Sequence[Dispute], *, now: int) ->
 
 
 def update(state: Refund, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Merges `params["metadata"]`. Raises InvalidParameter past its limits."""
+    """Merges `params["metadata"]`; [] if that changes nothing. Raises InvalidParameter beyond its limits."""
     if "metadata" not in params:
         return []
-    after = merge_patch.merge_metadata(state.metadata, params["metadata"])
-    if after == state.metadata:
-        return []
-    changes = {"metadata": after}
-    return [
-        RefundUpdated(originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes)
-    ]
+    after = {"metadata": merge_patch.merge_metadata(state.metadata, params["metadata"])}
+    changes = merge_patch.find_changes(state, after)
+    return [RefundUpdated(**next_header(state, now), changes=changes)] if changes else []
 
 
 def make_cancel_error(state: Refund) -> InvalidState:
-    """Why `state` is not cancelled: only a refund that waits for the customer could be, which none does."""
+    """The error of every attempt to cancel: only a refund that awaits an action of the customer could be
+    cancelled, and refunds to cards never do."""
     text = f"Refund {state.id} cannot be canceled: its status is {state.status}, not requires_action."
     return InvalidState(text)

@@ -1,8 +1,8 @@
-"""Resources that other services keep: what these published of them, for the public Event feed.
+"""Resources of other services, published by them for the public Event feed (contract §2.13, §4.2).
 
-Each publication holds the resource whole, so what it makes public follows from it and the one before it.
-Only the last state is known here, and nothing of what it means. A resource that was deleted may be published
-again: it begins anew, under the same id.
+Each publication contains the whole resource, so its public Event follows from it and the previous one. The
+ledger stores the last publication and does not interpret it. A deleted resource may be published again
+under the same id, as a new one.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidParameter
 
 ID_LENGTH_MAX = 255
 UPDATED_SUFFIX = ".updated"
 DELETED_SUFFIX = ".deleted"
-LEDGER_TYPES = frozenset(
-    {
-        "balance_transaction", "charge", "customer", "customer_session", "dispute", "event", "file",
-        "file_link", "refund", "webhook_endpoint",
-    }
-)  # fmt: skip
-"""Types of the objects that this ledger keeps itself: nobody else can tell of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResourcePublished(DomainEvent):
-    """`object` is the whole resource, with its `id` and `object`; `event_type` the public Event's type."""
+    """The owner published the resource.
+
+    type        its object type, such as `invoice`
+    event_type  type of the public Event, such as `invoice.paid`
+    object      the whole resource, including its members `id` and `object`
+    """
 
     TOPIC: ClassVar[str] = "resource.published"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"object"})
@@ -43,7 +42,7 @@ class ResourcePublished(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceDeleted(DomainEvent):
-    """There is no such resource any more."""
+    """The owner deleted the resource; `event_type` is the type of the public Event."""
 
     TOPIC: ClassVar[str] = "resource.deleted"
 
@@ -53,14 +52,10 @@ class ResourceDeleted(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (ResourcePublished, ResourceDeleted)
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """A resource as of `version`. `object` is the last one published, also when it was deleted since;
-    `event_type` is that of the last Event it made."""
+class Resource(State, frozen=True, kw_only=True):
+    """A resource. `object` is the last publication, also after a deletion; `event_type` is that of its last
+    Event."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     type: str
     event_type: str
     object: dict[str, Any]
@@ -68,29 +63,31 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def customer(self) -> str | None:
-        """The customer it names: the log is indexed by it."""
+        """Id of the customer that the resource names: an index of the log has it."""
         return self._get_reference("customer")
 
     @property
     def charge(self) -> str | None:
-        """The charge it names."""
+        """Id of the charge that the resource names."""
         return self._get_reference("charge")
 
     @property
     def payment_intent(self) -> str | None:
-        """The payment intent it names."""
+        """Id of the payment intent that the resource names."""
         return self._get_reference("payment_intent")
 
     def _get_reference(self, member: str) -> str | None:
         reference = self.object.get(member)
-        if isinstance(reference, dict):  # expanded
+        if isinstance(reference, dict):  # an expanded object
             reference = reference.get("id")
-        # Anything can stand there: what is too long for an id, an index could not hold.
+        # A publication may contain any value. One that is too long for an id may not fit into the index
+        # either.
         return reference if isinstance(reference, str) and len(reference) <= ID_LENGTH_MAX else None
 
 
 def evolve(state: Resource | None, event: DomainEvent) -> Resource:
-    """A publication needs no `state` before it: it is whole."""
+    """The resource after `event`. A publication replaces any earlier state. Raises TypeError for an event of
+    another aggregate."""
     match event:
         case ResourcePublished():
             return Resource(
@@ -107,7 +104,7 @@ def evolve(state: Resource | None, event: DomainEvent) -> Resource:
             return msgspec.structs.replace(
                 state, version=event.originator_version, event_type=event.event_type, deleted=True
             )
-    raise TypeError(f"{type(event).__name__} is no event of a resource")
+    raise TypeError(f"{type(event).__name__} is not a resource event")
 
 
 def publish(
@@ -121,15 +118,14 @@ def publish(
     object: dict[str, Any],
     now: int,
 ) -> list[DomainEvent]:
-    """The resource as it is now. [] where that tells nothing new: the same object again, as an update or as
-    what it was published as the last time.
+    """Publishes the resource's current `object`, whose Event is of the type `event_type`.
 
-    Raises InvalidParameter for an object that is another one, and for a deletion.
+    Returns [] if nothing is new: the object is unchanged and the Event would be an update, or of the same
+    type as the last one. Raises InvalidParameter for a type of deletion, an object of the other mode, and
+    an object with another id or type than that of the path.
     """
-    if type in LEDGER_TYPES:
-        raise InvalidParameter(f"Invalid type: a {type} is kept by this ledger itself.", param="type")
     if event_type.endswith(DELETED_SUFFIX):
-        text = "Invalid event_type: what is deleted is told by DELETE, without its object."
+        text = "Invalid event_type: to publish a deletion, use DELETE without an object."
         raise InvalidParameter(text, param="event_type")
     check_mode(object, livemode)
     full_object = {"id": resource_id, "object": type} | object
@@ -156,27 +152,23 @@ def publish(
 
 
 def delete(state: Resource, event_type: str, *, now: int) -> list[DomainEvent]:
-    """The end of a resource that is there. Raises InvalidParameter for a type that tells of none."""
+    """Records the deletion of a resource. Raises InvalidParameter unless `event_type` ends in `.deleted`."""
     if not event_type.endswith(DELETED_SUFFIX):
-        text = "Invalid event_type: must end in '.deleted'; anything else is told by PUT, with the object."
+        text = "Invalid event_type: must end in '.deleted'; use PUT with the object for other Events."
         raise InvalidParameter(text, param="event_type")
-    return [
-        ResourceDeleted(
-            originator_id=state.id, originator_version=state.version + 1, at=now, event_type=event_type
-        )
-    ]
+    return [ResourceDeleted(**next_header(state, now), event_type=event_type)]
 
 
 def check_mode(object: dict[str, Any], livemode: bool) -> None:
-    """Raises InvalidParameter for an object of the other mode: the two never meet (contract §1.2)."""
+    """Raises InvalidParameter for an object of the other mode: the modes never mix (contract §1.2)."""
     if object.get("livemode", livemode) is not livemode:
-        mode = "live" if livemode else "test"
-        text = f"Invalid object[livemode]: must be {str(livemode).lower()}, for the key is a {mode} mode key."
+        mode, expected = ("live", "true") if livemode else ("test", "false")
+        text = f"Invalid object[livemode]: must be {expected}, because the API key is a {mode} mode key."
         raise InvalidParameter(text, param="object[livemode]")
 
 
 def is_same_json(left: Any, right: Any) -> bool:
-    """Whether two JSON values are the same: the order of members means nothing, 1 is 1.0 but not true."""
+    """Whether two JSON values are equal, in any order of members. 1 equals 1.0, but not true."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(is_same_json(left[name], right[name]) for name in left)
     if isinstance(left, list) and isinstance(right, list):

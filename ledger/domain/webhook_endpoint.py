@@ -1,7 +1,7 @@
-"""Webhook endpoints: where an account has its Events sent, and which of them (contract §5.1, §5.2).
+"""Webhook endpoints: the URLs to which an account's Events are delivered (contract §5.1, §5.2).
 
-An address often carries a token, so `url` is sealed inside events. The secret that deliveries are signed with
-is nowhere here: it is derived elsewhere from the endpoint's id. A deleted endpoint keeps its last state.
+A URL often contains a token, so it is a personal field, encrypted in the log. The secret that signs
+deliveries is not stored: it is derived from the endpoint's id. The state of a deleted endpoint stays.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from ledger.domain import merge_patch
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidParameter, UnknownObject
 
 EVENT_TYPE_WILDCARD = "*"
-"""Among `enabled_events`: all there are, whatever stands beside it."""
+"""In `enabled_events`: Events of every type, whatever else is listed."""
 URL_LENGTH_MAX = 2048
 HOST_LENGTH_MAX = 253
 PORT_MAX = 65_535
@@ -32,8 +33,10 @@ _match_label = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?").
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookEndpointCreated(DomainEvent):
-    """connect      it gets the Events of connected accounts, in place of the account's own
-    api_version  that its Events are rendered in; None: the account's default
+    """The endpoint was created.
+
+    connect      whether it receives the Events of connected accounts instead of the account's own
+    api_version  version in which its Events are rendered; None: the account's default
     """
 
     TOPIC: ClassVar[str] = "webhook_endpoint.created"
@@ -52,8 +55,8 @@ class WebhookEndpointCreated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookEndpointUpdated(DomainEvent):
-    """`changes` maps a changed field (url, enabled_events, description, disabled, metadata) to its whole new
-    value."""
+    """`changes` maps each changed field (url, enabled_events, description, disabled, metadata) to its
+    complete new value."""
 
     TOPIC: ClassVar[str] = "webhook_endpoint.updated"
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
@@ -63,6 +66,8 @@ class WebhookEndpointUpdated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookEndpointDeleted(DomainEvent):
+    """The endpoint was deleted; nothing is delivered to it any more."""
+
     TOPIC: ClassVar[str] = "webhook_endpoint.deleted"
 
 
@@ -73,13 +78,9 @@ EVENTS: tuple[type[DomainEvent], ...] = (
 )
 
 
-class WebhookEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook endpoint as of `version`. `url` is '' once it was erased."""
+class WebhookEndpoint(State, frozen=True, kw_only=True):
+    """A webhook endpoint. `url` is '' after its erasure."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     url: str
     enabled_events: list[str]
@@ -92,6 +93,7 @@ class WebhookEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint:
+    """The endpoint after `event`. Raises TypeError for an event of another aggregate."""
     match event:
         case WebhookEndpointCreated():
             return WebhookEndpoint(
@@ -114,15 +116,15 @@ def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint
         case WebhookEndpointDeleted():
             assert state is not None
             return msgspec.structs.replace(state, version=event.originator_version, deleted=True)
-    raise TypeError(f"{type(event).__name__} is no event of a webhook endpoint")
+    raise TypeError(f"{type(event).__name__} is not a webhook endpoint event")
 
 
 def create(
     *, endpoint_id: str, account: str, livemode: bool, params: Mapping[str, Any], now: int
 ) -> list[DomainEvent]:
-    """A new endpoint; `params` has `url` and `enabled_events`, known types or `*`, at least.
+    """A new endpoint. `params` has at least `url` and `enabled_events` (known event types or `*`).
 
-    Raises InvalidParameter for a url that `check_url` refuses, or past the limits of metadata.
+    Raises InvalidParameter for a URL that `check_url` refuses and for metadata beyond its limits.
     """
     check_url(params["url"], livemode=livemode)
     return [
@@ -144,9 +146,9 @@ def create(
 
 
 def update(state: WebhookEndpoint, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Changes the fields `params`, where absent is unchanged and a description of None unset.
+    """Changes the fields named in `params`: an absent one stays, a description of None is unset.
 
-    Raises UnknownObject if deleted, and what `create` raises.
+    Returns [] if nothing changes. Raises UnknownObject for a deleted endpoint, and what `create` raises.
     """
     check_not_deleted(state)
     if "url" in params:
@@ -154,33 +156,27 @@ def update(state: WebhookEndpoint, params: Mapping[str, Any], *, now: int) -> li
     after = {name: params[name] for name in _UPDATABLE_FIELDS if name in params}
     if "metadata" in params:
         after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
-    changes = {name: value for name, value in after.items() if getattr(state, name) != value}
-    if not changes:
-        return []
-    return [
-        WebhookEndpointUpdated(
-            originator_id=state.id, originator_version=state.version + 1, at=now, changes=changes
-        )
-    ]
+    changes = merge_patch.find_changes(state, after)
+    return [WebhookEndpointUpdated(**next_header(state, now), changes=changes)] if changes else []
 
 
 def delete(state: WebhookEndpoint, *, now: int) -> list[DomainEvent]:
-    """Raises UnknownObject if it is deleted already."""
+    """Deletes the endpoint. Raises UnknownObject if it is deleted already."""
     check_not_deleted(state)
-    return [WebhookEndpointDeleted(originator_id=state.id, originator_version=state.version + 1, at=now)]
+    return [WebhookEndpointDeleted(**next_header(state, now))]
 
 
 def check_not_deleted(state: WebhookEndpoint) -> None:
-    """Raises UnknownObject for one that was deleted: unlike a customer, it leaves no stub to read."""
+    """Raises UnknownObject for a deleted endpoint. It cannot be retrieved; a deleted customer can."""
     if state.deleted:
         raise UnknownObject("webhook endpoint", state.id, param="webhook_endpoint")
 
 
 def check_url(url: str, *, livemode: bool) -> None:
-    """Raises InvalidParameter (`url_invalid`) for what contract §5.2 refuses. No message repeats the address.
+    """Raises InvalidParameter, code `url_invalid`, for a URL that contract §5.2 refuses.
 
-    Where the name leads is looked at when it is sent to: that may change, and an answer here would tell of
-    the network inside.
+    The message never repeats the URL, which may contain a token. The host name is resolved at each delivery
+    and not here: its address may change, and an error here would reveal names of our own network.
     """
     problem = _find_url_problem(url, livemode)
     if problem:
@@ -191,37 +187,38 @@ def _find_url_problem(url: str, livemode: bool) -> str | None:
     if len(url) > URL_LENGTH_MAX:
         return f"it must be at most {URL_LENGTH_MAX} characters; yours has {len(url)}."
     if _match_url_characters(url) is None:
-        return "it holds characters that a URL cannot; percent-encode them."
+        return "it contains characters that are not allowed in a URL; percent-encode them."
     scheme, separator, remainder = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return "an explicit scheme, http or https, must be provided."
     authority = re.split("[/?#]", remainder, maxsplit=1)[0]
     if "@" in authority:
-        return "it must not hold a user name or password."
+        return "it must not contain a user name or password."
     match = _match_authority(authority)
     if match is None or not 1 <= int(match[3] or 1) <= PORT_MAX:
-        return "a host, and after it nothing but a port, must be provided."
+        return "it must have a host, optionally followed by a port."
     is_local = _is_local_address(match[1]) if match[1] else _is_local_host(match[2])
     if is_local is None:
         return "a valid host must be provided."
     if livemode and scheme.lower() != "https":
         return "an endpoint in live mode must use https."
     if livemode and is_local:
-        return "an endpoint in live mode must be reachable from elsewhere."
+        return "an endpoint in live mode must not have a loopback address."
     return None
 
 
 def _is_local_host(host: str) -> bool | None:
-    """Whether it says the same machine; None for what is no host name or IPv4 address."""
+    """Whether a host name or IPv4 address is the local machine; None if it is neither."""
     labels = host.lower().removesuffix(".").split(".")
     if len(host) > HOST_LENGTH_MAX or not all(map(_match_label, labels)):
         return None
-    if labels[-1].isdecimal():  # a name's last label never is (RFC 3696, 2)
+    if labels[-1].isdecimal():  # an address: the last label of a name is never numeric (RFC 3696, 2)
         return _is_local_address(host)
     return labels[-1] == "localhost"
 
 
 def _is_local_address(host: str) -> bool | None:
+    """Whether an IP address is a loopback address; None if it is no IP address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

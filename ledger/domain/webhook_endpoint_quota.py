@@ -1,8 +1,9 @@
-"""The roster: which webhook endpoints an account has in one mode, so that their number has a limit.
+"""The quota of webhook endpoints: which ones an account has in one mode, to limit their number (contract
+§5.2).
 
-Each endpoint has a stream of its own, and two that are made at once would not meet. Making and deleting one
-also writes to the roster, one stream for account and mode, so the append lets one of them win: the limit
-holds exactly, in any number of processes.
+Each endpoint has a stream of its own, so the versions of two concurrent creations do not conflict. Creating
+and deleting an endpoint therefore also writes to the quota, one stream per account and mode: the append
+accepts one of two concurrent commands, and the limit holds exactly in any number of processes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import ClassVar
 
 import msgspec
 
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidState
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointQuotaReserved(DomainEvent):
-    """The webhook endpoint `endpoint` was made."""
+    """The webhook endpoint with the id `endpoint` was created."""
 
     TOPIC: ClassVar[str] = "webhook_roster.enrolled"
 
@@ -29,7 +31,7 @@ class EndpointQuotaReserved(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointQuotaReleased(DomainEvent):
-    """The webhook endpoint `endpoint` was deleted."""
+    """The webhook endpoint with the id `endpoint` was deleted."""
 
     TOPIC: ClassVar[str] = "webhook_roster.struck"
 
@@ -39,23 +41,20 @@ class EndpointQuotaReleased(DomainEvent):
 EVENTS: tuple[type[DomainEvent], ...] = (EndpointQuotaReserved, EndpointQuotaReleased)
 
 
-class WebhookEndpointQuota(msgspec.Struct, frozen=True, kw_only=True):
-    """A roster as of `version`. `endpoints`: ids of those not deleted, oldest first."""
+class WebhookEndpointQuota(State, frozen=True, kw_only=True):
+    """A quota. `endpoints`: ids of the endpoints that are not deleted, oldest first."""
 
-    id: str
-    version: int
-    account: str
-    livemode: bool
     created: int
     endpoints: list[str]
 
 
 def get_stream_id(account: str, livemode: bool) -> str:
-    """The roster's id. No object that a caller names can have it: their ids hold no colon."""
+    """The stream of the quota. It contains a colon, so no id of an object can be equal to it."""
     return f"{account}:webhook_roster:{'live' if livemode else 'test'}"
 
 
 def evolve(state: WebhookEndpointQuota | None, event: DomainEvent) -> WebhookEndpointQuota:
+    """The quota after `event`. Raises TypeError for an event of another aggregate."""
     match event:
         case EndpointQuotaReserved():
             return WebhookEndpointQuota(
@@ -70,7 +69,7 @@ def evolve(state: WebhookEndpointQuota | None, event: DomainEvent) -> WebhookEnd
             assert state is not None
             endpoints = [endpoint_id for endpoint_id in state.endpoints if endpoint_id != event.endpoint]
             return msgspec.structs.replace(state, version=event.originator_version, endpoints=endpoints)
-    raise TypeError(f"{type(event).__name__} is no event of a roster")
+    raise TypeError(f"{type(event).__name__} is not a webhook endpoint quota event")
 
 
 def reserve(
@@ -82,8 +81,10 @@ def reserve(
     endpoints_max: int,
     now: int,
 ) -> list[DomainEvent]:
-    """To be appended together with the making of the endpoint. Raises InvalidState when the roster is full
-    (contract §5.2)."""
+    """Reserves a place for a new endpoint, to be appended together with its creation.
+
+    Raises InvalidState if the account already has `endpoints_max` endpoints in this mode (contract §5.2).
+    """
     if state is not None and len(state.endpoints) >= endpoints_max:
         mode = "live" if livemode else "test"
         raise InvalidState(
@@ -103,9 +104,5 @@ def reserve(
 
 
 def release(state: WebhookEndpointQuota, *, endpoint_id: str, now: int) -> list[DomainEvent]:
-    """To be appended together with the deletion of the endpoint."""
-    return [
-        EndpointQuotaReleased(
-            originator_id=state.id, originator_version=state.version + 1, at=now, endpoint=endpoint_id
-        )
-    ]
+    """Frees the place of an endpoint, to be appended together with its deletion."""
+    return [EndpointQuotaReleased(**next_header(state, now), endpoint=endpoint_id)]

@@ -27,7 +27,7 @@ from ledger.objects import (
 )
 from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
 from ledger.store.store import Store
-from ledger.wire import render
+from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
 
 CUSTOMERS = ListQuery(
@@ -327,7 +327,7 @@ class PaymentQueries:
 def render_event(event: FeedEvent, *, account: str | None, api_version: str | None = None) -> dict[str, Any]:
     """An Event as the API and webhooks show it. `account` is told only to a platform; `api_version`, if one
     is given, is the reader's."""
-    return render.render_event(
+    return events.render_event(
         event_id=event.id,
         event_type=event.type,
         created=event.created,

@@ -13,7 +13,6 @@ from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -22,59 +21,10 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import get_topic, register_topic, resolve_topic
 
-from ledger.domain import (
-    charge,
-    customer,
-    customer_session,
-    dispute,
-    file,
-    file_link,
-    imported_event,
-    refund,
-    resource,
-    webhook_endpoint,
-    webhook_endpoint_quota,
-)
-from ledger.domain.charge import Charge
-from ledger.domain.customer import Customer
-from ledger.domain.customer_session import CustomerSession
-from ledger.domain.dispute import Dispute
+from ledger.domain.aggregate import State as State
 from ledger.domain.event import DomainEvent
-from ledger.domain.file import File
-from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import ImportedEvent
-from ledger.domain.refund import Refund
-from ledger.domain.resource import Resource
-from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
+from ledger.wire.aggregates import AGGREGATES_BY_EVENT
 
-State = (
-    Customer
-    | Charge
-    | CustomerSession
-    | Dispute
-    | Refund
-    | File
-    | FileLink
-    | WebhookEndpoint
-    | WebhookEndpointQuota
-    | Resource
-    | ImportedEvent
-)
-
-AGGREGATES: tuple[ModuleType, ...] = (
-    customer,
-    charge,
-    customer_session,
-    dispute,
-    refund,
-    file,
-    file_link,
-    webhook_endpoint,
-    webhook_endpoint_quota,
-    resource,
-    imported_event,
-)
 CACHED_CIPHERS_MAX = 4096
 
 _SEALED = "sealed"
@@ -82,7 +32,7 @@ _NONCE_BYTES = 12
 _decode = msgspec.json.Decoder().decode
 
 _EVOLVE_BY_CLASS: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] = {
-    event: module.evolve for module in AGGREGATES for event in module.EVENTS
+    event_class: row.module.evolve for event_class, row in AGGREGATES_BY_EVENT.items()
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, Unavailable
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, first_line, query_timeout
 from ledger.store.batching import BatchQueue, Pending
-from ledger.store.codec import Codec, State
+from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import PLANNER_OPTIONS, StreamReader
 from ledger.store.notifications import HeadNotifier
 
@@ -77,6 +77,23 @@ class Change(NamedTuple):
     event: DomainEvent
     state: State
     causation: str | None = None
+
+
+def fold_changes(
+    events: Iterable[DomainEvent], *before: State | None, causation: str | None = None
+) -> list[Change]:
+    """The changes that `events` make, in order; they may be of several streams.
+
+    `before` are the aggregates that exist already (None is ignored). The first event of any other stream
+    begins a new aggregate.
+    """
+    states = {state.id: state for state in before if state is not None}
+    changes = []
+    for event in events:
+        stream = event.originator_id
+        state = states[stream] = evolve(states.get(stream), event)
+        changes.append(Change(event, state, causation))
+    return changes
 
 
 class Reply(NamedTuple):

@@ -1,1 +1,2 @@
-"""The wire, purely: bytes to values (`forms`, `parameters`, `tables`, `expansion`) and the names it knows."""
+"""The public wire format, without I/O: form bytes to values, states to JSON, domain events to public
+Events."""

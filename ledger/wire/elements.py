@@ -1,23 +1,17 @@
-"""JSON for front ends (contract §6.1), and of a customer session for those who look after it.
-
-Pure: the same state gives the same bytes. Only what is handed in as a key or secret is one.
-"""
+"""JSON for front ends (contract §6.1), and the customer session as operators see it (internal API)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from ledger.domain import customer_session
 from ledger.domain.customer_session import CustomerSession
-from ledger.wire import render
-
-Json = dict[str, Any]
+from ledger.wire.customer_sessions import render_components
+from ledger.wire.json_values import Json
 
 _ON, _OFF = "enabled", "disabled"
 
 
 def render_elements_session(session_id: str, intent_type: str, *, livemode: bool) -> Json:
-    """What a payment form is set up with, without a customer. `intent_type` is the request's `type`."""
+    """The configuration of a payment form, without a customer. `intent_type` is the request's `type`."""
     return {
         "session_id": session_id,
         "object": "elements_session",
@@ -38,7 +32,10 @@ def render_elements_session(session_id: str, intent_type: str, *, livemode: bool
 
 
 def render_elements_customer(state: CustomerSession, api_key: str) -> Json:
-    """The `customer` of an elements session: what the exchange of the client secret gives."""
+    """The `customer` of an elements session, which a front end receives for its client secret.
+
+    `api_key` is the ephemeral key of the session.
+    """
     return {
         "payment_methods": [],
         "default_payment_method": None,
@@ -55,7 +52,7 @@ def render_elements_customer(state: CustomerSession, api_key: str) -> Json:
 
 
 def render_session_record(state: CustomerSession, now: int) -> Json:
-    """A customer session with its state at `now` (unix seconds), and never with its secret."""
+    """A customer session with its status at `now` (unix seconds), for operators; it never has the secret."""
     return {
         "id": state.id,
         "object": "customer_session",
@@ -71,8 +68,8 @@ def render_session_record(state: CustomerSession, now: int) -> Json:
 
 
 def _render_components(state: CustomerSession) -> Json:
-    """The seven components; of the mobile ones, the features that the mobile SDKs know."""
-    components: Json = render.render_customer_session(state, "")["components"]
+    """The seven components; the mobile ones with the features that the mobile SDKs know."""
+    components = render_components(state)
     features = state.features or {}
     mobile_features: Json | None = None
     if state.component == "customer_sheet":

@@ -1,4 +1,4 @@
-"""The public event types (contract Appendix A) and the patterns that name groups of them."""
+"""The types of public Events (contract Appendix A), and the patterns that match groups of them."""
 
 from __future__ import annotations
 
@@ -104,18 +104,17 @@ treasury.received_debit: created
 
 
 def _expand_prefixes(compact: str) -> tuple[str, ...]:
-    """`prefix: last parts` a line, to full names; a line that begins with spaces continues the one above."""
+    """Full type names from lines of `prefix: suffix suffix …`; an indented line continues the one above."""
     lines = (line.split(": ") for line in compact.replace("\n    ", " ").strip().splitlines())
     return tuple(f"{prefix}.{suffix}" for prefix, suffixes in lines for suffix in suffixes.split())
 
 
 ORDERED_EVENT_TYPES: tuple[str, ...] = _expand_prefixes(_SUFFIXES_BY_PREFIX)
 EVENT_TYPES: frozenset[str] = frozenset(ORDERED_EVENT_TYPES)
-_LEDGER_PREFIXES = frozenset({"charge", "charge.dispute", "charge.refund", "customer", "refund"})
 
 
 def check_event_type(name: str, param: str) -> None:
-    """Raises InvalidParameter for a name that is no event type, listing those it may have been meant for."""
+    """Raises InvalidParameter, param `param`, for an unknown event type; the error suggests similar ones."""
     if name in EVENT_TYPES:
         return
     suggestions = [
@@ -129,17 +128,11 @@ def check_event_type(name: str, param: str) -> None:
     raise InvalidParameter(f"Invalid {param}: must be {expected}", param=param)
 
 
-def is_ledger_event_type(event_type: str) -> bool:
-    """Whether Events of this type tell of what this ledger itself keeps (contract §4.2): nobody else can
-    publish one. `customer.updated` is, `customer.subscription.updated` is not."""
-    return event_type.rpartition(".")[0] in _LEDGER_PREFIXES
-
-
 def matches(pattern: str, event_type: str) -> bool:
-    """Whether the `type` filter of a list of events admits `event_type`.
+    """Whether `event_type` matches a `type` filter of the list of Events (contract §4.3).
 
-    A pattern is a type, `*`, or a group with one trailing star: `charge.*` takes in everything that
-    begins with `charge.`, so `charge.dispute.created` too. Any other star matches nothing.
+    A pattern is a type, `*`, or a prefix with one star at the end: `charge.*` matches every type that
+    begins with `charge.`, also `charge.dispute.created`. A star anywhere else matches nothing.
     """
     if pattern == "*":
         return True

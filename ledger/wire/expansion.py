@@ -1,8 +1,8 @@
-"""`expand[]` paths to a tree of what to show whole (contract §1.8), checked before anything is looked up.
+"""Parses `expand[]` paths into a tree of the fields to expand (contract §1.8), before any object is read.
 
-Guarantees: the tree holds only fields that are declared here, at most four levels deep, whatever the
-caller sent; for a list it speaks of one item (the `data.` is gone). A field in the tree that is null, or
-whose object is not here (a payment intent that nobody has published), stays as it is.
+The tree contains only declared fields, at most four levels deep, whatever the caller sent. For a list it is
+the tree of one item, without `data`. A field of the tree that is null, or whose object is unknown (a payment
+intent that no service has published), stays as it is.
 """
 
 from __future__ import annotations
@@ -10,104 +10,55 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ledger.domain.evidence import FILE_FIELDS
 from ledger.errors import InvalidParameter
+from ledger.wire import balance_transactions, charges, disputes, events, refunds
+from ledger.wire.aggregates import AGGREGATES
 
 LEVELS_MAX = 4
 
 ExpandTree = dict[str, "ExpandTree"]
 
-EXPANDABLE_FIELDS: dict[str, dict[str, Any]] = {
-    "balance_transaction": {"fee_details": {}, "source": "source"},
-    "card": {"customer": "customer"},
+# What the registry of aggregates does not have: parts of objects, lists in objects, and derived objects.
+_PARTS: dict[str, Mapping[str, Any]] = {
+    "balance_transaction": balance_transactions.EXPANDABLE_FIELDS,
+    "card": charges.CARD_EXPANDABLE_FIELDS,
     "cards": {"data": "card"},
-    "charge": {
-        "application": "application",
-        "application_fee": "application_fee",
-        "balance_transaction": "balance_transaction",
-        "billing_details": {},
-        "customer": "customer",
-        "failure_balance_transaction": "balance_transaction",
-        "fraud_details": {},
-        "on_behalf_of": "account",
-        "outcome": {},
-        "payment_intent": "payment_intent",
-        "payment_method_details": {},
-        "refunds": "refunds",
-        "review": "review",
-        "shipping": {},
-        "source": {},
-        "source_transfer": "transfer",
-        "transfer": "transfer",
-        "transfer_data": {"destination": "account"},
-    },
-    "customer": {
-        "address": {},
-        "default_source": "card",
-        "discount": {},
-        "invoice_settings": {"default_payment_method": "payment_method"},
-        "shipping": {},
-        "sources": "cards",
-        "test_clock": "test_clock",
-    },
-    "customer_session": {"components": {}, "customer": "customer"},
-    "dispute": {
-        "balance_transactions": {"fee_details": {}, "source": "dispute"},
-        "charge": "charge",
-        "evidence": dict.fromkeys(FILE_FIELDS, "file"),
-        "evidence_details": {},
-        "payment_intent": "payment_intent",
-        "payment_method_details": {},
-    },
-    "event": {"data": {}, "request": {}},
-    "file": {"links": "file_links"},
-    "file_link": {"file": "file"},
+    "event": events.EXPANDABLE_FIELDS,
     "file_links": {"data": "file_link"},
     "payment_method": {"customer": "customer"},
-    "refund": {
-        "balance_transaction": "balance_transaction",
-        "charge": "charge",
-        "customer": "customer",
-        "destination_details": {},
-        "payment_intent": "payment_intent",
-        "source_transfer_reversal": "transfer_reversal",
-        "transfer_reversal": "transfer_reversal",
-    },
     "refunds": {"data": "refund"},
-    "webhook_endpoint": {},
+    # The source of a balance transaction is one of three objects; which one is known when it is read.
+    "source": disputes.EXPANDABLE_FIELDS | refunds.EXPANDABLE_FIELDS | charges.EXPANDABLE_FIELDS,
 }
-EXPANDABLE_FIELDS["source"] = (
-    EXPANDABLE_FIELDS["dispute"] | EXPANDABLE_FIELDS["refund"] | EXPANDABLE_FIELDS["charge"]
-)
-"""By object: text is a field that holds the id of such an object (one not listed here expands no further);
-a dict is a part that is always shown whole, with its own members. `refunds` and the customer's `sources`
-are shown only when expanded. An event's `data` is as it was, and expands no further. The source of a
-balance transaction is one of three kinds, known only when it is looked up."""
+EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = _PARTS | {
+    row.object_type: row.expandable_fields for row in AGGREGATES if row.object_type
+}
+"""By object type, what `expand[]` may name in it: an id that becomes an object, or a part of the object.
+
+A field with a string contains the id of an object of that type; a type that is not a key here expands no
+further. A field with a dict is a part that is always rendered, and the dict has the fields in it. The lists
+`refunds` of a charge and `sources` of a customer are rendered only if expanded.
+"""
 
 READ_RESOURCES: dict[str, tuple[str, ...]] = {
     "balance_transaction": ("balance_transaction",),
     "card": ("customer",),
     "cards": ("customer",),
-    "charge": ("charge",),
-    "customer": ("customer",),
-    "dispute": ("dispute",),
-    "file": ("file",),
-    "file_link": ("file",),
     "file_links": ("file",),
-    "refund": ("charge",),
     "refunds": ("charge",),
     "source": ("charge", "dispute"),
-}
-"""By kind of object kept here: the resources whose `rak_<resource>_read` shows it (contract §1.2)."""
+} | {row.object_type: (row.permission,) for row in AGGREGATES if row.object_type and row.permission}
+"""By type of the ledger's own objects: a restricted key sees one with `rak_<resource>_read` (contract
+§1.2)."""
 EXTERNAL_READ_RESOURCES = ("event",)
-"""The same for what other services publish, which else is read in Events."""
+"""The same for objects of other services, which are otherwise read as Events."""
 
 
 def parse_expand(paths: Iterable[str], object_type: str, *, in_list: bool) -> ExpandTree:
-    """The tree of `paths`, for an answer that is an `object_type` (a key of EXPANDABLE), or a list of them.
+    """The tree of `paths` for an answer of `object_type` (a key of EXPANDABLE_FIELDS), or a list of such.
 
-    `["charge.customer"]` gives `{"charge": {"customer": {}}}`. Raises InvalidParameter for a path that
-    is too deep or leads to a field that cannot be expanded.
+    `["charge.customer"]` becomes `{"charge": {"customer": {}}}`. Raises InvalidParameter for a path that is
+    too deep or names a field that cannot be expanded.
     """
     tree: ExpandTree = {}
     for path in paths:
@@ -133,17 +84,17 @@ def parse_expand(paths: Iterable[str], object_type: str, *, in_list: bool) -> Ex
             else:
                 fields = field
         node = tree
-        for segment in segments[:expanded_depth]:  # a path that ends in a part asks for nothing new
+        for segment in segments[:expanded_depth]:  # a part at the end of a path is rendered anyway
             node = node.setdefault(segment, {})
     return tree
 
 
 def collect_read_resources(tree: ExpandTree, object_type: str) -> set[str]:
-    """The resources that a restricted key must be able to read for an `object_type` to show `tree` whole."""
+    """The resources that a restricted key must be able to read to expand `tree` in an `object_type`."""
     return _collect_read_resources(tree, EXPANDABLE_FIELDS[object_type])
 
 
-def _collect_read_resources(tree: ExpandTree, fields: dict[str, Any]) -> set[str]:
+def _collect_read_resources(tree: ExpandTree, fields: Mapping[str, Any]) -> set[str]:
     resources: set[str] = set()
     for name, subtree in tree.items():
         field = fields[name]
@@ -154,7 +105,7 @@ def _collect_read_resources(tree: ExpandTree, fields: dict[str, Any]) -> set[str
     return resources
 
 
-_NO_FIELDS: dict[str, Any] = {}
+_NO_FIELDS: Mapping[str, Any] = {}
 
 
 def _find_external_fields(fields: Mapping[str, Any]) -> Iterator[str]:
@@ -168,4 +119,4 @@ def _find_external_fields(fields: Mapping[str, Any]) -> Iterator[str]:
 EXTERNAL_FIELDS = frozenset(
     name for fields in EXPANDABLE_FIELDS.values() for name in _find_external_fields(fields)
 )
-"""Fields that name objects of other services. A caller may write any id into some of them."""
+"""Fields that contain ids of objects of other services. Some of them accept any id from a caller."""

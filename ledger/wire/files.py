@@ -1,7 +1,7 @@
 """The JSON of files and file links (contract §2.9).
 
-Where a file can be fetched is no part of what it is: `url` is null here, and filled in by who knows the
-service's address and, for a link, the key that its address is derived with (`ledger/files/urls.py`).
+`url` is null here. The API fills it in, since the URL depends on the base URL of the service and, for a link,
+on the key from which it is derived (`ledger/files/urls.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from typing import Any
 
 from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink, is_expired
+from ledger.wire.json_values import Json
+
+EXPANDABLE_FIELDS: dict[str, Any] = {"links": "file_links"}
+LINK_EXPANDABLE_FIELDS: dict[str, Any] = {"file": "file"}
 
 
-def render_file(state: File) -> dict[str, Any]:
-    """Its list of links is empty: they have streams of their own (`links`)."""
+def render_file(state: File) -> Json:
+    """A file with an empty list of links: each link is an object with a stream of its own."""
     return {
         "id": state.id,
         "object": "file",
@@ -30,8 +34,8 @@ def render_file(state: File) -> dict[str, Any]:
     }
 
 
-def render_file_links(state: File, newest_links: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The list of a file's links, of which the `newest_links` INLINE_LINKS_MAX are in it."""
+def render_file_links(state: File, newest_links: Sequence[Json]) -> Json:
+    """The list of a file's links. `newest_links` are rendered, newest first, INLINE_LINKS_MAX at most."""
     return {
         "object": "list",
         "data": newest_links,
@@ -40,8 +44,8 @@ def render_file_links(state: File, newest_links: Sequence[dict[str, Any]]) -> di
     }
 
 
-def render_file_link(state: FileLink, now: int) -> dict[str, Any]:
-    """`expired` is as of `now`."""
+def render_file_link(state: FileLink, now: int) -> Json:
+    """A file link. `now` (unix seconds) decides whether it has expired."""
     return {
         "id": state.id,
         "object": "file_link",

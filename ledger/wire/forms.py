@@ -1,9 +1,9 @@
-"""Form bytes to nested dicts: `application/x-www-form-urlencoded` bodies and query strings.
+"""Decodes `application/x-www-form-urlencoded` bodies and query strings into nested dicts (contract §1.3).
 
-Guarantees: whatever the bytes, the answer is a form or an `InvalidParameter`, at a cost in proportion
-to the limits below. A form is `{name: text | form}`. Arrays and hashes both arrive as brackets, so both
-are dicts here, and the parameter table decides which was meant: `a[0]=x` gives `{"a": {"0": "x"}}`;
-`a[]=x` gives `{"a": {0: "x"}}`, the index an `int` because the caller wrote none.
+Any bytes lead to a form or an `InvalidParameter`, at a cost that the limits below bound. A form is
+`{name: text | form}`. Arrays and hashes both have brackets, so both become dicts, and the parameter table
+decides which one is meant: `a[0]=x` becomes `{"a": {"0": "x"}}`; `a[]=x` becomes `{"a": {0: "x"}}`, with an
+`int` as index because the caller wrote none.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any
 from ledger.errors import InvalidParameter
 
 BODY_BYTES_MAX = 8_000_000
-"""Bytes. The largest lawful form is 150,000 characters of evidence at 12 bytes each (`%F0%9F%98%80`)."""
+"""Bytes of a form. The largest valid one has 150,000 characters of evidence, 12 bytes each
+(`%F0%9F%98%80`)."""
 
 PARAMETERS_MAX = 1_000
-"""Pairs in one form; the largest table with 50 keys of metadata needs fewer than 150."""
+"""Pairs in one form. The largest parameter table, with 50 metadata keys, needs fewer than 150."""
 
 DEPTH_MAX = 8
-"""Bracket pairs in one name; the deepest name of any table has 6."""
+"""Pairs of brackets in one name. The deepest name in any parameter table has 6."""
 
 NAME_LENGTH_MAX = 500
-"""Characters of one name after decoding; the longest of any table has about 120."""
+"""Characters of one decoded name. The longest in any parameter table has about 120."""
 
 _NAMES_CACHED_MAX = 2_048
 
-_decode_escapes = codecs.getdecoder("unicode_escape")  # bytes.decode looks it up anew, at 1 us a call
+_decode_escapes = codecs.getdecoder("unicode_escape")  # bytes.decode would look it up in each call: 1 us
 
 
 def decode(
@@ -39,41 +40,22 @@ def decode(
     body_bytes_max: int = BODY_BYTES_MAX,
     parameters_max: int = PARAMETERS_MAX,
 ) -> dict[str, Any]:
-    """The form in `raw`; `{}` for no bytes. Of repeated scalars the last wins. What stands under other names
-    than `only_names`, if any are given, is passed over, whatever brackets it has.
+    """The form in `raw`; {} for no bytes. The last of several values of one name wins.
 
-    Refuses: more than the limits, NUL, bytes or escapes that are not UTF-8, unbalanced brackets, and
-    one name used as scalar and as hash.
+    If `only_names` is set, parameters of other names are ignored, whatever their brackets. Raises
+    InvalidParameter beyond the limits, for a NUL character, bytes or escapes that are not UTF-8, unbalanced
+    brackets, and one name used for both a value and a hash.
     """
     if not raw:
         return {}
-    if len(raw) > body_bytes_max:
-        raise InvalidParameter(f"The request is too large: at most {body_bytes_max} bytes are accepted.")
-    if raw.count(b"&") >= parameters_max:
-        raise InvalidParameter(f"Too many parameters: at most {parameters_max} are accepted in one request.")
-    try:
-        text = str(raw, "utf-8")
-    except UnicodeDecodeError:
-        raise _invalid_utf8_error() from None
-    if "\0" in text or "%00" in text:  # exact: an escaped percent sign is %25, so %00 is always a NUL
-        raise InvalidParameter("Invalid request: the parameters contain a NUL character.")
-
-    if "+" in text:
-        text = text.replace("+", " ")
-    ampersand, equals = "&", "="
-    if "%" in text:
-        # One call for all costs as much as for one value. The separators get a NUL, which can stand
-        # nowhere else, so that they are told from escaped ones afterwards.
-        ampersand, equals = "\0&", "\0="
-        text = _unescape(text.replace("&", ampersand).replace("=", equals))
-
+    text, ampersand, equals = _decode_text(raw, body_bytes_max, parameters_max)
     form: dict[str, Any] = {}
     for pair in text.split(ampersand):
         name, separator, value = pair.partition(equals)
         if not name:
             if separator:
                 raise InvalidParameter("Invalid request: a parameter has no name.")
-            continue  # `a=1&&b=2` and a trailing `&`
+            continue  # `a=1&&b=2` or a trailing `&`
         if only_names is not None and name.partition("[")[0] not in only_names:
             continue
         if "\0" in value:
@@ -96,11 +78,33 @@ def decode(
     return form
 
 
+def _decode_text(raw: bytes, body_bytes_max: int, parameters_max: int) -> tuple[str, str, str]:
+    """The form as text without escapes, and the strings that separate its pairs, and name and value."""
+    if len(raw) > body_bytes_max:
+        raise InvalidParameter(f"The request is too large: at most {body_bytes_max} bytes are accepted.")
+    if raw.count(b"&") >= parameters_max:
+        raise InvalidParameter(f"Too many parameters: at most {parameters_max} are accepted in one request.")
+    try:
+        text = str(raw, "utf-8")
+    except UnicodeDecodeError:
+        raise _invalid_utf8_error() from None
+    if "\0" in text or "%00" in text:  # %00 is always NUL, because a percent sign is escaped as %25
+        raise InvalidParameter("Invalid request: the parameters contain a NUL character.")
+    if "+" in text:
+        text = text.replace("+", " ")
+    if "%" not in text:
+        return text, "&", "="
+    # Unescaping the whole form at once costs as much as one value. The separators are first marked with a
+    # NUL, which occurs nowhere else, to distinguish them from unescaped `&` and `=` afterwards.
+    ampersand, equals = "\0&", "\0="
+    return _unescape(text.replace("&", ampersand).replace("=", equals)), ampersand, equals
+
+
 @lru_cache(maxsize=_NAMES_CACHED_MAX)
 def _parse_name(name: str) -> tuple[tuple[str, ...], str, bool]:
-    """`a[b][c]` as parents (a, b), leaf c, and whether there is a `[]`, which is an empty segment.
+    """The parents (a, b) and leaf c of a name `a[b][c]`, and whether it contains `[]`, an empty segment.
 
-    Cached, because callers send the same few names again and again: this is half of the decoding.
+    Cached, because callers send the same few names again and again, and this is half of the cost of decoding.
     """
     if len(name) > NAME_LENGTH_MAX:
         raise InvalidParameter(
@@ -124,7 +128,7 @@ def _parse_name(name: str) -> tuple[tuple[str, ...], str, bool]:
 
 
 def _insert_unnumbered(form: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    """Put `value` where `path`, with its empty segments numbered, leads: `a[]=x`, `a[][b]=x`."""
+    """Inserts `value` at a path with empty segments (`a[]=x`, `a[][b]=x`), which receive numbers."""
     node: dict[Any, Any] = form
     for depth, segment in enumerate(path[:-1]):
         key = _choose_element_key(node, path[depth + 1 :]) if segment == "" else segment
@@ -134,7 +138,7 @@ def _insert_unnumbered(form: dict[str, Any], path: tuple[str, ...], value: str) 
         elif type(child) is str:
             raise _mixed_types_error(_format_name(path))
         node = child
-    # The count of keys only grows, so it is never a number given before.
+    # The number of keys only grows, so it was never used as an index before.
     leaf: str | int = len(node) if path[-1] == "" else path[-1]
     if type(node.get(leaf)) is dict:
         raise _mixed_types_error(_format_name(path))
@@ -142,7 +146,8 @@ def _insert_unnumbered(form: dict[str, Any], path: tuple[str, ...], value: str) 
 
 
 def _choose_element_key(node: dict[Any, Any], remaining_path: tuple[str, ...]) -> Any:
-    """Key of the hash that `[]` means: the last one, or a new one where `rest` is in the last already."""
+    """The element of an array to which `[]` refers: the last one, or a new one if the last one already has a
+    value at `remaining_path`."""
     if node:
         last_key = next(reversed(node))
         element = node[last_key]
@@ -156,11 +161,12 @@ def _choose_element_key(node: dict[Any, Any], remaining_path: tuple[str, ...]) -
 
 
 def _unescape(text: str) -> str:
-    """Percent escapes undone.
+    """The text without percent escapes. Raises InvalidParameter for an invalid escape, or bytes that are
+    not UTF-8.
 
-    They become Python's own (`\\xXX`), which the `unicode_escape` codec reads in C: 14 ms for 2 MB of
-    them, where a loop takes 200 ms. A backslash of the caller's is turned into an escape first, so no
-    other kind of escape can occur.
+    Percent escapes become Python's own (`\\xXX`), which the `unicode_escape` codec decodes in C: 14 ms for
+    2 MB of escapes, against 200 ms for a loop. The caller's backslashes are escaped first, so no other kind
+    of escape can occur.
     """
     escaped = text.encode().replace(b"\\", b"\\x5c").replace(b"%", b"\\x")
     try:

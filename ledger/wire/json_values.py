@@ -1,6 +1,7 @@
-"""JSON objects told by other services: what of them can be kept, and shown to anyone again as it was told.
+"""JSON objects as dicts, and the limits on those that other services publish.
 
-Everything that reads them later (Postgres, clients in any language) takes what passes here.
+An object that passes `check_object` can be stored in Postgres and rendered unchanged to clients in any
+language.
 """
 
 from __future__ import annotations
@@ -10,16 +11,22 @@ from typing import Any
 
 import msgspec
 
+Json = dict[str, Any]
+"""A JSON object. Each renderer of this package returns one with all members of contract §2, unused ones null.
+
+An expandable member is an id; to expand it, replace the member. Nested members may be shared between
+results, so replace them and never change them in place.
+"""
 OBJECT_BYTES_MAX = 262_144
-"""Of an object as compact JSON."""
+"""Bytes of a published object as compact JSON."""
 DEPTH_MAX = 32
-"""Hashes and arrays within each other."""
+"""Levels of hashes and arrays in each other."""
 INTEGER_MAX = 2**63 - 1
 
 
 def check_object(document: dict[str, Any]) -> dict[str, Any]:
-    """`document`, unchanged. Raises ValueError, without its values, for what cannot be kept: too deep or too
-    large, a NUL or half a character in a text, a number that JSON has not or 64 bits cannot hold."""
+    """`document`, unchanged. Raises ValueError for one that is too deep or too large, or contains a NUL
+    character, an unpaired surrogate, NaN, Infinity, or an integer beyond 64 bits. No message has a value."""
     current_level: list[Any] = [document]
     for _ in range(DEPTH_MAX):
         next_level: list[Any] = []
@@ -46,13 +53,13 @@ def _check_scalar(value: Any) -> None:
         _check_text(value)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError("must hold no number that JSON has not")
+            raise ValueError("must not contain NaN or Infinity")
     elif isinstance(value, int) and abs(value) > INTEGER_MAX:
-        raise ValueError("must hold no integer of more than 64 bits")
+        raise ValueError("must not contain an integer beyond 64 bits")
 
 
 def _check_text(text: str) -> None:
     if "\x00" in text:
-        raise ValueError("must hold no NUL")
+        raise ValueError("must not contain a NUL character")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must hold no half of a surrogate pair")
+        raise ValueError("must not contain an unpaired surrogate")

@@ -1,8 +1,8 @@
-"""Parameter tables: each parameter is declared once, and the declaration parses, refuses and documents.
+"""Parameter tables: each parameter is declared once; the declaration validates, parses and documents it.
 
-Guarantees: `ParameterTable.parse` returns a plain dict of typed values with exactly the keys that were sent
-(and declared defaults), or raises the `InvalidParameter` of contract §1.6 naming the parameter in brackets.
-The order of errors is the order sent; missing ones are told last.
+`ParameterTable.parse` returns a dict of typed values with exactly the keys that were sent (and declared
+defaults), or raises the `InvalidParameter` of contract §1.6, which names the parameter with its brackets.
+The first error in the order sent is raised; missing parameters come last.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Hash(Parameter):
 
 @dataclass(frozen=True)
 class Array(Parameter):
-    """An array of `item`, at most `items_max`. Indices are order and need not be contiguous."""
+    """An array of at most `items_max` items. Indices give the order and need not be contiguous."""
 
     item: Parameter
     items_max: int
@@ -67,7 +67,8 @@ class Array(Parameter):
                 try:
                     items.append(parse_item(raw[index]))
                 except InvalidParameter:
-                    # Names are fixed when compiled; only a refused item needs the one that was sent.
+                    # Names are fixed at compilation, without an index. Only the error of an invalid item
+                    # needs it.
                     item.compile(f"{name}[{index}]")(raw[index])
                     raise
             return items
@@ -80,7 +81,8 @@ class Array(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata(Parameter):
-    """Contract §1.10. Gives dict[str, str] where an empty value asks for removal, or None: remove all."""
+    """Metadata (contract §1.10). The value is a dict[str, str], in which '' removes a key, or None: remove
+    all."""
 
     unsettable: bool = True
     description: str = "Up to 50 key-value pairs of your own. An empty value removes a key."
@@ -119,9 +121,9 @@ class Metadata(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class TimestampFilter(Parameter):
-    """A filter on a time, in unix seconds: exact, or any of gt, gte, lt, lte.
+    """A filter on a time in unix seconds: an exact time, or any of gt, gte, lt, lte.
 
-    Gives a dict of operator to integer, the exact form as {"eq": …}.
+    The value is a dict of integers by operator; an exact time is {"eq": …}.
     """
 
     description: str = "Only objects created at this time, or within these bounds (unix seconds)."
@@ -136,7 +138,7 @@ class TimestampFilter(Parameter):
         return parse
 
     def operators(self) -> dict[str, Parameter]:
-        """The members of the hash form."""
+        """The parameters of the form with bounds."""
         return {operator: Timestamp() for operator in ("gt", "gte", "lt", "lte")}
 
     def value_schema(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class TimestampFilter(Parameter):
 
 @dataclass(frozen=True)
 class Unsupported(Parameter):
-    """A name the SDKs know and this service does not serve: always refused, by its full name."""
+    """A parameter of the SDKs that this service does not support: it is always refused, by its full name."""
 
     reason: str
 
@@ -161,7 +163,7 @@ class Unsupported(Parameter):
 EXPAND = Array(
     Text(length_max=500),
     items_max=EXPAND_PATHS_MAX,
-    description="Fields to show as whole objects in place of their ids.",
+    description="Fields to return as objects instead of ids.",
 )
 
 PAGINATION: dict[str, Parameter] = {
@@ -170,31 +172,37 @@ PAGINATION: dict[str, Parameter] = {
         maximum=PAGE_LIMIT_MAX,
         clamped=True,
         default=PAGE_LIMIT_DEFAULT,
-        description="How many objects to return; out of range is moved to the nearest bound.",
+        description="How many objects to return (1 to 100); values out of range are clamped.",
     ),
-    "starting_after": Text(description="An id: the page begins after this object, towards older ones."),
-    "ending_before": Text(description="An id: the page ends before this object, towards newer ones."),
+    "starting_after": Text(description="An object id: return objects older than this one."),
+    "ending_before": Text(description="An object id: return objects newer than this one."),
     "expand": EXPAND,
 }
 
 
 class ParameterTable:
-    """The parameters of one operation. `exclusive` names parameters of which at most one may be sent, and
-    one must be if `one_required`.
+    """The parameters of one operation.
 
-    `parse(form)` takes what `forms.decode` gives, of the names in `only_names` if that is set, and returns
-    {name: value}.
+    exclusive       at most one of these parameters may be sent, and one must be if `one_required`
+    ignore_unknown  undeclared parameters are ignored instead of refused
+
+    `parse(form)` takes the result of `forms.decode` (with `only_names` of this table) and returns the
+    values by name.
     """
 
-    only_names: Collection[str] | None = None
-
     def __init__(
-        self, members: Mapping[str, Parameter], *, exclusive: tuple[str, ...] = (), one_required: bool = False
+        self,
+        members: Mapping[str, Parameter],
+        *,
+        exclusive: tuple[str, ...] = (),
+        one_required: bool = False,
+        ignore_unknown: bool = False,
     ) -> None:
         self.members = members
         self.exclusive = exclusive
+        self.only_names: Collection[str] | None = frozenset(members) if ignore_unknown else None
         self.parse: Callable[[Mapping[str, Any]], dict[str, Any]] = _compile_members(
-            "", members, exclusive, one_required=one_required
+            "", members, exclusive, one_required=one_required, ignore_unknown=ignore_unknown
         )
 
     def schema(self) -> dict[str, Any]:
@@ -227,12 +235,12 @@ _DEEP_OBJECT_ENCODING: dict[str, Any] = {"style": "deepObject", "explode": True}
 
 
 def unknown_parameter_error(name: str) -> InvalidParameter:
-    """The error for a parameter that is in no table."""
+    """The error for an undeclared parameter."""
     return InvalidParameter(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
 
 
 def _format_first_name(name: str, raw: Any) -> str:
-    """The full name, as sent, of the first value under `name`."""
+    """The full name, with brackets as sent, of the first value under `name`."""
     while type(raw) is dict:
         member, raw = next(iter(raw.items()))
         name = f"{name}[{member}]"
@@ -250,8 +258,9 @@ def _compile_members(
     exclusive: tuple[str, ...] = (),
     *,
     one_required: bool = False,
+    ignore_unknown: bool = False,
 ) -> Parser:
-    """The function from a dict of what was sent under `name` to the dict of values; "" is the top."""
+    """The function that parses the members of the hash `name` ('' for the whole form) into their values."""
     full_names = {key: f"{name}[{key}]" if name else key for key in members}
     parsers = {key: member.compile(full_names[key]) for key, member in members.items()}
     required = tuple(key for key, member in members.items() if member.required)
@@ -262,6 +271,8 @@ def _compile_members(
         for key, raw in form.items():
             parser = parsers.get(key)
             if parser is None:
+                if ignore_unknown:
+                    continue
                 raise unknown_parameter_error(f"{name}[{key}]" if name else _format_first_name(key, raw))
             values[key] = parser(raw)
         for key in required:
@@ -300,7 +311,7 @@ def _is_nested(schema: Mapping[str, Any]) -> bool:
 
 
 def _sort_indices(items: dict[Any, Any], name: str) -> list[Any]:
-    """The indices of an array as sent, ascending."""
+    """The indices of an array in ascending order. Raises InvalidParameter for one that is not a number."""
     for index in items:
         if type(index) is str and not (index.isdecimal() and index.isascii()):
             raise InvalidParameter("Invalid array", param=name)

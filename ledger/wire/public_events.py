@@ -1,108 +1,63 @@
-"""Which public Events a domain event makes, in order, and what they say (contract §3.2, §4.2).
+"""The public Events that a domain event makes, in order, with their content (contract §3.2, §4.2).
 
-Every visible change makes at least one, no change makes any. `data.object` is the resource right after the
-change, as of the second it happened. `previous_attributes` exists on `*.updated` only: the old values of
-what changed, a nested hash only its changed members, a new member null, a changed array whole.
+Every visible change makes at least one Event. `data.object` is the object right after the change, rendered
+as of its second. Only `*.updated` Events have `previous_attributes`.
 """
 
 from __future__ import annotations
 
 from ledger import ids
-from ledger.domain import charge, customer, dispute, imported_event, refund, resource
-from ledger.domain.charge import Charge
-from ledger.domain.customer import Customer
-from ledger.domain.customer_session import CustomerSession
-from ledger.domain.dispute import Dispute, DisputeOpened
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.domain.file import File
-from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import EventImported, ImportedEvent
-from ledger.domain.refund import Refund
-from ledger.domain.resource import Resource
-from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
-from ledger.wire import charges, refunds, render
-from ledger.wire.render import Json
+from ledger.domain.imported_event import EventImported
+from ledger.wire.aggregates import AGGREGATES, AGGREGATES_BY_EVENT
+from ledger.wire.previous_attributes import PublicEvent, diff_attributes
 
-AggregateState = (
-    Customer
-    | CustomerSession
-    | Charge
-    | Dispute
-    | Refund
-    | File
-    | FileLink
-    | WebhookEndpoint
-    | WebhookEndpointQuota
-    | Resource
-    | ImportedEvent
-)
-PublicEvent = tuple[str, Json, Json | None]
-"""Type, `data.object`, `data.previous_attributes`."""
-
-_DISPUTE_UPDATED = "charge.dispute.updated"
-_DISPUTE_FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
-_DISPUTE_CLOSED = "charge.dispute.closed"
-# The silent ones are missing: files and their links, customer sessions, webhook endpoints, and
-# charge.disputed turning true.
-PUBLIC_EVENT_TYPES: dict[type[DomainEvent], tuple[str, ...]] = {
-    customer.CustomerCreated: ("customer.created",),
-    customer.CustomerUpdated: ("customer.updated",),
-    customer.CustomerDeleted: ("customer.deleted",),
-    charge.ChargeSucceeded: ("charge.succeeded",),
-    charge.ChargeFailed: ("charge.failed",),
-    charge.ChargeCaptured: ("charge.captured",),
-    charge.ChargeUpdated: ("charge.updated",),
-    charge.ChargeRefunded: ("charge.refunded",),
-    charge.ChargeExpired: ("charge.expired",),
-    dispute.DisputeOpened: ("charge.dispute.created",),
-    dispute.DisputeUpdated: (_DISPUTE_UPDATED,),
-    dispute.EvidenceStaged: (_DISPUTE_UPDATED,),
-    dispute.EvidenceSubmitted: (_DISPUTE_UPDATED,),
-    dispute.DisputeConceded: (_DISPUTE_CLOSED,),
-    dispute.DisputeLost: (_DISPUTE_CLOSED,),
-    dispute.DisputeWon: ("charge.dispute.funds_reinstated", _DISPUTE_CLOSED),
-    dispute.InquiryEscalated: (_DISPUTE_UPDATED, _DISPUTE_FUNDS_WITHDRAWN),
-    dispute.InquiryClosed: (_DISPUTE_CLOSED,),
-    dispute.AppealOpened: (_DISPUTE_UPDATED,),
-    refund.RefundCreated: ("refund.created",),
-    refund.RefundUpdated: ("refund.updated", "charge.refund.updated"),
-}
 EVENTS_PER_CHANGE_MAX = 2
-"""That one change makes."""
-# What other services tell of says itself which Event it makes.
-EXTERNAL_EVENTS: frozenset[type[DomainEvent]] = frozenset({*resource.EVENTS, *imported_event.EVENTS})
+"""The largest number of public Events that one domain event makes."""
+_LEDGER_PREFIXES = frozenset(
+    event_type.rpartition(".")[0]
+    for row in AGGREGATES
+    for event_types in row.public_event_types.values()
+    if not callable(event_types)
+    for event_type in event_types
+)
 
 
-def derive_public_events(
-    before: AggregateState | None, event: DomainEvent, after: AggregateState
-) -> list[PublicEvent]:
-    """The Events that `event` makes, which took the object from `before` to `after`; often [] or one."""
-    types = PUBLIC_EVENT_TYPES.get(type(event), ())
-    if not types:
-        return [_make_external_event(before, event, after)] if type(event) in EXTERNAL_EVENTS else []
-    if isinstance(event, DisputeOpened) and event.movement is not None:
-        types = (*types, _DISPUTE_FUNDS_WITHDRAWN)
-    rendered = _render(after, event.at)
+def derive_public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:
+    """The public Events of `event`, which changed an object from `before` to `after`; [] if it makes none."""
+    row = AGGREGATES_BY_EVENT[type(event)]
+    if row.make_public_event is not None:
+        return [row.make_public_event(before, event, after)]
+    event_types = row.public_event_types.get(type(event), ())
+    if callable(event_types):
+        event_types = event_types(event)
+    if not event_types:
+        return []
+    rendered = row.render(after, event.at)
     events: list[PublicEvent] = []
-    for event_type in types:
+    for event_type in event_types:
         old_values = None
         if event_type.endswith(".updated") and before is not None:
-            old_values = diff_attributes(_render(before, event.at), rendered)
+            old_values = diff_attributes(row.render(before, event.at), rendered)
         events.append((event_type, rendered, old_values))
     return events
 
 
 def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:
-    """The id of one of the Events that `event` makes: its own, if it came with one; else it follows from
-    the log."""
+    """The id of the public Event number `ordinal` (0, 1) of `event`, which was recorded at `recorded_at`
+    (unix seconds). An imported Event keeps its own id; any other id is derived from the log (README,
+    invariant 4)."""
     if isinstance(event, EventImported):
         return event.originator_id
     return ids.derive_id("evt", recorded_at, event.originator_id, event.originator_version, ordinal)
 
 
 def is_event_of_stream(event_id: str, stream_id: str, version_max: int) -> bool:
-    """Whether it is the id of an Event that `stream_id` made, up to `version_max`: told from the id alone."""
+    """Whether `event_id` is the id of a public Event of the stream's first `version_max` domain events.
+
+    Reads nothing: the id contains the time from which, with stream and version, it was derived.
+    """
     created_at = ids.parse_id_time(event_id)
     return created_at is not None and any(
         event_id == ids.derive_id("evt", created_at, stream_id, candidate, ordinal)
@@ -111,46 +66,7 @@ def is_event_of_stream(event_id: str, stream_id: str, version_max: int) -> bool:
     )
 
 
-def diff_attributes(old: Json, new: Json) -> Json:
-    """The old values of what differs between two versions of a resource."""
-    old_values: Json = {}
-    for name, new_value in new.items():
-        old_value = old.get(name)
-        if old_value == new_value:
-            continue
-        if isinstance(old_value, dict) and isinstance(new_value, dict):
-            old_value = diff_attributes(old_value, new_value)
-        old_values[name] = old_value
-    for name, old_value in old.items():
-        if name not in new:
-            old_values[name] = old_value
-    return old_values
-
-
-def _make_external_event(
-    before: AggregateState | None, event: DomainEvent, after: AggregateState
-) -> PublicEvent:
-    """What others tell of is shown as they told it. Of an update that is the first we hear of a resource
-    nothing is known to have changed."""
-    if isinstance(event, EventImported):
-        return event.type, event.object or {}, event.previous_attributes
-    assert isinstance(after, Resource)
-    old_values = None
-    if after.event_type.endswith(resource.UPDATED_SUFFIX):
-        old_values = {}
-        if isinstance(before, Resource) and not before.deleted:
-            old_values = diff_attributes(before.object, after.object)
-    return after.event_type, after.object, old_values
-
-
-def _render(state: AggregateState, now: int) -> Json:
-    match state:
-        case Customer():
-            return render.render_customer(state)
-        case Charge():
-            return charges.render_charge(state)
-        case Dispute():
-            return render.render_dispute(state, now)
-        case Refund():
-            return refunds.render_refund(state)
-    raise TypeError(f"a {type(state).__name__} is in no Event")
+def is_ledger_event_type(event_type: str) -> bool:
+    """Whether Events of this type are about the ledger's own objects (contract §4.2): no other service can
+    publish one. True for `customer.updated`, False for `customer.subscription.updated`."""
+    return event_type.rpartition(".")[0] in _LEDGER_PREFIXES

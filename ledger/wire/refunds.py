@@ -1,14 +1,22 @@
-"""The JSON of a refund (contract §2.7); like those of `render`, complete, unused fields null."""
+"""The JSON of refunds (contract §2.7)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ledger.domain.refund import Refund
+from ledger.wire.json_values import Json
 
-Json = dict[str, Any]
-
-# Banks give the number by which a refund can be traced days later, if at all.
+EXPANDABLE_FIELDS: dict[str, Any] = {
+    "balance_transaction": "balance_transaction",
+    "charge": "charge",
+    "customer": "customer",
+    "destination_details": {},
+    "payment_intent": "payment_intent",
+    "source_transfer_reversal": "transfer_reversal",
+    "transfer_reversal": "transfer_reversal",
+}
+# A bank reports the reference number that traces a refund days later, or never.
 _CARD_DESTINATION: Json = {
     "reference": None,
     "reference_status": "pending",
@@ -18,7 +26,7 @@ _CARD_DESTINATION: Json = {
 
 
 def render_refund(state: Refund) -> Json:
-    """Replace members to expand; nested constants are shared."""
+    """A refund. Nested members are shared between results: replace them, never change them in place."""
     return {
         "id": state.id,
         "object": "refund",

@@ -1,8 +1,8 @@
-"""The plain kinds of parameter: text, integer, time, boolean, choice (the compound ones: `parameters`).
+"""Scalar parameters: text, integer, time, boolean, choice. `parameters` has the compound ones.
 
-Guarantees: a kind compiles once, with its full name, into a closure that gives the typed value or raises
-the `InvalidParameter` of contract §1.6; nothing is reflected on per request. An empty string on an
-`unsettable` parameter gives None, on any other it is refused.
+Each parameter is compiled once, with its full name, into a function that returns the typed value or raises
+the `InvalidParameter` of contract §1.6, so a request inspects no declarations. An empty string means None
+for an `unsettable` parameter, and is refused for any other.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ from ledger.errors import InvalidParameter
 Parser = Callable[[Any], Any]
 
 TEXT_LENGTH_MAX = 5_000
-"""Characters, where a table names no other limit."""
+"""Characters of a text without a limit of its own."""
 
 INTEGER_MAX = 2**63 - 1
 
 _ERROR_VALUE_LENGTH_MAX = 60
-_match_integer = re.compile(r"-?[0-9]{1,100}").fullmatch  # bounded: `int` refuses thousands of digits
+_match_integer = re.compile(r"-?[0-9]{1,100}").fullmatch  # limited, because `int` refuses thousands of digits
 _BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """What every kind has. `unsettable`: an empty string clears it, and parses to None."""
+    """Base class of parameters. `unsettable`: an empty string unsets the value, and is parsed as None."""
 
     required: bool = False
     unsettable: bool = False
     description: str = ""
     default: Any = None
-    """The value when absent; None for no default: the key is then absent from the result too."""
+    """The value of an absent parameter. Without a default (None) an absent parameter has no key in the
+    result."""
 
     def compile(self, name: str) -> Parser:
-        """The function from what was sent (text, or a dict of them) under `name` to its value."""
+        """The function that parses what was sent under `name` (a text or a nested dict) into its value."""
         raise NotImplementedError
 
     def value_schema(self) -> dict[str, Any]:
-        """The JSON schema of a value that is set."""
+        """The JSON schema of a value, without unset values, description and default."""
         raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema, with what all kinds share."""
+        """The JSON schema of the parameter."""
         schema = self.value_schema()
         if self.unsettable and schema.get("type") != "string":
             schema = {"anyOf": [schema, {"type": "string", "enum": [""]}]}
@@ -57,7 +58,8 @@ class Parameter:
         return schema
 
     def parse_empty(self, name: str) -> None:
-        """What an empty string means here."""
+        """Accepts an empty string, as None, for an unsettable parameter. Raises InvalidParameter for
+        another."""
         if not self.unsettable:
             raise InvalidParameter(
                 f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a "
@@ -70,16 +72,18 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Parameter):
-    """A string; lengths in characters. `pattern` is (pattern, what it asks for, in words)."""
+    """A string; lengths are in characters. `pattern` is a regular expression for the whole string, and
+    `pattern_rule` says in words what it requires."""
 
     length_max: int = TEXT_LENGTH_MAX
     length_min: int = 0
-    pattern: tuple[str, str] | None = None
+    pattern: str | None = None
+    pattern_rule: str = ""
 
     def compile(self, name: str) -> Parser:
         length_max, length_min, parse_empty = self.length_max, self.length_min, self.parse_empty
-        matches = re.compile(self.pattern[0]).fullmatch if self.pattern else None
-        rule = self.pattern[1] if self.pattern else ""
+        matches = re.compile(self.pattern).fullmatch if self.pattern else None
+        rule = self.pattern_rule
 
         def parse(raw: Any) -> str | None:
             if type(raw) is not str:
@@ -104,13 +108,14 @@ class Text(Parameter):
         if self.length_min and not self.unsettable:
             schema["minLength"] = self.length_min
         if self.pattern:
-            schema["pattern"] = f"^{self.pattern[0]}$"
+            schema["pattern"] = f"^{self.pattern}$"
         return schema
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integer(Parameter):
-    """A decimal integer within 64 bits. `clamped`: out of bounds is moved to the bound, not refused."""
+    """A decimal integer of at most 64 bits. `clamped`: a value out of bounds becomes the nearest bound
+    instead of an error."""
 
     minimum: int = -INTEGER_MAX
     maximum: int = INTEGER_MAX
@@ -146,7 +151,7 @@ class Integer(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Timestamp(Integer):
-    """Unix seconds."""
+    """A time in unix seconds."""
 
     def value_schema(self) -> dict[str, Any]:
         return {**super().value_schema(), "format": "unix-time"}
@@ -154,7 +159,7 @@ class Timestamp(Integer):
 
 @dataclass(frozen=True, kw_only=True)
 class Boolean(Parameter):
-    """Exactly `true` or `false`. `only_true`: false is refused (an acknowledgement cannot be given so)."""
+    """Exactly `true` or `false`. `only_true`: false is refused, as for an acknowledgement."""
 
     only_true: bool = False
 
@@ -179,7 +184,7 @@ class Boolean(Parameter):
 
 @dataclass(frozen=True)
 class Choice(Parameter):
-    """One of the strings in `values`, listed in the error in this order."""
+    """One of the strings in `values`; the error lists them in this order."""
 
     values: tuple[str, ...]
 
@@ -203,19 +208,19 @@ class Choice(Parameter):
 
 
 def format_alternatives(values: Sequence[str]) -> str:
-    """`a`, `a or b`, `a, b, or c`."""
+    """The values as an error lists them: `a`, `a or b`, `a, b, or c`."""
     if len(values) < 3:
         return " or ".join(values)
     return f"{', '.join(values[:-1])}, or {values[-1]}"
 
 
 def not_text_error(raw: Any, name: str) -> InvalidParameter:
-    """The error for a hash or array where a string belongs."""
+    """The error for a hash or array in place of a string."""
     return InvalidParameter(f"Invalid string: {abbreviate(raw)}", param=name)
 
 
 def abbreviate(raw: Any) -> str:
-    """What was sent, short enough for an error."""
+    """The sent value, shortened for an error message."""
     text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)
     if len(text) <= _ERROR_VALUE_LENGTH_MAX:
         return text

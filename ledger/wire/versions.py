@@ -25,4 +25,4 @@ _OLDEST_FIRST = """
 ORDERED_VERSIONS: tuple[str, ...] = tuple(_OLDEST_FIRST.split())
 VERSIONS: frozenset[str] = frozenset(ORDERED_VERSIONS)
 LATEST_VERSION: str = ORDERED_VERSIONS[-1]
-"""The version whose shapes are served; both pinned SDKs send it."""
+"""The version in which objects are rendered; both pinned SDKs send it."""

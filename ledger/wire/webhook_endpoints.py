@@ -1,14 +1,14 @@
-"""The JSON of webhook endpoints (contract §5.1). The secret is no part of it: a create's answer adds it."""
+"""The JSON of webhook endpoints (contract §5.1). The answer to a creation adds the `secret`."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
+from ledger.wire.json_values import Json
 
 
-def render_webhook_endpoint(state: WebhookEndpoint) -> dict[str, Any]:
+def render_webhook_endpoint(state: WebhookEndpoint) -> Json:
+    """A webhook endpoint, without its secret."""
     return {
         "id": state.id,
         "object": "webhook_endpoint",
@@ -24,13 +24,8 @@ def render_webhook_endpoint(state: WebhookEndpoint) -> dict[str, Any]:
     }
 
 
-def render_deleted_webhook_endpoint(endpoint_id: str) -> dict[str, Any]:
-    """What is left to show of it."""
-    return {"id": endpoint_id, "object": "webhook_endpoint", "deleted": True}
-
-
-def render_webhook_endpoint_quota(state: WebhookEndpointQuota) -> dict[str, Any]:
-    """Of no public resource: for those who look into the log."""
+def render_webhook_endpoint_quota(state: WebhookEndpointQuota) -> Json:
+    """A quota, for audit: no route of the public API answers with it."""
     return {
         "id": state.id,
         "object": "webhook_roster",

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ledger.domain.event import DomainEvent
-from ledger.store.codec import AGGREGATES, State, evolve
+from ledger.store.codec import State, evolve
 from ledger.store.log import Recorded
+from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine.partitions import to_utc_day
 from projections.projection import EventRows, ParkedStream, Projection, describe_error
 
@@ -113,8 +114,7 @@ class BatchFold:
 def ignored_topics(targets: Iterable[Target]) -> list[str]:
     """The topics that none of them follows: customer sessions are most of the log, and in no view."""
     subscribed = {event_class for target in targets for event_class in target.projection.event_classes}
-    event_classes = (event for module in AGGREGATES for event in module.EVENTS)
-    return [event.TOPIC for event in event_classes if event not in subscribed]
+    return [event_class.TOPIC for event_class in EVENT_CLASSES if event_class not in subscribed]
 
 
 def _apply_event(target: Target, before: State | None, item: Recorded, after: State) -> None:

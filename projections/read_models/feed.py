@@ -14,7 +14,7 @@ import msgspec
 from ledger.domain import charge, customer, dispute, imported_event, refund, resource
 from ledger.store.codec import State
 from ledger.store.log import Recorded
-from ledger.wire import render
+from ledger.wire.events import render_event_data
 from ledger.wire.public_events import derive_event_id, derive_public_events
 from ledger.wire.versions import LATEST_VERSION
 from projections.projection import Column, Projection, Row
@@ -43,7 +43,7 @@ def _apply_public_events(before: State | None, recorded: Recorded, after: State)
                 LATEST_VERSION,
                 recorded.request_id,
                 recorded.idempotency_key,
-                _encode(render.render_event_data(payload, previous_attributes)),
+                _encode(render_event_data(payload, previous_attributes)),
             )
         )
     return rows

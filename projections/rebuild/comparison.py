@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.store.codec import AGGREGATES
+from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine import partitions
 from projections.engine.partitions import get_retention_start, get_table
 from projections.projection import Projection
@@ -33,7 +33,7 @@ SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = ANY (%(generations)s)
 """
 # Personal data is the same in nobody's event: so it is named by the fields that seal it.
-_PERSONAL = frozenset(name for module in AGGREGATES for event in module.EVENTS for name in event.PERSONAL)
+_PERSONAL = frozenset(name for event_class in EVENT_CLASSES for name in event_class.PERSONAL)
 # A row's own hash adds up what its columns hash to. Hashed once more, two rows that had a value of one
 # column swapped do not come to the same sum. As a text (bytes in hex) a row costs three times as much.
 _DIGEST = """

@@ -1,4 +1,4 @@
-"""Short ways to bring an aggregate into a state, through its own decisions."""
+"""Builders: an aggregate in a given state, made by its own decisions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ledger.domain import (
+    aggregate,
     charge,
     charge_decisions,
     customer,
@@ -13,6 +14,8 @@ from ledger.domain import (
     dispute,
     dispute_decisions,
     file,
+    refund,
+    refund_decisions,
 )
 from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
@@ -22,32 +25,14 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_decisions import DisputeReport
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
-from ledger.domain.file_link import FileLink
-from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.domain.refund import Refund
-from ledger.domain.resource import Resource
-from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 
 NOW = 1_700_000_000
 TERMS = Terms()
 DUE_BY = 1_700_697_599  # 2023-11-22 23:59:59 UTC, the eighth day after NOW
 
-State = TypeVar(
-    "State",
-    Customer,
-    CustomerSession,
-    Charge,
-    Dispute,
-    Refund,
-    File,
-    FileLink,
-    WebhookEndpoint,
-    WebhookEndpointQuota,
-    Resource,
-    ImportedEvent,
-)
+State = TypeVar("State", bound=aggregate.State)
 APPEAL: dict[str, Any] = {"appeal": {"card": {"reason_for_filing": "New facts."}}}
 
 
@@ -92,6 +77,38 @@ def a_charge(token: str = "tok_visa", amount: int = 2000, **params: Any) -> Char
     return fold(charge.evolve, events)
 
 
+def register_charge(*, livemode: bool = False, **params: Any) -> Charge:
+    """A charge of 2000 usd that another system made, save for what is given."""
+    events = charge_decisions.register(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=livemode,
+        params={"amount": 2000, "currency": "usd", **params},
+        txn_id="txn_charge",
+        now=NOW,
+    )
+    return fold(charge.evolve, events)
+
+
+def create_refund_events(
+    state: Charge,
+    amount: int | None = None,
+    disputes: tuple[Dispute, ...] = (),
+    number: int = 1,
+    **params: Any,
+) -> list[DomainEvent]:
+    """The events of a refund of `amount`, or of all that remains."""
+    if amount is not None:
+        params["amount"] = amount
+    return refund_decisions.create(
+        state, params, disputes=disputes, refund_id=f"re_{number}", txn_id=f"txn_{number}", now=NOW
+    )
+
+
+def a_refund(**params: Any) -> Refund:
+    return fold(refund.evolve, create_refund_events(a_charge(), **params)[:1])
+
+
 def open_a_dispute(kind: str = "chargeback", amount: int = 2000, **opening: Any) -> list[DomainEvent]:
     """The dispute's own events after its opening at NOW."""
     events = dispute_decisions.open_dispute(
@@ -106,7 +123,7 @@ def open_a_dispute(kind: str = "chargeback", amount: int = 2000, **opening: Any)
 
 
 def apply_steps(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[DomainEvent]:
-    """`events` and those of the steps: submit, stage, close, or a fact."""
+    """`events` and those of the steps: submit, stage, close, or a fact that the network reports."""
     for step in steps:
         state = fold(dispute.evolve, events)
         if step == "submit":
@@ -140,7 +157,7 @@ def report_fact(
 
 
 def upload_a_file(**overrides: Any) -> list[DomainEvent]:
-    """The events of a file that may be evidence, save for what is given."""
+    """The events of a file that may be evidence, save for the given fields."""
     defaults: dict[str, Any] = {
         "file_id": "file_1",
         "account": "acct_1",
@@ -160,7 +177,7 @@ def a_file(**overrides: Any) -> File:
     return fold(file.evolve, upload_a_file(**overrides))
 
 
-# How to come into each of the ten states.
+# Kind of dispute and steps that lead to each of the ten statuses.
 STATUS_PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
     "needs_response": ("chargeback", ()),
     "under_review": ("chargeback", ("submit",)),

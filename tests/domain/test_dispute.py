@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from ledger.domain.dispute import (
     InquiryClosed,
 )
 from ledger.domain.dispute_decisions import DisputeReport
+from ledger.domain.dispute_states import TRANSITIONS
+from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.errors import InvalidState
 from tests.domain.builders import (
@@ -287,6 +290,37 @@ def test_one_update_is_one_version() -> None:
     assert state.intended_submission_method == "manual"
     staged = dispute_decisions.update(a_dispute(), given | {"submit": False}, file_bytes={}, now=NOW)
     assert [type(event) for event in staged] == [EvidenceStaged]
+
+
+def take_action(state: Dispute, action: str) -> list[DomainEvent]:
+    if action == "submit":
+        params = {"evidence": {"customer_name": "Ada"} | APPEAL}
+        return dispute_decisions.update(state, params, file_bytes={}, now=NOW)
+    if action == "close":
+        return dispute_decisions.close(state, now=NOW)
+    if action == "timeout":
+        return dispute_decisions.expire(state, terms=TERMS, now=NOW + days(365))
+    if action == "refunded":
+        return dispute_decisions.close_refunded_inquiry(state, now=NOW)
+    return report_fact(state, action)
+
+
+@pytest.mark.parametrize("status", TRANSITIONS)
+@pytest.mark.parametrize("action", ["submit", "close", "timeout", "refunded", *dispute_decisions.FACTS])
+def test_decisions_follow_the_table_of_transitions(status: str, action: str) -> None:
+    state = a_dispute(status)
+    next_status = TRANSITIONS[status].get(action)
+    if next_status is None:
+        with suppress(InvalidState):
+            assert take_action(state, action) == []
+        return
+    (event,) = take_action(state, action)
+    assert dispute.evolve(state, event).status == next_status
+
+
+def test_the_table_of_transitions_has_every_status() -> None:
+    assert set(TRANSITIONS) == set(STATUS_PATHS)
+    assert {status for actions in TRANSITIONS.values() for status in actions.values()} <= set(TRANSITIONS)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.domain.postings import derive_postings
 from ledger.errors import InvalidState
-from ledger.wire import render
+from ledger.wire.disputes import render_dispute
 from tests.domain.builders import APPEAL, NOW, days, fold, open_a_dispute
 
 INITIAL_STATUS = {
@@ -165,7 +165,7 @@ class DisputeMachine(RuleBasedStateMachine):
         state = self.state
         assert state.status == self.status
         assert state.version == len(self.events)
-        shown = render.render_dispute(state, self.now)["balance_transactions"]
+        shown = render_dispute(state, self.now)["balance_transactions"]
         count = TRANSACTION_COUNTS.get(self.status, 1)
         assert len(shown) == count
         assert len({transaction["id"] for transaction in shown}) == count

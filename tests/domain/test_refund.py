@@ -10,13 +10,22 @@ from hypothesis import strategies as st
 
 from ledger.domain import charge, charge_decisions, dispute, dispute_decisions, refund, refund_decisions
 from ledger.domain.charge import Charge, ChargeRefunded
-from ledger.domain.dispute import Dispute, InquiryClosed
-from ledger.domain.event import DomainEvent
+from ledger.domain.dispute import InquiryClosed
 from ledger.domain.money import Movement
 from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.domain.refund import Refund, RefundCreated
 from ledger.errors import InvalidParameter, InvalidState, RequestError
-from tests.domain.builders import NOW, STATUS_PATHS, TERMS, a_charge, a_dispute, fold, report_fact
+from tests.domain.builders import (
+    NOW,
+    STATUS_PATHS,
+    TERMS,
+    a_charge,
+    a_dispute,
+    a_refund,
+    create_refund_events,
+    register_charge,
+    report_fact,
+)
 
 REFUND_BLOCKING_STATUSES = {
     "needs_response",
@@ -27,40 +36,10 @@ REFUND_BLOCKING_STATUSES = {
 }
 
 
-def create_refund_events(
-    state: Charge,
-    amount: int | None = None,
-    disputes: tuple[Dispute, ...] = (),
-    number: int = 1,
-    **params: Any,
-) -> list[DomainEvent]:
-    if amount is not None:
-        params["amount"] = amount
-    return refund_decisions.create(
-        state, params, disputes=disputes, refund_id=f"re_{number}", txn_id=f"txn_{number}", now=NOW
-    )
-
-
-def a_refund(**params: Any) -> Refund:
-    return fold(refund.evolve, create_refund_events(a_charge(), **params)[:1])
-
-
 def apply_refunds(state: Charge, *amounts: int) -> Charge:
     for number, amount in enumerate(amounts, start=1):
         state = charge.evolve(state, create_refund_events(state, amount, number=number)[1])
     return state
-
-
-def register_charge(**params: Any) -> Charge:
-    made = charge_decisions.register(
-        charge_id="ch_1",
-        account="acct_1",
-        livemode=False,
-        params={"amount": 2000, "currency": "usd", **params},
-        txn_id="txn_charge",
-        now=NOW,
-    )
-    return fold(charge.evolve, made)
 
 
 def test_a_refund_and_its_mark_on_the_charge() -> None:

@@ -1,31 +1,26 @@
-"""Golden files: one stored event for each event class and version there ever was, as `<topic>.v<n>.json`.
+"""Golden files `<topic>.v<n>.json`: one stored event of every event class and version that was ever released.
 
-    python -m tests.golden.golden_files  writes the file of each class that has none at its present version
+    python -m tests.golden.golden_files    writes the missing files, of classes at their present version
 
-They are kept for ever: the log holds events of every version. `state` is what was stored and is never
-changed. Who changes the shape of a class raises its `class_version`, adds an `upcast`, runs the above for
-the new version, and in the older files sets `fields` to what the old state is lifted to.
+The log contains events of every version, so these files are kept forever and their `state`, the stored
+bytes, never changes. To change the shape of a class, raise its `class_version`, add an `upcast`, run the
+command for the new version, and in the files of older versions set `fields` to the result of the upcast.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from eventsourcing.persistence import StoredEvent
 
 from ledger.domain.event import DomainEvent
-from ledger.store.codec import AGGREGATES, Codec
+from ledger.store.codec import Codec
+from ledger.wire.aggregates import EVENT_CLASSES
 
 GOLDEN_DIRECTORY = Path(__file__).parent
 CODEC = Codec(b"the service key of the golden files, for ever")
-
-
-def event_classes() -> Iterator[type[DomainEvent]]:
-    for module in AGGREGATES:
-        yield from module.EVENTS
 
 
 def golden_file_of(cls: type[DomainEvent]) -> Path:
@@ -55,12 +50,12 @@ def write_golden_file(event: DomainEvent) -> None:
 
 
 def main() -> None:
-    from tests.domain.test_events import HISTORIES  # only whoever makes a file needs the examples
+    from tests.domain.histories import HISTORIES  # only to write a file; reading one needs no decisions
 
-    all_events = [event for _, events in HISTORIES for event in events]
-    for cls in event_classes():
+    all_events = [event for events in HISTORIES for event in events]
+    for cls in EVENT_CLASSES:
         if not golden_file_of(cls).exists():
-            # The example that says most: with all its fields, those are the ones to be read for ever.
+            # The largest example: its file should contain every field that must stay readable.
             examples = [event for event in all_events if type(event) is cls]
             write_golden_file(max(examples, key=lambda event: len(json.dumps(vars(event)))))
             print(golden_file_of(cls).name)

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from ledger.domain.event import DomainEvent
+from ledger.wire.aggregates import EVENT_CLASSES
 from tests.golden.golden_files import (
     CODEC,
     GOLDEN_DIRECTORY,
-    event_classes,
     golden_file_of,
     make_stored_event,
 )
 
 FILES = sorted(GOLDEN_DIRECTORY.glob("*.json"))
-CLASSES = list(event_classes())
+CLASSES = EVENT_CLASSES
 
 
 def read_golden_file(file: Path) -> dict[str, Any]:

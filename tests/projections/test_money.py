@@ -24,9 +24,11 @@ from ledger.postgres.connections import Conn, open_connection, open_pool
 from ledger.queries.balance_transactions import BalanceTransactionQueries
 from ledger.queries.pages import Pages
 from ledger.store import log
-from ledger.store.codec import AGGREGATES, State
+from ledger.store.codec import State
 from ledger.store.log import Recorded
-from ledger.wire import render
+from ledger.wire.aggregates import EVENT_CLASSES
+from ledger.wire.balance_transactions import render_balance_transaction
+from ledger.wire.disputes import render_dispute
 from projections.engine import registry
 from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
@@ -72,9 +74,9 @@ def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     for state in states:
         match state:
             case Charge() | Refund() if state.balance_transaction is not None:
-                yield render.render_balance_transaction(state.balance_transaction, now)
+                yield render_balance_transaction(state.balance_transaction, now)
             case Dispute():
-                yield from render.render_dispute(state, now)["balance_transactions"]
+                yield from render_dispute(state, now)["balance_transactions"]
 
 
 @settings(
@@ -236,10 +238,9 @@ def test_the_log_finds_a_transaction_by_its_index(dsn: str) -> None:
 
 def test_every_event_that_moves_money_is_in_both_projections() -> None:
     moving = {
-        event
-        for module in AGGREGATES
-        for event in module.EVENTS
-        if any(field.name == "movement" for field in dataclasses.fields(event))
+        event_class
+        for event_class in EVENT_CLASSES
+        if any(field.name == "movement" for field in dataclasses.fields(event_class))
     }
     assert len(moving) >= 6
     assert moving <= POSTINGS.event_classes

@@ -25,7 +25,7 @@ from ledger.wire.scalars import Boolean, Choice, Integer, Text, Timestamp
 TABLE = ParameterTable(
     {
         "text": Text(length_max=5, length_min=2, unsettable=True),
-        "code": Text(pattern=(r"[A-Z]+", "must be capitals")),
+        "code": Text(pattern=r"[A-Z]+", pattern_rule="must be capitals"),
         "count": Integer(minimum=1, maximum=10),
         "any_count": Integer(),
         "spare": Integer(unsettable=True),

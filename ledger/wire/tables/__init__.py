@@ -1,7 +1,7 @@
-"""What each operation accepts: one `ParameterTable` an operation, named after the operation.
+"""The parameters that each operation accepts: one `ParameterTable` per operation, named after it.
 
-The names in a table are exactly those of the SDK's params class for the operation (stripe-python 16.1.0;
-a test compares them); those that are not served are `Unsupported`, so they are refused and never ignored.
+A table has exactly the names of the operation's params class in stripe-python 16.1.0; a test compares them.
+Those that the ledger does not support are `Unsupported`: they are refused, never ignored.
 """
 
 from ledger.wire.tables import (

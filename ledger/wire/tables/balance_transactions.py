@@ -1,6 +1,6 @@
-"""What the operations on balance transactions accept (contract §2.8).
+"""The parameters of the operations on balance transactions (contract §2.8).
 
-`type` and `currency` are any text: one that is unknown leaves nothing, and is no error.
+An unknown `type` or `currency` is not an error: it matches nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ LIST = ParameterTable(
         **PAGINATION,
         "created": TimestampFilter(),
         "currency": Text(description="Only transactions in this currency: a three-letter code, lower case."),
-        "payout": Text(description="Only transactions paid out by this payout: none are, here."),
+        "payout": Text(
+            description="Only transactions of this payout. Always empty: payouts are not supported."
+        ),
         "source": Text(description="Only transactions of this charge, refund or dispute."),
         "type": Text(description="Only transactions of this type: charge, refund or adjustment."),
     }

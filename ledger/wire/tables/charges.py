@@ -1,7 +1,7 @@
-"""What the operations on charges accept (contract §2.6).
+"""The parameters of the operations on charges (contract §2.6).
 
-Amounts have no bounds here: which are too small or too large depends on the currency, and has errors
-of its own (`amount_too_small`, `amount_too_large`).
+Amounts have no bounds here: the bounds depend on the currency, and the decision raises errors of their own
+(`amount_too_small`, `amount_too_large`).
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from ledger.wire.parameters import (
 )
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.address import SHIPPING
+from ledger.wire.tables.unsupported import NO_CONNECT
 
 DESCRIPTION_LENGTH_MAX = 40_000
 STATEMENT_DESCRIPTOR_LENGTH_MAX = 22
 
-_NO_CONNECT = "moving money between connected accounts is not served"
-
 _DESCRIPTION = Text(
-    unsettable=True, length_max=DESCRIPTION_LENGTH_MAX, description="Your own words about the charge."
+    unsettable=True, length_max=DESCRIPTION_LENGTH_MAX, description="Your description of the charge."
 )
-_RECEIPT_EMAIL = Text(unsettable=True, description="Where the receipt goes.")
+_RECEIPT_EMAIL = Text(unsettable=True, description="Email address for the receipt.")
 _SHIPPING = Hash(
     {
         **SHIPPING,
-        "carrier": Text(unsettable=True, description="The delivery service."),
+        "carrier": Text(unsettable=True, description="The carrier that delivers the goods."),
         "tracking_number": Text(unsettable=True, description="Tracking numbers, separated by commas."),
     },
-    description="Where and to whom goods are sent.",
+    description="Shipping details of the goods.",
 )
-_TRANSFER_GROUP = Text(unsettable=True, description="Names the group of payments this is part of.")
+_TRANSFER_GROUP = Text(
+    unsettable=True, description="Identifies the group of payments that this charge belongs to."
+)
 
 _CREATE_AND_CAPTURE: dict[str, Parameter] = {
     "receipt_email": _RECEIPT_EMAIL,
     "statement_descriptor": Text(
         unsettable=True,
         length_max=STATEMENT_DESCRIPTOR_LENGTH_MAX,
-        description="What the customer's statement shows.",
+        description="Text on the customer's statement.",
     ),
     "statement_descriptor_suffix": Text(
         unsettable=True,
         length_max=STATEMENT_DESCRIPTOR_LENGTH_MAX,
-        description="What the customer's statement shows after the account's prefix.",
+        description="Text on the customer's statement, after the account's prefix.",
     ),
     "transfer_group": _TRANSFER_GROUP,
 }
@@ -56,39 +57,42 @@ CREATE = ParameterTable(
     {
         **_CREATE_AND_CAPTURE,
         "amount": Integer(required=True, description="In minor units of the currency: 100 is one dollar."),
-        "application_fee": Unsupported(_NO_CONNECT),
-        "application_fee_amount": Unsupported(_NO_CONNECT),
-        "capture": Boolean(description="False only authorises; capture later. True when absent."),
+        "application_fee": Unsupported(NO_CONNECT),
+        "application_fee_amount": Unsupported(NO_CONNECT),
+        "capture": Boolean(description="False: only authorize, and capture later. Default: true."),
         "currency": Text(
             required=True,
-            pattern=(r"[A-Za-z]{3}", "must be a three-letter ISO currency code"),
+            pattern=r"[A-Za-z]{3}",
+            pattern_rule="must be a three-letter ISO currency code",
             description="Three-letter ISO code.",
         ),
-        "customer": Text(description="Id of the customer; its default card pays unless `source` is given."),
+        "customer": Text(
+            description="Id of the customer; the default card is charged unless `source` is set."
+        ),
         "description": _DESCRIPTION,
-        "destination": Unsupported(_NO_CONNECT),
+        "destination": Unsupported(NO_CONNECT),
         "expand": EXPAND,
         "metadata": Metadata(),
-        "on_behalf_of": Unsupported(_NO_CONNECT),
-        "radar_options": Unsupported("risk rules are not served"),
+        "on_behalf_of": Unsupported(NO_CONNECT),
+        "radar_options": Unsupported("risk rules are not supported"),
         "shipping": _SHIPPING,
         "source": Text(description="A token (`tok_…`), or a card of the customer."),
-        "transfer_data": Unsupported(_NO_CONNECT),
+        "transfer_data": Unsupported(NO_CONNECT),
     }
 )
 
 UPDATE = ParameterTable(
     {
-        "customer": Text(description="Id of a customer; only on a charge that has none."),
+        "customer": Text(description="Id of the customer; can be set only once."),
         "description": _DESCRIPTION,
         "expand": EXPAND,
         "fraud_details": Hash(
             {
                 "user_report": Choice(
-                    ("fraudulent", "safe"), required=True, unsettable=True, description="Your own judgement."
+                    ("fraudulent", "safe"), required=True, unsettable=True, description="Your assessment."
                 )
             },
-            description="What you know about fraud on this charge.",
+            description="Your report on fraud.",
         ),
         "metadata": Metadata(),
         "receipt_email": _RECEIPT_EMAIL,
@@ -100,11 +104,11 @@ UPDATE = ParameterTable(
 CAPTURE = ParameterTable(
     {
         **_CREATE_AND_CAPTURE,
-        "amount": Integer(description="What to capture, at most what was authorised; all when absent."),
-        "application_fee": Unsupported(_NO_CONNECT),
-        "application_fee_amount": Unsupported(_NO_CONNECT),
+        "amount": Integer(description="In minor units, at most the authorized amount. Default: all of it."),
+        "application_fee": Unsupported(NO_CONNECT),
+        "application_fee_amount": Unsupported(NO_CONNECT),
         "expand": EXPAND,
-        "transfer_data": Unsupported(_NO_CONNECT),
+        "transfer_data": Unsupported(NO_CONNECT),
     }
 )
 

@@ -1,6 +1,6 @@
-"""What the creation of a customer session accepts (contract §2.1).
+"""The parameters to create a customer session (contract §2.1).
 
-That exactly one component is enabled is a rule of the domain, not of the form.
+The decision checks that exactly one component is enabled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ALLOW_REDISPLAY_VALUES = ("always", "limited", "unspecified")
 _ALLOW_REDISPLAY_FILTERS = Array(
     Choice(_ALLOW_REDISPLAY_VALUES),
     items_max=10,
-    description="Shows only saved payment methods whose `allow_redisplay` is among these.",
+    description="Show only saved payment methods with one of these `allow_redisplay` values.",
 )
 _PAYMENT_METHOD_REMOVE = Choice(
     _DISABLED_OR_ENABLED, description="Whether a saved payment method can be removed."
@@ -25,7 +25,7 @@ _PAYMENT_METHOD_REDISPLAY = Choice(
     _DISABLED_OR_ENABLED, description="Whether saved payment methods are shown."
 )
 _PAYMENT_METHOD_SAVE = Choice(
-    _DISABLED_OR_ENABLED, description="Whether saving a new payment method is offered."
+    _DISABLED_OR_ENABLED, description="Whether the customer can save a new payment method."
 )
 
 
@@ -34,7 +34,7 @@ def _make_component(component_name: str, features: dict[str, Parameter] | None =
         "enabled": Boolean(required=True, description=f"Whether {component_name} is enabled.")
     }
     if features is not None:
-        members["features"] = Hash(features, description=f"What {component_name} offers.")
+        members["features"] = Hash(features, description=f"Features of {component_name}.")
     return Hash(members, description=f"Configuration of {component_name}.")
 
 
@@ -70,12 +70,12 @@ _COMPONENTS: dict[str, Parameter] = {
             "payment_method_redisplay_limit": Integer(
                 minimum=1,
                 maximum=REDISPLAY_LIMIT_MAX,
-                description="How many are shown at most; 3 when absent.",
+                description="Largest number of payment methods to show. Default: 3.",
             ),
             "payment_method_remove": _PAYMENT_METHOD_REMOVE,
             "payment_method_save": _PAYMENT_METHOD_SAVE,
             "payment_method_save_usage": Choice(
-                ("off_session", "on_session"), description="What a saved payment method is for."
+                ("off_session", "on_session"), description="Intended use of a saved payment method."
             ),
         },
     ),
@@ -87,7 +87,7 @@ CREATE = ParameterTable(
         "components": Hash(
             _COMPONENTS, required=True, description="Configuration of each component; exactly one is enabled."
         ),
-        "customer": Text(required=True, description="Id of the customer the session gives access to."),
+        "customer": Text(required=True, description="Id of the customer to whom the session gives access."),
         "customer_account": Unsupported("sessions are for customers; pass 'customer'"),
         "expand": EXPAND,
     }

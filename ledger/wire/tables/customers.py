@@ -1,4 +1,4 @@
-"""What the operations on customers accept (contract §2.5)."""
+"""The parameters of the operations on customers (contract §2.5)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INVOICE_SETTINGS = Hash(
             ),
             items_max=4,
             unsettable=True,
-            description="Fields shown on invoices; they replace those there were.",
+            description="Fields shown on invoices; they replace the existing ones.",
         ),
         "default_payment_method": Text(unsettable=True, description="Id of a payment method."),
         "footer": Text(unsettable=True, description="Shown at the foot of invoices."),
@@ -60,26 +60,29 @@ _CARDS_ALWAYS_CHECKED = "cards are always checked when they are attached"
 
 _CREATE_AND_UPDATE: dict[str, Parameter] = {
     "address": Hash(ADDRESS, unsettable=True, description="The customer's address."),
-    "balance": Integer(description="In minor units: negative is a credit towards the next invoices."),
+    "balance": Integer(
+        description="In minor units; a negative balance is a credit towards the next invoices."
+    ),
     "business_name": Text(unsettable=True, length_max=150, description="The name of the business."),
-    "cash_balance": Unsupported("cash balances are not served"),
-    "description": Text(unsettable=True, description="Your own words about the customer."),
+    "cash_balance": Unsupported("cash balances are not supported"),
+    "description": Text(unsettable=True, description="Your description of the customer."),
     "email": Text(unsettable=True, length_max=512, description="The customer's email address."),
     "expand": EXPAND,
     "individual_name": Text(unsettable=True, length_max=150, description="The name of the person."),
     "invoice_prefix": Text(
-        pattern=(r"[A-Z0-9]{3,12}", "must be 3 to 12 upper-case letters or digits"),
+        pattern=r"[A-Z0-9]{3,12}",
+        pattern_rule="must be 3 to 12 upper-case letters or digits",
         description="Prefix of the customer's invoice numbers.",
     ),
     "invoice_settings": _INVOICE_SETTINGS,
     "metadata": Metadata(),
-    "name": Text(unsettable=True, description="Full name, or name of the business."),
+    "name": Text(unsettable=True, description="Full name of the person, or name of the business."),
     "next_invoice_sequence": Integer(minimum=1, description="Number of the customer's next invoice."),
     "phone": Text(unsettable=True, description="The customer's phone number."),
     "preferred_locales": Array(Text(), items_max=100, description="Preferred languages, best first."),
-    "shipping": Hash(SHIPPING, unsettable=True, description="Where and to whom goods are sent."),
-    "source": Text(description="A token (`tok_…`): attaches its card and makes it the default."),
-    "tax": Unsupported("tax calculation is not served"),
+    "shipping": Hash(SHIPPING, unsettable=True, description="Shipping details."),
+    "source": Text(description="A token (`tok_…`): saves its card and makes it the default."),
+    "tax": Unsupported("tax calculation is not supported"),
     "tax_exempt": Choice(
         ("none", "exempt", "reverse"), unsettable=True, description="Whether the customer is exempt from tax."
     ),
@@ -89,16 +92,16 @@ _CREATE_AND_UPDATE: dict[str, Parameter] = {
 CREATE = ParameterTable(
     {
         **_CREATE_AND_UPDATE,
-        "payment_method": Unsupported("payment methods are not served; attach a card with 'source'"),
-        "tax_id_data": Unsupported("tax ids are not served"),
-        "test_clock": Unsupported("test clocks are not served"),
+        "payment_method": Unsupported("payment methods are not supported; save a card with 'source'"),
+        "tax_id_data": Unsupported("tax ids are not supported"),
+        "test_clock": Unsupported("test clocks are not supported"),
     }
 )
 
 UPDATE = ParameterTable(
     {
         **_CREATE_AND_UPDATE,
-        "default_source": Text(description="Id of a card of this customer, to become the default."),
+        "default_source": Text(description="Id of the customer's card that becomes the default."),
     }
 )
 
@@ -110,9 +113,10 @@ PAYMENT_METHODS = ParameterTable(
     {
         **PAGINATION,
         "allow_redisplay": Choice(
-            ("always", "limited", "unspecified"), description="Only those that may be shown so."
+            ("always", "limited", "unspecified"),
+            description="Only payment methods with this `allow_redisplay` value.",
         ),
-        "type": Choice(_PAYMENT_METHOD_TYPES, description="Only those of this type."),
+        "type": Choice(_PAYMENT_METHOD_TYPES, description="Only payment methods of this type."),
     }
 )
 
@@ -120,7 +124,9 @@ LIST = ParameterTable(
     {
         **PAGINATION,
         "created": TimestampFilter(),
-        "email": Text(length_max=512, description="Exactly this address, case included."),
-        "test_clock": Unsupported("test clocks are not served"),
+        "email": Text(
+            length_max=512, description="Only customers with exactly this email address, in this case."
+        ),
+        "test_clock": Unsupported("test clocks are not supported"),
     }
 )

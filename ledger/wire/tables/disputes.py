@@ -1,7 +1,7 @@
-"""What the operations on disputes accept (contract §2.2).
+"""The parameters of the operations on disputes (contract §2.2).
 
-Files are ids here: whether a file is there and fits is for the command. So is the limit on all texts
-together, which holds after the merge with what is staged.
+Files are ids here; the command checks that a file exists and may be evidence. It also checks the limit on
+all texts together, which applies after the merge into the staged evidence.
 """
 
 from __future__ import annotations
@@ -19,25 +19,31 @@ DEVICE_FINGERPRINT_LENGTH_MIN = 20
 DEVICE_ID_LENGTH_MIN = 15
 
 _EVIDENCE_TRANSACTION: dict[str, Parameter] = {
-    "customer_account_id": Text(unsettable=True, description="The customer's account with you."),
+    "customer_account_id": Text(unsettable=True, description="Id of the customer's account with you."),
     "customer_device_fingerprint": Text(
-        unsettable=True, length_min=DEVICE_FINGERPRINT_LENGTH_MIN, description="Fingerprint of the device."
+        unsettable=True,
+        length_min=DEVICE_FINGERPRINT_LENGTH_MIN,
+        description="Fingerprint of the customer's device.",
     ),
     "customer_device_id": Text(
-        unsettable=True, length_min=DEVICE_ID_LENGTH_MIN, description="Serial number of the device."
+        unsettable=True,
+        length_min=DEVICE_ID_LENGTH_MIN,
+        description="Serial number of the customer's device.",
     ),
     "customer_email_address": Text(unsettable=True, description="The customer's email address."),
-    "customer_purchase_ip": Text(unsettable=True, description="The IP address the customer bought from."),
+    "customer_purchase_ip": Text(unsettable=True, description="IP address from which the customer bought."),
     "product_description": Text(
         unsettable=True, length_max=LONG_TEXT_LENGTH_MAX, description="What was sold."
     ),
-    "shipping_address": Hash(ADDRESS, unsettable=True, description="Where it was shipped to."),
+    "shipping_address": Hash(
+        ADDRESS, unsettable=True, description="Address to which the goods were shipped."
+    ),
 }
 
 _COMPLIANCE = Hash(
     {
         "fee_acknowledged": Boolean(
-            only_true=True, unsettable=True, description="Acknowledges the network's fee; it cannot be false."
+            only_true=True, unsettable=True, description="Acknowledges the network's fee; must be true."
         )
     },
     unsettable=True,
@@ -55,11 +61,11 @@ _ENHANCED_EVIDENCE = Hash(
                         "merchandise_or_services": Choice(
                             ("merchandise", "services"),
                             unsettable=True,
-                            description="What kind of thing was sold.",
+                            description="Whether goods or services were sold.",
                         ),
                     },
                     unsettable=True,
-                    description="The transaction in dispute.",
+                    description="The disputed transaction.",
                 ),
                 "prior_undisputed_transactions": Array(
                     Hash(
@@ -79,7 +85,7 @@ _ENHANCED_EVIDENCE = Hash(
         "visa_compliance": _COMPLIANCE,
     },
     unsettable=True,
-    description="Evidence for the networks' own programmes.",
+    description="Evidence for programs of the card networks.",
 )
 
 _APPEAL = Hash(
@@ -87,7 +93,7 @@ _APPEAL = Hash(
         "card": Hash(
             {
                 "reason_for_filing": Text(
-                    unsettable=True, length_max=LONG_TEXT_LENGTH_MAX, description="Why the appeal is filed."
+                    unsettable=True, length_max=LONG_TEXT_LENGTH_MAX, description="The reason for the appeal."
                 ),
                 "supporting_files": Array(
                     Text(), items_max=SUPPORTING_FILES_MAX, unsettable=True, description="Ids of files."
@@ -119,15 +125,18 @@ EVIDENCE: dict[str, Parameter] = {
 
 UPDATE = ParameterTable(
     {
-        "evidence": Hash(EVIDENCE, description="Evidence to stage; given fields replace, empty ones unset."),
+        "evidence": Hash(
+            EVIDENCE,
+            description="Evidence to stage: a field replaces the staged value, an empty value removes it.",
+        ),
         "expand": EXPAND,
         "intended_submission_method": Choice(
             ("manual", "prefer_manual", "prefer_smart_disputes", "smart_disputes"),
             unsettable=True,
-            description="How you mean to answer the dispute.",
+            description="How you intend to respond to the dispute.",
         ),
         "metadata": Metadata(),
-        "submit": Boolean(description="False only stages the evidence. True when absent."),
+        "submit": Boolean(description="False: only stage the evidence. Default: true."),
     }
 )
 

@@ -1,19 +1,19 @@
-"""What a front end may send to exchange a client secret (contract §6.1).
+"""The parameters with which a front end exchanges a client secret (contract §6.1).
 
-Front-end SDKs of every release call this, each with names of its own: what is not declared is ignored.
+Each release of the front-end SDKs sends parameters of its own, so undeclared ones are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ledger.wire.parameters import ParameterTable
-from ledger.wire.scalars import Choice, Parameter, Text
+from ledger.wire.scalars import Choice, Text
 
 
 class _ClientSecret(Text):
-    """Whatever was sent: what is no secret of ours is refused in one way, however it looks."""
+    """Accepts anything: the command refuses an invalid secret, always with the same error."""
 
     def compile(self, name: str) -> Callable[[Any], str]:
         def parse(raw: Any) -> str:
@@ -22,26 +22,17 @@ class _ClientSecret(Text):
         return parse
 
 
-class _LenientTable(ParameterTable):
-    """A table that ignores what it does not declare, however it looks."""
-
-    def __init__(self, members: Mapping[str, Parameter]) -> None:
-        super().__init__(members)
-        self.only_names = frozenset(members)
-        parse_declared = self.parse
-        self.parse = lambda form: parse_declared({name: form[name] for name in members if name in form})
-
-
-SESSION = _LenientTable(
+SESSION = ParameterTable(
     {
         "customer_session_client_secret": _ClientSecret(
-            description="The client secret of a customer session; it is used up by this."
+            description="The client secret of a customer session. This request uses it up."
         ),
-        "key": Text(description="The publishable key, unless it is in the Authorization header."),
+        "key": Text(description="The publishable key, if there is no Authorization header."),
         "type": Choice(
             ("deferred_intent", "payment_intent", "setup_intent"),
             default="deferred_intent",
-            description="What the payment form is for.",
+            description="Purpose of the payment form.",
         ),
-    }
+    },
+    ignore_unknown=True,
 )

@@ -1,4 +1,4 @@
-"""What the operations on events accept (contract §4.3)."""
+"""The parameters of the operations on Events (contract §4.3)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LIST = ParameterTable(
         **PAGINATION,
         "created": TimestampFilter(),
         "delivery_success": Boolean(
-            description="True: every webhook due has succeeded. False: one is pending or has given up."
+            description="True: every delivery of the Event succeeded. False: one is pending or abandoned."
         ),
-        "type": Text(description="A type, or a group such as `charge.*`."),
-        "types": Array(Text(), items_max=TYPES_MAX, description="Types; not together with `type`."),
+        "type": Text(description="A type, or a pattern such as `charge.*`."),
+        "types": Array(Text(), items_max=TYPES_MAX, description="Types; cannot be combined with `type`."),
     },
     exclusive=("type", "types"),
 )

@@ -1,4 +1,4 @@
-"""What the operations on file links accept (contract §2.9)."""
+"""The parameters of the operations on file links (contract §2.9)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.wire.scalars import Boolean, Parser, Text, Timestamp
 
 @dataclass(frozen=True, kw_only=True)
 class TimestampOrNow(Timestamp):
-    """Unix seconds, or the word `now`; unsettable."""
+    """A time in unix seconds, or the word `now`; it must be unsettable."""
 
     def compile(self, name: str) -> Parser:
         parse_timestamp = super().compile(name)
@@ -25,8 +25,8 @@ class TimestampOrNow(Timestamp):
 CREATE = ParameterTable(
     {
         "expand": EXPAND,
-        "expires_at": Timestamp(description="When the link ends, in unix seconds; never when absent."),
-        "file": Text(required=True, description="Id of the file; its purpose must be one that has links."),
+        "expires_at": Timestamp(description="When the link expires, in unix seconds. Default: never."),
+        "file": Text(required=True, description="Id of the file; its purpose must allow file links."),
         "metadata": Metadata(),
     }
 )
@@ -35,7 +35,7 @@ UPDATE = ParameterTable(
     {
         "expand": EXPAND,
         "expires_at": TimestampOrNow(
-            unsettable=True, description="When the link ends, in unix seconds, or `now`."
+            unsettable=True, description="When the link expires, in unix seconds, or `now`."
         ),
         "metadata": Metadata(),
     }
@@ -47,7 +47,7 @@ LIST = ParameterTable(
     {
         **PAGINATION,
         "created": TimestampFilter(),
-        "expired": Boolean(description="Only links that have, or have not, expired."),
+        "expired": Boolean(description="True: only expired links. False: only links that have not expired."),
         "file": Text(description="Only links to this file."),
     }
 )

@@ -1,4 +1,4 @@
-"""What the operations on files accept (contract §2.9). An upload is multipart: its `file` is a part."""
+"""The parameters of the operations on files (contract §2.9). An upload is a multipart body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.wire.scalars import Boolean, Choice, Parameter, Parser, Timestamp
 
 @dataclass(frozen=True, kw_only=True)
 class FilePart(Parameter):
-    """A part of a multipart body with a file in it; its value is what was noted of it on receipt."""
+    """A file part of a multipart body; its value describes the file as it was received."""
 
     def compile(self, name: str) -> Parser:
         def parse(raw: Any) -> Any:
@@ -32,16 +32,16 @@ class FilePart(Parameter):
 CREATE = ParameterTable(
     {
         "expand": EXPAND,
-        "file": FilePart(required=True, description="The file; any name and any type."),
+        "file": FilePart(required=True, description="The file, of any name and type."),
         "file_link_data": Hash(
             {
-                "create": Boolean(required=True, description="Whether to make a link to the file."),
-                "expires_at": Timestamp(description="When the link ends, in unix seconds."),
+                "create": Boolean(required=True, description="Whether to create a link to the file."),
+                "expires_at": Timestamp(description="When the link expires, in unix seconds."),
                 "metadata": Metadata(),
             },
-            description="Makes a file link together with the file.",
+            description="Creates a file link together with the file.",
         ),
-        "purpose": Choice(UPLOAD_PURPOSES, required=True, description="What the file is for."),
+        "purpose": Choice(UPLOAD_PURPOSES, required=True, description="Purpose of the file."),
     }
 )
 
@@ -54,7 +54,8 @@ LIST = ParameterTable(
         **PAGINATION,
         "created": TimestampFilter(),
         "purpose": Choice(
-            tuple(sorted((*UPLOAD_PURPOSES, *GENERATED_PURPOSES))), description="Only files for this purpose."
+            tuple(sorted((*UPLOAD_PURPOSES, *GENERATED_PURPOSES))),
+            description="Only files with this purpose.",
         ),
     }
 )

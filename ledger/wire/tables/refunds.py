@@ -1,6 +1,6 @@
-"""What the operations on refunds accept (contract §2.7).
+"""The parameters of the operations on refunds (contract §2.7).
 
-How much is left to refund is for the command: only the charge knows.
+The decision checks how much can still be refunded: that depends on the charge.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from ledger.domain.refund_decisions import REASONS
 from ledger.wire.parameters import EXPAND, PAGINATION, Metadata, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.scalars import Choice, Integer, Text
+from ledger.wire.tables.unsupported import NO_CONNECT
 
-_NO_CONNECT = "moving money between connected accounts is not served"
-_NO_CASH_BALANCE = "customers' cash balances are not served"
+_NO_CASH_BALANCE = "cash balances of customers are not supported"
 
 CREATE = ParameterTable(
     {
-        "amount": Integer(minimum=1, description="In minor units; all that is left when absent."),
+        "amount": Integer(minimum=1, description="In minor units. Default: the remaining amount."),
         "charge": Text(description="Id of the charge to refund."),
         "currency": Unsupported(_NO_CASH_BALANCE),
         "customer": Unsupported(_NO_CASH_BALANCE),
         "expand": EXPAND,
-        "instructions_email": Unsupported("only cards are refunded, which needs no instructions"),
+        "instructions_email": Unsupported("refunds to cards need no instructions"),
         "metadata": Metadata(),
         "origin": Unsupported(_NO_CASH_BALANCE),
-        "payment_intent": Text(description="The payment intent whose newest charge to refund."),
-        "reason": Choice(REASONS, description="Why the money goes back."),
-        "refund_application_fee": Unsupported(_NO_CONNECT),
-        "reverse_transfer": Unsupported(_NO_CONNECT),
+        "payment_intent": Text(description="Id of the payment intent whose newest charge to refund."),
+        "reason": Choice(REASONS, description="The reason for the refund."),
+        "refund_application_fee": Unsupported(NO_CONNECT),
+        "reverse_transfer": Unsupported(NO_CONNECT),
     },
     exclusive=("payment_intent", "charge"),
     one_required=True,

@@ -1,4 +1,4 @@
-"""What the operations on webhook endpoints accept (contract §5.1, §5.2)."""
+"""The parameters of the operations on webhook endpoints (contract §5.1, §5.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.wire.scalars import Boolean, Choice, Parameter, Parser, Text, not_te
 
 @dataclass(frozen=True, kw_only=True)
 class Url(Text):
-    """An address to send to. What only live mode asks of it is not known here; the decision looks again."""
+    """A URL to which Events are delivered. The decision checks the additional rules of live mode."""
 
     length_max: int = URL_LENGTH_MAX
 
@@ -40,12 +40,12 @@ def _make_enabled_events(*, required: bool) -> Array:
         Choice(names),
         items_max=len(names),
         required=required,
-        description="Types of Events to send, or `*` for all. On an update they replace those there were.",
+        description="Types of Events to deliver, or `*` for all. An update replaces the existing ones.",
     )
 
 
 _CREATE_AND_UPDATE: dict[str, Parameter] = {
-    "description": Text(unsettable=True, description="What the endpoint is for."),
+    "description": Text(unsettable=True, description="Your description of the endpoint."),
     "expand": EXPAND,
     "metadata": Metadata(),
 }
@@ -55,22 +55,24 @@ CREATE = ParameterTable(
         **_CREATE_AND_UPDATE,
         "api_version": Choice(
             versions.ORDERED_VERSIONS,
-            description="The version its Events are rendered in; the account's when absent.",
+            description="API version of the Events. Default: that of the account.",
         ),
         "connect": Boolean(
-            description="True: Events of connected accounts. False, or absent: the account's own."
+            description="True: Events of connected accounts. Default: the account's own Events."
         ),
         "enabled_events": _make_enabled_events(required=True),
-        "url": Url(required=True, description="Where to send Events; in live mode only https."),
+        "url": Url(
+            required=True, description="URL to which Events are delivered; in live mode it must use https."
+        ),
     }
 )
 
 UPDATE = ParameterTable(
     {
         **_CREATE_AND_UPDATE,
-        "disabled": Boolean(description="True stops sending; Events of that time are never sent later."),
+        "disabled": Boolean(description="True disables deliveries; Events of that time are never delivered."),
         "enabled_events": _make_enabled_events(required=False),
-        "url": Url(description="Where to send Events; in live mode only https."),
+        "url": Url(description="URL to which Events are delivered; in live mode it must use https."),
     }
 )
 

@@ -1,0 +1,38 @@
+"""What every aggregate has in common: the fields each state begins with, and the header of its next event.
+
+Each aggregate has a module of its own with its domain events (`EVENTS`), its state (a subclass of `State`)
+and `evolve(state, event) -> state`. `ledger/wire/aggregates.py` lists them.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import msgspec
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """An aggregate after its first `version` domain events.
+
+    id        the stream: the object's public id
+    account   id of the account it belongs to
+    livemode  True in live mode, False in test mode; the two never mix (contract §1.2)
+    """
+
+    id: str
+    version: int
+    account: str
+    livemode: bool
+
+
+class EventHeader(TypedDict):
+    """The fields that every domain event has; see `DomainEvent`."""
+
+    originator_id: str
+    originator_version: int
+    at: int
+
+
+def next_header(state: State, now: int) -> EventHeader:
+    """The header of the event that follows `state`, decided at `now` (unix seconds)."""
+    return EventHeader(originator_id=state.id, originator_version=state.version + 1, at=now)

@@ -1,0 +1,71 @@
+"""The JSON of customers (contract §2.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ledger.domain.customer import Customer
+from ledger.wire.json_values import Json
+
+EXPANDABLE_FIELDS: dict[str, Any] = {
+    "address": {},
+    "default_source": "card",
+    "discount": {},
+    "invoice_settings": {"default_payment_method": "payment_method"},
+    "shipping": {},
+    "sources": "cards",
+    "test_clock": "test_clock",
+}
+# A copy is filled in: see `charges`.
+_CUSTOMER_TEMPLATE: Json = {
+    "id": None,
+    "object": "customer",
+    "address": None,
+    "balance": None,
+    "business_name": None,
+    "created": None,
+    "currency": None,
+    "customer_account": None,
+    "default_source": None,
+    "delinquent": False,
+    "description": None,
+    "discount": None,
+    "email": None,
+    "individual_name": None,
+    "invoice_prefix": None,
+    "invoice_settings": None,
+    "livemode": None,
+    "metadata": None,
+    "name": None,
+    "next_invoice_sequence": None,
+    "phone": None,
+    "preferred_locales": None,
+    "shipping": None,
+    "tax_exempt": None,
+    "test_clock": None,
+}
+
+
+def render_customer(state: Customer) -> Json:
+    """A customer in its last state, even if it is deleted: its `customer.deleted` Event has it."""
+    rendered = _CUSTOMER_TEMPLATE.copy()
+    rendered["id"] = state.id
+    rendered["address"] = state.address
+    rendered["balance"] = state.balance
+    rendered["business_name"] = state.business_name
+    rendered["created"] = state.created
+    rendered["default_source"] = state.default_source
+    rendered["description"] = state.description
+    rendered["email"] = state.email
+    rendered["individual_name"] = state.individual_name
+    rendered["invoice_prefix"] = state.invoice_prefix
+    rendered["invoice_settings"] = state.invoice_settings
+    rendered["livemode"] = state.livemode
+    rendered["metadata"] = state.metadata
+    rendered["name"] = state.name
+    rendered["next_invoice_sequence"] = state.next_invoice_sequence
+    rendered["phone"] = state.phone
+    rendered["preferred_locales"] = state.preferred_locales
+    rendered["shipping"] = state.shipping
+    rendered["tax_exempt"] = state.tax_exempt
+    return rendered

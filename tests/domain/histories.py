@@ -1,0 +1,224 @@
+"""Example streams: every class of domain event at least once, made by the decisions themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ledger.domain import (
+    charge,
+    charge_decisions,
+    customer,
+    customer_session,
+    dispute,
+    dispute_decisions,
+    file_link,
+    imported_event,
+    refund,
+    refund_decisions,
+    resource,
+    webhook_endpoint,
+    webhook_endpoint_quota,
+)
+from ledger.domain.cards import make_source_card
+from ledger.domain.charge import ChargeRefunded
+from ledger.domain.event import DomainEvent
+from ledger.domain.money import Movement
+from tests.domain.builders import (
+    NOW,
+    TERMS,
+    a_charge,
+    a_customer,
+    a_file,
+    a_session,
+    apply_steps,
+    fold,
+    open_a_dispute,
+    upload_a_file,
+)
+
+ADA = {
+    "name": "Ada",
+    "email": "ada@example.com",
+    "address": {"city": "Berlin"},
+    "shipping": {"name": "Ada", "address": {"city": "Berlin"}},
+    "metadata": {"a": "1"},
+    "source": "tok_visa",
+}
+
+
+def customer_history() -> list[DomainEvent]:
+    events = customer.create(
+        customer_id="cus_1", account="acct_1", livemode=False, params=ADA, card_id="card_1", now=NOW
+    )
+    state = fold(customer.evolve, events)
+    params = {"phone": "1", "source": "tok_amex", "metadata": {"b": "2"}}
+    events += customer.update(state, params, card_id="card_2", now=NOW + 1)
+    return events + customer.delete(fold(customer.evolve, events), now=NOW + 2)
+
+
+def session_history(end_session: Callable[..., list[DomainEvent]]) -> list[DomainEvent]:
+    events = customer_session.create(
+        session_id="cuss_1",
+        account="acct_1",
+        livemode=False,
+        customer="cus_1",
+        components={"payment_element": {"enabled": True}},
+        terms=TERMS,
+        now=NOW,
+    )
+    return events + end_session(a_session(), now=NOW + 1)
+
+
+def charge_history() -> list[DomainEvent]:
+    events: list[DomainEvent] = charge_decisions.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        params={"amount": 2000, "currency": "usd", "capture": False, "description": "Hats"},
+        card=a_customer(source="tok_visa").sources[0],
+        txn_id="txn_1",
+        now=NOW,
+    )
+    events += charge_decisions.capture(
+        fold(charge.evolve, events), {"receipt_email": "a@b.c"}, txn_id="txn_1", now=NOW
+    )
+    params = {"shipping": {"name": "Ada"}, "fraud_details": {"user_report": "safe"}}
+    events += charge_decisions.update(fold(charge.evolve, events), params, now=NOW)
+    events.append(charge_decisions.record_dispute(fold(charge.evolve, events), "du_1", 500, "net_1", now=NOW))
+    movement = Movement(id="txn_2", amount=-1500, fee=0, currency="usd", created=NOW, available_on=NOW)
+    events.append(
+        ChargeRefunded(originator_id="ch_1", originator_version=5, at=NOW, refund="re_1", movement=movement)
+    )
+    return events
+
+
+def expired_charge_history() -> list[DomainEvent]:
+    events = charge_decisions.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        params={"amount": 2000, "currency": "usd", "capture": False},
+        card=a_customer(source="tok_visa").sources[0],
+        txn_id="txn_1",
+        now=NOW,
+    )
+    return events + charge_decisions.expire(fold(charge.evolve, events), now=NOW + 7 * 86_400)
+
+
+def failed_charge_history() -> list[DomainEvent]:
+    return charge_decisions.create(
+        charge_id="ch_1",
+        account="acct_1",
+        livemode=False,
+        params={"amount": 2000, "currency": "usd"},
+        card=make_source_card("tok_chargeDeclined", card_id="card_1", livemode=False),
+        txn_id="txn_1",
+        now=NOW,
+    )
+
+
+def dispute_history(kind: str, *steps: str) -> list[DomainEvent]:
+    events = apply_steps(open_a_dispute(kind), *steps)
+    params = {"metadata": {"a": "1"}}
+    return events + dispute_decisions.update(fold(dispute.evolve, events), params, file_bytes={}, now=NOW)
+
+
+def refund_history() -> list[DomainEvent]:
+    params = {"amount": 500, "reason": "duplicate", "metadata": {"a": "Ada"}}
+    charged = a_charge(description="Hats for Ada", customer="cus_1")
+    events = refund_decisions.create(charged, params, disputes=[], refund_id="re_1", txn_id="txn_2", now=NOW)[
+        :1
+    ]
+    return events + refund_decisions.update(
+        fold(refund.evolve, events), {"metadata": {"b": "2"}}, now=NOW + 1
+    )
+
+
+def file_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
+    """The events of a file and of a link to it."""
+    events = upload_a_file()
+    params = {"expires_at": NOW + 60, "metadata": {"who": "Ada"}}
+    created, linked = file_link.create(
+        a_file(), params, link_id="link_1", now=NOW, param="file", expires_param="expires_at"
+    )
+    state = fold(file_link.evolve, [created])
+    updated = file_link.update(state, {"expires_at": "now", "metadata": {"by": "Ada"}}, now=NOW + 1)
+    return [*events, linked], [created, *updated]
+
+
+def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
+    """The events of a webhook endpoint, and of the quota that counts it."""
+    created = webhook_endpoint.create(
+        endpoint_id="we_1",
+        account="acct_1",
+        livemode=False,
+        params={
+            "url": "https://hooks.example.com/Ada",
+            "enabled_events": ["charge.dispute.created", "*"],
+            "api_version": "2026-10-28.endive",
+            "connect": True,
+            "description": "For Ada",
+            "metadata": {"who": "Ada"},
+        },
+        now=NOW,
+    )
+    state = fold(webhook_endpoint.evolve, created)
+    params = {"url": "https://hooks.example.com/Ada/2", "disabled": True, "metadata": {"by": "Ada"}}
+    updated = webhook_endpoint.update(state, params, now=NOW + 1)
+    state = fold(webhook_endpoint.evolve, created + updated)
+    reserved = webhook_endpoint_quota.reserve(
+        None, account="acct_1", livemode=False, endpoint_id="we_1", endpoints_max=16, now=NOW
+    )
+    quota = fold(webhook_endpoint_quota.evolve, reserved)
+    released = webhook_endpoint_quota.release(quota, endpoint_id="we_1", now=NOW + 2)
+    return created + updated + webhook_endpoint.delete(state, now=NOW + 2), reserved + released
+
+
+def resource_history() -> list[DomainEvent]:
+    fields: dict[str, Any] = {
+        "resource_id": "in_1",
+        "account": "acct_1",
+        "livemode": False,
+        "type": "invoice",
+        "now": NOW,
+    }
+    invoice = {"customer": "cus_1", "customer_name": "Ada", "lines": [{"amount": 5}], "paid": False}
+    events = resource.publish(None, event_type="invoice.created", object=invoice, **fields)
+    state = fold(resource.evolve, events)
+    events += resource.publish(state, event_type="invoice.updated", object={"number": "Ada"}, **fields)
+    return events + resource.delete(fold(resource.evolve, events), "invoice.deleted", now=NOW + 1)
+
+
+def imported_event_history() -> list[DomainEvent]:
+    return imported_event.create(
+        event_id="evt_1",
+        account="acct_1",
+        livemode=False,
+        type="customer.updated",
+        object={"id": "cus_1", "name": "Ada"},
+        previous_attributes={"name": "Ada Byron"},
+        now=NOW,
+    )
+
+
+HISTORIES: list[list[DomainEvent]] = [
+    customer_history(),
+    session_history(customer_session.claim),
+    session_history(customer_session.revoke),
+    charge_history(),
+    failed_charge_history(),
+    expired_charge_history(),
+    dispute_history("chargeback", "stage", "submit", "won"),
+    dispute_history("inquiry", "submit", "escalated", "close", "appeal_opened", "submit", "lost"),
+    dispute_history("inquiry", "inquiry_closed"),
+    dispute_history("compliance", "submit"),
+    dispute_history("prevented"),
+    refund_history(),
+    *file_histories(),
+    *webhook_histories(),
+    resource_history(),
+    imported_event_history(),
+]
+"""Streams that together have every class of domain event, with all of its personal fields set to texts of
+Ada."""
