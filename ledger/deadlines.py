@@ -15,6 +15,7 @@ from typing import NamedTuple
 import psycopg
 import structlog
 
+from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
@@ -23,7 +24,7 @@ from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.errors import LedgerError
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.codec import State
-from ledger.store.journal import Append, Cause, VersionConflict, fold_changes
+from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")

@@ -1,5 +1,5 @@
 """Everything that can go wrong, as one tree. The message of a `RequestError` is written for the caller;
-only `api/app.py` turns a class into a status code.
+only `api/errors.py` turns a class into a status code.
 
     LedgerError
     ├── SettingError             a wrong setting or surrounding: one clear line, the process exits

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psycopg
 
-from ledger.api.app import Extensions, FollowerFactory, build_terms
+from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.queries.webhook_endpoints import WebhookSecrets
@@ -48,7 +48,7 @@ class EngineRunner:
 
 def make_extensions(settings: Settings) -> Extensions:
     """What follows the log beside the API or in a worker, and the operators' routes."""
-    follower_factories: list[FollowerFactory] = [
+    service_factories: list[ServiceFactory] = [
         lambda store: EngineRunner(store, settings),
         lambda store: DeadlineSweeper(store, build_terms(settings), poll_ms=settings.deadline_poll_ms),
         lambda store: create_rebuild_task(
@@ -59,10 +59,10 @@ def make_extensions(settings: Settings) -> Extensions:
         lambda store: _create_webhook_service(store, settings),
     ]
     if settings.verify_pause_seconds:
-        follower_factories.append(
+        service_factories.append(
             lambda store: create_sampling_task(store, pause_seconds=settings.verify_pause_seconds)
         )
-    return Extensions(follower_factories, [projection_routes, rebuild_routes])
+    return Extensions(service_factories, [projection_routes, rebuild_routes])
 
 
 def _create_engine(store: Store, settings: Settings) -> Engine:

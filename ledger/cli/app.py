@@ -97,7 +97,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         from ledger.cli import serve
 
         settings = _configure()
-        serve.run_worker(settings, make_extensions(settings).follower_factories, supervised=watched)
+        serve.run_worker(settings, make_extensions(settings).service_factories, supervised=watched)
 
 
 def _add_import_command(cli: typer.Typer) -> None:

@@ -20,7 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ledger.accounts import list_accounts
-from ledger.api.app import build_execution, build_terms, render_error_body
+from ledger.api.app import build_execution, build_terms
+from ledger.api.errors import render_error_body
+from ledger.call import Cause
 from ledger.cli.processes import reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.commands.bulk_import import Import
@@ -31,7 +33,6 @@ from ledger.ids import new_id
 from ledger.postgres.connections import check_schema, open_connection, open_pool
 from ledger.postgres.deployment import open_database
 from ledger.store.codec import State
-from ledger.store.journal import Cause
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144

@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
-from ledger.api.app import Extensions, FollowerFactory, create_app
+from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
 from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_collection
 from ledger.clock import Clock
@@ -60,7 +60,7 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
 
     Raises SettingError when it cannot listen, or when the database is not migrated to this release.
     """
-    without_followers = extensions._replace(follower_factories=())
+    without_followers = extensions._replace(service_factories=())
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
         check_schema(dsn)
@@ -77,9 +77,7 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
             _supervise(settings, dsn, service_key, sock)
 
 
-def run_worker(
-    settings: Settings, follower_factories: Sequence[FollowerFactory], *, supervised: bool
-) -> None:
+def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], *, supervised: bool) -> None:
     """Run only what follows the log, until a signal stops it; if `supervised`, until the supervisor ends.
 
     Raises SettingError when the database is not migrated to this release.
@@ -88,7 +86,7 @@ def run_worker(
         exit_with_parent()
     with open_database(settings) as (dsn, service_key):
         check_schema(dsn)
-        uvloop.run(_run_followers(settings, dsn, service_key, follower_factories))
+        uvloop.run(_run_followers(settings, dsn, service_key, service_factories))
 
 
 def _supervise(
@@ -137,7 +135,7 @@ def _run_api(
 
 
 async def _run_followers(
-    settings: Settings, dsn: str, service_key: bytes, follower_factories: Sequence[FollowerFactory]
+    settings: Settings, dsn: str, service_key: bytes, service_factories: Sequence[ServiceFactory]
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -146,7 +144,7 @@ async def _run_followers(
     async with AsyncExitStack() as stack:
         store.start()
         stack.push_async_callback(store.close)
-        for make_follower in follower_factories:
+        for make_follower in service_factories:
             follower = make_follower(store)
             stack.push_async_callback(follower.close)
             await follower.start()

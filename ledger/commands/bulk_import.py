@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import psycopg
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.commands import external_facts
 from ledger.commands.execution import Decide, Decision, Execution, GroupContext
 from ledger.commands.import_models import ImportLine
@@ -27,7 +27,7 @@ from ledger.domain.money import Terms
 from ledger.errors import InvalidParameter, LedgerError, RequestError
 from ledger.files.storage import FileStorage
 from ledger.ids import parse_id_time
-from ledger.store.journal import Cause, VersionConflict
+from ledger.store.journal import VersionConflict
 
 GROUP_LINES_MAX = 256
 LINE_BYTES_MAX = 1_048_576
@@ -229,10 +229,7 @@ class Import:
         if isinstance(command, RequestError):
             return self._render_refusal(number, command)
         try:
-            cause = self._build_cause(command.account)
-            result = await self._execution.run(
-                cause, self._build_call(command), command.decide, fingerprint=""
-            )
+            result = await self._execution.run(self._build_call(command), command.decide, fingerprint="")
         except Exception as error:  # the edge of a line: told in its result, the others go on
             return self._render_refusal(number, error)
         refused = result.status != 200
@@ -254,10 +251,7 @@ class Import:
         return self._cause if account is None else self._cause._replace(account=account)
 
     def _build_call(self, command: _LineCommand) -> Call:
-        account, livemode, actor, request_id, _ = self._build_cause(command.account)
-        assert actor is not None
-        assert request_id is not None
-        return Call(account, livemode, actor, request_id, None, command.target, command.parameters, {})
+        return Call(self._build_cause(command.account), command.target, command.parameters)
 
     def _parse_line(self, line: bytes | None) -> _LineCommand:
         """Raises InvalidParameter for a line that is too long, no JSON, or not as declared."""

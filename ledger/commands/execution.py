@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.domain.event import DomainEvent
 from ledger.errors import (
     ConcurrencyConflict,
@@ -33,7 +33,6 @@ from ledger.objects import Fetch, expand, render_object
 from ledger.store.codec import State
 from ledger.store.journal import (
     Append,
-    Cause,
     Change,
     IdempotencyKeyUsed,
     Reply,
@@ -186,7 +185,7 @@ class Execution:
         self._attempts_max = attempts_max
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, cause: Cause, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
+    async def run(self, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
         """Decide and append. After a lost race, commands on one target take turns.
 
         A refusal is an answer, but InvalidParameter is raised: it is for the parameters alone, so no reply is
@@ -195,14 +194,14 @@ class Execution:
         for attempt in range(self._attempts_max):
             async with self._get_lock(call.target) if attempt and call.target else nullcontext():
                 try:
-                    return await self._attempt(cause, call, decide, fingerprint, exact=attempt > 0)
+                    return await self._attempt(call, decide, fingerprint, exact=attempt > 0)
                 except VersionConflict:
                     continue
                 except IdempotencyKeyUsed:
-                    assert cause.idempotency_key is not None
-                    stored_reply = await self.find_reply(cause)
+                    assert call.cause.idempotency_key is not None
+                    stored_reply = await self.find_reply(call.cause)
                     assert stored_reply is not None, "a taken key has a reply for a day"
-                    return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+                    return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
         raise ConcurrencyConflict
 
     def begin_group(self, pending: Mapping[str, State], *, exact: bool) -> GroupContext:
@@ -225,7 +224,7 @@ class Execution:
         except LedgerError:
             raise
         except Exception as error:  # the edge of a decision: execution has begun, so its answer is kept
-            log.error("fault", exc_info=error, request_id=call.request_id)
+            log.error("fault", exc_info=error, request_id=call.cause.request_id)
             return Decision([], refusal=InternalError("An unexpected error occurred."))
 
     def _get_lock(self, target: str) -> asyncio.Lock:
@@ -255,9 +254,8 @@ class Execution:
             body = body[: reply.secret_offset] + self._derive_secret(state) + body[reply.secret_offset :]
         return CommandResult(reply.status, body, original_request_id=stored_reply.request_id)
 
-    async def _attempt(
-        self, cause: Cause, call: Call, decide: Decide, fingerprint: str, *, exact: bool
-    ) -> CommandResult:
+    async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
+        cause = call.cause
         decided_at = self._store.clock.now()
         context = DecisionContext(self._store.streams, decided_at, exact=exact)
         decision = await self.decide(call, context, decide, int(decided_at))

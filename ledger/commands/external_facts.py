@@ -209,7 +209,7 @@ async def ingest_event(call: Call, context: DecisionContext, now: int) -> Ingest
         now=now,
     )
     existing = await _find_existing(call, ImportedEvent, context)
-    result = _apply_events(events, causation=f"import:{call.request_id}")
+    result = _apply_events(events, causation=f"import:{call.cause.request_id}")
     if existing is None:
         return result
     if existing != result.state:
@@ -270,7 +270,7 @@ def id_taken_error(object_id: str) -> InvalidState:
 
 
 def _causation(call: Call) -> str:
-    return f"network:{call.parameters.get('reference') or call.request_id}"
+    return f"network:{call.parameters.get('reference') or call.cause.request_id}"
 
 
 def _apply_events(

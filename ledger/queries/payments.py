@@ -223,7 +223,7 @@ class PaymentQueries:
         """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
         row = await self._pages.fetch_by_id(call, EVENTS, call.target)
         if row is None:
-            other_mode_call = replace(call, livemode=not call.livemode)
+            other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
             other_mode_row = await self._pages.fetch_by_id(other_mode_call, EVENTS, call.target)
             raise UnknownObject(
                 "event", call.target, hint="" if other_mode_row is None else other_mode_hint(call)

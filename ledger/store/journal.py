@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 import psycopg
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, Unavailable
@@ -58,16 +59,6 @@ class VersionConflict(LedgerError):
 
 class IdempotencyKeyUsed(LedgerError):
     """The idempotency key has an answer already: give that one."""
-
-
-class Cause(NamedTuple):
-    """Who asked, in which mode, by which request."""
-
-    account: str
-    livemode: bool
-    actor: str | None
-    request_id: str | None
-    idempotency_key: str | None
 
 
 class Change(NamedTuple):

@@ -22,8 +22,9 @@ VALUES (%(who)s, %(action)s, %(projection)s, %(generation)s, %(position)s, %(rea
 """
 # An older release has not kept what was asked.
 _SELECT_BY_KEY = """
-SELECT details ->> 'asked', action = %(action)s AND projection = %(projection)s FROM projections.operations
-WHERE who = %(who)s AND idempotency_key = %(key)s
+SELECT details ->> 'asked', action = %(action)s AND projection = %(projection)s, generation, details - 'asked'
+FROM projections.operations
+WHERE who = %(who)s AND idempotency_key = %(key)s ORDER BY id
 """
 _OPERATIONS = """
 SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), who, action, generation, position,
@@ -42,6 +43,13 @@ class Operator(NamedTuple):
     fingerprint: str = ""
 
 
+class DoneOperation(NamedTuple):
+    """What is on record of an operation: the generation, and details such as the number of the rebuild."""
+
+    generation: int
+    details: dict[str, Any]
+
+
 class AlreadyDone(LedgerError):
     """The operator's idempotency key was used for this before; nothing has changed now."""
 
@@ -53,21 +61,23 @@ async def list_operations(conn: Conn, name: str) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in await cur.fetchall()]
 
 
-async def was_done(conn: Conn, operator: Operator, action: str, name: str) -> bool:
-    """Whether the operator asked for it before under the same idempotency key, and it was done. Raises
-    IdempotencyKeyReused when something else was asked for under it."""
+async def find_done(conn: Conn, operator: Operator, action: str, name: str) -> DoneOperation | None:
+    """What was recorded when the operator's idempotency key was used for this action before; None when it was
+    not, or when there is no key. Raises IdempotencyKeyReused when it was used for another action."""
     if operator.idempotency_key is None:
-        return False
+        return None
     parameters = {"who": operator.who, "key": operator.idempotency_key, "action": action, "projection": name}
     rows = await fetch_all(conn, _SELECT_BY_KEY, parameters)
-    if any(fingerprint != operator.fingerprint for fingerprint, _ in rows if fingerprint is not None):
+    if any(fingerprint not in (None, operator.fingerprint) for fingerprint, *_ in rows):
         raise IdempotencyKeyReused(
             "Keys for idempotent requests can only be used with the same parameters they were first used "
-            f"with. Try using a key other than '{operator.idempotency_key}' if you meant to execute "
-            f"a different "
-            "request."
+            f"with. Try using a key other than '{operator.idempotency_key}' if you meant to execute a "
+            "different request."
         )
-    return any(fingerprint is not None or is_same_action for fingerprint, is_same_action in rows)
+    for fingerprint, is_same_action, generation, details in rows:
+        if fingerprint is not None or is_same_action:
+            return DoneOperation(generation, details)
+    return None
 
 
 async def record(

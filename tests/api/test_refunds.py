@@ -12,12 +12,13 @@ import stripe
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.domain import charge as charges
 from ledger.domain import charge_decisions
 from ledger.ids import new_id
-from ledger.store.journal import Append, Cause, Change
+from ledger.store.journal import Append, Change
 from ledger.store.store import Store
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, assert_refused, ok
 

@@ -11,10 +11,9 @@ import pytest
 import stripe
 
 from ledger.api.app import build_execution, build_terms
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings
-from ledger.store.journal import Cause
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.store.stores import open_store
 
@@ -237,7 +236,7 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
 
     def call(target: str = "") -> Call:
         given = {"url": URL, "enabled_events": ["*"]}
-        return Call("acct_1", False, "key_1", "req_1", None, target, given, {})
+        return Call(cause, target, given)
 
     async def story() -> None:
         async with open_store(dsn) as here, open_store(dsn) as there:
@@ -246,7 +245,7 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
             async def round_of(count: int) -> list[str]:
                 """Ids of those made of so many asked for at once; the others were told why not."""
                 answers = await asyncio.gather(
-                    *(executions[n % 2].run(cause, call(), made, fingerprint="") for n in range(count))
+                    *(executions[n % 2].run(call(), made, fingerprint="") for n in range(count))
                 )
                 for answer in answers:
                     assert answer.status == 200 or "maximum of 3 test webhook endpoints" in answer.body
@@ -255,8 +254,7 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
             ids = await round_of(20)
             assert len(ids) == 3
             deleted = [
-                executions[n].run(cause, call(ids[n]), webhook_endpoints.delete, fingerprint="")
-                for n in (0, 1)
+                executions[n].run(call(ids[n]), webhook_endpoints.delete, fingerprint="") for n in (0, 1)
             ]
             assert [answer.status for answer in await asyncio.gather(*deleted)] == [200, 200]
             assert len(await round_of(20)) == 2

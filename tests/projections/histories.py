@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.domain import (
@@ -39,7 +40,7 @@ from ledger.errors import LedgerError
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec, State, evolve
-from ledger.store.journal import Append, Cause, Change
+from ledger.store.journal import Append, Change
 from ledger.store.notifications import HeadNotifier
 from ledger.store.store import Store
 from projections.engine.engine import Engine

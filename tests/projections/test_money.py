@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
 from ledger.domain.money import DAY_SECONDS, Movement
@@ -59,7 +59,7 @@ SELECT currency, -sum(amount) FROM projections.postings WHERE ledger_account = %
 
 
 def call(target: str = "", **parameters: Any) -> Call:
-    return Call(ACCOUNT, False, "key_test", "req_test", None, target, {"limit": 100, **parameters}, {})
+    return Call(Cause(ACCOUNT, False, "key_test", "req_test", None), target, {"limit": 100, **parameters})
 
 
 @asynccontextmanager

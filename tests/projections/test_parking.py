@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from ledger.call import Cause
 from ledger.domain.customer import CustomerUpdated
 from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import State
-from ledger.store.journal import Append, Cause, Change
+from ledger.store.journal import Append, Change
 from ledger.store.log import Recorded
 from projections.engine import registry
 from projections.engine.checkpoints import find_generations_with_parked_stream
@@ -287,8 +288,8 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
     bad = run_story(dsn, story)
     settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = run_ledger(tmp_path, "projections", "status", **settings)
-    assert "stands still, 1 stream left out" in status.stdout
-    assert "standing still: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
+    assert "stalled, 1 stream parked" in status.stdout
+    assert "stalled: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
     assert f"ledger projections retry customers {bad}" in status.stdout
     retry = ("projections", "retry", "customers", bad)
     retried = run_ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
@@ -296,6 +297,6 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
     assert f"{bad} is not left out of customers" in run_refused(tmp_path, *retry, **settings)
     assert asyncio.run(parked(dsn)) == {}
     assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
-    assert "no projection nothing" in run_refused(
+    assert "No such projection: 'nothing'" in run_refused(
         tmp_path, "projections", "retry", "nothing", bad, **settings
     )

@@ -24,10 +24,11 @@ from eventsourcing.persistence import (
     Subscription,
 )
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import Codec, State
-from ledger.store.journal import Append, Cause, Change, Journal, VersionConflict
+from ledger.store.journal import Append, Change, Journal, VersionConflict
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 from tests.store.stores import KEY

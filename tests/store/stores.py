@@ -11,12 +11,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.store.codec import State, evolve
-from ledger.store.journal import Append, Cause, Change, Reply
+from ledger.store.journal import Append, Change, Reply
 from ledger.store.store import Store
 
 KEY = b"the service key of these tests, of 32 bytes and more"

@@ -10,11 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from ledger.call import Cause
 from ledger.domain import customer_session
 from ledger.domain.money import Terms
 from ledger.errors import QueueFull, Unavailable
 from ledger.store.codec import evolve
-from ledger.store.journal import Append, Cause, Change, IdempotencyKeyUsed, Reply, VersionConflict
+from ledger.store.journal import Append, Change, IdempotencyKeyUsed, Reply, VersionConflict
 from tests.store.stores import (
     CAUSE,
     NOW,

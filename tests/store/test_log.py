@@ -10,10 +10,11 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from ledger.call import Cause
 from ledger.domain.customer import Customer
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
-from ledger.store.journal import Append, Cause
+from ledger.store.journal import Append
 from ledger.store.log import find_position_at, read_head, read_log, read_states_at, read_stream
 from tests.store.stores import (
     CAUSE,

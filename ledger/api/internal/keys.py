@@ -26,13 +26,14 @@ from ledger.accounts import (
     roll_key,
 )
 from ledger.api.authentication import account_access_error
-from ledger.api.internal.callers import Caller, Callers, build_response, read_idempotency_key
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers, build_response
 from ledger.clock import Clock
 from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
 from ledger.errors import InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
 from ledger.postgres.connections import Conn, Pool
-from ledger.store.journal import Cause, IdempotencyKeyUsed, Reply, insert_reply
+from ledger.store.journal import IdempotencyKeyUsed, Reply, insert_reply
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
 
@@ -89,14 +90,14 @@ def key_routes(
     router = APIRouter(tags=["accounts and keys"])
     keys_caller = callers.require_scopes("keys")
 
-    async def resolve_account(caller: Caller, account: str | None) -> str:
+    async def resolve_account(caller: Exchange, account: str | None) -> str:
         if account is None or account == caller.account:
             return caller.account
         if not await keys.can_access(caller.key, account):
             raise account_access_error(caller.key, account)
         return account
 
-    async def find_key(conn: Conn, caller: Caller, key_id: str) -> KeySummary:
+    async def find_key(conn: Conn, caller: Exchange, key_id: str) -> KeySummary:
         """The key, if it is in the caller's reach and mode."""
         for account in await list_accounts(conn, caller.account):
             for listed in await list_keys(conn, account[0]):
@@ -104,15 +105,15 @@ def key_routes(
                     return listed
         raise UnknownObject("key", key_id)
 
-    async def create_once(request: Request, caller: Caller, body: Body, create: CreateObject) -> Response:
+    async def create_once(request: Request, caller: Exchange, body: Body, create: CreateObject) -> Response:
         """What `make` makes; under an Idempotency-Key together with the reply that a repetition will get. Of
         any number at once one commits both, the others undo what they made. A refusal is not kept."""
-        idempotency_key = read_idempotency_key(request)
+        idempotency_key = caller.read_idempotency_key()
         if idempotency_key is None:
             async with pool.connection() as conn:
-                return build_response(CommandResult(*execution.encode(await create(conn))), caller, request)
-        cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, idempotency_key)
-        fingerprint = fingerprint_of(request.method, request.url.path, body.to_params())
+                return build_response(CommandResult(*execution.encode(await create(conn))), caller)
+        cause = caller.build_cause()
+        fingerprint = fingerprint_of(caller.method, caller.path, body.to_params())
         stored_reply = await execution.find_reply(cause)
         if stored_reply is None:
             try:
@@ -120,19 +121,17 @@ def key_routes(
                     created = await create(conn)
                     reply = Reply(fingerprint, *execution.encode(_replay_answer(created)))
                     await insert_reply(conn, cause, reply, clock.now())
-                return build_response(CommandResult(*execution.encode(created)), caller, request)
+                return build_response(CommandResult(*execution.encode(created)), caller)
             except IdempotencyKeyUsed:
                 stored_reply = await execution.find_reply(cause)
             assert stored_reply is not None, "a taken key has a reply for a day"
-        return build_response(
-            await execution.replay(stored_reply, idempotency_key, fingerprint), caller, request
-        )
+        return build_response(await execution.replay(stored_reply, idempotency_key, fingerprint), caller)
 
     @router.get("/accounts", summary="Own and connected accounts")
     async def accounts(
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
-        caller: Caller = keys_caller,
+        caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """Oldest first."""
         async with pool.connection() as conn:
@@ -141,7 +140,7 @@ def key_routes(
         return _paginate([dict(zip(names, row, strict=True)) for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
-    async def new_account(request: Request, body: AccountBody, caller: Caller = keys_caller) -> Response:
+    async def new_account(request: Request, body: AccountBody, caller: Exchange = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
         async def create(conn: Conn) -> dict[str, Any]:
@@ -155,7 +154,7 @@ def key_routes(
         account: Annotated[str | None, Query(max_length=255)] = None,
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
-        caller: Caller = keys_caller,
+        caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """Of one account, oldest first. `last_used_at` is up to a few seconds late."""
         account_id = await resolve_account(caller, account)
@@ -164,7 +163,7 @@ def key_routes(
         return _paginate([_render_key(row, clock.now()) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
-    async def new_key(request: Request, body: KeyBody, caller: Caller = keys_caller) -> Response:
+    async def new_key(request: Request, body: KeyBody, caller: Exchange = keys_caller) -> Response:
         """The answer's `key` cannot be shown again: the same Idempotency-Key gets 409 `secret_shown_once`,
         which names the key that was made. If the answer was lost, roll that one."""
         account = await resolve_account(caller, body.account)
@@ -196,7 +195,7 @@ def key_routes(
         request: Request,
         body: RollBody,
         key_id: Annotated[str, Path(alias="id", max_length=255)],
-        caller: Caller = keys_caller,
+        caller: Exchange = keys_caller,
     ) -> Response:
         """The new key may do what the old one may; both are good for the overlap. The same Idempotency-Key
         rolls once, and is told 409 like that of a creation."""
@@ -212,7 +211,7 @@ def key_routes(
 
     @router.post("/keys/{id}/revoke", summary="End a key now")
     async def revoked(
-        key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Caller = keys_caller
+        key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Exchange = keys_caller
     ) -> dict[str, Any]:
         """Every process refuses it within a second."""
         async with pool.connection() as conn:
