@@ -26,9 +26,11 @@ class LedgerGroup(TyperGroup):
     import takes longer than everything else that `ledger keys` or `ledger migrate` needs to start."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order in which --help shows them."""
         return [*super().list_commands(ctx), _PROJECTIONS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None."""
         if cmd_name != _PROJECTIONS:
             return super().get_command(ctx, cmd_name)
         from projections.operate import cli
