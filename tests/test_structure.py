@@ -96,8 +96,6 @@ TOO_LONG = {
     "ledger/api/internal/keys.py:key_routes",
     "ledger/api/public/file_routes.py:file_operations",
     "ledger/api/public/routes.py:public_operations",
-    "ledger/cli/app.py:_keys_cli",
-    "ledger/cli/app.py:build_cli",
     "ledger/domain/refund_decisions.py:create",
     "ledger/postgres/embedded.py",
     "ledger/wire/forms.py:decode",
