@@ -1,4 +1,4 @@
-"""All errors that the ledger raises on purpose, as one tree. Only `ledger/api/` maps them to HTTP statuses.
+"""All errors that the ledger raises on purpose, as one tree. Only `api/errors.py` maps them to HTTP statuses.
 
 LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
