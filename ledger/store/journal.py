@@ -352,6 +352,7 @@ def _check_row(command_index: int, stream: str, version: int) -> dict[str, Any]:
 
 def _event_row(codec: Codec, command_index: int, cause: Cause, change: Change) -> dict[str, Any]:
     event, state, causation = change
+    account, livemode, actor, request_id, idempotency_key = cause
     stored = codec.to_stored_event(event)
     return {
         "c": command_index,
@@ -359,13 +360,13 @@ def _event_row(codec: Codec, command_index: int, cause: Cause, change: Change) -
         "v": event.originator_version,  # version
         "t": stored.topic,
         "d": stored.state.decode(),  # data
-        "a": cause.account,
-        "l": cause.livemode,
-        "k": cause.actor,  # the API key's id
-        "r": None if causation else cause.request_id,
-        "i": None if causation else cause.idempotency_key,
+        "a": account,
+        "l": livemode,
+        "k": actor,
+        "r": None if causation else request_id,
+        "i": None if causation else idempotency_key,
         "b": causation,  # because of
-        "u": getattr(state, "customer", None),
+        "u": getattr(state, "customer", None),  # the objects that the stream belongs to
         "h": getattr(state, "charge", None),
         "p": getattr(state, "payment_intent", None),
     }
