@@ -65,10 +65,8 @@ NOUNS_IN_ING = {"backdating", "batching"}
 # Files and functions that do not keep these rules yet. Both lists only become shorter.
 UNDOCUMENTED: set[str] = {
     "ledger/accounts.py",
-    "ledger/api/public/operations.py",
     "ledger/api/transport.py",
     "ledger/clock.py",
-    "ledger/commands/bulk_import.py",
     "ledger/domain/charge.py",
     "ledger/domain/customer.py",
     "ledger/domain/customer_session.py",
@@ -79,7 +77,6 @@ UNDOCUMENTED: set[str] = {
     "ledger/domain/refund.py",
     "ledger/domain/webhook_endpoint.py",
     "ledger/domain/webhook_endpoint_quota.py",
-    "ledger/files/storage.py",
     "ledger/store/codec.py",
     "ledger/wire/webhook_endpoints.py",
     "projections/operate/shell.py",
@@ -88,11 +85,7 @@ UNDOCUMENTED: set[str] = {
     "projections/rebuild/verification.py",
 }
 TOO_LONG = {
-    "ledger/api/app.py",
-    "ledger/api/app.py:create_app",
     "ledger/api/internal/keys.py:key_routes",
-    "ledger/api/public/file_routes.py:file_operations",
-    "ledger/api/public/routes.py:public_operations",
     "ledger/cli/app.py:_keys_cli",
     "ledger/cli/app.py:build_cli",
     "ledger/domain/refund_decisions.py:create",
