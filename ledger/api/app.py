@@ -6,13 +6,11 @@ internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
-import psycopg
 import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
@@ -53,11 +51,9 @@ from ledger.postgres.connections import Pool, open_pool
 from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
+from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
 from ledger.webhooks.secrets import WebhookSecrets
-
-REPLY_RETENTION_SECONDS = 25 * 3600
-REPLY_CLEANUP_INTERVAL_SECONDS = 3600
 
 log = structlog.get_logger()
 
@@ -196,9 +192,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
     metrics = Metrics()
-    store.journal.on_append = lambda commands, refused, seconds: metrics.observe_append(
-        commands, refused, seconds, store.journal.queue_length
-    )
+    store.journal.on_append = metrics.observe_append
     queries = build_queries(store, pool, settings)
     execution = build_execution(store, queries, settings)
     ephemeral_keys = EphemeralKeys(execution.environment.session_secrets, store.streams)
@@ -242,13 +236,14 @@ def _create_lifespan(
             await pool.open()
             stack.push_async_callback(pool.close)
             await components.execution.environment.storage.delete_orphans()
-            keys.start()
+            await keys.start()
             stack.push_async_callback(keys.close)
             stack.push_async_callback(components.clock_reader.close)
-            store.start()
+            await store.start()
             stack.push_async_callback(store.close)
-            reply_cleanup = asyncio.create_task(_delete_expired_replies(store), name="reply cleanup")
-            stack.callback(reply_cleanup.cancel)
+            reply_cleanup = ReplyCleanup(store)
+            await reply_cleanup.start()
+            stack.push_async_callback(reply_cleanup.close)
             for create_service in service_factories:
                 service = create_service(store)
                 await service.start()
@@ -256,13 +251,3 @@ def _create_lifespan(
             yield
 
     return lifespan
-
-
-async def _delete_expired_replies(store: Store) -> None:
-    """Every hour, delete the replies of idempotency keys that have expired (contract §1.9)."""
-    while True:
-        try:
-            await store.journal.delete_old_replies(store.clock.now() - REPLY_RETENTION_SECONDS)
-        except psycopg.Error as error:
-            log.warning("reply_cleanup_failed", reason=type(error).__name__)
-        await asyncio.sleep(REPLY_CLEANUP_INTERVAL_SECONDS)

@@ -28,8 +28,9 @@ from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
-from ledger.postgres.connections import check_schema, open_connection, open_pool
+from ledger.postgres.connections import open_connection, open_pool
 from ledger.postgres.deployment import open_database
+from ledger.postgres.migrations import check_schema
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144
@@ -73,7 +74,7 @@ async def _run_import(
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
-    store.start()
+    await store.start()
     pool = open_pool(dsn)
     await pool.open()
     importer = Import(

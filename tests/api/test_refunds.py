@@ -225,7 +225,7 @@ def charge_of(service: Service, account: Account, payment_intent: str, status: s
 
     async def append() -> str:
         store = Store(service.dsn, SERVICE_KEY.encode(), load_settings(), Clock(movable=True))
-        store.start()
+        await store.start()
         at = store.clock.now()
         facts = {"amount": 2000, "currency": "usd", "payment_intent": payment_intent, "status": status}
         (event,) = charge_decisions.register(
