@@ -1,7 +1,7 @@
-"""Whole commands without HTTP: load the aggregate, decide, encode event and answer, append.
+"""Whole commands without HTTP: load the aggregate, decide, encode event and response, append.
 
-Ours is the command of `POST /v1/customers/{id}`, run as the API runs it; the stock library's is its
-Application: repository, trigger, save. Both update a metadata value of the next of many customers.
+Our side runs the command of `POST /v1/customers/{id}` as the API runs it. The stock library's side is its
+Application: repository, trigger, save. Each command updates a metadata value of the next of many customers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
 from benchmarks.store import CAUSE, open_store
-from ledger.api.errors import encode_answer
+from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
-from ledger.commands.execution import Execution
+from ledger.config import load_settings
+from ledger.postgres.connections import open_pool
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -34,15 +35,18 @@ GOAL = Goal(12)
 
 
 class LedgerCommands:
-    """Updates of our customers, each command to the next customer."""
+    """Updates our customers in turn, one command each."""
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(store, encode=encode_answer, derive_secret=str, attempts_max=16)
+        settings = load_settings()
+        queries = build_queries(store, open_pool(store.dsn), settings)  # a command here reads no list
+        self._execution = build_execution(store, queries, settings)
         self._ids = cycle(runner.run(self._create_customers()))
         self._order_count = 0
 
     def rate(self, seconds: float) -> float:
+        """Commands per second, measured for `seconds`."""
         ids = list(islice(self._ids, round(seconds * LEDGER_PER_SECOND_MAX)))
         work = [
             _create_call(customer, {"metadata": {"order": str(self._order_count + n)}})
@@ -66,10 +70,10 @@ class LedgerCommands:
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
-    """Figures with aggregates remembered, as the service runs, and with each loaded from the database."""
+    """Figures with aggregates cached, as the service runs, and with each loaded from the database."""
     with (
         open_store(server.create_ledger_database("commands")) as (runner, store),
-        open_store(server.create_ledger_database("commands_unremembered"), cached_streams_max=1) as (
+        open_store(server.create_ledger_database("commands_uncached"), cached_streams_max=1) as (
             uncached_runner,
             uncached_store,
         ),
@@ -79,7 +83,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     ):
         rates = alternate(
             {
-                "remembered": partial(LedgerCommands(runner, store).rate, effort.seconds),
+                "cached": partial(LedgerCommands(runner, store).rate, effort.seconds),
                 "loaded": partial(LedgerCommands(uncached_runner, uncached_store).rate, effort.seconds),
                 "stock": partial(
                     stock_commands.rate,
@@ -93,8 +97,8 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     return [
         compare_rates(
             GROUP,
-            "aggregates remembered",
-            rates["remembered"],
+            "aggregates cached",
+            rates["cached"],
             "stock Application",
             rates["stock"],
             goal=GOAL,

@@ -15,7 +15,7 @@ import msgspec
 from ledger.ids import encode_base62
 from ledger.metrics import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.queries.payments import FeedEvent
+from ledger.queries.events import FeedEvent
 
 RETENTION_SECONDS = 30 * 86_400
 DELETE_ROWS_MAX = 1000

@@ -21,7 +21,7 @@ from ledger.config import Settings
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import LedgerError
 from ledger.postgres.connections import ReconnectingConnection
-from ledger.queries.payments import FeedEvent, render_event
+from ledger.queries.events import FeedEvent, render_event
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries

@@ -1,7 +1,7 @@
 """Fixtures: one running service for each worker process of pytest, a new account for each test.
 
-The service logs everything it can. At the end, whatever the tests did, its log must have no failure and no
-secret.
+The service logs everything it can. At the end its log must have no failure and no secret, whatever the
+tests did.
 """
 
 from __future__ import annotations

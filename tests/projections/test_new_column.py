@@ -134,7 +134,7 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
 
         # Contract: the release before goes, then what it built; from then on it does not start any more.
         old.stop()
-        operating(dsn, partial(generations.retire, name="disputes", generation=1, operator=OPERATOR))
+        operating(dsn, partial(generations.retire, name="disputes", generations=[1], operator=OPERATOR))
         contracted = add_migration(new, EXAMPLE / "0012_dispute_status_only.py")
         assert of_new("migrate").returncode == 0
         with pytest.raises(SettingError, match=f"is at {contracted} and serves releases from {expanded} on"):
