@@ -89,7 +89,7 @@ def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPat
 def check_log(log: str) -> None:
     """Nothing secret is in it, no request ended in a fault, and each line is JSON."""
     assert not SECRETS.search(log), SECRETS.findall(log)[:5]
-    for line in filter(None, log.split("\n")):  # splitlines would also split at U+0085, which JSON may contain
+    for line in filter(None, log.split("\n")):  # not splitlines: JSON may contain U+0085
         entry = json.loads(line)
         assert entry["level"] in ("debug", "info") or entry["event"] == "Invalid HTTP request received.", line
         assert entry.get("status", 200) < 500, line
