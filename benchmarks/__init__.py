@@ -1,1 +1,1 @@
-"""Measures this house against its yardsticks: `python -m benchmarks` (docs/benchmarks.md)."""
+"""Measures this service against its yardsticks: `python -m benchmarks` (docs/benchmarks.md)."""

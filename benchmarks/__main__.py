@@ -1,7 +1,7 @@
-"""`python -m benchmarks`: every figure beside its yardstick, from one run on one machine.
+"""`python -m benchmarks` prints every figure beside its yardstick, from one run on one machine.
 
-Nothing is asserted: a figure below its goal is printed like any other. Only what was started here is
-ended, and all of it lies in one temporary directory that is gone afterwards.
+Nothing is asserted: a figure below its goal is printed like any other. The run keeps everything in one
+temporary directory, which it deletes, and stops only the processes that it has started.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
 
 
 def main() -> None:
-    """Run what was asked for, print the table, write the JSON."""
+    """Run the groups that the command line names, print the table, write the JSON."""
     arguments = _parse_arguments()
     effort = QUICK if arguments.quick else FULL
     if arguments.rounds:
         effort = effort._replace(rounds=arguments.rounds)
     if arguments.events:
         effort = effort._replace(events=arguments.events)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that context managers stop what they started
     started = time.monotonic()
     figures: list[Figure] = []
     with _temporary_directory(arguments.directory) as directory:
@@ -78,20 +78,24 @@ def _run_on_server(
 def _parse_arguments() -> argparse.Namespace:
     names = [*SERVER_BENCHMARKS, *SERVICE_BENCHMARKS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", action="append", choices=names, help="one group; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="one short round, fewer events: does it run?")
-    parser.add_argument("--rounds", type=int, help=f"times each is measured, default {FULL.rounds}")
-    parser.add_argument("--events", type=int, help=f"events to project, default {FULL.events}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--only", action="append", choices=names, help="one group; repeat it for several")
     parser.add_argument(
-        "--directory", type=Path, help="where databases lie during the run: its disk sets the commit latency"
+        "--quick", action="store_true", help="one short round with fewer events, as a smoke test"
+    )
+    parser.add_argument("--rounds", type=int, help=f"rounds of measurements, default {FULL.rounds}")
+    parser.add_argument(
+        "--events", type=int, help=f"events in the history that is projected, default {FULL.events}"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--directory", type=Path, help="directory for the databases; its disk determines the commit latency"
     )
     return parser.parse_args()
 
 
 @contextmanager
 def _temporary_directory(parent: Path | None) -> Iterator[Path]:
-    """A temporary directory that the service user of an embedded Postgres can pass through."""
+    """A temporary directory. The user that runs an embedded Postgres for root can pass through it."""
     directory = Path(tempfile.mkdtemp(prefix="ledger-bench-", dir=parent)).resolve()
     directory.chmod(0o711)
     try:

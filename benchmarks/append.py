@@ -1,7 +1,8 @@
-"""Appending ready events: our journal, the stock recorder and pgbench on one server, the same row sizes.
+"""Appends events that are already decided: our journal, the stock recorder and pgbench, on one server.
 
-Ours encodes each domain event and checks its stream's version; the stock recorder is given encoded
-bytes, and pgbench inserts one constant row a transaction into a table with our columns and indexes.
+All three write rows of the same size. Our journal also encodes each domain event and checks its stream's
+version. The stock recorder gets encoded bytes. pgbench inserts one constant row per transaction into a table
+with our columns and indexes.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from ledger.store.codec import Codec, evolve
 from ledger.store.journal import Append, Change
 from ledger.store.store import Store
 
-GROUP = "append of ready events, one an append"
+GROUP = "append of decided events, one per append"
 CUSTOMER = "cus_0000000000000000000000"
 LEDGER_PER_SECOND_MAX = {1: 15_000, 16: 100_000}
-"""By number of callers."""
+"""By number of callers. Bounds how many events are prepared for one measurement."""
 STOCK_PER_SECOND_MAX = 10_000
 
-# One event row a transaction, in a table that has every column, index and constraint of ours. Positions
-# come from a sequence, so nothing orders the commits: what pgbench reaches is not a log that can be tailed.
+# One event row per transaction, in a table with every column, index and constraint of ours. Positions come
+# from a sequence, so nothing orders the commits: a reader could not follow such a table as a log.
 _PGBENCH_TABLE = """
 CREATE SCHEMA bench;
 CREATE TABLE bench.events (LIKE ledger.events INCLUDING ALL);
@@ -51,7 +52,7 @@ VALUES (nextval('bench.positions'), 'cuss_' || lpad(lastval()::text, 22, '0'), 1
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
-    """Figures at 1 and 16 callers, with the commits of this machine and with commits of 1 ms more."""
+    """Figures at 1 and 16 callers, with this machine's commits and with commits that take 1 ms longer."""
     figures: list[Figure] = []
     dsn = server.create_ledger_database("append")
     with psycopg.connect(dsn, autocommit=True) as conn:
@@ -84,7 +85,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _get_goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
-    """The goals, for 16 callers: against the stock recorder, and against pgbench."""
+    """The goals against the stock recorder and against pgbench. Only 16 callers have goals."""
     if callers != 16:
         return None, None
     return (Goal(15), None) if slow else (Goal(20), Goal(1))
@@ -108,7 +109,7 @@ def _measure_stock(
 
 
 def _create_events(count: int) -> list[DomainEvent]:
-    """Events that begin `count` streams, just decided."""
+    """`count` events, each the first of a new stream."""
     now = time.time()
     return [_create_event(now) for _ in range(count)]
 

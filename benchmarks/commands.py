@@ -1,17 +1,16 @@
-"""Whole commands without HTTP: load the aggregate, decide, encode event and answer, append.
+"""Whole commands without HTTP: load the aggregate, decide, encode event and response, append.
 
-Ours is the command of `POST /v1/customers/{id}`, run as the API runs it; the stock library's is its
-Application: repository, trigger, save. Both update a metadata value of the next of many customers.
+Our side runs the command of `POST /v1/customers/{id}` as the API runs it. The stock library's side is its
+Application: repository, trigger, save. Each command updates a metadata value of the next of many customers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from itertools import cycle, islice
-from typing import Any
 
 import msgspec
 
@@ -19,12 +18,12 @@ from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
-from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, open_store
-from ledger.api.envelope import encode_object
+from benchmarks.store import CAUSE, open_store
+from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
-from ledger.commands.execution import Execution
-from ledger.errors import RequestError
+from ledger.config import load_settings
+from ledger.postgres.connections import open_pool
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -36,15 +35,18 @@ GOAL = Goal(12)
 
 
 class LedgerCommands:
-    """Updates of our customers, each command to the next customer."""
+    """Updates our customers in turn, one command each."""
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(store, encode=_encode_result, derive_secret=str, attempts_max=16)
+        settings = load_settings()
+        queries = build_queries(store, open_pool(store.dsn), settings)  # a command here reads no list
+        self._execution = build_execution(store, queries, settings)
         self._ids = cycle(runner.run(self._create_customers()))
         self._order_count = 0
 
     def rate(self, seconds: float) -> float:
+        """Commands per second, measured for `seconds`."""
         ids = list(islice(self._ids, round(seconds * LEDGER_PER_SECOND_MAX)))
         work = [
             _create_call(customer, {"metadata": {"order": str(self._order_count + n)}})
@@ -54,7 +56,7 @@ class LedgerCommands:
         return self._runner.run(rate_of_callers(self._update, work, callers=CALLERS, seconds=seconds))
 
     async def _update(self, call: Call) -> None:
-        await self._execution.run(CAUSE, call, customers.update, fingerprint="")
+        await self._execution.run(call, customers.update, fingerprint="")
 
     async def _create_customers(self) -> Sequence[str]:
         calls = [
@@ -62,16 +64,16 @@ class LedgerCommands:
             for n in range(CUSTOMERS)
         ]
         results = await asyncio.gather(
-            *(self._execution.run(CAUSE, call, customers.create, fingerprint="") for call in calls)
+            *(self._execution.run(call, customers.create, fingerprint="") for call in calls)
         )
         return [_parse_id(result.body) for result in results]
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
-    """Figures with aggregates remembered, as the service runs, and with each loaded from the database."""
+    """Figures with aggregates cached, as the service runs, and with each loaded from the database."""
     with (
         open_store(server.create_ledger_database("commands")) as (runner, store),
-        open_store(server.create_ledger_database("commands_unremembered"), cached_streams_max=1) as (
+        open_store(server.create_ledger_database("commands_uncached"), cached_streams_max=1) as (
             uncached_runner,
             uncached_store,
         ),
@@ -81,7 +83,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     ):
         rates = alternate(
             {
-                "remembered": partial(LedgerCommands(runner, store).rate, effort.seconds),
+                "cached": partial(LedgerCommands(runner, store).rate, effort.seconds),
                 "loaded": partial(LedgerCommands(uncached_runner, uncached_store).rate, effort.seconds),
                 "stock": partial(
                     stock_commands.rate,
@@ -95,8 +97,8 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     return [
         compare_rates(
             GROUP,
-            "aggregates remembered",
-            rates["remembered"],
+            "aggregates cached",
+            rates["cached"],
             "stock Application",
             rates["stock"],
             goal=GOAL,
@@ -106,12 +108,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _create_call(target: str, parameters: dict[str, object]) -> Call:
-    return Call(ACCOUNT, False, ACTOR, REQUEST, None, target, parameters, {})
-
-
-def _encode_result(result: Mapping[str, Any] | RequestError) -> tuple[int, str]:
-    assert not isinstance(result, RequestError)
-    return 200, encode_object(result)
+    return Call(CAUSE, target, parameters)
 
 
 def _parse_id(body: str) -> str:

@@ -1,7 +1,9 @@
-"""What a service might export to `ledger import`: the same seed gives the same lines.
+"""Generates NDJSON such as another service might export for `ledger import`. The same seed gives the same
+lines.
 
-Many customers' stories run at once, as in `benchmarks.history`, so neighbours rarely name the same object.
-Of 100 lines about 27 are customers, 60 charges, 8 disputes and 5 facts; a line has 320 bytes on average.
+Many customers' stories run at once, as in `benchmarks.history`, so neighbouring lines rarely name the same
+object. Of 100 lines about 27 are customers, 60 charges, 8 disputes and 5 facts; a line has 320 bytes on
+average.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _BRANDS = ("visa", "mastercard", "amex")
 
 
 def generate_lines(seed: int, count: int, *, prefix: str = "") -> Iterator[bytes]:
-    """Exactly `count` lines, each with its newline. Another `prefix` (of ids) makes other objects of them."""
+    """Exactly `count` lines, each with its newline. Ids begin with `prefix`: another one gives other
+    objects."""
     rng = random.Random(seed)
     stories = [_generate_story(rng, f"{prefix}{number:08}") for number in range(CONCURRENT_STORIES)]
     story_count = CONCURRENT_STORIES
@@ -38,7 +41,8 @@ def generate_lines(seed: int, count: int, *, prefix: str = "") -> Iterator[bytes
 
 
 def _generate_story(rng: random.Random, name: str) -> Iterator[dict[str, Any]]:
-    """A customer, one to four charges, now and then a dispute of one and what became of it."""
+    """A customer and one to four charges. Some charges are disputed; most of these disputes have an
+    outcome."""
     person = rng.choice(_NAMES)
     email = f"{name}@example.com"
     address = {"line1": rng.choice(_STREETS), "city": "San Francisco", "postal_code": "94103",

@@ -1,7 +1,8 @@
-"""A history as integrators would make it, decided by the domain: the same seed gives the same events.
+"""Generates a history of domain events such as integrators cause. The same seed gives the same events.
 
-Many customers' stories run at once, so neighbours in the log belong to different streams. A story is a
-customer who is created and updated, opens sessions, pays, and now and then disputes a charge.
+The domain's own decisions make the events. Many customers' stories run at once, so neighbours in the log
+belong to different streams. A story is a customer who is created and updated, opens sessions, pays, and
+sometimes disputes a charge.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ START_TIME = 1_790_000_000
 """Unix seconds of the first decision."""
 
 ChangeGenerator = Generator[list[Change], None, State]
-"""Commands, each as its changes; what is returned is the aggregate after them."""
+"""Yields the changes of one command at a time; returns the aggregate after them."""
 
 _COPY = """
 COPY ledger.events (notification_id, originator_id, originator_version, topic, state, account, livemode,
@@ -58,7 +59,7 @@ _ADDRESS = {"line1": "510 Townsend St", "city": "San Francisco", "postal_code": 
 
 
 def generate_history(seed: int, events: int) -> Iterator[Change]:
-    """Exactly `events` changes, in the order in which they are decided."""
+    """Exactly `events` changes, in the order in which the domain decided them."""
     world = _World(seed)
     stories = [_generate_story(world) for _ in range(CONCURRENT_STORIES)]
     remaining = events
@@ -74,7 +75,7 @@ def generate_history(seed: int, events: int) -> Iterator[Change]:
 
 
 async def append_in_bulk(journal: Journal, changes: Iterable[Change]) -> int:
-    """Append, `CHANGES_PER_APPEND` in a transaction; the last position."""
+    """Append the changes, `CHANGES_PER_APPEND` per transaction. Returns the last position."""
     position = 0
     batch: list[Change] = []
     for change in changes:
@@ -86,10 +87,11 @@ async def append_in_bulk(journal: Journal, changes: Iterable[Change]) -> int:
 
 
 def copy_history(dsn: str, codec: Codec, seed: int, events: int, *, days: float) -> None:
-    """The same events as the log of an empty database, recorded evenly over the last `days`, ten times as
-    fast as appending them: encoded by the real codec, one COPY, the head moved in the same transaction.
+    """Fill the log of an empty database with the events of `generate_history`, recorded evenly over the last
+    `days`. One COPY of rows that the real codec encoded, and the head moved in the same transaction, take a
+    tenth of the time that appending takes.
 
-    Raises RuntimeError when what is there then is not positions 1 to `events`.
+    Raises RuntimeError when the log does not hold positions 1 to `events` afterwards.
     """
     started_at = time.time() - days * DAY_SECONDS
     step = days * DAY_SECONDS / events
@@ -116,7 +118,7 @@ def copy_history(dsn: str, codec: Codec, seed: int, events: int, *, days: float)
 
 
 class _World:
-    """Time, chance and ids, all from the seed."""
+    """The source of time, randomness and ids for one history, all derived from the seed."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -125,16 +127,18 @@ class _World:
         self._id_count = 0
 
     def create_id(self, prefix: str) -> str:
+        """The next id with this prefix."""
         self._id_count += 1
         return derive_id(prefix, self.now, self._seed, self._id_count)
 
     @property
     def second(self) -> int:
+        """The time now, in whole unix seconds."""
         return int(self.now)
 
 
 def _generate_story(world: _World) -> Iterator[list[Change]]:
-    """One customer's life."""
+    """The commands of one customer's story, each as its changes."""
     rng = world.rng
     customer_state = yield from _apply_events(None, _create_customer(world))
     assert isinstance(customer_state, Customer)
@@ -153,7 +157,7 @@ def _generate_story(world: _World) -> Iterator[list[Change]]:
 
 
 def _generate_session(world: _World, customer_state: Customer) -> Iterator[list[Change]]:
-    """A session, which two in three times is claimed."""
+    """A customer session. Two in three are claimed."""
     component = world.rng.choice(_COMPONENTS)
     events = customer_session.create(
         session_id=world.create_id("cuss"),
@@ -171,7 +175,8 @@ def _generate_session(world: _World, customer_state: Customer) -> Iterator[list[
 
 
 def _generate_dispute(world: _World, charge_state: Charge) -> Iterator[list[Change]]:
-    """A chargeback: evidence and the network's answer, or the merchant gives in, or nothing yet."""
+    """A chargeback. The merchant submits evidence and the network decides, or concedes, or has not acted
+    yet."""
     opening = dispute_decisions.DisputeReport(
         kind="chargeback", reason="fraudulent", network_reason_code="10.4", reference=world.create_id("ref")
     )
@@ -230,7 +235,7 @@ def _create_customer(world: _World) -> list[DomainEvent]:
 
 
 def _create_charge(world: _World, customer_state: Customer) -> list[DomainEvent]:
-    """A charge, one in twenty of them declined."""
+    """A charge. One in twenty is declined."""
     token = "tok_chargeDeclined" if world.rng.random() < 0.05 else "tok_visa"
     params = {
         "amount": world.rng.randrange(500, 50_000),
@@ -251,7 +256,7 @@ def _create_charge(world: _World, customer_state: Customer) -> list[DomainEvent]
 
 
 def _apply_events(state: State | None, events: Sequence[DomainEvent]) -> ChangeGenerator:
-    """One command on one stream."""
+    """Yield the events of one command on one stream as changes; return the aggregate after them."""
     changes = fold_changes(events, state)
     yield changes
     after = changes[-1].state if changes else state

@@ -1,7 +1,9 @@
-"""HTTP: our routes with everything running, against FastAPI routes that do nothing, on one server software.
+"""HTTP: our routes with everything running, against FastAPI routes that do nothing, on the same server
+software.
 
-A POST is durable before it is answered and its projections follow during the measurement; after each one
-the next contestant waits until they have caught up, and how long that took is the note.
+A POST is durable before it is answered, and the projections apply it during the measurement. After each of
+our measurements the next contestant waits until the projections have caught up. The note says how long that
+took.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ CATCH_UP_TIMEOUT_SECONDS = 60.0
 FEED_EVENTS_MIN = 20
 
 FORM, CONSTANT, RAW = "FastAPI Form()", "FastAPI constant", "raw ASGI"
-LIMIT_NOTE = "what server software and load generator reach together"
+RAW_NOTE = "the limit of server software and load generator together"
 
 
 class ConnectionRun:
-    """Takes the measurements of all contestants at one number of connections, and keeps their latencies."""
+    """The measurements of all contestants at one number of connections, with their latencies."""
 
     def __init__(self, service: Service, seconds: float, connections: int) -> None:
         self._service = service
@@ -38,6 +40,7 @@ class ConnectionRun:
         self.catch_up_seconds: dict[str, list[float]] = {}
 
     def measure(self, name: str, request: Request) -> float:
+        """Responses per second of one contestant. Keeps its latencies under `name`."""
         outcome = run_load(request, connections=self._connections, seconds=self._seconds)
         self.outcomes.setdefault(name, []).append(outcome)
         if request.port == self._service.port:
@@ -46,6 +49,7 @@ class ConnectionRun:
         return outcome.rate
 
     def format_note(self, name: str) -> str:
+        """The contestant's latencies, and how long the projections took after its POSTs."""
         outcomes = self.outcomes[name]
         text = (
             f"p50 {median(outcome.median_ms for outcome in outcomes):.1f} ms, "
@@ -57,7 +61,7 @@ class ConnectionRun:
 
 
 def run(directory: Path, effort: Effort) -> list[Figure]:
-    """Figures of every route at 1, 16 and 64 connections."""
+    """Figures for every route at 1, 16 and 64 connections."""
     figures: list[Figure] = []
     with (
         run_service(directory / "http") as service,
@@ -91,13 +95,13 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
                         note=connection_run.format_note(name),
                     )
                 )
-            figures.append(figure(group, "the same POST to raw ASGI", rates[RAW], note=LIMIT_NOTE))
+            figures.append(figure(group, "POST /v1/customer_sessions to raw ASGI", rates[RAW], note=RAW_NOTE))
     return figures
 
 
 @contextmanager
 def run_service(data_dir: Path) -> Iterator[Service]:
-    """A service started on a data directory of its own."""
+    """Start a service on the data directory `data_dir`. Stop it afterwards."""
     service = Service(data_dir)
     service.start()
     try:
@@ -107,7 +111,8 @@ def run_service(data_dir: Path) -> Iterator[Service]:
 
 
 def _create_requests(service: Service) -> dict[str, Request]:
-    """What integrators send, on objects made for it. SDKs send an Idempotency-Key with every POST."""
+    """Requests such as integrators send, on objects created for them. SDKs send an Idempotency-Key with every
+    POST; "no key" is the same request without one."""
     customer = service.create("/v1/customers", {"name": "Jenny Rosen", "email": "jenny@example.com"})["id"]
     dispute = _create_dispute(service)
     for number in range(FEED_EVENTS_MIN):
@@ -127,7 +132,7 @@ def _create_requests(service: Service) -> dict[str, Request]:
 
 
 def _create_dispute(service: Service) -> str:
-    """The id of a dispute, opened by a test card."""
+    """Create a dispute with a test card. Returns its id."""
     form = {"amount": "2000", "currency": "usd", "source": "tok_createDispute"}
     charge = service.create("/v1/charges", form)["id"]
     deadline = time.monotonic() + CATCH_UP_TIMEOUT_SECONDS
@@ -135,7 +140,7 @@ def _create_dispute(service: Service) -> str:
         disputes = service.call("GET", f"/v1/disputes?charge={charge}").body.get("data")
         if disputes:
             return str(disputes[0]["id"])
-    raise RuntimeError("no dispute was opened for the test card")
+    raise RuntimeError("the test card opened no dispute")
 
 
 def _get_goal(name: str) -> Goal | None:

@@ -1,8 +1,9 @@
-"""Load over keep-alive connections: wrk where it is installed, else a generator of our own.
+"""Sends load over keep-alive connections: with wrk where it is installed, else with a generator in Python.
 
-Both are closed loops (a connection sends its next request when the last is answered) and count any
-answer but 200 as a failure. Ours is a process of its own: `python -m benchmarks.load`, a `Request`
-and the terms as JSON on stdin, the outcome as JSON on stdout.
+Both are closed loops: a connection sends its next request when the last is answered. Any status but 200
+counts as a failure. The Python generator is a process of its own, `python -m benchmarks.load`: it reads a
+`Request`, the number of connections and the seconds as JSON from stdin and writes the outcome as JSON to
+stdout.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WRK = shutil.which("wrk")
 GRACE_SECONDS = 30.0
 WRK_SECONDS_MAX = 60
 
-# `done` sums up all threads; there is one, which is far more than any server here needs.
+# `done` gets the sums over all threads. One thread sends far more than any server here can answer.
 _SCRIPT = """
 local head, tail, key, n = [==[{head}]==], [==[{tail}]==], "{key}", 0
 function request()
@@ -46,7 +47,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, sent again and again; a `keyed` one with a fresh Idempotency-Key each time."""
+    """One request that is sent repeatedly. With `keyed` each has a new Idempotency-Key."""
 
     port: int
     method: str
@@ -71,7 +72,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Answers a second, and how long they took."""
+    """Responses per second, and the latencies in milliseconds."""
 
     rate: float
     median_ms: float
@@ -79,19 +80,20 @@ class Outcome:
 
 
 def get_generator_name() -> str:
-    """Which load generator is used here."""
+    """The load generator that this machine uses."""
     return "wrk" if WRK else "asyncio"
 
 
 def run_load(request: Request, *, connections: int, seconds: float) -> Outcome:
-    """Send `request` over `connections` for `seconds`. Raises RuntimeError if one fails."""
+    """Send `request` over `connections` connections for `seconds`. Raises RuntimeError if any request
+    fails."""
     return _run_wrk(request, connections, seconds) if WRK else _run_asyncio(request, connections, seconds)
 
 
 def _run_wrk(request: Request, connections: int, seconds: float) -> Outcome:
     assert WRK is not None
     head, tail = request.split_bytes()
-    # CR LF are escaped by hand: a Lua long string would read them as one line end.
+    # CR LF are escaped by hand: a Lua long string reads them as a single line end.
     head, tail = head.replace("\r\n", "]==]..'\\r\\n'..[==["), tail.replace("\r\n", "]==]..'\\r\\n'..[==[")
     key = secrets.token_hex(16) if request.keyed else ""
     script = _SCRIPT.replace("{head}", head).replace("{tail}", tail).replace("{key}", key)
@@ -109,7 +111,7 @@ def _run_wrk(request: Request, connections: int, seconds: float) -> Outcome:
 
 
 def _run_for_seconds(command: list[str], seconds: float) -> str:
-    """What wrk says when it is told to end: of itself it measures whole seconds only."""
+    """The output of wrk, ended by SIGINT after `seconds`: by itself it measures whole seconds only."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         try:
@@ -143,7 +145,8 @@ def _check(request: Request, completed: int, failed: int) -> None:
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request when the last is answered; knows just enough of HTTP to see that."""
+    """Sends the next request when the last is answered. Parses only what it needs to see the end of a
+    response."""
 
     def __init__(self, run: _LoadRun) -> None:
         self._run = run
@@ -182,7 +185,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _LoadRun:
-    """What the connections of one run share."""
+    """The state that the connections of one run share."""
 
     def __init__(self, request: Request, connections: int, seconds: float) -> None:
         head, tail = request.split_bytes()
@@ -196,11 +199,13 @@ class _LoadRun:
         self.all_closed = asyncio.get_running_loop().create_future()
 
     def create_request(self) -> bytes:
+        """The bytes of the next request."""
         if not self._keys:
             return self._head + self._tail
         return b"%bIdempotency-Key: %b\r\n%b" % (self._head, self._keys % next(self._numbers), self._tail)
 
     def connection_closed(self) -> None:
+        """Count a connection that has closed. The last one ends the run."""
         self._open_connections -= 1
         if not self._open_connections:
             self.all_closed.set_result(None)

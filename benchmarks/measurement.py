@@ -1,8 +1,8 @@
-"""How a figure is taken so that its ratio means something on a noisy machine.
+"""How a figure is measured, so that its ratio means something on a noisy machine.
 
-Contestants take turns, A B A B, and a ratio is the median of the ratios within each round: when the
-machine slows down for a while, both sides of a round slow down with it. Every measurement is bounded in
-time by a deadline and in count by the work it is given.
+Contestants take turns, A B A B, and a ratio is the median of the ratios within each round: when the machine
+slows down for a while, both sides of a round slow down with it. Each measurement ends at a deadline, or when
+the work prepared for it is done.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from typing import NamedTuple, TypeVar
 Work = TypeVar("Work")
 Rates = Sequence[float]
 Contestant = Callable[[], float]
-"""Runs once and says how many units a second it did."""
+"""Runs once and returns the units per second."""
 
 
 class Effort(NamedTuple):
-    """How long to measure: `seconds` is the bound of one measurement, `rounds` how often each is taken."""
+    """How much to measure.
+
+    seconds  bound of one measurement
+    rounds   how often each contestant is measured
+    events   size of the history that projections and rebuilds work on
+    """
 
     seconds: float
     rounds: int
@@ -29,7 +34,8 @@ class Effort(NamedTuple):
 
 
 def alternate(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, list[float]]:
-    """The rates of each contestant, one of every round, in the order of the rounds."""
+    """Measure the contestants in turns. Returns each one's rates, one per round, in the order of the
+    rounds."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, measure in contestants.items():
@@ -38,14 +44,14 @@ def alternate(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, l
 
 
 def ratio(rates: Rates, yardstick_rates: Rates) -> float:
-    """The median over rounds of ours / theirs in the same round."""
+    """The median, over the rounds, of our rate divided by the yardstick's in the same round."""
     return median(rate / yardstick_rate for rate, yardstick_rate in zip(rates, yardstick_rates, strict=True))
 
 
 async def rate_of_callers(
     action: Callable[[Work], Awaitable[object]], work: Sequence[Work], *, callers: int, seconds: float
 ) -> float:
-    """Units a second that `callers` tasks get done, each starting one when its last is answered."""
+    """Units per second that `callers` tasks complete. Each starts a unit when its last one is answered."""
     remaining = iter(work)
     done = 0
     loop = asyncio.get_running_loop()
@@ -67,7 +73,7 @@ async def rate_of_callers(
 def rate_of_threads(
     action: Callable[[Work], object], work: Sequence[Work], *, threads: int, seconds: float
 ) -> float:
-    """Units a second that `threads` threads get done, each starting one when its last is answered."""
+    """Units per second that `threads` threads complete. Each starts a unit when its last one is answered."""
     remaining = iter(work)
     started = time.perf_counter()
     deadline = started + seconds

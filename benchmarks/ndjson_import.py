@@ -1,8 +1,8 @@
-"""Importing NDJSON: `ledger import FILE` and `POST /internal/v1/import`, both as processes of their own.
+"""Importing NDJSON: `ledger import FILE` and `POST /internal/v1/import` to a process of `ledger api`.
 
-Yardsticks on the same server: the stock Application making an aggregate of each line, and COPY of the
-same lines into a table of one column, which decides nothing. CPU is read from /proc, so the CPU and memory
-of other systems are not told. Projections are not part of it: `projections` measures those.
+The yardsticks use the same server: the stock Application creates an aggregate for each line, and COPY writes
+the same lines into a table of one column and decides nothing. No projections run meanwhile;
+`benchmarks.projections` measures those.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import http.client
 import os
 import re
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,27 +24,34 @@ from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.export import generate_lines
 from benchmarks.measurement import Effort, alternate
+from benchmarks.process_stats import read_cpu_seconds, read_peak_mb, read_server_cpu_seconds
 from benchmarks.report import Figure, Goal, compare_rates, figure
-from benchmarks.service import find_free_port, stop_process
+from benchmarks.service import (
+    await_start,
+    build_environment,
+    build_ledger_command,
+    find_free_port,
+    stop_process,
+)
 
-GROUP = "importing NDJSON: customers, charges, disputes, facts"
+GROUP = "import of NDJSON: customers, charges, disputes, facts"
 COMMAND, REQUEST = "ledger import", "POST /internal/v1/import"
 GOAL = Goal(5000)
 SEED = 7
 EVENTS_PER_LINE = 5
-"""The effort's events by this are the lines of a file; five times as many show that memory is constant."""
+"""A file has a line for each five of the effort's events. A file five times as long shows that memory is
+constant."""
 CACHED_STREAMS_MAX = 10_000
 STOCK_LINES_MAX = 3_000
 STOCK_THREADS = 16
-START_TIMEOUT_SECONDS = 60.0
 SCOPES = ("catalog", "network")
 
-_CPU_NOTES = {COMMAND: "with its start", REQUEST: ""}
+_CPU_NOTES = {COMMAND: "with the start of the process", REQUEST: ""}
 _SUMMARY = re.compile(r"^(\d+) lines in ([\d.]+) s: (\d+) made a change", re.MULTILINE)
 
 
 class ResourceUse(NamedTuple):
-    """CPU seconds and, in MB, the most memory at once."""
+    """CPU seconds of one import, and the most memory at once in MB."""
 
     client_seconds: float
     postgres_seconds: float
@@ -53,7 +59,7 @@ class ResourceUse(NamedTuple):
 
 
 class ImportBenchmark:
-    """One migrated database, an API process on it, and files that are each imported once."""
+    """One migrated database, an API process on it, and files of which each is imported once."""
 
     def __init__(self, server: Server, dsn: str, line_count: int) -> None:
         self._server, self._dsn, self._line_count = server, dsn, line_count
@@ -64,25 +70,25 @@ class ImportBenchmark:
 
     @contextmanager
     def run_api(self) -> Iterator[None]:
-        """`ledger api` runs meanwhile, and there is an account."""
+        """Create an account and a key, and run `ledger api` while this is open."""
         account = self._run_ledger("accounts", "create", "Benchmark").stdout.strip()
         scopes = [part for scope in SCOPES for part in ("--scope", scope)]
         output = self._run_ledger("keys", "create", account, "--kind", "rk", *scopes)
         self._key = output.stdout.split()[-1]
         self._port = find_free_port()
         self._process = subprocess.Popen(
-            _build_command("api"),
+            build_ledger_command("api"),
             env=self._environment(LEDGER_PORT=str(self._port)),
             stdin=subprocess.DEVNULL,
         )
         try:
-            self._await_api()
+            await_start(self._process, "ledger api", self._answers)
             yield
         finally:
             stop_process(self._process)
 
     def write_file(self, count: int) -> Path:
-        """A file of `count` lines of objects that no other file has."""
+        """Write a file of `count` lines about objects that no other file has."""
         self._file_count += 1
         file = self._server.directory / "import.ndjson"
         with file.open("wb") as stream:
@@ -90,13 +96,13 @@ class ImportBenchmark:
         return file
 
     def measure_command(self, count: int = 0, name: str = COMMAND, **settings: str) -> float:
-        """Lines a second of `ledger import`, its start not counted."""
+        """Lines per second of `ledger import`, by its own summary, which does not count its start."""
         file = self.write_file(count or self._line_count)
         postgres = self._postgres_cpu()
-        output = self._server.directory / "import.said"
+        output = self._server.directory / "import.output"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                _build_command("import", str(file)),
+                build_ledger_command("import", str(file)),
                 env=self._environment(**settings),
                 stdout=stream,
                 stderr=stream,
@@ -112,10 +118,10 @@ class ImportBenchmark:
         return int(match[1]) / float(match[2])
 
     def measure_request(self, count: int = 0, name: str = REQUEST) -> float:
-        """Lines a second of one request, sent as fast as it is taken."""
+        """Lines per second of one request, sent as fast as the server reads it."""
         lines = self.write_file(count or self._line_count)
         pid = self._process.pid
-        python, postgres = _read_cpu_seconds(pid), self._postgres_cpu()
+        python, postgres = read_cpu_seconds(pid), self._postgres_cpu()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/x-ndjson"}
         started = time.perf_counter()
@@ -125,15 +131,15 @@ class ImportBenchmark:
             changed = response.read().count(b'"changed":true')
         seconds = time.perf_counter() - started
         if response.status != 200 or changed != (count or self._line_count):
-            raise RuntimeError(f"the import was answered {response.status}, {changed} lines made a change")
+            raise RuntimeError(f"the import returned {response.status}; {changed} lines changed something")
         resource_use = ResourceUse(
-            _read_cpu_seconds(pid) - python, self._postgres_cpu() - postgres, _read_peak_mb(pid)
+            read_cpu_seconds(pid) - python, self._postgres_cpu() - postgres, read_peak_mb(pid)
         )
         self.resource_use.setdefault(name, []).append(resource_use)
         return changed / seconds
 
     def measure_copy(self) -> float:
-        """Lines a second of COPY, as text, into one column."""
+        """Lines per second of COPY, as text, into one column."""
         lines = self.write_file(self._line_count).read_bytes()
         with psycopg.connect(self._dsn, autocommit=True) as conn:
             conn.execute("CREATE TABLE IF NOT EXISTS public.lines (line text)")
@@ -143,30 +149,25 @@ class ImportBenchmark:
             return self._line_count / (time.perf_counter() - started)
 
     def _postgres_cpu(self) -> float:
-        """Seconds of the server so far, with its ended backends."""
         with psycopg.connect(self._dsn) as conn:
-            return _read_cpu_seconds(_get_parent_pid(conn.info.backend_pid), with_children=True)
+            return read_server_cpu_seconds(conn)
 
-    def _await_api(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)) as connection:
-                try:
-                    connection.request("GET", "/healthz")
-                    if connection.getresponse().status == 200:
-                        return
-                except OSError:
-                    time.sleep(0.05)
-        raise RuntimeError("ledger api did not come up")
+    def _answers(self) -> bool:
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)) as connection:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
 
     def _run_ledger(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            _build_command(*arguments), env=self._environment(), capture_output=True, text=True, check=True
+            build_ledger_command(*arguments),
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=True,
         )
 
     def _environment(self, **settings: str) -> Mapping[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
-        return inherited | {
+        return build_environment() | {
             "LEDGER_DATABASE_URL": self._dsn,
             "LEDGER_SECRET_KEY": "a service key of a benchmark, 32 characters",
             "LEDGER_LOG_LEVEL": "warning",
@@ -175,7 +176,8 @@ class ImportBenchmark:
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
-    """Lines a second both ways, CPU a thousand lines, and the memory for one file and for one 5 x as long."""
+    """Lines per second both ways, CPU per 1,000 lines, and the memory for one file and for one five times as
+    long."""
     count = effort.events // EVENTS_PER_LINE
     with ExitStack() as stack:
         stock_import = stack.enter_context(
@@ -189,60 +191,41 @@ def run(server: Server, effort: Effort) -> list[Figure]:
         )
         methods = {COMMAND: imports.measure_command, REQUEST: imports.measure_request}
         rates = alternate(methods | {"stock": measure_stock, "copy": imports.measure_copy}, effort.rounds)
-        figures = []
-        for method in methods:
-            resource_use = imports.resource_use[method]
-            python = [item.client_seconds / count * 1000 for item in resource_use]
-            postgres = [each.postgres_seconds / count * 1000 for each in resource_use]
-            figures += [
-                figure(GROUP, method, rates[method], goal=GOAL, note=f"{count:,} lines"),
-                compare_rates(GROUP, "  the same", rates[method], "stock Application", rates["stock"]),
-                figure(GROUP, "  CPU of its process, 1,000 lines", python, "s", note=_CPU_NOTES[method]),
-                figure(GROUP, "  CPU of Postgres, 1,000 lines", postgres, "s"),
-            ]
+        figures = [
+            item
+            for method in methods
+            for item in _build_figures(
+                method, rates[method], rates["stock"], imports.resource_use[method], count
+            )
+        ]
         figures.append(
             figure(GROUP, "COPY of the lines into one column", rates["copy"], note="decides nothing")
         )
-        for lines in (count, count * 5):
-            name = f"{lines:,} lines"
-            imports.measure_command(lines, name, LEDGER_CACHED_STREAMS_MAX=str(CACHED_STREAMS_MAX))
-            peak = [each.peak_mb for each in imports.resource_use[name]]
-            note = f"{CACHED_STREAMS_MAX:,} aggregates remembered"
-            figures.append(figure(GROUP, f"memory at most, ledger import, {name}", peak, "MB", note=note))
-    return figures
+        return figures + [_measure_memory(imports, lines) for lines in (count, count * 5)]
 
 
-def _build_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "projections", *arguments]
+def _build_figures(
+    method: str,
+    rates: Sequence[float],
+    stock_rates: Sequence[float],
+    usages: Sequence[ResourceUse],
+    lines: int,
+) -> list[Figure]:
+    """The figures of one way to import files of `lines` lines."""
+    client = [usage.client_seconds / lines * 1000 for usage in usages]
+    postgres = [usage.postgres_seconds / lines * 1000 for usage in usages]
+    return [
+        figure(GROUP, method, rates, goal=GOAL, note=f"{lines:,} lines"),
+        compare_rates(GROUP, method, rates, "stock Application", stock_rates),
+        figure(GROUP, f"{method}: CPU of its process, 1,000 lines", client, "s", note=_CPU_NOTES[method]),
+        figure(GROUP, f"{method}: CPU of Postgres, 1,000 lines", postgres, "s"),
+    ]
 
 
-def _read_stat(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat from the third on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _get_parent_pid(pid: int) -> int:
-    return int(_read_stat(pid)[1])
-
-
-def _read_cpu_seconds(pid: int, *, with_children: bool = False) -> float:
-    """CPU seconds of a process so far; `with_children`: those that have ended, and those that run."""
-    fields = _read_stat(pid)
-    ticks = sum(map(int, fields[11:13]))
-    if with_children:
-        ticks += sum(map(int, fields[13:15]))
-        for child in Path("/proc").iterdir():
-            if child.name.isdigit():
-                try:
-                    fields = _read_stat(int(child.name))
-                except OSError:
-                    continue
-                if int(fields[1]) == pid:
-                    ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _read_peak_mb(pid: int) -> float:
-    match = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert match is not None
-    return int(match[1]) * 1024 / 1e6
+def _measure_memory(imports: ImportBenchmark, lines: int) -> Figure:
+    """The most memory of `ledger import` for a file of `lines` lines."""
+    name = f"{lines:,} lines"
+    imports.measure_command(lines, name, LEDGER_CACHED_STREAMS_MAX=str(CACHED_STREAMS_MAX))
+    peak = [usage.peak_mb for usage in imports.resource_use[name]]
+    note = f"{CACHED_STREAMS_MAX:,} aggregates cached"
+    return figure(GROUP, f"{COMMAND}: most memory, {name}", peak, "MB", note=note)

@@ -1,19 +1,15 @@
-"""Rebuilding all views over one history: new generations filled by real workers, indexed, compared, switched.
+"""Rebuilds all projections over one history: real workers backfill new generations, which are then promoted.
 
-The yardstick is the stock ProjectionRunner on some of the same events, making the same views (`stock_views`),
-and beside it making a single one with one upsert an event. The ratio that counts is per core: events by the
-second of computing, that of the client and of Postgres added up on both sides, so that neither more processes
-nor a busy machine make a figure better.
+The yardstick is the stock ProjectionRunner on some of the same events: once filling the same projections
+(`stock_projections`), once a single table with one upsert per event. The ratio that counts is events per CPU
+second, of client and Postgres together on both sides: neither more processes nor a busy machine improve it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -24,6 +20,12 @@ from benchmarks import stock, stock_projections
 from benchmarks.database import Server
 from benchmarks.history import copy_history, generate_history
 from benchmarks.measurement import Effort
+from benchmarks.process_stats import (
+    list_child_pids,
+    read_own_cpu_seconds,
+    read_peak_mb,
+    read_server_cpu_seconds,
+)
 from benchmarks.report import Figure, Goal, compare_rates, figure
 from benchmarks.store import SECRET_KEY
 from ledger.clock import Clock
@@ -32,32 +34,37 @@ from ledger.store.codec import Codec, State
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CUSTOMERS
 from projections.rebuild import generations, records
 from projections.rebuild.driver import drive
 from projections.rebuild.processes import BackfillProcesses
 
-GROUP = "rebuild of all views"
+GROUP = "rebuild of all projections"
 SEED = 1
 LOG_DAYS = 20.0
 STOCK_EVENTS = 1500
-# Where customers are as old as they come to be: the first events of a history are mostly new ones.
 STOCK_EVENTS_SKIPPED = 20_000
+"""The first events of a history mostly create objects; after these the mix of events is constant."""
 STOCK_TIMEOUT_SECONDS = 120.0
 ROUNDS_MAX = 2
 POLL_SECONDS = 0.25
 STAGES = ("filling", "indexing", "catching up", "comparing")
 GOAL = Goal(20)
-OPERATOR = Operator("benchmark", "measured")
-
-_POSTMASTER = r"SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::int"
-_BACKEND_PIDS = "SELECT pid FROM pg_stat_activity"
+OPERATOR = Operator("benchmark", "measurement")
+PROJECTIONS_LABEL = f"{len(PROJECTIONS)} projections"
+STOCK_ALL = f"stock ProjectionRunner, {PROJECTIONS_LABEL}"
+STOCK_SINGLE = "stock ProjectionRunner, one table"
 
 
 class Measurement(NamedTuple):
-    """One measurement: seconds on the clock, seconds of computing here (and in workers) and in Postgres."""
+    """The cost of processing `events` events.
+
+    seconds           elapsed
+    client_seconds    CPU of this process and of the workers that it started
+    postgres_seconds  CPU of the Postgres server
+    """
 
     events: int
     seconds: float
@@ -66,24 +73,45 @@ class Measurement(NamedTuple):
 
     @property
     def rate(self) -> float:
+        """Events per second."""
         return self.events / self.seconds
 
     @property
     def rate_per_core(self) -> float:
+        """Events per second of CPU time, of client and Postgres together."""
         return self.events / (self.client_seconds + self.postgres_seconds)
 
 
 class RebuildMeasurement(NamedTuple):
-    """A rebuild: what it took, how long each stage was, the most memory a worker had."""
+    """A rebuild: its cost, the seconds of each stage, the most memory of a worker."""
 
     measurement: Measurement
     stage_seconds: dict[str, float]
     worker_mb: float
 
 
+class Results(NamedTuple):
+    """All measurements of a run.
+
+    by_workers      rebuilds of all projections, by number of workers
+    customers_only  rebuilds of the projection `customers`
+    stock_all       the stock runner filling all projections
+    stock_single    the stock runner filling one table
+    short           one rebuild of a log a tenth as long
+    """
+
+    by_workers: dict[int, list[RebuildMeasurement]]
+    customers_only: list[RebuildMeasurement]
+    stock_all: list[Measurement]
+    stock_single: list[Measurement]
+    short: RebuildMeasurement
+
+
 def run(server: Server, effort: Effort) -> list[Figure]:
-    """A log of a tenth as many events is rebuilt once, for the memory; the long one in turns with the stock
-    runner, first with nothing live to compare with, which is not counted."""
+    """Rebuild the log in turns with the stock runner, and a log a tenth as long once, to compare the memory.
+
+    The very first rebuild of the log is not counted: it has no live generation to compare with.
+    """
     short = _create_log(server, "rebuilding_short", effort.events // 10)
     dsn = _create_log(server, "rebuilding", effort.events)
     states, stock_events = _split_history(STOCK_EVENTS_SKIPPED, STOCK_EVENTS)
@@ -107,76 +135,87 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             measurements.append(_measure_rebuild(dsn, effort.events, workers=workers))
         customers_only.append(_measure_rebuild(dsn, effort.events, [CUSTOMERS]))
         stock_all.append(_measure(stock_rebuild_dsn, len(stock_events), stock_rebuild.rebuild))
-        stock.drop_view(stock_dsn)
+        stock.drop_tables(stock_dsn)
         stock_single.append(_measure(stock_dsn, len(stock_events), run_stock_projection))
-    return _build_figures(effort.events, by_workers, customers_only, stock_all, stock_single, short_rebuild)
+    return _build_figures(Results(by_workers, customers_only, stock_all, stock_single, short_rebuild))
 
 
-def _build_figures(
-    events: int,
-    by_workers: dict[int, list[RebuildMeasurement]],
-    customers_only: list[RebuildMeasurement],
-    stock_all: list[Measurement],
-    stock_single: list[Measurement],
-    short_rebuild: RebuildMeasurement,
-) -> list[Figure]:
-    label = f"{len(PROJECTIONS)} views"
-    all_yardstick, single_yardstick = f"stock ProjectionRunner, {label}", "the same, one view"
-    figures = [
-        compare_rates(
-            GROUP,
-            f"{events:,} events, {label}, {workers} worker{'s' * (workers > 1)}",
-            [item.measurement.rate for item in measurements],
-            all_yardstick,
-            [one.rate for one in stock_all],
-            note="; ".join(
-                f"{name} {median(one.stage_seconds[name] for one in measurements):.1f} s" for name in STAGES
-            ),
-        )
-        for workers, measurements in by_workers.items()
+def _build_figures(results: Results) -> list[Figure]:
+    return [
+        *_build_elapsed_figures(results),
+        *_build_per_core_figures(results),
+        *_build_cpu_figures(results),
+        _build_memory_figure(results),
     ]
-    one_worker = by_workers[1]
-    figures += [
-        compare_rates(
-            GROUP,
-            f"{name}, by the second of computing",
-            [one.measurement.rate_per_core for one in made],
-            yardstick,
-            [one.rate_per_core for one in stock_measurements],
-            goal=GOAL if yardstick is all_yardstick else None,
-            note="worker, driver and Postgres",
-        )
-        for name, made, yardstick, stock_measurements in (
-            (label, one_worker, all_yardstick, stock_all),
-            (label, one_worker, single_yardstick, stock_single),
-            ("the customers alone", customers_only, single_yardstick, stock_single),
-        )
-    ]
-    for name, get_seconds in (
-        ("worker and driver", lambda run: run.client),
-        ("Postgres", lambda run: run.postgres),
-    ):
-        milliseconds = [get_seconds(one.measurement) * 1e6 / events for one in one_worker]
-        stock_milliseconds = [
-            median(get_seconds(one) * 1e6 / one.events for one in theirs)
-            for theirs in (stock_all, stock_single)
+
+
+def _build_elapsed_figures(results: Results) -> list[Figure]:
+    """Events per second elapsed, for each number of workers, with the seconds of each stage."""
+    stock_rates = [measurement.rate for measurement in results.stock_all]
+    figures = []
+    for workers, rebuilds in results.by_workers.items():
+        stages = [
+            f"{stage} {median(rebuild.stage_seconds[stage] for rebuild in rebuilds):.1f} s"
+            for stage in STAGES
         ]
-        note = f"stock {stock_milliseconds[0]:,.0f} ms, one view {stock_milliseconds[1]:,.0f} ms"
-        figures.append(figure(GROUP, f"computing for 1,000 events: {name}", milliseconds, "ms", note=note))
-    figures.append(
-        figure(
-            GROUP,
-            "most memory of a worker",
-            [one.worker_mb for one in one_worker],
-            "MB",
-            note=f"{short_rebuild.worker_mb:.0f} MB over {short_rebuild.measurement.events:,} events",
-        )
-    )
+        events = rebuilds[0].measurement.events
+        work = f"{events:,} events, {PROJECTIONS_LABEL}, {workers} worker{'s' * (workers > 1)}"
+        rates = [rebuild.measurement.rate for rebuild in rebuilds]
+        figures.append(compare_rates(GROUP, work, rates, STOCK_ALL, stock_rates, note="; ".join(stages)))
     return figures
 
 
+def _build_per_core_figures(results: Results) -> list[Figure]:
+    """Events per CPU second, with one worker."""
+    one_worker = results.by_workers[1]
+    return [
+        compare_rates(
+            GROUP,
+            f"{work}, events per CPU second",
+            [rebuild.measurement.rate_per_core for rebuild in rebuilds],
+            yardstick,
+            [measurement.rate_per_core for measurement in stock_measurements],
+            goal=GOAL if yardstick == STOCK_ALL else None,
+            note="CPU of worker, driver and Postgres",
+        )
+        for work, rebuilds, yardstick, stock_measurements in (
+            (PROJECTIONS_LABEL, one_worker, STOCK_ALL, results.stock_all),
+            (PROJECTIONS_LABEL, one_worker, STOCK_SINGLE, results.stock_single),
+            ("customers only", results.customers_only, STOCK_SINGLE, results.stock_single),
+        )
+    ]
+
+
+def _build_cpu_figures(results: Results) -> list[Figure]:
+    """CPU time per 1,000 events with one worker, in Python and in Postgres."""
+    figures = []
+    for name, field in (("worker and driver", "client_seconds"), ("Postgres", "postgres_seconds")):
+
+        def per_thousand_ms(measurement: Measurement, field: str = field) -> float:
+            return float(getattr(measurement, field)) * 1e6 / measurement.events
+
+        milliseconds = [per_thousand_ms(rebuild.measurement) for rebuild in results.by_workers[1]]
+        stock_all = median(map(per_thousand_ms, results.stock_all))
+        stock_single = median(map(per_thousand_ms, results.stock_single))
+        note = f"stock: {PROJECTIONS_LABEL} {stock_all:,.0f} ms, one table {stock_single:,.0f} ms"
+        figures.append(figure(GROUP, f"CPU for 1,000 events: {name}", milliseconds, "ms", note=note))
+    return figures
+
+
+def _build_memory_figure(results: Results) -> Figure:
+    short = results.short
+    return figure(
+        GROUP,
+        "most memory of a worker",
+        [rebuild.worker_mb for rebuild in results.by_workers[1]],
+        "MB",
+        note=f"{short.worker_mb:.0f} MB over {short.measurement.events:,} events",
+    )
+
+
 def _split_history(skipped: int, count: int) -> tuple[dict[str, State], list[StoredEvent]]:
-    """`count` events of the history that follow the first `skipped`, and what these had come to."""
+    """The `count` events of the history after the first `skipped`, and the aggregates before them by
+    stream."""
     codec = Codec(SECRET_KEY)
     states: dict[str, State] = {}
     stored: list[StoredEvent] = []
@@ -189,6 +228,7 @@ def _split_history(skipped: int, count: int) -> tuple[dict[str, State], list[Sto
 
 
 def _create_log(server: Server, name: str, events: int) -> str:
+    """A database whose log holds the history's first `events` events. Returns its connection string."""
     dsn = server.create_ledger_database(name)
     copy_history(dsn, Codec(SECRET_KEY), SEED, events, days=LOG_DAYS)
     return dsn
@@ -197,7 +237,7 @@ def _create_log(server: Server, name: str, events: int) -> str:
 def _measure_rebuild(
     dsn: str, events: int, targets: Sequence[Projection] = PROJECTIONS, *, workers: int = 1
 ) -> RebuildMeasurement:
-    """Rebuild, switch, and drop what was live before."""
+    """Rebuild, promote, and drop the generations that were live before."""
     stages = dict.fromkeys(STAGES, 0.0)
     peak = [0.0]
     measurement = _measure(
@@ -211,7 +251,8 @@ async def _run_rebuild(
     dsn: str, targets: Sequence[Projection], workers: int, stages: dict[str, float], peak: list[float]
 ) -> None:
     clock = Clock()
-    engine = Engine(dsn, Codec(SECRET_KEY), clock, HeadNotifier(dsn, "ledger_projector"))
+    notifier = HeadNotifier(dsn, "ledger_projector")
+    engine = Engine(dsn, Codec(SECRET_KEY), clock, notifier, projections=PROJECTIONS)
     fill = BackfillProcesses(dsn, SECRET_KEY).backfill_shard
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
         rebuild_id = await records.begin(conn, targets, OPERATOR, workers=workers)
@@ -224,7 +265,7 @@ async def _run_rebuild(
             if rebuild.state in stages:
                 stages[rebuild.state] += now - since
             since = now
-            peak[0] = max([peak[0], *map(_read_peak_mb, _list_child_pids())])
+            peak[0] = max([peak[0], *map(read_peak_mb, list_child_pids())])
         await driver
         await engine.close()
     if rebuild.state != "switched":
@@ -234,52 +275,15 @@ async def _run_rebuild(
 async def _retire_older(dsn: str) -> None:
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
         for projection in PROJECTIONS:
-            for generation in await generations.list_older_generations(conn, projection.name):
-                await generations.retire(conn, projection.name, generation, OPERATOR)
+            older = await generations.list_older_generations(conn, projection.name)
+            await generations.retire(conn, projection.name, older, OPERATOR)
 
 
 def _measure(dsn: str, events: int, action: Callable[[], None]) -> Measurement:
     with psycopg.connect(dsn, autocommit=True) as conn:
-        client, postgres, started = _read_client_seconds(), _read_postgres_seconds(conn), time.perf_counter()
+        client, postgres, started = read_own_cpu_seconds(), read_server_cpu_seconds(conn), time.perf_counter()
         action()
         seconds = time.perf_counter() - started
         return Measurement(
-            events, seconds, _read_client_seconds() - client, _read_postgres_seconds(conn) - postgres
+            events, seconds, read_own_cpu_seconds() - client, read_server_cpu_seconds(conn) - postgres
         )
-
-
-def _read_client_seconds() -> float:
-    """Seconds that this process and the workers it has ended have computed."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _read_postgres_seconds(conn: psycopg.Connection[tuple[int, ...]]) -> float:
-    """Seconds of the whole server, also of what has ended."""
-    postmaster = conn.execute(_POSTMASTER).fetchone()
-    assert postmaster is not None
-    backend_pids = [pid for (pid,) in conn.execute(_BACKEND_PIDS).fetchall()]
-    ticks = sum(map(int, _read_stat(postmaster[0])[11:15]))
-    ticks += sum(sum(map(int, _read_stat(pid)[11:13])) for pid in backend_pids)
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _read_stat(pid: int) -> list[str]:
-    """The fields of /proc/pid/stat behind the name; times are 11 to 14: own, own in the kernel, then those
-    of children that have ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ["0"] * 15
-
-
-def _list_child_pids() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-
-
-def _read_peak_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))

@@ -1,7 +1,7 @@
-"""What a rebuild costs those who write meanwhile: a POST that appends, with and without a rebuild running.
+"""What a rebuild costs writers: the latency of a POST that appends, with and without a rebuild running.
 
-`ledger serve` and `ledger projections rebuild --all` as an operator has them, on one machine: a service on
-fewer cores than that takes both shows the worst of it.
+It runs `ledger serve` and `ledger projections rebuild --all` on one machine, as an operator may. Where both
+together need more cores than there are, the figures show the worst case.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from benchmarks.http import run_service
 from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
-from benchmarks.service import stop_process
+from benchmarks.service import build_ledger_command, stop_process
 from ledger.store.codec import Codec
 
 GROUP = "POST /v1/customers during a rebuild"
@@ -43,7 +42,7 @@ SELECT EXISTS (SELECT FROM projections.rebuilds r JOIN projections.shares s ON s
 
 
 def run(directory: Path, effort: Effort) -> list[Figure]:
-    """Latencies at four connections, without and with, in turns."""
+    """Latencies at four connections, in turns without and with a rebuild."""
     without_rebuild: list[Outcome] = []
     with_rebuild: list[Outcome] = []
     data_dir = directory / "meanwhile"
@@ -61,7 +60,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
             without_rebuild.append(run_load(request, connections=CONNECTIONS, seconds=seconds))
             with _run_rebuild(dsn, data_dir):
                 with_rebuild.append(run_load(request, connections=CONNECTIONS, seconds=seconds))
-    runs = (("no rebuild", without_rebuild), ("a rebuild with one worker filling", with_rebuild))
+    runs = (("no rebuild", without_rebuild), ("a rebuild backfilling with one worker", with_rebuild))
     group = f"{GROUP}, {CONNECTIONS} connections, load by {get_generator_name()}"
     return [
         figure(
@@ -78,9 +77,9 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
 
 @contextmanager
 def _run_rebuild(dsn: str, data_dir: Path) -> Iterator[None]:
-    """A rebuild of all views, from its first page on; seen to its end afterwards."""
+    """Start a rebuild of all projections and wait for its first page. Afterwards wait until it has ended."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "projections", "projections", "rebuild", "--all"],
+        build_ledger_command("projections", "rebuild", "--all"),
         env=os.environ | {"LEDGER_DATA_DIR": str(data_dir)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -91,7 +90,7 @@ def _run_rebuild(dsn: str, data_dir: Path) -> Iterator[None]:
         with psycopg.connect(dsn, autocommit=True) as conn:
             while conn.execute(_BACKFILL_STARTED).fetchone() != (True,):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the rebuild did not begin: {process.returncode}")
+                    raise RuntimeError(f"the rebuild did not start (status {process.returncode})")
                 time.sleep(POLL_SECONDS)
         yield
         if process.wait(TIMEOUT_SECONDS) != 0:

@@ -1,4 +1,4 @@
-"""Figures, each beside its yardstick, as a table for people and as JSON for machines."""
+"""Prints figures beside their yardsticks, as a table for people, and writes them as JSON for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLUSHES = 200
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is asked of a ratio, or of a value that has no yardstick."""
+    """The goal of a ratio, or of a figure that has no yardstick: at least `bound`, or at most."""
 
     bound: float
     is_maximum: bool = False
@@ -33,7 +33,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line: what was done, how fast, and how fast the yardstick did the like in the same rounds."""
+    """One line of the table: the work, our figure, and the yardstick's figure from the same rounds."""
 
     group: str
     work: str
@@ -51,7 +51,7 @@ class Figure:
 def figure(
     group: str, work: str, values: Rates, unit: str = "/s", *, goal: Goal | None = None, note: str = ""
 ) -> Figure:
-    """A figure on its own: the median of what was measured."""
+    """A figure without a yardstick: the median of the measured values."""
     return Figure(
         group,
         work,
@@ -74,7 +74,8 @@ def compare_rates(
     goal: Goal | None = None,
     note: str = "",
 ) -> Figure:
-    """A rate beside its yardstick's, both medians; the ratio is taken within each round."""
+    """A rate beside its yardstick's. Both are medians over the rounds; `ratio` says how the ratio is
+    taken."""
     return Figure(
         group,
         work,
@@ -91,8 +92,9 @@ def compare_rates(
 
 
 def describe_machine(directory: Path) -> dict[str, str]:
-    """What the figures were taken on. `load` is that of the minute before: it should be near nothing.
-    `flush` is how long a small write to `directory` takes to be durable: the least a commit costs."""
+    """Facts about the machine. `load` is the load average of the minute before the run and should be near
+    zero. `flush` is how long 8 KiB written to `directory` take to be durable: the least that a commit
+    takes."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -129,8 +131,8 @@ def _measure_flush_microseconds(directory: Path) -> float:
 
 
 def show(figures: Sequence[Figure]) -> None:
-    """A table on a terminal, aligned plain text when piped."""
-    header = ("work", "figure", "range", "yardstick", "its figure", "ratio", "goal", "note")
+    """Print a table on a terminal, aligned plain text when piped."""
+    header = ("work", "figure", "range", "yardstick", "yardstick's figure", "ratio", "goal", "note")
     rows = [(item.group, _format_cells(item)) for item in figures]
     if not sys.stdout.isatty():
         _show_plain(header, rows)
@@ -146,7 +148,7 @@ def show(figures: Sequence[Figure]) -> None:
 
 
 def write_json(path: Path, facts: dict[str, str], figures: Sequence[Figure]) -> None:
-    """`{"machine": {…}, "figures": [{…}, …]}`."""
+    """Write the figures as `{"machine": {…}, "figures": [{…}, …]}`."""
     document = {"machine": facts, "figures": [asdict(item) for item in figures]}
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 

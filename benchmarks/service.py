@@ -1,6 +1,7 @@
-"""Processes under measurement: `ledger serve` on a data directory, and the yardsticks' uvicorn.
+"""The processes that are measured: `ledger …` commands, and the yardsticks' uvicorn.
 
-Each is started on a free loopback port, spoken to until it answers, and ended by its own process id.
+Each server listens on a free loopback port; starting it waits until it answers. Each process is stopped by
+its own process id.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ POLL_SECONDS = 0.005
 
 
 class ServiceResponse(NamedTuple):
-    """An answer with its JSON decoded."""
+    """An HTTP response: header names in lower case, the body decoded from JSON."""
 
     status: int
     headers: dict[str, str]
@@ -33,7 +34,7 @@ class ServiceResponse(NamedTuple):
 
 
 class Service:
-    """`ledger serve` on one data directory, everything running, with an embedded Postgres."""
+    """`ledger serve` on one data directory: API and projections in one process, with an embedded Postgres."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -43,46 +44,39 @@ class Service:
         self.secret = ""
 
     def start(self) -> float:
-        """Start; the seconds until the first list was answered with 200."""
+        """Start the service. Returns the seconds until a list was answered with 200. Raises RuntimeError with
+        the end of the service's log when it does not start in time."""
         self.port = find_free_port()
         settings = {
             "LEDGER_DATA_DIR": str(self._data_dir),
             "LEDGER_PORT": str(self.port),
             "LEDGER_LOG_LEVEL": "warning",
         }
-        keys = self._data_dir / "dev-keys.json"
         started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "projections", "serve"],
-                env=_build_environment() | settings,
+                build_ledger_command("serve"),
+                env=build_environment() | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        while time.perf_counter() - started < START_TIMEOUT_SECONDS:
-            if self._process.poll() is not None:
-                break
-            if keys.exists():
-                try:
-                    self.secret = json.loads(keys.read_text())["secret"]
-                    if self.call("GET", "/v1/events?limit=1").status == 200:
-                        return time.perf_counter() - started
-                except (OSError, ValueError):
-                    pass
-            time.sleep(POLL_SECONDS)
-        output = self._log.read_text(errors="replace")[-2000:]
-        self.stop()
-        raise RuntimeError(f"ledger serve did not come up:\n{output}")
+        try:
+            await_start(self._process, "ledger serve", self._answers)
+        except RuntimeError as error:
+            self.stop()
+            raise RuntimeError(f"{error}:\n{self._log.read_text(errors='replace')[-2000:]}") from None
+        return time.perf_counter() - started
 
     def stop(self) -> None:
+        """Stop the service, if it runs."""
         process, self._process = self._process, None
         if process is not None:
             stop_process(process)
 
     def call(self, method: str, path: str, form: dict[str, str] | None = None) -> ServiceResponse:
-        """One request of a test account's backend."""
+        """Send one request with the secret key of the development account."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             headers = {"Authorization": f"Bearer {self.secret}"}
@@ -99,14 +93,15 @@ class Service:
             connection.close()
 
     def create(self, path: str, form: dict[str, str]) -> Any:
-        """The object made by a POST. Raises RuntimeError when it was refused."""
+        """Create an object by a POST. Returns it. Raises RuntimeError when the status is not 200."""
         response = self.call("POST", path, form)
         if response.status != 200:
-            raise RuntimeError(f"POST {path} was answered {response.status}: {response.body}")
+            raise RuntimeError(f"POST {path} returned {response.status}: {response.body}")
         return response.body
 
     def wait_until_caught_up(self, *, timeout_seconds: float) -> float:
-        """Wait until a list is answered from projections at the head; the seconds it took."""
+        """Wait until a list is answered from projections at the head. Returns the seconds that took. Raises
+        RuntimeError after `timeout_seconds`."""
         started = time.perf_counter()
         while "ledger-behind-events" in self.call("GET", "/v1/events?limit=1").headers:
             if time.perf_counter() - started > timeout_seconds:
@@ -114,17 +109,22 @@ class Service:
         return time.perf_counter() - started
 
     def read_memory_mb(self) -> float:
-        """Resident memory of the serving process, without its database, in MB."""
+        """Resident memory of the serving process in MB, without its database."""
         assert self._process is not None
         process = subprocess.run(
             ["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True
         )
         return int(process.stdout) * 1024 / 1e6
 
+    def _answers(self) -> bool:
+        """Whether the service has written its keys and answers a list with 200."""
+        self.secret = json.loads((self._data_dir / "dev-keys.json").read_text())["secret"]
+        return self.call("GET", "/v1/events?limit=1").status == 200
+
 
 @contextmanager
 def run_yardstick(application: str) -> Iterator[int]:
-    """An application of `benchmarks.yardstick_app` served by uvicorn; its port."""
+    """Serve an application of `benchmarks.yardstick_app` with uvicorn. Yields its port."""
     port = find_free_port()
     command = [
         sys.executable, "-m", "uvicorn", f"benchmarks.yardstick_app:{application}", f"--port={port}",
@@ -132,18 +132,38 @@ def run_yardstick(application: str) -> Iterator[int]:
     ]  # fmt: skip
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        started = time.perf_counter()
-        while not _is_listening(port):
-            if process.poll() is not None or time.perf_counter() - started > START_TIMEOUT_SECONDS:
-                raise RuntimeError(f"uvicorn did not come up with {application}")
-            time.sleep(POLL_SECONDS)
+        await_start(process, f"uvicorn with {application}", lambda: _is_listening(port))
         yield port
     finally:
         stop_process(process)
 
 
+def build_ledger_command(*arguments: str) -> list[str]:
+    """The command line of `ledger ARGUMENTS…` in this Python environment."""
+    return [sys.executable, "-m", "ledger", *arguments]
+
+
+def build_environment() -> dict[str, str]:
+    """Our environment without the service's settings, so that every run measures the defaults."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+
+
+def await_start(process: subprocess.Popen[bytes], name: str, answers: Callable[[], bool]) -> None:
+    """Wait until `answers` returns true; an OSError or ValueError from it counts as false.
+
+    Raises RuntimeError when the process has ended, or does not answer within START_TIMEOUT_SECONDS.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError, ValueError):
+            if answers():
+                return
+        time.sleep(POLL_SECONDS)
+    raise RuntimeError(f"{name} did not start in time")
+
+
 def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL for one that does not heed it."""
+    """Send SIGTERM, and SIGKILL when the process has not ended after STOP_TIMEOUT_SECONDS."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -154,7 +174,7 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
 
 
 def find_free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A loopback port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -163,8 +183,3 @@ def find_free_port() -> int:
 def _is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _build_environment() -> dict[str, str]:
-    """Ours without settings of the service: every run measures the defaults."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}

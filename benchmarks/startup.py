@@ -1,4 +1,4 @@
-"""Starting `ledger serve` with its embedded Postgres, and the memory it takes."""
+"""How long `ledger serve` takes to start with its embedded Postgres, and how much memory it uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ CATCH_UP_TIMEOUT_SECONDS = 60.0
 
 
 def run(directory: Path, effort: Effort) -> list[Figure]:
-    """Seconds until a first list is answered; resident memory of the serving process, idle and after load."""
+    """Seconds until the first list is answered, and resident memory of the serving process, idle and after
+    load."""
     service = Service(directory / "startup")
     try:
         first_start_seconds = service.start()
@@ -36,7 +37,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
         figure(
             GROUP, "start to first 200, existing data", restart_seconds, "s", goal=Goal(2, is_maximum=True)
         ),
-        figure(GROUP, "the same, making the database", [first_start_seconds], "s"),
+        figure(GROUP, "start to first 200, new database", [first_start_seconds], "s"),
         figure(GROUP, "memory, idle", [idle_mb], "MB"),
         figure(GROUP, "memory, after load", [loaded_mb], "MB", note=note),
     ]

@@ -1,6 +1,6 @@
 """The yardsticks from the `eventsourcing` library, used as its documentation shows and with its defaults.
 
-The only help it gets is a connection for each of its threads: its own pool would hold fewer.
+One setting differs: its connection pool has a connection for each thread; by default it would have fewer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Environment = Mapping[str, str]
 
 
 def build_environment(dsn: str, password: str, *, ids: str) -> dict[str, str]:
-    """The library's settings for the database `dsn`; `ids` is `uuid` or `text`."""
+    """The library's settings for the database `dsn`. `ids` is the type of aggregate ids, `uuid` or `text`."""
     connection_info = conninfo_to_dict(dsn)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
@@ -50,7 +50,7 @@ def build_environment(dsn: str, password: str, *, ids: str) -> dict[str, str]:
 
 @contextmanager
 def open_recorder(dsn: str, password: str) -> Iterator[PostgresApplicationRecorder]:
-    """The library's recorder with text ids, its table made, its connections open."""
+    """Open the library's recorder for text ids, with its table created."""
     connection_info = conninfo_to_dict(dsn)
     datastore = PostgresDatastore(
         dbname=str(connection_info["dbname"]),
@@ -72,7 +72,7 @@ def open_recorder(dsn: str, password: str) -> Iterator[PostgresApplicationRecord
 def rate_of_inserts(
     recorder: PostgresApplicationRecorder, events: Sequence[StoredEvent], *, threads: int, seconds: float
 ) -> float:
-    """Events a second, one a call, from `threads` threads."""
+    """Events per second that `threads` threads insert, one event per call."""
     return rate_of_threads(
         lambda stored_event: recorder.insert_events([stored_event]), events, threads=threads, seconds=seconds
     )
@@ -89,25 +89,28 @@ class StockCustomer(Aggregate):
 
     @event("Updated")
     def update(self, metadata: dict[str, str]) -> None:
+        """Merge `metadata` into the customer's."""
         self.metadata = {**self.metadata, **metadata}
 
 
 class StockCustomers(Application[UUID]):
-    """Load, trigger, save."""
+    """The application of the library's tutorial: load, trigger, save."""
 
     def create(self, name: str, email: str) -> UUID:
+        """Create a customer. Returns its id."""
         customer = StockCustomer(name=name, email=email, metadata={})
         self.save(customer)
         return customer.id
 
     def update(self, customer_id: UUID, metadata: dict[str, str]) -> None:
+        """Merge `metadata` into a customer's."""
         customer: StockCustomer = self.repository.get(customer_id)
         customer.update(metadata=metadata)
         self.save(customer)
 
 
 class StockCommands:
-    """Updates of the stock application's customers, each command to the next customer."""
+    """Updates the stock application's customers in turn, one command each."""
 
     def __init__(self, dsn: str, password: str, customers: int) -> None:
         self._app = StockCustomers(build_environment(dsn, password, ids="uuid"))
@@ -115,33 +118,37 @@ class StockCommands:
         self._ids = cycle(ids)
 
     def rate(self, commands: int, *, threads: int, seconds: float) -> float:
+        """Commands per second from `threads` threads, for `seconds` or until `commands` are done."""
         work = [(customer, {"order": str(n)}) for n, customer in enumerate(islice(self._ids, commands))]
         return rate_of_threads(
             lambda arguments: self._app.update(*arguments), work, threads=threads, seconds=seconds
         )
 
     def close(self) -> None:
+        """Close the application."""
         self._app.close()
 
 
 class StockLine(Aggregate):
-    """Whatever a line tells of."""
+    """An aggregate that holds one line of JSON."""
 
-    @event("Told")
+    @event("Imported")
     def __init__(self, payload: dict[str, Any]) -> None:
         self.payload = payload
 
 
 class StockImport:
-    """An application that makes an aggregate of each line of JSON, and checks nothing."""
+    """An application that creates an aggregate for each line of JSON and checks nothing."""
 
     def __init__(self, dsn: str, password: str) -> None:
         self._app: Application[UUID] = Application(build_environment(dsn, password, ids="uuid"))
 
     def rate(self, lines: Sequence[bytes], *, threads: int, seconds: float) -> float:
+        """Lines per second from `threads` threads, for `seconds` or until all lines are done."""
         return rate_of_threads(self._save, lines, threads=threads, seconds=seconds)
 
     def close(self) -> None:
+        """Close the application."""
         self._app.close()
 
     def _save(self, line: bytes) -> None:
@@ -149,16 +156,19 @@ class StockImport:
 
 
 class StockLog(Application[str]):
-    """The application whose events are projected: our stored events, in the library's own table."""
+    """The application whose log is projected: our stored events, in the library's own table."""
+
+    name: ClassVar[str] = "StockLog"  # type: ignore[misc]  # names the table: the same in subclasses
 
 
-class StockView(PostgresTrackingRecorder):
-    """One row an object, upserted in the transaction that moves the tracking, as the tutorial has it."""
+class StockTable(PostgresTrackingRecorder):
+    """A read model of one row per object, upserted in the transaction that moves the tracking, as in the
+    library's tutorial."""
 
     def __init__(self, datastore: PostgresDatastore, **names: Any) -> None:
         super().__init__(datastore, **names)
-        self.check_identifier_length("stock_view")
-        table = (Identifier(datastore.schema), Identifier("stock_view"))
+        self.check_identifier_length("stock_projection")
+        table = (Identifier(datastore.schema), Identifier("stock_projection"))
         self.sql_create_statements.append(
             SQL(
                 "CREATE TABLE IF NOT EXISTS {}.{} "
@@ -172,24 +182,26 @@ class StockView(PostgresTrackingRecorder):
         ).format(*table)
 
     def put(self, row: tuple[str, int, str, str], tracking: Tracking) -> None:
+        """Write one row and move the tracking."""
         with self.datastore.transaction(commit=True) as cur:
             self._insert_tracking(cur, tracking)
             cur.execute(self._upsert, row, prepare=True)
 
 
-class StockProjection(Projection[StockView]):
-    """Puts what each event says into the view."""
+class StockProjection(Projection[StockTable]):
+    """Writes each event's fields as a row."""
 
-    name: ClassVar[str] = "stockview"  # type: ignore[misc]  # the library declares it without ClassVar
+    name: ClassVar[str] = "stockprojection"  # type: ignore[misc]  # the library declares it without ClassVar
 
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
-        facts = dict(vars(domain_event))
-        stream, version = facts.pop("originator_id"), facts.pop("originator_version")
-        self.view.put((stream, version, type(domain_event).TOPIC, json.dumps(facts)), tracking)
+        """Write one event's row. The library's runner calls this for each event."""
+        fields = dict(vars(domain_event))
+        stream, version = fields.pop("originator_id"), fields.pop("originator_version")
+        self.view.put((stream, version, type(domain_event).TOPIC, json.dumps(fields)), tracking)
 
 
 def insert_events(env: Environment, events: Sequence[StoredEvent]) -> int:
-    """Put `events` into the stock application's log; the last one's notification id."""
+    """Insert `events` into the stock application's log. Returns the last one's notification id."""
     app = StockLog(env)
     last_id = 0
     for start in range(0, len(events), INSERT_BATCH_EVENTS):
@@ -200,14 +212,15 @@ def insert_events(env: Environment, events: Sequence[StoredEvent]) -> int:
 
 
 def catch_up(env: Environment, last_id: int, *, timeout_seconds: float) -> None:
-    """Run the library's ProjectionRunner from nothing until it has processed notification `last_id`."""
+    """Run the library's ProjectionRunner from an empty table until it has processed notification `last_id`.
+    Raises TimeoutError."""
     with ProjectionRunner(
-        application_class=StockLog, projection_class=StockProjection, view_class=StockView, env=env
+        application_class=StockLog, projection_class=StockProjection, view_class=StockTable, env=env
     ) as runner:
         runner.wait(last_id, timeout=timeout_seconds)
 
 
-def drop_view(dsn: str) -> None:
-    """Drop the view and its tracking, so that the runner begins again."""
+def drop_tables(dsn: str) -> None:
+    """Drop the stock projection's tables, so that the runner begins again."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute("DROP TABLE IF EXISTS stock_view, stockview_tracking")
+        conn.execute("DROP TABLE IF EXISTS stock_projection, stockprojection_tracking")

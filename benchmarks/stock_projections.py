@@ -1,8 +1,8 @@
-"""The stock ProjectionRunner making what a rebuild makes: every view, in our tables, an event at a time.
+"""The stock ProjectionRunner fills the projections that a rebuild fills: all of them, in our tables.
 
-It is given all that is ours but the engine: codec, folds, handlers, tables with their indexes. So the
-difference is how a log is followed, not what is made of it. Aggregates stay folded in memory; rows are
-upserted by prepared statements in the transaction that moves the tracking, as the library's tutorial has it.
+It uses all of our parts but the engine: codec, folds, handlers, tables with their indexes. So the comparison
+shows how the log is followed, not what is made of it. Aggregates stay folded in memory. Rows are upserted by
+prepared statements in the transaction that moves the tracking, one event each, as in the library's tutorial.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, ClassVar, LiteralString
 
 import msgspec
 import psycopg
-from eventsourcing.application import Application
 from eventsourcing.persistence import Mapper, StoredEvent, Tracking
 from eventsourcing.postgres import PostgresTrackingRecorder
 from eventsourcing.projection import Projection as StockProjection
@@ -22,13 +21,13 @@ from eventsourcing.projection import ProjectionRunner
 from psycopg.sql import SQL, Composed, Identifier
 
 from benchmarks import stock
-from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY
+from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY, register_projections
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
-from projections.engine import partitions, registry
-from projections.engine.registry import PROJECTIONS
+from projections.engine import partitions
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 
 TIMEOUT_SECONDS = 120.0
 _UPSERT: LiteralString = """
@@ -36,31 +35,36 @@ INSERT INTO {table} (generation, position, {columns}) VALUES (1, {values}) ON CO
 """
 
 
-class StockLog(Application[str]):
-    """The application whose events are projected; read by our codec, which opens personal data."""
+class SealedStockLog(stock.StockLog):
+    """The same log, read by our codec, which opens sealed personal data."""
+
+    name: ClassVar[str] = stock.StockLog.name  # type: ignore[misc]  # names the table that was filled
 
     def construct_mapper(self) -> Mapper[str]:
+        """The library's hook for the codec of stored events."""
         return Codec(SECRET_KEY)
 
 
-class StockViews(PostgresTrackingRecorder):
-    """All the rows of an event, upserted in the transaction that moves the tracking."""
+class StockTables(PostgresTrackingRecorder):
+    """Our projections' tables, written in the transaction that moves the tracking."""
 
     def put(self, rows: Iterable[tuple[Composed, Sequence[Any]]], tracking: Tracking) -> None:
+        """Upsert all rows of one event and move the tracking."""
         with self.datastore.transaction(commit=True) as cur:
             self._insert_tracking(cur, tracking)
             for statement, values in rows:
                 cur.execute(statement, values, prepare=True)
 
 
-class StockProjections(StockProjection[StockViews]):
-    """Hands each event to the handlers of all views that follow it."""
+class StockProjections(StockProjection[StockTables]):
+    """Passes each event to the handlers of all projections that follow it."""
 
-    name: ClassVar[str] = "stockviews"  # type: ignore[misc]  # the library declares it without ClassVar
+    name: ClassVar[str] = "stockprojections"  # type: ignore[misc]  # the library declares it without ClassVar
     states: ClassVar[dict[str, State]] = {}
     now: ClassVar[float] = 0.0
 
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
+        """Fold one event and write its rows. The library's runner calls this for each event."""
         before = self.states.get(domain_event.originator_id)
         after = self.states[domain_event.originator_id] = evolve(before, domain_event)
         recorded = Recorded(
@@ -76,7 +80,7 @@ class StockProjections(StockProjection[StockViews]):
 
 
 class StockRebuild:
-    """Makes all views of `events`, whose streams are as in `states` before them; from nothing each time."""
+    """Fills all projections from `events`. `states` holds the aggregates before them, by stream id."""
 
     def __init__(
         self, dsn: str, password: str, states: dict[str, State], events: Sequence[StoredEvent]
@@ -86,27 +90,28 @@ class StockRebuild:
         self._environment = stock.build_environment(dsn, password, ids="text")
         self._last_id = stock.insert_events(self._environment, events)
         StockProjections.now = time.time()
-        asyncio.run(_register_projections(dsn))
+        asyncio.run(_create_generations(dsn))
 
     def rebuild(self) -> None:
-        """Raises TimeoutError."""
+        """Empty the tables and fill them again. Raises TimeoutError."""
         StockProjections.states = dict(self._states)
         with psycopg.connect(self._dsn, autocommit=True) as conn:
-            conn.execute("DROP TABLE IF EXISTS stockviews_tracking")
+            conn.execute("DROP TABLE IF EXISTS stockprojections_tracking")
             for projection in PROJECTIONS:
                 conn.execute(SQL("TRUNCATE {}").format(partitions.get_table(projection.name)))
         with ProjectionRunner(
-            application_class=StockLog,
+            application_class=SealedStockLog,
             projection_class=StockProjections,
-            view_class=StockViews,
+            view_class=StockTables,
             env=self._environment,
         ) as runner:
             runner.wait(self._last_id, timeout=TIMEOUT_SECONDS)
 
 
-async def _register_projections(dsn: str) -> None:
+async def _create_generations(dsn: str) -> None:
+    """Create the first generation of each projection, with partitions for today and tomorrow."""
+    await register_projections(dsn)
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
-        await registry.register_missing(conn)
         today = partitions.to_utc_day(StockProjections.now)
         for projection in PROJECTIONS:
             if projection.retention_days is not None:
@@ -137,4 +142,4 @@ def _build_upsert(projection: Projection) -> Composed:
     )
 
 
-_UPSERTS = {view.name: _build_upsert(view) for view in PROJECTIONS}
+_UPSERTS = {projection.name: _build_upsert(projection) for projection in PROJECTIONS}

@@ -1,7 +1,7 @@
-"""What HTTP costs here without us: two FastAPI routes as its tutorial writes them, and bare ASGI.
+"""The yardsticks of HTTP: two FastAPI routes as its tutorial writes them, and bare ASGI.
 
-Served by the software that serves us: uvicorn, uvloop, httptools. `raw` shows how fast the load
-generator and the server are together when the application does nothing.
+uvicorn, uvloop and httptools serve them, as they serve the ledger. `raw` shows how fast the load generator
+and the server are together when the application does nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _END = {"type": "http.response.body", "body": _BODY}
 
 @app.post("/form")
 async def form(customer: Annotated[str, Form()]) -> dict[str, str]:
-    """Reads a form field and stores nothing."""
+    """Read a form field and store nothing."""
     return {"object": "customer_session", "customer": customer}
 
 
 @app.get("/constant")
 async def constant() -> dict[str, Any]:
-    """A dict as large as a small object."""
+    """Return a constant dict of the size of a small object."""
     return {
         "id": "du_0000000000000000000000",
         "object": "dispute",
@@ -40,7 +40,7 @@ async def constant() -> dict[str, Any]:
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
-    """Bytes, whatever was asked."""
+    """Answer every request with the same bytes."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})

@@ -1,31 +1,55 @@
-"""One request to the public API, decoded: who asks, in which mode, what, and how to answer."""
+"""One request, decoded: who asks (`Cause`) and what for (`Call`). Commands and queries take a `Call`; the log
+records its `Cause` with each event that it leads to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 Expansion = dict[str, Any]
 """Members to expand, nested: {"charge": {"customer": {}}}."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What an operation is given.
+class Cause(NamedTuple):
+    """Who asked for a change, in which mode, by which request.
 
-    `account` is the account acted on and `livemode` the key's mode. `target` is the id in the path, empty
-    where there is none. `parameters` are the parsed values of the operation's table, without `expand`.
-    `as_platform`: the key's account acts on one that is connected to it. `base_url`: the service's address
-    as the caller knows it, without a path.
+    account          the account acted on
+    livemode         whether in live mode: the mode of the key
+    actor            the id of the key, or who else acts; None where nobody asked (a deadline has passed)
+    request_id       None where no request asked
+    idempotency_key  the request's Idempotency-Key, if it had one
     """
 
     account: str
     livemode: bool
-    actor: str
-    request_id: str
+    actor: str | None
+    request_id: str | None
     idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The input of a command or a query.
+
+    target       the id in the path; empty where the path has none
+    parameters   the parsed values of the operation's parameter table, without `expand`
+    as_platform  the key's account is a platform that acts on an account connected to it
+    base_url     the service's own URL without a path, as the caller knows it
+    """
+
+    cause: Cause
     target: str
     parameters: dict[str, Any]
-    expand: Expansion
+    expand: Expansion = field(default_factory=dict)
     as_platform: bool = False
     base_url: str = ""
+
+    @property
+    def account(self) -> str:
+        """The account acted on."""
+        return self.cause.account
+
+    @property
+    def livemode(self) -> bool:
+        """Whether the call is in live mode."""
+        return self.cause.livemode

@@ -1,9 +1,9 @@
 """What a projection is: a name, the aggregates it follows, and a pure handler that derives rows.
 
-`apply` sees each recorded event with its aggregate before and after it, and gives the rows that it
-changes, each as its whole new value. Nothing else may enter a row, and all rows of one key come from one
-stream: so the same log always gives the same rows, however it was cut into batches or shared out among
-workers (README, invariant 4). The engine knows no view; a view knows no engine.
+`apply` gets each recorded event with its aggregate before and after it, and returns the rows that change,
+each with all its values. Rows depend on nothing else, and all rows of one key come from one stream: so the
+same log always gives the same rows, however it was divided into batches or among workers (README,
+invariant 4). The engine imports no projection; projections import no engine.
 """
 
 from __future__ import annotations
@@ -24,21 +24,32 @@ Row = tuple[Any, ...]
 
 
 class Column(NamedTuple):
-    """A column of a view. A `json` value is encoded when it is written, into a bytea: of many changes in a
-    batch only the last is. A `document` is JSON already, as bytes, and stored as text. `since_shape`: the
-    first shape that has it."""
+    """A column of a projection's table.
+
+    type         `json`: encoded when it is written, into a bytea, so that of many changes in a batch only the
+                 last is. `document`: JSON already, as bytes, and stored as text
+    since_shape  the first shape of the projection that has the column
+    """
 
     name: str
     type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
     since_shape: int = 1
 
 
+OBJECT_COLUMNS = (
+    Column("id", "text"),
+    Column("account", "text"),
+    Column("livemode", "boolean"),
+    Column("created", "bigint"),
+)
+"""The first columns of a row that stands for one public object."""
+
 RowUpsert = tuple[int, Row]
-"""A row to insert or replace, after the position of its first change; a row that is there keeps its own."""
+"""A row to insert or update, after the position of its first change. An updated row keeps its position."""
 
 
 class EventRows(NamedTuple):
-    """The rows that one recorded event changed, as it left them."""
+    """The rows that one recorded event changed, as they are after it."""
 
     position: int
     stream: str
@@ -46,7 +57,7 @@ class EventRows(NamedTuple):
 
 
 class ParkedStream(NamedTuple):
-    """A stream left out from the event at `position` on. `error` holds no value of any event."""
+    """A stream that a generation leaves out from the event at `position` on. `error` quotes no event."""
 
     stream: str
     position: int
@@ -57,16 +68,17 @@ class ParkedStream(NamedTuple):
 class Projection:
     """A read model.
 
-    name        also the name of its table in schema `projections`, a parent of one partition a generation
-    aggregates  domain modules; all events of theirs are handed to `apply`
-    columns     what a row holds beside `generation` and `position`, its key first
-    apply       (aggregate before, recorded event, aggregate after) -> rows changed
-    changing    columns that a later event may change; none: rows are only ever inserted
-    shape       raised with every change of what rows hold: a release leaves later shapes alone
-    days_kept   rows lie in partitions by UTC day (of `created`), dropped when that day is so long past;
-                None: rows stay
-    checked     a statement that brings forward what the database checks of rows at the commit
-    broken      a query by %(generation)s for rows that must not be, of what was written unchecked
+    name                  also that of its table in schema `projections`, which has a partition a generation
+    aggregates            domain modules; `apply` gets all their events
+    columns               of its table beside `generation` and `position`, the key first
+    apply                 (aggregate before, recorded event, aggregate after) -> the rows that change
+    mutable_columns       those that a later event may change; none: rows are inserted and never updated
+    shape                 raised with each change of what rows hold; a release does not write later shapes
+    retention_days        rows are partitioned by UTC day (of `created`), and a day is dropped when it is so
+                          many days past; None: rows are kept
+    constraint_check_sql  a statement that makes the database check deferred constraints at once
+    violation_query       a query by %(generation)s for rows that a constraint would have refused; for rows
+                          that a rebuild wrote, unchecked
     """
 
     name: str
@@ -85,11 +97,11 @@ class Projection:
         object.__setattr__(self, "event_classes", event_classes)
 
     def with_shape(self, shape: int) -> Projection:
-        """The same with the columns that rows of this shape have been given."""
+        """This projection with only the columns that rows of `shape` have."""
         return replace(self, columns=tuple(column for column in self.columns if column.since_shape <= shape))
 
     def collect_upserts(self, event_rows: Iterable[EventRows]) -> list[RowUpsert]:
-        """Each key once: its last row, at the position of its first. What never changes comes but once."""
+        """One row a key: its last one, with the position of its first. An immutable row changes once."""
         if not self.mutable_columns:
             return [(position, row) for position, _, rows in event_rows for row in rows]
         positions: dict[Any, int] = {}
@@ -102,7 +114,7 @@ class Projection:
 
 
 def describe_error(error: BaseException) -> str:
-    """What went wrong and where, without the error's text: that may quote personal data."""
+    """The type of an error and where it was raised, without its text, which may quote personal data."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         diag = error.diag
         location = ".".join(

@@ -1,28 +1,27 @@
-"""What a worker does for operators beside following the log: drives rebuilds, and samples the live rows.
+"""What a worker does for operators beside applying the log: it drives rebuilds, and samples the live rows.
 
-A rebuild that lost its driver, or was asked for by the API, is taken up by any worker within seconds. A few
-streams every so often are replayed and compared with what is live: the cost is bounded, the whole of a
-busy view is looked at in time, and a row found to differ stays in the metrics until a full check finds none.
+Any worker takes up, within seconds, a rebuild that lost its driver or was requested through the API. The
+sampler replays a few streams at a time and compares them with the live rows: its cost is bounded, in time it
+covers busy projections as a whole, and rows that differ stay in the metrics until a full check finds none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 
 import structlog
 
+from ledger.background import BackgroundLoop
 from ledger.postgres.connections import open_connection
 from ledger.store.store import Store
-from projections.engine import registry
 from projections.engine.engine import Engine
-from projections.engine.registry import PROJECTIONS
-from projections.projection import describe_error
+from projections.engine.registration import register_missing
+from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import records
 from projections.rebuild.driver import drive
 from projections.rebuild.shards import BackfillShard
-from projections.rebuild.verification import KEYS_SHOWN_MAX, verify
+from projections.rebuild.verification import KEYS_SHOWN_MAX, Verification, verify
 
 REBUILD_POLL_SECONDS = 1.0
 SWEEP_RETRY_SECONDS = 60.0
@@ -31,98 +30,103 @@ SAMPLE_STREAMS = 20
 log = structlog.get_logger()
 
 
-class PeriodicTask:
-    """Does something again and again until closed; what goes wrong is told, and tried again."""
+class RebuildSupervisor:
+    """Drives the rebuilds that no process drives, side by side, and drops what cancelled ones left behind.
 
-    def __init__(self, name: str, action: Callable[[], Awaitable[None]], *, pause_seconds: float) -> None:
-        self._name = name
-        self._action = action
-        self._pause_seconds = pause_seconds
-        self._task: asyncio.Task[None] | None = None
+    create_engine   makes the engine that lets one rebuild catch up
+    backfill_shard  fills one shard of a rebuild, see `rebuild.shards`
+    """
+
+    def __init__(
+        self, store: Store, create_engine: Callable[[], Engine], backfill_shard: BackfillShard
+    ) -> None:
+        self._store = store
+        self._create_engine = create_engine
+        self._backfill_shard = backfill_shard
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sweep_at = 0.0
+        self._loop = BackgroundLoop("rebuilds", self._supervise)
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=self._name)
+        """Look for rebuilds every REBUILD_POLL_SECONDS until `close`."""
+        await self._loop.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """Stop. A rebuild under way keeps what it has committed, and another process takes it up."""
+        await self._loop.close()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _run(self) -> None:
-        last_error = ""
-        while True:
-            await asyncio.sleep(self._pause_seconds)
-            try:
-                await self._action()
-                last_error = ""
-            except Exception as error:  # the edge: told, waited out, tried again
-                if describe_error(error) != last_error:
-                    last_error = describe_error(error)
-                    log.warning(f"{self._name} cannot go on now", reason=last_error)
+    async def _supervise(self) -> float:
+        for rebuild_id in [rebuild_id for rebuild_id, task in self._tasks.items() if task.done()]:
+            self._tasks.pop(rebuild_id).result()
+        for rebuild_id in await self._list_runnable():
+            if rebuild_id not in self._tasks:
+                self._tasks[rebuild_id] = asyncio.create_task(
+                    self._drive(rebuild_id), name=f"rebuild {rebuild_id}"
+                )
+        return REBUILD_POLL_SECONDS
 
-
-def create_rebuild_task(
-    store: Store, create_engine: Callable[[], Engine], fill: BackfillShard
-) -> PeriodicTask:
-    """Drives the rebuilds that nobody drives, each for itself, and tidies up after cancelled ones."""
-    sweep_at = 0.0
-
-    async def drive_rebuild(rebuild_id: int) -> None:
-        engine = create_engine()
+    async def _drive(self, rebuild_id: int) -> None:
+        store, engine = self._store, self._create_engine()
         try:
-            await drive(store.dsn, store.clock, engine, PROJECTIONS, rebuild_id, fill)
+            await drive(store.dsn, store.clock, engine, PROJECTIONS, rebuild_id, self._backfill_shard)
         finally:
             await engine.close()
 
-    async def list_unfinished() -> list[int]:
-        nonlocal sweep_at
-        async with open_connection(store.dsn, "ledger_projector", name="rebuilds") as conn:
-            # A view whose first build was cancelled is nobody's until it is registered.
-            await registry.register_missing(conn)
+    async def _list_runnable(self) -> list[int]:
+        async with open_connection(self._store.dsn, "ledger_projector", name="rebuilds") as conn:
+            # A projection whose first rebuild was cancelled has no generation until it is registered.
+            await register_missing(conn, PROJECTIONS)
             now = asyncio.get_running_loop().time()
-            if now >= sweep_at and not await records.drop_cancelled_generations(conn):
-                sweep_at = now + SWEEP_RETRY_SECONDS
+            if now >= self._sweep_at and not await records.drop_cancelled_generations(conn):
+                self._sweep_at = now + SWEEP_RETRY_SECONDS
             return await records.list_runnable(conn, PROJECTIONS)
 
-    async def adopt_rebuilds() -> None:
-        tasks: dict[int, asyncio.Task[None]] = {}
-        try:
-            while True:
-                for rebuild_id in await list_unfinished():
-                    if rebuild_id not in tasks:
-                        tasks[rebuild_id] = asyncio.create_task(
-                            drive_rebuild(rebuild_id), name=f"rebuild {rebuild_id}"
-                        )
-                if not tasks:
-                    return
-                await asyncio.sleep(REBUILD_POLL_SECONDS)
-                for rebuild_id in [number for number, task in tasks.items() if task.done()]:
-                    tasks.pop(rebuild_id).result()
-        finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    return PeriodicTask("rebuilds", adopt_rebuilds, pause_seconds=REBUILD_POLL_SECONDS)
+class Sampler:
+    """Compares a few streams of each projection with its live rows, every `pause_seconds`."""
 
+    def __init__(self, store: Store, *, pause_seconds: float) -> None:
+        self._store = store
+        self._pause_seconds = pause_seconds
+        self._last_errors: dict[str, str] = {}
+        self._paused_once = False
+        self._loop = BackgroundLoop("sampling", self._sample)
 
-def create_sampling_task(store: Store, *, pause_seconds: float) -> PeriodicTask:
-    """Compares a few streams with what is live."""
-    last_errors: dict[str, str] = {}
+    async def start(self) -> None:
+        """Begin with a pause: a process that starts has other things to do."""
+        await self._loop.start()
 
-    async def verify_sample() -> None:
-        for result in await verify(store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS):
-            if result.error is not None:
-                if last_errors.get(result.projection) != result.error:
-                    log.warning("cannot be verified", projection=result.projection, reason=result.error)
-                last_errors[result.projection] = result.error
-                continue
-            last_errors.pop(result.projection, None)
-            if result.differing:
-                log.error(
-                    "rows differ from a replay", projection=result.projection, generation=result.generation,
-                    position=result.position, keys=result.keys[:KEYS_SHOWN_MAX],
-                )  # fmt: skip
+    async def close(self) -> None:
+        """Stop after the sample under way, within seconds."""
+        await self._loop.close()
 
-    return PeriodicTask("sampling", verify_sample, pause_seconds=pause_seconds)
+    async def _sample(self) -> float:
+        if self._paused_once:
+            store = self._store
+            for result in await verify(
+                store.dsn, store.codec, store.clock, PROJECTIONS, sample=SAMPLE_STREAMS
+            ):
+                self._log_result(result)
+        self._paused_once = True
+        return self._pause_seconds
+
+    def _log_result(self, result: Verification) -> None:
+        if result.error is not None:
+            if self._last_errors.get(result.projection) != result.error:
+                log.warning(
+                    "projection could not be verified", projection=result.projection, reason=result.error
+                )
+            self._last_errors[result.projection] = result.error
+            return
+        self._last_errors.pop(result.projection, None)
+        if result.differing:
+            log.error(
+                "rows differ from a replay of the log",
+                projection=result.projection,
+                generation=result.generation,
+                position=result.position,
+                keys=result.keys[:KEYS_SHOWN_MAX],
+            )

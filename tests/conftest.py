@@ -1,7 +1,8 @@
-"""One Postgres for the whole run, a database of its own for whoever asks, made by copying a template.
+"""One Postgres server for the whole run, and a database of its own for each test that asks for one.
 
-By default the embedded server, without fsync; any other with LEDGER_TEST_DATABASE_URL. The controller of
-a parallel run starts it and tells the workers, so there is one server however many there are.
+The server is the embedded one, without fsync, or any other that LEDGER_TEST_DATABASE_URL names. In a parallel
+run the controller starts it and passes its address to the workers. With --pure there is none: only the tests
+in PURE run, which need no database.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.postgres.connections import migrate
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 
 TEST_SERVER_SETTINGS = {
     "fsync": "off",
@@ -33,10 +35,12 @@ TEST_SERVER_SETTINGS = {
 }
 TEMPLATE_DATABASE = "ledger_template"
 FREE_MEMORY_BYTES_MIN = 4 * 1024**3
+PURE = ("domain", "golden", "wire", "test_config.py", "test_ids.py")
+"""Of this folder: the tests that start no other process and use no database."""
 
 
 class Cluster:
-    """The server the tests share; `maintenance_dsn` may make and drop databases on it."""
+    """The server that the tests share; `maintenance_dsn` may create and drop databases on it."""
 
     def __init__(self, maintenance_dsn: str) -> None:
         self.maintenance_dsn = maintenance_dsn
@@ -68,8 +72,18 @@ def _create_template_database(maintenance_dsn: str) -> None:
     migrate(make_conninfo(maintenance_dsn, dbname=TEMPLATE_DATABASE))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pure", action="store_true", help="run only the tests that need no database")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    place = collection_path.relative_to(Path(__file__).parent).parts[:1]
+    is_pure = any(fnmatch(name, pattern) for name in place for pattern in PURE)
+    return True if config.getoption("pure") and place and not is_pure else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput") or config.getoption("pure"):
         return
     database_url = os.environ.get("LEDGER_TEST_DATABASE_URL")
     if database_url:
@@ -86,8 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _find_memory_directory() -> str | None:
-    """A file system in memory with room for the server, if there is one: copying a template there takes 18 ms
-    instead of 140, a thousand files each time."""
+    """A file system in memory with room for the server, if there is one: copying a template, a thousand files
+    each time, takes 18 ms there instead of 140."""
     shared_memory = "/dev/shm"
     has_room = (
         os.access(shared_memory, os.W_OK) and shutil.disk_usage(shared_memory).free > FREE_MEMORY_BYTES_MIN
@@ -106,7 +120,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist: called on the controller for each worker."""
-    node.workerinput["maintenance"] = node.config.stash[_MAINTENANCE_DSN]
+    node.workerinput["maintenance"] = node.config.stash.get(_MAINTENANCE_DSN, None)
 
 
 _MAINTENANCE_DSN = pytest.StashKey[str]()
@@ -115,9 +129,13 @@ _SERVER = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Cluster:
-    """The shared server."""
+    """The shared server. A test that uses it is not pure."""
     workerinput = getattr(pytestconfig, "workerinput", None)
-    return Cluster(workerinput["maintenance"] if workerinput else pytestconfig.stash[_MAINTENANCE_DSN])
+    maintenance_dsn = (
+        workerinput["maintenance"] if workerinput else pytestconfig.stash.get(_MAINTENANCE_DSN, None)
+    )
+    assert maintenance_dsn is not None, "with --pure there is no server: this test belongs in another folder"
+    return Cluster(maintenance_dsn)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Every section, row, invariant, file and link that sources, tests and documents cite is there.
+"""Each section, row, invariant, file and link that sources, tests and documents cite exists.
 
-A section is cited as "contract §1.9", "contract Appendix B" or "internal API §3". A "§1.9" alone is of the
-document named last before it in the same file; in one of the two documents itself it is of that document.
+A section is cited as "contract §1.9", "contract Appendix B" or "internal API §3". A bare "§1.9" belongs to
+the document that the same file named last; in one of the two documents themselves it belongs to that
+document.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ OTHER_FORMS = re.compile(
 FILE = re.compile(
     r"(?<![\w./-])(?:\.\./)*(?:(?:[\w-]+/)*[\w-]+\.md|(?:docs|tests)/[\w/-]+\.txt|[A-Z]{4,}\.txt)\b"
 )
+PATH = re.compile(r"`((?:ledger|projections|tests|benchmarks|alembic|examples|docs)/[\w./-]*)`")
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(?P<title>.+?) *$", re.M)
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
@@ -38,7 +40,7 @@ INVARIANT = re.compile(r"\binvariant (\d+)\b")
 
 
 class Citation(NamedTuple):
-    """A section as cited at a place; no document is one that nothing before it names."""
+    """A section as cited at a place. `document` is None when the file names none before it."""
 
     place: str
     document: str | None
@@ -50,18 +52,18 @@ class Citation(NamedTuple):
 
 @cache
 def texts() -> dict[str, str]:
-    """By path from the root: what the repository's files say."""
-    found = {file.name: file for file in sorted(ROOT.glob("*.md"))}
+    """The texts of the repository's files, by path from the root."""
+    files = {file.name: file for file in sorted(ROOT.glob("*.md"))}
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).rglob("*")):
             if file.suffix in SUFFIXES and not NOT_OURS & set(file.parts) and file != Path(__file__):
-                found[str(file.relative_to(ROOT))] = file
-    return {name: file.read_text() for name, file in found.items()}
+                files[str(file.relative_to(ROOT))] = file
+    return {name: file.read_text() for name, file in files.items()}
 
 
 @cache
 def sections(document: str) -> frozenset[str]:
-    """The numbered headings of a document, as they are cited."""
+    """The sections of a document, in the form in which they are cited."""
     titles = [match["title"] for match in HEADING.finditer(prose(texts()[document]))]
     numbers = [
         re.match(r"(?P<appendix>Appendix [A-Z])\b|(?P<number>\d+(?:\.\d+)*)\.? ", title) for title in titles
@@ -70,7 +72,7 @@ def sections(document: str) -> frozenset[str]:
 
 
 def prose(text: str) -> str:
-    """A Markdown text with its code blocks emptied; lines keep their numbers."""
+    """A Markdown text without the contents of its code blocks. Lines keep their numbers."""
     return FENCE.sub(lambda block: "\n" * block[0].count("\n"), text)
 
 
@@ -79,20 +81,20 @@ def place(name: str, text: str, position: int) -> str:
 
 
 def citations(name: str, text: str) -> Iterator[Citation]:
-    """Every section cited in a text, in order."""
-    of_itself = name if name in DOCUMENTS.values() else None
+    """The sections that a text cites, in order."""
+    own_document = name if name in DOCUMENTS.values() else None
     last: str | None = None
     for match in CITATION.finditer(text):
         if match["document"]:
             last = DOCUMENTS[match["document"].lower()]
-        named = last if match["document"] else of_itself or last
-        if named is None and match["section"].startswith("Appendix"):
-            continue  # of some other work
-        yield Citation(place(name, text, match.start()), named, match["section"])
+        document = last if match["document"] else own_document or last
+        if document is None and match["section"].startswith("Appendix"):
+            continue  # an appendix of some other work
+        yield Citation(place(name, text, match.start()), document, match["section"])
 
 
 def unresolved(name: str, text: str) -> list[str]:
-    """The citations of sections that no document has."""
+    """The citations of sections that do not exist."""
     return [
         str(citation)
         for citation in citations(name, text)
@@ -101,21 +103,21 @@ def unresolved(name: str, text: str) -> list[str]:
 
 
 def anchors(name: str) -> set[str]:
-    """What can stand behind # in a link to a Markdown file."""
-    made: set[str] = set()
+    """The fragments (after #) that a link to a Markdown file may have: one for each heading."""
+    fragments: set[str] = set()
     for match in HEADING.finditer(prose(texts()[name])):
         plain = re.sub(r"[^\w\- ]", "", match["title"].lower()).replace(" ", "-")
-        repeated = sum(1 for each in made if re.fullmatch(rf"{re.escape(plain)}(-\d+)?", each))
-        made.add(f"{plain}-{repeated}" if repeated else plain)
-    return made
+        count = sum(1 for other in fragments if re.fullmatch(rf"{re.escape(plain)}(-\d+)?", other))
+        fragments.add(f"{plain}-{count}" if count else plain)
+    return fragments
 
 
-def test_every_cited_section_is_there() -> None:
+def test_every_cited_section_exists() -> None:
     assert [wrong for name, text in texts().items() for wrong in unresolved(name, text)] == []
 
 
 def test_both_documents_are_cited_or_cite_themselves() -> None:
-    """The rules above read what is written: were the form changed, they would find nothing."""
+    """If citations changed their form, the test above would find none and pass."""
     cited = [citation for name, text in texts().items() for citation in citations(name, text)]
     assert {citation.document for citation in cited} == set(DOCUMENTS.values())
     assert len(cited) > 200
@@ -132,7 +134,7 @@ def test_both_documents_are_cited_or_cite_themselves() -> None:
         "§3.3-§3.9 of contract",
     ],
 )
-def test_a_wrong_citation_is_found(text: str) -> None:
+def test_a_wrong_citation_is_reported(text: str) -> None:
     assert unresolved("ledger/some.py", text) != []
 
 
@@ -146,7 +148,7 @@ def test_a_wrong_citation_is_found(text: str) -> None:
         "contract Appendix B",
     ],
 )
-def test_a_right_citation_is_not(text: str) -> None:
+def test_a_right_citation_is_not_reported(text: str) -> None:
     assert unresolved("ledger/some.py", text) == []
 
 
@@ -166,7 +168,7 @@ def test_section_numbers_are_used_once() -> None:
         assert len(numbers) == len(set(numbers)), document
 
 
-def test_every_row_that_tests_name_is_of_a_section() -> None:
+def test_every_row_that_tests_name_is_of_a_section_of_the_contract() -> None:
     known = sections(DOCUMENTS["contract"])
     rows = (ROOT / "tests/contract_rows.txt").read_text().splitlines()
     assert [row for row in rows if row and f"§{row.split(' ')[0]}" not in known] == []
@@ -179,7 +181,7 @@ def test_every_cited_invariant_is_in_the_readme() -> None:
     assert [(name, number) for name, number in cited if number not in known] == []
 
 
-def test_every_named_document_is_there() -> None:
+def test_every_named_document_exists() -> None:
     """By its path from the root, from the file that names it, or from `docs`."""
     missing = [
         f"{place(name, text, match.start())}: {match[0]}"
@@ -190,8 +192,20 @@ def test_every_named_document_is_there() -> None:
     assert missing == []
 
 
+def test_every_path_in_the_documents_exists() -> None:
+    """Only decisions and the changelog may name files that have been moved or deleted since."""
+    missing = [
+        f"{place(name, text, match.start())}: {match[1]}"
+        for name, text in texts().items()
+        if name.endswith(".md") and not name.startswith(("docs/decisions/", "CHANGELOG"))
+        for match in PATH.finditer(text)
+        if not (ROOT / match[1]).exists()
+    ]
+    assert missing == []
+
+
 def test_every_link_resolves() -> None:
-    """Links between Markdown files of the repository, and what stands behind their #."""
+    """Links between Markdown files of the repository, and their fragments."""
     wrong = []
     for name, text in texts().items():
         if not name.endswith(".md"):

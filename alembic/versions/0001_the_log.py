@@ -102,7 +102,8 @@ CREATE TABLE ledger.appenders (
 --             key, b: causation, u: customer, h: charge, p: payment intent}
 --   replies  {c, a, l, k: key, f: fingerprint, s: status, d: body, o: secret_of, n: secret_at, r: request}
 -- A function, not statements in a pipeline: each statement in it sees what was committed before the head
--- lock was granted, at a quarter of the client's cost a batch (docs/decisions.md).
+-- lock was granted, and a batch costs the client a quarter
+-- (docs/decisions/0001-append-as-a-database-function.md).
 CREATE FUNCTION ledger.append(
     appender uuid, number bigint, at double precision, checks json, events json, replies json,
     OUT base bigint, OUT recorded timestamptz, OUT stale integer[], OUT taken integer[]

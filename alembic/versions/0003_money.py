@@ -19,8 +19,9 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- The balance transaction an event made, by its id. An index over the log itself, not a column: it is right
--- for events of before, and for those a process of the release before still appends (docs/decisions.md).
+-- The balance transaction an event made, by its id. An index over the log itself, not a column: it covers
+-- events recorded before it existed, and those that a process of the previous release still appends
+-- (docs/decisions/0013-balance-transactions-by-a-log-index.md).
 -- Its predicate costs the events that move no money, nearly all, one search for ten bytes. What a
 -- client wrote cannot match: quotes are escaped in JSON, and personal data is sealed.
 CREATE FUNCTION ledger.movement_id(state bytea) RETURNS text

@@ -1,4 +1,4 @@
-"""What is told of every request to either API once it is answered: in the metrics, and in the log."""
+"""The access log and the request metrics, the same for both APIs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 
 import structlog
 
-from ledger.api.public.protocol import Exchange, LogAccess
+from ledger.api.errors import FAULT_STATUS_MIN
+from ledger.api.exchange import Exchange, LogAccess
 from ledger.config import Settings
 from ledger.metrics import Metrics
-
-FAULT_STATUS_MIN = 500
 
 log = structlog.get_logger()
 
 
 def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
-    """Counts each request, and logs those that LEDGER_LOG_REQUESTS names: no parameter, no body, no query."""
+    """Counts each request that was answered, and logs those that LEDGER_LOG_REQUESTS selects. A line never
+    has parameters, body or query: they may hold secrets and personal data."""
     log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 
     def log_access(exchange: Exchange) -> None:
@@ -30,8 +30,8 @@ def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
                 status=exchange.status,
                 ms=round(seconds * 1000, 2),
                 request_id=exchange.request_id,
-                account=exchange.account,
-                key=exchange.key.id if exchange.key else None,
+                account=exchange.account or None,
+                key=exchange.key_id,
                 position=exchange.position,
             )
 

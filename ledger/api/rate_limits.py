@@ -1,7 +1,7 @@
-"""Rate limits of one process: a token bucket for each key and each account acted on.
+"""Rate limits of one process: a token bucket for each API key and for each account acted on.
 
-In memory, so nothing is asked on the way of a request; with several processes each allows its own share.
-A rate of 0 is no limit. A bucket that would be full again is not kept.
+They are in memory, so that no request waits for a look-up; each process of a deployment has limits of its
+own. A rate of 0 means no limit. A bucket that is full again is not kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ BUCKETS_MAX = 10_000
 
 
 class TokenBuckets:
-    """One bucket for each name, refilled at `per_second`, holding what comes in `BURST_SECONDS`."""
+    """One bucket for each name. It is refilled with `per_second` tokens and holds those of
+    `BURST_SECONDS`."""
 
     def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -25,7 +26,7 @@ class TokenBuckets:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> bool:
-        """Whether there was a token left for `name`."""
+        """Take a token of `name`; False if there is none."""
         if not self._per_second:
             return True
         now = self._clock()
@@ -37,7 +38,7 @@ class TokenBuckets:
         return tokens >= 1
 
     def _evict_full(self, now: float) -> None:
-        """Drop the buckets that are full again; all of them, if that makes no room."""
+        """Drop the buckets that are full again; all of them, if none is."""
         partial_buckets = {
             name: (tokens, updated_at)
             for name, (tokens, updated_at) in self._buckets.items()
@@ -47,13 +48,13 @@ class TokenBuckets:
 
 
 class RateLimits:
-    """What one key, and one account, may ask of this process in a second."""
+    """How many requests per second one key, and one account, may make to this process."""
 
     def __init__(self, *, key_per_second: int, account_per_second: int) -> None:
         self._key_buckets = TokenBuckets(key_per_second)
         self._account_buckets = TokenBuckets(account_per_second)
 
     def check(self, key_id: str, account: str) -> None:
-        """Raises RateLimited (contract §1.6)."""
+        """Count one request. Raises RateLimited (contract §1.6)."""
         if not (self._key_buckets.take(key_id) and self._account_buckets.take(account)):
             raise RateLimited("Request rate limit exceeded.", code="rate_limit")

@@ -1,8 +1,8 @@
-"""HTTP connections: uvicorn's protocol, bounded in its head, told in our words, written once.
+"""HTTP connections: uvicorn's protocol with a limit on the request head, our error envelope, fewer writes.
 
-uvicorn writes the head and the body of an answer apart, and a write is the dearest thing a small answer
-does (a fifth of a POST's profile): what is written in one turn of the loop is gathered and leaves at its
-end. Its parser takes a head of any length; ours takes HEAD_BYTES_MAX.
+uvicorn writes head and body of a response separately, and a write is the most expensive part of a small
+response (a fifth of a POST's profile). Writes of one turn of the event loop are collected and sent at its
+end. uvicorn's parser accepts a request head of any length; this one accepts HEAD_BYTES_MAX.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ledger.api.envelope import encode_refusal
+from ledger.api.errors import encode_answer
 from ledger.errors import InvalidParameter
 from ledger.ids import encode_base62
 
@@ -21,7 +21,7 @@ HEAD_BYTES_MAX = 65_536
 
 
 class BufferedTransport:
-    """A transport whose writes of one turn of the loop are one."""
+    """A transport that sends what is written in one turn of the event loop as one write."""
 
     __slots__ = ("_buffer", "_loop", "_transport")
 
@@ -72,7 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEAD_BYTES_MAX:
-            raise ValueError("request head too large")  # the parser stops, which is answered with 400
+            raise ValueError("request head too large")  # stops the parser; uvicorn then answers 400
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -80,8 +80,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP request is refused as any other, and the connection closed."""
-        body = encode_refusal(InvalidParameter(msg), "invalid_request_error").encode()
+        """Refuse what is not an HTTP request in the contract's error envelope, and close the connection."""
+        _, text = encode_answer(InvalidParameter(msg))
+        body = text.encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
             f"request-id: req_{encode_base62(secrets.randbits(128))}\r\n"

@@ -22,8 +22,9 @@ from ledger.accounts import KeyKind
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
-from ledger.postgres.connections import Conn, migrate, open_connection
+from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database
+from ledger.postgres.migrations import migrate
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions
@@ -72,7 +73,7 @@ def build_cli(make_extensions: Callable[[Settings], Extensions]) -> typer.Typer:
         from ledger.cli import serve
 
         settings = _load_settings()
-        serve.run_worker(settings, make_extensions(settings).follower_factories, supervised=watched)
+        serve.run_worker(settings, make_extensions(settings).service_factories, supervised=watched)
 
     @cli.command("import")
     def import_file(

@@ -20,14 +20,16 @@ import uvicorn
 import uvloop
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
-from ledger.api.app import Extensions, FollowerFactory, create_app
+from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
 from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, check_schema, migrate, open_connection
-from ledger.postgres.deployment import open_database, open_own_database, write_private_file
+from ledger.postgres.connections import Conn, open_connection
+from ledger.postgres.deployment import open_database, open_own_database
+from ledger.postgres.migrations import check_schema, migrate
+from ledger.postgres.private_files import write_private_file
 from ledger.store.store import Store
 
 LISTEN_BACKLOG = 2048
@@ -54,7 +56,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
 
 def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> None:
     """The API alone, on a database that is migrated; `fd` is an inherited listening socket."""
-    without_followers = extensions._replace(follower_factories=())
+    without_followers = extensions._replace(service_factories=())
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
         check_schema(dsn)
@@ -71,15 +73,13 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
             _supervise(settings, dsn, service_key, sock)
 
 
-def run_worker(
-    settings: Settings, follower_factories: Sequence[FollowerFactory], *, supervised: bool
-) -> None:
+def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], *, supervised: bool) -> None:
     """What follows the log alone, until told to stop; `supervised`, also when its Watch is gone."""
     if supervised:
         exit_with_parent()
     with open_database(settings) as (dsn, service_key):
         check_schema(dsn)
-        uvloop.run(_run_followers(settings, dsn, service_key, follower_factories))
+        uvloop.run(_run_followers(settings, dsn, service_key, service_factories))
 
 
 def _supervise(
@@ -132,14 +132,14 @@ def _run_api(
 
 
 async def _run_followers(
-    settings: Settings, dsn: str, service_key: bytes, follower_factories: Sequence[FollowerFactory]
+    settings: Settings, dsn: str, service_key: bytes, service_factories: Sequence[ServiceFactory]
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
-    store.start()
-    followers = [make_follower(store) for make_follower in follower_factories]
+    await store.start()
+    followers = [make_follower(store) for make_follower in service_factories]
     for follower in followers:
         await follower.start()
     await stop.wait()

@@ -1,1 +1,1 @@
-"""What keeps projections up to date with the log."""
+"""Applies the log to the projections, from any number of processes."""

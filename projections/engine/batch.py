@@ -1,32 +1,43 @@
-"""One pass over recorded events for several projections: each event is folded once, each handler sees it.
+"""One batch of recorded events for several projections: each event is folded once, each handler sees it.
 
 Pure. A handler that raises parks the stream for its projection alone, from that event on; an aggregate
-that cannot be folded parks it for all. What was derived before the failing event stays.
+that cannot be folded parks it for all. The rows of earlier events stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import State, evolve
 from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
-from projections.engine.partitions import to_utc_day
+from projections.engine.partitions import get_retention_start, to_utc_day
 from projections.projection import EventRows, ParkedStream, Projection, describe_error
 
-GenerationKey = tuple[str, int]
-"""Projection and generation."""
+
+class GenerationKey(NamedTuple):
+    """One generation of a projection. Its fields are also the columns and parameters that name it in SQL."""
+
+    projection: str
+    generation: int
+
+    def __str__(self) -> str:
+        """As logs and the generation's table name it: `customers_g1`."""
+        return f"{self.projection}_g{self.generation}"
 
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """One generation of a projection taking part in a pass, and what came of it.
+    """One generation that a batch is applied to, and what the batch makes of it.
 
-    since     unix seconds: events recorded before it make no rows, their day is dropped
-    detached  the generation is being filled: its partition has no index and no reader yet
-    parked    streams left out
+    retention_start  unix seconds: events recorded before it make no rows, their day is dropped
+    detached         a rebuild is filling the generation: its table has no index and no reader yet
+    parked_streams   streams that the generation leaves out
+    event_rows       the rows to write
+    newly_parked     the streams that this batch parked
     """
 
     projection: Projection
@@ -37,17 +48,28 @@ class Target:
     event_rows: list[EventRows] = field(default_factory=list)
     newly_parked: list[ParkedStream] = field(default_factory=list)
 
+    @classmethod
+    def create(cls, projection: Projection, generation: int, now: float, *, detached: bool = False) -> Target:
+        """A target without rows yet, whose retention period ends at `now` (unix seconds)."""
+        retention_start = get_retention_start(now, projection.retention_days)
+        return cls(projection, generation, retention_start, detached)
+
     @property
     def key(self) -> GenerationKey:
-        return self.projection.name, self.generation
+        return GenerationKey(self.projection.name, self.generation)
 
     def park(self, stream: str, position: int, error: BaseException) -> None:
+        """Leave the stream out from the event at `position` on."""
         self.parked_streams.add(stream)
         self.newly_parked.append(ParkedStream(stream, position, describe_error(error)))
 
 
 class BatchFold:
-    """`states` come to hold the aggregates after the last event read."""
+    """Folds recorded events and hands each to the projections that follow it.
+
+    `states` holds the aggregates by stream: before the first event as the caller loaded them, and after the
+    last event at the end.
+    """
 
     def __init__(self, targets: Iterable[Target]) -> None:
         self.states: dict[str, State] = {}
@@ -57,7 +79,7 @@ class BatchFold:
                 self._subscribers.setdefault(event_class, []).append(target)
 
     def get_prior_versions(self, recorded: Iterable[Recorded]) -> dict[str, int]:
-        """The streams that will be folded, and the version each must be at before `recorded`."""
+        """The streams that will be folded, each with its version before `recorded`; 0: none yet."""
         versions: dict[str, int] = {}
         for item in recorded:
             event = item.event
@@ -67,7 +89,7 @@ class BatchFold:
         return versions
 
     def get_days(self, recorded: Iterable[Recorded]) -> dict[GenerationKey, set[int]]:
-        """By member that keeps its rows by day: the days (since 1970, UTC) that rows may fall on."""
+        """The days (since 1970, UTC) that rows may fall on, by target with a retention period."""
         days: dict[GenerationKey, set[int]] = {}
         for item in recorded:
             for target in self._subscribers.get(type(item.event), ()):
@@ -79,7 +101,10 @@ class BatchFold:
         return days
 
     def apply_events(self, recorded: Iterable[Recorded], load_errors: Mapping[str, Exception]) -> None:
-        """Fold and hand out. `load_errors`: streams whose past could not be folded, and why."""
+        """Fold each event and collect the rows of each target.
+
+        `load_errors` holds, by stream, why its earlier events could not be folded: the stream is parked.
+        """
         states = self.states
         for item in recorded:
             event = item.event
@@ -92,7 +117,7 @@ class BatchFold:
                 if stream in load_errors:
                     raise load_errors[stream]
                 after = evolve(before, event)
-            except Exception as error:  # a stream nobody can fold: all leave it out
+            except Exception as error:  # no projection can fold the stream: all park it
                 for target in subscribers:
                     target.park(stream, item.position, error)
                 states.pop(stream, None)
@@ -107,12 +132,12 @@ class BatchFold:
         stream = event.originator_id
         for target in subscribers:
             if stream in target.parked_streams:
-                return [member for member in subscribers if stream not in member.parked_streams]
+                return [other for other in subscribers if stream not in other.parked_streams]
         return subscribers
 
 
 def ignored_topics(targets: Iterable[Target]) -> list[str]:
-    """The topics that none of them follows: customer sessions are most of the log, and in no view."""
+    """The topics that none of the targets follows. Most of a log are customer sessions, which none does."""
     subscribed = {event_class for target in targets for event_class in target.projection.event_classes}
     return [event_class.TOPIC for event_class in EVENT_CLASSES if event_class not in subscribed]
 

@@ -1,7 +1,7 @@
-"""The checkpoints: how far each generation of each projection is, and the streams it leaves out.
+"""The checkpoints: the position of each generation of each projection, and the streams it has parked.
 
-The lock on a checkpoint's row is the right to write that generation's rows, so of any number of processes
-one does; it ends with the transaction, also when the process or its connection dies (README, invariant 5).
+Only the process that holds the lock on a checkpoint's row writes that generation's rows. The lock ends with
+the transaction, also when the process or its connection dies (README, invariant 5).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from ledger.postgres.connections import Conn, fetch_one
 from projections.engine.batch import GenerationKey, Target
 
-# A generation that a later release has built is not ours to write: this one lacks columns, or fills them
-# otherwise. What an earlier one has built is.
+# A generation that a later release built is not ours to write: this release lacks its columns, or fills them
+# otherwise. What an earlier release built is ours, too.
 _POSITIONS = """
 SELECT c.projection, c.generation, c.position, h.position
 FROM ledger.head h LEFT JOIN (
@@ -23,7 +23,7 @@ FROM ledger.head h LEFT JOIN (
     JOIN json_to_recordset(%(known)s::json) AS known(projection text, shape integer)
         ON known.projection = c.projection AND c.shape <= known.shape) ON true
 """
-# SKIP LOCKED: whoever holds a checkpoint is at work on it. A row that has moved meanwhile is left out too.
+# SKIP LOCKED: another process works on that checkpoint. One that has moved does not match either.
 _LOCK = """
 SELECT c.projection, c.generation,
        EXISTS (SELECT FROM projections.parked p
@@ -72,27 +72,27 @@ WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %
 
 
 async def load_positions(conn: Conn, shapes: Mapping[str, int]) -> tuple[dict[GenerationKey, int], int]:
-    """Position by projection and generation, of those that a release with these shapes may write, and the
-    head's: all at one moment."""
+    """The positions of the generations that a release with these shapes (by projection) may write, and the
+    log's last position, all as of one moment."""
     known = [{"projection": name, "shape": shape} for name, shape in shapes.items()]
     cur = await conn.execute(_POSITIONS, {"known": msgspec.json.encode(known).decode()})
     rows = await cur.fetchall()
-    return {(row[0], row[1]): row[2] for row in rows if row[0] is not None}, rows[0][3]
+    return {GenerationKey(row[0], row[1]): row[2] for row in rows if row[0] is not None}, rows[0][3]
 
 
 async def lock(conn: Conn, keys: Iterable[GenerationKey], position: int) -> dict[GenerationKey, bool]:
-    """Lock those of the checkpoints that nobody holds and that stand at `position`, until the transaction
-    ends. By projection and generation: whether it has parked streams."""
+    """Lock, until the transaction ends, those of the checkpoints that are at `position` and that no other
+    process has locked. Returns which, each with whether it has parked streams."""
     cur = await conn.execute(_LOCK, {"wanted": _encode_keys(keys), "position": position})
-    return {(name, generation): parked for name, generation, parked in await cur.fetchall()}
+    return {GenerationKey(name, generation): parked for name, generation, parked in await cur.fetchall()}
 
 
 async def find_parked(
     conn: Conn, keys: Iterable[GenerationKey], streams: Iterable[str]
 ) -> list[tuple[GenerationKey, str]]:
-    """Which of `streams` are parked, and where."""
+    """Which of `streams` are parked, and in which of the generations."""
     cur = await conn.execute(_PARKED_STREAMS, {"wanted": _encode_keys(keys), "streams": list(streams)})
-    return [((name, generation), stream) for name, generation, stream in await cur.fetchall()]
+    return [(GenerationKey(name, generation), stream) for name, generation, stream in await cur.fetchall()]
 
 
 async def move(conn: Conn, keys: Iterable[GenerationKey], position: int) -> None:
@@ -101,23 +101,23 @@ async def move(conn: Conn, keys: Iterable[GenerationKey], position: int) -> None
 
 
 async def save_parked(conn: Conn, target: Target) -> None:
-    """Keep what the pass parked."""
+    """Record the streams that a batch parked."""
     for stream, position, error in target.newly_parked:
         parameters: dict[str, Any] = {"stream": stream, "position": position, "error": error}
-        await conn.execute(_PARK, parameters | _key_parameters(target.key))
+        await conn.execute(_PARK, parameters | target.key._asdict())
 
 
 async def find_generations_with_parked_stream(conn: Conn, name: str, stream: str) -> dict[int, int | None]:
-    """The generations of a projection that leave the stream out, and the shape of each; None while it is
-    still being filled."""
+    """The generations of a projection that have parked the stream, each with its shape; None while a rebuild
+    is still filling it."""
     cur = await conn.execute(_GENERATIONS_WITH_PARKED_STREAM, {"projection": name, "stream": stream})
     return dict(await cur.fetchall())
 
 
 async def unpark(conn: Conn, key: GenerationKey, stream: str) -> tuple[int, int] | None:
-    """Lock the checkpoint, waiting for whoever runs it, and unpark. The first position left out and the
-    last; None when it is not parked."""
-    parameters = {"stream": stream, **_key_parameters(key)}
+    """Lock the checkpoint, waiting for the process that has it, and unpark the stream. Returns the first and
+    the last position that was left out; None when the stream is not parked."""
+    parameters = {"stream": stream, **key._asdict()}
     checkpoint = await fetch_one(conn, _LOCK_CHECKPOINT, parameters)
     parked = await fetch_one(conn, _PARKED_POSITION, parameters)
     if checkpoint is None or parked is None:
@@ -126,9 +126,5 @@ async def unpark(conn: Conn, key: GenerationKey, stream: str) -> tuple[int, int]
     return parked[0], checkpoint[0]
 
 
-def _key_parameters(key: GenerationKey) -> dict[str, Any]:
-    return {"projection": key[0], "generation": key[1]}
-
-
 def _encode_keys(keys: Iterable[GenerationKey]) -> str:
-    return msgspec.json.encode([_key_parameters(key) for key in keys]).decode()
+    return msgspec.json.encode([key._asdict() for key in keys]).decode()

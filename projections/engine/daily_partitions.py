@@ -1,26 +1,25 @@
-"""What has to be there before rows can be written, and what has to go: registry and daily partitions.
+"""The daily partitions of projections with a retention period: created ahead, dropped when it has passed.
 
-Days are made ahead of the clock, and those past their term dropped, when a runner begins and on every new
-day, however long nothing ran. A day that a batch needs besides is made on demand.
+A runner maintains them when it starts and on every new day, however long nothing ran. A day that a batch
+needs besides is created on demand.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from psycopg.errors import LockNotAvailable
 
 from ledger.postgres.connections import Conn
-from projections.engine import checkpoints, partitions, registry
+from projections.engine import partitions
 from projections.engine.batch import GenerationKey
-from projections.projection import Projection
 
 RETRY_SECONDS = 60
 
 
 class DailyPartitions:
-    """What one runner knows to have been made."""
+    """Which days one runner knows to have a partition, and when it is to look after them again."""
 
     def __init__(self) -> None:
         self._known_days: dict[GenerationKey, set[int]] = {}
@@ -28,7 +27,7 @@ class DailyPartitions:
         self._retry_at = 0.0
 
     def invalidate(self) -> None:
-        """Look again which partitions there are."""
+        """Forget which partitions exist: another process may have dropped some."""
         self._known_days.clear()
         self._maintained_day = None
         self._retry_at = 0.0
@@ -36,36 +35,37 @@ class DailyPartitions:
     def find_missing(
         self, days_by_generation: Mapping[GenerationKey, set[int]]
     ) -> dict[GenerationKey, set[int]]:
-        """Of the days wanted those not known to have a partition."""
+        """Those of the days that are not known to have a partition."""
         missing_days = {
             key: days - self._known_days.get(key, set()) for key, days in days_by_generation.items()
         }
         return {key: days for key, days in missing_days.items() if days}
 
     async def create(self, conn: Conn, days_by_generation: Mapping[GenerationKey, set[int]]) -> None:
-        for (name, generation), days in days_by_generation.items():
-            await partitions.create_days(conn, name, generation, days)
-            self._known_days.setdefault((name, generation), set()).update(days)
+        """Create the partitions of these days that do not exist. Raises psycopg.Error."""
+        for key, days in days_by_generation.items():
+            await partitions.create_days(conn, *key, days)
+            self._known_days.setdefault(key, set()).update(days)
 
-    async def maintain(self, conn: Conn, projections: Iterable[Projection], now: float) -> None:
-        """Do what a new day asks for; what a reader is in the way of, a minute later."""
+    def is_due(self, now: float) -> bool:
+        """Whether `maintain` has not succeeded yet on the day of `now` (unix seconds)."""
+        return (
+            partitions.to_utc_day(now) != self._maintained_day
+            and asyncio.get_running_loop().time() >= self._retry_at
+        )
+
+    async def maintain(self, conn: Conn, retention_days: Mapping[GenerationKey, int], now: float) -> None:
+        """Create the coming days of these generations and drop those whose retention period has passed.
+
+        A partition that a reader holds is tried again RETRY_SECONDS later. Raises psycopg.Error.
+        """
         today = partitions.to_utc_day(now)
         days_ahead = set(range(today, today + partitions.DAYS_AHEAD + 1))
-        monotonic_now = asyncio.get_running_loop().time()
-        if today == self._maintained_day or monotonic_now < self._retry_at:
-            return
-        projections_by_name = {projection.name: projection for projection in projections}
-        await registry.register_missing(conn, projections_by_name.values())
-        shapes = {name: projection.shape for name, projection in projections_by_name.items()}
         try:
-            for name, generation in (await checkpoints.load_positions(conn, shapes))[0]:
-                retention_days = projections_by_name[name].retention_days
-                if retention_days is None:
-                    continue
-                await self.create(conn, {(name, generation): days_ahead})
-                first_retained = partitions.first_retained_day(now, retention_days)
-                await partitions.drop_days(conn, name, generation, before=first_retained)
+            for key, days in retention_days.items():
+                await self.create(conn, {key: days_ahead})
+                await partitions.drop_days(conn, *key, before=partitions.first_retained_day(now, days))
         except LockNotAvailable:
-            self._retry_at = monotonic_now + RETRY_SECONDS
+            self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
             return
         self._maintained_day = today

@@ -2,49 +2,48 @@
 
 `advance` is one batch in one transaction: lock checkpoints, read the log after them, fold, apply, write,
 move the checkpoints with the rows; a crash leaves all of it or nothing. Catching up, filling a new
-generation and following live are this same code. Projections standing at one position share the batch.
-Any number of processes may run it: a checkpoint's lock lets one write (README, invariant 5).
+generation and following live are this same code. Projections at one position share the batch. Any number
+of processes may run it: a checkpoint's lock lets one write (README, invariant 5).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import psycopg
-
+from ledger.background import BackgroundLoop
 from ledger.clock import Clock
-from ledger.errors import InvalidProjectionState, LedgerError
 from ledger.postgres.connections import Conn, ReconnectingConnection
-from ledger.store.codec import Codec, State
-from ledger.store.log import PLANNER_OPTIONS, Recorded, read_log, read_states_at, read_stream
+from ledger.store.codec import Codec
+from ledger.store.log import PLANNER_OPTIONS, Recorded, read_log
 from ledger.store.notifications import HeadNotifier
-from projections.engine import checkpoints, operations, partitions, registry
+from projections.engine import checkpoints
+from projections.engine.aggregates import AggregateCache, load_states
 from projections.engine.assignment import WorkAssignment
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
 from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
-from projections.engine.writes import write_all, write_each
-from projections.projection import Projection, describe_error
+from projections.engine.registration import register_missing
+from projections.engine.retry import retry_stream
+from projections.engine.writes import Writer, write_each, write_or_isolate
+from projections.projection import Projection
 
 BATCH_TIMEOUT_SECONDS = 60
+# Under a steady load the events of this pause make one batch, not many.
 PAUSE_SECONDS = 0.01
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
-# Events folded before the loop gets its turn: a few milliseconds.
+# Events folded before the event loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
-# A process that hangs in a batch loses its checkpoints to another one …
-_OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
-# … and one that hangs between batches its seat: views of a seat that is taken, by a process that is
-# stopped, would get one batch from others whenever they have stood still. One that runs looks more often.
+# The server ends the connection of a process that hangs within a batch, which frees its checkpoints. A batch
+# computes for a twentieth of this between two statements …
+IN_BATCH_IDLE_SECONDS_MAX = 4.0
+IN_BATCH_IDLE_MS_PER_EVENT = 4
+# … and of one that hangs between batches, which frees its slot (engine/assignment.py). One that runs polls.
 IDLE_SECONDS_MAX = 3.0
 IDLE_POLLS_MAX = 10
-
-Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 
 _log = logging.getLogger("ledger.projections")
 
@@ -52,34 +51,29 @@ _log = logging.getLogger("ledger.projections")
 class BatchResult(NamedTuple):
     """What came of one batch.
 
-    caught_up  every checkpoint stands at the head as last seen
-    contended  there was something to do, which is another process's
+    events     how many it applied, for every projection at its position
+    head       the log's last position when it began
+    caught_up  every checkpoint was at `head`
+    contended  there was something to apply, but other processes are at work on it
+    errors     the generations that could not be written, and why
     """
 
     events: int
-    caught_up: bool
+    head: int
+    caught_up: bool = False
     contended: bool = False
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """Counts since the process started, for the metrics.
-
-    position  the last one applied here; `head` the last one seen
-    failing   what keeps a projection (by `name_g1`), or the engine (by ``""``), from going on
-    """
-
-    events: int = 0
-    batches: int = 0
-    batch_seconds: float = 0.0
-    position: int = 0
-    head: int = 0
-    failures: int = 0
-    current_errors: dict[str, str] = field(default_factory=dict)
+    errors: Mapping[GenerationKey, str] = {}
 
 
 class Engine:
-    """One runner. `dsn`: the projections' database; `notifier` is the caller's, started and closed by it."""
+    """One runner: it applies the log to `projections`, between `start` and `close`.
+
+    dsn                 the database of the log and the projections
+    notifier            the caller's, who starts and closes it
+    batch_max           events in one transaction
+    poll_ms             how often the log is read when the notifier is silent
+    cached_streams_max  aggregates kept in memory
+    """
 
     def __init__(
         self,
@@ -88,7 +82,7 @@ class Engine:
         clock: Clock,
         notifier: HeadNotifier,
         *,
-        projections: Iterable[Projection] = registry.PROJECTIONS,
+        projections: Iterable[Projection],
         batch_max: int = 1000,
         poll_ms: int = 100,
         cached_streams_max: int = 50_000,
@@ -100,140 +94,107 @@ class Engine:
         self._shapes = {projection.name: projection.shape for projection in self._projections.values()}
         self._batch_max = batch_max
         self._poll_seconds = poll_ms / 1000
-        idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
-        options = f"{_OPTIONS} -c idle_session_timeout={idle_ms:.0f}"
         self._connection = ReconnectingConnection(
-            dsn, "ledger_projector", name="projections", options=options
+            dsn, "ledger_projector", name="projections", options=_connection_options(batch_max, poll_ms)
         )
-        self._aggregate_cache = _AggregateCache(cached_streams_max)
+        self._aggregate_cache = AggregateCache(cached_streams_max)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
         self._retry_at: dict[GenerationKey, float] = {}
+        self._errors: dict[GenerationKey, str] = {}
         self._last_position_was_lowest = False
-        self._stop_event = asyncio.Event()
-        self._idle_event = asyncio.Event()
-        self._idle_event.set()
-        self.stats = EngineStats()
+        self._loop: BackgroundLoop | None = None
+        self._first_batch_ended = asyncio.Event()
 
-    async def run(self) -> None:
-        """Follow the log until closed or cancelled. Whatever happens to a batch, it is tried again."""
-        self._idle_event.clear()
-        backoff_seconds = BACKOFF_SECONDS_MIN
-        try:
-            while not self._stop_event.is_set():
-                head_seen = self._notifier.position
-                try:
-                    async with asyncio.timeout(BATCH_TIMEOUT_SECONDS):
-                        result = await self.advance()
-                except Exception as error:  # the edge: told, waited out, tried again
-                    self._record_failure("", error)
-                    await self._sleep_unless_stopped(backoff_seconds)
-                    backoff_seconds = min(backoff_seconds * 2, BACKOFF_SECONDS_MAX)
-                    continue
-                self.stats.current_errors.pop("", None)
-                backoff_seconds = BACKOFF_SECONDS_MIN
-                if result.contended:
-                    await self._sleep_unless_stopped(self._poll_seconds)
-                elif not result.events:
-                    await self._notifier.wait_past(
-                        max(head_seen, self.stats.head), timeout_seconds=self._poll_seconds
-                    )
-                elif result.events < self._batch_max:
-                    # Under a steady load what comes meanwhile makes one batch, not many; what comes now
-                    # and then finds the pause over.
-                    await self._sleep_unless_stopped(PAUSE_SECONDS)
-        finally:
-            self._idle_event.set()
+    async def start(self) -> None:
+        """Follow the log until `close`. Whatever happens to a batch, it is tried again.
+
+        Returns after the first batch: then the projections are registered and lists have an answer, or the
+        database cannot be used for now.
+        """
+        self._first_batch_ended.clear()
+        self._loop = BackgroundLoop(
+            "projections",
+            self._follow,
+            backoff_seconds_min=BACKOFF_SECONDS_MIN,
+            backoff_seconds_max=BACKOFF_SECONDS_MAX,
+        )
+        await self._loop.start()
+        await self._first_batch_ended.wait()
 
     async def close(self) -> None:
-        """Finish the batch under way, then stop."""
-        self._stop_event.set()
-        await self._idle_event.wait()
+        """Finish the batch under way, then stop. The engine can be started again."""
+        if self._loop is not None:
+            await self._loop.close()
         await self._connection.drop()
 
-    async def _sleep_unless_stopped(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop_event.wait()
+    async def _follow(self) -> float:
+        """One batch, and when there was nothing to apply the wait for the next event. Returns the seconds to
+        wait before the next batch."""
+        head_seen = self._notifier.position
+        try:
+            async with asyncio.timeout(BATCH_TIMEOUT_SECONDS):
+                result = await self.advance()
+        finally:
+            self._first_batch_ended.set()
+        if result.contended:
+            return self._poll_seconds
+        if not result.events:
+            await self._notifier.wait_past(max(head_seen, result.head), timeout_seconds=self._poll_seconds)
+            return 0.0
+        return PAUSE_SECONDS if result.events < self._batch_max else 0.0
 
     async def advance(self) -> BatchResult:
-        """Apply the next events to the checkpoints that stand before them: one batch, one transaction.
+        """Apply the next events to the checkpoints that are before them: one batch, one transaction.
 
         Raises psycopg.Error, and what reading an unreadable event raises; then nothing has changed.
         """
         started = asyncio.get_running_loop().time()
         async with self._connection as conn:
             await self._clock.refresh(conn)
-            await self._daily_partitions.maintain(conn, self._projections.values(), self._clock.now())
+            if self._daily_partitions.is_due(self._clock.now()):
+                await self._prepare_tables(conn)
             positions, head = await checkpoints.load_positions(conn, self._shapes)
-            self.stats.head = head
             lagging = {key: position for key, position in positions.items() if position < head}
             assigned = await self._assignment.select_assigned(conn, self._projections, lagging)
             ready = {key: at for key, at in assigned.items() if self._retry_at.get(key, 0.0) <= started}
             if not ready:
-                return BatchResult(0, caught_up=not lagging, contended=len(assigned) < len(lagging))
+                contended = len(assigned) < len(lagging)
+                return BatchResult(0, head, caught_up=not lagging, contended=contended)
             position, upto = self._choose_range(set(ready.values()), head)
             keys = [key for key, at in ready.items() if at == position]
-            try:
-                events = await self._run_batch(conn, keys, position, upto, write_all)
-            except Exception:  # whatever it is: each projection apart, so that one does not stop all
-                if conn.broken:
-                    raise
-                self._daily_partitions.invalidate()
-                events = await self._run_batch(conn, keys, position, upto, write_each)
-        if events:
-            self.stats.events += events
-            self.stats.batches += 1
-            self.stats.batch_seconds += asyncio.get_running_loop().time() - started
-        return BatchResult(events, caught_up=False, contended=not events)
+            written, errors = await write_or_isolate(
+                conn, lambda write: self._run_batch(conn, keys, position, upto, write)
+            )
+        self._record_results(written, errors)
+        events = upto - position if written else 0
+        return BatchResult(events, head, contended=not written, errors=errors)
 
     async def retry(self, name: str, stream: str, operator: Operator) -> bool:
-        """Apply what was left out of a parked stream, in every generation that leaves it out and is not
-        still being filled, up to its checkpoint. False if it had to be parked again in one.
-
-        Raises InvalidProjectionState when there is nothing to retry, or that is for a later release to do;
-        AlreadyDone, psycopg.Error, KeyError.
-        """
-        projection = self._projections[name]
-        all_applied = True
+        """Apply the events of a parked stream, for an operator: see `retry_stream`. Raises KeyError for an
+        unknown projection."""
         async with self._connection as conn:
             await self._clock.refresh(conn)
-            parked_generations = await checkpoints.find_generations_with_parked_stream(conn, name, stream)
-            if not parked_generations:
-                raise InvalidProjectionState(
-                    f"{stream} is not left out of {name}: there is nothing to retry."
-                )
-            shapes = {
-                generation: shape for generation, shape in parked_generations.items() if shape is not None
-            }
-            for generation, shape in shapes.items():
-                # We would leave out what a later shape has more, and nobody would know of it.
-                if shape > projection.shape:
-                    raise InvalidProjectionState(
-                        f"generation {generation} of {name} was built by a later release: use that one's "
-                        "command."
-                    )
-            if not shapes:
-                raise InvalidProjectionState(
-                    f"{stream} is left out of generation {max(parked_generations)} of {name}, which is still "
-                    "being filled: retry it when that catches up."
-                )
-            for generation in shapes:
-                target = self._make_target(projection, generation)
-                try:
-                    all_applied &= await self._retry_generation(conn, target, stream, operator)
-                except (psycopg.Error, LedgerError):
-                    raise
-                except Exception as error:  # what an event raises that cannot be read
-                    raise InvalidProjectionState(
-                        f"{name} cannot go on with it: {describe_error(error)}"
-                    ) from None
-                operator = operator._replace(idempotency_key=None)  # the call is known by its first
-        return all_applied
+            projection, now = self._projections[name], self._clock.now()
+            return await retry_stream(conn, self._codec, projection, stream, operator, now)
+
+    async def _prepare_tables(self, conn: Conn) -> None:
+        """Register new projections, and look after the daily partitions."""
+        await register_missing(conn, self._projections.values())
+        positions, _ = await checkpoints.load_positions(conn, self._shapes)
+        retention_days = {
+            key: days
+            for key in positions
+            if (days := self._projections[key.projection].retention_days) is not None
+        }
+        await self._daily_partitions.maintain(conn, retention_days, self._clock.now())
 
     def _choose_range(self, positions: set[int], head: int) -> tuple[int, int]:
-        """Where to go on from, and up to which position at most. Mostly where the furthest behind stands,
-        until it meets the next; every other time where the furthest ahead does: readers wait for that."""
+        """The checkpoint position to apply events to, and the last event to apply.
+
+        Usually the lowest checkpoint, up to the next one, so that they meet and share batches from then on.
+        Every other time the highest, because readers wait for that.
+        """
         lowest, highest = min(positions), max(positions)
         if lowest < highest:
             self._last_position_was_lowest = not self._last_position_was_lowest
@@ -243,156 +204,77 @@ class Engine:
         return highest, min(highest + self._batch_max, head)
 
     async def _run_batch(
-        self,
-        conn: Conn,
-        keys: Sequence[GenerationKey],
-        position: int,
-        upto: int,
-        write: Writer,
-    ) -> int:
-        missing_days: dict[GenerationKey, set[int]] = {}
-        async with conn.transaction():
-            has_parked = await checkpoints.lock(conn, keys, position)
-            if not has_parked:
-                return 0
-            targets = [self._make_target(self._projections[key[0]], key[1]) for key in has_parked]
-            fold = BatchFold(targets)
-            recorded = await read_log(
-                conn, self._codec, position, upto - position, ignored_topics=ignored_topics(targets)
-            )
-            missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
-            if missing_days:
-                raise psycopg.Rollback
-            streams = {item.event.originator_id for item in recorded}
-            keys_with_parked = [key for key, parked in has_parked.items() if parked]
-            if keys_with_parked:
-                targets_by_key = {target.key: target for target in targets}
-                for key, stream in await checkpoints.find_parked(conn, keys_with_parked, streams):
-                    targets_by_key[key].parked_streams.add(stream)
-            load_errors = await self._load_states(conn, fold, recorded, position)
-            for start in range(0, len(recorded), SLICE_EVENTS):
-                fold.apply_events(recorded[start : start + SLICE_EVENTS], load_errors)
-                await asyncio.sleep(0)
-            self._aggregate_cache.put(fold.states)
-            write_errors = await write(conn, targets)
-            written = [member for member in targets if member.key not in write_errors]
-            for member in written:
-                await checkpoints.save_parked(conn, member)
-            await checkpoints.move(conn, [member.key for member in written], upto)
-        if missing_days:
-            # DDL keeps out of the batch's transaction; the batch begins again with the partitions there.
+        self, conn: Conn, keys: Sequence[GenerationKey], position: int, upto: int, write: Writer
+    ) -> tuple[list[Target], dict[GenerationKey, str]]:
+        """The targets that were advanced from `position` to `upto`, and why others could not be written."""
+        if write is write_each:
+            # The first run failed, perhaps because another process has dropped a partition.
+            self._daily_partitions.invalidate()
+        while True:
+            async with conn.transaction():
+                has_parked = await checkpoints.lock(conn, keys, position)
+                targets = [self._create_target(key) for key in has_parked]
+                if not targets:
+                    return [], {}
+                recorded = await read_log(
+                    conn, self._codec, position, upto - position, ignored_topics=ignored_topics(targets)
+                )
+                fold = BatchFold(targets)
+                missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
+                if not missing_days:
+                    with_parked = [target for target in targets if has_parked[target.key]]
+                    await _load_parked(conn, with_parked, recorded)
+                    await self._fold(conn, fold, recorded, position)
+                    errors = await write(conn, targets)
+                    written = [target for target in targets if target.key not in errors]
+                    for target in written:
+                        await checkpoints.save_parked(conn, target)
+                    await checkpoints.move(conn, [target.key for target in written], upto)
+                    return written, errors
+            # DDL stays out of the batch's transaction: the batch starts again when the partitions exist.
             await self._daily_partitions.create(conn, missing_days)
-            return await self._run_batch(conn, keys, position, upto, write)
-        self._record_results(written, write_errors)
-        if not written:
-            return 0
-        self.stats.position = max(self.stats.position, upto)
-        return upto - position
 
-    def _record_results(self, written: Iterable[Target], write_errors: Mapping[GenerationKey, str]) -> None:
+    async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:
+        versions = fold.get_prior_versions(recorded)
+        fold.states, load_errors = await load_states(
+            conn, self._codec, self._aggregate_cache, versions, position
+        )
+        for start in range(0, len(recorded), SLICE_EVENTS):
+            fold.apply_events(recorded[start : start + SLICE_EVENTS], load_errors)
+            await asyncio.sleep(0)
+        self._aggregate_cache.put(fold.states)
+
+    def _create_target(self, key: GenerationKey) -> Target:
+        return Target.create(self._projections[key.projection], key.generation, self._clock.now())
+
+    def _record_results(self, written: Iterable[Target], errors: Mapping[GenerationKey, str]) -> None:
+        """Log parked streams and failures, each reason once; hold back what failed for a while."""
         for target in written:
             self._retry_at.pop(target.key, None)
-            self.stats.current_errors.pop(_format_key(target.key), None)
+            if self._errors.pop(target.key, None) is not None:
+                _log.warning("projection %s: recovered", target.key)
             for parked in target.newly_parked:
-                _log.error("%s parks %s from %d: %s", _format_key(target.key), *parked)
-        for key, error in write_errors.items():
+                _log.error("projection %s: parked stream %s from position %d: %s", target.key, *parked)
+        for key, error in errors.items():
             self._retry_at[key] = asyncio.get_running_loop().time() + BACKOFF_SECONDS_MAX
-            self._record_failure(_format_key(key), error)
-
-    async def _load_states(
-        self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int
-    ) -> dict[str, Exception]:
-        """Give `fold` the aggregates as of `position`; the streams that cannot be folded, and why."""
-        versions = fold.get_prior_versions(recorded)
-        uncached: list[str] = []
-        for stream, version in versions.items():
-            if version:
-                state = self._aggregate_cache.get(stream, version)
-                if state is None:
-                    uncached.append(stream)
-                else:
-                    fold.states[stream] = state
-        try:
-            if uncached:
-                fold.states |= await read_states_at(conn, self._codec, uncached, position)
-        except psycopg.Error:
-            raise
-        except Exception:
-            return await self._load_states_one_by_one(conn, fold, uncached, position)
-        return {}
-
-    async def _load_states_one_by_one(
-        self, conn: Conn, fold: BatchFold, streams: Iterable[str], position: int
-    ) -> dict[str, Exception]:
-        load_errors: dict[str, Exception] = {}
-        for stream in streams:
-            try:
-                fold.states |= await read_states_at(conn, self._codec, [stream], position)
-            except psycopg.Error:
-                raise
-            except Exception as error:  # the pass parks it
-                load_errors[stream] = error
-        return load_errors
-
-    async def _retry_generation(self, conn: Conn, target: Target, stream: str, operator: Operator) -> bool:
-        missing_days: dict[GenerationKey, set[int]] = {}
-        async with conn.transaction():
-            position_range = await checkpoints.unpark(conn, target.key, stream)
-            if position_range is None:
-                return True
-            first_position, upto = position_range
-            events = await read_stream(conn, self._codec, stream, upto=upto)
-            parked_events = [item for item in events if item.position >= first_position]
-            fold = BatchFold([target])
-            missing_days = self._daily_partitions.find_missing(fold.get_days(parked_events))
-            if missing_days:
-                raise psycopg.Rollback
-            fold.apply_events(
-                parked_events, await self._load_states(conn, fold, parked_events, first_position - 1)
-            )
-            write_errors = await write_each(conn, [target])
-            if write_errors:
-                raise psycopg.Rollback
-            await checkpoints.save_parked(conn, target)
-            details = {"stream": stream, "healed": not target.newly_parked}
-            await operations.record(conn, operator, "retry", *target.key, upto, details)
-        if missing_days:
-            await self._daily_partitions.create(conn, missing_days)
-            return await self._retry_generation(conn, target, stream, operator)
-        return not write_errors and not target.newly_parked
-
-    def _make_target(self, projection: Projection, generation: int) -> Target:
-        retention_start = partitions.get_retention_start(self._clock.now(), projection.retention_days)
-        return Target(projection, generation, retention_start)
-
-    def _record_failure(self, label: str, error: Exception | str) -> None:
-        text = error if isinstance(error, str) else describe_error(error)
-        self.stats.failures += 1
-        if self.stats.current_errors.get(label) != text:
-            _log.error("%s cannot go on: %s", label or "projections", text)
-        self.stats.current_errors[label] = text
+            if self._errors.get(key) != error:
+                _log.error("projection %s: batch failed, will retry: %s", key, error)
+            self._errors[key] = error
 
 
-class _AggregateCache:
-    """The aggregates last folded. One of version n is what event n + 1 of its stream follows on: so
-    whatever else has moved since, what is recalled is right."""
-
-    def __init__(self, entries_max: int) -> None:
-        self._states: dict[str, State] = {}
-        self._entries_max = entries_max
-
-    def get(self, stream: str, version: int) -> State | None:
-        state = self._states.get(stream)
-        return state if state is not None and state.version == version else None
-
-    def put(self, states: Mapping[str, State]) -> None:
-        cached = self._states
-        for stream, state in states.items():
-            cached.pop(stream, None)
-            cached[stream] = state
-        while len(cached) > self._entries_max:
-            del cached[next(iter(cached))]
+async def _load_parked(conn: Conn, targets: Iterable[Target], recorded: Iterable[Recorded]) -> None:
+    """Tell each target which of the streams it has parked."""
+    targets_by_key = {target.key: target for target in targets}
+    if targets_by_key:
+        streams = {item.event.originator_id for item in recorded}
+        for key, stream in await checkpoints.find_parked(conn, targets_by_key, streams):
+            targets_by_key[key].parked_streams.add(stream)
 
 
-def _format_key(key: GenerationKey) -> str:
-    return f"{key[0]}_g{key[1]}" if key[0] else ""
+def _connection_options(batch_max: int, poll_ms: int) -> str:
+    in_batch_idle_ms = max(IN_BATCH_IDLE_SECONDS_MAX * 1000, IN_BATCH_IDLE_MS_PER_EVENT * batch_max)
+    idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
+    return (
+        f"{PLANNER_OPTIONS} -c statement_timeout={BATCH_TIMEOUT_SECONDS}s "
+        f"-c idle_in_transaction_session_timeout={in_batch_idle_ms:.0f} -c idle_session_timeout={idle_ms:.0f}"
+    )

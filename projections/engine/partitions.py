@@ -1,7 +1,7 @@
-"""The partitions of the read models: one a generation, and below it one a UTC day where rows have a term.
+"""The partitions of the read models: one a generation, and in it one a UTC day for rows with a retention.
 
-The only DDL at run time. A partition is made beside its parent and then attached, which no reader or
-writer waits for. Dropping one waits for readers at most `LOCK_TIMEOUT`, or is left for the next time.
+The only DDL at run time. A partition is created beside its parent and then attached, so that no reader or
+writer waits. Dropping one waits for its readers LOCK_TIMEOUT at most, else LockNotAvailable is raised.
 Names follow from projection, generation and day alone: `feed_g1`, `feed_g1_d20261122`.
 """
 
@@ -11,42 +11,38 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from psycopg.sql import SQL, Composable, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 
 DAY_SECONDS = 86_400
 LOCK_TIMEOUT = "200ms"
 DAYS_AHEAD = 3
 
 _EPOCH = date(1970, 1, 1)
-# One maker at a time, of any number of processes: IF NOT EXISTS alone is a race.
-# Taken before the limit on waiting: whoever has it is held to that limit, and many may begin at once.
+# One process at a time creates partitions: IF NOT EXISTS alone is a race. Taken before the lock timeout is
+# set: many processes may start at once, and the one that has this lock is itself bound by the timeout.
 _LOCK_PARTITIONS = "SELECT pg_advisory_xact_lock(hashtext('projections.partitions'))"
 _SET_LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 _LIST_PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass(%(parent)s)
 """
-# A row stays in its page as it is while it fits there: compressing those of the feed was two fifths of all
-# that a server did to fill one.
-_STORAGE_OPTIONS = " WITH (toast_tuple_target = 8160)"
-_CREATE_GENERATION = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)" + _STORAGE_OPTIONS
-_CREATE_GENERATION_BY_DAY = (
-    "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL) PARTITION BY RANGE (created)"
-)
+_CREATE = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL{indexes}){storage}"
+# A rebuild fills a table without indexes: they are built over the whole when it is attached, at a fraction of
+# the cost.
+_WITHOUT_INDEXES = " EXCLUDING INDEXES"
+_BY_DAY = " PARTITION BY RANGE (created)"
+# A row stays in its page uncompressed while it fits: compressing those of the feed took two fifths of all the
+# server's time in filling one.
+_UNCOMPRESSED = " WITH (toast_tuple_target = 8160)"
 _ATTACH_GENERATION = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES IN ({generation})"
-# Without indexes: they are built over the whole when it is attached, at a fraction of the cost.
-_CREATE_WITHOUT_INDEXES = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING INDEXES)"
-_CREATE_DETACHED = _CREATE_WITHOUT_INDEXES + _STORAGE_OPTIONS
-_CREATE_DETACHED_BY_DAY = _CREATE_WITHOUT_INDEXES + " PARTITION BY RANGE (created)"
-# Of a table that is not attached yet, pg_partition_tree tells nothing unless it has days.
+# For a detached table that is not partitioned by day, pg_partition_tree returns no rows.
 _SIZE_BYTES = """
 SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
 FROM (SELECT to_regclass(%(partition)s) AS relid
       UNION SELECT relid FROM pg_partition_tree(to_regclass(%(partition)s))) AS tables
 """
-_CREATE_DAY = "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)" + _STORAGE_OPTIONS
 _ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
 _DROP = "DROP TABLE IF EXISTS {partition}"
 _FILTER_EXISTING = """
@@ -63,47 +59,41 @@ def to_utc_day(unix_seconds: float) -> int:
 
 
 def first_retained_day(now: float, retention_days: int) -> int:
-    """The day `retention_days` days ago: what is left of it is still within the term, the day before is
-    past."""
+    """The first day (since 1970, UTC) that is kept: part of it is still within the retention period."""
     return to_utc_day(now) - retention_days
 
 
 def get_retention_start(now: float, retention_days: int | None) -> float:
-    """Since when, in unix seconds, events make rows: earlier ones would fall on a day that is dropped."""
+    """The unix time from which on events make rows: earlier ones belong to a day that is dropped."""
     return float(first_retained_day(now, retention_days) * DAY_SECONDS) if retention_days is not None else 0.0
 
 
 def retention_condition(retention_days: int | None, created_min: int) -> Composable:
-    """A condition for the rows that are not about to be dropped."""
+    """An SQL condition for rows of `created_min` (unix seconds) or later; true without a retention period."""
     return SQL("true") if retention_days is None else SQL("created >= {}").format(created_min)
 
 
 async def create_generation(conn: Conn, name: str, generation: int, *, by_day: bool) -> None:
-    """The partition of a generation, unless it is there."""
+    """Create the partition of a generation unless it exists. Raises psycopg.Error."""
     parent, partition = _partition_name(name), _partition_name(name, generation)
     async with conn.transaction():
         await conn.execute(_LOCK_PARTITIONS)
         await conn.execute(_SET_LOCK_TIMEOUT)
         if partition in await _list_partitions(conn, parent):
             return
-        statement = SQL(_CREATE_GENERATION_BY_DAY if by_day else _CREATE_GENERATION)
-        await conn.execute(statement.format(partition=_identifier(partition), parent=_identifier(parent)))
-        await conn.execute(
-            SQL(_ATTACH_GENERATION).format(
-                parent=_identifier(parent), partition=_identifier(partition), generation=Literal(generation)
-            )
-        )
+        await conn.execute(_build_create(partition, parent, by_day=by_day))
+        await attach(conn, name, generation)
 
 
 async def create_detached(conn: Conn, name: str, generation: int, *, by_day: bool) -> None:
-    """The table of a generation to be filled, which nobody sees before it is attached."""
-    statement = SQL(_CREATE_DETACHED_BY_DAY if by_day else _CREATE_DETACHED)
-    await conn.execute(statement.format(partition=get_table(name, generation), parent=get_table(name)))
+    """Create the table of a generation for a rebuild to fill; no reader sees it before it is attached."""
+    partition, parent = _partition_name(name, generation), _partition_name(name)
+    await conn.execute(_build_create(partition, parent, by_day=by_day, indexes=False))
 
 
 async def attach(conn: Conn, name: str, generation: int) -> None:
-    """Build the indexes of a filled generation and make it a partition; readers and writers of the others
-    go on meanwhile. In the transaction under way."""
+    """Make the table of a generation a partition, in the current transaction; this builds the indexes that it
+    lacks. Nobody who reads or writes other generations waits."""
     await conn.execute(
         SQL(_ATTACH_GENERATION).format(
             parent=get_table(name), partition=get_table(name, generation), generation=Literal(generation)
@@ -112,19 +102,19 @@ async def attach(conn: Conn, name: str, generation: int) -> None:
 
 
 async def analyze(conn: Conn, name: str, generation: int) -> None:
-    """Tell the planner what is in it."""
+    """Collect a generation's statistics for the planner."""
     await conn.execute(SQL("ANALYZE {partition}").format(partition=get_table(name, generation)))
 
 
 async def drop_generation(conn: Conn, name: str, generation: int) -> None:
-    """Drop all rows of a generation. Raises LockNotAvailable when a reader is in the way."""
+    """Drop the table of a generation. Raises LockNotAvailable while a reader holds it."""
     async with conn.transaction():
         await conn.execute(_SET_LOCK_TIMEOUT)
         await conn.execute(SQL(_DROP).format(partition=get_table(name, generation)))
 
 
 async def filter_existing(conn: Conn, generations: Iterable[Sequence[Any]]) -> list[tuple[str, int]]:
-    """Those of these generations, by projection, that have a table."""
+    """Those of the generations (projection, generation) that have a table."""
     keys = list(generations)
     parameters = {
         "projections": [name for name, _ in keys],
@@ -136,19 +126,17 @@ async def filter_existing(conn: Conn, generations: Iterable[Sequence[Any]]) -> l
 
 
 async def get_size_bytes(conn: Conn, name: str, generation: int) -> int:
-    """The room a generation takes, its indexes included. Raises LockNotAvailable while these are built."""
+    """The bytes a generation takes, indexes included. Raises LockNotAvailable while these are being built."""
     async with conn.transaction():
         await conn.execute(_SET_LOCK_TIMEOUT)
-        cur = await conn.execute(
-            _SIZE_BYTES, {"partition": f"projections.{_partition_name(name, generation)}"}
-        )
-        row = await cur.fetchone()
+        partition = f"projections.{_partition_name(name, generation)}"
+        row = await fetch_one(conn, _SIZE_BYTES, {"partition": partition})
     assert row is not None
     return int(row[0])
 
 
 async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int]) -> None:
-    """The partitions of these days in a generation, where they are not there."""
+    """Create the partitions of these days (since 1970, UTC) that a generation lacks. Raises psycopg.Error."""
     parent = _partition_name(name, generation)
     async with conn.transaction():
         await conn.execute(_LOCK_PARTITIONS)
@@ -159,9 +147,7 @@ async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int
             if partition in existing:
                 continue
             day_start = day * DAY_SECONDS
-            await conn.execute(
-                SQL(_CREATE_DAY).format(partition=_identifier(partition), parent=_identifier(parent))
-            )
+            await conn.execute(_build_create(partition, parent))
             await conn.execute(
                 SQL(_ATTACH_DAY).format(
                     parent=_identifier(parent),
@@ -173,7 +159,7 @@ async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int
 
 
 async def drop_days(conn: Conn, name: str, generation: int, *, before: int) -> None:
-    """Drop the partitions of days before `before`. Raises LockNotAvailable when a reader is in the way."""
+    """Drop the partitions of days before `before`. Raises LockNotAvailable while a reader holds one."""
     parent = _partition_name(name, generation)
     first_kept = _partition_name(name, generation, before)
     # Names of one parent differ in their digits only, so they sort by day.
@@ -190,8 +176,18 @@ def get_table(name: str, generation: int | None = None) -> Identifier:
 
 
 async def _list_partitions(conn: Conn, parent: str) -> set[str]:
-    cur = await conn.execute(_LIST_PARTITIONS, {"parent": f"projections.{parent}"})
-    return {row[0] for row in await cur.fetchall()}
+    rows = await fetch_all(conn, _LIST_PARTITIONS, {"parent": f"projections.{parent}"})
+    return {row[0] for row in rows}
+
+
+def _build_create(partition: str, parent: str, *, by_day: bool = False, indexes: bool = True) -> Composed:
+    """The statement that creates a table like `parent`, itself partitioned `by_day` or not."""
+    return SQL(_CREATE).format(
+        partition=_identifier(partition),
+        parent=_identifier(parent),
+        indexes=SQL("" if indexes else _WITHOUT_INDEXES),
+        storage=SQL(_BY_DAY if by_day else _UNCOMPRESSED),
+    )
 
 
 def _partition_name(name: str, generation: int | None = None, day: int | None = None) -> str:

@@ -1,15 +1,16 @@
-"""Writing what a pass derived, so that one row the database refuses costs its own stream and no more.
+"""Writes the rows of a batch, so that a row which the database refuses costs its own stream and no more.
 
-First everything together. Only if that fails is the batch done again with each projection apart; where
-data is at fault, halves of it, until the stream and its first refused event are found and parked. A
-projection that fails as a whole (a table that is missing, say) is left where it stands; the others go on.
+First the rows of all projections together. If that fails, the batch is run again with each projection in a
+savepoint of its own; rows that are at fault are bisected by stream until the refused row's stream is found,
+and it is parked from its first refused event. A projection that fails as a whole, its table missing for
+example, keeps its checkpoint and is retried later; the others advance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import LiteralString
+from typing import LiteralString, TypeVar
 
 import msgspec
 import psycopg
@@ -26,10 +27,10 @@ _ARRAY_TYPES: dict[str, LiteralString] = {
     "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
     "document": "text",
 }  # fmt: skip
-# The binary form of a text is its bytes, so what is encoded already need not become a text on its way.
+# The binary form of a text is its bytes: a document, which is encoded already, is copied as it is.
 _COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}
 _COPY = "COPY {table} (generation, position, {columns}) FROM STDIN (FORMAT BINARY)"
-# What never changes is not updated: `position` stays that of the first change.
+# Only the mutable columns are updated: `position` stays that of the first change.
 _UPSERT = """
 INSERT INTO {table} (generation, position, {columns})
 SELECT %b::integer, * FROM unnest(%b::bigint[], {arrays})
@@ -37,14 +38,34 @@ ON CONFLICT (generation, {key}) DO UPDATE SET {updates}
 """
 
 
+Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
+"""`write_all` or `write_each`."""
+
+ReturnValue = TypeVar("ReturnValue")
+
+
 class PartitionMissing(LedgerError):
-    """A row belongs into a partition that is not there."""
+    """A row belongs to a partition that does not exist."""
+
+
+async def write_or_isolate(conn: Conn, run: Callable[[Writer], Awaitable[ReturnValue]]) -> ReturnValue:
+    """The result of `run`, which is one whole batch in a transaction of its own.
+
+    It is given `write_all` first. When the batch fails, for whatever reason but a lost connection, it is run
+    once more with `write_each`, to find the streams that are at fault. Raises what `run` raises.
+    """
+    try:
+        return await run(write_all)
+    except Exception:  # whatever it is: the second run isolates it, or fails with it again
+        if conn.broken:
+            raise
+    return await run(write_each)
 
 
 async def write_all(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, str]:
-    """Write the steps of all members in the transaction under way, which any failure ends.
+    """Write the rows of all targets in the current transaction, which any failure ends. Always returns {}.
 
-    Raises psycopg.Error and PartitionMissing.
+    Raises psycopg.Error, PartitionMissing, and whatever encoding a row raises.
     """
     for target in targets:
         await _write_rows(conn, target, target.event_rows)
@@ -52,9 +73,9 @@ async def write_all(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey
 
 
 async def write_each(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, str]:
-    """The same, but each member parks the streams that cannot be written.
+    """Write the rows of each target in a savepoint, and park its streams that cannot be written.
 
-    Returns the members that could not be written at all, and why. Raises PartitionMissing, and
+    Returns the targets that could not be written at all, and why. Raises PartitionMissing, and
     psycopg.Error when the connection is lost.
     """
     write_errors: dict[GenerationKey, str] = {}
@@ -82,15 +103,15 @@ async def _write_by_bisection(conn: Conn, target: Target, event_rows: list[Event
         await _write_stream_prefix(conn, target, event_rows)
         return
     first_half = set(streams[: len(streams) // 2])
-    await _write_by_bisection(conn, target, [step for step in event_rows if step.stream in first_half])
-    await _write_by_bisection(conn, target, [step for step in event_rows if step.stream not in first_half])
+    await _write_by_bisection(conn, target, [item for item in event_rows if item.stream in first_half])
+    await _write_by_bisection(conn, target, [item for item in event_rows if item.stream not in first_half])
 
 
 async def _write_stream_prefix(conn: Conn, target: Target, event_rows: list[EventRows]) -> None:
-    """Up to the first event that is refused: rows are written as the event before it left them."""
+    """Write one stream's rows as they were before its first refused event, and park it from that event on."""
     accepted_prefix: list[EventRows] = []
     for position in sorted({item.position for item in event_rows}):
-        prefix = [step for step in event_rows if step.position <= position]
+        prefix = [item for item in event_rows if item.position <= position]
         try:
             async with conn.transaction(force_rollback=True):
                 await _write_rows(conn, target, prefix)
@@ -104,7 +125,7 @@ async def _write_stream_prefix(conn: Conn, target: Target, event_rows: list[Even
 
 
 def _is_row_error(error: Exception) -> bool:
-    """What else fails is the trouble of the projection's statement, or of the connection."""
+    """Whether a row's values caused the error. Else the statement, the table or the connection did."""
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.DataError | psycopg.IntegrityError)
     return not isinstance(error, PartitionMissing)
@@ -122,7 +143,7 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
         if projection.mutable_columns:
             await _upsert_rows(conn, projection, target.generation, upserts)
         else:
-            # Two thirds of the cost of an INSERT from arrays.
+            # COPY takes two thirds of the time of an INSERT from arrays.
             await _copy_rows(conn, target, upserts, _build_copy(projection))
         if projection.constraint_check_sql is not None:
             await conn.execute(projection.constraint_check_sql.encode())

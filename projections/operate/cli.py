@@ -1,7 +1,7 @@
-"""`ledger projections …`: what an operator does to the read models from a shell.
+"""`ledger projections …`: the commands that look, verify and retry, and the group of all commands.
 
-On a terminal a rebuild shows its progress; piped, plain lines; with --json, one JSON document a line. It
-ends with status 0 when what was asked for is so, else 1 and the reason on standard error.
+Lists are tables on a terminal and tab-separated lines when piped; with --json they are what HTTP answers. A
+command exits with status 0 when what was asked for is done; otherwise with 1 and the reason in one line.
 """
 
 from __future__ import annotations
@@ -9,29 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ledger.cli import app
 from ledger.errors import SettingError
-from ledger.store.codec import Codec
-from projections.engine import checkpoints, registry
-from projections.engine.registry import PROJECTIONS_BY_NAME, GenerationStatus
+from projections.engine.status import GenerationStatus
 from projections.operate import rebuild_cli
-from projections.operate.progress import render_json, render_line
+from projections.operate.actions import RebuildReport
+from projections.operate.progress import render_line
 from projections.operate.shell import (
     AllOption,
-    CommandContext,
     JsonOption,
+    NameArgument,
     NamesArgument,
     ReasonOption,
     get_operator,
-    get_projections,
     run,
 )
-from projections.rebuild import records, verification
-from projections.rebuild.records import Rebuild
+from projections.operate.watch import suggest_next_step
 from projections.rebuild.verification import KEYS_SHOWN_MAX, Verification
 
 PARKED_SHOWN_MAX = 20
@@ -40,169 +37,136 @@ PARKED_SHOWN_MAX = 20
 def build_group() -> typer.Typer:
     """The group of commands."""
     group = typer.Typer(help="The read models and the Event feed.", no_args_is_help=True)
-    _add_commands(group)
+    for command in (status, show, verify, retry):
+        group.command()(command)
     rebuild_cli.add_commands(group)
     return group
 
 
-def _add_commands(group: typer.Typer) -> None:
-    @group.command()
-    def status(as_json: JsonOption = False) -> None:
-        """Where each projection stands against the log."""
-        statuses, open_rebuilds = run(_load_status)
-        if as_json:
-            names = sorted({status.lag.projection for status in statuses} | set(PROJECTIONS_BY_NAME))
-            data = [registry.describe_projection(name, statuses) for name in names]
-            rebuilds_json = [render_json(rebuild, size) for rebuild, size in open_rebuilds]
-            print(json.dumps({"data": data, "rebuilds": rebuilds_json}, indent=2))
-            return
-        rows = [
-            (
-                status.lag.projection,
-                status.lag.generation,
-                status.state,
-                status.lag.position,
-                status.lag.events,
-                f"{status.lag.seconds:.1f}",
-                _format_rows(status),
-            )
-            for status in statuses
-        ]
-        title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
-        app.print_table(title, rows)
-        for line in [*_format_stalled(statuses), *_format_parked(statuses), *_format_rebuilds(open_rebuilds)]:
-            print(line)
-
-    @group.command()
-    def verify(
-        names: NamesArgument = None,
-        all_projections: AllOption = False,
-        sample: Annotated[int | None, typer.Option(help="Only so many streams, chosen by chance.")] = None,
-        as_json: JsonOption = False,
-    ) -> None:
-        """Replay the log and compare with the live rows at one position; exit 1 if any differ or a view
-        could not be checked."""
-        projections = get_projections(names, all_projections or not names)
-        if sample is not None and sample < 1:
-            raise SettingError("--sample: must be 1 or more streams")
-
-        async def replay_and_compare(context: CommandContext) -> list[Verification]:
-            codec = Codec(context.key)
-            return await verification.verify(context.dsn, codec, context.clock, projections, sample=sample)
-
-        results = run(replay_and_compare)
-        if as_json:
-            print(json.dumps([asdict(result) for result in results], indent=2))
-        else:
-            app.print_table(
-                ("projection", "generation", "position", "rows", "differing", "streams left out"),
-                [
-                    (
-                        result.projection,
-                        result.generation,
-                        result.position,
-                        result.rows,
-                        result.differing,
-                        result.parked,
-                    )
-                    for result in results
-                    if result.error is None
-                ],
-            )
-            for result in results:
-                if result.error is not None:
-                    print(f"{result.projection}: not checked: {result.error}")
-                elif sample is not None and not result.rows:
-                    print(f"{result.projection}: nothing was looked at, no row was found")
-                for key in result.keys[:KEYS_SHOWN_MAX]:
-                    print(f"{result.projection}: {key} differs")
-            for name in {projection.name for projection in projections} - {
-                result.projection for result in results
-            }:
-                print(f"{name}: not checked, it is not live in the shape that this release makes")
-        if any(result.differing or result.error for result in results):
-            raise typer.Exit(1)
-
-    @group.command()
-    def retry(
-        projection: Annotated[str, typer.Argument(help="The projection that leaves the stream out.")],
-        stream: Annotated[str, typer.Argument(help="The stream: the id of an object.")],
-        reason: ReasonOption = "",
-    ) -> None:
-        """Apply what was left out of a parked stream, in order; exit 1 if any of it is still left out."""
-        get_projections([projection], False)
-
-        async def retry_stream(context: CommandContext) -> tuple[bool, list[int]]:
-            engine = context.engine()
-            try:
-                is_healed = await engine.retry(projection, stream, get_operator(reason))
-            finally:
-                await engine.close()
-            return is_healed, [
-                *await checkpoints.find_generations_with_parked_stream(context.conn, projection, stream)
-            ]
-
-        is_healed, still_parked = run(retry_stream)
-        if not is_healed:
-            raise SettingError(f"{projection} had to leave {stream} out again: its handler still raises")
-        if still_parked:
-            raise SettingError(
-                f"generation {still_parked[-1]} of {projection}, still being filled, leaves "
-                f"{stream} out yet, no "
-                "other does: retry it when that catches up"
-            )
-        print(f"{projection} leaves nothing of {stream} out.")
+def status(as_json: JsonOption = False) -> None:
+    """Show the generations of every projection, their lag, and the rebuilds that have not ended."""
+    report = run(lambda context: context.actions.load_status())
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+        return
+    _print_generations(report.generations)
+    for line in _format_rebuilds(report.rebuilds):
+        print(line)
 
 
-async def _load_status(
-    context: CommandContext,
-) -> tuple[list[GenerationStatus], list[tuple[Rebuild, int | None]]]:
-    """Every generation, and the rebuilds that are not over with the bytes they take."""
-    open_rebuilds = [
-        await records.load(context.conn, rebuild_id) for rebuild_id in await records.list_open(context.conn)
-    ]
-    sizes = [(rebuild, await records.load_size_bytes(context.conn, rebuild)) for rebuild in open_rebuilds]
-    return await registry.load_statuses(context.conn, now=context.clock.now()), sizes
+def show(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Show one projection, its rebuild, and what operators did to it."""
+    report = run(lambda context: context.actions.load_projection(name))
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+        return
+    _print_generations(report.generations)
+    for line in _format_rebuilds([] if report.rebuild is None else [report.rebuild]):
+        print(line)
+    columns = ("at", "who", "action", "generation", "position", "reason")
+    app.print_table(columns, [[operation[column] for column in columns] for operation in report.operations])
 
 
-def _format_rows(status: GenerationStatus) -> str:
-    lag = status.lag
-    stalled = "stands still" if status.stalled else ""
-    parked = f"{lag.parked} {'stream' if lag.parked == 1 else 'streams'} left out" if lag.parked else ""
-    differing = f"{lag.differing} found to differ" if lag.differing else ""
-    return ", ".join(filter(None, [stalled, parked, differing])) or "complete"
+def verify(
+    names: NamesArgument = None,
+    all_projections: AllOption = False,
+    sample: Annotated[
+        int | None, typer.Option(help="Check about so many streams, chosen at random; default: all.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay the log and compare it with the live rows. Exits 1 if rows differ or a projection cannot be
+    verified."""
+    results = run(
+        lambda context: context.actions.verify(names or [], all_projections=all_projections, sample=sample)
+    )
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=2))
+    else:
+        _print_verifications(results, is_sample=sample is not None)
+    if any(result.differing or result.error for result in results):
+        raise typer.Exit(1)
+
+
+def retry(
+    projection: Annotated[str, typer.Argument(help="The projection in which the stream is parked.")],
+    stream: Annotated[str, typer.Argument(help="The stream: the id of an object.")],
+    reason: ReasonOption = "",
+) -> None:
+    """Apply the parked events of a stream, in order. Exits 1 if it is still parked."""
+    parked = run(lambda context: context.actions.retry(get_operator(reason), projection, stream))
+    if any(shape is not None for shape in parked.values()):
+        raise SettingError(f"{projection} parked {stream} again: its handler still raises")
+    if parked:
+        raise SettingError(
+            f"{stream} is still parked in generation {max(parked)} of {projection}, which is being "
+            "backfilled: retry when it has caught up"
+        )
+    print(f"{stream} is no longer parked in {projection}.")
+
+
+def _print_generations(statuses: Sequence[GenerationStatus]) -> None:
+    title = ("projection", "generation", "state", "checkpoint", "lag (events)", "lag (s)", "rows")
+    rows: list[Sequence[Any]] = []
+    for each in statuses:
+        lag = each.lag
+        position = (lag.projection, lag.generation, each.state, lag.position)
+        rows.append((*position, lag.events, f"{lag.seconds:.1f}", _format_rows(each)))
+    app.print_table(title, rows)
+    for line in [*_format_stalled(statuses), *_format_parked(statuses)]:
+        print(line)
+
+
+def _format_rows(each: GenerationStatus) -> str:
+    lag = each.lag
+    stalled = "stalled" if each.stalled else ""
+    parked = f"{lag.parked} {'stream' if lag.parked == 1 else 'streams'} parked" if lag.parked else ""
+    differing = f"{lag.differing} {'row differs' if lag.differing == 1 else 'rows differ'}"
+    return ", ".join(filter(None, [stalled, parked, differing if lag.differing else ""])) or "complete"
 
 
 def _format_stalled(statuses: Sequence[GenerationStatus]) -> list[str]:
-    """What nobody moves, and where it is told why."""
-    labels = ", ".join(
-        f"{status.lag.projection}_g{status.lag.generation}" for status in statuses if status.stalled
-    )
-    return [f"standing still: {labels}; no worker runs, or it logs why: … cannot go on: …"] if labels else []
+    """Which generations no process moves, and where to look for the reason."""
+    labels = ", ".join(f"{each.lag.projection}_g{each.lag.generation}" for each in statuses if each.stalled)
+    return [f"stalled: {labels}: no worker is running, or its log says why"] if labels else []
 
 
 def _format_parked(statuses: Sequence[GenerationStatus]) -> list[str]:
-    """What is parked, and the command that mends it."""
+    """The parked streams, each with the command that heals it."""
     lines = [
-        f"{status.lag.projection} {status.lag.generation} leaves out {parking.stream} from "
-        f"{parking.position}: "
-        f"{parking.error}; mended? ledger projections retry {status.lag.projection} {parking.stream}"
-        for status in statuses
-        for parking in status.parked
+        f"{each.lag.projection} {each.lag.generation}: stream {parking.stream} is parked from position "
+        f"{parking.position} ({parking.error}); once fixed: ledger projections retry "
+        f"{each.lag.projection} {parking.stream}"
+        for each in statuses
+        for parking in each.parked
     ]
     more = len(lines) - PARKED_SHOWN_MAX
-    return lines[:PARKED_SHOWN_MAX] + ([f"and {more} more: --json has all"] if more > 0 else [])
+    return lines[:PARKED_SHOWN_MAX] + ([f"and {more} more; see all with --json"] if more > 0 else [])
 
 
-def _format_rebuilds(open_rebuilds: Sequence[tuple[Rebuild, int | None]]) -> list[str]:
+def _format_rebuilds(reports: Sequence[RebuildReport]) -> list[str]:
     lines = []
-    for rebuild, size in open_rebuilds:
-        first = rebuild.builds[0].projection
-        lines.append(render_line(rebuild, size))
-        if rebuild.needs_driver:
-            lines.append(f"  nobody is at work on it: start a worker, or: ledger projections resume {first}")
-        elif rebuild.paused:
-            lines.append(f"  go on with: ledger projections resume {first}")
-        elif rebuild.state == "differing":
-            lines.append(f"  look at it: ledger projections diff {first}")
+    for report in reports:
+        lines.append(render_line(report.rebuild, report.size_bytes))
+        if (next_step := suggest_next_step(report.rebuild)) is not None:
+            lines.append(f"  {next_step}")
     return lines
+
+
+def _print_verifications(results: Sequence[Verification], *, is_sample: bool) -> None:
+    title = ("projection", "generation", "position", "rows", "differing", "parked streams")
+    app.print_table(
+        title,
+        [
+            (each.projection, each.generation, each.position, each.rows, each.differing, each.parked)
+            for each in results
+            if each.error is None
+        ],
+    )
+    for each in results:
+        if each.error is not None:
+            print(f"{each.projection}: not verified: {each.error}")
+        elif is_sample and not each.rows:
+            print(f"{each.projection}: nothing was verified, the sample found no rows")
+        for key in each.keys[:KEYS_SHOWN_MAX]:
+            print(f"{each.projection}: {key} differs")

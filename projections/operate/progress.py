@@ -1,4 +1,4 @@
-"""How a rebuild goes, for whoever watches: a bar on a terminal, a line now and then when piped, or JSON."""
+"""The progress of a rebuild as an operator sees it: a bar on a terminal, lines when piped, or JSON."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from projections.rebuild.records import Rebuild
+from projections.rebuild.states import RebuildState
 
 LINE_SECONDS = 5.0
-# Over what the rate is taken: a resumed rebuild's says nothing of the hours it was paused for.
+# The rate is that of the last seconds, so that a pause does not count.
 RATE_SECONDS = 30.0
 
 
 def render_json(rebuild: Rebuild, size: int | None = None, rate: float | None = None) -> dict[str, Any]:
-    """A rebuild as JSON has it, with what is derived.
+    """A rebuild as a JSON object, for the command line and HTTP, with these values derived:
 
-    bytes              room its new generations take; None while that cannot be told
-    events_per_second  `rate`; else that of its workers since each began
-    seconds_left       that filling will yet take at this rate; None when that cannot be told
-    view               which is being indexed or compared: its `name`, its `number` of how many (`of`)
+    bytes              `size`: bytes of its new generations; None while unknown
+    events_per_second  `rate`; by default that of its backfill processes since each of them started
+    seconds_left       until the backfill is done, at this rate; None while unknown
+    view               the projection being indexed or compared: its `name`, its `number`, `of` how many
     """
     if rate is None:
         rate = rebuild.rate
     seconds_left = None
     if rebuild.total is not None and rate:
         seconds_left = (
-            max(0.0, (rebuild.total - rebuild.events) / rate) if rebuild.state == "filling" else 0.0
+            max(0.0, (rebuild.total - rebuild.events) / rate)
+            if rebuild.state is RebuildState.BACKFILLING
+            else 0.0
         )
     document = asdict(rebuild) | {"builds": [build._asdict() for build in rebuild.builds]}
     derived = {"events_per_second": round(rate, 1), "seconds_left": seconds_left and round(seconds_left, 1)}
@@ -44,10 +47,9 @@ def render_json(rebuild: Rebuild, size: int | None = None, rate: float | None = 
 
 
 def render_line(rebuild: Rebuild, size: int | None = None, rate: float | None = None) -> str:
-    """The same in a line."""
-    percentage = (
-        f"{rebuild.events / rebuild.total:.0%} of " if rebuild.state == "filling" and rebuild.total else ""
-    )
+    """A rebuild in one line of text."""
+    backfilling = rebuild.state is RebuildState.BACKFILLING
+    percentage = f"{rebuild.events / rebuild.total:.0%} of " if backfilling and rebuild.total else ""
     line = ", ".join(
         [
             f"rebuild {rebuild.id} of {rebuild.label}: {rebuild.state}",
@@ -60,7 +62,7 @@ def render_line(rebuild: Rebuild, size: int | None = None, rate: float | None = 
 
 
 class ProgressDisplay:
-    """Shows each state it is given; a context."""
+    """A display that shows each state of a rebuild it is given. A context manager."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -91,7 +93,7 @@ class ProgressDisplay:
             self._bar.stop()
 
     def show(self, rebuild: Rebuild, size: int | None) -> None:
-        """`size` in bytes; None is taken for the last one known."""
+        """Show a rebuild. `size` in bytes; None stands for the last one known."""
         now = time.monotonic()
         self._size = self._size if size is None else size
         rate = self._rate(now, rebuild.events)
@@ -118,7 +120,7 @@ class ProgressDisplay:
             print(text, flush=True)
 
     def _rate(self, now: float, events: int) -> float:
-        """Events a second, lately."""
+        """Events a second in the last RATE_SECONDS."""
         self._samples.append((now, events))
         while self._samples[0][0] < now - RATE_SECONDS:
             self._samples.popleft()
@@ -127,16 +129,17 @@ class ProgressDisplay:
 
 
 def _render_parts(rebuild: Rebuild, percentage: str, size: int | None, rate: float | None) -> list[str]:
-    """What there is to tell of the stage it is in."""
+    """The figures that belong to the state it is in."""
     document = render_json(rebuild, size, rate)
     parts = []
-    if rebuild.state == "filling" and rebuild.total is None:
+    backfilling = rebuild.state is RebuildState.BACKFILLING
+    if backfilling and rebuild.total is None:
         parts = ["counting events"]
-    elif rebuild.state == "catching up" and rebuild.behind is not None:
+    elif rebuild.state is RebuildState.CATCHING_UP and rebuild.behind is not None:
         parts = [f"{rebuild.behind:,} events behind"]
     elif (current := document["view"]) is not None:
-        parts = [f"view {current['number']} of {current['of']}: {current['name']}"]
-    elif rebuild.state == "filling":
+        parts = [f"projection {current['number']} of {current['of']}: {current['name']}"]
+    elif backfilling:
         parts = [f"{percentage}{rebuild.total:,} events", f"{document['events_per_second']:,.0f}/s"]
         if document["seconds_left"]:
             parts.append(f"{_format_duration(document['seconds_left'])} left")
@@ -144,7 +147,8 @@ def _render_parts(rebuild: Rebuild, percentage: str, size: int | None, rate: flo
 
 
 def _current_projection(rebuild: Rebuild) -> dict[str, Any] | None:
-    done_count = {"indexing": rebuild.indexed_count, "comparing": rebuild.compared}.get(rebuild.state)
+    done_counts = {RebuildState.INDEXING: rebuild.indexed_count, RebuildState.COMPARING: rebuild.compared}
+    done_count = done_counts.get(rebuild.state)
     if done_count is None or done_count == len(rebuild.builds):
         return None
     return {

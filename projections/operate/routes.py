@@ -1,41 +1,41 @@
-"""The operators' routes that look: how projections stand, and what was done to them; with the scope
-`projections`. Those that rebuild and switch are in `routes_of_rebuilds`.
+"""Operating projections over HTTP, with the scope `projections`: look, verify, retry a parked stream.
+
+The routes that rebuild and switch are in `rebuild_routes`; what all of them do is in `actions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ledger.api.internal.callers import Caller, Callers, read_idempotency_key
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers
 from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
-from ledger.errors import InvalidProjectionState, UnknownObject
-from ledger.postgres.connections import Conn, open_connection
+from ledger.errors import InvalidProjectionState
+from ledger.postgres.connections import open_connection
 from ledger.store.store import Store
-from projections.engine import checkpoints, operations
 from projections.engine.engine import Engine
-from projections.engine.operations import AlreadyDone, Operator
-from projections.engine.registry import (
-    PROJECTIONS_BY_NAME,
-    describe_projection,
-    load_statuses,
-    projection_exists,
+from projections.engine.operations import Operator
+from projections.operate.actions import (
+    NAMES_MAX,
+    REASON_LENGTH_MAX,
+    SAMPLE_MAX,
+    Actions,
+    get_projection,
 )
-from projections.operate.progress import render_json
-from projections.projection import Projection
-from projections.rebuild import records
-from projections.rebuild.verification import verify
-
-SAMPLE_MAX = 1000
+from projections.read_models.catalog import PROJECTIONS
+from projections.rebuild.states import RebuildState
 
 Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
-
+NameList = Annotated[
+    list[Annotated[StorableText, StringConstraints(max_length=255)]], Field(max_length=NAMES_MAX)
+]
 
 _STATUS_EXAMPLE = {
     "name": "disputes",
@@ -63,7 +63,7 @@ _STATUS_EXAMPLE = {
     ],
     "rebuild": {
         "id": 3,
-        "state": "filling",
+        "state": RebuildState.BACKFILLING,
         "paused": False,
         "error": None,
         "workers": 2,
@@ -102,120 +102,115 @@ _STATUS_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Body(BaseModel):
-    """What is not declared is refused."""
+class OperationBody(BaseModel):
+    """The body of an action; a field that is not declared is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    NEWER_FIELDS: ClassVar[frozenset[str]] = frozenset()
+    """Fields that earlier releases did not have: unset, they are left out of the fingerprint, so that a call
+    that is repeated across an upgrade is recognised."""
+
+    reason: StorableText = Field(
+        "",
+        max_length=REASON_LENGTH_MAX,
+        description="Why; it is kept on record.",
+        examples=["a column was added"],
+    )
+
+    def to_fingerprint(self) -> dict[str, Any]:
+        """What two calls under one Idempotency-Key must have in common."""
+        fields = self.model_dump()
+        return {name: fields[name] for name in fields if name not in self.NEWER_FIELDS or fields[name]}
+
+
+class VerifyBody(BaseModel):
+    """How much to verify."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: StorableText = Field(
-        "", max_length=1000, description="Why: kept on record.", examples=["a column was added"]
+    sample: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLE_MAX,
+        description="Check about so many streams of each projection, chosen at random; default: all of them.",
+        examples=[100],
     )
 
 
-class VerifyBody(Body):
-    sample: int = Field(
-        100, ge=1, le=SAMPLE_MAX, description="Streams to replay, chosen by chance.", examples=[100]
+class VerifyManyBody(VerifyBody):
+    names: NameList = Field(
+        [], description="The projections; default: all.", examples=[["customers", "feed"]]
     )
+    all: bool = Field(False, description="Every projection of this release, as without names.")
 
 
 def projection_routes(callers: Callers, store: Store) -> APIRouter:
-    """Looking, checking, and having applied what was left out."""
+    """The routes that look at projections, verify them, and retry parked streams."""
     router = APIRouter(prefix="/projections", tags=["projections"])
-    projections_scope = callers.require_scopes("projections")
+    scope = callers.require_scopes("projections")
 
-    @router.get("", summary="How every projection stands")
-    async def all_of_them(caller: Caller = projections_scope) -> dict[str, Any]:
-        """Generations, live, kept to go back to, or being built; lag in events and seconds; what is left
-        out; and the rebuilds that are not over."""
-        async with open_operator_connection(store) as conn:
-            statuses = await load_statuses(conn, now=store.clock.now())
-            open_rebuilds = [
-                await load_rebuild_json(conn, rebuild_id) for rebuild_id in await records.list_open(conn)
-            ]
-        names = dict.fromkeys(
-            [*PROJECTIONS_BY_NAME, *(generation_status.lag.projection for generation_status in statuses)]
-        )
-        return {
-            "data": [describe_projection(name, statuses) for name in sorted(names)],
-            "rebuilds": open_rebuilds,
-        }
+    @router.get("", summary="List projections with their generations and lag")
+    async def list_projections(caller: Exchange = scope) -> dict[str, Any]:
+        """Each generation is live, kept to roll back to, or being built. `rebuilds`: those that have not
+        ended."""
+        async with open_actions(store) as actions:
+            return (await actions.load_status()).to_json()
 
-    @router.get("/{name}", summary="How one stands, and what was done to it", responses=_STATUS_RESPONSES)
-    async def one(name: Name, caller: Caller = projections_scope) -> dict[str, Any]:
-        async with open_operator_connection(store) as conn:
-            await require_projection(conn, name)
-            statuses = await load_statuses(conn, now=store.clock.now())
-            rebuild_id = await records.find_active(conn, name)
-            rebuild = None if rebuild_id is None else await load_rebuild_json(conn, rebuild_id)
-            history = await operations.list_operations(conn, name)
-        return {**describe_projection(name, statuses), "rebuild": rebuild, "operations": history}
+    @router.get(
+        "/{name}", summary="Get one projection, its rebuild and its operations", responses=_STATUS_RESPONSES
+    )
+    async def get_projection_status(name: Name, caller: Exchange = scope) -> dict[str, Any]:
+        async with open_actions(store) as actions:
+            return (await actions.load_projection(name)).to_json()
 
-    @router.post("/{name}/verify", summary="Replay some streams and compare with the live rows")
-    async def check(name: Name, body: VerifyBody, caller: Caller = projections_scope) -> dict[str, Any]:
-        """All of them: `ledger projections verify` on the database's side."""
-        results = await verify(
-            store.dsn, store.codec, store.clock, [get_projection(name)], sample=body.sample
-        )
-        if not results:
-            raise InvalidProjectionState(f"{name} is not live in the shape that this release makes.")
-        if results[0].error is not None:
-            raise InvalidProjectionState(f"{name} cannot be checked: {results[0].error}")
-        return asdict(results[0])
+    @router.post("/verify", summary="Compare the rows of several projections with a replay of the log")
+    async def verify_projections(body: VerifyManyBody, caller: Exchange = scope) -> dict[str, Any]:
+        """A projection that could not be verified has an `error`. A full check of a large log takes
+        minutes."""
+        async with open_actions(store) as actions:
+            results = await actions.verify(body.names, all_projections=body.all, sample=body.sample)
+        return {"data": [asdict(result) for result in results]}
 
-    @router.post("/{name}/parked/{stream}/retry", summary="Apply what was left out of a parked stream")
-    async def retry(
+    @router.post("/{name}/verify", summary="Compare the rows of a projection with a replay of the log")
+    async def verify_projection(name: Name, body: VerifyBody, caller: Exchange = scope) -> dict[str, Any]:
+        """409 when it could not be verified. A full check of a large log takes minutes."""
+        get_projection(name)
+        async with open_actions(store) as actions:
+            (result,) = await actions.verify([name], sample=body.sample)
+        if result.error is not None:
+            raise InvalidProjectionState(f"{name}: not verified: {result.error}")
+        return asdict(result)
+
+    @router.post("/{name}/parked/{stream}/retry", summary="Retry a parked stream")
+    async def retry_stream(
         request: Request,
         name: Name,
         stream: Annotated[str, Path(max_length=255)],
-        body: Body | None = None,
-        caller: Caller = projections_scope,
+        body: OperationBody | None = None,
+        caller: Exchange = scope,
     ) -> dict[str, Any]:
-        """In order. `left_out_of` names the generations that had to leave it out again, or are still being
-        filled; none: it is healed. 409 when it is not left out."""
-        get_projection(name)
-        operator = get_operator(request, caller, body or Body(reason=""))
-        async with open_operator_connection(store) as conn:
-            if not await operations.was_done(conn, operator, "retry", name):
-                engine = Engine(store.dsn, store.codec, store.clock, store.notifier)
-                try:
-                    with suppress(AlreadyDone):
-                        await engine.retry(name, stream, operator)
-                finally:
-                    await engine.close()
-            still_parked = [*await checkpoints.find_generations_with_parked_stream(conn, name, stream)]
-        return {"projection": name, "stream": stream, "healed": not still_parked, "left_out_of": still_parked}
+        """Applies its parked events, in order. `left_out_of`: the generations in which it is still parked;
+        empty when it is healed. 409 when it is not parked."""
+        async with open_actions(store) as actions:
+            parked = await actions.retry(get_operator(request, caller, body), name, stream)
+        return {"projection": name, "stream": stream, "healed": not parked, "left_out_of": list(parked)}
 
     return router
 
 
-def get_operator(request: Request, caller: Caller, body: Body) -> Operator:
-    """Who asks for what, once under its Idempotency-Key."""
-    fingerprint = fingerprint_of(request.method, request.url.path, body.model_dump())
-    return Operator(caller.key.id, body.reason, read_idempotency_key(request), fingerprint)
-
-
 @asynccontextmanager
-async def open_operator_connection(store: Store) -> AsyncIterator[Conn]:
-    """A connection for one call."""
+async def open_actions(store: Store) -> AsyncIterator[Actions]:
+    """The actions of an operator, for one call."""
+
+    def create_engine() -> Engine:
+        return Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
+
     async with open_connection(store.dsn, "ledger_projector", name="operator") as conn:
-        yield conn
+        yield Actions(conn, store.dsn, store.codec, store.clock, create_engine)
 
 
-def get_projection(name: str) -> Projection:
-    """Of this release. Raises UnknownObject."""
-    projection = PROJECTIONS_BY_NAME.get(name)
-    if projection is None:
-        raise UnknownObject("projection", name, param="name")
-    return projection
-
-
-async def require_projection(conn: Conn, name: str) -> None:
-    """Raises UnknownObject unless there is such a projection, of this release or another."""
-    if not await projection_exists(conn, name):
-        raise UnknownObject("projection", name, param="name")
-
-
-async def load_rebuild_json(conn: Conn, rebuild_id: int) -> dict[str, Any]:
-    """A rebuild as JSON has it."""
-    rebuild = await records.load(conn, rebuild_id)
-    return render_json(rebuild, await records.load_size_bytes(conn, rebuild))
+def get_operator(request: Request, caller: Exchange, body: OperationBody | None) -> Operator:
+    """The operator of a call: its key, its reason, and its Idempotency-Key."""
+    body = body or OperationBody(reason="")
+    fingerprint = fingerprint_of(request.method, request.url.path, body.to_fingerprint())
+    return Operator(caller.key.id, body.reason, caller.read_idempotency_key(), fingerprint)

@@ -1,6 +1,6 @@
-"""What every `ledger projections` command works with: the database, who types, and the views that are named.
+"""What every `ledger projections` command needs: the database, the operator, and common options.
 
-Raises SettingError or a RequestError, in one line, for what the operator can mend.
+What the operator can correct is raised as a SettingError or RequestError of one line.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import getpass
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -17,98 +17,89 @@ import psycopg
 import typer
 
 from ledger.clock import Clock
-from ledger.config import load_settings
-from ledger.errors import SettingError, Unavailable
-from ledger.postgres.connections import Conn, check_schema, first_line, is_disconnect, open_connection
+from ledger.config import Settings, load_settings
+from ledger.errors import InvalidParameter, SettingError, Unavailable
+from ledger.postgres.connections import Conn, first_line, is_disconnect, open_connection
 from ledger.postgres.deployment import open_database
+from ledger.postgres.migrations import check_schema
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
-from projections.engine import registry
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
-from projections.engine.registry import PROJECTIONS, PROJECTIONS_BY_NAME
-from projections.projection import Projection
-from projections.rebuild import records
-
-_NO_SUCH_PROJECTION = "no projection {}: see `ledger projections status`"
+from projections.operate.actions import Actions
+from projections.read_models.catalog import PROJECTIONS
 
 NameArgument = Annotated[str, typer.Argument(help="The projection.")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="The projections; or --all.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every projection of this release.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-ReasonOption = Annotated[str, typer.Option(help="Why: kept on record.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
+
+OPTION_PARAMETERS = {"accept_differences", "all", "generation", "reason", "sample", "workers"}
+"""Parameters of actions that are options here: an error names the option."""
 
 ReturnValue = TypeVar("ReturnValue")
 
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What a command works with."""
+    """The database of a command: its connection string, its secret key, the one clock, a connection."""
 
     dsn: str
     key: bytes
     clock: Clock
     conn: Conn
+    settings: Settings
 
-    def engine(self) -> Engine:
-        return Engine(self.dsn, Codec(self.key), self.clock, HeadNotifier(self.dsn, "ledger_projector"))
+    @property
+    def actions(self) -> Actions:
+        """The actions of an operator on this database."""
+        return Actions(self.conn, self.dsn, Codec(self.key), self.clock, self.create_engine)
+
+    def create_engine(self) -> Engine:
+        """An engine as a worker runs it; to be closed."""
+        return Engine(
+            self.dsn,
+            Codec(self.key),
+            self.clock,
+            HeadNotifier(self.dsn, "ledger_projector"),
+            projections=PROJECTIONS,
+            batch_max=self.settings.projection_batch_max,
+            poll_ms=self.settings.poll_ms,
+            cached_streams_max=self.settings.cached_streams_max,
+        )
 
 
 def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnValue:
-    """What `action` gives. Raises SettingError for a database that cannot be used, or cannot do what is
-    asked, and Unavailable for one that has gone away."""
+    """Run `action` on the configured database; its result.
+
+    Raises SettingError for an option that is not valid and for a database that cannot be used or refuses the
+    operation, Unavailable when the connection is lost, RequestError for what the action refuses.
+    """
     settings = load_settings()
 
-    @asynccontextmanager
-    async def open_context(dsn: str, key: bytes) -> AsyncIterator[CommandContext]:
+    async def run_in_context(dsn: str, key: bytes) -> ReturnValue:
         async with open_connection(dsn, "ledger_projector", name="cli") as conn:
             clock = Clock(movable=settings.test_clock)
             await clock.refresh(conn)
-            yield CommandContext(dsn, key, clock, conn)
-
-    async def run_in_context(dsn: str, key: bytes) -> ReturnValue:
-        async with open_context(dsn, key) as context:
-            return await action(context)
+            return await action(CommandContext(dsn, key, clock, conn, settings))
 
     with open_database(settings) as (dsn, key):
         check_schema(dsn)
         try:
             return asyncio.run(run_in_context(dsn, key))
+        except InvalidParameter as error:
+            if error.param not in OPTION_PARAMETERS:
+                raise
+            raise SettingError(f"--{error.param.replace('_', '-')}: {error}") from error
         except psycopg.OperationalError as error:
             if is_disconnect(error):
                 raise Unavailable(first_line(error)) from error
-            raise SettingError(f"the database cannot do it: {first_line(error)}") from error
-
-
-def get_projections(names: Sequence[str] | None, all_projections: bool) -> list[Projection]:
-    """Raises SettingError for a name that is none, or when none is given."""
-    if all_projections:
-        return list(PROJECTIONS)
-    for name in names or ():
-        if name not in PROJECTIONS_BY_NAME:
-            raise SettingError(_NO_SUCH_PROJECTION.format(name))
-    if not names:
-        raise SettingError("name the projections, or give --all")
-    return [PROJECTIONS_BY_NAME[name] for name in dict.fromkeys(names)]
+            raise SettingError(f"the database refused the operation: {first_line(error)}") from error
 
 
 def get_operator(reason: str) -> Operator:
-    """Who types, as far as the system tells."""
-    with suppress(KeyError, OSError):  # no such user in this container: the host still says something
+    """The user of this shell, as user@host."""
+    with suppress(KeyError, OSError):  # a container may have no such user: the host still says something
         return Operator(f"{getpass.getuser()}@{socket.gethostname()}", reason)
     return Operator(socket.gethostname(), reason)
-
-
-async def get_active_rebuild_id(context: CommandContext, name: str) -> int:
-    """The rebuild that is at work on a view. Raises SettingError when there is none."""
-    rebuild_id = await records.find_active(context.conn, name)
-    if rebuild_id is None:
-        await require_projection(context, name)
-        raise SettingError(f"{name} is not being rebuilt")
-    return rebuild_id
-
-
-async def require_projection(context: CommandContext, name: str) -> None:
-    """Raises SettingError unless there is such a projection, of this release or another."""
-    if not await registry.projection_exists(context.conn, name):
-        raise SettingError(_NO_SUCH_PROJECTION.format(name))

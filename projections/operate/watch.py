@@ -1,6 +1,6 @@
-"""A rebuild seen through from a shell: driven here unless another process drives it, shown as it goes.
+"""A rebuild watched from a shell: driven here unless another process drives it, and shown as it proceeds.
 
-Whatever ends the watching, what is filled is kept, and the last line says how to go on.
+However the watching ends, what is backfilled is kept, and the last line says how to continue.
 """
 
 from __future__ import annotations
@@ -13,42 +13,53 @@ from contextlib import suppress
 import psycopg
 
 from ledger.errors import LedgerError, SettingError, Unavailable
-from projections.engine.registry import PROJECTIONS
+from projections.operate.actions import Actions, RebuildReport
 from projections.operate.progress import ProgressDisplay
 from projections.operate.shell import CommandContext, run
+from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import records
 from projections.rebuild.driver import drive
 from projections.rebuild.processes import BackfillProcesses
 from projections.rebuild.records import Rebuild
+from projections.rebuild.states import RebuildState
 
 POLL_SECONDS = 0.5
 
 
-def run_and_watch(begin: Callable[[CommandContext], Awaitable[int]], name: str, *, as_json: bool) -> None:
-    """Drive and show the rebuild of which `begin` gives the number, and `name` is a view.
+def run_and_watch(begin: Callable[[Actions], Awaitable[RebuildReport]], *, as_json: bool) -> None:
+    """Drive and show the rebuild that `begin` returns, until it ends, is paused, or waits for a decision.
 
-    Raises SettingError, telling how to go on, unless it has switched.
+    Raises SettingError, saying how to continue, unless it was promoted; what `begin` raises.
     """
+    begun: list[Rebuild] = []
 
     async def watch(context: CommandContext) -> Rebuild:
-        return await _drive_and_show(context, await begin(context), as_json)
+        begun.append((await begin(context.actions)).rebuild)
+        return await _drive_and_show(context, begun[0].id, as_json)
 
-    resume_hint = f"A running worker goes on with it, if there is one; else: ledger projections resume {name}"
     try:
         rebuild = run(watch)
-    except KeyboardInterrupt:
-        raise SettingError(
-            f"interrupted; what is filled is kept. {resume_hint}. To end it: ledger projections cancel {name}"
-        ) from None
-    except Unavailable as error:
-        raise SettingError(
-            f"the database went away ({error}); what is filled is kept. {resume_hint}"
-        ) from None
+    except (KeyboardInterrupt, Unavailable) as error:
+        if not begun:
+            raise
+        raise SettingError(_explain_interruption(begun[0], error)) from None
     _report_outcome(rebuild)
 
 
+def suggest_next_step(rebuild: Rebuild) -> str | None:
+    """What an operator does next about an open rebuild; None while a process drives it."""
+    name = rebuild.builds[0].projection
+    if rebuild.needs_driver:
+        return f"no process is running it: start a worker, or run: ledger projections resume {name}"
+    if rebuild.paused:
+        return f"to continue: ledger projections resume {name}"
+    if rebuild.state is RebuildState.DIFFERING:
+        return f"look at the differences: ledger projections diff {name}"
+    return None
+
+
 async def _drive_and_show(context: CommandContext, rebuild_id: int, as_json: bool) -> Rebuild:
-    engine = context.engine()
+    engine = context.create_engine()
     backfill_shard = BackfillProcesses(context.dsn, context.key).backfill_shard
 
     async def drive_when_free() -> None:
@@ -64,10 +75,10 @@ async def _drive_and_show(context: CommandContext, rebuild_id: int, as_json: boo
                 driver_ended = task.done()
                 rebuild = await records.load(context.conn, rebuild_id)
                 progress.show(rebuild, await records.load_size_bytes(context.conn, rebuild))
-                if rebuild.is_over or rebuild.paused or rebuild.state == "differing":
+                if rebuild.is_over or rebuild.paused or rebuild.state is RebuildState.DIFFERING:
                     return rebuild
                 if driver_ended:
-                    # Stopped for a pause that was over before anybody looked: it goes on.
+                    # It stopped for a pause that was over before this loop saw it: drive on.
                     task.result()
                     task = asyncio.create_task(drive_when_free(), name="rebuild")
                 await asyncio.wait([task], timeout=POLL_SECONDS)
@@ -78,28 +89,33 @@ async def _drive_and_show(context: CommandContext, rebuild_id: int, as_json: boo
         await engine.close()
 
 
+def _explain_interruption(rebuild: Rebuild, error: BaseException) -> str:
+    name = rebuild.builds[0].projection
+    resume = f"A running worker continues it; without one, run: ledger projections resume {name}"
+    if isinstance(error, Unavailable):
+        return f"the connection to the database was lost ({error}); backfilled rows are kept. {resume}"
+    return f"interrupted; backfilled rows are kept. {resume}. To end it: ledger projections cancel {name}"
+
+
 def _report_outcome(rebuild: Rebuild) -> None:
-    """What is said of a rebuild that stopped. Raises SettingError unless it has switched."""
-    if rebuild.state == "switched":
-        name_hint = rebuild.builds[0].projection if len(rebuild.builds) == 1 else "NAME"
+    """Print what became of a rebuild that is no longer driven. Raises SettingError unless it was promoted."""
+    name = rebuild.builds[0].projection
+    if rebuild.state is RebuildState.PROMOTED:
+        name_or_each = name if len(rebuild.builds) == 1 else "NAME"
         print(
-            f"{rebuild.label}: switched to what was rebuilt. Back again: ledger projections "
-            f"rollback {name_hint}; "
-            f"drop what was live before: ledger projections retire {name_hint}",
+            f"{rebuild.label}: switched to the rebuilt generation. To go back: ledger projections rollback "
+            f"{name_or_each}; to drop the previous one: ledger projections retire {name_or_each}",
             file=sys.stderr,
         )
-    elif rebuild.state == "differing":
-        first = rebuild.builds[0].projection
-        why = f"{rebuild.error or 'what was rebuilt differs from what is live'}, so nothing was switched"
+    elif rebuild.state is RebuildState.DIFFERING:
+        why = f"{rebuild.error or 'the rebuilt rows differ from the live rows'}, so nothing was switched"
         raise SettingError(
-            f"{rebuild.label}: {why}. Look: ledger projections diff {first}; then `switch {first} "
-            f"--accept-differences --reason WHY`, `resume {first}` to compare again, or `cancel {first}`"
+            f"{rebuild.label}: {why}. Look at the differences: ledger projections diff {name}; then "
+            f"`switch {name} --accept-differences --reason WHY`, `resume {name}` to compare again, or "
+            f"`cancel {name}`"
         )
-    elif rebuild.state == "cancelled":
+    elif rebuild.state is RebuildState.CANCELLED:
         raise SettingError(f"{rebuild.label}: the rebuild was cancelled")
     else:
         why = f": {rebuild.error}" if rebuild.error else ""
-        raise SettingError(
-            f"{rebuild.label}: paused{why}; go on with: ledger projections resume "
-            f"{rebuild.builds[0].projection}"
-        )
+        raise SettingError(f"{rebuild.label}: paused{why}; to continue: ledger projections resume {name}")

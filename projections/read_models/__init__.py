@@ -1,1 +1,1 @@
-"""The projections there are: read models for lists, the Event feed, the journal's postings, deadlines."""
+"""The projections: read models for lists, the public Event feed, postings, deadlines."""

@@ -1,7 +1,7 @@
-"""What waits for a time to come: disputes for an answer, inquiries and authorizations for their end.
+"""The deadlines of objects: when a dispute must be answered, when an inquiry or an authorization expires.
 
-A row an object, null once nothing is waited for. Who acts on it is `ledger/deadlines.py`, which decides
-again on the object itself: a row that lags behind costs a look, never a wrong event.
+One row an object; its `moment` (unix seconds) is null once nothing is pending. `ledger/deadlines.py` acts on
+rows that are due, and decides again on the object itself: a row that lags costs a read, never a wrong event.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
 
-# A dispute told of after it was due (an import of history) is left this long for its outcome to be told.
+# A dispute that is imported after its due date waits this long for its outcome to be imported, too.
 LATE_IMPORT_GRACE_SECONDS = 3600
 
 

@@ -1,7 +1,7 @@
-"""The public Event feed: what each recorded event looked like to integrators, kept for 30 days.
+"""The public Event feed: the Events that each recorded event shows to integrators, kept for 30 days.
 
-A row never changes once it is there. Its id derives from the log, so no rebuild makes a second Event of
-one change (README, invariant 4). `data` is JSON text as it will be served. Delivery state is not here.
+A row never changes. Its id derives from the log, so a rebuild gives the Event of a change the same id again
+(README, invariant 4). `data` is the JSON text that is served. Delivery state is not here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ledger.store.log import Recorded
 from ledger.wire.events import render_event_data
 from ledger.wire.public_events import derive_event_id, derive_public_events
 from ledger.wire.versions import LATEST_VERSION
-from projections.projection import Column, Projection, Row
+from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
 RETENTION_DAYS = 30
 
@@ -50,7 +50,7 @@ def _apply_public_events(before: State | None, recorded: Recorded, after: State)
 
 
 def _get_object_id(payload: dict[str, Any]) -> str:
-    """An imported Event may be of an object without an id, such as a balance."""
+    """The id of an Event's object; "" for an imported Event of an object that has none, such as a balance."""
     object_id = payload.get("id")
     return object_id if isinstance(object_id, str) else ""
 
@@ -59,10 +59,7 @@ FEED = Projection(
     name="feed",
     aggregates=(customer, charge, dispute, refund, resource, imported_event),
     columns=(
-        Column("id", "text"),
-        Column("account", "text"),
-        Column("livemode", "boolean"),
-        Column("created", "bigint"),
+        *OBJECT_COLUMNS,
         Column("ordinal", "smallint"),
         Column("type", "text"),
         Column("object_id", "text"),

@@ -1,137 +1,89 @@
-"""The list views: customers, charges, disputes, refunds, files and their links, a row an object.
+"""The projections behind list endpoints: one row an object, with the aggregate as `state`.
 
-`state` is the folded aggregate as JSON, as of the last recorded event applied; a list is rendered from it
-by the functions that render one object. The columns beside it are what lists filter and order by. A
-deleted customer keeps its row: a cursor may name it.
+`state` is the folded aggregate as JSON, after the last event applied; the functions that render one object
+render a list from it. The columns before it are what lists filter and order by: attributes of the
+aggregate, by their names. A deleted customer keeps its row, because a cursor may name it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
+from types import ModuleType
 
 from ledger.domain import charge, customer, dispute, file, file_link, refund, webhook_endpoint
-from ledger.domain.charge import Charge
-from ledger.domain.customer import Customer
-from ledger.domain.dispute import Dispute
-from ledger.domain.file import File
-from ledger.domain.file_link import FileLink
-from ledger.domain.refund import Refund
-from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.store.codec import State
 from ledger.store.log import Recorded
-from projections.projection import Column, Projection, Row
+from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
-_OBJECT_COLUMNS = (
-    Column("id", "text"),
-    Column("account", "text"),
-    Column("livemode", "boolean"),
-    Column("created", "bigint"),
+
+def _create_list(
+    name: str,
+    aggregate: ModuleType,
+    *columns: Column,
+    mutable_columns: Sequence[str] = (),
+    shape: int = 1,
+) -> Projection:
+    """`columns` beside those that every list has; `mutable_columns` of them, `state` always is."""
+    columns = (*OBJECT_COLUMNS, *columns)
+    get_values = attrgetter(*(column.name for column in columns))
+
+    def apply_object(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+        return [(*get_values(after), after)]
+
+    return Projection(
+        name=name,
+        aggregates=(aggregate,),
+        columns=(*columns, Column("state", "json")),
+        apply=apply_object,
+        mutable_columns=(*mutable_columns, "state"),
+        shape=shape,
+    )
+
+
+CUSTOMERS = _create_list(
+    "customers",
+    customer,
+    Column("deleted", "boolean"),
+    Column("email", "text"),
+    mutable_columns=("deleted", "email"),
 )
-_STATE_COLUMN = Column("state", "json")
-
-
-def _apply_customer(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, Customer)
-    return [(after.id, after.account, after.livemode, after.created, after.deleted, after.email, after)]
-
-
-def _apply_charge(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, Charge)
-    return [
-        (
-            after.id,
-            after.account,
-            after.livemode,
-            after.created,
-            after.customer,
-            after.payment_intent,
-            after.transfer_group,
-            after,
-        )
-    ]
-
-
-def _apply_dispute(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, Dispute)
-    return [
-        (after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after)
-    ]
-
-
-def _apply_refund(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, Refund)
-    return [
-        (after.id, after.account, after.livemode, after.created, after.charge, after.payment_intent, after)
-    ]
-
-
-def _apply_file(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, File)
-    return [(after.id, after.account, after.livemode, after.created, after.purpose, after)]
-
-
-def _apply_file_link(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, FileLink)
-    return [(after.id, after.account, after.livemode, after.created, after.file, after.expires_at, after)]
-
-
-def _apply_webhook_endpoint(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-    assert isinstance(after, WebhookEndpoint)
-    return [(after.id, after.account, after.livemode, after.created, after.deleted, after)]
-
-
-CUSTOMERS = Projection(
-    name="customers",
-    aggregates=(customer,),
-    columns=(*_OBJECT_COLUMNS, Column("deleted", "boolean"), Column("email", "text"), _STATE_COLUMN),
-    apply=_apply_customer,
-    mutable_columns=("deleted", "email", "state"),
+CHARGES = _create_list(
+    "charges",
+    charge,
+    Column("customer", "text"),
+    Column("payment_intent", "text"),
+    Column("transfer_group", "text"),
+    mutable_columns=("customer", "payment_intent", "transfer_group"),
 )
-CHARGES = Projection(
-    name="charges",
-    aggregates=(charge,),
-    columns=(
-        *_OBJECT_COLUMNS,
-        Column("customer", "text"),
-        Column("payment_intent", "text"),
-        Column("transfer_group", "text"),
-        _STATE_COLUMN,
-    ),
-    apply=_apply_charge,
-    mutable_columns=("customer", "payment_intent", "transfer_group", "state"),
+DISPUTES = _create_list(
+    "disputes",
+    dispute,
+    Column("charge", "text"),
+    Column("payment_intent", "text"),
+    mutable_columns=("payment_intent",),
 )
-DISPUTES = Projection(
-    name="disputes",
-    aggregates=(dispute,),
-    columns=(*_OBJECT_COLUMNS, Column("charge", "text"), Column("payment_intent", "text"), _STATE_COLUMN),
-    apply=_apply_dispute,
-    mutable_columns=("payment_intent", "state"),
+REFUNDS = _create_list(
+    "refunds",
+    refund,
+    Column("charge", "text"),
+    Column("payment_intent", "text"),
 )
-REFUNDS = Projection(
-    name="refunds",
-    aggregates=(refund,),
-    columns=(*_OBJECT_COLUMNS, Column("charge", "text"), Column("payment_intent", "text"), _STATE_COLUMN),
-    apply=_apply_refund,
-    mutable_columns=("state",),
+FILES = _create_list(
+    "files",
+    file,
+    Column("purpose", "text"),
 )
-FILES = Projection(
-    name="files",
-    aggregates=(file,),
-    columns=(*_OBJECT_COLUMNS, Column("purpose", "text"), _STATE_COLUMN),
-    apply=_apply_file,
-    mutable_columns=("state",),
+FILE_LINKS = _create_list(
+    "file_links",
+    file_link,
+    Column("file", "text"),
+    Column("expires_at", "bigint"),
+    mutable_columns=("expires_at",),
 )
-FILE_LINKS = Projection(
-    name="file_links",
-    aggregates=(file_link,),
-    columns=(*_OBJECT_COLUMNS, Column("file", "text"), Column("expires_at", "bigint"), _STATE_COLUMN),
-    apply=_apply_file_link,
-    mutable_columns=("expires_at", "state"),
-)
-WEBHOOK_ENDPOINTS = Projection(
-    name="webhook_endpoints",
-    aggregates=(webhook_endpoint,),
-    columns=(*_OBJECT_COLUMNS, Column("deleted", "boolean"), _STATE_COLUMN),
-    apply=_apply_webhook_endpoint,
-    mutable_columns=("deleted", "state"),
+WEBHOOK_ENDPOINTS = _create_list(
+    "webhook_endpoints",
+    webhook_endpoint,
+    Column("deleted", "boolean"),
+    mutable_columns=("deleted",),
 )

@@ -1,8 +1,8 @@
-"""The money of the log twice: as double entries (`postings`), and as the balance transactions of the wire.
+"""The money of the log in two projections: double entries (`postings`) and public balance transactions.
 
-Both come from one rule, `domain.postings`, and from one event each, so they cannot disagree. Rows never
-change once they are there. Entries that do not balance are refused by the database under the name
-`postings_balance` (README, invariant 9), which parks their stream.
+Both come from one rule, `domain.postings`, and each row from one event, so they cannot disagree. Rows never
+change. The database refuses entries that do not balance by the constraint `postings_balance` (README,
+invariant 9), which parks their stream.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.store.codec import State
 from ledger.store.log import Recorded
-from projections.projection import Column, Projection, Row
+from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
-# At the commit it would be too late to tell which stream is at fault.
+# Checked with each write: at the commit it would be unknown which stream is at fault.
 _CHECK_CONSTRAINTS = "SET CONSTRAINTS projections.postings_balance IMMEDIATE"
-# What fills a new generation is not seen by the constraint.
+# The constraint does not see the rows that a rebuild copies into a detached table.
 _VIOLATIONS = """
 SELECT 'postings_balance at position ' || position FROM projections.postings
 WHERE generation = %(generation)s GROUP BY position, currency HAVING sum(amount) <> 0 LIMIT 1
@@ -71,10 +71,7 @@ POSTINGS = Projection(
     name="postings",
     aggregates=(charge, dispute),
     columns=(
-        Column("id", "text"),
-        Column("account", "text"),
-        Column("livemode", "boolean"),
-        Column("created", "bigint"),
+        *OBJECT_COLUMNS,
         Column("ordinal", "smallint"),
         Column("ledger_account", "text"),
         Column("currency", "text"),
@@ -90,10 +87,7 @@ BALANCE_TRANSACTIONS = Projection(
     name="balance_transactions",
     aggregates=(charge, dispute),
     columns=(
-        Column("id", "text"),
-        Column("account", "text"),
-        Column("livemode", "boolean"),
-        Column("created", "bigint"),
+        *OBJECT_COLUMNS,
         Column("type", "text"),
         Column("currency", "text"),
         Column("source", "text"),

@@ -1,13 +1,14 @@
-"""Filling new generations: one share of the log's streams, each folded once and whole, for several views.
+"""The backfill: write one shard of the log's streams, each folded whole, into new generations.
 
-Rows go by COPY into tables that have no index and no reader yet. A page of streams, its rows and how far
-the share has come are one transaction, so a killed worker goes on behind its last page, and memory is that
-of one page however long the log is. What a handler cannot apply is parked as the engine parks it.
+Rows go by COPY into tables that have no index and no reader yet. A page of streams, its rows and the progress
+of the shard commit together, so a process that is killed continues after its last page, and memory is that of
+one page however long the log is. An event that a handler cannot apply parks its stream, as in the engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, connect, fetch_one
@@ -15,11 +16,12 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, find_position_at, read_streams
 from projections.engine import checkpoints, partitions
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
-from projections.engine.writes import write_all, write_each
+from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
+from projections.rebuild.states import RebuildState
 
 PAGE_EVENTS = 4000
-# Streams are read in the order of their ids, which only one index gives.
+# Streams are read in the order of their ids, which only one index has.
 _OPTIONS = f"{PLANNER_OPTIONS} -c enable_bitmapscan=off -c enable_sort=off -c statement_timeout=10min"
 
 _SELECT_BUILDS = (
@@ -30,11 +32,12 @@ SELECT s.stream, s.done, r.upto, r.workers
 FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s
 """
-# Whoever holds the share's row fills it; another who believes to be at it finds that it has moved.
+# The process that locks the shard's row at the stream where it believes the shard to be may write the page:
+# any other process on the same shard finds that the shard has moved on.
 _LOCK_SHARD = """
 SELECT FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s AND s.stream = %(stream)s AND NOT s.done
-AND r.state = 'filling' AND NOT r.paused
+AND r.state = %(backfilling)s AND NOT r.paused
 FOR UPDATE OF s
 """
 _MARK_SHARD_STARTED = """
@@ -60,10 +63,11 @@ async def backfill_shard(
     *,
     page_events: int = PAGE_EVENTS,
 ) -> bool:
-    """Fill until the share is done (True), or the rebuild is paused, cancelled or done by another (False).
+    """Backfill until the shard is done (True), or the rebuild is paused or cancelled or another process works
+    on the shard (False).
 
-    Raises psycopg.Error, KeyError for a view that this release does not have, and what an event raises that
-    it cannot read; what was filled stays.
+    Raises psycopg.Error, KeyError for a projection that this release does not have, and whatever decoding an
+    unreadable event raises; committed pages stay.
     """
     projections_by_name = {projection.name: projection for projection in projections}
     async with await connect(dsn, "ledger_projector", name="rebuild", options=_OPTIONS) as conn:
@@ -98,6 +102,8 @@ async def backfill_shard(
 
 
 class _ShardBackfill:
+    """Writes the pages of one shard, one transaction each."""
+
     def __init__(
         self,
         conn: Conn,
@@ -111,57 +117,55 @@ class _ShardBackfill:
         self._codec = codec
         self._clock = clock
         self._builds = builds
-        self._shard_parameters = {"rebuild": rebuild_id, "share": shard}
+        self._shard_parameters: dict[str, Any] = {
+            "rebuild": rebuild_id,
+            "share": shard,
+            "backfilling": RebuildState.BACKFILLING,
+        }
         self._days_made: dict[GenerationKey, set[int]] = {}
 
     def targets(self) -> list[Target]:
+        """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target(
-                projection,
-                generation,
-                partitions.get_retention_start(now, projection.retention_days),
-                detached=True,
-            )
+            Target.create(projection, generation, now, detached=True)
             for projection, generation in self._builds
         ]
 
     async def load_start_position(self) -> int:
-        """The position before which nothing makes a row in any of the views: streams that ended before
-        it need not be read."""
+        """The position before which no event makes a row in any of the projections: streams that ended
+        before it are not read."""
         earliest = min(target.retention_start for target in self.targets())
         return await find_position_at(self._conn, earliest - 1e-6) if earliest else 0
 
     async def write_page(self, recorded: Sequence[Recorded], stream: str, *, done: bool) -> bool:
-        """Write what the streams come to; False when it is not, or no longer, ours to write."""
+        """Write the rows of whole streams; False when the rebuild was paused or cancelled, or another process
+        has taken the shard further."""
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded, {})
         await self._make_days(fold, recorded)
-        write = write_all
-        while True:
-            try:
-                async with self._conn.transaction():
-                    cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
-                    if cur.rowcount == 0:
-                        return False
-                    failed = await write(self._conn, targets)
-                    if failed:
-                        raise RuntimeError(f"cannot be written: {failed}")
-                    for target in targets:
-                        await checkpoints.save_parked(self._conn, target)
-                    progress = {
-                        "upto": recorded[-1].event.originator_id if recorded else stream,
-                        "events": len(recorded),
-                        "rows": sum(len(step.rows) for target in targets for step in target.event_rows),
-                        "done": done,
-                    }
-                    await self._conn.execute(_ADVANCE_SHARD, {**self._shard_parameters, **progress})
-                return True
-            except Exception:  # whatever it is: once more, to find the streams that are at fault
-                if self._conn.broken or write is write_each:
-                    raise
-                write = write_each
+
+        async def run(write: Writer) -> bool:
+            async with self._conn.transaction():
+                cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
+                if cur.rowcount == 0:
+                    return False
+                errors = await write(self._conn, targets)
+                if errors:
+                    raise RuntimeError(f"cannot be written: {errors}")
+                for target in targets:
+                    await checkpoints.save_parked(self._conn, target)
+                progress = {
+                    "upto": recorded[-1].event.originator_id if recorded else stream,
+                    "events": len(recorded),
+                    "rows": sum(len(item.rows) for target in targets for item in target.event_rows),
+                    "done": done,
+                }
+                await self._conn.execute(_ADVANCE_SHARD, {**self._shard_parameters, **progress})
+            return True
+
+        return await write_or_isolate(self._conn, run)
 
     async def _make_days(self, fold: BatchFold, recorded: Iterable[Recorded]) -> None:
         for key, days in fold.get_days(recorded).items():

@@ -1,8 +1,8 @@
-"""Comparing two generations of a view at one position: by a digest each, and where that differs, by row.
+"""Comparison of two generations of a projection at one position: by digest, and row by row if they differ.
 
-Both are read in one snapshot in which their checkpoints stand together, so nothing waits and nothing is
-held up. A digest is the sum of a 64-bit hash of every row: it does not depend on their order. What a
-difference shows of personal data is that it differs, never what it says.
+Both are read in one snapshot in which their checkpoints are equal, so nothing waits and nothing is locked. A
+digest is the sum of a 64-bit hash of every row, so it does not depend on the order of rows. A difference in
+personal data is reported without the data.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _POSITIONS = """
 SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = ANY (%(generations)s)
 """
-# Personal data is the same in nobody's event: so it is named by the fields that seal it.
+# Columns do not say what is personal: the names of the event fields that are sealed do.
 _PERSONAL = frozenset(name for event_class in EVENT_CLASSES for name in event_class.PERSONAL)
-# A row's own hash adds up what its columns hash to. Hashed once more, two rows that had a value of one
-# column swapped do not come to the same sum. As a text (bytes in hex) a row costs three times as much.
+# The hash of a record adds up the hashes of its columns. Hashed once more, two rows that swapped the values
+# of one column do not have the same sum. Hashing the row as text (bytes in hex) costs three times as much.
 _DIGEST = """
 SELECT count(*), coalesce(sum(hashint8extended(hash_record_extended(ROW ({columns}), 0), 0)), 0)::text
 FROM {generation} WHERE {within}
@@ -50,15 +50,15 @@ ORDER BY coalesce(a.{key}, b.{key}) LIMIT {limit}
 
 
 class Digest(NamedTuple):
-    """What a generation holds, in short."""
+    """The number of rows of a generation, and the sum of their hashes."""
 
     rows: int
     sum: str
 
 
 class Difference(NamedTuple):
-    """One row that two generations do not agree on. By path, what each says; a row that one of them lacks
-    is None there."""
+    """One row that differs between two generations: the differing values of each by path, or None for the
+    generation that does not have the row."""
 
     key: str
     live: dict[str, Any] | None
@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two generations at `position`; `differences` are the first few."""
+    """Two generations at `position`, with the first DIFFERENCES_SHOWN_MAX differences."""
 
     position: int
     live: Digest
@@ -79,14 +79,14 @@ class Comparison(NamedTuple):
 
 
 class NoCommonPosition(Exception):
-    """Generations did not come to stand at one position in time; `str()` says which."""
+    """Two generations did not reach a common position in time; `str()` says which."""
 
 
 @asynccontextmanager
 async def common_snapshot(conn: Conn, name: str, *generations: int) -> AsyncIterator[int]:
-    """A read-only transaction in which these generations stand at one position, which is given.
+    """A read-only transaction in which the checkpoints of these generations are equal; yields the position.
 
-    Raises NoCommonPosition when they do not within COMMON_POSITION_SECONDS_MAX.
+    Raises NoCommonPosition when there is none within COMMON_POSITION_SECONDS_MAX.
     """
     await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
     try:
@@ -103,7 +103,7 @@ async def common_snapshot(conn: Conn, name: str, *generations: int) -> AsyncIter
     except TimeoutError:
         labels = " and ".join(map(str, generations))
         raise NoCommonPosition(
-            f"generations {labels} of {name} did not come to stand at one position within "
+            f"generations {labels} of {name} did not reach a common position within "
             f"{COMMON_POSITION_SECONDS_MAX:.0f} s"
         ) from None
     finally:
@@ -112,7 +112,8 @@ async def common_snapshot(conn: Conn, name: str, *generations: int) -> AsyncIter
 
 
 async def compare(conn: Conn, projection: Projection, live: int, other: int, *, now: float) -> Comparison:
-    """Compare two generations where they stand together; of rows with a term those within it at `now`.
+    """Compare two generations at a common position; where rows are kept for some days only, those kept at
+    `now` (unix seconds).
 
     Raises NoCommonPosition, psycopg.Error.
     """
@@ -128,7 +129,8 @@ async def compare(conn: Conn, projection: Projection, live: int, other: int, *, 
 
 
 async def digest(conn: Conn, projection: Projection, generation: int, since: int) -> Digest:
-    """What a generation holds; of rows with a term those since then, in unix seconds."""
+    """The digest of a generation; where rows are kept for some days only, of those created from `since` on
+    (unix seconds)."""
     statement = SQL(_DIGEST).format(
         columns=SQL(", ").join(map(Identifier, _compared_columns(projection))),
         generation=get_table(projection.name, generation),
@@ -176,7 +178,7 @@ def _parse_difference(projection: Projection, row: TupleRow) -> Difference:
 
 
 def _flatten_row(projection: Projection, values: dict[str, Any]) -> dict[str, Any] | None:
-    """What a row says, by path; None for one that is not there."""
+    """The values of a row by path; None when the generation does not have the row."""
     if values[projection.columns[0].name] is None:
         return None
     documents = {column.name for column in projection.columns if column.type in ("json", "document")}
@@ -209,5 +211,5 @@ def redact(leaves: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def differences_json(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """For JSON."""
+    """The differences as JSON values."""
     return [difference._asdict() for difference in differences]

@@ -1,10 +1,9 @@
-"""Driving a rebuild: new generations beside the live ones, filled, caught up, compared, then switched to.
+"""The driver of a rebuild: the one process that takes it from state to state until it ends or waits.
 
-    filling → indexing → catching up → comparing → switched, or differing: the operator looks, then decides
-
-Each stage is kept in the database, and whoever drives a rebuild holds a lock that ends with its connection:
-so one whose driver or worker was killed, or whose database was, goes on behind its last committed page when
-the next takes it up. It has no side effects: no Event's id, no delivery, no position changes (invariant 8).
+The state is in the database and the driver holds an advisory lock that ends with its connection, so when the
+driver, a backfill process or the database is killed, the next driver continues after the last committed page.
+Driving has no side effects: no Event gets another id, nothing is delivered, no position changes (README,
+invariant 8).
 """
 
 from __future__ import annotations
@@ -30,15 +29,16 @@ from projections.rebuild.comparison import Comparison, NoCommonPosition, compare
 from projections.rebuild.generations import LiveGenerationChanged
 from projections.rebuild.records import Build, Rebuild
 from projections.rebuild.shards import BackfillFailed, BackfillShard, backfill_shards
+from projections.rebuild.states import RebuildAction, RebuildState, TransitionRefused, transition
 
 POLL_SECONDS = 0.1
-# A full disk may refuse to keep even that the rebuild has stopped for it.
+# A full disk may refuse even the UPDATE that records the pause.
 PAUSE_ATTEMPTS_MAX = 60
 PAUSE_RETRY_SECONDS = 1.0
-# How long a live generation that has not come to where the rebuild began is waited for.
+# How long the driver waits for a live generation that is still behind where the rebuild began.
 LIVE_STALLED_SECONDS = 10.0
 
-# As they are read: of rows with a term, streams that ended before it are not.
+# Counts what the backfill reads. Where rows are kept for some days only, it skips streams that ended before.
 _COUNT_EVENTS = """
 SELECT count(*) FROM ledger.events
 WHERE notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
@@ -51,9 +51,10 @@ INSERT INTO projections.checkpoints (projection, generation, position, recorded_
 SELECT %(projection)s, %(generation)s, %(upto)s,
        coalesce((SELECT recorded_at FROM ledger.events WHERE notification_id = %(upto)s), 'epoch'), %(shape)s
 """
-# Not cancelled while the indexes were built: a checkpoint without its table would never go on.
+# The rebuild may have been cancelled while the index was built. A checkpoint without a table would fail for
+# ever, so it is inserted only while this lock keeps the state from changing.
 _LOCK_INDEXING_REBUILD = (
-    "SELECT FROM projections.rebuilds WHERE id = %(rebuild)s AND state = 'indexing' FOR SHARE"
+    "SELECT FROM projections.rebuilds WHERE id = %(rebuild)s AND state = %(indexing_state)s FOR SHARE"
 )
 _MARK_ATTACHED = """
 UPDATE projections.builds SET attached = true
@@ -79,16 +80,16 @@ async def drive(
     rebuild_id: int,
     backfill_shard: BackfillShard,
 ) -> bool:
-    """Take a rebuild through its stages until it is over, paused, or differing; False when another
-    process drives it. What goes wrong pauses it and is kept as its `error`.
+    """Take a rebuild through its states until it has ended, is paused, or waits for an operator; False when
+    another process drives it. A failure pauses it and is kept as its `error`.
 
-    Raises InvalidProjectionState for one that is not for this release to make, and psycopg.OperationalError
-    and Unavailable: the next to drive it goes on.
+    Raises InvalidProjectionState for a rebuild that a later release began, and psycopg.OperationalError or
+    Unavailable when the connection is lost: the next driver continues.
     """
     async with open_connection(dsn, "ledger_projector", name="rebuild") as conn:
         if not records.can_build(await records.load(conn, rebuild_id), projections):
             raise InvalidProjectionState(
-                f"rebuild {rebuild_id} was begun by a later release: use that one's command."
+                f"rebuild {rebuild_id} was started by a later release: use that release's `ledger` command."
             )
         row = await fetch_one(conn, _TRY_DRIVER_LOCK, {"rebuild": rebuild_id})
         if row is None or not row[0]:
@@ -102,10 +103,10 @@ async def drive(
                 raise
             await _pause_on_error(conn, rebuild_id, describe_error(error))
         except BackfillFailed as error:
-            await _pause_on_error(conn, rebuild_id, f"a worker gave up: {error}")
+            await _pause_on_error(conn, rebuild_id, f"backfill failed: {error}")
         except (NoCommonPosition, InvalidProjectionState) as error:
             await _pause_on_error(conn, rebuild_id, str(error))
-        except Exception as error:  # the edge: kept with the rebuild, for the operator
+        except Exception as error:  # whatever failed is kept with the rebuild, for the operator
             await _pause_on_error(conn, rebuild_id, describe_error(error))
         return True
 
@@ -113,9 +114,8 @@ async def drive(
 async def _pause_on_error(conn: Conn, rebuild_id: int, error: str) -> None:
     for attempt in range(PAUSE_ATTEMPTS_MAX):
         try:
-            with suppress(
-                InvalidProjectionState
-            ):  # cancelled meanwhile: then what it misses is what was dropped
+            # Refused when it was cancelled meanwhile: the error then comes from a dropped table.
+            with suppress(TransitionRefused):
                 await records.pause_on_error(conn, rebuild_id, error)
             return
         except psycopg.OperationalError as failure:
@@ -125,7 +125,7 @@ async def _pause_on_error(conn: Conn, rebuild_id: int, error: str) -> None:
 
 
 class _Positions(NamedTuple):
-    """Where a new generation stands, the live one, and the log."""
+    """The positions of a new generation, of the live one, and of the head of the log."""
 
     position: int
     live_generation: int | None
@@ -134,11 +134,12 @@ class _Positions(NamedTuple):
     head: int
 
     def live_is_behind(self, position: int) -> bool:
+        """Whether there is a live generation and it has not reached `position`."""
         return self.live_position is not None and self.live_position < position
 
 
 class _StopDriving(Exception):
-    """Paused or cancelled meanwhile."""
+    """The rebuild was paused or cancelled meanwhile."""
 
 
 class _Driver:
@@ -160,10 +161,10 @@ class _Driver:
 
     async def run(self) -> None:
         stages = {
-            "filling": self._backfill,
-            "indexing": self._build_indexes,
-            "catching up": self._catch_up,
-            "comparing": self._compare_and_promote,
+            RebuildState.BACKFILLING: self._backfill,
+            RebuildState.INDEXING: self._build_indexes,
+            RebuildState.CATCHING_UP: self._catch_up,
+            RebuildState.COMPARING: self._compare_and_promote,
         }
         try:
             while (stage := stages.get((await self._load_running()).state)) is not None:
@@ -172,15 +173,17 @@ class _Driver:
             return
 
     async def _load_running(self) -> Rebuild:
-        """How it stands now. Raises _Stopped when it is not to go on."""
+        """The rebuild as it is now. Raises _StopDriving when it was paused or cancelled."""
         rebuild = await records.load(self._conn, self._rebuild_id)
-        if rebuild.paused or rebuild.state == "cancelled":
+        if rebuild.paused or rebuild.state is RebuildState.CANCELLED:
             raise _StopDriving
         return rebuild
 
-    async def _transition(self, state: str, error: str | None = None) -> None:
-        if not await records.transition(self._conn, self._rebuild_id, state, error):
-            raise _StopDriving
+    async def _move(self, action: RebuildAction, error: str | None = None) -> None:
+        try:
+            await transition(self._conn, self._rebuild_id, action, error=error)
+        except TransitionRefused:
+            raise _StopDriving from None
 
     async def _backfill(self) -> None:
         rebuild = await self._load_running()
@@ -192,29 +195,26 @@ class _Driver:
             count_task.cancel()
             await asyncio.gather(count_task, return_exceptions=True)
         if done:
-            await self._transition("indexing")
+            await self._move(RebuildAction.BUILD_INDEXES)
 
     async def _count_events(self, rebuild: Rebuild) -> None:
         if rebuild.total is not None:
             return
         now = self._clock.now()
         targets = [
-            Target(
-                projection, build.generation, partitions.get_retention_start(now, projection.retention_days)
-            )
+            Target.create(self._projections[build.projection], build.generation, now)
             for build in rebuild.builds
-            for projection in [self._projections[build.projection]]
         ]
         earliest = min(target.retention_start for target in targets)
         since = await find_position_at(self._conn, earliest - 1e-6) if earliest else 0
         parameters = {"upto": rebuild.upto, "without": ignored_topics(targets), "since": since}
-        row = await (await self._conn.execute(_COUNT_EVENTS, parameters)).fetchone()
+        row = await fetch_one(self._conn, _COUNT_EVENTS, parameters)
         assert row is not None
         await self._conn.execute(_UPDATE_EVENT_COUNT, {"rebuild": self._rebuild_id, "events": row[0]})
 
     async def _build_indexes(self) -> None:
-        """Attaching builds the indexes. The checkpoint appears together with the partition: from then on
-        the ordinary engine keeps it up to date."""
+        """Attach each generation, which builds its indexes. Its checkpoint is inserted in the same
+        transaction: from then on the engine keeps it up to date."""
         for build in (await self._load_running()).builds:
             rebuild = await self._load_running()
             if build.attached:
@@ -223,15 +223,15 @@ class _Driver:
             async with self._conn.transaction():
                 await self._conn.execute("SET LOCAL maintenance_work_mem = '256MB'")
                 await partitions.attach(self._conn, build.projection, build.generation)
-                cur = await self._conn.execute(_LOCK_INDEXING_REBUILD, {"rebuild": self._rebuild_id})
-                if cur.rowcount == 0:
+                lock_parameters = {"rebuild": self._rebuild_id, "indexing_state": RebuildState.INDEXING}
+                if (await self._conn.execute(_LOCK_INDEXING_REBUILD, lock_parameters)).rowcount == 0:
                     raise _StopDriving
                 await self._conn.execute(
                     _INSERT_CHECKPOINT, {**key, "upto": rebuild.upto, "shape": build.shape}
                 )
                 await self._conn.execute(_MARK_ATTACHED, key)
             await partitions.analyze(self._conn, build.projection, build.generation)
-        await self._transition("catching up")
+        await self._move(RebuildAction.CATCH_UP)
 
     async def _catch_up(self) -> None:
         loop = asyncio.get_running_loop()
@@ -252,11 +252,11 @@ class _Driver:
                     if loop.time() > deadline:
                         break
                 await asyncio.sleep(POLL_SECONDS)
-        await self._transition("comparing")
+        await self._move(RebuildAction.COMPARE)
 
     async def _compare_and_promote(self) -> None:
-        # Also for one that another has begun: what of it is done is told as of when the stage began.
-        await self._transition("comparing")
+        # Also when a comparison was interrupted: its progress is counted from this transition on.
+        await self._move(RebuildAction.COMPARE)
         rebuild = await self._load_running()
         await self._clock.refresh(self._conn)
         operator = Operator(rebuild.who, rebuild.reason)
@@ -271,29 +271,32 @@ class _Driver:
                 )  # fmt: skip
                 details.pop("differences", None)
                 details_by_name[build.projection] = details
-            # Nothing was live: then there is nothing that it could differ from.
+            # A projection that has no live generation has nothing to differ from.
             differs = not all(
                 build_details.get("equal", build_details["live"] is None)
                 for build_details in details_by_name.values()
             )
             if differs and not rebuild.accept_differences:
-                await self._transition("differing", "; ".join(_explain_not_compared(details_by_name)) or None)
+                error = "; ".join(_explain_not_compared(details_by_name)) or None
+                await self._move(RebuildAction.REPORT_DIFFERENCES, error)
                 return
             accepted_details = {
                 name: {**details, "accepted": differs} for name, details in details_by_name.items()
             }
-            # Rolled back meanwhile: another is live, and has to be compared with.
-            with suppress(LiveGenerationChanged):
-                if not await promotion.promote(self._conn, rebuild, operator, accepted_details):
-                    raise _StopDriving
+            try:
+                await promotion.promote(self._conn, rebuild, operator, accepted_details)
+            except TransitionRefused:
+                raise _StopDriving from None
+            except LiveGenerationChanged:
+                return  # somebody rolled back meanwhile: `run` compares with the generation that is live now
 
     async def _compare_generation(self, build: Build, upto: int) -> dict[str, Any]:
-        """What came of comparing, for the record. There may be nothing to compare with, a view that is new;
-        or no way to, a live generation that is stuck where the rebuild left it behind long ago."""
+        """The result of comparing a generation with the live one, for the record. A new projection has no
+        live generation; a stalled one, behind where the rebuild began, cannot be compared with."""
         projection = self._projections[build.projection]
         if projection.violation_query is not None:
             broken_query = projection.violation_query.encode()
-            row = await (await self._conn.execute(broken_query, {"generation": build.generation})).fetchone()
+            row = await fetch_one(self._conn, broken_query, {"generation": build.generation})
             if row is not None:
                 raise InvalidProjectionState(f"{projection.name}: {row[0]}")
         positions = await self._load_positions(build)
@@ -304,7 +307,7 @@ class _Driver:
                 "live_position": positions.live_position,
             }
         assert positions.live_shape is not None
-        # What the live generation has no column for is new, not different.
+        # A column that the live generation does not have is new, not different.
         shared_projection = projection.with_shape(min(positions.live_shape, build.shape))
         now = self._clock.now()
         comparison = await compare(
@@ -317,29 +320,28 @@ class _Driver:
 
     @asynccontextmanager
     async def _run_engine(self) -> AsyncIterator[None]:
-        """The ordinary engine, here too: there may be no worker anywhere."""
-        engine_task = asyncio.create_task(self._engine.run(), name="rebuild catching up")
+        """Run the engine in this process too: there may be no worker anywhere."""
         try:
+            await self._engine.start()
             yield
         finally:
-            engine_task.cancel()
-            await asyncio.gather(engine_task, return_exceptions=True)
+            await self._engine.close()
 
     async def _load_positions(self, build: Build) -> _Positions:
         parameters = {"rebuild": self._rebuild_id, "projection": build.projection}
-        row = await (await self._conn.execute(_SELECT_POSITIONS, parameters)).fetchone()
+        row = await fetch_one(self._conn, _SELECT_POSITIONS, parameters)
         assert row is not None
         if row[0] is None:
-            await self._load_running()  # cancelled at this moment
+            await self._load_running()  # stops here when the rebuild was cancelled at this moment
             raise InvalidProjectionState(
-                f"generation {build.generation} of {build.projection} is gone: cancel this."
+                f"generation {build.generation} of {build.projection} no longer exists: cancel this rebuild."
             )
         return _Positions(*row)
 
 
 def _explain_not_compared(details_by_name: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
-        f"{name} could not be compared: generation {details['live']}, which is live, stands still at "
+        f"{name} could not be compared: its live generation {details['live']} is stalled at position "
         f"{details['live_position']}"
         for name, details in details_by_name.items()
         if not details["compared"] and details["live"] is not None

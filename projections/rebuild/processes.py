@@ -1,7 +1,6 @@
-"""The processes that fill a rebuild: one a share, each ending with the process that started it.
+"""The backfill processes of a rebuild: one a shard, each ending with the process that started it.
 
-A rebuild is computing, so it is kept out of a process that answers requests, and uses as many cores as it
-is given workers.
+Backfilling is computing, so it stays out of a process that answers requests, and uses one core a process.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from projections.rebuild.shards import BackfillFailed
 
 EXIT_STOPPED = 3
-"""Exit status of a worker that was told to stop before its share was done."""
+"""Exit status of a backfill process that stopped before its shard was done, for a pause or a cancel."""
 
 
 class BackfillProcesses:
-    """Runs workers against one database."""
+    """Starts backfill processes against one database."""
 
     def __init__(self, dsn: str, key: bytes) -> None:
         self._settings = {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": key.decode()}
 
     async def backfill_shard(self, rebuild_id: int, shard: int) -> bool:
-        """Whether the share is done. Raises BackfillFailed with what the worker said at its end."""
+        """Backfill a shard in a process of its own; False when it stopped before the shard was done. Raises
+        BackfillFailed with the last line of its standard error."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ledger", "projections", "fill", str(rebuild_id), str(shard),
             env=os.environ | self._settings, stdin=PIPE, stdout=DEVNULL, stderr=PIPE,
@@ -37,13 +37,13 @@ class BackfillProcesses:
                 process.kill()
                 await process.wait()
         if process.returncode not in (0, EXIT_STOPPED):
-            raise BackfillFailed(last_line or f"a worker ended with status {process.returncode}")
+            raise BackfillFailed(last_line or f"a backfill process ended with status {process.returncode}")
         return process.returncode == 0
 
 
 async def _read_last_error_line(process: Process) -> str:
-    """The last line on its standard error, once it has ended. Not communicate(): that would close the
-    pipe on its standard input, which tells it that we are gone."""
+    """The last line of its standard error, once it has ended. Not communicate(): that would close the pipe
+    to its standard input, which tells it that its parent has ended."""
     assert process.stderr is not None
     lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
     await process.wait()

@@ -1,8 +1,8 @@
-"""The shares of a rebuild: each has a worker until it is done.
+"""The shards of a rebuild: one backfill process for each, until every shard is done.
 
-A worker that died, or stopped because the rebuild was paused for a moment, is replaced as long as there is
-progress: what it has filled stays. When the database is lost the workers are stopped, for whoever takes the
-rebuild up has others.
+A process that died, or stopped because the rebuild was paused for a moment, is started again as long as there
+is progress: the pages it committed stay. When the database connection is lost all processes are stopped: the
+next driver starts its own.
 """
 
 from __future__ import annotations
@@ -12,36 +12,42 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ledger.postgres.connections import Conn, fetch_all
+from projections.rebuild.states import RebuildState
 
 POLL_SECONDS = 1.0
 BACKFILL_ATTEMPTS_MAX = 3
 
 BackfillShard = Callable[[int, int], Coroutine[Any, Any, bool]]
-"""Fill a share of a rebuild, in a process of its own; whether it is done. Raises BackfillFailed."""
+"""Backfill a shard (rebuild number, shard number) in a process of its own; False when it stopped before the
+shard was done. Raises BackfillFailed."""
 
 _SELECT_UNFINISHED = """
-SELECT s.share, s.stream, r.state = 'filling' AND NOT r.paused
+SELECT s.share, s.stream, r.state = %(backfilling)s AND NOT r.paused
 FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND NOT s.done ORDER BY s.share
 """
 
 
+_STOPPED_EARLY = "the backfill process stopped before its shard was done"
+
+
 class BackfillFailed(Exception):
-    """A worker gave up; `str()` says why, in one line without personal data."""
+    """A backfill process failed; `str()` says why, in one line without personal data."""
 
 
 async def backfill_shards(conn: Conn, rebuild_id: int, backfill_shard: BackfillShard) -> bool:
-    """See to it that all shares are filled; False when the rebuild was paused or cancelled and all workers
-    have stopped. One share without hope does not stop the others.
+    """Run a backfill process for each shard until all are done; False when the rebuild was paused or
+    cancelled and all processes have stopped. A shard that keeps failing does not stop the others.
 
     Raises BackfillFailed, and psycopg.OperationalError when the connection is lost.
     """
+    parameters = {"rebuild": rebuild_id, "backfilling": RebuildState.BACKFILLING}
     tasks: dict[int, asyncio.Task[bool]] = {}
     last_progress: dict[int, tuple[str, int]] = {}
     failures: dict[int, BaseException] = {}
     try:
         while True:
-            remaining = await fetch_all(conn, _SELECT_UNFINISHED, {"rebuild": rebuild_id})
+            remaining = await fetch_all(conn, _SELECT_UNFINISHED, parameters)
             if not remaining:
                 return True
             for shard, stream, is_running in remaining:
@@ -54,9 +60,9 @@ async def backfill_shards(conn: Conn, rebuild_id: int, backfill_shard: BackfillS
                     failure = task.exception()
                     out_of_attempts = last_progress[shard][1] == BACKFILL_ATTEMPTS_MAX
                     if out_of_attempts or not isinstance(failure, BackfillFailed | None):
-                        failures[shard] = failure or BackfillFailed("it stopped before its share was done")
+                        failures[shard] = failure or BackfillFailed(_STOPPED_EARLY)
                         continue
-                tasks[shard] = asyncio.create_task(backfill_shard(rebuild_id, shard), name=f"share {shard}")
+                tasks[shard] = asyncio.create_task(backfill_shard(rebuild_id, shard), name=f"shard {shard}")
             running_tasks = [task for task in tasks.values() if not task.done()]
             if not running_tasks:
                 for failure in failures.values():

@@ -1,13 +1,14 @@
-"""Verifying: the live rows of a view against a replay of the log, both as of one position.
+"""Verification: compare the live rows of a projection with a replay of the log, as of one position.
 
-The whole of it happens in one snapshot: the position is that of the live generation's checkpoint, the log is
-read up to there stream by stream, and what each stream comes to is compared with the rows that are there. A
-full check finds rows that no event accounts for, too; a sample looks at some streams only, at a cost that is
-bounded. Nothing is written, nothing is held up. A parked stream is compared as it was when it was parked.
+All of it reads one snapshot: the position is that of the live generation's checkpoint, the log is read up to
+it stream by stream, and the rows that each stream makes are compared with the live rows. A full check also
+finds rows that no event accounts for; a sample checks some streams, at a bounded cost. Nothing is locked. A
+parked stream is compared as of the position at which it was parked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,13 +28,15 @@ from projections.projection import Projection, describe_error
 from projections.rebuild.comparison import digest
 
 KEYS_SHOWN_MAX = 20
-# Keys are told apart so that one row that differs counts once, however often it is drawn.
+# The keys of differing rows are stored, so that a row counts once however often a sample draws it.
 KEYS_KEPT_MAX = 1000
-PAGE_EVENTS = 4000
-# What a sample reads: streams no longer than this, and of all together so many events a stream asked for.
+PAGE_EVENTS = 1000
+SLICE_EVENTS = 64
+# A sample reads streams of at most so many events, and of all streams together so many events for each
+# stream that the caller wants.
 SAMPLE_STREAM_EVENTS_MAX = 1000
 SAMPLE_EVENTS_PER_STREAM = 200
-# Where a position drawn holds no event of the view, the next one that does is taken, of so many.
+# Where the event at a drawn position is not the projection's, the next one within so many positions is taken.
 SAMPLE_WINDOW_EVENTS = 200
 SAMPLE_BLOCKS = 64
 _OPTIONS = f"{PLANNER_OPTIONS} -c enable_bitmapscan=off -c enable_sort=off"
@@ -54,7 +57,7 @@ _SELECT_STRAY = """
 SELECT {key} FROM {generation} live
 WHERE {within} AND NOT EXISTS (SELECT FROM expected WHERE expected.key = live.{key}) LIMIT {limit}
 """
-# By events, so that a busy stream is likelier: also the view's rows that are not there are found.
+# Draws events: busy streams are likelier, and streams whose rows are missing are found too.
 _SAMPLE_BY_EVENTS = """
 SELECT DISTINCT next.originator_id
 FROM unnest(%(positions)s::bigint[]) AS drawn(position)
@@ -67,7 +70,7 @@ WHERE NOT EXISTS (
     SELECT FROM ledger.events longer
     WHERE longer.originator_id = next.originator_id AND longer.originator_version = %(length)s + 1)
 """
-# By rows: those of a view that is small beside the log are hardly met by its positions.
+# Draws rows: drawn positions rarely hit a projection that is small beside the log.
 _SAMPLE_BY_ROWS = """
 SELECT DISTINCT e.originator_id
 FROM (SELECT position FROM {generation} TABLESAMPLE SYSTEM (%(percent)s::real) WHERE {within}
@@ -81,7 +84,8 @@ _COUNT_BLOCKS = """
 SELECT greatest(1, sum(pg_relation_size(relid)) / current_setting('block_size')::integer)::float8
 FROM pg_partition_tree(%(generation)s::regclass)
 """
-# Found again by a sample, a row is not one more; which of them are known is bounded, and so is the count.
+# A row that another sample finds again counts once. At most KEYS_KEPT_MAX keys are kept, which bounds the
+# count.
 _UPSERT_VERIFIED = """
 INSERT INTO projections.verified AS v (projection, generation, position, rows, differing, keys)
 VALUES (%(projection)s, %(generation)s, %(position)s, %(rows)s, %(differing)s, %(keys)s)
@@ -99,19 +103,19 @@ SET (position, checked_at, rows, differing, keys) = (
 
 @dataclass(slots=True)
 class Verification:
-    """What came of checking the live generation at `position`.
+    """The result of verifying a projection's live generation at `position`; both are None when this release
+    cannot read it.
 
-    rows       compared
-    differing  of these, and of rows that should not be there; `keys` are the first few
-    parked     streams that the projection leaves out, compared as they were when it began to
-    digest     of all rows, of a full check
-    error      why it could not be checked, without personal data: an event that cannot be read, a table that
-               is not there
+    rows       rows compared
+    differing  rows that differ, are missing, or should not be there; `keys` are the first KEYS_KEPT_MAX
+    parked     parked streams, compared as of where they were parked
+    digest     digest of all rows, of a full check
+    error      why it could not be verified, without personal data
     """
 
     projection: str
-    generation: int
-    position: int
+    generation: int | None = None
+    position: int | None = None
     rows: int = 0
     differing: int = 0
     parked: int = 0
@@ -120,6 +124,7 @@ class Verification:
     keys: list[str] = field(default_factory=list)
 
     def add_difference(self, key: str) -> None:
+        """Count a differing row and keep its key."""
         self.differing += 1
         if len(self.keys) < KEYS_KEPT_MAX:
             self.keys.append(key)
@@ -128,9 +133,10 @@ class Verification:
 async def verify(
     dsn: str, codec: Codec, clock: Clock, projections: Iterable[Projection], *, sample: int | None = None
 ) -> list[Verification]:
-    """Check each view that is live in the shape this release makes, and keep what came of it: of another
-    release's rows it cannot tell. `sample`: about so many streams, chosen by chance; None: all. One that
-    cannot be checked says why and costs the others nothing.
+    """Verify each projection whose live generation has this release's shape, and store the result for the
+    metrics; the others are missing from the results. One that fails says why and does not stop the others.
+
+    sample  number of streams to check, chosen at random; None checks all
 
     Raises psycopg.OperationalError.
     """
@@ -151,10 +157,10 @@ async def verify(
                         await _ProjectionCheck(conn, codec, clock, projection, result).run(sample)
                 except psycopg.OperationalError:
                     raise
-                except Exception as error:  # told in place of rows
+                except Exception as error:  # reported with the projection
                     result.error = describe_error(error)
                     continue
-            # Not in that snapshot: it reads, and it lasts.
+            # Outside the snapshot: its transaction is over, and an UPDATE in it could fail to serialize.
             await conn.set_isolation_level(None)
             keep_parameters = {"sampled": sample is not None, "kept": KEYS_KEPT_MAX}
             await conn.execute(_UPSERT_VERIFIED, asdict(result) | keep_parameters)
@@ -162,6 +168,8 @@ async def verify(
 
 
 class _ProjectionCheck:
+    """Checks one live generation within one snapshot, and adds what it finds to `result`."""
+
     def __init__(
         self,
         conn: Conn,
@@ -170,14 +178,19 @@ class _ProjectionCheck:
         projection: Projection,
         result: Verification,
     ) -> None:
+        assert result.generation is not None
+        assert result.position is not None
         self._conn = conn
         self._codec = codec
         self._projection = projection
         self._result = result
+        self._generation = result.generation
+        self._position = result.position
         self._since = partitions.get_retention_start(clock.now(), projection.retention_days)
         self._ignored_topics = ignored_topics([self._make_target()])
 
     async def run(self, sample: int | None) -> None:
+        """Check `sample` streams, or all of them and the rows that no stream makes."""
         parked = await self._load_parked()
         self._result.parked = len(parked)
         if sample is not None:
@@ -187,7 +200,7 @@ class _ProjectionCheck:
         stream, done = "", False
         while not done:
             recorded, done = await read_streams(
-                self._conn, self._codec, stream, upto=self._result.position, limit=PAGE_EVENTS,
+                self._conn, self._codec, stream, upto=self._position, limit=PAGE_EVENTS,
                 ignored_topics=self._ignored_topics,
             )  # fmt: skip
             keys = await self._check_page(recorded, parked)
@@ -199,29 +212,29 @@ class _ProjectionCheck:
                 stream = recorded[-1].event.originator_id
         for row in await (await self._conn.execute(self._stray_rows_query())).fetchall():
             self._result.add_difference(row[0])
-        full_digest = await digest(self._conn, self._projection, self._result.generation, int(self._since))
+        full_digest = await digest(self._conn, self._projection, self._generation, int(self._since))
         self._result.digest = full_digest.sum
 
     async def _check_sample(self, count: int, parked: Mapping[str, int]) -> None:
         events_left = count * SAMPLE_EVENTS_PER_STREAM
         for stream in await self._choose_streams(count):
-            recorded = await read_stream(self._conn, self._codec, stream, upto=self._result.position)
+            recorded = await read_stream(self._conn, self._codec, stream, upto=self._position)
             await self._check_page(recorded, parked)
             events_left -= len(recorded)
             if events_left <= 0:
                 return
 
     def _make_target(self) -> Target:
-        return Target(self._projection, self._result.generation, self._since)
+        return Target(self._projection, self._generation, self._since)
 
     async def _load_parked(self) -> dict[str, int]:
-        """From which position on streams are left out."""
-        parameters = {"projection": self._projection.name, "generation": self._result.generation}
+        """The position from which on each parked stream is not applied."""
+        parameters = {"projection": self._projection.name, "generation": self._generation}
         return dict(await (await self._conn.execute(_SELECT_PARKED, parameters)).fetchall())
 
     async def _choose_streams(self, count: int) -> list[str]:
-        """About so many streams by chance, in no order."""
-        upto = self._result.position
+        """At most `count` streams chosen at random, in random order."""
+        upto = self._position
         if not upto:
             return []
         parameters = {"upto": upto, "without": self._ignored_topics, "length": SAMPLE_STREAM_EVENTS_MAX}
@@ -243,7 +256,7 @@ class _ProjectionCheck:
         return chosen_streams
 
     async def _check_page(self, recorded: Sequence[Recorded], parked: Mapping[str, int]) -> list[str]:
-        """Compare what whole streams come to; the keys of the rows that should be there."""
+        """Compare the rows that whole streams make with the live rows; the keys of the rows expected."""
         recorded = [
             item
             for item in recorded
@@ -251,7 +264,10 @@ class _ProjectionCheck:
         ]
         target = self._make_target()
         fold = BatchFold([target])
-        fold.apply_events(recorded, {})
+        # In slices: over HTTP, the process answers other requests meanwhile.
+        for start in range(0, len(recorded), SLICE_EVENTS):
+            fold.apply_events(recorded[start : start + SLICE_EVENTS], {})
+            await asyncio.sleep(0)
         expected = {
             row[0]: (position, row) for position, row in self._projection.collect_upserts(target.event_rows)
         }
@@ -281,7 +297,7 @@ class _ProjectionCheck:
         return SQL(_SELECT_ROWS).format(
             columns=SQL(", ").join(map(Identifier, names)),
             generation=self._table(),
-            number=self._result.generation,
+            number=self._generation,
             key=Identifier(names[0]),
         )
 
@@ -298,4 +314,4 @@ class _ProjectionCheck:
         )
 
     def _table(self) -> Identifier:
-        return partitions.get_table(self._projection.name, self._result.generation)
+        return partitions.get_table(self._projection.name, self._generation)

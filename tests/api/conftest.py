@@ -1,7 +1,7 @@
-"""One running service for each worker, an account of its own for each test.
+"""Fixtures: one running service for each worker process of pytest, a new account for each test.
 
-The service logs everything it can. At the end, whatever the tests did, its log tells of no fault of ours
-and holds nothing secret.
+The service logs everything it can. At the end its log must have no failure and no secret, whatever the
+tests did.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 import pytest
@@ -86,10 +87,15 @@ def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPat
     return account
 
 
+def parse_log(log: str) -> Iterator[dict[str, Any]]:
+    """The entries of a service's log. Lines end with "\\n" only: paths in them may have U+0085 or U+2028."""
+    return (json.loads(line) for line in log.removesuffix("\n").split("\n"))
+
+
 def check_log(log: str) -> None:
-    """Nothing secret is in it, no request ended in a fault, and each line is JSON."""
+    """Assert that each line is JSON, that nothing secret is in the log, and that nothing failed."""
     assert not SECRETS.search(log), SECRETS.findall(log)[:5]
-    for line in filter(None, log.split("\n")):  # not splitlines: JSON may contain U+0085
-        entry = json.loads(line)
-        assert entry["level"] in ("debug", "info") or entry["event"] == "Invalid HTTP request received.", line
-        assert entry.get("status", 200) < 500, line
+    for entry in parse_log(log):
+        refused_by_uvicorn = entry["event"] == "Invalid HTTP request received."
+        assert entry["level"] in ("debug", "info") or refused_by_uvicorn, entry
+        assert entry.get("status", 200) < 500, entry

@@ -17,7 +17,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from tests.api.conftest import SECRETS
+from tests.api.conftest import SECRETS, parse_log
 from tests.api.service import Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 
@@ -36,7 +36,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         yield running
         running.stop()
         assert not SECRETS.search(running.log)
-        assert '"fault"' not in running.log
+        assert [entry for entry in parse_log(running.log) if "exception" in entry] == []
 
 
 @pytest.fixture(scope="module")

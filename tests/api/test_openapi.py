@@ -11,7 +11,7 @@ from ledger.wire import tables
 from ledger.wire.parameters import Array, Hash, Metadata, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.files import FilePart
-from projections.engine.registry import PROJECTIONS
+from projections.read_models.catalog import PROJECTIONS
 
 TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/customers"): tables.customers.CREATE,

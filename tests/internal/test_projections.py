@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
-from projections.engine.registry import PROJECTIONS
+from projections.read_models.catalog import PROJECTIONS
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
@@ -148,7 +148,7 @@ def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
         ("cancel", None, "disputes is not being rebuilt"),
         ("switch", {"generation": 9}, "no generation 9"),
         ("switch", {"accept_differences": True, "reason": "why not"}, "disputes is not being rebuilt"),
-        ("rollback", None, "nothing to go back to"),
+        ("rollback", None, "nothing to roll back to"),
         ("retire", {"generation": 1}, "generation 1 of disputes is live"),
     ],
 )
@@ -163,7 +163,7 @@ def test_all_of_them_are_told_of_and_described_with_examples(operator: InternalC
     told = ok(operator.get("/projections"))
     assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
     paths = ok(operator.http.get("/openapi.json"))["paths"]
-    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 13
+    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 14
     entry = paths["/internal/v1/projections/{name}"]["get"]
     example = entry["responses"]["200"]["content"]["application/json"]["example"]
     real = one(operator, "refunds")
@@ -182,7 +182,10 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
         assert (asked["state"], asked["workers"], asked["builds"][0]["generation"]) == ("filling", 2, 2)
         conflict = operator.post("/projections/disputes/rebuild", {})
         assert_refused(
-            conflict, 409, code="projection_state", message=f"rebuild {asked['id']}, begun by key_"
+            conflict,
+            409,
+            code="projection_state",
+            message=f"rebuild {asked['id']} of disputes, started by key_",
         )
         told = until(lambda: (now := one(operator, "disputes")["rebuild"])["driven"] and now["total"] and now)
         assert (told["state"], told["events"], told["seconds_left"]) == ("filling", 0, None)
@@ -240,6 +243,17 @@ def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dr
         assert [each["generation"] for each in left["generations"]] == [2]
 
 
+def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_made(operator: InternalClient) -> None:
+    first: dict[str, Any] = {"idempotency_key": "first-rebuild"}
+    begun = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
+    until(lambda: one(operator, "files")["rebuild"] is None)
+    later = ok(operator.post("/projections/files/rebuild", {"reason": "two"}))
+    assert later["id"] > begun["id"]
+    again = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
+    assert (again["id"], again["reason"], again["state"]) == (begun["id"], "one", "switched")
+    until(lambda: one(operator, "files")["rebuild"] is None)
+
+
 def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
     operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
@@ -264,10 +278,10 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
     assert difference == {"key": customer["id"], "live": {"email": "…"}, "other": {"email": "…"}}
     building = told["builds"][0]["generation"]
     for path, body, message in (
-        ("switch", {}, "look at the differences, then accept them"),
-        ("switch", {"generation": building}, f"is being built by rebuild {told['id']}"),
-        ("retire", {"generation": building}, f"is being built by rebuild {told['id']}"),
-        ("pause", {}, "it waits for a decision"),
+        ("switch", {}, "Look at the differences with `diff`"),
+        ("switch", {"generation": building}, f"rebuild {told['id']} is building"),
+        ("retire", {"generation": building}, f"rebuild {told['id']} is building"),
+        ("pause", {}, "waits for a decision"),
     ):
         answer = operator.post(f"/projections/customers/{path}", body)
         assert_refused(answer, 409, code="projection_state", message=message)
@@ -286,9 +300,7 @@ def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
     sql(f"ALTER TABLE projections.{table} RENAME TO elsewhere")
     answer = operator.post("/projections/file_links/verify", {})
     sql(f"ALTER TABLE projections.elsewhere RENAME TO {table}")
-    assert_refused(
-        answer, 409, code="projection_state", message="file_links cannot be checked: UndefinedTable"
-    )
+    assert_refused(answer, 409, code="projection_state", message="file_links: not verified: UndefinedTable")
     assert ok(operator.post("/projections/file_links/verify", {}))["error"] is None
 
 
@@ -321,7 +333,7 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     again = {"idempotency_key": "the-answer-was-lost"}
     for _ in range(2):
         assert ok(operator.post(retry, {"reason": "mended"}, **again))["healed"]
-    assert_refused(operator.post(retry), 409, code="projection_state", message="is not left out of customers")
+    assert_refused(operator.post(retry), 409, code="projection_state", message="is not parked in")
     retried = one(operator, "customers")["operations"][0]
     assert (retried["action"], retried["reason"]) == ("retry", "mended")
     assert retried["details"] == {"stream": bad["id"], "healed": True}

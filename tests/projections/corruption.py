@@ -1,4 +1,4 @@
-"""An event that cannot be read: what is stored of it has come to harm."""
+"""An event that cannot be read, because its stored bytes are corrupt."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from psycopg import AsyncConnection
 
 
 async def corrupt_event(dsn: str, position: int, state: bytes = b"?") -> bytes:
-    """Store `state` for the event there; gives what was stored."""
+    """Overwrite the stored state of the event at `position`; returns what was stored before."""
     async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
-        # The log refuses it to everybody else.
+        # A trigger refuses this on any other connection: the log is append-only.
         await conn.execute("SET session_replication_role = replica")
         cur = await conn.execute(
             "WITH was AS (SELECT state FROM ledger.events WHERE notification_id = %(position)s)"

@@ -10,8 +10,8 @@ from ledger.clock import Clock
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec
 from projections.engine.operations import Operator
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection
+from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import backfill, records
 from projections.rebuild.driver import drive
 from projections.rebuild.records import Rebuild

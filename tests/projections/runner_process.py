@@ -1,23 +1,45 @@
-"""A runner as a process: `python runner_process.py DSN`. Says that it runs; ends by being killed."""
+"""A runner in a process of its own: `python runner_process.py DSN STOP_POSITION`.
+
+It prints `ready` once it runs, and runs until it is killed. At STOP_POSITION (0: nowhere) it stops itself
+within a batch, as SIGSTOP from outside would.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
+import signal
 import sys
+from collections.abc import Sequence
 
-from ledger.clock import Clock
-from ledger.store.codec import Codec
-from ledger.store.notifications import HeadNotifier
-from projections.engine.engine import Engine
-from tests.projections.histories import KEY
+from ledger.store.codec import State
+from ledger.store.log import Recorded
+from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
+from projections.read_models.lists import CUSTOMERS
+from tests.projections.histories import open_engine
 
 
-async def run(dsn: str) -> None:
-    engine = Engine(dsn, Codec(KEY), Clock(movable=True), HeadNotifier(dsn, "ledger_projector"), poll_ms=20)
-    await engine.advance()
-    print("ready", flush=True)
-    await engine.run()
+def stopping_in_a_batch(position: int) -> list[Projection]:
+    """All projections; that of customers stops this process at the event at `position`."""
+
+    def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+        if recorded.position == position:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return CUSTOMERS.apply(before, recorded, after)
+
+    return [
+        dataclasses.replace(CUSTOMERS, apply=apply) if each is CUSTOMERS else each for each in PROJECTIONS
+    ]
+
+
+async def run(dsn: str, stop_position: int) -> None:
+    async with open_engine(dsn, projections=stopping_in_a_batch(stop_position)) as engine:
+        await engine.start()
+        print("ready", flush=True)
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1]))
+    asyncio.run(run(sys.argv[1], int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""The law of projections: the same log gives the same bytes, however it is applied."""
+"""README, invariant 4: the same log gives the same rows, byte for byte, however it is applied."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from ledger.ids import derive_id
 from ledger.postgres.connections import open_connection
 from ledger.store.log import read_log, read_states_at
 from ledger.wire.public_events import derive_public_events
-from projections.engine import registry
+from projections.engine.status import load_statuses
 from tests.projections.histories import (
-    COMMANDS,
     Author,
     catch_up,
     create_generation,
@@ -22,6 +21,7 @@ from tests.projections.histories import (
     open_engine,
     run_story,
 )
+from tests.projections.history_commands import COMMANDS
 
 commands = st.lists(
     st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 5), st.integers(0, 30)),
@@ -65,13 +65,13 @@ def test_any_batches_give_the_same_bytes_live_and_rebuilt(
             assert expected["feed"]
             assert expected["webhook_endpoints"]
             assert await load_rows(conn, generation) == expected
-            assert not any(status.parked for status in await registry.load_statuses(conn, now=author.now))
+            assert not any(status.parked for status in await load_statuses(conn, now=author.now))
             await drop_generation(conn, generation)
 
     run_story(dsn, story)
 
 
-def test_the_feed_says_what_the_wire_says_under_ids_derived_from_the_log(dsn: str) -> None:
+def test_the_feed_holds_the_public_events_under_ids_derived_from_the_log(dsn: str) -> None:
     async def story(author: Author) -> None:
         charge = await author.create_charge(customer=await author.create_customer(email="jenny@example.com"))
         dispute = await author.open_dispute(charge)
@@ -110,7 +110,7 @@ def test_the_feed_says_what_the_wire_says_under_ids_derived_from_the_log(dsn: st
     run_story(dsn, story)
 
 
-def test_a_view_keeps_the_creations_position_and_a_deleted_customers_row(dsn: str) -> None:
+def test_a_row_keeps_the_position_of_its_creation_and_a_deleted_customer_its_row(dsn: str) -> None:
     async def story(author: Author) -> None:
         first = await author.create_customer(email="first@example.com")
         await author.create_customer(email="second@example.com")

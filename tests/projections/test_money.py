@@ -1,4 +1,4 @@
-"""README, invariant 9: money balances, at every position and in every currency, and is told one way."""
+"""README, invariant 9: money balances, at every position and in every currency."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ledger.call import Call
+from ledger.call import Call, Cause
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
 from ledger.domain.money import DAY_SECONDS, Movement
 from ledger.domain.postings import MERCHANT_BALANCE, Posting, derive_postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
+from ledger.files.urls import FileLinkUrls
 from ledger.postgres.connections import Conn, open_connection, open_pool
-from ledger.queries.balance_transactions import BalanceTransactionQueries
+from ledger.queries.balance_transactions import list_balance_transactions, retrieve
+from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
 from ledger.store import log
 from ledger.store.codec import State
@@ -29,9 +31,10 @@ from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
 from ledger.wire.balance_transactions import render_balance_transaction
 from ledger.wire.disputes import render_dispute
-from projections.engine import registry
-from projections.engine.registry import PROJECTIONS
+from projections.engine.registration import register_missing
+from projections.engine.status import load_statuses
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 from tests.projections.histories import ACCOUNT, Author, catch_up, load_rows, run_story
 
@@ -48,7 +51,7 @@ histories = st.lists(
     min_size=15,
     max_size=45,
 )
-# What is recorded up to each position, of each account: debits and credits are equal.
+# The sum of all postings up to each position, by account and currency: debits and credits are equal.
 TRIAL_BALANCES = """
 SELECT position, currency, sum(sum(amount)) OVER (PARTITION BY account, livemode, currency ORDER BY position)
 FROM projections.postings GROUP BY account, livemode, currency, position
@@ -59,14 +62,16 @@ SELECT currency, -sum(amount) FROM projections.postings WHERE ledger_account = %
 
 
 def call(target: str = "", **parameters: Any) -> Call:
-    return Call(ACCOUNT, False, "key_test", "req_test", None, target, {"limit": 100, **parameters}, {})
+    return Call(Cause(ACCOUNT, False, "key_test", "req_test", None), target, {"limit": 100, **parameters})
 
 
 @asynccontextmanager
-async def balances_of(author: Author) -> AsyncIterator[BalanceTransactionQueries]:
-    """As a process would read them that never waits for a projection."""
+async def queries_of(author: Author) -> AsyncIterator[QueryContext]:
+    """What a process reads from that never waits for a projection."""
     async with open_pool(author.dsn) as pool:
-        yield BalanceTransactionQueries(author.store, pool, Pages(pool, author.store.clock, wait_ms=0))
+        pages = Pages(pool, author.store.clock, wait_ms=0)
+        link_urls = FileLinkUrls(author.store.secret_key)
+        yield QueryContext(store=author.store, pool=pool, pages=pages, link_urls=link_urls)
 
 
 def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
@@ -87,7 +92,7 @@ def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories)
-def test_any_history_balances_at_every_position_and_tells_each_transaction_one_way(
+def test_any_history_balances_at_every_position_and_shows_each_transaction_alike(
     dsn: str, history: list[tuple[str, int, int]]
 ) -> None:
     async def story(author: Author) -> None:
@@ -97,18 +102,18 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
             await author.run_command(*command)
         await catch_up(dsn)
         encode = msgspec.json.encode
-        async with balances_of(author) as balances:
+        async with queries_of(author) as queries:
             listed: list[dict[str, Any]] = []
             more, after = True, dict[str, str]()
             while more:
-                body = (await balances.list(call(**after))).body
+                body = (await list_balance_transactions(call(**after), queries)).body
                 listed += body["data"]
                 more, after = body["has_more"], {"starting_after": listed[-1]["id"]}
-            told = {shown["id"]: encode(shown) for shown in listed}
+            by_id = {shown["id"]: encode(shown) for shown in listed}
             # The log only grows from example to example; the author knows this one's objects.
             for shown in inline(author.states.values(), author.now):
-                retrieved = (await balances.retrieve(call(shown["id"]))).body
-                assert encode(shown) == encode(retrieved) == told[shown["id"]]
+                retrieved = (await retrieve(call(shown["id"]), queries)).body
+                assert encode(shown) == encode(retrieved) == by_id[shown["id"]]
 
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             trial = await (await conn.execute(TRIAL_BALANCES)).fetchall()
@@ -118,13 +123,13 @@ def test_any_history_balances_at_every_position_and_tells_each_transaction_one_w
             for shown in listed:
                 nets[shown["currency"]] = nets.get(shown["currency"], 0) + shown["net"]
             assert dict(await (await conn.execute(BALANCES, (MERCHANT_BALANCE,))).fetchall()) == nets
-            assert not any(status.parked for status in await registry.load_statuses(conn, now=author.now))
+            assert not any(status.parked for status in await load_statuses(conn, now=author.now))
 
     run_story(dsn, story)
 
 
 async def refused_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> str | None:
-    """The constraint that refuses these amounts as the postings of position 1, at the commit."""
+    """The constraint that refuses these amounts as postings of position 1, at the commit; else None."""
     statement = (
         "INSERT INTO projections.postings (generation, id, account, livemode, created, position, ordinal,"
         " ledger_account, currency, amount, transaction, source)"
@@ -142,7 +147,7 @@ async def refused_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> st
 def test_the_database_refuses_postings_that_do_not_balance_in_each_currency(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            await registry.register_missing(conn, PROJECTIONS)
+            await register_missing(conn, PROJECTIONS)
             for entries in (
                 [("usd", 100)],
                 [("usd", 100), ("usd", -99)],
@@ -175,7 +180,7 @@ def test_entries_that_do_not_balance_park_their_stream_and_no_other(dsn: str) ->
         charges = [await author.create_charge() for _ in range(5)]
         await catch_up(dsn, projections=losing_a_cent_of(charges[2]))
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            found = await registry.load_statuses(conn, now=0.0)
+            found = await load_statuses(conn, now=0.0)
             (parking,) = [parked for status in found for parked in status.parked]
             assert (parking.stream, parking.position) == (charges[2], 3)
             assert "postings_balance" in parking.error
@@ -192,19 +197,19 @@ def test_a_transaction_is_retrieved_while_no_projection_runs(dsn: str) -> None:
         await author.run_command("refund_charge", 0, 0)
         await author.run_command("update_charge", 0, 0)  # another description
         refund = next(state for state in author.states.values() if isinstance(state, Refund))
-        async with balances_of(author) as balances:
+        async with queries_of(author) as queries:
             for shown in inline(author.states.values(), author.now):
-                assert (await balances.retrieve(call(shown["id"]))).body == shown
-            found = (await balances.retrieve(call(refund.balance_transaction["id"]))).body
+                assert (await retrieve(call(shown["id"]), queries)).body == shown
+            found = (await retrieve(call(refund.balance_transaction["id"]), queries)).body
             assert (found["source"], found["description"]) == (refund.id, "REFUND FOR CHARGE (as it was)")
             for unknown in (charge, refund.id, "txn_x", "movement"):
                 with pytest.raises(UnknownObject):
-                    await balances.retrieve(call(unknown))
+                    await retrieve(call(unknown), queries)
 
     run_story(dsn, story)
 
 
-def test_status_is_what_the_clock_says_wherever_it_is_shown(dsn: str) -> None:
+def test_a_transaction_is_available_by_the_clock_wherever_it_is_shown(dsn: str) -> None:
     async def story(author: Author) -> None:
         charge = await author.create_charge()
         state = author.states[charge]
@@ -213,11 +218,11 @@ def test_status_is_what_the_clock_says_wherever_it_is_shown(dsn: str) -> None:
         transaction, available_on = state.balance_transaction["id"], state.balance_transaction["available_on"]
         assert available_on == (author.now // DAY_SECONDS + 2) * DAY_SECONDS
         await catch_up(dsn)
-        async with balances_of(author) as balances:
+        async with queries_of(author) as queries:
             for days, status in ((0.0, "pending"), (2.0, "available")):
                 await author.advance_clock(days=days)
-                (listed,) = (await balances.list(call())).body["data"]
-                assert listed == (await balances.retrieve(call(transaction))).body
+                (listed,) = (await list_balance_transactions(call(), queries)).body["data"]
+                assert listed == (await retrieve(call(transaction), queries)).body
                 assert (listed["status"], listed["available_on"]) == (status, available_on)
 
     run_story(dsn, story)

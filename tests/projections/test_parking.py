@@ -1,4 +1,4 @@
-"""A stream that a projection cannot apply is left out from that event on; nothing else waits for it."""
+"""A stream that a projection cannot apply is parked from that event on; nothing else waits for it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from ledger.call import Cause
 from ledger.domain.customer import CustomerUpdated
 from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import State
-from ledger.store.journal import Append, Cause, Change
+from ledger.store.journal import Append, Change
 from ledger.store.log import Recorded
-from projections.engine import registry
 from projections.engine.checkpoints import find_generations_with_parked_stream
-from projections.engine.registry import PROJECTIONS
+from projections.engine.registration import register_missing
+from projections.engine.status import load_statuses
 from projections.projection import ParkedStream, Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CUSTOMERS
 from tests.projections.corruption import corrupt_event
 from tests.projections.histories import (
@@ -45,11 +47,11 @@ SECRET = "jenny.rosen@example.com"
 
 
 def raising_for(stream: str, version: int) -> list[Projection]:
-    """All projections, but customers' handler raises for one event, quoting it."""
+    """All projections; the handler of customers raises for one event, and quotes it."""
 
     def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
         if (after.id, after.version) == (stream, version):
-            raise ValueError(f"cannot bear {SECRET}")
+            raise ValueError(f"refused {SECRET}")
         return CUSTOMERS.apply(before, recorded, after)
 
     return [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
@@ -59,7 +61,7 @@ async def parked(dsn: str) -> dict[str, tuple[ParkedStream, ...]]:
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         return {
             f"{status.lag.projection}_g{status.lag.generation}": status.parked
-            for status in await registry.load_statuses(conn, now=0.0)
+            for status in await load_statuses(conn, now=0.0)
             if status.parked
         }
 
@@ -76,7 +78,7 @@ async def rebuilt_equals_live(dsn: str) -> None:
         assert await load_rows(conn, generation) == await load_rows(conn, 1)
 
 
-def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> None:
+def test_a_handler_that_raises_parks_its_stream_and_retry_applies_it(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")
         good = await author.create_customer(email="one@example.com")
@@ -85,11 +87,11 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
         await author.update_customer(good, email="two@example.com")
         await catch_up(dsn, projections=raising_for(bad, 2))
 
-        (left_out,) = (await parked(dsn))["customers_g1"]
-        assert (left_out.stream, left_out.position) == (bad, 3)
-        assert left_out.error.startswith("ValueError at ")
-        assert "test_parking" in left_out.error
-        assert SECRET not in left_out.error
+        (stream_parked,) = (await parked(dsn))["customers_g1"]
+        assert (stream_parked.stream, stream_parked.position) == (bad, 3)
+        assert stream_parked.error.startswith("ValueError at ")
+        assert "test_parking" in stream_parked.error
+        assert SECRET not in stream_parked.error
         assert list(await parked(dsn)) == ["customers_g1"]
         assert await emails(dsn) == {bad: "one@example.com", good: "two@example.com"}
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -108,7 +110,7 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
         async with open_engine(dsn) as repaired:
             was = await corrupt_event(dsn, 3)
             with pytest.raises(
-                InvalidProjectionState, match="customers cannot go on with it: DecodeError at "
+                InvalidProjectionState, match=f"customers cannot read the events of {bad}: DecodeError at "
             ):
                 await repaired.retry("customers", bad, OPERATOR)
             await corrupt_event(dsn, 3, was)
@@ -127,20 +129,20 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_heals_it(dsn: str) -> 
     run_story(dsn, story)
 
 
-def test_a_stream_that_is_not_left_out_is_not_retried(dsn: str) -> None:
+def test_a_stream_that_is_not_parked_is_not_retried(dsn: str) -> None:
     async def story(author: Author) -> None:
         good = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with open_engine(dsn) as each, open_connection(dsn, "ledger_projector", name="test") as conn:
             for stream in (good, "cus_nobody"):
-                with pytest.raises(InvalidProjectionState, match=f"{stream} is not left out of customers"):
+                with pytest.raises(InvalidProjectionState, match=f"{stream} is not parked in"):
                     await each.retry("customers", stream, OPERATOR)
             assert await load_operations(conn) == []
 
     run_story(dsn, story)
 
 
-def test_what_a_generation_that_is_being_filled_leaves_out_waits_until_it_catches_up(dsn: str) -> None:
+def test_a_stream_parked_by_a_backfill_is_retried_after_the_generation_has_caught_up(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")
         faulty = raising_for(bad, 1)
@@ -166,14 +168,14 @@ def test_what_a_generation_that_is_being_filled_leaves_out_waits_until_it_catche
     run_story(dsn, story)
 
 
-def test_an_earlier_release_does_not_retry_what_a_later_one_has_built(dsn: str) -> None:
+def test_an_earlier_release_does_not_retry_in_a_generation_of_a_later_one(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         later = [dataclasses.replace(raising_for(bad, 1)[0], shape=2)]
         assert (await run_rebuild(dsn, later, accept_differences=True)).state == "switched"
         async with open_engine(dsn) as earlier, open_engine(dsn, projections=later) as same:
-            with pytest.raises(InvalidProjectionState, match="by a later release: use that one's command"):
+            with pytest.raises(InvalidProjectionState, match="built by a later release"):
                 await earlier.retry("customers", bad, OPERATOR)
             assert list(await parked(dsn)) == ["customers_g2"]
             assert not await same.retry("customers", bad, OPERATOR)
@@ -184,14 +186,14 @@ def test_an_earlier_release_does_not_retry_what_a_later_one_has_built(dsn: str) 
     run_story(dsn, story)
 
 
-def test_where_a_stream_parks_does_not_depend_on_the_batches(dsn: str) -> None:
+def test_the_position_at_which_a_stream_is_parked_does_not_depend_on_the_batches(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")
         for number in range(4):
             await author.update_customer(bad, email=f"{number}@example.com")
         for size in (1, 2, 100):
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
-                await registry.register_missing(conn)
+                await register_missing(conn, PROJECTIONS)
                 await create_generation(conn)
             await catch_up(dsn, projections=raising_for(bad, 3), batch_max=size)
         found = await parked(dsn)
@@ -211,11 +213,11 @@ def test_a_row_the_database_refuses_parks_its_stream_alone(dsn: str) -> None:
     async def story(author: Author) -> None:
         good = [await author.create_customer(email=f"{number}@example.com") for number in range(5)]
         bad = await author.create_customer(email="was@example.com")
-        await author.update_customer(bad, email="no\0text")  # JSON bears it, a text column does not
+        await author.update_customer(bad, email="no\0text")  # JSON can hold it, a text column cannot
         await author.update_customer(good[0], email="last@example.com")
         await catch_up(dsn)
-        (left_out,) = (await parked(dsn))["customers_g1"]
-        assert (left_out.stream, left_out.position) == (bad, 7)
+        (stream_parked,) = (await parked(dsn))["customers_g1"]
+        assert (stream_parked.stream, stream_parked.position) == (bad, 7)
         assert list(await parked(dsn)) == ["customers_g1"]
         found = await emails(dsn)
         assert len(found) == 6
@@ -235,23 +237,23 @@ def test_a_row_that_cannot_be_encoded_parks_its_stream_alone(dsn: str) -> None:
         good = await author.create_customer(email="good@example.com")
         projections = [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
         await catch_up(dsn, projections=projections)
-        (left_out,) = (await parked(dsn))["customers_g1"]
-        assert (left_out.stream, left_out.position) == (bad, 1)
-        assert SECRET not in left_out.error
+        (stream_parked,) = (await parked(dsn))["customers_g1"]
+        assert (stream_parked.stream, stream_parked.position) == (bad, 1)
+        assert SECRET not in stream_parked.error
         assert await emails(dsn) == {good: "good@example.com"}
 
     run_story(dsn, story)
 
 
-def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn: str) -> None:
+def test_a_stream_that_cannot_be_folded_is_parked_by_all_and_stops_none(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="was@example.com")
         await catch_up(dsn)
-        unheard_of = CustomerUpdated(
+        unknown_field = CustomerUpdated(
             originator_id=bad, originator_version=2, at=author.now, changes={"no_such_field": 1}
         )
         cause = Cause(ACCOUNT, False, None, None, None)
-        await author.store.journal.append(Append(cause, [Change(unheard_of, author.states[bad])]))
+        await author.store.journal.append(Append(cause, [Change(unknown_field, author.states[bad])]))
         good = await author.create_customer(email="is@example.com")
         await catch_up(dsn)
         assert list(await parked(dsn)) == ["customers_g1", "feed_g1"]
@@ -260,7 +262,7 @@ def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn:
         async with open_engine(dsn) as unchanged:
             assert not await unchanged.retry("feed", bad, OPERATOR)
 
-        # A release that no longer bears a past that an earlier one has applied: found when it goes on.
+        # A release cannot fold events that an earlier one has applied: it finds out at the next event.
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("DELETE FROM projections.parked")
         later = CustomerUpdated(originator_id=bad, originator_version=3, at=author.now, changes={})
@@ -273,7 +275,7 @@ def test_a_stream_that_cannot_be_folded_is_left_out_by_all_and_stops_nobody(dsn:
     run_story(dsn, story)
 
 
-def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> None:
+def test_the_operator_retries_a_parked_stream(dsn: str, tmp_path: Path) -> None:
     async def story(author: Author) -> str:
         bad = await author.create_customer(email="one@example.com")
         await author.update_customer(bad, email="two@example.com")
@@ -286,15 +288,15 @@ def test_the_operator_has_a_parked_stream_retried(dsn: str, tmp_path: Path) -> N
     bad = run_story(dsn, story)
     settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = run_ledger(tmp_path, "projections", "status", **settings)
-    assert "stands still, 1 stream left out" in status.stdout
-    assert "standing still: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
+    assert "stalled, 1 stream parked" in status.stdout
+    assert "stalled: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
     assert f"ledger projections retry customers {bad}" in status.stdout
     retry = ("projections", "retry", "customers", bad)
     retried = run_ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
     assert (retried.returncode, retried.stderr) == (0, "")
-    assert f"{bad} is not left out of customers" in run_refused(tmp_path, *retry, **settings)
+    assert f"{bad} is not parked in projection customers" in run_refused(tmp_path, *retry, **settings)
     assert asyncio.run(parked(dsn)) == {}
     assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
-    assert "no projection nothing" in run_refused(
+    assert "No such projection: 'nothing'" in run_refused(
         tmp_path, "projections", "retry", "nothing", bad, **settings
     )

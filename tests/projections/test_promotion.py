@@ -18,14 +18,15 @@ from ledger.postgres.connections import Conn, open_connection
 from projections.engine import operations
 from projections.engine.assignment import is_other_release_running
 from projections.engine.engine import Engine
-from projections.engine.registry import PROJECTIONS
 from projections.operate.progress import render_line
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES
 from projections.rebuild import comparison, driver, generations, promotion, records
 from projections.rebuild.records import Rebuild
 from projections.rebuild.shards import BackfillShard
-from projections.worker import create_rebuild_task
+from projections.rebuild.states import TransitionRefused
+from projections.worker import RebuildSupervisor
 from tests.projections.histories import Author, catch_up, open_engine, run_story
 from tests.projections.rebuilds import (
     OPERATOR,
@@ -95,8 +96,10 @@ def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awa
 async def working(author: Author, fill: BackfillShard) -> AsyncIterator[None]:
     """A worker's part in rebuilds, in this process."""
     store = author.store
-    worker = create_rebuild_task(
-        store, lambda: Engine(store.dsn, store.codec, store.clock, store.notifier), fill
+    worker = RebuildSupervisor(
+        store,
+        lambda: Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS),
+        fill,
     )
     await worker.start()
     try:
@@ -145,13 +148,13 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
             await conn.execute("UPDATE projections.customers SET email = 'drifted'")
             found = await run_rebuild(dsn, [CUSTOMERS])
             assert found.state == "differing"
-            building = f"is being built by rebuild {found.id}: accept or cancel"
+            building = f"rebuild {found.id} is building generation 2 of customers: accept or cancel"
             await refused(generations.switch(conn, {"customers": 2}, OPERATOR), building)
-            await refused(generations.retire(conn, "customers", 2, OPERATOR), building)
+            await refused(generations.retire(conn, "customers", [2], OPERATOR), building)
             await refused(generations.remove_projection(conn, "customers", OPERATOR), building)
             await refused(records.pause(conn, found.id, OPERATOR), "waits for a decision")
             await refused(
-                begin_rebuild(dsn, [CUSTOMERS]), f"rebuild {found.id}, .* waits for a decision on customers"
+                begin_rebuild(dsn, [CUSTOMERS]), f"rebuild {found.id} of customers, .* waiting for a decision"
             )
             assert (await load_live_generations(conn))["customers"] == 1
             assert await there(conn, "customers_g2")
@@ -162,7 +165,10 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
             await conn.execute("DELETE FROM projections.checkpoints WHERE generation = 2")
             await records.resume(conn, found.id, OPERATOR)
             gone = await drive_rebuild(dsn, found.id)
-            assert (gone.paused, gone.error) == (True, "generation 2 of customers is gone: cancel this.")
+            assert (gone.paused, gone.error) == (
+                True,
+                "generation 2 of customers no longer exists: cancel this rebuild.",
+            )
             assert await records.cancel(conn, found.id, OPERATOR)
 
     run_story(dsn, story)
@@ -199,7 +205,7 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
             await generations.roll_back(conn, "customers", OPERATOR)
             await refused(
                 promotion.accept_differences(conn, found.id, OPERATOR),
-                "generation 1 of customers is live now, not 2",
+                "generation 1 of customers is live now; the comparison was with generation 2",
             )
             assert (await load_live_generations(conn))["customers"] == 1
             await records.resume(conn, found.id, OPERATOR)
@@ -220,7 +226,7 @@ def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
             owner.execute(frozen(1).encode())
         await author.create_customer(email="two@example.com")
         found = await run_rebuild(dsn, [CUSTOMERS])
-        reason = "customers could not be compared: generation 1, which is live, stands still at 1"
+        reason = "customers could not be compared: its live generation 1 is stalled at position 1"
         assert (found.state, found.paused, found.error) == ("differing", False, reason)
         assert render_line(found).endswith(f"differing: {reason}")
         assert reason in promotion.explain_not_promoted(found)
@@ -245,7 +251,7 @@ def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: py
             await conn.execute("UPDATE projections.checkpoints SET shape = 9")
         await author.create_customer(email="nobody here keeps the live one up to date")
         assert (await drive_rebuild(dsn, number, [CUSTOMERS])).error == (
-            "generations 1 and 2 of customers did not come to stand at one position within 0 s"
+            "generations 1 and 2 of customers did not reach a common position within 0 s"
         )
 
     run_story(dsn, story)
@@ -391,10 +397,11 @@ def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: py
         ):
             await reader.execute("SELECT FROM projections.customers_g1")
             await refused(
-                generations.retire(conn, "customers", 1, OPERATOR), "is being read by long transactions"
+                generations.retire(conn, "customers", [1], OPERATOR),
+                "long transactions are reading customers",
             )
             assert await there(conn, "customers_g1")
-            retiring = asyncio.create_task(generations.retire(conn, "customers", 1, OPERATOR))
+            retiring = asyncio.create_task(generations.retire(conn, "customers", [1], OPERATOR))
             await asyncio.sleep(0.3)
             await reader.rollback()
             await retiring
@@ -422,7 +429,7 @@ def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
                 ]
                 await asyncio.sleep(0.2)
             results = await asyncio.gather(*both, return_exceptions=True)
-            assert [type(each) for each in results].count(InvalidProjectionState) == 1, results
+            assert [type(each) for each in results].count(TransitionRefused) == 1, results
             assert (await load_rebuild(dsn, found.id)).is_over
 
     run_story(dsn, story)
@@ -437,11 +444,13 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             (number,) = await records.list_open(conn)
             await records.pause(conn, number, by)
-            assert await operations.was_done(conn, by, "pause", "disputes")
+            done = await operations.find_done(conn, by, "pause", "disputes")
+            assert done is not None
+            assert done.details == {"rebuild": number}
             assert "asked" not in str(await operations.list_operations(conn, "disputes"))
             for action in ("pause", "resume"):
                 with pytest.raises(IdempotencyKeyReused):
-                    await operations.was_done(conn, by._replace(fingerprint="that"), action, "disputes")
+                    await operations.find_done(conn, by._replace(fingerprint="that"), action, "disputes")
             # As an older release kept it.
             await load_operations(conn)
             old = by._replace(idempotency_key="older")
@@ -451,8 +460,8 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
                 "SELECT who, action, projection, generation, position, reason, 'older', details - 'asked' "
                 "FROM projections.operations WHERE idempotency_key = 'night-shift'"
             )
-            assert await operations.was_done(conn, old, "pause", "disputes")
-            assert not await operations.was_done(conn, old, "resume", "disputes")
+            assert await operations.find_done(conn, old, "pause", "disputes") is not None
+            assert await operations.find_done(conn, old, "resume", "disputes") is None
 
     run_story(dsn, story)
 
@@ -460,8 +469,8 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        (IN_AN_INDEX, "indexing, view 2 of 3: customers"),
-        (AT_COMPARING, "comparing, view 1 of 3: charges"),
+        (IN_AN_INDEX, "indexing, projection 2 of 3: customers"),
+        (AT_COMPARING, "comparing, projection 1 of 3: charges"),
     ],
 )
 def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None:

@@ -27,8 +27,9 @@ from psycopg.conninfo import conninfo_to_dict
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.postgres.connections import migrate, open_connection
+from ledger.postgres.connections import open_connection
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 from ledger.store.codec import State, evolve
 from projections.rebuild.records import Rebuild
 from tests.api.service import Registrar, Service, create_client
@@ -260,12 +261,12 @@ def test_a_night_of_an_operator(shell: Shell) -> None:
     assert shell.live("customers") == 2
     told = shell.does("diff", "customers")
     assert re.match(rf"rebuild 2, compared at \S+Z: {CUSTOMERS} rows, {CUSTOMERS} live", told), told
-    assert "look at the differences, then accept" in shell.refused("switch", "customers")
+    assert "Look at the differences with `diff`" in shell.refused("switch", "customers")
     assert 'cus_00007\n  email: "…" → "…"' in told
     status = shell.does("status")
     states = {tuple(line.split("\t")[:3]) for line in status.splitlines() if line.count("\t") > 2}
     assert {("customers", "1", "kept"), ("customers", "2", "live"), ("customers", "3", "building")} < states
-    assert "1 found to differ" in status
+    assert "1 row differs" in status
     assert "ledger projections diff customers" in status
     assert "--reason" in shell.refused("switch", "customers", "--accept-differences")
     shell.does("switch", "customers", "--accept-differences", "--reason", "drifted by hand")
@@ -285,12 +286,15 @@ def test_a_night_of_an_operator(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("rebuild",), "name the projections, or give --all"),
-        (("rebuild", "customers", "--workers", "0"), "--workers: must be 1 to 64"),
-        (("cancel", "nothing"), "no projection nothing"),
-        (("retire", "customers", "--generation", "0"), "--generation: must be 1 or more"),
-        (("switch", "customers", "--generation", "0"), "--generation: must be 1 or more"),
-        (("retire", "customers", "--removed"), "--reason: say why the view is dropped"),
+        (("rebuild",), "Name at least one projection, or ask for all."),
+        (("rebuild", "customers", "--workers", "0"), "--workers: Must be 1 to 64."),
+        (("cancel", "nothing"), "No such projection: 'nothing'"),
+        (("retire", "customers", "--generation", "0"), "--generation: Must be 1 to 2147483647."),
+        (("switch", "customers", "--generation", "0"), "--generation: Must be 1 to 2147483647."),
+        (
+            ("retire", "customers", "--removed"),
+            "--reason: Give a reason for dropping the projection; it is kept on record.",
+        ),
         (("retire", "customers", "--removed", "--reason", "x"), "customers is a projection of this release"),
     ],
 )
@@ -308,8 +312,8 @@ def test_killed_at_any_moment_of_filling_it_goes_on_behind_its_last_page(shell: 
         kill(doomed)
         replaced = until(lambda: fillers(first) - {doomed, other})
         told = shell.refused("rebuild", "customers", "feed")
-        assert "rebuild 1, begun by " in told
-        assert "is at work on customers" in told
+        assert "rebuild 1 of customers, started by " in told
+        assert told.endswith("is running.")
 
         kill(first.pid)
         until(lambda: all(gone(pid) for pid in {other, *replaced}))
@@ -325,7 +329,7 @@ def test_killed_at_any_moment_of_filling_it_goes_on_behind_its_last_page(shell: 
         assert "is paused" in shell.does("pause", "customers")
     status, _, said = ended(third)
     assert status == 1
-    assert "paused; go on with: ledger projections resume customers" in said
+    assert "paused; to continue: ledger projections resume customers" in said
     # A page under way when it was paused is kept: then the share may be done.
     assert shell.rebuild().events >= pages
     shell.does("resume", "customers")
@@ -339,7 +343,7 @@ def test_postgres_may_crash_while_filling_and_while_indexing(server: EmbeddedPos
         server.kill()
         status, _, said = ended(filling)
         assert status == 1
-        assert said.startswith("ledger: the database went away (")
+        assert said.startswith("ledger: the connection to the database was lost (")
         assert "ledger projections resume customers" in said
     server.start()
     assert shell.rebuild().events == pages
@@ -380,7 +384,7 @@ def test_killed_in_any_later_stage_it_goes_on(shell: Shell) -> None:
             until(lambda: shell.rebuild().needs_driver)
             if stage == "comparing":
                 status = shell.does("status")
-                assert "nobody is at work on it: start a worker, or: ledger projections resume" in status
+                assert "no process is running it: start a worker, or run: ledger projections resume" in status
     shell.does("resume", "customers")
     check_whole(shell, workers=1)
 
@@ -395,7 +399,7 @@ def test_a_view_that_no_release_has_is_dropped_unless_a_worker_of_another_releas
     remove = ("retire", "gone", "--removed", "--reason", "nobody lists it")
     with psycopg.connect(shell.dsn, application_name="ledger projections", autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(1, 0)")
-        assert "a worker of another release runs, which may have gone" in shell.refused(*remove)
+        assert "a worker of another release, which may still have gone, is running" in shell.refused(*remove)
     assert shell.does(*remove) == "Dropped of gone: 1\n"
     assert shell.sql("SELECT to_regclass('projections.gone_g1')") == [(None,)]
 

@@ -16,15 +16,17 @@ from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State
 from ledger.store.log import Recorded
-from projections.engine import operations, registry
-from projections.engine.registry import PROJECTIONS
+from projections.engine import operations
+from projections.engine.status import load_statuses
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from projections.read_models.lists import CUSTOMERS, DISPUTES
 from projections.rebuild import generations, promotion, records
 from projections.rebuild.shards import BackfillFailed
 from projections.rebuild.verification import verify
-from tests.projections.histories import COMMANDS, KEY, Author, catch_up, load_rows, open_engine, run_story
+from tests.projections.histories import KEY, Author, catch_up, load_rows, open_engine, run_story
+from tests.projections.history_commands import COMMANDS
 from tests.projections.rebuilds import (
     OPERATOR,
     begin_rebuild,
@@ -88,7 +90,7 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
                 name: (await load_rows(conn, generation))[name] for name, generation in after.items()
             } == expected
             for name, generation in before.items():
-                await generations.retire(conn, name, generation, OPERATOR)
+                await generations.retire(conn, name, [generation], OPERATOR)
 
     run_story(dsn, story)
 
@@ -138,7 +140,9 @@ def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         number = await begin_rebuild(dsn, [CUSTOMERS, DISPUTES])
-        with pytest.raises(InvalidProjectionState, match=f"rebuild {number}, begun by ada@example at "):
+        with pytest.raises(
+            InvalidProjectionState, match=f"rebuild {number} of disputes, started by ada@example at "
+        ):
             await begin_rebuild(dsn, [DISPUTES, FEED])
         assert await begin_rebuild(dsn, [FEED]) > number
 
@@ -207,7 +211,7 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
         assert (stopped.state, stopped.paused, stopped.error) == (
             "filling",
             True,
-            "a worker gave up: no space left",
+            "backfill failed: no space left",
         )
         assert (await drive_rebuild(dsn, number)).paused, "paused, it is left alone"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -268,10 +272,10 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
             await records.cancel(conn, number, OPERATOR)
             assert await (await conn.execute(tables)).fetchone() == before
             assert set((await load_live_generations(conn)).values()) == {1}
-            assert {status.lag.generation for status in await registry.load_statuses(conn, now=0.0)} == {1}
-            with pytest.raises(InvalidProjectionState, match="is over"):
+            assert {status.lag.generation for status in await load_statuses(conn, now=0.0)} == {1}
+            with pytest.raises(InvalidProjectionState, match="has ended"):
                 await records.cancel(conn, number, OPERATOR)
-            with pytest.raises(InvalidProjectionState, match="is over"):
+            with pytest.raises(InvalidProjectionState, match="has ended"):
                 await records.resume(conn, number, OPERATOR)
         assert (await run_rebuild(dsn)).state == ("differing" if stage == "differing" else "switched")
 
@@ -315,7 +319,7 @@ def test_what_differs_is_shown_without_personal_data_and_switched_only_when_acce
                 ("grace@example", name, "the old was wrong", True)
                 for name in ("customers", "disputes", "feed")
             ]
-            with pytest.raises(InvalidProjectionState, match="nothing to accept"):
+            with pytest.raises(InvalidProjectionState, match="no differences to accept"):
                 await promotion.accept_differences(conn, found.id, OPERATOR)
 
     run_story(dsn, story)
@@ -353,7 +357,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
         await catch_up(dsn, projections=faulty)
         assert (await run_rebuild(dsn, faulty)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            parked = [status for status in await registry.load_statuses(conn, now=0.0) if status.parked]
+            parked = [status for status in await load_statuses(conn, now=0.0) if status.parked]
             assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
                 (1, (bad, 3)),
                 (2, (bad, 3)),
@@ -378,7 +382,7 @@ def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_li
         await catch_up(dsn)
         assert (await run_rebuild(dsn)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            parked = [status for status in await registry.load_statuses(conn, now=0.0) if status.parked]
+            parked = [status for status in await load_statuses(conn, now=0.0) if status.parked]
             assert [(each.lag.generation, each.parked[0][:2]) for each in parked] == [
                 (1, (bad, 7)),
                 (2, (bad, 7)),
@@ -395,7 +399,7 @@ def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
         await run_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             with pytest.raises(InvalidProjectionState, match="is live"):
-                await generations.retire(conn, "feed", 2, OPERATOR)
+                await generations.retire(conn, "feed", [2], OPERATOR)
             await author.create_customer()
             await catch_up(dsn)
             assert await generations.roll_back(conn, "feed", OPERATOR) == 1
@@ -406,12 +410,12 @@ def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
             )
             again = OPERATOR._replace(idempotency_key="once")
             assert await generations.roll_back(conn, "feed", again) == 2
-            assert await operations.was_done(conn, again, "rollback", "feed")
+            assert await operations.find_done(conn, again, "rollback", "feed") is not None
             with pytest.raises(operations.AlreadyDone):
                 await generations.roll_back(conn, "feed", again)
             assert (await load_live_generations(conn))["feed"] == 2
             assert await generations.list_older_generations(conn, "feed") == [1]
-            await generations.retire(conn, "feed", 1, OPERATOR)
+            await generations.retire(conn, "feed", [1], OPERATOR)
             with pytest.raises(InvalidProjectionState, match="no generation 1"):
                 await generations.roll_back(conn, "feed", OPERATOR)
             with pytest.raises(InvalidProjectionState, match="no generation 7"):
@@ -472,7 +476,8 @@ def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_b
             assert not (await load_rebuild(dsn, number)).paused, "whose workers are at it"
             assert (await drive_rebuild(dsn, number, later, create_filler(dsn, later))).state == "switched"
             with pytest.raises(
-                InvalidProjectionState, match="generation 2 of customers, which is live, was built"
+                InvalidProjectionState,
+                match="generation 2 of customers is live and was built by a later release",
             ):
                 await begin_rebuild(dsn, [CUSTOMERS])
             for projections, judged in ((PROJECTIONS, []), (later, ["customers"])):
@@ -507,7 +512,7 @@ def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             assert (await load_live_generations(conn))["customers"] == 2
             await catch_up(dsn)
-            standing = await registry.load_statuses(conn, now=0.0)
+            standing = await load_statuses(conn, now=0.0)
             customers = [each.lag.generation for each in standing if each.lag.projection == "customers"]
             assert customers == [2], "no other is begun beside it"
             assert len((await load_rows(conn, 2))["customers"]) == 1

@@ -1,4 +1,4 @@
-"""The feed's days: partitions made ahead and on demand, dropped whole when 30 days past."""
+"""The daily partitions of the feed: created ahead and on demand, dropped when they are 30 days past."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 
 from ledger.postgres.connections import open_connection
-from projections.engine import registry
+from projections.engine.status import load_statuses
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
@@ -36,7 +36,7 @@ def ahead(day: date) -> list[date]:
     return [day + timedelta(days=number) for number in range(4)]
 
 
-def test_days_are_made_ahead_of_the_clock(dsn: str) -> None:
+def test_days_are_created_ahead_of_the_clock(dsn: str) -> None:
     async def story(author: Author) -> None:
         await catch_up(dsn)
         assert await days(dsn) == ahead(today(author))
@@ -44,7 +44,7 @@ def test_days_are_made_ahead_of_the_clock(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_days_past_their_term_are_dropped_and_rebuilding_agrees(dsn: str) -> None:
+def test_days_past_the_retention_period_are_dropped_and_a_rebuild_agrees(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_engine(dsn) as each:
             old = await author.create_charge()
@@ -72,7 +72,7 @@ def test_days_past_their_term_are_dropped_and_rebuilding_agrees(dsn: str) -> Non
     run_story(dsn, story)
 
 
-def test_after_40_days_without_a_runner_the_old_is_gone_and_the_rest_is_there(dsn: str) -> None:
+def test_after_40_days_without_a_runner_old_events_are_gone_and_the_rest_is_there(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await catch_up(dsn)
@@ -89,7 +89,7 @@ def test_after_40_days_without_a_runner_the_old_is_gone_and_the_rest_is_there(ds
     run_story(dsn, story)
 
 
-def test_a_reader_in_the_way_of_a_drop_holds_up_nothing(dsn: str) -> None:
+def test_a_reader_that_blocks_a_drop_delays_nothing_else(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await catch_up(dsn)
@@ -109,7 +109,7 @@ def test_a_reader_in_the_way_of_a_drop_holds_up_nothing(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_partition_somebody_dropped_is_made_again(dsn: str) -> None:
+def test_a_partition_that_somebody_dropped_is_created_again(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_engine(dsn) as each:
             await each.advance()
@@ -119,6 +119,6 @@ def test_a_partition_somebody_dropped_is_made_again(dsn: str) -> None:
             assert (await each.advance()).events == 1
             assert await objects(dsn) == [charge]
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
-                assert not any(status.parked for status in await registry.load_statuses(conn, now=0.0))
+                assert not any(status.parked for status in await load_statuses(conn, now=0.0))
 
     run_story(dsn, story)

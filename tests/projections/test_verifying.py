@@ -16,8 +16,8 @@ from ledger.metrics import Lag, Metrics, read_lags
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, State, evolve
 from ledger.store.log import Recorded
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
 from projections.rebuild.generations import load_last_comparison
 from projections.rebuild.verification import SAMPLE_STREAM_EVENTS_MAX, Verification, verify
@@ -166,7 +166,7 @@ def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_ful
         secret_key=KEY.decode(),
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "files: nothing was looked at" in ended.stdout
+    assert "files: nothing was verified" in ended.stdout
     assert "disputes: nothing" not in ended.stdout
 
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checke
     )
     assert (ended.returncode, ended.stderr) == (1, "")
     assert "charges\t1\t2\t1\t0\t0" in ended.stdout
-    assert "customers: not checked: DecodeError at " in ended.stdout
+    assert "customers: not verified: DecodeError at " in ended.stdout
 
 
 def test_it_is_of_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:

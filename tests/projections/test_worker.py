@@ -1,4 +1,4 @@
-"""What a worker does beside following the log goes on whatever goes wrong, and says what did."""
+"""What a worker does beside applying the log survives any failure, and logs what failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from ledger.metrics import read_lags
 from ledger.postgres.connections import open_connection
-from projections.worker import PeriodicTask, create_sampling_task
+from projections.worker import Sampler
 from tests.projections.corruption import corrupt_event
 from tests.projections.histories import Author, catch_up, run_story
 
@@ -31,60 +31,43 @@ async def differing(dsn: str) -> set[str]:
         return {lag.projection for lag in await read_lags(conn, 0.0) if lag.differing}
 
 
-def test_what_is_done_periodically_is_done_again_after_any_failure(dsn: str) -> None:
-    async def story() -> list[str]:
-        done: list[str] = []
-
-        async def do() -> None:
-            done.append("tried")
-            if len(done) < 4:
-                raise LookupError("an event's text")
-
-        periodic = PeriodicTask("samples", do, pause_seconds=0.0)
-        await periodic.start()
-        await until(lambda: len(done) > 4)
-        await periodic.close()
-        return done
-
-    with capture_logs() as logged:
-        assert len(asyncio.run(story())) > 4
-    assert [entry["event"] for entry in logged] == ["samples cannot go on now"]
-    assert "an event's text" not in str(logged)
-
-
-def test_the_sampler_tells_of_rows_that_differ_and_keeps_them_for_the_metrics(dsn: str) -> None:
+def test_the_sampler_logs_rows_that_differ_and_keeps_them_for_the_metrics(dsn: str) -> None:
     async def story(author: Author) -> None:
         victim = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
             await conn.execute("UPDATE projections.customers SET email = 'x'")
-        sampler = create_sampling_task(author.store, pause_seconds=0.01)
+        sampler = Sampler(author.store, pause_seconds=0.01)
         with capture_logs() as logged:
             await sampler.start()
             await until(lambda: logged)
             await sampler.close()
-        assert logged[0]["event"] == "rows differ from a replay"
+        assert logged[0]["event"] == "rows differ from a replay of the log"
         assert (logged[0]["projection"], logged[0]["keys"]) == ("customers", [victim])
         assert await differing(dsn) == {"customers"}
 
     run_story(dsn, story)
 
 
-def test_an_event_that_cannot_be_read_is_told_once_and_the_sampler_goes_on(dsn: str) -> None:
+def test_an_event_that_cannot_be_read_is_logged_once_and_the_sampler_continues(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await author.create_charge()
         await catch_up(dsn)
         was = await corrupt_event(dsn, 1)
-        sampler = create_sampling_task(author.store, pause_seconds=0.01)
+        sampler = Sampler(author.store, pause_seconds=0.01)
         with capture_logs() as logged:
             await sampler.start()
             await until(lambda: {entry["projection"] for entry in logged} == {"customers", "feed"})
             async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
                 await conn.execute("UPDATE projections.charges SET created = 1")
-            await until(lambda: logged[-1]["event"] == "rows differ from a replay")
-            told = [entry["projection"] for entry in logged if entry["event"] == "cannot be verified"]
-            assert sorted(told) == ["customers", "feed"]
+            await until(lambda: logged[-1]["event"] == "rows differ from a replay of the log")
+            unverified_names = [
+                entry["projection"]
+                for entry in logged
+                if entry["event"] == "projection could not be verified"
+            ]
+            assert sorted(unverified_names) == ["customers", "feed"]
             assert all("DecodeError" in entry["reason"] for entry in logged if "reason" in entry)
             await corrupt_event(dsn, 1, was)
             del logged[:]

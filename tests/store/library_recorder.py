@@ -24,10 +24,11 @@ from eventsourcing.persistence import (
     Subscription,
 )
 
+from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import Codec, State
-from ledger.store.journal import Append, Cause, Change, Journal, VersionConflict
+from ledger.store.journal import Append, Change, Journal, VersionConflict
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 from tests.store.stores import KEY
@@ -100,8 +101,8 @@ class JournalRecorder(ApplicationRecorder):
         self._journal = Journal(
             dsn, codec, Clock(), streams, self.notifier, batch_max=512, queue_max=4096, timeout_ms=10_000
         )
-        self.notifier.start()
-        self._journal.start()
+        await self.notifier.start()
+        await self._journal.start()
 
     def close(self) -> None:
         self.run(self._journal.close())

@@ -23,8 +23,8 @@ from ledger.store.log import Recorded
 from ledger.webhooks import deliveries
 from ledger.webhooks.fanout import Fanout, FanoutResult
 from ledger.webhooks.service import WebhookService
-from projections.engine.registry import PROJECTIONS
 from projections.projection import Projection, Row
+from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from tests.api.service import ROOT
 from tests.projections.histories import (

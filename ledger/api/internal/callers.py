@@ -1,9 +1,8 @@
-"""Who calls the internal API, and what was asked before: scope, account, rate limit, idempotency key."""
+"""What routes of the internal API have in common: who calls, running a command, and its response."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import Response
@@ -11,75 +10,64 @@ from pydantic import BaseModel
 
 from ledger.accounts import ApiKey, KeyCache
 from ledger.api.authentication import account_access_error, authenticate, resolve_account
-from ledger.api.public.protocol import Exchange
+from ledger.api.clock import RefreshClock
+from ledger.api.exchange import Exchange
 from ledger.api.rate_limits import RateLimits
 from ledger.call import Call
 from ledger.commands.execution import CommandResult, Decide, Execution, fingerprint_of
 from ledger.errors import Forbidden, InvalidParameter
-from ledger.store.journal import Cause
 from ledger.wire.parameters import unknown_parameter_error
-
-IDEMPOTENCY_KEY_LENGTH_MAX = 255
-
-
-class Caller(NamedTuple):
-    """The key of a request, the account it acts on, and the request's id."""
-
-    key: ApiKey
-    account: str
-    request_id: str
 
 
 class Callers:
-    """Finds out who calls. `refresh_clock` takes over where the one clock stands, and tells it."""
+    """Finds out who calls, and checks what they may do. `refresh_clock` is called once per request."""
 
-    def __init__(
-        self, keys: KeyCache, refresh_clock: Callable[[], Awaitable[float]], rate_limits: RateLimits
-    ) -> None:
+    def __init__(self, keys: KeyCache, refresh_clock: RefreshClock, rate_limits: RateLimits) -> None:
         self._keys = keys
         self._refresh_clock = refresh_clock
         self._rate_limits = rate_limits
 
     def require_scopes(self, *scopes: str) -> Any:
-        """A dependency: the Caller, whose key has all of `scopes`; `Stripe-Account` and `Stripe-Context` mean
-        what they do on the public API."""
+        """A dependency of routes: the request's `Exchange`, with its key, which has all of `scopes`, and the
+        account. Stripe-Account and Stripe-Context mean the same as on the public API."""
 
-        async def resolve_caller(
+        async def authorize(
             request: Request,
             authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
             stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
             stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
-        ) -> Caller:
+        ) -> Exchange:
             exchange: Exchange = request.state.exchange
             now = await self._refresh_clock()
-            exchange.key = key = await authenticate(self._keys, (authorization or "").encode(), now)
-            exchange.account = account = key.account
+            key = await authenticate(self._keys, (authorization or "").encode(), now)
+            exchange.set_key(key)
+            account = key.account
             try:
                 for scope in scopes:
                     check_scope(key, scope)
                 account = await resolve_account(self._keys, key, stripe_account, stripe_context)
-            finally:  # a refusal counts too, but never against an account that is not the caller's
+            finally:  # a refused request counts too, but never against an account that is not the caller's
                 self._rate_limits.check(key.id, account)
             exchange.account = account
             check_query_names(request)
-            return Caller(key, account, exchange.request_id)
+            return exchange
 
-        return Depends(resolve_caller)
+        return Depends(authorize)
 
-    async def switch_account(self, caller: Caller, account: str | None) -> Caller:
-        """The caller on the account that its body names, which says the same as `Stripe-Account`."""
-        if account is None or account == caller.account:
-            return caller
-        if caller.account != caller.key.account:
-            raise InvalidParameter("The body names another account than Stripe-Account.", param="account")
-        if not await self._keys.can_access(caller.key, account):
-            raise account_access_error(caller.key, account)
-        return caller._replace(account=account)
+    async def check_account(self, exchange: Exchange, account: str) -> None:
+        """Raises unless the request may act on `account`, which its body names: Forbidden for one that is out
+        of the key's reach, InvalidParameter for another one than Stripe-Account names."""
+        if account == exchange.account:
+            return
+        if exchange.as_platform:
+            raise InvalidParameter("`account` differs from the Stripe-Account header.", param="account")
+        if not await self._keys.can_access(exchange.key, account):
+            raise account_access_error(exchange.key, account)
 
 
 def check_query_names(request: Request) -> None:
-    """Raises InvalidParameter for a name in the query that the route does not declare: none is ignored. A
-    route that takes its query as one model leaves that to the model."""
+    """Raises InvalidParameter for a query parameter that the route does not declare: none is ignored. If a
+    route declares its query as one model, the model checks that."""
     declared = request.scope["route"].dependant.query_params
     if any(isinstance(field.field_info.annotation, type(BaseModel)) for field in declared):
         return
@@ -97,51 +85,20 @@ def check_scope(key: ApiKey, scope: str) -> None:
         )
 
 
-def read_idempotency_key(request: Request) -> str | None:
-    """The request's Idempotency-Key, if it has one. Raises InvalidParameter for one that is too long."""
-    value = request.headers.get("idempotency-key") or None
-    if value is not None and len(value) > IDEMPOTENCY_KEY_LENGTH_MAX:
-        raise InvalidParameter(f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters.")
-    return value
-
-
 async def run_command(
-    execution: Execution,
-    caller: Caller,
-    request: Request,
-    decide: Decide,
-    parameters: dict[str, Any],
-    *,
-    target: str = "",
+    execution: Execution, exchange: Exchange, decide: Decide, parameters: dict[str, Any], *, target: str = ""
 ) -> CommandResult:
-    """The command run as a request to the public API is, under its Idempotency-Key (contract §1.9)."""
-    key, account, request_id = caller
-    idempotency_key = read_idempotency_key(request)
-    cause = Cause(account, key.livemode, key.id, request_id, idempotency_key)
-    call = Call(
-        account,
-        key.livemode,
-        key.id,
-        request_id,
-        idempotency_key,
-        target,
-        parameters,
-        {},
-        as_platform=account != key.account,
-    )
-    fingerprint = (
-        fingerprint_of(request.method, request.url.path, parameters) if idempotency_key is not None else ""
-    )
-    return await execution.run(cause, call, decide, fingerprint=fingerprint)
+    """Run a command as the public API does: under the request's Idempotency-Key (contract §1.9)."""
+    idempotency_key = exchange.read_idempotency_key()
+    call = Call(exchange.build_cause(), target, parameters, as_platform=exchange.as_platform)
+    fingerprint = ""
+    if idempotency_key is not None:
+        fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
+    return await execution.run(call, decide, fingerprint=fingerprint)
 
 
-def build_response(result: CommandResult, caller: Caller, request: Request) -> Response:
-    """The HTTP answer, with the headers that tell of its request and of a replay."""
-    headers = {"request-id": caller.request_id}
-    idempotency_key = request.headers.get("idempotency-key")
-    if idempotency_key:
-        headers["idempotency-key"] = idempotency_key
-        headers["original-request"] = result.original_request_id or caller.request_id
-    if result.original_request_id is not None:
-        headers["idempotent-replayed"] = "true"
-    return Response(result.body, result.status, headers, "application/json")
+def build_response(result: CommandResult, exchange: Exchange) -> Response:
+    """The response with what a command came to, and the headers that say so of a replay."""
+    exchange.set_result(result)
+    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
+    return Response(result.body, result.status, headers)

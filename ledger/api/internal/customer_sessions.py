@@ -1,64 +1,64 @@
-"""Customer sessions for those who look after them: revoke one, see what became of a customer's.
+"""Routes for those who support customer sessions: revoke one, list a customer's (internal API §1).
 
-No answer holds a client secret: it was shown once, to whoever made the session.
+No response has a client secret: it is shown once, to whoever created the session.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.internal.callers import Caller, Callers, build_response, run_command
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers, build_response, run_command
 from ledger.commands import customer_sessions
 from ledger.commands.execution import Execution
-from ledger.queries.customer_sessions import CustomerSessionQueries
+from ledger.queries.context import QueryContext
+from ledger.queries.customer_sessions import list_by_customer
 
 
 class SessionListParams(BaseModel):
-    """Which sessions, newest first."""
+    """The query of the list."""
 
     model_config = ConfigDict(extra="forbid")
 
     customer: str = Field(max_length=255, examples=["cus_0352CZ3z1jWpJM7B8upbma"])
     limit: int = Field(10, ge=1, le=100)
     starting_after: str | None = Field(
-        None, max_length=255, description="a session's id: the page begins after it, towards older ones"
+        None, max_length=255, description="A session's id: return sessions older than this one."
     )
 
 
-def customer_session_routes(
-    callers: Callers, execution: Execution, audit: CustomerSessionQueries
-) -> APIRouter:
-    """Each answers with sessions as `{id, customer, component, state, …}`."""
+def customer_session_routes(callers: Callers, execution: Execution, queries: QueryContext) -> APIRouter:
+    """The responses have sessions as `{id, customer, component, state, …}`."""
     router = APIRouter(prefix="/customer_sessions", tags=["customer sessions"])
-    catalog_caller, audit_caller = callers.require_scopes("catalog"), callers.require_scopes("audit")
+    catalog_scope, audit_scope = callers.require_scopes("catalog"), callers.require_scopes("audit")
 
     @router.delete("/{id}", summary="Revoke an unused customer session")
-    async def revoke(
-        request: Request,
-        session: Annotated[str, Path(alias="id", max_length=255)],
-        caller: Caller = catalog_caller,
+    async def revoke_session(
+        session: Annotated[str, Path(alias="id", max_length=255)], exchange: Exchange = catalog_scope
     ) -> Response:
-        """Its client secret can be exchanged no more. One that is revoked or has expired stays so; one that
-        has been used is refused, for what it gave cannot be taken back."""
-        result = await run_command(execution, caller, request, customer_sessions.revoke, {}, target=session)
-        return build_response(result, caller, request)
+        """Its client secret can no longer be exchanged. A revoked or expired session stays as it is. A
+        claimed one is refused: what it granted cannot be taken back."""
+        result = await run_command(execution, exchange, customer_sessions.revoke, {}, target=session)
+        return build_response(result, exchange)
 
-    @router.get("", summary="A customer's sessions, newest first")
-    async def of_customer(
-        params: Annotated[SessionListParams, Query()], caller: Caller = audit_caller
+    @router.get("", summary="List a customer's sessions, newest first")
+    async def list_sessions(
+        params: Annotated[SessionListParams, Query()], exchange: Exchange = audit_scope
     ) -> Response:
-        """The state of each: open, claimed, expired or revoked. A deleted customer's are told too."""
-        page = await audit.list_by_customer(
-            caller.account,
-            caller.key.livemode,
+        """Each with its state: open, claimed, expired or revoked. Also the sessions of a deleted customer."""
+        cause = exchange.build_cause()
+        page = await list_by_customer(
+            queries,
+            cause.account,
+            cause.livemode,
             params.customer,
             limit=params.limit,
             starting_after=params.starting_after,
         )
-        return JSONResponse(page, headers={"request-id": caller.request_id})
+        return JSONResponse(page)
 
     return router

@@ -1,61 +1,58 @@
-"""The routes of the catalogue: what happened elsewhere, told by those who know (scopes catalog, network)."""
+"""Routes by which other services report what happened elsewhere: customers, charges, disputes and network
+decisions (scopes catalog, network; internal API §1)."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
-from ledger.api.internal.callers import Caller, Callers, build_response, run_command
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers, build_response, run_command
 from ledger.commands import external_facts
 from ledger.commands.execution import Execution
 from ledger.commands.external_facts import Ingest
 from ledger.commands.models import Body, ChargeBody, CustomerBody, DisputeBody, FactBody
-from ledger.domain.money import Terms
 
 
-def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -> APIRouter:
-    """Each takes an Idempotency-Key, and answers with the object as the public API shows it."""
+def external_fact_routes(callers: Callers, execution: Execution) -> APIRouter:
+    """Each route takes an Idempotency-Key, and answers with the object as the public API renders it."""
     router = APIRouter(tags=["catalogue"])
-    catalog_caller, network_caller = callers.require_scopes("catalog"), callers.require_scopes("network")
-    open_dispute, report_fact = (
-        external_facts.ingest_dispute(terms),
-        external_facts.ingest_dispute_fact(terms),
-    )
+    catalog_scope, network_scope = callers.require_scopes("catalog"), callers.require_scopes("network")
 
     async def ingest_and_respond(
-        request: Request, caller: Caller, body: Body, ingest: Ingest, target: str = ""
+        exchange: Exchange, body: Body, ingest: Ingest, target: str = ""
     ) -> Response:
-        decide = external_facts.render_full(ingest)
-        result = await run_command(execution, caller, request, decide, body.to_params(), target=target)
-        return build_response(result, caller, request)
+        decide = external_facts.answer_with_object(ingest)
+        result = await run_command(execution, exchange, decide, body.to_params(), target=target)
+        return build_response(result, exchange)
 
-    @router.post("/customers", summary="Tell of a customer")
-    async def customers(request: Request, body: CustomerBody, caller: Caller = catalog_caller) -> Response:
-        """Makes it, under its own id if one is given. The same id again is answered with what is there."""
-        return await ingest_and_respond(request, caller, body, external_facts.ingest_customer)
+    @router.post("/customers", summary="Record a customer")
+    async def ingest_customer(body: CustomerBody, exchange: Exchange = catalog_scope) -> Response:
+        """Creates the customer, under the given id if there is one. Repeating the id returns the customer
+        that exists."""
+        return await ingest_and_respond(exchange, body, external_facts.ingest_customer)
 
-    @router.post("/charges", summary="Tell of a charge made elsewhere")
-    async def charges(request: Request, body: ChargeBody, caller: Caller = catalog_caller) -> Response:
-        """No card is charged. The same id again is answered with what is there."""
-        return await ingest_and_respond(request, caller, body, external_facts.ingest_charge)
+    @router.post("/charges", summary="Record a charge made elsewhere")
+    async def ingest_charge(body: ChargeBody, exchange: Exchange = catalog_scope) -> Response:
+        """No card is charged. Repeating the id returns the charge that exists."""
+        return await ingest_and_respond(exchange, body, external_facts.ingest_charge)
 
-    @router.post("/disputes", summary="Tell of a dispute the network opened")
-    async def disputes(request: Request, body: DisputeBody, caller: Caller = network_caller) -> Response:
-        """Withdraws the money where the kind says so. The same reference again on the charge, or the same
-        id, is answered with the dispute there is; 409 `dispute_state` for a charge that was not paid."""
-        return await ingest_and_respond(request, caller, body, open_dispute)
+    @router.post("/disputes", summary="Record a dispute opened by the card network")
+    async def ingest_dispute(body: DisputeBody, exchange: Exchange = network_scope) -> Response:
+        """Withdraws the money if the kind of dispute requires it. Repeating the id, or the reference on the
+        same charge, returns the dispute that exists. 409 `dispute_state` if the charge was not paid."""
+        return await ingest_and_respond(exchange, body, external_facts.ingest_dispute)
 
-    @router.post("/disputes/{id}/facts", summary="Tell what the network says of a dispute")
-    async def facts(
-        request: Request,
+    @router.post("/disputes/{id}/facts", summary="Record a network decision on a dispute")
+    async def ingest_dispute_fact(
         body: FactBody,
         dispute: Annotated[str, Path(alias="id", max_length=255)],
-        caller: Caller = network_caller,
+        exchange: Exchange = network_scope,
     ) -> Response:
-        """The same reference again gets the same answer and nothing happens. A fact that cannot follow on
-        the dispute's status: 409 `dispute_state`, and nothing changes."""
-        return await ingest_and_respond(request, caller, body, report_fact, dispute)
+        """Repeating the reference returns the same answer and changes nothing. 409 `dispute_state` for a fact
+        that the dispute's status does not allow; nothing changes."""
+        return await ingest_and_respond(exchange, body, external_facts.ingest_dispute_fact, dispute)
 
     return router

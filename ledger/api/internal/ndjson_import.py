@@ -1,7 +1,8 @@
-"""`POST /internal/v1/import`: NDJSON in, NDJSON out, while the input is still coming.
+"""`POST /internal/v1/import`: NDJSON in, NDJSON out, while the input still arrives (internal API §1).
 
-Results go through a temporary file: a client that sends everything before it reads anything would else
-block us while we block it, once the buffers between are full. So memory is constant, and nobody waits.
+Results pass through a temporary file. A client may send all its input before it reads any result; without the
+file, we would wait for it to read and it for us to read, once the buffers between us are full. Memory is
+constant.
 """
 
 from __future__ import annotations
@@ -16,12 +17,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ledger.api.internal.callers import Caller, Callers
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers
 from ledger.commands.bulk_import import Import
 from ledger.commands.execution import Execution
-from ledger.domain.money import Terms
-from ledger.files.storage import FileStorage
-from ledger.store.journal import Cause
 
 CHUNK_BYTES = 65_536
 
@@ -45,44 +44,43 @@ _BODY = {
 def import_routes(
     callers: Callers,
     execution: Execution,
-    terms: Terms,
-    contents: FileStorage,
     render_error: Callable[[Exception], str],
 ) -> APIRouter:
-    """`render_error` gives the error envelope of whatever ends a line."""
+    """`render_error` returns the error envelope for whatever ends a line."""
     router = APIRouter(tags=["catalogue"])
-    import_caller = callers.require_scopes("catalog", "network")
+    import_scope = callers.require_scopes("catalog", "network")
 
     @router.post(
         "/import",
-        summary="Tell of many things",
+        summary="Import many objects",
         response_class=NdjsonResponse,
         openapi_extra={"requestBody": _BODY},
     )
-    async def lines(request: Request, caller: Caller = import_caller) -> Response:
-        """One thing a line, ids given; one result a line, in order: `{"line", "id", "changed"}` or
-        `{"line", "error"}`. A bad line refuses itself alone. The same input again changes nothing."""
-        cause = Cause(caller.account, caller.key.livemode, caller.key.id, caller.request_id, None)
-        check_account = partial(callers.switch_account, caller)
+    async def import_lines(request: Request, exchange: Exchange = import_scope) -> Response:
+        """One object per line, each with its id; one result per line, in order: `{"line", "id", "changed"}`
+        or `{"line", "error"}`. An invalid line fails alone. Repeating the input changes nothing."""
         importer = Import(
-            execution, terms, cause, contents, check_account=check_account, render_error=render_error
+            execution,
+            exchange.build_cause(),
+            check_account=partial(callers.check_account, exchange),
+            render_error=render_error,
         )
-        return ImportResponse(importer, request, {"request-id": caller.request_id})
+        return ImportResponse(importer, request)
 
     return router
 
 
 class NdjsonResponse(Response):
-    """JSON, one document a line."""
+    """JSON, one document per line."""
 
     media_type = "application/x-ndjson"
 
 
 class ImportResponse(NdjsonResponse):
-    """The results as they become known, whether or not the client reads them meanwhile."""
+    """Sends results as soon as they are known. Reading the input never waits for the client to read them."""
 
-    def __init__(self, importer: Import, request: Request, headers: dict[str, str]) -> None:
-        super().__init__(headers=headers)
+    def __init__(self, importer: Import, request: Request) -> None:
+        super().__init__()
         del self.headers["content-length"]
         self._importer = importer
         self._request = request

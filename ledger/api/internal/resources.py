@@ -1,14 +1,15 @@
-"""The routes by which other services publish their resources to the Event feed (scope publish)."""
+"""Routes by which other services publish their resources as Events (scope publish; internal API §1)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
-from ledger.api.internal.callers import Caller, Callers, build_response, run_command
-from ledger.api.public.protocol import STATUS_OK
+from ledger.api.errors import STATUS_OK
+from ledger.api.exchange import Exchange
+from ledger.api.internal.callers import Callers, build_response, run_command
 from ledger.commands import resources
 from ledger.commands.execution import Decide, Execution
 from ledger.commands.models import Id, PublishBody, UnpublishBody
@@ -21,56 +22,56 @@ ResourceId = Annotated[Id, Path(alias="id", examples=["in_1NXWPnCo6bFb1KQto6C8OW
 
 
 def resource_routes(callers: Callers, execution: Execution, publications: Publications) -> APIRouter:
-    """Each takes an Idempotency-Key, and answers with the Event as the public API shows it."""
+    """Each route takes an Idempotency-Key, and answers with the Event as the public API renders it."""
     router = APIRouter(prefix="/resources", tags=["resources"])
-    publish_caller = callers.require_scopes("publish")
+    publish_scope = callers.require_scopes("publish")
 
     async def publish_and_respond(
-        request: Request,
-        caller: Caller,
+        exchange: Exchange,
         parameters: dict[str, Any],
         decide: Decide,
         resource_type: str,
         resource_id: str,
     ) -> Response:
-        caller = await callers.switch_account(caller, parameters.pop("account", None))
-        request.state.exchange.account = caller.account
+        account = parameters.pop("account", None)
+        if account is not None:
+            await callers.check_account(exchange, account)
+            exchange.account = account
         result = await run_command(
-            execution, caller, request, decide, {"type": resource_type, **parameters}, target=resource_id
+            execution, exchange, decide, {"type": resource_type, **parameters}, target=resource_id
         )
         if result.status == STATUS_OK:
             event = await publications.fetch_event(result.body)
             result = result._replace(body=execution.encode(event)[1])
-        return build_response(result, caller, request)
+        return build_response(result, exchange)
 
-    @router.put("/{type}/{id}", summary="Publish a resource as it is now")
-    async def publish(
-        request: Request,
+    @router.put("/{type}/{id}", summary="Publish a resource's present state")
+    async def publish_resource(
         resource_type: ResourceType,
         resource_id: ResourceId,
         body: PublishBody,
-        caller: Caller = publish_caller,
+        exchange: Exchange = publish_scope,
     ) -> Response:
-        """Makes an Event of it. On `*.updated` it tells what changed since the resource was published last
-        (`diff_attributes`; empty when it never was). The same object again, as an update or as the type
-        it was published as the last time, makes no Event: the last one of the resource is the answer. A
-        resource that was deleted begins anew."""
+        """Creates an Event. Events of a type `*.updated` have `previous_attributes`: what changed since the
+        resource was published last; empty if it never was. Publishing an unchanged object, as an update or
+        with the type it was last published with, creates no Event and returns the resource's last one. A
+        deleted resource can be published again, as a new one."""
         return await publish_and_respond(
-            request, caller, body.to_params(), resources.publish, resource_type, resource_id
+            exchange, body.to_params(), resources.publish, resource_type, resource_id
         )
 
     @router.delete("/{type}/{id}", summary="Publish that a resource is deleted")
-    async def unpublish(
-        request: Request,
+    async def publish_deleted_resource(
         resource_type: ResourceType,
         resource_id: ResourceId,
         body: UnpublishBody | None = None,
-        caller: Caller = publish_caller,
+        exchange: Exchange = publish_scope,
     ) -> Response:
-        """Makes an Event with the resource as it was published last. 404 when it is not there."""
+        """Creates an Event with the resource as it was last published. 404 if it was never published, or is
+        deleted already."""
         parameters = {} if body is None else body.to_params()
         return await publish_and_respond(
-            request, caller, parameters, resources.unpublish, resource_type, resource_id
+            exchange, parameters, resources.unpublish, resource_type, resource_id
         )
 
     return router

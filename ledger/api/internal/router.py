@@ -13,13 +13,14 @@ from ledger.config import Settings
 from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Pool
 
-# It cannot go back past what was recorded, so a time that the calendar ends before would stay for good.
+# The clock cannot move behind the last event: once past the last year that a date can have, it would stay
+# there.
 NOW_MAX = 32_503_680_000  # the year 3000
 ADVANCE_SECONDS_MAX = 100 * 366 * 86_400
 
 
 class MoveClock(BaseModel):
-    """Where the clock is to stand: `now`, or `advance_seconds` on from where it stands."""
+    """The clock's new time: `now`, or `advance_seconds` after its current time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,7 +30,7 @@ class MoveClock(BaseModel):
     @model_validator(mode="after")
     def _check_exactly_one(self) -> MoveClock:
         if (self.now is None) == (self.advance_seconds is None):
-            raise ValueError("give either now or advance_seconds")
+            raise ValueError("pass exactly one of now and advance_seconds")
         return self
 
 
@@ -40,8 +41,8 @@ def internal_routes(
     pool: Pool,
     routers: Sequence[APIRouter],
 ) -> APIRouter:
-    """The routes this deployment has, those of `routers` among them; the clock can be moved only with
-    LEDGER_TEST_CLOCK."""
+    """All routes of the internal API: those of `routers`, and with LEDGER_TEST_CLOCK the one that moves the
+    clock."""
     router = APIRouter(prefix="/internal/v1")
     for sub_router in routers:
         router.include_router(sub_router)
@@ -51,17 +52,20 @@ def internal_routes(
         @router.post(
             "/clock",
             dependencies=[callers.require_scopes("clock")],
-            summary="Move the one clock",
+            summary="Move the test clock",
             tags=["clock"],
         )
         async def move_clock(body: MoveClock) -> dict[str, float]:
-            """All processes act on it at their next request or batch; never back past the last event."""
+            """All processes use the new time from their next request or batch on. The clock cannot move
+            behind the last event."""
             async with pool.connection() as conn:
                 await clock.refresh(conn)
                 new_time = clock.now() + body.advance_seconds if body.advance_seconds else body.now
                 assert new_time is not None
                 if new_time > NOW_MAX:
-                    raise InvalidParameter("The clock ends with the year 2999.", param="advance_seconds")
+                    raise InvalidParameter(
+                        "The clock cannot move past the year 2999.", param="advance_seconds"
+                    )
                 await clock.move(conn, new_time)
             return {"now": clock.now()}
 

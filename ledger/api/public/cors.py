@@ -1,28 +1,27 @@
-"""What a browser wants to be told before a page of another origin may call (CORS; contract §1.1).
+"""CORS headers: pages of any origin may call the public API, with any header (contract §1.1).
 
-Any origin may, with any header: a caller is known by its key alone and there are no cookies, so an answer
-gives a page nothing that its key would not give to anyone.
+There are no cookies, and a caller is known by its API key alone: a page learns nothing that its key would
+not tell anyone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-Headers = list[tuple[bytes, bytes]]
+from ledger.api.errors import Headers
 
 REQUEST_METHOD_HEADER = b"access-control-request-method"
 PREFLIGHT_AGE_SECONDS_MAX = 7200
 
-DEFAULT_HEADERS: Headers = [
-    (b"content-type", b"application/json"),
+CORS_HEADERS: Headers = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"request-id, stripe-version"),
 ]
 
 
 def preflight_headers(request_headers: Mapping[bytes, bytes]) -> Headers:
-    """What a preflight is answered beside that. A wildcard would not cover Authorization, so the headers
-    that were asked for are named."""
+    """What the answer to a preflight has beside CORS_HEADERS. It names the headers that the page asks for: a
+    wildcard would not include Authorization."""
     return [
         (b"access-control-allow-methods", b"GET, POST, DELETE"),
         (

@@ -1,22 +1,24 @@
-"""Files leaving: the head that goes with their bytes, and the route that serves them through a link.
+"""Sending files: the response headers of a file's bytes, and the route that serves them through a link.
 
-What is served was uploaded by anyone, from our own origin: nothing in it may run there. Only what browsers
-show without running it is shown, the rest is saved; types are never guessed; pages are sandboxed.
+Anyone may have uploaded what is served, and it comes from our own origin: nothing in it may run there.
+Browsers show only types that they do not run and save all others; they must not guess a type, and what they
+show is sandboxed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from ledger.api.clock import RefreshClock
 from ledger.domain.file import File
 from ledger.errors import UnknownRoute
 from ledger.files.storage import FileStorage
-from ledger.files.urls import LINKS_PATH
-from ledger.queries.files import FileQueries
+from ledger.queries.context import QueryContext
+from ledger.queries.files import find_linked_file
+from ledger.wire.files import LINKS_PATH
 
 _MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -31,7 +33,7 @@ _INLINE_TYPES = frozenset({"gif", "jpg", "pdf", "png", "txt"})
 
 
 def build_file_headers(file: File) -> dict[str, str]:
-    """The head of an answer with the file's bytes; names in lower case."""
+    """The response headers of the file's bytes; names in lower case."""
     disposition = "inline" if file.type in _INLINE_TYPES else "attachment"
     return {
         "content-type": _MEDIA_TYPES.get(file.type or "", "application/octet-stream"),
@@ -43,19 +45,18 @@ def build_file_headers(file: File) -> dict[str, str]:
     }
 
 
-def file_link_routes(
-    reads: FileQueries, contents: FileStorage, refresh_clock: Callable[[], Awaitable[float]]
-) -> APIRouter:
-    """`GET /links/{name}`: no key, the name is the key, until the link expires."""
+def file_link_routes(queries: QueryContext, storage: FileStorage, refresh_clock: RefreshClock) -> APIRouter:
+    """`GET /links/{name}`: asks for no API key. Whoever knows the name may read the file until the link
+    expires."""
     router = APIRouter(tags=["file"])
 
     @router.get(LINKS_PATH + "{name}", response_class=StreamingResponse)
-    async def link(name: str) -> StreamingResponse:
-        """The bytes of a file, to whoever has the link's address."""
+    async def download_linked_file(name: str) -> StreamingResponse:
+        """The bytes of a file, for anyone who has the link's URL."""
         await refresh_clock()
-        file = await reads.find_linked_file(name)
+        file = await find_linked_file(queries, name)
         if file is None:
             raise UnknownRoute("This file link does not exist or has expired.")
-        return StreamingResponse(contents.read(file), headers=build_file_headers(file))
+        return StreamingResponse(storage.read(file), headers=build_file_headers(file))
 
     return router

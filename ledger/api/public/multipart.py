@@ -1,18 +1,17 @@
-"""A multipart body as it comes in: its fields as a form, its file stored while it is received.
+"""Receives a multipart body: its fields become a form, its file is stored while it arrives.
 
-Guarantees: no more of the file is in memory than a chunk; a body over the limits is refused as soon as
-that is known, by its length before anything is read; of a request that is refused nothing stays stored.
+Guarantees: no more than one chunk of the file is in memory; a body over the limits is refused as soon as that
+is known, and unread if its stated length is over them; nothing of a refused request stays stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.types import Receive
 
+from ledger.api.exchange import Exchange
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
 from ledger.files.storage import FileStorage, IncomingFile, Upload
@@ -26,43 +25,40 @@ MEGABYTE = 1024 * 1024
 
 
 class UploadReceiver:
-    """Receives multipart bodies into `contents`; limits in bytes."""
+    """Receives multipart bodies into `storage`. Limits in bytes: of the file, and of all fields together."""
 
     def __init__(
-        self, contents: FileStorage, clock: Clock, *, file_bytes_max: int, fields_bytes_max: int
+        self, storage: FileStorage, clock: Clock, *, file_bytes_max: int, fields_bytes_max: int
     ) -> None:
-        self._contents = contents
+        self._storage = storage
         self._clock = clock
         self._file_bytes_max = file_bytes_max
         self._fields_bytes_max = fields_bytes_max
 
     def start_upload(self) -> IncomingFile:
-        """A file to be, under a fresh id."""
-        return self._contents.begin(new_id("file", self._clock.now()))
+        """An empty file under a new id, to receive into."""
+        return self._storage.begin(new_id("file", self._clock.now()))
 
-    async def receive(
-        self, request_headers: Mapping[bytes, bytes], receive: Receive, incoming: IncomingFile
-    ) -> tuple[bytes, dict[str, Upload]]:
-        """The fields as an urlencoded form, and what was noted of the file by the name of its part."""
+    async def receive(self, exchange: Exchange, incoming: IncomingFile) -> tuple[bytes, dict[str, Upload]]:
+        """The fields as a urlencoded form, and what is known of the file, by the name of its part.
+
+        Raises InvalidParameter for a body that is too large, malformed or cut off.
+        """
         bytes_max = self._file_bytes_max + self._fields_bytes_max
-        length = request_headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > bytes_max:
+        if exchange.content_length > bytes_max:
             raise self._too_large_error()
-        boundary = parse_options_header(request_headers[b"content-type"])[1].get(b"boundary")
+        content_type = exchange.request_headers[b"content-type"]
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise InvalidParameter("Invalid request: the multipart body has no boundary.")
         collector = _PartCollector(incoming)
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]  # a TypedDict
         received_bytes, more_body = 0, True
         while more_body:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise InvalidParameter("The connection closed before the request was complete.")
-            body: bytes = message.get("body", b"")
-            more_body = message.get("more_body", False)
-            received_bytes += len(body)
+            chunk, more_body = await exchange.receive_chunk()
+            received_bytes += len(chunk)
             try:
-                parser.write(body)
+                parser.write(chunk)
             except FormParserError:
                 raise InvalidParameter("Invalid request: the body is not well-formed multipart.") from None
             if incoming.size > self._file_bytes_max or received_bytes > bytes_max:
@@ -84,7 +80,7 @@ class UploadReceiver:
 
 
 class _PartCollector:
-    """What the parser tells, gathered: the file's bytes go to `incoming`, everything else is a field."""
+    """Collects what the parser reports: the file's bytes go to `incoming`, every other part is a field."""
 
     def __init__(self, incoming: IncomingFile) -> None:
         self._incoming = incoming
@@ -137,7 +133,7 @@ class _PartCollector:
             if name != FILE_FIELD:
                 raise unknown_parameter_error(name)
             if self.has_file:
-                raise InvalidParameter("Send one file in a request.", param=FILE_FIELD)
+                raise InvalidParameter("Only one file is allowed per request.", param=FILE_FIELD)
             self.has_file = True
             self.filename = _clean_filename(options.get(b"filename", b""))
 
@@ -158,6 +154,6 @@ class _PartCollector:
 
 
 def _clean_filename(raw: bytes) -> str | None:
-    """The name without the folders of the sender's machine, and without what cannot be printed."""
+    """The file's name without the sender's folders and unprintable characters; None if nothing is left."""
     name = raw.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
     return "".join(filter(str.isprintable, name))[-FILENAME_LENGTH_MAX:] or None

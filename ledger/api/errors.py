@@ -1,0 +1,169 @@
+"""Errors as HTTP: the status code, the envelope and the headers of each; no other module knows a status code.
+
+Callers see the message of a `RequestError` in the contract's envelope (contract §1.5). Whatever else happens
+is answered in general terms: what went wrong inside is logged, never sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from ledger.commands.execution import InternalError
+from ledger.commands.models import invalid_json_error, validation_error
+from ledger.errors import (
+    CardError,
+    ConcurrencyConflict,
+    Forbidden,
+    IdempotencyKeyReused,
+    InvalidDisputeState,
+    InvalidProjectionState,
+    LedgerError,
+    QueueFull,
+    RateLimited,
+    RequestError,
+    SecretAlreadyIssued,
+    Unauthenticated,
+    Unavailable,
+    UnknownObject,
+    UnknownRoute,
+)
+from ledger.ids import new_id
+from ledger.postgres.connections import first_line
+
+Headers = list[tuple[bytes, bytes]]
+RenderError = Callable[[Exception], tuple[int, str, Headers]]
+"""Status, body and further headers of the answer to a request that ended in an error."""
+
+ERROR_CODES_URL = "https://stripe.com/docs/error-codes/"
+STATUS_OK = 200
+STATUS_NOT_READY = 503
+FAULT_STATUS_MIN = 500
+"""From this status on the service has failed, not the caller."""
+
+log = structlog.get_logger()
+
+_encoder = msgspec.json.Encoder()
+
+
+class BodyTooLarge(RequestError):
+    """The request body is larger than the limit."""
+
+
+# The first class that an error is an instance of decides.
+_STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
+    (UnknownObject, 404, "invalid_request_error"),
+    (UnknownRoute, 404, "invalid_request_error"),
+    (CardError, 402, "card_error"),
+    (Unauthenticated, 401, "invalid_request_error"),
+    (Forbidden, 403, "invalid_request_error"),
+    (InvalidDisputeState, 409, "invalid_request_error"),
+    (InvalidProjectionState, 409, "invalid_request_error"),
+    (IdempotencyKeyReused, 400, "idempotency_error"),
+    (SecretAlreadyIssued, 409, "idempotency_error"),
+    (RateLimited, 429, "invalid_request_error"),
+    (BodyTooLarge, 413, "invalid_request_error"),
+    (InternalError, 500, "api_error"),
+    (RequestError, 400, "invalid_request_error"),
+)
+_RETRY_HEADERS: Headers = [(b"stripe-should-retry", b"true")]
+
+
+def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
+    """Status and JSON text: of an object, or of an error in the contract's envelope."""
+    if not isinstance(answer, RequestError):
+        return STATUS_OK, _encoder.encode(answer).decode()
+    for error_class, status, error_type in _STATUS_CODES:
+        if isinstance(answer, error_class):
+            return status, _encode_envelope(answer, error_type)
+    raise AssertionError("the last row of the table is every RequestError")
+
+
+def render_error(error: Exception) -> tuple[int, str, Headers]:
+    """Status, body and headers of the answer to a request that ended in `error`. Logs what is our failure."""
+    refusal: RequestError
+    match error:
+        case RequestError():
+            return *encode_answer(error), []
+        case QueueFull():
+            refusal = RateLimited(
+                "Request rate limit exceeded. The service is overloaded; retry shortly.", code="rate_limit"
+            )
+            return *encode_answer(refusal), _RETRY_HEADERS
+        case ConcurrencyConflict():
+            refusal = RateLimited(
+                "This object cannot be accessed right now because another API request or Stripe process is "
+                "currently accessing it. If you see this error intermittently, retry the request.",
+                code="lock_timeout",
+            )
+            return *encode_answer(refusal), _RETRY_HEADERS
+        case Unavailable():
+            log.warning("database_unavailable", reason=str(error))
+            refusal = InternalError("The ledger is temporarily unavailable. Please retry.")
+            return *encode_answer(refusal), _RETRY_HEADERS
+    log.error("unexpected_error", exc_info=error)
+    return *encode_answer(InternalError("An unexpected error occurred.")), []
+
+
+def render_error_body(error: Exception) -> str:
+    """The error envelope alone, for one line of an import."""
+    return render_error(error)[1]
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the routes that FastAPI serves answer errors as the public protocol does."""
+    app.add_exception_handler(LedgerError, _handle_error)
+    app.add_exception_handler(psycopg.OperationalError, _handle_database_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+
+
+def _encode_envelope(refusal: RequestError, error_type: str) -> str:
+    error: dict[str, Any] = {"type": error_type, "message": refusal.message}
+    if refusal.code is not None:
+        error["code"] = refusal.code
+        error["doc_url"] = ERROR_CODES_URL + refusal.code.replace("_", "-")
+    if refusal.param is not None:
+        error["param"] = refusal.param
+    if isinstance(refusal, CardError):
+        if refusal.decline_code is not None:
+            error["decline_code"] = refusal.decline_code
+        if refusal.charge is not None:
+            error["charge"] = refusal.charge
+    return _encoder.encode({"error": error}).decode()
+
+
+async def _handle_error(request: Request, error: Exception) -> Response:
+    status, body, headers = render_error(error)
+    response_headers = {name.decode(): value.decode() for name, value in headers}
+    if not hasattr(request.state, "exchange"):  # outside the two APIs, which give each request its id
+        response_headers["request-id"] = new_id("req", time.time())
+    return Response(body, status, response_headers, "application/json")
+
+
+async def _handle_database_error(request: Request, error: Exception) -> Response:
+    return await _handle_error(request, Unavailable(first_line(error)))
+
+
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    """FastAPI raises this for a path it has no route for, and for a body that is not JSON."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return await _handle_error(request, invalid_json_error())
+    refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
+    return await _handle_error(request, refusal)
+
+
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _handle_error(request, validation_error(error.errors()[0], skip=1))

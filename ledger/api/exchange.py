@@ -1,0 +1,163 @@
+"""One HTTP request to either API, from its arrival to its line in the access log.
+
+The public protocol and the internal API's middleware both make an `Exchange` of each request: it has a
+request id, reads the body within a limit, collects the response headers, and is what the access log is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from starlette.types import Message, Receive, Scope, Send
+
+from ledger.accounts import ApiKey
+from ledger.api.errors import FAULT_STATUS_MIN, BodyTooLarge, Headers
+from ledger.call import Cause
+from ledger.commands.execution import CommandResult
+from ledger.errors import InvalidParameter
+from ledger.files.storage import Upload
+from ledger.ids import encode_base62
+
+if TYPE_CHECKING:
+    from ledger.api.public.operations import Operation
+
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+JSON_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+class Exchange:
+    """A request and what is known so far of its response.
+
+    `key`, `account`, `operation` and `target` are set in this order, as the request passes the checks;
+    reading one before it is set is a bug (AttributeError). `account` is the account that the request acts
+    on: the key's own until another one is resolved.
+    """
+
+    __slots__ = (
+        "account", "idempotency_key", "key", "key_id", "method", "operation", "operation_name", "path",
+        "position", "receive", "request_headers", "request_id", "response_headers", "scope", "started_at",
+        "status", "target", "uploads",
+    )  # fmt: skip
+
+    key: ApiKey
+    operation: Operation
+    target: str
+
+    def __init__(
+        self, scope: Scope, receive: Receive, request_id: str, default_headers: Headers | None = None
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.request_headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = request_id
+        self.started_at = time.perf_counter()
+        self.response_headers: Headers = [
+            *(default_headers or (JSON_CONTENT_TYPE,)),
+            (b"request-id", request_id.encode()),
+        ]
+        self.operation_name = "none"  # method and path of the operation, for the metrics
+        self.key_id: str | None = None
+        self.account = ""
+        self.idempotency_key: str | None = None
+        self.uploads: dict[str, Upload] = {}
+        self.position: int | None = None  # of the last event that the request appended
+        self.status = 0
+
+    def set_key(self, key: ApiKey) -> None:
+        """Note whose request it is. It acts on the key's own account, until another one is resolved."""
+        self.key = key
+        self.key_id = key.id
+        self.account = key.account
+
+    def build_cause(self) -> Cause:
+        """Who asks, for the log of events. Once the key and the account are known."""
+        key = self.key
+        return Cause(self.account, key.livemode, key.id, self.request_id, self.idempotency_key)
+
+    @property
+    def as_platform(self) -> bool:
+        """Whether the key's account acts on an account connected to it."""
+        return self.account != self.key.account
+
+    def read_idempotency_key(self) -> str | None:
+        """The request's Idempotency-Key, None if it has none; the response will repeat it.
+
+        Raises InvalidParameter for one that is too long.
+        """
+        header = self.request_headers.get(b"idempotency-key")
+        if not header:
+            return None
+        if len(header) > IDEMPOTENCY_KEY_LENGTH_MAX:
+            raise InvalidParameter(
+                f"Idempotency keys must be at most {IDEMPOTENCY_KEY_LENGTH_MAX} characters."
+            )
+        self.response_headers.append((b"idempotency-key", header))
+        self.idempotency_key = header.decode("latin-1")
+        return self.idempotency_key
+
+    def set_result(self, result: CommandResult) -> None:
+        """Note what a command came to; under an Idempotency-Key the response headers say which request it was
+        first the answer to (contract §1.9)."""
+        self.position = result.position
+        if self.idempotency_key is None:
+            return
+        original_request_id = result.original_request_id or self.request_id
+        self.response_headers.append((b"original-request", original_request_id.encode()))
+        if result.original_request_id is not None:
+            self.response_headers.append((b"idempotent-replayed", b"true"))
+            if result.status >= FAULT_STATUS_MIN:
+                self.response_headers.append((b"stripe-should-retry", b"false"))
+
+    @property
+    def content_length(self) -> int:
+        """The length that the request states for its body, in bytes; 0 if it states none."""
+        length = self.request_headers.get(b"content-length", b"0")
+        return int(length) if length.isdigit() else 0
+
+    async def receive_chunk(self) -> tuple[bytes, bool]:
+        """The next part of the body, and whether there are more. Raises InvalidParameter if the connection
+        was closed."""
+        message: Message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidParameter("The connection closed before the request was complete.")
+        return message.get("body", b""), message.get("more_body", False)
+
+    async def read_body(self, bytes_max: int) -> bytes:
+        """The whole body.
+
+        Raises BodyTooLarge as soon as the body is known to be too large (without reading any of it when its
+        stated length is), InvalidParameter for one that is cut off.
+        """
+        if self.content_length > bytes_max:
+            raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
+        body, more = await self.receive_chunk()
+        while more:
+            chunk, more = await self.receive_chunk()
+            body += chunk
+            if len(body) > bytes_max:
+                raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
+        return body
+
+    async def send_response(self, send: Send, body: str) -> None:
+        """Send the response: `status`, the collected headers and `body`."""
+        payload = body.encode()
+        self.response_headers.append((b"content-length", str(len(payload)).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": self.response_headers})
+        await send({"type": "http.response.body", "body": payload})
+
+
+LogAccess = Callable[[Exchange], None]
+"""Counts a request in the metrics and logs it, once it is answered."""
+
+
+def generate_request_ids() -> Iterator[str]:
+    """Request ids: `req_`, digits drawn at random for the process, and a count. Unique without asking
+    anyone."""
+    start = encode_base62(secrets.randbits(128))[-14:]
+    return (f"req_{start}{number:08d}" for number in itertools.count(1))

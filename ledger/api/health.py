@@ -1,0 +1,71 @@
+"""`/healthz`, `/readyz` and `/metrics`, for whoever runs the service; they ask for no key."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from ledger import __version__
+from ledger.api.errors import STATUS_NOT_READY
+from ledger.clock import Clock
+from ledger.deadlines import read_overdue_seconds
+from ledger.domain.money import Terms
+from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
+from ledger.postgres.connections import Pool
+from ledger.webhooks.deliveries import read_backlog
+
+READY_LAG_SECONDS_MAX = 30.0
+CONNECTION_TIMEOUT_SECONDS = 2.0
+
+
+def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> APIRouter:
+    """The three routes."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The process is up."""
+        return {"status": "ok", "version": __version__}
+
+    @router.get("/readyz")
+    async def readyz(response: Response) -> dict[str, Any]:
+        """503 if the database is unreachable, or a live projection lags more than 30 s."""
+        try:
+            async with pool.connection(timeout=CONNECTION_TIMEOUT_SECONDS) as conn:
+                projection_lags = await read_lags(conn, clock.now())
+        except psycopg.Error as error:
+            response.status_code = STATUS_NOT_READY
+            return {"status": "unavailable", "database": type(error).__name__}
+        stuck = [
+            lag.projection for lag in projection_lags if lag.live and lag.seconds > READY_LAG_SECONDS_MAX
+        ]
+        incomplete = [lag.projection for lag in projection_lags if lag.live and lag.parked]
+        if stuck or not projection_lags:
+            response.status_code = STATUS_NOT_READY
+        return {
+            "status": "stuck" if stuck else "starting" if not projection_lags else "ok",
+            "stuck": stuck,
+            "incomplete": incomplete,
+            "projections": [lag._asdict() for lag in projection_lags],
+        }
+
+    @router.get("/metrics")
+    async def render_metrics() -> Response:
+        """Prometheus metrics; while the database is unreachable, without those that it holds."""
+        projection_lags: list[Lag] = []
+        overdue: dict[str, float] = {}
+        webhook_backlog: WebhookBacklog | None = None
+        with suppress(psycopg.OperationalError):
+            async with pool.connection(timeout=CONNECTION_TIMEOUT_SECONDS) as conn:
+                projection_lags = await read_lags(conn, clock.now())
+                overdue = await read_overdue_seconds(conn, terms, clock.now())
+                webhook_backlog = await read_backlog(conn, clock.now())
+        return Response(
+            metrics.render(projection_lags, overdue, webhook_backlog), media_type="text/plain; version=0.0.4"
+        )
+
+    return router

@@ -1,0 +1,35 @@
+"""The projections of this release: the one list that the engine, rebuilds and operators are handed.
+
+A new projection is a module beside this one and an entry here; its table comes from a migration.
+"""
+
+from __future__ import annotations
+
+from projections.projection import Projection
+from projections.read_models.deadlines import DEADLINES
+from projections.read_models.feed import FEED
+from projections.read_models.lists import (
+    CHARGES,
+    CUSTOMERS,
+    DISPUTES,
+    FILE_LINKS,
+    FILES,
+    REFUNDS,
+    WEBHOOK_ENDPOINTS,
+)
+from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
+
+PROJECTIONS: tuple[Projection, ...] = (
+    CUSTOMERS,
+    CHARGES,
+    DISPUTES,
+    REFUNDS,
+    FILES,
+    FILE_LINKS,
+    WEBHOOK_ENDPOINTS,
+    POSTINGS,
+    BALANCE_TRANSACTIONS,
+    DEADLINES,
+    FEED,
+)
+PROJECTIONS_BY_NAME = {projection.name: projection for projection in PROJECTIONS}
