@@ -41,6 +41,7 @@ class LineResult(NamedTuple):
     refused: bool = False
 
     def to_json(self) -> str:
+        """The result as one line of NDJSON, without the line's end."""
         return f'{{"line":{self.number},{self.json_tail}'
 
 
