@@ -153,8 +153,8 @@ def _build_figures(
         )
     ]
     for name, get_seconds in (
-        ("worker and driver", lambda run: run.client),
-        ("Postgres", lambda run: run.postgres),
+        ("worker and driver", lambda run: run.client_seconds),
+        ("Postgres", lambda run: run.postgres_seconds),
     ):
         milliseconds = [get_seconds(one.measurement) * 1e6 / events for one in one_worker]
         stock_milliseconds = [
