@@ -56,6 +56,7 @@ class Target:
 
     @property
     def key(self) -> GenerationKey:
+        """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
 
     def park(self, stream: str, position: int, error: BaseException) -> None:
