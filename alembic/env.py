@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `ledger.postgres.connections.migrate` hands over.
+"""Runs the migrations on the connection that `ledger.postgres.migrations.migrate` hands over.
 
 Hand-written SQL, no models: alembic keeps the order and the version table (`ledger.alembic_version`).
 """

@@ -19,10 +19,11 @@ from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
 from benchmarks.store import CAUSE, open_store
-from ledger.api.errors import encode_answer
+from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
-from ledger.commands.execution import Execution
+from ledger.config import load_settings
+from ledger.postgres.connections import open_pool
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -38,7 +39,9 @@ class LedgerCommands:
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
-        self._execution = Execution(store, encode=encode_answer, derive_secret=str, attempts_max=16)
+        settings = load_settings()
+        queries = build_queries(store, open_pool(store.dsn), settings)  # a command here reads no list
+        self._execution = build_execution(store, queries, settings)
         self._ids = cycle(runner.run(self._create_customers()))
         self._order_count = 0
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from ledger.postgres.connections import migrate
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 
 COMMIT_MS = 1
 RELOAD_TIMEOUT_SECONDS = 5.0

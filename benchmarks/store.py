@@ -29,11 +29,7 @@ def open_store(dsn: str, **settings: object) -> Iterator[tuple[asyncio.Runner, S
     committed."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         store = Store(dsn, SECRET_KEY, load_settings(**settings), Clock())
-
-        async def start() -> None:
-            store.start()
-
-        runner.run(start())
+        runner.run(store.start())
         try:
             yield runner, store
         finally:

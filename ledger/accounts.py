@@ -1,8 +1,8 @@
-"""Accounts and their API keys: made, listed, revoked, and looked up for every request.
+"""Accounts and their API keys: create, list, roll and revoke them, and look them up for every request.
 
-A key is shown once, when it is made; the database holds its SHA-256 (a key has 190 random bits, so
-nothing slower is needed) and its last four characters. A process remembers a key for
-`CACHE_SECONDS`, so a revocation holds everywhere within that time.
+A key's secret is shown once, when the key is created. The database holds its SHA-256 (a secret has 190 random
+bits, so no slower hash is needed) and its last four characters. Each process caches a key for
+`CACHE_SECONDS`, so all of them refuse a revoked key within that time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import string
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg.rows import TupleRow
 
+from ledger.background import BackgroundLoop
 from ledger.errors import InvalidParameter
 from ledger.ids import new_id
+from ledger.lru import ExpiringCache
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one, query_timeout
 from ledger.wire.aggregates import AGGREGATES
 from ledger.wire.versions import LATEST_VERSION
@@ -31,7 +33,6 @@ LAST_USED_INTERVAL_SECONDS = 5.0
 LAST_USED_TIMEOUT_SECONDS = 2.0
 SECRET_CHARACTERS = 32
 
-Value = TypeVar("Value")
 KeyKind = Literal["sk", "rk", "pk"]
 EphemeralKind = Literal["ek"]
 
@@ -65,10 +66,15 @@ SELECT k.id, k.account, k.kind, k.livemode, k.last4, k.name, k.scopes,
        extract(epoch FROM k.expires_at)::float8, a.api_version,
        extract(epoch FROM k.created_at)::float8, extract(epoch FROM k.last_used_at)::float8
 FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
+"""
+_KEYS_OF_ACCOUNT = f"""{_KEYS}
 WHERE %(account)s::text IS NULL OR k.account = %(account)s
 ORDER BY k.created_at, k.id
 """
-_KEY = """
+_KEY_IN_REACH = f"""{_KEYS}
+WHERE k.id = %(id)s AND k.livemode = %(livemode)s AND %(account)s IN (a.id, a.platform)
+"""
+_KEY_BY_HASH = """
 SELECT k.id, k.account, k.kind, k.livemode, k.last4, k.name, k.scopes,
        extract(epoch FROM k.expires_at)::float8, a.api_version
 FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
@@ -92,11 +98,21 @@ FROM unnest(%(ids)s::text[], %(times)s::float8[]) AS used(id, at) WHERE k.id = u
 """
 
 
-class ApiKey(NamedTuple):
-    """A key as the database knows it. `expires_at` is in unix seconds; None: never.
+class Account(NamedTuple):
+    """An account. `platform` is the account it is connected to, if any; `created_at` is in unix seconds."""
 
-    An ephemeral key is in no database: its `id` is that of the session it came from, and it reads
-    nothing but `customer`.
+    id: str
+    name: str
+    platform: str | None
+    api_version: str
+    created_at: float
+
+
+class ApiKey(NamedTuple):
+    """A key as the database holds it. `expires_at` is in unix seconds; None: never.
+
+    An ephemeral key is in no database: its `id` is that of its customer session, and it may read only
+    objects of `customer`.
     """
 
     id: str
@@ -112,26 +128,28 @@ class ApiKey(NamedTuple):
 
     @property
     def masked(self) -> str:
-        mode = "live" if self.livemode else "test"
-        return f"{self.kind}_{mode}_***{self.last4}"
+        """What may be shown of the key, for example `sk_test_***AbCd`."""
+        return f"{self.kind}_{_mode_name(self.livemode)}_***{self.last4}"
 
     def is_expired(self, now: float) -> bool:
-        """Whether it is good for nothing any more, `now` by the one clock."""
+        """Whether the key has expired at `now` (unix seconds of the ledger's clock)."""
         return self.expires_at is not None and self.expires_at <= now
 
     def get_status(self, now: float) -> str:
+        """`active` or `expired` at `now` (unix seconds of the ledger's clock)."""
         return "expired" if self.is_expired(now) else "active"
 
     def allows(self, scope: str) -> bool:
-        """A restricted key allows what it names; write includes read (`rak_<resource>_<read|write>`)."""
+        """Whether a restricted key has this scope. A write scope includes the read scope of the same
+        resource (`rak_<resource>_<read|write>`)."""
         if scope in self.scopes:
             return True
         return scope.endswith("_read") and scope.removesuffix("read") + "write" in self.scopes
 
 
 class KeySummary(NamedTuple):
-    """A key as it is listed. Unix seconds; `last_used_at` is None for one never used, and may lag by the
-    interval at which processes tell of it."""
+    """A key and its times in unix seconds. `last_used_at` is None for a key never used, and late by up to
+    LAST_USED_INTERVAL_SECONDS."""
 
     key: ApiKey
     created_at: float
@@ -139,7 +157,10 @@ class KeySummary(NamedTuple):
 
 
 async def create_account(conn: Conn, name: str, *, platform: str | None = None) -> str:
-    """A new account's id. Raises InvalidParameter when `platform` is not an account."""
+    """Create an account, connected to the account `platform` if given; its id.
+
+    Raises InvalidParameter when `platform` is not an account.
+    """
     account = new_id("acct", time.time())
     values = {"id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION}
     try:
@@ -149,10 +170,9 @@ async def create_account(conn: Conn, name: str, *, platform: str | None = None) 
     return account
 
 
-async def list_accounts(conn: Conn, account: str | None = None) -> list[TupleRow]:
-    """(id, name, platform, api_version, created_at in unix seconds), oldest first: the account `account`
-    and those connected to it, or all."""
-    return await fetch_all(conn, _ACCOUNTS, {"of": account})
+async def list_accounts(conn: Conn, account: str | None = None) -> list[Account]:
+    """The account `account` and those connected to it, or all accounts; oldest first."""
+    return [Account(*row) for row in await fetch_all(conn, _ACCOUNTS, {"of": account})]
 
 
 async def create_key(
@@ -165,10 +185,12 @@ async def create_key(
     scopes: Sequence[str] = (),
     expires_at: float | None = None,
 ) -> tuple[str, str]:
-    """(key id, the secret to show once). `expires_at` in unix seconds; None: never. Raises
-    InvalidParameter for an unknown account."""
-    mode = "live" if livemode else "test"
-    secret = f"{kind}_{mode}_" + "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_CHARACTERS))
+    """Create a key: (its id, its secret, which is shown once). `expires_at` is in unix seconds; None: never.
+
+    Raises InvalidParameter for an unknown account.
+    """
+    random_part = "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_CHARACTERS))
+    secret = f"{kind}_{_mode_name(livemode)}_{random_part}"
     key_id = new_id("key", time.time())
     try:
         await conn.execute(
@@ -191,10 +213,10 @@ async def create_key(
 
 
 async def roll_key(conn: Conn, key_id: str, *, overlap_seconds: int, now: float) -> tuple[str, str]:
-    """(id, secret) of a key that may do what this one may, which ends after the overlap, at once with 0.
-    `now` by the one clock.
+    """Replace a key: (id, secret) of a new key with the same rights. The old key expires `overlap_seconds`
+    after `now` (unix seconds of the ledger's clock), or earlier if it was to expire earlier.
 
-    Raises InvalidParameter when there is none of that id, or it has expired.
+    Raises InvalidParameter when there is no such key, or it has expired.
     """
     async with conn.transaction():
         row = await fetch_one(conn, _LOCK_KEY, {"id": key_id})
@@ -211,92 +233,111 @@ async def roll_key(conn: Conn, key_id: str, *, overlap_seconds: int, now: float)
 
 
 async def list_keys(conn: Conn, account: str | None = None) -> list[KeySummary]:
-    """The account's keys, or all, oldest first."""
-    rows = await fetch_all(conn, _KEYS, {"account": account})
-    return [KeySummary(_to_api_key(row[:9]), *row[9:]) for row in rows]
+    """The keys of the account `account`, or all keys; oldest first."""
+    rows = await fetch_all(conn, _KEYS_OF_ACCOUNT.encode(), {"account": account})
+    return [_to_key_summary(row) for row in rows]
+
+
+async def find_key(conn: Conn, key_id: str, *, account: str, livemode: bool) -> KeySummary | None:
+    """The key, if it belongs to `account` or an account connected to it, in this mode; None otherwise."""
+    row = await fetch_one(
+        conn, _KEY_IN_REACH.encode(), {"id": key_id, "account": account, "livemode": livemode}
+    )
+    return None if row is None else _to_key_summary(row)
 
 
 async def revoke_key(conn: Conn, key_id: str, *, now: float) -> None:
-    """End a key, `now` by the one clock. Raises InvalidParameter when there is none of that id."""
+    """Make a key expire at `now` (unix seconds of the ledger's clock), unless it has expired before.
+
+    Raises InvalidParameter when there is no such key.
+    """
     if await fetch_one(conn, _REVOKE_KEY, {"id": key_id, "now": now}) is None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 
 class KeyCache:
-    """API keys and account relations by need, remembered shortly; `find_ephemeral_key` knows those of front
-    ends."""
+    """Looks up API keys and account relations for requests, and caches them for CACHE_SECONDS.
+
+    `find_ephemeral_key` resolves the secrets of ephemeral keys (`ek_…`). Writes every
+    LAST_USED_INTERVAL_SECONDS, and at the end, when keys were last used: never within a request.
+    """
 
     def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
         self._find_ephemeral_key = find_ephemeral_key
-        self._keys: dict[str, tuple[float, ApiKey]] = {}
-        self._platforms: dict[str, tuple[float, str | None]] = {}
+        self._keys: ExpiringCache[str, ApiKey] = ExpiringCache(
+            CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
+        )
+        # By account; "" for one that is connected to no platform.
+        self._platforms: ExpiringCache[str, str] = ExpiringCache(
+            CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
+        )
         self._last_used: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._last_used_loop = BackgroundLoop(
+            "last used times of keys", self._write_last_used_step, close_timeout_seconds=0.5
+        )
 
-    def start(self) -> None:
-        """Tell now and then which keys were used, until closed."""
-        self._task = asyncio.create_task(self._run(), name="keys used")
+    async def start(self) -> None:
+        """Begin to write last-used times."""
+        await self._last_used_loop.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Write the last-used times that are not written yet, unless that takes too long."""
+        await self._last_used_loop.close()
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(LAST_USED_TIMEOUT_SECONDS):
                 await self.write_last_used()
         await self._connection.drop()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(LAST_USED_INTERVAL_SECONDS)
-            with suppress(psycopg.Error):  # told with the next ones
-                await self.write_last_used()
-
     def get_cached(self, secret: str) -> ApiKey | None:
-        """The key if it was looked up just now."""
-        cached = self._keys.get(secret)
-        return cached[1] if cached is not None and cached[0] > time.monotonic() else None
+        """The key, if it was looked up within the last CACHE_SECONDS."""
+        return self._keys.get(secret)
 
     async def find(self, secret: str) -> ApiKey | None:
-        """The key whose secret this is; None when there is none. Raises Unavailable."""
+        """The key that has this secret; None when there is none. Raises Unavailable."""
         if secret.startswith("ek_"):
             return await self._find_ephemeral_key(secret)
-        row = await self._fetch_one(_KEY, _hash_secret(secret))
+        row = await self._fetch_one(_KEY_BY_HASH, _hash_secret(secret))
         if row is None:
             return None
         key = _to_api_key(row)
-        _cache_value(self._keys, secret, key)
+        self._keys.put(secret, key)
         self._last_used[key.id] = time.time()
         return key
 
     async def write_last_used(self) -> None:
-        """Keep when keys were last used, as seen since this was last called: never on a request's way."""
+        """Write when keys were last used, as far as that is not written yet. Raises psycopg.Error; the times
+        are then written at the next call."""
         last_used, self._last_used = self._last_used, {}
-        if last_used:
-            try:
-                async with self._connection as conn:
-                    await conn.execute(
-                        _UPDATE_LAST_USED, {"ids": list(last_used), "times": list(last_used.values())}
-                    )
-            except psycopg.Error:
-                self._last_used = last_used | self._last_used
-                raise
+        if not last_used:
+            return
+        try:
+            async with self._connection as conn:
+                times = {"ids": list(last_used), "times": list(last_used.values())}
+                await conn.execute(_UPDATE_LAST_USED, times)
+        except BaseException:
+            self._last_used = last_used | self._last_used
+            raise
 
     async def can_access(self, key: ApiKey, account: str) -> bool:
-        """Whether the key may act on `account`: its own, or one connected to it."""
+        """Whether the key may act on `account`: its own account, or one connected to it. Raises
+        Unavailable."""
         if account == key.account:
             return True
         if key.kind == "ek":
             return False
-        cached = self._platforms.get(account)
-        if cached is not None and cached[0] > time.monotonic():
-            return cached[1] == key.account
-        row = await self._fetch_one(_PLATFORM, account)
-        if row is None:
-            return False
-        _cache_value(self._platforms, account, row[0])
-        return bool(row[0] == key.account)
+        platform = self._platforms.get(account)
+        if platform is None:
+            row = await self._fetch_one(_PLATFORM, account)
+            if row is None:
+                return False
+            platform = row[0] or ""
+            self._platforms.put(account, platform)
+        return platform == key.account
+
+    async def _write_last_used_step(self) -> float:
+        await self.write_last_used()
+        return LAST_USED_INTERVAL_SECONDS
 
     async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
         async with query_timeout(), self._connection as conn:
@@ -307,12 +348,15 @@ def _hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _to_api_key(row: TupleRow) -> ApiKey:
+def _mode_name(livemode: bool) -> str:
+    return "live" if livemode else "test"
+
+
+def _to_api_key(row: Sequence[Any]) -> ApiKey:
     key_id, account, kind, livemode, last4, name, scopes, expires_at, api_version = row
     return ApiKey(key_id, account, kind, livemode, last4, name, tuple(scopes), expires_at, api_version)
 
 
-def _cache_value(cache: dict[str, tuple[float, Value]], cache_key: str, value: Value) -> None:
-    if len(cache) >= CACHE_SIZE_MAX:
-        cache.clear()
-    cache[cache_key] = (time.monotonic() + CACHE_SECONDS, value)
+def _to_key_summary(row: TupleRow) -> KeySummary:
+    *key, created_at, last_used_at = row
+    return KeySummary(_to_api_key(key), created_at, last_used_at)

@@ -1,7 +1,7 @@
-"""The one loop behind everything a process does beside answering requests, and how it starts and ends.
+"""The loop behind everything a process does besides answering requests, and how such work starts and ends.
 
-A loop outlives whatever its work raises: the failure is logged once per reason, the work is tried again after
-a backoff, and its recovery is logged. Closing lets the work under way finish, up to a deadline.
+A loop outlives whatever its work raises: it logs a failure once per reason, retries after a backoff, and logs
+the recovery. Closing lets the step under way finish, up to a timeout.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import psycopg
 import structlog
 
 from ledger.errors import LedgerError
+from ledger.logs import describe_error
 
 BACKOFF_SECONDS_MIN = 0.25
 BACKOFF_SECONDS_MAX = 5.0
@@ -27,25 +28,29 @@ class Service(Protocol):
     """Something that runs beside the API, or in a worker, from `start` until `close` returns."""
 
     async def start(self) -> None:
-        """Begin. Returns once the service works, or is known not to work for now."""
+        """Begin. Returns once the service works, or has found that it cannot work for now."""
 
     async def close(self) -> None:
         """Finish the work under way and end, within seconds."""
 
 
 class BackgroundLoop:
-    """Calls `step` again and again in a task of its own, named `name` in logs.
+    """Calls `step` again and again in a task of its own; logs name it `name`.
 
-    step                   one piece of work; returns the seconds to wait before the next one, 0 for none
-    backoff_seconds_min    wait after the first failure; it doubles with each further one …
+    step                   one piece of work. Returns the seconds to wait before the next one: 0 for no wait,
+                           None to wait until `wake` is called
+    backoff_seconds_min    wait after the first failure. It doubles with each further failure …
     backoff_seconds_max    … up to this, and starts over after a success
     close_timeout_seconds  how long `close` waits for the step under way before it cancels it
+
+    `wake` ends a wait, also one that is about to begin, but never a backoff: what wakes a loop often must not
+    make it retry often.
     """
 
     def __init__(
         self,
         name: str,
-        step: Callable[[], Awaitable[float]],
+        step: Callable[[], Awaitable[float | None]],
         *,
         backoff_seconds_min: float = BACKOFF_SECONDS_MIN,
         backoff_seconds_max: float = BACKOFF_SECONDS_MAX,
@@ -56,63 +61,76 @@ class BackgroundLoop:
         self._backoff_seconds_min = backoff_seconds_min
         self._backoff_seconds_max = backoff_seconds_max
         self._close_timeout_seconds = close_timeout_seconds
-        self._wakeup = asyncio.Event()
-        self._closing = False
-        self._failure: str | None = None
+        self._woken = asyncio.Event()
+        self._close_requested = asyncio.Event()
+        self._failure_reason: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def closing(self) -> bool:
-        """Whether `close` was called: a long step ends at the next point where it may."""
-        return self._closing
+        """Whether `close` was called: a long step then ends at the next point where it may."""
+        return self._close_requested.is_set()
 
     async def start(self) -> None:
-        """Begin with the first step."""
+        """Begin with the first step, at once. A loop is started once."""
+        assert self._task is None, "a loop is started once"
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     def wake(self) -> None:
-        """Begin the next step now rather than after the wait."""
-        self._wakeup.set()
+        """Begin the next step now rather than after the wait; after the step under way, if there is one."""
+        self._woken.set()
 
     async def close(self) -> None:
-        """End after the step under way; cancel it when it takes longer than `close_timeout_seconds`."""
-        self._closing = True
-        self._wakeup.set()
-        if self._task is not None:
+        """End after the step under way; cancel it when it takes longer than `close_timeout_seconds`. Never
+        raises what the step raises. May be called again, and without `start`."""
+        self._close_requested.set()
+        self._woken.set()
+        if self._task is None:
+            return
+        try:
             await asyncio.wait({self._task}, timeout=self._close_timeout_seconds)
+        finally:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         backoff_seconds = self._backoff_seconds_min
-        while not self._closing:
-            self._wakeup.clear()
+        while not self.closing:
+            self._woken.clear()
             try:
                 wait_seconds = await self._step()
-            except Exception as error:  # a loop outlives its failures
+            except Exception as error:
                 self._log_failure(error)
-                wait_seconds = backoff_seconds
+                await _wait(self._close_requested, backoff_seconds)
                 backoff_seconds = min(backoff_seconds * 2, self._backoff_seconds_max)
             else:
                 self._log_recovery()
                 backoff_seconds = self._backoff_seconds_min
-            if wait_seconds > 0 and not self._closing:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(wait_seconds):
-                        await self._wakeup.wait()
+                if not self.closing:
+                    await _wait(self._woken, wait_seconds)
 
     def _log_failure(self, error: Exception) -> None:
-        """One line per reason. The text of an error may quote personal data, so its type stands for it."""
-        reason = type(error).__name__
-        if reason == self._failure:
+        """Log a failure, once per reason: an outage is one line, not one line a retry."""
+        reason = describe_error(error)
+        if reason == self._failure_reason:
             return
-        self._failure = reason
+        self._failure_reason = reason
         if isinstance(error, psycopg.Error | LedgerError):
             log.warning("background_work_delayed", loop=self._name, reason=reason)
         else:
             log.error("background_work_failed", loop=self._name, reason=reason, exc_info=error)
 
     def _log_recovery(self) -> None:
-        if self._failure is not None:
-            log.info("background_work_recovered", loop=self._name, reason=self._failure)
-            self._failure = None
+        if self._failure_reason is not None:
+            log.info("background_work_recovered", loop=self._name, reason=self._failure_reason)
+            self._failure_reason = None
+
+
+async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait until `event` is set, for `seconds` at most. Lets other tasks run in any case."""
+    if seconds == 0:
+        await asyncio.sleep(0)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

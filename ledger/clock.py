@@ -1,7 +1,7 @@
-"""One clock. Everything that asks for the time asks it, so a test moves all deadlines at once.
+"""The ledger's one clock: all deadlines and times of events come from it, so a test can move them at once.
 
-In test-clock mode the difference to real time lives in the database, and a process reads it again
-(`refresh`) before each request and each batch: all processes agree without being told.
+With LEDGER_TEST_CLOCK the difference to real time is stored in the database, and a process reads it again
+(`refresh`) before each request and each batch, so all processes agree.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ RETURNING ahead_seconds
 
 
 class Clock:
-    """Unix seconds, with fraction. One that is not `movable` is real time, and asks nobody."""
+    """Unix seconds, with fraction. A clock that is not `movable` is real time, and never reads the
+    database."""
 
     def __init__(self, *, movable: bool = False) -> None:
         self._movable = movable
         self._offset_seconds = 0.0
 
     def now(self) -> float:
+        """The time in unix seconds, as of the last `refresh`."""
         return time.time() + self._offset_seconds
 
     async def refresh(self, conn: Conn) -> None:
-        """Take over what another process has moved the clock to."""
+        """Read the difference to real time that any process has set. Raises psycopg.Error."""
         if not self._movable:
             return
         row = await fetch_one(conn, _SELECT_OFFSET)
@@ -38,7 +40,8 @@ class Clock:
         self._offset_seconds = row[0]
 
     async def move(self, conn: Conn, now: float) -> None:
-        """Set the clock for all processes. Raises InvalidParameter for a time before the last event."""
+        """Set the clock of all processes to `now` (unix seconds). Raises InvalidParameter for a time before
+        the last recorded event."""
         offset_seconds = now - time.time()
         row = await fetch_one(conn, _UPDATE_OFFSET, {"ahead": offset_seconds, "now": now})
         if row is None:

@@ -1,6 +1,7 @@
-"""Settings: read once from the environment (`LEDGER_…`), checked, frozen. Nothing else reads it.
+"""Settings: read once from the environment (`LEDGER_…`), checked and frozen.
 
-A setting that cannot be used is one `SettingError` whose text is one line naming the variable.
+Nothing else reads settings from the environment. A setting that cannot be used raises a `SettingError` of one
+line that names the variable.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RETRIES_MAX = 100
 
 
 def _parse_schedule(value: object) -> object:
-    """Numbers with commas between them, in the environment; none at all is a schedule too."""
+    """A schedule as the environment has it: numbers separated by commas, or none."""
     if not isinstance(value, str):
         return value
     try:
@@ -29,7 +30,7 @@ def _parse_schedule(value: object) -> object:
     except ValueError:
         numbers = (0.0,)
     if len(numbers) > RETRIES_MAX or not all(0 < number < 1e9 for number in numbers):
-        raise ValueError("must be seconds with commas between them, as in 600,3600")
+        raise ValueError("must be seconds separated by commas, as in 600,3600")
     return numbers
 
 
@@ -37,67 +38,82 @@ Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedul
 
 
 class Settings(BaseSettings):
-    """Every setting of the service, with its default. Times carry their unit in the name."""
+    """Every setting of the service, with its default. The name of a time ends with its unit."""
 
     model_config = SettingsConfigDict(env_prefix="LEDGER_", frozen=True, extra="ignore")
 
-    database_url: SecretStr | None = Field(None, description="Postgres 15 or newer; none: embedded")
-    secret_key: SecretStr | None = Field(None, description="32 characters or more; signs and seals")
-    data_dir: Path = Field(Path(".ledger"), description="where the embedded database and dev keys live")
+    database_url: SecretStr | None = Field(
+        None, description="Postgres 15 or newer; default: an embedded server"
+    )
+    secret_key: SecretStr | None = Field(
+        None, description="32 characters or more; signs client secrets, seals personal data"
+    )
+    data_dir: Path = Field(Path(".ledger"), description="directory of the embedded database and the dev keys")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
     workers: Count = Field(1, description="API processes")
-    test_clock: bool = Field(False, description="tests may move the clock")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    test_clock: bool = Field(False, description="whether tests may move the clock")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level logged")
     log_requests: Literal["all", "errors", "none"] = Field("errors", description="which requests are logged")
 
-    append_queue_max: Count = Field(4096, description="commands waiting to be appended before 429")
+    append_queue_max: Count = Field(
+        4096, description="commands that may wait to be appended; one more gets 429"
+    )
     append_batch_max: Count = Field(512, description="commands in one transaction")
     append_timeout_ms: Milliseconds = Field(
-        10_000, description="how long a command waits for a lost database"
+        10_000, description="how long an append waits while the database is lost"
     )
-    decide_attempts_max: Count = Field(16, description="decisions again after losing a race, before 429")
-    cached_streams_max: Count = Field(50_000, description="folded aggregates kept in memory")
+    decide_attempts_max: Count = Field(16, description="decisions of a command that loses races, before 429")
+    cached_streams_max: Count = Field(50_000, description="aggregates cached in each process")
     list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")
-    poll_ms: Milliseconds = Field(100, description="how often projections look without being woken")
-    deadline_poll_ms: Milliseconds = Field(1_000, description="how often due dates are looked for")
-    projection_batch_max: Count = Field(1000, description="events in one projection transaction")
-    verify_pause_seconds: Annotated[int, Field(ge=0)] = Field(
-        60, description="between two samples of live rows compared with a replay; 0: none"
+    poll_ms: Milliseconds = Field(
+        100, description="how often projections look for events when no notification arrives"
     )
-    key_requests_per_second: Annotated[int, Field(ge=0)] = Field(0, description="a key's rate; 0: no limit")
+    deadline_poll_ms: Milliseconds = Field(1_000, description="how often a sweep looks for due dates")
+    projection_batch_max: Count = Field(1000, description="events in one transaction of a projection")
+    verify_pause_seconds: Annotated[int, Field(ge=0)] = Field(
+        60, description="pause between two samples of live rows, compared with a replay; 0: no samples"
+    )
+    key_requests_per_second: Annotated[int, Field(ge=0)] = Field(
+        0, description="rate limit of an API key, in each process; 0: none"
+    )
     account_requests_per_second: Annotated[int, Field(ge=0)] = Field(
-        0, description="an account's rate, in each process; 0: no limit"
+        0, description="rate limit of an account, in each process; 0: none"
     )
     body_bytes_max: Annotated[int, Field(ge=1, le=8_000_000)] = Field(
-        2_000_000, description="size of a form, or of JSON"
+        2_000_000, description="largest form or JSON body"
     )
-    file_bytes_max: Count = Field(16_777_216, description="size of an uploaded file")
-    public_url: str | None = Field(None, description="the url of files begins so; none: as the caller's did")
+    file_bytes_max: Count = Field(16_777_216, description="largest uploaded file, in bytes")
+    public_url: str | None = Field(
+        None, description="start of the URLs of files; default: that of the request"
+    )
     drain_seconds: Seconds = Field(8, description="how long SIGTERM waits for requests under way")
 
-    session_seconds: Seconds = Field(1800, description="life of a customer session")
-    dispute_due_days: Count = Field(8, description="days to answer a dispute")
-    webhook_endpoints_max: Count = Field(16, description="webhook endpoints of an account in one mode")
-    dispute_fee_credited: bool = Field(False, description="give the dispute fee back after a win")
+    session_seconds: Seconds = Field(1800, description="lifetime of a customer session")
+    dispute_due_days: Count = Field(8, description="days to respond to a dispute")
+    webhook_endpoints_max: Count = Field(16, description="webhook endpoints an account may have per mode")
+    dispute_fee_credited: bool = Field(False, description="whether a won dispute's fee is credited back")
 
     webhook_retry_seconds_live: Schedule = Field(
         (300, 1800, 7200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200),
-        description="after each failed attempt, how long until the next, in live mode",
+        description="pauses after failed attempts of a delivery, in live mode",
     )
     webhook_retry_seconds_test: Schedule = Field((600, 3600, 10_800), description="the same in test mode")
-    webhook_timeout_ms: Milliseconds = Field(20_000, description="time of one attempt, all in all")
-    webhook_attempts_max: Count = Field(256, description="attempts at once in a process")
-    webhook_poll_ms: Milliseconds = Field(500, description="how often retries that are due are looked for")
+    webhook_timeout_ms: Milliseconds = Field(20_000, description="longest time of one attempt")
+    webhook_attempts_max: Count = Field(256, description="attempts at the same time in a process")
+    webhook_poll_ms: Milliseconds = Field(500, description="how often the sender looks for due retries")
     webhook_private_addresses: Literal["never", "test", "always"] = Field(
-        "test", description="in which modes endpoints may be at private and loopback addresses"
+        "test", description="modes in which endpoints may have private and loopback addresses"
     )
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings of this process. Raises SettingError, one line, for one that cannot be used."""
+    """The settings of this process: `overrides` by name, then the environment, then defaults.
+
+    Raises SettingError, one line, for a setting that cannot be used.
+    """
     try:
-        settings = Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, told below
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         first_error = error.errors(include_url=False, include_input=False)[0]
         name = "LEDGER_" + "_".join(str(part) for part in first_error["loc"]).upper()

@@ -1,27 +1,23 @@
-"""What time does: turns due dates that have passed into events, as nobody's request.
+"""Deadlines: record the events of due dates that have passed. These events have no API request.
 
-A sweep looks for what is due by the one clock and decides on the object itself, exactly read; its append
-checks the version. So any number of processes may sweep, a crash loses nothing, and nothing ends twice:
-what is left undone is due at the next sweep. Overdue seconds are in the metrics.
+A sweep finds what is due by the ledger's clock in the projection `deadlines`, but decides on the object as
+the log has it, and its append checks the object's version. So any number of processes may sweep, a crash
+loses nothing, and nothing expires twice: what a sweep leaves undone is due at the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
-import psycopg
-import structlog
-
+from ledger.background import BackgroundLoop
 from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
-from ledger.errors import LedgerError
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.codec import State
 from ledger.store.journal import Append, VersionConflict, fold_changes
@@ -29,12 +25,9 @@ from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
 PAGE_SIZE_MAX = 256
-RETRY_SECONDS = 5.0
 CLOCK_CAUSATION = "clock"
 
-log = structlog.get_logger()
-
-# By key, so that what is left behind (a row of a parked stream) never hides what comes after it.
+# Pages follow each other by key, so a row that stays (that of a parked stream) never hides those after it.
 _SELECT_DUE = """
 SELECT d.id, d.moment
 FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
@@ -51,14 +44,14 @@ ORDER BY d.moment LIMIT 1
 
 
 class SweepResult(NamedTuple):
-    """What a sweep came to: objects looked at, and events recorded."""
+    """How many objects were due, and how many of them this sweep let expire."""
 
     due_count: int
     expired_count: int
 
 
 def timeout_seconds(kind: str, terms: Terms) -> int:
-    """Seconds from a row's moment to its end."""
+    """Seconds from the `moment` of a row of this kind until it is due (contract §3.2, §4.2)."""
     return (
         charge_decisions.CAPTURE_DAYS * DAY_SECONDS
         if kind == "capture"
@@ -67,7 +60,7 @@ def timeout_seconds(kind: str, terms: Terms) -> int:
 
 
 async def read_overdue_seconds(conn: Conn, terms: Terms, now: float) -> dict[str, float]:
-    """By kind: how long ago the oldest thing still waiting should have ended; 0 when there is none."""
+    """By kind: for how many seconds the oldest due object is overdue at `now` (unix seconds); 0 for none."""
     overdue = {}
     for kind in KINDS:
         upto = int(now) - timeout_seconds(kind, terms)
@@ -77,32 +70,31 @@ async def read_overdue_seconds(conn: Conn, terms: Terms, now: float) -> dict[str
 
 
 class DeadlineSweeper:
-    """Sweeps every `poll_ms`, from start to an orderly end."""
+    """Sweeps every `poll_ms` from `start` to `close`."""
 
     def __init__(self, store: Store, terms: Terms, *, poll_ms: int) -> None:
         self._store = store
         self._terms = terms
         self._poll_seconds = poll_ms / 1000
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="deadlines")
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("deadlines", self._sweep_step)
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="deadlines")
+        """Begin with a first sweep."""
+        await self._loop.start()
 
     async def close(self) -> None:
-        """Finish the sweep under way, then stop."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
+        """Stop after the page of the sweep under way."""
+        await self._loop.close()
         await self._connection.drop()
 
     async def sweep(self) -> SweepResult:
-        """End what is due now, by the clock. Raises psycopg.Error, LedgerError; what ended stays so."""
+        """Let everything expire that is due now by the ledger's clock. Raises psycopg.Error and LedgerError;
+        what has expired by then stays so."""
         due_count = expired_count = 0
         for kind in KINDS:
             last_starts_at, last_id = -(2**62), ""
-            while not self._stopping.is_set():
+            while not self._loop.closing:
                 async with self._connection as conn:
                     await self._store.clock.refresh(conn)
                     upto = int(self._store.clock.now()) - timeout_seconds(kind, self._terms)
@@ -116,23 +108,13 @@ class DeadlineSweeper:
                 last_id, last_starts_at = rows[-1]
         return SweepResult(due_count, expired_count)
 
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            pause = self._poll_seconds
-            try:
-                await self.sweep()
-            except (psycopg.Error, LedgerError) as error:
-                log.warning("deadlines_delayed", reason=type(error).__name__)
-                pause = RETRY_SECONDS
-            except Exception as error:  # the edge: told, waited out, tried again
-                log.error("fault", exc_info=error)
-                pause = RETRY_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+    async def _sweep_step(self) -> float:
+        await self.sweep()
+        return self._poll_seconds
 
     async def _expire(self, stream: str) -> bool:
-        """Whether this ended it, and not another process or what happened meanwhile."""
+        """Let the object expire if its deadline has passed; whether it did. False when another process was
+        first, or a command changed the object meanwhile."""
         state = await self._store.streams.read(stream)
         events = self._decide(state)
         if state is None or not events:

@@ -1,58 +1,58 @@
-"""Everything that can go wrong, as one tree. The message of a `RequestError` is written for the caller;
-only `api/errors.py` turns a class into a status code.
+"""All errors that the ledger raises on purpose, as one tree. Only `api/errors.py` maps them to HTTP statuses.
 
-    LedgerError
-    ├── SettingError             a wrong setting or surrounding: one clear line, the process exits
-    ├── Unavailable              the database cannot take or give it now; perhaps it has taken it
-    ├── Overloaded               the append queue is full; nothing was changed
-    ├── Contended                the object kept changing while it was decided; nothing was changed
-    └── Refused                  the request itself, told in the contract's error envelope
-        ├── InvalidParameter     unknown, missing, malformed: by itself, so no idempotency key keeps it
-        ├── UnknownReference     a parameter names an object that is not there
-        ├── UnknownObject        the object in the path is not there
-        │   └── DisputeNotFound      the charge in the path is, and has no dispute
-        ├── UnknownRoute         no such URL or method
-        ├── InvalidState         a rule of the object's state, `param` what it does not admit
-        │   ├── InvalidDisputeState    what the network reports cannot follow what is known
-        │   └── InvalidProjectionState what an operator asks, a projection's state does not admit
-        ├── CardError          the card was declined
-        ├── Unauthenticated      no key, or not one of ours
-        ├── Forbidden            a key that may not do this
-        ├── IdempotencyKeyReused            idempotency key used before with other parameters
-        ├── SecretAlreadyIssued            idempotency key under which a secret was made: it is not kept,
-        nor made again └── RateLimited          too many requests
+LedgerError
+├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
+├── Unavailable                  the database cannot be used now; an append may have happened all the same
+├── QueueFull                    the append queue is full; nothing was changed
+├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
+└── RequestError                 the request is refused, in the contract's error envelope
+    ├── InvalidParameter         unknown, missing or malformed; the one refusal that is not stored under
+    │                            the request's idempotency key
+    ├── UnknownReference         a parameter names an object that does not exist
+    ├── UnknownObject            the object in the path does not exist
+    │   └── DisputeNotFound      the charge in the path exists, but has no dispute
+    ├── UnknownRoute             no such URL, or not with this method
+    ├── InvalidState             the object's state does not allow the change
+    │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
+    │   └── InvalidProjectionState   an operator's request that the projection's state does not allow
+    ├── CardError                the card was declined
+    ├── Unauthenticated          no API key, an unknown one, or an expired one
+    ├── Forbidden                the API key lacks the right
+    ├── IdempotencyKeyReused     the idempotency key was first used with other parameters
+    ├── SecretAlreadyIssued      a repeated creation of a secret, which is shown once and not stored
+    └── RateLimited              too many requests
 """
 
 from __future__ import annotations
 
 
 class LedgerError(Exception):
-    """Root of the tree."""
+    """The root of the tree."""
 
 
 class SettingError(LedgerError):
-    """A setting, data directory, database or port that cannot be used; `str()` is one line."""
+    """A setting, data directory, database or port cannot be used; `str()` is one line that says why."""
 
 
 class Unavailable(LedgerError):
-    """The store cannot answer now (unreachable, disk full, read-only). Retrying later is right.
+    """The database cannot be used now: unreachable, out of space, read-only. Retry later.
 
-    An append that was under way may have happened all the same: an idempotency key finds out.
+    An append that was under way may have happened all the same; an idempotency key finds out.
     """
 
 
 class QueueFull(LedgerError):
-    """The bounded append queue is full. Retrying after a pause is right."""
+    """The append queue is full; nothing was changed. Retry after a pause."""
 
 
 class ConcurrencyConflict(LedgerError):
-    """A command was decided again `attempts_max` times and lost the race each time."""
+    """A command was decided `attempts_max` times, and each time another one changed the object first."""
 
 
 class RequestError(LedgerError):
-    """A request refused for a reason the caller can act on.
+    """A request is refused for a reason that its caller can act on; `message` is written for the caller.
 
-    `code` and `param` are the contract's; `param` is in bracket form (`evidence[receipt]`).
+    `code` and `param` are those of the contract; `param` is in bracket form (`evidence[receipt]`).
     """
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
@@ -63,26 +63,29 @@ class RequestError(LedgerError):
 
 
 class InvalidParameter(RequestError):
-    """A parameter that is unknown, missing or malformed, whatever there is. No other refusal of a command is
-    left out from under its idempotency key, which may then be used with better ones (contract §1.9)."""
+    """A parameter is unknown, missing or malformed, whatever objects exist.
+
+    The one refusal of a command that is not stored under its idempotency key: the key may then be used again
+    with corrected parameters (contract §1.9).
+    """
 
 
 class UnknownReference(RequestError):
-    """The object that a parameter names is not there for this key (`code` is `resource_missing`)."""
+    """A parameter names an object that does not exist for this API key (`code` is `resource_missing`)."""
 
     def __init__(self, noun: str, object_id: str, *, param: str, hint: str = "") -> None:
         super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
 
 
 class UnknownObject(RequestError):
-    """The object named in the path is not there for this key (`code` is `resource_missing`)."""
+    """The object in the path does not exist for this API key (`code` is `resource_missing`)."""
 
     def __init__(self, noun: str, object_id: str, *, param: str = "id", hint: str = "") -> None:
         super().__init__(f"No such {noun}: '{object_id}'{hint}", code="resource_missing", param=param)
 
 
 class DisputeNotFound(UnknownObject):
-    """The charge named in the path has no dispute."""
+    """The charge in the path has no dispute."""
 
     def __init__(self, charge_id: str) -> None:
         RequestError.__init__(
@@ -91,29 +94,29 @@ class DisputeNotFound(UnknownObject):
 
 
 class UnknownRoute(RequestError):
-    """No such URL, or not with this method."""
+    """There is no such URL, or not with this method."""
 
 
 class InvalidState(RequestError):
-    """The object's state does not admit this change."""
+    """The object's state does not allow this change; `param` is the parameter that asks for it."""
 
 
 class InvalidDisputeState(InvalidState):
-    """A fact of the network that the object's state does not list (`code` is `dispute_state`)."""
+    """A network fact cannot follow the dispute's state (`code` is `dispute_state`)."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="dispute_state", param=param)
 
 
 class InvalidProjectionState(InvalidState):
-    """What an operator asks of a projection, its state does not admit (`code` is `projection_state`)."""
+    """The projection's state does not allow what an operator requests (`code` is `projection_state`)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="projection_state")
 
 
 class CardError(RequestError):
-    """The card was declined; `charge` names the failed charge, which exists."""
+    """The card was declined. `charge` is the id of the failed charge, which exists."""
 
     def __init__(
         self,
@@ -130,20 +133,20 @@ class CardError(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """No API key, one that is not known, or one that has expired."""
+    """There is no API key, or it is unknown, or it has expired."""
 
 
 class Forbidden(RequestError):
-    """A known key that may not do this."""
+    """The API key lacks the right to do this."""
 
 
 class IdempotencyKeyReused(RequestError):
-    """An idempotency key that was first used with other parameters."""
+    """The idempotency key was first used with other parameters."""
 
 
 class SecretAlreadyIssued(RequestError):
-    """What was made under this idempotency key before is there, but its secret was told once and not kept."""
+    """The object was created under this idempotency key before. Its secret was shown once and not stored."""
 
 
 class RateLimited(RequestError):
-    """Too many requests."""
+    """Too many requests of an API key, or on an account."""

@@ -1,7 +1,7 @@
-"""Ids: `prefix_` and 22 base62 digits of a UUIDv7, so unique, sorted by creation, carrying their time.
+"""Ids: `prefix_` and 22 base62 digits of a UUIDv7. They are unique, sort by creation and contain its time.
 
-Ids derived from the log (`derive_id`) have the same form, but their random part is a digest of what
-they are derived from: the same log always gives the same ids (README, invariant 4).
+Ids derived from the log (`derive_id`) have the same form, but their random part is a digest of what they are
+derived from: so the same log always results in the same ids (README, invariant 4).
 """
 
 from __future__ import annotations
@@ -21,30 +21,31 @@ _RANDOM_MASK = (1 << 80) - 1 & ~(0xF << 76) & ~(0b11 << 62)
 
 
 def encode_base62(number: int) -> str:
-    """22 digits, most significant first, of a number below 2**128; sorts as the number does."""
+    """A number below 2**128 as 22 digits, most significant first: they sort as the number does."""
     high, remainder = divmod(number, _BASE62_POW_20)
     middle, low = divmod(remainder, _BASE62_POW_10)
     return _DIGIT_PAIRS[high] + _encode_ten_digits(middle) + _encode_ten_digits(low)
 
 
 def new_id(prefix: str, created_at: float) -> str:
-    """A fresh id for an object made at `created_at` (unix seconds)."""
+    """A new id for an object created at `created_at` (unix seconds)."""
     return _format_id(prefix, created_at, secrets.randbits(80))
 
 
 def encode_digest(digest: bytes) -> str:
-    """Two base62 digits for every two bytes of a digest: as unguessable, where nobody reads it back."""
+    """Two base62 digits for each two bytes of a digest, for secrets: they cannot be decoded."""
     return "".join([_DIGIT_PAIRS[pair % 3844] for pair in struct.unpack(f">{len(digest) // 2}H", digest)])
 
 
 def derive_id(prefix: str, created_at: float, *source: str | int) -> str:
-    """The id of what follows from `source` (parts of the log), made at `created_at` (unix seconds)."""
+    """The id of an object that follows from `source` (parts of the log), created at `created_at` (unix
+    seconds). The same arguments always result in the same id."""
     digest = hashlib.blake2b("\x1f".join(map(str, source)).encode(), digest_size=10).digest()
     return _format_id(prefix, created_at, int.from_bytes(digest, "big"))
 
 
 def parse_id_time(object_id: str) -> float | None:
-    """Unix seconds (millisecond steps) carried by an id of ours; None for an id of another form."""
+    """The creation time in an id, in unix seconds (to the millisecond); None for an id of another form."""
     digits = object_id.rpartition("_")[2]
     if len(digits) != _ID_DIGITS or not digits.isascii():
         return None
@@ -58,7 +59,7 @@ def parse_id_time(object_id: str) -> float | None:
 
 
 def _encode_ten_digits(number: int) -> str:
-    # Below 2**60, where arithmetic is cheap: an id is made several times a request.
+    # Numbers below 2**60, where arithmetic is fast: each request creates several ids.
     return (
         _DIGIT_PAIRS[number // 3844**4]
         + _DIGIT_PAIRS[number // 3844**3 % 3844]

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line on standard error, and never a secret in one.
+"""Structured logs: one JSON object per line on standard error, without secrets and personal data.
 
-Parameters, bodies and exception texts are not logged at all (an exception is its type and where it was
-raised); the redaction here is the net below that.
+Parameters, bodies and the texts of exceptions are never logged: an exception is logged as its type and the
+place where it was raised. The redaction here is a second line of defence.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import msgspec
+import psycopg
 import structlog
 
 _SECRET_PATTERN = re.compile(r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|whsec_)[0-9A-Za-z]{4,}")
 
-
 _NOISY_LOGGERS = ("python_multipart", "pypdf")
-"""They warn of every flaw in what callers send, and quote it; the caller is told instead."""
+"""These log each malformed request with its content; the error response already reports it."""
 
 
 def configure(level: str) -> None:
-    """Log from `level` up, standard library loggers included."""
+    """Log from `level` (a name as in LEDGER_LOG_LEVEL) up, standard library loggers from `warning` up."""
     level_min = logging.getLevelNamesMapping()[level.upper()]
     processors: list[Any] = [
         structlog.processors.add_log_level,
@@ -54,8 +54,30 @@ def configure(level: str) -> None:
 
 
 def redact(text: str) -> str:
-    """`text` with whatever looks like a key or client secret masked."""
+    """`text` with everything that looks like a key or client secret masked."""
     return _SECRET_PATTERN.sub("[secret]", text)
+
+
+def describe_error(error: BaseException) -> str:
+    """The error's type and what it is about, in one line that may be logged and shown to operators.
+
+    For Postgres: the SQLSTATE, and the table, column or constraint if there is one. Otherwise: where it was
+    raised. Never its text, which may quote personal data.
+    """
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        diag = error.diag
+        location = ".".join(
+            part for part in (diag.table_name, diag.column_name, diag.constraint_name) if part
+        )
+        return f"{type(error).__name__} ({error.sqlstate})" + (f" at {location}" if location else "")
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    code = trace.tb_frame.f_code
+    module = trace.tb_frame.f_globals.get("__name__", "?")
+    return f"{type(error).__name__} at {module}.{code.co_qualname}:{trace.tb_lineno}"
 
 
 def _redact_entry(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,7 +1,7 @@
-"""Prometheus metrics of the service, summed over its processes when there are several.
+"""Prometheus metrics of the service, summed over its processes if there are several.
 
-With more than one API process PROMETHEUS_MULTIPROC_DIR is set before this module is imported, and any of
-them answers for all. What stands in the database (head, checkpoints) is read when it is asked for.
+With more than one API process PROMETHEUS_MULTIPROC_DIR is set before this module is imported, and each of
+them can render the metrics of all. What comes from the database (lags, backlogs) is read for each rendering.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ ORDER BY c.projection, c.generation
 
 
 class Lag(NamedTuple):
-    """One generation of a projection against the log.
+    """How far one generation of a projection is behind the log.
 
-    seconds    age of the oldest event not applied, 0 when there is none
-    parked     streams left out
-    differing  rows that verifying found to differ from a replay, until a full check finds none
+    position   the last position applied
+    events     how many events are not applied yet
+    seconds    age of the oldest event not applied; 0 when there is none
+    parked     how many streams are parked
+    differing  rows that verification found to differ from a replay, until a full verification finds none
     """
 
     projection: str
@@ -55,8 +57,12 @@ class Lag(NamedTuple):
 
 
 class WebhookBacklog(NamedTuple):
-    """What is owed to webhook endpoints: deliveries by state (up to a bound); for how many seconds the oldest
-    that is due has been; how many events of the log nobody has looked at for endpoints that want them."""
+    """Unfinished webhook work.
+
+    deliveries_by_state  unfinished deliveries by state, counted up to a bound
+    oldest_due_seconds   for how long the oldest due delivery has been due; 0 for none
+    lag_events           events of the log that are not fanned out yet
+    """
 
     deliveries_by_state: Mapping[str, int]
     oldest_due_seconds: float
@@ -64,21 +70,21 @@ class WebhookBacklog(NamedTuple):
 
 
 async def read_lags(conn: Conn, now: float) -> list[Lag]:
-    """How far each generation of each projection is behind the log at `now` (unix seconds)."""
+    """The lag of each generation of each projection at `now` (unix seconds). Raises psycopg.Error."""
     return [Lag(*row) for row in await fetch_all(conn, _LAG, {"now": now})]
 
 
 class Metrics:
-    """The counters of one process."""
+    """The metrics of one process, and the rendering of all."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
-            "ledger_requests_total", "Requests answered", ("operation", "status"), registry=self._registry
+            "ledger_requests_total", "Responses", ("operation", "status"), registry=self._registry
         )
         self._request_seconds = Histogram(
             "ledger_request_seconds",
-            "Time from the request's head to its answer",
+            "Time from the head of a request to its response",
             ("operation",),
             buckets=SECONDS_BUCKETS,
             registry=self._registry,
@@ -93,7 +99,9 @@ class Metrics:
             "ledger_append_seconds", "Time of one append", buckets=SECONDS_BUCKETS, registry=self._registry
         )
         self._refused = Counter(
-            "ledger_append_refused_total", "Commands that lost a race", registry=self._registry
+            "ledger_append_refused_total",
+            "Commands rejected for a version or idempotency key conflict",
+            registry=self._registry,
         )
         self._queue_length = Gauge(
             "ledger_append_waiting",
@@ -105,7 +113,7 @@ class Metrics:
         self._stalled_since: dict[tuple[str, int], tuple[int, float]] = {}
 
     def observe_request(self, operation: str, status: int, seconds: float) -> None:
-        """One request was answered."""
+        """Count one response, which took `seconds`."""
         labeled = self._request_metrics.get((operation, status))
         if labeled is None:
             counter = self._requests.labels(operation, str(status))
@@ -117,15 +125,62 @@ class Metrics:
         labeled[1].observe(seconds)
 
     def observe_append(self, commands: int, refused: int, seconds: float, queue_length: int) -> None:
-        """One batch was appended."""
+        """Count one append of so many commands, of which some were refused; `queue_length` still wait."""
         self._batch_commands.observe(commands)
         self._batch_seconds.observe(seconds)
         self._queue_length.set(queue_length)
         if refused:
             self._refused.inc(refused)
 
+    def render(
+        self, lags: Iterable[Lag], overdue_seconds: Mapping[str, float], backlog: WebhookBacklog | None
+    ) -> bytes:
+        """All metrics in Prometheus' text format. `overdue_seconds` is by kind of deadline.
+
+        While the database cannot be reached, `backlog` is None and the others are empty.
+        """
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        database_registry = CollectorRegistry()
+        self._set_projection_gauges(database_registry, lags)
+        overdue = Gauge(
+            "ledger_deadline_overdue_seconds", "Seconds since the oldest missed deadline", ("kind",),
+            registry=database_registry,
+        )  # fmt: skip
+        for kind, age_seconds in overdue_seconds.items():
+            overdue.labels(kind).set(age_seconds)
+        if backlog is not None:
+            _set_webhook_gauges(database_registry, backlog)
+        return generate_latest(registry) + generate_latest(database_registry)
+
+    def _set_projection_gauges(self, registry: CollectorRegistry, lags: Iterable[Lag]) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, ("projection", "generation"), registry=registry)
+
+        position = gauge("ledger_checkpoint_position", "Position applied")
+        events = gauge("ledger_lag_events", "Events not applied yet")
+        seconds = gauge("ledger_lag_seconds", "Age of the oldest event not applied")
+        parked = gauge("ledger_parked_streams", "Parked streams")
+        differing = gauge("ledger_differing_rows", "Rows found to differ from a replay")
+        stalled = gauge(
+            "ledger_stands_still_seconds", "Seconds behind without progress, as seen by this process"
+        )
+        for lag in lags:
+            generation = (lag.projection, str(lag.generation))
+            position.labels(*generation).set(lag.position)
+            events.labels(*generation).set(lag.events)
+            seconds.labels(*generation).set(lag.seconds)
+            parked.labels(*generation).set(lag.parked)
+            # A generation that is not live is neither read nor verified again: its differing rows would stay
+            # in the metrics for ever. They stay in its status.
+            differing.labels(*generation).set(lag.differing if lag.live else 0)
+            stalled.labels(*generation).set(self._get_stalled_seconds(lag))
+
     def _get_stalled_seconds(self, lag: Lag) -> float:
-        """Where it was seen at this position first, it has not been elsewhere since: none ever goes back."""
+        """Seconds since this process first saw the checkpoint at this position while it is behind the log.
+        Checkpoints never go back."""
         key, now = (lag.projection, lag.generation), time.monotonic()
         if not lag.events:
             self._stalled_since.pop(key, None)
@@ -135,57 +190,14 @@ class Metrics:
             last_progress = self._stalled_since[key] = (lag.position, now)
         return now - last_progress[1]
 
-    def render(
-        self, lags: Iterable[Lag], overdue_seconds: Mapping[str, float], backlog: WebhookBacklog | None
-    ) -> bytes:
-        """All metrics in Prometheus' text format; `overdue_seconds` by kind of deadline."""
-        registry = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        database_registry = CollectorRegistry()
-        labels = ("projection", "generation")
-        position = Gauge("ledger_checkpoint_position", "Position applied", labels, registry=database_registry)
-        events = Gauge("ledger_lag_events", "Events not applied yet", labels, registry=database_registry)
-        seconds = Gauge("ledger_lag_seconds", "Age of the oldest one", labels, registry=database_registry)
-        parked = Gauge("ledger_parked_streams", "Streams left out", labels, registry=database_registry)
-        differing = Gauge(
-            "ledger_differing_rows", "Rows found to differ from a replay", labels, registry=database_registry
-        )
-        stalled = Gauge(
-            "ledger_stands_still_seconds", "Behind and not moved since, as far as this process has looked",
-            labels, registry=database_registry,
-        )  # fmt: skip
-        for lag in lags:
-            stalled.labels(lag.projection, str(lag.generation)).set(self._get_stalled_seconds(lag))
-            generation = (lag.projection, str(lag.generation))
-            position.labels(*generation).set(lag.position)
-            events.labels(*generation).set(lag.events)
-            seconds.labels(*generation).set(lag.seconds)
-            parked.labels(*generation).set(lag.parked)
-            # One that is only kept is not read, nor checked again: what was found in it stays in its status.
-            differing.labels(*generation).set(lag.differing if lag.live else 0)
-        overdue = Gauge(
-            "ledger_deadline_overdue_seconds", "Age of the oldest due date not acted on", ("kind",),
-            registry=database_registry,
-        )  # fmt: skip
-        for kind, age_seconds in overdue_seconds.items():
-            overdue.labels(kind).set(age_seconds)
-        if backlog is not None:
-            deliveries = Gauge(
-                "ledger_webhook_deliveries",
-                "Deliveries owed, by state",
-                ("state",),
-                registry=database_registry,
-            )
-            for state, count in backlog.deliveries_by_state.items():
-                deliveries.labels(state).set(count)
-            oldest_due = Gauge(
-                "ledger_webhook_due_seconds", "Age of the oldest delivery due", registry=database_registry
-            )
-            oldest_due.set(backlog.oldest_due_seconds)
-            webhook_lag = Gauge(
-                "ledger_webhook_lag_events", "Events not fanned out yet", registry=database_registry
-            )
-            webhook_lag.set(backlog.lag_events)
-        return generate_latest(registry) + generate_latest(database_registry)
+
+def _set_webhook_gauges(registry: CollectorRegistry, backlog: WebhookBacklog) -> None:
+    deliveries = Gauge(
+        "ledger_webhook_deliveries", "Unfinished deliveries by state", ("state",), registry=registry
+    )
+    for state, count in backlog.deliveries_by_state.items():
+        deliveries.labels(state).set(count)
+    oldest_due = Gauge("ledger_webhook_due_seconds", "Age of the oldest delivery due", registry=registry)
+    oldest_due.set(backlog.oldest_due_seconds)
+    lag = Gauge("ledger_webhook_lag_events", "Events not fanned out yet", registry=registry)
+    lag.set(backlog.lag_events)

@@ -85,24 +85,15 @@ def render_object(state: State, now: int) -> dict[str, Any]:
 async def expand(
     state: State, answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch
 ) -> dict[str, Any]:
-    """Expands the members of `answer`, the JSON of `state`, that `tree` names (contract §1.8); returns
-    `answer`.
+    """Expands the members of `answer`, the JSON of `state`, that `tree` names; returns it (contract §1.8).
 
     Null stays null, and an id whose object is unknown (a payment intent that no service has published)
     stays an id. A member that the object does not have is ignored: the source of a balance transaction may
     be of another type than the one that has it.
     """
     if isinstance(state, File):
-        newest = [await fetch(link) for link in state.links[:INLINE_LINKS_MAX]]
-        inner = tree.get("links", {}).get("data", {})
-        answer["links"] = files.render_file_links(
-            state,
-            [
-                await expand(link, files.render_file_link(link, now), inner, now, fetch)
-                for link in newest
-                if isinstance(link, FileLink)
-            ],
-        )
+        links_tree = tree.get("links", {}).get("data", {})
+        answer["links"] = await _render_file_links(state, links_tree, now, fetch)
     fetch = _limit_to_owner(state, fetch)
     for member, subtree in tree.items():
         match member:
@@ -169,6 +160,17 @@ def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:
         return candidate if is_owned else None
 
     return fetch_owned
+
+
+async def _render_file_links(state: File, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+    """The file's newest links as a list object."""
+    links = [await fetch(link_id) for link_id in state.links[:INLINE_LINKS_MAX]]
+    rendered = [
+        await expand(link, files.render_file_link(link, now), tree, now, fetch)
+        for link in links
+        if isinstance(link, FileLink)
+    ]
+    return files.render_file_links(state, rendered)
 
 
 async def _render_refunds(state: Charge, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:

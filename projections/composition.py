@@ -7,8 +7,8 @@ from __future__ import annotations
 from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
-from ledger.queries.webhook_endpoints import WebhookSecrets
 from ledger.store.store import Store
+from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
 from projections.operate.rebuild_routes import rebuild_routes

@@ -22,8 +22,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.postgres.connections import migrate
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 
 TEST_SERVER_SETTINGS = {
     "fsync": "off",

@@ -6,12 +6,11 @@ internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
-import psycopg
 import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
@@ -31,39 +30,30 @@ from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.public.downloads import file_link_routes
-from ledger.api.public.file_routes import file_operations
-from ledger.api.public.file_urls import FileUrls
 from ledger.api.public.multipart import UploadReceiver
 from ledger.api.public.openapi import extend_openapi
-from ledger.api.public.operations import Operation, RouteTable
+from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import PublicApi
-from ledger.api.public.routes import public_operations
-from ledger.api.public.webhook_routes import webhook_endpoint_operations
+from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
 from ledger.background import Service
 from ledger.clock import Clock
-from ledger.commands.customer_sessions import EphemeralKeys, SessionSecrets
-from ledger.commands.execution import DeriveSecret, Execution
+from ledger.commands.context import CommandEnvironment
+from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
+from ledger.commands.session_secrets import EphemeralKeys, SessionSecrets
 from ledger.config import Settings
-from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
-from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.metrics import Metrics
 from ledger.postgres.connections import Pool, open_pool
-from ledger.queries.balance_transactions import BalanceTransactionQueries
-from ledger.queries.customer_sessions import CustomerSessionQueries
-from ledger.queries.files import FileQueries
+from ledger.queries.charges import find_charge_id
+from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
-from ledger.queries.payments import PaymentQueries
-from ledger.queries.webhook_endpoints import WebhookEndpointQueries, WebhookSecrets
-from ledger.store.codec import State
+from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
-
-REPLY_RETENTION_SECONDS = 25 * 3600
-REPLY_CLEANUP_INTERVAL_SECONDS = 3600
+from ledger.webhooks.secrets import WebhookSecrets
 
 log = structlog.get_logger()
 
@@ -100,7 +90,6 @@ class _Components(NamedTuple):
     """What the parts of one process share."""
 
     settings: Settings
-    terms: Terms
     clock: Clock
     clock_reader: ClockReader
     store: Store
@@ -108,12 +97,7 @@ class _Components(NamedTuple):
     keys: KeyCache
     rate_limits: RateLimits
     metrics: Metrics
-    session_secrets: SessionSecrets
-    webhook_secrets: WebhookSecrets
-    link_urls: FileLinkUrls
-    storage: FileStorage
-    file_queries: FileQueries
-    pages: Pages
+    queries: QueryContext
     execution: Execution
 
 
@@ -122,9 +106,9 @@ def create_app(
 ) -> LedgerApp:
     """The application of one process; it works once its lifespan has started."""
     components = _create_components(settings, dsn, secret_key)
-    terms, clock, clock_reader = components.terms, components.clock, components.clock_reader
-    store, pool = components.store, components.pool
-    operations = _list_operations(components)
+    clock, clock_reader = components.clock, components.clock_reader
+    store, pool, queries = components.store, components.pool, components.queries
+    terms, storage = components.execution.environment.terms, components.execution.environment.storage
     callers = Callers(components.keys, clock_reader.refresh, components.rate_limits)
     app = LedgerApp(
         title="Ledger",
@@ -140,16 +124,17 @@ def create_app(
         body_bytes_max=settings.body_bytes_max,
     )
     app.public_api = PublicApi(
-        RouteTable(operations),
+        RouteTable(OPERATIONS),
         components.keys,
         components.execution,
+        queries,
         refresh_clock=clock_reader.refresh,
         render_error=render_error,
         log_access=log_access,
         rate_limits=components.rate_limits,
-        storage=components.storage,
+        storage=storage,
         upload_receiver=UploadReceiver(
-            components.storage,
+            storage,
             clock,
             file_bytes_max=settings.file_bytes_max,
             fields_bytes_max=settings.body_bytes_max,
@@ -157,23 +142,39 @@ def create_app(
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
-    extend_openapi(app, operations)
+    extend_openapi(app, OPERATIONS)
     routers = [
         *_create_internal_routers(components, callers),
         *(create_router(callers, store) for create_router in extensions.router_factories),
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
-    app.include_router(file_link_routes(components.file_queries, components.storage, clock_reader.refresh))
+    app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
     app.include_router(health_routes(pool, clock, components.metrics, terms))
     add_error_handlers(app)
     return app
 
 
-def build_execution(store: Store, settings: Settings, derive_secret: DeriveSecret) -> Execution:
-    """What runs commands and encodes their answers for HTTP."""
-    return Execution(
-        store, encode=encode_answer, derive_secret=derive_secret, attempts_max=settings.decide_attempts_max
+def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
+    """What the queries of this process read from."""
+    return QueryContext(
+        store=store,
+        pool=pool,
+        pages=Pages(pool, store.clock, wait_ms=settings.list_wait_ms),
+        link_urls=FileLinkUrls(store.secret_key),
     )
+
+
+def build_execution(store: Store, queries: QueryContext, settings: Settings) -> Execution:
+    """What runs commands and encodes their answers for HTTP."""
+    environment = CommandEnvironment(
+        terms=build_terms(settings),
+        session_secrets=SessionSecrets(store.secret_key),
+        derive_endpoint_secret=WebhookSecrets(store.secret_key).derive,
+        link_urls=queries.link_urls,
+        storage=FileStorage(queries.pool, store.secret_key),
+        find_charge_id=partial(find_charge_id, queries),
+    )
+    return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)
 
 
 def build_terms(settings: Settings) -> Terms:
@@ -191,69 +192,35 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     store = Store(dsn, secret_key, settings, clock)
     pool = open_pool(dsn)
     metrics = Metrics()
-    store.journal.on_append = lambda commands, refused, seconds: metrics.observe_append(
-        commands, refused, seconds, store.journal.queue_length
-    )
-    session_secrets = SessionSecrets(secret_key)
-    webhook_secrets = WebhookSecrets(secret_key)
-    link_urls = FileLinkUrls(secret_key)
-
-    def derive_secret(state: State) -> str:
-        if isinstance(state, WebhookEndpoint):
-            return webhook_secrets.derive(state.id)
-        if isinstance(state, FileLink):
-            return link_urls.derive_digits(state.id)
-        return session_secrets.derive_client_secret(state)
-
-    pages = Pages(pool, clock, wait_ms=settings.list_wait_ms)
+    store.journal.on_append = metrics.observe_append
+    queries = build_queries(store, pool, settings)
+    execution = build_execution(store, queries, settings)
+    ephemeral_keys = EphemeralKeys(execution.environment.session_secrets, store.streams)
     return _Components(
         settings=settings,
-        terms=build_terms(settings),
         clock=clock,
         clock_reader=ClockReader(clock, dsn, movable=settings.test_clock),
         store=store,
         pool=pool,
-        keys=KeyCache(dsn, EphemeralKeys(session_secrets, store.streams).find),
+        keys=KeyCache(dsn, ephemeral_keys.find),
         rate_limits=RateLimits(
             key_per_second=settings.key_requests_per_second,
             account_per_second=settings.account_requests_per_second,
         ),
         metrics=metrics,
-        session_secrets=session_secrets,
-        webhook_secrets=webhook_secrets,
-        link_urls=link_urls,
-        storage=FileStorage(pool, secret_key),
-        file_queries=FileQueries(store, pages, link_urls),
-        pages=pages,
-        execution=build_execution(store, settings, derive_secret),
+        queries=queries,
+        execution=execution,
     )
-
-
-def _list_operations(components: _Components) -> list[Operation]:
-    """The operations of the public API."""
-    store, pool, pages, terms = components.store, components.pool, components.pages, components.terms
-    file_urls = FileUrls(components.link_urls)
-    return [
-        *public_operations(
-            PaymentQueries(store, pages),
-            BalanceTransactionQueries(store, pool, pages),
-            components.session_secrets,
-            file_urls,
-            terms,
-        ),
-        *file_operations(components.file_queries, file_urls),
-        *webhook_endpoint_operations(WebhookEndpointQueries(store, pages), components.webhook_secrets, terms),
-    ]
 
 
 def _create_internal_routers(components: _Components, callers: Callers) -> list[APIRouter]:
     execution, store, pool = components.execution, components.store, components.pool
     return [
-        external_fact_routes(callers, execution, components.terms),
+        external_fact_routes(callers, execution),
         key_routes(callers, components.keys, pool, execution, components.clock),
-        import_routes(callers, execution, components.terms, components.storage, render_error_body),
+        import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
-        customer_session_routes(callers, execution, CustomerSessionQueries(store, pool)),
+        customer_session_routes(callers, execution, components.queries),
     ]
 
 
@@ -268,14 +235,15 @@ def _create_lifespan(
         async with AsyncExitStack() as stack:
             await pool.open()
             stack.push_async_callback(pool.close)
-            await components.storage.delete_orphans()
-            keys.start()
+            await components.execution.environment.storage.delete_orphans()
+            await keys.start()
             stack.push_async_callback(keys.close)
             stack.push_async_callback(components.clock_reader.close)
-            store.start()
+            await store.start()
             stack.push_async_callback(store.close)
-            reply_cleanup = asyncio.create_task(_delete_expired_replies(store), name="reply cleanup")
-            stack.callback(reply_cleanup.cancel)
+            reply_cleanup = ReplyCleanup(store)
+            await reply_cleanup.start()
+            stack.push_async_callback(reply_cleanup.close)
             for create_service in service_factories:
                 service = create_service(store)
                 await service.start()
@@ -283,13 +251,3 @@ def _create_lifespan(
             yield
 
     return lifespan
-
-
-async def _delete_expired_replies(store: Store) -> None:
-    """Every hour, delete the replies of idempotency keys that have expired (contract §1.9)."""
-    while True:
-        try:
-            await store.journal.delete_old_replies(store.clock.now() - REPLY_RETENTION_SECONDS)
-        except psycopg.Error as error:
-            log.warning("reply_cleanup_failed", reason=type(error).__name__)
-        await asyncio.sleep(REPLY_CLEANUP_INTERVAL_SECONDS)

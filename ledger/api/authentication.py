@@ -1,5 +1,5 @@
-"""Who asks, and may they: the API key of a request, as Bearer token or as the user of Basic, the account it
-acts on, and what a key of its kind may do (contract §1.2, §1.6, §6.3)."""
+"""Authentication and permissions: the API key of a request (a Bearer token, or the user name of Basic), the
+account it acts on, and what a key of its kind may do (contract §1.2, §1.6, §6.3)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ledger.wire.forms import decode
 
 
 async def authenticate(keys: KeyCache, authorization: bytes, now: float) -> ApiKey:
-    """The key of an Authorization header. Raises Unauthenticated for none, an unknown or, `now` by the one
-    clock, an expired one."""
+    """The key in an Authorization header. Raises Unauthenticated for a missing, unknown or expired one;
+    `now` is in unix seconds."""
     secret = _parse_secret(authorization)
     key = keys.get_cached(secret) or await keys.find(secret)
     if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
@@ -26,8 +26,11 @@ async def authenticate(keys: KeyCache, authorization: bytes, now: float) -> ApiK
 
 
 async def resolve_account(keys: KeyCache, key: ApiKey, account: str | None, context: str | None) -> str:
-    """The account a request acts on: the key's own, or one that Stripe-Account or Stripe-Context names, which
-    mean the same, contract §1.2. Raises InvalidParameter for both at once, Forbidden for one out of reach."""
+    """The account a request acts on: the key's own, or the one that Stripe-Account or Stripe-Context names;
+    they mean the same (contract §1.2).
+
+    Raises InvalidParameter for both headers at once, Forbidden for an account that the key cannot access.
+    """
     if account is not None and context is not None:
         raise InvalidParameter("Send either Stripe-Account or Stripe-Context, not both.")
     account_id = context if account is None else account
@@ -39,7 +42,7 @@ async def resolve_account(keys: KeyCache, key: ApiKey, account: str | None, cont
 
 
 def account_access_error(key: ApiKey, account: str) -> Forbidden:
-    """The refusal of an account that is not the key's, nor connected to its."""
+    """The refusal of an account that is neither the key's own nor connected to it."""
     return Forbidden(
         f"The provided key '{key.masked}' does not have access to account '{account[:80]}' (or that account "
         "does not exist). Application access may have been revoked.",
@@ -48,8 +51,8 @@ def account_access_error(key: ApiKey, account: str) -> Forbidden:
 
 
 def authorization_from_query(query: bytes) -> bytes:
-    """What `key=` in the query comes to as an Authorization header. A key of another kind has no business
-    in a URL, and is as good as none."""
+    """The Authorization header that `key=` in the query stands for. Only a publishable key may be in a URL:
+    any other is ignored."""
     key = decode(query, only_names=("key",)).get("key")
     if type(key) is not str or not key.startswith("pk_") or not key.isascii():
         return b""
@@ -57,15 +60,15 @@ def authorization_from_query(query: bytes) -> bytes:
 
 
 def ephemeral_key_error(key: ApiKey) -> Forbidden:
-    """The refusal of an ephemeral key, which names no object."""
+    """The refusal of an ephemeral key. It does not say whether the object exists."""
     return Forbidden(
         f"The provided key '{key.masked}' does not have the required permissions for this endpoint on "
-        f"account '{key.account}'. An ephemeral key reads its own customer and nothing else."
+        f"account '{key.account}'. An ephemeral key can only read its own customer."
     )
 
 
 def check_permission(key: ApiKey, operation: Operation, target: str) -> None:
-    """Raises Forbidden unless the key may do this to the object `target`."""
+    """Raises Forbidden unless the key may run the operation on the object `target`."""
     if key.kind == "ek":
         if operation.open_to != "ek" or target != key.customer:
             raise ephemeral_key_error(key)
@@ -87,7 +90,7 @@ def check_permission(key: ApiKey, operation: Operation, target: str) -> None:
 
 
 def check_expand_permissions(key: ApiKey, operation: Operation, expand: ExpandTree) -> None:
-    """Raises Forbidden for a restricted key that may not read all that the answer would show whole."""
+    """Raises Forbidden for a restricted key that may not read all objects that the answer would expand."""
     for resource in sorted(collect_read_resources(expand, operation.expandable)) if key.kind == "rk" else ():
         _check_scope(key, f"rak_{resource}_read")
 
@@ -124,6 +127,6 @@ def _parse_secret(authorization: bytes) -> str:
 
 
 def _mask_secret(secret: str) -> str:
-    """All but the kind and the end: enough to tell which key it was, too little to use it."""
+    """The key with only its kind and its end readable: enough to recognize it, too little to use it."""
     prefix = secret[:8] if secret[:3] in ("sk_", "rk_", "pk_", "ek_") else ""
     return f"{prefix}****{secret[-4:] if len(secret) > 16 else ''}"

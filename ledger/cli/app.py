@@ -22,8 +22,9 @@ from ledger.accounts import KeyKind
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
-from ledger.postgres.connections import Conn, migrate, open_connection
+from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database
+from ledger.postgres.migrations import migrate
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.accounts import list_accounts
-from ledger.api.app import build_execution, build_terms
+from ledger.api.app import build_execution, build_queries
 from ledger.api.errors import render_error_body
 from ledger.call import Cause
 from ledger.cli.processes import reduce_garbage_collection
@@ -27,11 +27,10 @@ from ledger.clock import Clock
 from ledger.commands.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
-from ledger.files.storage import FileStorage
 from ledger.ids import new_id
-from ledger.postgres.connections import check_schema, open_connection, open_pool
+from ledger.postgres.connections import open_connection, open_pool
 from ledger.postgres.deployment import open_database
-from ledger.store.codec import State
+from ledger.postgres.migrations import check_schema
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144
@@ -75,14 +74,12 @@ async def _run_import(
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
-    store.start()
+    await store.start()
     pool = open_pool(dsn)
     await pool.open()
     importer = Import(
-        build_execution(store, settings, _reveal_nothing),
-        build_terms(settings),
+        build_execution(store, build_queries(store, pool, settings), settings),
         cause,
-        FileStorage(pool, service_key),
         check_account=partial(_check_connected, dsn, cause.account),
         render_error=render_error_body,
     )
@@ -115,10 +112,6 @@ async def _run_import(
         await store.close()
         await pool.close()
     return ImportSummary(lines, changed, refused, time.monotonic() - started)
-
-
-def _reveal_nothing(state: State) -> str:
-    raise AssertionError("nothing that is imported has a secret")
 
 
 async def _check_connected(dsn: str, platform: str, account: str) -> None:

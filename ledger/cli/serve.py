@@ -26,8 +26,10 @@ from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_co
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, check_schema, migrate, open_connection
-from ledger.postgres.deployment import open_database, open_own_database, write_private_file
+from ledger.postgres.connections import Conn, open_connection
+from ledger.postgres.deployment import open_database, open_own_database
+from ledger.postgres.migrations import check_schema, migrate
+from ledger.postgres.private_files import write_private_file
 from ledger.store.store import Store
 
 LISTEN_BACKLOG = 2048
@@ -136,7 +138,7 @@ async def _run_followers(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
-    store.start()
+    await store.start()
     followers = [make_follower(store) for make_follower in service_factories]
     for follower in followers:
         await follower.start()

@@ -1,1 +1,1 @@
-"""What can be asked to change: each command reads aggregates, decides, and appends what was decided."""
+"""Commands: each reads aggregates, decides, and appends the events it decided on."""

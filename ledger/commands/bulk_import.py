@@ -1,9 +1,9 @@
-"""Importing: many lines of NDJSON told to the ledger, each taken or refused alone, answered in order.
+"""Imports NDJSON: each line is accepted or refused on its own, and has a result, in the order of the lines.
 
-Lines are decided in groups, each line on what those before it decided, and a group is appended as one while
-the next is decided. A group that somebody else overtook is decided again on exact reads, then line by line.
-Two groups are held at most, however long the input: memory is constant. Each line is idempotent by its ids
-and reference, so an import that broke off is sent again whole.
+Lines are decided in groups, each line on the outcome of those before it. A group is appended as one while the
+next group is decided. If another request changed something that a group relied on, the group is decided again
+on reads from the log, and if that fails too, line by line. At most two groups are in memory, however long the
+input is. Lines are idempotent by id and reference, so an interrupted import is simply sent again.
 """
 
 from __future__ import annotations
@@ -12,34 +12,28 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
-from pydantic import Field, TypeAdapter, ValidationError
 
 from ledger.call import Call, Cause
-from ledger.commands import external_facts
-from ledger.commands.execution import Decide, Decision, Execution, GroupContext
-from ledger.commands.import_models import ImportLine
-from ledger.commands.models import validation_error
-from ledger.domain import webhook_endpoint_quota
-from ledger.domain.money import Terms
+from ledger.commands.context import GroupContext
+from ledger.commands.execution import Decision, Execution
+from ledger.commands.import_lines import LineCommand, parse_line, split_lines
 from ledger.errors import InvalidParameter, LedgerError, RequestError
-from ledger.files.storage import FileStorage
-from ledger.ids import parse_id_time
 from ledger.store.journal import VersionConflict
 
 GROUP_LINES_MAX = 256
-LINE_BYTES_MAX = 1_048_576
 
 CheckAccount = Callable[[str], Awaitable[object]]
 """Raises RequestError for an account that a line may not act on."""
 
-_LINE_ADAPTER: TypeAdapter[ImportLine] = TypeAdapter(Annotated[ImportLine, Field(discriminator="op")])
+_NumberedLine = tuple[int, LineCommand | RequestError]
+"""A line's number and its command, or why the line is refused."""
 
 
 class LineResult(NamedTuple):
-    """What became of a line. `answer` is a JSON object without its first brace."""
+    """The result of a line. `json_tail` is a JSON object without its opening brace."""
 
     number: int
     json_tail: str
@@ -50,25 +44,14 @@ class LineResult(NamedTuple):
         return f'{{"line":{self.number},{self.json_tail}'
 
 
-class _LineCommand(NamedTuple):
-    """A line understood: how to decide it, on what; the object it makes, and others it reads or writes; the
-    account it is told on, None for the import's."""
-
-    decide: Decide
-    target: str
-    parameters: dict[str, object]
-    created_id: str | None
-    related_ids: tuple[str, ...] = ()
-    account: str | None = None
-
-
-_NumberedLine = tuple[int, _LineCommand | RequestError]
-
-
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Lines of one account, decided together. `appended_as_decided`: what was appended is what was decided
-    first."""
+    """Lines of one account, decided together.
+
+    decisions             one for each line, unless `error` ended the decisions
+    appended_as_decided   whether `decisions` were appended; if not, others were, or some lines failed
+    results               of the lines, once the append has ended
+    """
 
     lines: Sequence[_NumberedLine]
     context: GroupContext
@@ -79,40 +62,31 @@ class _Group:
 
 
 class Import:
-    """Tells the lines of one input, on one account and mode, as caused by `cause`."""
+    """Imports one input into the account and mode of `cause`.
+
+    `check_account` runs for lines that name another account. `render_error` renders the error envelope of
+    whatever ends a line.
+    """
 
     def __init__(
         self,
         execution: Execution,
-        terms: Terms,
         cause: Cause,
-        storage: FileStorage,
         *,
         check_account: CheckAccount,
         render_error: Callable[[Exception], str],
     ) -> None:
-        """`render_error` gives the error envelope of whatever ends a line."""
         self._execution = execution
         self._cause = cause
         self._check_account = check_account
         self._render_error = render_error
-        self._decide_customer = external_facts.render_summary(external_facts.ingest_customer)
-        self._decide_charge = external_facts.render_summary(external_facts.ingest_charge)
-        self._decide_dispute = external_facts.render_summary(external_facts.ingest_dispute(terms))
-        self._decide_webhook_endpoint = external_facts.render_summary(
-            external_facts.ingest_webhook_endpoint(terms)
-        )
-        self._decide_fact = external_facts.render_summary(external_facts.ingest_dispute_fact(terms))
-        self._decide_refund = external_facts.render_summary(external_facts.ingest_refund)
-        self._decide_event = external_facts.render_summary(external_facts.ingest_event)
-        self._decide_file = external_facts.render_summary(external_facts.ingest_file(storage))
         self._exact = False
 
     async def run(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[list[LineResult]]:
-        """A result for each line that is not blank, in order, in groups as they become known."""
+        """The results of all lines that are not blank, in order, a group at a time as it is appended."""
         groups = self._read_groups(chunks)
         next_lines = asyncio.ensure_future(anext(groups, None))
-        previous: _Group | None = None
+        previous: _Group | None = None  # the group that is being appended
         try:
             while True:
                 pending: list[asyncio.Future[Any]] = [previous.results] if previous else []
@@ -123,7 +97,7 @@ class Import:
                     next_lines = asyncio.ensure_future(anext(groups, None))
                     group = await self._decide_group(lines, previous)
                 elif previous is None:
-                    await next_lines  # raises what ended the input
+                    await next_lines  # raises what ended the input, if it did not end by itself
                     return
                 results = await previous.results if previous else []
                 if group is not None:
@@ -139,8 +113,8 @@ class Import:
             )
 
     async def _read_groups(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[Sequence[_NumberedLine]]:
-        """Lines understood, as many as are there, at most GROUP_LINES_MAX, and of one account."""
-        async for lines in _split_lines(chunks):
+        """Parsed lines of one account, as many as have arrived, at most GROUP_LINES_MAX."""
+        async for lines in split_lines(chunks):
             for start in range(0, len(lines), GROUP_LINES_MAX):
                 slice_lines = lines[start : start + GROUP_LINES_MAX]
                 numbered_lines = [(number, self._parse_or_refuse(line)) for number, line in slice_lines]
@@ -150,7 +124,7 @@ class Import:
     async def _check_account_of_group(
         self, account: str | None, lines: Sequence[_NumberedLine]
     ) -> Sequence[_NumberedLine]:
-        """The lines, refused where they are on an account that is out of reach."""
+        """The lines, or refusals of all of them if the import may not act on the account."""
         try:
             if account is not None:
                 await self._check_account(account)
@@ -158,15 +132,15 @@ class Import:
             return [(number, refusal) for number, _ in lines]
         return lines
 
-    def _parse_or_refuse(self, line: bytes | None) -> _LineCommand | RequestError:
+    def _parse_or_refuse(self, line: bytes | None) -> LineCommand | RequestError:
         try:
-            return self._parse_line(line)
+            return parse_line(line, account=self._cause.account, livemode=self._cause.livemode)
         except InvalidParameter as error:
             return error
 
     async def _decide_group(self, lines: Sequence[_NumberedLine], previous: _Group | None) -> _Group:
-        """The lines, decided one after another on what `previous`, which is being appended, will have
-        changed."""
+        """Decide the lines one after another, as if the append of `previous`, which is under way, had
+        succeeded."""
         context = self._execution.begin_group(
             previous.context.changed_states if previous else {}, exact=self._exact
         )
@@ -188,18 +162,20 @@ class Import:
         return group
 
     def _list_streams_to_load(self, lines: Sequence[_NumberedLine]) -> list[str]:
-        """What the lines are about and do not make. What they make is thought to be new, until it is not."""
+        """Streams that the lines refer to and do not create themselves. Objects that they create are assumed
+        to be new, until an append has failed (`exact`)."""
         created: set[str] = set()
         streams: list[str] = []
         for _, command in lines:
-            if isinstance(command, _LineCommand):
+            if isinstance(command, LineCommand):
                 if command.created_id is not None:
                     created.add(command.created_id)
                 streams += [stream for stream in command.related_ids if stream not in created]
         return [*streams, *created] if self._exact else streams
 
     async def _append_group(self, group: _Group) -> list[LineResult]:
-        """Append the group; when it was overtaken, once more on exact reads, then each line alone."""
+        """Append the group. If it is outdated, decide it once more on exact reads; then run each line
+        alone."""
         try:
             if await self._try_append(group):
                 group.appended_as_decided = True
@@ -213,24 +189,24 @@ class Import:
         return [await self._run_line(number, command) for number, command in group.lines]
 
     async def _try_append(self, group: _Group) -> bool:
-        """False when something that the group relies on has changed, or one of its lines cannot be written:
-        nothing was. Raises LedgerError."""
+        """Whether the group was appended: not if a stream it relied on has changed, or if one of its lines
+        cannot be written. Raises LedgerError."""
         if group.error is not None:
             raise group.error
         try:
             await self._execution.append(self._build_cause(_account_of(group.lines[0])), group.context)
         except (VersionConflict, psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError):
             return False
-        # A file told again, or from a while ago: its objects are there, and not remembered.
+        # Stay exact while lines change nothing: the input was imported before, and its objects exist.
         self._exact = self._exact and not all(decision.changes for decision in group.decisions)
         return True
 
-    async def _run_line(self, number: int, command: _LineCommand | RequestError) -> LineResult:
+    async def _run_line(self, number: int, command: LineCommand | RequestError) -> LineResult:
         if isinstance(command, RequestError):
             return self._render_refusal(number, command)
         try:
             result = await self._execution.run(self._build_call(command), command.decide, fingerprint="")
-        except Exception as error:  # the edge of a line: told in its result, the others go on
+        except Exception as error:  # the edge of a line: its result says so, the other lines continue
             return self._render_refusal(number, error)
         refused = result.status != 200
         return LineResult(number, result.body[1:], not refused and result.position is not None, refused)
@@ -250,68 +226,10 @@ class Import:
     def _build_cause(self, account: str | None) -> Cause:
         return self._cause if account is None else self._cause._replace(account=account)
 
-    def _build_call(self, command: _LineCommand) -> Call:
+    def _build_call(self, command: LineCommand) -> Call:
         return Call(self._build_cause(command.account), command.target, command.parameters)
-
-    def _parse_line(self, line: bytes | None) -> _LineCommand:
-        """Raises InvalidParameter for a line that is too long, no JSON, or not as declared."""
-        if line is None:
-            raise InvalidParameter(f"The line is longer than {LINE_BYTES_MAX} bytes.")
-        try:
-            model = _LINE_ADAPTER.validate_json(line)
-        except ValidationError as error:
-            first_error = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise validation_error(first_error, skip=1 if first_error["loc"] else 0) from None
-        params = model.to_params()
-        del params["op"]
-        match model.op:
-            case "customer":
-                return _LineCommand(self._decide_customer, "", params, model.id)
-            case "charge":
-                related_ids = () if model.customer is None else (model.customer,)
-                return _LineCommand(self._decide_charge, "", params, model.id, related_ids)
-            case "dispute":
-                return _LineCommand(self._decide_dispute, "", params, model.id, (model.charge,))
-            case "fact":
-                return _LineCommand(self._decide_fact, params.pop("dispute"), params, None, (model.dispute,))
-            case "refund":
-                return _LineCommand(self._decide_refund, "", params, model.id, (model.charge,))
-            case "event":
-                object_id = model.object.get("id")  # only an id of our form can be that of an Event made here
-                related_ids = (
-                    (object_id,) if isinstance(object_id, str) and parse_id_time(model.id) is not None else ()
-                )
-                return _LineCommand(self._decide_event, "", params, model.id, related_ids, model.account)
-            case "file":
-                return _LineCommand(self._decide_file, "", params, None, (model.id,))
-            case "webhook_endpoint":
-                account, livemode, *_ = self._cause
-                quota_stream = webhook_endpoint_quota.get_stream_id(account, livemode)
-                return _LineCommand(self._decide_webhook_endpoint, "", params, model.id, (quota_stream,))
 
 
 def _account_of(line: _NumberedLine) -> str | None:
     command = line[1]
-    return command.account if isinstance(command, _LineCommand) else None
-
-
-async def _split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[list[tuple[int, bytes | None]]]:
-    """Lines with their numbers, from 1, those of a chunk at a time; blank ones are left out, None stands for
-    one that is too long."""
-    number, rest, too_long = 0, b"", False
-    async for chunk in chunks:
-        *complete, rest = (rest + chunk).split(b"\n")
-        lines: list[tuple[int, bytes | None]] = []
-        for line in complete:
-            number += 1
-            if too_long or len(line) > LINE_BYTES_MAX:
-                too_long = False
-                lines.append((number, None))
-            elif line.strip():
-                lines.append((number, line))
-        if lines:
-            yield lines
-        if len(rest) > LINE_BYTES_MAX:
-            rest, too_long = b"", True
-    if too_long or rest.strip():
-        yield [(number + 1, None if too_long else rest)]
+    return command.account if isinstance(command, LineCommand) else None

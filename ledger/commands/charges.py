@@ -1,49 +1,44 @@
-"""Commands on charges (contract §2.6), and what a test card's charge brings after it (§3.4)."""
+"""Commands on charges (contract §2.6), and the disputes that test cards open (§3.4)."""
 
 from __future__ import annotations
 
 from ledger.call import Call
+from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import open_test_card_disputes
-from ledger.commands.execution import Decide, Decision, DecisionContext, apply_and_render
+from ledger.commands.execution import Decision, apply_and_render, render_changed
 from ledger.domain import charge, charge_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
-from ledger.domain.money import Terms
-from ledger.objects import expand, get_param, get_target, render_object
+from ledger.objects import get_param, get_target
 from ledger.store.journal import Change
 
 
-def create(terms: Terms) -> Decide:
-    """`POST /v1/charges`. A declined card leaves a failed charge and is refused; in test mode the tokens of
-    contract §3.4 open their disputes in the same transaction, as facts nobody asked for."""
-
-    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
-        params = call.parameters
-        customer = None
-        if "customer" in params:
-            customer = await get_param(call, Customer, "customer", params["customer"], context.get)
-        card = charge_decisions.resolve_card(
-            params, customer, card_id=context.new_id("card"), livemode=call.livemode
-        )
-        (event,) = charge_decisions.create(
-            charge_id=context.new_id("ch"),
-            account=call.account,
-            livemode=call.livemode,
-            params=params,
-            card=card,
-            txn_id=context.new_id("txn"),
-            now=now,
-        )
-        state = charge.evolve(None, event)
-        change = Change(event, state)
-        if state.status == "failed":
-            return Decision([change], refusal=charge_decisions.make_card_error(state))
-        answer = render_object(state, now)
-        if call.expand:
-            await expand(state, answer, call.expand, now, context.get)
-        return Decision([change, *open_test_card_disputes(change, context, terms, now)], answer)
-
-    return decide
+async def create(call: Call, context: DecisionContext, now: int) -> Decision:
+    """`POST /v1/charges`. A declined card leaves a failed charge, and the request is refused. In test mode
+    the tokens of contract §3.4 open their disputes in the same append, as facts of the card network; the
+    answer shows the charge before them."""
+    params = call.parameters
+    customer = None
+    if "customer" in params:
+        customer = await get_param(call, Customer, "customer", params["customer"], context.get)
+    card = charge_decisions.resolve_card(
+        params, customer, card_id=context.new_id("card"), livemode=call.livemode
+    )
+    (event,) = charge_decisions.create(
+        charge_id=context.new_id("ch"),
+        account=call.account,
+        livemode=call.livemode,
+        params=params,
+        card=card,
+        txn_id=context.new_id("txn"),
+        now=now,
+    )
+    state = charge.evolve(None, event)
+    change = Change(event, state)
+    if state.status == "failed":
+        return Decision([change], refusal=charge_decisions.make_card_error(state))
+    answer = await render_changed(call, context, now, state, [change])
+    return Decision([change, *open_test_card_disputes(change, context, now)], answer)
 
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -56,14 +51,10 @@ async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     )
 
 
-def capture(terms: Terms) -> Decide:
-    """`POST /v1/charges/{id}/capture`; a test card that brings a dispute brings it now."""
-
-    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
-        state = await get_target(call, Charge, context.get)
-        events = charge_decisions.capture(state, call.parameters, txn_id=context.new_id("txn"), now=now)
-        decision = await apply_and_render(call, context, now, state, events)
-        dispute_changes = open_test_card_disputes(decision.changes[-1], context, terms, now)
-        return Decision([*decision.changes, *dispute_changes], decision.answer)
-
-    return decide
+async def capture(call: Call, context: DecisionContext, now: int) -> Decision:
+    """`POST /v1/charges/{id}/capture`. A test card that opens a dispute opens it now."""
+    state = await get_target(call, Charge, context.get)
+    events = charge_decisions.capture(state, call.parameters, txn_id=context.new_id("txn"), now=now)
+    decision = await apply_and_render(call, context, now, state, events)
+    dispute_changes = open_test_card_disputes(decision.changes[-1], context, now)
+    return Decision([*decision.changes, *dispute_changes], decision.answer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ledger.call import Call
-from ledger.commands.execution import Decision, DecisionContext, apply_and_render
+from ledger.commands.context import DecisionContext
+from ledger.commands.execution import Decision, apply_and_render
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.objects import get_target

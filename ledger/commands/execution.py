@@ -1,16 +1,15 @@
-"""Running a command: read, decide, append; decide again when something it relied on has moved.
+"""Runs a command: load, decide, append (optimistic concurrency).
 
-Decisions may use remembered aggregates, for every version relied on is checked inside the append, so
-what is committed was decided on the truth. A refusal is checked the same way, or decided again on exact
-reads. With an idempotency key the reply commits together with the change (contract §1.9): any number of
-tries has one effect and one answer.
+A command that loses a race is decided again, on reads from the log instead of the cache. So is a refusal that
+was decided on cached aggregates: it may be outdated. With an idempotency key the reply commits together with
+the changes (contract §1.9), so any number of tries has one effect and one answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,7 +19,9 @@ import msgspec
 import structlog
 
 from ledger.call import Call, Cause
+from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
 from ledger.domain.event import DomainEvent
+from ledger.domain.file import File
 from ledger.errors import (
     ConcurrencyConflict,
     IdempotencyKeyReused,
@@ -28,7 +29,6 @@ from ledger.errors import (
     LedgerError,
     RequestError,
 )
-from ledger.ids import new_id
 from ledger.objects import Fetch, expand, render_object
 from ledger.store.codec import State
 from ledger.store.journal import (
@@ -40,113 +40,25 @@ from ledger.store.journal import (
     VersionConflict,
     fold_changes,
 )
-from ledger.store.log import StreamReader
 from ledger.store.store import Store
+from ledger.wire.files import add_urls
 
 _sorted_json = msgspec.json.Encoder(order="sorted")
-
 
 log = structlog.get_logger()
 
 
 class InternalError(RequestError):
-    """A fault of ours, told without internals."""
-
-
-class DecisionContext:
-    """What one decision takes from outside: aggregates, noting the versions it relies on, and fresh ids."""
-
-    def __init__(self, streams: StreamReader, decided_at: float, *, exact: bool) -> None:
-        self._streams = streams
-        self.decided_at = decided_at
-        self._exact = exact
-        self.expected_versions: dict[str, int] = {}
-        self.used_cache = False
-
-    def new_id(self, prefix: str) -> str:
-        """A fresh id for an object that this decision makes."""
-        return new_id(prefix, self.decided_at)
-
-    async def get_new(self, stream: str) -> State | None:
-        """None for an object that this decision is to make under an id it was given, not asked for at first:
-        the append checks it. The aggregate when it is there after all."""
-        if self._exact:
-            return await self.get(stream)
-        state = self._streams.get_cached(stream)
-        self.expected_versions[stream] = state.version if state is not None else 0
-        self.used_cache = True
-        return state
-
-    async def get(self, stream: str) -> State | None:
-        """The aggregate, None when there is none; remembered ones only while `exact` is not asked for."""
-        state = None if self._exact else self._streams.get_cached(stream)
-        if state is None:
-            state = await self._streams.read(stream)
-        else:
-            self.used_cache = True
-        self.expected_versions[stream] = state.version if state is not None else 0
-        return state
-
-
-class GroupContext(DecisionContext):
-    """What commands find that are decided one after another and appended as one: what was decided before
-    them, then what any command finds. `pending`: what is being appended now, and comes before all of them."""
-
-    def __init__(
-        self, streams: StreamReader, decided_at: float, pending: Mapping[str, State], *, exact: bool
-    ) -> None:
-        super().__init__(streams, decided_at, exact=exact)
-        self._pending = pending
-        self._states: dict[str, State | None] = {}
-        self.changes: list[Change] = []
-
-    @property
-    def changed_states(self) -> dict[str, State]:
-        """The aggregates after `changes`."""
-        return {change.state.id: change.state for change in self.changes}
-
-    async def get_new(self, stream: str) -> State | None:
-        if stream in self._states:
-            return self._states[stream]
-        return self._set_state(stream, self._get_pending(stream) or await super().get_new(stream))
-
-    async def get(self, stream: str) -> State | None:
-        if stream in self._states:
-            return self._states[stream]
-        return self._set_state(stream, self._get_pending(stream) or await super().get(stream))
-
-    async def preload(self, streams: Iterable[str]) -> None:
-        """Look for many at once: one question to the database, not one for each."""
-        missing = {
-            stream
-            for stream in streams
-            if stream not in self._pending and (self._exact or self._streams.get_cached(stream) is None)
-        }
-        await asyncio.gather(*map(self.get, missing))
-
-    def add(self, changes: Sequence[Change]) -> None:
-        """Changes that a command has decided: those after it find them."""
-        self.changes += changes
-        for change in changes:
-            self._states[change.state.id] = change.state
-
-    def _get_pending(self, stream: str) -> State | None:
-        state = self._pending.get(stream)
-        if state is not None:
-            self.expected_versions[stream] = state.version
-        return state
-
-    def _set_state(self, stream: str, state: State | None) -> State | None:
-        self._states[stream] = state
-        return state
+    """An error of the service itself; its text names no internals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command comes to: changes to append and the object to answer with.
+    """What a command decided: the changes to append and the object to answer with.
 
-    `refusal` is answered instead, after the changes are appended (a declined charge exists). `secret` is a
-    text in the answer that must not be kept; it can be derived again from the object `secret_of`.
+    refusal    answered instead of `answer`, after the changes were appended (a declined charge exists)
+    secret     a text inside the answer that must not be stored with it
+    secret_of  the id of the object whose secret that is: `derive_secret` gives it again
     """
 
     changes: Sequence[Change]
@@ -157,8 +69,13 @@ class Decision:
 
 
 class CommandResult(NamedTuple):
-    """Status and body as sent; `original_request_id` is the first request's id when this is its reply
-    again."""
+    """What a command that ran is answered with.
+
+    status               the HTTP status
+    body                 JSON, as it is sent
+    original_request_id  the id of the first request, if this is its stored reply
+    position             the position of the last event that was appended; None if none was
+    """
 
     status: int
     body: str
@@ -167,29 +84,30 @@ class CommandResult(NamedTuple):
 
 
 Decide = Callable[[Call, DecisionContext, int], Awaitable[Decision]]
-"""Reads, decides at `now` (unix seconds), answers; raises Refused. May run again: it does nothing else."""
+"""A command: reads from the context, decides at `now` (unix seconds), renders the answer. It may run several
+times for one request and has no other effect. Raises RequestError for a refusal."""
 Encode = Callable[[Mapping[str, Any] | RequestError], tuple[int, str]]
-DeriveSecret = Callable[[State], str]
+"""Gives the HTTP status and the JSON body of an answer or a refusal."""
 
 
 class Execution:
-    """Runs commands against a store. `encode` gives status and body of an answer or refusal; `derive_secret`
-    derives the secret of an object again."""
+    """Runs commands against one store, at most `attempts_max` times each."""
 
     def __init__(
-        self, store: Store, *, encode: Encode, derive_secret: DeriveSecret, attempts_max: int
+        self, store: Store, environment: CommandEnvironment, *, encode: Encode, attempts_max: int
     ) -> None:
-        self._store = store
+        self.environment = environment
         self.encode = encode
-        self._derive_secret = derive_secret
+        self._store = store
         self._attempts_max = attempts_max
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
-        """Decide and append. After a lost race, commands on one target take turns.
+        """Decide and append. Commands on one target that lost a race run one after another from then on.
 
-        A refusal is an answer, but InvalidParameter is raised: it is for the parameters alone, so no reply is
-        kept of it. Raises IdempotencyKeyReused, ConcurrencyConflict, QueueFull, Unavailable, too.
+        A refusal is a result, and is stored under the idempotency key. InvalidParameter is raised and not
+        stored: it concerns the parameters alone. Also raises IdempotencyKeyReused, ConcurrencyConflict,
+        QueueFull and Unavailable.
         """
         for attempt in range(self._attempts_max):
             async with self._get_lock(call.target) if attempt and call.target else nullcontext():
@@ -200,22 +118,24 @@ class Execution:
                 except IdempotencyKeyUsed:
                     assert call.cause.idempotency_key is not None
                     stored_reply = await self.find_reply(call.cause)
-                    assert stored_reply is not None, "a taken key has a reply for a day"
+                    assert stored_reply is not None, "a used key has a stored reply for a day"
                     return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
         raise ConcurrencyConflict
 
     def begin_group(self, pending: Mapping[str, State], *, exact: bool) -> GroupContext:
-        """What a group of commands finds, none decided yet."""
-        return GroupContext(self._store.streams, self._store.clock.now(), pending, exact=exact)
+        """A context for commands that are appended as one; `pending` as in GroupContext."""
+        return GroupContext(
+            self.environment, self._store.streams, self._store.clock.now(), pending, exact=exact
+        )
 
     async def append(self, cause: Cause, group: GroupContext) -> None:
-        """Append a group of commands as one. Raises VersionConflict (nothing was changed: decide again),
+        """Append the changes of a group as one. Raises VersionConflict (nothing was appended: decide again),
         QueueFull, Unavailable."""
         if group.changes or group.used_cache:
             await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
 
     async def decide(self, call: Call, context: DecisionContext, decide: Decide, now: int) -> Decision:
-        """What a command comes to on what `context` finds: a refusal, and a fault of ours, are told in it.
+        """Run the command's decision. A refusal, or an unexpected error, becomes the decision's `refusal`.
         Raises Unavailable."""
         try:
             return await decide(call, context, now)
@@ -223,7 +143,7 @@ class Execution:
             return Decision([], refusal=refusal)
         except LedgerError:
             raise
-        except Exception as error:  # the edge of a decision: execution has begun, so its answer is kept
+        except Exception as error:  # the edge of a decision: execution has begun, so its answer is stored
             log.error("fault", exc_info=error, request_id=call.cause.request_id)
             return Decision([], refusal=InternalError("An unexpected error occurred."))
 
@@ -234,13 +154,13 @@ class Execution:
         return lock
 
     async def find_reply(self, cause: Cause) -> StoredReply | None:
-        """What the cause's idempotency key was answered before, if it was."""
+        """The stored reply of the idempotency key, None if the key is new. Raises Unavailable."""
         assert cause.idempotency_key is not None
         return await self._store.journal.find_reply(cause.account, cause.livemode, cause.idempotency_key)
 
     async def replay(self, stored_reply: StoredReply, key: str, fingerprint: str) -> CommandResult:
-        """The kept reply, byte for byte. Raises IdempotencyKeyReused when it was given to other
-        parameters."""
+        """The stored reply, byte for byte, with its secret derived again. Raises IdempotencyKeyReused if the
+        key was used with other parameters."""
         reply = stored_reply.reply
         if reply.fingerprint != fingerprint:
             raise IdempotencyKeyReused(
@@ -251,13 +171,14 @@ class Execution:
         if reply.secret_object_id is not None:
             state = await self._store.streams.read(reply.secret_object_id)
             assert state is not None, "the reply committed together with the object"
-            body = body[: reply.secret_offset] + self._derive_secret(state) + body[reply.secret_offset :]
+            secret = self.environment.derive_secret(state)
+            body = body[: reply.secret_offset] + secret + body[reply.secret_offset :]
         return CommandResult(reply.status, body, original_request_id=stored_reply.request_id)
 
     async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
         cause = call.cause
         decided_at = self._store.clock.now()
-        context = DecisionContext(self._store.streams, decided_at, exact=exact)
+        context = DecisionContext(self.environment, self._store.streams, decided_at, exact=exact)
         decision = await self.decide(call, context, decide, int(decided_at))
         if isinstance(decision.refusal, InvalidParameter):
             if context.used_cache:
@@ -285,18 +206,30 @@ class Execution:
 async def apply_and_render(
     call: Call, context: DecisionContext, now: int, state: State | None, events: Sequence[DomainEvent]
 ) -> Decision:
-    """What most commands come to: `events` after `state`, answered with the object as it then is."""
+    """The decision of most commands: append `events` to the stream of `state`, answer with the object."""
     changes = fold_changes(events, state)
     after = changes[-1].state if changes else state
     assert after is not None
-    answer = render_object(after, now)
-    if call.expand:
-        await expand(after, answer, call.expand, now, overlay_changes(context, changes))
-    return Decision(changes, answer)
+    return Decision(changes, await render_changed(call, context, now, after, changes))
 
 
-def overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fetch:
-    """What `context` finds, but as just decided where `changes` say: an answer expands to one moment."""
+async def render_changed(
+    call: Call, context: DecisionContext, now: int, state: State, changes: Sequence[Change]
+) -> dict[str, Any]:
+    """The object as the answer shows it, expanded as the call asks, everything as of after `changes`.
+
+    Files in it have their URL. File links have none: a link's URL is a secret, and one answer shows at most
+    one secret (`Decision.secret`).
+    """
+    answer = render_object(state, now)
+    if call.expand or isinstance(state, File):
+        await expand(state, answer, call.expand, now, _overlay_changes(context, changes))
+        add_urls(answer, call.base_url)
+    return answer
+
+
+def _overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fetch:
+    """Fetch aggregates as of after `changes`, the others from the context."""
     new_states = {change.state.id: change.state for change in changes}
 
     async def fetch(stream: str) -> State | None:
@@ -306,12 +239,14 @@ def overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fetc
 
 
 def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str:
-    """What two uses of an idempotency key must share: compared on decoded parameters, not on bytes."""
+    """What all uses of one idempotency key must have in common. It is computed from the decoded parameters,
+    so another order or encoding of the same parameters is the same request."""
     document = _sorted_json.encode((method, path, parameters))
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
 def _make_reply(fingerprint: str, status: int, body: str, decision: Decision) -> Reply:
+    """The reply to store: the body without the secret, and where it was."""
     if decision.secret is None:
         return Reply(fingerprint, status, body)
     secret_at = body.index(decision.secret)

@@ -1,7 +1,9 @@
-"""What happened elsewhere, told to the ledger: customers and charges made there, and the network's facts.
+"""Commands that ingest facts from other systems: customers, charges, refunds, files, webhook endpoints and
+Events that exist elsewhere, and what the card network reports about disputes.
 
-A thing told twice happens once: by its id, and a fact by its reference. Facts are no request's doing, so
-their Events name none (contract §3.1, §4.1); the log keeps who told them and, as causation, the reference.
+Ingesting is idempotent: by id, and for the network's facts by reference. No request caused these facts, so
+their Events have `request: null` (contract §3.1, §4.1). The log keeps who reported them and, as causation,
+the network's reference.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import NamedTuple
 
 from ledger.call import Call
 from ledger.commands import refunds, webhook_endpoints
-from ledger.commands.execution import Decide, Decision, DecisionContext
+from ledger.commands.context import DecisionContext
+from ledger.commands.execution import Decide, Decision
 from ledger.domain import charge_decisions, customer, dispute_decisions, file, imported_event
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -21,11 +24,9 @@ from ledger.domain.dispute_decisions import DisputeReport
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.imported_event import ImportedEvent
-from ledger.domain.money import Terms
 from ledger.domain.refund import Refund
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import InvalidParameter, InvalidState
-from ledger.files.storage import FileStorage
 from ledger.ids import parse_id_time
 from ledger.objects import Kind, get_param, get_target, is_visible, render_object
 from ledger.store.codec import State
@@ -37,17 +38,18 @@ _FACTS_WITH_DUE_BY = ("escalated", "appeal_opened")
 
 
 class IngestResult(NamedTuple):
-    """What came of telling: changes to append, none when it was known, and the object it is about."""
+    """What an ingested fact changes, nothing if it was known, and the object that it is about."""
 
     changes: Sequence[Change]
     state: State
 
 
 Ingest = Callable[[Call, DecisionContext, int], Awaitable[IngestResult]]
+"""Decides on a fact at a time (unix seconds). Raises RequestError for one that is refused."""
 
 
-def render_full(ingest: Ingest) -> Decide:
-    """Answered with the object as the public API shows it."""
+def answer_with_object(ingest: Ingest) -> Decide:
+    """The command that ingests a fact and answers with its object, as the public API shows it."""
 
     async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
         changes, state = await ingest(call, context, now)
@@ -56,8 +58,8 @@ def render_full(ingest: Ingest) -> Decide:
     return decide
 
 
-def render_summary(ingest: Ingest) -> Decide:
-    """Answered with what it is called, and whether this made a change."""
+def answer_with_summary(ingest: Ingest) -> Decide:
+    """The command that ingests a fact and answers with its object's id, and whether anything changed."""
 
     async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
         changes, state = await ingest(call, context, now)
@@ -84,7 +86,7 @@ async def ingest_customer(call: Call, context: DecisionContext, now: int) -> Ing
 
 
 async def ingest_charge(call: Call, context: DecisionContext, now: int) -> IngestResult:
-    """`POST /internal/v1/charges`: no card is charged, no test card's dispute opened."""
+    """`POST /internal/v1/charges`. Charges no card, and opens no dispute for a test card."""
     params = call.parameters
     existing = await _find_existing(call, Charge, context)
     if existing is not None:
@@ -102,83 +104,73 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
     return _apply_events(events)
 
 
-def ingest_webhook_endpoint(terms: Terms) -> Ingest:
+async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int) -> IngestResult:
     """A webhook endpoint, as a line of an import."""
-
-    async def ingest(call: Call, context: DecisionContext, now: int) -> IngestResult:
-        existing = await _find_existing(call, WebhookEndpoint, context)
-        if existing is not None:
-            return IngestResult([], existing)
-        endpoint_id = call.parameters["id"]
-        changes = await webhook_endpoints.decide_endpoint(
-            call, context, now, endpoint_id=endpoint_id, terms=terms
-        )
-        return IngestResult(changes, changes[-1].state)
-
-    return ingest
+    existing = await _find_existing(call, WebhookEndpoint, context)
+    if existing is not None:
+        return IngestResult([], existing)
+    changes = await webhook_endpoints.decide_endpoint(call, context, now, call.parameters["id"])
+    return IngestResult(changes, changes[-1].state)
 
 
-def ingest_dispute(terms: Terms) -> Ingest:
+async def ingest_dispute(call: Call, context: DecisionContext, now: int) -> IngestResult:
     """`POST /internal/v1/disputes`"""
+    params = call.parameters
+    charge = await get_param(call, Charge, "charge", params["charge"], context.get)
+    existing = await _find_existing(call, Dispute, context)
+    if existing is not None and existing.charge != charge.id:
+        raise id_taken_error(existing.id)
+    reference = params.get("reference")
+    existing_id = existing.id if existing is not None else charge.references.get(reference or "")
+    if existing_id is not None:
+        state = await context.get(existing_id)
+        assert state is not None, "a dispute is appended together with its mark on the charge"
+        return IngestResult([], state)
+    opening = DisputeReport(
+        kind=params["kind"],
+        reason=params.get("reason", "general"),
+        network_reason_code=params.get("network_reason_code"),
+        amount=params.get("amount"),
+        due_by=params.get("due_by"),
+        reference=reference,
+    )
+    events = dispute_decisions.open_dispute(
+        charge,
+        opening,
+        dispute_id=params.get("id") or context.new_id("du"),
+        txn_id=context.new_id("txn"),
+        terms=context.environment.terms,
+        now=now,
+    )
+    return _apply_events(events, charge, causation=_causation(call))
 
-    async def ingest(call: Call, context: DecisionContext, now: int) -> IngestResult:
-        params = call.parameters
-        charge = await get_param(call, Charge, "charge", params["charge"], context.get)
-        existing = await _find_existing(call, Dispute, context)
-        if existing is not None and existing.charge != charge.id:
-            raise id_taken_error(existing.id)
-        reference = params.get("reference")
-        existing_id = existing.id if existing is not None else charge.references.get(reference or "")
-        if existing_id is not None:
-            state = await context.get(existing_id)
-            assert state is not None, "a charge names disputes that were opened with it"
-            return IngestResult([], state)
-        opening = DisputeReport(
-            kind=params["kind"],
-            reason=params.get("reason", "general"),
-            network_reason_code=params.get("network_reason_code"),
-            amount=params.get("amount"),
-            due_by=params.get("due_by"),
-            reference=reference,
+
+async def ingest_dispute_fact(call: Call, context: DecisionContext, now: int) -> IngestResult:
+    """`POST /internal/v1/disputes/{id}/facts`. Raises InvalidDisputeState for a fact that the dispute's
+    status does not allow."""
+    params = call.parameters
+    fact, due_by = params["fact"], params.get("due_by")
+    state = await get_target(call, Dispute, context.get)
+    if due_by is not None and fact not in _FACTS_WITH_DUE_BY:
+        raise InvalidParameter(
+            "due_by is accepted only with the facts escalated and appeal_opened.", param="due_by"
         )
-        events = dispute_decisions.open_dispute(
-            charge,
-            opening,
-            dispute_id=params.get("id") or context.new_id("du"),
-            txn_id=context.new_id("txn"),
-            terms=terms,
-            now=now,
-        )
-        return _apply_events(events, charge, causation=_causation(call))
-
-    return ingest
-
-
-def ingest_dispute_fact(terms: Terms) -> Ingest:
-    """`POST /internal/v1/disputes/{id}/facts`. Raises InvalidDisputeState for one that cannot follow."""
-
-    async def ingest(call: Call, context: DecisionContext, now: int) -> IngestResult:
-        params = call.parameters
-        fact, due_by = params["fact"], params.get("due_by")
-        state = await get_target(call, Dispute, context.get)
-        if due_by is not None and fact not in _FACTS_WITH_DUE_BY:
-            raise InvalidParameter(f"The fact {fact} sets no due date.", param="due_by")
-        events = dispute_decisions.report_fact(
-            state,
-            fact,
-            params.get("reference"),
-            due_by=due_by,
-            txn_id=context.new_id("txn"),
-            terms=terms,
-            now=now,
-        )
-        return _apply_events(events, state, causation=_causation(call)) if events else IngestResult([], state)
-
-    return ingest
+    events = dispute_decisions.report_fact(
+        state,
+        fact,
+        params.get("reference"),
+        due_by=due_by,
+        txn_id=context.new_id("txn"),
+        terms=context.environment.terms,
+        now=now,
+    )
+    if not events:
+        return IngestResult([], state)
+    return _apply_events(events, state, causation=_causation(call))
 
 
 async def ingest_refund(call: Call, context: DecisionContext, now: int) -> IngestResult:
-    """A refund made elsewhere, as a line of an import. Raises what `POST /v1/refunds` is refused with."""
+    """A refund from another system, as a line of an import. Refused for the reasons of `POST /v1/refunds`."""
     params = call.parameters
     existing = await _find_existing(call, Refund, context)
     if existing is None:
@@ -190,8 +182,8 @@ async def ingest_refund(call: Call, context: DecisionContext, now: int) -> Inges
 
 
 async def ingest_event(call: Call, context: DecisionContext, now: int) -> IngestResult:
-    """An Event from elsewhere, as a line of an import. Raises InvalidState for one that this ledger made
-    itself, of the object that it shows."""
+    """An Event from another system, as a line of an import. Raises InvalidState for the id of an Event that
+    this ledger has derived for the same object."""
     params = call.parameters
     check_event_type(params["type"], "type")
     object_id = params["object"].get("id")
@@ -217,53 +209,50 @@ async def ingest_event(call: Call, context: DecisionContext, now: int) -> Ingest
     return IngestResult([], existing)
 
 
-def ingest_file(storage: FileStorage) -> Ingest:
-    """A file from elsewhere, as a line of an import. Its bytes are kept before it is decided, as an upload's
-    are: to keep them again changes nothing."""
-
-    async def ingest(call: Call, context: DecisionContext, now: int) -> IngestResult:
-        params = call.parameters
-        object_id, filename, content = params["id"], params.get("filename"), params["content"]
-        existing = await context.get(object_id)
-        if existing is None:
-            upload = await storage.store_whole(object_id, filename, content)
-            events = file.upload(
-                file_id=object_id,
-                account=call.account,
-                livemode=call.livemode,
-                purpose=params["purpose"],
-                filename=filename,
-                size=upload.size,
-                type=upload.type,
-                digest=upload.digest,
-                pages=upload.pages,
-                created=params.get("created"),
-                now=now,
-            )
-            return _apply_events(events)
-        if not isinstance(existing, File) or not is_visible(existing, call):
-            raise id_taken_error(object_id)
-        received = (params["purpose"], filename, hashlib.sha256(content).hexdigest())
-        if (existing.purpose, existing.filename, existing.digest) != received:
-            raise id_taken_error(object_id)
-        return IngestResult([], existing)
-
-    return ingest
+async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestResult:
+    """A file from another system, as a line of an import. The contents are stored before the event that
+    creates the file is appended, as for an upload; storing the same contents again changes nothing."""
+    params = call.parameters
+    object_id, filename, content = params["id"], params.get("filename"), params["content"]
+    existing = await context.get(object_id)
+    if existing is None:
+        upload = await context.environment.storage.store_whole(object_id, filename, content)
+        events = file.upload(
+            file_id=object_id,
+            account=call.account,
+            livemode=call.livemode,
+            purpose=params["purpose"],
+            filename=filename,
+            size=upload.size,
+            type=upload.type,
+            digest=upload.digest,
+            pages=upload.pages,
+            created=params.get("created"),
+            now=now,
+        )
+        return _apply_events(events)
+    if not isinstance(existing, File) or not is_visible(existing, call):
+        raise id_taken_error(object_id)
+    received = (params["purpose"], filename, hashlib.sha256(content).hexdigest())
+    if (existing.purpose, existing.filename, existing.digest) != received:
+        raise id_taken_error(object_id)
+    return IngestResult([], existing)
 
 
 async def _find_existing(call: Call, kind: type[Kind], context: DecisionContext) -> Kind | None:
-    """The object of the id given, if it was made before. Raises InvalidState when it is another's."""
+    """The object with the call's `id`, None if there is none yet. Raises InvalidState if the id belongs to
+    another kind of object, account or mode."""
     object_id = call.parameters.get("id")
     state = None if object_id is None else await context.get_new(object_id)
     if state is None:
         return None
-    if not isinstance(state, kind) or (state.account, state.livemode) != (call.account, call.livemode):
+    if not isinstance(state, kind) or not is_visible(state, call):
         raise id_taken_error(state.id)
     return state
 
 
 def id_taken_error(object_id: str) -> InvalidState:
-    """The refusal of an id that another object has, of whatever kind, account or mode."""
+    """The refusal of an id that belongs to another object, of any kind, account or mode."""
     return InvalidState(
         f"The id '{object_id}' belongs to another object.", code="resource_already_exists", param="id"
     )
@@ -276,7 +265,6 @@ def _causation(call: Call) -> str:
 def _apply_events(
     events: Sequence[DomainEvent], *before: State, causation: str | None = None
 ) -> IngestResult:
-    """The changes of `events`, on streams whose aggregates are `before`; the last one is of the reported
-    object."""
+    """The changes of `events`, on streams whose aggregates are `before`, and the object of the last one."""
     changes = fold_changes(events, *before, causation=causation)
     return IngestResult(changes, changes[-1].state)

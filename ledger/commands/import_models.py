@@ -1,6 +1,6 @@
-"""The lines of an import that only an import has: Events, refunds and files that came about elsewhere.
+"""The lines of an import: JSON objects whose `op` says what they are.
 
-Each is given its id by the caller and is told once, however often it is sent.
+The caller names each object's id, so a line that is sent again changes nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,32 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from ledger.commands.models import (
     Body,
+    ChargeBody,
+    CustomerBody,
+    DisputeBody,
     EventType,
+    FactBody,
     Id,
     JsonObject,
-    Line,
     Metadata,
     PositiveInteger,
+    Reference,
     Seconds,
     StorableText,
+    Text,
 )
 from ledger.domain.file import GENERATED_PURPOSES, UPLOAD_PURPOSES
 from ledger.domain.refund_decisions import REASONS
+from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
+from ledger.wire.event_types import EVENT_TYPES
+from ledger.wire.versions import VERSIONS
 
 FILENAME_LENGTH_MAX = 255
 
 
 def _check_filename(name: str) -> str:
     if not name.isprintable() or "/" in name or "\\" in name:
-        raise ValueError("must be a name without folders that can be printed")
+        raise ValueError("must be a printable file name without path separators")
     return name
 
 
@@ -41,9 +49,59 @@ def _decode_base64(text: Any) -> bytes:
         raise ValueError("must be base64") from None
 
 
+def _check_event_type(name: str) -> str:
+    if name != EVENT_TYPE_WILDCARD and name not in EVENT_TYPES:
+        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or an Event type")
+    return name
+
+
+def _check_api_version(name: str) -> str:
+    if name not in VERSIONS:
+        raise ValueError("must be a supported API version")
+    return name
+
+
+EnabledEvent = Annotated[str, AfterValidator(_check_event_type)]
+
+
+class CustomerLine(CustomerBody):
+    op: Literal["customer"]
+    id: Id
+
+
+class ChargeLine(ChargeBody):
+    op: Literal["charge"]
+    id: Id
+
+
+class DisputeLine(DisputeBody):
+    op: Literal["dispute"]
+    id: Id
+
+
+class FactLine(FactBody):
+    op: Literal["fact"]
+    dispute: Id
+    reference: Reference
+
+
+class WebhookEndpointLine(Body):
+    """A webhook endpoint of another system. It gets a new signing secret: tell it to the receivers."""
+
+    op: Literal["webhook_endpoint"]
+    id: Id
+    url: Text
+    enabled_events: Annotated[list[EnabledEvent], Field(min_length=1, max_length=len(EVENT_TYPES) + 1)]
+    api_version: Annotated[str, AfterValidator(_check_api_version)] | None = None
+    connect: bool | None = None
+    description: Text | None = None
+    disabled: bool | None = None
+    metadata: Metadata | None = None
+
+
 class EventLine(Body):
-    """An Event as it was shown elsewhere, of any of the public types. It is in the feed from now on, with no
-    request as its cause, in the order in which Events were told."""
+    """An Event as another system showed it, of any public type. It joins the feed at the time of the import,
+    in the order of the lines, with `request: null`."""
 
     op: Literal["event"]
     id: Id
@@ -54,7 +112,7 @@ class EventLine(Body):
 
 
 class RefundLine(Body):
-    """A refund made elsewhere: the money goes back here as `POST /v1/refunds` would send it."""
+    """A refund made in another system. It moves money here as `POST /v1/refunds` does."""
 
     op: Literal["refund"]
     id: Id
@@ -66,7 +124,7 @@ class RefundLine(Body):
 
 
 class FileLine(Body):
-    """A file that lay elsewhere; `content` is base64."""
+    """A file of another system; `content` is base64."""
 
     op: Literal["file"]
     id: Id
@@ -81,4 +139,13 @@ class FileLine(Body):
     ) = None
 
 
-ImportLine = Line | EventLine | RefundLine | FileLine
+ImportLine = (
+    ChargeLine
+    | CustomerLine
+    | DisputeLine
+    | EventLine
+    | FactLine
+    | FileLine
+    | RefundLine
+    | WebhookEndpointLine
+)

@@ -1,8 +1,9 @@
-"""What the catalogue takes as JSON: each field declared once, so parsed, refused by name and documented.
+"""The JSON bodies of the internal API. One declaration of a field parses it, names it in refusals and
+documents it.
 
-A field that is not declared is refused. Null means the same as leaving it out. Whatever passes can be kept
-and shown again: every text is a `StorableText`, names of metadata too, every number is within 64 bits, and
-what is shown as it was told passes `check_object`.
+A field that is not declared is refused; null means the same as leaving a field out. Whatever passes can be
+stored and shown again: each text, including names of metadata, is a `StorableText`, each number fits in 64
+bits, and each object that is returned unchanged passes `check_object`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from ledger.domain.dispute_decisions import FACTS, KINDS, REASONS
-from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
 from ledger.errors import InvalidParameter
-from ledger.wire.event_types import EVENT_TYPES
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
 from ledger.wire.scalars import INTEGER_MAX
-from ledger.wire.versions import VERSIONS
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
 StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-"""Text that Postgres and JSON can keep: no NUL; half of a surrogate pair is no text to the pattern."""
+"""Text that Postgres and JSON can store: no NUL. The pattern also refuses half of a surrogate pair."""
 Text = Annotated[StorableText, Field(max_length=5000)]
 Email = Annotated[StorableText, Field(max_length=512)]
 Name = Annotated[StorableText, Field(max_length=150)]
@@ -38,7 +36,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
 
 
 def _check_payment_method_details(details: dict[str, Any]) -> dict[str, Any]:
-    """Only `type` and the card's brand are read here (a dispute shows them); the rest is shown as given."""
+    """Check what disputes show of them, `type` and the card's brand. The rest is returned unchanged."""
     card = details.get("card")
     if not isinstance(details.get("type"), str):
         raise ValueError("must have a type")
@@ -47,32 +45,22 @@ def _check_payment_method_details(details: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
-def _check_event_type(name: str) -> str:
-    if name != EVENT_TYPE_WILDCARD and name not in EVENT_TYPES:
-        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or a type of Event")
-    return name
-
-
-def _check_api_version(name: str) -> str:
-    if name not in VERSIONS:
-        raise ValueError("must be a version of the API")
-    return name
-
-
-EnabledEvent = Annotated[str, AfterValidator(_check_event_type)]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
 PaymentMethodDetails = Annotated[JsonObject, AfterValidator(_check_payment_method_details)]
+
+_ID_DESCRIPTION = "The object's id; generated when absent. Sending the same id again changes nothing."
+_CREATED_DESCRIPTION = "Creation time in unix seconds. Default: now."
 
 _FIELD_ERRORS = {"extra_forbidden": unknown_parameter_error, "missing": missing_parameter_error}
 
 
 class Body(BaseModel):
-    """What is not declared is refused, and nothing is taken for something else ("1" is no number)."""
+    """A JSON object with declared fields only, without conversions: "1" is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     def to_params(self) -> dict[str, Any]:
-        """The fields that hold something, by name, as decisions take them."""
+        """The fields that are present and not null, by name, as commands take them."""
         return self.model_dump(exclude_none=True)
 
 
@@ -114,7 +102,7 @@ class InvoiceSettings(Body):
 
 
 class CustomerBody(Body):
-    """A customer, as one that exists elsewhere."""
+    """A customer that exists in another system."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -122,11 +110,11 @@ class CustomerBody(Body):
         }
     )
 
-    id: Id | None = Field(None, description="Its id; made when absent. The same again changes nothing.")
+    id: Id | None = Field(None, description=_ID_DESCRIPTION)
     address: Address | None = None
-    balance: Integer | None = Field(None, description="In minor units; negative is a credit.")
+    balance: Integer | None = Field(None, description="In minor units; a negative balance is a credit.")
     business_name: Name | None = None
-    created: Seconds | None = Field(None, description="When it was made, unix seconds; now when absent.")
+    created: Seconds | None = Field(None, description=_CREATED_DESCRIPTION)
     description: Text | None = None
     email: Email | None = None
     individual_name: Name | None = None
@@ -138,7 +126,7 @@ class CustomerBody(Body):
     phone: Text | None = None
     preferred_locales: Annotated[list[Text], Field(max_length=100)] | None = None
     shipping: CustomerShipping | None = None
-    source: Text | None = Field(None, description="A token (`tok_…`), attached as the default card.")
+    source: Text | None = Field(None, description="A token (`tok_…`) of the default card.")
     tax_exempt: Literal["none", "exempt", "reverse"] | None = None
 
 
@@ -151,7 +139,7 @@ class BillingDetails(Body):
 
 
 class ChargeBody(Body):
-    """A charge that was made elsewhere."""
+    """A charge made in another system."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -166,12 +154,12 @@ class ChargeBody(Body):
         }
     )
 
-    id: Id | None = Field(None, description="Its id; made when absent. The same again changes nothing.")
+    id: Id | None = Field(None, description=_ID_DESCRIPTION)
     amount: Integer = Field(description="In minor units of the currency.")
     currency: Currency
     billing_details: BillingDetails | None = None
-    captured: bool | None = Field(None, description="False for one only authorized. True when absent.")
-    created: Seconds | None = Field(None, description="When it was made, unix seconds; now when absent.")
+    captured: bool | None = Field(None, description="False if the charge is only authorized. Default: true.")
+    created: Seconds | None = Field(None, description=_CREATED_DESCRIPTION)
     customer: Id | None = Field(None, description="A customer of the account.")
     description: Annotated[StorableText, Field(max_length=40_000)] | None = None
     failure_code: Text | None = None
@@ -180,7 +168,7 @@ class ChargeBody(Body):
     outcome: JsonObject | None = None
     payment_intent: Id | None = None
     payment_method_details: PaymentMethodDetails | None = Field(
-        None, description="Shown as given: `type`, and a member of that name."
+        None, description="Returned unchanged: `type`, and a member of that name."
     )
     receipt_email: Email | None = None
     shipping: ChargeShipping | None = None
@@ -191,7 +179,7 @@ class ChargeBody(Body):
 
 
 class DisputeBody(Body):
-    """A dispute that the network has opened."""
+    """A dispute that the card network has opened."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -206,34 +194,40 @@ class DisputeBody(Body):
         }
     )
 
-    id: Id | None = Field(None, description="Its id; made when absent.")
+    id: Id | None = Field(None, description="The object's id; generated when absent.")
     charge: Id
     kind: Literal[KINDS]  # type: ignore[valid-type]  # the domain's names, listed once
     reason: Literal[REASONS] | None = None  # type: ignore[valid-type]
     network_reason_code: Annotated[StorableText, Field(max_length=50)] | None = None
     amount: PositiveInteger | None = Field(
-        None, description="In minor units; all that can be disputed when absent."
+        None, description="In minor units. Default: the whole disputable amount."
     )
-    due_by: Seconds | None = Field(None, description="Until when evidence is taken, unix seconds.")
+    due_by: Seconds | None = Field(None, description="Evidence deadline in unix seconds.")
     reference: Reference | None = Field(
-        None, description="The network's name of this fact: the same again opens nothing more."
+        None,
+        description="The network's reference for this dispute. The same reference again opens no second "
+        "dispute.",
     )
 
 
 class FactBody(Body):
-    """What the network says of a dispute."""
+    """A fact that the card network reports about a dispute."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"fact": "won", "reference": "net-7781-won"}]})
 
     fact: Literal[FACTS]  # type: ignore[valid-type]
     reference: Reference | None = Field(
-        None, description="The network's name of this fact: the same again is answered, nothing happens."
+        None,
+        description="The network's reference for this fact. The same reference again returns the same answer "
+        "and changes nothing.",
     )
-    due_by: Seconds | None = Field(None, description="With escalated and appeal_opened: the new due date.")
+    due_by: Seconds | None = Field(
+        None, description="With escalated and appeal_opened: the new evidence deadline in unix seconds."
+    )
 
 
 class PublishBody(Body):
-    """A resource of another service, as it is now, and what happened to it."""
+    """The current state of another service's resource, and the type of the Event to publish."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -247,75 +241,37 @@ class PublishBody(Body):
     )
 
     event_type: EventType = Field(
-        description="One of the public event types, but none that this ledger makes itself."
+        description="A public Event type, except the types that this ledger emits itself."
     )
     object: JsonObject = Field(
-        description="The whole resource. `id`, `object` and `livemode` may be left out; else they are those "
-        f"of the path and the key. At most {OBJECT_BYTES_MAX} bytes of JSON."
+        description="The whole resource. `id`, `object` and `livemode` may be omitted; if present they must "
+        f"match the path and the key. At most {OBJECT_BYTES_MAX} bytes of JSON."
     )
     account: Id | None = Field(None, description="A connected account to act on, like Stripe-Account.")
 
 
 class UnpublishBody(Body):
-    """The end of a resource of another service."""
+    """The deletion of another service's resource."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_type": "invoice.deleted"}]})
 
-    event_type: EventType | None = Field(
-        None, description="Ends in `.deleted`; `{type}.deleted` when absent."
-    )
+    event_type: EventType | None = Field(None, description="Ends in `.deleted`. Default: `{type}.deleted`.")
     account: Id | None = Field(None, description="A connected account to act on, like Stripe-Account.")
 
 
-class CustomerLine(CustomerBody):
-    op: Literal["customer"]
-    id: Id
-
-
-class ChargeLine(ChargeBody):
-    op: Literal["charge"]
-    id: Id
-
-
-class DisputeLine(DisputeBody):
-    op: Literal["dispute"]
-    id: Id
-
-
-class FactLine(FactBody):
-    op: Literal["fact"]
-    dispute: Id
-    reference: Reference
-
-
-class WebhookEndpointLine(Body):
-    """A webhook endpoint that was made elsewhere. It gets a secret of ours: receivers have to be told."""
-
-    op: Literal["webhook_endpoint"]
-    id: Id
-    url: Text
-    enabled_events: Annotated[list[EnabledEvent], Field(min_length=1, max_length=len(EVENT_TYPES) + 1)]
-    api_version: Annotated[str, AfterValidator(_check_api_version)] | None = None
-    connect: bool | None = None
-    description: Text | None = None
-    disabled: bool | None = None
-    metadata: Metadata | None = None
-
-
-Line = CustomerLine | ChargeLine | DisputeLine | FactLine | WebhookEndpointLine
-
-
-def invalid_json_error() -> InvalidParameter:
-    """The refusal of a body or a line that is none, and has no fields to name."""
-    return InvalidParameter("What was sent is not JSON in UTF-8.")
+def invalid_json_error(noun: str = "request body") -> InvalidParameter:
+    """The refusal of a body, or of another `noun`, that is not JSON at all."""
+    return InvalidParameter(f"The {noun} is not valid UTF-8 JSON.")
 
 
 def validation_error(error: Mapping[str, Any], *, skip: int = 0) -> InvalidParameter:
-    """The refusal for one of pydantic's errors, naming the field in brackets. `skip`: how many parts of
-    its place are not the caller's."""
-    if error["type"] == "json_invalid":  # its place is a number of characters
+    """The refusal for one of pydantic's errors; its `param` is the field's path, `metadata[order]`. `skip`:
+    how many leading parts of the error's location are not the caller's."""
+    if error["type"] == "json_invalid":  # its location is a number of characters
         return invalid_json_error()
-    path = [str(part) for part in error["loc"][skip:] if part != "[key]"]  # a name of a hash, not its value
+    path = [
+        str(part) for part in error["loc"][skip:] if part != "[key]"
+    ]  # the error is in a key, not in its value
     name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
     param = name + "".join(f"[{member}]" for member in members)
     make_error = _FIELD_ERRORS.get(error["type"])

@@ -1,49 +1,42 @@
 """Commands on refunds (contract §2.7), and the inquiries that a full refund closes (§3.2).
 
-A refund, its mark on the charge and what that closes are one append: all of it happens or nothing, and it
-happens on the charge and the disputes as they were read, or is decided again.
+A refund, its mark on the charge and the inquiries it closes are one append: all of it happens or nothing. The
+append checks the versions of the charge and of its disputes, so two refunds never exceed the charge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from ledger.call import Call
+from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import consequences
-from ledger.commands.execution import Decide, Decision, DecisionContext, apply_and_render, overlay_changes
+from ledger.commands.execution import Decision, apply_and_render, render_changed
 from ledger.domain import charge, refund, refund_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
-from ledger.objects import expand, get_target, render_object
+from ledger.objects import get_target
 from ledger.store.journal import Change
 
-FindChargeId = Callable[[Call, str], Awaitable[str]]
-"""The id of a payment intent's newest charge; which one that is never changes once it has been paid."""
 
-
-def create(find_charge_id: FindChargeId) -> Decide:
-    """`POST /v1/refunds`. An unknown charge is told like one in the path (contract §2.7, recorded)."""
-
-    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
-        params = call.parameters
-        charge_id = (
-            params["charge"] if "charge" in params else await find_charge_id(call, params["payment_intent"])
-        )
-        state, changes = await decide_refund(call, context, now, charge_id, context.new_id("re"))
-        answer = render_object(state, now)
-        if call.expand:
-            await expand(state, answer, call.expand, now, overlay_changes(context, changes))
-        return Decision(changes, answer)
-
-    return decide
+async def create(call: Call, context: DecisionContext, now: int) -> Decision:
+    """`POST /v1/refunds`. An unknown charge is refused with 404, as if it were in the path (contract §2.7,
+    recorded)."""
+    params = call.parameters
+    charge_id = (
+        params["charge"]
+        if "charge" in params
+        else await context.environment.find_charge_id(call, params["payment_intent"])
+    )
+    state, changes = await decide_refund(call, context, now, charge_id, context.new_id("re"))
+    return Decision(changes, await render_changed(call, context, now, state, changes))
 
 
 async def decide_refund(
     call: Call, context: DecisionContext, now: int, charge_id: str, refund_id: str
 ) -> tuple[Refund, list[Change]]:
-    """The refund that the call's parameters ask for, and all that it changes. Raises UnknownObject for the
+    """The refund that the call's parameters ask for, and all changes of it. Raises UnknownObject for the
     charge, and what `refund_decisions.create` raises."""
     paid_charge = await get_target(replace(call, target=charge_id), Charge, context.get)
     disputes = [await _get_dispute(dispute_id, context) for dispute_id in paid_charge.disputes]
@@ -81,5 +74,5 @@ async def cancel(call: Call, context: DecisionContext, now: int) -> Decision:
 
 async def _get_dispute(dispute_id: str, context: DecisionContext) -> Dispute:
     state = await context.get(dispute_id)
-    assert isinstance(state, Dispute), "a charge knows only of disputes opened together with its mark"
+    assert isinstance(state, Dispute), "a dispute is appended together with its mark on the charge"
     return state

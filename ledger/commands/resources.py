@@ -1,8 +1,8 @@
-"""Other services' resources, published to the Event feed: told with PUT and DELETE, answered with the Event.
+"""Commands that publish other services' resources as Events.
 
-An Event's id and time follow from the log, so they are known once the append has committed. A command says
-which event of the log it made, or found made already; that is what is kept for its idempotency key, and
-`Publications` shows it as `GET /v1/events/{id}` does: the same log gives the same bytes.
+An Event's id and time are derived from the log, so they are known after the append has committed. A command
+answers with a reference to the recorded event, and that is what an idempotency key stores. `Publications`
+renders the Event from the reference, as `GET /v1/events/{id}` does (README, invariant 4).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
-from ledger.commands.execution import Decision, DecisionContext
+from ledger.commands.context import DecisionContext
+from ledger.commands.execution import Decision
 from ledger.commands.external_facts import id_taken_error
 from ledger.domain import resource
 from ledger.domain.event import DomainEvent
@@ -31,12 +32,10 @@ from ledger.wire.event_types import check_event_type
 from ledger.wire.public_events import derive_event_id, derive_public_events, is_ledger_event_type
 from ledger.wire.versions import LATEST_VERSION
 
-Pool = Pool
-
 
 class EventReference(msgspec.Struct, frozen=True):
-    """Which event of the log an Event shows. `account` is the one a platform acts on, None for its own: it
-    is told to the platform (contract §4.1)."""
+    """The recorded event that an Event is derived from. `account` is the connected account that a platform
+    acts on, None for the platform's own: only then does the Event show it (contract §4.1)."""
 
     stream: str
     version: int
@@ -44,8 +43,8 @@ class EventReference(msgspec.Struct, frozen=True):
 
 
 async def publish(call: Call, context: DecisionContext, now: int) -> Decision:
-    """`PUT /internal/v1/resources/{type}/{id}`. What tells nothing new makes no Event (contract §4.2): the
-    one that told of it is the answer."""
+    """`PUT /internal/v1/resources/{type}/{id}`. An unchanged resource makes no Event (contract §4.2); the
+    answer is the Event that published it."""
     params = call.parameters
     _check_event_type(params["event_type"])
     state = await _find_existing(call, context)
@@ -66,7 +65,8 @@ async def publish(call: Call, context: DecisionContext, now: int) -> Decision:
 
 
 async def unpublish(call: Call, context: DecisionContext, now: int) -> Decision:
-    """`DELETE /internal/v1/resources/{type}/{id}`. Raises UnknownObject for what is not there (any more)."""
+    """`DELETE /internal/v1/resources/{type}/{id}`. Raises UnknownObject for a resource that was never
+    published or is deleted already."""
     params = call.parameters
     event_type = params.get("event_type") or f"{params['type']}{resource.DELETED_SUFFIX}"
     _check_event_type(event_type)
@@ -77,14 +77,14 @@ async def unpublish(call: Call, context: DecisionContext, now: int) -> Decision:
 
 
 class Publications:
-    """Shows the Events that were made."""
+    """Renders the Events that commands have published."""
 
     def __init__(self, pool: Pool, codec: Codec) -> None:
         self._pool = pool
         self._codec = codec
 
     async def fetch_event(self, body: str) -> dict[str, Any]:
-        """The Event of a command's answer. Raises Unavailable."""
+        """The Event that `body`, the JSON answer of a command, refers to. Raises Unavailable."""
         reference = msgspec.json.decode(body, type=EventReference)
         try:
             async with self._pool.connection() as conn:
@@ -99,7 +99,7 @@ class Publications:
 def _render_event(recorded: Sequence[Recorded], account: str | None) -> dict[str, Any]:
     *earlier, last = recorded
     before = None
-    for item in earlier:  # after a deletion a resource begins anew
+    for item in earlier:  # a resource that was deleted starts over
         if isinstance(item.event, ResourcePublished):
             before = resource.evolve(None, item.event)
     after = resource.evolve(before, last.event)
@@ -113,7 +113,7 @@ def _render_event(recorded: Sequence[Recorded], account: str | None) -> dict[str
         data=public_events.render_event_data(rendered, previous),
         request_id=last.request_id,
         idempotency_key=last.idempotency_key,
-        pending_webhooks=0,  # who is owed it is found out afterwards; an answer stays the same
+        pending_webhooks=0,  # fan-out follows the log, so nothing is owed yet; and the answer never changes
         account=account,
     )
 
@@ -121,12 +121,13 @@ def _render_event(recorded: Sequence[Recorded], account: str | None) -> dict[str
 def _check_event_type(event_type: str) -> None:
     check_event_type(event_type, "event_type")
     if is_ledger_event_type(event_type):
-        text = f"Invalid event_type: {event_type} is made by this ledger itself, of what it keeps."
+        text = f"Invalid event_type: {event_type} is emitted only by this ledger, for its own objects."
         raise InvalidParameter(text, param="event_type")
 
 
 async def _find_existing(call: Call, context: DecisionContext) -> Resource | None:
-    """The resource as it was published last. Raises InvalidState when the id is another's."""
+    """The resource as it was last published, None if it never was. Raises InvalidState if the id belongs to
+    another object."""
     state = await context.get(call.target)
     if state is None:
         return None
@@ -140,7 +141,7 @@ async def _find_existing(call: Call, context: DecisionContext) -> Resource | Non
 
 
 def _apply_and_reference(call: Call, state: Resource | None, events: Sequence[DomainEvent]) -> Decision:
-    """The last of `events`, or else of those that made `state`, as the answer."""
+    """Answer with a reference to the last of `events`, or to the last event of `state` if there are none."""
     changes = fold_changes(events, state)
     after = changes[-1].state if changes else state
     assert after is not None, "the first publication of a resource makes an event"

@@ -1,36 +1,28 @@
 """Commands on webhook endpoints (contract §5.1, §5.2).
 
-Making and deleting one also writes to the roster of its account and mode, so the limit on their number holds
-exactly. The answer to a create tells the secret; a reply that is kept has it cut out (README, invariant 7).
+Creating and deleting one also writes to the quota of its account and mode, so the limit on their number holds
+exactly. The answer to a create shows the signing secret; a stored reply does not (README, invariant 7).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ledger.call import Call
-from ledger.commands.execution import Decide, Decision, DecisionContext, apply_and_render
+from ledger.commands.context import DecisionContext
+from ledger.commands.execution import Decision, apply_and_render
 from ledger.domain import webhook_endpoint, webhook_endpoint_quota
-from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.objects import get_target, render_object
 from ledger.store.journal import Change, fold_changes
 
-DeriveEndpointSecret = Callable[[str], str]
 
-
-def create(derive_secret: DeriveEndpointSecret, terms: Terms) -> Decide:
+async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/webhook_endpoints`"""
-
-    async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
-        endpoint_id = context.new_id("we")
-        changes = await decide_endpoint(call, context, now, endpoint_id=endpoint_id, terms=terms)
-        secret = derive_secret(endpoint_id)
-        answer = {**render_object(changes[-1].state, now), "secret": secret}
-        return Decision(changes, answer, secret=secret, secret_of=endpoint_id)
-
-    return decide
+    endpoint_id = context.new_id("we")
+    changes = await decide_endpoint(call, context, now, endpoint_id)
+    secret = context.environment.derive_endpoint_secret(endpoint_id)
+    answer = {**render_object(changes[-1].state, now), "secret": secret}
+    return Decision(changes, answer, secret=secret, secret_of=endpoint_id)
 
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -45,17 +37,15 @@ async def delete(call: Call, context: DecisionContext, now: int) -> Decision:
     state = await get_target(call, WebhookEndpoint, context.get)
     events = webhook_endpoint.delete(state, now=now)
     quota = await _get_quota(call, context)
-    assert quota is not None, "an endpoint is made together with its place in the roster"
+    assert quota is not None, "an endpoint is created together with its entry in the quota"
     release_events = webhook_endpoint_quota.release(quota, endpoint_id=state.id, now=now)
     changes = fold_changes([*release_events, *events], quota, state)
     return Decision(changes, render_object(changes[-1].state, now))
 
 
-async def decide_endpoint(
-    call: Call, context: DecisionContext, now: int, *, endpoint_id: str, terms: Terms
-) -> list[Change]:
-    """What makes the endpoint that the call asks for; its own change is the last. Raises what
-    `webhook_endpoint.create` does, and InvalidState when the account has all it may have."""
+async def decide_endpoint(call: Call, context: DecisionContext, now: int, endpoint_id: str) -> list[Change]:
+    """The changes that create the endpoint the call describes; the endpoint's own change is the last. Raises
+    what `webhook_endpoint.create` raises, and InvalidState if the account has reached the limit."""
     account, livemode = call.account, call.livemode
     events = webhook_endpoint.create(
         endpoint_id=endpoint_id, account=account, livemode=livemode, params=call.parameters, now=now
@@ -66,7 +56,7 @@ async def decide_endpoint(
         account=account,
         livemode=livemode,
         endpoint_id=endpoint_id,
-        endpoints_max=terms.webhook_endpoints_max,
+        endpoints_max=context.environment.terms.webhook_endpoints_max,
         now=now,
     )
     return fold_changes([*reserve_events, *events], quota)

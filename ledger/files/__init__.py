@@ -1,1 +1,1 @@
-"""The bytes of files beside the log, and the addresses they are served at."""
+"""The contents of files, which are stored beside the log, and the secret digits of file links."""

@@ -1,4 +1,4 @@
-"""What has to be known of a PDF: how many pages it has. The only module that knows the PDF library."""
+"""Counts the pages of a PDF. The only module that knows the PDF library."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pypdf import PdfReader
 COUNT_SECONDS_MAX = 10.0
 
 _semaphore = asyncio.Semaphore(1)
-"""One document at a time: what is counted is held in memory whole, and takes the interpreter's lock."""
+"""One document at a time: it is in memory as a whole, and parsing holds the interpreter's lock."""
 
 
 async def count_pages(document: bytes) -> int | None:
-    """Pages of a PDF; None where they cannot be counted, or not within COUNT_SECONDS_MAX."""
+    """The number of pages; None if it cannot be determined, or not within COUNT_SECONDS_MAX."""
     async with _semaphore:
         try:
             return await asyncio.wait_for(asyncio.to_thread(_count, document), COUNT_SECONDS_MAX)
@@ -25,5 +25,5 @@ async def count_pages(document: bytes) -> int | None:
 def _count(document: bytes) -> int | None:
     try:
         return len(PdfReader(BytesIO(document)).pages)
-    except Exception:  # whatever a hostile document provokes in the library
+    except Exception:  # a hostile document may provoke anything in the library
         return None

@@ -1,10 +1,9 @@
-"""The bytes of files: sealed chunks in the database, written before the event that makes the file.
+"""Stores file contents in the database as encrypted chunks, written before the event that creates the file.
 
-So a file that is in the log has its bytes, whoever crashes when. Chunks are AES-256-GCM with a key derived
-for the file and bound to their place in it: they can neither be read from the table, nor be moved. No
-connection is held and no more than a chunk in memory while a client sends or takes its time. Whoever wants
-the bytes elsewhere (an object store) replaces this class: `begin`, `read`, `delete_orphans`, and
-`IncomingFile`.
+So a file that is in the log has its contents, whenever a process crashes. A chunk is encrypted (AES-256-GCM)
+under a key derived for its file, and bound to its number: the table shows nothing, and no chunk can be moved.
+While a slow client sends or receives, no connection is held, and at most one chunk is in memory. To keep
+contents elsewhere (an object store), replace `FileStorage` and `IncomingFile`.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ _NONCE_BYTES = 12
 
 _INSERT_CHUNK = "INSERT INTO ledger.file_chunks (file, number, sealed) VALUES (%b, %b, %b)"
 _SELECT_CHUNK = "SELECT sealed FROM ledger.file_chunks WHERE file = %b AND number = %b"
-# Of several who keep a file under one id each sees what the one before has kept.
+# Requests that store a file under one id run one after another: each sees what the one before has stored.
 _LOCK_FILE = "SELECT pg_advisory_xact_lock(hashtextextended(%b, 0))"
 _DELETE_CHUNKS = "DELETE FROM ledger.file_chunks WHERE file = %b"
-# What a crash left: bytes older than any request, that no event speaks of. Those of a month, so that a
-# start does not ask about every file there ever was.
+# Chunks left by a crash: older than a day, so of no running request, with no event for their file. Only those
+# of the last month, so that a start does not look at every file there ever was.
 _DELETE_ORPHANS = """
 DELETE FROM ledger.file_chunks WHERE file IN (
     SELECT c.file FROM ledger.file_chunks c
@@ -47,9 +46,9 @@ DELETE FROM ledger.file_chunks WHERE file IN (
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Bytes that were received and stored under `file_id`, which is to become a file's.
+    """File contents that were received and stored, under the id of a file that does not exist yet.
 
-    `type` and `pages` as in `domain.file.FileUploaded`; `digest` SHA-256, hex; `size` in bytes.
+    `size` in bytes; `digest` is SHA-256 in hex; `type` and `pages` as in `domain.file.FileUploaded`.
     """
 
     file_id: str
@@ -61,25 +60,25 @@ class Upload:
 
 
 class FileStorage:
-    """The bytes of all files. `key` is the service key's bytes."""
+    """The contents of all files. `key` is the service key."""
 
     def __init__(self, pool: Pool, key: bytes) -> None:
         self._pool = pool
         self._key = hmac.digest(key, b"ledger/files/seal/1", "sha256")
 
     def begin(self, file_id: str) -> IncomingFile:
-        """Takes the bytes of a file to be, piece by piece."""
+        """Begin to store the contents of a new file."""
         return IncomingFile(self, file_id)
 
     async def read(self, file: File) -> AsyncIterator[bytes]:
-        """The file's bytes in chunks. Raises Unavailable."""
+        """The file's contents, in chunks. Raises Unavailable."""
         for number in range(-(-file.size // CHUNK_BYTES)):
             yield await self.read_chunk(file.id, number)
 
     async def store_whole(self, file_id: str, filename: str | None, plaintext: bytes) -> Upload:
-        """Bytes that are here whole, under an id that a caller gave. The same again is as once: what a crash
-        left is taken over, and nobody loses what another is about to make a file of. Raises InvalidParameter
-        when other bytes are kept under the id, and Unavailable."""
+        """Store contents that are complete in memory, under an id from the caller. Idempotent: contents that
+        a crash left, or that another request is about to create the file of, are used as they are. Raises
+        InvalidParameter if other contents are stored under the id, and Unavailable."""
         pieces = [plaintext[start : start + CHUNK_BYTES] for start in range(0, len(plaintext), CHUNK_BYTES)]
         try:
             async with self._pool.connection() as conn, conn.transaction():
@@ -103,19 +102,22 @@ class FileStorage:
         return Upload(file_id, filename, len(plaintext), kind, hashlib.sha256(plaintext).hexdigest(), pages)
 
     async def delete_orphans(self) -> None:
-        """Remove what a crash left behind."""
+        """Delete chunks that a crash left without a file. Raises Unavailable."""
         await self._execute(_DELETE_ORPHANS, ())
 
     async def write_chunk(self, file_id: str, number: int, plaintext: bytes) -> None:
+        """Store one chunk; numbers begin at 0. Raises Unavailable."""
         await self._execute(_INSERT_CHUNK, (file_id, number, self._seal(file_id, number, plaintext)))
 
     async def read_chunk(self, file_id: str, number: int) -> bytes:
+        """One chunk, decrypted. Raises Unavailable."""
         row = await self._execute(_SELECT_CHUNK, (file_id, number))
-        assert row is not None, "a file in the log has its bytes"
+        assert row is not None, "a file in the log has its contents"
         return self._open(file_id, number, row[0])
 
     async def delete(self, file_id: str) -> None:
-        """Forget bytes that no event speaks of; the database refuses to lose a file's."""
+        """Delete contents that no event refers to; the database refuses to delete a file's. Raises
+        Unavailable."""
         await self._execute(_DELETE_CHUNKS, (file_id,))
 
     async def _execute(self, query: str, parameters: tuple[object, ...]) -> TupleRow | None:
@@ -143,7 +145,7 @@ class FileStorage:
 
 
 class IncomingFile:
-    """A file on its way in: `add` pieces, `flush` now and then, `finish` at the end, or `drop`."""
+    """A file that is being received: `add` pieces, `flush` now and then, at the end `finish` or `discard`."""
 
     def __init__(self, storage: FileStorage, file_id: str) -> None:
         self._storage = storage
@@ -155,6 +157,7 @@ class IncomingFile:
         self.size = 0
 
     def add(self, piece: bytes) -> None:
+        """Append to the contents; pieces may have any size."""
         if len(self._head) < SNIFF_BYTES:
             self._head += piece[: SNIFF_BYTES - len(self._head)]
         self._digest.update(piece)
@@ -162,7 +165,8 @@ class IncomingFile:
         self.size += len(piece)
 
     async def flush(self, *, bytes_min: int = CHUNK_BYTES) -> None:
-        """Store what was added, in whole chunks, down to fewer than `bytes_min` bytes."""
+        """Store what was added, in chunks, until fewer than `bytes_min` bytes are left in memory. Raises
+        Unavailable."""
         while len(self._buffer) >= bytes_min:
             await self._storage.write_chunk(
                 self._file_id, self._chunk_count, bytes(self._buffer[:CHUNK_BYTES])
@@ -171,7 +175,7 @@ class IncomingFile:
             self._chunk_count += 1
 
     async def finish(self, filename: str | None) -> Upload:
-        """Store the rest, and tell what was received."""
+        """Store the rest and describe what was received. Raises Unavailable."""
         await self.flush(bytes_min=1)
         kind = detect_type(self._head, filename)
         pages = None
@@ -184,7 +188,7 @@ class IncomingFile:
         return Upload(self._file_id, filename, self.size, kind, digest, pages)
 
     async def discard(self) -> None:
-        """Forget what was stored: there will be no such file."""
+        """Delete what was stored: the file will not be created. Raises Unavailable."""
         if self._chunk_count:
             await self._storage.delete(self._file_id)
 

@@ -1,5 +1,5 @@
-"""Which database and which service key this deployment has: those named in its settings, or an embedded
-server of its own and a key kept beside it.
+"""The deployment's database and service key: those of the settings, or an embedded server and a key that is
+generated at the first start and kept beside it in the data directory.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from pathlib import Path
 
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import migrate
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
+from ledger.postgres.private_files import write_private_file
 
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The database to work with and the service key, for commands and parts of the service: while another
-    process of ours serves from the data directory, its server is used."""
+    """(connection string, service key) for a command or a part of the service. Uses the embedded server of
+    another process when that one serves from the data directory. Raises SettingError."""
     with ExitStack() as stack:
         try:
             dsn_and_key = stack.enter_context(open_own_database(settings))
@@ -34,8 +35,8 @@ def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """The database and the service key; an embedded server runs meanwhile if there is no URL. Raises
-    SettingError when another process has its data directory."""
+    """(connection string, service key) for the service. Without a database URL an embedded server runs until
+    the end, migrated. Raises SettingError, also when another process uses the data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
@@ -50,6 +51,7 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_running_dsn(dsn_file: Path) -> str | None:
+    """The connection string that a running process left for others; None when no such process runs."""
     try:
         server = json.loads(dsn_file.read_text())
         os.kill(server["pid"], 0)
@@ -65,10 +67,3 @@ def _load_service_key(settings: Settings) -> bytes:
     if not file.exists():
         write_private_file(file, secrets.token_urlsafe(48))
     return file.read_text().encode()
-
-
-def write_private_file(path: Path, text: str) -> None:
-    """A file that nobody else may read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

@@ -1,1 +1,1 @@
-"""What can be asked: single objects folded from the log, lists read from the projections' tables."""
+"""Queries: one object folded from the log, lists read from the tables of the projections."""

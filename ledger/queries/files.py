@@ -1,49 +1,21 @@
-"""Answers to GET about files and file links, and which file's bytes a key or a link is good for."""
+"""Queries on files and file links (contract §2.9), and which file a key or a link's URL may download."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ledger.call import Call
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink, is_expired
-from ledger.files.urls import FileLinkUrls
-from ledger.objects import expand, get_param, get_target, render_object
-from ledger.queries.pages import ListQuery, Pages, QueryResult, render_list
-from ledger.store.store import Store
+from ledger.objects import get_param, get_target
+from ledger.queries.context import QueryContext, list_objects, retrieve_object
+from ledger.queries.list_query import ListQuery
+from ledger.queries.pages import QueryResult
 
-FILES = ListQuery(
-    projection="files",
-    noun="file",
-    url="/v1/files",
-    select="""
-SELECT state, created, position FROM projections.files
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'files')
-AND account = %(account)s AND livemode = %(livemode)s
-""",
-    cursor_select="""
-SELECT created, position FROM projections.files
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'files')
-AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
-""",
-    filters={"purpose": "AND purpose = %(purpose)s"},
-)
-FILE_LINKS = ListQuery(
-    projection="file_links",
+FILES = ListQuery.of("files", noun="file", filters={"purpose": "AND purpose = %(purpose)s"})
+FILE_LINKS = ListQuery.of(
+    "file_links",
     noun="file link",
-    url="/v1/file_links",
-    select="""
-SELECT state, created, position FROM projections.file_links
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'file_links')
-AND account = %(account)s AND livemode = %(livemode)s
-""",
-    cursor_select="""
-SELECT created, position FROM projections.file_links
-WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'file_links')
-AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
-""",
     filters={
         "file": "AND file = %(file)s",
         "expired_by": "AND expires_at <= %(expired_by)s",
@@ -52,60 +24,45 @@ AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
 )
 
 
-class FileQueries:
-    """Reads of files against one store and its read models."""
+async def retrieve(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/files/{id}`"""
+    return await retrieve_object(call, context, File)
 
-    def __init__(self, store: Store, pages: Pages, link_urls: FileLinkUrls) -> None:
-        self._store = store
-        self._pages = pages
-        self._file_urls = link_urls
 
-    async def retrieve(self, call: Call) -> QueryResult:
-        """`GET /v1/files/{id}`"""
-        return QueryResult(await self._render(call, await get_target(call, File, self._store.streams.read)))
+async def retrieve_link(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/file_links/{id}`"""
+    return await retrieve_object(call, context, FileLink)
 
-    async def retrieve_link(self, call: Call) -> QueryResult:
-        """`GET /v1/file_links/{id}`"""
-        return QueryResult(
-            await self._render(call, await get_target(call, FileLink, self._store.streams.read))
-        )
 
-    async def list_files(self, call: Call) -> QueryResult:
-        """`GET /v1/files`"""
-        page = await self._pages.fetch_page(call, FILES)
-        states = [msgspec.json.decode(row[0], type=File) for row in page.rows]
-        return render_list(FILES, [await self._render(call, state) for state in states], page)
+async def list_files(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/files`"""
+    return await list_objects(call, context, FILES, File)
 
-    async def list_links(self, call: Call) -> QueryResult:
-        """`GET /v1/file_links`"""
-        params = call.parameters
-        filters: dict[str, Any] = {}
-        if "file" in params:
-            await get_param(call, File, "file", params["file"], self._store.streams.read)
-            filters["file"] = params["file"]
-        if "expired" in params:
-            filters["expired_by" if params["expired"] else "usable_at"] = self._now()
-        page = await self._pages.fetch_page(call, FILE_LINKS, filters)
-        states = [msgspec.json.decode(row[0], type=FileLink) for row in page.rows]
-        return render_list(FILE_LINKS, [await self._render(call, state) for state in states], page)
 
-    async def get_file(self, call: Call) -> File:
-        """`GET /v1/files/{id}/contents`: the file whose bytes are asked for."""
-        return await get_target(call, File, self._store.streams.read)
+async def list_links(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/file_links`"""
+    params = call.parameters
+    filters: dict[str, Any] = {}
+    if "file" in params:
+        await get_param(call, File, "file", params["file"], context.get)
+        filters["file"] = params["file"]
+    if "expired" in params:
+        filters["expired_by" if params["expired"] else "usable_at"] = context.now()
+    return await list_objects(call, context, FILE_LINKS, FileLink, filters=filters)
 
-    async def find_linked_file(self, name: str) -> File | None:
-        """The file that `name`, the end of a link's address, gives; None if forged, unknown or expired."""
-        link_id = self._file_urls.parse_link_name(name)
-        link = await self._store.streams.read(link_id) if link_id is not None else None
-        if not isinstance(link, FileLink) or is_expired(link, self._now()):
-            return None
-        file = await self._store.streams.read(link.file)
-        assert isinstance(file, File)
-        return file
 
-    def _now(self) -> int:
-        return int(self._store.clock.now())
+async def get_file(call: Call, context: QueryContext) -> File:
+    """`GET /v1/files/{id}/contents`: the file whose contents are sent. Raises UnknownObject."""
+    return await get_target(call, File, context.get)
 
-    async def _render(self, call: Call, state: File | FileLink) -> dict[str, Any]:
-        now = self._now()
-        return await expand(state, render_object(state, now), call.expand, now, self._store.streams.read)
+
+async def find_linked_file(context: QueryContext, name: str) -> File | None:
+    """The file that a link serves; `name` is the last segment of its URL. None if the name is forged, or the
+    link has expired."""
+    link_id = context.link_urls.parse_link_name(name)
+    link = await context.get(link_id) if link_id is not None else None
+    if not isinstance(link, FileLink) or is_expired(link, context.now()):
+        return None
+    file = await context.get(link.file)
+    assert isinstance(file, File)
+    return file

@@ -1,7 +1,7 @@
-"""Many callers, one worker: what waits is drained into one piece of work while the last one runs.
+"""A queue of many callers with one worker, which processes pending items in batches.
 
-No timer and no added delay: an idle worker starts at once with what is there. Callers beyond the
-bound are refused, never queued without limit. Closing finishes what was taken on.
+What is submitted while a batch is processed forms the next batch. There is no timer and no added delay: an
+idle worker starts at once. The queue is bounded: a full one refuses callers.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ledger.errors import QueueFull, Unavailable
 
-CLOSE_SECONDS = 3.0
+CLOSE_TIMEOUT_SECONDS = 3.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Pending(NamedTuple, Generic[Item, Result]):
-    """One caller's item and where its answer goes."""
+    """One caller's item, and the future that gets its result."""
 
     item: Item
     future: asyncio.Future[Result]
 
 
 class BatchQueue(Generic[Item, Result]):
-    """Calls `process_batch` with up to `batch_max` waiting items; `process_batch` must answer each of
-    them."""
+    """Calls `process_batch` with up to `batch_max` pending items. It sets the result of each; what it raises
+    becomes the result of those that have none. At most `queue_max` items wait."""
 
     def __init__(
         self,
@@ -49,10 +49,11 @@ class BatchQueue(Generic[Item, Result]):
         return len(self._queue)
 
     def start(self, name: str) -> None:
+        """Begin to process, in a task of this name."""
         self._task = asyncio.create_task(self._run(), name=name)
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
-        """The answer to come. Raises QueueFull when the queue is full, Unavailable when closing."""
+        """Queue an item; the future gets its result. Raises QueueFull, and Unavailable after `close`."""
         if len(self._queue) >= self._queue_max:
             raise QueueFull
         if self._closing:
@@ -63,11 +64,11 @@ class BatchQueue(Generic[Item, Result]):
         return future
 
     async def close(self) -> None:
-        """Finish everything submitted, then stop; what hangs longer than CLOSE_SECONDS is given up."""
+        """Process everything submitted, then stop. Cancels what takes longer than CLOSE_TIMEOUT_SECONDS."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=CLOSE_SECONDS)
+            await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECONDS)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 

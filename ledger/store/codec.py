@@ -1,8 +1,8 @@
-"""Domain events to stored bytes and back: the library's mapper with a fast JSON transcoder and a seal.
+"""Encode domain events as stored bytes and decode them: the library's mapper, with fast JSON and sealing.
 
-State is JSON. What a class marks PERSONAL is taken out and kept under `sealed`: AES-256-GCM with a key
-derived for the stream, bound to its place in it (stream, version, topic), so a sealed text can neither
-be read from the table nor be moved to another event. Old shapes are upcast by their class.
+An event is stored as JSON. The fields that its class lists in PERSONAL are stored together under `sealed`,
+encrypted by AES-256-GCM with a key derived for the stream and bound to stream, version and topic: nobody can
+read them from the table, or move them to another event. A class upcasts its own old versions.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ _EVOLVE_BY_CLASS: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] =
 
 
 def register_topics() -> None:
-    """Tell the library which class each stored topic names."""
+    """Register with the library which class each stored topic names."""
     for event in _EVOLVE_BY_CLASS:
         register_topic(event.TOPIC, event)
 
 
 def evolve(state: State | None, event: DomainEvent) -> State:
-    """The aggregate after `event`; its first event makes it."""
+    """The aggregate after `event`. `state` is None before its first event."""
     return _EVOLVE_BY_CLASS[type(event)](state, event)
 
 
 def fold(events: Iterable[DomainEvent], state: State | None = None) -> State | None:
-    """The aggregate after `events`, which follow `state`; None when there are none."""
+    """The aggregate after `events`, which follow `state`. None without events and `state`."""
     for event in events:
         state = evolve(state, event)
     return state
 
 
 class JsonTranscoder(Transcoder):
-    """JSON by msgspec: events hold JSON values as they are, so nothing needs translating."""
+    """JSON by msgspec. Events hold JSON values only, so nothing needs to be converted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class JsonTranscoder(Transcoder):
 
 
 class Codec(Mapper[str]):
-    """The library's mapper, sealing personal data. `key` is the service key's bytes."""
+    """The library's mapper, which also seals personal data. `key` is the service key's bytes."""
 
     def __init__(self, key: bytes) -> None:
         register_topics()
@@ -100,8 +100,8 @@ class Codec(Mapper[str]):
         )
 
     def decode_event(self, stream: str, version: int, topic: str, stored_state: bytes) -> DomainEvent:
-        """What is stored at a place in a stream. A log is read by this: a StoredEvent to carry four values
-        would cost a tenth of the whole."""
+        """The event stored in `stream` at `version`. Readers of the log call this: creating a StoredEvent for
+        the four values would take a tenth of the whole time."""
         cls: type[DomainEvent] = resolve_topic(topic)
         state: dict[str, Any] = _decode(stored_state)
         if cls.PERSONAL:

@@ -1,18 +1,18 @@
-"""Appending to the log: group commit, one appender task a process.
+"""Append to the log. One task per process commits the waiting commands in batches (group commit).
 
-Invariants 1-3 of the README are enforced here and in `ledger.append` (migration 0001): positions are
-gapless and in commit order; a command is taken whole or not at all, alone; what was acknowledged is
-durable, and a batch whose connection was lost is sent again under its number, which finds its own
-answer if it had happened: never twice, never a false failure.
+Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append` (migration 0001):
+positions are gapless and in commit order, because an append holds the lock of `ledger.head` until it commits;
+each command of a batch is accepted as a whole or rejected as a whole, without effect on its neighbours; an
+acknowledged command is durable. How a batch survives a lost connection: `ledger.store.appender`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -20,23 +20,20 @@ import psycopg
 from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.event import DomainEvent
-from ledger.errors import LedgerError, Unavailable
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, first_line, query_timeout
+from ledger.errors import LedgerError
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, query_timeout
+from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, State, evolve
-from ledger.store.log import PLANNER_OPTIONS, StreamReader
+from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 
-RECONNECT_PAUSE_SECONDS = 0.05
-DELETE_BATCH_SIZE = 1000
-
-_APPEND = "SELECT * FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
 _SELECT_REPLY = """
 SELECT fingerprint, status, body, secret_of, secret_at, request_id FROM ledger.replies
 WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
-# Under the head lock, as ledger.append writes replies: an append that met this row uncommitted would fail,
-# with everything in its batch.
+# `ledger.append` writes replies under the head lock, so this does too: an append that met an uncommitted row
+# for the same key would fail with its whole batch.
 _LOCK_HEAD = "SELECT FROM ledger.head FOR UPDATE"
 _INSERT_REPLY = """
 INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
@@ -44,26 +41,22 @@ VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)
         to_timestamp(%(at)s))
 ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
 """
-_DELETE_REPLIES = """
-DELETE FROM ledger.replies WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM ledger.replies WHERE created_at < to_timestamp(%(before)s) LIMIT %(limit)s))
-"""
-_DELETE_APPENDERS = (
-    "DELETE FROM ledger.appenders WHERE recorded_at < to_timestamp(%(before)s) AND id <> %(own)s"
-)
 
 
 class VersionConflict(LedgerError):
-    """A stream the command wrote or relied on has moved on: decide again."""
+    """A stream that the command wrote or relied on has a newer version: decide again."""
 
 
 class IdempotencyKeyUsed(LedgerError):
-    """The idempotency key has an answer already: give that one."""
+    """The idempotency key has a reply already: answer with that."""
 
 
 class Change(NamedTuple):
-    """A domain event and the aggregate after it. `causation` tells what a change nobody asked for followed
-    from: an event (`stream/version`), a fact (`network:reference`), time (`clock`); it has no request."""
+    """A domain event and the aggregate after it.
+
+    `causation` is the cause of a change that was not made by an API request: an event (`stream/version`), a
+    network fact (`network:reference`) or the time (`clock`). Such a change is stored without a request.
+    """
 
     event: DomainEvent
     state: State
@@ -88,10 +81,10 @@ def fold_changes(
 
 
 class Reply(NamedTuple):
-    """What the idempotency key of the cause will be answered from now on.
+    """The response that the cause's idempotency key gets from now on.
 
-    A body that shows a secret is given with the secret cut out at offset `secret_at` (characters), and
-    the id of the object it can be derived from again.
+    A body with a secret is stored without it: the secret is cut out at offset `secret_offset` (characters),
+    and can be derived again from the object `secret_object_id`.
     """
 
     fingerprint: str
@@ -102,7 +95,7 @@ class Reply(NamedTuple):
 
 
 class StoredReply(NamedTuple):
-    """A reply as it was kept, with the id of the request it was first given to."""
+    """A stored reply, with the id of the request that first got it."""
 
     reply: Reply
     request_id: str
@@ -110,8 +103,8 @@ class StoredReply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """One command's effect, all or nothing: changes on any number of streams, a reply, and
-    `expected_versions`, the versions of other streams it relied on."""
+    """The effect of one command, accepted as a whole or not at all: changes on any number of streams, and a
+    reply. `expected_versions` are the versions of further streams that the decision relied on."""
 
     cause: Cause
     changes: Sequence[Change]
@@ -120,12 +113,14 @@ class Append:
 
 
 async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:
-    """Keep the reply to something that is not in the log, last in the transaction that makes it: no append
-    goes on until that ends. Raises IdempotencyKeyUsed when the idempotency key has an answer, which undoes
-    it."""
+    """Store the reply to a command that appends nothing to the log. `created_at` is in unix seconds.
+
+    Call it last in the transaction that makes the command's changes: appends wait until that ends. Raises
+    IdempotencyKeyUsed when the idempotency key has a reply already; the transaction then rolls back.
+    """
     await conn.execute(_LOCK_HEAD)
-    fingerprint, status, body, secret_of, _ = reply
-    assert secret_of is None, "only what is in the log can be derived again"
+    fingerprint, status, body, secret_object_id, _ = reply
+    assert secret_object_id is None, "only a reply about an object in the log may contain a secret"
     cur = await conn.execute(
         _INSERT_REPLY,
         {
@@ -143,12 +138,16 @@ async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float
         raise IdempotencyKeyUsed
 
 
-AppendObserver = Callable[[int, int, float], None]
-"""Told of each append: commands, how many were refused, seconds."""
+AppendObserver = Callable[[int, int, float, int], None]
+"""Called after each append: commands in the batch, rejected ones, seconds, commands still in the queue."""
 
 
 class Journal:
-    """The one way to write to the log."""
+    """Appends commands to the log for one process; nothing else writes to the log.
+
+    Commands wait in a queue while a batch is committed, and form the next batch: so a busy log has large
+    batches, and a command on an idle log does not wait.
+    """
 
     def __init__(
         self,
@@ -163,64 +162,58 @@ class Journal:
         timeout_ms: int,
     ) -> None:
         self._codec = codec
-        self._clock = clock
         self._streams = streams
         self._notifier = notifier
-        self._timeout_seconds = timeout_ms / 1000
-        self._connection = ReconnectingConnection(
-            dsn, "ledger_api", name="journal", options=f"{PLANNER_OPTIONS} -c statement_timeout={timeout_ms}"
-        )
+        self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
         self._reply_connection = ReconnectingConnection(dsn, "ledger_api", name="replies")
-        self._cleanup_connection = ReconnectingConnection(dsn, "ledger_api", name="forgetting")
-        self._appender_id = uuid.uuid4()
-        self._batch_number = 0
         self._queue: BatchQueue[Append, int] = BatchQueue(
             self._commit, batch_max=batch_max, queue_max=queue_max
         )
-        self.on_append: AppendObserver = lambda commands, refused, seconds: None
+        self.on_append: AppendObserver = lambda commands, rejected, seconds, queue_length: None
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Begin to commit what is submitted."""
         self._queue.start("journal")
 
     async def close(self) -> None:
         """Commit what was submitted, then stop."""
         await self._queue.close()
-        await self._connection.drop()
+        await self._appender.close()
         await self._reply_connection.drop()
-        await self._cleanup_connection.drop()
+
+    @property
+    def appender_id(self) -> UUID:
+        """The id under which the database stores the result of this journal's last batch."""
+        return self._appender.id
 
     @property
     def queue_length(self) -> int:
-        """Commands in the queue."""
+        """Commands that wait for the next batch."""
         return len(self._queue)
 
     async def append(self, command: Append) -> int:
-        """Make the command durable; the position of its last event (of the log, when it has none).
+        """Append the command; returns, once it is durable, the position of its last event (of the log's last
+        event, when it has none).
 
-        Raises VersionConflict, IdempotencyKeyUsed (nothing was changed), QueueFull, Unavailable.
+        Raises VersionConflict, IdempotencyKeyUsed and QueueFull, after which nothing was changed, and
+        Unavailable, after which it may have been.
         """
         return await self._queue.submit(command)
 
     async def find_reply(self, account: str, livemode: bool, key: str) -> StoredReply | None:
-        """What the idempotency key was answered, if it was. Raises Unavailable."""
+        """The stored reply of the idempotency key `key`; None when there is none. Raises Unavailable."""
         parameters = {"account": account, "livemode": livemode, "key": key}
         async with query_timeout(), self._reply_connection as conn:
             row = await fetch_one(conn, _SELECT_REPLY, parameters)
         return StoredReply(Reply(*row[:5]), row[5]) if row else None
 
-    async def delete_old_replies(self, before: float) -> None:
-        """Forget replies and appenders last used before `before` (unix seconds), a slice at a time: no
-        lock is held long, and replays are not held up."""
-        async with self._cleanup_connection as conn:
-            while (
-                await conn.execute(_DELETE_REPLIES, {"before": before, "limit": DELETE_BATCH_SIZE})
-            ).rowcount:
-                pass
-            await conn.execute(_DELETE_APPENDERS, {"before": before, "own": self._appender_id})
-
     async def _commit(self, batch: list[Pending[Append, int]]) -> None:
-        """Commit the batch. One statement checks against what is committed, so of two commands on one
-        stream or key the second waits for the first: it has then lost, or is tried."""
+        """Commit the batch, in groups of commands that do not touch the same streams and keys.
+
+        `ledger.append` checks commands against what is committed, not against each other. So of two commands
+        on one stream or idempotency key the second one runs in a later group, or is rejected if the first was
+        accepted.
+        """
         while batch:
             compatible, deferred = _split_compatible(batch)
             written_keys = await self._commit_group(compatible)
@@ -237,29 +230,27 @@ class Journal:
                     )
 
     async def _commit_group(self, batch: list[Pending[Append, int]]) -> set[object]:
-        """Commit in one transaction; what the accepted commands wrote."""
+        """Commit in one transaction; returns the keys that the accepted commands wrote."""
         started = asyncio.get_running_loop().time()
         try:
-            last_position, _, version_conflicts, key_conflicts = await self._append_with_retries(batch)
+            arguments = _encode_commands(self._codec, [pending.item for pending in batch])
+            result = await self._appender.append(*arguments)
         except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError) as error:
-            # One command cannot be written (or encoded): its neighbours must not share its fate.
+            # A command that cannot be stored or encoded must not make its neighbours fail: commit each alone.
             if len(batch) > 1:
                 return {item for pending in batch for item in await self._commit_group([pending])}
             _reject(batch[0], error)
             return set()
-        written_keys = self._resolve(batch, last_position, set(version_conflicts), set(key_conflicts))
+        written_keys = self._resolve(batch, result)
         seconds = asyncio.get_running_loop().time() - started
-        self.on_append(len(batch), len(version_conflicts) + len(key_conflicts), seconds)
+        rejected_count = len(result.version_conflicts) + len(result.key_conflicts)
+        self.on_append(len(batch), rejected_count, seconds, len(self._queue))
         return written_keys
 
-    def _resolve(
-        self,
-        batch: list[Pending[Append, int]],
-        last_position: int,
-        version_conflicts: set[int],
-        key_conflicts: set[int],
-    ) -> set[object]:
-        position = last_position
+    def _resolve(self, batch: list[Pending[Append, int]], result: BatchResult) -> set[object]:
+        """Give each command of a committed group its result; returns the keys that accepted ones wrote."""
+        position = result.last_position
+        version_conflicts, key_conflicts = set(result.version_conflicts), set(result.key_conflicts)
         written_keys: set[object] = set()
         for number, pending in enumerate(batch):
             command = pending.item
@@ -276,81 +267,6 @@ class Journal:
                     pending.future.set_result(position)
         self._notifier.advance(position)
         return written_keys
-
-    async def _append_with_retries(
-        self, batch: list[Pending[Append, int]]
-    ) -> tuple[int, Any, list[int], list[int]]:
-        self._batch_number += 1
-        arguments = self._encode_commands([pending.item for pending in batch])
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_seconds
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    conn = await self._connection.get()
-                    cur = conn.cursor(binary=True)
-                    await cur.execute(
-                        _APPEND, (self._appender_id, self._batch_number, self._clock.now(), *arguments)
-                    )
-                    row = await cur.fetchone()
-                assert row is not None
-                return row
-            except (psycopg.OperationalError, psycopg.InternalError, TimeoutError) as error:
-                disconnected = isinstance(error, TimeoutError) or self._connection.is_disconnected
-                # Dropped in any case: a session begun on a read-only database stays read-only for ever.
-                await self._connection.drop()
-                if not disconnected or loop.time() + RECONNECT_PAUSE_SECONDS >= deadline:
-                    raise Unavailable(first_line(error)) from error
-            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
-
-    def _encode_commands(self, commands: list[Append]) -> tuple[str, str | None, str | None]:
-        checks: list[dict[str, Any]] = []
-        events: list[dict[str, Any]] = []
-        replies: list[dict[str, Any]] = []
-        for number, command in enumerate(commands):
-            account, livemode, actor, request_id, key = command.cause
-            new_versions: dict[str, int] = {}
-            for event, state, causation in command.changes:
-                stored = self._codec.to_stored_event(event)
-                stream = event.originator_id
-                version = event.originator_version
-                if stream not in new_versions:
-                    checks.append({"c": number, "s": stream, "v": version - 1})
-                elif version != new_versions[stream] + 1:
-                    raise ValueError("the versions of a stream follow one another")
-                new_versions[stream] = version
-                events.append(
-                    {
-                        "c": number,
-                        "s": stream,
-                        "v": version,
-                        "t": stored.topic,
-                        "d": stored.state.decode(),
-                        "a": account,
-                        "l": livemode,
-                        "k": actor,
-                        "r": None if causation else request_id,
-                        "i": None if causation else key,
-                        "b": causation,
-                        "u": getattr(state, "customer", None),
-                        "h": getattr(state, "charge", None),
-                        "p": getattr(state, "payment_intent", None),
-                    }
-                )
-            for stream, version in command.expected_versions.items():
-                if stream not in new_versions:
-                    checks.append({"c": number, "s": stream, "v": version})
-            if command.reply is not None:
-                fingerprint, status, body, secret_of, secret_at = command.reply
-                replies.append(
-                    {"c": number, "a": account, "l": livemode, "k": key, "f": fingerprint, "s": status,
-                     "d": body, "o": secret_of, "n": secret_at, "r": request_id}
-                )  # fmt: skip
-        return (
-            _encode_json(checks),
-            _encode_json(events) if events else None,
-            _encode_json(replies) if replies else None,
-        )
 
 
 def _get_reply_key(command: Append) -> object:
@@ -390,6 +306,84 @@ def _split_compatible(
 def _reject(pending: Pending[Append, int], error: Exception) -> None:
     if not pending.future.done():
         pending.future.set_exception(error)
+
+
+# The rows of `ledger.append`'s arguments: each event is encoded here and decoded in the database, so the
+# members have names of one letter. This is the one place that writes them; the SQL function reads them.
+
+
+def _encode_commands(codec: Codec, commands: Sequence[Append]) -> tuple[str, str | None, str | None]:
+    """The arguments `checks`, `events` and `replies` of `ledger.append`: JSON arrays, None for an empty one.
+
+    Raises ValueError when the versions of a stream are not consecutive.
+    """
+    checks: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    replies: list[dict[str, Any]] = []
+    for command_index, command in enumerate(commands):
+        new_versions: dict[str, int] = {}
+        for change in command.changes:
+            stream, version = change.event.originator_id, change.event.originator_version
+            if stream not in new_versions:
+                checks.append(_check_row(command_index, stream, version - 1))
+            elif version != new_versions[stream] + 1:
+                raise ValueError("the versions of a stream must be consecutive")
+            new_versions[stream] = version
+            events.append(_event_row(codec, command_index, command.cause, change))
+        for stream, version in command.expected_versions.items():
+            if stream not in new_versions:
+                checks.append(_check_row(command_index, stream, version))
+        if command.reply is not None:
+            replies.append(_reply_row(command_index, command.cause, command.reply))
+    return (
+        _encode_json(checks),
+        _encode_json(events) if events else None,
+        _encode_json(replies) if replies else None,
+    )
+
+
+def _check_row(command_index: int, stream: str, version: int) -> dict[str, Any]:
+    return {
+        "c": command_index,  # which command of the batch
+        "s": stream,
+        "v": version,  # the version that the stream must have; 0: no event yet
+    }
+
+
+def _event_row(codec: Codec, command_index: int, cause: Cause, change: Change) -> dict[str, Any]:
+    event, state, causation = change
+    stored = codec.to_stored_event(event)
+    return {
+        "c": command_index,
+        "s": event.originator_id,  # stream
+        "v": event.originator_version,  # version
+        "t": stored.topic,
+        "d": stored.state.decode(),  # data
+        "a": cause.account,
+        "l": cause.livemode,
+        "k": cause.actor,  # the API key's id
+        "r": None if causation else cause.request_id,
+        "i": None if causation else cause.idempotency_key,
+        "b": causation,  # because of
+        "u": getattr(state, "customer", None),
+        "h": getattr(state, "charge", None),
+        "p": getattr(state, "payment_intent", None),
+    }
+
+
+def _reply_row(command_index: int, cause: Cause, reply: Reply) -> dict[str, Any]:
+    return {
+        "c": command_index,
+        "a": cause.account,
+        "l": cause.livemode,
+        "k": cause.idempotency_key,
+        "f": reply.fingerprint,
+        "s": reply.status,
+        "d": reply.body,  # data
+        "o": reply.secret_object_id,
+        "n": reply.secret_offset,
+        "r": cause.request_id,
+    }
 
 
 def _encode_json(rows: list[dict[str, Any]]) -> str:

@@ -1,14 +1,13 @@
-"""The log as readers see it: streams folded to aggregates, and recorded events in position order.
+"""Read the log: streams folded to aggregates, and recorded events in position order.
 
-`StreamReader.read` is exact: it asks the database for what came after the state it remembers, so it sees
-every commit of every process made before it was called. `StreamReader.recall` is the memory alone, for
-deciders that guard what they relied on (journal). Concurrent reads share one statement.
+`StreamReader.read` is exact: it asks the database for the events after the state it has cached, so it sees
+every commit of every process made before the call. `StreamReader.get_cached` reads the cache alone, for
+commands that pass the versions they relied on to the journal. Concurrent reads share one statement.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -21,6 +20,7 @@ from psycopg.rows import TupleRow
 
 from ledger.domain.event import DomainEvent
 from ledger.errors import Unavailable
+from ledger.lru import LruCache
 from ledger.postgres.connections import (
     QUERY_TIMEOUT_SECONDS,
     Conn,
@@ -36,11 +36,18 @@ READ_QUEUE_MAX = 10_000
 READ_ATTEMPTS_MAX = 2
 
 # Nested loops over the unique index whatever the statistics say: a plan made for an empty table is kept.
-# Before Postgres 18 what is switched off counts as a huge cost, for which it would compile: 0.8 s an append.
+# Postgres before 18 counts a disabled plan node as a huge cost: without jit=off it would compile each append,
+# for 0.8 s.
 PLANNER_OPTIONS = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
     "-c plan_cache_mode=force_generic_plan -c jit=off"
 )
+
+# In the order of `_to_recorded`.
+_SELECT_RECORDED = """
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode,
+       e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
+"""
 
 _EVENTS_AFTER_VERSIONS = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
@@ -49,18 +56,19 @@ JOIN ledger.events e ON e.originator_id = known.s AND e.originator_version > kno
 ORDER BY e.originator_id, e.originator_version
 """
 
-_TAIL = """
-SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
-       request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
-FROM ledger.events
+_TAIL = (
+    _SELECT_RECORDED
+    + """
+FROM ledger.events e
 WHERE notification_id > %(after)s AND notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
 ORDER BY notification_id
 """
+)
 
-# By stream, through the index that numbers them: whoever reads a log so has each stream whole and at once.
-_STREAMS = """
-SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
-       request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
+# By stream, along the index of stream versions: so a reader gets each stream as a whole.
+_STREAMS = (
+    _SELECT_RECORDED
+    + """
 FROM ledger.events e
 WHERE originator_id > %(after)s AND notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
 AND (hashtext(originator_id) & 2147483647) %% %(shares)s = %(share)s
@@ -70,22 +78,25 @@ AND (%(since)s = 0 OR EXISTS (
 ORDER BY originator_id, originator_version
 LIMIT %(limit)s
 """
+)
 
-_HISTORY = """
-SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
-       request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
-FROM ledger.events
+_HISTORY = (
+    _SELECT_RECORDED
+    + """
+FROM ledger.events e
 WHERE originator_id = %(stream)s AND notification_id <= %(upto)s
 ORDER BY originator_version
 """
+)
 
-_EVENT_AND_PREVIOUS = """
-SELECT notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
-       request_id, idempotency_key, causation, extract(epoch FROM recorded_at)::float8
-FROM ledger.events
+_EVENT_AND_PREVIOUS = (
+    _SELECT_RECORDED
+    + """
+FROM ledger.events e
 WHERE originator_id = %(stream)s AND originator_version BETWEEN %(before)s AND %(version)s
 ORDER BY originator_version
 """
+)
 
 _EVENTS_UPTO = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
@@ -95,15 +106,16 @@ ORDER BY e.originator_id, e.originator_version
 """
 
 # The condition on `state` is that of the index events_movement.
-_HISTORY_OF_TRANSACTION = """
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode,
-       e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
+_HISTORY_OF_TRANSACTION = (
+    _SELECT_RECORDED
+    + """
 FROM ledger.events made
 JOIN ledger.events e
     ON e.originator_id = made.originator_id AND e.originator_version <= made.originator_version
 WHERE ledger.movement_id(made.state) = %(id)s AND position('"movement":{'::bytea IN made.state) > 0
 ORDER BY e.originator_version
 """
+)
 
 _HEAD = "SELECT position, extract(epoch FROM recorded_at)::float8 FROM ledger.head"
 
@@ -114,11 +126,11 @@ SELECT coalesce((SELECT notification_id FROM ledger.events
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """A domain event plus its place in the log and what caused it.
+    """A domain event with its position in the log and what caused it.
 
-    `recorded_at` is in unix seconds and never goes back as `position` goes on. An event nobody asked for
-    (a clock, a network fact, a test outcome) has no `request_id`; `causation` is what it followed from: an
-    event (`stream/version`), `network:reference`, `clock`.
+    `recorded_at` is in unix seconds and never decreases with `position`. An event that was not caused by an
+    API request (but by the time, a network fact or a test outcome) has no `request_id`; its `causation` is an
+    event (`stream/version`), `network:reference` or `clock`.
     """
 
     position: int
@@ -133,7 +145,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 async def read_head(conn: Conn) -> tuple[int, float]:
-    """The last position of the log and when it was recorded; (0, 0.0) when it is empty."""
+    """The last position of the log, and when it was recorded (unix seconds); (0, 0.0) for an empty log."""
     row = await fetch_one(conn, _HEAD)
     assert row is not None
     return row[0], row[1]
@@ -154,10 +166,10 @@ async def read_log(
     *,
     ignored_topics: Sequence[str] = (),
 ) -> list[Recorded]:
-    """The events at the `limit` positions following `after`, in order: positions have no holes.
+    """The events at the `limit` positions after `after`, in order: positions have no holes.
 
-    `ignored_topics`: topics left out, for who has no use for them. Not the other way round: an event of a
-    kind that this release does not know must be noticed, not skipped.
+    Events of `ignored_topics` are not read. It is a deny list, so that an event of a topic that this release
+    does not know is noticed, not skipped.
     """
     cur = _binary(conn)
     await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(ignored_topics)})
@@ -176,12 +188,12 @@ async def read_streams(
     limit: int,
     ignored_topics: Sequence[str] = (),
 ) -> tuple[list[Recorded], bool]:
-    """Whole streams as of position `upto`, one after the other, those whose ids follow `after`: about
-    `limit` events, more only when a single stream has more. And whether these are the last.
+    """The next whole streams, ordered by id, after the stream `after`, as of position `upto`. About `limit`
+    events; more only when a single stream has more. Returns the events and whether the end was reached.
 
-    share, shares  of so many shares of all streams, by their ids, this one
-    since          only streams with an event after this position
-    without        topics left out
+    shard, shard_count  only the streams of this shard, 0 to `shard_count - 1`; ids are spread over them
+    changed_after       only streams with an event after this position
+    ignored_topics      as for `read_log`
     """
     cur = _binary(conn)
     parameters = {
@@ -200,29 +212,29 @@ async def read_streams(
 
 
 async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**63 - 1) -> list[Recorded]:
-    """All events of one stream, oldest first, as of position `upto`."""
+    """All events of one stream up to position `upto`, oldest first."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
 async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version: int) -> list[Recorded]:
-    """The event of one stream at `version`, after the one before it if there is one."""
+    """The event of one stream at `version`, and before it the previous one, if there is one."""
     cur = _binary(conn)
     await cur.execute(_EVENT_AND_PREVIOUS, {"stream": stream, "before": version - 1, "version": version})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
 async def read_history_of_transaction(conn: Conn, codec: Codec, transaction_id: str) -> list[Recorded]:
-    """The events of one stream, oldest first, up to the one that made the balance transaction, which is
-    the last; [] when none did."""
+    """The stream of the balance transaction, oldest event first, up to and including the event that created
+    the transaction; [] when there is no such transaction."""
     cur = _binary(conn)
     await cur.execute(_HISTORY_OF_TRANSACTION, {"id": transaction_id})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
 async def read_states_at(conn: Conn, codec: Codec, streams: Iterable[str], upto: int) -> dict[str, State]:
-    """The streams folded as of position `upto`; one without events by then is absent."""
+    """By stream id: the aggregates as of position `upto`. A stream without events by then is absent."""
     cur = _binary(conn)
     await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
     return {
@@ -231,43 +243,38 @@ async def read_states_at(conn: Conn, codec: Codec, streams: Iterable[str], upto:
 
 
 class StreamReader:
-    """Folded aggregates by stream id, remembering the `cached_streams_max` last used."""
+    """Reads aggregates by stream id, and caches the `cached_streams_max` most recently used ones."""
 
     def __init__(self, dsn: str, codec: Codec, *, cached_streams_max: int) -> None:
         self._codec = codec
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="streams", options=PLANNER_OPTIONS)
-        # Not a dict: finding the first key of one that lost thousands of first keys takes 33 us.
-        self._cache: OrderedDict[str, State] = OrderedDict()
-        self._cached_streams_max = cached_streams_max
+        self._cache: LruCache[str, State] = LruCache(cached_streams_max)
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Begin to read what is asked for."""
         self._queue.start("streams")
 
     async def close(self) -> None:
+        """Finish the reads asked for, then stop."""
         await self._queue.close()
         await self._connection.drop()
 
     async def read(self, stream: str) -> State | None:
-        """The aggregate as of now, exactly; None when the stream is empty. Raises Unavailable."""
+        """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable."""
         return await self._queue.submit(stream)
 
     def get_cached(self, stream: str) -> State | None:
-        """The aggregate as last seen by this process, perhaps outdated; None when not remembered."""
-        state = self._cache.get(stream)
-        if state is not None:
-            self._cache.move_to_end(stream)
-        return state
+        """The aggregate as this process last saw it, perhaps outdated; None when it is not cached."""
+        return self._cache.get(stream)
 
     def update_cache(self, state: State) -> None:
-        """Keep a newer state of a stream; an older one than is known changes nothing."""
-        cache = self._cache
-        cached = cache.pop(state.id, None)
-        cache[state.id] = state if cached is None or cached.version < state.version else cached
-        if len(cache) > self._cached_streams_max:
-            cache.popitem(last=False)
+        """Cache a newer state of its stream; ignores one that is older than the cached state."""
+        cached = self._cache.get(state.id)
+        if cached is None or cached.version < state.version:
+            self._cache.put(state.id, state)
 
     async def _read_batch(self, batch: list[Pending[str, State | None]]) -> None:
         states = {pending.item: self._cache.get(pending.item) for pending in batch}
@@ -280,9 +287,9 @@ class StreamReader:
         for state in states.values():
             if state is not None:
                 self.update_cache(state)
-        for waiting in batch:
-            if not waiting.future.done():
-                waiting.future.set_result(states[waiting.item])
+        for pending in batch:
+            if not pending.future.done():
+                pending.future.set_result(states[pending.item])
 
     async def _fetch_newer(self, known_versions: str) -> list[TupleRow]:
         for attempt in range(READ_ATTEMPTS_MAX):

@@ -1,7 +1,8 @@
-"""Waking those who follow the log: at once in this process, by a best-effort NOTIFY in others.
+"""Notify readers of the log that its head moved: in this process at once, in others by NOTIFY.
 
-A missed wake-up costs one poll interval and nothing else, so nothing here is in a transaction with an
-append (a NOTIFY inside it would halve the throughput), and at most one is sent in `NOTIFY_INTERVAL_SECONDS`.
+Readers also poll, so a lost notification costs one poll interval and nothing else. Therefore no NOTIFY is in
+the transaction of an append (it would halve the throughput), and a process sends at most one every
+`NOTIFY_INTERVAL_SECONDS`.
 """
 
 from __future__ import annotations
@@ -9,48 +10,49 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import psycopg
-
+from ledger.background import BackgroundLoop
 from ledger.postgres.connections import ReconnectingConnection, Role
 
 NOTIFY_INTERVAL_SECONDS = 0.02
-LISTEN_RETRY_SECONDS = 1.0
+LISTEN_SECONDS = 5.0
 CHANNEL = "ledger_head"
 
 _NOTIFY = "SELECT pg_notify(%s, %s)"
 
 
 class HeadNotifier:
-    """The last position this process knows of, and who waits for the next."""
+    """Knows the last position of the log, as far as this process has heard, and wakes those who wait for the
+    next one."""
 
     def __init__(self, dsn: str, role: Role) -> None:
         self.position = 0
+        self._notified_position = 0
         self._position_changed = asyncio.Event()
-        self._notify_requested = asyncio.Event()
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
-        self._tasks: list[asyncio.Task[None]] = []
+        # Both end at once: nothing is lost that a poll does not find.
+        self._notify_loop = BackgroundLoop("notify", self._notify, close_timeout_seconds=0)
+        self._listen_loop = BackgroundLoop("listen", self._listen, close_timeout_seconds=0)
 
-    def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._notify(), name="notify"),
-            asyncio.create_task(self._listen(), name="listen"),
-        ]
+    async def start(self) -> None:
+        """Begin to notify other processes and to listen to them."""
+        await self._notify_loop.start()
+        await self._listen_loop.start()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop notifying and listening."""
+        await self._notify_loop.close()
+        await self._listen_loop.close()
         await self._notify_connection.drop()
         await self._listen_connection.drop()
 
     def advance(self, position: int) -> None:
-        """This process has appended up to `position`."""
+        """Tell everybody that this process has appended up to `position`."""
         self._update_position(position)
-        self._notify_requested.set()
+        self._notify_loop.wake()
 
     async def wait_past(self, position: int, *, timeout_seconds: float) -> bool:
-        """Wait until a later position than `position` is known of; False when none came in time."""
+        """Wait until the log is known to have a later position than `position`; False after the timeout."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 while self.position <= position:
@@ -64,23 +66,20 @@ class HeadNotifier:
             self._position_changed = asyncio.Event()
 
     async def _notify(self) -> None:
-        while True:
-            await self._notify_requested.wait()
-            self._notify_requested.clear()
-            try:
-                conn = await self._notify_connection.get()
-                await conn.execute(_NOTIFY, (CHANNEL, str(self.position)))
-            except psycopg.Error:
-                await self._notify_connection.drop()
-            await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
+        """Notify other processes of the position, unless they were, then pause."""
+        position = self.position
+        if position == self._notified_position:
+            return
+        async with self._notify_connection as conn:
+            await conn.execute(_NOTIFY, (CHANNEL, str(position)))
+        self._notified_position = position
+        await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
 
-    async def _listen(self) -> None:
-        while True:
-            try:
-                conn = await self._listen_connection.get()
-                await conn.execute(f"LISTEN {CHANNEL}")
-                async for notification in conn.notifies():
+    async def _listen(self) -> float:
+        """Take over what other processes notify, for a while: the end of a step shows that it works."""
+        async with self._listen_connection as conn:
+            await conn.execute(f"LISTEN {CHANNEL}")
+            async for notification in conn.notifies(timeout=LISTEN_SECONDS):
+                if notification.payload.isdecimal():
                     self._update_position(int(notification.payload))
-            except (psycopg.Error, ValueError):
-                await self._listen_connection.drop()
-            await asyncio.sleep(LISTEN_RETRY_SECONDS)
+        return 0

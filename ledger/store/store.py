@@ -1,4 +1,4 @@
-"""The store of one process, opened from the settings: clock, codec, streams, journal and wake-ups."""
+"""The store of one process, built from the settings: clock, codec, streams, journal and head notifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.store.notifications import HeadNotifier
 
 
 class Store:
-    """What commands and reads work with. `start` needs a running loop; `close` finishes what was begun."""
+    """What commands and queries work with. `dsn` and `secret_key` are the deployment's."""
 
     def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
         self.dsn = dsn
@@ -31,12 +31,14 @@ class Store:
             timeout_ms=settings.append_timeout_ms,
         )
 
-    def start(self) -> None:
-        self.notifier.start()
-        self.streams.start()
-        self.journal.start()
+    async def start(self) -> None:
+        """Begin to read and append. Does not need the database: each call says when it is unavailable."""
+        await self.notifier.start()
+        await self.streams.start()
+        await self.journal.start()
 
     async def close(self) -> None:
+        """Commit what was submitted, then close all connections."""
         await self.journal.close()
         await self.streams.close()
         await self.notifier.close()

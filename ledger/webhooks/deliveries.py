@@ -1,8 +1,8 @@
-"""What is owed, in the database: taken under a lease, settled, counted, and forgotten after its term.
+"""Deliveries in the database: claim them under a lease, record outcomes, count them, delete expired ones.
 
-A claim takes what is due from every endpoint in turn, so that one with a long backlog hides nobody else's.
-Its lease ends by itself: what a process that died had taken is sent again by another, at least once
-(contract §5.3). What was delivered stays so, whatever a late attempt comes to.
+A claim takes due deliveries of every endpoint, so that one with a long backlog does not hide the others. A
+lease expires by itself: another process then sends what a process that died had claimed, so each delivery is
+sent at least once (contract §5.3). A delivered one stays delivered, whatever a late attempt results in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from ledger.ids import encode_base62
 from ledger.metrics import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.queries.payments import FeedEvent
+from ledger.queries.events import FeedEvent
 
 RETENTION_SECONDS = 30 * 86_400
 DELETE_ROWS_MAX = 1000
@@ -23,8 +23,9 @@ COUNT_ROWS_MAX = 100_000
 
 DeliveryState = Literal["pending", "delivered", "failed", "dropped"]
 
-# `owing` hops along the index from one endpoint that is owed something to the next. An Event that the live
-# feed does not have (its stream is parked, say) comes without its data, and again when the lease is over.
+# `owing` hops along the index from one endpoint with pending deliveries to the next (a loose index scan). An
+# Event that the live feed does not have, because its stream is parked for example, comes without its data; it
+# is claimed again when the lease has expired.
 _CLAIM = """
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries WHERE state = 'pending' ORDER BY endpoint LIMIT 1)
@@ -87,8 +88,8 @@ _LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c
 
 
 class ClaimedDelivery(NamedTuple):
-    """A delivery taken under a lease. `account` is the Event's; `tries` those before; `event` None when the
-    live feed does not have it now."""
+    """A delivery claimed under a lease. `account` is the Event's; `attempts_made` counts earlier attempts;
+    `event` is None while the live feed does not have it."""
 
     id: str
     endpoint: str
@@ -98,7 +99,8 @@ class ClaimedDelivery(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One try of a delivery: a status and the first bytes of the answer, or an error. `at`: unix seconds."""
+    """One attempt of a delivery: the response's status and first bytes, or an error. `at` is in unix
+    seconds."""
 
     at: float
     duration_ms: int
@@ -108,7 +110,7 @@ class Attempt(NamedTuple):
 
     @property
     def succeeded(self) -> bool:
-        """Any 2xx; all else fails (contract §5.5)."""
+        """Whether the status is 2xx; anything else is a failure (contract §5.5)."""
         return self.status is not None and 200 <= self.status < 300
 
 
@@ -124,8 +126,11 @@ async def claim(
     endpoint_limits: Mapping[str, int],
     lease_seconds: float,
 ) -> list[ClaimedDelivery]:
-    """Take what is due at `now`, `limit` at most, of an endpoint as many as `endpoint_limits` says, else
-    `endpoint_limit_default`."""
+    """Claim deliveries due at `now` (unix seconds) for `lease_seconds`, the longest due first.
+
+    At most `limit`, and of each endpoint at most as many as `endpoint_limits` has for its id, or
+    `endpoint_limit_default`.
+    """
     endpoint_rows = [
         {"endpoint": endpoint, "free": limit_of_endpoint}
         for endpoint, limit_of_endpoint in endpoint_limits.items()
@@ -154,24 +159,26 @@ async def record_outcome(
     due_at: float | None = None,
     attempt: Attempt | None = None,
 ) -> None:
-    """What a try came to; `due_at` (unix seconds) is the next one's. None as the attempt: it was not made."""
+    """Store the outcome of an attempt and release the lease. `due_at` (unix seconds) is when the next attempt
+    is due. `attempt` is None when none was made; it counts all the same."""
     attempt_columns = attempt._asdict() if attempt is not None else _NO_ATTEMPT
     await conn.execute(_RECORD_OUTCOME, {"id": delivery, "state": state, "due_at": due_at, **attempt_columns})
 
 
 async def release_leases(conn: Conn, deliveries: Sequence[str]) -> None:
-    """Give leases back: what was taken is due as before."""
+    """Release leases without an attempt: these deliveries are due as before."""
     await conn.execute(_RELEASE_LEASES, {"ids": list(deliveries)})
 
 
 async def delete_expired(conn: Conn, now: float) -> int:
-    """Forget some of what was made longer ago than Events are readable; how many."""
+    """Delete deliveries older than RETENTION_SECONDS (as long as Events are readable); at most
+    DELETE_ROWS_MAX. Returns how many. `now` is in unix seconds."""
     before = "dlv_" + encode_base62(int((now - RETENTION_SECONDS) * 1000) << 80)
     return (await conn.execute(_DELETE_EXPIRED, {"before": before, "limit": DELETE_ROWS_MAX})).rowcount
 
 
 async def read_backlog(conn: Conn, now: float) -> WebhookBacklog:
-    """How things stand at `now` (unix seconds); of very many deliveries COUNT_ROWS_MAX are looked at."""
+    """The unfinished webhook work at `now` (unix seconds). Counts COUNT_ROWS_MAX deliveries at most."""
     rows = await fetch_all(conn, _BACKLOG, {"limit": COUNT_ROWS_MAX})
     by_state = {state: (count, since) for state, count, since in rows}
     lag = await fetch_one(conn, _LAG)

@@ -1,9 +1,9 @@
-"""From the feed to deliveries: which endpoints are owed which Events, each once.
+"""Fan out the feed's Events: create one delivery per Event and subscribed endpoint, exactly once.
 
-Follows the live feed under a checkpoint of its own. A step is one transaction under the checkpoint's lock:
-the rows and the checkpoint, or nothing; any number of processes may offer. An endpoint gets the Events of
-its account, mode and types made while it existed and was enabled: it is folded as of each one's position.
-Neither a rebuilt feed nor another generation of it sends anything again.
+Reads the live generation of the projection `feed` behind a checkpoint of its own. A step is one transaction
+that locks the checkpoint, inserts deliveries and moves the checkpoint; so any number of processes may try. An
+endpoint gets the Events of its account, mode and types that occurred while it existed and was enabled: it is
+folded as of each Event's position. A rebuild or promotion of the feed sends nothing again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ledger.store.store import Store
 
 RANGE_EVENTS_MAX = 1000
 RECOVERED_STREAMS_MAX = 16
-# A process that hangs in a step loses the checkpoint to another one.
+# A process that hangs in a step must lose the lock of the checkpoint, so that another one can go on.
 _OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 _IMPORTED_EVENT_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
@@ -67,8 +67,8 @@ JOIN projections.webhook_endpoints w
     ON w.generation = %(endpoints)s AND w.account = ANY (ARRAY[o.account, a.platform])
     AND w.livemode = o.livemode
 """
-# By way of the log, which finds a position at once: the feed is kept by account and time. Events that came
-# about elsewhere, before this ledger, happened before any endpoint here was there.
+# Joined from the log, which has an index by position; the feed has one by account and time. Imported past
+# events are excluded: they occurred before this ledger had endpoints.
 _EVENTS = """
 SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal
 FROM ledger.events e
@@ -110,14 +110,14 @@ Owner = tuple[str, bool]
 
 
 class FanoutResult(NamedTuple):
-    """What came of one step.
+    """The result of one step.
 
-    owed    deliveries that are new
-    moved   the checkpoint did
-    more    there is more to do at once
-    behind  the feed has not reached the head of the log
-    nobody  no account has had an endpoint yet
-    head    the log's, as last seen
+    new_deliveries    how many deliveries were created
+    checkpoint_moved  whether the checkpoint moved
+    has_more          whether the next step has work already
+    feed_behind       whether the feed, or the projection of endpoints, is behind the log
+    no_endpoints      whether no account has had an endpoint yet
+    head              the log's last position, as this step saw it
     """
 
     new_deliveries: int = 0
@@ -139,7 +139,7 @@ class _Progress(NamedTuple):
 
 
 class _Event(NamedTuple):
-    """A row of the feed, without what it says."""
+    """A row of the feed without its data."""
 
     id: str
     account: str
@@ -151,7 +151,7 @@ class _Event(NamedTuple):
 
 
 class Fanout:
-    """One runner. Steps follow each other: they share a connection."""
+    """Fans out for one process. Its steps must not run concurrently: they share a connection."""
 
     def __init__(self, store: Store) -> None:
         self._codec: Codec = store.codec
@@ -161,11 +161,13 @@ class Fanout:
         )
 
     async def close(self) -> None:
+        """Close the connection."""
         await self._connection.drop()
 
     async def advance(self) -> FanoutResult:
-        """Go on by a range of the log at most. Raises psycopg.Error, and what an endpoint that cannot be
-        folded raises; then nothing has changed."""
+        """One step: advance by RANGE_EVENTS_MAX positions of the log at most. Does nothing while another
+        process has the checkpoint. Raises psycopg.Error, and what folding an endpoint raises; then nothing
+        has changed."""
         result = FanoutResult()
         async with self._connection as conn:
             await self._clock.refresh(conn)
@@ -175,7 +177,7 @@ class Fanout:
                 if checkpoint is None or progress is None:
                     return result
                 result = await self._advance_range(conn, checkpoint, progress)
-                # A generation that is no longer live may have lost its rows while they were read.
+                # A generation that was retired meanwhile may have lost rows while they were read.
                 if await _read_live_generations(conn) != (
                     progress.feed_generation,
                     progress.endpoints_generation,
@@ -203,10 +205,11 @@ class Fanout:
             change = await _fetch_one(
                 conn, _NEXT_ENDPOINT_CHANGE, {"after": checkpoint, "upto": upto, "topics": _ENDPOINT_TOPICS}
             )
-            # Up to and with a change of an endpoint, which makes no Event, all are as they were before.
+            # Up to and including an endpoint's next change, which makes no Event, no endpoint changes.
             if change is not None:
                 upto = change[0]
-            # Before rows are read: a stream that is healed in between is caught up once too often, not never.
+            # Before rows are read: a stream that recovers in between is then fanned out twice, not never, and
+            # the second time inserts nothing.
             await conn.execute(_RECORD_PARKED_STREAMS, {"feed": progress.feed_generation, "upto": upto})
             new_deliveries += await self._fan_out_range(conn, checkpoint, upto, progress)
             if change is not None and change[2] == WebhookEndpointDeleted.TOPIC:
@@ -217,7 +220,8 @@ class Fanout:
         )
 
     async def _fan_out_range(self, conn: Conn, after: int, upto: int, progress: _Progress) -> int:
-        """The Events after `after` and up to `upto`, a range in which no endpoint changes."""
+        """Fan out the Events after `after` and up to `upto`, a range in which no endpoint changes; returns
+        how many deliveries are new."""
         bounds = {"after": after, "upto": upto}
         owners = await fetch_all(conn, _OWNERS, bounds)
         candidates = await _find_candidates(conn, owners, progress.endpoints_generation)
@@ -238,14 +242,15 @@ class Fanout:
         return await self._insert_deliveries(conn, [(event, candidates, endpoints) for event in events])
 
     async def _fan_out_recovered_streams(self, conn: Conn, upto: int, progress: _Progress) -> int:
-        """What the feed left out of streams when the checkpoint went past, and now has."""
+        """Fan out the Events of streams that were parked when the checkpoint passed them, and have recovered
+        since; returns how many deliveries are new."""
         recovered = await conn.execute(
             _RECOVERED_STREAMS, {"feed": progress.feed_generation, "limit": RECOVERED_STREAMS_MAX}
         )
         new_deliveries = 0
         for stream, position in await recovered.fetchall():
             owner = await _fetch_one(conn, _OWNER_OF_STREAM, {"stream": stream})
-            assert owner is not None, "it was parked at an event"
+            assert owner is not None, "a parked stream has at least the event it was parked at"
             candidates = await _find_candidates(conn, [owner], progress.endpoints_generation)
             bounds = {"feed": progress.feed_generation, "after": position - 1, "upto": upto}
             rows = await conn.execute(
@@ -267,7 +272,7 @@ class Fanout:
     async def _fold_endpoints(
         self, conn: Conn, candidates: Mapping[Owner, Sequence[str]], position: int
     ) -> dict[str, WebhookEndpoint]:
-        """The endpoints as of a position; one that was not there yet is absent."""
+        """By id: the endpoints as of `position`; one that did not exist yet is absent."""
         endpoint_ids = sorted({endpoint for ids in candidates.values() for endpoint in ids})
         states = await read_states_at(conn, self._codec, endpoint_ids, position)
         return {
@@ -308,8 +313,8 @@ class Fanout:
 
 
 def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> bool:
-    """Whether an endpoint, as it stood then, gets an Event of `account`, which is its own or one connected
-    to it, in its mode (contract §5.3)."""
+    """Whether `endpoint` gets an Event of `account`, which is the endpoint's account or one connected to it,
+    in its mode (contract §5.3)."""
     return (
         not endpoint.deleted
         and not endpoint.disabled
@@ -319,13 +324,13 @@ def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> b
 
 
 async def _lock_checkpoint(conn: Conn) -> int | None:
-    """Where the checkpoint stands, now ours until the transaction ends; None when another process has it."""
+    """The checkpoint's position, locked until the transaction ends; None when another process has it."""
     row = await _fetch_one(conn, _LOCK_CHECKPOINT, {})
     return None if row is None else int(row[0])
 
 
 async def _read_progress(conn: Conn) -> _Progress | None:
-    """None while the projections that are followed are not there yet."""
+    """None until the projections `feed` and `webhook_endpoints` exist."""
     row = await _fetch_one(conn, _PROGRESS, {})
     return None if row is None else _Progress(*row)
 
@@ -335,7 +340,7 @@ async def _read_live_generations(conn: Conn) -> TupleRow | None:
 
 
 async def _find_candidates(conn: Conn, owners: Sequence[TupleRow], generation: int) -> dict[Owner, list[str]]:
-    """By account and mode: the endpoints that may want its Events."""
+    """By account and mode: the ids of the endpoints that may be subscribed to its Events."""
     owners_json = msgspec.json.encode(
         [{"account": account, "livemode": mode} for account, mode in owners]
     ).decode()

@@ -1,8 +1,8 @@
-"""One POST to an address that a caller named: bounded in time and in what is read, and sent nowhere else.
+"""POST to a URL that a user chose, safely: bounded in time and in bytes read, and protected against SSRF.
 
-No redirect is followed, no proxy asked and no cookie kept. Where a name leads is looked at when the
-connection is made, and that very address is connected to: so a name that changes its mind in between (DNS
-rebinding) gets no further. Whatever happens is an Attempt; the address is in none.
+It follows no redirect, uses no proxy and keeps no cookies. Addresses are checked when the connection is made,
+and the checked address is the one connected to, so a DNS name cannot change in between (DNS rebinding).
+Whatever happens is returned as an Attempt, which never contains the address.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ledger.webhooks.deliveries import Attempt
 RESPONSE_BYTES_MAX = 2048
 RESPONSE_SECONDS_MAX = 2.0
 CONNECT_SECONDS_MAX = 5.0
-# Shorter than servers keep idle connections: what is sent to one that just closed is lost.
+# Shorter than servers keep idle connections: a request on a connection that the server just closed is lost.
 KEEP_ALIVE_SECONDS = 1.0
-# Addresses that carry an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. What they lead to is another one.
+# IPv6 addresses that contain an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. They lead to that address.
 EMBEDDED_IPV4_NETWORKS = tuple(
     map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16"))
 )
@@ -38,12 +38,17 @@ SocketOptions = Iterable[
 
 
 class PrivateAddressError(Exception):
-    """The name leads to no address that is reachable from everywhere."""
+    """The host name resolves to no public address."""
 
 
 class WebhookClient:
-    """Sends over connections that are kept shortly. `allow_private`: private and loopback addresses may be
-    sent to. Times are in seconds; what is sent at once is bounded by the caller."""
+    """Posts over connections that it keeps for KEEP_ALIVE_SECONDS.
+
+    allow_private    whether it may connect to private and loopback addresses
+    timeout_seconds  the longest time of one attempt, from name resolution to the end of the response
+
+    The caller limits how many attempts run at once.
+    """
 
     def __init__(self, *, allow_private: bool, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
@@ -55,10 +60,12 @@ class WebhookClient:
         )
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._pool.aclose()
 
     async def post(self, url: str, body: bytes, signature: str, *, sent_at: float) -> Attempt:
-        """POST the JSON `body` with its signature. `sent_at`: the time, in unix seconds, to note it under."""
+        """POST the JSON `body` with its signature. Never raises; `sent_at` (unix seconds) is the Attempt's
+        time."""
         started = time.monotonic()
         status: int | None = None
         response_body = b""
@@ -72,15 +79,15 @@ class WebhookClient:
             ):
                 status = response.status
                 response_body = await _read_prefix(response)
-        except Exception as exception:  # whatever it is, it is this attempt's end
-            if status is None:  # else the answer was there, and is what counts
+        except Exception as exception:  # any failure is the outcome of this attempt
+            if status is None:  # otherwise there was a response, which is the outcome
                 error = classify_error(exception)
         duration_ms = round((time.monotonic() - started) * 1000)
         return Attempt(sent_at, duration_ms, status, response_body if status is not None else None, error)
 
 
 class _PublicAddressBackend(AnyIOBackend):
-    """Connects to public addresses, whatever a name leads to."""
+    """Connects to public addresses only."""
 
     async def connect_tcp(
         self,
@@ -104,15 +111,15 @@ class _PublicAddressBackend(AnyIOBackend):
 
 
 def is_public_address(address: str) -> bool:
-    """Whether an IP address is one that is reachable from everywhere, by the registries of special-purpose
-    addresses (RFC 6890)."""
+    """Whether an IP address is reachable from everywhere, by the registries of special-purpose addresses
+    (RFC 6890)."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     embeds_ipv4 = any(ip in network for network in EMBEDDED_IPV4_NETWORKS)
     return ip.is_global and not ip.is_multicast and not embeds_ipv4
 
 
 def classify_error(exception: BaseException) -> str:
-    """What an attempt that got no answer is said to have failed of."""
+    """Why an attempt got no response: private_address, timeout, tls, dns, refused, protocol or connection."""
     cause: BaseException | None = exception
     while cause is not None:
         match cause:
@@ -141,7 +148,8 @@ def _build_headers(url: str, signature: str) -> list[tuple[bytes, bytes]]:
 
 
 async def _read_prefix(response: Response) -> bytes:
-    """The first bytes of an answer, as many as come in time: what it says does not matter (contract §5.5)."""
+    """The first RESPONSE_BYTES_MAX bytes of a response, as far as they arrive within RESPONSE_SECONDS_MAX.
+    Only the status counts (contract §5.5)."""
     prefix = bytearray()
     with suppress(TimeoutError):
         async with asyncio.timeout(RESPONSE_SECONDS_MAX):

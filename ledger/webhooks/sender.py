@@ -1,8 +1,9 @@
-"""The sender: what is due is sent, tried again by the schedule (contract §5.5), and forgotten in time.
+"""The sender: attempt due deliveries, retry them by the schedule (contract §5.5), delete expired ones.
 
-At most so many attempts at once in all, and ENDPOINT_CONCURRENCY_MAX to one endpoint; one that kept us
-waiting gets a single connection until it answers quickly again. So one that is slow or dead delays nobody
-else. Retries are due by the one clock. An attempt cut off by the end of the process is made again.
+At most `webhook_attempts_max` attempts run at once, and ENDPOINT_CONCURRENCY_MAX to one endpoint; an endpoint
+that was slow to respond gets a single connection until it responds quickly again. So a slow or dead endpoint
+does not delay the others. Retries are due by the ledger's clock. An attempt that the end of the process cuts
+off is made again.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import msgspec
 import psycopg
 import structlog
 
+from ledger.background import BackgroundLoop
 from ledger.config import Settings
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import LedgerError
+from ledger.logs import describe_error
 from ledger.postgres.connections import ReconnectingConnection
-from ledger.queries.payments import FeedEvent, render_event
+from ledger.queries.events import FeedEvent, render_event
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries
@@ -32,16 +35,16 @@ from ledger.webhooks.signature import sign
 ENDPOINT_CONCURRENCY_MAX = 8
 SLOW_ATTEMPT_SECONDS = 3.0
 RETRY_JITTER = 0.05
-ERROR_BACKOFF_SECONDS = 2.0
 CLEANUP_INTERVAL_SECONDS = 3600.0
-CLOSE_TIMEOUT_SECONDS = 1.0
+LOOP_CLOSE_TIMEOUT_SECONDS = 2.0
+ATTEMPTS_CLOSE_TIMEOUT_SECONDS = 1.0
 _OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
 
 log = structlog.get_logger()
 
 
 class Sender:
-    """One runner. `get_secrets` gives the secrets that sign what is sent to an endpoint."""
+    """Sends for one process. `get_secrets` returns an endpoint's signing secrets by its id."""
 
     def __init__(self, store: Store, settings: Settings, get_secrets: Callable[[str], Sequence[str]]) -> None:
         self._streams = store.streams
@@ -49,7 +52,7 @@ class Sender:
         self._get_secrets = get_secrets
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
         timeout_seconds = settings.webhook_timeout_ms / 1000
-        # Of an attempt and what is written before and after it.
+        # Long enough for an attempt and the statements before and after it.
         self._lease_seconds = 1.5 * timeout_seconds + 1
         self._attempts_max = settings.webhook_attempts_max
         self._poll_seconds = settings.webhook_poll_ms / 1000
@@ -65,54 +68,43 @@ class Sender:
         self._in_flight: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._slow_endpoints: set[str] = set()
         self._cleaned_up_at: float | None = None
-        self._wakeup = asyncio.Event()
-        self._stopping = False
+        self._loop = BackgroundLoop(
+            "webhook sender", self._send_due, close_timeout_seconds=LOOP_CLOSE_TIMEOUT_SECONDS
+        )
+
+    async def start(self) -> None:
+        """Begin to send."""
+        await self._loop.start()
 
     def wake(self) -> None:
-        """There may be something to send."""
-        self._wakeup.set()
-
-    async def run(self) -> None:
-        """Send what is due until told to stop."""
-        while not self._stopping:
-            self._wakeup.clear()
-            pause_seconds = self._poll_seconds
-            try:
-                if await self._start_due_attempts():
-                    continue
-                await self._delete_expired()
-            except (psycopg.Error, LedgerError) as error:
-                log.warning("webhooks_delayed", reason=type(error).__name__)
-                pause_seconds = ERROR_BACKOFF_SECONDS
-            except Exception as error:  # the edge: told, waited out, tried again
-                log.error("fault", exc_info=error)
-                pause_seconds = ERROR_BACKOFF_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_seconds):
-                    await self._wakeup.wait()
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        self._stopping = True
-        self.wake()
+        """There may be something to send: look now."""
+        self._loop.wake()
 
     async def close(self) -> None:
-        """Let attempts under way finish for CLOSE_SECONDS and give the others back. After `run` has ended."""
+        """Start no further attempt, let those under way finish for ATTEMPTS_CLOSE_TIMEOUT_SECONDS, and
+        release the leases of the others, so that another process can send at once."""
+        await self._loop.close()
         delivery_by_task = {task: delivery for delivery, (_, task) in self._in_flight.items()}
         if delivery_by_task:
-            _, unfinished = await asyncio.wait(delivery_by_task, timeout=CLOSE_TIMEOUT_SECONDS)
+            _, unfinished = await asyncio.wait(delivery_by_task, timeout=ATTEMPTS_CLOSE_TIMEOUT_SECONDS)
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-            with suppress(psycopg.Error, TimeoutError):  # the leases end by themselves
-                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS), self._connection as conn:
+            with suppress(psycopg.Error, TimeoutError):  # leases also expire
+                async with asyncio.timeout(ATTEMPTS_CLOSE_TIMEOUT_SECONDS), self._connection as conn:
                     await deliveries.release_leases(conn, [delivery_by_task[task] for task in unfinished])
         for client in self._clients.values():
             await client.close()
         await self._connection.drop()
 
+    async def _send_due(self) -> float:
+        if await self._start_due_attempts():
+            return 0
+        await self._delete_expired()
+        return self._poll_seconds
+
     async def _start_due_attempts(self) -> int:
-        """Begin what is due, as far as there is room; how many."""
+        """Start an attempt for each due delivery, as far as there is room; returns how many."""
         free_slots = self._attempts_max - len(self._in_flight)
         if free_slots <= 0:
             return 0
@@ -141,7 +133,7 @@ class Sender:
         return len(claimed_deliveries)
 
     async def _deliver(self, delivery: ClaimedDelivery) -> None:
-        """One try. What fails on our side is left to the end of the lease."""
+        """Make one attempt. After a failure on our side the delivery is due again when its lease expires."""
         try:
             endpoint = await self._streams.read(delivery.endpoint)
             assert isinstance(endpoint, WebhookEndpoint)
@@ -154,9 +146,9 @@ class Sender:
                     attempt = await self._post(delivery, delivery.event, endpoint)
                 await self._record_outcome(delivery, endpoint.livemode, attempt)
         except (psycopg.Error, LedgerError) as error:
-            log.warning("webhooks_delayed", delivery=delivery.id, reason=type(error).__name__)
-        except Exception as error:  # the edge of this task
-            log.error("fault", delivery=delivery.id, exc_info=error)
+            log.warning("webhook_attempt_delayed", delivery=delivery.id, reason=describe_error(error))
+        except Exception as error:  # nobody awaits this task
+            log.error("webhook_attempt_crashed", delivery=delivery.id, exc_info=error)
         finally:
             del self._in_flight[delivery.id]
             self.wake()
@@ -176,7 +168,8 @@ class Sender:
     async def _record_outcome(
         self, delivery: ClaimedDelivery, livemode: bool, attempt: Attempt | None
     ) -> None:
-        """An endpoint that is disabled when a try is due misses that try, and has the next, contract §5.5."""
+        """Store what the attempt came to, and when the next one is due. `attempt` is None when the endpoint
+        was disabled: it misses this attempt and gets the next one (contract §5.5)."""
         state: deliveries.DeliveryState = "failed"
         due_at = None
         retry_seconds = self._retry_seconds[livemode]
@@ -184,7 +177,7 @@ class Sender:
             state = "delivered"
         elif delivery.attempts_made < len(retry_seconds):
             state = "pending"
-            # Never early: at less than a second's distance the signature could be the same again.
+            # Never early: attempts less than a second apart could have the same signature.
             jitter_factor = 1 + RETRY_JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
             due_at = self._clock.now() + retry_seconds[delivery.attempts_made] * jitter_factor
         async with self._connection as conn:
@@ -201,7 +194,7 @@ class Sender:
             )
 
     async def _delete_expired(self) -> None:
-        """Now and then forget what is past its term."""
+        """Delete expired deliveries, every CLEANUP_INTERVAL_SECONDS."""
         monotonic_now = asyncio.get_running_loop().time()
         if self._cleaned_up_at is not None and monotonic_now < self._cleaned_up_at + CLEANUP_INTERVAL_SECONDS:
             return

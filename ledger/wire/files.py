@@ -1,20 +1,23 @@
-"""The JSON of files and file links (contract §2.9).
+"""The JSON of files and file links (contract §2.9), and the URLs in it.
 
-`url` is null here. The API fills it in, since the URL depends on the base URL of the service and, for a link,
-on the key from which it is derived (`ledger/files/urls.py`).
+A rendered object has `url: null`: the URL of a file depends on the base URL of the service, that of a link
+also on secret digits (`ledger/files/urls.py`). `add_urls` fills both in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ledger.domain.evidence import FILE_FIELDS
 from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink, is_expired
 from ledger.wire.json_values import Json
 
 EXPANDABLE_FIELDS: dict[str, Any] = {"links": "file_links"}
 LINK_EXPANDABLE_FIELDS: dict[str, Any] = {"file": "file"}
+
+LINKS_PATH = "/links/"
 
 
 def render_file(state: File) -> Json:
@@ -57,3 +60,34 @@ def render_file_link(state: FileLink, now: int) -> Json:
         "metadata": state.metadata,
         "url": None,
     }
+
+
+def build_link_url(base_url: str, link_id: str, digits: str) -> str:
+    """Where the link's file is served without a key; `base_url` has no path."""
+    return f"{base_url}{LINKS_PATH}{link_id}.{digits}"
+
+
+def add_urls(rendered: Json, base_url: str, derive_digits: Callable[[str], str] | None = None) -> None:
+    """Set `url` of each file in a rendered object, and of each file link if `derive_digits` is given.
+
+    Follows only the members that can hold a file, never what a caller has named (metadata) or another
+    service has published.
+    """
+    match rendered.get("object"):
+        case "file":
+            rendered["url"] = f"{base_url}/v1/files/{rendered['id']}/contents"
+            held = rendered["links"]["data"]
+        case "file_link":
+            if derive_digits is not None:
+                rendered["url"] = build_link_url(base_url, rendered["id"], derive_digits(rendered["id"]))
+            held = (rendered["file"],)
+        case "dispute":
+            evidence, transactions = rendered["evidence"], rendered["balance_transactions"]
+            held = (*(evidence[name] for name in FILE_FIELDS), *(item["source"] for item in transactions))
+        case "balance_transaction":
+            held = (rendered["source"],)
+        case _:
+            return
+    for member in held:
+        if isinstance(member, dict):
+            add_urls(member, base_url, derive_digits)

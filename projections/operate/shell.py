@@ -19,8 +19,9 @@ import typer
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
-from ledger.postgres.connections import Conn, check_schema, first_line, is_disconnect, open_connection
+from ledger.postgres.connections import Conn, first_line, is_disconnect, open_connection
 from ledger.postgres.deployment import open_database
+from ledger.postgres.migrations import check_schema
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine

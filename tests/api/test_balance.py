@@ -22,7 +22,7 @@ def listed(raw: Caller, query: str = "") -> Any:
 
 @pytest.fixture
 def won(raw: Caller) -> Any:
-    """A dispute that was won, so its charge's money went and came back."""
+    """A won dispute: the money of its charge was withdrawn and reinstated."""
     dispute = raw.dispute(description="Two hats")
     path = f"/v1/disputes/{dispute['id']}"
     ok(raw.post(path, {"evidence[uncategorized_text]": "winning_evidence"}))
@@ -80,7 +80,7 @@ def test_listed_retrieved_and_inside_its_object_it_is_the_same_bytes(
         assert alone in inside
 
 
-def test_it_can_be_retrieved_as_soon_as_it_is_made(raw: Caller) -> None:
+def test_it_can_be_retrieved_as_soon_as_it_exists(raw: Caller) -> None:
     for _ in range(20):
         charge = raw.charge()
         transaction = ok(raw.get(f"{URL}/{charge['balance_transaction']}"))
@@ -97,7 +97,7 @@ def test_a_charge_has_none_before_it_is_captured(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.8 GET /v1/balance_transactions")
-def test_filters_leave_what_they_name(raw: Caller, won: Any, refund: Any) -> None:
+def test_filters_select_by_each_parameter(raw: Caller, won: Any, refund: Any) -> None:
     yen = raw.charge(amount=3000, currency="jpy")
     everything = listed(raw)
     assert [each["currency"] for each in everything] == ["jpy", "usd", "usd", "usd", "usd"]
@@ -116,7 +116,7 @@ def test_filters_leave_what_they_name(raw: Caller, won: Any, refund: Any) -> Non
     "query", ["type=payout", "type=nonsense", "currency=eur", "currency=zzz", "source=ch_x", "payout=po_1"]
 )
 @pytest.mark.contract("2.8 unknown type or currency")
-def test_what_nothing_matches_is_an_empty_page(raw: Caller, query: str) -> None:
+def test_a_filter_without_matches_gives_an_empty_page(raw: Caller, query: str) -> None:
     raw.charge()
     assert ok(raw.get(f"{URL}?{query}")) == {"object": "list", "data": [], "has_more": False, "url": URL}
 
@@ -136,7 +136,7 @@ def test_pages_by_cursor_with_filters(client: stripe.StripeClient, raw: Caller) 
     )
 
 
-def test_one_of_another_account_mode_or_of_none_is_missing(
+def test_a_transaction_of_another_account_or_mode_is_missing(
     raw: Caller, live: Caller, registrar: Registrar
 ) -> None:
     charge = raw.charge()
@@ -163,7 +163,7 @@ def test_one_of_another_account_mode_or_of_none_is_missing(
     )
 
 
-def test_the_source_is_shown_whole_whatever_it_is(raw: Caller, won: Any, refund: Any) -> None:
+def test_the_source_expands_for_each_kind(raw: Caller, won: Any, refund: Any) -> None:
     whole = {each["type"]: each["source"] for each in listed(raw, "expand[]=data.source")}
     assert whole["charge"] == ok(raw.get(f"/v1/charges/{won['charge']}"))
     assert whole["adjustment"] == won
@@ -211,7 +211,7 @@ def test_the_balance_through_the_official_client() -> None:
     assert found.net == -2000 - 1500
 
 
-def test_two_accounts_never_see_each_others(raw: Caller, account: Account, registrar: Registrar) -> None:
+def test_two_accounts_never_see_each_other(raw: Caller, account: Account, registrar: Registrar) -> None:
     raw.charge()
     other = Caller(raw.http, registrar.account().secret)
     other.charge(amount=900)

@@ -42,7 +42,7 @@ def test_every_field_is_there_and_the_unused_are_null(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.6 events", "4.2 charge")
-def test_what_is_given_is_kept_and_updated(raw: Caller) -> None:
+def test_parameters_are_stored_and_updated(raw: Caller) -> None:
     given = {"description": "d", "receipt_email": "r@example.com", "transfer_group": "g"}
     charge = ok(_create(raw, **given, statement_descriptor="SHOP"))
     assert {name: charge[name] for name in given} == given
@@ -56,7 +56,7 @@ def test_what_is_given_is_kept_and_updated(raw: Caller) -> None:
     assert types == ["charge.succeeded", "charge.updated", "charge.updated"]
 
 
-def test_a_customer_is_given_once(raw: Caller) -> None:
+def test_the_customer_of_a_charge_is_set_once(raw: Caller) -> None:
     charge, first, second = raw.charge()["id"], raw.customer()["id"], raw.customer()["id"]
     path = f"/v1/charges/{charge}"
     assert ok(raw.post(path, f"customer={first}"))["customer"] == first
@@ -80,7 +80,9 @@ def test_a_customer_is_given_once(raw: Caller) -> None:
         ({"refunded": "true"}, 400, {"code": "parameter_unknown", "param": "refunded"}),
     ],
 )
-def test_what_is_refused(raw: Caller, form: dict[str, Any], status: int, told: dict[str, Any]) -> None:
+def test_wrong_parameters_are_refused(
+    raw: Caller, form: dict[str, Any], status: int, told: dict[str, Any]
+) -> None:
     answer = _create(raw, **form)
     error = answer.json()["error"]
     assert (answer.status_code, error["type"]) == (status, "invalid_request_error")

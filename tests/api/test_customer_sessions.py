@@ -127,7 +127,7 @@ def test_filters_are_a_list(raw: Caller, customer: str, component: str) -> None:
 
 
 @pytest.mark.contract("2.1 param components[X][enabled]")
-def test_naming_others_as_off_is_no_matter(raw: Caller, customer: str) -> None:
+def test_other_components_may_be_named_as_disabled(raw: Caller, customer: str) -> None:
     form = "&".join(f"components[{name}][enabled]={str(name == 'buy_button').lower()}" for name in DEFAULTS)
     components = ok(_create(raw, customer, form))["components"]
     assert [name for name, component in components.items() if component["enabled"]] == ["buy_button"]
@@ -176,12 +176,12 @@ def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
 @pytest.mark.contract(
     "2.1 param customer_account", "2.1 unknown component or feature", "2.1 enabled missing inside a component"
 )
-def test_what_is_refused(raw: Caller, customer: str, form: str, told: dict[str, Any]) -> None:
+def test_wrong_parameters_are_refused(raw: Caller, customer: str, form: str, told: dict[str, Any]) -> None:
     assert_refused(_create(raw, customer, form), **told)
 
 
 @pytest.mark.contract("2.1 param customer", "2.1 unknown or deleted customer")
-def test_a_customer_is_required_and_must_be_there(raw: Caller, customer: str, registrar: Registrar) -> None:
+def test_a_customer_is_required_and_must_exist(raw: Caller, customer: str, registrar: Registrar) -> None:
     form = "components[buy_button][enabled]=true"
     assert_refused(raw.post("/v1/customer_sessions", form), code="parameter_missing", param="customer")
     stranger = Caller(raw.http, registrar.account().secret)
@@ -201,7 +201,7 @@ def test_a_limit_is_from_1_to_10(raw: Caller, customer: str, limit: int) -> None
 
 
 @pytest.mark.contract("2.1 param expand")
-def test_the_customer_is_expanded_and_components_are_whole_anyway(raw: Caller, customer: str) -> None:
+def test_the_customer_expands_and_components_are_always_complete(raw: Caller, customer: str) -> None:
     form = "components[buy_button][enabled]=true&expand[]=customer&expand[]=components"
     made = ok(_create(raw, customer, form))
     assert made["customer"] == ok(raw.get(f"/v1/customers/{customer}"))
@@ -218,7 +218,9 @@ def test_components_and_a_customer_are_required(raw: Caller, customer: str) -> N
 
 
 @pytest.mark.contract("2.1 field client_secret", "2.1 field livemode", "4.2 none")
-def test_a_session_makes_no_event_and_its_secret_is_its_own(raw: Caller, live: Caller, customer: str) -> None:
+def test_a_session_makes_no_event_and_each_has_its_own_secret(
+    raw: Caller, live: Caller, customer: str
+) -> None:
     form = "components[buy_button][enabled]=true"
     secrets = {ok(_create(raw, customer, form))["client_secret"] for _ in range(20)}
     assert len(secrets) == 20

@@ -24,7 +24,7 @@ UNSET: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_nothing_given_leaves_every_field_at_its_default(raw: Caller) -> None:
+def test_without_parameters_every_field_has_its_default(raw: Caller) -> None:
     made = raw.customer()
     own = {"id", "object", "created", "invoice_prefix"}
     assert {name: value for name, value in made.items() if name not in own} == UNSET
@@ -32,7 +32,7 @@ def test_nothing_given_leaves_every_field_at_its_default(raw: Caller) -> None:
     assert re.fullmatch("[A-Z0-9]{3,12}", made["invoice_prefix"])
 
 
-def test_every_field_is_kept_updated_and_unset(raw: Caller) -> None:
+def test_every_field_is_stored_updated_and_unset(raw: Caller) -> None:
     made = raw.customer(**PLAIN, balance="-500", next_invoice_sequence="7", tax_exempt="reverse")
     assert {name: made[name] for name in PLAIN} == PLAIN
     assert (made["balance"], made["next_invoice_sequence"], made["tax_exempt"]) == (-500, 7, "reverse")
@@ -90,7 +90,7 @@ def test_invoice_settings(raw: Caller) -> None:
         ("tax_id_data[0][type]=eu_vat", {"param": "tax_id_data"}),
     ],
 )
-def test_what_is_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
+def test_wrong_parameters_are_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
     assert_refused(raw.post("/v1/customers", form), **told)
     assert ok(raw.get("/v1/customers"))["data"] == []
 
@@ -120,7 +120,7 @@ def test_a_card_that_declines_is_not_attached(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.5 events", "4.2 no change, no event")
-def test_an_update_that_alters_nothing_makes_no_event(raw: Caller) -> None:
+def test_an_update_that_changes_nothing_makes_no_event(raw: Caller) -> None:
     made = raw.customer(name="x", **{"address[city]": "B", "metadata[a]": "1"})
     path = f"/v1/customers/{made['id']}"
     for form in ("", "name=x", "address[city]=B&metadata[a]=1", "description=", "metadata[none]="):

@@ -38,7 +38,7 @@ def _evidence(**fields: str) -> dict[str, str]:
 
 
 def _types(raw: Caller) -> list[str]:
-    """Types of the dispute events, oldest first, without their prefix."""
+    """The types of the dispute Events, oldest first, without their prefix."""
     return [event["type"].removeprefix("charge.dispute.") for event in raw.events("type=charge.dispute.*")]
 
 
@@ -92,7 +92,7 @@ def test_a_chargeback_withdraws_at_once(raw: Caller, token: str) -> None:
     assert ok(raw.get(f"/v1/charges/{charge['id']}"))["disputed"] is True
 
 
-def test_an_odd_amount_is_disputed_whole(raw: Caller) -> None:
+def test_an_odd_amount_is_disputed_in_full(raw: Caller) -> None:
     charge = raw.charge("tok_createMultipleDisputes", amount=2001)
     disputes = ok(raw.get(f"/v1/disputes?charge={charge['id']}"))["data"]
     assert sorted(each["amount"] for each in disputes) == [1000, 1001]
@@ -139,7 +139,7 @@ def test_unsetting_all_leaves_no_evidence(raw: Caller) -> None:
     assert_refused(raw.post(_path(dispute), "submit=true"), param="evidence")
 
 
-def test_metadata_and_method_alone_submit_nothing_and_change_in_any_state(raw: Caller) -> None:
+def test_metadata_and_method_submit_nothing_and_change_in_any_status(raw: Caller) -> None:
     dispute = raw.dispute()
     changed = _update(raw, dispute, **{"metadata[a]": "1", "intended_submission_method": "manual"})
     assert (changed["status"], changed["intended_submission_method"]) == ("needs_response", "manual")
@@ -266,7 +266,7 @@ def test_an_unknown_file(raw: Caller, field: str) -> None:
     ],
 )
 @pytest.mark.contract("2.2 unknown evidence key")
-def test_what_an_update_refuses(raw: Caller, form: str, told: dict[str, Any]) -> None:
+def test_wrong_parameters_of_an_update_are_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
     dispute = raw.dispute()
     assert_refused(raw.post(_path(dispute), form), **told)
 

@@ -1,4 +1,4 @@
-"""The routes from when a charge had one dispute: its newest, read, updated and closed (contract §2.2)."""
+"""The legacy routes below a charge: its newest dispute is read, updated and closed (contract §2.2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_newest_dispute_of_a_charge_is_read_updated_and_closed(raw: Caller) 
     assert ok(raw.get(f"/v1/disputes/{other['id']}")) == other
 
 
-def test_a_repetition_under_an_idempotency_key_is_replayed(raw: Caller) -> None:
+def test_a_repeated_idempotency_key_is_replayed(raw: Caller) -> None:
     path = f"/v1/charges/{raw.dispute()['charge']}/dispute/close"
     first = raw.post(path, idempotency_key="close")
     again = raw.post(path, idempotency_key="close")
@@ -34,7 +34,7 @@ def test_a_repetition_under_an_idempotency_key_is_replayed(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.2 legacy")
-def test_a_charge_without_a_dispute_is_told_so(raw: Caller) -> None:
+def test_a_charge_without_a_dispute_is_refused(raw: Caller) -> None:
     charge = raw.charge()["id"]
     for method, path in (("GET", "dispute"), ("POST", "dispute"), ("POST", "dispute/close")):
         assert_refused(

@@ -1,6 +1,6 @@
 """The client side of a customer session: one exchange of the secret, and what its key may do (contract §6).
 
-Two services on one database: what holds must hold across processes. Their clock is moved by tests.
+Two services run on one database, so the rules are tested across processes. Tests move their clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMPONENTS = {
 
 @pytest.fixture(scope="module")
 def services(cluster: Cluster) -> Iterator[tuple[Service, Service]]:
-    """Two processes that know nothing of each other but the database."""
+    """Two processes that share nothing but the database."""
     with (
         cluster.create_database() as dsn,
         TemporaryDirectory() as one,
@@ -67,14 +67,14 @@ def http(service: Service) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def elsewhere(services: tuple[Service, Service]) -> Iterator[httpx.Client]:
-    """The other process."""
+    """A caller of the other process."""
     with httpx.Client(base_url=services[1].url, timeout=30) as http:
         yield http
 
 
 @pytest.fixture
 def page(http: httpx.Client, account: Account) -> Caller:
-    """A front end: it has the publishable key."""
+    """A front end, with the publishable key."""
     return Caller(http, account.publishable)
 
 
@@ -85,7 +85,7 @@ def operator(http: httpx.Client, account: Account, registrar: Registrar) -> Call
 
 
 class Session(NamedTuple):
-    """A session just made."""
+    """A new session."""
 
     customer: str
     secret: str
@@ -170,7 +170,7 @@ def test_the_answer_of_an_exchange_has_exactly_the_shape_of_the_contract(
 
 
 @pytest.mark.parametrize("component", sorted(COMPONENTS))
-def test_the_component_that_was_enabled_is_the_one_that_is(raw: Caller, page: Caller, component: str) -> None:
+def test_the_answer_enables_the_component_of_the_session(raw: Caller, page: Caller, component: str) -> None:
     components = _granted(page, _session(raw, component).secret)["components"]
     assert set(components) == COMPONENTS
     assert [name for name, each in components.items() if each["enabled"]] == [component]
@@ -195,7 +195,7 @@ def test_the_mobile_element_has_the_features_its_sdks_decode(raw: Caller, page: 
         }
 
 
-def test_what_mobile_sdks_send_besides_is_ignored(page: Caller, session: Session) -> None:
+def test_further_parameters_of_mobile_sdks_are_ignored(page: Caller, session: Session) -> None:
     query = (
         "type=payment_intent&client_secret=pi_1_secret_2&locale=de-DE&mobile_session_id=x&expand[]=a.b.c.d.e"
         "&expand[]=payment_method_preference.payment_intent.payment_method&deferred_intent[mode]=payment"
@@ -236,7 +236,7 @@ def test_only_a_publishable_key_exchanges(
 
 
 @pytest.mark.contract("6.2 already used")
-def test_a_secret_is_used_once_and_a_lost_answer_is_lost(page: Caller, session: Session) -> None:
+def test_a_secret_is_exchanged_once_even_if_the_answer_is_lost(page: Caller, session: Session) -> None:
     _granted(page, session.secret)
     for _ in range(2):
         assert_refused(
@@ -246,7 +246,7 @@ def test_a_secret_is_used_once_and_a_lost_answer_is_lost(page: Caller, session: 
 
 @pytest.mark.parametrize("round_", range(4))
 @pytest.mark.contract("6.2 exactly one of many at once")
-def test_of_many_exchanges_at_once_on_two_processes_one_succeeds(
+def test_one_of_many_concurrent_exchanges_on_two_processes_succeeds(
     page: Caller, elsewhere: httpx.Client, raw: Caller, service: Service, round_: int
 ) -> None:
     session = _session(raw)
@@ -268,7 +268,7 @@ def test_of_many_exchanges_at_once_on_two_processes_one_succeeds(
 
 
 def _forged(secret: str) -> Iterator[str]:
-    """Everything that is nearly the secret."""
+    """Texts that differ from the secret in one part."""
     head = len("cuss_secret_")
     for at in (head, head + 21, head + 22, head + 37, head + 38, len(secret) - 1):
         yield secret[:at] + DIGITS[(DIGITS.index(secret[at]) + 1) % 62] + secret[at + 1 :]
@@ -277,7 +277,7 @@ def _forged(secret: str) -> Iterator[str]:
 
 
 @pytest.mark.contract("6.2 malformed or forged", "6.2 a refused exchange does not consume")
-def test_a_forged_secret_is_none_and_does_not_consume(page: Caller, session: Session) -> None:
+def test_a_forged_secret_is_refused_and_consumes_nothing(page: Caller, session: Session) -> None:
     for forged in _forged(session.secret):
         error = assert_refused(_exchange(page, forged), code="resource_missing", param=PARAM)
         assert len(forged) < 4 or forged not in error["message"]
@@ -288,8 +288,8 @@ def test_a_forged_secret_is_none_and_does_not_consume(page: Caller, session: Ses
 
 
 def test_a_forged_secret_never_reaches_the_log(service: Service, page: Caller, session: Session) -> None:
-    """While nobody can read the log, a secret with a wrong check is refused. One with the right check and
-    a wrong grant, which nobody can make, has to wait."""
+    """While the log cannot be read, a secret with a wrong check is still refused. One with the right check
+    and a wrong grant, which nobody can make, has to wait."""
     end = len(session.secret) - 1
     unchecked, ungranted = (
         session.secret[:at] + ("1" if session.secret[at] == "0" else "0") + session.secret[at + 1 :]
@@ -306,7 +306,7 @@ def test_a_forged_secret_never_reaches_the_log(service: Service, page: Caller, s
 
 
 @pytest.mark.contract("6.2 of another account or mode")
-def test_a_secret_is_of_one_account_and_mode(
+def test_a_secret_is_valid_for_one_account_and_mode(
     raw: Caller, page: Caller, account: Account, registrar: Registrar, session: Session
 ) -> None:
     stranger = registrar.account()
@@ -342,14 +342,12 @@ def test_a_platform_page_exchanges_for_its_connected_account(
 
 
 @pytest.mark.contract("6.2 customer deleted since")
-def test_a_deleted_customers_secret_is_none(raw: Caller, page: Caller, session: Session) -> None:
+def test_the_secret_of_a_deleted_customer_is_refused(raw: Caller, page: Caller, session: Session) -> None:
     ok(raw.delete(f"/v1/customers/{session.customer}"))
     assert_refused(_exchange(page, session.secret), code="resource_missing", param=PARAM)
 
 
-def test_the_key_of_a_customer_deleted_later_sees_that_it_is(
-    raw: Caller, page: Caller, session: Session
-) -> None:
+def test_a_key_reads_its_customer_as_deleted(raw: Caller, page: Caller, session: Session) -> None:
     shopper = Caller(raw.http, _granted(page, session.secret)["api_key"])
     ok(raw.delete(f"/v1/customers/{session.customer}"))
     stub = {"id": session.customer, "object": "customer", "deleted": True}
@@ -363,7 +361,7 @@ def test_the_key_of_a_customer_deleted_later_sees_that_it_is(
 
 
 @pytest.mark.contract("6.2 expired")
-def test_secret_and_key_end_in_the_second_the_session_does(
+def test_secret_and_key_expire_in_the_second_of_the_session(
     raw: Caller, page: Caller, operator: Caller, elsewhere: httpx.Client
 ) -> None:
     used, unused = _session(raw), _session(raw)
@@ -522,7 +520,7 @@ def _routes(http: httpx.Client) -> list[tuple[str, str]]:
 
 
 @pytest.mark.contract("1.6 ephemeral key out of scope")
-def test_the_key_may_call_nothing_else_of_all_there_is(
+def test_the_key_may_call_no_other_operation(
     raw: Caller, page: Caller, account: Account, session: Session
 ) -> None:
     key = _granted(page, session.secret)["api_key"]
@@ -596,7 +594,7 @@ def test_a_live_session_gives_a_live_key(live: Caller, account: Account, registr
     assert customer["livemode"] is True
 
 
-def test_neither_secret_nor_key_is_kept_or_logged(
+def test_neither_secret_nor_key_is_stored_or_logged(
     raw: Caller, page: Caller, services: tuple[Service, Service], session: Session
 ) -> None:
     key = _granted(page, session.secret)["api_key"]

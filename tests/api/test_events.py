@@ -1,4 +1,4 @@
-"""Events: what makes one, what it says, how they are read (contract §4.1-§4.3, §7.8)."""
+"""Events: what emits one, what it shows, how they are read (contract §4.1-§4.3, §7.8)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_event_has_these_members(raw: Caller) -> None:
 
 
 @pytest.mark.contract("4.1 api_version")
-def test_the_version_is_the_accounts_not_the_requests(raw: Caller) -> None:
+def test_the_version_is_that_of_the_account_not_of_the_request(raw: Caller) -> None:
     raw.post("/v1/customers", stripe_version="2020-08-27")
     assert raw.events()[0]["api_version"] == LATEST_VERSION
 
@@ -183,7 +183,7 @@ def test_types_filter_exactly_by_group_or_by_list(raw: Caller) -> None:
 
 
 @pytest.mark.contract("4.3 shared by the account's keys")
-def test_events_are_shared_by_the_accounts_keys_and_by_nobody_else(
+def test_only_the_keys_of_the_account_read_its_events(
     raw: Caller, live: Caller, account: Account, registrar: Registrar
 ) -> None:
     raw.customer()
@@ -217,7 +217,7 @@ def test_no_such_event(raw: Caller, target: str) -> None:
 
 
 @pytest.mark.contract("4.3 order")
-def test_250_events_page_both_ways_and_tell_their_request(
+def test_250_events_page_both_ways_and_name_their_request(
     client: stripe.StripeClient, service: Service
 ) -> None:
     """Contract §7.8: in pages of 100, forward and backward."""

@@ -53,6 +53,15 @@ def test_sources_of_balance_transactions(raw: Caller, charge: Any, dispute: Any)
     assert shown["balance_transaction"]["source"]["id"] == charge["id"]
 
 
+def test_the_answer_to_a_create_expands_what_it_created(raw: Caller, customer: Any) -> None:
+    form = {"amount": 2000, "currency": "usd", "customer": customer["id"]}
+    made = ok(raw.post("/v1/charges", form | {"expand[]": "balance_transaction.source"}))
+    source = made["balance_transaction"]["source"]
+    assert source["id"] == made["id"]
+    assert source["balance_transaction"] == made["balance_transaction"]["id"]
+    assert source["disputed"] is False, "the disputes of a test card come after the answer"
+
+
 def test_members_of_a_list_expand_behind_data(raw: Caller, customer: Any, dispute: Any) -> None:
     (shown,) = ok(raw.get("/v1/disputes?expand[]=data.charge.customer"))["data"]
     assert shown["charge"]["customer"] == customer
@@ -139,7 +148,7 @@ def test_expand_is_checked_before_anything_is_written(raw: Caller, dispute: Any)
     assert ok(raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
 
 
-def test_a_wrong_expand_is_told_before_a_missing_object(raw: Caller) -> None:
+def test_a_wrong_expand_is_refused_before_a_missing_object(raw: Caller) -> None:
     assert_refused(raw.get("/v1/disputes/du_x?expand[]=nothing"), message="cannot be expanded")
     assert_refused(raw.get("/v1/charges/ch_x?expand[]=a.b.c.d.e"), message="more than 4 levels")
 
@@ -169,7 +178,7 @@ def test_a_restricted_key_expands_what_it_may_read(
     assert ok(restricted("rak_dispute_read", "rak_charge_read", "rak_customer_write").get(path))["charge"]
 
 
-def test_what_a_key_may_not_read_is_told_before_anything_is_written(
+def test_an_expansion_that_a_key_may_not_read_is_refused_before_anything_is_written(
     raw: Caller, account: Account, registrar: Registrar, dispute: Any
 ) -> None:
     writer = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_dispute_write"])[1])
@@ -183,8 +192,8 @@ def test_what_a_key_may_not_read_is_told_before_anything_is_written(
     )
 
 
-def test_a_field_of_another_service_shows_nothing_that_is_kept_here(raw: Caller, charge: Any) -> None:
-    """A caller may write any id there, also that of another object."""
+def test_a_field_of_another_service_shows_no_object_of_this_ledger(raw: Caller, charge: Any) -> None:
+    """A caller may write any id into it, also the id of an object of this ledger."""
     given = {"invoice_settings[default_payment_method]": charge["id"]}
     customer = raw.customer(**given)
     path = f"/v1/customers/{customer['id']}?expand[]=invoice_settings.default_payment_method"

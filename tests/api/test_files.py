@@ -1,4 +1,4 @@
-"""Files and their links through the official client: uploads, bytes, links, and files as evidence."""
+"""Files and their links through the official client: uploads, contents, links, and files as evidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEGABYTE = 1024 * 1024
 
 
 def pdf(pages: int) -> bytes:
-    """A PDF of empty pages, with a table of where everything is."""
+    """A PDF of empty pages, with its cross-reference table."""
     kids = " ".join(f"{number + 3} 0 R" for number in range(pages))
     objects = ["<</Type/Catalog/Pages 2 0 R>>", f"<</Type/Pages/Kids[{kids}]/Count {pages}>>"]
     objects += ["<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>"] * pages
@@ -78,7 +78,7 @@ def test_the_module_uploads_a_file_object(configured: Account, tmp_path: Any) ->
 
 
 @pytest.mark.contract("4.2 none")
-def test_a_client_makes_changes_and_expands_links(client: stripe.StripeClient, raw: Caller) -> None:
+def test_a_client_creates_updates_and_expands_links(client: stripe.StripeClient, raw: Caller) -> None:
     file = client.v1.files.create({"purpose": "dispute_evidence", "file": io.BytesIO(b"abc")})
     assert (file.filename, file.type, file.size) == ("blob", "txt", 3)
     link = client.v1.file_links.create({"file": file.id, "metadata": {"a": "1"}})
@@ -109,7 +109,7 @@ def test_the_async_client_uploads_too(service: Service, account: Account) -> Non
     assert asyncio.run(made).type == "jpg"
 
 
-def test_a_link_is_made_together_with_the_file(raw: Caller) -> None:
+def test_a_link_is_created_together_with_the_file(raw: Caller) -> None:
     wanted: Any = {"file_link_data[create]": "true", "file_link_data[metadata][a]": "1"}
     made = ok(upload(raw, **wanted))
     (link,) = made["links"]["data"]
@@ -123,7 +123,7 @@ def test_a_link_is_made_together_with_the_file(raw: Caller) -> None:
     assert ok(upload(raw, **unwanted))["links"]["data"] == []
 
 
-def test_a_link_ends_by_the_clock(raw: Caller) -> None:
+def test_a_link_expires_by_the_clock(raw: Caller) -> None:
     file = ok(upload(raw))
     form = {"file": file["id"], "expires_at": int(time.time()) + 2}
     link = ok(raw.post("/v1/file_links", form))
@@ -154,7 +154,7 @@ def test_the_file_of_a_link_in_a_files_list_of_links_is_expanded(raw: Caller) ->
     )
 
 
-def test_a_forged_address_serves_nothing(raw: Caller) -> None:
+def test_a_forged_url_serves_nothing(raw: Caller) -> None:
     file = ok(upload(raw))
     url = ok(raw.post("/v1/file_links", {"file": file["id"]}))["url"]
     last = "a" if url[-1] != "a" else "b"
@@ -183,21 +183,21 @@ def test_what_is_served_cannot_run_on_our_origin(raw: Caller) -> None:
         (b"", "a.pdf", None),
     ],
 )
-def test_the_type_is_what_the_bytes_say(raw: Caller, content: bytes, name: str, kind: str | None) -> None:
+def test_the_type_follows_from_the_contents(raw: Caller, content: bytes, name: str, kind: str | None) -> None:
     file = ok(upload(raw, content, name))
     assert (file["type"], file["size"], file["filename"]) == (kind, len(content), name)
     assert raw.get(f"/v1/files/{file['id']}/contents").content == content
 
 
 @pytest.mark.parametrize("size", [262_143, 262_144, 262_145, 3 * MEGABYTE + 7])
-def test_bytes_come_back_whole_whatever_the_chunks(raw: Caller, size: int) -> None:
+def test_contents_of_any_size_come_back_unchanged(raw: Caller, size: int) -> None:
     content = bytes(range(256)) * (size // 256) + b"\r\n--" * 64
     file = ok(upload(raw, content[:size]))
     assert raw.get(f"/v1/files/{file['id']}/contents").content == content[:size]
 
 
 @pytest.mark.contract("2.9 missing file, bad purpose")
-def test_uploads_that_are_no_upload_are_refused(raw: Caller) -> None:
+def test_malformed_uploads_are_refused(raw: Caller) -> None:
     assert_refused(
         raw.post("/v1/files", {"purpose": "dispute_evidence"}), code="parameter_missing", param="file"
     )
@@ -221,7 +221,7 @@ def test_uploads_that_are_no_upload_are_refused(raw: Caller) -> None:
 
 
 def stored(service: Service) -> tuple[int, int]:
-    """Files in the log, and files with bytes."""
+    """The number of files in the log, and of files with contents."""
     with psycopg.connect(service.dsn) as conn:
         row = conn.execute(
             "SELECT (SELECT count(*) FROM ledger.events WHERE topic = 'file.uploaded'), "
@@ -231,14 +231,14 @@ def stored(service: Service) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def test_of_a_refused_upload_nothing_stays_stored(service: Service, raw: Caller) -> None:
+def test_a_refused_upload_leaves_nothing_stored(service: Service, raw: Caller) -> None:
     files, with_bytes = stored(service)
     assert_refused(upload(raw, purpose="nonsense"), param="purpose")
     assert_refused(upload(raw, bytes(17 * MEGABYTE)), param="file", message="smaller than 16 MB")
     assert stored(service) == (files, with_bytes)
 
 
-def test_bytes_are_sealed_and_kept(service: Service, raw: Caller) -> None:
+def test_contents_are_encrypted_and_cannot_be_deleted(service: Service, raw: Caller) -> None:
     file = ok(upload(raw, b"what only the account may read"))
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         row = conn.execute("SELECT sealed FROM ledger.file_chunks WHERE file = %s", [file["id"]]).fetchone()
@@ -250,7 +250,7 @@ def test_bytes_are_sealed_and_kept(service: Service, raw: Caller) -> None:
                 conn.execute(statement, [file["id"]])
 
 
-def test_what_a_crash_left_is_swept_and_nothing_else(service: Service, raw: Caller) -> None:
+def test_only_contents_that_a_crash_left_are_deleted(service: Service, raw: Caller) -> None:
     file = ok(upload(raw))["id"]
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         conn.execute(
@@ -271,9 +271,7 @@ def test_what_a_crash_left_is_swept_and_nothing_else(service: Service, raw: Call
     assert {("file_under_way",), (file,)} <= set(kept)
 
 
-def test_fifty_megabytes_are_refused_early_and_the_client_is_told(
-    client: stripe.StripeClient, raw: Caller
-) -> None:
+def test_fifty_megabytes_are_refused_early_with_an_error(client: stripe.StripeClient, raw: Caller) -> None:
     with pytest.raises(stripe.InvalidRequestError, match="too large") as refusal:
         client.v1.files.create({"purpose": "pci_document", "file": io.BytesIO(bytes(50 * MEGABYTE))})
     assert refusal.value.param == "file"
@@ -308,10 +306,57 @@ def test_the_same_key_with_the_same_bytes_is_one_file(service: Service, client: 
     with psycopg.connect(service.dsn) as conn:
         token = first.links.data[0].url.rpartition(".")[2]
         kept = conn.execute("SELECT 1 FROM ledger.replies WHERE body LIKE %s", [f"%{token}%"]).fetchone()
-    assert kept is None  # who reads the table has no address
+    assert kept is None  # who reads the table learns no URL
 
 
-def test_files_and_links_are_their_accounts_and_modes(
+def test_the_reply_of_a_link_is_stored_without_its_digits_and_replayed_with_them(
+    service: Service, raw: Caller, account: Account
+) -> None:
+    file = ok(upload(raw))["id"]
+    form = {"file": file, "expand[]": "file"}
+    made = raw.post("/v1/file_links", form, idempotency_key="made")
+    path = f"/v1/file_links/{ok(made)['id']}"
+    changed = raw.post(path, {"metadata[a]": "1", "expand[]": "file"}, idempotency_key="changed")
+    link, url = ok(changed), ok(made)["url"]
+    assert link["url"] == url
+    assert link["file"]["url"].endswith(f"/v1/files/{file}/contents")
+    assert link["file"]["links"]["data"][0]["url"] is None, "an answer that is stored holds one secret"
+    shown = ok(raw.get(f"{path}?expand[]=file"))
+    assert shown["file"]["links"]["data"][0]["url"] == shown["url"] == url
+    with psycopg.connect(service.dsn) as conn:
+        rows = conn.execute(
+            "SELECT key, body FROM ledger.replies WHERE account = %s ORDER BY key", (account.id,)
+        ).fetchall()
+    assert [key for key, _ in rows] == ["changed", "made"]
+    for _, body in rows:
+        assert url.rpartition(".")[2] not in body
+        assert link["id"] in body
+    for answer, again in (
+        (made, raw.post("/v1/file_links", form, idempotency_key="made")),
+        (changed, raw.post(path, {"metadata[a]": "1", "expand[]": "file"}, idempotency_key="changed")),
+    ):
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.content == answer.content
+
+
+def test_a_file_has_its_url_wherever_it_is_expanded(raw: Caller) -> None:
+    file = ok(upload(raw))
+    dispute = raw.dispute()["id"]
+    ok(raw.post(f"/v1/disputes/{dispute}", {"evidence[receipt]": file["id"], "submit": "false"}))
+    within = "source.evidence.receipt"
+    shown = ok(raw.get(f"/v1/disputes/{dispute}?expand[]=balance_transactions.{within}"))
+    transaction = shown["balance_transactions"][0]
+    assert transaction["source"]["evidence"]["receipt"] == file
+    retrieved = ok(raw.get(f"/v1/balance_transactions/{transaction['id']}?expand[]={within}"))
+    assert retrieved["source"]["evidence"]["receipt"] == file
+    path = f"/v1/balance_transactions?source={dispute}&expand[]=data.{within}"
+    assert ok(raw.get(path))["data"] == [retrieved]
+    form = {"metadata[a]": "1", "expand[]": f"balance_transactions.{within}"}
+    updated = ok(raw.post(f"/v1/disputes/{dispute}", form))
+    assert updated["balance_transactions"][0]["source"]["evidence"]["receipt"] == file
+
+
+def test_files_and_links_belong_to_one_account_and_mode(
     raw: Caller, live: Caller, registrar: Registrar
 ) -> None:
     file = ok(upload(raw))
@@ -336,7 +381,7 @@ def test_files_and_links_are_their_accounts_and_modes(
     assert_refused(answer, code="resource_missing", param="evidence[receipt]")
 
 
-def test_one_permission_is_for_files_and_links(raw: Caller, account: Account, registrar: Registrar) -> None:
+def test_files_and_links_need_one_permission(raw: Caller, account: Account, registrar: Registrar) -> None:
     file = ok(upload(raw))
     reader = Caller(raw.http, registrar.key(account.id, "rk", scopes=["rak_file_read"])[1])
     assert ok(reader.get("/v1/files"))["data"] == [file]
@@ -347,7 +392,7 @@ def test_one_permission_is_for_files_and_links(raw: Caller, account: Account, re
 
 
 @pytest.mark.contract("2.9 links for some purposes")
-def test_links_are_for_some_purposes(raw: Caller) -> None:
+def test_only_files_of_some_purposes_have_links(raw: Caller) -> None:
     file = ok(upload(raw, purpose="identity_document"))
     assert_refused(raw.post("/v1/file_links", {"file": file["id"]}), param="file", message="purpose")
     assert_refused(raw.post("/v1/file_links", {"file": "file_x"}), code="resource_missing", param="file")
@@ -440,7 +485,7 @@ def test_files_together_stay_under_five_megabytes(raw: Caller) -> None:
     )
     fits = {"evidence[cancellation_policy]": more, "evidence[receipt]": "", "submit": "false"}
     ok(raw.post(dispute, fits))
-    whole = ok(upload(raw, PNG + bytes(5 * MEGABYTE - len(PNG))))["id"]  # by itself it is not too large
+    whole = ok(upload(raw, PNG + bytes(5 * MEGABYTE - len(PNG))))["id"]  # alone it is not too large
     assert_refused(
         raw.post(dispute, {"evidence[receipt]": whole}), param="evidence", message="Adding these files"
     )

@@ -15,7 +15,7 @@ from tests.api.service import Account, Caller, Registrar, Service, assert_refuse
 
 
 def _same(caller: Caller, path: str, form: str, times: int = 3) -> Any:
-    """The answer to `form`, given `times` times, byte for byte."""
+    """The answer to `form`, which is sent `times` times and answered with the same bytes."""
     answers = [caller.post(path, form, idempotency_key="k") for _ in range(times)]
     assert len({(answer.status_code, answer.content) for answer in answers}) == 1
     first, *replays = answers
@@ -43,7 +43,7 @@ def test_a_create_is_replayed_byte_for_byte_and_makes_one_event(raw: Caller) -> 
     assert [each["id"] for each in ok(raw.get("/v1/customers"))["data"]] == [made["id"]]
 
 
-def test_a_replay_is_of_then_not_of_now(raw: Caller) -> None:
+def test_a_replay_shows_the_object_as_it_was(raw: Caller) -> None:
     made = _same(raw, "/v1/customers", "name=before", times=1)
     ok(raw.post(f"/v1/customers/{made['id']}", "name=after"))
     assert ok(raw.post("/v1/customers", "name=before", idempotency_key="k")) == made
@@ -65,7 +65,7 @@ def test_a_declined_card_is_replayed_and_leaves_one_failed_charge(raw: Caller) -
 
 
 def test_an_error_of_execution_is_stored(raw: Caller) -> None:
-    """The state that refused has changed meanwhile; the answer has not."""
+    """The state that caused the refusal has changed since; the answer has not."""
     form = "amount=100&currency=usd&customer=cus_x"
     error = _same(raw, "/v1/charges", form)["error"]
     assert error["code"] == "resource_missing"
@@ -123,7 +123,7 @@ def test_parameters_are_compared_decoded(raw: Caller) -> None:
         assert ok(raw.post("/v1/customers", form, idempotency_key="k")) == first
 
 
-def test_what_fails_before_execution_is_not_stored(raw: Caller, nobody: Caller) -> None:
+def test_a_refusal_before_execution_is_not_stored(raw: Caller, nobody: Caller) -> None:
     for form in ("nmae=x", "tax_exempt=maybe", "name[a]=x", "expand[]=nothing", "name=%zz"):
         refused_answer = raw.post("/v1/customers", form, idempotency_key="k")
         assert refused_answer.status_code == 400
@@ -164,8 +164,8 @@ def test_a_session_with_two_components_does_not_use_the_key_up(raw: Caller) -> N
     _reused(raw, "/v1/customer_sessions", two)
 
 
-def test_what_the_state_refuses_uses_the_key_up(raw: Caller) -> None:
-    """Also where it is a parameter that the state does not admit: whatever becomes of it."""
+def test_a_refusal_by_the_state_uses_the_key_up(raw: Caller) -> None:
+    """Also if the state does not allow a parameter, whatever the state becomes."""
     charge = raw.charge(capture="false")["id"]
     for number, (path, form, better) in enumerate(
         [
@@ -204,7 +204,7 @@ def test_get_and_delete_ignore_the_key(raw: Caller) -> None:
     assert raw.events("type=customer.deleted")[0]["request"]["idempotency_key"] is None
 
 
-def test_keys_are_apart_by_account_and_mode(
+def test_keys_are_separate_by_account_and_mode(
     raw: Caller, live: Caller, account: Account, registrar: Registrar
 ) -> None:
     connected = registrar.account(platform=account.id)
@@ -229,7 +229,7 @@ def test_keys_are_apart_by_account_and_mode(
     ],
 )
 @pytest.mark.contract("1.6 key in flight")
-def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: int) -> None:
+def test_32_concurrent_requests_have_one_effect(raw: Caller, path: str, form: str, status: int) -> None:
     start = threading.Barrier(32)
 
     def one(_: int) -> Any:
@@ -240,7 +240,7 @@ def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: i
         answers = list(pool.map(one, range(32)))
     bodies = {answer.content for answer in answers if answer.status_code == status}
     assert len(bodies) == 1
-    for answer in answers:  # waiting and replaying is lawful, and so is being told to wait
+    for answer in answers:  # a request may wait and be replayed, or be refused with lock_timeout
         assert answer.status_code in (status, 409)
     assert (
         sum("idempotent-replayed" not in each.headers for each in answers if each.status_code == status) == 1
@@ -250,7 +250,7 @@ def test_32_at_once_have_one_effect(raw: Caller, path: str, form: str, status: i
     assert len(types) == len(set(types))
 
 
-def test_32_at_once_with_different_parameters_have_one_effect(raw: Caller) -> None:
+def test_32_concurrent_requests_with_different_parameters_have_one_effect(raw: Caller) -> None:
     with ThreadPoolExecutor(32) as pool:
         answers = list(
             pool.map(
@@ -262,7 +262,7 @@ def test_32_at_once_with_different_parameters_have_one_effect(raw: Caller) -> No
 
 
 class Cutting:
-    """A way to the service that loses the answer to the first request: the connection is cut instead."""
+    """A proxy that closes the connection instead of sending the first answer."""
 
     def __init__(self, port: int) -> None:
         self._port = port

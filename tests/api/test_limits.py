@@ -36,7 +36,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         yield running
         running.stop()
         assert not SECRETS.search(running.log)
-        assert [entry for entry in parse_log(running.log) if entry["level"] == "error"] == []
+        assert [entry for entry in parse_log(running.log) if "exception" in entry] == []
 
 
 @pytest.fixture(scope="module")

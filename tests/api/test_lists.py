@@ -27,7 +27,7 @@ def test_a_list_has_these_keys_and_is_newest_first(raw: Caller, made: list[str])
     assert _ids(page) == made[:3]
 
 
-def test_ten_are_given_unless_asked_otherwise(raw: Caller, made: list[str]) -> None:
+def test_a_page_has_ten_by_default(raw: Caller, made: list[str]) -> None:
     assert _ids(ok(raw.get("/v1/customers"))) == made[:10]
 
 
@@ -39,7 +39,7 @@ def test_a_limit_out_of_range_is_clamped(raw: Caller, made: list[str], limit: st
     assert _ids(ok(raw.get(f"/v1/customers?limit={limit}"))) == made[:length]
 
 
-def test_no_more_than_a_hundred_are_given(raw: Caller) -> None:
+def test_a_page_has_at_most_a_hundred(raw: Caller) -> None:
     for _ in range(101):
         raw.customer()
     page = ok(raw.get("/v1/customers?limit=101"))
@@ -66,7 +66,9 @@ def test_ending_before_goes_to_newer_ones_and_the_page_is_still_newest_first(
     assert (_ids(page), page["has_more"]) == ([], False)
 
 
-def test_what_is_made_while_paging_neither_repeats_nor_hides_older_ones(raw: Caller, made: list[str]) -> None:
+def test_objects_created_while_paging_neither_repeat_nor_hide_older_ones(
+    raw: Caller, made: list[str]
+) -> None:
     seen = _ids(ok(raw.get("/v1/customers?limit=5")))
     while True:
         raw.customer(name="meanwhile")
@@ -150,7 +152,7 @@ def test_the_client_pages_forward_and_backward(client: stripe.StripeClient, made
     assert [each.id for each in newer.previous_page()] == made[:5]
 
 
-def test_what_a_deleted_customer_paid_is_still_listed_by_it(raw: Caller) -> None:
+def test_charges_of_a_deleted_customer_are_still_listed_by_it(raw: Caller) -> None:
     customer = raw.customer(source="tok_visa")["id"]
     charge = ok(raw.post("/v1/charges", {"amount": 100, "currency": "usd", "customer": customer}))
     ok(raw.delete(f"/v1/customers/{customer}"))

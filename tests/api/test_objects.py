@@ -1,6 +1,6 @@
-"""Field tables of contract §2.2 and §2.5-§2.9: each object whole, member by member, and what sets a member.
+"""Field tables of contract §2.2 and §2.5-§2.9: each object in full, member by member, and what sets a member.
 
-`...` stands for what differs each time. Shapes and types are held by `test_shapes`, against the client's own.
+`...` stands for values that differ each time. `test_shapes` checks shapes and types against the client's own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FILES = [
 
 
 def _is(shown: Any, expected: Any, place: str = "") -> None:
-    """`shown` is `expected`, with exactly its members, anything where that says `...`."""
+    """Check that `shown` has exactly the members of `expected`, with any value where that says `...`."""
     if expected is ...:
         return
     if isinstance(expected, dict):
@@ -51,7 +51,7 @@ def _is(shown: Any, expected: Any, place: str = "") -> None:
 
 @pytest.fixture
 def told(http: httpx.Client, account: Account, registrar: Registrar) -> Any:
-    """Tells, as another service."""
+    """Ingest facts, as another service."""
     key = registrar.key(account.id, "rk", scopes=["catalog", "network"])[1]
 
     def tell(path: str, **body: Any) -> Any:
@@ -166,7 +166,7 @@ def test_a_dispute(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.2 field reason")
-def test_a_dispute_has_the_reason_it_was_told_with(told: Any) -> None:
+def test_a_dispute_has_the_reason_of_its_report(told: Any) -> None:
     assert len(REASONS) == 15
     for reason in REASONS:
         charge = told("charges", amount=2000, currency="usd")["id"]
@@ -188,7 +188,7 @@ METHODS: dict[str, Any] = {
 
 @pytest.mark.contract("2.2 field payment_method_details")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_dispute_tells_of_its_payment_method_alone(told: Any, method: str) -> None:
+def test_a_dispute_shows_only_its_own_payment_method(told: Any, method: str) -> None:
     details = {"type": method, method: {"brand": "mastercard"} if method == "card" else {}}
     charge = told("charges", amount=2000, currency="usd", payment_method_details=details)["id"]
     shown = told("disputes", charge=charge, kind="inquiry", network_reason_code="4853")[
@@ -202,7 +202,7 @@ def test_a_dispute_tells_of_its_payment_method_alone(told: Any, method: str) -> 
 
 
 @pytest.mark.contract("2.2 GET /v1/disputes")
-def test_disputes_are_listed_by_what_was_paid(raw: Caller, told: Any) -> None:
+def test_disputes_are_listed_by_charge_and_payment_intent(raw: Caller, told: Any) -> None:
     intent = f"pi_{time.time_ns()}"
     of_intent = told("charges", amount=2000, currency="usd", payment_intent=intent)["id"]
     dispute = told("disputes", charge=of_intent, kind="chargeback")
@@ -642,7 +642,7 @@ def test_a_balance_transaction(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.8 refund", "2.8 dispute reversal")
-def test_money_that_goes_back_or_comes_back_has_no_fee(raw: Caller) -> None:
+def test_refunds_and_won_disputes_have_no_fee(raw: Caller) -> None:
     dispute = raw.dispute(description="A hat")
     ok(raw.post(f"/v1/disputes/{dispute['id']}", {"evidence[uncategorized_text]": "winning_evidence"}))
     refund = ok(raw.post("/v1/refunds", {"charge": dispute["charge"], "amount": 700}))

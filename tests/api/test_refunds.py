@@ -35,7 +35,7 @@ def types_of(raw: Caller) -> list[str]:
 
 
 @pytest.mark.usefixtures("configured")
-def test_a_refund_in_part_and_then_of_the_rest() -> None:
+def test_a_partial_refund_and_then_one_of_the_rest() -> None:
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_visa", description="Two hats")
     part = stripe.Refund.create(
         charge=charge.id, amount=500, reason="requested_by_customer", metadata={"order": "6735"}
@@ -82,7 +82,7 @@ def test_a_dispute_forbids_the_refund_until_it_is_won() -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_a_full_refund_closes_an_inquiry() -> None:
-    """Contract §7.6, its refund: the inquiry's end is nobody's request and comes last."""
+    """Contract §7.6, its refund: the inquiry's end has no request and comes last."""
     charge = stripe.Charge.create(amount=2000, currency="usd", source="tok_createDisputeInquiry")
     stripe.Refund.create(charge=charge.id, amount=500)
     (inquiry,) = stripe.Dispute.list(charge=charge.id).data
@@ -108,7 +108,7 @@ def test_a_full_refund_closes_an_inquiry() -> None:
 
 
 @pytest.mark.contract("2.7 events", "4.2 refund", "4.2 charge")
-def test_events_tell_of_the_refund_and_then_of_the_charge(raw: Caller) -> None:
+def test_the_event_of_the_refund_comes_before_that_of_the_charge(raw: Caller) -> None:
     charge = raw.charge()
     refund = ok(raw.post("/v1/refunds", {"charge": charge["id"], "amount": 500}))
     _, created, refunded = raw.events()
@@ -221,11 +221,11 @@ def test_a_refund_cannot_be_cancelled(client: stripe.StripeClient, raw: Caller) 
 
 
 def charge_of(service: Service, account: Account, payment_intent: str, status: str = "succeeded") -> str:
-    """A charge made elsewhere: the public API makes none for a payment intent."""
+    """A charge from another system: the public API creates none for a payment intent."""
 
     async def append() -> str:
         store = Store(service.dsn, SERVICE_KEY.encode(), load_settings(), Clock(movable=True))
-        store.start()
+        await store.start()
         at = store.clock.now()
         facts = {"amount": 2000, "currency": "usd", "payment_intent": payment_intent, "status": status}
         (event,) = charge_decisions.register(
@@ -257,7 +257,7 @@ def test_the_newest_charge_of_a_payment_intent_is_refunded(
     assert refund.destination_details.to_dict() == {"klarna": {}, "type": "klarna"}
     assert [each.id for each in client.v1.refunds.list({"payment_intent": intent})] == [refund.id]
     expanded = client.v1.refunds.retrieve(refund.id, {"expand": ["payment_intent"]})
-    assert expanded.payment_intent == intent  # none is kept here
+    assert expanded.payment_intent == intent  # payment intents are not stored here
     assert_refused(
         raw.post("/v1/refunds", {"payment_intent": "pi_nothing"}),
         code="resource_missing",
@@ -300,7 +300,7 @@ def test_the_refunds_of_a_charge_are_a_list_of_their_own() -> None:
     assert listed.url == f"/v1/charges/{charge.id}/refunds"
     assert listed.has_more
     assert [each.id for each in listed.auto_paging_iter()] == made[::-1]
-    # The ten newest are shown with the charge; the client goes on from there by their url.
+    # The charge shows the ten newest; the client fetches the others by the url of the list.
     shown = stripe.Charge.retrieve(charge.id, expand=["refunds"]).refunds
     assert shown is not None
     assert (len(shown.data), shown.has_more, shown.url) == (10, True, listed.url)
@@ -310,7 +310,7 @@ def test_the_refunds_of_a_charge_are_a_list_of_their_own() -> None:
     assert (refusal.value.http_status, refusal.value.code) == (404, "resource_missing")
 
 
-def test_what_a_refund_names_is_shown_as_it_is_after_it(raw: Caller) -> None:
+def test_a_refund_expands_to_objects_as_of_after_it(raw: Caller) -> None:
     customer = raw.customer(source="tok_visa")
     charge = ok(
         raw.post(
@@ -342,7 +342,7 @@ def test_what_a_refund_names_is_shown_as_it_is_after_it(raw: Caller) -> None:
     assert deep["refunds"]["data"][0]["balance_transaction"]["source"] == listed
 
 
-def test_refunds_of_others_and_of_the_other_mode_are_not_there(
+def test_refunds_of_other_accounts_and_of_the_other_mode_are_missing(
     raw: Caller, live: Caller, registrar: Registrar, http: httpx.Client
 ) -> None:
     charge = raw.charge()["id"]
@@ -378,7 +378,7 @@ def test_refunds_need_the_permission_for_charges(
     )
 
 
-def test_a_refund_and_a_refusal_are_replayed_and_done_once(raw: Caller) -> None:
+def test_a_refund_and_a_refusal_happen_once_and_are_replayed(raw: Caller) -> None:
     charge = raw.charge()["id"]
     form = {"charge": charge, "amount": 1500}
     first = raw.post("/v1/refunds", form, idempotency_key="refund")
@@ -390,7 +390,7 @@ def test_a_refund_and_a_refusal_are_replayed_and_done_once(raw: Caller) -> None:
     replayed = raw.post("/v1/refunds", form, idempotency_key="too much")
     assert (replayed.status_code, replayed.content) == (400, refusal.content)
     assert replayed.headers["idempotent-replayed"] == "true"
-    # What never began is not kept: the key may be used again.
+    # A request that never ran is not stored: its key may be used again.
     assert_refused(raw.post("/v1/refunds", {"amount": 1}, idempotency_key="neither"))
     ok(raw.post("/v1/refunds", {"charge": charge, "amount": 1}, idempotency_key="neither"))
     assert ok(raw.get(f"/v1/charges/{charge}"))["amount_refunded"] == 1501
@@ -409,9 +409,7 @@ def at_once(raw: Caller, forms: list[dict[str, Any]]) -> list[httpx.Response]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(amounts=st.lists(st.integers(1, 400), min_size=20, max_size=20))
-def test_20_refunds_at_once_come_to_what_the_charge_says_and_never_to_more(
-    raw: Caller, amounts: list[int]
-) -> None:
+def test_20_concurrent_refunds_never_exceed_the_charge(raw: Caller, amounts: list[int]) -> None:
     charge = raw.charge(amount=2000)["id"]
     answers = at_once(raw, [{"charge": charge, "amount": amount} for amount in amounts])
     made = []
@@ -435,7 +433,7 @@ def test_20_refunds_at_once_come_to_what_the_charge_says_and_never_to_more(
     assert len(of_charge) == len(made)
 
 
-def test_20_full_refunds_at_once_refund_once(raw: Caller) -> None:
+def test_20_concurrent_full_refunds_refund_once(raw: Caller) -> None:
     charge = raw.charge("tok_createDisputeInquiry")["id"]
     answers = at_once(raw, [{"charge": charge}] * 20)
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * 19

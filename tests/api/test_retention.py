@@ -1,6 +1,6 @@
-"""Events are there for 30 days, to the second (contract §4.4), by the one clock, which tests may move.
+"""Events are available for 30 days, to the second (contract §4.4), by the clock that tests may move.
 
-A service of its own: its clock runs ahead from test to test.
+This module has its own service: the clock moves on from test to test.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _move(operator: Caller, **to: float) -> float:
 
 
 @pytest.mark.contract("4.4 retention")
-def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, operator: Caller) -> None:
+def test_an_event_disappears_in_the_second_it_is_30_days_old(raw: Caller, operator: Caller) -> None:
     customer = raw.customer(name="old")
     (old,) = raw.events()
     _move(operator, now=old["created"] + LIFE - 20)
@@ -70,7 +70,7 @@ def test_an_event_is_forgotten_in_the_second_it_is_30_days_old(raw: Caller, oper
         (f"/v1/events?starting_after={new}", [old]),
         (f"/v1/events?ending_before={old['id']}", [before[1]]),
     ):
-        _move(operator, now=old["created"] + LIFE - 1)  # each time: a second is soon over
+        _move(operator, now=old["created"] + LIFE - 1)  # before each request: a second is short
         assert ok(raw.get(path))["data"] == expected
 
     _move(operator, now=old["created"] + LIFE)
@@ -118,7 +118,7 @@ def test_funds_become_available_with_time(raw: Caller, operator: Caller) -> None
 
 @pytest.mark.contract("2.2 field evidence_details.past_due")
 def test_a_late_submission_is_past_due(raw: Caller, operator: Caller) -> None:
-    """Within the grace a deployment may give; what time alone does to a dispute is not asked here."""
+    """Within the grace period of a deployment. What time alone does to a dispute is not tested here."""
     dispute = raw.dispute("tok_createDisputeInquiry")
     path = f"/v1/disputes/{dispute['id']}"
     _move(operator, now=dispute["evidence_details"]["due_by"] + 1)

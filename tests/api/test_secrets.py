@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import psycopg
 import pytest
 
@@ -41,6 +42,16 @@ def secrets(raw: Caller, account: Account) -> list[str]:
             idempotency_key="endpoint",
         )
     )
+    uploaded = raw.http.post(
+        "/v1/files",
+        files={"file": ("a.png", b"\x89PNG\r\n\x1a\n")},
+        data={"purpose": "dispute_evidence", "file_link_data[create]": "true"},
+        headers={"authorization": f"Bearer {raw.key}", "idempotency-key": "upload"},
+    )
+    link = ok(uploaded)["links"]["data"][0]
+    ok(raw.post("/v1/file_links", {"file": link["file"]}, idempotency_key="link"))
+    ok(raw.post(f"/v1/file_links/{link['id']}", {"metadata[a]": "1"}, idempotency_key="updated link"))
+    assert httpx.get(link["url"]).status_code == 200
     wrong = "sk_test_" + "Wrong" * 6
     for key in (wrong, account.publishable):
         Caller(raw.http, key).get("/v1/customers")
@@ -48,7 +59,9 @@ def secrets(raw: Caller, account: Account) -> list[str]:
     raw.get(f"/v1/customers/{account.secret}")
     raw.get(f"/v1/events/{made}")
     raw.get(f"/v1/webhook_endpoints/{endpoint['secret']}")
-    return [made, endpoint["secret"], wrong, account.secret, account.live_secret, account.publishable]
+    digits = link["url"].rpartition(".")[2]
+    assert len(digits) == 32
+    return [made, endpoint["secret"], digits, wrong, account.secret, account.live_secret, account.publishable]
 
 
 def test_the_log_holds_no_key_no_secret_of_an_object_and_no_evidence(

@@ -1,4 +1,4 @@
-"""Webhook endpoints through the official client: made, changed, listed, deleted, and how many may be."""
+"""Webhook endpoints through the official client: create, update, list, delete, and their limit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import psycopg
 import pytest
 import stripe
 
-from ledger.api.app import build_execution, build_terms
+from ledger.api.app import build_execution, build_queries
 from ledger.call import Call, Cause
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings
+from ledger.postgres.connections import open_pool
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.store.stores import open_store
 
@@ -99,7 +100,7 @@ def test_endpoints_asynchronously(service: Service, account: Account) -> None:
     asyncio.run(flow())
 
 
-def test_a_replayed_create_tells_the_same_secret_even_after_the_endpoint_is_gone(
+def test_a_replayed_create_shows_the_same_secret_even_after_a_deletion(
     client: stripe.StripeClient, raw: Caller
 ) -> None:
     made = [raw.post(PATH, FORM, idempotency_key="one") for _ in range(2)]
@@ -115,7 +116,7 @@ def test_a_replayed_create_tells_the_same_secret_even_after_the_endpoint_is_gone
     assert ok(raw.post(PATH, FORM))["secret"] != endpoint["secret"]
 
 
-def test_a_parameter_refused_leaves_the_idempotency_key_free(raw: Caller) -> None:
+def test_a_refused_parameter_leaves_the_idempotency_key_unused(raw: Caller) -> None:
     assert_refused(
         raw.post(PATH, FORM | {"url": "hooks.example.com"}, idempotency_key="typo"),
         code="url_invalid",
@@ -125,7 +126,7 @@ def test_a_parameter_refused_leaves_the_idempotency_key_free(raw: Caller) -> Non
     ok(raw.post(PATH, FORM, idempotency_key="typo"))
 
 
-def test_what_is_refused_names_the_parameter_and_changes_nothing(raw: Caller) -> None:
+def test_a_refusal_names_the_parameter_and_changes_nothing(raw: Caller) -> None:
     endpoint = ok(raw.post(PATH, FORM))
     del endpoint["secret"]
     path = f"{PATH}/{endpoint['id']}"
@@ -153,7 +154,7 @@ def test_what_is_refused_names_the_parameter_and_changes_nothing(raw: Caller) ->
     assert ok(raw.get(PATH))["data"] == [endpoint]
 
 
-def test_live_mode_takes_only_https_from_elsewhere(live: Caller, raw: Caller) -> None:
+def test_live_mode_accepts_only_public_https_urls(live: Caller, raw: Caller) -> None:
     made = ok(live.post(PATH, FORM))
     assert made["livemode"] is True
     for url in ("http://hooks.example.com/", "https://localhost:4243/"):
@@ -229,9 +230,8 @@ def test_an_account_has_sixteen_in_each_mode(raw: Caller, live: Caller) -> None:
     assert len(ok(raw.get(f"{PATH}?limit=100"))["data"]) == 16
 
 
-def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: str) -> None:
-    terms = build_terms(load_settings(webhook_endpoints_max=3))
-    made = webhook_endpoints.create(lambda endpoint_id: f"whsec_{endpoint_id}", terms)
+def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> None:
+    settings = load_settings(webhook_endpoints_max=3)
     cause = Cause("acct_1", False, "key_1", "req_1", None)
 
     def call(target: str = "") -> Call:
@@ -240,12 +240,18 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
 
     async def story() -> None:
         async with open_store(dsn) as here, open_store(dsn) as there:
-            executions = [build_execution(store, load_settings(), str) for store in (here, there)]
+            executions = [
+                build_execution(store, build_queries(store, open_pool(dsn), settings), settings)
+                for store in (here, there)
+            ]
 
             async def round_of(count: int) -> list[str]:
-                """Ids of those made of so many asked for at once; the others were told why not."""
+                """Ids of the endpoints that `count` concurrent requests created; the others were refused."""
                 answers = await asyncio.gather(
-                    *(executions[n % 2].run(call(), made, fingerprint="") for n in range(count))
+                    *(
+                        executions[n % 2].run(call(), webhook_endpoints.create, fingerprint="")
+                        for n in range(count)
+                    )
                 )
                 for answer in answers:
                     assert answer.status == 200 or "maximum of 3 test webhook endpoints" in answer.body
@@ -262,7 +268,7 @@ def test_of_many_made_at_once_by_two_processes_no_more_than_the_limit_are(dsn: s
     asyncio.run(story())
 
 
-def test_neither_the_address_nor_the_secret_is_in_the_events_of_the_log(
+def test_neither_the_url_nor_the_secret_is_in_the_recorded_events(
     raw: Caller, service: Service, account: Account
 ) -> None:
     made = ok(raw.post(PATH, FORM | {"description": "For Ada"}, idempotency_key="sealed"))

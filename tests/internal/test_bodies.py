@@ -1,4 +1,4 @@
-"""What no field of the JSON bodies takes, whichever it is: what could not be kept, or not shown again."""
+"""No field of the JSON bodies accepts what could not be stored or shown again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANYTHING: dict[str, Any] = {**TEXTS, **INTEGERS, "not a number": math.nan, "infi
 
 
 class Case(NamedTuple):
-    """A body that is right but for what stands, or is called, at one place."""
+    """A body that is valid except for one value, or one name."""
 
     of: str
     name: str
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 
 def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema itself: not a name of it, and not that it may be null."""
+    """The schema, with references resolved and without null."""
     while True:
         if "anyOf" in schema:
             (schema,) = (one for one in schema["anyOf"] if one.get("type") != "null")
@@ -56,7 +56,7 @@ def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappi
 
 
 def right(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str = "") -> Any:
-    """The least that the schema takes."""
+    """The smallest value that the schema accepts."""
     schema = resolved(schema, definitions)
     match schema.get("type"):
         case _ if "const" in schema:
@@ -74,7 +74,7 @@ def right(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str =
 
 
 def wrong(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What the schema must not take, each with where it is wrong, in words."""
+    """Values that the schema must refuse, each with a description of where it is wrong."""
     schema = resolved(schema, definitions)
     if "const" in schema or "enum" in schema:
         return
@@ -91,7 +91,7 @@ def wrong(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator
             for member, of in schema["properties"].items():
                 for name, bad in wrong(of, definitions):
                     yield f".{member}{name}", base | {member: bad}
-        case "object":  # metadata has texts, what is shown as it was told has anything
+        case "object":  # metadata holds texts; an object that is returned unchanged holds anything
             values = TEXTS if "patternProperties" in schema else ANYTHING
             kind = {} if values is TEXTS else {"type": "card"}
             for name, bad in values.items():
@@ -122,7 +122,7 @@ def as_lines() -> Iterator[Case]:
 
 
 def member_of(case: Case) -> str:
-    """The field of the body that is wrong."""
+    """The field of the body that has the invalid value."""
     return case.name[1:].partition(" ")[0].partition(".")[0].partition("[")[0]
 
 
@@ -131,8 +131,8 @@ def told(error: Mapping[str, Any], case: Case) -> None:
     assert error.get("param", "").partition("[")[0] == member_of(case), (case, error)
 
 
-def test_a_field_takes_nothing_that_cannot_be_kept(operator: InternalClient) -> None:
-    """Whatever is wrong is refused under its field's name: no fault, and nothing is taken for null."""
+def test_no_field_accepts_what_cannot_be_stored(operator: InternalClient) -> None:
+    """Each invalid value is refused under its field's name: it causes no 500 and is not taken for null."""
     cases = list(over_http())
     assert len(cases) > 200
     assert {"customers .metadata called NUL", "charges .outcome.x not a number"} <= {
@@ -145,19 +145,19 @@ def test_a_field_takes_nothing_that_cannot_be_kept(operator: InternalClient) -> 
         told(answer.json()["error"], case)
 
 
-def test_a_line_takes_nothing_that_cannot_be_kept(operator: InternalClient) -> None:
+def test_no_line_accepts_what_cannot_be_stored(operator: InternalClient) -> None:
     cases = [case for case in as_lines() if member_of(case) != "content"]  # base64
     assert len(cases) > 250
     results = imported(operator, [case.body for case in cases])
     for case, result in zip(cases, results, strict=True):
-        if "surrogate" in case.name:  # there it is no JSON
+        if "surrogate" in case.name:  # in a line that is not JSON
             assert result["error"]["type"] == "invalid_request_error", (case, result)
         else:
             told(result["error"], case)
 
 
 def sent(operator: InternalClient, method: str, path: str, body: Any) -> httpx.Response:
-    """As Python writes JSON, which has NaN and halves of surrogate pairs."""
+    """Send the body as Python writes JSON, with NaN and halves of surrogate pairs."""
     headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
     return operator.http.request(
         method, f"/internal/v1{path}", content=json.dumps(body).encode(), headers=headers
@@ -165,12 +165,14 @@ def sent(operator: InternalClient, method: str, path: str, body: Any) -> httpx.R
 
 
 @pytest.mark.parametrize("bad", [{"reason": "a\x00b"}, {"reason": SURROGATE}, {"generation": 10**30}])
-def test_neither_does_an_operators_call(operator: InternalClient, bad: dict[str, Any]) -> None:
+def test_no_operator_call_accepts_what_cannot_be_stored(
+    operator: InternalClient, bad: dict[str, Any]
+) -> None:
     answer = sent(operator, "POST", "/projections/customers/switch", bad)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(bad)))
 
 
-def test_nor_is_such_a_text_the_name_of_a_field(operator: InternalClient) -> None:
+def test_no_field_name_is_a_text_that_cannot_be_stored(operator: InternalClient) -> None:
     for bad in TEXTS.values():
         for body in ({bad: 1}, {"address": {bad: 1}}):
             answer = sent(operator, "POST", "/customers", body)

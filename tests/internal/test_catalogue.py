@@ -1,4 +1,4 @@
-"""Customers, charges and disputes that came about elsewhere, and what the network says of them."""
+"""Customers, charges and disputes from other systems, and the card network's facts about disputes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def types_of(raw: Caller, object_id: str) -> list[str]:
     return [event["type"] for event in raw.events() if event["data"]["object"]["id"] == object_id]
 
 
-def test_a_customer_made_elsewhere_is_one_like_any_other(operator: InternalClient, raw: Caller) -> None:
+def test_an_ingested_customer_is_like_any_other(operator: InternalClient, raw: Caller) -> None:
     given = {
         "id": fresh("cus"),
         "name": "Ada",
@@ -53,7 +53,7 @@ def test_a_customer_made_elsewhere_is_one_like_any_other(operator: InternalClien
     assert types_of(raw, made["id"]) == ["customer.created"]
 
 
-def test_a_customer_is_as_old_as_it_is_told_to_be(operator: InternalClient, raw: Caller) -> None:
+def test_an_ingested_customer_has_the_given_creation_time(operator: InternalClient, raw: Caller) -> None:
     given = {"id": fresh("cus"), "created": 1_700_000_000}
     made = ok(operator.post("/customers", given))
     assert made["created"] == 1_700_000_000
@@ -69,13 +69,13 @@ def test_a_customer_is_as_old_as_it_is_told_to_be(operator: InternalClient, raw:
     assert updated["created"] == made["created"]
 
 
-def test_nothing_is_made_in_the_future(operator: InternalClient) -> None:
+def test_a_creation_time_in_the_future_is_refused(operator: InternalClient) -> None:
     later = int(time.time()) + 1000
     assert_refused(operator.post("/customers", {"created": later}), param="created", message="future")
     assert_refused(operator.post("/charges", {**CHARGE, "created": later}), param="created", message="future")
 
 
-def test_the_same_id_again_makes_nothing_twice(operator: InternalClient, raw: Caller) -> None:
+def test_the_same_id_again_changes_nothing(operator: InternalClient, raw: Caller) -> None:
     given = {"id": fresh("cus"), "name": "Ada"}
     first = ok(operator.post("/customers", given))
     ok(raw.post(f"/v1/customers/{given['id']}", {"name": "Grace"}))
@@ -97,7 +97,7 @@ def test_an_id_of_another_object_account_or_mode_is_refused(
         assert_refused(answer, code="resource_already_exists", param="id")
 
 
-def test_a_charge_made_elsewhere_keeps_what_is_told_of_it(operator: InternalClient, raw: Caller) -> None:
+def test_an_ingested_charge_shows_every_given_field(operator: InternalClient, raw: Caller) -> None:
     customer = ok(operator.post("/customers", {}))
     given = {
         "id": fresh("ch"),
@@ -140,18 +140,19 @@ def test_a_charge_of_an_unknown_customer_is_refused(operator: InternalClient) ->
         ("/disputes/du_1/facts", {"fact": "drawn"}, "fact", None),
     ],
 )  # fmt: skip
-def test_what_is_not_declared_is_refused_by_name(
+def test_undeclared_fields_are_refused_by_name(
     operator: InternalClient, path: str, body: Any, param: str, code: str | None
 ) -> None:
     assert_refused(operator.post(path, body), param=param, code=code)
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"name": "Ada"', b"{\xff}", b"\x00"])
-def test_what_is_no_json_is_refused(operator: InternalClient, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(operator: InternalClient, body: bytes) -> None:
     headers = {"authorization": f"Bearer {operator.key}"}
     typed = headers | {"content-type": "application/json"}
     assert_refused(
-        operator.http.post("/internal/v1/customers", content=body, headers=typed), message="is not JSON"
+        operator.http.post("/internal/v1/customers", content=body, headers=typed),
+        message="^The request body is not valid UTF-8 JSON",
     )
     assert_refused(operator.http.post("/internal/v1/customers", content=body, headers=headers), param="body")
 
@@ -207,7 +208,7 @@ def test_a_dispute_opened_by_the_network_takes_the_money_and_names_no_request(
     assert all(event["request"] == {"id": None, "idempotency_key": None} for event in events)
 
 
-def test_the_same_reference_opens_one_dispute_however_often_and_at_once(
+def test_concurrent_reports_with_one_reference_open_one_dispute(
     operator: InternalClient, raw: Caller
 ) -> None:
     paid = charge(operator)
@@ -218,7 +219,7 @@ def test_the_same_reference_opens_one_dispute_however_often_and_at_once(
     assert len(ok(raw.get(f"/v1/disputes?charge={paid['id']}"))["data"]) == 1
 
 
-def test_only_what_is_left_of_a_paid_charge_can_be_disputed(operator: InternalClient) -> None:
+def test_at_most_the_disputable_rest_of_a_paid_charge_is_disputed(operator: InternalClient) -> None:
     paid = charge(operator)
     dispute(operator, charge=paid["id"], amount=4000)
     more = {"charge": paid["id"], "kind": "inquiry", "amount": 1001}
@@ -240,7 +241,7 @@ def test_only_what_is_left_of_a_paid_charge_can_be_disputed(operator: InternalCl
         ("chargeback", ["lost", "appeal_opened"], "appeal_needs_response", [-5000]),
     ],
 )
-def test_facts_move_a_dispute_as_the_contract_says(
+def test_facts_change_the_status_of_a_dispute_as_the_contract_says(
     operator: InternalClient, raw: Caller, kind: str, facts: list[str], status: str, amounts: list[int]
 ) -> None:
     opened = dispute(operator, kind=kind)
@@ -253,7 +254,9 @@ def test_facts_move_a_dispute_as_the_contract_says(
     assert last["request"] == {"id": None, "idempotency_key": None}
 
 
-def test_a_fact_told_twice_moves_money_once_also_at_once(operator: InternalClient, raw: Caller) -> None:
+def test_a_fact_reported_twice_moves_money_once_even_concurrently(
+    operator: InternalClient, raw: Caller
+) -> None:
     opened = dispute(operator)
     body = {"fact": "won", "reference": fresh("net")}
     path = f"/disputes/{opened['id']}/facts"
@@ -265,9 +268,7 @@ def test_a_fact_told_twice_moves_money_once_also_at_once(operator: InternalClien
     assert_refused(operator.post(path, body | {"fact": "lost"}), param="reference")
 
 
-def test_a_fact_that_cannot_follow_is_refused_and_changes_nothing(
-    operator: InternalClient, raw: Caller
-) -> None:
+def test_a_fact_that_the_status_does_not_allow_is_refused(operator: InternalClient, raw: Caller) -> None:
     opened = dispute(operator)
     path = f"/disputes/{opened['id']}/facts"
     for fact in ("escalated", "inquiry_closed", "appeal_opened", "prevented"):
@@ -295,7 +296,7 @@ def test_an_idempotency_key_replays_the_answer_and_refuses_another_body(
     assert event["request"] == {"id": first.headers["request-id"], "idempotency_key": key}
 
 
-def test_a_platform_tells_of_its_connected_accounts(
+def test_a_platform_ingests_for_its_connected_accounts(
     http: httpx.Client, operator: InternalClient, account: Account, registrar: Registrar
 ) -> None:
     connected, stranger = registrar.account(platform=account.id), registrar.account()
@@ -328,7 +329,7 @@ def test_the_routes_are_described_with_examples(http: httpx.Client) -> None:
     }
 
 
-def test_an_id_told_by_another_service_shows_nothing_of_another_account(
+def test_an_ingested_id_shows_no_object_of_another_account(
     operator: InternalClient, raw: Caller, http: httpx.Client, registrar: Registrar
 ) -> None:
     stranger = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=["catalog"])[1])

@@ -1,4 +1,4 @@
-"""Many lines at once: in order, each alone, idempotent, fast, and however the client reads."""
+"""Imports: results in order, each line on its own, idempotent, fast, however the client reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def imported(operator: InternalClient, lines: Iterable[Any]) -> list[Any]:
 
 
 def story(name: str) -> list[dict[str, Any]]:
-    """A customer, its charge, the dispute of that, and its end."""
+    """A customer, its charge, the dispute of the charge, and the fact that ends it."""
     return [
         {"op": "customer", "id": f"cus_{name}", "name": name},
         {"op": "charge", "id": f"ch_{name}", "customer": f"cus_{name}", "amount": 2000, "currency": "usd"},
@@ -45,9 +45,7 @@ def name() -> str:
     return uuid.uuid4().hex
 
 
-def test_lines_that_build_on_each_other_are_told_in_order(
-    operator: InternalClient, raw: Caller, name: str
-) -> None:
+def test_lines_may_refer_to_lines_before_them(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [line for number in range(50) for line in story(f"{name}{number}")]
     results = imported(operator, lines)
     assert [result["line"] for result in results] == list(range(1, 201))
@@ -68,13 +66,13 @@ def test_the_same_input_again_changes_nothing(operator: InternalClient, raw: Cal
     assert len(raw.events()) == events
 
 
-def test_a_line_twice_in_one_input_happens_once(operator: InternalClient, raw: Caller, name: str) -> None:
+def test_a_repeated_line_changes_nothing(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [line for line in story(name) for _ in range(5)]
     assert [result["changed"] for result in imported(operator, lines)] == [True, *[False] * 4] * 4
     assert len(ok(raw.get(f"/v1/disputes/du_{name}"))["balance_transactions"]) == 2
 
 
-def test_a_bad_line_refuses_itself_alone(operator: InternalClient, name: str) -> None:
+def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> None:
     customer, charge, dispute, fact = story(name)
     lines: list[Any] = [
         customer,
@@ -97,6 +95,7 @@ def test_a_bad_line_refuses_itself_alone(operator: InternalClient, name: str) ->
     assert 6 not in results  # blank
     assert [number for number in results if "error" not in results[number]] == [1, 8, 11, 15]
     errors = {number: result["error"] for number, result in results.items() if "error" in result}
+    assert errors[2]["message"] == "The line is not valid UTF-8 JSON."
     assert errors[3]["type"] == "invalid_request_error"
     assert (errors[4]["param"], errors[5]["param"]) == ("amount", "colour")
     assert errors[5]["code"] == "parameter_unknown"
@@ -108,7 +107,7 @@ def test_a_bad_line_refuses_itself_alone(operator: InternalClient, name: str) ->
     assert "longer than" in errors[14]["message"]
 
 
-def test_webhook_endpoints_are_told_once_and_within_their_rules(
+def test_webhook_endpoints_are_imported_once_and_within_their_limits(
     operator: InternalClient, raw: Caller, name: str
 ) -> None:
     line = {
@@ -171,15 +170,15 @@ def test_it_needs_both_scopes(http: httpx.Client, account: Account, registrar: R
 
 
 def test_a_client_may_send_everything_before_it_reads(operator: InternalClient) -> None:
-    """More results than the buffers between hold: they wait on our side."""
+    """More results than the network buffers hold: the service keeps them until the client reads."""
     results = imported(operator, [b"{}"] * 60_000)
     assert [result["line"] for result in results] == list(range(1, 60_001))
 
 
-def test_two_imports_of_the_same_lines_at_once_change_each_thing_once(
+def test_two_concurrent_imports_of_the_same_lines_change_each_object_once(
     operator: InternalClient, name: str
 ) -> None:
-    """Groups overtake each other: they are decided again, and nothing is lost or told twice."""
+    """Groups conflict and are decided again; no line is lost or applied twice."""
     lines = [line for number in range(100) for line in story(f"{name}{number}")]
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: imported(operator, lines), range(2))
@@ -187,7 +186,7 @@ def test_two_imports_of_the_same_lines_at_once_change_each_thing_once(
     assert all(mine["changed"] != theirs["changed"] for mine, theirs in zip(one, other, strict=True))
 
 
-def test_known_and_new_lines_may_stand_together(operator: InternalClient, name: str) -> None:
+def test_known_and_new_lines_may_be_mixed(operator: InternalClient, name: str) -> None:
     known = [line for number in range(0, 60, 2) for line in story(f"{name}{number}")]
     imported(operator, known)
     lines = [line for number in range(60) for line in story(f"{name}{number}")]
@@ -199,7 +198,7 @@ def test_lines_share_commits(operator: InternalClient, name: str) -> None:
     lines = [{"op": "customer", "id": f"cus_{name}{number}", "name": "Ada"} for number in range(4000)]
     before = commits(operator)
     assert all(result.get("changed") for result in imported(operator, lines))
-    assert commits(operator) - before < 400  # ten lines and more a commit, beside what other tests commit
+    assert commits(operator) - before < 400  # at least ten lines a commit, and the commits of other tests
 
 
 def commits(operator: InternalClient) -> float:

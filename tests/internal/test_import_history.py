@@ -1,4 +1,4 @@
-"""What only an import brings: Events, refunds and files from elsewhere, under the ids they had there."""
+"""Lines that only imports have: Events, refunds and files of other systems, under the ids they had there."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def errors(operator: InternalClient, *lines: Any) -> list[tuple[str | None, str 
     return [(result["error"].get("code"), result["error"].get("param")) for result in results]
 
 
-def test_an_event_from_elsewhere_is_read_by_its_id(
+def test_an_imported_event_is_read_by_its_id(
     operator: InternalClient, client: stripe.StripeClient, name: str
 ) -> None:
     lines = [
@@ -92,7 +92,7 @@ def test_an_event_whose_id_carries_another_time_is_found(operator: InternalClien
         assert ok(raw.get(f"/v1/events?starting_after={line['id']}"))["has_more"] is False
 
 
-def test_an_event_is_told_once(operator: InternalClient, raw: Caller, name: str) -> None:
+def test_an_event_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
     line = an_event(name)
     again = line | {"object": dict(reversed(line["object"].items()))}
     assert [result["changed"] for result in imported(operator, [line, again, line])] == [True, False, False]
@@ -106,7 +106,9 @@ def test_an_event_is_told_once(operator: InternalClient, raw: Caller, name: str)
     assert len(raw.events()) == 1
 
 
-def test_an_event_of_this_ledger_is_no_other(operator: InternalClient, raw: Caller, name: str) -> None:
+def test_the_id_of_an_event_of_this_ledger_is_refused(
+    operator: InternalClient, raw: Caller, name: str
+) -> None:
     raw.customer(name="Ada")
     raw.dispute()
     made = raw.events()
@@ -115,7 +117,7 @@ def test_an_event_of_this_ledger_is_no_other(operator: InternalClient, raw: Call
         for event in made
     ]
     assert errors(operator, *lines) == [("resource_already_exists", "id")] * len(lines)
-    # One of another ledger has an id of the same form.
+    # An Event of another ledger has an id of the same form.
     elsewhere = lines[0] | {"id": derive_id("evt", made[0]["created"], name, 1, 0)}
     assert imported(operator, [elsewhere])[0]["changed"]
     assert len(raw.events()) == len(made) + 1
@@ -152,19 +154,19 @@ def test_an_event_on_a_connected_account(
         ({"id": "evt 1"}, "id"),
     ],
 )
-def test_what_is_no_event_is_refused_by_name(
+def test_an_invalid_event_is_refused_by_field(
     operator: InternalClient, name: str, given: dict[str, Any], param: str
 ) -> None:
     assert [refusal[1] for refusal in errors(operator, an_event(name) | given)] == [param]
 
 
-def test_numbers_that_json_has_not_are_refused(operator: InternalClient, name: str) -> None:
+def test_nan_and_infinity_are_refused(operator: InternalClient, name: str) -> None:
     text = json.dumps(an_event(name, object={"a": float("nan")})).encode()
     told = errors(operator, text, text.replace(b"NaN", b"1e999"), text.replace(b"NaN", b"9" * 20))
     assert [param for _, param in told] == ["object"] * 3
 
 
-def test_a_refund_made_elsewhere_moves_the_money(operator: InternalClient, raw: Caller, name: str) -> None:
+def test_an_imported_refund_moves_the_money(operator: InternalClient, raw: Caller, name: str) -> None:
     made = {"amount": 500, "reason": "duplicate", "metadata": {"a": "b"}, "created": 1_700_000_000}
     lines = [a_charge(name), a_refund(name, **made), a_refund(name, id=f"re_rest{name}")]
     assert [result["id"] for result in imported(operator, lines)] == [line["id"] for line in lines]
@@ -180,7 +182,7 @@ def test_a_refund_made_elsewhere_moves_the_money(operator: InternalClient, raw: 
     }  # fmt: skip
 
 
-def test_a_refund_is_told_once(operator: InternalClient, raw: Caller, name: str) -> None:
+def test_a_refund_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [a_charge(name), a_refund(name, amount=500), a_refund(name, amount=500), a_refund(name)]
     assert [result["changed"] for result in imported(operator, lines)] == [True, True, False, False]
     assert ok(raw.get(f"/v1/charges/ch_{name}"))["amount_refunded"] == 500
@@ -216,13 +218,13 @@ def test_a_refund_is_refused_as_the_api_refuses_it(operator: InternalClient, raw
         form: dict[str, Any] = {field: line[field] for field in ("charge", "amount") if field in line}
         error = raw.post("/v1/refunds", form).json()["error"]
         assert (error.get("code"), error.get("param")) == (code, param)
-    # Each line on what those before it made of the charge.
+    # Each line is decided on the charge as the lines before it left it.
     results = imported(operator, [dispute, a_refund(name), lost, a_refund(name), a_refund(f"{name}p")])
     assert [result.get("changed") for result in results] == [True, None, True, None, True]
     assert results[1]["error"]["code"] == results[3]["error"]["code"] == "charge_disputed"
 
 
-def test_a_file_from_elsewhere_is_one_like_any_other(
+def test_an_imported_file_is_like_any_other(
     operator: InternalClient, raw: Caller, client: stripe.StripeClient, name: str
 ) -> None:
     (result,) = imported(operator, [a_file(name, created=1_700_000_000)])
@@ -238,7 +240,7 @@ def test_a_file_from_elsewhere_is_one_like_any_other(
     assert ok(staged)["evidence"]["receipt"] == read.id
 
 
-def test_a_file_is_told_once(operator: InternalClient, raw: Caller, name: str) -> None:
+def test_a_file_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
     line = a_file(name)
     assert [result["changed"] for result in imported(operator, [line, line])] == [True, False]
     assert [result["changed"] for result in imported(operator, [line])] == [False]
@@ -262,7 +264,7 @@ def test_an_empty_file_is_a_file(operator: InternalClient, raw: Caller, name: st
     assert (file["size"], file["type"], file["filename"]) == (0, None, None)
 
 
-def test_one_file_in_two_imports_at_once_has_its_bytes(
+def test_a_file_in_two_concurrent_imports_has_its_contents(
     operator: InternalClient, raw: Caller, name: str
 ) -> None:
     def told(number: int) -> Any:
@@ -290,14 +292,14 @@ def test_one_file_in_two_imports_at_once_has_its_bytes(
         ({"filename": ""}, "filename"),
     ],
 )
-def test_what_is_no_file_is_refused_by_name(
+def test_an_invalid_file_is_refused_by_field(
     operator: InternalClient, raw: Caller, name: str, given: dict[str, Any], param: str
 ) -> None:
     assert errors(operator, a_file(name) | given) == [(None, param)]
     assert ok(raw.get("/v1/files"))["data"] == []
 
 
-def test_live_mode_is_its_own(
+def test_live_mode_is_separate(
     http: httpx.Client, account: Account, registrar: Registrar, raw: Caller, name: str
 ) -> None:
     scopes = ["catalog", "network"]
@@ -309,7 +311,7 @@ def test_live_mode_is_its_own(
     assert errors(test, an_event(name), a_file(name)) == [("resource_already_exists", "id")] * 2
 
 
-def test_a_line_tells_when_its_object_was_made_but_not_that_it_will_be(
+def test_creation_times_are_accepted_unless_in_the_future(
     operator: InternalClient, raw: Caller, name: str
 ) -> None:
     at, later = 1_600_000_000, int(time.time()) + 1000

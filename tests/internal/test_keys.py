@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,18 @@ import psycopg
 import pytest
 
 from ledger import accounts
-from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
+from ledger.api.app import create_app
+from ledger.config import load_settings
+from ledger.postgres.connections import connect
+from tests.api.service import (
+    SERVICE_KEY,
+    Account,
+    Caller,
+    Registrar,
+    Service,
+    assert_refused,
+    ok,
+)
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
 
@@ -276,3 +288,52 @@ def test_keys_need_their_scope(http: httpx.Client, account: Account, registrar: 
     other = InternalClient(http, registrar.key(account.id, "rk", scopes=others)[1])
     for answer in (other.get("/keys"), other.post("/keys", {}), other.get("/accounts")):
         assert_refused(answer, 403, code="more_permissions_required", message="'keys'")
+
+
+async def count_key_queries(
+    dsn: str, connected_accounts: int, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, int]:
+    """How many queries each operation on a key makes, when so many accounts with a key are connected."""
+    async with await connect(dsn, "ledger_api", name="test") as conn:
+        platform = await accounts.create_account(conn, "Platform")
+        _, secret = await accounts.create_key(
+            conn, platform, "rk", livemode=False, name="operator", scopes=["keys"]
+        )
+        for _ in range(connected_accounts):
+            account = await accounts.create_account(conn, "Branch", platform=platform)
+            key_id, _ = await accounts.create_key(conn, account, "sk", livemode=False, name="of branch")
+    queries: list[str] = []
+    execute = psycopg.AsyncConnection.execute
+
+    async def counting(conn: Any, query: Any, *args: Any, **options: Any) -> Any:
+        if conn.info.parameter_status("application_name") == "ledger reads":
+            queries.append(query if isinstance(query, str) else query.decode())
+        return await execute(conn, query, *args, **options)
+
+    counts = {}
+    app = create_app(load_settings(), dsn, SERVICE_KEY.encode())
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ledger") as client,
+    ):
+        monkeypatch.setattr(psycopg.AsyncConnection, "execute", counting)
+        for operation, body in (("roll", {"overlap_seconds": 60}), ("revoke", None)):
+            queries.clear()
+            response = await client.post(
+                f"/internal/v1/keys/{key_id}/{operation}",
+                json=body,
+                headers={"authorization": f"Bearer {secret}"},
+            )
+            assert response.status_code == 200, response.text
+            counts[operation] = sum("ledger.a" in query for query in queries)
+        monkeypatch.undo()
+    return counts
+
+
+def test_a_key_is_found_by_one_query_however_many_accounts_are_connected(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = (asyncio.run(count_key_queries(dsn, count, monkeypatch)) for count in (1, 12))
+    assert many == few
+    # Found before and after; between them: locked, inserted and expired, or expired.
+    assert few == {"roll": 5, "revoke": 3}

@@ -60,12 +60,12 @@ def test_the_answer_is_the_event_that_the_sdk_reads(
     assert json.loads(str(listed)) == made
 
 
-def test_the_answer_is_byte_for_byte_what_is_read(operator: InternalClient, raw: Caller) -> None:
+def test_the_answer_is_byte_for_byte_the_event_that_is_read(operator: InternalClient, raw: Caller) -> None:
     answer = put(operator, fresh(), "invoice.created", {"total": 1.5, "name": "Zoë “Ada”\u2028"})
     assert answer.text == raw.get(f"/v1/events/{answer.json()['id']}").text
 
 
-def test_an_update_tells_what_it_changed(operator: InternalClient, client: stripe.StripeClient) -> None:
+def test_an_update_shows_what_changed(operator: InternalClient, client: stripe.StripeClient) -> None:
     named = fresh()
     ok(put(operator, named, "invoice.created"))
     ok(put(operator, named, "invoice.finalized", INVOICE | {"status": "open"}))
@@ -86,11 +86,11 @@ def test_an_update_tells_what_it_changed(operator: InternalClient, client: strip
     assert ["previous_attributes" in event.data for event in events] == [True, False, False]
 
 
-def test_an_update_of_what_was_never_published_knows_of_no_change(operator: InternalClient) -> None:
+def test_an_update_of_an_unpublished_resource_shows_no_change(operator: InternalClient) -> None:
     assert ok(put(operator, fresh(), "invoice.updated"))["data"]["previous_attributes"] == {}
 
 
-def test_what_tells_nothing_new_makes_no_event(operator: InternalClient, raw: Caller) -> None:
+def test_an_unchanged_resource_makes_no_event(operator: InternalClient, raw: Caller) -> None:
     named = fresh()
     created = ok(put(operator, named, "invoice.created"))
     again = dict(reversed(INVOICE.items())) | {"id": named}
@@ -104,7 +104,7 @@ def test_what_tells_nothing_new_makes_no_event(operator: InternalClient, raw: Ca
     assert [event["type"] for event in told_of(raw, named)][2:] == ["invoice.updated"]
 
 
-def test_a_deletion_shows_the_last_state_and_a_new_one_begins_anew(
+def test_a_deletion_shows_the_last_state_and_a_new_resource_starts_over(
     operator: InternalClient, raw: Caller
 ) -> None:
     named = fresh()
@@ -128,8 +128,8 @@ def test_a_deletion_shows_the_last_state_and_a_new_one_begins_anew(
     ]
 
 
-def test_a_deletion_may_be_named(operator: InternalClient) -> None:
-    """A subscription's type of Event is not its own name's."""
+def test_a_deletion_may_name_its_event_type(operator: InternalClient) -> None:
+    """The Event type of a subscription's deletion does not follow from its own type."""
     path = f"/resources/subscription/{fresh()}"
     ok(operator.call("PUT", path, {"event_type": "customer.subscription.created", "object": {}}))
     assert_refused(operator.call("DELETE", path), param="event_type", message="one of|must be an event type")
@@ -158,7 +158,7 @@ def test_an_idempotency_key_gets_the_same_bytes(operator: InternalClient, raw: C
     assert_refused(again, param="event_type")
 
 
-def test_two_at_once_make_one_event(operator: InternalClient, raw: Caller) -> None:
+def test_two_concurrent_publications_make_one_event(operator: InternalClient, raw: Caller) -> None:
     named = fresh()
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: put(operator, named, "invoice.created").text, range(16)))
@@ -194,7 +194,7 @@ def test_a_platform_publishes_on_a_connected_account(
     assert_refused(answer, param="account")
 
 
-def test_accounts_and_modes_do_not_meet(
+def test_resources_are_separate_by_account_and_mode(
     operator: InternalClient, http: httpx.Client, account: Account, registrar: Registrar
 ) -> None:
     named, live = fresh(), Caller(http, account.live_secret)
@@ -210,7 +210,7 @@ def test_accounts_and_modes_do_not_meet(
     assert [event["id"] for event in live.events()] == [lived["id"]]
 
 
-def test_an_id_of_another_kind_is_refused_and_stays_unknown_to_others(
+def test_the_id_of_another_kind_of_object_is_refused_without_showing_it(
     operator: InternalClient, raw: Caller
 ) -> None:
     customer = raw.customer()["id"]
@@ -272,7 +272,7 @@ for _ in range(DEPTH_MAX):
     ],
     ids=lambda given: given if isinstance(given, str) else str(given)[:60],
 )
-def test_what_cannot_be_published_is_refused_by_name(
+def test_an_invalid_resource_is_refused_by_field(
     operator: InternalClient, raw: Caller, body: Any, param: str
 ) -> None:
     named = fresh()
@@ -286,7 +286,7 @@ def test_what_cannot_be_published_is_refused_by_name(
     assert told_of(raw, named) == []
 
 
-def test_half_a_character_is_refused(operator: InternalClient) -> None:
+def test_half_a_surrogate_pair_is_refused(operator: InternalClient) -> None:
     content = b'{"event_type": "invoice.created", "object": {"a": "\\ud800"}}'
     answer = operator.http.put(
         f"/internal/v1/resources/invoice/{fresh()}",
@@ -302,12 +302,14 @@ def test_half_a_character_is_refused(operator: InternalClient) -> None:
     [("/resources/Invoice/in_1", "type"), ("/resources/invoice/in%201", "id"),
      ("/resources/customer/cus_none", "type"), ("/resources/file/file_none", "type")],
 )  # fmt: skip
-def test_what_is_no_resource_of_others_is_refused(operator: InternalClient, path: str, param: str) -> None:
+def test_invalid_types_invalid_ids_and_types_of_this_ledger_are_refused(
+    operator: InternalClient, path: str, param: str
+) -> None:
     body = {"event_type": "invoice.created", "object": {}}
     assert operator.call("PUT", path, body).json()["error"]["param"] == param
 
 
-def test_the_largest_object_is_taken(operator: InternalClient, raw: Caller) -> None:
+def test_the_largest_object_is_accepted(operator: InternalClient, raw: Caller) -> None:
     rest = len(json.dumps({"a": ""}, separators=(",", ":")))
     made = ok(put(operator, fresh(), "invoice.created", {"a": "x" * (OBJECT_BYTES_MAX - rest)}))
     assert ok(raw.get(f"/v1/events/{made['id']}")) == made
@@ -319,8 +321,10 @@ def test_it_needs_the_scope(http: httpx.Client, account: Account, registrar: Reg
         assert_refused(answer, 403, code="more_permissions_required", message="'publish'")
 
 
-def test_the_log_finds_what_names_a_customer(operator: InternalClient, raw: Caller, service: Service) -> None:
-    """And what is no id there is no harm."""
+def test_the_log_indexes_publications_by_customer(
+    operator: InternalClient, raw: Caller, service: Service
+) -> None:
+    """A value that is not an id does no harm."""
     named, customer = fresh(), raw.customer()["id"]
     ok(put(operator, named, "invoice.created", {"customer": {"id": customer}, "charge": "x" * 10_000}))
 

@@ -1,80 +1,16 @@
-"""A schema is brought to a release, or has moved on and still serves it, or the release is told to go."""
+"""Connections: both ends notice that the other is gone."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
-import pytest
 
-from ledger.errors import SettingError
-from ledger.postgres import connections
-from ledger.postgres.connections import Conn, check_schema, connect, migrate, open_pool, release_version
-
-NEXT = '''"""Changes what everybody uses."""
-
-from alembic import op
-
-revision = "9000"
-down_revision = "{previous}"
-branch_labels = None
-depends_on = None
-
-
-def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '50ms'")
-    op.execute("ALTER TABLE ledger.head ADD COLUMN another text")
-'''
-
-
-def at(dsn: str) -> str:
-    with psycopg.connect(dsn) as conn:
-        row = conn.execute("SELECT version_num FROM ledger.alembic_version").fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def moved_on(dsn: str, *, oldest: str) -> None:
-    with psycopg.connect(dsn) as conn:
-        conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
-        conn.execute("UPDATE ledger.served SET oldest = %s", (oldest,))
-
-
-def test_a_later_schema_that_has_taken_nothing_away_is_served_and_left_alone(dsn: str) -> None:
-    moved_on(dsn, oldest=release_version())
-    check_schema(dsn)
-    migrate(dsn)
-    assert at(dsn) == "9999"
-
-
-def test_a_release_that_is_not_served_any_more_is_told_so(dsn: str) -> None:
-    moved_on(dsn, oldest="9998")
-    for use in (check_schema, migrate):
-        with pytest.raises(SettingError, match=rf"9998 on; this one is of {release_version()}: run a newer"):
-            use(dsn)
-
-
-def test_a_migration_that_others_are_in_the_way_of_changes_nothing_and_says_so(
-    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    previous, migrations = release_version(), tmp_path / "alembic"
-    shutil.copytree(connections.MIGRATIONS, migrations)
-    (migrations / "versions" / "9000_next.py").write_text(NEXT.format(previous=previous))
-    monkeypatch.setattr(connections, "MIGRATIONS", migrations)
-    monkeypatch.setattr(connections, "MIGRATE_PAUSE_SECONDS", 0.01)
-    with psycopg.connect(dsn) as reader:
-        reader.execute("SELECT FROM ledger.head")
-        with pytest.raises(SettingError, match=r"others are using it .* nothing is changed"):
-            migrate(dsn)
-        assert at(dsn) == previous
-    migrate(dsn)
-    assert at(dsn) == "9000"
+from ledger.postgres.connections import Conn, connect, open_pool
 
 
 def test_a_client_that_is_gone_is_noticed_in_the_middle_of_a_statement(dsn: str) -> None:

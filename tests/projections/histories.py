@@ -47,7 +47,7 @@ def run_story(dsn: str, story: Callable[[Author], Awaitable[Result]]) -> Result:
 
     async def run() -> Result:
         store = Store(dsn, KEY, load_settings(), Clock(movable=True))
-        store.start()
+        await store.start()
         try:
             return await story(Author(dsn, store))
         finally:

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from ledger.postgres.connections import release_version
+from ledger.postgres.migrations import release_version
 from tests.serving.process import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"

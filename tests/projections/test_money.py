@@ -20,8 +20,10 @@ from ledger.domain.money import DAY_SECONDS, Movement
 from ledger.domain.postings import MERCHANT_BALANCE, Posting, derive_postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
+from ledger.files.urls import FileLinkUrls
 from ledger.postgres.connections import Conn, open_connection, open_pool
-from ledger.queries.balance_transactions import BalanceTransactionQueries
+from ledger.queries.balance_transactions import list_balance_transactions, retrieve
+from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
 from ledger.store import log
 from ledger.store.codec import State
@@ -64,10 +66,12 @@ def call(target: str = "", **parameters: Any) -> Call:
 
 
 @asynccontextmanager
-async def balances_of(author: Author) -> AsyncIterator[BalanceTransactionQueries]:
-    """The queries, in a process that never waits for a projection."""
+async def queries_of(author: Author) -> AsyncIterator[QueryContext]:
+    """What a process reads from that never waits for a projection."""
     async with open_pool(author.dsn) as pool:
-        yield BalanceTransactionQueries(author.store, pool, Pages(pool, author.store.clock, wait_ms=0))
+        pages = Pages(pool, author.store.clock, wait_ms=0)
+        link_urls = FileLinkUrls(author.store.secret_key)
+        yield QueryContext(store=author.store, pool=pool, pages=pages, link_urls=link_urls)
 
 
 def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
@@ -98,17 +102,17 @@ def test_any_history_balances_at_every_position_and_shows_each_transaction_alike
             await author.run_command(*command)
         await catch_up(dsn)
         encode = msgspec.json.encode
-        async with balances_of(author) as balances:
+        async with queries_of(author) as queries:
             listed: list[dict[str, Any]] = []
             more, after = True, dict[str, str]()
             while more:
-                body = (await balances.list(call(**after))).body
+                body = (await list_balance_transactions(call(**after), queries)).body
                 listed += body["data"]
                 more, after = body["has_more"], {"starting_after": listed[-1]["id"]}
             by_id = {shown["id"]: encode(shown) for shown in listed}
             # The log only grows from example to example; the author knows this one's objects.
             for shown in inline(author.states.values(), author.now):
-                retrieved = (await balances.retrieve(call(shown["id"]))).body
+                retrieved = (await retrieve(call(shown["id"]), queries)).body
                 assert encode(shown) == encode(retrieved) == by_id[shown["id"]]
 
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -193,14 +197,14 @@ def test_a_transaction_is_retrieved_while_no_projection_runs(dsn: str) -> None:
         await author.run_command("refund_charge", 0, 0)
         await author.run_command("update_charge", 0, 0)  # another description
         refund = next(state for state in author.states.values() if isinstance(state, Refund))
-        async with balances_of(author) as balances:
+        async with queries_of(author) as queries:
             for shown in inline(author.states.values(), author.now):
-                assert (await balances.retrieve(call(shown["id"]))).body == shown
-            found = (await balances.retrieve(call(refund.balance_transaction["id"]))).body
+                assert (await retrieve(call(shown["id"]), queries)).body == shown
+            found = (await retrieve(call(refund.balance_transaction["id"]), queries)).body
             assert (found["source"], found["description"]) == (refund.id, "REFUND FOR CHARGE (as it was)")
             for unknown in (charge, refund.id, "txn_x", "movement"):
                 with pytest.raises(UnknownObject):
-                    await balances.retrieve(call(unknown))
+                    await retrieve(call(unknown), queries)
 
     run_story(dsn, story)
 
@@ -214,11 +218,11 @@ def test_a_transaction_is_available_by_the_clock_wherever_it_is_shown(dsn: str) 
         transaction, available_on = state.balance_transaction["id"], state.balance_transaction["available_on"]
         assert available_on == (author.now // DAY_SECONDS + 2) * DAY_SECONDS
         await catch_up(dsn)
-        async with balances_of(author) as balances:
+        async with queries_of(author) as queries:
             for days, status in ((0.0, "pending"), (2.0, "available")):
                 await author.advance_clock(days=days)
-                (listed,) = (await balances.list(call())).body["data"]
-                assert listed == (await balances.retrieve(call(transaction))).body
+                (listed,) = (await list_balance_transactions(call(), queries)).body["data"]
+                assert listed == (await retrieve(call(transaction), queries)).body
                 assert (listed["status"], listed["available_on"]) == (status, available_on)
 
     run_story(dsn, story)

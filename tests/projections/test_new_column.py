@@ -15,7 +15,8 @@ import pytest
 import stripe
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, check_schema, open_connection
+from ledger.postgres.connections import Conn, open_connection
+from ledger.postgres.migrations import check_schema
 from projections.rebuild import generations
 from tests.api.service import Registrar
 from tests.conftest import Cluster
@@ -137,7 +138,9 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
         operating(dsn, partial(generations.retire, name="disputes", generations=[1], operator=OPERATOR))
         contracted = add_migration(new, EXAMPLE / "0012_dispute_status_only.py")
         assert of_new("migrate").returncode == 0
-        with pytest.raises(SettingError, match=f"is at {contracted} and serves releases from {expanded} on"):
+        with pytest.raises(
+            SettingError, match=f"is at {contracted} and supports releases from {expanded} on"
+        ):
             check_schema(dsn)
         assert listed(client, status="won") == won
 

@@ -68,7 +68,7 @@ def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tm
 
         # What rows hold has changed, and in nothing else: so it is looked at, and accepted.
         rebuilt = run_ledger(tmp_path / "data", "projections", "rebuild", "disputes", release=new, **settings)
-        assert "differs from what is live, so nothing was switched" in rebuilt.stderr
+        assert "the rebuilt rows differ from the live rows, so nothing was switched" in rebuilt.stderr
         assert asyncio.run(accepted(dsn)) == {"state.submission_method"}
         for client in (before, after):
             for found in (client.v1.disputes.list().data, [client.v1.disputes.retrieve(lost)]):

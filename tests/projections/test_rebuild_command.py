@@ -27,8 +27,9 @@ from psycopg.conninfo import conninfo_to_dict
 from ledger.domain import customer
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.postgres.connections import migrate, open_connection
+from ledger.postgres.connections import open_connection
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 from ledger.store.codec import State, evolve
 from projections.rebuild.records import Rebuild
 from tests.api.service import Registrar, Service, create_client

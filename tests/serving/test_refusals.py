@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.postgres.connections import SERVER_VERSION_MIN
+from ledger.postgres.migrations import SERVER_VERSION_MIN
 from tests.conftest import Cluster
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused
 
@@ -64,7 +64,7 @@ def test_a_database_that_serves_later_releases_only_is_refused(cluster: Cluster,
             conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
             conn.execute("UPDATE ledger.served SET oldest = '9998'")
         line = run_refused(place / "data", "api", database_url=dsn, secret_key=SERVICE_KEY)
-    assert "schema is at 9999 and serves releases from 9998 on" in line
+    assert "schema is at 9999 and supports releases from 9998 on" in line
     assert "run a newer release" in line
 
 

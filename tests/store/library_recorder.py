@@ -101,8 +101,8 @@ class JournalRecorder(ApplicationRecorder):
         self._journal = Journal(
             dsn, codec, Clock(), streams, self.notifier, batch_max=512, queue_max=4096, timeout_ms=10_000
         )
-        self.notifier.start()
-        self._journal.start()
+        await self.notifier.start()
+        await self._journal.start()
 
     def close(self) -> None:
         self.run(self._journal.close())

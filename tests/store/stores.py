@@ -33,7 +33,7 @@ SELECT notification_id, originator_id, originator_version FROM ledger.events ORD
 async def open_store(dsn: str, *, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Store]:
     """A started store: what one process of the service has."""
     store = Store(dsn, KEY, Settings(**settings), clock or Clock())
-    store.start()
+    await store.start()
     try:
         yield store
     finally:
@@ -110,7 +110,7 @@ async def wait_until(condition: Any, *, seconds: float = 10.0) -> None:
     """Wait until `condition()` is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "condition not met in time"
         await asyncio.sleep(0.005)
 
 

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import check_schema, migrate
+from ledger.postgres.migrations import check_schema, migrate
 from tests.conftest import Cluster
 
 

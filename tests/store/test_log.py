@@ -185,10 +185,23 @@ def test_a_notification_that_is_no_position_does_not_end_the_listening(dsn: str)
             await wait_until(lambda: len(listening(dsn)) == 1)
             before = listening(dsn)
             await asyncio.to_thread(notify, dsn, "nonsense")
-            await wait_until(lambda: len(listening(dsn)) == 1 and listening(dsn) != before)
             await asyncio.to_thread(notify, dsn, "7")
             assert await store.notifier.wait_past(6, timeout_seconds=5)
             assert store.notifier.position == 7
+            assert listening(dsn) == before
+
+    asyncio.run(main())
+
+
+def test_listening_begins_again_after_its_connection_was_lost(dsn: str) -> None:
+    async def main() -> None:
+        async with open_store(dsn) as store:
+            await wait_until(lambda: len(listening(dsn)) == 1)
+            [[lost]] = listening(dsn)
+            await asyncio.to_thread(fetch_rows, dsn, f"SELECT pg_terminate_backend({lost})")
+            await wait_until(lambda: len(listening(dsn)) == 1 and listening(dsn) != [(lost,)])
+            await asyncio.to_thread(notify, dsn, "8")
+            assert await store.notifier.wait_past(7, timeout_seconds=5)
 
     asyncio.run(main())
 

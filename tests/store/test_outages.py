@@ -9,15 +9,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from ledger.errors import Unavailable
-from ledger.postgres.connections import connect, migrate
+from ledger.postgres.connections import connect
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import migrate
 from ledger.store.codec import Codec
 from ledger.store.journal import VersionConflict
 from ledger.store.log import read_log
@@ -49,38 +50,42 @@ def server() -> Iterator[EmbeddedPostgres]:
     shutil.rmtree(place)
 
 
-def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: EmbeddedPostgres) -> None:
-    dsn = server.dsn()
-    stop, written = asyncio.Event(), asyncio.Event()
-    acknowledged: Acknowledged = []
+class Load:
+    """Writers and a follower that go on over outages of the server, and what was acknowledged to them."""
 
-    async def write(store: Store, stream: str) -> None:
-        acknowledged.append((await store.journal.append(create_customer(stream)), stream, 1))
-        while not stop.is_set():
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._stop, self._written = asyncio.Event(), asyncio.Event()
+        self.acknowledged: Acknowledged = []
+
+    async def write(self, store: Store, stream: str) -> None:
+        """Write a stream of its own."""
+        position = await store.journal.append(create_customer(stream))
+        self.acknowledged.append((position, stream, 1))
+        while not self._stop.is_set():
             state = store.streams.get_cached(stream)
             assert state is not None
             position = await store.journal.append(rename_customer(state, f"name {state.version}"))
-            acknowledged.append((position, stream, state.version + 1))
+            self.acknowledged.append((position, stream, state.version + 1))
 
-    async def share(store: Store) -> None:
-        """Both stores write this stream: decided again, not failed."""
-        while not stop.is_set():
+    async def write_shared(self, store: Store) -> None:
+        """Write a stream that the other store writes too: decided again, not failed."""
+        while not self._stop.is_set():
             try:
                 state = await store.streams.read("cus_shared")
-                position = await store.journal.append(
-                    rename_customer(state, f"name {state.version if state else 0}")
-                )
-                acknowledged.append((position, "cus_shared", state.version + 1 if state else 1))
+                version = state.version if state else 0
+                position = await store.journal.append(rename_customer(state, f"name {version}"))
+                self.acknowledged.append((position, "cus_shared", version + 1))
             except (VersionConflict, Unavailable):
                 await asyncio.sleep(0.01)
 
-    async def follow() -> int:
-        """Tails over all restarts; the last position seen. Each must be the next."""
+    async def follow(self) -> int:
+        """Read the log over all restarts; the last position seen. Each must be the next."""
         position, codec = 0, Codec(KEY)
-        while not written.is_set() or position < len(acknowledged):
+        while not self._all_seen(position):
             try:
-                async with await connect(dsn, "ledger_api", name="follower") as conn:
-                    while not written.is_set() or position < len(acknowledged):
+                async with await connect(self._dsn, "ledger_api", name="follower") as conn:
+                    while not self._all_seen(position):
                         for recorded in await read_log(conn, codec, position, 1000):
                             assert recorded.position == position + 1
                             position += 1
@@ -89,36 +94,49 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
                 await asyncio.sleep(0.01)
         return position
 
-    async def main() -> int:
-        async with open_store(dsn) as store, open_store(dsn) as other:
+    def _all_seen(self, position: int) -> bool:
+        return self._written.is_set() and position >= len(self.acknowledged)
+
+    async def run(self, cause_outages: Callable[[], Awaitable[None]]) -> int:
+        """Write and follow until the outages are over; the last position that the follower saw."""
+        async with open_store(self._dsn) as store, open_store(self._dsn) as other:
             await store.journal.append(create_customer("cus_shared"))
-            acknowledged.append((1, "cus_shared", 1))
-            following = asyncio.create_task(follow())
+            self.acknowledged.append((1, "cus_shared", 1))
+            following = asyncio.create_task(self.follow())
             writing = [
-                asyncio.create_task(write(one, f"cus_{name}_{n}"))
+                asyncio.create_task(self.write(one, f"cus_{name}_{n}"))
                 for name, one in (("a", store), ("b", other))
                 for n in range(WRITERS // 2)
             ]
-            writing += [asyncio.create_task(share(one)) for one in (store, other)]
-            for _ in range(2):
-                reached = len(acknowledged)
-                await wait_until(lambda reached=reached: len(acknowledged) > reached + 300)
-                await asyncio.to_thread(server.kill)
-                await asyncio.sleep(0.1)
-                await asyncio.to_thread(server.start)
-            reached = len(acknowledged)
-            await wait_until(lambda: len(acknowledged) > reached + 300)
-            stop.set()
+            writing += [asyncio.create_task(self.write_shared(one)) for one in (store, other)]
+            await cause_outages()
+            self._stop.set()
             await asyncio.gather(*writing)
-            # Not before: an append still under way would come after the follower had gone.
-            written.set()
+            # Not before: an append still under way would come after the follower had ended.
+            self._written.set()
             return await following
 
-    seen = asyncio.run(main())
-    log = read_positions(dsn)
+
+def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: EmbeddedPostgres) -> None:
+    load = Load(server.dsn())
+
+    async def wait_for_appends() -> None:
+        reached = len(load.acknowledged)
+        await wait_until(lambda: len(load.acknowledged) > reached + 300)
+
+    async def crash_twice() -> None:
+        for _ in range(2):
+            await wait_for_appends()
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(server.start)
+        await wait_for_appends()
+
+    seen = asyncio.run(load.run(crash_twice))
+    log = read_positions(server.dsn())
     check_gapless(log)
     # Nothing acknowledged is missing, nothing there was not acknowledged: each command happened once.
-    assert sorted(acknowledged) == log
+    assert sorted(load.acknowledged) == log
     assert seen == len(log)
 
 

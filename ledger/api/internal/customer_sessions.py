@@ -15,7 +15,8 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response, run_command
 from ledger.commands import customer_sessions
 from ledger.commands.execution import Execution
-from ledger.queries.customer_sessions import CustomerSessionQueries
+from ledger.queries.context import QueryContext
+from ledger.queries.customer_sessions import list_by_customer
 
 
 class SessionListParams(BaseModel):
@@ -30,9 +31,7 @@ class SessionListParams(BaseModel):
     )
 
 
-def customer_session_routes(
-    callers: Callers, execution: Execution, queries: CustomerSessionQueries
-) -> APIRouter:
+def customer_session_routes(callers: Callers, execution: Execution, queries: QueryContext) -> APIRouter:
     """The responses have sessions as `{id, customer, component, state, …}`."""
     router = APIRouter(prefix="/customer_sessions", tags=["customer sessions"])
     catalog_scope, audit_scope = callers.require_scopes("catalog"), callers.require_scopes("audit")
@@ -52,7 +51,8 @@ def customer_session_routes(
     ) -> Response:
         """Each with its state: open, claimed, expired or revoked. Also the sessions of a deleted customer."""
         cause = exchange.build_cause()
-        page = await queries.list_by_customer(
+        page = await list_by_customer(
+            queries,
             cause.account,
             cause.livemode,
             params.customer,

@@ -14,22 +14,17 @@ from ledger.commands import external_facts
 from ledger.commands.execution import Execution
 from ledger.commands.external_facts import Ingest
 from ledger.commands.models import Body, ChargeBody, CustomerBody, DisputeBody, FactBody
-from ledger.domain.money import Terms
 
 
-def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -> APIRouter:
+def external_fact_routes(callers: Callers, execution: Execution) -> APIRouter:
     """Each route takes an Idempotency-Key, and answers with the object as the public API renders it."""
     router = APIRouter(tags=["catalogue"])
     catalog_scope, network_scope = callers.require_scopes("catalog"), callers.require_scopes("network")
-    open_dispute, report_fact = (
-        external_facts.ingest_dispute(terms),
-        external_facts.ingest_dispute_fact(terms),
-    )
 
     async def ingest_and_respond(
         exchange: Exchange, body: Body, ingest: Ingest, target: str = ""
     ) -> Response:
-        decide = external_facts.render_full(ingest)
+        decide = external_facts.answer_with_object(ingest)
         result = await run_command(execution, exchange, decide, body.to_params(), target=target)
         return build_response(result, exchange)
 
@@ -48,7 +43,7 @@ def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -
     async def ingest_dispute(body: DisputeBody, exchange: Exchange = network_scope) -> Response:
         """Withdraws the money if the kind of dispute requires it. Repeating the id, or the reference on the
         same charge, returns the dispute that exists. 409 `dispute_state` if the charge was not paid."""
-        return await ingest_and_respond(exchange, body, open_dispute)
+        return await ingest_and_respond(exchange, body, external_facts.ingest_dispute)
 
     @router.post("/disputes/{id}/facts", summary="Record a network decision on a dispute")
     async def ingest_dispute_fact(
@@ -58,6 +53,6 @@ def external_fact_routes(callers: Callers, execution: Execution, terms: Terms) -
     ) -> Response:
         """Repeating the reference returns the same answer and changes nothing. 409 `dispute_state` for a fact
         that the dispute's status does not allow; nothing changes."""
-        return await ingest_and_respond(exchange, body, report_fact, dispute)
+        return await ingest_and_respond(exchange, body, external_facts.ingest_dispute_fact, dispute)
 
     return router

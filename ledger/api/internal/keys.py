@@ -1,7 +1,8 @@
-"""Accounts and their keys, for operators (scope keys): an account's own, and of those connected to it.
+"""Accounts and their keys, for operators (scope `keys`): the caller's account and those connected to it.
 
-A key is made in the mode of the key that asks, and shown once. Under an Idempotency-Key one account or key
-is made; again, the account is answered as it was, but a key is not kept: 409 tells which one it is.
+A key is created in the mode of the caller's key, and its secret is in that one response only. Repeating a
+creation under its Idempotency-Key creates nothing: the response for an account is repeated, and for a key it
+is a 409 that names the key, because the secret is not stored.
 """
 
 from __future__ import annotations
@@ -13,18 +14,8 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
-from ledger.accounts import (
-    SCOPES,
-    KeyCache,
-    KeyKind,
-    KeySummary,
-    create_account,
-    create_key,
-    list_accounts,
-    list_keys,
-    revoke_key,
-    roll_key,
-)
+from ledger import accounts
+from ledger.accounts import SCOPES, KeyCache, KeyKind, KeySummary
 from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response
@@ -39,10 +30,11 @@ OVERLAP_SECONDS_MAX = 30 * 86_400
 
 _LIMIT = Query(ge=1, le=100)
 _STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
+_KEY_ID = Path(alias="id", max_length=255)
 
 
 class AccountBody(Body):
-    """An account to be connected to the caller's."""
+    """A new account, to be connected to the caller's."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Berlin branch"}]})
 
@@ -50,33 +42,91 @@ class AccountBody(Body):
 
 
 class KeyBody(Body):
-    """A key to be made."""
+    """A new key."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"kind": "rk", "name": "importer", "scopes": ["catalog", "network"]}]}
     )
 
-    account: Id | None = Field(None, description="A connected account; the caller's own when absent.")
+    account: Id | None = Field(None, description="A connected account; default: the caller's own.")
     kind: KeyKind = "sk"
     name: Text = ""
     scopes: Annotated[list[str], Field(max_length=len(SCOPES))] = Field(
-        [], description="What a restricted key may do."
+        [], description="The scopes of a restricted key."
     )
-    expires_at: Seconds | None = Field(None, description="When it ends, unix seconds; never when absent.")
+    expires_at: Seconds | None = Field(None, description="When it expires, in unix seconds; default: never.")
 
 
 class RollBody(Body):
-    """How a key is replaced."""
+    """How to replace a key."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_seconds": 86400}]})
 
     overlap_seconds: Annotated[int, Field(ge=0, le=OVERLAP_SECONDS_MAX)] = Field(
-        0, description="How long the old key is still good."
+        0, description="How long the old key stays valid."
     )
 
 
 CreateObject = Callable[[Conn], Awaitable[dict[str, Any]]]
-"""Makes something, and gives the answer that tells of it."""
+"""Creates an object on a connection; returns the response body."""
+
+
+class KeyRegistry:
+    """Finds keys in a caller's reach, and creates accounts and keys once per Idempotency-Key."""
+
+    def __init__(self, keys: KeyCache, pool: Pool, execution: Execution, clock: Clock) -> None:
+        self._keys = keys
+        self._execution = execution
+        self.pool = pool
+        self.clock = clock
+
+    async def resolve_account(self, caller: Exchange, account: str | None) -> str:
+        """`account`, or the caller's own by default. Raises RequestError when it is not in reach."""
+        if account is None or account == caller.account:
+            return caller.account
+        if not await self._keys.can_access(caller.key, account):
+            raise account_access_error(caller.key, account)
+        return account
+
+    async def get_key(self, conn: Conn, caller: Exchange, key_id: str) -> KeySummary:
+        """The key, if it is in the caller's reach and mode. Raises UnknownObject otherwise."""
+        found = await accounts.find_key(conn, key_id, account=caller.account, livemode=caller.key.livemode)
+        if found is None:
+            raise UnknownObject("key", key_id)
+        return found
+
+    async def render_key(self, conn: Conn, caller: Exchange, key_id: str) -> dict[str, Any]:
+        """The key as the API shows it. Raises UnknownObject."""
+        return _render_key(await self.get_key(conn, caller, key_id), self.clock.now())
+
+    async def create_once(
+        self, request: Request, caller: Exchange, body: Body, create: CreateObject
+    ) -> Response:
+        """Run `create` and respond with its result, once per Idempotency-Key.
+
+        The object and the reply that a repetition gets commit together. Of concurrent requests under one key
+        one commits; the others undo what they created and get the reply. An error is not stored.
+        """
+        execution = self._execution
+        idempotency_key = caller.read_idempotency_key()
+        if idempotency_key is None:
+            async with self.pool.connection() as conn:
+                return build_response(CommandResult(*execution.encode(await create(conn))), caller)
+        cause = caller.build_cause()
+        fingerprint = fingerprint_of(caller.method, caller.path, body.to_params())
+        stored_reply = await execution.find_reply(cause)
+        if stored_reply is None:
+            try:
+                async with self.pool.connection() as conn, conn.transaction():
+                    created = await create(conn)
+                    reply = Reply(fingerprint, *execution.encode(_replay_answer(created)))
+                    await insert_reply(conn, cause, reply, self.clock.now())
+                return build_response(CommandResult(*execution.encode(created)), caller)
+            except IdempotencyKeyUsed:
+                stored_reply = await execution.find_reply(cause)
+            assert stored_reply is not None, "the reply of a used idempotency key is kept for a day"
+        replayed = await execution.replay(stored_reply, idempotency_key, fingerprint)
+        return build_response(replayed, caller)
 
 
 def key_routes(
@@ -86,98 +136,64 @@ def key_routes(
     execution: Execution,
     clock: Clock,
 ) -> APIRouter:
-    """Nothing here shows a key but the call that makes it."""
+    """The routes under `/accounts` and `/keys`. Only the response to a creation contains a secret."""
     router = APIRouter(tags=["accounts and keys"])
+    registry = KeyRegistry(keys, pool, execution, clock)
     keys_caller = callers.require_scopes("keys")
+    _add_account_routes(router, registry, keys_caller)
+    _add_key_list_and_creation(router, registry, keys_caller)
+    _add_key_replacement(router, registry, keys_caller)
+    return router
 
-    async def resolve_account(caller: Exchange, account: str | None) -> str:
-        if account is None or account == caller.account:
-            return caller.account
-        if not await keys.can_access(caller.key, account):
-            raise account_access_error(caller.key, account)
-        return account
 
-    async def find_key(conn: Conn, caller: Exchange, key_id: str) -> KeySummary:
-        """The key, if it is in the caller's reach and mode."""
-        for account in await list_accounts(conn, caller.account):
-            for listed in await list_keys(conn, account[0]):
-                if listed.key.id == key_id and listed.key.livemode == caller.key.livemode:
-                    return listed
-        raise UnknownObject("key", key_id)
-
-    async def create_once(request: Request, caller: Exchange, body: Body, create: CreateObject) -> Response:
-        """What `make` makes; under an Idempotency-Key together with the reply that a repetition will get. Of
-        any number at once one commits both, the others undo what they made. A refusal is not kept."""
-        idempotency_key = caller.read_idempotency_key()
-        if idempotency_key is None:
-            async with pool.connection() as conn:
-                return build_response(CommandResult(*execution.encode(await create(conn))), caller)
-        cause = caller.build_cause()
-        fingerprint = fingerprint_of(caller.method, caller.path, body.to_params())
-        stored_reply = await execution.find_reply(cause)
-        if stored_reply is None:
-            try:
-                async with pool.connection() as conn, conn.transaction():
-                    created = await create(conn)
-                    reply = Reply(fingerprint, *execution.encode(_replay_answer(created)))
-                    await insert_reply(conn, cause, reply, clock.now())
-                return build_response(CommandResult(*execution.encode(created)), caller)
-            except IdempotencyKeyUsed:
-                stored_reply = await execution.find_reply(cause)
-            assert stored_reply is not None, "a taken key has a reply for a day"
-        return build_response(await execution.replay(stored_reply, idempotency_key, fingerprint), caller)
-
-    @router.get("/accounts", summary="Own and connected accounts")
-    async def accounts(
+def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
+    @router.get("/accounts", summary="List your own and connected accounts")
+    async def list_accounts(
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
         caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """Oldest first."""
-        async with pool.connection() as conn:
-            rows = await list_accounts(conn, caller.account)
-        names = ("id", "name", "platform", "api_version", "created_at")
-        return _paginate([dict(zip(names, row, strict=True)) for row in rows], limit, starting_after)
+        async with registry.pool.connection() as conn:
+            rows = await accounts.list_accounts(conn, caller.account)
+        return _paginate([row._asdict() for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
-    async def new_account(request: Request, body: AccountBody, caller: Exchange = keys_caller) -> Response:
+    async def create_account(request: Request, body: AccountBody, caller: Exchange = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
         async def create(conn: Conn) -> dict[str, Any]:
-            account = await create_account(conn, body.name, platform=caller.account)
+            account = await accounts.create_account(conn, body.name, platform=caller.account)
             return {"id": account, "name": body.name, "platform": caller.account}
 
-        return await create_once(request, caller, body, create)
+        return await registry.create_once(request, caller, body, create)
 
-    @router.get("/keys", summary="Keys, without what they are")
-    async def listed_keys(
+
+def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
+    @router.get("/keys", summary="List keys, without their secrets")
+    async def list_keys(
         account: Annotated[str | None, Query(max_length=255)] = None,
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
         caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
-        """Of one account, oldest first. `last_used_at` is up to a few seconds late."""
-        account_id = await resolve_account(caller, account)
-        async with pool.connection() as conn:
-            rows = await list_keys(conn, account_id)
-        return _paginate([_render_key(row, clock.now()) for row in rows], limit, starting_after)
+        """The keys of one account, oldest first. `last_used_at` is up to a few seconds late."""
+        account_id = await registry.resolve_account(caller, account)
+        async with registry.pool.connection() as conn:
+            rows = await accounts.list_keys(conn, account_id)
+        now = registry.clock.now()
+        return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
-    async def new_key(request: Request, body: KeyBody, caller: Exchange = keys_caller) -> Response:
-        """The answer's `key` cannot be shown again: the same Idempotency-Key gets 409 `secret_shown_once`,
-        which names the key that was made. If the answer was lost, roll that one."""
-        account = await resolve_account(caller, body.account)
-        if body.scopes and body.kind != "rk":
-            raise InvalidParameter("Only restricted keys (kind rk) have scopes.", param="scopes")
-        for number, scope in enumerate(body.scopes):
-            if scope not in SCOPES:
-                known = ", ".join(SCOPES)
-                raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
-        if body.expires_at is not None and body.expires_at <= clock.now():
-            raise InvalidParameter("expires_at has passed already.", param="expires_at")
+    async def create_key(request: Request, body: KeyBody, caller: Exchange = keys_caller) -> Response:
+        """The secret is in the response's `key` and cannot be shown again: a repetition under the same
+        Idempotency-Key gets 409 `secret_shown_once`, which names the key that was created. If the response
+        was lost, roll that key."""
+        account = await registry.resolve_account(caller, body.account)
+        _check_key_body(body, registry.clock.now())
 
         async def create(conn: Conn) -> dict[str, Any]:
-            key_id, secret = await create_key(
+            key_id, secret = await accounts.create_key(
                 conn,
                 account,
                 body.kind,
@@ -186,50 +202,59 @@ def key_routes(
                 scopes=body.scopes,
                 expires_at=body.expires_at,
             )
-            return _render_key(await find_key(conn, caller, key_id), clock.now()) | {"key": secret}
+            return await registry.render_key(conn, caller, key_id) | {"key": secret}
 
-        return await create_once(request, caller, body, create)
+        return await registry.create_once(request, caller, body, create)
 
+
+def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
     @router.post("/keys/{id}/roll", summary="Replace a key")
-    async def rolled(
+    async def roll_key(
         request: Request,
         body: RollBody,
-        key_id: Annotated[str, Path(alias="id", max_length=255)],
+        key_id: Annotated[str, _KEY_ID],
         caller: Exchange = keys_caller,
     ) -> Response:
-        """The new key may do what the old one may; both are good for the overlap. The same Idempotency-Key
-        rolls once, and is told 409 like that of a creation."""
+        """The new key has the rights of the old one; during the overlap both are valid. A repetition under
+        the same Idempotency-Key gets 409, as for a creation."""
 
         async def roll(conn: Conn) -> dict[str, Any]:
-            await find_key(conn, caller, key_id)
-            new_key_id, secret = await roll_key(
-                conn, key_id, overlap_seconds=body.overlap_seconds, now=clock.now()
+            await registry.get_key(conn, caller, key_id)
+            new_key_id, secret = await accounts.roll_key(
+                conn, key_id, overlap_seconds=body.overlap_seconds, now=registry.clock.now()
             )
-            return _render_key(await find_key(conn, caller, new_key_id), clock.now()) | {"key": secret}
+            return await registry.render_key(conn, caller, new_key_id) | {"key": secret}
 
-        return await create_once(request, caller, body, roll)
+        return await registry.create_once(request, caller, body, roll)
 
-    @router.post("/keys/{id}/revoke", summary="End a key now")
-    async def revoked(
-        key_id: Annotated[str, Path(alias="id", max_length=255)], caller: Exchange = keys_caller
-    ) -> dict[str, Any]:
+    @router.post("/keys/{id}/revoke", summary="Revoke a key")
+    async def revoke_key(key_id: Annotated[str, _KEY_ID], caller: Exchange = keys_caller) -> dict[str, Any]:
         """Every process refuses it within a second."""
-        async with pool.connection() as conn:
-            await find_key(conn, caller, key_id)
-            await revoke_key(conn, key_id, now=clock.now())
-            return _render_key(await find_key(conn, caller, key_id), clock.now())
+        async with registry.pool.connection() as conn:
+            await registry.get_key(conn, caller, key_id)
+            await accounts.revoke_key(conn, key_id, now=registry.clock.now())
+            return await registry.render_key(conn, caller, key_id)
 
-    return router
+
+def _check_key_body(body: KeyBody, now: float) -> None:
+    """Raises InvalidParameter for unknown scopes, scopes of an unrestricted key, or a past expiry."""
+    if body.scopes and body.kind != "rk":
+        raise InvalidParameter("Only restricted keys (kind rk) have scopes.", param="scopes")
+    for number, scope in enumerate(body.scopes):
+        if scope not in SCOPES:
+            known = ", ".join(SCOPES)
+            raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
+    if body.expires_at is not None and body.expires_at <= now:
+        raise InvalidParameter("expires_at is in the past.", param="expires_at")
 
 
 def _replay_answer(created: dict[str, Any]) -> dict[str, Any] | RequestError:
-    """What a repetition is answered: the same, where there is no secret in it."""
+    """What a repetition gets: the same response, or an error instead of a response with a secret."""
     if "key" not in created:
         return created
     return SecretAlreadyIssued(
-        f"The key '{created['id']}' was made with this idempotency key. It was shown once and is not kept: "
-        "roll "
-        "it, or use another idempotency key to make another.",
+        f"The key '{created['id']}' was created with this idempotency key. Its secret was shown once and is "
+        "not stored: roll the key, or use another idempotency key to create another one.",
         code="secret_shown_once",
     )
 

@@ -21,8 +21,6 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
 from ledger.commands.bulk_import import Import
 from ledger.commands.execution import Execution
-from ledger.domain.money import Terms
-from ledger.files.storage import FileStorage
 
 CHUNK_BYTES = 65_536
 
@@ -46,8 +44,6 @@ _BODY = {
 def import_routes(
     callers: Callers,
     execution: Execution,
-    terms: Terms,
-    storage: FileStorage,
     render_error: Callable[[Exception], str],
 ) -> APIRouter:
     """`render_error` returns the error envelope for whatever ends a line."""
@@ -65,9 +61,7 @@ def import_routes(
         or `{"line", "error"}`. An invalid line fails alone. Repeating the input changes nothing."""
         importer = Import(
             execution,
-            terms,
             exchange.build_cause(),
-            storage,
             check_account=partial(callers.check_account, exchange),
             render_error=render_error,
         )

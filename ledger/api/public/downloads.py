@@ -16,8 +16,9 @@ from ledger.api.clock import RefreshClock
 from ledger.domain.file import File
 from ledger.errors import UnknownRoute
 from ledger.files.storage import FileStorage
-from ledger.files.urls import LINKS_PATH
-from ledger.queries.files import FileQueries
+from ledger.queries.context import QueryContext
+from ledger.queries.files import find_linked_file
+from ledger.wire.files import LINKS_PATH
 
 _MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -44,7 +45,7 @@ def build_file_headers(file: File) -> dict[str, str]:
     }
 
 
-def file_link_routes(queries: FileQueries, storage: FileStorage, refresh_clock: RefreshClock) -> APIRouter:
+def file_link_routes(queries: QueryContext, storage: FileStorage, refresh_clock: RefreshClock) -> APIRouter:
     """`GET /links/{name}`: asks for no API key. Whoever knows the name may read the file until the link
     expires."""
     router = APIRouter(tags=["file"])
@@ -53,7 +54,7 @@ def file_link_routes(queries: FileQueries, storage: FileStorage, refresh_clock: 
     async def download_linked_file(name: str) -> StreamingResponse:
         """The bytes of a file, for anyone who has the link's URL."""
         await refresh_clock()
-        file = await queries.find_linked_file(name)
+        file = await find_linked_file(queries, name)
         if file is None:
             raise UnknownRoute("This file link does not exist or has expired.")
         return StreamingResponse(storage.read(file), headers=build_file_headers(file))

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the wire protocol, from the same tables that parse it."""
+"""The OpenAPI description of the public API, made from the parameter tables that parse its requests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from ledger.api.exchange import IDEMPOTENCY_KEY_LENGTH_MAX
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE
 from ledger.api.public.operations import Operation
 
@@ -50,12 +51,12 @@ IDEMPOTENCY_KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "maxLength": 255},
+    "schema": {"type": "string", "maxLength": IDEMPOTENCY_KEY_LENGTH_MAX},
 }
 
 
 def extend_openapi(app: FastAPI, operations: Sequence[Operation]) -> None:
-    """Make the app's OpenAPI document tell of `operations` beside FastAPI's own routes."""
+    """Add `operations` to the app's OpenAPI document, beside FastAPI's own routes."""
     default_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -79,7 +80,8 @@ def extend_openapi(app: FastAPI, operations: Sequence[Operation]) -> None:
 
 
 def _correct_framework_entry(path: str, entry: dict[str, Any]) -> None:
-    """What the framework cannot know of its own routes: how they refuse, and that they ask for a key."""
+    """Add what the framework does not know about its own routes: their error responses, and that they need an
+    API key."""
     if entry["responses"].pop("422", None):
         entry["responses"]["default"] = _ERROR_RESPONSE
     if path.startswith("/internal/"):

@@ -10,27 +10,34 @@ from ledger.call import Call
 from ledger.commands.execution import Decide
 from ledger.domain.file import File
 from ledger.errors import UnknownRoute
+from ledger.queries.context import QueryContext
 from ledger.queries.pages import QueryResult
 from ledger.wire.parameters import ParameterTable
 
 SEARCH_SEGMENT = "search"
-"""Where an id would stand in Stripe's URLs of searches, which are not served: no object is called so."""
+"""Stands in place of an id in the URLs of Stripe's searches, which are not served. No object has this id."""
 
 VERB_SEGMENTS_MAX = 2
-"""Segments of a path after its target: `…/{charge}/dispute/close`."""
+"""How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
 
-Read = Callable[[Call], Awaitable[QueryResult]]
-Download = Callable[[Call], Awaitable[File]]
+Read = Callable[[Call, QueryContext], Awaitable[QueryResult]]
+Download = Callable[[Call, QueryContext], Awaitable[File]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path. A command has `decide`, a read has `read`, or `download` where bytes are
-    answered. One that `takes_file` has a multipart body, whose file is stored before it is decided.
+    """One method and path, and what runs: one of `decide`, `read` and `download`.
 
-    `resource` names the permission a restricted key needs: `rak_<resource>_read` for GET, else `_write_rows`.
-    `open_to` names the kind of key a front end calls it with: "pk" and then no other, or "ek" for its own
-    customer, the target. `expandable` names what is answered, or listed, in `wire.expansion.EXPANDABLE`.
+    table       the parameters
+    expandable  what the answer is, or lists: a key of `wire.expansion.EXPANDABLE_FIELDS`
+    resource    the permission that a restricted key needs: `rak_<resource>_read` for GET, else
+                `rak_<resource>_write`
+    decide      a command
+    read        a query, answered with JSON
+    download    a query, answered with the contents of a file
+    takes_file  whether a command has a multipart body, whose file is stored before the command runs
+    open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
+                for its own customer, the target
     """
 
     method: str
@@ -83,9 +90,8 @@ class RouteTable:
             if operation is None:
                 verb, (base, _, target) = f"/{target}{verb}", base.rpartition("/")
                 operation = self._with_target.get((method, base + "/", verb))
-        if (
-            operation is None or not target or target == SEARCH_SEGMENT or "\0" in target
-        ):  # nor can Postgres hold NUL
+        # Postgres cannot hold NUL.
+        if operation is None or not target or target == SEARCH_SEGMENT or "\0" in target:
             raise UnknownRoute(
                 f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
                 "the API's URLs."

@@ -34,6 +34,7 @@ from ledger.commands.execution import Execution, fingerprint_of
 from ledger.domain.file import File
 from ledger.errors import InvalidParameter, RequestError, UnknownRoute
 from ledger.files.storage import FileStorage
+from ledger.queries.context import QueryContext
 from ledger.wire.expansion import parse_expand
 from ledger.wire.forms import decode
 from ledger.wire.versions import LATEST_VERSION, VERSIONS
@@ -55,6 +56,7 @@ class PublicApi:
         routes: RouteTable,
         keys: KeyCache,
         execution: Execution,
+        queries: QueryContext,
         *,
         refresh_clock: RefreshClock,
         render_error: RenderError,
@@ -68,6 +70,7 @@ class PublicApi:
         self._routes = routes
         self._keys = keys
         self._execution = execution
+        self._queries = queries
         self._refresh_clock = refresh_clock
         self._render_error = render_error
         self._log_access = log_access
@@ -174,9 +177,9 @@ class PublicApi:
         operation = exchange.operation
         call = self._build_call(exchange, encoded_parameters)
         if operation.download is not None:
-            return STATUS_OK, await operation.download(call)
+            return STATUS_OK, await operation.download(call, self._queries)
         assert operation.read is not None
-        result = await operation.read(call)
+        result = await operation.read(call, self._queries)
         if result.lag_events:
             exchange.response_headers.append((b"ledger-behind-events", str(result.lag_events).encode()))
         if result.incomplete:

@@ -1,0 +1,162 @@
+"""What a command decides on: aggregates of the log, the time, fresh ids, and what the process provides.
+
+A context notes the version of each aggregate that a decision read. The append checks these versions, so
+decisions may use cached aggregates: what commits was decided on the current state (README, invariant 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ledger.call import Call
+from ledger.commands.session_secrets import SessionSecrets
+from ledger.domain.customer_session import CustomerSession
+from ledger.domain.file_link import FileLink
+from ledger.domain.money import Terms
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.files.storage import FileStorage
+from ledger.files.urls import FileLinkUrls
+from ledger.ids import new_id
+from ledger.store.codec import State
+from ledger.store.journal import Change
+from ledger.store.log import StreamReader
+
+FindChargeId = Callable[[Call, str], Awaitable[str]]
+"""Finds the id of a payment intent's newest charge. Once the intent is paid the answer never changes, so no
+version of it is checked. Raises UnknownReference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandEnvironment:
+    """What all commands of a process share.
+
+    terms                   fees, periods and limits of this deployment
+    session_secrets         derives and checks client secrets and ephemeral keys
+    derive_endpoint_secret  gives the signing secret of a webhook endpoint, by its id
+    link_urls               derives the secret digits in the URL of a file link
+    storage                 the contents of files
+    find_charge_id          finds the charge of a payment intent
+    """
+
+    terms: Terms
+    session_secrets: SessionSecrets
+    derive_endpoint_secret: Callable[[str], str]
+    link_urls: FileLinkUrls
+    storage: FileStorage
+    find_charge_id: FindChargeId
+
+    def derive_secret(self, state: State) -> str:
+        """The secret of an object, the same at each call. It is not stored: an answer that is sent again
+        under its idempotency key gets it from here (README, invariant 7)."""
+        match state:
+            case CustomerSession():
+                return self.session_secrets.derive_client_secret(state)
+            case FileLink():
+                return self.link_urls.derive_digits(state.id)
+            case WebhookEndpoint():
+                return self.derive_endpoint_secret(state.id)
+            case _:
+                raise AssertionError(f"{type(state).__name__} has no secret")
+
+
+class DecisionContext:
+    """What one decision reads. An `exact` one reads each aggregate from the log, not from the cache."""
+
+    def __init__(
+        self, environment: CommandEnvironment, streams: StreamReader, decided_at: float, *, exact: bool
+    ) -> None:
+        self.environment = environment
+        self.decided_at = decided_at
+        self.expected_versions: dict[str, int] = {}
+        self.used_cache = False
+        self._streams = streams
+        self._exact = exact
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh id for an object that this decision creates."""
+        return new_id(prefix, self.decided_at)
+
+    async def get_new(self, stream: str) -> State | None:
+        """For an object that this decision creates under an id from the caller: None without a read, unless
+        the cache has the object. If it exists after all, the append fails, and the next, exact try finds it
+        here. Raises Unavailable."""
+        if self._exact:
+            return await self.get(stream)
+        state = self._streams.get_cached(stream)
+        self.expected_versions[stream] = state.version if state is not None else 0
+        self.used_cache = True
+        return state
+
+    async def get(self, stream: str) -> State | None:
+        """The aggregate, or None if there is none. Raises Unavailable."""
+        state = None if self._exact else self._streams.get_cached(stream)
+        if state is None:
+            state = await self._streams.read(stream)
+        else:
+            self.used_cache = True
+        self.expected_versions[stream] = state.version if state is not None else 0
+        return state
+
+
+class GroupContext(DecisionContext):
+    """What a group of commands reads that are decided one after another and appended as one.
+
+    Each command sees the changes of those before it in the group, then `pending`, the aggregates as the
+    append that is under way will leave them, then what any command sees.
+    """
+
+    def __init__(
+        self,
+        environment: CommandEnvironment,
+        streams: StreamReader,
+        decided_at: float,
+        pending: Mapping[str, State],
+        *,
+        exact: bool,
+    ) -> None:
+        super().__init__(environment, streams, decided_at, exact=exact)
+        self._pending = pending
+        self._states: dict[str, State | None] = {}
+        self.changes: list[Change] = []
+
+    @property
+    def changed_states(self) -> dict[str, State]:
+        """The aggregates after `changes`, by stream."""
+        return {change.state.id: change.state for change in self.changes}
+
+    async def get_new(self, stream: str) -> State | None:
+        if stream in self._states:
+            return self._states[stream]
+        return self._set_state(stream, self._get_pending(stream) or await super().get_new(stream))
+
+    async def get(self, stream: str) -> State | None:
+        if stream in self._states:
+            return self._states[stream]
+        return self._set_state(stream, self._get_pending(stream) or await super().get(stream))
+
+    async def preload(self, streams: Iterable[str]) -> None:
+        """Read many aggregates at once: one query instead of one for each. Raises Unavailable."""
+        missing = {
+            stream
+            for stream in streams
+            if stream not in self._pending and (self._exact or self._streams.get_cached(stream) is None)
+        }
+        await asyncio.gather(*map(self.get, missing))
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Add the changes of a decided command; the commands after it see them."""
+        self.changes += changes
+        for change in changes:
+            self._states[change.state.id] = change.state
+
+    def _get_pending(self, stream: str) -> State | None:
+        state = self._pending.get(stream)
+        if state is not None:
+            self.expected_versions[stream] = state.version
+        return state
+
+    def _set_state(self, stream: str, state: State | None) -> State | None:
+        self._states[stream] = state
+        return state

@@ -1,0 +1,118 @@
+"""Reads the lines of an import: NDJSON bytes to lines, a line to the command that ingests it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ledger.commands import external_facts
+from ledger.commands.execution import Decide
+from ledger.commands.external_facts import answer_with_summary
+from ledger.commands.import_models import ImportLine
+from ledger.commands.models import invalid_json_error, validation_error
+from ledger.domain import webhook_endpoint_quota
+from ledger.errors import InvalidParameter
+from ledger.ids import parse_id_time
+
+LINE_BYTES_MAX = 1_048_576
+
+_LINE_ADAPTER: TypeAdapter[ImportLine] = TypeAdapter(Annotated[ImportLine, Field(discriminator="op")])
+_COMMANDS: Mapping[str, Decide] = {
+    "charge": answer_with_summary(external_facts.ingest_charge),
+    "customer": answer_with_summary(external_facts.ingest_customer),
+    "dispute": answer_with_summary(external_facts.ingest_dispute),
+    "event": answer_with_summary(external_facts.ingest_event),
+    "fact": answer_with_summary(external_facts.ingest_dispute_fact),
+    "file": answer_with_summary(external_facts.ingest_file),
+    "refund": answer_with_summary(external_facts.ingest_refund),
+    "webhook_endpoint": answer_with_summary(external_facts.ingest_webhook_endpoint),
+}
+
+
+class LineCommand(NamedTuple):
+    """How to ingest a line.
+
+    decide       the command
+    target       the id of the object that a fact is about; "" for lines that are objects themselves
+    parameters   of the command
+    created_id   the id of the object that the line creates, if it was not ingested before
+    related_ids  ids of other objects that the command reads or writes
+    account      the account that the line belongs to; None for the account of the import
+    """
+
+    decide: Decide
+    target: str
+    parameters: dict[str, Any]
+    created_id: str | None
+    related_ids: tuple[str, ...] = ()
+    account: str | None = None
+
+
+def parse_line(line: bytes | None, *, account: str, livemode: bool) -> LineCommand:
+    """The command for a line of an import into `account`; None stands for a line that is too long.
+
+    Raises InvalidParameter for a line that is too long, not JSON, or not as its model declares.
+    """
+    if line is None:
+        raise InvalidParameter(f"The line is longer than {LINE_BYTES_MAX} bytes.")
+    try:
+        model = _LINE_ADAPTER.validate_json(line)
+    except ValidationError as error:
+        first_error = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first_error["type"] == "json_invalid":
+            raise invalid_json_error("line") from None
+        raise validation_error(first_error, skip=1 if first_error["loc"] else 0) from None
+    params = model.to_params()
+    del params["op"]
+    decide = _COMMANDS[model.op]
+    match model.op:
+        case "customer":
+            return LineCommand(decide, "", params, model.id)
+        case "charge":
+            return LineCommand(
+                decide, "", params, model.id, () if model.customer is None else (model.customer,)
+            )
+        case "dispute" | "refund":
+            return LineCommand(decide, "", params, model.id, (model.charge,))
+        case "fact":
+            return LineCommand(decide, params.pop("dispute"), params, None, (model.dispute,))
+        case "event":
+            return LineCommand(
+                decide, "", params, model.id, _find_subject(model.id, model.object), model.account
+            )
+        case "file":
+            return LineCommand(decide, "", params, None, (model.id,))
+        case "webhook_endpoint":
+            quota_stream = webhook_endpoint_quota.get_stream_id(account, livemode)
+            return LineCommand(decide, "", params, model.id, (quota_stream,))
+
+
+def _find_subject(event_id: str, shown_object: Mapping[str, Any]) -> tuple[str, ...]:
+    """The id of the object that an Event shows, if the Event's own id has the form of ids derived here: only
+    then is it compared with the Events of that object."""
+    object_id = shown_object.get("id")
+    return (object_id,) if isinstance(object_id, str) and parse_id_time(event_id) is not None else ()
+
+
+async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[list[tuple[int, bytes | None]]]:
+    """The lines of an input with their numbers, from 1, as many at a time as a chunk completes. Blank lines
+    are skipped but numbered; a line over LINE_BYTES_MAX is None."""
+    number, rest, too_long = 0, b"", False
+    async for chunk in chunks:
+        *complete, rest = (rest + chunk).split(b"\n")
+        lines: list[tuple[int, bytes | None]] = []
+        for line in complete:
+            number += 1
+            if too_long or len(line) > LINE_BYTES_MAX:
+                too_long = False
+                lines.append((number, None))
+            elif line.strip():
+                lines.append((number, line))
+        if lines:
+            yield lines
+        if len(rest) > LINE_BYTES_MAX:
+            rest, too_long = b"", True
+    if too_long or rest.strip():
+        yield [(number + 1, None if too_long else rest)]

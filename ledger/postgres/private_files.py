@@ -1,0 +1,27 @@
+"""Write files that hold secrets: readable by their owner alone, durable, and never half-written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_private_file(path: Path, text: str) -> None:
+    """Create or replace the file `path`, with mode 0600. Its text survives a power failure."""
+    new_file = path.with_name(f"{path.name}.new")
+    new_file.unlink(missing_ok=True)
+    with open(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new_file.replace(path)
+    fsync_directory(path.parent)
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the directory's entries durable: files created in it, renamed or removed."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""What queries read from, and how they render objects: one found by id, or a list.
+
+One object is folded from its stream and exact; many come from a projection, as new as `pages` makes them.
+Both are rendered by one function from the same aggregate, so they are the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ledger.call import Call
+from ledger.domain.file import File
+from ledger.domain.file_link import FileLink
+from ledger.files.urls import FileLinkUrls
+from ledger.objects import Kind, expand, get_target, render_object
+from ledger.postgres.connections import Pool
+from ledger.queries.list_query import ListQuery
+from ledger.queries.pages import Pages, QueryResult, render_list
+from ledger.store.codec import State
+from ledger.store.store import Store
+from ledger.wire.files import add_urls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryContext:
+    """What all queries of a process read from.
+
+    store      the log: aggregates by stream, and the clock
+    pool       connections for reads
+    pages      pages of the projections
+    link_urls  derives the secret digits in the URL of a file link
+    """
+
+    store: Store
+    pool: Pool
+    pages: Pages
+    link_urls: FileLinkUrls
+
+    def get(self, stream: str) -> Awaitable[State | None]:
+        """The aggregate as of the log's end, or None. Raises Unavailable."""
+        return self.store.streams.read(stream)
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self.store.clock.now())
+
+
+async def retrieve_object(call: Call, context: QueryContext, kind: type[Kind]) -> QueryResult:
+    """The object of this kind in the call's path. Raises UnknownObject."""
+    state = await get_target(call, kind, context.get)
+    return QueryResult(await render(call, context, state, context.now()))
+
+
+async def list_objects(
+    call: Call,
+    context: QueryContext,
+    list_query: ListQuery,
+    kind: type[Kind],
+    *,
+    filters: Mapping[str, Any] | None = None,
+    url: str | None = None,
+) -> QueryResult:
+    """A page of a list query whose rows hold aggregates of this kind. `filters` as in `Pages.fetch_page`,
+    `url` as in `render_list`. Raises InvalidParameter, Unavailable."""
+    page = await context.pages.fetch_page(call, list_query, filters)
+    now = context.now()
+    states = [msgspec.json.decode(row[0], type=kind) for row in page.rows]
+    return render_list(
+        list_query, [await render(call, context, state, now) for state in states], page, url=url
+    )
+
+
+async def render(call: Call, context: QueryContext, state: State, now: int) -> dict[str, Any]:
+    """The object as of `now` (unix seconds), expanded as the call asks. Files and file links in it have their
+    URL."""
+    rendered = render_object(state, now)
+    if call.expand or isinstance(state, File | FileLink):
+        await expand(state, rendered, call.expand, now, context.get)
+        add_urls(rendered, call.base_url, context.link_urls.derive_digits)
+    return rendered

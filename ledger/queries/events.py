@@ -1,0 +1,156 @@
+"""Queries on Events (contract §4): both retrieve and list read the feed, which holds 30 days."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg.rows import TupleRow
+
+from ledger.call import Call
+from ledger.errors import UnknownObject
+from ledger.objects import other_mode_hint
+from ledger.queries.context import QueryContext
+from ledger.queries.list_query import ListQuery, in_live_generation
+from ledger.queries.pages import QueryResult, render_list
+from ledger.wire import events
+from ledger.wire.event_types import EVENT_TYPES, matches
+
+# For an account that has, or had, webhook endpoints the feed is as new as the fan-out: only then is it known
+# to how many endpoints each Event is owed. Other accounts are owed nothing; that they have no endpoints is
+# known as far as the projection of endpoints has come.
+_FANNED_OUT_POSITION = """
+least(c.position, (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM projections.webhook_endpoints w
+        WHERE w.generation = endpoints.generation AND w.livemode = %(livemode)s AND w.account = ANY (ARRAY[
+            %(account)s, (SELECT a.platform FROM ledger.accounts a WHERE a.id = %(account)s)])
+    ) THEN fanout.position ELSE endpoints.position END
+    FROM webhooks.checkpoint fanout, projections.live live_endpoints
+    JOIN projections.checkpoints endpoints
+        ON endpoints.projection = live_endpoints.projection
+        AND endpoints.generation = live_endpoints.generation
+    WHERE live_endpoints.projection = 'webhook_endpoints'))
+"""
+_LIVE = in_live_generation("feed")
+EVENTS = ListQuery(
+    projection="feed",
+    noun="event",
+    url="/v1/events",
+    select=f"""
+SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data,
+       (SELECT count(*) FROM webhooks.deliveries d
+        WHERE d.event = feed.id AND d.state IN ('pending', 'failed')) AS pending_webhooks,
+       position, ordinal
+FROM projections.feed
+WHERE {_LIVE}
+AND account = %(account)s AND livemode = %(livemode)s AND created > %(since)s AND created <= %(until)s
+""",  # noqa: S608 (a constant)
+    cursor_select=f"""
+SELECT created, position, ordinal FROM projections.feed
+WHERE {_LIVE}
+AND id = %(cursor)s AND account = %(account)s AND livemode = %(livemode)s
+AND created > %(since)s AND created <= %(until)s
+""",  # noqa: S608
+    filters={
+        "id": "AND id = %(id)s",
+        "type": "AND type = %(type)s",
+        "types": "AND type = ANY(%(types)s)",
+        "delivered": """
+AND NOT EXISTS (SELECT FROM webhooks.deliveries d
+                WHERE d.event = feed.id AND d.state IN ('pending', 'failed'))
+""",
+    },
+    by_ordinal=True,
+    partitioned_by_day=True,
+    recorded_at_select="""
+SELECT extract(epoch FROM recorded_at)::float8 FROM ledger.events
+WHERE originator_id = %(id)s AND originator_version = 1
+""",
+    applied_position=_FANNED_OUT_POSITION,
+)
+# Reads the deliveries, of which few are pending or failed: a search of the feed for them could be long. An
+# Event that is owed to several endpoints is listed once.
+UNDELIVERED_EVENTS = replace(
+    EVENTS,
+    select=f"""
+SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, pending_webhooks,
+       position, ordinal
+FROM (
+    SELECT d.event AS id, d.livemode, d.created, d.type, f.api_version, f.request_id, f.idempotency_key,
+           f.data, (SELECT count(*) FROM webhooks.deliveries o
+                    WHERE o.event = d.event AND o.state IN ('pending', 'failed')) AS pending_webhooks,
+           d.position, d.ordinal
+    FROM webhooks.deliveries d
+    JOIN projections.feed f ON f.{_LIVE} AND f.id = d.event AND f.created = d.created
+    WHERE d.account = %(account)s AND d.livemode = %(livemode)s AND d.state IN ('pending', 'failed')
+    AND d.created > %(since)s AND d.created <= %(until)s
+    AND NOT EXISTS (SELECT FROM webhooks.deliveries o
+                    WHERE o.event = d.event AND o.state IN ('pending', 'failed') AND o.endpoint < d.endpoint)
+) AS undelivered WHERE true
+""",  # noqa: S608
+)
+
+
+class FeedEvent(NamedTuple):
+    """A row of the feed, as it is shown. `data` is JSON; `pending_webhooks`: how many endpoints the Event was
+    owed to when it was read."""
+
+    id: str
+    livemode: bool
+    created: int
+    type: str
+    api_version: str
+    request_id: str | None
+    idempotency_key: str | None
+    data: str
+    pending_webhooks: int
+
+
+async def retrieve(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
+    row = await context.pages.fetch_by_id(call, EVENTS, call.target)
+    if row is None:
+        other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
+        other_mode_row = await context.pages.fetch_by_id(other_mode_call, EVENTS, call.target)
+        hint = "" if other_mode_row is None else other_mode_hint(call)
+        raise UnknownObject("event", call.target, hint=hint)
+    return QueryResult(_render_row(row, call))
+
+
+async def list_events(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/events`, newest first in the order of the log."""
+    params = call.parameters
+    filters: dict[str, Any] = {name: params[name] for name in ("type", "types") if name in params}
+    if filters.get("type", "").endswith("*"):
+        pattern = filters.pop("type")
+        filters["types"] = [name for name in EVENT_TYPES if matches(pattern, name)]
+    success = params.get("delivery_success")
+    if success:
+        filters["delivered"] = True
+    list_query = UNDELIVERED_EVENTS if success is False else EVENTS
+    page = await context.pages.fetch_page(call, list_query, filters)
+    return render_list(EVENTS, [_render_row(row, call) for row in page.rows], page)
+
+
+def render_event(event: FeedEvent, *, account: str | None, api_version: str | None = None) -> dict[str, Any]:
+    """An Event as the API and webhooks show it. `account`: the connected account, shown only to a platform.
+    `api_version`: the reader's, by default the Event's own."""
+    return events.render_event(
+        event_id=event.id,
+        event_type=event.type,
+        created=event.created,
+        livemode=event.livemode,
+        api_version=api_version or event.api_version,
+        data=msgspec.Raw(event.data.encode()),
+        request_id=event.request_id,
+        idempotency_key=event.idempotency_key,
+        pending_webhooks=event.pending_webhooks,
+        account=account,
+    )
+
+
+def _render_row(row: TupleRow, call: Call) -> dict[str, Any]:
+    *columns, _, _ = row
+    return render_event(FeedEvent(*columns), account=call.account if call.as_platform else None)
