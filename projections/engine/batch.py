@@ -56,7 +56,7 @@ class Target:
 
     @property
     def key(self) -> GenerationKey:
-        """Projection and generation, which name the checkpoint."""
+        """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
 
     def park(self, stream: str, position: int, error: BaseException) -> None:
