@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from ledger.domain import imported_event, resource
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.resource import Resource, ResourceDeleted, ResourcePublished
 from ledger.errors import InvalidParameter
 from ledger.ids import derive_id
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT
 from ledger.wire.event_types import EVENT_TYPES, check_event_type
 from ledger.wire.public_events import (

@@ -19,10 +19,11 @@ from ledger.domain import (
     dispute_decisions,
     imported_event,
 )
+from ledger.domain.aggregate import State
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.objects import render_object
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from ledger.wire import charges
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.balance_transactions import render_balance_transaction
