@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-import psycopg
-
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import State
 from ledger.store.log import Recorded
@@ -111,21 +109,3 @@ class Projection:
                 positions.setdefault(row[0], position)
                 last_rows[row[0]] = row
         return list(zip(positions.values(), last_rows.values(), strict=True))
-
-
-def describe_error(error: BaseException) -> str:
-    """The type of an error and where it was raised, without its text, which may quote personal data."""
-    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        diag = error.diag
-        location = ".".join(
-            part for part in (diag.table_name, diag.column_name, diag.constraint_name) if part
-        )
-        return f"{type(error).__name__} ({error.sqlstate})" + (f" at {location}" if location else "")
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    module = trace.tb_frame.f_globals.get("__name__", "?")
-    return f"{type(error).__name__} at {module}.{code.co_qualname}:{trace.tb_lineno}"

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import psycopg
 
 from ledger.errors import LedgerError
+from ledger.logs import describe_error
 from ledger.lru import LruCache
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec, State
 from ledger.store.log import read_states_at
-from projections.projection import describe_error
 
 
 class UnreadableStream(LedgerError):

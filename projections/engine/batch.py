@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ledger.domain.event import DomainEvent
+from ledger.logs import describe_error
 from ledger.store.codec import State, evolve
 from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine.partitions import get_retention_start, to_utc_day
-from projections.projection import EventRows, ParkedStream, Projection, describe_error
+from projections.projection import EventRows, ParkedStream, Projection
 
 
 class GenerationKey(NamedTuple):

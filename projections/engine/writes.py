@@ -18,10 +18,11 @@ from psycopg.errors import CheckViolation
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.errors import LedgerError
+from ledger.logs import describe_error
 from ledger.postgres.connections import Conn
 from projections.engine.batch import GenerationKey, Target
 from projections.engine.partitions import get_table
-from projections.projection import Column, EventRows, Projection, RowUpsert, describe_error
+from projections.projection import Column, EventRows, Projection, RowUpsert
 
 _ARRAY_TYPES: dict[str, LiteralString] = {
     "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",

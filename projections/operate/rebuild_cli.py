@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.cli.processes import exit_with_parent
+from ledger.logs import describe_error
 from ledger.store.codec import Codec
 from projections.operate.shell import (
     AllOption,
@@ -27,7 +28,6 @@ from projections.operate.shell import (
     run,
 )
 from projections.operate.watch import run_and_watch
-from projections.projection import describe_error
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import backfill
 from projections.rebuild.processes import EXIT_STOPPED

@@ -17,13 +17,14 @@ import psycopg
 
 from ledger.clock import Clock
 from ledger.errors import InvalidProjectionState
+from ledger.logs import describe_error
 from ledger.postgres.connections import Conn, fetch_one, is_disconnect, open_connection
 from ledger.store.log import find_position_at
 from projections.engine import operations, partitions
 from projections.engine.batch import Target, ignored_topics
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
-from projections.projection import Projection, describe_error
+from projections.projection import Projection
 from projections.rebuild import promotion, records
 from projections.rebuild.comparison import Comparison, NoCommonPosition, compare, differences_json
 from projections.rebuild.generations import LiveGenerationChanged

@@ -19,12 +19,13 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.clock import Clock
+from ledger.logs import describe_error
 from ledger.postgres.connections import Conn, connect, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_streams
 from projections.engine import partitions
 from projections.engine.batch import BatchFold, Target, ignored_topics
-from projections.projection import Projection, describe_error
+from projections.projection import Projection
 from projections.rebuild.comparison import digest
 
 KEYS_SHOWN_MAX = 20
