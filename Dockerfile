@@ -1,25 +1,23 @@
 # syntax=docker/dockerfile:1
 FROM python:3.13-slim AS build
-WORKDIR /app
+WORKDIR /build
 RUN python -m venv /venv
-COPY pyproject.toml constraints.txt LICENSE ./
+COPY pyproject.toml setup.py constraints.txt LICENSE ./
+COPY alembic alembic
 COPY ledger ledger
 COPY projections projections
-# Editable: the migrations lie beside the packages, in /app.
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -e .
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
 
 FROM python:3.13-slim
 RUN useradd --system --create-home --home-dir /data --uid 10001 ledger
 COPY --from=build /venv /venv
-COPY --from=build /app /app
-COPY alembic /app/alembic
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     LEDGER_HOST=0.0.0.0 \
     LEDGER_PORT=4242 \
     LEDGER_DATA_DIR=/data/ledger
-WORKDIR /app
+WORKDIR /data
 USER ledger
 VOLUME /data
 EXPOSE 4242

@@ -1,4 +1,4 @@
-# The commands of the README. Each makes .venv when it is missing or older than what it is made from.
+# Each command makes the environment .venv first when that is missing or out of date.
 #   PYTHON=...  the Python to make it with (3.11 or newer)
 #   ARGS=...    more arguments: make test ARGS="-k dispute"
 
@@ -10,37 +10,48 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clients bench clean
+.PHONY: help serve dev test test-fast check format schema clients bench clean
 
-help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
-serve: .venv/.runtime  ## run everything on an embedded PostgreSQL (or LEDGER_DATABASE_URL)
+serve: .venv/.runtime  ## run the service on an embedded PostgreSQL, or on LEDGER_DATABASE_URL
 	@exec $(BIN)/ledger serve $(ARGS)
 
-test: .venv/.test  ## run the tests
-	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+dev: .venv/.test  ## run the service as `make serve` does, and restart it when a source file changes
+	@exec $(BIN)/watchfiles --filter python --sigint-timeout 10 '$(BIN)/ledger serve $(ARGS)' \
+	    ledger projections alembic
 
-check: .venv/.test  ## formatting, lint, types, structure, citations
+test: .venv/.test  ## run all tests, and list the slowest
+	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	    --durations 15 $(ARGS)
+
+test-fast: .venv/.test  ## run the tests that need no database, in seconds
+	@exec $(BIN)/python -m pytest --pure $(ARGS)
+
+check: .venv/.test  ## check all but behaviour: format, lint, types, structure, citations, schema
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_structure.py tests/test_citations.py
+	$(BIN)/python -m pytest tests/test_structure.py tests/test_citations.py tests/postgres/test_schema.py
 
-format: .venv/.test  ## format and fix what can be fixed
+format: .venv/.test  ## format the sources and correct what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clients: .clients/.fetched  ## fetch the official clients' own tests, and Node's client: make test runs them too
+schema: .venv/.test  ## write docs/schema.sql from the migrations
+	@exec $(BIN)/python -m tests.postgres.schema
 
-bench: .venv/.test  ## measure against the yardsticks
+clients: .clients/.fetched  ## download the official clients and their tests, which `make test` then runs too
+
+bench: .venv/.test  ## measure the service against the yardsticks
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-clean:  ## delete the environment and caches; data stays
+clean:  ## delete the environment and the caches; data stays
 	rm -rf .venv .clients tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
-# python3 first, it is the one people mean; then whatever else is new enough and can make environments.
-# A name that is found may still not run (pyenv), and Debian's Python may lack ensurepip: so try each.
+# python3 comes first, because it is the one that people mean. A name that is found may still not run (pyenv),
+# and Debian's Python may lack ensurepip: so try each candidate.
 define make_venv
 set -eu; \
 usable='import sys; assert sys.version_info >= (3, 11)'; \
@@ -64,22 +75,22 @@ fi; \
 echo "Installing the pinned dependencies into .venv ..." >&2
 endef
 
-.venv/.runtime: pyproject.toml constraints.txt
+.venv/.runtime: pyproject.toml setup.py constraints.txt
 	@$(make_venv)
 	@$(PIP) -e .
 	@touch $@
 
-.venv/.test: pyproject.toml constraints.txt
+.venv/.test: pyproject.toml setup.py constraints.txt
 	@$(make_venv)
 	@$(PIP) -e '.[test]'
 	@touch .venv/.runtime $@
 
-# Without npm the tests through Node skip, and say why.
+# Without npm the tests that use the Node client are skipped, and say why.
 .clients/.fetched: .venv/.test tests/sdk/requirements.txt tests/node/package-lock.json
 	@rm -rf .clients && mkdir .clients
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
 	    --no-binary stripe --dest .clients --requirement tests/sdk/requirements.txt
 	@tar -xzf .clients/stripe-*.tar.gz -C .clients
 	@if command -v npm >/dev/null; then npm ci --prefix tests/node --loglevel error; \
-	    else echo "no npm: the tests through Node will skip" >&2; fi
+	    else echo "npm is not installed: the tests that use the Node client will be skipped" >&2; fi
 	@touch $@

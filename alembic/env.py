@@ -1,6 +1,7 @@
-"""Runs the migrations on the connection that `ledger.postgres.migrations.migrate` hands over.
+"""Runs the migrations on the connection that `migrate` in `ledger.postgres.migrations` passes in.
 
-Hand-written SQL, no models: alembic keeps the order and the version table (`ledger.alembic_version`).
+The migrations are hand-written SQL, without models: alembic keeps their order and the version table,
+`ledger.alembic_version`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ STOCK_THREADS = 16
 SCOPES = ("catalog", "network")
 
 _CPU_NOTES = {COMMAND: "with the start of the process", REQUEST: ""}
-_SUMMARY = re.compile(r"^(\d+) lines in ([\d.]+) s: (\d+) made a change", re.MULTILINE)
+_SUMMARY = re.compile(r"^(\d+) lines in ([\d.]+) s: (\d+) changed,", re.MULTILINE)
 
 
 class ResourceUse(NamedTuple):

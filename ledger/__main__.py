@@ -1,22 +1,47 @@
-"""The `ledger` command: the service's own command line, with the projections that follow its log."""
+"""The `ledger` command: the service's own command line, and `ledger projections` for its read models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import gc
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from ledger.cli import app
 from ledger.config import Settings
-from projections.operate import cli
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions
 
+GC_THRESHOLD_OBJECTS = 100_000
+"""Objects made before the garbage collector runs: more than a command imports. They are modules, classes and
+functions, which stay; searching them for garbage again and again would be a twelfth of the start."""
+
+_PROJECTIONS = "projections"
+
+
+class LedgerGroup(TyperGroup):
+    """The group of all commands. It imports `ledger projections` only when that is called or listed: the
+    import takes longer than everything else that `ledger keys` or `ledger migrate` needs to start."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order in which --help shows them."""
+        return [*super().list_commands(ctx), _PROJECTIONS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None."""
+        if cmd_name != _PROJECTIONS:
+            return super().get_command(ctx, cmd_name)
+        from projections.operate import cli
+
+        return get_command(cli.build_group())
+
 
 def main() -> None:
     """Run the command line."""
-    cli_app = app.build_cli(_make_extensions)
-    cli_app.add_typer(cli.build_group(), name="projections")
-    app.run_cli(cli_app)
+    gc.set_threshold(GC_THRESHOLD_OBJECTS)
+    app.run_cli(app.build_cli(_make_extensions, LedgerGroup))
 
 
 def _make_extensions(settings: Settings) -> Extensions:

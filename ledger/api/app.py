@@ -241,11 +241,9 @@ def _create_lifespan(
             stack.push_async_callback(components.clock_reader.close)
             await store.start()
             stack.push_async_callback(store.close)
-            reply_cleanup = ReplyCleanup(store)
-            await reply_cleanup.start()
-            stack.push_async_callback(reply_cleanup.close)
-            for create_service in service_factories:
-                service = create_service(store)
+            services: list[Service] = [ReplyCleanup(store)]
+            services += [create_service(store) for create_service in service_factories]
+            for service in services:
                 await service.start()
                 stack.push_async_callback(service.close)
             yield

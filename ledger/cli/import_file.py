@@ -1,7 +1,8 @@
-"""`ledger import`: the lines of a file told to the ledger from a shell, with progress on a terminal.
+"""`ledger import`: imports the lines of an NDJSON file, with a progress bar on a terminal.
 
-It appends by the journal like any process, beside a service that runs or not. Refused lines go to standard
-output, one JSON a line; what came of it all is said at the end. It is safe to run again after a break.
+It appends through the journal like any other process, whether a service is running or not. Refused lines go
+to standard output, one JSON document per line. Importing a file again, after an interruption too, changes
+nothing that is already there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ledger.accounts import list_accounts
 from ledger.api.app import build_execution, build_queries
@@ -24,7 +25,7 @@ from ledger.api.errors import render_error_body
 from ledger.call import Cause
 from ledger.cli.processes import reduce_garbage_collection
 from ledger.clock import Clock
-from ledger.commands.bulk_import import Import
+from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
@@ -38,7 +39,7 @@ CLI_ACTOR = "cli"
 
 
 class ImportSummary(NamedTuple):
-    """What came of a file."""
+    """How many lines of a file there were, changed something and were refused, and how long it took."""
 
     line_count: int
     changed_count: int
@@ -47,8 +48,10 @@ class ImportSummary(NamedTuple):
 
 
 def run_import(settings: Settings, file: Path, account: str | None, *, livemode: bool) -> ImportSummary:
-    """Tell the lines of `file`, standard input for `-`. Raises SettingError for a file or account that
-    cannot be used; without an account named, there must be one only."""
+    """Import the lines of `file`, standard input for `-`, into `account`, or into the only account there is.
+
+    Raises SettingError for a file or an account that cannot be used.
+    """
     try:
         source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
@@ -69,7 +72,6 @@ async def _run_import(
     account: str | None,
     livemode: bool,
 ) -> ImportSummary:
-    started = time.monotonic()
     cause = Cause(await _resolve_account(dsn, account), livemode, CLI_ACTOR, new_id("req", time.time()), None)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     async with open_connection(dsn, "ledger_api", name="import") as conn:
@@ -83,35 +85,39 @@ async def _run_import(
         check_account=partial(_check_connected, dsn, cause.account),
         render_error=render_error_body,
     )
+    try:
+        return await _import_lines(importer, source, size_bytes)
+    finally:
+        await store.close()
+        await pool.close()
+
+
+async def _import_lines(importer: Import, source: BinaryIO, size_bytes: int | None) -> ImportSummary:
+    """Import all lines of `source`, which has `size_bytes` if that is known, and print the refused ones."""
+    started = time.monotonic()
     lines = changed = refused = 0
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), disable=not sys.stderr.isatty(),
     )  # fmt: skip
-    try:
-        with progress:
-            progress_task = progress.add_task("importing", total=size_bytes)
-
-            async def chunks() -> AsyncIterator[bytes]:
-                while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
-                    yield chunk
-                    progress.advance(progress_task, len(chunk))
-
-            async for results in importer.run(chunks()):
-                lines += len(results)
-                changed += sum(result.changed for result in results)
-                refused_lines = "".join(f"{result.to_json()}\n" for result in results if result.refused)
-                if refused_lines:
-                    refused += refused_lines.count("\n")
-                    print(refused_lines, end="", flush=True)
-                rate = lines / (time.monotonic() - started)
-                progress.update(
-                    progress_task, description=f"{lines:,} lines, {rate:,.0f}/s, {refused:,} refused"
-                )
-    finally:
-        await store.close()
-        await pool.close()
+    with progress:
+        task = progress.add_task("importing", total=size_bytes)
+        async for results in importer.run(_read_chunks(source, progress, task)):
+            lines += len(results)
+            changed += sum(result.changed for result in results)
+            refused_lines = [f"{result.to_json()}\n" for result in results if result.refused]
+            if refused_lines:
+                refused += len(refused_lines)
+                print("".join(refused_lines), end="", flush=True)
+            rate = lines / (time.monotonic() - started)
+            progress.update(task, description=f"{lines:,} lines, {rate:,.0f}/s, {refused:,} refused")
     return ImportSummary(lines, changed, refused, time.monotonic() - started)
+
+
+async def _read_chunks(source: BinaryIO, progress: Progress, task: TaskID) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
+        yield chunk
+        progress.advance(task, len(chunk))
 
 
 async def _check_connected(dsn: str, platform: str, account: str) -> None:
@@ -127,7 +133,7 @@ async def _resolve_account(dsn: str, account: str | None) -> str:
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         ids = [row[0] for row in await list_accounts(conn)]
     if account is None and len(ids) != 1:
-        raise SettingError("--account: name one of them (ledger accounts list)")
+        raise SettingError(f"--account: required, there are {len(ids)} accounts (ledger accounts list)")
     if account is not None and account not in ids:
         raise SettingError(f"--account: no such account: {account}")
     return account or ids[0]

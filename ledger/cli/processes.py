@@ -1,4 +1,4 @@
-"""Processes of ours: children watched over, who end with their parent, and how each collects garbage."""
+"""The processes of one service: a supervisor and its children, and how each collects garbage."""
 
 from __future__ import annotations
 
@@ -6,29 +6,38 @@ import gc
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 
 from ledger.config import Settings
 
+LEDGER_PROGRAM = (sys.executable, "-P", "-m", "ledger")
+"""Starts this program again. Without -P, a folder `ledger` in the working directory would be imported
+instead."""
+
 RESTART_PAUSE_SECONDS = 1.0
 GC_THRESHOLD_OBJECTS = 10_000
 
 
 class Supervisor:
-    """Child processes, started again when they die, ended together."""
+    """Runs child processes: restarts one that dies, and ends all together.
+
+    `commands` are arguments of `ledger`, one child each; the children inherit the listening socket
+    `listen_fd`.
+    """
 
     def __init__(
         self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], listen_fd: int
     ) -> None:
-        self._commands = commands
+        self._commands = [(*LEDGER_PROGRAM, *arguments) for arguments in commands]
         self._environment = os.environ | environment
         self._listen_fd = listen_fd
         self._stopping = False
 
     def run(self, settings: Settings) -> None:
-        """Until SIGTERM or SIGINT; a child that does not end in time is killed."""
+        """Run until SIGTERM or SIGINT, then end the children; kill those that do not end in time."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signal_number, self._request_stop)
         children = {self._start(command): command for command in self._commands}
@@ -49,7 +58,7 @@ class Supervisor:
                 child.kill()
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        # A session of its own: a Ctrl-C reaches this process alone, which then ends them in order.
+        # In a session of its own, a child does not get the Ctrl-C: this process ends its children in order.
         return subprocess.Popen(
             command,
             env=self._environment,
@@ -63,11 +72,11 @@ class Supervisor:
 
 
 def exit_with_parent() -> None:
-    """Stop once the process that started this one is gone, however it died: the kernel then closes its
-    end of our input. A child left behind would hold the port, and the next `serve` could not start."""
+    """Stop when the parent process ends, however it ends: the kernel then closes its end of our standard
+    input. A child that stayed would hold the port, and the next `serve` could not start."""
 
     def wait_for_parent_exit() -> None:
-        # Not sys.stdin: the interpreter cannot end while a thread waits in its buffer.
+        # Not sys.stdin: the interpreter cannot exit while a thread waits in its buffer.
         while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
@@ -76,8 +85,9 @@ def exit_with_parent() -> None:
 
 
 def reduce_garbage_collection() -> None:
-    """Look for garbage cycles less often than every 700 objects, and never among the modules. Aggregates are
-    remembered for long and hold no cycles: looking through them took a fifth of an import."""
+    """Search for garbage cycles less often than Python's default, every 700 objects, and never among what is
+    loaded now. Cached aggregates live long and have no cycles: searching them took a fifth of the time of an
+    import."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 10)

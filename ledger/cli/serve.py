@@ -1,8 +1,8 @@
-"""Running the service: the development keys, which processes, and an orderly end.
+"""Run the service: its processes, its development keys and its shutdown.
 
-`serve` is one process unless more API workers are asked for; then this one only watches over the others
-and starts a dead one again. SIGTERM and SIGINT drain: requests under way finish, nothing acknowledged is
-lost.
+`serve` is one process, unless LEDGER_WORKERS asks for several: then this one only supervises the others and
+restarts one that dies. On SIGTERM and SIGINT the service drains: requests under way finish, and no
+acknowledged change is lost.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import asyncio
 import json
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 import uvicorn
 import uvloop
@@ -38,14 +37,18 @@ DEV_KEYS_FILE = "dev-keys.json"
 
 
 def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], None]) -> None:
-    """Everything: the database if embedded, API, and what follows the log; returns when told to stop."""
+    """Run the API and what follows the log until a signal stops it, with an embedded database if no other is
+    configured. `announce` gets the text for whoever started the service.
+
+    Raises SettingError when it cannot listen, or cannot use the database.
+    """
     with ExitStack() as stack:
         sock = stack.enter_context(_listening_socket(settings))
         dsn, service_key = stack.enter_context(open_own_database(settings))
         url = f"http://{settings.host}:{sock.getsockname()[1]}"
         if settings.database_url is not None:
             migrate(dsn)
-            announce(f"Ledger listens on {url}. Make keys with: ledger keys create")
+            announce(f"Ledger listens on {url}. Create keys with: ledger keys create")
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
         if settings.workers == 1:
@@ -55,7 +58,10 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
 
 
 def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> None:
-    """The API alone, on a database that is migrated; `fd` is an inherited listening socket."""
+    """Run the API only, until a signal stops it. `fd` is a listening socket inherited from a supervisor.
+
+    Raises SettingError when it cannot listen, or when the database is not migrated to this release.
+    """
     without_followers = extensions._replace(service_factories=())
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
@@ -74,7 +80,10 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
 
 
 def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], *, supervised: bool) -> None:
-    """What follows the log alone, until told to stop; `supervised`, also when its Watch is gone."""
+    """Run only what follows the log, until a signal stops it; if `supervised`, until the supervisor ends.
+
+    Raises SettingError when the database is not migrated to this release.
+    """
     if supervised:
         exit_with_parent()
     with open_database(settings) as (dsn, service_key):
@@ -85,20 +94,16 @@ def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], 
 def _supervise(
     settings: Settings, dsn: str, service_key: bytes, sock: socket.socket, *other_commands: Sequence[str]
 ) -> None:
-    """Watch over `workers` API processes on one socket, and `other_commands`, told as arguments of
-    `ledger`."""
+    """Supervise `settings.workers` API processes on one socket, and one process for each of
+    `other_commands`."""
     with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics_dir:
         environment = {
             "LEDGER_DATABASE_URL": dsn,
             "LEDGER_SECRET_KEY": service_key.decode(),
             "PROMETHEUS_MULTIPROC_DIR": metrics_dir,
         }
-        api_command = ["api", "--fd", str(sock.fileno())]
-        program = [sys.executable, "-m", "ledger"]
-        commands = [
-            [*program, *arguments] for arguments in (*[api_command] * settings.workers, *other_commands)
-        ]
-        Supervisor(commands, environment, sock.fileno()).run(settings)
+        api_commands = [["api", "--fd", str(sock.fileno())]] * settings.workers
+        Supervisor([*api_commands, *other_commands], environment, sock.fileno()).run(settings)
 
 
 def _run_api(
@@ -124,8 +129,8 @@ def _run_api(
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # uvicorn raises the signal again once it has drained; by default that would end the process there,
-    # and an embedded database would be left running. One that comes before uvicorn listens is not lost.
+    # uvicorn raises the signal again once it has drained. By default that would end the process there and
+    # leave an embedded database running. A signal that arrives before uvicorn listens is not lost either.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     server.run(sockets=[sock])
@@ -138,14 +143,14 @@ async def _run_followers(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
-    await store.start()
-    followers = [make_follower(store) for make_follower in service_factories]
-    for follower in followers:
-        await follower.start()
-    await stop.wait()
-    for follower in reversed(followers):
-        await follower.close()
-    await store.close()
+    async with AsyncExitStack() as stack:
+        await store.start()
+        stack.push_async_callback(store.close)
+        for create_service in service_factories:
+            service = create_service(store)
+            stack.push_async_callback(service.close)
+            await service.start()
+        await stop.wait()
 
 
 @contextmanager
@@ -166,7 +171,7 @@ def _listening_socket(settings: Settings) -> Iterator[socket.socket]:
 
 
 def _load_dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
-    """The keys of the embedded database's test account, made at its first start and kept."""
+    """The keys of the embedded database's test account, from a file that its first start writes."""
     file = settings.data_dir / DEV_KEYS_FILE
     if file.exists():
         keys: dict[str, str] = json.loads(file.read_text())

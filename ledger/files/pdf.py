@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from io import BytesIO
 
-from pypdf import PdfReader
-
 COUNT_SECONDS_MAX = 10.0
 
 _semaphore = asyncio.Semaphore(1)
@@ -23,6 +21,8 @@ async def count_pages(document: bytes) -> int | None:
 
 
 def _count(document: bytes) -> int | None:
+    from pypdf import PdfReader  # takes 30 ms, which most processes never need
+
     try:
         return len(PdfReader(BytesIO(document)).pages)
     except Exception:  # a hostile document may provoke anything in the library

@@ -17,7 +17,9 @@ from psycopg.rows import TupleRow
 from ledger.errors import SettingError
 from ledger.postgres.connections import CONNECT_TIMEOUT_SECONDS, first_line
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "alembic"
+# In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
+_PACKAGED = Path(__file__).resolve().parents[1] / "migrations"
+MIGRATIONS = _PACKAGED if _PACKAGED.is_dir() else _PACKAGED.parents[1] / "alembic"
 SERVER_VERSION_MIN = 150000
 # A migration stops waiting for a lock after two seconds (its lock_timeout), so that it delays nobody longer.
 MIGRATE_ATTEMPTS_MAX = 5

@@ -62,9 +62,11 @@ class JsonTranscoder(Transcoder):
         self._encoder = msgspec.json.Encoder()
 
     def encode(self, obj: Any) -> bytes:
+        """`obj` as compact UTF-8 JSON."""
         return self._encoder.encode(obj)
 
     def decode(self, data: bytes) -> Any:
+        """The value of UTF-8 JSON. Raises msgspec.DecodeError."""
         return _decode(data)
 
 
@@ -78,6 +80,7 @@ class Codec(Mapper[str]):
         self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        """The event as the log stores it: its fields as JSON, the personal ones sealed."""
         assert isinstance(domain_event, DomainEvent)
         cls = type(domain_event)
         state = dict(vars(domain_event))
@@ -93,6 +96,7 @@ class Codec(Mapper[str]):
         return StoredEvent(stream, version, topic, self.transcoder.encode(state))
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
+        """The event that was stored, in the shape of its class today (upcast)."""
         stream = stored_event.originator_id
         assert isinstance(stream, str)
         return self.decode_event(

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.cli import app
+from ledger.cli.shell import print_table
 from ledger.errors import SettingError
 from projections.engine.status import GenerationStatus
 from projections.operate import rebuild_cli
@@ -36,7 +36,12 @@ PARKED_SHOWN_MAX = 20
 
 def build_group() -> typer.Typer:
     """The group of commands."""
-    group = typer.Typer(help="The read models and the Event feed.", no_args_is_help=True)
+    group = typer.Typer(
+        help="The read models and the Event feed.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+    )
     for command in (status, show, verify, retry):
         group.command()(command)
     rebuild_cli.add_commands(group)
@@ -64,7 +69,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     for line in _format_rebuilds([] if report.rebuild is None else [report.rebuild]):
         print(line)
     columns = ("at", "who", "action", "generation", "position", "reason")
-    app.print_table(columns, [[operation[column] for column in columns] for operation in report.operations])
+    print_table(columns, [[operation[column] for column in columns] for operation in report.operations])
 
 
 def verify(
@@ -112,7 +117,7 @@ def _print_generations(statuses: Sequence[GenerationStatus]) -> None:
         lag = each.lag
         position = (lag.projection, lag.generation, each.state, lag.position)
         rows.append((*position, lag.events, f"{lag.seconds:.1f}", _format_rows(each)))
-    app.print_table(title, rows)
+    print_table(title, rows)
     for line in [*_format_stalled(statuses), *_format_parked(statuses)]:
         print(line)
 
@@ -155,7 +160,7 @@ def _format_rebuilds(reports: Sequence[RebuildReport]) -> list[str]:
 
 def _print_verifications(results: Sequence[Verification], *, is_sample: bool) -> None:
     title = ("projection", "generation", "position", "rows", "differing", "parked streams")
-    app.print_table(
+    print_table(
         title,
         [
             (each.projection, each.generation, each.position, each.rows, each.differing, each.parked)

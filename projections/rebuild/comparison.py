@@ -75,6 +75,7 @@ class Comparison(NamedTuple):
 
     @property
     def equal(self) -> bool:
+        """Whether both generations have the same rows."""
         return self.live == self.other
 
 

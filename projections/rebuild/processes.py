@@ -26,7 +26,7 @@ class BackfillProcesses:
         """Backfill a shard in a process of its own; False when it stopped before the shard was done. Raises
         BackfillFailed with the last line of its standard error."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ledger", "projections", "fill", str(rebuild_id), str(shard),
+            sys.executable, "-P", "-m", "ledger", "projections", "fill", str(rebuild_id), str(shard),
             env=os.environ | self._settings, stdin=PIPE, stdout=DEVNULL, stderr=PIPE,
             start_new_session=True,
         )  # fmt: skip

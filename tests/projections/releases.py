@@ -1,35 +1,52 @@
-"""Another release beside this one: a copy of the sources with an example's changes made to it."""
+"""Another release beside this one: a copy of the sources with the changes of an example."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from ledger.postgres.migrations import release_version
-from tests.serving.process import REPOSITORY
+from tests.serving.process import REPOSITORY, build_environment
 
 EXAMPLES = REPOSITORY / "examples"
-_SOURCES = ("ledger", "projections", "alembic", "tests/domain", "tests/golden")
+_SOURCES = ("ledger", "projections", "alembic", "tests")
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "node_modules")
 
 
 def create_release(patch: Path, directory: Path) -> Path:
-    """This release as `patch`, a unified diff, changes it, in `directory`."""
+    """Copy this release to `directory` and apply `patch`, a unified diff, to the copy."""
     for source in _SOURCES:
-        shutil.copytree(REPOSITORY / source, directory / source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / source, directory / source, ignore=_NOT_COPIED)
+    shutil.copy(REPOSITORY / "pyproject.toml", directory)
     for change in re.split(r"^--- .*\n", patch.read_text(), flags=re.MULTILINE)[1:]:
         file, *hunks = re.split(r"^@@.*\n", change, flags=re.MULTILINE)
         _apply_hunks(directory / file.removeprefix("+++ b/").strip(), hunks)
     return directory
 
 
+def run_tests(release: Path, *arguments: str) -> None:
+    """Run tests of the release, with the sources of the release; they must pass."""
+    completed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        env=build_environment(release, release=release),
+        cwd=release,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stdout
+
+
 def add_migration(release: Path, file: Path) -> str:
-    """Make `file` the release's next migration, whatever its number was; the schema version it makes."""
+    """Make `file` the release's next migration, with the next free number, and return its schema version."""
     last = max(path.name for path in release.glob("alembic/versions/[0-9]*.py"))[:4]
     number = f"{int(last) + 1:04}"
     text = re.sub(r'^revision = ".*"', f'revision = "{number}"', file.read_text(), flags=re.MULTILINE)
     text = re.sub(r'^down_revision = ".*"', f'down_revision = "{last}"', text, flags=re.MULTILINE)
-    # What it says of its neighbours moves with it.
+    # The numbers of other migrations in it change by the same amount.
     shift = int(number) - int(file.name[:4])
     text = re.sub(r"oldest = '(\d+)'", lambda match: f"oldest = '{int(match[1]) + shift:04}'", text)
     (release / "alembic" / "versions" / f"{number}{file.name[4:]}").write_text(text)

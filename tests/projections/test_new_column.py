@@ -1,4 +1,4 @@
-"""The worked example examples/new-column: this release and one with the example, on one database, in use."""
+"""The worked example examples/new-column: this release and the next serve one database, under load."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ EXAMPLE = EXAMPLES / "new-column"
 
 
 class Business(threading.Thread):
-    """Opens disputes and answers some, and sees each in the lists at once, until the end."""
+    """A client that opens disputes, answers every second one and checks the lists at once, until it ends."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__()
-        self.client = client_of(url, secret)
+        self.client = create_client(url, secret)
         self.statuses: dict[str, str] = {}
         self.failure: BaseException | None = None
         self._ended = threading.Event()
@@ -64,7 +64,7 @@ class Business(threading.Thread):
 
 
 @contextmanager
-def in_business(url: str, secret: str) -> Iterator[Business]:
+def run_business(url: str, secret: str) -> Iterator[Business]:
     business = Business(url, secret)
     business.start()
     try:
@@ -73,12 +73,12 @@ def in_business(url: str, secret: str) -> Iterator[Business]:
         business.end()
 
 
-def listed(client: stripe.StripeClient, **filters: Any) -> dict[str, str]:
+def list_statuses(client: stripe.StripeClient, **filters: Any) -> dict[str, str]:
     disputes = client.v1.disputes.list({"limit": 100, **filters})  # type: ignore[arg-type]
-    return {each.id: each.status for each in disputes.auto_paging_iter()}
+    return {dispute.id: dispute.status for dispute in disputes.auto_paging_iter()}
 
 
-def queried(dsn: str, query: str) -> list[Any]:
+def fetch_rows(dsn: str, query: str) -> list[Any]:
     with psycopg.connect(dsn) as conn:
         return conn.execute(query.encode()).fetchall()
 
@@ -92,61 +92,65 @@ def test_a_filterable_column_is_added_while_the_release_before_serves(
         settings: dict[str, Any] = {
             "database_url": dsn, "secret_key": SERVICE_KEY, "verify_pause_seconds": 1, "list_wait_ms": 10_000,
         }  # fmt: skip
-        of_new = partial(run_ledger, tmp_path / "data", release=new, **settings)
-        secret = secret_of_an_account(dsn)
+        run_new = partial(run_ledger, tmp_path / "data", release=new, **settings)
+        secret = create_secret(dsn)
         old = stack.enter_context(run_serve(tmp_path / "old", **settings))
-        business = stack.enter_context(in_business(old.url, secret))
+        business = stack.enter_context(run_business(old.url, secret))
         business.dispute()
 
-        # Expand: nothing changes for what runs, and the release before starts on it, too.
-        migrated = of_new("migrate")
+        # Expand: nothing changes for the running release, and it can still start on the new schema.
+        migrated = run_new("migrate")
         assert (migrated.returncode, migrated.stderr) == (0, "")
         check_schema(dsn)
 
-        # The new release beside it.
+        # The new release runs beside the old one.
         later = stack.enter_context(run_serve(tmp_path / "later", release=new, **settings))
-        client = client_of(later.url, secret)
-        assert set(business.statuses) <= set(listed(client)), "the new release reads what is live"
+        client = create_client(later.url, secret)
+        assert set(business.statuses) <= set(list_statuses(client)), (
+            "the new release reads the live generation"
+        )
         with pytest.raises(stripe.APIError, match="is temporarily unavailable"):
-            listed(client, status="won")  # rather than those that happen to have it
+            list_statuses(client, status="won")  # rather than only the rows that have the column
 
-        # Rebuild and switch. All but the new column is compared, so there is nothing to accept.
-        rebuilt = of_new("projections", "rebuild", "disputes")
+        # Rebuild and switch. Only the new column is not compared, so no difference has to be accepted.
+        rebuilt = run_new("projections", "rebuild", "disputes")
         assert rebuilt.returncode == 0, rebuilt.stderr
-        compared = queried(dsn, "SELECT details FROM projections.operations WHERE action = 'compare'")
-        assert [(each["equal"], each["added"]) for (each,) in compared] == [(True, ["status"])]
+        compared = fetch_rows(dsn, "SELECT details FROM projections.operations WHERE action = 'compare'")
+        assert [(details["equal"], details["added"]) for (details,) in compared] == [(True, ["status"])]
         indexed = "SELECT tablename FROM pg_indexes WHERE indexdef LIKE '%, status,%' ORDER BY 1"
-        assert queried(dsn, indexed) == [("disputes",), ("disputes_g2",)], "what was live waited for no index"
+        assert fetch_rows(dsn, indexed) == [("disputes",), ("disputes_g2",)], (
+            "no index was built on the live generation, so nothing waited for one"
+        )
         business.dispute()
-        assert set(listed(client, status="won").values()) == {"won"}
-        assert set(listed(client, status="needs_response").values()) == {"needs_response"}
+        assert set(list_statuses(client, status="won").values()) == {"won"}
+        assert set(list_statuses(client, status="needs_response").values()) == {"needs_response"}
 
-        # Back, and forth again: the release before reads what is live, whichever it is.
-        operating(dsn, partial(generations.roll_back, name="disputes", operator=OPERATOR))
+        # Roll back, and switch again: the old release reads the live generation, whichever it is.
+        run_as_operator(dsn, partial(generations.roll_back, name="disputes", operator=OPERATOR))
         business.dispute()
         with pytest.raises(stripe.APIError):
-            listed(client, status="won")
-        operating(dsn, partial(generations.switch, generations={"disputes": 2}, operator=OPERATOR))
+            list_statuses(client, status="won")
+        run_as_operator(dsn, partial(generations.switch, generations={"disputes": 2}, operator=OPERATOR))
         business.end()
-        assert listed(business.client) == business.statuses == listed(client)
-        won = {each: status for each, status in business.statuses.items() if status == "won"}
-        assert listed(client, status="won") == won, "no row was written without it"
-        assert "differ" not in old.log + later.log, "neither took the other's rows for its own"
+        assert list_statuses(business.client) == business.statuses == list_statuses(client)
+        won = {dispute: status for dispute, status in business.statuses.items() if status == "won"}
+        assert list_statuses(client, status="won") == won, "no row was written without the column"
+        assert "differ" not in old.log + later.log, "neither release compared the other's rows with its own"
 
-        # Contract: the release before goes, then what it built; from then on it does not start any more.
+        # Contract: stop the old release, then retire its generation; from now on it cannot start any more.
         old.stop()
-        operating(dsn, partial(generations.retire, name="disputes", generations=[1], operator=OPERATOR))
+        run_as_operator(dsn, partial(generations.retire, name="disputes", generations=[1], operator=OPERATOR))
         contracted = add_migration(new, EXAMPLE / "0012_dispute_status_only.py")
-        assert of_new("migrate").returncode == 0
+        assert run_new("migrate").returncode == 0
         with pytest.raises(
             SettingError, match=f"is at {contracted} and supports releases from {expanded} on"
         ):
             check_schema(dsn)
-        assert listed(client, status="won") == won
+        assert list_statuses(client, status="won") == won
 
 
-def operating(dsn: str, do: Callable[[Conn], Awaitable[object]]) -> None:
-    """As an operator of the release before does it."""
+def run_as_operator(dsn: str, do: Callable[[Conn], Awaitable[object]]) -> None:
+    """Run an operation as an operator of the old release."""
 
     async def session() -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -155,12 +159,12 @@ def operating(dsn: str, do: Callable[[Conn], Awaitable[object]]) -> None:
     asyncio.run(session())
 
 
-def secret_of_an_account(dsn: str) -> str:
+def create_secret(dsn: str) -> str:
     registrar = Registrar(dsn)
     secret = registrar.account().secret
     registrar.close()
     return secret
 
 
-def client_of(url: str, secret: str) -> stripe.StripeClient:
+def create_client(url: str, secret: str) -> stripe.StripeClient:
     return stripe.StripeClient(secret, base_addresses={"api": url}, max_network_retries=0)

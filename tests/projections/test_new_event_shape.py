@@ -1,11 +1,9 @@
-"""The worked example examples/new-event-shape: old stored events are lifted, streams hold both shapes."""
+"""The worked example examples/new-event-shape: old events are upcast, and streams may hold both shapes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,21 +18,17 @@ from projections.rebuild import generations, promotion, records
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.rebuilds import OPERATOR
-from tests.projections.releases import EXAMPLES, create_release
-from tests.serving.process import SERVICE_KEY, build_environment, run_ledger, run_serve
+from tests.projections.releases import EXAMPLES, create_release, run_tests
+from tests.serving.process import SERVICE_KEY, run_ledger, run_serve
 
 EXAMPLE = EXAMPLES / "new-event-shape"
 
 
-def test_its_golden_files_prove_that_both_shapes_load(tmp_path: Path) -> None:
+def test_the_golden_files_of_both_shapes_load(tmp_path: Path) -> None:
     new = create_release(EXAMPLE / "release.patch", tmp_path / "new")
     golden = new / "tests" / "golden"
     assert len(list(golden.glob("dispute.evidence_submitted.v*.json"))) == 2
-    proved = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", golden],
-        env=build_environment(tmp_path, release=new), cwd=new, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert proved.returncode == 0, proved.stdout
+    run_tests(new, "--pure", "tests/golden")
 
 
 def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tmp_path: Path) -> None:
@@ -49,59 +43,59 @@ def test_a_stream_of_both_shapes_is_read_listed_and_rebuilt(cluster: Cluster, tm
         registrar.close()
 
         old = stack.enter_context(run_serve(tmp_path / "old", **settings))
-        before = client_of(old.url, account.secret)
-        submitted(before, disputed(before), "winning_evidence")
-        lost = submitted(before, disputed(before), "losing_evidence")
-        told = httpx.post(
+        before = create_client(old.url, account.secret)
+        submit_evidence(before, open_dispute(before), "winning_evidence")
+        lost = submit_evidence(before, open_dispute(before), "losing_evidence")
+        recorded = httpx.post(
             f"{old.url}/internal/v1/disputes/{lost}/facts",
             json={"fact": "appeal_opened", "reference": "ref_1"},
             headers={"authorization": f"Bearer {operator}"},
         )
-        assert told.status_code == 200, told.text
-        assert versions(dsn, lost) == [1]
+        assert recorded.status_code == 200, recorded.text
+        assert load_class_versions(dsn, lost) == [1]
 
         later = stack.enter_context(run_serve(tmp_path / "later", release=new, **settings))
-        after = client_of(later.url, account.secret)
-        submitted(after, lost, "winning_evidence")
-        fresh = submitted(after, disputed(after), "winning_evidence")
-        assert (versions(dsn, lost), versions(dsn, fresh)) == ([1, 2], [2])
+        after = create_client(later.url, account.secret)
+        submit_evidence(after, lost, "winning_evidence")
+        fresh = submit_evidence(after, open_dispute(after), "winning_evidence")
+        assert (load_class_versions(dsn, lost), load_class_versions(dsn, fresh)) == ([1, 2], [2])
 
-        # What rows hold has changed, and in nothing else: so it is looked at, and accepted.
+        # The rows differ in the new field and in nothing else, so the operator accepts the difference.
         rebuilt = run_ledger(tmp_path / "data", "projections", "rebuild", "disputes", release=new, **settings)
         assert "the rebuilt rows differ from the live rows, so nothing was switched" in rebuilt.stderr
-        assert asyncio.run(accepted(dsn)) == {"state.submission_method"}
+        assert asyncio.run(accept_differences(dsn)) == {"state.submission_method"}
         for client in (before, after):
-            for found in (client.v1.disputes.list().data, [client.v1.disputes.retrieve(lost)]):
-                assert {each.evidence_details.submission_method for each in found} == {"manual"}
+            for disputes in (client.v1.disputes.list().data, [client.v1.disputes.retrieve(lost)]):
+                assert {dispute.evidence_details.submission_method for dispute in disputes} == {"manual"}
             assert client.v1.disputes.retrieve(lost).evidence_details.submission_count == 2
 
 
-async def accepted(dsn: str) -> set[str]:
-    """In what the rebuild differs, which is accepted."""
+async def accept_differences(dsn: str) -> set[str]:
+    """Accept the differences of the rebuild, and return the paths that differ."""
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         differences = (await generations.load_last_comparison(conn, "disputes"))["differences"]
         (number,) = await records.list_open(conn)
         await promotion.accept_differences(conn, number, OPERATOR)
-    return {path for each in differences for path in each["other"]}
+    return {path for difference in differences for path in difference["other"]}
 
 
-def client_of(url: str, secret: str) -> stripe.StripeClient:
+def create_client(url: str, secret: str) -> stripe.StripeClient:
     return stripe.StripeClient(secret, base_addresses={"api": url}, max_network_retries=0)
 
 
-def disputed(client: stripe.StripeClient) -> str:
+def open_dispute(client: stripe.StripeClient) -> str:
     charge = client.v1.charges.create({"amount": 2000, "currency": "usd", "source": "tok_createDispute"})
     return client.v1.disputes.list({"charge": charge.id}).data[0].id
 
 
-def submitted(client: stripe.StripeClient, dispute: str, evidence: str) -> str:
+def submit_evidence(client: stripe.StripeClient, dispute: str, evidence: str) -> str:
     given: Any = {"uncategorized_text": evidence, "appeal": {"card": {"reason_for_filing": "New facts."}}}
     client.v1.disputes.update(dispute, {"evidence": given})
     return dispute
 
 
-def versions(dsn: str, dispute: str) -> list[int]:
-    """Of which class version the submissions of a dispute are stored."""
+def load_class_versions(dsn: str, dispute: str) -> list[int]:
+    """The class versions in which the submissions of a dispute are stored."""
     with psycopg.connect(dsn) as conn:
         stored = conn.execute(
             "SELECT state FROM ledger.events WHERE originator_id = %s"

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -286,7 +287,7 @@ def test_the_operator_retries_a_parked_stream(dsn: str, tmp_path: Path) -> None:
         return bad
 
     bad = run_story(dsn, story)
-    settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
+    settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = run_ledger(tmp_path, "projections", "status", **settings)
     assert "stalled, 1 stream parked" in status.stdout
     assert "stalled: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout

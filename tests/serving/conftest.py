@@ -1,4 +1,4 @@
-"""Places for data directories."""
+"""Directories for the data of services."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A directory that every user can pass through: as root the database runs as a service user."""
+    """A directory that every user may enter: as root, the database runs as a service user."""
     directory = Path(tempfile.mkdtemp(prefix="serving-")).resolve()
     directory.chmod(0o755)
     yield directory

@@ -1,4 +1,4 @@
-"""The `run_ledger` command as an operator meets it: a process with an environment, its output and its end."""
+"""Runs the `ledger` command as an operator does: a process with an environment, output and an exit status."""
 
 from __future__ import annotations
 
@@ -9,36 +9,44 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "ledger")
 SERVICE_KEY = "the-service-key-of-these-tests-0123456789"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0  # what SIGTERM promises
 
 
-def build_environment(data_dir: Path, *, release: Path = REPOSITORY, **settings: object) -> dict[str, str]:
-    """This process's environment without its LEDGER_ variables, and `settings` as such; the sources are
-    those of `release`."""
+def build_environment(
+    data_dir: Path, *, release: Path | None = REPOSITORY, **settings: object
+) -> dict[str, str]:
+    """This process's environment, with `settings` as its only LEDGER_ variables. The sources are those in the
+    folder `release`; with None, those that are installed."""
     inherited_variables = {
-        name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LEDGER_") and name != "PYTHONPATH"
     }
     ledger_settings = {"data_dir": data_dir, "port": 0} | settings
     return (
         inherited_variables
-        | {"PYTHONPATH": str(release), "TMPDIR": str(data_dir.parent)}
+        | ({"PYTHONPATH": str(release)} if release else {})
+        | {"TMPDIR": str(data_dir.parent)}
         | {f"LEDGER_{name.upper()}": str(value) for name, value in ledger_settings.items()}
     )
 
 
-def run_ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """A command run to its end."""
+def run_ledger(
+    data_dir: Path, *arguments: str, program: Sequence[str] = PROGRAM, **settings: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "ledger", *arguments],
+        [*program, *arguments],
         env=build_environment(data_dir, **settings),
         cwd=data_dir.parent,
         capture_output=True,
@@ -49,7 +57,7 @@ def run_ledger(data_dir: Path, *arguments: str, **settings: Any) -> subprocess.C
 
 
 def run_refused(data_dir: Path, *arguments: str, **settings: Any) -> str:
-    """The one line on standard error with which a command ends that cannot work."""
+    """Run a command that must fail, and return its one line on standard error."""
     completed = run_ledger(data_dir, *arguments, **settings)
     assert completed.returncode == 1, completed
     assert completed.stdout == ""
@@ -58,15 +66,15 @@ def run_refused(data_dir: Path, *arguments: str, **settings: Any) -> str:
 
 
 class ServeProcess:
-    """A `ledger serve` that runs."""
+    """A running `ledger serve`."""
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
+    def __init__(self, data_dir: Path, *, program: Sequence[str] = PROGRAM, **settings: Any) -> None:
         self.data_dir = data_dir
         self._log = data_dir.with_name(f"{data_dir.name}.log")
         self._output = data_dir.with_name(f"{data_dir.name}.out")
         with self._log.open("wb") as log, self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ledger", "serve"],
+                [*program, "serve"],
                 env=build_environment(data_dir, **settings),
                 cwd=data_dir.parent,
                 stdout=output,
@@ -101,7 +109,7 @@ class ServeProcess:
         return False
 
     def stop(self) -> None:
-        """SIGTERM, and the end that it promises."""
+        """Send SIGTERM; the service must exit in time with status 0."""
         self.process.terminate()
         assert self.process.wait(STOP_SECONDS) == 0, self.log
 
@@ -110,7 +118,7 @@ class ServeProcess:
         self.process.wait()
 
     def kill_group(self) -> None:
-        """Whatever the test came to: nothing of it runs on."""
+        """End every process of the service, however the test ended."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -118,7 +126,7 @@ class ServeProcess:
 
 @contextlib.contextmanager
 def run_serve(data_dir: Path, **settings: Any) -> Iterator[ServeProcess]:
-    """A service that runs until it is stopped, at the latest at the end."""
+    """A service that is stopped when the block ends, if the test has not stopped it before."""
     service = ServeProcess(data_dir, **settings)
     try:
         yield service

@@ -1,4 +1,4 @@
-"""A service that ends, and one of several processes: SIGTERM under load, and a process that dies."""
+"""Shutdown and supervision: SIGTERM under load, a service of several processes, a process that dies."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.serving.process import SERVICE_KEY, ServeProcess, build_environment, 
 from tests.store.stores import head_locked, wait_until
 
 
-async def make_key(dsn: str) -> str:
+async def create_secret(dsn: str) -> str:
     async with await connect(dsn, "ledger_api", name="test") as conn:
         account = await create_account(conn, "Test")
         return (await create_key(conn, account, "sk", livemode=False, name="test"))[1]
 
 
-def customers_in(dsn: str) -> set[str]:
+def load_customer_ids(dsn: str) -> set[str]:
     with psycopg.connect(dsn) as conn:
         query = b"SELECT originator_id FROM ledger.events WHERE topic = 'customer.created'"
         return {row[0] for row in conn.execute(query)}
@@ -40,12 +40,12 @@ def settings(dsn: str) -> dict[str, Any]:
 
 def test_requests_under_way_at_sigterm_finish(dsn: str, place: Path) -> None:
     async def main(service: ServeProcess) -> list[str]:
-        key = await make_key(dsn)
+        key = await create_secret(dsn)
         limits = httpx.Limits(max_connections=100)
         async with httpx.AsyncClient(base_url=service.url, auth=(key, ""), limits=limits, timeout=20) as http:
             async with head_locked(dsn):
                 requests = [asyncio.create_task(http.post("/v1/customers")) for _ in range(40)]
-                await wait_until(lambda: appending(dsn))
+                await wait_until(lambda: is_appending(dsn))
                 await asyncio.sleep(0.3)
                 service.process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.3)
@@ -58,10 +58,10 @@ def test_requests_under_way_at_sigterm_finish(dsn: str, place: Path) -> None:
         acknowledged = asyncio.run(main(service))
         assert service.process.wait(10) == 0
         assert service.log == ""
-    assert set(acknowledged) == customers_in(dsn)
+    assert set(acknowledged) == load_customer_ids(dsn)
 
 
-def appending(dsn: str) -> bool:
+def is_appending(dsn: str) -> bool:
     with psycopg.connect(dsn) as conn:
         query = b"""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                     AND application_name = 'ledger journal' AND wait_event_type = 'Lock'"""
@@ -69,7 +69,7 @@ def appending(dsn: str) -> bool:
     return row is not None and row[0] > 0
 
 
-def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str, place: Path) -> None:
+def test_sigterm_under_load_loses_no_acknowledged_change_and_ends_in_time(dsn: str, place: Path) -> None:
     acknowledged: list[str] = []
 
     async def write(service: ServeProcess, key: str) -> None:
@@ -83,7 +83,7 @@ def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str
                 acknowledged.append(answer.json()["id"])
 
     async def main(service: ServeProcess) -> None:
-        key = await make_key(dsn)
+        key = await create_secret(dsn)
         writers = [asyncio.create_task(write(service, key)) for _ in range(10)]
         await wait_until(lambda: len(acknowledged) > 200)
         service.process.send_signal(signal.SIGTERM)
@@ -92,11 +92,11 @@ def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_in_time(dsn: str
     with run_serve(place / "load", **settings(dsn)) as service:
         asyncio.run(main(service))
         assert service.process.wait(10) == 0
-    assert set(acknowledged) <= customers_in(dsn)
+    assert set(acknowledged) <= load_customer_ids(dsn)
     assert len(acknowledged) == len(set(acknowledged))
 
 
-def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Path) -> None:
+def test_a_request_that_never_ends_does_not_delay_shutdown(dsn: str, place: Path) -> None:
     async def main(service: ServeProcess) -> float:
         _, writer = await asyncio.open_connection(*service.url.removeprefix("http://").split(":"))
         writer.write(b"POST /v1/customers HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nname=")
@@ -113,7 +113,7 @@ def test_a_request_that_never_ends_does_not_hold_up_the_end(dsn: str, place: Pat
         assert service.process.returncode == 0
 
 
-def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: str, place: Path) -> None:
+def test_a_sigterm_before_the_first_request_is_obeyed(dsn: str, place: Path) -> None:
     for milliseconds in (0, 10, 30, 60):
         process = subprocess.Popen(
             [sys.executable, "-m", "ledger", "serve"],
@@ -133,7 +133,7 @@ def test_a_sigterm_between_the_announcement_and_the_first_request_is_heard(dsn: 
 
 
 def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str, place: Path) -> None:
-    """Which process answers is told by whom the database sees appending; the metrics are of both."""
+    """The database sees which processes append; the metrics count both."""
 
     def total(service: ServeProcess) -> int:
         text = httpx.get(f"{service.url}/metrics").text
@@ -143,7 +143,7 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
         return int(sum(map(float, counted)))
 
     def write(service: ServeProcess, key: str, number: int) -> None:
-        """On a connection each: the kernel gives it to one of the processes that accept."""
+        """Each request uses a new connection, which the kernel gives to one of the accepting processes."""
         for _ in range(number):
             assert httpx.post(f"{service.url}/v1/customers", auth=(key, "")).status_code == 200
 
@@ -158,7 +158,7 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
             assert row is not None
             return int(row[0])
 
-    key = asyncio.run(make_key(dsn))
+    key = asyncio.run(create_secret(dsn))
     with run_serve(place / "two", workers=2, **settings(dsn)) as service:
         service.wait_until(lambda: len(api_processes(service)) == 2, seconds=10)
         written = 0
@@ -176,26 +176,26 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
         service.wait_until(lambda: total(service) == written + 5, seconds=2)
         processes = list_children(service.process.pid)
         service.stop()
-    assert len(customers_in(dsn)) == written + 5
-    assert not any(map(running, processes))
+    assert len(load_customer_ids(dsn)) == written + 5
+    assert not any(map(is_running, processes))
 
 
 def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> None:
-    """One left behind would hold the port: the service could not be started again."""
+    """One that stayed would hold the port, and the service could not start again."""
     with run_serve(place / "orphans", workers=2, **settings(dsn)) as service:
         service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
         processes = list_children(service.process.pid)
         service.kill()
         deadline = time.monotonic() + 10
-        while any(running(pid) for pid in processes):
+        while any(is_running(pid) for pid in processes):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         with run_serve(place / "orphans", **settings(dsn), port=service.url.rpartition(":")[2]) as again:
             assert again.url == service.url
 
 
-def running(pid: int) -> bool:
-    """A zombie that nobody has asked after does not run."""
+def is_running(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
     with contextlib.suppress(OSError):
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     return False

@@ -1,4 +1,4 @@
-"""`ledger serve` with nothing set: a database, an account and keys of its own, which stay."""
+"""`ledger serve` without settings: it makes a database, an account and keys, and keeps them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Keys = dict[str, str]
 
 @pytest.fixture(scope="module")
 def service(place: Path) -> Iterator[ServeProcess]:
-    """A service started on nothing, for tests that leave it running."""
+    """A service started in an empty directory, for tests that leave it running."""
     with run_serve(place / "fresh", log_requests="all") as service:
         yield service
 
 
-def keys_in(data_dir: Path) -> Keys:
+def load_keys(data_dir: Path) -> Keys:
     keys: Keys = json.loads((data_dir / "dev-keys.json").read_text())
     return keys
 
 
-def create(keys: Keys, name: str) -> httpx.Response:
+def create_customer(keys: Keys, name: str) -> httpx.Response:
     return httpx.post(f"{keys['url']}/v1/customers", auth=(keys["secret"], ""), data={"name": name})
 
 
 def test_a_fresh_start_prints_where_it_listens_and_its_keys(service: ServeProcess) -> None:
-    keys = keys_in(service.data_dir)
+    keys = load_keys(service.data_dir)
     for text in (*keys.values(), f"curl {keys['url']}/v1/", "import stripe", "/docs"):
         assert text in service.output
 
@@ -44,32 +44,32 @@ def test_a_fresh_start_prints_where_it_listens_and_its_keys(service: ServeProces
 def test_the_keys_are_in_a_file_that_only_the_owner_reads(service: ServeProcess) -> None:
     file = service.data_dir / "dev-keys.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert set(keys_in(service.data_dir)) == {"url", "account", "secret", "publishable", "operator"}
-    assert keys_in(service.data_dir)["url"] == service.url
+    assert set(load_keys(service.data_dir)) == {"url", "account", "secret", "publishable", "operator"}
+    assert load_keys(service.data_dir)["url"] == service.url
     assert stat.S_IMODE((service.data_dir / "secret.key").stat().st_mode) == 0o600
 
 
-def test_the_keys_work_as_what_they_are(service: ServeProcess) -> None:
-    keys = keys_in(service.data_dir)
-    created = create(keys, "Ada")
+def test_each_key_may_do_what_its_kind_allows(service: ServeProcess) -> None:
+    keys = load_keys(service.data_dir)
+    created = create_customer(keys, "Ada")
     assert created.status_code == 200
     assert httpx.get(f"{service.url}/v1/customers/{created.json()['id']}").status_code == 401
-    assert create({**keys, "secret": keys["publishable"]}, "Ada").status_code >= 400
+    assert create_customer({**keys, "secret": keys["publishable"]}, "Ada").status_code >= 400
     assert keys["secret"].startswith("sk_test_")
     assert keys["publishable"].startswith("pk_test_")
     assert keys["operator"].startswith("rk_test_")
 
 
-def test_it_becomes_ready_and_says_so(service: ServeProcess) -> None:
+def test_it_becomes_ready(service: ServeProcess) -> None:
     ready = f"{service.url}/readyz"
     service.wait_until(lambda: httpx.get(ready).status_code == 200, seconds=10)
     assert httpx.get(ready).json()["status"] == "ok"
 
 
 def test_each_line_of_the_log_is_json_without_secrets(service: ServeProcess) -> None:
-    keys = keys_in(service.data_dir)
-    created = create(keys, "Ada Lovelace")
-    create({**keys, "secret": "sk_test_wrongwrongwrongwrong"}, "Ada")
+    keys = load_keys(service.data_dir)
+    created = create_customer(keys, "Ada Lovelace")
+    create_customer({**keys, "secret": "sk_test_wrongwrongwrongwrong"}, "Ada")
     service.wait_until(lambda: created.headers["request-id"] in service.log, seconds=5)
     lines = [json.loads(line) for line in service.log.splitlines()]
     [line] = [line for line in lines if line.get("request_id") == created.headers["request-id"]]
@@ -87,13 +87,13 @@ def test_each_line_of_the_log_is_json_without_secrets(service: ServeProcess) -> 
 
 def test_a_second_service_on_the_same_data_is_refused(service: ServeProcess) -> None:
     assert f"in use by process {service.process.pid}" in run_refused(service.data_dir, "serve")
-    assert create(keys_in(service.data_dir), "Ada").status_code == 200
+    assert create_customer(load_keys(service.data_dir), "Ada").status_code == 200
 
 
-def test_a_record_of_a_killed_service_whose_number_another_process_has_now_is_not_believed(
+def test_the_file_of_a_killed_service_is_ignored_when_another_process_has_its_id(
     place: Path,
 ) -> None:
-    """In a container the next service has the very number of the killed one."""
+    """In a container the next service has the same process id as the killed one."""
     data_dir = place / "recycled"
     data_dir.mkdir()
     (data_dir / "database.json").write_text(json.dumps({"pid": os.getpid(), "dsn": "host=/nowhere"}))
@@ -104,7 +104,7 @@ def test_a_record_of_a_killed_service_whose_number_another_process_has_now_is_no
     shutil.rmtree(data_dir)
 
 
-def test_accounts_and_keys_are_made_and_ended_while_it_serves(service: ServeProcess) -> None:
+def test_accounts_and_keys_are_created_and_revoked_while_it_serves(service: ServeProcess) -> None:
     data_dir = service.data_dir
     account = run_ledger(data_dir, "accounts", "create", "Another").stdout.strip()
     assert account.startswith("acct_")
@@ -113,8 +113,8 @@ def test_accounts_and_keys_are_made_and_ended_while_it_serves(service: ServeProc
 
     made = run_ledger(data_dir, "keys", "create", account, "--name", "ci").stdout
     key_id, secret = (line.split()[1] for line in made.splitlines())
-    keys = {**keys_in(data_dir), "secret": secret}
-    assert create(keys, "Ada").status_code == 200
+    keys = {**load_keys(data_dir), "secret": secret}
+    assert create_customer(keys, "Ada").status_code == 200
     listed = run_ledger(data_dir, "keys", "list", "--account", account).stdout
     assert secret not in listed
     [title, key] = [line.split("\t") for line in listed.splitlines()]
@@ -122,38 +122,38 @@ def test_accounts_and_keys_are_made_and_ended_while_it_serves(service: ServeProc
     assert key[:6] == [key_id, account, f"sk_test_***{secret[-4:]}", "ci", "", "active"]
 
     assert run_ledger(data_dir, "keys", "revoke", key_id).returncode == 0
-    service.wait_until(lambda: create(keys, "Ada").status_code == 401, seconds=2)
+    service.wait_until(lambda: create_customer(keys, "Ada").status_code == 401, seconds=2)
 
 
-def test_what_the_commands_are_not_given_right_is_told(service: ServeProcess) -> None:
+def test_wrong_arguments_of_the_commands_are_explained(service: ServeProcess) -> None:
     data_dir = service.data_dir
     assert "No such key: 'key_none'" in run_refused(data_dir, "keys", "revoke", "key_none")
     scoped = ["keys", "create", "acct_none", "--kind", "rk", "--scope", "everything"]
     assert "--scope everything: must be one of" in run_refused(data_dir, *scoped)
 
 
-def test_data_and_keys_stay_over_restarts_commands_and_kills(place: Path) -> None:
+def test_data_and_keys_survive_restarts_commands_and_kills(place: Path) -> None:
     data_dir = place / "kept"
     with run_serve(data_dir) as service:
-        first = keys_in(data_dir)
-        customer = create(first, "Ada").json()["id"]
+        first = load_keys(data_dir)
+        customer = create_customer(first, "Ada").json()["id"]
         service.stop()
         assert service.log == ""
 
-    # The commands run the database themselves meanwhile.
+    # While the service is stopped, the commands start the database themselves.
     account = run_ledger(data_dir, "accounts", "create", "Made while stopped").stdout.strip()
     assert "sk_live_" in run_ledger(data_dir, "keys", "create", account, "--live").stdout
 
     with run_serve(data_dir) as service:
-        second = keys_in(data_dir)
+        second = load_keys(data_dir)
         assert {**second, "url": ""} == {**first, "url": ""}
         assert second["url"] == service.url
         found = httpx.get(f"{service.url}/v1/customers/{customer}", auth=(first["secret"], ""))
         assert found.json()["name"] == "Ada"
-        acknowledged = killed_under_load(service, second)
+        acknowledged = kill_under_load(service, second)
 
     with run_serve(data_dir) as service:
-        third = keys_in(data_dir)
+        third = load_keys(data_dir)
         assert {**third, "url": ""} == {**first, "url": ""}
         with httpx.Client(base_url=service.url, auth=(third["secret"], "")) as http:
             for customer in acknowledged:
@@ -162,8 +162,8 @@ def test_data_and_keys_stay_over_restarts_commands_and_kills(place: Path) -> Non
     shutil.rmtree(data_dir)
 
 
-def killed_under_load(service: ServeProcess, keys: Keys) -> list[str]:
-    """The customers whose creation was acknowledged before the service was killed."""
+def kill_under_load(service: ServeProcess, keys: Keys) -> list[str]:
+    """Kill the service while it is written to, and return the customers that it acknowledged."""
     acknowledged: list[str] = []
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""`ledger import` and `ledger keys roll` from a shell, on a database that no service runs on."""
+"""`ledger import` and `ledger keys roll` from a shell, on a database without a running service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused
 
 
-def test_a_file_is_imported_and_again_changes_nothing(place: Path, dsn: str) -> None:
+def test_a_file_is_imported_and_importing_it_again_changes_nothing(place: Path, dsn: str) -> None:
     data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
     shop = run_ledger(data, "accounts", "create", "Shop", **on).stdout.strip()
     connected = run_ledger(data, "accounts", "create", "Branch", "--platform", shop, **on).stdout.strip()
@@ -25,18 +25,18 @@ def test_a_file_is_imported_and_again_changes_nothing(place: Path, dsn: str) -> 
     first = run_ledger(data, "import", str(file), "--account", shop, **on)
     assert (first.returncode, first.stdout) == (0, ""), first
     assert "6 lines" in first.stderr
-    assert "6 made a change, 0 were known, 0 refused" in first.stderr
+    assert "6 changed, 0 unchanged, 0 refused" in first.stderr
     stranger = json.dumps(lines[-1] | {"account": "acct_none"}) + "\n"
     file.write_text(file.read_text() + stranger + '{"op": "fact", "dispute": "du_1", "fact": "escalated"}\n')
     again = run_ledger(data, "import", str(file), "--account", shop, **on)
     assert again.returncode == 1
-    assert "0 made a change, 6 were known, 2 refused" in again.stderr
-    out_of_reach, malformed = [json.loads(told) for told in again.stdout.splitlines()]
+    assert "0 changed, 6 unchanged, 2 refused" in again.stderr
+    out_of_reach, malformed = [json.loads(line) for line in again.stdout.splitlines()]
     assert (out_of_reach["line"], out_of_reach["error"]["code"]) == (7, "account_invalid")
     assert (malformed["line"], malformed["error"]["param"]) == (8, "reference")
 
 
-def test_what_cannot_be_imported_is_one_line(place: Path, dsn: str) -> None:
+def test_a_file_or_account_that_cannot_be_used_is_one_line(place: Path, dsn: str) -> None:
     data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
     assert "cannot read" in run_refused(data, "import", str(place / "nothing.ndjson"), **on)
     file = place / "empty.ndjson"

@@ -1,4 +1,4 @@
-"""What an operator gets wrong is told in one line on standard error, with exit status 1 and no traceback."""
+"""An operator's mistake is explained in one line on standard error, with exit status 1 and no traceback."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def test_a_database_without_a_service_key_is_refused(place: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["serve"], ["accounts", "list"]])
-def test_an_unreachable_database_is_told(place: Path, command: list[str]) -> None:
+def test_an_unreachable_database_is_reported(place: Path, command: list[str]) -> None:
     line = run_refused(place / "data", *command, database_url=NOWHERE, secret_key=SERVICE_KEY)
     assert "refused" in line
 
 
-def test_a_text_that_is_no_connection_string_is_told(place: Path) -> None:
+def test_an_invalid_connection_string_is_reported(place: Path) -> None:
     line = run_refused(place / "data", "serve", database_url="nonsense://x", secret_key=SERVICE_KEY)
     assert line.startswith("ledger: LEDGER_DATABASE_URL: ")
 
 
-def test_a_password_is_not_told(place: Path) -> None:
+def test_a_password_is_not_printed(place: Path) -> None:
     url = "postgresql://ada:lovelace@127.0.0.1:1/none"
     assert "lovelace" not in run_refused(place / "data", "migrate", database_url=url, secret_key=SERVICE_KEY)
 
@@ -58,7 +58,7 @@ def test_a_database_that_is_not_migrated_is_refused(cluster: Cluster, place: Pat
     assert "run `ledger migrate`" in line
 
 
-def test_a_database_that_serves_later_releases_only_is_refused(cluster: Cluster, place: Path) -> None:
+def test_a_database_that_supports_only_later_releases_is_refused(cluster: Cluster, place: Path) -> None:
     with cluster.create_database() as dsn:
         with psycopg.connect(dsn) as conn:
             conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
@@ -68,7 +68,7 @@ def test_a_database_that_serves_later_releases_only_is_refused(cluster: Cluster,
     assert "run a newer release" in line
 
 
-def test_a_user_that_may_not_migrate_is_told_what_it_needs(cluster: Cluster, place: Path) -> None:
+def test_a_user_without_the_rights_to_migrate_learns_which_it_needs(cluster: Cluster, place: Path) -> None:
     role = sql.Identifier("ledger_test_plain")
     with cluster.create_database(template="template0") as dsn:
         cluster.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'plain'").format(role))
@@ -87,7 +87,7 @@ def test_migrating_again_changes_nothing(cluster: Cluster, place: Path) -> None:
         assert "up to date" in ended.stdout
 
 
-def test_a_port_in_use_is_told_before_anything_is_made(place: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_created(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = run_refused(place / "data", "serve", port=port)
@@ -96,11 +96,11 @@ def test_a_port_in_use_is_told_before_anything_is_made(place: Path) -> None:
     assert not (place / "data").exists()
 
 
-def test_a_name_that_is_no_host_is_told(place: Path) -> None:
+def test_an_unknown_host_is_reported(place: Path) -> None:
     assert "LEDGER_HOST" in run_refused(place / "data", "serve", host="no such host")
 
 
-def test_a_data_directory_that_is_a_file_is_told(place: Path) -> None:
+def test_a_data_directory_that_is_a_file_is_reported(place: Path) -> None:
     file = place / "file"
     file.write_text("")
     assert "File exists" in run_refused(file, "serve")
@@ -108,7 +108,7 @@ def test_a_data_directory_that_is_a_file_is_told(place: Path) -> None:
 
 @contextmanager
 def postgres_of_version(version: str) -> Iterator[str]:
-    """A server that lets anyone in and is of that version: there is no such binary to be had."""
+    """A server that reports this version and lets anyone in: no binary of that version is available here."""
 
     def answer(server: socket.socket) -> None:
         connection, _ = server.accept()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
@@ -99,9 +99,7 @@ class KeyRegistry:
         """The key as the API shows it. Raises UnknownObject."""
         return _render_key(await self.get_key(conn, caller, key_id), self.clock.now())
 
-    async def create_once(
-        self, request: Request, caller: Exchange, body: Body, create: CreateObject
-    ) -> Response:
+    async def create_once(self, caller: Exchange, body: Body, create: CreateObject) -> Response:
         """Run `create` and respond with its result, once per Idempotency-Key.
 
         The object and the reply that a repetition gets commit together. Of concurrent requests under one key
@@ -159,14 +157,14 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
         return _paginate([row._asdict() for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
-    async def create_account(request: Request, body: AccountBody, caller: Exchange = keys_caller) -> Response:
+    async def create_account(body: AccountBody, caller: Exchange = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
         async def create(conn: Conn) -> dict[str, Any]:
             account = await accounts.create_account(conn, body.name, platform=caller.account)
             return {"id": account, "name": body.name, "platform": caller.account}
 
-        return await registry.create_once(request, caller, body, create)
+        return await registry.create_once(caller, body, create)
 
 
 def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
@@ -185,7 +183,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
         return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
-    async def create_key(request: Request, body: KeyBody, caller: Exchange = keys_caller) -> Response:
+    async def create_key(body: KeyBody, caller: Exchange = keys_caller) -> Response:
         """The secret is in the response's `key` and cannot be shown again: a repetition under the same
         Idempotency-Key gets 409 `secret_shown_once`, which names the key that was created. If the response
         was lost, roll that key."""
@@ -204,13 +202,12 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
             )
             return await registry.render_key(conn, caller, key_id) | {"key": secret}
 
-        return await registry.create_once(request, caller, body, create)
+        return await registry.create_once(caller, body, create)
 
 
 def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
     @router.post("/keys/{id}/roll", summary="Replace a key")
     async def roll_key(
-        request: Request,
         body: RollBody,
         key_id: Annotated[str, _KEY_ID],
         caller: Exchange = keys_caller,
@@ -225,7 +222,7 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
             )
             return await registry.render_key(conn, caller, new_key_id) | {"key": secret}
 
-        return await registry.create_once(request, caller, body, roll)
+        return await registry.create_once(caller, body, roll)
 
     @router.post("/keys/{id}/revoke", summary="Revoke a key")
     async def revoke_key(key_id: Annotated[str, _KEY_ID], caller: Exchange = keys_caller) -> dict[str, Any]:

@@ -54,10 +54,12 @@ class Operation:
 
     @property
     def required_scope(self) -> str:
+        """The permission that a restricted key needs (contract §1.2)."""
         return f"rak_{self.resource}_{'read' if self.method == 'GET' else 'write'}"
 
     @property
     def is_list(self) -> bool:
+        """Whether the answer is a list that is paged by cursors."""
         return self.read is not None and "starting_after" in self.table.members
 
 

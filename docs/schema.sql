@@ -1,0 +1,666 @@
+-- The database schema that the migrations in alembic/versions make: to read in one file, not to run.
+-- `make schema` writes this file. A projection's table is partitioned by generation: the service makes and
+-- drops the partitions while it runs.
+
+CREATE ROLE ledger_api NOLOGIN;
+CREATE ROLE ledger_projector NOLOGIN;
+
+
+CREATE SCHEMA ledger;
+GRANT USAGE ON SCHEMA ledger TO ledger_api;
+GRANT USAGE ON SCHEMA ledger TO ledger_projector;
+
+CREATE TABLE ledger.accounts (
+    id text NOT NULL,
+    name text NOT NULL,
+    platform text,
+    api_version text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT accounts_id PRIMARY KEY (id),
+    CONSTRAINT accounts_platform FOREIGN KEY (platform) REFERENCES ledger.accounts(id)
+);
+GRANT INSERT, SELECT ON ledger.accounts TO ledger_api;
+GRANT SELECT ON ledger.accounts TO ledger_projector;
+
+CREATE TABLE ledger.alembic_version (
+    version_num character varying(32) NOT NULL,
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+GRANT SELECT ON ledger.alembic_version TO ledger_api;
+GRANT SELECT ON ledger.alembic_version TO ledger_projector;
+
+CREATE TABLE ledger.api_keys (
+    id text NOT NULL,
+    account text NOT NULL,
+    kind text NOT NULL,
+    livemode boolean NOT NULL,
+    hash bytea NOT NULL,
+    last4 text NOT NULL,
+    name text NOT NULL,
+    scopes text[] NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    expires_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT api_keys_id PRIMARY KEY (id),
+    CONSTRAINT api_keys_hash UNIQUE (hash),
+    CONSTRAINT api_keys_account FOREIGN KEY (account) REFERENCES ledger.accounts(id),
+    CONSTRAINT api_keys_kind CHECK (kind = ANY (ARRAY['sk'::text, 'rk'::text, 'pk'::text]))
+);
+GRANT INSERT, SELECT, UPDATE ON ledger.api_keys TO ledger_api;
+GRANT SELECT ON ledger.api_keys TO ledger_projector;
+
+CREATE TABLE ledger.appenders (
+    id uuid NOT NULL,
+    batch bigint NOT NULL,
+    base bigint NOT NULL,
+    stale integer[] NOT NULL,
+    taken integer[] NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    CONSTRAINT appenders_id PRIMARY KEY (id)
+) WITH (fillfactor=20);
+GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.appenders TO ledger_api;
+GRANT SELECT ON ledger.appenders TO ledger_projector;
+
+CREATE TABLE ledger.clock (
+    one boolean NOT NULL DEFAULT true,
+    ahead_seconds double precision NOT NULL DEFAULT 0,
+    CONSTRAINT clock_pkey PRIMARY KEY (one),
+    CONSTRAINT clock_is_one_row CHECK (one)
+);
+GRANT SELECT, UPDATE ON ledger.clock TO ledger_api;
+GRANT SELECT ON ledger.clock TO ledger_projector;
+
+CREATE TABLE ledger.events (
+    notification_id bigint NOT NULL,
+    originator_id text NOT NULL,
+    originator_version integer NOT NULL,
+    topic text NOT NULL,
+    state bytea NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    actor text,
+    request_id text,
+    idempotency_key text,
+    causation text,
+    customer text,
+    charge text,
+    payment_intent text,
+    recorded_at timestamp with time zone NOT NULL,
+    CONSTRAINT events_position PRIMARY KEY (notification_id),
+    CONSTRAINT events_stream_version UNIQUE (originator_id, originator_version),
+    CONSTRAINT events_version_positive CHECK (originator_version > 0)
+);
+CREATE INDEX events_charge ON ledger.events USING btree (charge, notification_id) WHERE (charge IS NOT NULL);
+CREATE INDEX events_customer ON ledger.events USING btree (customer, notification_id) WHERE (customer IS NOT NULL);
+CREATE INDEX events_movement ON ledger.events USING btree (ledger.movement_id(state)) WHERE (POSITION(('\x226d6f76656d656e74223a7b'::bytea) IN (state)) > 0);
+CREATE INDEX events_payment_intent ON ledger.events USING btree (payment_intent, notification_id) WHERE (payment_intent IS NOT NULL);
+CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.events FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
+GRANT INSERT, SELECT ON ledger.events TO ledger_api;
+GRANT SELECT ON ledger.events TO ledger_projector;
+
+CREATE TABLE ledger.file_chunks (
+    file text NOT NULL,
+    number integer NOT NULL,
+    sealed bytea NOT NULL,
+    stored_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT file_chunks_key PRIMARY KEY (file, number),
+    CONSTRAINT file_chunks_number CHECK (number >= 0)
+);
+ALTER TABLE ledger.file_chunks ALTER COLUMN sealed SET STORAGE EXTERNAL;
+CREATE INDEX file_chunks_stored_at ON ledger.file_chunks USING brin (stored_at);
+CREATE TRIGGER file_chunks_kept BEFORE DELETE ON ledger.file_chunks FOR EACH ROW EXECUTE FUNCTION ledger.refuse_losing_files();
+CREATE TRIGGER file_chunks_unchanged BEFORE UPDATE OR TRUNCATE ON ledger.file_chunks FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_changing_files();
+GRANT DELETE, INSERT, SELECT ON ledger.file_chunks TO ledger_api;
+
+CREATE TABLE ledger.head (
+    one boolean NOT NULL DEFAULT true,
+    "position" bigint NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    CONSTRAINT head_pkey PRIMARY KEY (one),
+    CONSTRAINT head_is_one_row CHECK (one)
+) WITH (fillfactor=20);
+GRANT SELECT, UPDATE ON ledger.head TO ledger_api;
+GRANT SELECT ON ledger.head TO ledger_projector;
+
+CREATE TABLE ledger.replies (
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    key text NOT NULL,
+    fingerprint text NOT NULL,
+    status smallint NOT NULL,
+    body text NOT NULL,
+    secret_of text,
+    secret_at integer,
+    request_id text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT replies_key PRIMARY KEY (account, livemode, key)
+);
+CREATE INDEX replies_created_at ON ledger.replies USING brin (created_at);
+GRANT DELETE, INSERT, SELECT ON ledger.replies TO ledger_api;
+GRANT SELECT ON ledger.replies TO ledger_projector;
+
+CREATE TABLE ledger.served (
+    oldest text NOT NULL,
+    one boolean NOT NULL DEFAULT true,
+    CONSTRAINT served_key PRIMARY KEY (one),
+    CONSTRAINT served_one CHECK (one)
+);
+GRANT SELECT ON ledger.served TO ledger_api;
+GRANT SELECT ON ledger.served TO ledger_projector;
+
+CREATE VIEW ledger.readable_events AS
+ SELECT notification_id AS "position",
+    originator_id AS stream,
+    originator_version AS version,
+    topic,
+    convert_from(state, 'UTF8'::name)::jsonb AS state,
+    account,
+    livemode,
+    actor,
+    request_id,
+    idempotency_key,
+    causation,
+    customer,
+    charge,
+    payment_intent,
+    recorded_at
+   FROM ledger.events;
+GRANT SELECT ON ledger.readable_events TO ledger_api;
+GRANT SELECT ON ledger.readable_events TO ledger_projector;
+
+CREATE OR REPLACE FUNCTION ledger.append(appender uuid, number bigint, at double precision, checks json, events json, replies json, OUT base bigint, OUT recorded timestamp with time zone, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    answered ledger.appenders;
+    refused integer[];
+    count bigint := 0;
+BEGIN
+    SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded
+        FROM ledger.head h FOR UPDATE;
+
+    SELECT * INTO answered FROM ledger.appenders a WHERE a.id = appender AND a.batch >= number;
+    IF answered.batch > number THEN
+        -- A sending that was held up while its appender gave it up and went on. Were it taken now, it would
+        -- be after it was told to have failed, and would hide the answer of the batch after it.
+        RAISE EXCEPTION 'batch % was given up', number USING ERRCODE = 'object_not_in_prerequisite_state';
+    ELSIF FOUND THEN
+        base := answered.base;
+        recorded := answered.recorded_at;
+        stale := answered.stale;
+        taken := answered.taken;
+        RETURN;
+    END IF;
+
+    SELECT coalesce(array_agg(DISTINCT c.c), '{}') INTO stale
+        FROM json_to_recordset(checks) AS c(c integer, s text, v integer)
+        WHERE c.v <> coalesce((
+            SELECT e.originator_version FROM ledger.events e WHERE e.originator_id = c.s
+            ORDER BY e.originator_version DESC LIMIT 1), 0);
+
+    taken := '{}';
+    IF replies IS NOT NULL THEN
+        SELECT coalesce(array_agg(r.c), '{}') INTO taken
+            FROM json_to_recordset(replies) AS r(c integer, a text, l boolean, k text)
+            WHERE EXISTS (SELECT FROM ledger.replies p
+                          WHERE p.account = r.a AND p.livemode = r.l AND p.key = r.k);
+        refused := stale || taken;
+        INSERT INTO ledger.replies
+            (account, livemode, key, fingerprint, status, body, secret_of, secret_at, request_id,
+             created_at)
+        SELECT r.a, r.l, r.k, r.f, r.s, r.d, r.o, r.n, r.r, recorded
+            FROM json_to_recordset(replies) AS
+                r(c integer, a text, l boolean, k text, f text, s smallint, d text, o text, n integer,
+                  r text)
+            WHERE r.c <> ALL (refused);
+    ELSE
+        refused := stale;
+    END IF;
+
+    IF events IS NOT NULL THEN
+        INSERT INTO ledger.events
+            (notification_id, originator_id, originator_version, topic, state, account, livemode, actor,
+             request_id, idempotency_key, causation, customer, charge, payment_intent, recorded_at)
+        SELECT base + row_number() OVER (), e.s, e.v, e.t, convert_to(e.d, 'UTF8'), e.a, e.l, e.k,
+               e.r, e.i, e.b, e.u, e.h, e.p, recorded
+            FROM json_to_recordset(events) AS
+                e(c integer, s text, v integer, t text, d text, a text, l boolean, k text, r text, i text,
+                  b text, u text, h text, p text)
+            WHERE e.c <> ALL (refused);
+        GET DIAGNOSTICS count = ROW_COUNT;
+    END IF;
+
+    UPDATE ledger.head h SET position = base + count, recorded_at = recorded;
+    INSERT INTO ledger.appenders AS a (id, batch, base, stale, taken, recorded_at)
+        VALUES (appender, number, base, stale, taken, recorded)
+        ON CONFLICT ON CONSTRAINT appenders_id DO UPDATE
+        SET batch = number, base = excluded.base, stale = excluded.stale, taken = excluded.taken,
+            recorded_at = excluded.recorded_at;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.movement_id(state bytea)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN ((convert_from(state, 'UTF8'::name))::json #>> '{movement,id}'::text[]);
+
+CREATE OR REPLACE FUNCTION ledger.refuse_changing_files()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'the bytes of files are kept: % refused', TG_OP USING ERRCODE = 'restrict_violation';
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.refuse_losing_files()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file) THEN
+        RAISE EXCEPTION 'the bytes of % are kept', OLD.file USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN OLD;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.refuse_rewriting()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'ledger.events is append-only: % refused', TG_OP USING ERRCODE = 'restrict_violation';
+END $function$;
+
+
+CREATE SCHEMA projections;
+GRANT USAGE ON SCHEMA projections TO ledger_api;
+GRANT CREATE, USAGE ON SCHEMA projections TO ledger_projector;
+
+CREATE TABLE projections.balance_transactions (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    type text NOT NULL,
+    currency text NOT NULL,
+    source text NOT NULL,
+    fact bytea NOT NULL,
+    CONSTRAINT balance_transactions_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX balance_transactions_by_currency ON projections.balance_transactions USING btree (account, livemode, currency, created, "position");
+CREATE INDEX balance_transactions_by_source ON projections.balance_transactions USING btree (account, livemode, source, created, "position");
+CREATE INDEX balance_transactions_by_type ON projections.balance_transactions USING btree (account, livemode, type, created, "position");
+CREATE INDEX balance_transactions_newest ON projections.balance_transactions USING btree (account, livemode, created, "position");
+ALTER TABLE projections.balance_transactions OWNER TO ledger_projector;
+GRANT SELECT ON projections.balance_transactions TO ledger_api;
+
+CREATE TABLE projections.builds (
+    rebuild bigint NOT NULL,
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    shape integer NOT NULL,
+    ended boolean NOT NULL DEFAULT false,
+    attached boolean NOT NULL DEFAULT false,
+    CONSTRAINT builds_key PRIMARY KEY (projection, generation),
+    CONSTRAINT builds_rebuild_fkey FOREIGN KEY (rebuild) REFERENCES projections.rebuilds(id)
+);
+CREATE UNIQUE INDEX builds_under_way ON projections.builds USING btree (projection) WHERE (NOT ended);
+GRANT SELECT ON projections.builds TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.builds TO ledger_projector;
+
+CREATE TABLE projections.charges (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    customer text,
+    payment_intent text,
+    transfer_group text,
+    state bytea NOT NULL,
+    CONSTRAINT charges_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX charges_by_customer ON projections.charges USING btree (account, livemode, customer, created, "position") WHERE (customer IS NOT NULL);
+CREATE INDEX charges_by_payment_intent ON projections.charges USING btree (account, livemode, payment_intent, created, "position") WHERE (payment_intent IS NOT NULL);
+CREATE INDEX charges_by_transfer_group ON projections.charges USING btree (account, livemode, transfer_group, created, "position") WHERE (transfer_group IS NOT NULL);
+CREATE INDEX charges_newest ON projections.charges USING btree (account, livemode, created, "position");
+ALTER TABLE projections.charges OWNER TO ledger_projector;
+GRANT SELECT ON projections.charges TO ledger_api;
+
+CREATE TABLE projections.checkpoints (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    "position" bigint NOT NULL DEFAULT 0,
+    recorded_at timestamp with time zone NOT NULL DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone,
+    shape integer NOT NULL DEFAULT 1,
+    CONSTRAINT checkpoints_key PRIMARY KEY (projection, generation)
+) WITH (fillfactor=20);
+GRANT SELECT ON projections.checkpoints TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.checkpoints TO ledger_projector;
+
+CREATE TABLE projections.customers (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    deleted boolean NOT NULL,
+    email text,
+    state bytea NOT NULL,
+    CONSTRAINT customers_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX customers_by_email ON projections.customers USING btree (account, livemode, email, created, "position") WHERE (NOT deleted);
+CREATE INDEX customers_newest ON projections.customers USING btree (account, livemode, created, "position") WHERE (NOT deleted);
+ALTER TABLE projections.customers OWNER TO ledger_projector;
+GRANT SELECT ON projections.customers TO ledger_api;
+
+CREATE TABLE projections.deadlines (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    "position" bigint NOT NULL,
+    kind text NOT NULL,
+    moment bigint,
+    CONSTRAINT deadlines_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX deadlines_next ON projections.deadlines USING btree (kind, moment, id) WHERE (moment IS NOT NULL);
+ALTER TABLE projections.deadlines OWNER TO ledger_projector;
+GRANT SELECT ON projections.deadlines TO ledger_api;
+
+CREATE TABLE projections.disputes (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    charge text NOT NULL,
+    payment_intent text,
+    state bytea NOT NULL,
+    CONSTRAINT disputes_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX disputes_by_charge ON projections.disputes USING btree (account, livemode, charge, created, "position");
+CREATE INDEX disputes_by_payment_intent ON projections.disputes USING btree (account, livemode, payment_intent, created, "position") WHERE (payment_intent IS NOT NULL);
+CREATE INDEX disputes_newest ON projections.disputes USING btree (account, livemode, created, "position");
+ALTER TABLE projections.disputes OWNER TO ledger_projector;
+GRANT SELECT ON projections.disputes TO ledger_api;
+
+CREATE TABLE projections.feed (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    ordinal smallint NOT NULL,
+    type text NOT NULL,
+    object_id text NOT NULL,
+    api_version text NOT NULL,
+    request_id text,
+    idempotency_key text,
+    data text NOT NULL,
+    CONSTRAINT feed_key PRIMARY KEY (generation, id, created)
+) PARTITION BY LIST (generation);
+CREATE INDEX feed_by_type ON projections.feed USING btree (account, livemode, type, created, "position", ordinal);
+CREATE INDEX feed_newest ON projections.feed USING btree (account, livemode, created, "position", ordinal);
+ALTER TABLE projections.feed OWNER TO ledger_projector;
+GRANT SELECT ON projections.feed TO ledger_api;
+
+CREATE TABLE projections.file_links (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    file text NOT NULL,
+    expires_at bigint,
+    state bytea NOT NULL,
+    CONSTRAINT file_links_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX file_links_by_file ON projections.file_links USING btree (account, livemode, file, created, "position");
+CREATE INDEX file_links_newest ON projections.file_links USING btree (account, livemode, created, "position");
+ALTER TABLE projections.file_links OWNER TO ledger_projector;
+GRANT SELECT ON projections.file_links TO ledger_api;
+
+CREATE TABLE projections.files (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    purpose text NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT files_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX files_by_purpose ON projections.files USING btree (account, livemode, purpose, created, "position");
+CREATE INDEX files_newest ON projections.files USING btree (account, livemode, created, "position");
+ALTER TABLE projections.files OWNER TO ledger_projector;
+GRANT SELECT ON projections.files TO ledger_api;
+
+CREATE TABLE projections.live (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    CONSTRAINT live_projection PRIMARY KEY (projection),
+    CONSTRAINT live_checkpoint FOREIGN KEY (projection, generation) REFERENCES projections.checkpoints(projection, generation)
+);
+GRANT SELECT ON projections.live TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.live TO ledger_projector;
+
+CREATE TABLE projections.operations (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    who text NOT NULL,
+    action text NOT NULL,
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    "position" bigint NOT NULL,
+    reason text NOT NULL,
+    idempotency_key text,
+    details jsonb NOT NULL,
+    CONSTRAINT operations_key PRIMARY KEY (id)
+);
+CREATE INDEX operations_of_projection ON projections.operations USING btree (projection, id);
+CREATE UNIQUE INDEX operations_once ON projections.operations USING btree (who, idempotency_key, action, projection) WHERE (idempotency_key IS NOT NULL);
+GRANT SELECT ON projections.operations TO ledger_api;
+GRANT INSERT, SELECT ON projections.operations TO ledger_projector;
+
+CREATE TABLE projections.parked (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    stream text NOT NULL,
+    "position" bigint NOT NULL,
+    error text NOT NULL,
+    parked_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT parked_key PRIMARY KEY (projection, generation, stream)
+);
+GRANT SELECT ON projections.parked TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.parked TO ledger_projector;
+
+CREATE TABLE projections.postings (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    ordinal smallint NOT NULL,
+    ledger_account text NOT NULL,
+    currency text NOT NULL,
+    amount bigint NOT NULL,
+    transaction text NOT NULL,
+    source text NOT NULL,
+    CONSTRAINT postings_key PRIMARY KEY (generation, id),
+    CONSTRAINT postings_amount_not_zero CHECK (amount <> 0)
+) PARTITION BY LIST (generation);
+CREATE UNIQUE INDEX postings_place ON projections.postings USING btree (generation, "position", ordinal);
+CREATE CONSTRAINT TRIGGER postings_balance AFTER INSERT OR DELETE OR UPDATE ON projections.postings DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION projections.refuse_unbalanced();
+ALTER TABLE projections.postings OWNER TO ledger_projector;
+GRANT SELECT ON projections.postings TO ledger_api;
+
+CREATE TABLE projections.rebuilds (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    state text NOT NULL DEFAULT 'filling'::text,
+    paused boolean NOT NULL DEFAULT false,
+    error text,
+    workers integer NOT NULL,
+    accept_differences boolean NOT NULL,
+    upto bigint NOT NULL,
+    events bigint,
+    who text NOT NULL,
+    reason text NOT NULL,
+    began_at timestamp with time zone NOT NULL DEFAULT now(),
+    changed_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT rebuilds_key PRIMARY KEY (id),
+    CONSTRAINT rebuilds_state CHECK (state = ANY (ARRAY['filling'::text, 'indexing'::text, 'catching up'::text, 'comparing'::text, 'differing'::text, 'switched'::text, 'cancelled'::text])),
+    CONSTRAINT rebuilds_workers CHECK (workers >= 1 AND workers <= 64)
+);
+GRANT SELECT ON projections.rebuilds TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.rebuilds TO ledger_projector;
+
+CREATE TABLE projections.refunds (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    charge text NOT NULL,
+    payment_intent text,
+    state bytea NOT NULL,
+    CONSTRAINT refunds_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX refunds_by_charge ON projections.refunds USING btree (account, livemode, charge, created, "position");
+CREATE INDEX refunds_by_payment_intent ON projections.refunds USING btree (account, livemode, payment_intent, created, "position") WHERE (payment_intent IS NOT NULL);
+CREATE INDEX refunds_newest ON projections.refunds USING btree (account, livemode, created, "position");
+ALTER TABLE projections.refunds OWNER TO ledger_projector;
+GRANT SELECT ON projections.refunds TO ledger_api;
+
+CREATE TABLE projections.shares (
+    rebuild bigint NOT NULL,
+    share integer NOT NULL,
+    stream text NOT NULL DEFAULT ''::text,
+    events bigint NOT NULL DEFAULT 0,
+    rows bigint NOT NULL DEFAULT 0,
+    done boolean NOT NULL DEFAULT false,
+    began_at timestamp with time zone NOT NULL DEFAULT now(),
+    began_events bigint NOT NULL DEFAULT 0,
+    changed_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT shares_key PRIMARY KEY (rebuild, share),
+    CONSTRAINT shares_rebuild_fkey FOREIGN KEY (rebuild) REFERENCES projections.rebuilds(id)
+) WITH (fillfactor=20);
+GRANT SELECT ON projections.shares TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.shares TO ledger_projector;
+
+CREATE TABLE projections.verified (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    "position" bigint NOT NULL,
+    rows bigint NOT NULL,
+    differing bigint NOT NULL,
+    keys text[] NOT NULL,
+    checked_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT verified_key PRIMARY KEY (projection, generation)
+) WITH (fillfactor=50);
+GRANT SELECT ON projections.verified TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.verified TO ledger_projector;
+
+CREATE TABLE projections.webhook_endpoints (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    deleted boolean NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT webhook_endpoints_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX webhook_endpoints_newest ON projections.webhook_endpoints USING btree (account, livemode, created, "position") WHERE (NOT deleted);
+CREATE INDEX webhook_endpoints_of_account ON projections.webhook_endpoints USING btree (account, livemode);
+ALTER TABLE projections.webhook_endpoints OWNER TO ledger_projector;
+GRANT SELECT ON projections.webhook_endpoints TO ledger_api;
+
+CREATE OR REPLACE FUNCTION projections.refuse_unbalanced()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    changed record := NEW;
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        changed := OLD;
+    ELSIF TG_OP = 'UPDATE' THEN
+        RAISE EXCEPTION 'a posting never changes' USING ERRCODE = 'restrict_violation';
+    END IF;
+    IF (SELECT sum(p.amount) FROM projections.postings p
+        WHERE p.generation = changed.generation AND p.position = changed.position
+        AND p.currency = changed.currency) <> 0
+    THEN
+        RAISE EXCEPTION 'the postings of position % do not balance in %', changed.position, changed.currency
+            USING ERRCODE = 'check_violation', SCHEMA = 'projections', TABLE = 'postings',
+                  CONSTRAINT = 'postings_balance';
+    END IF;
+    RETURN NULL;
+END $function$;
+
+
+CREATE SCHEMA webhooks;
+GRANT USAGE ON SCHEMA webhooks TO ledger_api;
+
+CREATE TABLE webhooks.attempts (
+    delivery text NOT NULL,
+    number smallint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    duration_ms integer NOT NULL,
+    status smallint,
+    answer bytea,
+    error text,
+    CONSTRAINT attempts_key PRIMARY KEY (delivery, number),
+    CONSTRAINT attempts_delivery_fkey FOREIGN KEY (delivery) REFERENCES webhooks.deliveries(id) ON DELETE CASCADE,
+    CONSTRAINT attempts_outcome CHECK ((status IS NULL) = (error IS NOT NULL))
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.attempts TO ledger_api;
+
+CREATE TABLE webhooks.checkpoint (
+    one boolean NOT NULL DEFAULT true,
+    "position" bigint NOT NULL DEFAULT 0,
+    CONSTRAINT checkpoint_pkey PRIMARY KEY (one),
+    CONSTRAINT checkpoint_is_one_row CHECK (one)
+) WITH (fillfactor=20);
+GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.checkpoint TO ledger_api;
+
+CREATE TABLE webhooks.deliveries (
+    id text NOT NULL,
+    event text NOT NULL,
+    endpoint text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    ordinal smallint NOT NULL,
+    type text NOT NULL,
+    state text NOT NULL DEFAULT 'pending'::text,
+    tries smallint NOT NULL DEFAULT 0,
+    due_at timestamp with time zone NOT NULL,
+    leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    CONSTRAINT deliveries_key PRIMARY KEY (id),
+    CONSTRAINT deliveries_once UNIQUE (event, endpoint),
+    CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text]))
+);
+CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
+CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
+GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
+
+CREATE TABLE webhooks.late (
+    stream text NOT NULL,
+    "position" bigint NOT NULL,
+    CONSTRAINT late_stream PRIMARY KEY (stream)
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.late TO ledger_api;

@@ -1,0 +1,155 @@
+"""`ledger accounts` and `ledger keys`: create, list, replace and revoke, beside a running service or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ledger import accounts
+from ledger.accounts import SCOPES, KeyKind
+from ledger.cli.shell import format_time, print_table, run_with_connection
+from ledger.clock import Clock
+from ledger.errors import SettingError
+from ledger.postgres.connections import Conn
+
+KeyArgument = Annotated[str, typer.Argument(help="The id of the key (key_…).")]
+
+
+def build_accounts_group() -> typer.Typer:
+    """`ledger accounts`."""
+    group = typer.Typer(help="Create and list accounts.", no_args_is_help=True, rich_markup_mode=None)
+
+    @group.command("create")
+    def create(
+        name: Annotated[str, typer.Argument(help="A name for the account.")],
+        platform: Annotated[
+            str | None, typer.Option(help="The platform account to connect the new account to.")
+        ] = None,
+    ) -> None:
+        """Create an account and print its id."""
+        print(run_with_connection(lambda conn, _: accounts.create_account(conn, name, platform=platform)))
+
+    @group.command("list")
+    def list_all() -> None:
+        """List all accounts."""
+        rows = run_with_connection(lambda conn, _: accounts.list_accounts(conn))
+        print_table(
+            ("id", "name", "platform", "api version", "created"),
+            [(*row[:-1], format_time(row[-1])) for row in rows],
+        )
+
+    return group
+
+
+def build_keys_group() -> typer.Typer:
+    """`ledger keys`."""
+    group = typer.Typer(
+        help="Create, list, replace and revoke API keys.", no_args_is_help=True, rich_markup_mode=None
+    )
+    _add_create_command(group)
+    _add_list_command(group)
+    _add_roll_command(group)
+    _add_revoke_command(group)
+    return group
+
+
+def _add_create_command(group: typer.Typer) -> None:
+    @group.command("create")
+    def create(
+        account: Annotated[str, typer.Argument(help="The account that the key belongs to.")],
+        kind: Annotated[KeyKind, typer.Option(help="Secret, restricted or publishable.")] = "sk",
+        live: Annotated[
+            bool, typer.Option("--live", help="Create a live-mode key instead of a test-mode key.")
+        ] = False,
+        name: Annotated[str, typer.Option(help="A name for the key.")] = "",
+        scope: Annotated[
+            list[str] | None,
+            typer.Option(help="A permission of a restricted key; repeat the option for several."),
+        ] = None,
+        expires_in_days: Annotated[
+            float | None, typer.Option(help="Days until the key expires; without it, the key never does.")
+        ] = None,
+    ) -> None:
+        """Create a key and print its secret.
+
+        The secret cannot be shown again."""
+        scopes = scope or ()
+        _check_new_key(kind, scopes, expires_in_days)
+
+        async def create_key(conn: Conn, clock: Clock) -> tuple[str, str]:
+            expires_at = None if expires_in_days is None else clock.now() + expires_in_days * 86_400
+            return await accounts.create_key(
+                conn, account, kind, livemode=live, name=name, scopes=scopes, expires_at=expires_at
+            )
+
+        _print_new_key(*run_with_connection(create_key))
+
+
+def _add_list_command(group: typer.Typer) -> None:
+    @group.command("list")
+    def list_all(
+        account: Annotated[str | None, typer.Option(help="List only the keys of this account.")] = None,
+    ) -> None:
+        """List keys without their secrets."""
+
+        async def list_keys(conn: Conn, clock: Clock) -> list[tuple[object, ...]]:
+            return [
+                (
+                    key.id,
+                    key.account,
+                    key.masked,
+                    key.name,
+                    " ".join(key.scopes),
+                    key.get_status(clock.now()),
+                    format_time(last_used_at),
+                )
+                for key, _, last_used_at in await accounts.list_keys(conn, account)
+            ]
+
+        rows = run_with_connection(list_keys)
+        print_table(("id", "account", "key", "name", "scopes", "state", "last used"), rows)
+
+
+def _add_roll_command(group: typer.Typer) -> None:
+    @group.command("roll")
+    def roll(
+        key: KeyArgument,
+        overlap: Annotated[int, typer.Option(help="Seconds for which the old key stays valid.")] = 0,
+    ) -> None:
+        """Replace a key by a new one.
+
+        The new key has the same permissions. Prints its secret, which cannot be shown again."""
+        if overlap < 0:
+            raise SettingError("--overlap: must be 0 or more seconds")
+
+        async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
+            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now())
+
+        _print_new_key(*run_with_connection(roll_key))
+
+
+def _add_revoke_command(group: typer.Typer) -> None:
+    @group.command("revoke")
+    def revoke(key: KeyArgument) -> None:
+        """Revoke a key.
+
+        Every process refuses it within a second."""
+        run_with_connection(lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now()))
+        print(f"{key} is revoked.")
+
+
+def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float | None) -> None:
+    """Raises SettingError for options that do not go together."""
+    if expires_in_days is not None and expires_in_days <= 0:
+        raise SettingError("--expires-in-days: must be more than 0")
+    if scopes and kind != "rk":
+        raise SettingError("--scope is for restricted keys (--kind rk)")
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise SettingError(f"--scope {scope}: must be one of {', '.join(SCOPES)}")
+
+
+def _print_new_key(key_id: str, secret: str) -> None:
+    print(f"id   {key_id}\nkey  {secret}")

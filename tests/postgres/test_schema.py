@@ -1,0 +1,9 @@
+"""`docs/schema.sql` is the schema that the migrations make."""
+
+from __future__ import annotations
+
+from tests.postgres.schema import FILE, render_schema
+
+
+def test_the_schema_file_is_what_the_migrations_make(dsn: str) -> None:
+    assert render_schema(dsn).splitlines() == FILE.read_text().splitlines(), "run: make schema"

@@ -1,0 +1,79 @@
+"""The command line: every command explains itself, and imports no more than it needs to start fast."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from ledger.__main__ import LedgerGroup
+from ledger.cli.app import build_cli
+from ledger.config import Settings
+from tests.serving.process import SERVICE_KEY, run_ledger
+
+NOWHERE = "postgresql://127.0.0.1:1/none"
+IMPORT_TIME = (sys.executable, "-X", "importtime", "-m", "ledger")
+WEB = {"fastapi", "starlette", "uvicorn"}
+MIGRATIONS = {"alembic", "sqlalchemy"}
+
+
+def all_commands() -> Iterator[tuple[str, Any]]:
+    """Every command that an operator sees, with its name."""
+
+    def make_nothing(settings: Settings) -> Any:
+        raise AssertionError("no command runs")
+
+    def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+        yield name, command
+        if hasattr(command, "list_commands"):
+            context = typer.Context(command)
+            for child in command.list_commands(context):
+                yield from walk(f"{name} {child}", command.get_command(context, child))
+
+    for name, command in walk("ledger", get_command(build_cli(make_nothing, LedgerGroup))):
+        if not command.hidden:
+            yield name, command
+
+
+COMMANDS = dict(all_commands())
+
+
+def test_all_commands_are_there() -> None:
+    assert {"ledger serve", "ledger keys roll", "ledger projections rebuild"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_explains_itself_its_arguments_and_its_options(name: str) -> None:
+    command = COMMANDS[name]
+    assert re.fullmatch(r"[A-Z].*\.", command.help.strip(), re.DOTALL), command.help
+    for parameter in command.params:
+        if not getattr(parameter, "hidden", False):
+            assert re.fullmatch(r"[A-Z].*\.", parameter.help or "", re.DOTALL), parameter.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (("accounts", "list"), WEB | MIGRATIONS | {"projections", "prometheus_client", "pypdf", "structlog"}),
+        (("migrate",), WEB | {"projections", "prometheus_client", "pypdf", "structlog"}),
+        (("projections", "status"), WEB | MIGRATIONS | {"pypdf"}),
+        (("projections", "rebuild", "--all"), WEB | MIGRATIONS | {"pypdf"}),
+        (("worker",), MIGRATIONS | {"pypdf"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(
+    tmp_path: Path, arguments: tuple[str, ...], unneeded: set[str]
+) -> None:
+    """Up to the point where it reaches for the database, which is not there."""
+    settings = {"database_url": NOWHERE, "secret_key": SERVICE_KEY}
+    ended = run_ledger(tmp_path / "data", *arguments, program=IMPORT_TIME, **settings)
+    assert "refused" in ended.stderr
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "psycopg" in imported
+    assert unneeded & imported == set()

@@ -1,0 +1,44 @@
+"""The tools of a contributor: the fast tests start nothing, and hooks run the tools of the environment."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import yaml
+
+from tests.conftest import PURE
+
+TESTS = Path(__file__).parent
+# What reaches a database, another process or the network.
+NOT_PURE = (
+    "ledger.api", "ledger.cli", "ledger.postgres", "projections.engine", "projections.rebuild", "psycopg",
+    "socket", "subprocess", "tests.api", "tests.serving", "tests.store",
+)  # fmt: skip
+
+
+def imported_by(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_the_fast_tests_start_nothing() -> None:
+    places = [place for pattern in PURE for place in TESTS.glob(pattern)]
+    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))]
+    assert len(files) > 20
+    for file in files:
+        for name in imported_by(file):
+            assert not f"{name}.".startswith(tuple(f"{banned}." for banned in NOT_PURE)), f"{file}: {name}"
+
+
+def test_the_hooks_run_the_tools_of_the_environment() -> None:
+    config = yaml.safe_load((TESTS.parent / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in config["repos"]] == ["local"]
+    for hook in config["repos"][0]["hooks"]:
+        assert hook["language"] == "system"
+        assert hook["entry"].startswith(".venv/bin/")
