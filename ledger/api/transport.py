@@ -31,11 +31,13 @@ class BufferedTransport:
         self._buffer: list[bytes] = []
 
     def write(self, data: bytes) -> None:
+        """Send `data` at the end of this turn of the event loop, with all else that is written in it."""
         if not self._buffer:
             self._loop.call_soon(self._flush)
         self._buffer.append(data)
 
     def close(self) -> None:
+        """Send what is still collected, and close the connection."""
         self._flush()
         self._transport.close()
 
@@ -56,9 +58,11 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """asyncio's callback: uvicorn writes through a buffered transport."""
         super().connection_made(BufferedTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
+        """asyncio's callback. Refuses a request head that is too large before the parser has seen its end."""
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -66,16 +70,19 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Request head too large.")
 
     def on_message_begin(self) -> None:
+        """The parser's callback: a request begins, and its head with it."""
         self._in_head, self._header_bytes, self._head_bytes = True, 0, 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser's callback for each header. Stops the parser when the head is too large."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEAD_BYTES_MAX:
             raise ValueError("request head too large")  # stops the parser; uvicorn then answers 400
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """The parser's callback: the head ends."""
         self._in_head = False
         super().on_headers_complete()
 
