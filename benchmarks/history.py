@@ -16,6 +16,7 @@ import psycopg
 
 from benchmarks.store import ACCOUNT, CAUSE
 from ledger.domain import charge_decisions, customer, customer_session, dispute_decisions
+from ledger.domain.aggregate import State
 from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -24,7 +25,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.ids import derive_id
-from ledger.store.codec import Codec, State, evolve
+from ledger.store.codec import Codec, evolve
 from ledger.store.journal import Append, Change, Journal, fold_changes
 
 CONCURRENT_STORIES = 500

@@ -29,8 +29,9 @@ from benchmarks.process_stats import (
 from benchmarks.report import Figure, Goal, compare_rates, figure
 from benchmarks.store import SECRET_KEY
 from ledger.clock import Clock
+from ledger.domain.aggregate import State
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import Codec, State
+from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator

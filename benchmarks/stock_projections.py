@@ -22,8 +22,9 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from benchmarks import stock
 from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY, register_projections
+from ledger.domain.aggregate import State
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import Codec, State, evolve
+from ledger.store.codec import Codec, evolve
 from ledger.store.log import Recorded
 from projections.engine import partitions
 from projections.projection import Projection

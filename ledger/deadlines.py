@@ -14,12 +14,12 @@ from typing import NamedTuple
 from ledger.background import BackgroundLoop
 from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.store.codec import State
 from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.store.codec import State
 from ledger.store.log import Recorded
 
 Row = tuple[Any, ...]

@@ -25,7 +25,7 @@ from ledger.api.errors import render_error_body
 from ledger.call import Cause
 from ledger.cli.processes import reduce_garbage_collection
 from ledger.clock import Clock
-from ledger.commands.bulk_import import Import
+from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id

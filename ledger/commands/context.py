@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ledger.call import Call
 from ledger.commands.session_secrets import SessionSecrets
+from ledger.domain.aggregate import State
 from ledger.domain.customer_session import CustomerSession
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
@@ -19,7 +20,6 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.ids import new_id
-from ledger.store.codec import State
 from ledger.store.journal import Change
 from ledger.store.log import StreamReader
 

@@ -13,11 +13,11 @@ from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render
 from ledger.commands.files import get_evidence_sizes
 from ledger.domain import dispute_decisions
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.objects import get_target, target_newest_dispute
-from ledger.store.codec import State
 from ledger.store.journal import Change, fold_changes
 
 

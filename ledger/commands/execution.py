@@ -20,6 +20,7 @@ import structlog
 
 from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.errors import (
@@ -30,7 +31,6 @@ from ledger.errors import (
     RequestError,
 )
 from ledger.objects import Fetch, expand, render_object
-from ledger.store.codec import State
 from ledger.store.journal import (
     Append,
     Change,
@@ -144,7 +144,7 @@ class Execution:
         except LedgerError:
             raise
         except Exception as error:  # the edge of a decision: execution has begun, so its answer is stored
-            log.error("fault", exc_info=error, request_id=call.cause.request_id)
+            log.error("internal_error", exc_info=error, request_id=call.cause.request_id)
             return Decision([], refusal=InternalError("An unexpected error occurred."))
 
     def _get_lock(self, target: str) -> asyncio.Lock:

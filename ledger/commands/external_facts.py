@@ -17,6 +17,7 @@ from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decide, Decision
 from ledger.domain import charge_decisions, customer, dispute_decisions, file, imported_event
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
@@ -29,7 +30,6 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import InvalidParameter, InvalidState
 from ledger.ids import parse_id_time
 from ledger.objects import Kind, get_param, get_target, is_visible, render_object
-from ledger.store.codec import State
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.event_types import check_event_type
 from ledger.wire.public_events import is_event_of_stream

@@ -38,7 +38,7 @@ EVENTS: tuple[type[DomainEvent], ...] = (EventImported,)
 
 class ImportedEvent(State, frozen=True, kw_only=True):
     """An imported Event. Instead of its data, which may be large, the state has a `digest`: the SHA-256 of
-    type and data, hexadecimal. It tells whether another import under the same id says the same."""
+    type and data, hexadecimal. Two imports under one id are equal if their digests are."""
 
     type: str
     digest: str

@@ -53,8 +53,7 @@ EVENTS: tuple[type[DomainEvent], ...] = (ResourcePublished, ResourceDeleted)
 
 
 class Resource(State, frozen=True, kw_only=True):
-    """A resource. `object` is the last publication, also after a deletion; `event_type` is that of its last
-    Event."""
+    """A resource. `object` is the last publication, also after a deletion; `event_type` that of its Event."""
 
     type: str
     event_type: str

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ledger.call import Call
+from ledger.domain.aggregate import State
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
@@ -20,7 +21,6 @@ from ledger.objects import Kind, expand, get_target, render_object
 from ledger.postgres.connections import Pool
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import Pages, QueryResult, render_list
-from ledger.store.codec import State
 from ledger.store.store import Store
 from ledger.wire.files import add_urls
 

@@ -21,7 +21,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import get_topic, register_topic, resolve_topic
 
-from ledger.domain.aggregate import State as State
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT
 

@@ -19,12 +19,13 @@ import psycopg
 
 from ledger.call import Cause
 from ledger.clock import Clock
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, query_timeout
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
-from ledger.store.codec import Codec, State, evolve
+from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 

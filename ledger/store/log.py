@@ -18,6 +18,7 @@ import psycopg
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import Unavailable
 from ledger.lru import LruCache
@@ -29,7 +30,7 @@ from ledger.postgres.connections import (
     first_line,
 )
 from ledger.store.batching import BatchQueue, Pending
-from ledger.store.codec import Codec, State, fold
+from ledger.store.codec import Codec, fold
 
 READ_BATCH_MAX = 256
 READ_QUEUE_MAX = 10_000

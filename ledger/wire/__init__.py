@@ -1,2 +1,1 @@
-"""The public wire format, without I/O: form bytes to values, states to JSON, domain events to public
-Events."""
+"""The public wire format: form bytes to values, states to JSON, domain events to public Events. No I/O."""

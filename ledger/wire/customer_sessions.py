@@ -15,8 +15,7 @@ _COMPONENTS_TEMPLATE: Json = {
 
 
 def render_customer_session(state: CustomerSession, client_secret: str) -> Json:
-    """A customer session. It shows its client secret once, in the answer to its creation; elsewhere it is
-    ''."""
+    """A customer session. Only the answer to its creation has the `client_secret`; elsewhere it is ''."""
     return {
         "object": "customer_session",
         "client_secret": client_secret,

@@ -13,8 +13,7 @@ EXPANDABLE_FIELDS: dict[str, Any] = {"data": {}, "request": {}}
 
 
 def render_event_data(resource: Json | msgspec.Raw, previous_attributes: Json | None) -> Json:
-    """The `data` of an Event: the object right after the change, and the old values of what an update
-    changed."""
+    """The `data` of an Event: the object right after the change, and for an update the old values."""
     if previous_attributes is None:
         return {"object": resource}
     return {"object": resource, "previous_attributes": previous_attributes}

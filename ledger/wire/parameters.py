@@ -81,8 +81,7 @@ class Array(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata(Parameter):
-    """Metadata (contract §1.10). The value is a dict[str, str], in which '' removes a key, or None: remove
-    all."""
+    """Metadata (contract §1.10). The value is a dict, in which '' removes a key; None removes all keys."""
 
     unsettable: bool = True
     description: str = "Up to 50 key-value pairs of your own. An empty value removes a key."

@@ -35,8 +35,7 @@ class Parameter:
     unsettable: bool = False
     description: str = ""
     default: Any = None
-    """The value of an absent parameter. Without a default (None) an absent parameter has no key in the
-    result."""
+    """The value of an absent parameter; None: an absent parameter has no key in the result."""
 
     def compile(self, name: str) -> Parser:
         """The function that parses what was sent under `name` (a text or a nested dict) into its value."""
@@ -58,8 +57,7 @@ class Parameter:
         return schema
 
     def parse_empty(self, name: str) -> None:
-        """Accepts an empty string, as None, for an unsettable parameter. Raises InvalidParameter for
-        another."""
+        """Accepts an empty string, as None, if the parameter is unsettable; else raises InvalidParameter."""
         if not self.unsettable:
             raise InvalidParameter(
                 f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a "

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 import psycopg
 
+from ledger.domain.aggregate import State
 from ledger.errors import LedgerError
 from ledger.logs import describe_error
 from ledger.lru import LruCache
 from ledger.postgres.connections import Conn
-from ledger.store.codec import Codec, State
+from ledger.store.codec import Codec
 from ledger.store.log import read_states_at
 
 

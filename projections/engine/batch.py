@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.logs import describe_error
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine.partitions import get_retention_start, to_utc_day
@@ -57,7 +58,7 @@ class Target:
 
     @property
     def key(self) -> GenerationKey:
-        """Projection and generation, which name the checkpoint."""
+        """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
 
     def park(self, stream: str, position: int, error: BaseException) -> None:

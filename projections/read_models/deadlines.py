@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger.domain import charge, dispute
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.charge_decisions import is_awaiting_capture
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_decisions import find_pending_timeout
-from ledger.store.codec import State
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
 

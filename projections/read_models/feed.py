@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ledger.domain import charge, customer, dispute, imported_event, refund, resource
-from ledger.store.codec import State
+from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from ledger.wire.events import render_event_data
 from ledger.wire.public_events import derive_event_id, derive_public_events

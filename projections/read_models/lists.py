@@ -12,7 +12,7 @@ from operator import attrgetter
 from types import ModuleType
 
 from ledger.domain import charge, customer, dispute, file, file_link, refund, webhook_endpoint
-from ledger.store.codec import State
+from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 

@@ -1,7 +1,7 @@
-"""The service as a user runs it, in a process of its own, and accounts to try it with.
+"""The service in a process of its own, as a user runs it, and accounts to call it with.
 
-`Service` is `ledger serve` on a database of its own: real HTTP, the projections beside it. `Caller` sends
-what no SDK would; everything else goes through the official `stripe` client.
+`Service` is `ledger serve` on a database of its own: real HTTP, projections included. `Caller` sends
+requests that no SDK sends; everything else goes through the official `stripe` client.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Account(NamedTuple):
 
 
 class Registrar:
-    """Makes accounts and keys, as the command line does."""
+    """Creates accounts and keys, as the command line does."""
 
     def __init__(self, dsn: str) -> None:
         self._runner = asyncio.Runner()
@@ -101,7 +101,7 @@ class Registrar:
     def key(
         self, account: str, kind: KeyKind = "sk", *, livemode: bool = False, scopes: Sequence[str] = ()
     ) -> tuple[str, str]:
-        """(its id, the key)"""
+        """A new key: its id, and the secret."""
         return self._runner.run(
             create_key(self._conn, account, kind, livemode=livemode, name="test", scopes=scopes)
         )
@@ -172,7 +172,7 @@ def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def ok(response: httpx.Response) -> Any:
-    """The object or list answered."""
+    """The object or list in a successful response."""
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -186,7 +186,8 @@ def assert_refused(
     message: str = "",
     kind: str = "invalid_request_error",
 ) -> dict[str, Any]:
-    """The error answered, which is exactly such a one; `message` is a pattern that is found in it."""
+    """The error in the response, after asserting that it is exactly the expected one; `message` is a
+    pattern to search for."""
     document = response.json()
     assert list(document) == ["error"], document
     error: dict[str, Any] = document["error"]
@@ -202,5 +203,5 @@ def assert_refused(
 
 
 def create_client(service: Service, key: str, **options: Any) -> stripe.StripeClient:
-    """The official client, pointed at the service and told nothing else."""
+    """The official client with the service's address, otherwise as it comes."""
     return stripe.StripeClient(key, base_addresses={"api": service.url, "files": service.url}, **options)

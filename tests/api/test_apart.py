@@ -1,8 +1,9 @@
-"""Accounts, and test and live data, never meet (contract §1.2): over every operation that the service says it
-has, wherever an id is in its path or names an object in a parameter.
+"""Accounts, and test and live data, are isolated from each other (contract §1.2). Checked for every
+operation in the service's OpenAPI document, wherever its path or a parameter has the id of an object.
 
-The rule needs no knowledge of an operation: what is another's is answered as what nobody has. A new operation
-is tried by being there; one on a new kind of object asks for one in `_made`.
+The rule is the same for all operations: an object of another account is answered like one that does not
+exist. A new operation is covered without a change here; a new kind of object must be added to
+`_create_objects`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ HINT = re.compile(
     r"; a similar object exists in (test|live) mode, but a (live|test) mode key was used to make "
 )
 NAME = "Nobody else may read this"
-WANTED: dict[tuple[str, str], dict[str, str]] = {
+REQUIRED_PARAMETERS: dict[tuple[str, str], dict[str, str]] = {
     ("post", "/v1/charges"): {"amount": "2000", "currency": "usd"},
     ("post", "/v1/customer_sessions"): {"components[buy_button][enabled]": "true"},
 }
-"""What an operation wants besides the object that is named."""
+"""Parameters that an operation requires beside the one under test."""
 BODIES: dict[str, Any] = {
     "/internal/v1/disputes/{id}/facts": {"fact": "won"},
     "/internal/v1/keys/{id}/roll": {},
@@ -35,7 +36,8 @@ BODIES: dict[str, Any] = {
 
 
 class Side(NamedTuple):
-    """An account in one mode, by a secret key and one of every internal scope, and an object of each kind."""
+    """An account in one mode: callers with its secret key and with an operator's key, and an object of each
+    kind."""
 
     raw: Caller
     operator: Caller
@@ -45,20 +47,20 @@ class Side(NamedTuple):
 def _side(http: httpx.Client, registrar: Registrar, account: Account, *, livemode: bool) -> Side:
     raw = Caller(http, account.live_secret if livemode else account.secret)
     operator = Caller(http, registrar.key(account.id, "rk", livemode=livemode, scopes=INTERNAL_SCOPES)[1])
-    return Side(raw, operator, _made(raw, operator, livemode=livemode))
+    return Side(raw, operator, _create_objects(raw, operator, livemode=livemode))
 
 
-def _made(raw: Caller, operator: Caller, *, livemode: bool) -> dict[str, str]:
-    """An object of each kind, by the name that paths and parameters call it."""
+def _create_objects(raw: Caller, operator: Caller, *, livemode: bool) -> dict[str, str]:
+    """Ids of new objects, one of each kind, by the name that paths and parameters use for the kind."""
 
-    def told(path: str, **body: Any) -> Any:
+    def ingest(path: str, **body: Any) -> Any:
         headers = {"authorization": f"Bearer {operator.key}"}
         return ok(operator.http.post(f"/internal/v1/{path}", json=body, headers=headers))
 
     card = {} if livemode else {"source": "tok_visa"}
-    customer = told("customers", name=NAME, **card)
+    customer = ingest("customers", name=NAME, **card)
     intent = f"pi_{uuid.uuid4().hex}"
-    charge = told("charges", amount=2000, currency="usd", description=NAME, payment_intent=intent)
+    charge = ingest("charges", amount=2000, currency="usd", description=NAME, payment_intent=intent)
     upload = {"purpose": "dispute_evidence"}
     headers = {"authorization": f"Bearer {raw.key}"}
     content = {"file": (NAME, b"\x89PNG\r\n\x1a\n")}
@@ -73,13 +75,13 @@ def _made(raw: Caller, operator: Caller, *, livemode: bool) -> dict[str, str]:
         "customer": customer["id"],
         "charge": charge["id"],
         "payment_intent": intent,
-        "dispute": told("disputes", charge=charge["id"], kind="inquiry", amount=500)["id"],
+        "dispute": ingest("disputes", charge=charge["id"], kind="inquiry", amount=500)["id"],
         "refund": ok(raw.post("/v1/refunds", {"charge": charge["id"], "amount": 100}))["id"],
         "balance_transaction": charge["balance_transaction"],
         "file": file,
         "link": ok(raw.post("/v1/file_links", {"file": file}))["id"],
         "customer_session": session["id"],
-        "key": told("keys", name=NAME)["id"],
+        "key": ingest("keys", name=NAME)["id"],
         "event": raw.events()[0]["id"],
     }
     hook = {"url": "https://example.com/hook", "enabled_events[0]": "account.updated"}
@@ -101,7 +103,8 @@ def owner_livemode(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def owned(http: httpx.Client, registrar: Registrar, owner_livemode: bool) -> dict[str, Side]:
-    """The owner, whose account is connected to a platform's, and those who have no business with it."""
+    """The owner, whose account is connected to a platform, and three sides that must not reach its
+    objects."""
     platform = registrar.account()
     account = registrar.account(platform=platform.id)
     return {
@@ -120,13 +123,13 @@ def _operations(document: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _kind(path: str) -> str | None:
-    """What the id in the path names."""
-    found = re.search(r"\{(\w+)\}", path)
-    return found[1] if found else None
+    """The kind of object whose id is in the path."""
+    match = re.search(r"\{(\w+)\}", path)
+    return match[1] if match else None
 
 
 def _listed(path: str, document: Any) -> str | None:
-    """The kind of what a collection's cursors name."""
+    """The kind of object that a list's cursors are ids of."""
     for each in document["paths"]:
         collection, _, last = each.rpartition("/")
         if collection.rpartition("/")[2] == path.rpartition("/")[2] and last.startswith("{"):
@@ -135,7 +138,7 @@ def _listed(path: str, document: Any) -> str | None:
 
 
 def _references(method: str, path: str, entry: Any, document: Any) -> Iterator[tuple[str, str]]:
-    """Parameters that name an object, and its kind."""
+    """Parameters whose value is an object's id, with the kind of the object."""
     if method == "post":
         (content,) = entry["requestBody"]["content"].values()
         names = list(content["schema"]["properties"])
@@ -157,28 +160,30 @@ def _references(method: str, path: str, entry: Any, document: Any) -> Iterator[t
                 yield name, name
 
 
-def _nothing(object_id: str) -> str:
-    """An id like that, of nothing at all."""
+def _unknown_id(object_id: str) -> str:
+    """An id of the same form that no object has."""
     return object_id[:-8] + "nothing0"
 
 
-def _answered_as_nothing(side: Side, method: str, path: str, form: dict[str, str], object_id: str) -> None:
-    """`object_id`, in path or form, is answered as one that nobody has."""
+def _assert_answered_as_unknown(
+    side: Side, method: str, path: str, form: dict[str, str], object_id: str
+) -> None:
+    """Assert that `object_id`, in path or form, is answered like an id that does not exist."""
     here, nowhere = (
         side.raw.call(
             method.upper(),
             path.replace(object_id, each),
             {name: value.replace(object_id, each) for name, value in form.items()} or None,
         )
-        for each in (object_id, _nothing(object_id))
+        for each in (object_id, _unknown_id(object_id))
     )
     case = (method, path, form, here.text)
     assert NAME not in here.text, case
     assert here.status_code == nowhere.status_code, case
-    shown = HINT.sub("", here.text).replace("this request.", "").replace(object_id, "X")
-    assert shown == nowhere.text.replace(_nothing(object_id), "X"), case
-    found = here.json()
-    assert found.get("data") == [] or found["error"].get("code") == "resource_missing", case
+    text = HINT.sub("", here.text).replace("this request.", "").replace(object_id, "X")
+    assert text == nowhere.text.replace(_unknown_id(object_id), "X"), case
+    body = here.json()
+    assert body.get("data") == [] or body["error"].get("code") == "resource_missing", case
 
 
 def _snapshot(side: Side, document: Any) -> dict[str, Any]:
@@ -202,9 +207,9 @@ def test_an_id_in_the_path_names_an_object_of_the_account_and_mode(
     tried = 0
     for method, path, _ in _operations(document, "/v1/"):
         if (kind := _kind(path)) is not None:
-            assert kind in owner.objects, f"{path}: make a {kind} in _made"
+            assert kind in owner.objects, f"{path}: create a {kind} in _create_objects"
             object_id = owner.objects[kind]
-            _answered_as_nothing(side, method, path.replace(f"{{{kind}}}", object_id), {}, object_id)
+            _assert_answered_as_unknown(side, method, path.replace(f"{{{kind}}}", object_id), {}, object_id)
             tried += 1
     assert tried > 20
     assert _snapshot(owner, document) == before
@@ -225,10 +230,10 @@ def test_an_id_in_a_parameter_names_an_object_of_the_account_and_mode(
                 assert kind == "default_source", f"{path}: {name} names a {kind}, of which there is none"
                 continue  # no card in live mode
             object_id = owner.objects[kind]
-            form = {**WANTED.get((method, path), {}), name: object_id}
+            form = {**REQUIRED_PARAMETERS.get((method, path), {}), name: object_id}
             if method == "get":
                 concrete, form = f"{concrete}?{name}={object_id}", {}
-            _answered_as_nothing(side, method, concrete, form, object_id)
+            _assert_answered_as_unknown(side, method, concrete, form, object_id)
             tried.add((path, name))
     assert len(tried) > 40
     assert _snapshot(owner, document) == before
@@ -236,7 +241,7 @@ def test_an_id_in_a_parameter_names_an_object_of_the_account_and_mode(
 
 @pytest.mark.parametrize("intruder", INTRUDERS)
 def test_internal_calls_reach_no_further(owned: dict[str, Side], document: Any, intruder: str) -> None:
-    """With every scope, and whatever kind an id is thought to be."""
+    """With every scope, and with the id of every kind of object in every path."""
     owner, side = owned["owner"], owned[intruder]
     before = _snapshot(owner, document)
     tried = 0
@@ -245,7 +250,7 @@ def test_internal_calls_reach_no_further(owned: dict[str, Side], document: Any, 
             continue
         for kind, object_id in owner.objects.items():
             if (intruder, kind) == ("platform", "key"):
-                continue  # a platform looks after the keys of what is connected to it
+                continue  # a platform manages the keys of accounts connected to it
             concrete = re.sub(r"\{\w+\}", object_id, path)
             answer = side.operator.http.request(
                 method,
@@ -263,8 +268,8 @@ def test_internal_calls_reach_no_further(owned: dict[str, Side], document: Any, 
 def test_a_platform_reads_what_its_connected_account_reads(
     owned: dict[str, Side], document: Any, registrar: Registrar
 ) -> None:
-    """Contract §7.14, each read: with Stripe-Account it is the account's own answer, and says so; an Event
-    read so names the account besides."""
+    """Contract §7.14, for each read: with Stripe-Account, the answer is the one that the account itself
+    gets, and the response repeats the header. Events then have a member `account` as well."""
     owner, platform = owned["owner"], owned["platform"]
     account = ok(owner.operator.get("/internal/v1/accounts"))["data"][0]["id"]
     for method, path, _ in _operations(document, "/v1/"):

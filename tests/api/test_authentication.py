@@ -1,4 +1,4 @@
-"""Who may do what: keys of every kind, modes, and connected accounts (contract §1.2, §1.6)."""
+"""Authentication and permissions: all kinds of keys, modes, and connected accounts (contract §1.2, §1.6)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_no_key(nobody: Caller, authorization: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "shown"),
+    ("key", "masked"),
     [
         ("sk_test_" + "a" * 28 + "1234", "sk_test_****1234"),
         ("rk_live_" + "a" * 28 + "1234", "rk_live_****1234"),
@@ -32,19 +32,19 @@ def test_no_key(nobody: Caller, authorization: str) -> None:
     ],
 )
 @pytest.mark.contract("1.6 unknown key")
-def test_an_unknown_key_is_told_masked(nobody: Caller, key: str, shown: str) -> None:
+def test_an_unknown_key_is_masked_in_the_error(nobody: Caller, key: str, masked: str) -> None:
     answer = Caller(nobody.http, key).get("/v1/customers")
     error = assert_refused(answer, 401)
-    assert error["message"] == f"Invalid API Key provided: {shown}"
+    assert error["message"] == f"Invalid API Key provided: {masked}"
 
 
 @pytest.mark.parametrize("password", [":", "", ":ignored"])
 def test_the_key_may_be_the_user_of_basic_authentication(
     nobody: Caller, account: Account, password: str
 ) -> None:
-    given = base64.b64encode(f"{account.secret}{password}".encode()).decode()
+    credentials = base64.b64encode(f"{account.secret}{password}".encode()).decode()
     for scheme in ("Basic", "basic"):
-        ok(nobody.call("GET", "/v1/customers", headers={"authorization": f"{scheme} {given}"}))
+        ok(nobody.call("GET", "/v1/customers", headers={"authorization": f"{scheme} {credentials}"}))
     ok(nobody.call("GET", "/v1/customers", headers={"authorization": f"bearer  {account.secret}"}))
 
 
@@ -137,7 +137,7 @@ def test_a_restricted_key_is_a_permission_error_in_the_client(
 
 @pytest.mark.parametrize(("method", "path", "permission"), ROUTES)
 @pytest.mark.contract("1.6 publishable key elsewhere")
-def test_a_publishable_key_may_call_none_of_these(
+def test_a_publishable_key_is_refused_on_every_route_of_a_secret_key(
     raw: Caller, account: Account, method: str, path: str, permission: str
 ) -> None:
     assert_refused(
@@ -148,7 +148,7 @@ def test_a_publishable_key_may_call_none_of_these(
     )
 
 
-def test_modes_never_mix(raw: Caller, live: Caller) -> None:
+def test_modes_are_isolated(raw: Caller, live: Caller) -> None:
     test_customer, live_customer = raw.customer(name="t"), live.customer(name="l")
     assert (test_customer["livemode"], live_customer["livemode"]) == (False, True)
     for caller, mode, own in ((raw, False, test_customer), (live, True, live_customer)):
@@ -198,7 +198,9 @@ def test_events_read_as_a_platform_name_the_account(
 
 
 @pytest.mark.contract("1.6 Stripe-Account not reachable")
-def test_an_account_out_of_reach(raw: Caller, account: Account, registrar: Registrar) -> None:
+def test_an_account_that_is_not_connected_is_refused(
+    raw: Caller, account: Account, registrar: Registrar
+) -> None:
     stranger = registrar.account()
     connected = registrar.account(platform=account.id)
     down_only = Caller(raw.http, connected.secret)

@@ -1,4 +1,5 @@
-"""Many at once on one object: each is done whole or refused by the contract, and nothing is lost."""
+"""Many concurrent requests on one object: each takes effect completely or is refused as the contract says,
+and no update is lost."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def test_40_updates_of_one_dispute(raw: Caller, service: Service) -> None:
     after = ok(raw.get(f"/v1/disputes/{dispute}"))
     assert len(after["metadata"]) == len(succeeded) >= 30
     assert _versions(service, dispute) == list(range(1, len(succeeded) + 2))
-    # Each saw all that came before it: one has each number of keys.
+    # Each update saw all earlier ones: for every number of keys there is one response with so many.
     assert sorted(len(each["metadata"]) for each in succeeded) == list(range(1, len(succeeded) + 1))
     assert after in succeeded
     updates = raw.events("type=charge.dispute.updated")
@@ -71,7 +72,7 @@ def test_20_captures_capture_once(raw: Caller) -> None:
     assert len(raw.events("type=charge.captured")) == 1
 
 
-def test_nothing_is_made_for_a_customer_that_was_deleted_before_it(raw: Caller, service: Service) -> None:
+def test_no_session_is_created_for_a_customer_deleted_before(raw: Caller, service: Service) -> None:
     customers = [raw.customer(source="tok_visa")["id"] for _ in range(6)]
 
     def race(customer: str) -> None:
@@ -99,7 +100,7 @@ def test_nothing_is_made_for_a_customer_that_was_deleted_before_it(raw: Caller, 
             assert [row[0] for row in rows][-1] == "customer.deleted"
 
 
-def test_100_creations_are_all_there_in_one_order(raw: Caller) -> None:
+def test_100_concurrent_creations_are_all_listed_in_one_order(raw: Caller) -> None:
     answers = _at_once(raw, "/v1/customers", [{"name": str(number)} for number in range(100)])
     made = {ok(answer)["id"] for answer in answers}
     listed = [each["id"] for each in ok(raw.get("/v1/customers?limit=100"))["data"]]

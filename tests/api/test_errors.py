@@ -1,4 +1,5 @@
-"""Every row of contract §1.6 that can be reached, one test a row; and what goes before what (§1.5)."""
+"""Every reachable row of the error table (contract §1.6), one test per row, and the order of the checks
+(§1.5)."""
 
 from __future__ import annotations
 
@@ -183,8 +184,8 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @rows("1.6", FORMS)
 def test_a_wrong_parameter(raw: Caller, row: str) -> None:
-    path, form, told = FORMS[row]
-    assert_refused(raw.post(path, form), **told)
+    path, form, error = FORMS[row]
+    assert_refused(raw.post(path, form), **error)
     assert raw.events() == []
 
 
@@ -266,12 +267,12 @@ LISTS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.contract("4.3 type and types, more than 20")
 @rows("1.6", LISTS)
 def test_a_wrong_list(raw: Caller, row: str) -> None:
-    path, told = LISTS[row]
-    assert_refused(raw.get(path), **told)
+    path, error = LISTS[row]
+    assert_refused(raw.get(path), **error)
 
 
 @pytest.mark.contract("1.6 both cursors")
-def test_both_cursors_are_told_of_after_the_cursors_themselves(raw: Caller) -> None:
+def test_an_invalid_cursor_is_reported_before_the_use_of_both(raw: Caller) -> None:
     customer = raw.customer()["id"]
     error = assert_refused(raw.get(f"/v1/customers?starting_after={customer}&ending_before={customer}"))
     assert error["message"] == (
@@ -384,15 +385,15 @@ def test_checks_come_in_the_contracts_order(raw: Caller, nobody: Caller, account
     wrong = {"stripe-version": "1999-01-01", "stripe-account": "acct_x"}
     assert_refused(nobody.call("POST", "/v1/nothing", "nmae=x", wrong), 401)
     assert_refused(raw.call("POST", "/v1/nothing", "nmae=x", wrong), 404)
-    told = assert_refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong))
-    assert told["message"] == "Invalid Stripe API version: 1999-01-01"
+    error = assert_refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong))
+    assert error["message"] == "Invalid Stripe API version: 1999-01-01"
     del wrong["stripe-version"]
     assert_refused(raw.call("POST", "/v1/charges/ch_x", "nmae=x", wrong), 403, code="account_invalid")
     ok(raw.post("/v1/customers", "name=x", idempotency_key="used"))
-    told = assert_refused(
+    error = assert_refused(
         raw.post("/v1/charges/ch_x", "nmae=x", idempotency_key="used"), kind="idempotency_error"
     )
-    assert "'used'" in told["message"]
+    assert "'used'" in error["message"]
     assert_refused(raw.post("/v1/charges/ch_x", "nmae=x"), code="parameter_unknown", param="nmae")
     assert_refused(raw.post("/v1/charges/ch_x", "expand[]=name"), message="cannot be expanded")
     assert_refused(raw.post("/v1/charges/ch_x"), 404, code="resource_missing", param="id")

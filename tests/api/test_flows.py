@@ -1,4 +1,4 @@
-"""What a user of the official client does, unchanged: contract §7 in class style and services."""
+"""Programs for the official client, unchanged: contract §7 in the class style and with services."""
 
 from __future__ import annotations
 
@@ -256,27 +256,27 @@ def test_the_same_idempotency_key_gives_the_same_object(client: stripe.StripeCli
     assert event.request.idempotency_key == "k"
 
 
-def test_each_kind_of_refusal_is_the_exception_the_client_has_for_it(
+def test_each_kind_of_error_raises_the_clients_own_exception(
     client: stripe.StripeClient, configured: Account
 ) -> None:
-    def told(error: stripe.StripeError) -> tuple[object, ...]:
+    def describe(error: stripe.StripeError) -> tuple[object, ...]:
         assert error.request_id is not None
         assert error.request_id.startswith("req_")
         assert error.error is not None
-        return type(error), error.http_status, error.error.code  # not every class takes over the code
+        return type(error), error.http_status, error.error.code  # not every exception class keeps the code
 
     with pytest.raises(stripe.StripeError) as refusal:
         stripe.Customer.list(api_key="sk_test_wrong")
-    assert told(refusal.value) == (stripe.AuthenticationError, 401, None)
+    assert describe(refusal.value) == (stripe.AuthenticationError, 401, None)
     with pytest.raises(stripe.StripeError) as refusal:
         stripe.Customer.list(api_key=configured.publishable)
-    assert told(refusal.value) == (stripe.PermissionError, 403, "secret_key_required")
+    assert describe(refusal.value) == (stripe.PermissionError, 403, "secret_key_required")
     with pytest.raises(stripe.StripeError) as refusal:
         stripe.Dispute.retrieve("du_none")
-    assert told(refusal.value) == (stripe.InvalidRequestError, 404, "resource_missing")
+    assert describe(refusal.value) == (stripe.InvalidRequestError, 404, "resource_missing")
     with pytest.raises(stripe.StripeError) as refusal:
         client.v1.customers.create({"nmae": "x"})  # type: ignore[arg-type]
-    assert told(refusal.value) == (stripe.InvalidRequestError, 400, "parameter_unknown")
+    assert describe(refusal.value) == (stripe.InvalidRequestError, 400, "parameter_unknown")
 
 
 def test_raw_requests(client: stripe.StripeClient) -> None:

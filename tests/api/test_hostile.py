@@ -1,4 +1,4 @@
-"""Whatever is sent is answered with a 4xx at little cost, and the service goes on."""
+"""Hostile requests: each is answered with a 4xx at little cost, and the service keeps working."""
 
 from __future__ import annotations
 
@@ -116,11 +116,12 @@ def test_hostile_headers(raw: Caller) -> None:
         assert len(answer.content) < 1_000
 
 
-# -- what only a socket can send ----------------------------------------------------------------------
+# -- requests that only a raw socket can send
+# ----------------------------------------------------------------------
 
 
-def _spoken(service: Service, sent: bytes, *, then_close: bool = False) -> bytes:
-    """What comes back until the service closes, at most for a second."""
+def _exchange_bytes(service: Service, sent: bytes, *, then_close: bool = False) -> bytes:
+    """The bytes that the service answers until it closes the connection, for one second at most."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as conn:
         conn.sendall(sent)
         if then_close:
@@ -166,7 +167,7 @@ def test_bad_framing_is_refused_or_cut(service: Service, account: Account, raw: 
         b"GET /v1/customers HTTP/9.9\r\n\r\n",
         b"\r\n" * 10_000 + b"nonsense\r\n\r\n",
     ):
-        assert _status(_spoken(service, sent)) in (0, 400, 401, 404), sent[:200]
+        assert _status(_exchange_bytes(service, sent)) in (0, 400, 401, 404), sent[:200]
     assert raw.events() == []
 
 
@@ -175,38 +176,38 @@ def test_a_body_that_is_cut_off_has_no_effect(service: Service, account: Account
         _head(account, "Content-Length: 100") + b"name=x",
         _head(account, "Transfer-Encoding: chunked") + b"6\r\nname=x\r\n",
     ):
-        assert _status(_spoken(service, sent, then_close=True)) in (0, 400)
+        assert _status(_exchange_bytes(service, sent, then_close=True)) in (0, 400)
     assert raw.events() == []
 
 
 def test_a_chunked_form_is_a_form(service: Service, account: Account, raw: Caller) -> None:
     sent = _head(account, "Transfer-Encoding: chunked") + b"5\r\nname=\r\n1\r\nx\r\n0\r\n\r\n"
-    assert _status(_spoken(service, sent)) == 200
+    assert _status(_exchange_bytes(service, sent)) == 200
     assert ok(raw.get("/v1/customers"))["data"][0]["name"] == "x"
 
 
 def test_an_endless_chunked_body_is_ended_by_its_size(service: Service, account: Account) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    answer = _spoken(service, _head(account, "Transfer-Encoding: chunked") + chunk * 40)
+    answer = _exchange_bytes(service, _head(account, "Transfer-Encoding: chunked") + chunk * 40)
     assert _status(answer) == 413
 
 
 def test_a_body_announced_too_large_is_not_waited_for(service: Service, account: Account) -> None:
-    answer = _spoken(service, _head(account, "Content-Length: 5000000000"))
+    answer = _exchange_bytes(service, _head(account, "Content-Length: 5000000000"))
     assert _status(answer) == 413
 
 
 def test_pipelined_requests_are_answered_in_order(service: Service, account: Account) -> None:
     one = _head(account, "Content-Length: 6") + b"name=a"
     two = _head(account, "Content-Length: 6") + b"name=b"
-    answer = _spoken(service, one + two)
+    answer = _exchange_bytes(service, one + two)
     assert answer.count(b"HTTP/1.1 200") == 2
     assert answer.index(b'"name":"a"') < answer.index(b'"name":"b"')
 
 
 @pytest.mark.parametrize(("size", "end"), [(70_000, b"\r\n\r\n"), (2_000_000, b"\r\n\r\n"), (2_000_000, b"")])
 def test_a_giant_head_is_refused(service: Service, account: Account, size: int, end: bytes) -> None:
-    """Also one that never ends."""
+    """Also a head that never ends."""
     heads = [
         _head(account, "X-Giant: " + "x" * size, method="GET"),
         _head(account, *[f"X-{number}: {'x' * 1000}" for number in range(size // 1000)], method="GET"),
@@ -226,9 +227,9 @@ def test_a_giant_head_is_refused(service: Service, account: Account, size: int, 
         assert _status(answer) in (0, 400), len(head)
 
 
-def test_a_large_head_is_taken(service: Service, account: Account) -> None:
+def test_a_large_head_is_accepted(service: Service, account: Account) -> None:
     sent = _head(account, "X-Large: " + "x" * 60_000, "Content-Length: 0", "Connection: close")
-    assert _status(_spoken(service, sent)) == 200
+    assert _status(_exchange_bytes(service, sent)) == 200
 
 
 def test_slow_clients_do_not_hold_others_up(service: Service, account: Account, raw: Caller) -> None:
@@ -246,7 +247,7 @@ def test_slow_clients_do_not_hold_others_up(service: Service, account: Account, 
     assert len(ok(raw.get("/v1/customers?limit=100"))["data"]) == 20
 
 
-# -- at random ----------------------------------------------------------------------------------------
+# -- random requests ----------------------------------------------------------------------------------------
 
 NAMES = [
     "name", "email", "address", "metadata", "expand", "source", "customer", "amount", "currency", "evidence",
@@ -285,7 +286,9 @@ PATHS = [
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_no_form_makes_a_fault(victims: dict[str, str], raw: Caller, form: bytes, path: str) -> None:
+def test_no_form_causes_an_internal_error(
+    victims: dict[str, str], raw: Caller, form: bytes, path: str
+) -> None:
     url = "/v1/" + path.format(victims[path.split("/")[0]] if "{}" in path else "")
     answer = Caller(raw.http, victims["key"]).post(url, form)
     assert answer.status_code < 500
@@ -298,7 +301,7 @@ def test_no_form_makes_a_fault(victims: dict[str, str], raw: Caller, form: bytes
     kind=st.sampled_from(["customers", "charges", "disputes", "refunds", "balance_transactions", "events"]),
 )
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_query_makes_a_fault(raw: Caller, query: bytes, kind: str) -> None:
+def test_no_query_causes_an_internal_error(raw: Caller, query: bytes, kind: str) -> None:
     escaped = "".join(
         chr(byte) if byte in b"abcdefghijklmnopqrstuvwxyz_[]=&0123456789" else f"%{byte:02X}"
         for byte in query
@@ -308,7 +311,7 @@ def test_no_query_makes_a_fault(raw: Caller, query: bytes, kind: str) -> None:
 
 @pytest.fixture
 def victims(raw: Caller) -> dict[str, str]:
-    """Objects to try it on, which stay open as long as they may."""
+    """Objects to send the random forms to. Disputes among them stay open as long as possible."""
     assert raw.key is not None
     return {
         "customers": raw.customer()["id"],

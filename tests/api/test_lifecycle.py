@@ -1,6 +1,6 @@
-"""The table of contract §3.2, row by row: what each command or fact leads to from each state, which Events it
-makes in which order, what they say was before, and what money moves. What only time does is in
-`tests/internal/test_deadlines.py`.
+"""The transition table of disputes (contract §3.2), row by row: the status that each command or fact leads
+to from each state, its Events in order, their previous attributes, and the money moved. Transitions by the
+passing of time are in `tests/internal/test_deadlines.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ DUE_BY = 4_000_000_000
 FEE = 1500
 CLOSED = "^This dispute is already closed$"
 
-# How a dispute gets to where it begins. A word is a fact, but for the two that are the merchant's.
+# The steps that bring a new dispute into each state. Each word is a fact of the network, except `submit`
+# and `close`, which are the merchant's commands.
 WAYS: dict[str, str] = {
     "needs_response": "chargeback",
     "under_review": "chargeback submit",
@@ -39,9 +40,11 @@ WITHDRAWN, REVERSED = [-2000], [-2000, 2000]
 
 
 class Case(NamedTuple):
-    """From `begins`, a command (a form, or close) or a fact leads to `status`, or is refused with `told`.
+    """In state `begins`, a command (a form, or close) or a fact leads to `status`, or is refused with the
+    message `error` (a pattern).
 
-    `events` are new, without charge.dispute.; `previous` is what the `updated` among them says was before.
+    `events` are the types of the new Events, without `charge.dispute.`; `previous` are the previous
+    attributes of the `updated` one among them.
     """
 
     begins: str
@@ -49,12 +52,12 @@ class Case(NamedTuple):
     status: str
     events: str = ""
     previous: dict[str, Any] | None = None
-    told: str | None = None
+    error: str | None = None
     param: str | None = None
 
 
 def _each(states: str, does: str, status: str | None = None, *rest: Any, **named: Any) -> list[Case]:
-    """The same from several states, where it leads to `status` or to none other."""
+    """The same case for several states. It leads to `status`, or leaves the status as it is."""
     return [Case(state, does, status or state, *rest, **named) for state in states.split()]
 
 
@@ -99,26 +102,26 @@ ROWS: dict[str, list[Case]] = {
         ),
     ],
     "submitted with no evidence at all": _each(
-        "needs_response warning_needs_response", "submit=true", told="evidence", param="evidence"
+        "needs_response warning_needs_response", "submit=true", error="evidence", param="evidence"
     ),
     "under review updated with evidence": [
         case
         for form in (NAME, "submit=true", f"{NAME}&submit=false")
-        for case in _each("under_review warning_under_review appeal_under_review", form, told="under review")
+        for case in _each("under_review warning_under_review appeal_under_review", form, error="under review")
     ],
     "needs_response closed": [Case("needs_response", "close", "lost", "closed")],
     "close where there is nothing to concede": [
         *_each(
             "under_review warning_needs_response warning_under_review appeal_under_review",
             "close",
-            told="cannot be closed",
+            error="cannot be closed",
         ),
-        Case("prevented", "close", "prevented", told=CLOSED),
+        Case("prevented", "close", "prevented", error=CLOSED),
     ],
     "won or lost updated with evidence or closed": [
         case
         for does in (NAME, f"{NAME}&submit=false", "submit=true", "close")
-        for case in _each("won lost warning_closed prevented", does, told=CLOSED)
+        for case in _each("won lost warning_closed prevented", does, error=CLOSED)
     ],
     "fact won": _each("needs_response under_review", "won", "won", "funds_reinstated closed"),
     "fact lost": _each("needs_response under_review", "lost", "lost", "closed"),
@@ -147,7 +150,7 @@ ROWS: dict[str, list[Case]] = {
     "refund of a disputed charge": _each(
         "needs_response under_review lost appeal_needs_response appeal_under_review",
         "refund",
-        told="has been charged back; cannot issue a refund.$",
+        error="has been charged back; cannot issue a refund.$",
     ),
     "refund of a won charge": [Case("won", "refund", "won")],
     "fact appeal opened": [
@@ -169,9 +172,13 @@ ROWS: dict[str, list[Case]] = {
         ),
         Case("appeal_needs_response", "close", "lost", "closed"),
         Case(
-            "appeal_needs_response", "submit=true", "appeal_needs_response", told="evidence", param="evidence"
+            "appeal_needs_response",
+            "submit=true",
+            "appeal_needs_response",
+            error="evidence",
+            param="evidence",
         ),
-        Case("appeal_needs_response", NAME, "appeal_needs_response", told="appeal", param="evidence"),
+        Case("appeal_needs_response", NAME, "appeal_needs_response", error="appeal", param="evidence"),
         Case(
             "appeal_needs_response",
             "evidence[appeal][card][reason_for_filing]=R&evidence[uncategorized_text]=winning_evidence",
@@ -228,13 +235,13 @@ OPENINGS: dict[str, dict[str, Any]] = {
 
 
 class Network:
-    """What the card network says, told by another service."""
+    """Another service that reports what the card network decides."""
 
     def __init__(self, http: httpx.Client, key: str) -> None:
         self._http = http
         self._key = key
 
-    def tells(self, path: str, **body: Any) -> httpx.Response:
+    def report(self, path: str, **body: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self._key}"}
         return self._http.post(f"/internal/v1{path}", json=body, headers=headers)
 
@@ -252,9 +259,9 @@ def _does(raw: Caller, network: Network, dispute: Any, does: str) -> httpx.Respo
         case "refund":
             return raw.post("/v1/refunds", {"charge": dispute["charge"]})
         case "escalated" | "appeal_opened":
-            return network.tells(f"/disputes/{dispute['id']}/facts", fact=does, due_by=DUE_BY)
+            return network.report(f"/disputes/{dispute['id']}/facts", fact=does, due_by=DUE_BY)
         case _ if does in FACTS:
-            return network.tells(f"/disputes/{dispute['id']}/facts", fact=does)
+            return network.report(f"/disputes/{dispute['id']}/facts", fact=does)
         case _:
             return raw.post(path, does)
 
@@ -262,7 +269,7 @@ def _does(raw: Caller, network: Network, dispute: Any, does: str) -> httpx.Respo
 def _begun(raw: Caller, network: Network, state: str) -> Any:
     kind, *steps = WAYS[state].split()
     charge = raw.charge()["id"]
-    dispute = ok(network.tells("/disputes", charge=charge, kind=kind))
+    dispute = ok(network.report("/disputes", charge=charge, kind=kind))
     forms = {"submit": "evidence[service_date]=2026", "appeal": "evidence[appeal][card][reason_for_filing]=A"}
     for step in steps:
         ok(_does(raw, network, dispute, forms.get(step, step)))
@@ -272,7 +279,7 @@ def _begun(raw: Caller, network: Network, state: str) -> Any:
 
 
 def _money(dispute: Any) -> list[int]:
-    """The amounts that moved, once it is seen that they are what the dispute's status says, contract §3.3."""
+    """The amounts that moved. Asserts that they fit the dispute's status (contract §3.3)."""
     transactions = dispute["balance_transactions"]
     amounts = [each["amount"] for each in transactions]
     status = dispute["status"]
@@ -288,13 +295,13 @@ def _money(dispute: Any) -> list[int]:
     return amounts
 
 
-def _without(expected: Any, shown: Any) -> Any:
-    """`shown`, with `...` where that is expected of any value."""
+def _without(expected: Any, rendered: Any) -> Any:
+    """`rendered`, with `...` wherever `expected` has it: any value will do there."""
     if expected is ...:
         return ...
-    if isinstance(expected, dict) and isinstance(shown, dict):
-        return {name: _without(expected.get(name), value) for name, value in shown.items()}
-    return shown
+    if isinstance(expected, dict) and isinstance(rendered, dict):
+        return {name: _without(expected.get(name), value) for name, value in rendered.items()}
+    return rendered
 
 
 def _newest(raw: Caller) -> str:
@@ -320,9 +327,9 @@ def test_a_command_or_fact(raw: Caller, network: Network, row: str) -> None:
         made = raw.events(f"ending_before={newest}")
         assert after["status"] == case.status, case
         _money(after)
-        if case.told is not None:
+        if case.error is not None:
             code = "charge_disputed" if case.does == "refund" else None
-            assert_refused(answer, code=code, param=case.param, message=case.told)
+            assert_refused(answer, code=code, param=case.param, message=case.error)
             assert (after, made) == (dispute, []), case
             continue
         assert answer.status_code == 200, (case, answer.text)
@@ -350,7 +357,7 @@ def test_a_command_or_fact(raw: Caller, network: Network, row: str) -> None:
 def test_an_opening(raw: Caller, network: Network, row: str) -> None:
     expected = OPENINGS[row]
     charge = raw.charge(description="A hat")
-    dispute = ok(network.tells("/disputes", charge=charge["id"], **expected["body"]))
+    dispute = ok(network.report("/disputes", charge=charge["id"], **expected["body"]))
     assert dispute["status"] == expected["status"]
     assert dispute["is_charge_refundable"] is expected["refundable"]
     assert dispute["reason"] == expected["reason"]
@@ -371,8 +378,8 @@ def test_an_opening(raw: Caller, network: Network, row: str) -> None:
 
 @pytest.mark.contract("2.2 field status")
 def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Network) -> None:
-    """Contract §3.1: nothing changes, and no money moves, for any fact and state that no row of §3.2 has."""
-    listed = {(case.begins, case.does) for cases in ROWS.values() for case in cases if case.told is None}
+    """Contract §3.1: a fact that §3.2 does not list for a state changes nothing and moves no money."""
+    listed = {(case.begins, case.does) for cases in ROWS.values() for case in cases if case.error is None}
     for state in WAYS:
         dispute = _begun(raw, network, state)
         newest = _newest(raw)
@@ -384,7 +391,7 @@ def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Netw
         assert raw.events(f"ending_before={newest}") == []
 
 
-def test_what_was_staged_is_submitted_with_the_rest_and_again_after_an_escalation(
+def test_staged_evidence_is_submitted_with_the_rest_and_again_after_an_escalation(
     raw: Caller, network: Network
 ) -> None:
     dispute = _begun(raw, network, "warning_needs_response")
@@ -400,7 +407,7 @@ def test_what_was_staged_is_submitted_with_the_rest_and_again_after_an_escalatio
     assert (again["status"], again["evidence_details"]["submission_count"]) == ("under_review", 2)
 
 
-def test_a_refund_of_a_won_charge_is_the_refunds_own(raw: Caller, network: Network) -> None:
+def test_a_refund_after_a_won_dispute_moves_money_of_its_own(raw: Caller, network: Network) -> None:
     dispute = _begun(raw, network, "won")
     newest = _newest(raw)
     refund = ok(_does(raw, network, dispute, "refund"))

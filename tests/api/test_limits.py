@@ -1,6 +1,6 @@
-"""What a service says that cannot take more, or cannot reach its database (contract §1.6, last rows).
+"""The answers of a service that is overloaded or cannot reach its database (contract §1.6, last rows).
 
-A service of its own, with the smallest limits there are.
+The tests run a service of their own with the smallest possible limits.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def http(service: Service) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.contract("1.6 lock contention")
-def test_an_object_that_many_change_at_once_is_told_of_as_locked(raw: Caller) -> None:
+def test_an_object_changed_by_many_at_once_is_reported_as_locked(raw: Caller) -> None:
     customer = raw.customer()["id"]
     with ThreadPoolExecutor(20) as pool:
         answers = list(
@@ -71,8 +71,8 @@ def test_an_object_that_many_change_at_once_is_told_of_as_locked(raw: Caller) ->
 
 
 @pytest.mark.contract("1.6 too many requests")
-def test_more_than_the_queue_takes_is_too_many(raw: Caller, service: Service) -> None:
-    """While the log is held, one batch is under way and two commands wait; all others are turned away."""
+def test_requests_beyond_the_append_queue_are_refused(raw: Caller, service: Service) -> None:
+    """While the log is locked, one batch is in progress and two commands wait; all others are refused."""
     with ThreadPoolExecutor(12) as pool:
         with psycopg.connect(service.dsn) as conn:
             conn.execute("SELECT FROM ledger.head FOR UPDATE")
@@ -93,10 +93,10 @@ def test_a_body_has_a_limit(raw: Caller) -> None:
     assert_refused(raw.post("/v1/customers", "name=" + "x" * 1996), 413)
 
 
-def test_many_lists_of_a_stuck_projection_are_answered_with_what_is_there(
+def test_many_lists_of_a_stalled_projection_answer_with_the_rows_it_has(
     raw: Caller, service: Service
 ) -> None:
-    """More of them than there are connections, which others need meanwhile."""
+    """There are more lists than connections in the pool, and other requests need connections meanwhile."""
     with ThreadPoolExecutor(24) as pool, psycopg.connect(service.dsn) as conn:
         conn.execute("SELECT FROM projections.checkpoints FOR UPDATE")
         raw.customer()
@@ -109,9 +109,7 @@ def test_many_lists_of_a_stuck_projection_are_answered_with_what_is_there(
 
 
 @pytest.mark.contract("1.6 server fault")
-def test_without_a_database_nothing_is_done_and_all_is_well_afterwards(
-    raw: Caller, service: Service, cluster: Cluster
-) -> None:
+def test_a_database_outage_is_reported_and_survived(raw: Caller, service: Service, cluster: Cluster) -> None:
     customer = raw.customer(name="kept")["id"]
     name = conninfo_to_dict(service.dsn)["dbname"]
     assert isinstance(name, str)

@@ -1,4 +1,4 @@
-"""The OpenAPI document tells what the service accepts, no less and no more."""
+"""The OpenAPI document describes exactly what the service accepts."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_operation_is_listed_and_no_other(document: Any) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), TABLES)
-def test_its_parameters_are_those_of_the_table(document: Any, method: str, path: str) -> None:
+def test_parameters_are_those_of_the_parameter_table(document: Any, method: str, path: str) -> None:
     entry = document["paths"][path][method]
     table = TABLES[method, path]
     assert entry["summary"]
@@ -100,7 +100,7 @@ def test_its_parameters_are_those_of_the_table(document: Any, method: str, path:
         required = {name for name, member in served.items() if member.required}
         assert entry["requestBody"]["required"] is bool(required)
         assert set(body["schema"].get("required", ())) == required
-        shown = body["schema"]["properties"]
+        documented = body["schema"]["properties"]
         nested = {name for name, member in served.items() if isinstance(member, Hash | Array | Metadata)}
         nested = set() if takes_file else nested
         assert {
@@ -108,10 +108,10 @@ def test_its_parameters_are_those_of_the_table(document: Any, method: str, path:
         } == nested
     else:
         assert "requestBody" not in entry
-        shown = {each["name"]: each["schema"] for each in entry["parameters"] if each["in"] == "query"}
-    assert set(shown) == set(served)
+        documented = {each["name"]: each["schema"] for each in entry["parameters"] if each["in"] == "query"}
+    assert set(documented) == set(served)
     for name, member in served.items():
-        _compare(member, shown[name], name)
+        _compare(member, documented[name], name)
 
 
 def _compare(member: Parameter, schema: Any, name: str) -> None:
@@ -146,7 +146,7 @@ def _compare(member: Parameter, schema: Any, name: str) -> None:
             raise AssertionError(f"{name}: {type(member).__name__}")
 
 
-def test_the_pages_about_it_and_the_health_of_the_service(http: httpx.Client) -> None:
+def test_the_docs_page_and_the_health_routes_answer(http: httpx.Client) -> None:
     assert http.get("/docs").status_code == 200
     assert http.get("/healthz").json()["status"] == "ok"
     ready = http.get("/readyz").json()

@@ -1,4 +1,4 @@
-"""What must not be readable is not: in the log file, in the database (README, invariant 7)."""
+"""Secrets and personal data are not readable in the log file or in the database (README, invariant 7)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PERSONAL = {
 
 @pytest.fixture
 def secrets(raw: Caller, account: Account) -> list[str]:
-    """Everything personal or secret has been through the service; its traces."""
+    """Send personal data and secrets of every kind through the service; the texts that must not be found."""
     customer = raw.customer(**PERSONAL)["id"]
     ok(raw.post(f"/v1/customers/{customer}", {"name": "Heinzelmann", "email": "other@example.com"}))
     dispute = raw.dispute(description="bought_by_Heinzelmann", receipt_email="receipt@example.com")
@@ -64,7 +64,7 @@ def secrets(raw: Caller, account: Account) -> list[str]:
     return [made, endpoint["secret"], digits, wrong, account.secret, account.live_secret, account.publishable]
 
 
-def test_the_log_holds_no_key_no_secret_of_an_object_and_no_evidence(
+def test_the_log_file_has_no_key_no_secret_and_no_evidence(
     secrets: list[str], service: Service, account: Account
 ) -> None:
     log = service.log
@@ -74,7 +74,7 @@ def test_the_log_holds_no_key_no_secret_of_an_object_and_no_evidence(
     assert not SECRETS.search(log)
 
 
-def test_the_events_of_the_log_hold_no_personal_data_in_the_open(
+def test_recorded_events_have_no_readable_personal_data(
     secrets: list[str], service: Service, account: Account
 ) -> None:
     with psycopg.connect(service.dsn) as conn:

@@ -1,4 +1,4 @@
-"""Every answer against the official client's own types: all that is not optional there is here."""
+"""Answers compared with the official client's own types: each required member is there, with its type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.api.service import Service, create_client
 
 PLAIN = (str, int, bool, float)
 BEYOND = {("wallet", stripe.Card)}
-"""What we show beyond the client's types."""
+"""Members that the service renders beyond the client's types."""
 
 
 def _parts(hint: Any) -> Iterator[Any]:
@@ -24,9 +24,9 @@ def _parts(hint: Any) -> Iterator[Any]:
         yield hint
 
 
-def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
+def _differences(rendered: stripe.StripeObject, path: str) -> Iterator[str]:
     hints: dict[str, Any] = {}
-    for cls in reversed(type(shown).__mro__):
+    for cls in reversed(type(rendered).__mro__):
         if cls not in (stripe.StripeObject, object, dict) and issubclass(cls, stripe.StripeObject):
             hints |= {
                 name: hint for name, hint in vars(cls).get("__annotations__", {}).items() if name[0] != "_"
@@ -34,7 +34,7 @@ def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
     hints.pop("OBJECT_NAME", None)
     if not hints:
         return
-    members = shown.to_dict(recursive=False)
+    members = rendered.to_dict(recursive=False)
     known = {"id", "object", *hints}
     for name, hint in hints.items():
         optional = NoneType in _parts(hint)
@@ -56,7 +56,7 @@ def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
         if plain and len(plain) == len(parts) - optional and not isinstance(value, tuple(plain)):
             yield f"{path}.{name} is a {type(value).__name__}"
     for name in members:
-        if name not in known and (name, type(shown)) not in BEYOND:
+        if name not in known and (name, type(rendered)) not in BEYOND:
             yield f"{path}.{name} is unknown to the client"
     for name, value in members.items():
         for item in value if isinstance(value, list) else [value]:
@@ -66,7 +66,7 @@ def _differences(shown: stripe.StripeObject, path: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def rich(service: Service, registrar: Any) -> stripe.StripeClient:
-    """An account in which everything has happened."""
+    """An account that has objects of every kind, in many states."""
     client = create_client(service, registrar.account().secret)
     customer = client.v1.customers.create(
         {
@@ -152,7 +152,7 @@ def test_webhook_endpoints(rich: stripe.StripeClient) -> None:
     made = rich.v1.webhook_endpoints.create({"url": "http://localhost/", "enabled_events": ["*"]})
     rich.v1.webhook_endpoints.update(made.id, {"description": "D", "metadata": {"a": "1"}})
     (listed,) = rich.v1.webhook_endpoints.list().data
-    assert [each for shown in (made, listed) for each in _differences(shown, "webhook_endpoint")] == []
+    assert [each for rendered in (made, listed) for each in _differences(rendered, "webhook_endpoint")] == []
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_customer_sessions(rich: stripe.StripeClient, component: str) -> None:
     assert list(_differences(session, "customer_session")) == []
 
 
-def test_the_check_itself_finds_what_is_missing() -> None:
+def test_the_comparison_finds_a_missing_member() -> None:
     broken = stripe.Dispute.construct_from(
         {"id": "du_1", "object": "dispute", "status": "odd", "more": 1}, "key"
     )
-    found = list(_differences(broken, "dispute"))
-    assert "dispute.amount is missing" in found
-    assert "dispute.status is 'odd'" in found
-    assert "dispute.more is unknown to the client" in found
+    differences = list(_differences(broken, "dispute"))
+    assert "dispute.amount is missing" in differences
+    assert "dispute.status is 'odd'" in differences
+    assert "dispute.more is unknown to the client" in differences

@@ -1,4 +1,5 @@
-"""The tables of contract §3.4, row by row: what each test card brings, and what each text of a submission."""
+"""The tables of contract §3.4, row by row: what each test card causes, and what each text in submitted
+evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tests.contract import rows
 
 
 class Dispute(NamedTuple):
-    """What is to be seen of a dispute; `...` is anything."""
+    """The expected members of a dispute; `...` is any value."""
 
     status: str
     reason: Any
@@ -63,7 +64,8 @@ TEXTS: dict[str, tuple[str, list[str], str, list[str]]] = {
     "losing_evidence": ("lost", ["closed"], "warning_closed", ["closed"]),
     "escalate_inquiry_evidence": ("under_review", [], "needs_response", ["updated", "funds_withdrawn"]),
 }
-"""By text: what it leads to on a chargeback, and on an inquiry, and the Events after the submission's own."""
+"""By text: the outcome for a chargeback, for an inquiry, and the Events that follow the one of the
+submission."""
 
 
 def _spellings(token: str, number: str) -> list[str]:
@@ -108,7 +110,8 @@ def test_a_card_that_declines(raw: Caller, token: str) -> None:
 @pytest.mark.parametrize("kind", ["chargeback", "inquiry"])
 @rows("3.4", TEXTS, "text")
 def test_a_text_of_a_submission(raw: Caller, text: str, kind: str) -> None:
-    """Exactly that text, submitted, and not only staged; the answer and its Event come before the outcome."""
+    """Only exactly that text has the effect, and only when submitted, not staged. The answer and its Event
+    precede the outcome."""
     won, won_events, closed, closed_events = TEXTS[text]
     status, events = (won, won_events) if kind == "chargeback" else (closed, closed_events)
     review = "under_review" if kind == "chargeback" else "warning_under_review"
@@ -151,16 +154,16 @@ def test_in_live_mode_the_tokens_do_not_exist(live: Caller) -> None:
 
 @pytest.mark.contract("3.4 in live mode")
 @pytest.mark.parametrize("kind", ["chargeback", "inquiry"])
-def test_in_live_mode_the_texts_mean_nothing(live: Caller, account: Any, registrar: Any, kind: str) -> None:
+def test_in_live_mode_the_texts_have_no_effect(live: Caller, account: Any, registrar: Any, kind: str) -> None:
     _, key = registrar.key(account.id, "rk", livemode=True, scopes=["catalog", "network"])
 
-    def told(path: str, **body: Any) -> Any:
+    def ingest(path: str, **body: Any) -> Any:
         headers = {"authorization": f"Bearer {key}"}
         return ok(live.http.post(f"/internal/v1/{path}", json=body, headers=headers))
 
     for text in TEXTS:
-        charge = told("charges", amount=2000, currency="usd")["id"]
-        path = f"/v1/disputes/{told('disputes', charge=charge, kind=kind)['id']}"
+        charge = ingest("charges", amount=2000, currency="usd")["id"]
+        path = f"/v1/disputes/{ingest('disputes', charge=charge, kind=kind)['id']}"
         sent = ok(live.post(path, {"evidence[uncategorized_text]": text}))
         assert ok(live.get(path)) == sent
         assert sent["status"] in ("under_review", "warning_under_review")

@@ -29,7 +29,7 @@ def test_a_post_without_a_body_is_an_empty_form(raw: Caller) -> None:
         assert ok(raw.call("POST", "/v1/customers", headers=headers))["object"] == "customer"
 
 
-def test_get_and_delete_bear_a_form_content_type(raw: Caller) -> None:
+def test_get_and_delete_accept_a_form_content_type(raw: Caller) -> None:
     customer = raw.customer(name="x")["id"]
     headers = {"content-type": FORM, "accept-encoding": "gzip"}
     assert ok(raw.call("GET", f"/v1/customers/{customer}", headers=headers))["name"] == "x"
@@ -132,7 +132,7 @@ def test_a_replay_says_so_and_names_the_first_request(raw: Caller) -> None:
     assert "stripe-should-retry" not in again.headers
 
 
-def test_headers_of_the_clients_are_ignored_and_no_notice_is_sent(raw: Caller) -> None:
+def test_other_headers_of_the_clients_are_ignored(raw: Caller) -> None:
     answer = raw.call(
         "GET",
         "/v1/customers",
@@ -176,7 +176,7 @@ def test_arrays_of_hashes_in_both_notations(raw: Caller) -> None:
     "text",
     ["é😀", "a=b&c", "100%", "a+b", "line\nbreak\ttab", "\u2028", "'; DROP TABLE", "\\x41", '"', "[]{}", " "],
 )
-def test_text_comes_back_as_it_was_sent(raw: Caller, text: str) -> None:
+def test_text_is_returned_as_it_was_sent(raw: Caller, text: str) -> None:
     made = raw.customer(name=text, **{"metadata[key]": text})
     assert (made["name"], made["metadata"]) == (text, {"key": text})
     assert ok(raw.get(f"/v1/customers/{made['id']}"))["name"] == text
@@ -184,7 +184,7 @@ def test_text_comes_back_as_it_was_sent(raw: Caller, text: str) -> None:
     assert event["data"]["object"] == made
 
 
-def test_an_empty_string_unsets_where_it_may(raw: Caller) -> None:
+def test_an_empty_string_unsets_an_optional_field(raw: Caller) -> None:
     customer = raw.customer(
         name="x", **{"address[city]": "B", "address[line1]": "L", "metadata[a]": "1", "shipping[name]": "n",
                      "shipping[address][city]": "C"}
@@ -201,6 +201,6 @@ def test_parameters_of_a_post_may_be_in_its_query(raw: Caller) -> None:
     assert ok(raw.post("/v1/customers?name=q", "description=b"))["name"] == "q"
 
 
-def test_a_compressed_body_is_not_taken_for_a_form(raw: Caller) -> None:
+def test_a_compressed_body_is_not_parsed_as_a_form(raw: Caller) -> None:
     answer = raw.call("POST", "/v1/customers", gzip.compress(b"name=x"), {"content-encoding": "gzip"})
     assert answer.status_code == 400

@@ -1,6 +1,6 @@
 """The example page in a real browser, from another origin than the API: CORS as browsers enforce it.
 
-Chromium is run headless and prints the page as it stands when all is quiet; no driver is needed.
+Chromium runs headless and prints the page once all its requests have ended; no driver is needed.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def raw(service: Service, account: Account) -> Iterator[Caller]:
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
-    """Where the shop's page is served from."""
+    """The URL that the shop's page is served from."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(
         ("127.0.0.1", 0), partial(Quiet, directory=str(ROOT / "examples" / "front-end"))

@@ -220,5 +220,4 @@ HISTORIES: list[list[DomainEvent]] = [
     resource_history(),
     imported_event_history(),
 ]
-"""Streams that together have every class of domain event, with all of its personal fields set to texts of
-Ada."""
+"""Streams that together have every class of domain event. Their personal texts contain the name Ada."""

@@ -1,4 +1,4 @@
-"""Charges: given / when / then."""
+"""Charges: decisions in the form given, when, then."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_every_token_makes_a_charge(token: str) -> None:
     assert state.card["last4"] == TEST_CARDS[token].number[-4:]
 
 
-def test_raw_numbers_stand_for_their_tokens() -> None:
+def test_card_numbers_are_accepted_like_their_tokens() -> None:
     card = make_source_card("4000000000000259", card_id="card_1", livemode=False)
     assert card["token"] == "tok_createDispute"
     assert make_source_card("4242424242424242", card_id="card_1", livemode=False)["token"] == "tok_visa"
@@ -114,7 +114,7 @@ def test_the_card_charged_is_the_source_or_the_customers_default() -> None:
         ({"source": "card_9"}, a_customer(source="tok_visa"), UnknownReference, "resource_missing"),
     ],
 )
-def test_no_card_no_charge(
+def test_a_customer_without_a_card_cannot_be_charged(
     given: dict[str, Any], customer: Any, error: type[RequestError], code: str
 ) -> None:
     with pytest.raises(error) as refused:
@@ -143,7 +143,7 @@ def test_less_than_authorized_can_be_captured() -> None:
 
 
 @pytest.mark.parametrize("amount", [0, 2001])
-def test_not_more_than_authorized(amount: int) -> None:
+def test_more_than_authorized_cannot_be_captured(amount: int) -> None:
     with pytest.raises(InvalidState) as refused:
         capture(a_charge(capture=False), amount=amount)
     assert refused.value.param == "amount"
@@ -200,7 +200,7 @@ def register_charge(**params: Any) -> Charge:
     return charge.evolve(None, made[0])
 
 
-def test_a_charge_made_elsewhere_is_registered_as_it_was() -> None:
+def test_a_charge_of_another_system_is_registered_unchanged() -> None:
     state = register_charge(
         created=NOW - days(30),
         payment_intent="pi_1",
@@ -226,7 +226,7 @@ def test_a_registered_charge_needs_an_amount_in_a_currency(given: dict[str, Any]
         register_charge(**given)
 
 
-def test_a_failed_charge_says_so_in_its_outcome() -> None:
+def test_a_failed_charge_has_a_declined_outcome() -> None:
     assert a_charge("tok_chargeDeclined").outcome["type"] == "issuer_declined"
     assert a_charge("tok_riskLevelElevated").outcome["risk_level"] == "elevated"
     assert ChargeFailed.TOPIC == "charge.failed"
@@ -245,6 +245,6 @@ def test_an_authorization_expires_after_seven_days_to_the_second() -> None:
     assert refused.value.code == "charge_expired_for_capture"
 
 
-def test_what_was_captured_or_declined_never_expires() -> None:
+def test_captured_and_declined_charges_never_expire() -> None:
     for charge_ in (a_charge(), a_charge("tok_chargeDeclined")):
         assert charge_decisions.expire(charge_, now=NOW + days(70)) == []

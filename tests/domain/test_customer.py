@@ -1,4 +1,4 @@
-"""Customers: given / when / then."""
+"""Customers: decisions in the form given, when, then."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_new_customer_has_the_contracts_defaults() -> None:
     assert len(state.invoice_prefix) == 8
 
 
-def test_what_is_given_on_create_is_kept() -> None:
+def test_a_new_customer_has_the_given_fields() -> None:
     state = a_customer(
         name="Ada", balance=-5, metadata={"a": "1", "b": ""}, address={"city": "Berlin"}, invoice_prefix="ABC"
     )
@@ -60,7 +60,7 @@ ADA = {"name": "Ada", "metadata": {"a": "1"}, "address": {"city": "Berlin"}, "ba
         {"invoice_settings": {"footer": None}},
     ],
 )
-def test_an_update_that_alters_nothing_is_no_event(given: dict[str, Any]) -> None:
+def test_an_update_without_changes_makes_no_event(given: dict[str, Any]) -> None:
     assert update(a_customer(**ADA), **given) == {}
 
 
@@ -103,7 +103,7 @@ def test_a_source_becomes_the_default() -> None:
     assert update(state, default_source="card_2") == {}
 
 
-def test_a_default_source_must_be_ones_own() -> None:
+def test_the_default_source_must_be_a_card_of_the_customer() -> None:
     with pytest.raises(UnknownReference) as refused:
         update(a_customer(), default_source="card_9")
     assert (refused.value.code, refused.value.param) == ("resource_missing", "default_source")
@@ -130,7 +130,7 @@ def test_test_tokens_do_not_exist_in_live_mode() -> None:
     assert (refused.value.code, refused.value.param) == ("resource_missing", "source")
 
 
-def test_a_deleted_customer_keeps_its_last_state_and_takes_nothing_more() -> None:
+def test_a_deleted_customer_keeps_its_last_state_and_refuses_changes() -> None:
     state = a_customer(name="Ada")
     events = customer.delete(state, now=NOW + 1)
     assert isinstance(events[0], CustomerDeleted)

@@ -1,4 +1,4 @@
-"""Customer sessions: given / when / then."""
+"""Customer sessions: decisions in the form given, when, then."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def a_revoked_session() -> CustomerSession:
 
 
 @pytest.mark.parametrize("component", customer_session.DEFAULT_FEATURES)
-def test_each_component_can_be_the_one(component: str) -> None:
+def test_each_component_can_be_enabled(component: str) -> None:
     state = a_session(**{component: {"enabled": True}})
     assert state.component == component
     assert state.features == customer_session.DEFAULT_FEATURES[component]
@@ -68,7 +68,7 @@ def test_a_disabled_component_may_be_named_beside_the_enabled_one() -> None:
     assert (state.component, state.features) == ("pricing_table", None)
 
 
-def test_lifetime_is_a_term() -> None:
+def test_the_lifetime_is_a_setting() -> None:
     made = customer_session.create(
         session_id="cuss_1",
         account="acct_1",
@@ -87,7 +87,7 @@ def test_a_session_is_claimed_once_until_the_second_it_expires() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "now", "told"),
+    ("state", "now", "message"),
     [
         (a_claimed_session(), NOW + 2, "already been used"),
         (a_claimed_session(), EXPIRES + 1, "already been used"),
@@ -97,10 +97,10 @@ def test_a_session_is_claimed_once_until_the_second_it_expires() -> None:
         (a_session(), EXPIRES + 1, "expired"),
     ],
 )
-def test_a_refused_claim_says_why(state: CustomerSession, now: int, told: str) -> None:
+def test_a_refused_claim_names_the_reason(state: CustomerSession, now: int, message: str) -> None:
     with pytest.raises(InvalidState) as refused:
         customer_session.claim(state, now=now)
-    assert told in refused.value.message
+    assert message in refused.value.message
     assert refused.value.param == "customer_session_client_secret"
 
 
@@ -119,7 +119,7 @@ def test_a_used_session_cannot_be_revoked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "now", "standing"),
+    ("state", "now", "status"),
     [
         (a_session(), NOW, "open"),
         (a_session(), EXPIRES, "expired"),
@@ -127,8 +127,8 @@ def test_a_used_session_cannot_be_revoked() -> None:
         (a_revoked_session(), EXPIRES, "revoked"),
     ],
 )
-def test_standing(state: CustomerSession, now: int, standing: str) -> None:
-    assert customer_session.get_status(state, now) == standing
+def test_status_by_time(state: CustomerSession, now: int, status: str) -> None:
+    assert customer_session.get_status(state, now) == status
 
 
 GRANT_CHANGES: dict[str, Any] = {
@@ -143,13 +143,13 @@ GRANT_CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("member", GRANT_CHANGES)
-def test_whatever_is_granted_is_in_the_grant(member: str) -> None:
+def test_the_encoded_grant_contains_everything_granted(member: str) -> None:
     state = a_session()
     other = msgspec.structs.replace(state, **{member: GRANT_CHANGES[member]})
     assert customer_session.encode_grant(other) != customer_session.encode_grant(state)
 
 
-def test_a_grant_has_one_form() -> None:
+def test_the_encoding_of_a_grant_is_canonical() -> None:
     state = a_session(customer_sheet={"enabled": True, "features": {"payment_method_remove": "enabled"}})
     assert state.features is not None
     shuffled = dict(reversed(state.features.items()))

@@ -1,4 +1,4 @@
-"""Disputes: every row of the table in contract §3.2, and what it says of money, evidence and time."""
+"""Disputes: every row of the table in contract §3.2, with its money, evidence and deadlines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ AWAITING_RESPONSE = ("needs_response", "warning_needs_response", "appeal_needs_r
 
 
 def update(state: Dispute, now: int = NOW, files: dict[str, int] | None = None, **given: Any) -> Dispute:
-    """The state after an update; the very same one if nothing happened."""
+    """The state after an update; the same object if nothing happened."""
     for event in dispute_decisions.update(state, given, file_bytes=files or {}, now=now):
         state = dispute.evolve(state, event)
     return state
@@ -91,7 +91,7 @@ def test_the_withdrawal_is_described() -> None:
     ]
 
 
-def test_a_compliance_case_is_noncompliant_and_wants_the_fee_acknowledged() -> None:
+def test_a_compliance_case_is_noncompliant_and_requires_the_fee_acknowledgement() -> None:
     state = fold(dispute.evolve, open_a_dispute("compliance"))
     assert (state.reason, state.eligibility) == ("noncompliant", ["visa_compliance"])
 
@@ -108,7 +108,7 @@ def open_dispute_on(state: charge.Charge, dispute_id: str = "du_9", **opening: A
     )
 
 
-def test_opening_marks_the_charge_in_the_same_breath() -> None:
+def test_opening_also_records_the_dispute_on_the_charge() -> None:
     before = a_charge()
     marked, made = open_dispute_on(before, reference="net_1", due_by=NOW + 5)
     assert isinstance(made, DisputeOpened)
@@ -121,7 +121,7 @@ def test_opening_marks_the_charge_in_the_same_breath() -> None:
     assert open_dispute_on(state, reference="net_1") == []
 
 
-def test_a_dispute_is_about_what_is_left() -> None:
+def test_a_dispute_is_limited_to_the_remaining_amount() -> None:
     state = charge.evolve(a_charge(), open_dispute_on(a_charge(), "du_8", amount=1500)[0])
     assert open_dispute_on(state)[1].amount == 500
     for amount in (501, 0, -1):
@@ -156,13 +156,13 @@ def test_only_a_paid_charge_can_be_disputed(given: dict[str, Any]) -> None:
         ("tok_chargeDeclined", []),
     ],
 )
-def test_test_tokens_bring_disputes(token: str, openings: list[Any]) -> None:
+def test_test_tokens_open_disputes(token: str, openings: list[Any]) -> None:
     made = dispute_decisions.get_test_card_disputes(a_charge(token, amount=2001))
     assert [(o.kind, o.reason, o.network_reason_code, o.amount) for o in made] == openings
     assert dispute_decisions.get_test_card_disputes(a_charge(token, capture=False)) == []
 
 
-# Contract §3.2, commands: what evidence does in each state. None: 400 "already closed"; "": 400.
+# Contract §3.2, commands: next status after a submission of evidence. None: 400 "already closed"; "": 400.
 @pytest.mark.parametrize(
     ("status", "following"),
     [
@@ -213,7 +213,7 @@ def test_submitting_sends_what_was_staged() -> None:
 
 @pytest.mark.parametrize("status", ["needs_response", "warning_needs_response"])
 @pytest.mark.parametrize("given", [{"submit": True}, {"evidence": {"customer_name": None}}])
-def test_nothing_cannot_be_submitted(status: str, given: dict[str, Any]) -> None:
+def test_a_submission_needs_evidence(status: str, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidState) as refused:
         update(a_dispute(status), **given)
     assert refused.value.param == "evidence"
@@ -237,7 +237,7 @@ def test_an_appeal_cannot_be_submitted_without_its_evidence(given: dict[str, Any
     assert update(staged, submit=True).status == "appeal_under_review"
 
 
-def test_the_answer_to_the_dispute_decides_no_appeal() -> None:
+def test_the_first_response_does_not_decide_an_appeal() -> None:
     state = update(a_dispute(), evidence={"uncategorized_text": "losing_evidence"})
     for fact in ("lost", "appeal_opened"):
         state = dispute.evolve(state, report_fact(state, fact)[0])
@@ -275,7 +275,7 @@ def test_metadata_alone_never_submits_and_is_allowed_in_any_state(status: str) -
         {"submit": False},
     ],
 )
-def test_an_update_that_alters_nothing_is_no_event(status: str, given: dict[str, Any]) -> None:
+def test_an_update_without_changes_makes_no_event(status: str, given: dict[str, Any]) -> None:
     assert dispute_decisions.update(a_dispute(status), given, file_bytes={}, now=NOW) == []
 
 
@@ -342,7 +342,7 @@ def test_closing(status: str, allowed: bool) -> None:
     assert (refused.value.message == "This dispute is already closed") == (status in CLOSED)
 
 
-# Contract §3.2, facts: state after, by state before; what is not listed is refused.
+# Contract §3.2, facts: next status by status; a fact that is not listed is refused.
 FACTS: dict[str, dict[str, str]] = {
     "won": {"needs_response": "won", "under_review": "won", "appeal_under_review": "won"},
     "lost": {"needs_response": "lost", "under_review": "lost", "appeal_under_review": "lost"},
@@ -374,7 +374,7 @@ def test_facts(status: str, fact: str) -> None:
     assert report_fact(state, fact, "net_1") == []
 
 
-def test_a_reference_stands_for_one_fact() -> None:
+def test_a_reference_is_used_for_one_fact() -> None:
     before = a_dispute("under_review")
     state = dispute.evolve(before, report_fact(before, "won", "net_1")[0])
     with pytest.raises(InvalidState) as refused:
@@ -427,7 +427,7 @@ def test_an_appeal_has_a_new_due_by() -> None:
         *((status, None, None) for status in (*CLOSED, "under_review", "appeal_under_review")),
     ],
 )
-def test_time_passes(status: str, moment: int | None, following: str | None) -> None:
+def test_timeouts_end_disputes_and_inquiries(status: str, moment: int | None, following: str | None) -> None:
     state = a_dispute(status)
     assert dispute_decisions.compute_deadline(state, TERMS) == moment
     if moment is None:
@@ -442,12 +442,12 @@ def test_time_passes(status: str, moment: int | None, following: str | None) -> 
     assert dispute_decisions.expire(late, terms=TERMS, now=moment) == []
 
 
-def test_a_deadline_may_have_grace_and_a_dispute_without_one_waits() -> None:
+def test_a_deadline_may_have_grace_and_without_due_date_nothing_expires() -> None:
     assert dispute_decisions.compute_deadline(a_dispute(), Terms(due_grace_seconds=60)) == DUE_BY + 61
     assert dispute_decisions.compute_deadline(fold(dispute.evolve, open_a_dispute(due_by=0)), TERMS) is None
 
 
-def test_staged_evidence_is_not_sent_by_itself() -> None:
+def test_staged_evidence_is_not_submitted_at_the_deadline() -> None:
     events = apply_steps(open_a_dispute(), "stage")
     state = fold(dispute.evolve, events)
     late = dispute.evolve(state, dispute_decisions.expire(state, terms=TERMS, now=DUE_BY + 1)[0])
@@ -491,7 +491,7 @@ def test_outcomes_of_test_mode(status: str, text: str, fact: str | None) -> None
         assert dispute_decisions.get_test_outcome(decided) is None
 
 
-def test_live_mode_has_no_magic_words() -> None:
+def test_live_mode_has_no_test_outcomes() -> None:
     made = open_a_dispute()[0]
     assert isinstance(made, DisputeOpened)
     live = dispute.evolve(None, DisputeOpened(**{**vars(made), "livemode": True}))

@@ -1,5 +1,4 @@
-"""What must hold of every domain event: its name, its personal fields, that it survives storage and
-erasure."""
+"""Rules for every domain event: its topic, its personal fields, and that it survives storage and erasure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of evidence after the merge."""
+"""Evidence: the result of a merge, and the limits on it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("staged", "given", "changed"), CHANGES)
-def test_only_changes_are_told(
+def test_only_changed_fields_are_returned(
     staged: dict[str, Any], given: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     assert evidence.compute_changes(staged, given, {}) == changed
@@ -138,7 +138,7 @@ TRANSACTION = {
         ),
     ],
 )
-def test_what_compelling_evidence_lacks(given: dict[str, Any], lacking: list[str]) -> None:
+def test_required_actions_of_compelling_evidence(given: dict[str, Any], lacking: list[str]) -> None:
     staged = {"enhanced_evidence": {"visa_compelling_evidence_3": given}}
     assert evidence.list_missing_compelling_evidence(staged) == lacking
 

@@ -1,4 +1,4 @@
-"""Files and their links: what may be evidence at its bounds, what a type is told by, when a link ends."""
+"""Files and their links: the bounds on evidence, how a type is detected, when a link expires."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_file_within_every_bound_may_be_evidence(given: dict[str, Any]) -> Non
         {"purpose": "pci_document"},
     ],
 )
-def test_a_file_past_one_bound_may_not(given: dict[str, Any]) -> None:
+def test_a_file_beyond_one_bound_may_not_be_evidence(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidState) as refusal:
         file.check_usable_as_evidence(a_file(**given), "evidence[receipt]")
     assert refusal.value.param == "evidence[receipt]"
@@ -59,11 +59,11 @@ def test_a_file_past_one_bound_may_not(given: dict[str, Any]) -> None:
         (b"", "a.pdf", None),
     ],
 )
-def test_a_type_is_told_by_the_first_bytes(head: bytes, name: str | None, kind: str | None) -> None:
+def test_the_first_bytes_determine_the_type(head: bytes, name: str | None, kind: str | None) -> None:
     assert file.detect_type(head, name) == kind
 
 
-def test_a_file_knows_its_newest_links_and_that_there_are_more() -> None:
+def test_a_file_lists_its_newest_links_and_whether_there_are_more() -> None:
     state = a_file()
     for number in range(20):
         made = file_link.create(
@@ -74,14 +74,14 @@ def test_a_file_knows_its_newest_links_and_that_there_are_more() -> None:
     assert state.version == 21
 
 
-def test_a_link_ends_at_its_second() -> None:
+def test_a_link_expires_at_its_second() -> None:
     state = a_link(expires_at=NOW + 10)
     assert not file_link.is_expired(state, NOW + 9)
     assert file_link.is_expired(state, NOW + 10)
     assert not file_link.is_expired(a_link(), 2**62)
 
 
-def test_a_link_is_changed_until_it_has_ended() -> None:
+def test_a_link_can_be_changed_until_it_expires() -> None:
     state = a_link(expires_at=NOW + 10, metadata={"a": "1"})
     assert file_link.update(state, {"expires_at": NOW + 10, "metadata": {"a": "1"}}, now=NOW) == []
     (event,) = file_link.update(state, {"expires_at": None, "metadata": {"a": ""}}, now=NOW)
@@ -94,7 +94,7 @@ def test_a_link_is_changed_until_it_has_ended() -> None:
 
 
 @pytest.mark.parametrize("expires_at", [NOW - 1, NOW])
-def test_a_link_ends_in_the_future(expires_at: int) -> None:
+def test_a_link_must_expire_in_the_future(expires_at: int) -> None:
     for make in (lambda: a_link(expires_at=expires_at),
                  lambda: file_link.update(a_link(), {"expires_at": expires_at}, now=NOW)):  # fmt: skip
         with pytest.raises(InvalidParameter) as refusal:

@@ -1,4 +1,4 @@
-"""How given metadata and hashes merge into what is there."""
+"""How the metadata and hashes of an update merge into the current ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_limit_counts_after_the_merge() -> None:
 ADDRESS: dict[str, Any] = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
 
 
-def test_an_address_is_whole_and_merges_by_member() -> None:
+def test_an_address_has_all_members_and_merges_by_member() -> None:
     first = merge_patch.merge_address(None, {"city": "Berlin"})
     assert first == ADDRESS | {"city": "Berlin"}
     assert merge_patch.merge_address(first, {"line1": "Main"}) == ADDRESS | {
@@ -79,7 +79,7 @@ def test_the_address_in_shipping_merges_too() -> None:
     assert second == {"name": "Ada", "phone": "1", "address": ADDRESS | {"city": "Berlin", "line1": "Main"}}
 
 
-def test_a_parcel_has_a_carrier() -> None:
+def test_shipping_of_a_charge_has_a_carrier() -> None:
     shipping = merge_patch.merge_shipping(None, {"name": "Ada", "carrier": "DHL"}, with_carrier=True)
     assert shipping is not None
     assert (shipping["carrier"], shipping["tracking_number"]) == ("DHL", None)

@@ -56,7 +56,7 @@ def test_evidence_is_due_at_the_end_of_a_day() -> None:
         (4000, "sek", "40.00 sek"),
     ],
 )
-def test_amounts_are_shown_in_their_currency(amount: int, currency: str, shown: str) -> None:
+def test_amounts_are_formatted_in_their_currency(amount: int, currency: str, shown: str) -> None:
     assert money.format_amount(amount, currency) == shown
 
 
@@ -88,7 +88,7 @@ def test_unknown_currency_is_refused() -> None:
     assert refused.value.param == "currency"
 
 
-def test_charge_is_available_two_midnights_on_unless_at_once() -> None:
+def test_funds_are_available_at_the_second_midnight_unless_at_once() -> None:
     assert money.compute_available_on(NOW, False) == 1_700_092_800
     assert money.compute_available_on(NOW, True) == NOW
 

@@ -1,4 +1,4 @@
-"""Refunds: what is left of a charge, which disputes forbid one, and what a full one closes."""
+"""Refunds: how much of a charge remains, which disputes prevent a refund, what a full refund closes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def apply_refunds(state: Charge, *amounts: int) -> Charge:
     return state
 
 
-def test_a_refund_and_its_mark_on_the_charge() -> None:
+def test_a_refund_and_its_event_on_the_charge() -> None:
     state = a_charge(customer="cus_1", description="Two hats")
     created, refunded = create_refund_events(state, 500, reason="duplicate", metadata={"a": "1"})
     assert isinstance(created, RefundCreated)
@@ -57,7 +57,7 @@ def test_a_refund_and_its_mark_on_the_charge() -> None:
     assert (after.amount_refunded, after.refunds) == (500, {"re_1": 500})
 
 
-def test_the_money_moves_once_and_is_shown_the_same_from_both_sides() -> None:
+def test_the_money_is_posted_once_and_both_objects_render_it_alike() -> None:
     state = a_charge(description="Two hats")
     created, refunded = create_refund_events(state, 500)
     assert derive_postings(created) == []
@@ -68,7 +68,7 @@ def test_the_money_moves_once_and_is_shown_the_same_from_both_sides() -> None:
     assert (shown["amount"], shown["fee"], shown["source"]) == (-500, 0, "re_1")
 
 
-def test_without_an_amount_all_that_is_left_is_refunded() -> None:
+def test_without_an_amount_the_remaining_amount_is_refunded() -> None:
     state = apply_refunds(a_charge(), 700)
     created, _ = create_refund_events(state, number=2)
     assert isinstance(created, RefundCreated)
@@ -94,14 +94,14 @@ def test_more_than_is_left_is_refused_in_the_recorded_words() -> None:
 
 
 @pytest.mark.parametrize("amount", [0, -1])
-def test_nothing_and_less_cannot_be_refunded(amount: int) -> None:
+def test_amounts_below_one_cannot_be_refunded(amount: int) -> None:
     with pytest.raises(InvalidParameter) as refusal:
         create_refund_events(a_charge(), amount)
     assert refusal.value.param == "amount"
 
 
 @pytest.mark.parametrize("amount", [None, 1, 2000])
-def test_a_charge_that_is_refunded_is_refused(amount: int | None) -> None:
+def test_a_fully_refunded_charge_cannot_be_refunded(amount: int | None) -> None:
     with pytest.raises(InvalidState) as refusal:
         create_refund_events(apply_refunds(a_charge(), 2000), amount)
     assert refusal.value.message == "Charge ch_1 has already been refunded."
@@ -117,7 +117,7 @@ def test_a_charge_that_was_not_paid_cannot_be_refunded(state: Charge) -> None:
 
 @pytest.mark.parametrize("status", sorted(STATUS_PATHS))
 @pytest.mark.parametrize("amount", [None, 100])
-def test_a_dispute_that_has_the_money_forbids_every_refund(status: str, amount: int | None) -> None:
+def test_a_dispute_that_withdrew_the_money_prevents_refunds(status: str, amount: int | None) -> None:
     state, disputed = a_charge(), a_dispute(status)
     if status in REFUND_BLOCKING_STATUSES:
         with pytest.raises(InvalidState) as refusal:
@@ -129,7 +129,7 @@ def test_a_dispute_that_has_the_money_forbids_every_refund(status: str, amount: 
         assert len(create_refund_events(state, amount, (disputed,))) == 2
 
 
-def test_one_dispute_among_several_is_enough() -> None:
+def test_one_such_dispute_of_several_prevents_refunds() -> None:
     with pytest.raises(InvalidState) as refusal:
         create_refund_events(a_charge(), 1, (a_dispute("won"), a_dispute("needs_response")))
     assert refusal.value.code == "charge_disputed"
@@ -189,13 +189,13 @@ def test_a_refund_that_succeeded_says_why_it_cannot_be_cancelled() -> None:
 
 
 @pytest.mark.parametrize(("given", "method"), [({"type": "klarna"}, "klarna"), (None, None)])
-def test_a_charge_made_elsewhere_is_refunded_to_its_own_method(given: Any, method: str | None) -> None:
+def test_a_registered_charge_is_refunded_to_its_own_payment_method(given: Any, method: str | None) -> None:
     created, _ = create_refund_events(register_charge(payment_method_details=given, payment_intent="pi_1"))
     made = refund.evolve(None, created)
     assert (made.method, made.payment_method, made.payment_intent) == (method, None, "pi_1")
 
 
-def test_no_event_of_a_refund_begins_but_its_creation() -> None:
+def test_only_its_creation_can_be_the_first_event_of_a_refund() -> None:
     state = a_refund()
     (update,) = refund_decisions.update(state, {"metadata": {"a": "1"}}, now=NOW)
     with pytest.raises(TypeError):
@@ -211,7 +211,7 @@ def test_no_event_of_a_refund_begins_but_its_creation() -> None:
 
 
 @given(st.lists(st.none() | st.integers(1, 2500), max_size=12), st.integers(50, 4000))
-def test_refunds_never_come_to_more_than_was_captured(amounts: list[int | None], captured: int) -> None:
+def test_refunds_never_exceed_the_captured_amount(amounts: list[int | None], captured: int) -> None:
     state = a_charge(amount=captured)
     refunds: list[Refund] = []
     for number, amount in enumerate(amounts):

@@ -1,4 +1,4 @@
-"""Resources of other services, and Events from elsewhere: what makes an Event, and what it says."""
+"""Resources of other services and imported Events: which of them make an Event, and its content."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from ledger.domain import imported_event, resource
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import ImportedEvent
 from ledger.domain.resource import Resource, ResourceDeleted, ResourcePublished
 from ledger.errors import InvalidParameter
 from ledger.ids import derive_id
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT
 from ledger.wire.event_types import EVENT_TYPES, check_event_type
 from ledger.wire.public_events import (
@@ -42,14 +43,14 @@ def a_resource(**given: Any) -> Resource:
     return fold(resource.evolve, publish_resource(**given))
 
 
-def test_what_is_published_is_whole() -> None:
+def test_a_publication_contains_the_whole_resource() -> None:
     (event,) = publish_resource()
     assert isinstance(event, ResourcePublished)
     assert (event.object, event.event_type, event.originator_version) == (FULL_INVOICE, "invoice.created", 1)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("params", "is_new"),
     [
         ({}, False),
         ({"event_type": "invoice.updated"}, False),
@@ -61,11 +62,11 @@ def test_what_is_published_is_whole() -> None:
         ({"object": {"status": "draft"}, "event_type": "invoice.updated"}, True),
     ],
 )
-def test_only_what_is_new_is_an_event(given: dict[str, Any], told: bool) -> None:
-    assert bool(publish_resource(a_resource(), **given)) is told
+def test_only_what_is_new_is_an_event(params: dict[str, Any], is_new: bool) -> None:
+    assert bool(publish_resource(a_resource(), **params)) is is_new
 
 
-def test_a_deleted_one_begins_anew() -> None:
+def test_a_deleted_resource_can_be_published_again() -> None:
     (deleted,) = resource.delete(a_resource(), "invoice.deleted", now=NOW + 1)
     assert isinstance(deleted, ResourceDeleted)
     gone = resource.evolve(a_resource(), deleted)
@@ -76,7 +77,7 @@ def test_a_deleted_one_begins_anew() -> None:
     assert derive_public_events(gone, event, again) == [("invoice.updated", FULL_INVOICE, {})]
 
 
-def test_the_event_says_what_was_told() -> None:
+def test_the_event_has_the_published_object() -> None:
     before = a_resource()
     (event,) = publish_resource(before, event_type="invoice.updated", object=INVOICE | {"total": 5, "new": 1})
     after = resource.evolve(before, event)
@@ -97,20 +98,20 @@ def test_the_event_says_what_was_told() -> None:
         ({"object": {"livemode": None}}, "object[livemode]"),
     ],
 )
-def test_what_is_another_one_is_refused(given: dict[str, Any], param: str) -> None:
+def test_a_publication_that_contradicts_its_path_is_refused(given: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidParameter) as refusal:
         publish_resource(**given)
     assert refusal.value.param == param
 
 
-def test_a_deletion_tells_of_one() -> None:
+def test_a_deletion_needs_a_deleted_event_type() -> None:
     with pytest.raises(InvalidParameter) as refusal:
         resource.delete(a_resource(), "invoice.paid", now=NOW)
     assert refusal.value.param == "event_type"
 
 
 @pytest.mark.parametrize(
-    ("named", "found"),
+    ("reference", "expected"),
     [
         ("cus_1", "cus_1"),
         ({"id": "cus_1"}, "cus_1"),
@@ -120,9 +121,9 @@ def test_a_deletion_tells_of_one() -> None:
         (None, None),
     ],
 )
-def test_the_customer_it_names_is_known_if_it_can_be_one(named: Any, found: str | None) -> None:
-    assert a_resource(object={"customer": named}).customer == found
-    assert a_resource(object={"payment_intent": named}).payment_intent == found
+def test_a_valid_customer_reference_is_indexed(reference: Any, expected: str | None) -> None:
+    assert a_resource(object={"customer": reference}).customer == expected
+    assert a_resource(object={"payment_intent": reference}).payment_intent == expected
 
 
 def import_event(**overrides: Any) -> DomainEvent:
@@ -137,22 +138,22 @@ def an_imported_event(**given: Any) -> ImportedEvent:
     return imported_event.evolve(None, import_event(**given))
 
 
-def test_an_event_from_elsewhere_is_shown_as_told_under_its_id() -> None:
+def test_an_imported_event_is_rendered_as_received_under_its_id() -> None:
     event = import_event(previous_attributes={"total": 5})
     after = imported_event.evolve(None, event)
     assert derive_public_events(None, event, after) == [("invoice.paid", FULL_INVOICE, {"total": 5})]
     assert derive_event_id(event, 0, NOW) == "evt_1"
 
 
-def test_the_same_event_is_known_by_what_it_says() -> None:
-    told = an_imported_event()
-    assert an_imported_event(object=dict(reversed(FULL_INVOICE.items())), now=NOW + 9) == told
-    assert an_imported_event(object={}) != told
-    assert an_imported_event(type="invoice.sent") != told
-    assert an_imported_event(previous_attributes={}) != told
+def test_the_digest_distinguishes_imported_events() -> None:
+    imported = an_imported_event()
+    assert an_imported_event(object=dict(reversed(FULL_INVOICE.items())), now=NOW + 9) == imported
+    assert an_imported_event(object={}) != imported
+    assert an_imported_event(type="invoice.sent") != imported
+    assert an_imported_event(previous_attributes={}) != imported
 
 
-def test_an_event_of_a_stream_is_told_from_its_id() -> None:
+def test_the_id_of_an_event_shows_its_stream() -> None:
     made = derive_id("evt", 1_700_000_000.123, "cus_1", 3, 1)
     assert is_event_of_stream(made, "cus_1", 3)
     assert is_event_of_stream(made, "cus_1", 4)
@@ -178,7 +179,7 @@ def test_other_services_cannot_publish_events_of_the_ledgers_own_objects() -> No
 
 
 @pytest.mark.parametrize("name", ["invoice.vanished", "invoice", "magic", "", "*", "invoice.*"])
-def test_an_unknown_event_type_is_told_what_it_may_be(name: str) -> None:
+def test_the_error_for_an_unknown_event_type_suggests_others(name: str) -> None:
     with pytest.raises(InvalidParameter) as refusal:
         check_event_type(name, "event_type")
     assert "invoice.paid" in refusal.value.message

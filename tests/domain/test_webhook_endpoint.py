@@ -1,4 +1,4 @@
-"""Webhook endpoints: which addresses are taken, what an update changes, and how many there may be."""
+"""Webhook endpoints: valid URLs, updates, and the limit on their number."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def reserve_quota(state: WebhookEndpointQuota | None, endpoint: str, endpoints_m
         "https://h.example/" + "a" * (2048 - 18),
     ],
 )
-def test_an_address_of_the_web_is_taken_in_test_mode(url: str) -> None:
+def test_web_urls_are_accepted_in_test_mode(url: str) -> None:
     check_url(url, livemode=False)
 
 
@@ -99,7 +99,7 @@ def test_an_address_of_the_web_is_taken_in_test_mode(url: str) -> None:
         "https://h.example/" + "a" * (2048 - 17),
     ],
 )
-def test_what_is_no_such_address_is_refused_without_repeating_it(url: str) -> None:
+def test_an_invalid_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(InvalidParameter, match=r"^Invalid URL: ") as refusal:
         check_url(url, livemode=False)
     assert (refusal.value.code, refusal.value.param) == ("url_invalid", "url")
@@ -118,7 +118,7 @@ def test_what_is_no_such_address_is_refused_without_repeating_it(url: str) -> No
         "https://[::1]/",
     ],
 )
-def test_live_mode_takes_only_https_and_no_loopback(url: str) -> None:
+def test_live_mode_accepts_only_https_and_no_loopback(url: str) -> None:
     check_url(url, livemode=False)
     for change in (
         lambda: an_endpoint(livemode=True, url=url),
@@ -130,7 +130,7 @@ def test_live_mode_takes_only_https_and_no_loopback(url: str) -> None:
     assert an_endpoint(livemode=True, url="https://notlocalhost.example/").livemode
 
 
-def test_an_update_tells_only_what_changed() -> None:
+def test_an_update_records_only_what_changed() -> None:
     state = an_endpoint(description="one", metadata={"a": "1", "b": "2"})
     given = {
         "url": URL,
@@ -152,7 +152,7 @@ def test_an_update_tells_only_what_changed() -> None:
     assert webhook_endpoint.update(state, given | {"metadata": {"a": ""}}, now=NOW + 2) == []
 
 
-def test_an_update_that_changes_nothing_is_no_event() -> None:
+def test_an_update_without_changes_makes_no_event() -> None:
     state = an_endpoint(metadata={"a": "1"})
     for given in ({}, {"disabled": False}, {"description": None}, {"url": URL}, {"metadata": {"a": "1"}}):
         assert webhook_endpoint.update(state, given, now=NOW) == []
@@ -172,19 +172,19 @@ def test_a_deleted_endpoint_is_gone_for_every_decision() -> None:
         assert (refusal.value.code, refusal.value.param) == ("resource_missing", "webhook_endpoint")
 
 
-def test_a_full_roster_takes_no_more_until_one_leaves() -> None:
+def test_a_full_quota_accepts_no_endpoint_until_one_is_released() -> None:
     state = a_quota("we_1", "we_2")
     assert state is not None
     with pytest.raises(InvalidState, match="maximum of 2 test webhook endpoints"):
         reserve_quota(state, "we_3", 2)
-    (struck,) = webhook_endpoint_quota.release(state, endpoint_id="we_1", now=NOW)
-    state = webhook_endpoint_quota.evolve(state, struck)
+    (released,) = webhook_endpoint_quota.release(state, endpoint_id="we_1", now=NOW)
+    state = webhook_endpoint_quota.evolve(state, released)
     assert (state.version, state.endpoints) == (3, ["we_2"])
     (event,) = reserve_quota(state, "we_3", 2)
     assert webhook_endpoint_quota.evolve(state, event).endpoints == ["we_2", "we_3"]
 
 
-def test_a_roster_past_a_limit_that_was_lowered_keeps_what_it_has() -> None:
+def test_lowering_the_limit_removes_no_endpoint() -> None:
     state = a_quota("we_1", "we_2", "we_3")
     assert state is not None
     with pytest.raises(InvalidState):
@@ -192,7 +192,7 @@ def test_a_roster_past_a_limit_that_was_lowered_keeps_what_it_has() -> None:
     assert state.endpoints == ["we_1", "we_2", "we_3"]
 
 
-def test_each_account_and_mode_has_a_roster_that_no_object_can_be_mistaken_for() -> None:
+def test_each_account_and_mode_has_a_quota_whose_id_no_object_can_have() -> None:
     names = {
         webhook_endpoint_quota.get_stream_id(account, mode)
         for account in ("acct_1", "a_2")

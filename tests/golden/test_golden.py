@@ -1,4 +1,4 @@
-"""Events are for ever: each that was ever stored still loads, and none changes its shape unnoticed."""
+"""Stored events are kept forever: each still loads, and no class changes its shape without a new version."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_no_event_class_changes_its_shape_without_a_new_version(cls: type[Domain
 
 
 def mask_sealed(state: bytes | str) -> dict[str, Any]:
-    """What is stored in the clear, and whether something is sealed: that is different each time."""
+    """The readable fields, and whether there are encrypted ones: their bytes differ each time."""
     stored: dict[str, Any] = json.loads(state)
     return stored | {"sealed": "sealed" in stored}
 

@@ -1,4 +1,4 @@
-"""The running service of the API's tests, called as other services and operators call it."""
+"""Fixtures: the shared running service, called as other services and operators call it."""
 
 from __future__ import annotations
 

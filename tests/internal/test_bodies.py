@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from ledger.commands.import_models import ImportLine
+from ledger.commands.imports.models import ImportLine
 from ledger.commands.models import ChargeBody, CustomerBody, DisputeBody, FactBody, PublishBody
 from tests.internal.conftest import InternalClient
 from tests.internal.test_import import imported

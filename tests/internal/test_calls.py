@@ -1,5 +1,5 @@
-"""What every internal call has, whichever route answers: a bound on its body, a Request-Id, a place in the
-metrics and in the request log."""
+"""What every call of the internal API has, whichever route answers: a limit on its body, a Request-Id, a
+place in the metrics and in the access log."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def sent(operator: InternalClient, path: str, content: Any) -> httpx.Response:
 
 def counted(http: httpx.Client, operation: str, status: int) -> float:
     sample = re.escape(f'ledger_requests_total{{operation="{operation}",status="{status}"}} ')
-    found = re.search(f"^{sample}(.+)$", http.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    match = re.search(f"^{sample}(.+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
 
 
 def logged(service: Service, request_id: str) -> dict[str, Any]:
@@ -42,16 +42,18 @@ def logged(service: Service, request_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_body_announced_too_large_is_refused_unread(operator: InternalClient, path: str) -> None:
+def test_a_body_whose_stated_length_is_too_large_is_refused_unread(
+    operator: InternalClient, path: str
+) -> None:
     assert_refused(
         sent(operator, path, b'{"name": "' + b"x" * LIMIT + b'"}'), 413, message=f"larger than {LIMIT}"
     )
 
 
-def test_a_body_of_unknown_length_is_refused_where_it_becomes_too_large(
+def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(
     operator: InternalClient, service: Service
 ) -> None:
-    """It never ends: the answer comes before all is read."""
+    """The body never ends: the answer comes before all of it is read."""
     head = (
         "POST /internal/v1/customers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {operator.key}\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -63,7 +65,7 @@ def test_a_body_of_unknown_length_is_refused_where_it_becomes_too_large(
     assert b"larger than" in answer
 
 
-def test_a_body_up_to_the_bound_is_read(operator: InternalClient) -> None:
+def test_a_body_as_long_as_the_limit_is_read(operator: InternalClient) -> None:
     body = b'{"name": "Ada"' + b" " * (LIMIT - 15) + b"}"
     assert len(body) == LIMIT
     assert ok(sent(operator, "/customers", body))["name"] == "Ada"
@@ -78,7 +80,7 @@ def test_an_import_may_be_longer_than_any_body(operator: InternalClient) -> None
 
 
 @pytest.mark.parametrize("body", [b'{"name": "\xff"}', b"{", b"[" * 100_000, b'"x"'])
-def test_what_is_no_json_object_is_told_so(operator: InternalClient, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(operator: InternalClient, body: bytes) -> None:
     answer = sent(operator, "/customers", body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -99,7 +101,7 @@ def test_every_call_has_a_request_id(operator: InternalClient) -> None:
     assert len({each[0] for each in ids}) == len(ids)
 
 
-NAME = "Ada Lovelace"  # no id that is logged can hold it by chance
+NAME = "Ada Lovelace"  # no logged id can contain this by chance
 
 
 def test_calls_are_counted_by_route_and_not_by_path(operator: InternalClient, http: httpx.Client) -> None:
@@ -139,8 +141,8 @@ def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(oper
             continue
         concrete = re.sub(r"\{\w+\}", "x", path.removeprefix("/internal/v1"))
         for method, entry in methods.items():
-            given = [each for each in entry.get("parameters", []) if each["in"] == "query"]
-            needed = "".join(f"{each['name']}=x&" for each in given if each["required"])
+            query = [each for each in entry.get("parameters", []) if each["in"] == "query"]
+            needed = "".join(f"{each['name']}=x&" for each in query if each["required"])
             answer = operator.call(method.upper(), f"{concrete}?{needed}foo=1", {})
             assert_refused(answer, code="parameter_unknown", param="foo")
             tried += 1

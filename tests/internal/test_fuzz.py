@@ -1,7 +1,7 @@
-"""What no one thought to send: requests made from the OpenAPI document of the internal API.
+"""Fuzzing: random requests generated from the OpenAPI document of the internal API.
 
-Whatever comes, each is answered in time, with one of the statuses that the service has, in the shape that
-the document declares, and never with a fault. The same requests in every run.
+Each must be answered in time, with an expected status, in the shape that the document declares, and never
+with an internal error. Every run sends the same requests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from tests.api.service import Registrar, Service
 from tests.conftest import Cluster
 
 ANSWER_SECONDS = 10
-STATUSES = {200, 400, 402, 403, 404, 409, 413}  # 403: an account made up in a body; no 401, the key is good
+# 403: the body names an account that does not exist. No 401: the key is valid.
+STATUSES = {200, 400, 402, 403, 404, 409, 413}
 
 ACCOUNT_HEADERS = ("stripe-account", "stripe-context")
 IMPORT = "/internal/v1/import"
@@ -40,15 +41,15 @@ KNOWN = (
 
 
 def _document() -> dict[str, Any]:
-    """As it is served, but made to get somewhere: a made-up account would end nearly every request in 403,
-    a made-up dispute every fact in 404."""
+    """The served document, changed so that requests succeed: a random account would end nearly every
+    request with 403, a random dispute every fact with 404."""
     key = b"a key to describe the service, not to use"
     document = create_app(load_settings(test_clock=True), "dbname=none", key).openapi()
     for methods in document["paths"].values():
         for entry in methods.values():
-            entry.pop("security", None)  # or it would leave the key out, or make up one
-            given = entry.get("parameters", [])
-            entry["parameters"] = [each for each in given if each["name"] not in ACCOUNT_HEADERS]
+            entry.pop("security", None)  # or it would omit the key, or generate one
+            parameters = entry.get("parameters", [])
+            entry["parameters"] = [each for each in parameters if each["name"] not in ACCOUNT_HEADERS]
     (dispute,) = document["paths"][FACTS]["post"]["parameters"]
     dispute["schema"] = {"enum": ["du_known", "du_none"]}
     return document
@@ -70,7 +71,8 @@ anything = st.recursive(
 
 @pytest.fixture(scope="module")
 def fuzzed(cluster: Cluster) -> Iterator[tuple[str, requests.Session]]:
-    """The URL of a service of its own, for its clock will be moved; a session whose key may do everything."""
+    """The URL of a service of its own, since the requests move its clock, and a session with a key of all
+    scopes."""
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         service = Service(dsn, Path(place))
         registrar = Registrar(dsn)
@@ -90,7 +92,7 @@ def fuzzed(cluster: Cluster) -> Iterator[tuple[str, requests.Session]]:
 
 @SCHEMA.parametrize()
 @settings(as_ever, max_examples=10)
-def test_whatever_is_sent_is_answered_as_declared(
+def test_random_requests_are_answered_as_declared(
     case: schemathesis.Case, fuzzed: tuple[str, requests.Session]
 ) -> None:
     url, session = fuzzed
@@ -102,7 +104,7 @@ def test_whatever_is_sent_is_answered_as_declared(
 
 @st.composite
 def near_lines(draw: st.DrawFn) -> bytes:
-    """A line of the documented example with one member made something else; or no such line at all."""
+    """A line of the documented example with one member replaced, or random bytes."""
     line = json.loads(draw(st.sampled_from(LINES.splitlines())))
     line[draw(st.sampled_from([*line, "other"]))] = draw(anything)
     return draw(st.just(json.dumps(line).encode()) | st.binary(max_size=20)).replace(b"\n", b"")
@@ -110,14 +112,15 @@ def near_lines(draw: st.DrawFn) -> bytes:
 
 @settings(as_ever, max_examples=40)
 @given(st.lists(near_lines(), max_size=10))
-def test_whatever_is_imported_is_answered_line_by_line(
+def test_random_imports_are_answered_line_by_line(
     fuzzed: tuple[str, requests.Session], lines: list[bytes]
 ) -> None:
     url, session = fuzzed
     answer = session.post(f"{url}{IMPORT}", data=b"\n".join(lines), timeout=ANSWER_SECONDS)
     assert answer.status_code == 200
-    told = [json.loads(line) for line in answer.text.splitlines()]
-    assert [each["line"] for each in told] == [number for number, line in enumerate(lines, 1) if line.strip()]
-    for each in told:
+    results = [json.loads(line) for line in answer.text.removesuffix("\n").split("\n") if line]
+    expected_numbers = [number for number, line in enumerate(lines, 1) if line.strip()]
+    assert [each["line"] for each in results] == expected_numbers
+    for each in results:
         assert ("error" in each) != ("id" in each and "changed" in each), each
         assert each.get("error", {}).get("type") in (None, "invalid_request_error"), each

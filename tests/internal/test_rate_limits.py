@@ -1,4 +1,4 @@
-"""Rate limits of a key and of an account: off by default, told by the contract's 429 when set."""
+"""Rate limits of a key and of an account: off by default; when set, refusals are the contract's 429."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def until_refused(caller: Caller) -> httpx.Response:
     raise AssertionError("never refused")
 
 
-def test_a_key_past_its_rate_is_told_so_and_others_are_not(limited: Service) -> None:
+def test_a_key_above_its_rate_is_refused_and_other_keys_are_not(limited: Service) -> None:
     registrar = Registrar(limited.dsn)
     first, second = registrar.account(), registrar.account()
     with httpx.Client(base_url=limited.url, verify=False) as http:
@@ -52,11 +52,12 @@ def test_a_key_past_its_rate_is_told_so_and_others_are_not(limited: Service) -> 
     registrar.close()
 
 
-def test_nobody_spends_the_rate_of_an_account_that_is_not_theirs(limited: Service) -> None:
+def test_refused_requests_do_not_count_against_an_account_they_may_not_act_on(limited: Service) -> None:
     registrar = Registrar(limited.dsn)
     victim = registrar.account()
     with httpx.Client(base_url=limited.url, verify=False) as http:
-        for scopes in (INTERNAL_SCOPES, ["audit"]):  # who may not act on it, and who may not call at all
+        # A key that may not act on the account, and one that lacks the scope besides.
+        for scopes in (INTERNAL_SCOPES, ["audit"]):
             for header in ("stripe-account", "stripe-context"):
                 operator = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=scopes)[1])
                 statuses = {
@@ -68,7 +69,7 @@ def test_nobody_spends_the_rate_of_an_account_that_is_not_theirs(limited: Servic
     registrar.close()
 
 
-def test_buckets_refill_as_time_goes_on_and_no_further_than_full() -> None:
+def test_buckets_refill_with_time_up_to_their_capacity() -> None:
     now = [0.0]
     buckets = TokenBuckets(10, clock=lambda: now[0])
     full = 10 * BURST_SECONDS
@@ -80,7 +81,7 @@ def test_buckets_refill_as_time_goes_on_and_no_further_than_full() -> None:
     assert buckets.take("b")
 
 
-def test_a_rate_of_0_is_no_limit() -> None:
+def test_a_rate_of_0_means_no_limit() -> None:
     assert all(TokenBuckets(0).take("a") for _ in range(10_000))
 
 

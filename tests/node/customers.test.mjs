@@ -52,7 +52,7 @@ test('null clears a field as an empty string does', async () => {
   assert.deepEqual([changed.name, changed.phone, changed.address], [null, null, null]);
 });
 
-test('a customer session tells all seven components and one may be enabled', async () => {
+test('a customer session has all seven components and one may be enabled', async () => {
   const { stripe } = await account();
   const customer = await stripe.customers.create();
   const components = { pricing_table: { enabled: true } };
@@ -78,7 +78,7 @@ test('a customer session tells all seven components and one may be enabled', asy
   });
 });
 
-test('the secret of a session is exchanged once for a key that reads its customer and nothing else', async () => {
+test('the secret of a session is exchanged once for a key that can only read its customer', async () => {
   const { id, stripe } = await account();
   const [customer, other] = [await stripe.customers.create(), await stripe.customers.create()];
   const session = await stripe.customerSessions.create({

@@ -1,4 +1,4 @@
-// Contract §7.4 to §7.7: disputes from the charge that brings them to their end, and their evidence.
+// Contract §7.4 to §7.7: disputes from the disputed charge to their end, and their evidence.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { account, only, until } from './ledger.mjs';
@@ -98,7 +98,7 @@ test('evidence texts have their limit and can be unset', async () => {
   assert.equal(cleared.evidence_details.has_evidence, false);
 });
 
-test('evidence takes files of the own account only, and shows them expanded', async () => {
+test('evidence accepts only files of its own account, and can be expanded to them', async () => {
   const { stripe, dispute } = await disputed();
   const customer = await stripe.customers.create({ name: 'Jenny Rosen' });
   await stripe.charges.update(dispute.charge, { customer: customer.id });

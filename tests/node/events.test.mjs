@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { account, only } from './ledger.mjs';
 
-test('an event tells its request and what was before', async () => {
+test('an event has its request and the previous attributes', async () => {
   const { stripe } = await account();
   const made = await stripe.customers.create({ name: 'one', metadata: { a: '1' } });
   const changed = await stripe.customers.update(made.id, { name: 'two', metadata: { b: '2' } });

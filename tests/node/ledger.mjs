@@ -1,18 +1,18 @@
-// Where the service is, and accounts to try it with: each test makes one of its own by the internal API.
+// The service under test, and accounts to call it with: each test creates its own by the internal API.
 import Stripe from 'stripe';
 
 const WAIT_MS = 10_000;
 
 export const url = new URL(process.env.LEDGER_URL);
-/** A key of the platform that all accounts here are connected to. */
+/** A key of the platform that all these accounts are connected to. */
 export const operator = process.env.LEDGER_OPERATOR_KEY;
 
-/** The official client, pointed at the service and told nothing else. */
+/** The official client with the service's address, otherwise as it comes. */
 export function client(key, options = {}) {
   return new Stripe(key, { host: url.hostname, port: url.port, protocol: 'http', ...options });
 }
 
-async function told(path, body) {
+async function post(path, body) {
   const answer = await fetch(new URL(`/internal/v1${path}`, url), {
     method: 'POST',
     headers: { authorization: `Bearer ${operator}`, 'content-type': 'application/json' },
@@ -24,12 +24,12 @@ async function told(path, body) {
 
 /** A key of an account: `kind` is sk, pk or rk, the last with scopes. */
 export async function key(account, kind = 'sk', scopes = []) {
-  return (await told('/keys', { account, kind, scopes, name: 'node' })).key;
+  return (await post('/keys', { account, kind, scopes, name: 'node' })).key;
 }
 
-/** An account nobody else uses, with a secret key and the client that has it. */
+/** A new account: its id, a secret key, and a client with that key. */
 export async function account() {
-  const { id } = await told('/accounts', { name: 'A test' });
+  const { id } = await post('/accounts', { name: 'A test' });
   const secret = await key(id);
   return { id, secret, stripe: client(secret) };
 }
@@ -40,7 +40,7 @@ export function only(list) {
   return list.data[0];
 }
 
-/** Waits until `holds` does. */
+/** Waits until `holds()` resolves to true. */
 export async function until(holds, what) {
   for (const deadline = Date.now() + WAIT_MS; !(await holds()); ) {
     if (Date.now() > deadline) throw new Error(`there was no ${what} within ${WAIT_MS} ms`);

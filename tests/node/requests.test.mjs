@@ -1,4 +1,4 @@
-// Contract §7.11 to §7.13 and §7.15: idempotency, kinds of errors, the client's own ways of asking.
+// Contract §7.11 to §7.13 and §7.15: idempotency, kinds of errors, the client's pagination, files and raw requests.
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { test } from 'node:test';
@@ -28,7 +28,7 @@ test("the client's own retry after a cut connection makes one object", async (t)
     caller.pipe(service);
     service.on('data', (answer) => {
       if (cut === 0) {
-        cut += 1; // the answer was made and is lost
+        cut += 1; // the service has answered, and the answer is lost
         caller.destroy();
       } else {
         caller.write(answer);
@@ -47,7 +47,7 @@ test("the client's own retry after a cut connection makes one object", async (t)
   assert.equal(only(await stripe.events.list()).data.object.id, made.id);
 });
 
-test('each kind of refusal is the error the client has for it', async () => {
+test('each kind of error is the client's own error class', async () => {
   const { id, stripe } = await account();
   const told = async (promise) => {
     const error = await promise.then(assert.fail, (error) => error);

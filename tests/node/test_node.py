@@ -1,7 +1,8 @@
-"""Flows of contract §7 through the official Node client, unchanged: each test of a *.test.mjs is one here.
+"""Flows of contract §7 through the unchanged official Node client. Each test in a *.test.mjs file is one
+test here.
 
-One run of Node's test runner against one service gives all results. Without Node, or without the client
-(`npm ci` in this directory), they skip and say so.
+Node's test runner runs once, against one service, and gives all results. The tests are skipped, with the
+reason, where Node or the client (`npm ci` in this directory) is missing.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def _missing() -> str:
 
 
 class Outcomes(NamedTuple):
-    """What became of each test by its name, empty if it passed; and all that was told, for people."""
+    """The failure of each test by its name, empty if it passed; and the runner's whole output, for people."""
 
     failures: Mapping[str, str]
-    told: str
+    output: str
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +98,24 @@ def _run(environment: Mapping[str, str]) -> Outcomes:
     assert run.stdout, run.stderr
     failures = {}
     for case in ElementTree.fromstring(run.stdout).iter("testcase"):
-        told = [failure.text or failure.get("message") or "" for failure in case.findall("failure")]
-        failures[case.attrib["name"]] = "\n".join(told).strip()
+        output = [failure.text or failure.get("message") or "" for failure in case.findall("failure")]
+        failures[case.attrib["name"]] = "\n".join(output).strip()
     return Outcomes(failures, run.stderr)
 
 
 @pytest.mark.parametrize(("group", "name"), NAMES, ids=[f"{group}: {name}" for group, name in NAMES])
 def test_node(outcomes: Outcomes, group: str, name: str) -> None:
     if name not in outcomes.failures:
-        pytest.fail(f"{group}.test.mjs did not get to it:\n{outcomes.told}", pytrace=False)
+        pytest.fail(f"{group}.test.mjs did not run it:\n{outcomes.output}", pytrace=False)
     if outcomes.failures[name]:
         pytest.fail(outcomes.failures[name], pytrace=False)
 
 
-def test_no_test_of_node_goes_unseen(outcomes: Outcomes) -> None:
-    assert sorted(outcomes.failures) == sorted(name for _, name in NAMES), outcomes.told
+def test_every_node_test_is_reported(outcomes: Outcomes) -> None:
+    assert sorted(outcomes.failures) == sorted(name for _, name in NAMES), outcomes.output
 
 
-def test_the_lock_names_no_place() -> None:
+def test_the_lock_file_has_no_download_urls() -> None:
     lock = (HERE / "package-lock.json").read_text()
     assert "://" not in lock
     assert '"resolved"' not in lock

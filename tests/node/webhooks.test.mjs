@@ -4,7 +4,7 @@ import http from 'node:http';
 import { test } from 'node:test';
 import { account, client, operator, until } from './ledger.mjs';
 
-/** A receiver that answers with `statuses` in turn, the last for ever; what it got is in `got`. */
+/** A receiver that answers with `statuses` in turn, then always with the last one; `got` has what it received. */
 async function receiver(t, ...statuses) {
   const got = [];
   const server = http.createServer(async (request, response) => {
@@ -45,7 +45,7 @@ test('a webhook endpoint from create to delete shows its secret once', async () 
   await assert.rejects(stripe.webhookEndpoints.retrieve(made.id), { statusCode: 404 });
 });
 
-test('a refused delivery is tried again with a new signature until it is taken', async (t) => {
+test('a refused delivery is tried again with a new signature until it is accepted', async (t) => {
   const { stripe } = await account();
   const { got, url } = await receiver(t, 500, 200);
   const endpoint = await stripe.webhookEndpoints.create({ url, enabled_events: ['customer.created'] });

@@ -18,6 +18,7 @@ from ledger.domain import (
     customer,
     dispute_decisions,
 )
+from ledger.domain.aggregate import State
 from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -26,7 +27,7 @@ from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, open_connection
-from ledger.store.codec import Codec, State, evolve
+from ledger.store.codec import Codec, evolve
 from ledger.store.journal import Append, Change
 from ledger.store.notifications import HeadNotifier
 from ledger.store.store import Store

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from ledger.store.codec import State
+from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS

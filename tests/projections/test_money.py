@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.call import Call, Cause
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
 from ledger.domain.money import DAY_SECONDS, Movement
@@ -26,7 +27,6 @@ from ledger.queries.balance_transactions import list_balance_transactions, retri
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
 from ledger.store import log
-from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
 from ledger.wire.balance_transactions import render_balance_transaction

@@ -244,7 +244,7 @@ REFUSALS = [
              "rebuild 1 is building generation 2 of charges: accept or cancel the rebuild first."),
     conflict("retire files --removed --reason x", "/files/retire", {"removed": True, "reason": "x"},
              "files is a projection of this release."),
-    conflict("retry files file_1", "/files/parked/file_1/retry", {}, "file_1"),
+    conflict("retry files file_1", "/files/parked/file_1/retry", {}, "Stream file_1 is not parked"),
 ]  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ledger.call import Cause
+from ledger.domain.aggregate import State
 from ledger.domain.customer import CustomerUpdated
 from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import State
 from ledger.store.journal import Append, Change
 from ledger.store.log import Recorded
 from projections.engine.checkpoints import find_generations_with_parked_stream

@@ -25,12 +25,13 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from ledger.domain import customer
+from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
 from ledger.postgres.connections import open_connection
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from projections.rebuild.records import Rebuild
 from tests.api.service import Registrar, Service, create_client
 from tests.conftest import Cluster

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.clock import Clock
+from ledger.domain.aggregate import State
 from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import Codec, State
+from ledger.store.codec import Codec
 from ledger.store.log import Recorded
 from projections.engine import operations
 from projections.engine.status import load_statuses

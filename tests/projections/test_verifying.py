@@ -11,10 +11,11 @@ import pytest
 
 from ledger.clock import Clock
 from ledger.domain import customer
+from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.metrics import Lag, Metrics, read_lags
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import Codec, State, evolve
+from ledger.store.codec import Codec, evolve
 from ledger.store.log import Recorded
 from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS

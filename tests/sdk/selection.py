@@ -1,8 +1,9 @@
-"""Which tests of the official Python client's own suite run against the service, in which order, and why not.
+"""Which tests of the official Python client's own suite run against the service, in which order, and which
+do not and why.
 
-Its tests were written against a server without state: they speak of objects by fixed ids, and several end
-the same one. So what ends an object runs last, and the next test to end the same one in another round, on
-a fresh copy of the seeded database.
+The suite was written for a server without state: it uses fixed ids, and several tests end the same object. So
+tests that end an object run last; a second test that ends it runs in another round, on a new copy of the
+database.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 GENERATED = "tests/test_generated_examples.py"
-# Files that are all about what is served, and the generated examples of these resources.
+# Files that only test supported resources, and the generated examples of these resources.
 WHOLE = (
     "tests/api_resources/test_card.py",
     "tests/api_resources/test_charge.py",
@@ -44,11 +45,11 @@ NOT_RUN: Mapping[str, str] = {
     + "a refund below its charge; and it asks with a key that is no key",
     r"charges_post(_async)?$|TestCharge::test_is_creatable": "pays with a token that is none (contract §3.4)",
     r"respects_(stripe|api)_version": "asks for the version `foo`, which is refused (contract §1.6)",
-    r"balance_transactions_get_2": "ids of balance transactions follow from the log: none can be given",
+    r"balance_transactions_get_2": "ids of balance transactions are derived from the log",
     r"file_links_(get|post)_2": "file links cannot be imported: their ids are made here",
     r"refunds_cancel_post": "only a refund that waits for the customer can be cancelled, and none does here",
 }
-# In this order: what may be done to an object before what is done to it next.
+# The order of tests that change an object: each must find it in a state that allows the change.
 ENDS = (
     r"charges_capture_post", r"refunds_post(_async)?$", r"disputes_close_post", r"customers_delete",
     r"webhook_endpoints_delete", r"can_capture", r"TestCustomer::test_(is_deletable|can_delete)$",
@@ -56,26 +57,27 @@ ENDS = (
 
 
 class Selection(NamedTuple):
-    """Rounds of tests to run, in order, and the tests that are not run with the reason of each."""
+    """Rounds of tests to run, in order, and for each test that does not run the reason."""
 
     rounds: Sequence[Sequence[str]]
     not_run: Mapping[str, str]
 
 
 def select(place: Path) -> Selection:
-    """From the suite in `place`. Raises AssertionError for a reason or an order that concerns no test."""
+    """Select from the suite in `place`. Raises AssertionError for a reason or an order that applies to no
+    test."""
     concerned = list(_concerned(place))
     not_run: dict[str, str] = {}
     for pattern, reason in NOT_RUN.items():
-        found = [test for test in concerned if re.search(pattern, test)]
-        assert found, f"{pattern} is the name of no test"
-        not_run = dict.fromkeys(found, reason) | not_run
+        matching = [test for test in concerned if re.search(pattern, test)]
+        assert matching, f"{pattern} is the name of no test"
+        not_run = dict.fromkeys(matching, reason) | not_run
     run = [test for test in concerned if test not in not_run]
     rounds: list[list[str]] = [[test for test in run if not any(re.search(end, test) for end in ENDS)]]
     for end in ENDS:
-        found = [test for test in run if re.search(end, test)]
-        assert found, f"{end} is the name of no test that is run"
-        for number, test in enumerate(found):
+        matching = [test for test in run if re.search(end, test)]
+        assert matching, f"{end} is the name of no test that is run"
+        for number, test in enumerate(matching):
             rounds += [[]] if number == len(rounds) else []
             rounds[number].append(test)
     return Selection(rounds, not_run)

@@ -1,7 +1,8 @@
-"""The official Python client's own tests, unmodified, against the service: each is a test here.
+"""The official Python client's own unmodified tests against the service. Each is one test here.
 
 They come with its source distribution (`make clients` fetches it). They find the server by STRIPE_MOCK_HOST
-and STRIPE_MOCK_PORT, use one key, and objects by fixed ids, which `ledger import` makes of seed.ndjson.
+and STRIPE_MOCK_PORT and use one key and objects with fixed ids, which `ledger import` creates from
+seed.ndjson.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tests.sdk.selection import Selection, select
 HERE = Path(__file__).parent
 PINNED = re.findall(r"^(stripe==\S+) --hash=", (HERE / "requirements.txt").read_text(), re.MULTILINE)
 SUITE = ROOT / ".clients" / PINNED[0].replace("==", "-")
-KEY = "sk_test_123"  # the suite's own
+KEY = "sk_test_123"  # the key that the suite uses
 RUN_SECONDS = 100
 
 SELECTION = select(SUITE) if SUITE.exists() else Selection([], {})
@@ -38,7 +39,7 @@ SELECTION = select(SUITE) if SUITE.exists() else Selection([], {})
 
 @pytest.fixture(scope="module")
 def seeded(cluster: Cluster) -> Iterator[str]:
-    """The name of a database with the objects and the key that the suite speaks of; a template."""
+    """The name of a template database with the objects and the key that the suite uses."""
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         registrar = Registrar(dsn)
         key_id, _ = registrar.key(registrar.account().id)
@@ -46,7 +47,7 @@ def seeded(cluster: Cluster) -> Iterator[str]:
         with psycopg.connect(dsn) as conn:
             digest = hashlib.sha256(KEY.encode()).digest()
             conn.execute("UPDATE ledger.api_keys SET hash = %s WHERE id = %s", (digest, key_id))
-        told = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "ledger", "import", str(HERE / "seed.ndjson")],
             cwd=ROOT,
             env=os.environ
@@ -55,13 +56,13 @@ def seeded(cluster: Cluster) -> Iterator[str]:
             text=True,
             check=False,
         )
-        assert told.returncode == 0, told.stdout + told.stderr
+        assert process.returncode == 0, process.stdout + process.stderr
         yield str(conninfo_to_dict(dsn)["dbname"])
 
 
 @pytest.fixture(scope="module")
 def outcomes(cluster: Cluster, seeded: str) -> Iterator[Mapping[str, str]]:
-    """What became of each test: empty if it passed, else how it failed."""
+    """The failure of each test by its name, empty if it passed."""
     outcomes: dict[str, str] = {}
     with ExitStack() as stack:
         for tests in SELECTION.rounds:

@@ -60,8 +60,8 @@ def test_a_command_explains_itself_its_arguments_and_its_options(name: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "unneeded"),
     [
-        (("accounts", "list"), WEB | MIGRATIONS | {"projections", "prometheus_client", "pypdf", "structlog"}),
-        (("migrate",), WEB | {"projections", "prometheus_client", "pypdf", "structlog"}),
+        (("accounts", "list"), WEB | MIGRATIONS | {"projections", "prometheus_client", "pypdf"}),
+        (("migrate",), WEB | {"projections", "prometheus_client", "pypdf"}),
         (("projections", "status"), WEB | MIGRATIONS | {"pypdf"}),
         (("projections", "rebuild", "--all"), WEB | MIGRATIONS | {"pypdf"}),
         (("worker",), MIGRATIONS | {"pypdf"}),

@@ -26,8 +26,9 @@ from eventsourcing.persistence import (
 
 from ledger.call import Cause
 from ledger.clock import Clock
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.store.codec import Codec, State
+from ledger.store.codec import Codec
 from ledger.store.journal import Append, Change, Journal, VersionConflict
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier

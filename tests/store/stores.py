@@ -15,8 +15,9 @@ from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.domain import customer
+from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from ledger.store.journal import Append, Change, Reply
 from ledger.store.store import Store
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.errors import Unavailable
-from ledger.store.codec import State, fold
+from ledger.store.codec import fold
 from ledger.store.journal import Append
 from tests.store.lossy_proxy import open_lossy_proxy
 from tests.store.stores import (

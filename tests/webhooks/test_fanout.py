@@ -16,9 +16,9 @@ import psycopg
 
 from ledger.config import load_settings
 from ledger.domain import imported_event, webhook_endpoint
+from ledger.domain.aggregate import State
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import State
 from ledger.store.log import Recorded
 from ledger.webhooks import deliveries
 from ledger.webhooks.fanout import Fanout, FanoutResult

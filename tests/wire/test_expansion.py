@@ -122,7 +122,7 @@ def test_every_declared_field_is_one_of_the_sdk(name: str, cls: type) -> None:
     assert set(EXPANDABLE_FIELDS[name]) <= set(cls.__annotations__)
 
 
-def test_what_a_tree_shows_takes_the_permissions_of_its_kinds() -> None:
+def test_expanding_needs_the_permissions_of_the_objects() -> None:
     def read_resources(allowed: str, *paths: str) -> set[str]:
         return collect_read_resources(parse_expand(paths, allowed, in_list=False), allowed)
 
@@ -135,7 +135,7 @@ def test_what_a_tree_shows_takes_the_permissions_of_its_kinds() -> None:
     assert set(READ_RESOURCES) <= set(EXPANDABLE_FIELDS)
 
 
-def test_no_field_names_both_what_is_kept_here_and_what_is_not() -> None:
+def test_no_field_names_both_own_and_external_objects() -> None:
     kept = {
         name
         for fields in EXPANDABLE_FIELDS.values()

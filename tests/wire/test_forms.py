@@ -95,14 +95,14 @@ def test_mixing_names_the_parameter() -> None:
     assert refusal.value.param == "a"
 
 
-def test_limits_are_where_they_are_said_to_be() -> None:
+def test_limits_are_exact() -> None:
     assert len(forms.decode(b"&".join(b"a%d=1" % n for n in range(forms.PARAMETERS_MAX)))) == 1_000
     assert forms.decode(b"a" * forms.NAME_LENGTH_MAX + b"=1")
     assert forms.decode(b"a" + b"[b]" * forms.DEPTH_MAX + b"=1")
     assert forms.decode(b"a=" + b"x" * (forms.BODY_BYTES_MAX - 2))
 
 
-def test_other_names_are_passed_over_where_only_some_are_asked_for() -> None:
+def test_other_names_are_ignored_if_only_some_are_wanted() -> None:
     raw = b"a=1&b=2&b[c]=3&d]=4&e[=5&a[=6&a2=7"
     assert forms.decode(raw.replace(b"&a[=6", b""), only_names=("a",)) == {"a": "1"}
     with pytest.raises(InvalidParameter, match="brackets"):
@@ -127,7 +127,7 @@ def test_hostile_forms_are_refused_in_milliseconds(raw: bytes) -> None:
     assert time.perf_counter() - started < 0.1  # about 5 ms; the rest is room for a busy machine
 
 
-def test_the_costliest_lawful_forms_stay_cheap() -> None:
+def test_the_costliest_valid_forms_stay_cheap() -> None:
     started = time.perf_counter()
     forms.decode(b"&".join([b"a[][][][][][][]=1"] * forms.PARAMETERS_MAX))
     forms.decode(b"a=" + b"x%41" * 490_000)

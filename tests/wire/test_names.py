@@ -1,4 +1,4 @@
-"""Event types and API versions against the SDK, and the patterns over types."""
+"""Event types and API versions against the SDK, and the patterns that match types."""
 
 from __future__ import annotations
 

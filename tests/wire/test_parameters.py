@@ -196,7 +196,7 @@ def test_one_of_several_is_needed() -> None:
 
 
 @pytest.mark.parametrize(("raw", "code", "param", "message"), REFUSED)
-def test_what_does_not_fit_is_refused_by_its_full_name(
+def test_an_invalid_value_is_refused_with_its_full_name(
     raw: bytes, code: str | None, param: str | None, message: str
 ) -> None:
     with pytest.raises(InvalidParameter) as refusal:
@@ -249,7 +249,7 @@ _part = st.text("abcxyz_", min_size=1, max_size=5)
 
 
 @given(_part.filter(lambda name: name not in TABLE.members), st.lists(_part, max_size=forms.DEPTH_MAX))
-def test_an_unknown_name_is_told_as_it_was_sent(head: str, members: list[str]) -> None:
+def test_an_unknown_name_is_reported_as_it_was_sent(head: str, members: list[str]) -> None:
     name = head + "".join(f"[{member}]" for member in members)
     with pytest.raises(InvalidParameter) as refusal:
         TABLE.parse(decode(f"{name}=1".encode()))

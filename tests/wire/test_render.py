@@ -19,10 +19,11 @@ from ledger.domain import (
     dispute_decisions,
     imported_event,
 )
+from ledger.domain.aggregate import State
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.objects import render_object
-from ledger.store.codec import State, evolve
+from ledger.store.codec import evolve
 from ledger.wire import charges
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.balance_transactions import render_balance_transaction
@@ -51,7 +52,8 @@ from tests.domain.builders import (
 )
 from tests.domain.histories import HISTORIES
 
-# Contract §2.5, §2.6: keys of the SDK's class that may be absent, for they appear only expanded or deleted.
+# Contract §2.5, §2.6: keys of the SDK's class that may be absent: they appear only in expanded or deleted
+# objects.
 OPTIONAL_FIELDS = {
     "Customer": {
         "cash_balance", "deleted", "invoice_credit_balance", "sources", "subscriptions", "tax", "tax_ids",
@@ -113,7 +115,7 @@ AN_EVENT = render_event(
         (AN_EVENT, stripe.Event),
     ],
 )
-def test_all_that_the_sdk_declares_is_always_present(shown: dict[str, Any], resource: type[Any]) -> None:
+def test_every_member_that_the_sdk_declares_is_present(shown: dict[str, Any], resource: type[Any]) -> None:
     assert set(shown) == required_fields(resource)
 
 
@@ -121,7 +123,7 @@ def test_all_that_the_sdk_declares_is_always_present(shown: dict[str, Any], reso
     "shown", [render_customer(a_customer()), charges.render_card(a_card, None), A_CHARGE]
 )
 def test_names_come_in_an_order_that_never_changes(shown: dict[str, Any]) -> None:
-    """Another one would be other bytes in the feed, so that nothing rebuilt equals what is live."""
+    """Another order would change the bytes in the feed: rebuilt rows would differ from live ones."""
     assert list(shown) == ["id", "object", *sorted(set(shown) - {"id", "object"})]
 
 
@@ -144,13 +146,13 @@ def test_a_paid_charge() -> None:
     assert A_CHARGE["fraud_details"] == {}
 
 
-def test_a_disputed_charge_says_so() -> None:
+def test_a_disputed_charge_is_rendered_as_disputed() -> None:
     state = a_charge()
     state = charge.evolve(state, charge_decisions.record_dispute(state, "du_1", 1, None, now=NOW))
     assert charges.render_charge(state)["disputed"] is True
 
 
-def test_a_charge_from_elsewhere_shows_its_details_as_given() -> None:
+def test_a_registered_charge_renders_its_details_as_received() -> None:
     details = {"type": "klarna", "klarna": {"payer_details": None}}
     made = charge_decisions.register(
         charge_id="ch_1",
@@ -256,7 +258,7 @@ def test_enhanced_evidence_and_eligibility() -> None:
     assert eligibility == {"visa_compliance": {"status": "fee_acknowledged"}}
 
 
-def test_compelling_evidence_is_shown_whole() -> None:
+def test_compelling_evidence_is_rendered_with_all_members() -> None:
     compelling = {
         "disputed_transaction": {"shipping_address": {"city": "Berlin"}},
         "prior_undisputed_transactions": [{"charge": "ch_0"}],
@@ -275,7 +277,7 @@ def test_compelling_evidence_is_shown_whole() -> None:
     assert "missing_prior_undisputed_transactions" in eligible["required_actions"]
 
 
-def test_an_appeal_is_shown_only_if_there_is_one() -> None:
+def test_an_appeal_is_rendered_only_if_there_is_one() -> None:
     assert "appeal" not in render_staged_dispute()["evidence"]
     appeal = {"card": {"supporting_files": ["file_1"]}}
     assert render_staged_dispute(appeal=appeal)["evidence"]["appeal"] == {
@@ -283,16 +285,16 @@ def test_an_appeal_is_shown_only_if_there_is_one() -> None:
     }
 
 
-def test_the_deleted_stub() -> None:
+def test_a_deleted_customer_is_rendered_as_a_stub() -> None:
     (event,) = customer.delete(a_customer(), now=NOW)
     deleted = customer.evolve(a_customer(), event)
     assert render_object(deleted, NOW) == {"id": "cus_1", "object": "customer", "deleted": True}
 
 
-def test_an_event_names_its_account_only_if_told() -> None:
+def test_an_event_names_its_account_only_for_a_platform() -> None:
     assert AN_EVENT["data"] == {"object": A_CHARGE}
     assert AN_EVENT["request"] == {"id": "req_1", "idempotency_key": None}
-    told = render_event(
+    rendered = render_event(
         event_id="evt_1",
         event_type="customer.updated",
         created=NOW,
@@ -304,7 +306,7 @@ def test_an_event_names_its_account_only_if_told() -> None:
         pending_webhooks=2,
         account="acct_2",
     )
-    assert (told["account"], told["data"]) == ("acct_2", {"object": {}, "previous_attributes": {}})
+    assert (rendered["account"], rendered["data"]) == ("acct_2", {"object": {}, "previous_attributes": {}})
 
 
 def public_events_of(before: Dispute, events: list[DomainEvent]) -> list[tuple[str, dict[str, Any] | None]]:
@@ -416,7 +418,7 @@ def test_events_of_a_customer() -> None:
     assert derive_public_events(state, event, deleted) == [("customer.deleted", render_customer(state), None)]
 
 
-def test_silence() -> None:
+def test_silent_domain_events_make_no_public_event() -> None:
     state = a_charge()
     event = charge_decisions.record_dispute(state, "du_1", 1, None, now=NOW)
     assert derive_public_events(state, event, charge.evolve(state, event)) == []
@@ -425,7 +427,7 @@ def test_silence() -> None:
 
 
 def revert(new: dict[str, Any], previous: dict[str, Any]) -> dict[str, Any]:
-    """`new` with `previous` applied: a hash member by member, all else whole."""
+    """`new` with `previous` applied: a hash member by member, any other value as a whole."""
     old = dict(new)
     for name, value in previous.items():
         both = isinstance(value, dict) and isinstance(new.get(name), dict)
@@ -443,7 +445,7 @@ def drop_nulls(value: Any) -> Any:
 @pytest.mark.parametrize(
     "events", [events for events in HISTORIES if not isinstance(events[0], imported_event.EventImported)]
 )
-def test_previous_attributes_lead_back(events: list[DomainEvent]) -> None:
+def test_previous_attributes_lead_back_to_the_old_object(events: list[DomainEvent]) -> None:
     state: State | None = None
     for event in events:
         before, state = state, evolve(state, event)

@@ -1,4 +1,4 @@
-"""The tables against the SDK's own params classes, and the rules particular to an operation."""
+"""Parameter tables compared with the params classes of the SDK, and the rules of single operations."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _own_hints(cls: type, module: Any) -> dict[str, Any]:
 
 
 def _required(cls: Any) -> set[str]:
-    """From the annotations themselves: a TypedDict whose annotations are text cannot tell."""
+    """Read from the annotations: a TypedDict with string annotations does not know its required keys."""
     own = {name: str(cls.__annotations__[name]) for name in cls.__annotations__}
     return {name for name, text in own.items() if "NotRequired" not in text} - set(
         RequestOptions.__annotations__
@@ -169,7 +169,7 @@ def test_names_are_exactly_those_of_the_sdk(class_name: str) -> None:
     assert compared or class_name in ("CustomerDeleteParams", "WebhookEndpointDeleteParams")
 
 
-def test_the_walk_goes_all_the_way_down() -> None:
+def test_the_comparison_reaches_nested_parameters() -> None:
     module = _import_params_module("DisputeModifyParams")
     assert (
         _compare(dict(disputes.UPDATE.members), module.DisputeModifyParams, module, "DisputeModifyParams")
@@ -194,7 +194,7 @@ def test_every_name_is_within_the_limits_of_forms(class_name: str) -> None:
 
 
 @pytest.mark.parametrize("class_name", TABLES)
-def test_every_served_parameter_says_what_it_is(class_name: str) -> None:
+def test_every_supported_parameter_has_a_description(class_name: str) -> None:
     table = TABLES[class_name]
     described = table.schema()["properties"]
     for name, parameter in table.members.items():
@@ -300,7 +300,7 @@ REFUSED: list[tuple[ParameterTable, bytes, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("table", "raw", "code", "param"), REFUSED)
-def test_an_operation_refuses_what_it_does_not_take(
+def test_an_operation_refuses_undeclared_parameters(
     table: ParameterTable, raw: bytes, code: str | None, param: str
 ) -> None:
     with pytest.raises(InvalidParameter) as refusal:
@@ -308,7 +308,7 @@ def test_an_operation_refuses_what_it_does_not_take(
     assert (refusal.value.code, refusal.value.param) == (code, param)
 
 
-def test_a_refused_type_of_events_is_told_with_all_that_there_are() -> None:
+def test_the_error_for_an_unknown_event_type_lists_all_types() -> None:
     with pytest.raises(InvalidParameter) as refusal:
         webhook_endpoints.CREATE.parse(decode(HOOK + b"&enabled_events[0]=charge.*"))
     message = refusal.value.message
@@ -316,7 +316,7 @@ def test_a_refused_type_of_events_is_told_with_all_that_there_are() -> None:
     assert message.endswith(", or treasury.received_debit.created")
 
 
-def test_every_type_of_events_can_be_asked_for_at_once() -> None:
+def test_every_event_type_can_be_enabled_at_once() -> None:
     names = ["*", *event_types.ORDERED_EVENT_TYPES]
     raw = "&".join(f"enabled_events[{number}]={name}" for number, name in enumerate(names))
     parsed = webhook_endpoints.UPDATE.parse(decode(raw.encode() + b"&description=&metadata=&disabled=false"))
@@ -324,7 +324,7 @@ def test_every_type_of_events_can_be_asked_for_at_once() -> None:
     assert len(names) == 276
 
 
-def test_evidence_is_parsed_whole() -> None:
+def test_evidence_is_parsed_with_all_fields() -> None:
     ce3 = b"evidence[enhanced_evidence][visa_compelling_evidence_3]"
     raw = b"&".join(
         [

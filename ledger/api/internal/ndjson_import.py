@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
-from ledger.commands.bulk_import import Import
 from ledger.commands.execution import Execution
+from ledger.commands.imports.bulk_import import Import
 
 CHUNK_BYTES = 65_536
 

@@ -59,7 +59,7 @@ class Operation:
 
     @property
     def is_list(self) -> bool:
-        """Whether it responds with a page of a list."""
+        """Whether the answer is a list that is paged by cursors."""
         return self.read is not None and "starting_after" in self.table.members
 
 

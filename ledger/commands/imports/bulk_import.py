@@ -19,7 +19,7 @@ import psycopg
 from ledger.call import Call, Cause
 from ledger.commands.context import GroupContext
 from ledger.commands.execution import Decision, Execution
-from ledger.commands.import_lines import LineCommand, parse_line, split_lines
+from ledger.commands.imports.lines import LineCommand, parse_line, split_lines
 from ledger.errors import InvalidParameter, LedgerError, RequestError
 from ledger.store.journal import VersionConflict
 
@@ -41,7 +41,7 @@ class LineResult(NamedTuple):
     refused: bool = False
 
     def to_json(self) -> str:
-        """The result as one line of NDJSON, without the line's end."""
+        """The result as a JSON object, with the line's number first."""
         return f'{{"line":{self.number},{self.json_tail}'
 
 

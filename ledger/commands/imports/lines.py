@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ledger.commands import external_facts
 from ledger.commands.execution import Decide
 from ledger.commands.external_facts import answer_with_summary
-from ledger.commands.import_models import ImportLine
+from ledger.commands.imports.models import ImportLine
 from ledger.commands.models import invalid_json_error, validation_error
 from ledger.domain import webhook_endpoint_quota
 from ledger.errors import InvalidParameter

@@ -1,0 +1,1 @@
+"""Bulk imports: NDJSON lines that ingest facts from other systems."""
