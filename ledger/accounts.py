@@ -1,36 +1,27 @@
-"""Accounts and their API keys: create, list, roll and revoke them, and look them up for every request.
+"""Accounts and their API keys: create, list, roll and revoke them.
 
 A key's secret is shown once, when the key is created. The database holds its SHA-256 (a secret has 190 random
-bits, so no slower hash is needed) and its last four characters. Each process caches a key for
-`CACHE_SECONDS`, so all of them refuse a revoked key within that time.
+bits, so no slower hash is needed) and its last four characters.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 import string
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg.rows import TupleRow
 
-from ledger.background import BackgroundLoop
 from ledger.errors import InvalidParameter
 from ledger.ids import new_id
-from ledger.lru import ExpiringCache
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one, query_timeout
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.wire.aggregates import AGGREGATES
 from ledger.wire.versions import LATEST_VERSION
 
-CACHE_SECONDS = 1.0
-CACHE_SIZE_MAX = 10_000
-LAST_USED_INTERVAL_SECONDS = 5.0
-LAST_USED_TIMEOUT_SECONDS = 2.0
 SECRET_CHARACTERS = 32
 
 KeyKind = Literal["sk", "rk", "pk"]
@@ -55,7 +46,6 @@ SELECT id, name, platform, api_version, extract(epoch FROM created_at)::float8 F
 WHERE %(of)s::text IS NULL OR id = %(of)s OR platform = %(of)s
 ORDER BY created_at, id
 """
-_PLATFORM = "SELECT platform FROM ledger.accounts WHERE id = %s"
 _CREATE_KEY = """
 INSERT INTO ledger.api_keys (id, account, kind, livemode, hash, last4, name, scopes, expires_at)
 VALUES (%(id)s, %(account)s, %(kind)s, %(livemode)s, %(hash)s, %(last4)s, %(name)s, %(scopes)s,
@@ -74,12 +64,6 @@ ORDER BY k.created_at, k.id
 _KEY_IN_REACH = f"""{_KEYS}
 WHERE k.id = %(id)s AND k.livemode = %(livemode)s AND %(account)s IN (a.id, a.platform)
 """
-_KEY_BY_HASH = """
-SELECT k.id, k.account, k.kind, k.livemode, k.last4, k.name, k.scopes,
-       extract(epoch FROM k.expires_at)::float8, a.api_version
-FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
-WHERE k.hash = %s
-"""
 _REVOKE_KEY = """
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(now)s))
 WHERE id = %(id)s RETURNING id
@@ -91,10 +75,6 @@ FROM ledger.api_keys WHERE id = %(id)s FOR UPDATE
 _EXPIRE_KEY = """
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(at)s))
 WHERE id = %(id)s
-"""
-_UPDATE_LAST_USED = """
-UPDATE ledger.api_keys k SET last_used_at = greatest(k.last_used_at, to_timestamp(used.at))
-FROM unnest(%(ids)s::text[], %(times)s::float8[]) AS used(id, at) WHERE k.id = used.id
 """
 
 
@@ -200,7 +180,7 @@ async def create_key(
                 "account": account,
                 "kind": kind,
                 "livemode": livemode,
-                "hash": _hash_secret(secret),
+                "hash": hash_secret(secret),
                 "last4": secret[-4:],
                 "name": name,
                 "scopes": list(scopes),
@@ -255,96 +235,8 @@ async def revoke_key(conn: Conn, key_id: str, *, now: float) -> None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 
-class KeyCache:
-    """Looks up API keys and account relations for requests, and caches them for CACHE_SECONDS.
-
-    `find_ephemeral_key` resolves the secrets of ephemeral keys (`ek_…`). Writes every
-    LAST_USED_INTERVAL_SECONDS, and at the end, when keys were last used: never within a request.
-    """
-
-    def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
-        self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
-        self._find_ephemeral_key = find_ephemeral_key
-        self._keys: ExpiringCache[str, ApiKey] = ExpiringCache(
-            CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
-        )
-        # By account; "" for one that is connected to no platform.
-        self._platforms: ExpiringCache[str, str] = ExpiringCache(
-            CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
-        )
-        self._last_used: dict[str, float] = {}
-        self._last_used_loop = BackgroundLoop(
-            "last used times of keys", self._write_last_used_step, close_timeout_seconds=0.5
-        )
-
-    async def start(self) -> None:
-        """Begin to write last-used times."""
-        await self._last_used_loop.start()
-
-    async def close(self) -> None:
-        """Write the last-used times that are not written yet, unless that takes too long."""
-        await self._last_used_loop.close()
-        with suppress(psycopg.Error, TimeoutError):
-            async with asyncio.timeout(LAST_USED_TIMEOUT_SECONDS):
-                await self.write_last_used()
-        await self._connection.drop()
-
-    def get_cached(self, secret: str) -> ApiKey | None:
-        """The key, if it was looked up within the last CACHE_SECONDS."""
-        return self._keys.get(secret)
-
-    async def find(self, secret: str) -> ApiKey | None:
-        """The key that has this secret; None when there is none. Raises Unavailable."""
-        if secret.startswith("ek_"):
-            return await self._find_ephemeral_key(secret)
-        row = await self._fetch_one(_KEY_BY_HASH, _hash_secret(secret))
-        if row is None:
-            return None
-        key = _to_api_key(row)
-        self._keys.put(secret, key)
-        self._last_used[key.id] = time.time()
-        return key
-
-    async def write_last_used(self) -> None:
-        """Write when keys were last used, as far as that is not written yet. Raises psycopg.Error; the times
-        are then written at the next call."""
-        last_used, self._last_used = self._last_used, {}
-        if not last_used:
-            return
-        try:
-            async with self._connection as conn:
-                times = {"ids": list(last_used), "times": list(last_used.values())}
-                await conn.execute(_UPDATE_LAST_USED, times)
-        except BaseException:
-            self._last_used = last_used | self._last_used
-            raise
-
-    async def can_access(self, key: ApiKey, account: str) -> bool:
-        """Whether the key may act on `account`: its own account, or one connected to it. Raises
-        Unavailable."""
-        if account == key.account:
-            return True
-        if key.kind == "ek":
-            return False
-        platform = self._platforms.get(account)
-        if platform is None:
-            row = await self._fetch_one(_PLATFORM, account)
-            if row is None:
-                return False
-            platform = row[0] or ""
-            self._platforms.put(account, platform)
-        return platform == key.account
-
-    async def _write_last_used_step(self) -> float:
-        await self.write_last_used()
-        return LAST_USED_INTERVAL_SECONDS
-
-    async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
-        async with query_timeout(), self._connection as conn:
-            return await fetch_one(conn, query.encode(), (value,))
-
-
-def _hash_secret(secret: str) -> bytes:
+def hash_secret(secret: str) -> bytes:
+    """What the database holds in place of a key's secret."""
     return hashlib.sha256(secret.encode()).digest()
 
 
@@ -352,11 +244,12 @@ def _mode_name(livemode: bool) -> str:
     return "live" if livemode else "test"
 
 
-def _to_api_key(row: Sequence[Any]) -> ApiKey:
+def to_api_key(row: Sequence[Any]) -> ApiKey:
+    """The key of a row: id, account, kind, livemode, last4, name, scopes, expires_at, api_version."""
     key_id, account, kind, livemode, last4, name, scopes, expires_at, api_version = row
     return ApiKey(key_id, account, kind, livemode, last4, name, tuple(scopes), expires_at, api_version)
 
 
 def _to_key_summary(row: TupleRow) -> KeySummary:
     *key, created_at, last_used_at = row
-    return KeySummary(_to_api_key(key), created_at, last_used_at)
+    return KeySummary(to_api_key(key), created_at, last_used_at)

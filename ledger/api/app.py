@@ -16,7 +16,6 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
 
 from ledger import __version__
-from ledger.accounts import KeyCache
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.errors import add_error_handlers, encode_answer, render_error, render_error_body
@@ -29,6 +28,7 @@ from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
+from ledger.api.key_cache import KeyCache
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
 from ledger.api.public.openapi import extend_openapi

@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import binascii
 
-from ledger.accounts import ApiKey, KeyCache
+from ledger.accounts import ApiKey
+from ledger.api.key_cache import KeyCache
 from ledger.api.public.operations import Operation
 from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
 from ledger.wire.expansion import ExpandTree, collect_read_resources

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from ledger import accounts
+from ledger.api import key_cache
 from ledger.api.app import create_app
 from ledger.config import load_settings
 from ledger.postgres.connections import connect
@@ -139,7 +140,7 @@ def test_last_use_is_told_without_being_on_a_requests_way(
     assert key["last_used_at"] is None
     before = time.time()
     assert works(http, key["key"])
-    deadline = time.monotonic() + accounts.LAST_USED_INTERVAL_SECONDS + 5
+    deadline = time.monotonic() + key_cache.LAST_USED_INTERVAL_SECONDS + 5
     used = None
     while used is None:
         assert time.monotonic() < deadline

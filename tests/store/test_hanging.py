@@ -9,7 +9,8 @@ import signal
 import psycopg
 import pytest
 
-from ledger.accounts import ApiKey, KeyCache
+from ledger.accounts import ApiKey
+from ledger.api.key_cache import KeyCache
 from ledger.errors import Unavailable
 from ledger.postgres import connections
 

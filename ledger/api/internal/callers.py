@@ -8,10 +8,11 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from ledger.accounts import ApiKey, KeyCache
+from ledger.accounts import ApiKey
 from ledger.api.authentication import account_access_error, authenticate, resolve_account
 from ledger.api.clock import RefreshClock
 from ledger.api.exchange import Exchange
+from ledger.api.key_cache import KeyCache
 from ledger.api.rate_limits import RateLimits
 from ledger.call import Call
 from ledger.commands.execution import CommandResult, Decide, Execution, fingerprint_of

@@ -15,10 +15,11 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from ledger import accounts
-from ledger.accounts import SCOPES, KeyCache, KeyKind, KeySummary
+from ledger.accounts import SCOPES, KeyKind, KeySummary
 from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response
+from ledger.api.key_cache import KeyCache
 from ledger.clock import Clock
 from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text

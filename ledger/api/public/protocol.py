@@ -12,7 +12,6 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ledger.accounts import KeyCache
 from ledger.api.authentication import (
     authenticate,
     authorization_from_query,
@@ -24,6 +23,7 @@ from ledger.api.authentication import (
 from ledger.api.clock import RefreshClock
 from ledger.api.errors import STATUS_OK, RenderError
 from ledger.api.exchange import JSON_CONTENT_TYPE, Exchange, LogAccess, generate_request_ids
+from ledger.api.key_cache import KeyCache
 from ledger.api.public.cors import CORS_HEADERS, REQUEST_METHOD_HEADER, preflight_headers
 from ledger.api.public.downloads import build_file_headers
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver

@@ -1,0 +1,125 @@
+"""API keys as requests need them: looked up by secret, cached for a moment, and their last use written later.
+
+Each process caches a key for CACHE_SECONDS, so all of them refuse a revoked key within that time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from ledger.accounts import ApiKey, hash_secret, to_api_key
+from ledger.background import BackgroundLoop
+from ledger.lru import ExpiringCache
+from ledger.postgres.connections import ReconnectingConnection, fetch_one, query_timeout
+
+CACHE_SECONDS = 1.0
+CACHE_SIZE_MAX = 10_000
+LAST_USED_INTERVAL_SECONDS = 5.0
+LAST_USED_TIMEOUT_SECONDS = 2.0
+
+_SELECT_PLATFORM = "SELECT platform FROM ledger.accounts WHERE id = %s"
+_SELECT_KEY = """
+SELECT k.id, k.account, k.kind, k.livemode, k.last4, k.name, k.scopes,
+       extract(epoch FROM k.expires_at)::float8, a.api_version
+FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
+WHERE k.hash = %s
+"""
+_UPDATE_LAST_USED = """
+UPDATE ledger.api_keys k SET last_used_at = greatest(k.last_used_at, to_timestamp(used.at))
+FROM unnest(%(ids)s::text[], %(times)s::float8[]) AS used(id, at) WHERE k.id = used.id
+"""
+
+
+class KeyCache:
+    """Looks up API keys and account relations for requests, and caches them for CACHE_SECONDS.
+
+    `find_ephemeral_key` resolves the secrets of ephemeral keys (`ek_…`). Writes every
+    LAST_USED_INTERVAL_SECONDS, and at the end, when keys were last used: never within a request.
+    """
+
+    def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
+        self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
+        self._find_ephemeral_key = find_ephemeral_key
+        self._keys: ExpiringCache[str, ApiKey] = ExpiringCache(
+            CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
+        )
+        # By account; "" for one that is connected to no platform.
+        self._platforms: ExpiringCache[str, str] = ExpiringCache(
+            CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
+        )
+        self._last_used: dict[str, float] = {}
+        self._last_used_loop = BackgroundLoop(
+            "last used times of keys", self._write_last_used_step, close_timeout_seconds=0.5
+        )
+
+    async def start(self) -> None:
+        """Begin to write last-used times."""
+        await self._last_used_loop.start()
+
+    async def close(self) -> None:
+        """Write the last-used times that are not written yet, unless that takes too long."""
+        await self._last_used_loop.close()
+        with suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(LAST_USED_TIMEOUT_SECONDS):
+                await self.write_last_used()
+        await self._connection.drop()
+
+    def get_cached(self, secret: str) -> ApiKey | None:
+        """The key, if it was looked up within the last CACHE_SECONDS."""
+        return self._keys.get(secret)
+
+    async def find(self, secret: str) -> ApiKey | None:
+        """The key that has this secret; None when there is none. Raises Unavailable."""
+        if secret.startswith("ek_"):
+            return await self._find_ephemeral_key(secret)
+        row = await self._fetch_one(_SELECT_KEY, hash_secret(secret))
+        if row is None:
+            return None
+        key = to_api_key(row)
+        self._keys.put(secret, key)
+        self._last_used[key.id] = time.time()
+        return key
+
+    async def write_last_used(self) -> None:
+        """Write when keys were last used, as far as that is not written yet. Raises psycopg.Error; the times
+        are then written at the next call."""
+        last_used, self._last_used = self._last_used, {}
+        if not last_used:
+            return
+        try:
+            async with self._connection as conn:
+                times = {"ids": list(last_used), "times": list(last_used.values())}
+                await conn.execute(_UPDATE_LAST_USED, times)
+        except BaseException:
+            self._last_used = last_used | self._last_used
+            raise
+
+    async def can_access(self, key: ApiKey, account: str) -> bool:
+        """Whether the key may act on `account`: its own account, or one connected to it. Raises
+        Unavailable."""
+        if account == key.account:
+            return True
+        if key.kind == "ek":
+            return False
+        platform = self._platforms.get(account)
+        if platform is None:
+            row = await self._fetch_one(_SELECT_PLATFORM, account)
+            if row is None:
+                return False
+            platform = row[0] or ""
+            self._platforms.put(account, platform)
+        return platform == key.account
+
+    async def _write_last_used_step(self) -> float:
+        await self.write_last_used()
+        return LAST_USED_INTERVAL_SECONDS
+
+    async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
+        async with query_timeout(), self._connection as conn:
+            return await fetch_one(conn, query.encode(), (value,))
