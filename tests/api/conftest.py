@@ -89,7 +89,7 @@ def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPat
 
 def parse_log(log: str) -> Iterator[dict[str, Any]]:
     """The entries of a service's log. Lines end with "\\n" only: paths in them may have U+0085 or U+2028."""
-    return (json.loads(line) for line in log.removesuffix("\n").split("\n"))
+    return (json.loads(line) for line in log.split("\n") if line)
 
 
 def check_log(log: str) -> None:
