@@ -107,7 +107,7 @@ class OperationBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     NEWER_FIELDS: ClassVar[frozenset[str]] = frozenset()
-    """Fields that earlier releases did not have: unset, they are left out of the fingerprint, so that a call
+    """Fields that earlier releases did not have: unset, they are not in the fingerprint, so that a call
     that is repeated across an upgrade is recognised."""
 
     reason: StorableText = Field(
