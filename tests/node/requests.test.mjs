@@ -47,7 +47,7 @@ test("the client's own retry after a cut connection makes one object", async (t)
   assert.equal(only(await stripe.events.list()).data.object.id, made.id);
 });
 
-test('each kind of error is the client's own error class', async () => {
+test('each kind of error is an error class of the client', async () => {
   const { id, stripe } = await account();
   const told = async (promise) => {
     const error = await promise.then(assert.fail, (error) => error);

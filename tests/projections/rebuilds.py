@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import psycopg
+
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec
@@ -19,6 +21,17 @@ from projections.rebuild.shards import BackfillShard
 from tests.projections.histories import KEY, open_engine
 
 OPERATOR = Operator("ada@example", "a test")
+_SLOW_PAGES = """
+CREATE FUNCTION public.slow_page() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
+CREATE TRIGGER slow_page BEFORE UPDATE ON projections.shares FOR EACH ROW EXECUTE FUNCTION public.slow_page();
+"""
+
+
+def slow_down_pages(dsn: str) -> None:
+    """Let each page of a backfill take 50 ms, so that a test that watches it can act between two pages."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(_SLOW_PAGES)
 
 
 def create_filler(

@@ -37,6 +37,7 @@ from tests.projections.rebuilds import (
     load_operations,
     load_rebuild,
     run_rebuild,
+    slow_down_pages,
 )
 
 SECRET = "jenny.rosen@example.com"
@@ -171,6 +172,8 @@ def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> No
 
 
 def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: str) -> None:
+    slow_down_pages(dsn)
+
     async def story(author: Author) -> None:
         for _ in range(8):
             await a_few_objects(author)
@@ -225,6 +228,8 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
 
 
 def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> None:
+    slow_down_pages(dsn)
+
     async def story(author: Author) -> None:
         for _ in range(6):
             await a_few_objects(author)
