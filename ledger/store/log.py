@@ -44,7 +44,7 @@ PLANNER_OPTIONS = (
     "-c plan_cache_mode=force_generic_plan -c jit=off"
 )
 
-# In the order of `_to_recorded`.
+# The columns in the order in which `_to_recorded` takes them.
 _SELECT_RECORDED = """
 SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode,
        e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
@@ -118,8 +118,6 @@ ORDER BY e.originator_version
 """
 )
 
-_HEAD = "SELECT position, extract(epoch FROM recorded_at)::float8 FROM ledger.head"
-
 _POSITION_AT = """
 SELECT coalesce((SELECT notification_id FROM ledger.events
                  WHERE recorded_at <= to_timestamp(%(at)s) ORDER BY notification_id DESC LIMIT 1), 0)
@@ -143,13 +141,6 @@ class Recorded(msgspec.Struct, frozen=True):
     idempotency_key: str | None
     causation: str | None
     recorded_at: float
-
-
-async def read_head(conn: Conn) -> tuple[int, float]:
-    """The last position of the log, and when it was recorded (unix seconds); (0, 0.0) for an empty log."""
-    row = await fetch_one(conn, _HEAD)
-    assert row is not None
-    return row[0], row[1]
 
 
 async def find_position_at(conn: Conn, at: float) -> int:
@@ -255,11 +246,11 @@ class StreamReader:
         )
 
     async def start(self) -> None:
-        """Begin to read what is asked for."""
+        """Begin to process reads."""
         self._queue.start("streams")
 
     async def close(self) -> None:
-        """Finish the reads asked for, then stop."""
+        """Finish the pending reads, then stop."""
         await self._queue.close()
         await self._connection.drop()
 

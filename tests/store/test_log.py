@@ -15,7 +15,7 @@ from ledger.domain.customer import Customer
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.journal import Append
-from ledger.store.log import find_position_at, read_head, read_log, read_states_at, read_stream
+from ledger.store.log import find_position_at, read_log, read_states_at, read_stream
 from tests.store.stores import (
     CAUSE,
     KEY,
@@ -56,10 +56,9 @@ async def write_story(dsn: str) -> None:
             await store.journal.append(command())
 
 
-def test_an_empty_log_has_its_head_at_zero(dsn: str) -> None:
+def test_an_empty_log_has_nothing_to_read(dsn: str) -> None:
     async def main() -> None:
         async with reading(dsn) as conn:
-            assert await read_head(conn) == (0, 0.0)
             assert await read_log(conn, CODEC, 0, 10) == []
             assert await read_stream(conn, CODEC, "cus_1") == []
             assert await read_states_at(conn, CODEC, ["cus_1"], 10) == {}
@@ -80,7 +79,6 @@ def test_the_tail_is_read_in_order_page_by_page(dsn: str) -> None:
             assert [recorded.event.originator_id for recorded in whole] == [
                 "cus_1", "cus_2", "cus_1", "cus_1", "cus_3"
             ]  # fmt: skip
-            assert await read_head(conn) == (5, NOW + 4 * 3600)
 
     asyncio.run(main())
 
