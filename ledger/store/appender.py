@@ -2,7 +2,7 @@
 
 An appender has an id of its own and numbers its batches 1, 2, 3 … `ledger.append` stores the number and the
 result of the appender's last batch in the same transaction as the batch's events. The next batch is sent only
-when the result of the last one is known, or no longer waited for.
+when the result of the last one is known, or when waiting for it has timed out.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class BatchResult(NamedTuple):
 class Appender:
     """Sends batches, one after the other, over a connection of its own.
 
-    When the connection breaks while a batch is under way, nobody here knows whether it was committed. The
-    batch is sent again under the same number, until `timeout_ms` have passed since it was first sent:
+    When the connection breaks while a batch is under way, this process cannot know whether it was committed.
+    The batch is sent again under the same number, until `timeout_ms` have passed since it was first sent:
 
     - broken before the commit: nothing was stored; the batch is committed now;
     - broken after the commit, before the result arrived: `ledger.append` finds the number, appends nothing
@@ -51,8 +51,9 @@ class Appender:
       backend holds, then finds one of the two cases above.
 
     So no batch is appended twice, and no command that was appended is reported as rejected. After the timeout
-    the outcome is unknown: the callers get Unavailable, and an idempotency key can find out. If that batch
-    reaches the database after all, but later than the next one, `ledger.append` refuses its lower number.
+    the outcome is unknown: the callers get Unavailable, and a retry under an idempotency key gets the stored
+    reply. If that batch reaches the database after all, but later than the next one, `ledger.append` refuses
+    its lower number.
     """
 
     def __init__(self, dsn: str, clock: Clock, *, timeout_ms: int) -> None:
@@ -72,7 +73,7 @@ class Appender:
         """Append one batch, given as the JSON arguments of `ledger.append`.
 
         Raises Unavailable when the outcome is unknown or the database cannot store anything now,
-        psycopg.DataError and psycopg.IntegrityError when a row cannot be stored; then nothing was.
+        psycopg.DataError and psycopg.IntegrityError when a row cannot be stored; then nothing was stored.
         """
         self._batch_number += 1
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """A queue of many callers with one worker, which processes pending items in batches.
 
-What is submitted while a batch is processed forms the next batch. There is no timer and no added delay: an
+Items submitted while a batch is processed form the next batch. There is no timer and no added delay: an
 idle worker starts at once. The queue is bounded: a full one refuses callers.
 """
 
@@ -27,8 +27,8 @@ class Pending(NamedTuple, Generic[Item, Result]):
 
 
 class BatchQueue(Generic[Item, Result]):
-    """Calls `process_batch` with up to `batch_max` pending items. It sets the result of each; what it raises
-    becomes the result of those that have none. At most `queue_max` items wait."""
+    """Calls `process_batch` with up to `batch_max` pending items. `process_batch` sets the result of each
+    item; the items without a result get the exception that it raises. At most `queue_max` items wait."""
 
     def __init__(
         self,

@@ -96,7 +96,7 @@ class Codec(Mapper[str]):
         return StoredEvent(stream, version, topic, self.transcoder.encode(state))
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
-        """The event that was stored, in the shape of its class today (upcast)."""
+        """The domain event of a stored event, upcast to the current version of its class."""
         stream = stored_event.originator_id
         assert isinstance(stream, str)
         return self.decode_event(
@@ -105,7 +105,7 @@ class Codec(Mapper[str]):
 
     def decode_event(self, stream: str, version: int, topic: str, stored_state: bytes) -> DomainEvent:
         """The event stored in `stream` at `version`. Readers of the log call this: creating a StoredEvent for
-        the four values would take a tenth of the whole time."""
+        the four values would take a tenth of the time of a read."""
         cls: type[DomainEvent] = resolve_topic(topic)
         state: dict[str, Any] = _decode(stored_state)
         if cls.PERSONAL:

@@ -49,7 +49,7 @@ class VersionConflict(LedgerError):
 
 
 class IdempotencyKeyUsed(LedgerError):
-    """The idempotency key has a reply already: answer with that."""
+    """The idempotency key has a reply already: respond with that reply."""
 
 
 class Change(NamedTuple):
@@ -237,9 +237,10 @@ class Journal:
             arguments = _encode_commands(self._codec, [pending.item for pending in batch])
             result = await self._appender.append(*arguments)
         except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError) as error:
-            # A command that cannot be stored or encoded must not make its neighbours fail: commit each alone.
+            # A command that cannot be stored or encoded must not make its neighbours fail: commit each
+            # command alone.
             if len(batch) > 1:
-                return {item for pending in batch for item in await self._commit_group([pending])}
+                return {key for pending in batch for key in await self._commit_group([pending])}
             _reject(batch[0], error)
             return set()
         written_keys = self._resolve(batch, result)

@@ -21,8 +21,8 @@ _NOTIFY = "SELECT pg_notify(%s, %s)"
 
 
 class HeadNotifier:
-    """Knows the last position of the log, as far as this process has heard, and wakes those who wait for the
-    next one."""
+    """Holds the last position of the log that this process knows of, and wakes callers who wait for the next
+    one."""
 
     def __init__(self, dsn: str, role: Role) -> None:
         self.position = 0
@@ -30,7 +30,7 @@ class HeadNotifier:
         self._position_changed = asyncio.Event()
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
-        # Both end at once: nothing is lost that a poll does not find.
+        # Both end immediately: a poll finds whatever a lost notification would have announced.
         self._notify_loop = BackgroundLoop("notify", self._notify, close_timeout_seconds=0)
         self._listen_loop = BackgroundLoop("listen", self._listen, close_timeout_seconds=0)
 
@@ -47,7 +47,7 @@ class HeadNotifier:
         await self._listen_connection.drop()
 
     def advance(self, position: int) -> None:
-        """Tell everybody that this process has appended up to `position`."""
+        """Notify this process and the others that the log has events up to `position`."""
         self._update_position(position)
         self._notify_loop.wake()
 
@@ -66,7 +66,7 @@ class HeadNotifier:
             self._position_changed = asyncio.Event()
 
     async def _notify(self) -> None:
-        """Notify other processes of the position, unless they were, then pause."""
+        """Notify other processes of the position, unless they were notified of it already, then pause."""
         position = self.position
         if position == self._notified_position:
             return
@@ -76,7 +76,8 @@ class HeadNotifier:
         await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
 
     async def _listen(self) -> float:
-        """Take over what other processes notify, for a while: the end of a step shows that it works."""
+        """Receive the positions that other processes announce, for LISTEN_SECONDS. A step has an end so that
+        the loop can log a recovery."""
         async with self._listen_connection as conn:
             await conn.execute(f"LISTEN {CHANNEL}")
             async for notification in conn.notifies(timeout=LISTEN_SECONDS):

@@ -1,4 +1,4 @@
-"""Delete what the journal stores for repetitions, once it is old: replies, and results of batches."""
+"""Delete old rows that serve repeated requests and batches: replies, and results of batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ledger.background import BackgroundLoop
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.store import Store
 
-# A reply is promised for a day (contract §1.9); the hour more makes up for clocks that differ.
+# A reply is promised for a day (contract §1.9); the extra hour allows for clocks that differ.
 REPLY_RETENTION_SECONDS = 25 * 3600
 CLEANUP_INTERVAL_SECONDS = 3600.0
 DELETE_BATCH_SIZE = 1000
@@ -39,12 +39,12 @@ class ReplyCleanup:
         await self._connection.drop()
 
     async def delete_before(self, before: float) -> None:
-        """Delete replies stored before `before` (unix seconds), and appenders last used before. In small
-        transactions: none holds locks for long. Raises psycopg.Error."""
+        """Delete replies stored before `before` (unix seconds), and appenders last used before it, in small
+        transactions, so that none holds locks for long. Raises psycopg.Error."""
         async with self._connection as conn:
             while not self._loop.closing:
-                deleted = await conn.execute(_DELETE_REPLIES, {"before": before, "limit": DELETE_BATCH_SIZE})
-                if deleted.rowcount == 0:
+                cur = await conn.execute(_DELETE_REPLIES, {"before": before, "limit": DELETE_BATCH_SIZE})
+                if cur.rowcount == 0:
                     break
             await conn.execute(_DELETE_APPENDERS, {"before": before, "own": self._own_appender_id})
 

@@ -32,7 +32,8 @@ class Store:
         )
 
     async def start(self) -> None:
-        """Begin to read and append. Does not need the database: each call says when it is unavailable."""
+        """Begin to read and append. Does not need the database: a call raises Unavailable while it is
+        lost."""
         await self.notifier.start()
         await self.streams.start()
         await self.journal.start()
