@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, migrations, and a server of our own where none is named."""
+"""PostgreSQL: connections, migrations, and an embedded server where no database is configured."""

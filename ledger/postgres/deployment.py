@@ -21,7 +21,7 @@ from ledger.postgres.private_files import write_private_file
 @contextmanager
 def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     """(connection string, service key) for a command or a part of the service. Uses the embedded server of
-    another process when that one serves from the data directory. Raises SettingError."""
+    another process when one runs on the data directory. Raises SettingError."""
     with ExitStack() as stack:
         try:
             dsn_and_key = stack.enter_context(open_own_database(settings))
@@ -35,8 +35,8 @@ def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """(connection string, service key) for the service. Without a database URL an embedded server runs until
-    the end, migrated. Raises SettingError, also when another process uses the data directory."""
+    """(connection string, service key) for the service. Without a database URL an embedded server runs inside
+    the `with` block, migrated. Raises SettingError, also when another process uses the data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()

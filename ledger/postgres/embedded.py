@@ -2,8 +2,9 @@
 
 Guarantees to the command line and to tests: one process at a time owns a data directory; data survives
 restarts and kills, with fsync on unless the caller turns it off; only the owner of the data directory can
-connect (Unix socket, scram-sha-256); nothing outside the data directory changes, except that root's service
-user gets a directory where it cannot reach the data directory; every failure is a one-line `SettingError`.
+connect (Unix socket, scram-sha-256); nothing outside the data directory changes, except that the user who
+runs the server for root gets a directory elsewhere when it cannot reach the data directory; every failure is
+a one-line `SettingError`.
 """
 
 from __future__ import annotations
@@ -126,12 +127,12 @@ class EmbeddedPostgres:
         parent.chmod(0o711)
         self._lock(parent / "lock")
         self._cluster.place_in(parent)
-        # A cluster there has no record: its data directory was deleted, and the password with it.
+        # No data directory refers to a cluster that is there already: its own was deleted, with the password.
         stop_orphan(self._cluster.directory)
         shutil.rmtree(self._cluster.directory, ignore_errors=True)
 
     def _lock_data_dir(self) -> None:
-        # Root's service user has to pass through; each secret in here is a 0600 file.
+        # The user who runs the server for root has to pass through; each secret in here is a 0600 file.
         self._data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         self._lock(self._data_dir / "lock")
 

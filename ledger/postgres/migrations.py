@@ -31,7 +31,8 @@ _SELECT_OLDEST_SUPPORTED_RELEASE = "SELECT oldest FROM ledger.served"
 
 
 def migrate(dsn: str) -> None:
-    """Upgrade the schema to this release's version. Leaves a later schema that supports this release alone.
+    """Upgrade the schema to this release's version. Does not change a later schema that supports this
+    release.
 
     Raises SettingError when the database cannot be used, or the schema no longer supports this release.
     """

@@ -23,7 +23,7 @@ from ledger.postgres.binaries import ServerBinaries
 from ledger.postgres.cluster import find_reason
 
 _SOCKET_NAME = ".s.PGSQL.5432"
-_SOCKET_PATH_BYTES_MAX = 103  # sun_path less its NUL on macOS; Linux has four more
+_SOCKET_PATH_BYTES_MAX = 103  # sun_path without its NUL on macOS; Linux has four more
 _SOCKET_PARENT_DIR = Path("/tmp")  # not TMPDIR, which may be long, or root's own  # noqa: S108
 _POLL_SECONDS = 0.01
 _START_TIMEOUT_SECONDS = 120.0  # crash recovery may have max_wal_size (1 GB) to replay
@@ -79,7 +79,8 @@ class Postmaster:
         _remove_socket_dir(self.socket_dir)
 
     def _choose_socket_dir(self) -> Path:
-        """The cluster, unless its path is too long for a socket, or a comma or quote would split it."""
+        """The cluster's directory; another one if its path is too long for a socket, or has a comma or quote,
+        which would split the setting."""
         path = os.fsencode(self._cluster_dir / _SOCKET_NAME)
         if len(path) <= _SOCKET_PATH_BYTES_MAX and not set(path) & set(b',"'):
             return self._cluster_dir
@@ -97,7 +98,7 @@ class Postmaster:
             command += ["-c", setting]
         with open(os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            # A session of its own: the terminal's Ctrl-C is for the service, which drains first.
+            # In a session of its own the server does not get the terminal's Ctrl-C: the service drains first.
             return subprocess.Popen(
                 [*command, *self._settings],
                 start_new_session=True,
