@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 GC_THRESHOLD_OBJECTS = 100_000
 """Objects made before the garbage collector runs: more than a command imports. They are modules, classes and
-functions, which stay; searching them for garbage again and again would be a twelfth of the start."""
+functions, which are never freed; searching them for garbage again and again would take a twelfth of the
+start-up time."""
 
 _PROJECTIONS = "projections"
 

@@ -1,7 +1,7 @@
 """The command line of the service.
 
-A command imports what only it needs when it runs: what serves HTTP takes longer to import than everything
-else that the other commands need, each worker process of a rebuild among them.
+A command imports what only it needs when it runs: the HTTP modules take longer to import than everything that
+the other commands need, and those commands include each worker process of a rebuild.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _add_migrate_command(cli: typer.Typer) -> None:
 
 
 def _configure(**overrides: object) -> Settings:
-    """The settings of a command that logs, and the logs as they ask for."""
+    """Load the settings of a command that logs, and configure logging by them."""
     from ledger import logs
 
     settings = load_settings(**overrides)

@@ -48,7 +48,8 @@ class ImportSummary(NamedTuple):
 
 
 def run_import(settings: Settings, file: Path, account: str | None, *, livemode: bool) -> ImportSummary:
-    """Import the lines of `file`, standard input for `-`, into `account`, or into the only account there is.
+    """Import the lines of `file` (`-`: standard input) into `account`; None: into the only account that
+    exists.
 
     Raises SettingError for a file or an account that cannot be used.
     """

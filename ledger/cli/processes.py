@@ -22,7 +22,7 @@ GC_THRESHOLD_OBJECTS = 10_000
 
 
 class Supervisor:
-    """Runs child processes: restarts one that dies, and ends all together.
+    """Runs child processes: restarts one that dies, and ends all of them when it ends.
 
     `commands` are arguments of `ledger`, one child each; the children inherit the listening socket
     `listen_fd`.

@@ -37,8 +37,8 @@ DEV_KEYS_FILE = "dev-keys.json"
 
 
 def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], None]) -> None:
-    """Run the API and what follows the log until a signal stops it, with an embedded database if no other is
-    configured. `announce` gets the text for whoever started the service.
+    """Run the API and the background services until a signal stops them, with an embedded database if no
+    other is configured. `announce` shows a text to the person who started the service.
 
     Raises SettingError when it cannot listen, or cannot use the database.
     """
@@ -62,25 +62,26 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
 
     Raises SettingError when it cannot listen, or when the database is not migrated to this release.
     """
-    without_followers = extensions._replace(service_factories=())
+    api_extensions = extensions._replace(service_factories=())
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
         check_schema(dsn)
         if fd is not None:
             exit_with_parent()
             _run_api(
-                settings, dsn, service_key, without_followers, stack.enter_context(socket.socket(fileno=fd))
+                settings, dsn, service_key, api_extensions, stack.enter_context(socket.socket(fileno=fd))
             )
             return
         sock = stack.enter_context(_listening_socket(settings))
         if settings.workers == 1:
-            _run_api(settings, dsn, service_key, without_followers, sock)
+            _run_api(settings, dsn, service_key, api_extensions, sock)
         else:
             _supervise(settings, dsn, service_key, sock)
 
 
 def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], *, supervised: bool) -> None:
-    """Run only what follows the log, until a signal stops it; if `supervised`, until the supervisor ends.
+    """Run only the background services, until a signal stops them, or if `supervised`, until the supervisor
+    ends.
 
     Raises SettingError when the database is not migrated to this release.
     """
@@ -88,7 +89,7 @@ def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], 
         exit_with_parent()
     with open_database(settings) as (dsn, service_key):
         check_schema(dsn)
-        uvloop.run(_run_followers(settings, dsn, service_key, service_factories))
+        uvloop.run(_run_services(settings, dsn, service_key, service_factories))
 
 
 def _supervise(
@@ -136,7 +137,7 @@ def _run_api(
     server.run(sockets=[sock])
 
 
-async def _run_followers(
+async def _run_services(
     settings: Settings, dsn: str, service_key: bytes, service_factories: Sequence[ServiceFactory]
 ) -> None:
     stop = asyncio.Event()
