@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 
 def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
-    """Counts each request that was answered, and logs those that LEDGER_LOG_REQUESTS selects. A line never
-    has parameters, body or query: they may hold secrets and personal data."""
+    """A function that counts each finished request, and logs those that LEDGER_LOG_REQUESTS selects. A line
+    never has parameters, body or query: they may hold secrets and personal data."""
     log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 
     def log_access(exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""The composition root of an API process: what there is, and how it is wired, and nothing else.
+"""The composition root of an API process: it creates the components and connects them, and does nothing else.
 
 `create_app` makes one ASGI application of the public API (/v1, answered before FastAPI's routing), the
 internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
@@ -62,7 +62,7 @@ RouterFactory = Callable[[Callers, Store], APIRouter]
 
 
 class Extensions(NamedTuple):
-    """What other packages add to a process: services beside the API, and routes of the internal API."""
+    """What other packages add to a process: background services, and routes of the internal API."""
 
     service_factories: Sequence[ServiceFactory] = ()
     router_factories: Sequence[RouterFactory] = ()
@@ -72,7 +72,8 @@ NO_EXTENSIONS = Extensions()
 
 
 class LedgerApp(FastAPI):
-    """FastAPI, with the public protocol before its routing and the internal API's middleware around it."""
+    """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
+    middleware wraps it for /internal/v1."""
 
     public_api: PublicApi
     internal_api: InternalApiMiddleware
@@ -104,7 +105,7 @@ class _Components(NamedTuple):
 def create_app(
     settings: Settings, dsn: str, secret_key: bytes, *, extensions: Extensions = NO_EXTENSIONS
 ) -> LedgerApp:
-    """The application of one process; it works once its lifespan has started."""
+    """The application of one process. It serves requests once its lifespan has started."""
     components = _create_components(settings, dsn, secret_key)
     clock, clock_reader = components.clock, components.clock_reader
     store, pool, queries = components.store, components.pool, components.queries

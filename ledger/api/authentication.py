@@ -52,8 +52,8 @@ def account_access_error(key: ApiKey, account: str) -> Forbidden:
 
 
 def authorization_from_query(query: bytes) -> bytes:
-    """The Authorization header that `key=` in the query stands for. Only a publishable key may be in a URL:
-    any other is ignored."""
+    """The Authorization header with the same meaning as `key=` in the query. Only a publishable key may be in
+    a URL: any other is ignored."""
     key = decode(query, only_names=("key",)).get("key")
     if type(key) is not str or not key.startswith("pk_") or not key.isascii():
         return b""

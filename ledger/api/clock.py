@@ -23,7 +23,7 @@ class ClockReader:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="clock") if movable else None
 
     async def refresh(self) -> float:
-        """The current time, unix seconds; from now on `clock` says the same. Raises Unavailable."""
+        """The current time in unix seconds, after an update of `clock`. Raises Unavailable."""
         if self._connection is not None:
             try:
                 async with self._connection as conn:

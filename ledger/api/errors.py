@@ -1,7 +1,7 @@
 """Errors as HTTP: the status code, the envelope and the headers of each; no other module knows a status code.
 
-Callers see the message of a `RequestError` in the contract's envelope (contract §1.5). Whatever else happens
-is answered in general terms: what went wrong inside is logged, never sent.
+Callers see the message of a `RequestError` in the contract's envelope (contract §1.5). Any other error
+gets a general message: its details are logged, never sent.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class BodyTooLarge(RequestError):
     """The request body is larger than the limit."""
 
 
-# The first class that an error is an instance of decides.
+# The first row whose class the error is an instance of applies.
 _STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (UnknownObject, 404, "invalid_request_error"),
     (UnknownRoute, 404, "invalid_request_error"),
@@ -89,7 +89,8 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
 
 
 def render_error(error: Exception) -> tuple[int, str, Headers]:
-    """Status, body and headers of the answer to a request that ended in `error`. Logs what is our failure."""
+    """Status, body and headers of the answer to a request that ended in `error`. Logs a failure of the
+    service."""
     refusal: RequestError
     match error:
         case RequestError():

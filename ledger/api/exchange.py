@@ -1,7 +1,7 @@
 """One HTTP request to either API, from its arrival to its line in the access log.
 
-The public protocol and the internal API's middleware both make an `Exchange` of each request: it has a
-request id, reads the body within a limit, collects the response headers, and is what the access log is told.
+The public protocol and the internal API's middleware both create an `Exchange` for each request: it has a
+request id, reads the body within a limit, collects the response headers, and goes to the access log.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class Exchange:
         self.status = 0
 
     def set_key(self, key: ApiKey) -> None:
-        """Note whose request it is. It acts on the key's own account, until another one is resolved."""
+        """Set the request's key. The request acts on the key's own account until another one is resolved."""
         self.key = key
         self.key_id = key.id
         self.account = key.account
 
     def build_cause(self) -> Cause:
-        """Who asks, for the log of events. Once the key and the account are known."""
+        """The cause that the log records with the request's events. Needs the key and the account."""
         key = self.key
         return Cause(self.account, key.livemode, key.id, self.request_id, self.idempotency_key)
 
@@ -102,8 +102,8 @@ class Exchange:
         return self.idempotency_key
 
     def set_result(self, result: CommandResult) -> None:
-        """Note what a command came to; under an Idempotency-Key the response headers say which request it was
-        first the answer to (contract §1.9)."""
+        """Set the command's result. With an Idempotency-Key, the response headers name the request that got
+        this response first (contract §1.9)."""
         self.position = result.position
         if self.idempotency_key is None:
             return
@@ -153,11 +153,11 @@ class Exchange:
 
 
 LogAccess = Callable[[Exchange], None]
-"""Counts a request in the metrics and logs it, once it is answered."""
+"""Counts a request in the metrics and logs it, after its response."""
 
 
 def generate_request_ids() -> Iterator[str]:
-    """Request ids: `req_`, digits drawn at random for the process, and a count. Unique without asking
-    anyone."""
+    """Request ids: `req_`, digits drawn at random for the process, and a count. Unique among
+    processes that do not know of each other."""
     start = encode_base62(secrets.randbits(128))[-14:]
     return (f"req_{start}{number:08d}" for number in itertools.count(1))

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`, for whoever runs the service; they ask for no key."""
+"""`/healthz`, `/readyz` and `/metrics`, for the operators of the service. They need no API key."""
 
 from __future__ import annotations
 

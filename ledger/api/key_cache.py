@@ -1,4 +1,4 @@
-"""API keys as requests need them: looked up by secret, cached for a moment, and their last use written later.
+"""Look up API keys by secret for requests, cache them for a moment, and write their last-used times later.
 
 Each process caches a key for CACHE_SECONDS, so all of them refuse a revoked key within that time.
 """
@@ -87,8 +87,8 @@ class KeyCache:
         return key
 
     async def write_last_used(self) -> None:
-        """Write when keys were last used, as far as that is not written yet. Raises psycopg.Error; the times
-        are then written at the next call."""
+        """Write the last-used times that are not written yet. Raises psycopg.Error; the next call then writes
+        them."""
         last_used, self._last_used = self._last_used, {}
         if not last_used:
             return

@@ -1,7 +1,7 @@
 """Rate limits of one process: a token bucket for each API key and for each account acted on.
 
 They are in memory, so that no request waits for a look-up; each process of a deployment has limits of its
-own. A rate of 0 means no limit. A bucket that is full again is not kept.
+own. A rate of 0 means no limit. Buckets that are full again may be dropped.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class BufferedTransport:
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One HTTP connection."""
 
     _in_head = False
     _header_bytes = 0
@@ -62,7 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(BufferedTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; refuse a request head that never ends."""
+        """Parse the received bytes; refuse a request head that is too long."""
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -87,7 +87,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not an HTTP request in the contract's error envelope, and close the connection."""
+        """Answer a malformed HTTP request with the contract's error envelope, and close the connection."""
         _, text = encode_answer(InvalidParameter(msg))
         body = text.encode()
         head = (

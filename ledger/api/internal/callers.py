@@ -1,4 +1,4 @@
-"""What routes of the internal API have in common: who calls, running a command, and its response."""
+"""What all routes of the internal API need: authenticate the caller, run a command, build its response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ledger.wire.parameters import unknown_parameter_error
 
 
 class Callers:
-    """Finds out who calls, and checks what they may do. `refresh_clock` is called once per request."""
+    """Authenticates the caller of each request and checks its scopes. Calls `refresh_clock` once per
+    request."""
 
     def __init__(self, keys: KeyCache, refresh_clock: RefreshClock, rate_limits: RateLimits) -> None:
         self._keys = keys
@@ -29,8 +30,8 @@ class Callers:
         self._rate_limits = rate_limits
 
     def require_scopes(self, *scopes: str) -> Any:
-        """A dependency of routes: the request's `Exchange`, with its key, which has all of `scopes`, and the
-        account. Stripe-Account and Stripe-Context mean the same as on the public API."""
+        """A FastAPI dependency: the request's `Exchange`, with its account and its key, which has all of
+        `scopes`. Stripe-Account and Stripe-Context mean the same as on the public API."""
 
         async def authorize(
             request: Request,
@@ -56,8 +57,8 @@ class Callers:
         return Depends(authorize)
 
     async def check_account(self, exchange: Exchange, account: str) -> None:
-        """Raises unless the request may act on `account`, which its body names: Forbidden for one that is out
-        of the key's reach, InvalidParameter for another one than Stripe-Account names."""
+        """Check that the request may act on `account`, which its body names. Raises Forbidden if the key
+        cannot access it, InvalidParameter if Stripe-Account names another account."""
         if account == exchange.account:
             return
         if exchange.as_platform:
@@ -67,8 +68,8 @@ class Callers:
 
 
 def check_query_names(request: Request) -> None:
-    """Raises InvalidParameter for a query parameter that the route does not declare: none is ignored. If a
-    route declares its query as one model, the model checks that."""
+    """Raises InvalidParameter for a query parameter that the route does not declare: none is ignored. A route
+    that declares its query as one model is skipped, because the model checks this itself."""
     declared = request.scope["route"].dependant.query_params
     if any(isinstance(field.field_info.annotation, type(BaseModel)) for field in declared):
         return
@@ -99,7 +100,7 @@ async def run_command(
 
 
 def build_response(result: CommandResult, exchange: Exchange) -> Response:
-    """The response with what a command came to, and the headers that say so of a replay."""
+    """The response with a command's result, with the headers that mark a replay if it is one."""
     exchange.set_result(result)
     headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
     return Response(result.body, result.status, headers)

@@ -1,6 +1,6 @@
-"""Routes for those who support customer sessions: revoke one, list a customer's (internal API §1).
+"""Routes for support staff: revoke a customer session, list the sessions of a customer (internal API §1).
 
-No response has a client secret: it is shown once, to whoever created the session.
+No response has a client secret: it is shown once, to the caller who created the session.
 """
 
 from __future__ import annotations

@@ -91,10 +91,10 @@ class KeyRegistry:
 
     async def get_key(self, conn: Conn, caller: Exchange, key_id: str) -> KeySummary:
         """The key, if it is in the caller's reach and mode. Raises UnknownObject otherwise."""
-        found = await accounts.find_key(conn, key_id, account=caller.account, livemode=caller.key.livemode)
-        if found is None:
+        summary = await accounts.find_key(conn, key_id, account=caller.account, livemode=caller.key.livemode)
+        if summary is None:
             raise UnknownObject("key", key_id)
-        return found
+        return summary
 
     async def render_key(self, conn: Conn, caller: Exchange, key_id: str) -> dict[str, Any]:
         """The key as the API shows it. Raises UnknownObject."""
@@ -247,7 +247,7 @@ def _check_key_body(body: KeyBody, now: float) -> None:
 
 
 def _replay_answer(created: dict[str, Any]) -> dict[str, Any] | RequestError:
-    """What a repetition gets: the same response, or an error instead of a response with a secret."""
+    """The response that a repeated request gets: the same one, or an error instead of one with a secret."""
     if "key" not in created:
         return created
     return SecretAlreadyIssued(

@@ -1,8 +1,8 @@
-"""What every call of the internal API gets, whichever route answers it: a request id, a limit on its body,
-and a place in the metrics and the access log, as on the public API.
+"""Middleware of the internal API: it gives every request a request id and a limit on its body, and counts and
+logs it, as the public API does.
 
 The body is read here, within the limit, before the framework parses it as JSON in one piece. The body of an
-import is not: it may be of any length, and each line has a limit of its own (`commands/bulk_import`).
+import is not: it may be of any length, and each line has a limit of its own (`commands/imports/lines`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REQUEST_ID_HEADER = b"request-id"
 
 class InternalApiMiddleware:
     """An ASGI application around the one with the routes. It puts the `Exchange` into the request's state,
-    where `Callers` notes the key and the account."""
+    where `Callers` sets the key and the account."""
 
     def __init__(
         self, app: ASGIApp, *, render_error: RenderError, log_access: LogAccess, body_bytes_max: int
@@ -59,7 +59,7 @@ class InternalApiMiddleware:
             self._log_access(exchange)
 
     async def _buffer_body(self, exchange: Exchange) -> Receive:
-        """Read the body, and return what gives it to the framework as one message."""
+        """Read the body, and return a `receive` that passes it to the framework as one message."""
         body = await exchange.read_body(self._body_bytes_max)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -70,7 +70,7 @@ class InternalApiMiddleware:
 
 
 def _get_route_template(path: str, parameters: Mapping[str, object]) -> str:
-    """The path as its route declares it, for the metrics. Made from the path and its parameters, for each
-    version of the framework describes a route in its own way."""
+    """The path as its route declares it, for the metrics. Derived from the path and its parameters, because
+    each version of the framework describes a route in its own way."""
     names = {str(value): f"{{{name}}}" for name, value in parameters.items()}
     return "/".join(names.get(segment, segment) for segment in path.split("/"))

@@ -1,7 +1,7 @@
 """`POST /internal/v1/import`: NDJSON in, NDJSON out, while the input still arrives (internal API §1).
 
 Results pass through a temporary file. A client may send all its input before it reads any result; without the
-file, we would wait for it to read and it for us to read, once the buffers between us are full. Memory is
+file, both sides would wait for each other to read, once the buffers between them are full. Memory use is
 constant.
 """
 
@@ -46,7 +46,7 @@ def import_routes(
     execution: Execution,
     render_error: Callable[[Exception], str],
 ) -> APIRouter:
-    """`render_error` returns the error envelope for whatever ends a line."""
+    """The import route. `render_error` returns the error envelope for the error of a line."""
     router = APIRouter(tags=["catalogue"])
     import_scope = callers.require_scopes("catalog", "network")
 

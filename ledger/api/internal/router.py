@@ -1,4 +1,4 @@
-"""The internal API (JSON under /internal/v1): what other services and operators call, by scope."""
+"""The root router of the internal API (JSON under /internal/v1), and the route that moves the test clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ledger.config import Settings
 from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Pool
 
-# The clock cannot move behind the last event: once past the last year that a date can have, it would stay
-# there.
+# The clock cannot move back before the last event: once past the last year that a date can have, it could
+# never return.
 NOW_MAX = 32_503_680_000  # the year 3000
 ADVANCE_SECONDS_MAX = 100 * 366 * 86_400
 

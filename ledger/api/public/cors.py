@@ -1,7 +1,7 @@
 """CORS headers: pages of any origin may call the public API, with any header (contract §1.1).
 
-There are no cookies, and a caller is known by its API key alone: a page learns nothing that its key would
-not tell anyone.
+There are no cookies, and only the API key identifies a caller: a page can read nothing that its key could not
+read from anywhere.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CORS_HEADERS: Headers = [
 
 
 def preflight_headers(request_headers: Mapping[bytes, bytes]) -> Headers:
-    """What the answer to a preflight has beside CORS_HEADERS. It names the headers that the page asks for: a
-    wildcard would not include Authorization."""
+    """The headers of a response to a preflight, beside CORS_HEADERS. They name the headers that the page
+    requests: a wildcard would not include Authorization."""
     return [
         (b"access-control-allow-methods", b"GET, POST, DELETE"),
         (

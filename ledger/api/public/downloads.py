@@ -1,8 +1,8 @@
-"""Sending files: the response headers of a file's bytes, and the route that serves them through a link.
+"""Downloads: the response headers of a file's bytes, and the route that serves them through a link.
 
-Anyone may have uploaded what is served, and it comes from our own origin: nothing in it may run there.
-Browsers show only types that they do not run and save all others; they must not guess a type, and what they
-show is sandboxed.
+Anyone may have uploaded a file, and it is served from our own origin, so nothing in it may run there.
+Browsers show only types that they do not run and save all others; they must not guess a type, and they show a
+file in a sandbox.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def build_file_headers(file: File) -> dict[str, str]:
 
 
 def file_link_routes(queries: QueryContext, storage: FileStorage, refresh_clock: RefreshClock) -> APIRouter:
-    """`GET /links/{name}`: asks for no API key. Whoever knows the name may read the file until the link
+    """`GET /links/{name}`. It needs no API key: whoever knows the name may read the file until the link
     expires."""
     router = APIRouter(tags=["file"])
 

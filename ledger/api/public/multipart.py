@@ -1,7 +1,7 @@
 """Receives a multipart body: its fields become a form, its file is stored while it arrives.
 
 Guarantees: no more than one chunk of the file is in memory; a body over the limits is refused as soon as that
-is known, and unread if its stated length is over them; nothing of a refused request stays stored.
+is known, without reading it if its Content-Length is over them; nothing of a refused request remains stored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class UploadReceiver:
         return self._storage.begin(new_id("file", self._clock.now()))
 
     async def receive(self, exchange: Exchange, incoming: IncomingFile) -> tuple[bytes, dict[str, Upload]]:
-        """The fields as a urlencoded form, and what is known of the file, by the name of its part.
+        """The fields as a urlencoded form, and the stored file by the name of its part.
 
         Raises InvalidParameter for a body that is too large, malformed or cut off.
         """

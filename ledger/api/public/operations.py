@@ -1,4 +1,4 @@
-"""What an operation of the public API is, and how a request's path finds its own."""
+"""Operations of the public API, and the table that finds the operation for a request's method and path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ledger.queries.pages import QueryResult
 from ledger.wire.parameters import ParameterTable
 
 SEARCH_SEGMENT = "search"
-"""Stands in place of an id in the URLs of Stripe's searches, which are not served. No object has this id."""
+"""The segment in place of an id in the URLs of Stripe's searches, which are not served. No object has this
+id."""
 
 VERB_SEGMENTS_MAX = 2
 """How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
@@ -26,10 +27,10 @@ Download = Callable[[Call, QueryContext], Awaitable[File]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path, and what runs: one of `decide`, `read` and `download`.
+    """One method and path, and the function that runs: one of `decide`, `read` and `download`.
 
     table       the parameters
-    expandable  what the answer is, or lists: a key of `wire.expansion.EXPANDABLE_FIELDS`
+    expandable  the object in the answer, or in its list: a key of `wire.expansion.EXPANDABLE_FIELDS`
     resource    the permission that a restricted key needs: `rak_<resource>_read` for GET, else
                 `rak_<resource>_write`
     decide      a command

@@ -1,9 +1,9 @@
 """The public API's protocol: one request from ASGI messages to a response, in the contract's order of checks.
 
 Authentication → URL → version → account → parameters and `expand` → the operation. A request that fails
-before its operation runs leaves no reply under its idempotency key; but if the key was used before, that is
-answered first (contract §1.5, §1.9). Every response has a Request-Id. No framework is on this path: measured,
-it cost as much as the work itself.
+before its operation runs leaves no reply under its idempotency key; but if the key was used before, the
+request gets the error for a reused key (contract §1.5, §1.9). Every response has a Request-Id. No framework
+is on this path: in a measurement, it cost as much as the work itself.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class PublicApi:
         await send({"type": "http.response.body", "body": b""})
 
     async def _handle(self, exchange: Exchange, now: float) -> tuple[int, str | File]:
-        """Status and body of the response. Raises whatever else ends the request."""
+        """Status and body of the response. An error of the request is raised."""
         headers = exchange.request_headers
         if exchange.method == "OPTIONS" and REQUEST_METHOD_HEADER in headers:
             exchange.response_headers += preflight_headers(headers)
@@ -124,7 +124,7 @@ class PublicApi:
         return await self._run_command(exchange, await self._read_form(exchange))
 
     async def _authorize(self, exchange: Exchange, now: float) -> None:
-        """Find key, operation, target and account of the request, and check that they go together."""
+        """Find key, operation, target and account of the request, and check that the key allows them."""
         headers = exchange.request_headers
         authorization = headers.get(b"authorization", b"")
         if not authorization and self._routes.accepts_key_in_query(exchange.method, exchange.path):
@@ -134,12 +134,12 @@ class PublicApi:
         version = headers.get(b"stripe-version")
         if version is None:
             version = key.api_version.encode()
-        if version in _VERSIONS:  # every authenticated response has it, so also a refusal below
+        if version in _VERSIONS:  # every authenticated response has it, even an error raised below
             exchange.response_headers.append((b"stripe-version", version))
         try:
             operation, target = self._routes.find(exchange.method, exchange.path)
         except UnknownRoute:
-            if key.kind == "ek":  # it has access to so little that there is nothing else to say
+            if key.kind == "ek":  # it can access so little that every other URL is forbidden
                 raise ephemeral_key_error(key) from None
             raise
         exchange.operation = operation
@@ -172,7 +172,7 @@ class PublicApi:
     async def _run_read(self, exchange: Exchange) -> tuple[int, str | File]:
         headers = exchange.request_headers
         encoded_parameters: bytes = exchange.scope["query_string"]
-        if b"content-length" in headers or b"transfer-encoding" in headers:  # else there is no body
+        if b"content-length" in headers or b"transfer-encoding" in headers:  # otherwise there is no body
             encoded_parameters = await self._read_form(exchange)
         operation = exchange.operation
         call = self._build_call(exchange, encoded_parameters)
@@ -197,7 +197,7 @@ class PublicApi:
             if idempotency_key is not None:
                 stored_reply = await self._execution.find_reply(exchange.build_cause())
                 if stored_reply is not None:
-                    # The parameters of the stored reply were valid, so these are others.
+                    # The parameters of the stored reply were valid, so these differ: `replay` raises.
                     await self._execution.replay(stored_reply, idempotency_key, fingerprint="")
             raise
         fingerprint = ""
@@ -215,8 +215,8 @@ class PublicApi:
         """A command with a file. The file is stored before the command is decided, and discarded unless the
         command creates a file object.
 
-        After a failure of ours nobody knows whether it did: the file then stays, until files without an
-        object are deleted at the next start.
+        After a failure of the service it is unknown whether the command did: the contents then remain, and
+        the next start deletes them if no file object exists.
         """
         incoming = self._upload_receiver.start_upload()
         try:
