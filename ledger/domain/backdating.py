@@ -12,7 +12,7 @@ def resolve_created_at(params: Mapping[str, Any], now: int) -> int:
     """`params["created"]` in unix seconds, or `now` if absent.
 
     Raises InvalidParameter, param `created`, for a time in the future: lists are sorted by creation time, so
-    such an object would stay ahead of everything created before that time.
+    such an object would be listed before everything created until then.
     """
     created: int | None = params.get("created")
     if created is None:

@@ -43,7 +43,7 @@ class DisputeSpec:
 class TestCard:
     """The card behind a token. `bypass_pending`: the funds of a charge are available at once."""
 
-    __test__ = False  # tells pytest that this is no test class
+    __test__ = False  # tells pytest that this is not a test class
 
     number: str
     brand: str = "visa"
@@ -181,8 +181,8 @@ TEST_CARDS: dict[str, TestCard] = {
     ),
 }
 
-# Token by accepted source. Stripe also accepts tok_visa_createDispute for tok_createDispute, and so on for
-# each token in camel case. tok_visa and tok_us share a number: it means the first of them, tok_visa.
+# Token by accepted source. Stripe also accepts tok_visa_createDispute for tok_createDispute, and likewise for
+# each other token in camel case. tok_visa and tok_us share a number: it stands for the first, tok_visa.
 _TOKENS = {
     **{card.number: token for token, card in reversed(TEST_CARDS.items())},
     **{f"tok_visa_{name[4:]}": name for name in TEST_CARDS if any(map(str.isupper, name))},

@@ -118,7 +118,8 @@ class ChargeUpdated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeDisputed(DomainEvent):
-    """A dispute over `amount` was opened. `dispute` is its id, `reference` the network's of the report."""
+    """A dispute over `amount` was opened. `dispute` is its id, `reference` the network's reference of the
+    report."""
 
     TOPIC: ClassVar[str] = "charge.disputed"
 

@@ -104,7 +104,7 @@ def register(
 
     `params` has `amount` and `currency`, and may have further members of the charge object: `created`,
     `captured` (default True), `status` (default succeeded), `payment_intent`, `payment_method_details`,
-    `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and so on. Raises
+    `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and others. Raises
     InvalidParameter for an invalid currency, amount, metadata or `created`.
     """
     amount, currency = params["amount"], params["currency"].lower()
@@ -131,7 +131,7 @@ def register(
 
 
 def make_card_error(state: Charge) -> CardError:
-    """The error with which the caller of a failed charge is answered (contract §1.6)."""
+    """The error response to the request that created a failed charge (contract §1.6)."""
     decline = TEST_CARDS[state.card["token"]].decline if state.card else None
     return CardError(
         state.failure_message or "Your card was declined.",
@@ -169,7 +169,7 @@ def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) 
 
 
 def update(state: Charge, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Changes the fields named in `params`: an absent one stays, None unsets; hashes are merged.
+    """Changes the fields named in `params`: absent ones keep their values, None unsets, hashes are merged.
 
     Returns [] if nothing changes. Raises InvalidState, param `customer`, for a charge that belongs to another
     customer, InvalidParameter for metadata beyond its limits.

@@ -1,6 +1,6 @@
 """Customers and their saved cards: domain events, state and decisions (contract §2.5).
 
-The state of a deleted customer stays, so objects that refer to it can still be rendered. An update that
+The state of a deleted customer is kept, so objects that refer to it can still be rendered. An update that
 changes nothing makes no event.
 """
 
@@ -218,7 +218,7 @@ def create(
 
 
 def update(state: Customer, params: Mapping[str, Any], *, card_id: str, now: int) -> list[DomainEvent]:
-    """Changes the fields named in `params`: an absent one stays, None unsets, hashes are merged.
+    """Changes the fields named in `params`: absent ones keep their values, None unsets, hashes are merged.
 
     Returns [] if nothing changes. Raises UnknownObject for a deleted customer, UnknownReference for a
     `default_source` that is not one of its cards, and what `create` raises.

@@ -1,7 +1,7 @@
 """Customer sessions: access of a front end to one customer, once and for a limited time (contract §2.1, §6).
 
-The client secret is not stored. `commands/customer_sessions` derives it from `encode_grant`, so it cannot
-leak from an event, and a session that grants anything else has another secret. A claim is an event: of
+The client secret is not stored. `commands/session_secrets` derives it from `encode_grant`, so it cannot leak
+from an event, and a session that grants anything else has another secret. A claim is an event: of
 several concurrent claims the version check accepts exactly one.
 """
 
@@ -160,8 +160,8 @@ def create(
 
 
 def claim(state: CustomerSession, *, now: int) -> list[DomainEvent]:
-    """Uses the session up, on the exchange of its client secret. Raises InvalidState, with the messages of
-    contract §6.2, for a session already used, revoked or expired."""
+    """Claims the session when its client secret is exchanged; it can be claimed once. Raises InvalidState,
+    with the messages of contract §6.2, for a session that is already claimed, revoked or expired."""
     status = get_status(state, now)
     if status == "claimed":
         raise InvalidState("This customer session has already been used.", param=CLIENT_SECRET_PARAM)

@@ -244,8 +244,8 @@ def _create_dispute(event: DisputeOpened) -> Dispute:
 def _derive_changes(state: Dispute, event: DomainEvent) -> dict[str, Any]:
     """The fields that `event` changes, with their new values.
 
-    Submission is the one action whose next status depends on the status before. The others are written out:
-    a recorded event keeps its meaning even if `TRANSITIONS` changes.
+    Submission is the only action whose next status depends on the status before it. The next status of the
+    other actions is written out here: a recorded event keeps its meaning even if `TRANSITIONS` changes.
     """
     match event:
         case DisputeUpdated():

@@ -1,9 +1,9 @@
 """Decisions on disputes: the arrows of the state machine in `dispute_states` (contract §3.2).
 
 `update` and `close` are commands of the merchant, `open_dispute` and `report_fact` are reports of the
-network, `expire` is for the clock, and `close_refunded_inquiry` follows a refund of the charge. An action
-that `TRANSITIONS` does not list is refused with InvalidState. A report with a known reference decides
-nothing, so repeating it never moves money twice.
+network, `expire` acts on the passage of time, and `close_refunded_inquiry` follows a refund of the charge. An
+action that `TRANSITIONS` does not list is refused with InvalidState. A report with a known reference produces
+no events, so repeating it never moves money twice.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from ledger.errors import InvalidDisputeState, InvalidState
 
 KINDS = tuple(INITIAL_STATUSES)
 FACTS = ("won", "lost", "escalated", "inquiry_closed", "appeal_opened", "prevented")
-"""What the network can report of a dispute. `prevented` is always refused: a dispute is opened as prevented
-or never is."""
+"""What the network can report of a dispute. `prevented` is always refused: a dispute is either
+opened as prevented or never becomes so."""
 REASONS = (
     "bank_cannot_process", "check_returned", "credit_not_processed", "customer_initiated",
     "debit_not_authorized", "duplicate", "fraudulent", "general", "incorrect_account_details",
@@ -66,7 +66,7 @@ class DisputeReport:
     kind         one of KINDS
     amount       minor units; None: all that can be disputed
     due_by       unix seconds; None: the default of the terms
-    reference    the network's reference of this report; a known one opens nothing
+    reference    the network's reference of this report; a known one opens no dispute
     eligibility  enhanced evidence programs for which the dispute is eligible
     """
 
@@ -106,7 +106,7 @@ def open_dispute(
     if report.kind == "compliance" and not eligibility:
         eligibility = ["mastercard_compliance" if brand == "mastercard" else "visa_compliance"]
     due_by = 0 if report.kind == "prevented" else _choose_due_by(report.due_by, terms, now)
-    opened = DisputeOpened(
+    dispute_opened = DisputeOpened(
         originator_id=dispute_id,
         originator_version=1,
         at=now,
@@ -127,7 +127,8 @@ def open_dispute(
         movement=_make_withdrawal(txn_id, amount, charge.currency, terms, now) if takes_money else None,
         reference=report.reference,
     )
-    return [charge_decisions.record_dispute(charge, dispute_id, amount, report.reference, now=now), opened]
+    charge_disputed = charge_decisions.record_dispute(charge, dispute_id, amount, report.reference, now=now)
+    return [charge_disputed, dispute_opened]
 
 
 def get_test_card_disputes(charge: Charge) -> list[DisputeReport]:
@@ -281,8 +282,7 @@ def get_test_outcome(state: Dispute) -> str | None:
     """The fact that follows a submission at once in test mode, by its exact `uncategorized_text` (contract
     §3.4).
 
-    None in live mode, for another text, and for an appeal: there the text is still that of the first
-    response.
+    None in live mode, for another text, and for an appeal, whose text is still that of the first response.
     """
     text = state.evidence.get("uncategorized_text")
     if state.livemode or not isinstance(text, str):

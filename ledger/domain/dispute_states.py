@@ -51,12 +51,13 @@ TRANSITIONS: dict[str, dict[str, str]] = {
 
 submit, close                                         commands of the merchant
 won, lost, escalated, inquiry_closed, appeal_opened   facts that the network reports
-timeout                                               the clock: no response by the due date, or an old
-inquiry refunded                                              the charge was fully refunded
+timeout                                               no response by the due date, or an old inquiry
+refunded                                              the charge was fully refunded
 """
 
 CLOSED_STATUSES = frozenset({"won", "lost", "warning_closed", "prevented"})
-"""Here the merchant can no longer respond. Only the network can open a lost dispute again, for an appeal."""
+"""In these statuses the merchant can no longer respond. Only the network can open a lost dispute again, for
+an appeal."""
 
 
 def get_statuses_allowing(action: str) -> frozenset[str]:

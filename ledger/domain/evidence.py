@@ -51,7 +51,7 @@ FILE_FIELDS = frozenset(
     }
 )
 TOTAL_TEXT_LENGTH_MAX = 150_000
-# Stripe's exact limit is unknown: it was seen to accept 4,750,002 bytes and to refuse 4,799,134.
+# Stripe's exact limit is unknown: it accepted 4,750,002 bytes and refused 4,799,134.
 TOTAL_FILE_BYTES_MAX = 4_775_000
 
 _TEXT_FIELDS = LONG_TEXT_FIELDS | SHORT_TEXT_FIELDS
@@ -125,8 +125,8 @@ def list_missing_compelling_evidence(evidence: Mapping[str, Any]) -> list[str]:
     """The `required_actions` that remain until the evidence qualifies for Visa Compelling Evidence 3.0.
 
     Visa requires two earlier, undisputed transactions that share at least two identifiers with the disputed
-    one; at least one of the two must identify a device or an IP address. Here the identifiers' presence is
-    checked; whether they match is for the network. Source: contract §2.2 and
+    one; at least one of the two must identify a device or an IP address. This function checks
+    that the identifiers are present; the network decides whether they match. Source: contract §2.2 and
     https://docs.stripe.com/disputes/api/visa-ce3.
     """
     compelling = (evidence.get("enhanced_evidence") or {}).get(_COMPELLING_EVIDENCE_3) or {}

@@ -1,4 +1,5 @@
-"""Files: what is known of uploaded bytes (contract §2.9). `ledger/files/storage` stores the bytes themselves.
+"""Files: the recorded facts about uploaded bytes (contract §2.9). `ledger/files/storage` stores the bytes
+themselves.
 
 The type of a file is detected from its content; only the name tells a csv from other text. Whether a file may
 be evidence is checked when it is attached to a dispute (contract §2.2), from facts recorded at the upload, so
@@ -52,7 +53,7 @@ class FileUploaded(DomainEvent):
 
     created  unix seconds; before `at` for an imported file
     size     bytes
-    type     detected from the content: jpg, png, pdf and so on; None if unknown
+    type     detected from the content by `detect_type`, such as pdf; None if unknown
     digest   SHA-256 of the bytes, hexadecimal
     pages    page count of a PDF; None for another type, or if the pages cannot be counted
     """
@@ -90,8 +91,8 @@ EVENTS: tuple[type[DomainEvent], ...] = (FileUploaded, FileLinked)
 
 
 class File(State, frozen=True, kw_only=True):
-    """A file. `links`: ids of the newest links, newest first; one more than are rendered, to know that there
-    are more."""
+    """A file. `links`: ids of the newest links, newest first; one more than are rendered, to show whether
+    there are more."""
 
     created: int
     purpose: str

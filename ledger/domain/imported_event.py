@@ -1,7 +1,7 @@
 """Public Events of another system from before this ledger, imported with their ids and rendered as received.
 
-Each is a stream of its own under the Event's id, so importing one again changes nothing. In the feed it takes
-its place at the time of import: the feed is in the order of the log.
+Each is a stream of its own under the Event's id, so importing one again changes nothing. Its place in the
+feed is that of the import, because the feed is in the order of the log.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Refunds: domain events and state (contract §2.7). The decisions are in `refund_decisions`.
 
 A refund is appended together with a `ChargeRefunded` on the charge's stream. That event moves the money and
-counts what remains of the charge; the refund's own stream is the object that callers see.
+reduces what remains of the charge; the refund's own stream folds to the object that callers see.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ EVENTS: tuple[type[DomainEvent], ...] = (RefundCreated, RefundUpdated)
 
 
 class Refund(State, frozen=True, kw_only=True):
-    """A refund of `amount` minor units. Its `status` is always succeeded, as refunds to cards are at once."""
+    """A refund of `amount` minor units. Its `status` is always succeeded: refunds to cards succeed at
+    once."""
 
     created: int
     charge: str

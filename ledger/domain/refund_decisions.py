@@ -1,6 +1,6 @@
 """Decisions on refunds (contract §2.7): create one, change its metadata. None can be cancelled.
 
-A charge can be refunded up to its captured amount less earlier refunds. This is decided on the charge's own
+A charge can be refunded up to its captured amount minus earlier refunds. This is decided on the charge's own
 stream, so concurrent refunds never exceed it. A dispute that has withdrawn the money prevents refunds; a
 refund of all that remains closes open inquiries (contract §3.2).
 """
@@ -126,7 +126,7 @@ def update(state: Refund, params: Mapping[str, Any], *, now: int) -> list[Domain
 
 
 def make_cancel_error(state: Refund) -> InvalidState:
-    """The error of every attempt to cancel: only a refund that awaits an action of the customer could be
-    cancelled, and refunds to cards never do."""
+    """The error of every attempt to cancel: only a refund that waits for an action of the customer
+    could be cancelled, and refunds to cards never wait for one."""
     text = f"Refund {state.id} cannot be canceled: its status is {state.status}, not requires_action."
     return InvalidState(text)

@@ -62,7 +62,7 @@ class Resource(State, frozen=True, kw_only=True):
 
     @property
     def customer(self) -> str | None:
-        """Id of the customer that the resource names: an index of the log has it."""
+        """Id of the customer that the resource names, for the index of the log."""
         return self._get_reference("customer")
 
     @property

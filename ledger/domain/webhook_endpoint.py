@@ -1,7 +1,7 @@
 """Webhook endpoints: the URLs to which an account's Events are delivered (contract §5.1, §5.2).
 
 A URL often contains a token, so it is a personal field, encrypted in the log. The secret that signs
-deliveries is not stored: it is derived from the endpoint's id. The state of a deleted endpoint stays.
+deliveries is not stored: it is derived from the endpoint's id. The state of a deleted endpoint is kept.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def create(
 
 
 def update(state: WebhookEndpoint, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Changes the fields named in `params`: an absent one stays, a description of None is unset.
+    """Changes the fields named in `params`: absent ones keep their values, a description of None is unset.
 
     Returns [] if nothing changes. Raises UnknownObject for a deleted endpoint, and what `create` raises.
     """
