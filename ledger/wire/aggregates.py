@@ -3,7 +3,7 @@
 From the rows follow the stored event classes (`store/codec`), nouns in errors and rendering (`objects`),
 public Events (`wire/public_events`), expandable fields (`wire/expansion`) and scopes of restricted keys
 (`accounts`). docs/architecture.md has the steps to add an aggregate; tests/wire/test_aggregates.py checks
-that none is missed.
+that none is missing.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Aggregate(Generic[Kind]):
 
     module              its module in `ledger/domain`, with `EVENTS` and `evolve`
     state               its state class, which that `evolve` returns
-    noun                what error messages call it
+    noun                its name in error messages
     render              its JSON, from state and time (unix seconds); see `Json`
-    object_type         member `object` of that JSON; None if no route of the public API answers with it
+    object_type         member `object` of that JSON; None if no route of the public API returns it
     path_param          `param` of the error if the object in a path does not exist (contract §1.6)
     permission          a restricted key needs `rak_<permission>_read` to see it (contract §1.2)
     expandable_fields   what `expand[]` may name in it; see `wire/expansion`
     public_event_types  by domain event class; a class that is missing makes no public Event (contract §4.2)
-    make_public_event   only for what other services publish: the public Event of each domain event, from the
+    make_public_event   only for objects of other systems: the public Event of each domain event, from the
                         state before, the event and the state after
     """
 

@@ -15,7 +15,7 @@ _COMPONENTS_TEMPLATE: Json = {
 
 
 def render_customer_session(state: CustomerSession, client_secret: str) -> Json:
-    """A customer session. Only the answer to its creation has the `client_secret`; elsewhere it is ''."""
+    """A customer session. Only the response to its creation has the `client_secret`; elsewhere it is ''."""
     return {
         "object": "customer_session",
         "client_secret": client_secret,

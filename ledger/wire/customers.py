@@ -16,7 +16,7 @@ EXPANDABLE_FIELDS: dict[str, Any] = {
     "sources": "cards",
     "test_clock": "test_clock",
 }
-# A copy is filled in: see `charges`.
+# The renderer fills in a copy of the template, for the reason given in `charges`.
 _CUSTOMER_TEMPLATE: Json = {
     "id": None,
     "object": "customer",

@@ -18,7 +18,7 @@ LEVELS_MAX = 4
 
 ExpandTree = dict[str, "ExpandTree"]
 
-# What the registry of aggregates does not have: parts of objects, lists in objects, and derived objects.
+# What the registry of aggregates does not contain: parts of objects, lists in objects, and derived objects.
 _PARTS: dict[str, Mapping[str, Any]] = {
     "balance_transaction": balance_transactions.EXPANDABLE_FIELDS,
     "card": charges.CARD_EXPANDABLE_FIELDS,
@@ -27,7 +27,7 @@ _PARTS: dict[str, Mapping[str, Any]] = {
     "file_links": {"data": "file_link"},
     "payment_method": {"customer": "customer"},
     "refunds": {"data": "refund"},
-    # The source of a balance transaction is one of three objects; which one is known when it is read.
+    # The source of a balance transaction is one of three objects; which one is known only when it is read.
     "source": disputes.EXPANDABLE_FIELDS | refunds.EXPANDABLE_FIELDS | charges.EXPANDABLE_FIELDS,
 }
 EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = _PARTS | {

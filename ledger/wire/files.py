@@ -63,31 +63,31 @@ def render_file_link(state: FileLink, now: int) -> Json:
 
 
 def build_link_url(base_url: str, link_id: str, digits: str) -> str:
-    """Where the link's file is served without a key; `base_url` has no path."""
+    """The URL that serves the link's file without a key; `base_url` has no path."""
     return f"{base_url}{LINKS_PATH}{link_id}.{digits}"
 
 
 def add_urls(rendered: Json, base_url: str, derive_digits: Callable[[str], str] | None = None) -> None:
     """Set `url` of each file in a rendered object, and of each file link if `derive_digits` is given.
 
-    Follows only the members that can hold a file, never what a caller has named (metadata) or another
-    service has published.
+    Follows only the members that can contain a file, never members that a caller named (metadata) or another
+    service published.
     """
     match rendered.get("object"):
         case "file":
             rendered["url"] = f"{base_url}/v1/files/{rendered['id']}/contents"
-            held = rendered["links"]["data"]
+            nested = rendered["links"]["data"]
         case "file_link":
             if derive_digits is not None:
                 rendered["url"] = build_link_url(base_url, rendered["id"], derive_digits(rendered["id"]))
-            held = (rendered["file"],)
+            nested = (rendered["file"],)
         case "dispute":
             evidence, transactions = rendered["evidence"], rendered["balance_transactions"]
-            held = (*(evidence[name] for name in FILE_FIELDS), *(item["source"] for item in transactions))
+            nested = (*(evidence[name] for name in FILE_FIELDS), *(item["source"] for item in transactions))
         case "balance_transaction":
-            held = (rendered["source"],)
+            nested = (rendered["source"],)
         case _:
             return
-    for member in held:
+    for member in nested:
         if isinstance(member, dict):
             add_urls(member, base_url, derive_digits)

@@ -138,7 +138,7 @@ def _insert_unnumbered(form: dict[str, Any], path: tuple[str, ...], value: str) 
         elif type(child) is str:
             raise _mixed_types_error(_format_name(path))
         node = child
-    # The number of keys only grows, so it was never used as an index before.
+    # Keys are never removed, so the number of keys was never used as an index before.
     leaf: str | int = len(node) if path[-1] == "" else path[-1]
     if type(node.get(leaf)) is dict:
         raise _mixed_types_error(_format_name(path))

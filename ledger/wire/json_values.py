@@ -20,13 +20,14 @@ results, so replace them and never change them in place.
 OBJECT_BYTES_MAX = 262_144
 """Bytes of a published object as compact JSON."""
 DEPTH_MAX = 32
-"""Levels of hashes and arrays in each other."""
+"""Levels of nested hashes and arrays."""
 INTEGER_MAX = 2**63 - 1
 
 
 def check_object(document: dict[str, Any]) -> dict[str, Any]:
     """`document`, unchanged. Raises ValueError for one that is too deep or too large, or contains a NUL
-    character, an unpaired surrogate, NaN, Infinity, or an integer beyond 64 bits. No message has a value."""
+    character, an unpaired surrogate, NaN, Infinity, or an integer beyond 64 bits. No error message contains a
+    value."""
     current_level: list[Any] = [document]
     for _ in range(DEPTH_MAX):
         next_level: list[Any] = []

@@ -182,7 +182,7 @@ PAGINATION: dict[str, Parameter] = {
 class ParameterTable:
     """The parameters of one operation.
 
-    exclusive       at most one of these parameters may be sent, and one must be if `one_required`
+    exclusive       at most one of these parameters may be sent; exactly one if `one_required`
     ignore_unknown  undeclared parameters are ignored instead of refused
 
     `parse(form)` takes the result of `forms.decode` (with `only_names` of this table) and returns the

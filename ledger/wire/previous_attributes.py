@@ -1,7 +1,7 @@
-"""A public Event's content, and its `previous_attributes` (contract §4.2): the old values of what changed.
+"""A public Event's content, and its `previous_attributes` (contract §4.2): the old values of changed members.
 
-In them a nested hash has only its changed members, a member that did not exist is null, and a changed array
-is complete.
+Among them a nested hash has only its changed members, a member that did not exist is null, and a changed
+array is complete.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PublicEvent = tuple[str, Json, Json | None]
 
 
 def diff_attributes(old: Json, new: Json) -> Json:
-    """The old values of what differs between two versions of an object."""
+    """The old values of the members that differ between two versions of an object."""
     old_values: Json = {}
     for name, new_value in new.items():
         old_value = old.get(name)

@@ -1,7 +1,7 @@
 """The public Events that a domain event makes, in order, with their content (contract §3.2, §4.2).
 
 Every visible change makes at least one Event. `data.object` is the object right after the change, rendered
-as of its second. Only `*.updated` Events have `previous_attributes`.
+as of the second in which it was decided. Only `*.updated` Events have `previous_attributes`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str
 def is_event_of_stream(event_id: str, stream_id: str, version_max: int) -> bool:
     """Whether `event_id` is the id of a public Event of the stream's first `version_max` domain events.
 
-    Reads nothing: the id contains the time from which, with stream and version, it was derived.
+    Needs no database: the id contains the time from which it was derived, together with stream and version.
     """
     created_at = ids.parse_id_time(event_id)
     return created_at is not None and any(

@@ -18,7 +18,7 @@ def render_resource(state: Resource) -> Json:
 
 
 def render_imported_event(state: ImportedEvent) -> Json:
-    """What the state of an imported Event has; its data is only in the feed."""
+    """The members of an imported Event that its state has; its data is only in the feed."""
     return {"id": state.id, "object": "event", "livemode": state.livemode, "type": state.type}
 
 

@@ -1,8 +1,8 @@
 """Scalar parameters: text, integer, time, boolean, choice. `parameters` has the compound ones.
 
 Each parameter is compiled once, with its full name, into a function that returns the typed value or raises
-the `InvalidParameter` of contract §1.6, so a request inspects no declarations. An empty string means None
-for an `unsettable` parameter, and is refused for any other.
+the `InvalidParameter` of contract §1.6, so no declaration is inspected during a request. An empty string
+means None for an `unsettable` parameter, and is refused for any other.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Parameter:
     """The value of an absent parameter; None: an absent parameter has no key in the result."""
 
     def compile(self, name: str) -> Parser:
-        """The function that parses what was sent under `name` (a text or a nested dict) into its value."""
+        """The function that parses the value sent under `name` (a text or a nested dict)."""
         raise NotImplementedError
 
     def value_schema(self) -> dict[str, Any]:
@@ -57,7 +57,8 @@ class Parameter:
         return schema
 
     def parse_empty(self, name: str) -> None:
-        """Accepts an empty string, as None, if the parameter is unsettable; else raises InvalidParameter."""
+        """Accepts an empty string, as None, if the parameter is unsettable; otherwise raises
+        InvalidParameter."""
         if not self.unsettable:
             raise InvalidParameter(
                 f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a "
@@ -71,7 +72,7 @@ class Parameter:
 @dataclass(frozen=True, kw_only=True)
 class Text(Parameter):
     """A string; lengths are in characters. `pattern` is a regular expression for the whole string, and
-    `pattern_rule` says in words what it requires."""
+    `pattern_rule` is the same rule in words, for errors."""
 
     length_max: int = TEXT_LENGTH_MAX
     length_min: int = 0

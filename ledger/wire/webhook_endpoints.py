@@ -1,4 +1,4 @@
-"""The JSON of webhook endpoints (contract §5.1). The answer to a creation adds the `secret`."""
+"""The JSON of webhook endpoints (contract §5.1). The response to a creation adds the `secret`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def render_webhook_endpoint(state: WebhookEndpoint) -> Json:
 
 
 def render_webhook_endpoint_quota(state: WebhookEndpointQuota) -> Json:
-    """A quota, for audit: no route of the public API answers with it."""
+    """A quota, for audit: no route of the public API returns it."""
     return {
         "id": state.id,
         "object": "webhook_roster",

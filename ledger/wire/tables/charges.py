@@ -1,6 +1,6 @@
 """The parameters of the operations on charges (contract §2.6).
 
-Amounts have no bounds here: the bounds depend on the currency, and the decision raises errors of their own
+Amounts have no bounds here: the bounds depend on the currency, and the decision raises specific errors
 (`amount_too_small`, `amount_too_large`).
 """
 
