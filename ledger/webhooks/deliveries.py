@@ -1,8 +1,9 @@
 """Deliveries in the database: claim them under a lease, record outcomes, count them, delete expired ones.
 
 A claim takes due deliveries of every endpoint, so that one with a long backlog does not hide the others. A
-lease expires by itself: another process then sends what a process that died had claimed, so each delivery is
-sent at least once (contract §5.3). A delivered one stays delivered, whatever a late attempt results in.
+lease expires by itself: another process then sends the deliveries that a crashed process had claimed, so each
+delivery is sent at least once (contract §5.3). A delivered one remains delivered, whatever a late attempt
+results in.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ COUNT_ROWS_MAX = 100_000
 
 DeliveryState = Literal["pending", "delivered", "failed", "dropped"]
 
-# `owing` hops along the index from one endpoint with pending deliveries to the next (a loose index scan). An
-# Event that the live feed does not have, because its stream is parked for example, comes without its data; it
-# is claimed again when the lease has expired.
+# `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
+# An Event that the live feed does not have, because its stream is parked for example, comes without its data;
+# it is claimed again when the lease has expired.
 _CLAIM = """
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries WHERE state = 'pending' ORDER BY endpoint LIMIT 1)

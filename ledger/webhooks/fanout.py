@@ -1,9 +1,9 @@
 """Fan out the feed's Events: create one delivery per Event and subscribed endpoint, exactly once.
 
 Reads the live generation of the projection `feed` behind a checkpoint of its own. A step is one transaction
-that locks the checkpoint, inserts deliveries and moves the checkpoint; so any number of processes may try. An
-endpoint gets the Events of its account, mode and types that occurred while it existed and was enabled: it is
-folded as of each Event's position. A rebuild or promotion of the feed sends nothing again.
+that locks the checkpoint, inserts deliveries and moves the checkpoint; so any number of processes may run
+steps. An endpoint gets the Events of its account, mode and types that occurred while it existed and was
+enabled: it is folded as of each Event's position. A rebuild or promotion of the feed sends nothing again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ledger.store.store import Store
 
 RANGE_EVENTS_MAX = 1000
 RECOVERED_STREAMS_MAX = 16
-# A process that hangs in a step must lose the lock of the checkpoint, so that another one can go on.
+# A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
 _OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 _IMPORTED_EVENT_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
@@ -112,9 +112,9 @@ Owner = tuple[str, bool]
 class FanoutResult(NamedTuple):
     """The result of one step.
 
-    new_deliveries    how many deliveries were created
-    checkpoint_moved  whether the checkpoint moved
-    has_more          whether the next step has work already
+    new_deliveries    how many deliveries the step created
+    checkpoint_moved  whether the step moved the checkpoint
+    has_more          whether the next step already has work
     feed_behind       whether the feed, or the projection of endpoints, is behind the log
     no_endpoints      whether no account has had an endpoint yet
     head              the log's last position, as this step saw it
@@ -166,7 +166,7 @@ class Fanout:
 
     async def advance(self) -> FanoutResult:
         """One step: advance by RANGE_EVENTS_MAX positions of the log at most. Does nothing while another
-        process has the checkpoint. Raises psycopg.Error, and what folding an endpoint raises; then nothing
+        process has the checkpoint. Raises psycopg.Error, and the errors of folding an endpoint; then nothing
         has changed."""
         result = FanoutResult()
         async with self._connection as conn:
@@ -205,11 +205,12 @@ class Fanout:
             change = await _fetch_one(
                 conn, _NEXT_ENDPOINT_CHANGE, {"after": checkpoint, "upto": upto, "topics": _ENDPOINT_TOPICS}
             )
-            # Up to and including an endpoint's next change, which makes no Event, no endpoint changes.
+            # A range ends at the next change of an endpoint, so all its Events see the same endpoints: the
+            # change itself makes no Event.
             if change is not None:
                 upto = change[0]
-            # Before rows are read: a stream that recovers in between is then fanned out twice, not never, and
-            # the second time inserts nothing.
+            # Before the rows are read: a stream that recovers in between is then fanned out twice instead of
+            # never, and the second time inserts nothing.
             await conn.execute(_RECORD_PARKED_STREAMS, {"feed": progress.feed_generation, "upto": upto})
             new_deliveries += await self._fan_out_range(conn, checkpoint, upto, progress)
             if change is not None and change[2] == WebhookEndpointDeleted.TOPIC:
@@ -244,11 +245,11 @@ class Fanout:
     async def _fan_out_recovered_streams(self, conn: Conn, upto: int, progress: _Progress) -> int:
         """Fan out the Events of streams that were parked when the checkpoint passed them, and have recovered
         since; returns how many deliveries are new."""
-        recovered = await conn.execute(
+        cur = await conn.execute(
             _RECOVERED_STREAMS, {"feed": progress.feed_generation, "limit": RECOVERED_STREAMS_MAX}
         )
         new_deliveries = 0
-        for stream, position in await recovered.fetchall():
+        for stream, position in await cur.fetchall():
             owner = await _fetch_one(conn, _OWNER_OF_STREAM, {"stream": stream})
             assert owner is not None, "a parked stream has at least the event it was parked at"
             candidates = await _find_candidates(conn, [owner], progress.endpoints_generation)

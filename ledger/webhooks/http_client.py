@@ -2,7 +2,7 @@
 
 It follows no redirect, uses no proxy and keeps no cookies. Addresses are checked when the connection is made,
 and the checked address is the one connected to, so a DNS name cannot change in between (DNS rebinding).
-Whatever happens is returned as an Attempt, which never contains the address.
+Every outcome is returned as an Attempt, which never contains the address.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ledger.webhooks.deliveries import Attempt
 RESPONSE_BYTES_MAX = 2048
 RESPONSE_SECONDS_MAX = 2.0
 CONNECT_SECONDS_MAX = 5.0
-# Shorter than servers keep idle connections: a request on a connection that the server just closed is lost.
+# Shorter than servers keep idle connections: a request on a connection that the server has just closed is
+# lost.
 KEEP_ALIVE_SECONDS = 1.0
 # IPv6 addresses that contain an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. They lead to that address.
 EMBEDDED_IPV4_NETWORKS = tuple(

@@ -2,8 +2,8 @@
 
 At most `webhook_attempts_max` attempts run at once, and ENDPOINT_CONCURRENCY_MAX to one endpoint; an endpoint
 that was slow to respond gets a single connection until it responds quickly again. So a slow or dead endpoint
-does not delay the others. Retries are due by the ledger's clock. An attempt that the end of the process cuts
-off is made again.
+does not delay the others. Retries are due by the ledger's clock. An attempt that is
+interrupted when the process ends is repeated.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Sender:
         await self._loop.start()
 
     def wake(self) -> None:
-        """There may be something to send: look now."""
+        """Look for due deliveries now instead of after the poll interval."""
         self._loop.wake()
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class Sender:
         return self._poll_seconds
 
     async def _start_due_attempts(self) -> int:
-        """Start an attempt for each due delivery, as far as there is room; returns how many."""
+        """Start an attempt for each due delivery, as far as the limits allow; returns how many it started."""
         free_slots = self._attempts_max - len(self._in_flight)
         if free_slots <= 0:
             return 0
@@ -133,7 +133,8 @@ class Sender:
         return len(claimed_deliveries)
 
     async def _deliver(self, delivery: ClaimedDelivery) -> None:
-        """Make one attempt. After a failure on our side the delivery is due again when its lease expires."""
+        """Make one attempt. After a failure of this service the delivery is due again when its lease
+        expires."""
         try:
             endpoint = await self._streams.read(delivery.endpoint)
             assert isinstance(endpoint, WebhookEndpoint)
@@ -168,7 +169,7 @@ class Sender:
     async def _record_outcome(
         self, delivery: ClaimedDelivery, livemode: bool, attempt: Attempt | None
     ) -> None:
-        """Store what the attempt came to, and when the next one is due. `attempt` is None when the endpoint
+        """Store the attempt's outcome, and when the next one is due. `attempt` is None when the endpoint
         was disabled: it misses this attempt and gets the next one (contract §5.5)."""
         state: deliveries.DeliveryState = "failed"
         due_at = None

@@ -1,4 +1,4 @@
-"""Webhooks in one process: the fan-out and the sender, from start to an orderly end."""
+"""Webhooks in one process: the fan-out and the sender, started and closed together."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class WebhookService:
         await self._sender.start()
 
     async def close(self) -> None:
-        """Finish the fan-out step under way, and the attempts under way as far as they end soon."""
+        """Finish the fan-out step under way, and the attempts under way that end soon."""
         await asyncio.gather(self._fanout_loop.close(), self._sender.close())
         await self._fanout.close()
 
     async def _fan_out(self) -> float:
         """Advance the fan-out, then wait for the log or the feed to move.
 
-        The feed follows the log by a little. So while it is behind, this looks often; as long as it does not
-        move, less and less often, down to once every `poll_ms`. While no account has an endpoint, polling is
-        enough: the first endpoint may wait for one poll.
+        The feed is usually a little behind the log. So while it is behind, this polls often; as long as it
+        does not move, less and less often, down to once every `poll_ms`. While no account has an endpoint,
+        polling is enough: the first endpoint may wait for one poll.
         """
         head_seen = self._head_notifier.position
         result = await self._fanout.advance()
