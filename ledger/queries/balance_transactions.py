@@ -1,7 +1,7 @@
 """Queries on balance transactions (contract §2.8).
 
 Retrieve finds the event that made the transaction by an index on the log, so it is exact; list reads the
-projection. Both hold the same fact, so a transaction is the same bytes when it is retrieved, listed, and
+projection. Both have the same data, so a transaction has the same bytes when it is retrieved, listed, and
 shown inside its object.
 """
 

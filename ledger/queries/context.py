@@ -1,7 +1,7 @@
-"""What queries read from, and how they render objects: one found by id, or a list.
+"""The context of queries, and the two that most objects need: retrieve one by id, list many.
 
-One object is folded from its stream and exact; many come from a projection, as new as `pages` makes them.
-Both are rendered by one function from the same aggregate, so they are the same bytes.
+One object is folded from its stream and exact; many come from a projection, as new as `pages` guarantees.
+One function renders both from the same aggregate, so they have the same bytes.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ async def list_objects(
 
 
 async def render(call: Call, context: QueryContext, state: State, now: int) -> dict[str, Any]:
-    """The object as of `now` (unix seconds), expanded as the call asks. Files and file links in it have their
-    URL."""
+    """The object as of `now` (unix seconds), expanded by the call's `expand`. Files and file links in it have
+    their URL."""
     rendered = render_object(state, now)
     if call.expand or isinstance(state, File | FileLink):
         await expand(state, rendered, call.expand, now, context.get)

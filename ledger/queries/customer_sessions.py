@@ -1,7 +1,7 @@
-"""The sessions of a customer and what became of each, newest first, for the internal API.
+"""The sessions of a customer with their states, newest first, for the internal API.
 
 There is no projection for this list: the log is indexed by customer, a session has at most two events, and
-the list is rarely used. So the answer is exact, and there is nothing to rebuild or to wait for.
+the list is rarely used. So the result is exact, and there is nothing to rebuild or to wait for.
 """
 
 from __future__ import annotations

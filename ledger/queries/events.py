@@ -17,9 +17,9 @@ from ledger.queries.pages import QueryResult, render_list
 from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
 
-# For an account that has, or had, webhook endpoints the feed is as new as the fan-out: only then is it known
-# to how many endpoints each Event is owed. Other accounts are owed nothing; that they have no endpoints is
-# known as far as the projection of endpoints has come.
+# For an account that has, or had, webhook endpoints the feed is as new as the fan-out: only after the
+# fan-out is it known to how many endpoints each Event is owed. No deliveries are owed to other accounts; that
+# they have no endpoints is known up to the checkpoint of the projection of endpoints.
 _FANNED_OUT_POSITION = """
 least(c.position, (
     SELECT CASE WHEN EXISTS (
@@ -70,7 +70,7 @@ WHERE originator_id = %(id)s AND originator_version = 1
 """,
     applied_position=_FANNED_OUT_POSITION,
 )
-# Reads the deliveries, of which few are pending or failed: a search of the feed for them could be long. An
+# Reads the deliveries, of which few are pending or failed: a search of the feed for them could take long. An
 # Event that is owed to several endpoints is listed once.
 UNDELIVERED_EVENTS = replace(
     EVENTS,
@@ -94,8 +94,8 @@ FROM (
 
 
 class FeedEvent(NamedTuple):
-    """A row of the feed, as it is shown. `data` is JSON; `pending_webhooks`: how many endpoints the Event was
-    owed to when it was read."""
+    """The columns of the feed that an Event shows. `data` is JSON; `pending_webhooks`: how many endpoints the
+    Event was owed to when it was read."""
 
     id: str
     livemode: bool

@@ -1,4 +1,4 @@
-"""Queries on files and file links (contract §2.9), and which file a key or a link's URL may download."""
+"""Queries on files and file links (contract §2.9), and on the file that a key or a link's URL downloads."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation =
 WHERE l.projection = %(projection)s
 """
 PROGRESS_COLUMNS = 4
-"""How many columns of a row tell the projection's progress: head, checkpoint, shape, incomplete."""
+"""How many columns of a row are the projection's progress: head, checkpoint, shape, incomplete."""
 
 _CREATED_FILTERS = {
     "eq": "AND created = %(eq)s",
@@ -60,7 +60,7 @@ def in_live_generation(projection: str) -> str:
 class ListQuery:
     """One list over one projection.
 
-    noun                what an unknown cursor is called: "No such {noun}"
+    noun                the object's name in the error for an unknown cursor: "No such {noun}"
     url                 of the list object
     select              a SELECT up to its WHERE; binds account and livemode; ends in the columns created,
                         position (and ordinal)
@@ -70,7 +70,7 @@ class ListQuery:
     filter_shape_min    by parameter, the first shape of rows that has the column it needs
     by_ordinal          whether several rows may share a position
     partitioned_by_day  whether rows are partitioned by day; then %(since)s and %(until)s are bound: `created`
-                        is after the one and not after the other
+                        is later than `since` and not later than `until`
     recorded_at_select  selects when (unix seconds) the row of an id from a caller, %(id)s, was recorded
     applied_position    SQL for the position up to which the list is complete: the checkpoint, or less
     """
@@ -98,7 +98,7 @@ class ListQuery:
         column: str = "state",
         where: str = "",
     ) -> Self:
-        """The list of a projection with one row an object, found by account and mode.
+        """The list of a projection that has one row per object, selected by account and mode.
 
         column  holds the object
         where   a further condition on the listed rows, not on the cursor's: the list of customers has no
@@ -121,8 +121,8 @@ class ListQuery:
 
 @lru_cache(maxsize=1024)
 def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool | None) -> str:
-    """One page by the filters named. `older`: whether it lies after the cursor's key, towards older rows, or
-    before it; None without a cursor. Binds projection, limit and what the parts bind."""
+    """The SQL of one page with these `filters`. `older`: whether the page has rows older than the cursor, or
+    newer ones; None without a cursor. Binds projection, limit and the parameters of the parts."""
     conditions = {**_CREATED_FILTERS, **list_query.filters}
     parts = [
         _QUERY_START + list_query.applied_position + _QUERY_PROGRESS,
@@ -139,11 +139,11 @@ def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool 
 
 
 def build_cursor_query(list_query: ListQuery) -> str:
-    """The sort key of the cursor's row, with the projection's progress."""
+    """The SQL for the sort key of the cursor's row, with the projection's progress."""
     progress = _QUERY_START + list_query.applied_position + _QUERY_PROGRESS
     return progress + list_query.cursor_select + _QUERY_END
 
 
 def build_applied_position_query(list_query: ListQuery) -> str:
-    """The position up to which the list is complete, alone."""
+    """The SQL for only the position up to which the list is complete."""
     return "SELECT " + list_query.applied_position + _FROM_LIVE_CHECKPOINT

@@ -1,8 +1,9 @@
 """Runs list queries: pages of a projection's rows, newest first, as new as the log was at the request.
 
 A page waits, for a bounded time, until its projection has applied every event that was in the log when the
-request came, so a client sees its own writes. A stalled projection does not block its lists: after that time
-the page shows the rows there are, and says how many events they lack. A page costs the same at any depth.
+request arrived, so a client sees its own writes. A stalled projection does not block its lists: after that
+time the page has the rows that exist, and the number of events that are missing. A page costs the same at any
+depth.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ LIST_POLL_SECONDS_MAX = 0.05
 
 
 class ProjectionProgress(NamedTuple):
-    """How far a projection was when a page was read. `lag_events`: how many events it lacked after the
-    wait."""
+    """How far a projection was when a page was read. `lag_events`: how many events it had not applied after
+    the wait."""
 
     head: int
     checkpoint: int
@@ -47,7 +48,7 @@ class ProjectionProgress(NamedTuple):
 
 
 class QueryResult(NamedTuple):
-    """What a query is answered with: the object, or the list.
+    """The result of a query: the object, or the list.
 
     lag_events  of a list: how many events its projection had not applied when the wait was over
     incomplete  of a list: whether its projection lacks parked streams
@@ -77,7 +78,7 @@ class Pages:
     async def fetch_page(
         self, call: Call, list_query: ListQuery, filters: Mapping[str, Any] | None = None
     ) -> Page:
-        """The page that the call's `limit`, `created` and cursors ask for. `filters`: values by filter of the
+        """The page for the call's `limit`, `created` and cursors. `filters`: values by filter of the
         list query; by default the call's parameters of these names. Raises InvalidParameter, Unavailable."""
         params = call.parameters
         if filters is None:
@@ -90,7 +91,7 @@ class Pages:
             bindings |= dict(zip(("created", "position", "ordinal"), cursor_key, strict=False))
         query = build_page_query(list_query, tuple(filters), older)
         rows: list[TupleRow] = []
-        if list_query.partitioned_by_day:  # first the one day that most pages come from, then all days
+        if list_query.partitioned_by_day:  # first the day that most pages are within, then all days
             progress, rows = await self._fetch_rows(
                 list_query, query, self._narrow_to_day(bindings, cursor_key, older), deadline
             )
@@ -122,7 +123,8 @@ class Pages:
         return await self._find_by_id(list_query, query, bindings, object_id, self._deadline())
 
     def _deadline(self) -> float:
-        """Until when a request that begins now waits for its projection, by the event loop's clock."""
+        """The time by the event loop's clock until which a request that begins now waits for its
+        projection."""
         return asyncio.get_running_loop().time() + self._wait_seconds
 
     def _scope_bindings(self, call: Call) -> dict[str, Any]:
@@ -133,8 +135,8 @@ class Pages:
     async def _find_by_id(
         self, list_query: ListQuery, query: str, bindings: Mapping[str, Any], object_id: str, deadline: float
     ) -> TupleRow | None:
-        """The row of one id. Where rows are partitioned by day, it is looked for near the time in the id; an
-        id that a caller chose has none, or another: its row is near the time when it was recorded."""
+        """The row of one id. If rows are partitioned by day, this looks near the time in the id. The id of an
+        imported object has no such time, or another one: then it looks near the time of the recording."""
         if not list_query.partitioned_by_day:
             _, rows = await self._fetch_rows(list_query, query, bindings, deadline)
             return rows[0] if rows else None
@@ -198,8 +200,8 @@ class Pages:
     async def _fetch_rows(
         self, list_query: ListQuery, query: str, bindings: Mapping[str, Any], deadline: float
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
-        """The projection's progress, and rows at least as new. All queries of one page share a `deadline`,
-        until when they wait for the projection."""
+        """The projection's progress, and rows at least as new. All queries of one page share the `deadline`
+        until which they wait for the projection."""
         bindings = {**bindings, "projection": list_query.projection}
         try:
             progress, rows = await self._fetch_once(query, bindings)
@@ -258,6 +260,7 @@ def _narrow_to_time(bindings: Mapping[str, Any], at: float) -> dict[str, Any]:
 
 
 def render_list(list_query: ListQuery, data: list[Any], page: Page, *, url: str | None = None) -> QueryResult:
-    """The list object with `data`, rendered from the page's rows. `url`: of a list within an object."""
+    """The list object with `data`, rendered from the page's rows. `url` is that of a list within an
+    object."""
     body = {"object": "list", "data": data, "has_more": page.has_more, "url": url or list_query.url}
     return QueryResult(body, page.progress.lag_events, page.progress.incomplete)

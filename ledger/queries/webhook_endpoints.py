@@ -1,4 +1,4 @@
-"""Queries on webhook endpoints (contract §5.1). No answer shows a signing secret; only the create does."""
+"""Queries on webhook endpoints (contract §5.1). No query returns a signing secret."""
 
 from __future__ import annotations
 
