@@ -1,6 +1,6 @@
-"""What a command decides on: aggregates of the log, the time, fresh ids, and what the process provides.
+"""The context of a decision: aggregates of the log, the time, fresh ids, and the environment of the process.
 
-A context notes the version of each aggregate that a decision read. The append checks these versions, so
+A context records the version of each aggregate that a decision read. The append checks these versions, so
 decisions may use cached aggregates: what commits was decided on the current state (README, invariant 2).
 """
 
@@ -34,7 +34,7 @@ class CommandEnvironment:
 
     terms                   fees, periods and limits of this deployment
     session_secrets         derives and checks client secrets and ephemeral keys
-    derive_endpoint_secret  gives the signing secret of a webhook endpoint, by its id
+    derive_endpoint_secret  derives the signing secret of a webhook endpoint from its id
     link_urls               derives the secret digits in the URL of a file link
     storage                 the contents of files
     find_charge_id          finds the charge of a payment intent
@@ -48,8 +48,8 @@ class CommandEnvironment:
     find_charge_id: FindChargeId
 
     def derive_secret(self, state: State) -> str:
-        """The secret of an object, the same at each call. It is not stored: an answer that is sent again
-        under its idempotency key gets it from here (README, invariant 7)."""
+        """The secret of an object, the same at each call. It is not stored: this adds it to a reply
+        that is sent again under its idempotency key (README, invariant 7)."""
         match state:
             case CustomerSession():
                 return self.session_secrets.derive_client_secret(state)
@@ -62,7 +62,7 @@ class CommandEnvironment:
 
 
 class DecisionContext:
-    """What one decision reads. An `exact` one reads each aggregate from the log, not from the cache."""
+    """The reads of one decision. An `exact` context reads each aggregate from the log, not from the cache."""
 
     def __init__(
         self, environment: CommandEnvironment, streams: StreamReader, decided_at: float, *, exact: bool
@@ -80,8 +80,8 @@ class DecisionContext:
 
     async def get_new(self, stream: str) -> State | None:
         """For an object that this decision creates under an id from the caller: None without a read, unless
-        the cache has the object. If it exists after all, the append fails, and the next, exact try finds it
-        here. Raises Unavailable."""
+        the cache has the object. If it exists after all, the append fails, and the next attempt, which is
+        exact, reads it. Raises Unavailable."""
         if self._exact:
             return await self.get(stream)
         state = self._streams.get_cached(stream)
@@ -101,10 +101,10 @@ class DecisionContext:
 
 
 class GroupContext(DecisionContext):
-    """What a group of commands reads that are decided one after another and appended as one.
+    """The reads of a group of commands that are decided one after another and appended as one.
 
     Each command sees the changes of those before it in the group, then `pending`, the aggregates as the
-    append that is under way will leave them, then what any command sees.
+    append under way will leave them, then what a DecisionContext reads.
     """
 
     def __init__(

@@ -42,8 +42,8 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
 
 async def exchange(call: Call, context: DecisionContext, now: int) -> Decision:
     """`GET /v1/elements/sessions`: a GET that writes. It exchanges a session's client secret for an ephemeral
-    key. The claim is an event at the session's next version, so one of several concurrent exchanges succeeds;
-    the others are decided again and refused."""
+    key. The claim is an event at the session's next version, so exactly one of several concurrent exchanges
+    succeeds; the others are decided again and refused."""
     params = call.parameters
     secrets = context.environment.session_secrets
     answer = elements.render_elements_session(

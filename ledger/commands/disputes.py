@@ -1,7 +1,7 @@
 """Commands on disputes (contract §2.2, §3), and what test mode adds to them (§3.4).
 
-What test mode adds is appended together with its cause, as facts of the card network: such events have no
-request, and `causation` names the event they follow from.
+The events that test mode adds are appended together with their cause, as facts of the card network: such
+events have no request, and `causation` names the event they follow from.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ async def close_newest(call: Call, context: DecisionContext, now: int) -> Decisi
 
 
 def open_test_card_disputes(charge_change: Change, context: DecisionContext, now: int) -> list[Change]:
-    """The disputes that the test card of a charge opens after `charge_change`, each with its mark on the
-    charge; none for other cards."""
+    """The disputes that the test card of a charge opens after `charge_change`, each with its ChargeDisputed;
+    none for other cards."""
     charge = charge_change.state
     assert isinstance(charge, Charge)
     changes: list[Change] = []
-    for opening in dispute_decisions.get_test_card_disputes(charge):
+    for report in dispute_decisions.get_test_card_disputes(charge):
         events = dispute_decisions.open_dispute(
             charge,
-            opening,
+            report,
             dispute_id=context.new_id("du"),
             txn_id=context.new_id("txn"),
             terms=context.environment.terms,

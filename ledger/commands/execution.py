@@ -1,8 +1,8 @@
-"""Runs a command: load, decide, append (optimistic concurrency).
+"""Runs a command: read, decide, append (optimistic concurrency).
 
 A command that loses a race is decided again, on reads from the log instead of the cache. So is a refusal that
 was decided on cached aggregates: it may be outdated. With an idempotency key the reply commits together with
-the changes (contract §1.9), so any number of tries has one effect and one answer.
+the changes (contract §1.9), so any number of requests under it has one effect and one response.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ log = structlog.get_logger()
 
 
 class InternalError(RequestError):
-    """An error of the service itself; its text names no internals."""
+    """An error of the service itself; its message reveals no internals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command decided: the changes to append and the object to answer with.
+    """What a command decided: the changes to append and the object to respond with.
 
-    refusal    answered instead of `answer`, after the changes were appended (a declined charge exists)
+    refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
     secret     a text inside the answer that must not be stored with it
-    secret_of  the id of the object whose secret that is: `derive_secret` gives it again
+    secret_of  the id of the object whose secret that is: `derive_secret` derives it again
     """
 
     changes: Sequence[Change]
@@ -69,7 +69,7 @@ class Decision:
 
 
 class CommandResult(NamedTuple):
-    """What a command that ran is answered with.
+    """The response to a command that ran.
 
     status               the HTTP status
     body                 JSON, as it is sent
@@ -87,7 +87,7 @@ Decide = Callable[[Call, DecisionContext, int], Awaitable[Decision]]
 """A command: reads from the context, decides at `now` (unix seconds), renders the answer. It may run several
 times for one request and has no other effect. Raises RequestError for a refusal."""
 Encode = Callable[[Mapping[str, Any] | RequestError], tuple[int, str]]
-"""Gives the HTTP status and the JSON body of an answer or a refusal."""
+"""Returns the HTTP status and the JSON body for an answer or a refusal."""
 
 
 class Execution:
@@ -103,7 +103,8 @@ class Execution:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
-        """Decide and append. Commands on one target that lost a race run one after another from then on.
+        """Decide and append. Commands on one target that have lost a race are decided again one after
+        another.
 
         A refusal is a result, and is stored under the idempotency key. InvalidParameter is raised and not
         stored: it concerns the parameters alone. Also raises IdempotencyKeyReused, ConcurrencyConflict,
@@ -143,7 +144,7 @@ class Execution:
             return Decision([], refusal=refusal)
         except LedgerError:
             raise
-        except Exception as error:  # the edge of a decision: execution has begun, so its answer is stored
+        except Exception as error:  # the edge of a decision: the command has begun, so its reply is stored
             log.error("internal_error", exc_info=error, request_id=call.cause.request_id)
             return Decision([], refusal=InternalError("An unexpected error occurred."))
 
@@ -216,7 +217,7 @@ async def apply_and_render(
 async def render_changed(
     call: Call, context: DecisionContext, now: int, state: State, changes: Sequence[Change]
 ) -> dict[str, Any]:
-    """The object as the answer shows it, expanded as the call asks, everything as of after `changes`.
+    """The object as the answer shows it after `changes`, expanded by the call's `expand`.
 
     Files in it have their URL. File links have none: a link's URL is a secret, and one answer shows at most
     one secret (`Decision.secret`).
@@ -229,7 +230,7 @@ async def render_changed(
 
 
 def _overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fetch:
-    """Fetch aggregates as of after `changes`, the others from the context."""
+    """A fetch of changed aggregates as they are after `changes`, and of others from the context."""
     new_states = {change.state.id: change.state for change in changes}
 
     async def fetch(stream: str) -> State | None:
@@ -239,14 +240,14 @@ def _overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fet
 
 
 def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str:
-    """What all uses of one idempotency key must have in common. It is computed from the decoded parameters,
-    so another order or encoding of the same parameters is the same request."""
+    """The fingerprint that all requests under one idempotency key must have. It is computed from the decoded
+    parameters, so another order or encoding of the same parameters is the same request."""
     document = _sorted_json.encode((method, path, parameters))
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
 def _make_reply(fingerprint: str, status: int, body: str, decision: Decision) -> Reply:
-    """The reply to store: the body without the secret, and where it was."""
+    """The reply to store: the body without the secret, and the offset at which the secret was."""
     if decision.secret is None:
         return Reply(fingerprint, status, body)
     secret_at = body.index(decision.secret)

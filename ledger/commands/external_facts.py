@@ -38,7 +38,7 @@ _FACTS_WITH_DUE_BY = ("escalated", "appeal_opened")
 
 
 class IngestResult(NamedTuple):
-    """What an ingested fact changes, nothing if it was known, and the object that it is about."""
+    """The changes of an ingested fact (none if it was known), and the object that it is about."""
 
     changes: Sequence[Change]
     state: State
@@ -124,9 +124,9 @@ async def ingest_dispute(call: Call, context: DecisionContext, now: int) -> Inge
     existing_id = existing.id if existing is not None else charge.references.get(reference or "")
     if existing_id is not None:
         state = await context.get(existing_id)
-        assert state is not None, "a dispute is appended together with its mark on the charge"
+        assert state is not None, "a dispute is appended together with its ChargeDisputed"
         return IngestResult([], state)
-    opening = DisputeReport(
+    report = DisputeReport(
         kind=params["kind"],
         reason=params.get("reason", "general"),
         network_reason_code=params.get("network_reason_code"),
@@ -136,7 +136,7 @@ async def ingest_dispute(call: Call, context: DecisionContext, now: int) -> Inge
     )
     events = dispute_decisions.open_dispute(
         charge,
-        opening,
+        report,
         dispute_id=params.get("id") or context.new_id("du"),
         txn_id=context.new_id("txn"),
         terms=context.environment.terms,
@@ -233,8 +233,8 @@ async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestR
         return _apply_events(events)
     if not isinstance(existing, File) or not is_visible(existing, call):
         raise id_taken_error(object_id)
-    received = (params["purpose"], filename, hashlib.sha256(content).hexdigest())
-    if (existing.purpose, existing.filename, existing.digest) != received:
+    sent = (params["purpose"], filename, hashlib.sha256(content).hexdigest())
+    if (existing.purpose, existing.filename, existing.digest) != sent:
         raise id_taken_error(object_id)
     return IngestResult([], existing)
 

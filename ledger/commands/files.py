@@ -1,6 +1,6 @@
 """Commands on files and file links (contract §2.9), and the files that disputes take as evidence (§2.2).
 
-The URL of a link holds a secret, and an answer shows at most one: that of the link it created or updated.
+The URL of a link contains a secret, and an answer shows at most one: that of the link it created or updated.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _create_link(
     param: str,
     expires_param: str,
 ) -> list[Change]:
-    """The change that creates a link to the file, then the file's mark of it. Raises what `file_link.create`
+    """The change that creates a link to the file, then the file's FileLinked. Raises what `file_link.create`
     raises."""
     events = file_link.create(
         state, params, link_id=context.new_id("link"), now=now, param=param, expires_param=expires_param

@@ -1,7 +1,7 @@
 """The JSON bodies of the internal API. One declaration of a field parses it, names it in refusals and
 documents it.
 
-A field that is not declared is refused; null means the same as leaving a field out. Whatever passes can be
+A field that is not declared is refused; null means the same as omitting a field. Every accepted body can be
 stored and shown again: each text, including names of metadata, is a `StorableText`, each number fits in 64
 bits, and each object that is returned unchanged passes `check_object`.
 """
@@ -36,7 +36,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
 
 
 def _check_payment_method_details(details: dict[str, Any]) -> dict[str, Any]:
-    """Check what disputes show of them, `type` and the card's brand. The rest is returned unchanged."""
+    """Check the two members that disputes show, `type` and the card's brand; any others are allowed."""
     card = details.get("card")
     if not isinstance(details.get("type"), str):
         raise ValueError("must have a type")
@@ -266,7 +266,7 @@ def invalid_json_error(noun: str = "request body") -> InvalidParameter:
 
 def validation_error(error: Mapping[str, Any], *, skip: int = 0) -> InvalidParameter:
     """The refusal for one of pydantic's errors; its `param` is the field's path, `metadata[order]`. `skip`:
-    how many leading parts of the error's location are not the caller's."""
+    how many leading parts of the error's location are not part of the caller's path."""
     if error["type"] == "json_invalid":  # its location is a number of characters
         return invalid_json_error()
     path = [

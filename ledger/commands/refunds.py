@@ -1,7 +1,7 @@
 """Commands on refunds (contract §2.7), and the inquiries that a full refund closes (§3.2).
 
-A refund, its mark on the charge and the inquiries it closes are one append: all of it happens or nothing. The
-append checks the versions of the charge and of its disputes, so two refunds never exceed the charge.
+A refund, its ChargeRefunded and the inquiries it closes are one append: all of them are recorded, or none.
+The append checks the versions of the charge and of its disputes, so two refunds never exceed the charge.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
 async def decide_refund(
     call: Call, context: DecisionContext, now: int, charge_id: str, refund_id: str
 ) -> tuple[Refund, list[Change]]:
-    """The refund that the call's parameters ask for, and all changes of it. Raises UnknownObject for the
+    """The refund that the call's parameters request, and all its changes. Raises UnknownObject for the
     charge, and what `refund_decisions.create` raises."""
     paid_charge = await get_target(replace(call, target=charge_id), Charge, context.get)
     disputes = [await _get_dispute(dispute_id, context) for dispute_id in paid_charge.disputes]
@@ -74,5 +74,5 @@ async def cancel(call: Call, context: DecisionContext, now: int) -> Decision:
 
 async def _get_dispute(dispute_id: str, context: DecisionContext) -> Dispute:
     state = await context.get(dispute_id)
-    assert isinstance(state, Dispute), "a dispute is appended together with its mark on the charge"
+    assert isinstance(state, Dispute), "a dispute is appended together with its ChargeDisputed"
     return state

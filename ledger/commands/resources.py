@@ -1,8 +1,8 @@
 """Commands that publish other services' resources as Events.
 
-An Event's id and time are derived from the log, so they are known after the append has committed. A command
-answers with a reference to the recorded event, and that is what an idempotency key stores. `Publications`
-renders the Event from the reference, as `GET /v1/events/{id}` does (README, invariant 4).
+An Event's id and time are derived from the log, so they are known only after the append has committed. A
+command answers with a reference to the recorded event, and that is what an idempotency key stores.
+`Publications` renders the Event from the reference, as `GET /v1/events/{id}` does (README, invariant 4).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _render_event(recorded: Sequence[Recorded], account: str | None) -> dict[str
         data=public_events.render_event_data(rendered, previous),
         request_id=last.request_id,
         idempotency_key=last.idempotency_key,
-        pending_webhooks=0,  # fan-out follows the log, so nothing is owed yet; and the answer never changes
+        pending_webhooks=0,  # no delivery exists before the fan-out, and a replay must not differ
         account=account,
     )
 

@@ -31,14 +31,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SessionSecrets:
-    """Derives client secrets and ephemeral keys from the service key, and recognizes its own."""
+    """Derives client secrets and ephemeral keys from the service key, and recognizes those it derived."""
 
     def __init__(self, service_key: bytes) -> None:
         self._key = hmac.digest(service_key, b"ledger/customer_session/secret/1", "sha256")
 
     def derive_client_secret(self, state: CustomerSession) -> str:
-        """The session's client secret: `cuss_secret_` and 70 base-62 digits, of which 48 need the service
-        key."""
+        """The session's client secret: `cuss_secret_` and 70 base-62 digits, of which only the
+        service key can produce 48."""
         return self._derive(CLIENT_SECRET_PREFIX, state, state.account, state.livemode)
 
     def derive_ephemeral_key(self, state: CustomerSession) -> str:
@@ -86,7 +86,7 @@ class SessionSecrets:
 
 
 class EphemeralKeys:
-    """Looks up ephemeral keys. No key is stored: its session says what it may do."""
+    """Looks up ephemeral keys. No key is stored: its session determines its rights."""
 
     def __init__(self, secrets: SessionSecrets, streams: StreamReader) -> None:
         self._secrets = secrets

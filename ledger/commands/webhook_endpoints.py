@@ -1,7 +1,7 @@
 """Commands on webhook endpoints (contract §5.1, §5.2).
 
 Creating and deleting one also writes to the quota of its account and mode, so the limit on their number holds
-exactly. The answer to a create shows the signing secret; a stored reply does not (README, invariant 7).
+exactly. The response to a creation shows the signing secret; a stored reply does not (README, invariant 7).
 """
 
 from __future__ import annotations

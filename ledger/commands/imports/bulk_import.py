@@ -3,7 +3,7 @@
 Lines are decided in groups, each line on the outcome of those before it. A group is appended as one while the
 next group is decided. If another request changed something that a group relied on, the group is decided again
 on reads from the log, and if that fails too, line by line. At most two groups are in memory, however long the
-input is. Lines are idempotent by id and reference, so an interrupted import is simply sent again.
+input is. Lines are idempotent by id and reference, so an interrupted import can be sent again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Group:
     """Lines of one account, decided together.
 
     decisions             one for each line, unless `error` ended the decisions
-    appended_as_decided   whether `decisions` were appended; if not, others were, or some lines failed
+    appended_as_decided   whether `decisions` were appended; otherwise lines were decided again, or failed
     results               of the lines, once the append has ended
     """
 
@@ -65,8 +65,8 @@ class _Group:
 class Import:
     """Imports one input into the account and mode of `cause`.
 
-    `check_account` runs for lines that name another account. `render_error` renders the error envelope of
-    whatever ends a line.
+    `check_account` runs for lines that name another account. `render_error` renders the error envelope for
+    the error of a line.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Import:
                     next_lines = asyncio.ensure_future(anext(groups, None))
                     group = await self._decide_group(lines, previous)
                 elif previous is None:
-                    await next_lines  # raises what ended the input, if it did not end by itself
+                    await next_lines  # raises the error that ended the input, if there was one
                     return
                 results = await previous.results if previous else []
                 if group is not None:
@@ -165,14 +165,14 @@ class Import:
     def _list_streams_to_load(self, lines: Sequence[_NumberedLine]) -> list[str]:
         """Streams that the lines refer to and do not create themselves. Objects that they create are assumed
         to be new, until an append has failed (`exact`)."""
-        created: set[str] = set()
+        created_ids: set[str] = set()
         streams: list[str] = []
         for _, command in lines:
             if isinstance(command, LineCommand):
                 if command.created_id is not None:
-                    created.add(command.created_id)
-                streams += [stream for stream in command.related_ids if stream not in created]
-        return [*streams, *created] if self._exact else streams
+                    created_ids.add(command.created_id)
+                streams += [stream for stream in command.related_ids if stream not in created_ids]
+        return [*streams, *created_ids] if self._exact else streams
 
     async def _append_group(self, group: _Group) -> list[LineResult]:
         """Append the group. If it is outdated, decide it once more on exact reads; then run each line
@@ -207,7 +207,7 @@ class Import:
             return self._render_refusal(number, command)
         try:
             result = await self._execution.run(self._build_call(command), command.decide, fingerprint="")
-        except Exception as error:  # the edge of a line: its result says so, the other lines continue
+        except Exception as error:  # the edge of a line: its result reports the error, other lines continue
             return self._render_refusal(number, error)
         refused = result.status != 200
         return LineResult(number, result.body[1:], not refused and result.position is not None, refused)

@@ -35,7 +35,7 @@ class LineCommand(NamedTuple):
     """How to ingest a line.
 
     decide       the command
-    target       the id of the object that a fact is about; "" for lines that are objects themselves
+    target       the id of the dispute of a fact; "" for a line that is an object itself
     parameters   of the command
     created_id   the id of the object that the line creates, if it was not ingested before
     related_ids  ids of other objects that the command reads or writes

@@ -1,4 +1,4 @@
-"""The lines of an import: JSON objects whose `op` says what they are.
+"""The lines of an import: JSON objects whose `op` is the kind of line.
 
 The caller names each object's id, so a line that is sent again changes nothing.
 """
