@@ -1,7 +1,7 @@
-"""The loop behind everything a process does besides answering requests, and how such work starts and ends.
+"""The loop behind all background work of a process, and the interface by which such work starts and ends.
 
-A loop outlives whatever its work raises: it logs a failure once per reason, retries after a backoff, and logs
-the recovery. Closing lets the step under way finish, up to a timeout.
+A loop survives every exception of its work: it logs a failure once per reason, retries after a backoff, and
+logs the recovery. `close` lets the step under way finish, up to a timeout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Service(Protocol):
-    """Something that runs beside the API, or in a worker, from `start` until `close` returns."""
+    """Background work that runs beside the API, or in a worker, from `start` until `close` returns."""
 
     async def start(self) -> None:
         """Begin. Returns once the service works, or has found that it cannot work for now."""
@@ -43,8 +43,8 @@ class BackgroundLoop:
     backoff_seconds_max    … up to this, and starts over after a success
     close_timeout_seconds  how long `close` waits for the step under way before it cancels it
 
-    `wake` ends a wait, also one that is about to begin, but never a backoff: what wakes a loop often must not
-    make it retry often.
+    `wake` ends a wait, also one that is about to begin, but never a backoff: frequent calls of
+    `wake` must not cause frequent retries.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BackgroundLoop:
 
     @property
     def closing(self) -> bool:
-        """Whether `close` was called: a long step then ends at the next point where it may."""
+        """Whether `close` was called: a long step checks this, and then returns as soon as it can."""
         return self._close_requested.is_set()
 
     async def start(self) -> None:

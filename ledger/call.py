@@ -1,5 +1,5 @@
-"""One request, decoded: who asks (`Cause`) and what for (`Call`). Commands and queries take a `Call`; the log
-records its `Cause` with each event that it leads to."""
+"""One request, decoded: who sent it (`Cause`) and what it requests (`Call`). Commands and queries take a
+`Call`; the log records its `Cause` with each event that results from it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Expansion = dict[str, Any]
 
 
 class Cause(NamedTuple):
-    """Who asked for a change, in which mode, by which request.
+    """Who requested a change, in which mode, by which request.
 
     account          the account acted on
     livemode         whether in live mode: the mode of the key
-    actor            the id of the key, or who else acts; None where nobody asked (a deadline has passed)
-    request_id       None where no request asked
+    actor            the id of the key, `cli` for an import from the shell; None after a deadline
+    request_id       None for a change without a request
     idempotency_key  the request's Idempotency-Key, if it had one
     """
 

@@ -1,4 +1,4 @@
-"""The ledger's one clock: all deadlines and times of events come from it, so a test can move them at once.
+"""The ledger's one clock: all deadlines and times of events come from it, so a test can move them together.
 
 With LEDGER_TEST_CLOCK the difference to real time is stored in the database, and a process reads it again
 (`refresh`) before each request and each batch, so all processes agree.

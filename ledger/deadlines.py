@@ -27,7 +27,8 @@ KINDS = ("response", "inquiry", "capture")
 PAGE_SIZE_MAX = 256
 CLOCK_CAUSATION = "clock"
 
-# Pages follow each other by key, so a row that stays (that of a parked stream) never hides those after it.
+# Each page begins after the last row of the page before, so a row that remains due (that of a parked stream)
+# never hides the rows after it.
 _SELECT_DUE = """
 SELECT d.id, d.moment
 FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
@@ -44,7 +45,7 @@ ORDER BY d.moment LIMIT 1
 
 
 class SweepResult(NamedTuple):
-    """How many objects were due, and how many of them this sweep let expire."""
+    """How many objects were due, and how many of them this sweep made expire."""
 
     due_count: int
     expired_count: int
@@ -89,23 +90,23 @@ class DeadlineSweeper:
         await self._connection.drop()
 
     async def sweep(self) -> SweepResult:
-        """Let everything expire that is due now by the ledger's clock. Raises psycopg.Error and LedgerError;
-        what has expired by then stays so."""
+        """Make every object expire that is due now by the ledger's clock. Raises psycopg.Error and
+        LedgerError; objects that expired before the error remain expired."""
         due_count = expired_count = 0
         for kind in KINDS:
-            last_starts_at, last_id = -(2**62), ""
+            last_moment, last_id = -(2**62), ""
             while not self._loop.closing:
                 async with self._connection as conn:
                     await self._store.clock.refresh(conn)
                     upto = int(self._store.clock.now()) - timeout_seconds(kind, self._terms)
-                    page_start = {"moment": last_starts_at, "id": last_id, "limit": PAGE_SIZE_MAX}
+                    page_start = {"moment": last_moment, "id": last_id, "limit": PAGE_SIZE_MAX}
                     cur = await conn.execute(_SELECT_DUE, {"kind": kind, "upto": upto, **page_start})
                     rows = await cur.fetchall()
                 results = await asyncio.gather(*(self._expire(row[0]) for row in rows))
                 due_count, expired_count = due_count + len(rows), expired_count + sum(results)
                 if len(rows) < PAGE_SIZE_MAX:
                     break
-                last_id, last_starts_at = rows[-1]
+                last_id, last_moment = rows[-1]
         return SweepResult(due_count, expired_count)
 
     async def _sweep_step(self) -> float:
@@ -113,8 +114,8 @@ class DeadlineSweeper:
         return self._poll_seconds
 
     async def _expire(self, stream: str) -> bool:
-        """Let the object expire if its deadline has passed; whether it did. False when another process was
-        first, or a command changed the object meanwhile."""
+        """Make the object expire if its deadline has passed, and return whether it did: not when another
+        process was first, or a command changed the object meanwhile."""
         state = await self._store.streams.read(stream)
         events = self._decide(state)
         if state is None or not events:

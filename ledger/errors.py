@@ -37,7 +37,8 @@ class SettingError(LedgerError):
 class Unavailable(LedgerError):
     """The database cannot be used now: unreachable, out of space, read-only. Retry later.
 
-    An append that was under way may have happened all the same; an idempotency key finds out.
+    An append that was under way may have happened all the same; a retry under the same idempotency key gets
+    its reply if it did.
     """
 
 

@@ -33,7 +33,8 @@ def new_id(prefix: str, created_at: float) -> str:
 
 
 def encode_digest(digest: bytes) -> str:
-    """Two base62 digits for each two bytes of a digest, for secrets: they cannot be decoded."""
+    """Two base62 digits for each two bytes of a digest, for secrets: the digest cannot be derived from
+    them."""
     return "".join([_DIGIT_PAIRS[pair % 3844] for pair in struct.unpack(f">{len(digest) // 2}H", digest)])
 
 

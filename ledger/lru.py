@@ -71,7 +71,7 @@ class ExpiringCache(Generic[Key, Value]):
         self._clock = clock
 
     def __len__(self) -> int:
-        """Entries held, the expired ones that were not asked for since included."""
+        """The number of entries, including expired ones that `get` has not removed yet."""
         return len(self._cache)
 
     def get(self, key: Key) -> Value | None:

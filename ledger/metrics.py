@@ -57,7 +57,7 @@ class Lag(NamedTuple):
 
 
 class WebhookBacklog(NamedTuple):
-    """Unfinished webhook work.
+    """Webhook work that is not finished.
 
     deliveries_by_state  unfinished deliveries by state, counted up to a bound
     oldest_due_seconds   for how long the oldest due delivery has been due; 0 for none

@@ -1,7 +1,7 @@
-"""Aggregates as the public API shows them to a caller: found by id, rendered, expanded.
+"""Find aggregates by id for a caller, render them as the public API shows them, and expand their members.
 
-One lookup for all: an object of another account is missing; an object of the other mode is missing too,
-with a hint in the error (contract §1.2, §1.6). The prefix of an id never decides what kind of object it
+One rule for every lookup: an object of another account is missing; an object of the other mode is missing
+too, with a hint in the error (contract §1.2, §1.6). The prefix of an id never decides what kind of object it
 names.
 """
 
@@ -85,7 +85,8 @@ def render_object(state: State, now: int) -> dict[str, Any]:
 async def expand(
     state: State, answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch
 ) -> dict[str, Any]:
-    """Expands the members of `answer`, the JSON of `state`, that `tree` names; returns it (contract §1.8).
+    """Expands the members of `answer` (the JSON of `state`) that `tree` names; returns `answer` (contract
+    §1.8).
 
     Null stays null, and an id whose object is unknown (a payment intent that no service has published)
     stays an id. A member that the object does not have is ignored: the source of a balance transaction may
@@ -148,8 +149,8 @@ async def _expand_members(answer: dict[str, Any], tree: Expansion, now: int, fet
 
 
 def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:
-    """`fetch` limited to the object's own account and mode: an id that a caller or another service wrote may
-    name any object."""
+    """`fetch` limited to the account and mode of `state`: its ids come from callers and other services, and
+    may name any object."""
 
     async def fetch_owned(stream: str) -> State | None:
         candidate = await fetch(stream)

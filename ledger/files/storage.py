@@ -1,9 +1,9 @@
 """Stores file contents in the database as encrypted chunks, written before the event that creates the file.
 
 So a file that is in the log has its contents, whenever a process crashes. A chunk is encrypted (AES-256-GCM)
-under a key derived for its file, and bound to its number: the table shows nothing, and no chunk can be moved.
-While a slow client sends or receives, no connection is held, and at most one chunk is in memory. To keep
-contents elsewhere (an object store), replace `FileStorage` and `IncomingFile`.
+under a key derived for its file, and bound to its number: the table reveals nothing, and no chunk can be
+moved. While a slow client sends or receives, no connection is held, and at most one chunk is in memory. To
+keep contents elsewhere (an object store), replace `FileStorage` and `IncomingFile`.
 """
 
 from __future__ import annotations
@@ -76,19 +76,21 @@ class FileStorage:
             yield await self.read_chunk(file.id, number)
 
     async def store_whole(self, file_id: str, filename: str | None, plaintext: bytes) -> Upload:
-        """Store contents that are complete in memory, under an id from the caller. Idempotent: contents that
-        a crash left, or that another request is about to create the file of, are used as they are. Raises
-        InvalidParameter if other contents are stored under the id, and Unavailable."""
+        """Store contents that are complete in memory, under an id from the caller. Idempotent: the
+        same contents that an earlier request stored, before a crash or before it creates the file, are used
+        as they are. Raises InvalidParameter if other contents are stored under the id, and Unavailable."""
         pieces = [plaintext[start : start + CHUNK_BYTES] for start in range(0, len(plaintext), CHUNK_BYTES)]
         try:
             async with self._pool.connection() as conn, conn.transaction():
                 cur = conn.cursor(binary=True)
                 await cur.execute(_LOCK_FILE.encode(), (file_id,))
-                stored = [await self._find_chunk(cur, file_id, number) for number in range(len(pieces) + 1)]
-                if stored[0] is not None and stored != [*pieces, None]:
+                stored_pieces = [
+                    await self._find_chunk(cur, file_id, number) for number in range(len(pieces) + 1)
+                ]
+                if stored_pieces[0] is not None and stored_pieces != [*pieces, None]:
                     text = f"The id '{file_id}' belongs to another file."
                     raise InvalidParameter(text, code="resource_already_exists", param="id")
-                if stored[0] is None:
+                if stored_pieces[0] is None:
                     for number, piece in enumerate(pieces):
                         await cur.execute(
                             _INSERT_CHUNK.encode(), (file_id, number, self._seal(file_id, number, piece))

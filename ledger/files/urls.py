@@ -1,6 +1,6 @@
 """The secret digits in the URL of a file link, derived from the link's id and the service key.
 
-The digits are never stored (README, invariant 7): who may see a link's URL derives them again.
+The digits are never stored (README, invariant 7): they are derived again whenever a caller may see the URL.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class FileLinkUrls:
         self._key = hmac.digest(service_key, b"ledger/file_link/address/1", "sha256")
 
     def derive_digits(self, link_id: str) -> str:
-        """32 base-62 digits that need the service key."""
+        """32 base-62 digits that only the service key can produce."""
         return encode_digest(hmac.digest(self._key, link_id.encode(), "sha256"))
 
     def parse_link_name(self, name: str) -> str | None:
