@@ -1,7 +1,7 @@
 """Errors as HTTP: the status code, the envelope and the headers of each; no other module knows a status code.
 
-Callers see the message of a `RequestError` in the contract's envelope (contract §1.5). Any other error
-gets a general message: its details are logged, never sent.
+Callers see the message of a `RequestError` in the contract's envelope (contract §1.5). Any other error gets
+a general message: its details are logged, never sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The context of queries, and the two that most objects need: retrieve one by id, list many.
+"""The context of queries, and the two queries that most objects need: retrieve one by id, list many.
 
 One object is folded from its stream and exact; many come from a projection, as new as `pages` guarantees.
 One function renders both from the same aggregate, so they have the same bytes.

@@ -2,8 +2,8 @@
 
 At most `webhook_attempts_max` attempts run at once, and ENDPOINT_CONCURRENCY_MAX to one endpoint; an endpoint
 that was slow to respond gets a single connection until it responds quickly again. So a slow or dead endpoint
-does not delay the others. Retries are due by the ledger's clock. An attempt that is
-interrupted when the process ends is repeated.
+does not delay the others. Retries are due by the ledger's clock. An attempt that is interrupted
+when the process ends is repeated.
 """
 
 from __future__ import annotations

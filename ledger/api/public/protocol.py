@@ -1,9 +1,9 @@
 """The public API's protocol: one request from ASGI messages to a response, in the contract's order of checks.
 
 Authentication → URL → version → account → parameters and `expand` → the operation. A request that fails
-before its operation runs leaves no reply under its idempotency key; but if the key was used before, the
-request gets the error for a reused key (contract §1.5, §1.9). Every response has a Request-Id. No framework
-is on this path: in a measurement, it cost as much as the work itself.
+before its operation runs leaves no reply under its idempotency key; but if its parameters are invalid and the
+key was used before, it gets the error for a reused key (contract §1.5, §1.9). Every response has a
+Request-Id. No framework is on this path: in a measurement, it cost as much as the work itself.
 """
 
 from __future__ import annotations
