@@ -358,7 +358,7 @@ def test_importing_a_module_runs_nothing() -> None:
             assert not called, f"{module.file}:{node.lineno}"
 
 
-def test_no_error_is_swallowed_unseen() -> None:
+def test_no_error_is_swallowed_silently() -> None:
     """A broad `except` raises again or does something about the error; `pass` or `continue` alone is not
     allowed."""
     for module in ours():

@@ -80,7 +80,7 @@ def test_listed_retrieved_and_inside_its_object_it_is_the_same_bytes(
         assert alone in inside
 
 
-def test_it_can_be_retrieved_as_soon_as_it_exists(raw: Caller) -> None:
+def test_a_transaction_can_be_retrieved_as_soon_as_it_exists(raw: Caller) -> None:
     for _ in range(20):
         charge = raw.charge()
         transaction = ok(raw.get(f"{URL}/{charge['balance_transaction']}"))

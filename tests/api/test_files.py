@@ -430,7 +430,7 @@ def test_evidence_names_files_and_expands_them(client: stripe.StripeClient, raw:
 
 
 @pytest.mark.parametrize("content", [PNG, JPEG, pdf(49), b"%PDF-1.4 which nobody can read"])
-def test_what_may_be_evidence(raw: Caller, content: bytes) -> None:
+def test_a_file_that_may_be_evidence_is_accepted(raw: Caller, content: bytes) -> None:
     ok(attach(raw, content))
 
 
@@ -456,7 +456,7 @@ NO_EVIDENCE: dict[str, tuple[bytes, dict[str, Any], str]] = {
 
 
 @rows("2.2", NO_EVIDENCE)
-def test_what_may_not_be_evidence(raw: Caller, row: str) -> None:
+def test_a_file_that_may_not_be_evidence_is_refused(raw: Caller, row: str) -> None:
     content, fields, message = NO_EVIDENCE[row]
     assert_refused(attach(raw, content, **fields), param="evidence[receipt]", message=message)
 

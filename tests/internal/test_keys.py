@@ -58,7 +58,7 @@ def test_a_key_made_over_http_works_in_the_mode_of_its_maker(
     assert (listed["name"], listed["scopes"], listed["state"]) == ("reader", ["rak_customer_read"], "active")
 
 
-def test_a_key_ends_when_it_was_told_to(operator: InternalClient, http: httpx.Client) -> None:
+def test_a_key_ends_at_its_expiry_time(operator: InternalClient, http: httpx.Client) -> None:
     key = made(operator, expires_at=int(time.time()) + 2)["key"]
     assert works(http, key)
     assert_refused(ends(http, key), 401, code="api_key_expired")
@@ -133,7 +133,7 @@ def test_a_revoked_key_is_refused_within_a_second(operator: InternalClient, http
     assert_refused(ends(http, key["key"]), 401, code="api_key_expired")
 
 
-def test_last_use_is_told_without_being_on_a_requests_way(
+def test_last_use_is_recorded_without_delaying_requests(
     operator: InternalClient, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = made(operator)
@@ -175,7 +175,7 @@ def test_only_own_and_connected_accounts_are_reached(
     assert_refused(operator.post(f"/keys/{live}/revoke"), 404, code="resource_missing", param="id")
 
 
-def test_lists_go_on_after_the_last_one_shown(operator: InternalClient) -> None:
+def test_lists_continue_after_the_last_item_shown(operator: InternalClient) -> None:
     for _ in range(3):
         made(operator)
     every = [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
@@ -229,7 +229,7 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
     assert works(http, rolled["key"])
 
 
-def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator: InternalClient) -> None:
+def test_a_refused_request_may_be_repeated_under_its_idempotency_key(operator: InternalClient) -> None:
     body = {"kind": "sk", "scopes": ["catalog"]}
     assert_refused(operator.post("/keys", body, idempotency_key="again"), param="scopes")
     assert ok(operator.post("/keys", {"kind": "sk"}, idempotency_key="again"))["kind"] == "sk"
@@ -237,7 +237,7 @@ def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator:
     assert_refused(too_long, message="at most 255 characters")
 
 
-def test_an_account_is_made_once_and_answered_again(operator: InternalClient) -> None:
+def test_an_account_is_created_once_and_its_reply_is_replayed(operator: InternalClient) -> None:
     first = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
     again = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
     assert ok(first) == ok(again)
@@ -249,7 +249,9 @@ def test_an_account_is_made_once_and_answered_again(operator: InternalClient) ->
     assert len(ok(operator.get("/accounts"))["data"]) == 2
 
 
-def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator: InternalClient) -> None:
+def test_of_many_concurrent_requests_one_creates_a_key_and_no_other_command_fails(
+    operator: InternalClient,
+) -> None:
     """Customers are appended meanwhile, some under the same idempotency keys."""
     before = keys_of(operator)
 
@@ -280,7 +282,7 @@ def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator
         ({"expires_at": 1}, "expires_at"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused(operator: InternalClient, body: Any, param: str) -> None:
+def test_a_contradictory_key_is_refused(operator: InternalClient, body: Any, param: str) -> None:
     assert_refused(operator.post("/keys", body), param=param)
 
 

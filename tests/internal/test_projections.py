@@ -93,7 +93,7 @@ def metric(http: httpx.Client, name: str, projection: str, generation: int) -> f
     ("method", "path"),
     [("GET", ""), ("GET", "/disputes"), ("POST", "/disputes/rebuild"), ("POST", "/disputes/rollback")],
 )
-def test_a_key_without_the_scope_is_told_which_it_lacks(
+def test_a_refusal_names_the_scope_that_the_key_lacks(
     http: httpx.Client, registrar: Registrar, account: Account, method: str, path: str
 ) -> None:
     for key in (account.secret, registrar.key(account.id, "rk", scopes=NO_SCOPE)[1]):
@@ -110,7 +110,7 @@ def test_a_key_without_the_scope_is_told_which_it_lacks(
         "parked/cus_1/retry", "",
     ],
 )  # fmt: skip
-def test_a_projection_that_is_none_is_not_found(operator: InternalClient, operation: str) -> None:
+def test_an_unknown_projection_is_not_found(operator: InternalClient, operation: str) -> None:
     path = f"/projections/nothing/{operation}".rstrip("/")
     answer = operator.post(path, {}) if operation else operator.get(path)
     assert_refused(
@@ -131,7 +131,7 @@ def test_a_projection_that_is_none_is_not_found(operator: InternalClient, operat
         ("verify", {"sample": 100_000}, None, "sample"),
     ],
 )
-def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
+def test_an_invalid_body_is_refused_by_parameter_and_changes_nothing(
     operator: InternalClient, operation: str, body: Any, code: str | None, param: str
 ) -> None:
     answer = operator.post(f"/projections/disputes/{operation}", body)
@@ -152,14 +152,14 @@ def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
         ("retire", {"generation": 1}, "generation 1 of disputes is live"),
     ],
 )
-def test_what_the_state_does_not_admit_is_a_conflict(
+def test_an_action_that_the_state_does_not_allow_is_a_conflict(
     operator: InternalClient, operation: str, body: Any, message: str
 ) -> None:
     answer = operator.post(f"/projections/disputes/{operation}", body)
     assert_refused(answer, 409, code="projection_state", message=message)
 
 
-def test_all_of_them_are_told_of_and_described_with_examples(operator: InternalClient) -> None:
+def test_all_projections_are_listed_and_described_with_examples(operator: InternalClient) -> None:
     told = ok(operator.get("/projections"))
     assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
     paths = ok(operator.http.get("/openapi.json"))["paths"]
@@ -171,7 +171,7 @@ def test_all_of_them_are_told_of_and_described_with_examples(operator: InternalC
     assert set(example["generations"][0]) == set(real["generations"][0])
 
 
-def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
+def test_a_requested_rebuild_is_driven_by_the_services_own_worker(
     operator: InternalClient, raw: Caller, service: Service, sql: Callable[[str], Any]
 ) -> None:
     made = raw.dispute()
@@ -221,7 +221,7 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
     assert ok(operator.post("/projections/disputes/switch", {"generation": 2}))["live"] == 2
 
 
-def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dropped(
+def test_several_projections_are_rebuilt_in_one_pass_and_their_old_generations_retired(
     operator: InternalClient,
 ) -> None:
     answer = operator.post("/projections/rebuild", {"names": ["refunds", "nothing"]})
@@ -243,7 +243,7 @@ def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dr
         assert [each["generation"] for each in left["generations"]] == [2]
 
 
-def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_made(operator: InternalClient) -> None:
+def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_began(operator: InternalClient) -> None:
     first: dict[str, Any] = {"idempotency_key": "first-rebuild"}
     begun = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
     until(lambda: one(operator, "files")["rebuild"] is None)
@@ -254,7 +254,7 @@ def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_made(operator
     until(lambda: one(operator, "files")["rebuild"] is None)
 
 
-def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
+def test_differing_rows_are_reported_and_the_rebuilt_ones_promoted_when_accepted(
     operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
     customer = raw.customer(email="jenny@example.com")
@@ -293,7 +293,7 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
     assert metric(http, "ledger_differing_rows", "customers", ok(switched)["live"]) == 0
 
 
-def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
+def test_a_projection_that_cannot_be_verified_is_refused_with_the_reason(
     operator: InternalClient, sql: Callable[[str], Any]
 ) -> None:
     table = f"file_links_g{one(operator, 'file_links')['live']}"
@@ -304,7 +304,7 @@ def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
     assert ok(operator.post("/projections/file_links/verify", {}))["error"] is None
 
 
-def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
+def test_a_parked_stream_is_reported_everywhere_until_it_is_retried(
     operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
     good = raw.customer(email="good@example.com")

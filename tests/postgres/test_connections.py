@@ -13,7 +13,7 @@ import psycopg
 from ledger.postgres.connections import Conn, connect, open_pool
 
 
-def test_a_client_that_is_gone_is_noticed_in_the_middle_of_a_statement(dsn: str) -> None:
+def test_the_server_notices_a_lost_client_during_a_statement(dsn: str) -> None:
     async def vanish() -> None:
         conn = await connect(dsn, "ledger_projector", name="doomed")
         working = asyncio.create_task(conn.execute("SELECT pg_advisory_lock(7), pg_sleep(30)"))
@@ -41,7 +41,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_every_connection_has_the_server_look_after_its_client(dsn: str) -> None:
+def test_every_connection_makes_the_server_check_its_client(dsn: str) -> None:
     asked = {
         "client_connection_check_interval": "1000",
         "tcp_keepalives_idle": "10",

@@ -210,7 +210,7 @@ def test_the_cache_of_aggregates_evicts_what_was_used_least_recently() -> None:
     assert isinstance(cache._states, LruCache)
 
 
-def test_a_generation_being_filled_does_not_hold_up_the_live_one(dsn: str) -> None:
+def test_a_generation_that_is_being_filled_does_not_delay_the_live_one(dsn: str) -> None:
     async def story(author: Author) -> None:
         for number in range(30):
             await author.run_command("create_customer", number, number)

@@ -92,7 +92,7 @@ def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories)
-def test_any_history_balances_at_every_position_and_shows_each_transaction_alike(
+def test_any_history_balances_at_every_position_and_shows_each_transaction_alike_everywhere(
     dsn: str, history: list[tuple[str, int, int]]
 ) -> None:
     async def story(author: Author) -> None:

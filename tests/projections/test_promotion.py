@@ -140,7 +140,7 @@ async def refused(wanted: Awaitable[Any], message: str) -> None:
         await wanted
 
 
-def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> None:
+def test_a_generation_that_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -174,7 +174,7 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
     run_story(dsn, story)
 
 
-def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
+def test_a_rebuild_paused_during_its_comparison_does_not_switch(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await records.pause(conn, number, OPERATOR)
         assert (await load_rebuild(dsn, number)).driven
@@ -183,7 +183,7 @@ def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
     assert (found.state, found.paused, found.error) == ("comparing", True, None)
 
 
-def test_rolled_back_while_it_compares_it_is_compared_with_what_is_live_then(dsn: str) -> None:
+def test_a_rebuild_compares_again_after_a_rollback_during_its_comparison(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 1")
         assert await generations.roll_back(conn, "customers", OPERATOR) == 1
@@ -191,7 +191,7 @@ def test_rolled_back_while_it_compares_it_is_compared_with_what_is_live_then(dsn
     assert at_a_gate(dsn, AT_COMPARING, meanwhile).state == "differing"
 
 
-def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_it_is_compared_again(
+def test_differences_from_a_generation_that_is_no_longer_live_cannot_be_accepted(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
@@ -214,7 +214,7 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
     run_story(dsn, story)
 
 
-def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
+def test_a_stalled_live_generation_is_reported_and_not_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "LIVE_STALLED_SECONDS", 0.2)
@@ -240,7 +240,9 @@ def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
     run_story(dsn, story)
 
 
-def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generations_that_reach_no_common_position_pause_the_rebuild_with_the_reason(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(comparison, "COMMON_POSITION_SECONDS_MAX", 0.2)
 
     async def story(author: Author) -> None:
@@ -258,7 +260,7 @@ def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "55P03", "57014", "40P01", "53200"])
-def test_a_database_that_cannot_do_it_pauses_it_with_the_reason(dsn: str, sqlstate: str) -> None:
+def test_a_database_error_pauses_the_rebuild_with_the_reason(dsn: str, sqlstate: str) -> None:
     fault = f"""
         CREATE FUNCTION public.fault() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'it is' USING ERRCODE = '{sqlstate}'; END $$;
@@ -278,7 +280,7 @@ def test_a_database_that_cannot_do_it_pauses_it_with_the_reason(dsn: str, sqlsta
     run_story(dsn, story)
 
 
-def test_a_rebuild_whose_handler_could_write_what_must_not_be_is_refused(dsn: str) -> None:
+def test_a_rebuild_whose_rows_violate_a_constraint_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -290,7 +292,7 @@ def test_a_rebuild_whose_handler_could_write_what_must_not_be_is_refused(dsn: st
     run_story(dsn, story)
 
 
-def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_page(dsn: str) -> None:
+def test_a_shard_that_stopped_for_a_pause_continues_while_another_is_within_its_page(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(6):
             await author.create_customer(email="one@example.com")
@@ -322,7 +324,7 @@ def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_pa
     run_story(dsn, story)
 
 
-def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
+def test_a_driver_that_lost_its_connection_stops_its_backfill_processes(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -352,7 +354,7 @@ def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table(dsn: str) -> None:
+def test_cancelling_ends_an_index_build_at_once_and_leaves_no_table(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
             assert await records.cancel(conn, number, OPERATOR)
@@ -361,7 +363,7 @@ def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table
     assert at_a_gate(dsn, IN_AN_INDEX, meanwhile).state == "cancelled"
 
 
-def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
+def test_tables_that_a_cancelled_rebuild_could_not_drop_are_dropped_later(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
@@ -384,7 +386,7 @@ def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
     run_story(dsn, story)
 
 
-def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retiring_waits_for_a_reader(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "DROP_PAUSE_SECONDS", 0.1)
 
     async def story(author: Author) -> None:
@@ -410,7 +412,7 @@ def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: py
     run_story(dsn, story)
 
 
-def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
+def test_of_an_acceptance_and_a_cancellation_at_once_one_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -435,7 +437,7 @@ def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
+def test_an_idempotency_key_used_for_another_action_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -473,7 +475,7 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
         (AT_COMPARING, "comparing, projection 1 of 3: charges"),
     ],
 )
-def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None:
+def test_each_stage_reports_its_progress(dsn: str, where: str, said: str) -> None:
     views = [CHARGES, CUSTOMERS, DISPUTES]
 
     async def story(author: Author) -> None:
@@ -493,7 +495,7 @@ def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None
     run_story(dsn, story)
 
 
-def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
+def test_a_rebuild_that_catches_up_reports_how_far_behind_it_is(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -511,7 +513,7 @@ def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
+def test_a_worker_drives_all_requested_rebuilds_at_once(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -534,9 +536,7 @@ def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_cleans_up_after_a_cancelled_first_build(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
 
     async def story(author: Author) -> None:

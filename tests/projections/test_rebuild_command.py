@@ -299,13 +299,13 @@ def test_a_night_of_an_operator(shell: Shell) -> None:
         (("retire", "customers", "--removed", "--reason", "x"), "customers is a projection of this release"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_line(
+def test_an_impossible_request_is_refused_in_one_line(
     server: EmbeddedPostgres, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in Shell(server.dsn(), tmp_path).refused(*arguments)
 
 
-def test_killed_at_any_moment_of_filling_it_goes_on_behind_its_last_page(shell: Shell) -> None:
+def test_a_rebuild_killed_during_its_backfill_continues_after_its_last_page(shell: Shell) -> None:
     with shell.gate_closed():
         first = shell.begins("projections", "rebuild", "customers", "--workers", "2")
         pages = shell.first_pages()
@@ -337,7 +337,9 @@ def test_killed_at_any_moment_of_filling_it_goes_on_behind_its_last_page(shell: 
     check_whole(shell, workers=2)
 
 
-def test_postgres_may_crash_while_filling_and_while_indexing(server: EmbeddedPostgres, shell: Shell) -> None:
+def test_a_rebuild_survives_crashes_of_postgres_while_filling_and_while_indexing(
+    server: EmbeddedPostgres, shell: Shell
+) -> None:
     with contextlib.suppress(psycopg.OperationalError), shell.gate_closed():
         filling = shell.begins("projections", "rebuild", "customers")
         pages = shell.first_pages()
@@ -365,7 +367,7 @@ def test_postgres_may_crash_while_filling_and_while_indexing(server: EmbeddedPos
     check_whole(shell, workers=1)
 
 
-def test_killed_in_any_later_stage_it_goes_on(shell: Shell) -> None:
+def test_a_rebuild_killed_in_a_later_stage_continues(shell: Shell) -> None:
     shell.sql(LATER_GATES)
     held_up = (
         "SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database AND datname = current_database() "
@@ -390,7 +392,9 @@ def test_killed_in_any_later_stage_it_goes_on(shell: Shell) -> None:
     check_whole(shell, workers=1)
 
 
-def test_a_view_that_no_release_has_is_dropped_unless_a_worker_of_another_release_runs(shell: Shell) -> None:
+def test_a_projection_that_no_release_has_is_dropped_unless_a_worker_of_another_release_runs(
+    shell: Shell,
+) -> None:
     shell.sql(
         "CREATE TABLE projections.gone_g1 (id text); "
         "ALTER TABLE projections.gone_g1 OWNER TO ledger_projector; "
@@ -405,7 +409,7 @@ def test_a_view_that_no_release_has_is_dropped_unless_a_worker_of_another_releas
     assert shell.sql("SELECT to_regclass('projections.gone_g1')") == [(None,)]
 
 
-def test_cancelled_while_an_index_is_built_it_leaves_nothing_to_trip_over(shell: Shell) -> None:
+def test_a_rebuild_cancelled_during_an_index_build_leaves_nothing_behind(shell: Shell) -> None:
     with shell.gate_closed():
         driver = shell.begins("projections", "rebuild", "customers")
         shell.first_pages()
@@ -424,7 +428,7 @@ def test_cancelled_while_an_index_is_built_it_leaves_nothing_to_trip_over(shell:
     assert shell.live("customers") == 1
 
 
-def test_calls_go_on_while_everything_they_read_is_rebuilt(shell: Shell) -> None:
+def test_calls_succeed_while_everything_they_read_is_rebuilt(shell: Shell) -> None:
     shell.place.mkdir(exist_ok=True)
     service = Service(shell.dsn, shell.place, LEDGER_SECRET_KEY=KEY.decode())
     registrar = Registrar(shell.dsn)

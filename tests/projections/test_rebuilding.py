@@ -69,7 +69,7 @@ def with_customers(**other: object) -> list[Projection]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=commands, workers=st.integers(1, 3), page_events=st.integers(2, 40))
-def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
+def test_a_rebuild_of_any_history_gives_the_bytes_of_the_live_generation(
     dsn: str, history: list[tuple[str, int, int]], workers: int, page_events: int
 ) -> None:
     async def story(author: Author) -> None:
@@ -96,7 +96,7 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
     run_story(dsn, story)
 
 
-def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_id(dsn: str) -> None:
+def test_events_appended_during_a_rebuild_are_applied_and_no_event_changes_its_id(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
@@ -117,7 +117,7 @@ def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_i
     run_story(dsn, story)
 
 
-def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: str) -> None:
+def test_rows_that_fit_into_a_page_are_stored_uncompressed_live_and_rebuilt(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await author.create_customer(metadata={f"key{n}": "-" * 400 for n in range(10)})
@@ -137,7 +137,7 @@ def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: 
     run_story(dsn, story)
 
 
-def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
+def test_a_second_rebuild_of_the_same_projection_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         number = await begin_rebuild(dsn, [CUSTOMERS, DISPUTES])
@@ -150,7 +150,7 @@ def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> None:
+def test_a_rebuild_that_one_process_drives_is_not_driven_by_another(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         number = await begin_rebuild(dsn)
@@ -170,7 +170,7 @@ def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> No
     run_story(dsn, story)
 
 
-def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: str) -> None:
+def test_a_backfill_process_that_dies_is_replaced_and_continues_after_its_last_page(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(8):
             await a_few_objects(author)
@@ -197,7 +197,7 @@ def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: st
     run_story(dsn, story)
 
 
-def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
+def test_a_backfill_without_progress_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
@@ -224,7 +224,7 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
     run_story(dsn, story)
 
 
-def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> None:
+def test_a_rebuild_paused_between_two_pages_stops_and_continues_when_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(6):
             await a_few_objects(author)
@@ -257,7 +257,7 @@ def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> N
 
 
 @pytest.mark.parametrize("stage", ["begun", "filled", "differing"])
-def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
+def test_a_cancelled_rebuild_leaves_nothing_behind(dsn: str, stage: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
@@ -283,7 +283,7 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_differs_is_shown_without_personal_data_and_switched_only_when_accepted(dsn: str) -> None:
+def test_differences_are_shown_without_personal_data_and_promoted_only_when_accepted(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
@@ -326,7 +326,7 @@ def test_what_differs_is_shown_without_personal_data_and_switched_only_when_acce
     run_story(dsn, story)
 
 
-def test_differences_accepted_beforehand_are_switched_to_and_on_record(dsn: str) -> None:
+def test_a_rebuild_with_differences_accepted_beforehand_is_promoted_and_recorded(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
@@ -374,7 +374,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
     run_story(dsn, story)
 
 
-def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_live(dsn: str) -> None:
+def test_a_row_the_database_refuses_parks_its_stream_in_a_backfill_as_it_does_live(dsn: str) -> None:
     async def story(author: Author) -> None:
         for number in range(5):
             await author.create_customer(email=f"{number}@example.com")
@@ -393,7 +393,7 @@ def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_li
     run_story(dsn, story)
 
 
-def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
+def test_a_rollback_returns_to_the_previous_generation_and_a_second_one_undoes_it(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn)
@@ -439,7 +439,7 @@ def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_earlier_one_has(
+def test_a_release_keeps_generations_of_earlier_releases_up_to_date_but_not_of_later_ones(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
@@ -461,7 +461,7 @@ def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_
     run_story(dsn, story)
 
 
-def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_by_an_earlier_one(
+def test_an_earlier_release_neither_drives_nor_replaces_nor_verifies_what_a_later_one_builds(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
@@ -488,7 +488,7 @@ def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_b
     run_story(dsn, story)
 
 
-def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else_is(dsn: str) -> None:
+def test_only_a_new_column_is_excluded_from_the_comparison(dsn: str) -> None:
     async def story(author: Author) -> None:
         *others, email, state = CUSTOMERS.columns
         later = with_customers(shape=2, columns=(*others, email._replace(since_shape=2), state))
@@ -504,7 +504,7 @@ def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else
     run_story(dsn, story)
 
 
-def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn: str) -> None:
+def test_a_rebuild_builds_a_projection_that_is_new_to_a_log_with_history(dsn: str) -> None:
     async def story(author: Author) -> None:
         await a_few_objects(author)
         await catch_up(dsn, projections=PROJECTIONS[1:])
@@ -523,7 +523,7 @@ def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn
     run_story(dsn, story)
 
 
-def test_a_rebuild_of_the_feed_makes_what_is_still_visible_and_reads_no_stream_that_ended_before(
+def test_a_rebuild_of_the_feed_makes_only_retained_events_and_skips_streams_that_ended_before(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:

@@ -71,7 +71,7 @@ async def count_moved(conn: Conn, act: Callable[[], Awaitable[object]]) -> int:
     return sum(one != other for one, other in zip(before, after, strict=True))
 
 
-def test_killed_at_random_twenty_times_and_the_projections_are_those_of_the_log(dsn: str) -> None:
+def test_projections_match_the_log_after_twenty_kills_at_random_times(dsn: str) -> None:
     chance = random.Random(20)
 
     async def story(author: Author) -> None:
@@ -166,7 +166,7 @@ def test_a_runner_that_fails_is_replaced_within_five_seconds(dsn: str, failure: 
     run_story(dsn, story)
 
 
-def test_a_runner_that_is_stopped_for_long_holds_up_nothing_and_works_again_later(dsn: str) -> None:
+def test_a_runner_that_is_stopped_for_long_delays_nothing_and_works_again_later(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as other:
             with run_processes(dsn, 1) as (stopped,):

@@ -58,7 +58,7 @@ def names(projections: tuple[Projection, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize("harm", sorted(HARM))
-def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: str) -> None:
+def test_a_corrupted_row_is_reported_and_a_rebuild_corrects_it(dsn: str, harm: str) -> None:
     statement, view = HARM[harm]
 
     async def story(author: Author) -> None:
@@ -86,7 +86,7 @@ def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: s
     run_story(dsn, story)
 
 
-def test_samples_add_up_row_by_row_and_only_a_full_check_forgets(dsn: str) -> None:
+def test_differing_rows_that_samples_find_are_kept_until_a_full_check(dsn: str) -> None:
     async def story(author: Author) -> None:
         one = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -112,7 +112,7 @@ def test_samples_add_up_row_by_row_and_only_a_full_check_forgets(dsn: str) -> No
     run_story(dsn, story)
 
 
-def test_what_was_found_in_a_generation_that_is_only_kept_rings_no_alarm(dsn: str) -> None:
+def test_differing_rows_in_a_kept_generation_raise_no_alarm(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -142,9 +142,7 @@ def alarms(standing: list[Lag]) -> set[tuple[str, str]]:
     }
 
 
-def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_full_check(
-    dsn: str, tmp_path: Path
-) -> None:
+def test_a_sample_finds_rare_streams_and_leaves_long_ones_to_a_full_check(dsn: str, tmp_path: Path) -> None:
     async def story(author: Author) -> None:
         busy = await author.create_customer(email="one@example.com")
         await author.open_dispute(await author.create_charge(customer=busy))
@@ -171,7 +169,7 @@ def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_ful
     assert "disputes: nothing" not in ended.stdout
 
 
-def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_found_all_the_same(
+def test_a_parked_stream_is_compared_as_of_its_parking_and_stray_rows_are_still_found(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
@@ -198,7 +196,7 @@ def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_foun
     run_story(dsn, story)
 
 
-def test_a_full_check_gives_the_digest_of_what_it_looked_at(dsn: str) -> None:
+def test_a_full_check_returns_the_digest_of_the_rows_it_compared(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -212,7 +210,7 @@ def test_a_full_check_gives_the_digest_of_what_it_looked_at(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checked(
+def test_a_projection_that_cannot_be_verified_is_reported_and_the_others_are_verified(
     dsn: str, tmp_path: Path
 ) -> None:
     async def story(author: Author) -> None:
@@ -239,7 +237,7 @@ def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checke
     assert "customers: not verified: DecodeError at " in ended.stdout
 
 
-def test_it_is_of_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:
+def test_a_check_reads_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:
     async def story(author: Author) -> None:
         victim = await author.create_customer(email="one@example.com")
         await catch_up(dsn)

@@ -97,7 +97,7 @@ def test_a_guarded_stream_must_not_have_moved(dsn: str) -> None:
     assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_5", 1)]
 
 
-def test_several_streams_are_written_whole_or_not_at_all(dsn: str) -> None:
+def test_several_streams_are_written_together_or_not_at_all(dsn: str) -> None:
     together(dsn, create_customer("cus_1"))
     outcomes = together(
         dsn,
@@ -108,7 +108,7 @@ def test_several_streams_are_written_whole_or_not_at_all(dsn: str) -> None:
     assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_4", 1), (3, "cus_5", 1)]
 
 
-def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_taken(dsn: str) -> None:
+def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_accepted(dsn: str) -> None:
     outcomes = together(
         dsn,
         create_customer("cus_1", name="Ada"),
@@ -119,7 +119,7 @@ def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_taken(dsn: str) -
     check_gapless(read_positions(dsn))
 
 
-def test_a_command_behind_one_that_is_refused_is_tried(dsn: str) -> None:
+def test_a_command_after_a_refused_one_is_tried(dsn: str) -> None:
     first = create_change("cus_1")
     together(dsn, Append(CAUSE, [first]))
     outcomes = together(
@@ -135,7 +135,7 @@ def test_a_command_behind_one_that_is_refused_is_tried(dsn: str) -> None:
     check_gapless(read_positions(dsn))
 
 
-def test_of_two_commands_with_one_idempotency_key_the_first_is_taken(dsn: str) -> None:
+def test_of_two_commands_with_one_idempotency_key_the_first_is_accepted(dsn: str) -> None:
     outcomes = together(
         dsn,
         create_customer("cus_1", **with_reply("key", "first")),
@@ -169,7 +169,7 @@ def test_a_key_used_by_a_refused_command_stays_free(dsn: str) -> None:
     assert kinds(outcomes) == [VersionConflict, 2]
 
 
-def test_a_kept_reply_is_found_again(dsn: str) -> None:
+def test_a_stored_reply_is_found_again(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             assert await store.journal.find_reply("acct_1", False, "key") is None
@@ -184,7 +184,7 @@ def test_a_kept_reply_is_found_again(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_replies_are_forgotten_by_age_and_the_events_stay(dsn: str) -> None:
+def test_old_replies_are_deleted_and_the_events_stay(dsn: str) -> None:
     async def main() -> None:
         clock = FixedClock(NOW)
         async with open_store(dsn, clock=clock) as store:
@@ -222,7 +222,7 @@ def test_a_command_that_cannot_be_written_fails_alone(dsn: str, unfit: Cause) ->
     assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_4", 1)]
 
 
-def test_what_waits_is_committed_in_one_transaction(dsn: str) -> None:
+def test_waiting_commands_are_committed_in_one_transaction(dsn: str) -> None:
     async def main() -> list[int]:
         async with open_store(dsn) as store:
             sizes: list[int] = []
@@ -241,12 +241,12 @@ def test_what_waits_is_committed_in_one_transaction(dsn: str) -> None:
     assert fetch_rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(2,)]
 
 
-def test_a_batch_has_a_bound(dsn: str) -> None:
+def test_a_batch_has_a_size_limit(dsn: str) -> None:
     together(dsn, *(create_customer(f"cus_{n}") for n in range(25)), append_batch_max=10)
     assert fetch_rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(3,)]
 
 
-def test_beyond_the_queues_bound_callers_are_refused_at_once(dsn: str) -> None:
+def test_callers_beyond_the_queue_limit_are_refused_at_once(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn, append_queue_max=3) as store:
             async with head_locked(dsn):
@@ -264,7 +264,7 @@ def test_beyond_the_queues_bound_callers_are_refused_at_once(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_a_caller_that_goes_away_harms_nobody(dsn: str) -> None:
+def test_a_cancelled_append_harms_no_other(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             async with head_locked(dsn):
@@ -286,7 +286,7 @@ def test_a_caller_that_goes_away_harms_nobody(dsn: str) -> None:
     check_gapless(read_positions(dsn))
 
 
-def test_closing_commits_what_was_submitted_and_takes_no_more(dsn: str) -> None:
+def test_closing_commits_submitted_commands_and_accepts_no_more(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             async with head_locked(dsn):
@@ -306,7 +306,7 @@ def test_closing_commits_what_was_submitted_and_takes_no_more(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_the_time_recorded_never_goes_back_though_clocks_do(dsn: str) -> None:
+def test_recorded_at_never_decreases_although_clocks_go_back(dsn: str) -> None:
     async def main() -> None:
         clock, behind = FixedClock(NOW), FixedClock(NOW - 7200)
         async with open_store(dsn, clock=clock) as store, open_store(dsn, clock=behind) as other:
@@ -325,7 +325,7 @@ def test_the_time_recorded_never_goes_back_though_clocks_do(dsn: str) -> None:
     ]
 
 
-def test_who_asked_is_kept_beside_the_event_and_not_with_what_nobody_asked_for(dsn: str) -> None:
+def test_the_actor_is_stored_beside_an_event_that_somebody_requested_and_no_other(dsn: str) -> None:
     cause = Cause("acct_1", True, "key_1", "req_1", "idem_1")
     first = create_change("cus_1")
     together(dsn, Append(cause, [first, rename_change(first.state, "Grace", causation="cus_1/1")]))

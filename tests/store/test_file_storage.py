@@ -42,7 +42,9 @@ async def read(contents: FileStorage, named: str, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT[:CHUNK_BYTES], CONTENT], ids=len)
-def test_what_is_kept_is_read_and_kept_again_as_once(dsn: str, named: str, content: bytes) -> None:
+def test_stored_bytes_are_read_and_storing_them_again_changes_nothing(
+    dsn: str, named: str, content: bytes
+) -> None:
     """As after a crash between the bytes and the event that makes the file."""
 
     async def story(contents: FileStorage) -> None:
@@ -69,7 +71,7 @@ def test_other_bytes_under_the_id_are_refused_and_change_nothing(dsn: str, named
     running(dsn, story)
 
 
-def test_of_many_at_once_one_keeps_its_bytes(dsn: str, named: str) -> None:
+def test_of_many_writers_at_once_one_stores_its_bytes(dsn: str, named: str) -> None:
     async def story(contents: FileStorage) -> None:
         wanted = [CONTENT + bytes([48 + number % 3]) for number in range(9)]
         kept = await asyncio.gather(

@@ -85,7 +85,7 @@ def test_the_tail_is_read_in_order_page_by_page(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_a_recorded_event_tells_who_when_and_why(dsn: str) -> None:
+def test_a_recorded_event_says_who_when_and_why(dsn: str) -> None:
     first = create_change("cus_1")
     second = rename_change(first.state, "Grace", causation="cus_1/1")
     cause = Cause("acct_7", True, "key_1", "req_1", "idem")
@@ -105,7 +105,7 @@ def test_a_recorded_event_tells_who_when_and_why(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_the_history_of_a_stream_is_its_own_and_ends_where_asked(dsn: str) -> None:
+def test_a_stream_is_read_alone_and_up_to_the_requested_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
         async with reading(dsn) as conn:
@@ -179,7 +179,7 @@ def test_followers_in_this_and_in_other_processes_are_woken(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_a_notification_that_is_no_position_does_not_end_the_listening(dsn: str) -> None:
+def test_an_invalid_notification_does_not_stop_the_listener(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             await wait_until(lambda: len(listening(dsn)) == 1)
@@ -193,7 +193,7 @@ def test_a_notification_that_is_no_position_does_not_end_the_listening(dsn: str)
     asyncio.run(main())
 
 
-def test_listening_begins_again_after_its_connection_was_lost(dsn: str) -> None:
+def test_the_listener_reconnects_after_its_connection_was_lost(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             await wait_until(lambda: len(listening(dsn)) == 1)

@@ -39,7 +39,7 @@ def succeeded(client: stripe.StripeClient, success: bool) -> list[str]:
     return [event.id for event in client.v1.events.list({"delivery_success": success}).data]
 
 
-def test_after_a_500_it_is_sent_again_signed_anew_until_it_is_taken(
+def test_after_a_500_a_delivery_is_retried_with_a_new_signature_until_it_succeeds(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     """Contract §7.9."""
@@ -63,7 +63,7 @@ def test_after_a_500_it_is_sent_again_signed_anew_until_it_is_taken(
     assert len(receiver.requests_to(path)) == 2
 
 
-def test_what_is_sent_is_what_is_read(
+def test_the_event_that_is_sent_is_the_event_that_is_read(
     raw: Caller, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     raw.customer(name="Jérôme \u2028 \U0001f9fe", **{"metadata[k]": "v"})
@@ -90,7 +90,7 @@ def test_the_endpoints_version_is_told(client: stripe.StripeClient, receiver: Re
     assert newest(client).api_version != "2020-08-27"
 
 
-def test_of_types_mode_and_account_only_what_was_asked_for(
+def test_an_endpoint_gets_only_events_of_its_types_mode_and_account(
     client: stripe.StripeClient,
     live: Caller,
     receiver: Receiver,
@@ -153,7 +153,7 @@ def test_a_connect_endpoint_gets_the_events_of_connected_accounts_and_only_those
     assert len(receiver.requests_to(path)) == 1
 
 
-def test_what_happens_while_disabled_is_never_sent(
+def test_events_recorded_while_an_endpoint_is_disabled_are_never_sent(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
@@ -165,7 +165,7 @@ def test_what_happens_while_disabled_is_never_sent(
     assert json.loads(received.body)["data"]["object"]["name"] == "sent"
 
 
-def test_a_try_that_finds_the_endpoint_disabled_is_missed_and_the_next_one_made(
+def test_an_attempt_on_a_disabled_endpoint_is_skipped_and_the_next_one_made(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(500), ScriptedResponse(200)]
@@ -181,7 +181,7 @@ def test_a_try_that_finds_the_endpoint_disabled_is_missed_and_the_next_one_made(
     assert ask(ATTEMPTS, event) == [(1, 500, b"", None), (3, 200, b"", None)]
 
 
-def test_after_the_last_try_it_stays_pending_and_a_deleted_endpoint_no_longer_counts(
+def test_an_event_stays_pending_after_the_last_attempt_until_the_endpoint_is_deleted(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(410, b"gone" * 1000)]
@@ -197,7 +197,7 @@ def test_after_the_last_try_it_stays_pending_and_a_deleted_endpoint_no_longer_co
     assert len(receiver.requests_to(path)) == 3
 
 
-def test_what_is_owed_to_a_deleted_endpoint_is_not_sent(
+def test_deliveries_to_a_deleted_endpoint_are_not_sent(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(500)]
@@ -232,7 +232,7 @@ def test_only_2xx_is_success_and_no_redirect_is_followed(
     client.v1.webhook_endpoints.delete(endpoint.id)
 
 
-def test_what_gets_no_answer_is_noted_by_its_kind(
+def test_an_attempt_without_a_response_is_recorded_with_its_kind_of_failure(
     client: stripe.StripeClient, receiver: Receiver, path: str, ask: Ask
 ) -> None:
     for url, error in (
@@ -298,7 +298,7 @@ def test_undelivered_events_are_listed_once_by_type_and_paged(
     assert_refused(raw.get("/v1/events?delivery_success=maybe"), param="delivery_success", message="boolean")
 
 
-def test_metrics_tell_what_is_owed(
+def test_metrics_show_the_deliveries_that_are_owed(
     client: stripe.StripeClient, raw: Caller, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(500)]

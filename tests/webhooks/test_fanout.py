@@ -119,7 +119,7 @@ def worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def test_an_endpoint_is_owed_what_happened_while_it_was_there_and_enabled(dsn: str) -> None:
+def test_an_endpoint_is_owed_the_events_recorded_while_it_existed_and_was_enabled(dsn: str) -> None:
     async def story(author: Author) -> None:
         customer = await author.create_customer()  # 1
         first = await endpoint(author)  # 2
@@ -141,7 +141,7 @@ def test_an_endpoint_is_owed_what_happened_while_it_was_there_and_enabled(dsn: s
     run_story(dsn, story)
 
 
-def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
+def test_an_imported_event_is_in_the_feed_and_not_sent(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
         told = imported_event.create(
@@ -162,7 +162,7 @@ def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_without_endpoints_one_step_goes_all_the_way(dsn: str) -> None:
+def test_without_endpoints_one_step_reaches_the_head(dsn: str) -> None:
     async def story(author: Author) -> None:
         customer = await author.create_customer()
         for number in range(30):
@@ -176,7 +176,7 @@ def test_without_endpoints_one_step_goes_all_the_way(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_of_two_that_fan_out_one_goes_on_and_nothing_is_owed_twice(dsn: str) -> None:
+def test_of_two_concurrent_fanouts_one_continues_and_nothing_is_owed_twice(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
         customer = await author.create_customer()
@@ -217,7 +217,7 @@ def test_another_generation_of_the_feed_sends_nothing_again(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
+def test_events_of_a_parked_stream_are_sent_once_it_is_healed(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad, good = await author.create_customer(), await author.create_customer()  # 1, 2
         ended = await endpoint(author)  # 3
@@ -244,7 +244,9 @@ def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_a_killed_process_had_taken_is_sent_by_another(dsn: str, receiver: Receiver, path: str) -> None:
+def test_deliveries_claimed_by_a_killed_process_are_sent_by_another(
+    dsn: str, receiver: Receiver, path: str
+) -> None:
     receiver.scripts[path] = [ScriptedResponse(200, release=threading.Event()), ScriptedResponse(200)]
 
     async def story(author: Author) -> None:
@@ -264,7 +266,7 @@ def test_what_a_killed_process_had_taken_is_sent_by_another(dsn: str, receiver: 
     assert len(receiver.requests_to(path)) == 2
 
 
-def test_what_the_end_of_a_process_cuts_off_is_due_at_once(dsn: str, receiver: Receiver, path: str) -> None:
+def test_an_attempt_that_a_shutdown_cuts_off_is_due_at_once(dsn: str, receiver: Receiver, path: str) -> None:
     receiver.scripts[path] = [ScriptedResponse(200, release=threading.Event()), ScriptedResponse(200)]
 
     async def story(author: Author) -> None:
@@ -317,7 +319,7 @@ async def until_tried(author: Author, tries: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_deliveries_are_forgotten_with_their_events(dsn: str) -> None:
+def test_deliveries_are_deleted_with_their_events(dsn: str) -> None:
     async def story(author: Author) -> None:
         await endpoint(author)
         await author.create_customer()
@@ -335,7 +337,7 @@ def test_deliveries_are_forgotten_with_their_events(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_an_endpoint_with_a_long_backlog_hides_nobody(dsn: str) -> None:
+def test_an_endpoint_with_a_long_backlog_delays_no_other(dsn: str) -> None:
     async def story(author: Author) -> None:
         crowded = await endpoint(author, enabled_events=["customer.updated"])
         customer = await author.create_customer()
