@@ -20,7 +20,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def refusal() -> str:
+def load_refusal() -> str:
     with pytest.raises(SettingError) as caught:
         load_settings()
     assert "\n" not in str(caught.value)
@@ -76,17 +76,17 @@ def test_an_invalid_value_is_reported_with_its_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert refusal().startswith(f"{name}: ")
+    assert load_refusal().startswith(f"{name}: ")
 
 
 def test_an_invalid_secret_is_not_shown_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_SECRET_KEY", "too short")
-    assert refusal() == "LEDGER_SECRET_KEY: must be at least 32 characters"
+    assert load_refusal() == "LEDGER_SECRET_KEY: must be at least 32 characters"
 
 
 def test_a_database_needs_a_service_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@db/ledger")
-    line = refusal()
+    line = load_refusal()
     assert line == "LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL"
     monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
     assert load_settings().secret_key is not None

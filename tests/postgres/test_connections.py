@@ -17,24 +17,24 @@ def test_the_server_notices_a_lost_client_during_a_statement(dsn: str) -> None:
     async def vanish() -> None:
         conn = await connect(dsn, "ledger_projector", name="doomed")
         working = asyncio.create_task(conn.execute("SELECT pg_advisory_lock(7), pg_sleep(30)"))
-        await asyncio.to_thread(until, lambda: held(dsn))
+        await asyncio.to_thread(wait_until, lambda: is_lock_held(dsn))
         with socket.socket(fileno=os.dup(conn.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
         await asyncio.gather(working, return_exceptions=True)
         await conn.close()
 
     asyncio.run(vanish())
-    until(lambda: not held(dsn))
+    wait_until(lambda: not is_lock_held(dsn))
 
 
-def held(dsn: str) -> bool:
+def is_lock_held(dsn: str) -> bool:
     with psycopg.connect(dsn) as conn:
         query = b"""SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
         return conn.execute(query).fetchone() is not None
 
 
-def until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5.0
     while not holds():
         assert time.monotonic() < deadline

@@ -120,7 +120,7 @@ class Shell:
 @pytest.fixture(scope="module")
 def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with cluster.create_database() as dsn:
-        run_story(dsn, history)
+        run_story(dsn, write_history)
         api = Api(dsn, tmp_path_factory.mktemp("api"))
         yield api
         api.stop()
@@ -133,7 +133,7 @@ def shell(
     return Shell(api.dsn, tmp_path, monkeypatch, capsys)
 
 
-async def history(author: Author) -> None:
+async def write_history(author: Author) -> None:
     """A paused rebuild of customers and one of charges that differs; the others have never been rebuilt."""
     await author.create_customer(email="one@example.com")
     await author.open_dispute(await author.create_charge())

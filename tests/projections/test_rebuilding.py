@@ -48,7 +48,7 @@ commands = st.lists(
 )
 
 
-async def a_few_objects(author: Author) -> None:
+async def create_a_few_objects(author: Author) -> None:
     customer = await author.create_customer(email=SECRET)
     dispute = await author.open_dispute(await author.create_charge(customer=customer))
     await author.respond(dispute, submit=True, product_description="A book")
@@ -56,7 +56,7 @@ async def a_few_objects(author: Author) -> None:
     await author.update_customer(customer, description="a good one")
 
 
-def with_customers(**other: object) -> list[Projection]:
+def replace_customers(**other: object) -> list[Projection]:
     """All projections, customers being another release's."""
     return [dataclasses.replace(CUSTOMERS, **other), *PROJECTIONS[1:]]  # type: ignore[arg-type]
 
@@ -73,7 +73,7 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_the_live_generation(
     dsn: str, history: list[tuple[str, int, int]], workers: int, page_events: int
 ) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         for command in history:
             await author.run_command(*command)
         await catch_up(dsn)
@@ -98,12 +98,12 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_the_live_generation(
 
 def test_events_appended_during_a_rebuild_are_applied_and_no_event_changes_its_id(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             number = await begin_rebuild(dsn)
             ids = [row["id"] for row in (await load_rows(conn, 1))["feed"]]
-            await a_few_objects(author)
+            await create_a_few_objects(author)
             assert (await drive_rebuild(dsn, number)).state == "switched"
             found = await load_rows(conn, 2)
             assert found == await load_rows(conn, 1)
@@ -139,7 +139,7 @@ def test_rows_that_fit_into_a_page_are_stored_uncompressed_live_and_rebuilt(dsn:
 
 def test_a_second_rebuild_of_the_same_projection_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         number = await begin_rebuild(dsn, [CUSTOMERS, DISPUTES])
         with pytest.raises(
             InvalidProjectionState, match=f"rebuild {number} of disputes, started by ada@example at "
@@ -152,7 +152,7 @@ def test_a_second_rebuild_of_the_same_projection_is_refused(dsn: str) -> None:
 
 def test_a_rebuild_that_one_process_drives_is_not_driven_by_another(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         number = await begin_rebuild(dsn)
         waiting, going_on = asyncio.Event(), asyncio.Event()
 
@@ -173,7 +173,7 @@ def test_a_rebuild_that_one_process_drives_is_not_driven_by_another(dsn: str) ->
 def test_a_backfill_process_that_dies_is_replaced_and_continues_after_its_last_page(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(8):
-            await a_few_objects(author)
+            await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn)
         deaths = 0
@@ -199,7 +199,7 @@ def test_a_backfill_process_that_dies_is_replaced_and_continues_after_its_last_p
 
 def test_a_backfill_without_progress_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn, workers=2)
 
@@ -227,7 +227,7 @@ def test_a_backfill_without_progress_pauses_the_rebuild_which_can_be_resumed(dsn
 def test_a_rebuild_paused_between_two_pages_stops_and_continues_when_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(6):
-            await a_few_objects(author)
+            await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -259,7 +259,7 @@ def test_a_rebuild_paused_between_two_pages_stops_and_continues_when_resumed(dsn
 @pytest.mark.parametrize("stage", ["begun", "filled", "differing"])
 def test_a_cancelled_rebuild_leaves_nothing_behind(dsn: str, stage: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'projections'::regnamespace"
@@ -285,7 +285,7 @@ def test_a_cancelled_rebuild_leaves_nothing_behind(dsn: str, stage: str) -> None
 
 def test_differences_are_shown_without_personal_data_and_promoted_only_when_accepted(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute(
@@ -328,7 +328,7 @@ def test_differences_are_shown_without_personal_data_and_promoted_only_when_acce
 
 def test_a_rebuild_with_differences_accepted_beforehand_is_promoted_and_recorded(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'drifted@example.com'")
@@ -354,7 +354,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
                 raise ValueError(SECRET)
             return CUSTOMERS.apply(before, recorded, after)
 
-        faulty = with_customers(apply=apply)
+        faulty = replace_customers(apply=apply)
         await catch_up(dsn, projections=faulty)
         assert (await run_rebuild(dsn, faulty)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -395,7 +395,7 @@ def test_a_row_the_database_refuses_parks_its_stream_in_a_backfill_as_it_does_li
 
 def test_a_rollback_returns_to_the_previous_generation_and_a_second_one_undoes_it(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         await run_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -427,7 +427,7 @@ def test_a_rollback_returns_to_the_previous_generation_and_a_second_one_undoes_i
 
 def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         await run_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -443,8 +443,8 @@ def test_a_release_keeps_generations_of_earlier_releases_up_to_date_but_not_of_l
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        later = with_customers(shape=2)
-        await a_few_objects(author)
+        later = replace_customers(shape=2)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         assert (await run_rebuild(dsn, later)).state == "switched"
         await author.create_customer(email="for both@example.com")
@@ -465,8 +465,8 @@ def test_an_earlier_release_neither_drives_nor_replaces_nor_verifies_what_a_late
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        later = with_customers(shape=2)
-        await a_few_objects(author)
+        later = replace_customers(shape=2)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn, later[:1])
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -491,8 +491,8 @@ def test_an_earlier_release_neither_drives_nor_replaces_nor_verifies_what_a_late
 def test_only_a_new_column_is_excluded_from_the_comparison(dsn: str) -> None:
     async def story(author: Author) -> None:
         *others, email, state = CUSTOMERS.columns
-        later = with_customers(shape=2, columns=(*others, email._replace(since_shape=2), state))
-        await a_few_objects(author)
+        later = replace_customers(shape=2, columns=(*others, email._replace(since_shape=2), state))
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = NULL")
@@ -506,7 +506,7 @@ def test_only_a_new_column_is_excluded_from_the_comparison(dsn: str) -> None:
 
 def test_a_rebuild_builds_a_projection_that_is_new_to_a_log_with_history(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn, projections=PROJECTIONS[1:])
         done = await run_rebuild(dsn, [CUSTOMERS])
         assert done.state == "switched"
@@ -527,7 +527,7 @@ def test_a_rebuild_of_the_feed_makes_only_retained_events_and_skips_streams_that
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         old = await author.create_customer(email="old@example.com")
         await catch_up(dsn)
         await author.advance_clock(days=40)

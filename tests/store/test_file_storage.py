@@ -18,7 +18,7 @@ KEY = b"the bytes of files are sealed with this"
 CONTENT = b"%PDF-1.4\n" + b"x" * (2 * CHUNK_BYTES)
 
 
-def running(dsn: str, story: Callable[[FileStorage], Awaitable[None]]) -> None:
+def run_with_storage(dsn: str, story: Callable[[FileStorage], Awaitable[None]]) -> None:
     async def run() -> None:
         async with open_pool(dsn) as pool:
             await story(FileStorage(pool, KEY))
@@ -51,7 +51,7 @@ def test_stored_bytes_are_read_and_storing_them_again_changes_nothing(
         assert await read(contents, named, content) == content
         assert await read(contents, named, content) == content
 
-    running(dsn, story)
+    run_with_storage(dsn, story)
     with psycopg.connect(dsn) as conn:
         row = conn.execute("SELECT count(*) FROM ledger.file_chunks WHERE file = %s", (named,)).fetchone()
         assert row == (-(-len(content) // CHUNK_BYTES),)
@@ -68,7 +68,7 @@ def test_other_bytes_under_the_id_are_refused_and_change_nothing(dsn: str, named
         assert (refusal.value.code, refusal.value.param) == ("resource_already_exists", "id")
         assert await read(contents, named, CONTENT) == CONTENT
 
-    running(dsn, story)
+    run_with_storage(dsn, story)
 
 
 def test_of_many_writers_at_once_one_stores_its_bytes(dsn: str, named: str) -> None:
@@ -81,4 +81,4 @@ def test_of_many_writers_at_once_one_stores_its_bytes(dsn: str, named: str) -> N
         assert len(digests) == 1
         assert sum(isinstance(upload, InvalidParameter) for upload in kept) == 6
 
-    running(dsn, story)
+    run_with_storage(dsn, story)

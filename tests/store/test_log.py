@@ -34,7 +34,7 @@ CODEC = Codec(KEY)
 
 
 @asynccontextmanager
-async def reading(dsn: str) -> AsyncIterator[Conn]:
+async def open_reader(dsn: str) -> AsyncIterator[Conn]:
     async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
         yield conn
 
@@ -58,7 +58,7 @@ async def write_story(dsn: str) -> None:
 
 def test_an_empty_log_has_its_head_at_zero(dsn: str) -> None:
     async def main() -> None:
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert await read_head(conn) == (0, 0.0)
             assert await read_log(conn, CODEC, 0, 10) == []
             assert await read_stream(conn, CODEC, "cus_1") == []
@@ -71,7 +71,7 @@ def test_an_empty_log_has_its_head_at_zero(dsn: str) -> None:
 def test_the_tail_is_read_in_order_page_by_page(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             whole = await read_log(conn, CODEC, 0, 100)
             pages = [await read_log(conn, CODEC, after, 2) for after in (0, 2, 4, 5)]
             assert [len(page) for page in pages] == [2, 2, 1, 0]
@@ -93,7 +93,7 @@ def test_a_recorded_event_says_who_when_and_why(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn, clock=FixedClock(NOW + 0.25)) as store:
             await store.journal.append(Append(cause, [first, second]))
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             asked, followed = await read_log(conn, CODEC, 0, 10)
             assert (asked.account, asked.livemode, asked.actor) == ("acct_7", True, "key_1")
             assert (asked.request_id, asked.idempotency_key, asked.causation) == ("req_1", "idem", None)
@@ -108,7 +108,7 @@ def test_a_recorded_event_says_who_when_and_why(dsn: str) -> None:
 def test_a_stream_is_read_alone_and_up_to_the_requested_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert [r.position for r in await read_stream(conn, CODEC, "cus_1")] == [1, 3, 4]
             assert [r.position for r in await read_stream(conn, CODEC, "cus_1", upto=3)] == [1, 3]
             assert await read_stream(conn, CODEC, "cus_3", upto=4) == []
@@ -119,7 +119,7 @@ def test_a_stream_is_read_alone_and_up_to_the_requested_position(dsn: str) -> No
 def test_states_are_folded_as_of_a_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             told = {}
             for upto in range(6):
                 states = await read_states_at(conn, CODEC, ["cus_1", "cus_2", "cus_3", "cus_4"], upto)
@@ -140,7 +140,7 @@ def test_states_are_folded_as_of_a_position(dsn: str) -> None:
 def test_a_moment_is_one_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert await find_position_at(conn, NOW - 1) == 0
             for number in range(5):
                 at = NOW + number * 3600
@@ -157,7 +157,7 @@ def test_a_moment_is_one_position_also_when_clocks_went_back(dsn: str) -> None:
             for number, at in enumerate((NOW, NOW + 100, NOW - 100, NOW + 50, NOW + 200)):
                 clock.at = at
                 await store.journal.append(create_customer(f"cus_{number}"))
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert [await find_position_at(conn, NOW + s) for s in (0, 99, 100, 199, 200)] == [1, 1, 4, 4, 5]
 
     asyncio.run(main())
@@ -166,7 +166,7 @@ def test_a_moment_is_one_position_also_when_clocks_went_back(dsn: str) -> None:
 def test_followers_in_this_and_in_other_processes_are_woken(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as one, open_store(dsn) as other:
-            await wait_until(lambda: len(listening(dsn)) == 2)
+            await wait_until(lambda: len(list_listeners(dsn)) == 2)
             assert not await one.notifier.wait_past(0, timeout_seconds=0.01)
             waiting = [
                 asyncio.create_task(store.notifier.wait_past(0, timeout_seconds=5)) for store in (one, other)
@@ -182,13 +182,13 @@ def test_followers_in_this_and_in_other_processes_are_woken(dsn: str) -> None:
 def test_an_invalid_notification_does_not_stop_the_listener(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
-            await wait_until(lambda: len(listening(dsn)) == 1)
-            before = listening(dsn)
+            await wait_until(lambda: len(list_listeners(dsn)) == 1)
+            before = list_listeners(dsn)
             await asyncio.to_thread(notify, dsn, "nonsense")
             await asyncio.to_thread(notify, dsn, "7")
             assert await store.notifier.wait_past(6, timeout_seconds=5)
             assert store.notifier.position == 7
-            assert listening(dsn) == before
+            assert list_listeners(dsn) == before
 
     asyncio.run(main())
 
@@ -196,17 +196,17 @@ def test_an_invalid_notification_does_not_stop_the_listener(dsn: str) -> None:
 def test_the_listener_reconnects_after_its_connection_was_lost(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
-            await wait_until(lambda: len(listening(dsn)) == 1)
-            [[lost]] = listening(dsn)
+            await wait_until(lambda: len(list_listeners(dsn)) == 1)
+            [[lost]] = list_listeners(dsn)
             await asyncio.to_thread(fetch_rows, dsn, f"SELECT pg_terminate_backend({lost})")
-            await wait_until(lambda: len(listening(dsn)) == 1 and listening(dsn) != [(lost,)])
+            await wait_until(lambda: len(list_listeners(dsn)) == 1 and list_listeners(dsn) != [(lost,)])
             await asyncio.to_thread(notify, dsn, "8")
             assert await store.notifier.wait_past(7, timeout_seconds=5)
 
     asyncio.run(main())
 
 
-def listening(dsn: str) -> list[TupleRow]:
+def list_listeners(dsn: str) -> list[TupleRow]:
     query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
                AND query = 'LISTEN ledger_head' AND state = 'idle'"""
     return fetch_rows(dsn, query)

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 10 * RESPONSE_SECONDS_MAX
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
 
 
-def posted(
+def post_event(
     serve: Serve, *, private: bool = True, host: str = "127.0.0.1", timeout_seconds: float = 3.0
 ) -> Attempt:
     """What becomes of a POST to a server that answers so."""
@@ -78,14 +78,14 @@ async def silent(writer: asyncio.StreamWriter) -> None:
 
 
 def test_no_more_of_a_response_is_read_than_is_stored() -> None:
-    attempt = posted(endless)
+    attempt = post_event(endless)
     assert attempt.succeeded
     assert attempt.answer == b"x" * RESPONSE_BYTES_MAX
 
 
 def test_an_endless_response_is_a_success_by_its_status() -> None:
     started = time.monotonic()
-    attempt = posted(trickling, timeout_seconds=PATIENCE_SECONDS)
+    attempt = post_event(trickling, timeout_seconds=PATIENCE_SECONDS)
     assert attempt.succeeded
     assert attempt.answer is not None
     assert attempt.answer.startswith(b"xx")
@@ -96,7 +96,7 @@ def test_an_endless_response_is_a_success_by_its_status() -> None:
     ("serve", "error"), [(not_http, "protocol"), (hangs_up, "protocol"), (silent, "timeout")]
 )
 def test_an_attempt_without_a_valid_response_fails_with_its_kind(serve: Serve, error: str) -> None:
-    assert posted(serve)[2:] == (None, None, error)
+    assert post_event(serve)[2:] == (None, None, error)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -106,7 +106,7 @@ def test_nothing_is_sent_to_a_private_address_that_is_refused(host: str) -> None
     async def serve(writer: asyncio.StreamWriter) -> None:
         came.append(writer)
 
-    assert posted(serve, private=False, host=host)[2:] == (None, None, "private_address")
+    assert post_event(serve, private=False, host=host)[2:] == (None, None, "private_address")
     assert came == []
 
 
