@@ -74,7 +74,7 @@ def movable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_keys_end_by_the_one_clock(movable: Service) -> None:
-    """When they were told to, after the overlap of a roll and when revoked, wherever the clock stands."""
+    """At their expiry, after the overlap of a roll and when revoked, wherever the clock has been moved."""
     registrar = Registrar(movable.dsn)
     operator_key = registrar.key(registrar.account().id, "rk", scopes=accounts.INTERNAL_SCOPES)[1]
     registrar.close()

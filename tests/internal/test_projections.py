@@ -212,7 +212,7 @@ def test_a_requested_rebuild_is_driven_by_the_services_own_worker(
     assert wait_until_done(sql, asked["id"]) == ("switched", True)
     assert ok(raw.get("/v1/disputes"))["data"] == [made]
 
-    # An answer that was lost is asked for again: a second rollback would go forth.
+    # A call is repeated when its response was lost: a second rollback would switch forward.
     again = {"idempotency_key": "night-shift"}
     for _ in range(2):
         back = ok(operator.post("/projections/disputes/rollback", {"reason": "to be sure"}, **again))

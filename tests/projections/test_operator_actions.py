@@ -429,7 +429,7 @@ def test_shell_and_http_drop_a_projection_that_no_release_has(
         "INSERT INTO projections.live (projection, generation) VALUES ('gone', 1)",
     )
     if over_http:
-        for _ in range(2):  # an answer that was lost is asked for again
+        for _ in range(2):  # a call is repeated when its response was lost
             body = {"removed": True, "reason": WHY}
             answer = api.call("POST", "/gone/retire", body, key="the-last-of-it")
             assert answer.document == {"name": "gone", "live": None, "incomplete": False, "generations": []}

@@ -128,12 +128,13 @@ async def table_exists(conn: Conn, table: str) -> bool:
 
 
 def render_freeze_trigger(generation: int) -> str:
-    """The checkpoint of customers stands still."""
+    """SQL for a trigger that keeps the checkpoint of customers from moving."""
     return f"""
-        CREATE FUNCTION public.still_stand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-        CREATE TRIGGER still_stand BEFORE UPDATE ON projections.checkpoints FOR EACH ROW
+        CREATE FUNCTION public.freeze_checkpoint() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER freeze_checkpoint BEFORE UPDATE ON projections.checkpoints FOR EACH ROW
         WHEN (OLD.projection = 'customers' AND OLD.generation = {generation})
-        EXECUTE FUNCTION public.still_stand()
+        EXECUTE FUNCTION public.freeze_checkpoint()
     """
 
 

@@ -125,13 +125,15 @@ def test_differing_rows_in_a_kept_generation_raise_no_alarm(dsn: str) -> None:
             kept = [
                 lag for lag in await read_lags(conn, 0.0) if lag.projection == "customers" and not lag.live
             ]
-            assert [lag.differing for lag in kept] == [1], "who goes back to it is told"
+            assert [lag.differing for lag in kept] == [1], (
+                "an operator who rolls back to it sees the difference"
+            )
 
     run_story(dsn, story)
 
 
 def list_alarms(standing: list[Lag]) -> set[tuple[str, str]]:
-    """Projection and generation of each that Prometheus is told to differ."""
+    """Projection and generation of each for which the metrics show differing rows."""
     exposed = Metrics().render(standing, {}, None).decode()
     return {
         (projection, generation)

@@ -1,5 +1,5 @@
 """A Postgres that crashes and comes back, and one without room: what was acknowledged stays, what waits
-goes on by itself, and nobody is told a falsehood (invariant 3)."""
+continues by itself, and no caller gets a wrong result (invariant 3)."""
 
 from __future__ import annotations
 
