@@ -19,7 +19,7 @@ from projections.worker import RebuildSupervisor, Sampler
 
 
 def make_extensions(settings: Settings) -> Extensions:
-    """What follows the log beside the API or in a worker, and the operators' routes."""
+    """The services that follow the log in an API or worker process, and the operators' routes."""
     service_factories: list[ServiceFactory] = [
         lambda store: _create_engine(store, settings),
         lambda store: DeadlineSweeper(store, build_terms(settings), poll_ms=settings.deadline_poll_ms),

@@ -24,8 +24,8 @@ Row = tuple[Any, ...]
 class Column(NamedTuple):
     """A column of a projection's table.
 
-    type         `json`: encoded when it is written, into a bytea, so that of many changes in a batch only the
-                 last is. `document`: JSON already, as bytes, and stored as text
+    type         `json`: a value that is encoded into a bytea when it is written, so that only the last of
+                 many changes in a batch is encoded. `document`: bytes that are JSON already, stored as text
     since_shape  the first shape of the projection that has the column
     """
 
@@ -40,10 +40,10 @@ OBJECT_COLUMNS = (
     Column("livemode", "boolean"),
     Column("created", "bigint"),
 )
-"""The first columns of a row that stands for one public object."""
+"""The first columns of a row that represents one public object."""
 
 RowUpsert = tuple[int, Row]
-"""A row to insert or update, after the position of its first change. An updated row keeps its position."""
+"""The position of a row's first change, which an update keeps, and the row to insert or update."""
 
 
 class EventRows(NamedTuple):
@@ -55,7 +55,7 @@ class EventRows(NamedTuple):
 
 
 class ParkedStream(NamedTuple):
-    """A stream that a generation leaves out from the event at `position` on. `error` quotes no event."""
+    """A stream of which a generation applies no event from `position` on. `error` quotes no event."""
 
     stream: str
     position: int
@@ -66,14 +66,14 @@ class ParkedStream(NamedTuple):
 class Projection:
     """A read model.
 
-    name                  also that of its table in schema `projections`, which has a partition a generation
+    name                  also names its table in schema `projections`, which has one partition per generation
     aggregates            domain modules; `apply` gets all their events
     columns               of its table beside `generation` and `position`, the key first
     apply                 (aggregate before, recorded event, aggregate after) -> the rows that change
-    mutable_columns       those that a later event may change; none: rows are inserted and never updated
+    mutable_columns       columns that a later event may change; if empty, rows are never updated
     shape                 raised with each change of what rows hold; a release does not write later shapes
-    retention_days        rows are partitioned by UTC day (of `created`), and a day is dropped when it is so
-                          many days past; None: rows are kept
+    retention_days        rows are partitioned by the UTC day of `created`, and a day is dropped when this
+                          many days have passed since; None: rows are kept
     constraint_check_sql  a statement that makes the database check deferred constraints at once
     violation_query       a query by %(generation)s for rows that a constraint would have refused; for rows
                           that a rebuild wrote, unchecked
@@ -99,7 +99,7 @@ class Projection:
         return replace(self, columns=tuple(column for column in self.columns if column.since_shape <= shape))
 
     def collect_upserts(self, event_rows: Iterable[EventRows]) -> list[RowUpsert]:
-        """One row a key: its last one, with the position of its first. An immutable row changes once."""
+        """The last row of each key, with the position of the key's first. An immutable row has only one."""
         if not self.mutable_columns:
             return [(position, row) for position, _, rows in event_rows for row in rows]
         positions: dict[Any, int] = {}

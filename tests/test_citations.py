@@ -93,7 +93,7 @@ def citations(name: str, text: str) -> Iterator[Citation]:
         yield Citation(place(name, text, match.start()), document, match["section"])
 
 
-def unresolved(name: str, text: str) -> list[str]:
+def find_unresolved(name: str, text: str) -> list[str]:
     """The citations of sections that do not exist."""
     return [
         str(citation)
@@ -113,7 +113,7 @@ def anchors(name: str) -> set[str]:
 
 
 def test_every_cited_section_exists() -> None:
-    assert [wrong for name, text in texts().items() for wrong in unresolved(name, text)] == []
+    assert [wrong for name, text in texts().items() for wrong in find_unresolved(name, text)] == []
 
 
 def test_both_documents_are_cited_or_cite_themselves() -> None:
@@ -135,7 +135,7 @@ def test_both_documents_are_cited_or_cite_themselves() -> None:
     ],
 )
 def test_a_wrong_citation_is_reported(text: str) -> None:
-    assert unresolved("ledger/some.py", text) != []
+    assert find_unresolved("ledger/some.py", text) != []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_wrong_citation_is_reported(text: str) -> None:
     ],
 )
 def test_a_right_citation_is_not_reported(text: str) -> None:
-    assert unresolved("ledger/some.py", text) == []
+    assert find_unresolved("ledger/some.py", text) == []
 
 
 def test_sections_are_cited_in_one_form() -> None:

@@ -20,14 +20,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def refusal() -> str:
+def load_refusal() -> str:
     with pytest.raises(SettingError) as caught:
         load_settings()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_nothing_needs_to_be_set() -> None:
+def test_no_setting_is_required() -> None:
     settings = load_settings()
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 4242, 1)
     assert settings.data_dir == Path(".ledger")
@@ -41,7 +41,7 @@ def test_every_setting_has_a_description_and_a_default() -> None:
         assert not field.is_required(), name
 
 
-def test_a_schedule_is_seconds_with_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_is_a_list_of_seconds_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().webhook_retry_seconds_test == (600, 3600, 10_800)
     assert sum(load_settings().webhook_retry_seconds_live) < 3 * 86_400
     for text, seconds in (("1, 2.5", (1.0, 2.5)), ("7", (7.0,)), ("", ())):
@@ -72,19 +72,21 @@ def test_a_schedule_is_seconds_with_commas_between_them(monkeypatch: pytest.Monk
         ("LEDGER_WEBHOOK_PRIVATE_ADDRESSES", "live"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_value_is_reported_with_its_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
-    assert refusal().startswith(f"{name}: ")
+    assert load_refusal().startswith(f"{name}: ")
 
 
-def test_a_wrong_secret_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_secret_is_not_shown_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_SECRET_KEY", "too short")
-    assert refusal() == "LEDGER_SECRET_KEY: must be at least 32 characters"
+    assert load_refusal() == "LEDGER_SECRET_KEY: must be at least 32 characters"
 
 
 def test_a_database_needs_a_service_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@db/ledger")
-    line = refusal()
+    line = load_refusal()
     assert line == "LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL"
     monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
     assert load_settings().secret_key is not None
@@ -96,19 +98,19 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search("lovelace|abcdef", repr(load_settings()) + str(load_settings().model_dump()))
 
 
-def test_settings_stay_as_they_are() -> None:
+def test_settings_cannot_be_changed() -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1
 
 
-def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_PORT", "5000")
     assert load_settings().port == 5000
     assert load_settings(port=6000).port == 6000
 
 
-def test_variables_of_others_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unrelated_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_SOMETHING_ELSE", "1")
     monkeypatch.setenv("PORT", "1")
     assert load_settings().port == 4242

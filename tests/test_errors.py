@@ -8,7 +8,7 @@ import textwrap
 from ledger import errors
 
 
-def test_the_error_tree_is_drawn_as_it_is() -> None:
+def test_the_error_tree_in_the_docstring_matches_the_classes() -> None:
     assert errors.__doc__ is not None
     drawn: dict[str, str] = {}
     path: list[str] = []

@@ -118,7 +118,7 @@ def modules(*packages: str) -> tuple[Module, ...]:
     return tuple(module for package in packages for module in modules_of(package))
 
 
-def ours() -> tuple[Module, ...]:
+def load_all_modules() -> tuple[Module, ...]:
     """The files of both packages that are installed."""
     return modules("ledger", "projections")
 
@@ -151,7 +151,7 @@ def test_imports_go_down_only(package: str) -> None:
 
 
 def test_the_packages_themselves_import_nothing() -> None:
-    for module in ours():
+    for module in load_all_modules():
         if module.path.name == "__init__.py" and module.name != "ledger.wire.tables":
             assert list(module.imports()) == [], module.file
 
@@ -160,7 +160,7 @@ def test_ledger_never_imports_projections_but_in_its_command() -> None:
     for module in modules("ledger"):
         if module.name != COMMAND:
             assert not any(name.partition(".")[0] == "projections" for name in module.imports()), module.file
-    for module in ours():
+    for module in load_all_modules():
         assert not any(name.startswith(COMMAND) for name in module.imports()), module.file
 
 
@@ -173,7 +173,7 @@ def test_projections_work_below_the_api_except_where_the_process_is_composed() -
 
 
 def test_nothing_but_tests_imports_tests_or_benchmarks() -> None:
-    for module in ours():
+    for module in load_all_modules():
         assert {"tests", "benchmarks"}.isdisjoint(name.partition(".")[0] for name in module.imports())
 
 
@@ -194,14 +194,14 @@ def test_pure_rooms_import_nothing_impure(room: str) -> None:
 def test_only_the_store_knows_the_eventsourcing_library() -> None:
     users = {
         module.name.rpartition(".")[0]
-        for module in ours()
+        for module in load_all_modules()
         if any(name.partition(".")[0] == "eventsourcing" for name in module.imports())
     }
     assert users == {"ledger.store"}
 
 
 def test_only_the_api_knows_the_web_framework() -> None:
-    for module in ours():
+    for module in load_all_modules():
         web = {"fastapi", "starlette"} & {name.partition(".")[0] for name in module.imports()}
         assert not web or module.name.startswith(("ledger.api.", "projections.operate.")), module.file
 
@@ -209,14 +209,16 @@ def test_only_the_api_knows_the_web_framework() -> None:
 def test_nobody_but_config_reads_the_environment() -> None:
     readers = {
         module.file
-        for module in ours()
+        for module in load_all_modules()
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
         if isinstance(node.value, ast.Name) and node.value.id == "os"
     }
     assert readers <= set(READS_ENVIRONMENT)
     settings = {
-        module.file for module in ours() if any("pydantic_settings" in name for name in module.imports())
+        module.file
+        for module in load_all_modules()
+        if any("pydantic_settings" in name for name in module.imports())
     }
     assert settings == {"ledger/config.py"}
 
@@ -230,7 +232,7 @@ def test_only_api_errors_knows_status_codes() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, int) and 400 <= node.value < 600
     }
     assert {400, 401, 402, 403, 404, 429, 500} <= codes
-    for module in ours():
+    for module in load_all_modules():
         if module.file == table.file:
             continue
         assert not any(name.endswith((".HTTPException", ".HTTPStatus")) for name in module.imports()), (
@@ -259,7 +261,7 @@ def test_only_alembic_makes_tables() -> None:
         "projections/engine/daily_partitions.py",
         "ledger/postgres/migrations.py",
     }
-    for module in ours():
+    for module in load_all_modules():
         for node in ast.walk(module.tree):
             if (
                 isinstance(node, ast.Constant)
@@ -322,7 +324,12 @@ def test_every_module_has_a_short_docstring() -> None:
 
 def test_every_public_function_has_a_docstring() -> None:
     """Public methods too, unless a protocol or base class of ours documents the method of that name."""
-    classes = [node for module in ours() for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    classes = [
+        node
+        for module in load_all_modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+    ]
     bases = {ast.unparse(base).partition("[")[0] for node in classes for base in node.bases}
     inherited = {
         function.name
@@ -333,7 +340,7 @@ def test_every_public_function_has_a_docstring() -> None:
     }
     missing = {
         module.file
-        for module in ours()
+        for module in load_all_modules()
         for name, function in public_functions(module.tree.body)
         if not ast.get_docstring(function) and not ("." in name and function.name in inherited)
     }
@@ -352,16 +359,16 @@ def public_functions(body: Iterable[ast.stmt], prefix: str = "") -> Iterator[tup
 
 def test_importing_a_module_runs_nothing() -> None:
     """No statement at the top level of a module is a bare call."""
-    for module in ours():
+    for module in load_all_modules():
         for node in module.tree.body:
             called = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
             assert not called, f"{module.file}:{node.lineno}"
 
 
-def test_no_error_is_swallowed_unseen() -> None:
+def test_no_error_is_swallowed_silently() -> None:
     """A broad `except` raises again or does something about the error; `pass` or `continue` alone is not
     allowed."""
-    for module in ours():
+    for module in load_all_modules():
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, f"{module.file}:{node.lineno}"

@@ -19,7 +19,7 @@ UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
 -- Two roles that nobody logs in as; every connection takes one of them. The API appends and never
--- rewrites; the projector owns the read models (it makes and drops their partitions) and cannot append.
+-- rewrites; the projector owns the read models (it creates and drops their partitions) and cannot append.
 DO $$ BEGIN CREATE ROLE ledger_api NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 DO $$ BEGIN CREATE ROLE ledger_projector NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 DO $$ BEGIN
@@ -68,7 +68,7 @@ END $$;
 CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
 
--- What a POST with an Idempotency-Key was answered. A secret is cut out of `body` at `secret_at`: it is
+-- The response to each POST with an Idempotency-Key. A secret is cut out of `body` at `secret_at`: it is
 -- derived again from the object `secret_of`.
 CREATE TABLE ledger.replies (
     account text NOT NULL,
@@ -85,8 +85,8 @@ CREATE TABLE ledger.replies (
 );
 CREATE INDEX replies_created_at ON ledger.replies USING brin (created_at);
 
--- The last batch of every appending process and what came of it. Sending a batch again after a lost
--- connection finds its own answer here: never twice, never a false failure.
+-- The last batch of every appending process, and its result. A batch that is sent again after a lost
+-- connection finds its result here, so it is neither applied twice nor reported as failed.
 CREATE TABLE ledger.appenders (
     id uuid CONSTRAINT appenders_id PRIMARY KEY,
     batch bigint NOT NULL,
@@ -96,7 +96,7 @@ CREATE TABLE ledger.appenders (
     recorded_at timestamptz NOT NULL
 ) WITH (fillfactor = 20);
 
--- One batch: many commands, each taken or refused alone. Taken events get the next positions in order.
+-- One batch: many commands, each accepted or refused alone. Accepted events get the next positions in order.
 --   checks   {c: command, s: stream, v: version the command relied on}
 --   events   {c, s, v, t: topic, d: state, a: account, l: livemode, k: actor, r: request, i: idempotency
 --             key, b: causation, u: customer, h: charge, p: payment intent}
@@ -205,7 +205,7 @@ CREATE TABLE ledger.api_keys (
     expires_at timestamptz
 );
 
--- What tests have moved the one clock by (LEDGER_TEST_CLOCK).
+-- How far tests have moved the one clock (LEDGER_TEST_CLOCK).
 CREATE TABLE ledger.clock (
     one boolean PRIMARY KEY DEFAULT true CONSTRAINT clock_is_one_row CHECK (one),
     ahead_seconds double precision NOT NULL DEFAULT 0

@@ -1,4 +1,4 @@
-"""Projections: their registry and checkpoints, the list views, the public Event feed.
+"""Projections: their registry and checkpoints, the lists, the public Event feed.
 
 Revision ID: 0002
 Revises: 0001
@@ -23,7 +23,7 @@ CREATE SCHEMA projections;
 GRANT USAGE ON SCHEMA projections TO ledger_api, ledger_projector;
 GRANT CREATE ON SCHEMA projections TO ledger_projector;
 
--- One row a projection and generation; its lock makes one runner of any number that offer.
+-- One row per generation of a projection; the lock on it lets one of any number of runners write.
 CREATE TABLE projections.checkpoints (
     projection text NOT NULL,
     generation integer NOT NULL,
@@ -32,14 +32,14 @@ CREATE TABLE projections.checkpoints (
     CONSTRAINT checkpoints_key PRIMARY KEY (projection, generation)
 ) WITH (fillfactor = 20);
 
--- The generation readers see: a switch is one UPDATE here, so is the way back.
+-- The generation that readers see. A switch is one UPDATE here, and so is a rollback.
 CREATE TABLE projections.live (
     projection text CONSTRAINT live_projection PRIMARY KEY,
     generation integer NOT NULL,
     CONSTRAINT live_checkpoint FOREIGN KEY (projection, generation) REFERENCES projections.checkpoints
 );
 
--- Streams whose handler raised: left out from `position` on until they are retried.
+-- Streams whose handler raised: their events from `position` on are not applied until they are retried.
 CREATE TABLE projections.parked (
     projection text NOT NULL,
     generation integer NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE projections.parked (
     CONSTRAINT parked_key PRIMARY KEY (projection, generation, stream)
 );
 
--- The list views. `state` is the folded aggregate as JSON: answers are rendered from it, by the function
+-- The lists. `state` is the folded aggregate as JSON: responses are rendered from it, by the function
 -- that renders everywhere. `position` is that of the creation: it breaks ties of `created` (unix seconds).
 CREATE TABLE projections.customers (
     generation integer NOT NULL,

@@ -1,4 +1,4 @@
-"""Money: the journal of postings, the list of balance transactions, and where in the log each was made.
+"""Money: the journal of postings, the list of balance transactions, and an index that finds each in the log.
 
 Revision ID: 0003
 Revises: 0002
@@ -19,7 +19,7 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- The balance transaction an event made, by its id. An index over the log itself, not a column: it covers
+-- The id of the balance transaction that an event made. An index over the log itself, not a column: it covers
 -- events recorded before it existed, and those that a process of the previous release still appends
 -- (docs/decisions/0013-balance-transactions-by-a-log-index.md).
 -- Its predicate costs the events that move no money, nearly all, one search for ten bytes. What a
@@ -30,8 +30,8 @@ CREATE FUNCTION ledger.movement_id(state bytea) RETURNS text
 CREATE INDEX events_movement ON ledger.events (ledger.movement_id(state))
     WHERE position('"movement":{'::bytea IN state) > 0;
 
--- The journal: one row a side of an entry, positive a debit, negative a credit, in minor units. `position`
--- is that of the event whose money it is; what an event moved sums to zero in each currency.
+-- The journal: one row per side of an entry, in minor units; positive is a debit, negative a credit.
+-- `position` is that of the event that moved the money; the rows of an event sum to zero in each currency.
 CREATE TABLE projections.postings (
     generation integer NOT NULL,
     id text NOT NULL,
@@ -73,7 +73,7 @@ CREATE CONSTRAINT TRIGGER postings_balance AFTER INSERT OR UPDATE OR DELETE ON p
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION projections.refuse_unbalanced();
 
--- `fact` is the transaction as the folded object has it, as JSON: answers are rendered from it, by the
+-- `fact` is the transaction as the folded object has it, as JSON: responses are rendered from it, by the
 -- function that renders the copy inside the object. `position` is that of the event that made it.
 CREATE TABLE projections.balance_transactions (
     generation integer NOT NULL,

@@ -1,4 +1,4 @@
-"""Refunds: their list view.
+"""Refunds: their list.
 
 Revision ID: 0004
 Revises: 0003

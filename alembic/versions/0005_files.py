@@ -20,7 +20,7 @@ UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
 -- The bytes of files, sealed, in the order of `number`. They are written before the event that makes the
--- file (file.uploaded): a file that is in the log has its bytes, and bytes without one are leftovers.
+-- file (file.uploaded): a file that is in the log has its bytes, and bytes without that event are leftovers.
 CREATE TABLE ledger.file_chunks (
     file text NOT NULL,
     number integer NOT NULL CONSTRAINT file_chunks_number CHECK (number >= 0),
@@ -31,7 +31,7 @@ CREATE TABLE ledger.file_chunks (
 ALTER TABLE ledger.file_chunks ALTER COLUMN sealed SET STORAGE EXTERNAL; -- what is sealed does not compress
 CREATE INDEX file_chunks_stored_at ON ledger.file_chunks USING brin (stored_at);
 
--- Leftovers may go; the bytes of a file in the log never change and never go (contract §2.9).
+-- Leftovers may be deleted; the bytes of a file in the log are never changed or deleted (contract §2.9).
 CREATE FUNCTION ledger.refuse_losing_files() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file) THEN

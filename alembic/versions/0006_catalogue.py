@@ -1,4 +1,4 @@
-"""What time will end, and when a key was last used.
+"""The deadlines of objects, and when a key was last used.
 
 Revision ID: 0006
 Revises: 0005
@@ -19,8 +19,8 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- What waits for a time: `moment` is that of the log, the deployment's terms are added when it is looked for.
--- Null: it waits no more.
+-- The deadline of an object: `moment` follows from the log; the deployment's terms are added when due rows
+-- are looked for. Null: nothing is pending.
 CREATE TABLE projections.deadlines (
     generation integer NOT NULL,
     id text NOT NULL,

@@ -1,4 +1,4 @@
-"""Rebuilds: generations filled beside the live one, how far they are, and who switched to which, and why.
+"""Rebuilds: generations filled beside the live one, their progress, and who switched to which, and why.
 
 Revision ID: 0007
 Revises: 0006
@@ -50,12 +50,12 @@ CREATE TABLE projections.builds (
     attached boolean NOT NULL DEFAULT false,
     CONSTRAINT builds_key PRIMARY KEY (projection, generation)
 );
--- Of two operators who start the same, the second is told.
+-- Of two operators who start a rebuild of the same projection, the second is refused.
 CREATE UNIQUE INDEX builds_under_way ON projections.builds (projection) WHERE NOT ended;
 
 -- What each worker of a rebuild has done: all streams of its share up to `stream`, in the same transaction
--- as their rows, so that a killed one goes on from there. `began_…` is when the one at work began: the rate
--- is since then.
+-- as their rows, so that the successor of a killed worker continues there. `began_…` is when the current
+-- worker began: the rate is measured since then.
 CREATE TABLE projections.shares (
     rebuild bigint NOT NULL REFERENCES projections.rebuilds,
     share integer NOT NULL,
@@ -69,7 +69,7 @@ CREATE TABLE projections.shares (
     CONSTRAINT shares_key PRIMARY KEY (rebuild, share)
 ) WITH (fillfactor = 20);
 
--- What comparing live rows with a replay has found. A sample adds to it, a full check begins it anew.
+-- The result of comparing live rows with a replay. A sample adds to it, a full check replaces it.
 CREATE TABLE projections.verified (
     projection text NOT NULL,
     generation integer NOT NULL,
@@ -94,7 +94,7 @@ CREATE TABLE projections.operations (
     idempotency_key text,
     details jsonb NOT NULL
 );
--- Asked for twice under one key, it is done once.
+-- An action that is requested twice under one key is done once.
 CREATE UNIQUE INDEX operations_once ON projections.operations (who, idempotency_key, action, projection)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX operations_of_projection ON projections.operations (projection, id);

@@ -1,4 +1,4 @@
-"""Webhook endpoints: their list view.
+"""Webhook endpoints: their list.
 
 Revision ID: 0008
 Revises: 0007

@@ -1,4 +1,4 @@
-"""Deliveries of Events to webhook endpoints, and their attempts. What is here is never built again.
+"""Deliveries of Events to webhook endpoints, and their attempts. These tables are never rebuilt.
 
 Revision ID: 0009
 Revises: 0008
@@ -22,14 +22,14 @@ SET LOCAL lock_timeout = '2s';
 CREATE SCHEMA webhooks;
 GRANT USAGE ON SCHEMA webhooks TO ledger_api;
 
--- Up to where the feed has been turned into deliveries. The lock on the row is the right to go on.
+-- Up to where the feed has been turned into deliveries. Only the process that holds the row's lock continues.
 CREATE TABLE webhooks.checkpoint (
     one boolean PRIMARY KEY DEFAULT true CONSTRAINT checkpoint_is_one_row CHECK (one),
     position bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20);
 INSERT INTO webhooks.checkpoint DEFAULT VALUES;
 
--- Streams that the feed left out, from `position` on, when the checkpoint went past them.
+-- Streams that the feed had parked, from `position` on, when the checkpoint moved past them.
 CREATE TABLE webhooks.late (
     stream text CONSTRAINT late_stream PRIMARY KEY,
     position bigint NOT NULL
@@ -37,10 +37,10 @@ CREATE TABLE webhooks.late (
 
 -- One Event owed to one endpoint. `account` to `type` are the Event's.
 --   pending    is due, or will be again, at `due_at` by the one clock
---   delivered  the endpoint has taken it
---   failed     it did not, and will not be asked again
---   dropped    it was deleted before it did
--- The lease is by the database's own clock: moving the one clock takes nothing away from who is at work.
+--   delivered  the endpoint has accepted it
+--   failed     the endpoint has not accepted it, and there is no further attempt
+--   dropped    the endpoint was deleted before it accepted it
+-- The lease is measured by the database's own clock: moving the one clock ends no lease.
 -- Ids begin with their time, so in order of bytes the oldest are first.
 CREATE TABLE webhooks.deliveries (
     id text COLLATE "C" CONSTRAINT deliveries_key PRIMARY KEY,
@@ -63,8 +63,8 @@ CREATE INDEX deliveries_due ON webhooks.deliveries (endpoint, due_at) WHERE stat
 CREATE INDEX deliveries_owed ON webhooks.deliveries (account, livemode, created, position, ordinal)
     WHERE state IN ('pending', 'failed');
 
--- What was tried: `number` is that of the try (one that fell into a time when the endpoint was disabled was
--- not made); either a status and the first bytes of the answer, or an error.
+-- The attempts, by `number` (an attempt that was due while the endpoint was disabled was not made, and has no
+-- row): either a status and the first bytes of the response, or an error.
 CREATE TABLE webhooks.attempts (
     delivery text COLLATE "C" NOT NULL REFERENCES webhooks.deliveries ON DELETE CASCADE,
     number smallint NOT NULL,
@@ -79,6 +79,6 @@ CREATE TABLE webhooks.attempts (
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA webhooks TO ledger_api;
 
--- Who may be owed something, the deleted too: their last Events and what is still owed to them.
+-- Endpoints that may be owed Events, also deleted ones: their last Events, and what is still owed to them.
 CREATE INDEX webhook_endpoints_of_account ON projections.webhook_endpoints (account, livemode);
 """

@@ -19,8 +19,8 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- The schema version of the oldest release that may start on this one. What only adds (expand) leaves it
--- alone, what takes away (contract) raises it: UPDATE ledger.served SET oldest = '…'.
+-- The schema version of the oldest release that may start on this one. A migration that only adds
+-- (expand) leaves it alone, one that removes (contract) raises it: UPDATE ledger.served SET oldest = '…'.
 CREATE TABLE ledger.served (
     oldest text NOT NULL,
     one boolean NOT NULL DEFAULT true CONSTRAINT served_one CHECK (one) CONSTRAINT served_key PRIMARY KEY

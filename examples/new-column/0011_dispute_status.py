@@ -1,4 +1,4 @@
-"""Expand: disputes can be filtered by their status. The release before goes on as if it were not there.
+"""Expand: disputes can be filtered by their status. The previous release continues to run without it.
 
 Revision ID: 0011
 Revises: 0010
@@ -17,15 +17,15 @@ def upgrade() -> None:
 
 
 UPGRADE = """
--- Lists being read hold a lock; those that come meanwhile queue behind ours. So it is not waited for long:
+-- A list holds a lock while it is read, and later lists queue behind our lock. So we wait only briefly;
 -- `ledger migrate` tries again.
 SET LOCAL lock_timeout = '2s';
 
--- Null and without a default, so no row is written: the generations there are keep it null.
+-- Null and without a default, so no row is written: existing generations keep it null.
 ALTER TABLE projections.disputes ADD COLUMN status text;
 
--- ONLY: of the parent alone, which takes no time. Generations made from now on get an index of their own as
--- they are attached. Without it the live one would be indexed too, all writes to it waiting, for a
+-- ONLY: an index of the parent alone, which takes no time. Later generations get their own index when they
+-- are attached. Without ONLY the live generation would be indexed too, and all writes to it would wait, for a
 -- column that is null in it.
 CREATE INDEX disputes_by_status ON ONLY projections.disputes (account, livemode, status, created, position);
 """

@@ -29,7 +29,7 @@ class UnreadableStream(LedgerError):
 
 @contextmanager
 def detect_unreadable() -> Iterator[None]:
-    """Raises UnreadableStream from what reading a stream raises, unless it is the database that failed."""
+    """Raises UnreadableStream instead of what reading a stream raises, unless the database failed."""
     try:
         yield
     except psycopg.Error:
@@ -62,10 +62,10 @@ class AggregateCache:
 async def load_states(
     conn: Conn, codec: Codec, cache: AggregateCache, versions: Mapping[str, int], position: int
 ) -> tuple[dict[str, State], dict[str, Exception]]:
-    """The aggregates as of `position`, and of the streams that cannot be folded why not; both by stream.
+    """The aggregates as of `position`, and the errors of streams that cannot be folded; both by stream.
 
     `versions` holds, by stream, the version that the aggregate has at `position`; 0 for a stream that has no
-    event by then, which is left out. Raises psycopg.Error.
+    event by then, which is skipped. Raises psycopg.Error.
     """
     states: dict[str, State] = {}
     uncached: list[str] = []

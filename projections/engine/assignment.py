@@ -1,8 +1,8 @@
 """Divides the projections among the runners: any number of processes that run the engine on one database.
 
 This decides who works first, never who may write. The lock on a checkpoint decides that (README, invariant
-5): with two runners on one projection, one writes and the other finds nothing to do. A mistake in here
-costs time, not rows. docs/operations.md, "How workers share the projections", is for operators.
+5): with two runners on one projection, one writes and the other finds nothing to do. A mistake here
+costs time, never rows. docs/operations.md, "How workers share the projections", is for operators.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AND l.classid <> (hashtext(%(lock)s)::bigint & 4294967295)::oid LIMIT 1
 
 
 class WorkAssignment:
-    """The projections of one runner, recomputed from the runners that are there.
+    """The projections of one runner, recomputed from the runners that are connected.
 
     Model. Every runner holds one slot: a numbered advisory lock, the lowest that was free when it connected.
     The slots held, in order, rank the runners 0 … n-1. Projection i of the sorted names belongs to the
@@ -49,7 +49,7 @@ class WorkAssignment:
     States of a runner:
         no slot    just connected, or a thousand others run: every projection is its own
         slot held  its own are those of its rank, and any that has not moved for TAKEOVER_SECONDS while behind
-        gone       the server released its slot with its connection; at the next refresh others have its share
+        gone       the server released its slot with its connection; the others take over its projections
 
     Failure windows, from the failure until others apply its projections' events:
         killed, or its connection lost       REFRESH_SECONDS

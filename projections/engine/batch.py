@@ -33,11 +33,11 @@ class GenerationKey(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """One generation that a batch is applied to, and what the batch makes of it.
+    """One generation that a batch is applied to, with the rows and parked streams that result.
 
     retention_start  unix seconds: events recorded before it make no rows, their day is dropped
     detached         a rebuild is filling the generation: its table has no index and no reader yet
-    parked_streams   streams that the generation leaves out
+    parked_streams   streams whose events the generation does not apply
     event_rows       the rows to write
     newly_parked     the streams that this batch parked
     """
@@ -62,7 +62,7 @@ class Target:
         return GenerationKey(self.projection.name, self.generation)
 
     def park(self, stream: str, position: int, error: BaseException) -> None:
-        """Leave the stream out from the event at `position` on."""
+        """Apply no event of the stream from the one at `position` on."""
         self.parked_streams.add(stream)
         self.newly_parked.append(ParkedStream(stream, position, describe_error(error)))
 
@@ -140,7 +140,7 @@ class BatchFold:
 
 
 def ignored_topics(targets: Iterable[Target]) -> list[str]:
-    """The topics that none of the targets follows. Most of a log are customer sessions, which none does."""
+    """The topics that none of the targets follows. Customer sessions, a large part of a log, have none."""
     subscribed = {event_class for target in targets for event_class in target.projection.event_classes}
     return [event_class.TOPIC for event_class in EVENT_CLASSES if event_class not in subscribed]
 

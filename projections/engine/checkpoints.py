@@ -14,8 +14,8 @@ import msgspec
 from ledger.postgres.connections import Conn, fetch_one
 from projections.engine.batch import GenerationKey, Target
 
-# A generation that a later release built is not ours to write: this release lacks its columns, or fills them
-# otherwise. What an earlier release built is ours, too.
+# This release does not write a generation that a later release built: it lacks its columns, or fills them
+# differently. It does write what an earlier release built.
 _POSITIONS = """
 SELECT c.projection, c.generation, c.position, h.position
 FROM ledger.head h LEFT JOIN (
@@ -81,8 +81,8 @@ async def load_positions(conn: Conn, shapes: Mapping[str, int]) -> tuple[dict[Ge
 
 
 async def lock(conn: Conn, keys: Iterable[GenerationKey], position: int) -> dict[GenerationKey, bool]:
-    """Lock, until the transaction ends, those of the checkpoints that are at `position` and that no other
-    process has locked. Returns which, each with whether it has parked streams."""
+    """Lock the checkpoints that are at `position` and that no other process has locked, until the transaction
+    ends. Returns them, each with whether it has parked streams."""
     cur = await conn.execute(_LOCK, {"wanted": _encode_keys(keys), "position": position})
     return {GenerationKey(name, generation): parked for name, generation, parked in await cur.fetchall()}
 
@@ -116,7 +116,7 @@ async def find_generations_with_parked_stream(conn: Conn, name: str, stream: str
 
 async def unpark(conn: Conn, key: GenerationKey, stream: str) -> tuple[int, int] | None:
     """Lock the checkpoint, waiting for the process that has it, and unpark the stream. Returns the first and
-    the last position that was left out; None when the stream is not parked."""
+    the last position that was not applied; None when the stream is not parked."""
     parameters = {"stream": stream, **key._asdict()}
     checkpoint = await fetch_one(conn, _LOCK_CHECKPOINT, parameters)
     parked = await fetch_one(conn, _PARKED_POSITION, parameters)

@@ -1,7 +1,7 @@
 """The daily partitions of projections with a retention period: created ahead, dropped when it has passed.
 
-A runner maintains them when it starts and on every new day, however long nothing ran. A day that a batch
-needs besides is created on demand.
+A runner maintains them when it starts and on every new day, also after a long time without a runner. A batch
+that needs another day creates it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RETRY_SECONDS = 60
 
 
 class DailyPartitions:
-    """Which days one runner knows to have a partition, and when it is to look after them again."""
+    """Which days one runner knows to have a partition, and when it maintains them next."""
 
     def __init__(self) -> None:
         self._known_days: dict[GenerationKey, set[int]] = {}

@@ -37,11 +37,12 @@ BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 # Events folded before the event loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
-# The server ends the connection of a process that hangs within a batch, which frees its checkpoints. A batch
-# computes for a twentieth of this between two statements …
+# The server ends the connection of a process that hangs within a batch, which frees its checkpoints. Between
+# two statements a batch computes for a twentieth of this time.
 IN_BATCH_IDLE_SECONDS_MAX = 4.0
 IN_BATCH_IDLE_MS_PER_EVENT = 4
-# … and of one that hangs between batches, which frees its slot (engine/assignment.py). One that runs polls.
+# The server also ends the connection of a process that hangs between batches, which frees its slot
+# (engine/assignment.py). A process that does not hang polls within this time.
 IDLE_SECONDS_MAX = 3.0
 IDLE_POLLS_MAX = 10
 
@@ -49,7 +50,7 @@ _log = logging.getLogger("ledger.projections")
 
 
 class BatchResult(NamedTuple):
-    """What came of one batch.
+    """The result of one batch.
 
     events     how many it applied, for every projection at its position
     head       the log's last position when it began
@@ -109,7 +110,7 @@ class Engine:
     async def start(self) -> None:
         """Follow the log until `close`. Whatever happens to a batch, it is tried again.
 
-        Returns after the first batch: then the projections are registered and lists have an answer, or the
+        Returns after the first batch: then the projections are registered and lists can answer, or the
         database cannot be used for now.
         """
         self._first_batch_ended.clear()
@@ -179,7 +180,7 @@ class Engine:
             return await retry_stream(conn, self._codec, projection, stream, operator, now)
 
     async def _prepare_tables(self, conn: Conn) -> None:
-        """Register new projections, and look after the daily partitions."""
+        """Register new projections, and maintain the daily partitions."""
         await register_missing(conn, self._projections.values())
         positions, _ = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {

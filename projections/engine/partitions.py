@@ -1,4 +1,4 @@
-"""The partitions of the read models: one a generation, and in it one a UTC day for rows with a retention.
+"""The partitions of the read models: one per generation, divided by UTC day if rows have a retention period.
 
 The only DDL at run time. A partition is created beside its parent and then attached, so that no reader or
 writer waits. Dropping one waits for its readers LOCK_TIMEOUT at most, else LockNotAvailable is raised.

@@ -1,4 +1,4 @@
-"""Registering projections: their first generation, and any further one, empty and at the start of the log.
+"""Registers generations of projections: the first one and any further one, each empty and at position 0.
 
 Whoever runs the engine fills a registered generation with the code that keeps the live one up to date.
 Safe to call from any number of processes at once.

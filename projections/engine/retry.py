@@ -1,6 +1,6 @@
-"""Retries a parked stream: the events from which on it was left out are applied, after the fault was mended.
+"""Retries a parked stream: applies its events from the one at which it was parked, once the fault is fixed.
 
-The mechanics of an operator's action; the engine lends its connection and clock (`Engine.retry`).
+An operator's action calls it through `Engine.retry`, which passes in its connection and clock.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def _find_retryable(conn: Conn, projection: Projection, stream: str) -> li
             f"Stream {stream} is not parked in projection {name}; there is nothing to retry."
         )
     for generation, shape in shapes.items():
-        # We would leave out the columns that only a later shape has, and nobody would notice.
+        # This release would omit the columns that only a later shape has, and nobody would notice.
         if shape is not None and shape > projection.shape:
             raise InvalidProjectionState(
                 f"Generation {generation} of {name} was built by a later release. "

@@ -12,7 +12,7 @@ from projections.engine.batch import GenerationKey
 from projections.projection import ParkedStream
 
 STALLED_SECONDS = 10.0
-# A batch takes a fraction of it.
+# A batch takes a fraction of this time, so a generation that moves is seen to move.
 STALLED_SAMPLE_SECONDS = 1.0
 
 _PARKED = """
@@ -25,7 +25,7 @@ class GenerationStatus(NamedTuple):
     """The status of one generation of a projection. With a parked stream it is incomplete.
 
     building  a rebuild is at work on it
-    stalled   it has been behind for STALLED_SECONDS, and did not move while it was looked at
+    stalled   it has been behind for STALLED_SECONDS, and did not move while it was observed
     """
 
     lag: Lag

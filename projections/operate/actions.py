@@ -135,8 +135,8 @@ class Actions:
         ]
 
     async def retry(self, operator: Operator, name: str, stream: str) -> dict[int, int | None]:
-        """Apply the parked events of a stream. Returns the generations in which it is parked yet, with their
-        shapes: None for one that is being backfilled, and otherwise the handler raised again.
+        """Apply the parked events of a stream. Returns the generations in which it is still parked, with
+        their shapes: None for one that is being backfilled, and otherwise the handler raised again.
 
         Raises UnknownObject, InvalidProjectionState when the stream is not parked.
         """

@@ -1,7 +1,7 @@
-"""`ledger projections …`: the commands that look, verify and retry, and the group of all commands.
+"""`ledger projections …`: the commands that show, verify and retry, and the group of all commands.
 
-Lists are tables on a terminal and tab-separated lines when piped; with --json they are what HTTP answers. A
-command exits with status 0 when what was asked for is done; otherwise with 1 and the reason in one line.
+Lists are tables on a terminal and tab-separated lines when piped; with --json they are what HTTP returns. A
+command exits with status 0 when it has done its work, otherwise with 1 and the reason in one line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operating projections over HTTP, with the scope `projections`: look, verify, retry a parked stream.
+"""Operating projections over HTTP, with the scope `projections`: show, verify, retry a parked stream.
 
 The routes that rebuild and switch are in `rebuild_routes`; what all of them do is in `actions`.
 """
@@ -145,7 +145,7 @@ class VerifyManyBody(VerifyBody):
 
 
 def projection_routes(callers: Callers, store: Store) -> APIRouter:
-    """The routes that look at projections, verify them, and retry parked streams."""
+    """The routes that show projections, verify them, and retry parked streams."""
     router = APIRouter(prefix="/projections", tags=["projections"])
     scope = callers.require_scopes("projections")
 

@@ -1,6 +1,6 @@
 """A rebuild watched from a shell: driven here unless another process drives it, and shown as it proceeds.
 
-However the watching ends, what is backfilled is kept, and the last line says how to continue.
+Whatever ends the command, backfilled rows are kept, and the last line says how to continue.
 """
 
 from __future__ import annotations

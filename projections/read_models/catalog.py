@@ -1,4 +1,4 @@
-"""The projections of this release: the one list that the engine, rebuilds and operators are handed.
+"""The projections of this release: the one list that the engine, rebuilds and operators use.
 
 A new projection is a module beside this one and an entry here; its table comes from a migration.
 """

@@ -24,7 +24,7 @@ def _create_list(
     mutable_columns: Sequence[str] = (),
     shape: int = 1,
 ) -> Projection:
-    """`columns` beside those that every list has; `mutable_columns` of them, `state` always is."""
+    """A list with `columns` besides those of every list; `mutable_columns` and `state` may change."""
     columns = (*OBJECT_COLUMNS, *columns)
     get_values = attrgetter(*(column.name for column in columns))
 

@@ -1,1 +1,1 @@
-"""What builds a projection anew beside the live one, compares the two, and makes the new one live."""
+"""Builds new generations of projections beside the live ones, compares them, and makes the new ones live."""

@@ -32,8 +32,8 @@ SELECT s.stream, s.done, r.upto, r.workers
 FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s
 """
-# The process that locks the shard's row at the stream where it believes the shard to be may write the page:
-# any other process on the same shard finds that the shard has moved on.
+# A process may write the next page only if the shard's row is still at the stream that this process has
+# reached. Otherwise another process has moved the shard on.
 _LOCK_SHARD = """
 SELECT FROM projections.shares s JOIN projections.rebuilds r ON r.id = s.rebuild
 WHERE s.rebuild = %(rebuild)s AND s.share = %(share)s AND s.stream = %(stream)s AND NOT s.done

@@ -36,7 +36,7 @@ POLL_SECONDS = 0.1
 # A full disk may refuse even the UPDATE that records the pause.
 PAUSE_ATTEMPTS_MAX = 60
 PAUSE_RETRY_SECONDS = 1.0
-# How long the driver waits for a live generation that is still behind where the rebuild began.
+# How long the driver waits for a live generation that is still behind the rebuild's `upto`.
 LIVE_STALLED_SECONDS = 10.0
 
 # Counts what the backfill reads. Where rows are kept for some days only, it skips streams that ended before.

@@ -36,7 +36,7 @@ async def promote(
 
 
 async def accept_differences(conn: Conn, rebuild_id: int, operator: Operator) -> None:
-    """Make all generations of a rebuild live although they differ, for an operator who has looked.
+    """Make all generations of a rebuild live although they differ, for an operator who accepts that.
 
     Raises TransitionRefused when the rebuild has no differences to accept, LiveGenerationChanged when another
     generation has become live since the comparison, InvalidProjectionState, AlreadyDone; then nothing has
@@ -67,7 +67,7 @@ async def _switch(
 
 
 def explain_not_promoted(rebuild: Rebuild) -> str:
-    """Why the generations of an open rebuild are not live yet, and which verbs come next."""
+    """Why the generations of an open rebuild are not live yet, and which commands come next."""
     if rebuild.state is not RebuildState.DIFFERING:
         paused = " (paused)" if rebuild.paused else ""
         return (

@@ -201,7 +201,7 @@ async def begin(
     Returns its number.
 
     Raises InvalidProjectionState when one of them is being rebuilt already, or when its live generation was
-    built by a later release: what this release would build holds less. Raises AlreadyDone.
+    built by a later release, whose rows hold more than this one would build. Raises AlreadyDone.
     """
     parameters = {
         "state": INITIAL_STATE,

@@ -13,7 +13,7 @@ from tests.api.service import Account, Caller, Registrar, Service, assert_refuse
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Token abc", "Basic", "Basic !!!", "Basic Og=="])
 @pytest.mark.contract("1.6 no key")
-def test_no_key(nobody: Caller, authorization: str) -> None:
+def test_a_request_without_a_key_is_refused(nobody: Caller, authorization: str) -> None:
     headers = {"authorization": authorization} if authorization else {}
     assert_refused(
         nobody.call("GET", "/v1/customers", headers=headers),

@@ -16,7 +16,7 @@ FIELDS = {
 URL = "/v1/balance_transactions"
 
 
-def listed(raw: Caller, query: str = "") -> Any:
+def list_transactions(raw: Caller, query: str = "") -> Any:
     return ok(raw.get(f"{URL}?{query}"))["data"]
 
 
@@ -36,7 +36,7 @@ def refund(raw: Caller, won: Any) -> Any:
 
 def test_each_kind_of_movement_is_listed_with_its_type_and_sums(raw: Caller, won: Any, refund: Any) -> None:
     charge, dispute = won["charge"], won["id"]
-    found = listed(raw)
+    found = list_transactions(raw)
     assert [
         (each["type"], each["reporting_category"], each["amount"], each["fee"], each["source"])
         for each in found
@@ -73,14 +73,14 @@ def test_listed_retrieved_and_inside_its_object_it_is_the_same_bytes(
         "charge": f"/v1/charges/{won['charge']}?expand[]=balance_transaction",
         "refund": f"/v1/refunds/{refund['id']}?expand[]=balance_transaction",
     }
-    for each in listed(raw):
+    for each in list_transactions(raw):
         alone = raw.get(f"{URL}/{each['id']}").text
         assert alone in page
         inside = dispute if each["type"] == "adjustment" else raw.get(paths[each["type"]]).text
         assert alone in inside
 
 
-def test_it_can_be_retrieved_as_soon_as_it_exists(raw: Caller) -> None:
+def test_a_transaction_can_be_retrieved_as_soon_as_it_exists(raw: Caller) -> None:
     for _ in range(20):
         charge = raw.charge()
         transaction = ok(raw.get(f"{URL}/{charge['balance_transaction']}"))
@@ -90,26 +90,30 @@ def test_it_can_be_retrieved_as_soon_as_it_exists(raw: Caller) -> None:
 def test_a_charge_has_none_before_it_is_captured(raw: Caller) -> None:
     charge = raw.charge(capture="false")
     assert charge["balance_transaction"] is None
-    assert listed(raw) == []
+    assert list_transactions(raw) == []
     captured = ok(raw.post(f"/v1/charges/{charge['id']}/capture", {"amount": 700}))
-    (transaction,) = listed(raw)
+    (transaction,) = list_transactions(raw)
     assert (transaction["id"], transaction["amount"]) == (captured["balance_transaction"], 700)
 
 
 @pytest.mark.contract("2.8 GET /v1/balance_transactions")
 def test_filters_select_by_each_parameter(raw: Caller, won: Any, refund: Any) -> None:
     yen = raw.charge(amount=3000, currency="jpy")
-    everything = listed(raw)
+    everything = list_transactions(raw)
     assert [each["currency"] for each in everything] == ["jpy", "usd", "usd", "usd", "usd"]
-    assert [each["id"] for each in listed(raw, "currency=jpy")] == [yen["balance_transaction"]]
+    assert [each["id"] for each in list_transactions(raw, "currency=jpy")] == [yen["balance_transaction"]]
     for kind in ("charge", "refund", "adjustment"):
-        assert listed(raw, f"type={kind}") == [each for each in everything if each["type"] == kind]
+        assert list_transactions(raw, f"type={kind}") == [each for each in everything if each["type"] == kind]
     for source in (yen["id"], won["charge"], won["id"], refund["id"]):
-        assert listed(raw, f"source={source}") == [each for each in everything if each["source"] == source]
-    assert listed(raw, f"source={won['id']}&type=adjustment&currency=usd&limit=1") == [everything[2]]
+        assert list_transactions(raw, f"source={source}") == [
+            each for each in everything if each["source"] == source
+        ]
+    assert list_transactions(raw, f"source={won['id']}&type=adjustment&currency=usd&limit=1") == [
+        everything[2]
+    ]
     at = everything[-1]["created"]
-    assert listed(raw, f"created[lt]={at}") == []
-    assert listed(raw, f"created[gte]={at}") == everything
+    assert list_transactions(raw, f"created[lt]={at}") == []
+    assert list_transactions(raw, f"created[gte]={at}") == everything
 
 
 @pytest.mark.parametrize(
@@ -157,18 +161,18 @@ def test_a_transaction_of_another_account_or_mode_is_missing(
         param="id",
         message="a similar object exists in test mode, but a live mode key was used",
     )
-    assert listed(live) == []
+    assert list_transactions(live) == []
     assert_refused(
         stranger.get(f"{URL}?ending_before={transaction}"), code="resource_missing", param="ending_before"
     )
 
 
 def test_the_source_expands_for_each_kind(raw: Caller, won: Any, refund: Any) -> None:
-    whole = {each["type"]: each["source"] for each in listed(raw, "expand[]=data.source")}
+    whole = {each["type"]: each["source"] for each in list_transactions(raw, "expand[]=data.source")}
     assert whole["charge"] == ok(raw.get(f"/v1/charges/{won['charge']}"))
     assert whole["adjustment"] == won
     assert whole["refund"] == ok(raw.get(f"/v1/refunds/{refund['id']}"))
-    for each in listed(raw):
+    for each in list_transactions(raw):
         alone = ok(raw.get(f"{URL}/{each['id']}?expand[]=source"))
         assert alone == {**each, "source": whole[each["type"]]}
 
@@ -177,7 +181,7 @@ def test_members_of_a_source_expand_where_it_has_them(raw: Caller, won: Any, ref
     query = (
         "expand[]=data.source.charge&expand[]=data.source.refunds&expand[]=data.source.balance_transaction"
     )
-    found = {each["type"]: each["source"] for each in listed(raw, query)}
+    found = {each["type"]: each["source"] for each in list_transactions(raw, query)}
     assert found["adjustment"]["charge"]["id"] == found["refund"]["charge"]["id"] == won["charge"]
     assert [each["id"] for each in found["charge"]["refunds"]["data"]] == [refund["id"]]
     assert found["charge"]["balance_transaction"]["source"] == won["charge"]
@@ -215,5 +219,5 @@ def test_two_accounts_never_see_each_other(raw: Caller, account: Account, regist
     raw.charge()
     other = Caller(raw.http, registrar.account().secret)
     other.charge(amount=900)
-    assert [each["amount"] for each in listed(raw)] == [2000]
-    assert [each["amount"] for each in listed(other)] == [900]
+    assert [each["amount"] for each in list_transactions(raw)] == [2000]
+    assert [each["amount"] for each in list_transactions(other)] == [900]

@@ -108,7 +108,7 @@ def _exchange(page: Caller, secret: str, query: str = "type=deferred_intent", **
     return page.get(f"/v1/elements/sessions?{PARAM}={quote(secret)}&{query}", **headers)
 
 
-def _granted(page: Caller, secret: str) -> Any:
+def _exchange_key(page: Caller, secret: str) -> Any:
     return ok(_exchange(page, secret))["customer"]["customer_session"]
 
 
@@ -171,7 +171,7 @@ def test_the_answer_of_an_exchange_has_exactly_the_shape_of_the_contract(
 
 @pytest.mark.parametrize("component", sorted(COMPONENTS))
 def test_the_answer_enables_the_component_of_the_session(raw: Caller, page: Caller, component: str) -> None:
-    components = _granted(page, _session(raw, component).secret)["components"]
+    components = _exchange_key(page, _session(raw, component).secret)["components"]
     assert set(components) == COMPONENTS
     assert [name for name, each in components.items() if each["enabled"]] == [component]
 
@@ -183,7 +183,7 @@ def test_the_mobile_element_has_the_features_its_sdks_decode(raw: Caller, page: 
     for overridden in (None, "always"):
         form = given | ({override: overridden} if overridden else {})
         made = _session(raw, "mobile_payment_element", **form)
-        assert _granted(page, made.secret)["components"]["mobile_payment_element"] == {
+        assert _exchange_key(page, made.secret)["components"]["mobile_payment_element"] == {
             "enabled": True,
             "features": {
                 "payment_method_save": "enabled",
@@ -232,12 +232,12 @@ def test_only_a_publishable_key_exchanges(
     _, restricted = registrar.key(account.id, "rk", scopes=["rak_customer_session_write"])
     for key in (account.secret, account.live_secret, restricted):
         assert_refused(_exchange(Caller(raw.http, key), session.secret), 403, message="publishable")
-    _granted(page, session.secret)
+    _exchange_key(page, session.secret)
 
 
 @pytest.mark.contract("6.2 already used")
 def test_a_secret_is_exchanged_once_even_if_the_answer_is_lost(page: Caller, session: Session) -> None:
-    _granted(page, session.secret)
+    _exchange_key(page, session.secret)
     for _ in range(2):
         assert_refused(
             _exchange(page, session.secret, idempotency_key="k"), param=PARAM, message="already been used"
@@ -267,7 +267,7 @@ def test_one_of_many_concurrent_exchanges_on_two_processes_succeeds(
         assert ok(Caller(http, won["api_key"]).get(f"/v1/customers/{session.customer}"))
 
 
-def _forged(secret: str) -> Iterator[str]:
+def _forge_secrets(secret: str) -> Iterator[str]:
     """Texts that differ from the secret in one part."""
     head = len("cuss_secret_")
     for at in (head, head + 21, head + 22, head + 37, head + 38, len(secret) - 1):
@@ -278,13 +278,13 @@ def _forged(secret: str) -> Iterator[str]:
 
 @pytest.mark.contract("6.2 malformed or forged", "6.2 a refused exchange does not consume")
 def test_a_forged_secret_is_refused_and_consumes_nothing(page: Caller, session: Session) -> None:
-    for forged in _forged(session.secret):
+    for forged in _forge_secrets(session.secret):
         error = assert_refused(_exchange(page, forged), code="resource_missing", param=PARAM)
         assert len(forged) < 4 or forged not in error["message"]
     assert_refused(
         page.get(f"/v1/elements/sessions?{PARAM}[a]={session.secret}"), code="resource_missing", param=PARAM
     )
-    _granted(page, session.secret)
+    _exchange_key(page, session.secret)
 
 
 def test_a_forged_secret_never_reaches_the_log(service: Service, page: Caller, session: Session) -> None:
@@ -316,7 +316,7 @@ def test_a_secret_is_valid_for_one_account_and_mode(
             _exchange(Caller(raw.http, key), session.secret), code="resource_missing", param=PARAM
         )
         assert session.customer not in error["message"]
-    _granted(page, session.secret)
+    _exchange_key(page, session.secret)
 
 
 def test_a_platform_page_exchanges_for_its_connected_account(
@@ -333,7 +333,7 @@ def test_a_platform_page_exchanges_for_its_connected_account(
     path = f"/v1/customers/{session.customer}"
     assert ok(shopper.get(path)) == ok(shopper.get(path, stripe_account=connected.id)) == ok(theirs.get(path))
     assert_refused(shopper.get(path, stripe_account=account.id), 403, code="account_invalid")
-    own = _granted(page, _session(raw).secret)
+    own = _exchange_key(page, _session(raw).secret)
     assert_refused(
         Caller(raw.http, own["api_key"]).get(f"/v1/customers/{own['customer']}", stripe_account=connected.id),
         403,
@@ -348,7 +348,7 @@ def test_the_secret_of_a_deleted_customer_is_refused(raw: Caller, page: Caller, 
 
 
 def test_a_key_reads_its_customer_as_deleted(raw: Caller, page: Caller, session: Session) -> None:
-    shopper = Caller(raw.http, _granted(page, session.secret)["api_key"])
+    shopper = Caller(raw.http, _exchange_key(page, session.secret)["api_key"])
     ok(raw.delete(f"/v1/customers/{session.customer}"))
     stub = {"id": session.customer, "object": "customer", "deleted": True}
     assert ok(shopper.get(f"/v1/customers/{session.customer}")) == stub
@@ -365,7 +365,7 @@ def test_secret_and_key_expire_in_the_second_of_the_session(
     raw: Caller, page: Caller, operator: Caller, elsewhere: httpx.Client
 ) -> None:
     used, unused = _session(raw), _session(raw)
-    key = _granted(page, used.secret)["api_key"]
+    key = _exchange_key(page, used.secret)["api_key"]
     _move(operator, 1780)
     path = f"/v1/customers/{used.customer}"
     before = ok(raw.post("/v1/customers"))["created"]
@@ -393,7 +393,7 @@ def test_a_revoked_secret_is_refused_and_a_used_one_cannot_be_revoked(
     for http in (page.http, elsewhere):
         assert_refused(_exchange(Caller(http, page.key), session.secret), param=PARAM, message="revoked")
 
-    used = _granted(page, _session(raw).secret)
+    used = _exchange_key(page, _session(raw).secret)
     assert_refused(operator.delete(f"/internal/v1/customer_sessions/{used['id']}"), message="used")
     assert ok(Caller(raw.http, used["api_key"]).get(f"/v1/customers/{used['customer']}"))
 
@@ -435,7 +435,7 @@ def test_a_customers_sessions_are_listed_by_state_without_their_secrets(
     _move(operator, 1801)
     claimed, revoked, still = (_session(raw, customer=customer) for _ in range(3))
     _session(raw)
-    granted = _granted(page, claimed.secret)
+    granted = _exchange_key(page, claimed.secret)
     before = _sessions(operator, customer)["data"]
     ok(operator.delete(f"/internal/v1/customer_sessions/{before[1]['id']}"))
     listed = _sessions(operator, customer)
@@ -491,7 +491,7 @@ def test_the_list_of_sessions_is_paged(raw: Caller, operator: Caller, registrar:
 def test_the_key_reads_its_customer_and_its_payment_methods(
     raw: Caller, page: Caller, service: Service, session: Session
 ) -> None:
-    key = _granted(page, session.secret)["api_key"]
+    key = _exchange_key(page, session.secret)["api_key"]
     shopper = Caller(raw.http, key)
     path = f"/v1/customers/{session.customer}"
     assert ok(shopper.get(path)) == ok(raw.get(path))
@@ -523,7 +523,7 @@ def _routes(http: httpx.Client) -> list[tuple[str, str]]:
 def test_the_key_may_call_no_other_operation(
     raw: Caller, page: Caller, account: Account, session: Session
 ) -> None:
-    key = _granted(page, session.secret)["api_key"]
+    key = _exchange_key(page, session.secret)["api_key"]
     shopper = Caller(raw.http, key)
     other = raw.customer(name="Other")["id"]
     objects = [session.customer, other, raw.charge()["id"], raw.dispute()["id"], "cus_x"]
@@ -557,7 +557,7 @@ def test_a_key_is_a_bearer_token_and_cannot_be_made(
     raw: Caller, nobody: Caller, page: Caller, session: Session
 ) -> None:
     unused = _session(raw)
-    key = _granted(page, session.secret)["api_key"]
+    key = _exchange_key(page, session.secret)["api_key"]
     path = f"/v1/customers/{session.customer}"
     basic = base64.b64encode(f"{key}:".encode()).decode()
     assert_refused(nobody.get(path, authorization=f"Basic {basic}"), 401, message=r"ek_test_\*\*\*\*")
@@ -597,7 +597,7 @@ def test_a_live_session_gives_a_live_key(live: Caller, account: Account, registr
 def test_neither_secret_nor_key_is_stored_or_logged(
     raw: Caller, page: Caller, services: tuple[Service, Service], session: Session
 ) -> None:
-    key = _granted(page, session.secret)["api_key"]
+    key = _exchange_key(page, session.secret)["api_key"]
     ok(Caller(raw.http, key).get(f"/v1/customers/{session.customer}"))
     Caller(raw.http, key).get("/v1/charges")
     for service in services:

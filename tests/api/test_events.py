@@ -212,7 +212,7 @@ def test_events_never_change(raw: Caller) -> None:
 
 
 @pytest.mark.parametrize("target", ["evt_x", "evt_" + "z" * 22, "cus_x", "%F0%9F%98%80", "evt_" + "0" * 500])
-def test_no_such_event(raw: Caller, target: str) -> None:
+def test_an_unknown_event_is_not_found(raw: Caller, target: str) -> None:
     assert_refused(raw.get(f"/v1/events/{target}"), 404, code="resource_missing", param="id")
 
 

@@ -220,7 +220,7 @@ def test_malformed_uploads_are_refused(raw: Caller) -> None:
     assert_refused(send("/v1/files", content=cut, headers=headers), message="boundary")
 
 
-def stored(service: Service) -> tuple[int, int]:
+def count_stored(service: Service) -> tuple[int, int]:
     """The number of files in the log, and of files with contents."""
     with psycopg.connect(service.dsn) as conn:
         row = conn.execute(
@@ -232,10 +232,10 @@ def stored(service: Service) -> tuple[int, int]:
 
 
 def test_a_refused_upload_leaves_nothing_stored(service: Service, raw: Caller) -> None:
-    files, with_bytes = stored(service)
+    files, with_bytes = count_stored(service)
     assert_refused(upload(raw, purpose="nonsense"), param="purpose")
     assert_refused(upload(raw, bytes(17 * MEGABYTE)), param="file", message="smaller than 16 MB")
-    assert stored(service) == (files, with_bytes)
+    assert count_stored(service) == (files, with_bytes)
 
 
 def test_contents_are_encrypted_and_cannot_be_deleted(service: Service, raw: Caller) -> None:
@@ -294,7 +294,7 @@ def test_fifty_megabytes_are_refused_early_with_an_error(client: stripe.StripeCl
 def test_the_same_key_with_the_same_bytes_is_one_file(service: Service, client: Any) -> None:
     params: Any = {"purpose": "dispute_evidence", "file_link_data": {"create": True}}
     options: Any = {"idempotency_key": f"upload-{time.time()}"}
-    before = stored(service)[1]
+    before = count_stored(service)[1]
     first = client.v1.files.create(params | {"file": io.BytesIO(PNG)}, options)
     again = client.v1.files.create(params | {"file": io.BytesIO(PNG)}, options)
     assert again == first
@@ -302,7 +302,7 @@ def test_the_same_key_with_the_same_bytes_is_one_file(service: Service, client: 
     assert again.last_response.headers["idempotent-replayed"] == "true"
     with pytest.raises(stripe.IdempotencyError):
         client.v1.files.create(params | {"file": io.BytesIO(JPEG)}, options)
-    assert stored(service)[1] == before + 1
+    assert count_stored(service)[1] == before + 1
     with psycopg.connect(service.dsn) as conn:
         token = first.links.data[0].url.rpartition(".")[2]
         kept = conn.execute("SELECT 1 FROM ledger.replies WHERE body LIKE %s", [f"%{token}%"]).fetchone()
@@ -430,7 +430,7 @@ def test_evidence_names_files_and_expands_them(client: stripe.StripeClient, raw:
 
 
 @pytest.mark.parametrize("content", [PNG, JPEG, pdf(49), b"%PDF-1.4 which nobody can read"])
-def test_what_may_be_evidence(raw: Caller, content: bytes) -> None:
+def test_a_file_that_may_be_evidence_is_accepted(raw: Caller, content: bytes) -> None:
     ok(attach(raw, content))
 
 
@@ -456,7 +456,7 @@ NO_EVIDENCE: dict[str, tuple[bytes, dict[str, Any], str]] = {
 
 
 @rows("2.2", NO_EVIDENCE)
-def test_what_may_not_be_evidence(raw: Caller, row: str) -> None:
+def test_a_file_that_may_not_be_evidence_is_refused(raw: Caller, row: str) -> None:
     content, fields, message = NO_EVIDENCE[row]
     assert_refused(attach(raw, content, **fields), param="evidence[receipt]", message=message)
 

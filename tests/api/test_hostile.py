@@ -15,7 +15,7 @@ from tests.api.service import FORM, Account, Caller, Service, ok
 LITTLE_SECONDS = 1.0
 
 
-def _refused_cheaply(raw: Caller, body: bytes | str, path: str = "/v1/customers") -> int:
+def _assert_refused_cheaply(raw: Caller, body: bytes | str, path: str = "/v1/customers") -> int:
     started = time.monotonic()
     answer = raw.post(path, body)
     assert 400 <= answer.status_code < 500, answer.text[:200]
@@ -62,7 +62,7 @@ BODIES: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_hostile_form(raw: Caller, kind: str) -> None:
-    _refused_cheaply(raw, BODIES[kind])
+    _assert_refused_cheaply(raw, BODIES[kind])
     assert raw.events() == []
 
 

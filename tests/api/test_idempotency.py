@@ -14,7 +14,7 @@ import stripe
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 
 
-def _same(caller: Caller, path: str, form: str, times: int = 3) -> Any:
+def _assert_same_replies(caller: Caller, path: str, form: str, times: int = 3) -> Any:
     """The answer to `form`, which is sent `times` times and answered with the same bytes."""
     answers = [caller.post(path, form, idempotency_key="k") for _ in range(times)]
     assert len({(answer.status_code, answer.content) for answer in answers}) == 1
@@ -27,7 +27,7 @@ def _same(caller: Caller, path: str, form: str, times: int = 3) -> Any:
     return first.json()
 
 
-def _reused(caller: Caller, path: str, form: str) -> None:
+def _assert_key_reused(caller: Caller, path: str, form: str) -> None:
     error = assert_refused(caller.post(path, form, idempotency_key="k"), kind="idempotency_error")
     assert error["message"] == (
         "Keys for idempotent requests can only be used with the same parameters they were first used with. "
@@ -36,7 +36,7 @@ def _reused(caller: Caller, path: str, form: str) -> None:
 
 
 def test_a_create_is_replayed_byte_for_byte_and_makes_one_event(raw: Caller) -> None:
-    made = _same(raw, "/v1/customers", "name=J%C3%A9nny&metadata[a]=1")
+    made = _assert_same_replies(raw, "/v1/customers", "name=J%C3%A9nny&metadata[a]=1")
     (event,) = raw.events()
     assert event["request"]["idempotency_key"] == "k"
     assert event["data"]["object"] == made
@@ -44,7 +44,7 @@ def test_a_create_is_replayed_byte_for_byte_and_makes_one_event(raw: Caller) -> 
 
 
 def test_a_replay_shows_the_object_as_it_was(raw: Caller) -> None:
-    made = _same(raw, "/v1/customers", "name=before", times=1)
+    made = _assert_same_replies(raw, "/v1/customers", "name=before", times=1)
     ok(raw.post(f"/v1/customers/{made['id']}", "name=after"))
     assert ok(raw.post("/v1/customers", "name=before", idempotency_key="k")) == made
 
@@ -52,13 +52,15 @@ def test_a_replay_shows_the_object_as_it_was(raw: Caller) -> None:
 def test_a_client_secret_is_the_same_in_a_replay(raw: Caller) -> None:
     customer = raw.customer()["id"]
     form = f"customer={customer}&components[buy_button][enabled]=true"
-    secret = _same(raw, "/v1/customer_sessions", form)["client_secret"]
+    secret = _assert_same_replies(raw, "/v1/customer_sessions", form)["client_secret"]
     other = ok(raw.post("/v1/customer_sessions", form, idempotency_key="other"))["client_secret"]
     assert other != secret
 
 
 def test_a_declined_card_is_replayed_and_leaves_one_failed_charge(raw: Caller) -> None:
-    error = _same(raw, "/v1/charges", "amount=100&currency=usd&source=tok_chargeDeclined")["error"]
+    error = _assert_same_replies(raw, "/v1/charges", "amount=100&currency=usd&source=tok_chargeDeclined")[
+        "error"
+    ]
     assert error["type"] == "card_error"
     (charge,) = ok(raw.get("/v1/charges"))["data"]
     assert charge["id"] == error["charge"]
@@ -67,7 +69,7 @@ def test_a_declined_card_is_replayed_and_leaves_one_failed_charge(raw: Caller) -
 def test_an_error_of_execution_is_stored(raw: Caller) -> None:
     """The state that caused the refusal has changed since; the answer has not."""
     form = "amount=100&currency=usd&customer=cus_x"
-    error = _same(raw, "/v1/charges", form)["error"]
+    error = _assert_same_replies(raw, "/v1/charges", form)["error"]
     assert error["code"] == "resource_missing"
     dispute = raw.dispute("tok_createDisputeInquiry")["id"]
     path = f"/v1/disputes/{dispute}"
@@ -89,7 +91,7 @@ def test_a_missing_object_in_the_path_is_stored_too(raw: Caller) -> None:
 
 def test_an_update_without_effect_is_stored(raw: Caller) -> None:
     customer = raw.customer(name="x")["id"]
-    _same(raw, f"/v1/customers/{customer}", "name=x")
+    _assert_same_replies(raw, f"/v1/customers/{customer}", "name=x")
     assert len(raw.events()) == 1
 
 
@@ -102,15 +104,15 @@ def test_other_parameters_are_refused(raw: Caller) -> None:
         "name=a&metadata[x]=2",
         "name=a&metadata[x]=1&expand[]=sources",
     ):
-        _reused(raw, "/v1/customers", form)
-    _reused(raw, "/v1/customers", "nmae=a")
+        _assert_key_reused(raw, "/v1/customers", form)
+    _assert_key_reused(raw, "/v1/customers", "nmae=a")
     assert len(raw.events()) == 1
 
 
 def test_another_path_is_refused(raw: Caller) -> None:
     customer = raw.customer()["id"]
     ok(raw.post("/v1/customers", "name=a", idempotency_key="k"))
-    _reused(raw, f"/v1/customers/{customer}", "name=a")
+    _assert_key_reused(raw, f"/v1/customers/{customer}", "name=a")
     assert ok(raw.get(f"/v1/customers/{customer}"))["name"] is None
 
 
@@ -152,7 +154,7 @@ def test_parameters_that_are_wrong_by_themselves_do_not_use_the_key_up(
     answer = raw.post(path, right, idempotency_key="k")
     made = ok(answer)
     assert "idempotent-replayed" not in answer.headers
-    _reused(raw, path, wrong)
+    _assert_key_reused(raw, path, wrong)
     assert ok(raw.post(path, right, idempotency_key="k")) == made
 
 
@@ -160,8 +162,8 @@ def test_a_session_with_two_components_does_not_use_the_key_up(raw: Caller) -> N
     one = f"customer={raw.customer()['id']}&components[buy_button][enabled]=true"
     two = f"{one}&components[pricing_table][enabled]=true"
     assert_refused(raw.post("/v1/customer_sessions", two, idempotency_key="k"), param="components")
-    _same(raw, "/v1/customer_sessions", one)
-    _reused(raw, "/v1/customer_sessions", two)
+    _assert_same_replies(raw, "/v1/customer_sessions", one)
+    _assert_key_reused(raw, "/v1/customer_sessions", two)
 
 
 def test_a_refusal_by_the_state_uses_the_key_up(raw: Caller) -> None:

@@ -266,7 +266,7 @@ def _does(raw: Caller, network: Network, dispute: Any, does: str) -> httpx.Respo
             return raw.post(path, does)
 
 
-def _begun(raw: Caller, network: Network, state: str) -> Any:
+def _begin_dispute(raw: Caller, network: Network, state: str) -> Any:
     kind, *steps = WAYS[state].split()
     charge = raw.charge()["id"]
     dispute = ok(network.report("/disputes", charge=charge, kind=kind))
@@ -320,7 +320,7 @@ def _of_dispute(events: list[Any]) -> str:
 @rows("3.2", ROWS)
 def test_a_command_or_fact(raw: Caller, network: Network, row: str) -> None:
     for case in ROWS[row]:
-        dispute = _begun(raw, network, case.begins)
+        dispute = _begin_dispute(raw, network, case.begins)
         newest = _newest(raw)
         answer = _does(raw, network, dispute, case.does)
         after = ok(raw.get(f"/v1/disputes/{dispute['id']}"))
@@ -381,7 +381,7 @@ def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Netw
     """Contract §3.1: a fact that §3.2 does not list for a state changes nothing and moves no money."""
     listed = {(case.begins, case.does) for cases in ROWS.values() for case in cases if case.error is None}
     for state in WAYS:
-        dispute = _begun(raw, network, state)
+        dispute = _begin_dispute(raw, network, state)
         newest = _newest(raw)
         for fact in FACTS:
             if (state, fact) not in listed:
@@ -394,7 +394,7 @@ def test_a_state_that_does_not_list_a_fact_refuses_it(raw: Caller, network: Netw
 def test_staged_evidence_is_submitted_with_the_rest_and_again_after_an_escalation(
     raw: Caller, network: Network
 ) -> None:
-    dispute = _begun(raw, network, "warning_needs_response")
+    dispute = _begin_dispute(raw, network, "warning_needs_response")
     ok(_does(raw, network, dispute, f"{NAME}&submit=false"))
     sent = ok(_does(raw, network, dispute, "evidence[service_date]=2026"))
     assert sent["evidence"]["customer_name"] == "J"
@@ -408,7 +408,7 @@ def test_staged_evidence_is_submitted_with_the_rest_and_again_after_an_escalatio
 
 
 def test_a_refund_after_a_won_dispute_moves_money_of_its_own(raw: Caller, network: Network) -> None:
-    dispute = _begun(raw, network, "won")
+    dispute = _begin_dispute(raw, network, "won")
     newest = _newest(raw)
     refund = ok(_does(raw, network, dispute, "refund"))
     made = raw.events(f"ending_before={newest}")

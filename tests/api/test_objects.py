@@ -32,7 +32,7 @@ FILES = [
 ]  # fmt: skip
 
 
-def _is(shown: Any, expected: Any, place: str = "") -> None:
+def _assert_shows(shown: Any, expected: Any, place: str = "") -> None:
     """Check that `shown` has exactly the members of `expected`, with any value where that says `...`."""
     if expected is ...:
         return
@@ -40,11 +40,11 @@ def _is(shown: Any, expected: Any, place: str = "") -> None:
         assert isinstance(shown, dict), place
         assert set(shown) == set(expected), place
         for name, each in expected.items():
-            _is(shown[name], each, f"{place}.{name}")
+            _assert_shows(shown[name], each, f"{place}.{name}")
     elif isinstance(expected, list):
         assert len(shown) == len(expected), place
         for number, each in enumerate(expected):
-            _is(shown[number], each, f"{place}[{number}]")
+            _assert_shows(shown[number], each, f"{place}[{number}]")
     else:
         assert (shown, type(shown)) == (expected, type(expected)), place
 
@@ -94,7 +94,7 @@ def _upload(raw: Caller, name: str = "a.png", content: bytes = PNG, **fields: st
 def test_a_dispute(raw: Caller) -> None:
     shown = raw.dispute(amount=2345)
     created = shown["created"]
-    _is(
+    _assert_shows(
         shown,
         {
             "id": ...,
@@ -265,7 +265,7 @@ CUSTOMER: dict[str, Any] = {
 )
 def test_a_customer(raw: Caller) -> None:
     made = raw.customer()
-    _is(made, CUSTOMER)
+    _assert_shows(made, CUSTOMER)
     assert made["id"].startswith("cus_")
     assert abs(made["created"] - time.time()) < 60
     for name in ("subscriptions", "tax_ids", "tax", "cash_balance"):
@@ -368,10 +368,10 @@ FIELDS: dict[str, list[tuple[dict[str, str], dict[str, Any], dict[str, str], dic
 def test_a_field_of_a_customer_is_set_and_changed(raw: Caller, row: str) -> None:
     for creating, made, updating, after in FIELDS[row]:
         customer = raw.customer(**creating)
-        _is(customer, CUSTOMER | made)
+        _assert_shows(customer, CUSTOMER | made)
         path = f"/v1/customers/{customer['id']}"
         changed = ok(raw.post(path, updating))
-        _is(changed, CUSTOMER | made | after)
+        _assert_shows(changed, CUSTOMER | made | after)
         assert ok(raw.get(path)) == changed
         assert raw.events()[-1]["data"]["object"] == changed
 
@@ -425,7 +425,7 @@ CARD = {
 )
 def test_a_charge(raw: Caller) -> None:
     shown = raw.charge()
-    _is(shown, CHARGE)
+    _assert_shows(shown, CHARGE)
     card = shown["payment_method_details"]["card"]
     assert set(card) == CARD
     assert set(card["checks"]) == {"address_line1_check", "address_postal_code_check", "cvc_check"}
@@ -474,7 +474,7 @@ CREATED: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CREATED)
 def test_a_charge_is_made_with(raw: Caller, name: str) -> None:
     form, shown = CREATED[name]
-    _is(raw.charge(**form), CHARGE | shown)
+    _assert_shows(raw.charge(**form), CHARGE | shown)
 
 
 @pytest.mark.contract("2.6 POST /v1/charges/{id}")
@@ -487,7 +487,7 @@ def test_a_charge_is_updated(raw: Caller) -> None:
     expected = CHARGE | {name: CREATED[name][1][name] for name in ("description", "metadata", "receipt_email",
                                                                    "shipping", "transfer_group")}  # fmt: skip
     after = ok(raw.post(path, form | {"customer": customer, "fraud_details[user_report]": "fraudulent"}))
-    _is(after, expected | {"customer": customer, "fraud_details": {"user_report": "fraudulent"}})
+    _assert_shows(after, expected | {"customer": customer, "fraud_details": {"user_report": "fraudulent"}})
     assert raw.events()[-1]["type"] == "charge.updated"
 
 
@@ -575,7 +575,7 @@ def test_a_refund(raw: Caller) -> None:
             **({"reason": reason} if reason else {}),
         }
         shown = ok(raw.post("/v1/refunds", form))
-        _is(
+        _assert_shows(
             shown,
             {
                 "id": ..., "object": "refund", "amount": 100, "balance_transaction": ...,
@@ -618,7 +618,7 @@ def test_a_refund(raw: Caller) -> None:
 def test_a_balance_transaction(raw: Caller) -> None:
     charge = raw.charge(description="A hat")
     shown = ok(raw.get(f"/v1/balance_transactions/{charge['balance_transaction']}"))
-    _is(
+    _assert_shows(
         shown,
         {
             "id": charge["balance_transaction"], "object": "balance_transaction", "amount": 2000,
@@ -671,7 +671,7 @@ PURPOSES = [
 @pytest.mark.contract("2.9 file", "2.9 GET /v1/files, /v1/files/{id}", "2.9 GET /v1/files/{id}/contents")
 def test_a_file(raw: Caller) -> None:
     shown = ok(_upload(raw, "receipt.png"))
-    _is(
+    _assert_shows(
         shown,
         {
             "id": ..., "object": "file", "created": ..., "expires_at": None, "filename": "receipt.png",
@@ -708,7 +708,7 @@ def test_a_file_link(raw: Caller) -> None:
     file, other = ok(_upload(raw))["id"], ok(_upload(raw))["id"]
     later = int(time.time()) + 3600
     shown = ok(raw.post("/v1/file_links", {"file": file, "expires_at": later, "metadata[k]": "v"}))
-    _is(
+    _assert_shows(
         shown,
         {
             "id": ..., "object": "file_link", "created": ..., "expired": False, "expires_at": later,

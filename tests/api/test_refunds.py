@@ -396,7 +396,7 @@ def test_a_refund_and_a_refusal_happen_once_and_are_replayed(raw: Caller) -> Non
     assert ok(raw.get(f"/v1/charges/{charge}"))["amount_refunded"] == 1501
 
 
-def at_once(raw: Caller, forms: list[dict[str, Any]]) -> list[httpx.Response]:
+def post_at_once(raw: Caller, forms: list[dict[str, Any]]) -> list[httpx.Response]:
     with ThreadPoolExecutor(len(forms)) as pool:
         return list(pool.map(lambda form: raw.post("/v1/refunds", form), forms))
 
@@ -411,7 +411,7 @@ def at_once(raw: Caller, forms: list[dict[str, Any]]) -> list[httpx.Response]:
 @given(amounts=st.lists(st.integers(1, 400), min_size=20, max_size=20))
 def test_20_concurrent_refunds_never_exceed_the_charge(raw: Caller, amounts: list[int]) -> None:
     charge = raw.charge(amount=2000)["id"]
-    answers = at_once(raw, [{"charge": charge, "amount": amount} for amount in amounts])
+    answers = post_at_once(raw, [{"charge": charge, "amount": amount} for amount in amounts])
     made = []
     for answer, amount in zip(answers, amounts, strict=True):
         if answer.status_code == 200:
@@ -435,7 +435,7 @@ def test_20_concurrent_refunds_never_exceed_the_charge(raw: Caller, amounts: lis
 
 def test_20_concurrent_full_refunds_refund_once(raw: Caller) -> None:
     charge = raw.charge("tok_createDisputeInquiry")["id"]
-    answers = at_once(raw, [{"charge": charge}] * 20)
+    answers = post_at_once(raw, [{"charge": charge}] * 20)
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * 19
     for answer in answers:
         if answer.status_code == 400:

@@ -72,7 +72,7 @@ def origin() -> Iterator[str]:
     server.server_close()
 
 
-def _seen(origin: str, service: Service, account: Account, secret: str, profile: Path) -> dict[str, str]:
+def _open_page(origin: str, service: Service, account: Account, secret: str, profile: Path) -> dict[str, str]:
     """The texts of the page by their elements' ids."""
     handed = {"api": service.url, "publishable": account.publishable, "secret": secret}
     assert CHROMIUM is not None
@@ -100,13 +100,13 @@ def test_a_page_of_another_origin_reads_its_customer_once_and_nothing_else(
             "/v1/customer_sessions", {"customer": customer, "components[pricing_table][enabled]": "true"}
         )
     )
-    seen = _seen(origin, service, account, session["client_secret"], tmp_path)
+    seen = _open_page(origin, service, account, session["client_secret"], tmp_path)
     assert seen["greeting"] == "Hello, Jenny Rosen!"
     assert (seen["component"], seen["methods"]) == ("pricing_table", "0")
     assert "already been used" in seen["again"]
     assert seen["others"].startswith("403: ")
     assert seen["change"].startswith("403: ")
-    again = _seen(origin, service, account, session["client_secret"], tmp_path)
+    again = _open_page(origin, service, account, session["client_secret"], tmp_path)
     assert again["greeting"].startswith("No access. 400: ")
     assert "already been used" in again["greeting"]
     assert "ek_test_" not in service.log

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from ledger.commands.imports.models import ImportLine
 from ledger.commands.models import ChargeBody, CustomerBody, DisputeBody, FactBody, PublishBody
 from tests.internal.conftest import InternalClient
-from tests.internal.test_import import imported
+from tests.internal.test_import import import_lines
 
 Place = tuple[str | int, ...]
 
@@ -44,7 +44,7 @@ class Case(NamedTuple):
         return f"{self.of} {self.name}"
 
 
-def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema, with references resolved and without null."""
     while True:
         if "anyOf" in schema:
@@ -55,9 +55,9 @@ def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappi
             return schema
 
 
-def right(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str = "") -> Any:
+def build_valid_value(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str = "") -> Any:
     """The smallest value that the schema accepts."""
-    schema = resolved(schema, definitions)
+    schema = resolve(schema, definitions)
     match schema.get("type"):
         case _ if "const" in schema:
             return schema["const"]
@@ -65,17 +65,21 @@ def right(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str =
             return schema["enum"][0]
         case "object":
             required = schema.get("required", ())
-            return {each: right(schema["properties"][each], definitions, each) for each in required}
+            return {
+                each: build_valid_value(schema["properties"][each], definitions, each) for each in required
+            }
         case "array":
-            return [right(schema["items"], definitions, name)] if schema.get("minItems") else []
+            return [build_valid_value(schema["items"], definitions, name)] if schema.get("minItems") else []
         case "integer":
             return 1000
     return KNOWN.get(name, "x")
 
 
-def wrong(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def list_invalid_values(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
     """Values that the schema must refuse, each with a description of where it is wrong."""
-    schema = resolved(schema, definitions)
+    schema = resolve(schema, definitions)
     if "const" in schema or "enum" in schema:
         return
     match schema.get("type"):
@@ -84,12 +88,12 @@ def wrong(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator
         case "integer":
             yield from ((f" {name}", bad) for name, bad in INTEGERS.items())
         case "array":
-            for name, bad in wrong(schema["items"], definitions):
+            for name, bad in list_invalid_values(schema["items"], definitions):
                 yield f"[0]{name}", [bad]
         case "object" if "properties" in schema:
-            base = right(schema, definitions)
+            base = build_valid_value(schema, definitions)
             for member, of in schema["properties"].items():
-                for name, bad in wrong(of, definitions):
+                for name, bad in list_invalid_values(of, definitions):
                     yield f".{member}{name}", base | {member: bad}
         case "object":  # metadata holds texts; an object that is returned unchanged holds anything
             values = TEXTS if "patternProperties" in schema else ANYTHING
@@ -102,61 +106,61 @@ def wrong(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator
                 yield f" called {name}", kind | {bad: "x"}
 
 
-def cases_of(of: str, document: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Case]:
-    for name, body in wrong(document, definitions):
+def list_cases(of: str, document: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Case]:
+    for name, body in list_invalid_values(document, definitions):
         yield Case(of, name, body)
 
 
-def over_http() -> Iterator[Case]:
+def list_http_cases() -> Iterator[Case]:
     for of, (_, _, model) in ROUTES.items():
         document = model.model_json_schema()
-        yield from cases_of(of, document, document.get("$defs", {}))
+        yield from list_cases(of, document, document.get("$defs", {}))
 
 
-def as_lines() -> Iterator[Case]:
+def list_line_cases() -> Iterator[Case]:
     document = TypeAdapter[Any](ImportLine).json_schema()
     definitions = document["$defs"]
     for of in document["anyOf"]:
         name = of["$ref"].rpartition("/")[2]
-        yield from cases_of(name, definitions[name], definitions)
+        yield from list_cases(name, definitions[name], definitions)
 
 
-def member_of(case: Case) -> str:
+def get_member(case: Case) -> str:
     """The field of the body that has the invalid value."""
     return case.name[1:].partition(" ")[0].partition(".")[0].partition("[")[0]
 
 
-def told(error: Mapping[str, Any], case: Case) -> None:
+def assert_error_names(error: Mapping[str, Any], case: Case) -> None:
     assert error["type"] == "invalid_request_error", (case, error)
-    assert error.get("param", "").partition("[")[0] == member_of(case), (case, error)
+    assert error.get("param", "").partition("[")[0] == get_member(case), (case, error)
 
 
 def test_no_field_accepts_what_cannot_be_stored(operator: InternalClient) -> None:
     """Each invalid value is refused under its field's name: it causes no 500 and is not taken for null."""
-    cases = list(over_http())
+    cases = list(list_http_cases())
     assert len(cases) > 200
     assert {"customers .metadata called NUL", "charges .outcome.x not a number"} <= {
         each.id for each in cases
     }
     for case in cases:
         method, path, _ = ROUTES[case.of]
-        answer = sent(operator, method, path, case.body)
+        answer = send_body(operator, method, path, case.body)
         assert answer.status_code == 400, (case, answer.text)
-        told(answer.json()["error"], case)
+        assert_error_names(answer.json()["error"], case)
 
 
 def test_no_line_accepts_what_cannot_be_stored(operator: InternalClient) -> None:
-    cases = [case for case in as_lines() if member_of(case) != "content"]  # base64
+    cases = [case for case in list_line_cases() if get_member(case) != "content"]  # base64
     assert len(cases) > 250
-    results = imported(operator, [case.body for case in cases])
+    results = import_lines(operator, [case.body for case in cases])
     for case, result in zip(cases, results, strict=True):
         if "surrogate" in case.name:  # in a line that is not JSON
             assert result["error"]["type"] == "invalid_request_error", (case, result)
         else:
-            told(result["error"], case)
+            assert_error_names(result["error"], case)
 
 
-def sent(operator: InternalClient, method: str, path: str, body: Any) -> httpx.Response:
+def send_body(operator: InternalClient, method: str, path: str, body: Any) -> httpx.Response:
     """Send the body as Python writes JSON, with NaN and halves of surrogate pairs."""
     headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
     return operator.http.request(
@@ -168,12 +172,12 @@ def sent(operator: InternalClient, method: str, path: str, body: Any) -> httpx.R
 def test_no_operator_call_accepts_what_cannot_be_stored(
     operator: InternalClient, bad: dict[str, Any]
 ) -> None:
-    answer = sent(operator, "POST", "/projections/customers/switch", bad)
+    answer = send_body(operator, "POST", "/projections/customers/switch", bad)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(bad)))
 
 
 def test_no_field_name_is_a_text_that_cannot_be_stored(operator: InternalClient) -> None:
     for bad in TEXTS.values():
         for body in ({bad: 1}, {"address": {bad: 1}}):
-            answer = sent(operator, "POST", "/customers", body)
+            answer = send_body(operator, "POST", "/customers", body)
             assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")

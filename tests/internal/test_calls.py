@@ -20,18 +20,18 @@ LIMIT = Settings.model_fields["body_bytes_max"].default
 PATHS = ["/customers", "/keys", "/clock", "/nothing"]
 
 
-def sent(operator: InternalClient, path: str, content: Any) -> httpx.Response:
+def send_body(operator: InternalClient, path: str, content: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {operator.key}", "content-type": "application/json"}
     return operator.http.post(f"/internal/v1{path}", content=content, headers=headers)
 
 
-def counted(http: httpx.Client, operation: str, status: int) -> float:
+def read_request_count(http: httpx.Client, operation: str, status: int) -> float:
     sample = re.escape(f'ledger_requests_total{{operation="{operation}",status="{status}"}} ')
     match = re.search(f"^{sample}(.+)$", http.get("/metrics").text, re.MULTILINE)
     return float(match[1]) if match else 0.0
 
 
-def logged(service: Service, request_id: str) -> dict[str, Any]:
+def read_log_entry(service: Service, request_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + 5
     while True:
         for line in service.log.splitlines():
@@ -46,7 +46,7 @@ def test_a_body_whose_stated_length_is_too_large_is_refused_unread(
     operator: InternalClient, path: str
 ) -> None:
     assert_refused(
-        sent(operator, path, b'{"name": "' + b"x" * LIMIT + b'"}'), 413, message=f"larger than {LIMIT}"
+        send_body(operator, path, b'{"name": "' + b"x" * LIMIT + b'"}'), 413, message=f"larger than {LIMIT}"
     )
 
 
@@ -68,20 +68,20 @@ def test_a_body_of_unknown_length_is_refused_once_it_is_too_large(
 def test_a_body_as_long_as_the_limit_is_read(operator: InternalClient) -> None:
     body = b'{"name": "Ada"' + b" " * (LIMIT - 15) + b"}"
     assert len(body) == LIMIT
-    assert ok(sent(operator, "/customers", body))["name"] == "Ada"
-    assert_refused(sent(operator, "/customers", body + b" "), 413)
+    assert ok(send_body(operator, "/customers", body))["name"] == "Ada"
+    assert_refused(send_body(operator, "/customers", body + b" "), 413)
 
 
 def test_an_import_may_be_longer_than_any_body(operator: InternalClient) -> None:
     line = json.dumps({"op": "customer", "id": "cus_imported", "description": "d" * 5000}).encode() + b"\n"
-    answer = sent(operator, "/import", line * (LIMIT // len(line) + 2))
+    answer = send_body(operator, "/import", line * (LIMIT // len(line) + 2))
     assert answer.status_code == 200
     assert answer.text.count('"changed":true') == 1
 
 
 @pytest.mark.parametrize("body", [b'{"name": "\xff"}', b"{", b"[" * 100_000, b'"x"'])
 def test_a_body_that_is_not_a_json_object_is_refused(operator: InternalClient, body: bytes) -> None:
-    answer = sent(operator, "/customers", body)
+    answer = send_body(operator, "/customers", body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert "URL" not in answer.json()["error"]["message"]
@@ -94,7 +94,7 @@ def test_every_call_has_a_request_id(operator: InternalClient) -> None:
         operator.get("/nothing"),
         operator.post("/customers", {"nmae": "x"}),
         stranger.get("/keys"),
-        sent(operator, "/keys", b" " * (LIMIT + 1)),
+        send_body(operator, "/keys", b" " * (LIMIT + 1)),
     ]
     ids = [answer.headers.get_list("request-id") for answer in answers]
     assert all(len(each) == 1 and each[0].startswith("req_") for each in ids)
@@ -112,26 +112,26 @@ def test_calls_are_counted_by_route_and_not_by_path(operator: InternalClient, ht
          lambda: operator.post("/disputes/du_none/facts", {"fact": "won"})),
         ("GET /internal/v1/keys", 401, lambda: InternalClient(http, "sk_test_unknown1234").get("/keys")),
         ("none", 404, lambda: operator.get("/nothing/at/all")),
-        ("none", 413, lambda: sent(operator, "/keys", b" " * (LIMIT + 1))),
+        ("none", 413, lambda: send_body(operator, "/keys", b" " * (LIMIT + 1))),
     ]  # fmt: skip
     for operation, status, call in calls:
-        before = counted(http, operation, status)
+        before = read_request_count(http, operation, status)
         assert call().status_code == status
-        assert counted(http, operation, status) == before + 1
+        assert read_request_count(http, operation, status) == before + 1
 
 
 def test_calls_are_logged_like_public_ones(
     operator: InternalClient, raw: Caller, service: Service, account: Account
 ) -> None:
-    internal = logged(service, operator.post("/customers", {"name": NAME}).headers["request-id"])
-    public = logged(service, raw.post("/v1/customers", {"name": NAME}).headers["request-id"])
+    internal = read_log_entry(service, operator.post("/customers", {"name": NAME}).headers["request-id"])
+    public = read_log_entry(service, raw.post("/v1/customers", {"name": NAME}).headers["request-id"])
     assert set(internal) == set(public)
     assert (internal["method"], internal["path"]) == ("POST", "/internal/v1/customers")
     assert (internal["status"], internal["account"]) == (200, account.id)
     assert internal["key"].startswith("key_")
     assert NAME not in service.log
     unknown = operator.get("/nothing/sk_test_abcdefghijklmnop?key=sk_test_abcdefghijklmnop")
-    assert logged(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"
+    assert read_log_entry(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"
 
 
 def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(operator: InternalClient) -> None:

@@ -20,26 +20,28 @@ CHARGE = {
 }
 
 
-def fresh(prefix: str) -> str:
+def create_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def charge(operator: InternalClient, **given: Any) -> Any:
+def ingest_charge(operator: InternalClient, **given: Any) -> Any:
     return ok(operator.post("/charges", {**CHARGE, **given}))
 
 
-def dispute(operator: InternalClient, **given: Any) -> Any:
-    named = {"charge": charge(operator)["id"]} if "charge" not in given else {}
-    return ok(operator.post("/disputes", {"kind": "chargeback", "reference": fresh("net"), **named, **given}))
+def ingest_dispute(operator: InternalClient, **given: Any) -> Any:
+    named = {"charge": ingest_charge(operator)["id"]} if "charge" not in given else {}
+    return ok(
+        operator.post("/disputes", {"kind": "chargeback", "reference": create_id("net"), **named, **given})
+    )
 
 
-def types_of(raw: Caller, object_id: str) -> list[str]:
+def list_event_types(raw: Caller, object_id: str) -> list[str]:
     return [event["type"] for event in raw.events() if event["data"]["object"]["id"] == object_id]
 
 
 def test_an_ingested_customer_is_like_any_other(operator: InternalClient, raw: Caller) -> None:
     given = {
-        "id": fresh("cus"),
+        "id": create_id("cus"),
         "name": "Ada",
         "email": "ada@example.com",
         "address": {"city": "Berlin", "line2": None},
@@ -50,11 +52,11 @@ def test_an_ingested_customer_is_like_any_other(operator: InternalClient, raw: C
     assert made == ok(raw.get(f"/v1/customers/{given['id']}"))
     assert (made["address"]["city"], made["metadata"]) == ("Berlin", {"tier": "gold"})
     assert ok(raw.get("/v1/customers?email=ada@example.com"))["data"] == [made]
-    assert types_of(raw, made["id"]) == ["customer.created"]
+    assert list_event_types(raw, made["id"]) == ["customer.created"]
 
 
 def test_an_ingested_customer_has_the_given_creation_time(operator: InternalClient, raw: Caller) -> None:
-    given = {"id": fresh("cus"), "created": 1_700_000_000}
+    given = {"id": create_id("cus"), "created": 1_700_000_000}
     made = ok(operator.post("/customers", given))
     assert made["created"] == 1_700_000_000
     younger = ok(operator.post("/customers", {}))
@@ -76,20 +78,20 @@ def test_a_creation_time_in_the_future_is_refused(operator: InternalClient) -> N
 
 
 def test_the_same_id_again_changes_nothing(operator: InternalClient, raw: Caller) -> None:
-    given = {"id": fresh("cus"), "name": "Ada"}
+    given = {"id": create_id("cus"), "name": "Ada"}
     first = ok(operator.post("/customers", given))
     ok(raw.post(f"/v1/customers/{given['id']}", {"name": "Grace"}))
     again = ok(operator.post("/customers", given))
     assert again == first | {"name": "Grace"}
-    assert types_of(raw, given["id"]) == ["customer.created", "customer.updated"]
-    paid = charge(operator, id=fresh("ch"))
-    assert charge(operator, id=paid["id"], amount=1) == paid
+    assert list_event_types(raw, given["id"]) == ["customer.created", "customer.updated"]
+    paid = ingest_charge(operator, id=create_id("ch"))
+    assert ingest_charge(operator, id=paid["id"], amount=1) == paid
 
 
 def test_an_id_of_another_object_account_or_mode_is_refused(
     operator: InternalClient, http: httpx.Client, registrar: Registrar, account: Account
 ) -> None:
-    taken = charge(operator)["id"]
+    taken = ingest_charge(operator)["id"]
     assert_refused(operator.post("/customers", {"id": taken}), code="resource_already_exists", param="id")
     for stranger, livemode in ((registrar.account().id, False), (account.id, True)):
         other = InternalClient(http, registrar.key(stranger, "rk", livemode=livemode, scopes=["catalog"])[1])
@@ -100,14 +102,14 @@ def test_an_id_of_another_object_account_or_mode_is_refused(
 def test_an_ingested_charge_shows_every_given_field(operator: InternalClient, raw: Caller) -> None:
     customer = ok(operator.post("/customers", {}))
     given = {
-        "id": fresh("ch"),
+        "id": create_id("ch"),
         "created": 1_700_000_000,
         "customer": customer["id"],
-        "payment_intent": fresh("pi"),
+        "payment_intent": create_id("pi"),
         "billing_details": {"name": "Ada", "address": {"city": "Berlin"}},
         "metadata": {"order": "17"},
     }
-    made = charge(operator, **given)
+    made = ingest_charge(operator, **given)
     assert made == ok(raw.get(f"/v1/charges/{given['id']}"))
     assert {name: made[name] for name in ("created", "customer", "payment_intent", "metadata")} == {
         name: given[name] for name in ("created", "customer", "payment_intent", "metadata")
@@ -115,7 +117,7 @@ def test_an_ingested_charge_shows_every_given_field(operator: InternalClient, ra
     assert made["billing_details"]["address"]["city"] == "Berlin"
     assert made["payment_method_details"] == CHARGE["payment_method_details"]
     assert made["balance_transaction"].startswith("txn_")
-    failed = charge(operator, status="failed", failure_code="expired_card")
+    failed = ingest_charge(operator, status="failed", failure_code="expired_card")
     assert (failed["status"], failed["failure_code"]) == ("failed", "expired_card")
 
 
@@ -176,12 +178,12 @@ def test_each_call_needs_its_scope(
 def test_a_dispute_opened_by_the_network_takes_the_money_and_names_no_request(
     operator: InternalClient, raw: Caller
 ) -> None:
-    paid = charge(operator)
+    paid = ingest_charge(operator)
     opened = ok(
         operator.post(
             "/disputes",
             {
-                "id": fresh("du"),
+                "id": create_id("du"),
                 "charge": paid["id"],
                 "kind": "chargeback",
                 "reason": "product_not_received",
@@ -211,8 +213,8 @@ def test_a_dispute_opened_by_the_network_takes_the_money_and_names_no_request(
 def test_concurrent_reports_with_one_reference_open_one_dispute(
     operator: InternalClient, raw: Caller
 ) -> None:
-    paid = charge(operator)
-    body = {"charge": paid["id"], "kind": "chargeback", "reference": fresh("net")}
+    paid = ingest_charge(operator)
+    body = {"charge": paid["id"], "kind": "chargeback", "reference": create_id("net")}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ok(operator.post("/disputes", body)), range(16)))
     assert all(answer == answers[0] for answer in answers)
@@ -220,11 +222,11 @@ def test_concurrent_reports_with_one_reference_open_one_dispute(
 
 
 def test_at_most_the_disputable_rest_of_a_paid_charge_is_disputed(operator: InternalClient) -> None:
-    paid = charge(operator)
-    dispute(operator, charge=paid["id"], amount=4000)
+    paid = ingest_charge(operator)
+    ingest_dispute(operator, charge=paid["id"], amount=4000)
     more = {"charge": paid["id"], "kind": "inquiry", "amount": 1001}
     assert_refused(operator.post("/disputes", more), param="amount", message="Only .10.00")
-    authorized = charge(operator, captured=False)
+    authorized = ingest_charge(operator, captured=False)
     answer = operator.post("/disputes", {"charge": authorized["id"], "kind": "chargeback"})
     assert_refused(answer, 409, code="dispute_state", param="charge")
     missing = operator.post("/disputes", {"charge": "ch_none", "kind": "chargeback"})
@@ -244,9 +246,11 @@ def test_at_most_the_disputable_rest_of_a_paid_charge_is_disputed(operator: Inte
 def test_facts_change_the_status_of_a_dispute_as_the_contract_says(
     operator: InternalClient, raw: Caller, kind: str, facts: list[str], status: str, amounts: list[int]
 ) -> None:
-    opened = dispute(operator, kind=kind)
+    opened = ingest_dispute(operator, kind=kind)
     for fact in facts:
-        told = ok(operator.post(f"/disputes/{opened['id']}/facts", {"fact": fact, "reference": fresh("net")}))
+        told = ok(
+            operator.post(f"/disputes/{opened['id']}/facts", {"fact": fact, "reference": create_id("net")})
+        )
     assert told == ok(raw.get(f"/v1/disputes/{opened['id']}"))
     assert told["status"] == status
     assert [txn["amount"] for txn in told["balance_transactions"]] == amounts
@@ -257,23 +261,23 @@ def test_facts_change_the_status_of_a_dispute_as_the_contract_says(
 def test_a_fact_reported_twice_moves_money_once_even_concurrently(
     operator: InternalClient, raw: Caller
 ) -> None:
-    opened = dispute(operator)
-    body = {"fact": "won", "reference": fresh("net")}
+    opened = ingest_dispute(operator)
+    body = {"fact": "won", "reference": create_id("net")}
     path = f"/disputes/{opened['id']}/facts"
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ok(operator.post(path, body)), range(16)))
     assert all(answer == answers[0] for answer in answers)
     assert len(answers[0]["balance_transactions"]) == 2
-    assert types_of(raw, opened["id"]).count("charge.dispute.funds_reinstated") == 1
+    assert list_event_types(raw, opened["id"]).count("charge.dispute.funds_reinstated") == 1
     assert_refused(operator.post(path, body | {"fact": "lost"}), param="reference")
 
 
 def test_a_fact_that_the_status_does_not_allow_is_refused(operator: InternalClient, raw: Caller) -> None:
-    opened = dispute(operator)
+    opened = ingest_dispute(operator)
     path = f"/disputes/{opened['id']}/facts"
     for fact in ("escalated", "inquiry_closed", "appeal_opened", "prevented"):
         assert_refused(
-            operator.post(path, {"fact": fact, "reference": fresh("net")}), 409, code="dispute_state"
+            operator.post(path, {"fact": fact, "reference": create_id("net")}), 409, code="dispute_state"
         )
     assert ok(raw.get(f"/v1/disputes/{opened['id']}")) == opened
     assert_refused(operator.post(path, {"fact": "won", "due_by": 4_000_000_000}), param="due_by")
@@ -284,7 +288,7 @@ def test_a_fact_that_the_status_does_not_allow_is_refused(operator: InternalClie
 def test_an_idempotency_key_replays_the_answer_and_refuses_another_body(
     operator: InternalClient, raw: Caller
 ) -> None:
-    key = fresh("key")
+    key = create_id("key")
     first = operator.post("/customers", {"name": "Ada"}, idempotency_key=key)
     again = operator.post("/customers", {"name": "Ada"}, idempotency_key=key)
     assert again.content == first.content
@@ -333,7 +337,7 @@ def test_an_ingested_id_shows_no_object_of_another_account(
     operator: InternalClient, raw: Caller, http: httpx.Client, registrar: Registrar
 ) -> None:
     stranger = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=["catalog"])[1])
-    theirs = ok(stranger.post("/customers", {"id": fresh("cus"), "name": "Not yours"}))
-    own = charge(operator, payment_intent=theirs["id"])
+    theirs = ok(stranger.post("/customers", {"id": create_id("cus"), "name": "Not yours"}))
+    own = ingest_charge(operator, payment_intent=theirs["id"])
     shown = ok(raw.get(f"/v1/charges/{own['id']}?expand[]=payment_intent"))
     assert shown["payment_intent"] == theirs["id"]

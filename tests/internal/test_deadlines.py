@@ -93,7 +93,7 @@ def test_an_unanswered_dispute_is_lost_when_its_day_is_over(traveller: Traveller
     assert closed["created"] >= due_by + 1
 
 
-def test_what_is_only_staged_is_not_sent_when_the_day_is_over(traveller: Traveller) -> None:
+def test_staged_evidence_is_not_submitted_when_the_day_is_over(traveller: Traveller) -> None:
     dispute = traveller.raw.dispute()
     path = f"/v1/disputes/{dispute['id']}"
     ok(traveller.raw.post(path, {"evidence[uncategorized_text]": "winning_evidence", "submit": "false"}))
@@ -128,7 +128,7 @@ def test_an_unanswered_appeal_is_lost_when_its_day_is_over(traveller: Traveller)
     assert "previous_attributes" not in closed["data"]
 
 
-def test_what_was_answered_waits_for_the_network_instead(traveller: Traveller) -> None:
+def test_an_answered_dispute_waits_for_the_network(traveller: Traveller) -> None:
     dispute = traveller.raw.dispute()
     path = f"/v1/disputes/{dispute['id']}"
     ok(traveller.raw.post(path, {"evidence[customer_name]": "Ada"}))
@@ -177,7 +177,7 @@ def test_an_authorization_expires_after_seven_days(traveller: Traveller) -> None
     assert ok(traveller.raw.get(f"/v1/charges/{captured['id']}"))["refunded"] is False
 
 
-def test_a_dispute_told_of_late_can_still_be_told_the_end_of(traveller: Traveller) -> None:
+def test_the_outcome_of_a_dispute_reported_late_can_still_be_reported(traveller: Traveller) -> None:
     charge = traveller.raw.charge()
     told = {"charge": charge["id"], "kind": "chargeback", "due_by": traveller.now() - DAY_SECONDS}
     dispute = ok(traveller.operator.post("/disputes", told))
@@ -187,7 +187,7 @@ def test_a_dispute_told_of_late_can_still_be_told_the_end_of(traveller: Travelle
     traveller.until(f"/v1/disputes/{dispute['id']}", status="lost")
 
 
-def test_metrics_tell_what_is_overdue(traveller: Traveller) -> None:
+def test_metrics_show_overdue_deadlines(traveller: Traveller) -> None:
     exposition = traveller.raw.http.get("/metrics").text
     for kind in ("response", "inquiry", "capture"):
         assert f'ledger_deadline_overdue_seconds{{kind="{kind}"}}' in exposition
@@ -198,7 +198,7 @@ def sweeper(author: Author) -> DeadlineSweeper:
     return DeadlineSweeper(author.store, Terms(), poll_ms=20)
 
 
-def test_workers_side_by_side_end_each_thing_once(dsn: str) -> None:
+def test_workers_side_by_side_act_on_each_deadline_once(dsn: str) -> None:
     async def story(author: Author) -> None:
         charges = [await author.create_charge("tok_createDispute") for _ in range(40)]
         disputes = [await author.open_dispute(charge) for charge in charges]
@@ -220,7 +220,7 @@ def test_workers_side_by_side_end_each_thing_once(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> None:
+def test_work_that_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> None:
     async def story(author: Author) -> None:
         disputes = [
             await author.open_dispute(await author.create_charge("tok_createDispute")) for _ in range(10)

@@ -17,7 +17,7 @@ from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 from tests.internal.conftest import InternalClient
 
 
-def imported(operator: InternalClient, lines: Iterable[Any]) -> list[Any]:
+def import_lines(operator: InternalClient, lines: Iterable[Any]) -> list[Any]:
     content = b"".join(
         (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
     )
@@ -29,7 +29,7 @@ def imported(operator: InternalClient, lines: Iterable[Any]) -> list[Any]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def story(name: str) -> list[dict[str, Any]]:
+def create_story(name: str) -> list[dict[str, Any]]:
     """A customer, its charge, the dispute of the charge, and the fact that ends it."""
     return [
         {"op": "customer", "id": f"cus_{name}", "name": name},
@@ -46,8 +46,8 @@ def name() -> str:
 
 
 def test_lines_may_refer_to_lines_before_them(operator: InternalClient, raw: Caller, name: str) -> None:
-    lines = [line for number in range(50) for line in story(f"{name}{number}")]
-    results = imported(operator, lines)
+    lines = [line for number in range(50) for line in create_story(f"{name}{number}")]
+    results = import_lines(operator, lines)
     assert [result["line"] for result in results] == list(range(1, 201))
     assert all(result["changed"] for result in results), [each for each in results if "error" in each][:3]
     assert [result["id"] for result in results[:4]] == [
@@ -58,22 +58,22 @@ def test_lines_may_refer_to_lines_before_them(operator: InternalClient, raw: Cal
 
 
 def test_the_same_input_again_changes_nothing(operator: InternalClient, raw: Caller, name: str) -> None:
-    lines = [line for number in range(20) for line in story(f"{name}{number}")]
-    first = imported(operator, lines)
+    lines = [line for number in range(20) for line in create_story(f"{name}{number}")]
+    first = import_lines(operator, lines)
     events = len(raw.events())
-    again = imported(operator, lines)
+    again = import_lines(operator, lines)
     assert again == [result | {"changed": False} for result in first]
     assert len(raw.events()) == events
 
 
 def test_a_repeated_line_changes_nothing(operator: InternalClient, raw: Caller, name: str) -> None:
-    lines = [line for line in story(name) for _ in range(5)]
-    assert [result["changed"] for result in imported(operator, lines)] == [True, *[False] * 4] * 4
+    lines = [line for line in create_story(name) for _ in range(5)]
+    assert [result["changed"] for result in import_lines(operator, lines)] == [True, *[False] * 4] * 4
     assert len(ok(raw.get(f"/v1/disputes/du_{name}"))["balance_transactions"]) == 2
 
 
 def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> None:
-    customer, charge, dispute, fact = story(name)
+    customer, charge, dispute, fact = create_story(name)
     lines: list[Any] = [
         customer,
         b"{no json",
@@ -91,7 +91,7 @@ def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> Non
         b'{"op": "customer", "id": "cus_long", "name": "' + b"x" * 1_100_000 + b'"}',
         fact,
     ]
-    results = {result["line"]: result for result in imported(operator, lines)}
+    results = {result["line"]: result for result in import_lines(operator, lines)}
     assert 6 not in results  # blank
     assert [number for number in results if "error" not in results[number]] == [1, 8, 11, 15]
     errors = {number: result["error"] for number, result in results.items() if "error" in result}
@@ -131,7 +131,7 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
         plain,
     ]
     full = [plain | {"id": f"we_{name}{number}"} for number in range(20)]
-    first, again, *refusals = imported(operator, [line, line | {"disabled": False}, *bad])
+    first, again, *refusals = import_lines(operator, [line, line | {"disabled": False}, *bad])
     assert (first["changed"], again["changed"]) == (True, False)
     assert [(each["error"].get("code"), each["error"]["param"]) for each in refusals] == [
         ("url_invalid", "url"),
@@ -145,7 +145,7 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
     assert ok(raw.get("/v1/webhook_endpoints"))["data"] == [shown]
     assert (shown["status"], shown["api_version"]) == ("disabled", "2024-06-20")
     assert shown["metadata"] == {"a": "1"}
-    results = imported(operator, full)
+    results = import_lines(operator, full)
     assert [result.get("changed", False) for result in results] == [True] * 15 + [False] * 5
     assert "maximum of 16" in results[15]["error"]["message"]
 
@@ -171,7 +171,7 @@ def test_it_needs_both_scopes(http: httpx.Client, account: Account, registrar: R
 
 def test_a_client_may_send_everything_before_it_reads(operator: InternalClient) -> None:
     """More results than the network buffers hold: the service keeps them until the client reads."""
-    results = imported(operator, [b"{}"] * 60_000)
+    results = import_lines(operator, [b"{}"] * 60_000)
     assert [result["line"] for result in results] == list(range(1, 60_001))
 
 
@@ -179,29 +179,31 @@ def test_two_concurrent_imports_of_the_same_lines_change_each_object_once(
     operator: InternalClient, name: str
 ) -> None:
     """Groups conflict and are decided again; no line is lost or applied twice."""
-    lines = [line for number in range(100) for line in story(f"{name}{number}")]
+    lines = [line for number in range(100) for line in create_story(f"{name}{number}")]
     with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(lambda _: imported(operator, lines), range(2))
+        one, other = pool.map(lambda _: import_lines(operator, lines), range(2))
     assert [result["id"] for result in one] == [result["id"] for result in other]
     assert all(mine["changed"] != theirs["changed"] for mine, theirs in zip(one, other, strict=True))
 
 
 def test_known_and_new_lines_may_be_mixed(operator: InternalClient, name: str) -> None:
-    known = [line for number in range(0, 60, 2) for line in story(f"{name}{number}")]
-    imported(operator, known)
-    lines = [line for number in range(60) for line in story(f"{name}{number}")]
-    results = imported(operator, lines)
+    known = [line for number in range(0, 60, 2) for line in create_story(f"{name}{number}")]
+    import_lines(operator, known)
+    lines = [line for number in range(60) for line in create_story(f"{name}{number}")]
+    results = import_lines(operator, lines)
     assert [result["changed"] for result in results] == [line not in known for line in lines]
 
 
 def test_lines_share_commits(operator: InternalClient, name: str) -> None:
     lines = [{"op": "customer", "id": f"cus_{name}{number}", "name": "Ada"} for number in range(4000)]
-    before = commits(operator)
-    assert all(result.get("changed") for result in imported(operator, lines))
-    assert commits(operator) - before < 400  # at least ten lines a commit, and the commits of other tests
+    before = read_commit_count(operator)
+    assert all(result.get("changed") for result in import_lines(operator, lines))
+    assert (
+        read_commit_count(operator) - before < 400
+    )  # at least ten lines a commit, and the commits of other tests
 
 
-def commits(operator: InternalClient) -> float:
+def read_commit_count(operator: InternalClient) -> float:
     found = re.search(
         r"^ledger_append_seconds_count (\S+)$", operator.http.get("/metrics").text, re.MULTILINE
     )

@@ -17,7 +17,7 @@ import stripe
 from ledger.ids import derive_id, new_id
 from tests.api.service import Account, Caller, Registrar, Service, create_client, ok
 from tests.internal.conftest import InternalClient
-from tests.internal.test_import import imported, story
+from tests.internal.test_import import create_story, import_lines
 
 PDF = b"%PDF-1.4\n" + b"x" * 300_000
 
@@ -48,7 +48,7 @@ def a_file(name: str, content: bytes = PDF, **given: Any) -> dict[str, Any]:
 
 
 def errors(operator: InternalClient, *lines: Any) -> list[tuple[str | None, str | None]]:
-    results = imported(operator, lines)
+    results = import_lines(operator, lines)
     assert all("error" in result for result in results), results
     return [(result["error"].get("code"), result["error"].get("param")) for result in results]
 
@@ -67,7 +67,7 @@ def test_an_imported_event_is_read_by_its_id(
         ),
         an_event(name, id=f"evt_b{name}", type="balance.available", object={"object": "balance"}),
     ]
-    assert imported(operator, lines) == [
+    assert import_lines(operator, lines) == [
         {"line": number, "id": line["id"], "changed": True} for number, line in enumerate(lines, 1)
     ]
     read = client.v1.events.retrieve(f"evt_{name}")
@@ -87,7 +87,7 @@ def test_an_imported_event_is_read_by_its_id(
 def test_an_event_whose_id_carries_another_time_is_found(operator: InternalClient, raw: Caller) -> None:
     for made in (0, 1_700_000_000, 4_000_000_000):
         line = an_event(uuid.uuid4().hex, id=new_id("evt", made))
-        assert imported(operator, [line])[0]["changed"]
+        assert import_lines(operator, [line])[0]["changed"]
         assert ok(raw.get(f"/v1/events/{line['id']}"))["id"] == line["id"]
         assert ok(raw.get(f"/v1/events?starting_after={line['id']}"))["has_more"] is False
 
@@ -95,8 +95,12 @@ def test_an_event_whose_id_carries_another_time_is_found(operator: InternalClien
 def test_an_event_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
     line = an_event(name)
     again = line | {"object": dict(reversed(line["object"].items()))}
-    assert [result["changed"] for result in imported(operator, [line, again, line])] == [True, False, False]
-    assert [result["changed"] for result in imported(operator, [line])] == [False]
+    assert [result["changed"] for result in import_lines(operator, [line, again, line])] == [
+        True,
+        False,
+        False,
+    ]
+    assert [result["changed"] for result in import_lines(operator, [line])] == [False]
     other = [
         an_event(name, type="invoice.sent"),
         an_event(name, object={}),
@@ -119,7 +123,7 @@ def test_the_id_of_an_event_of_this_ledger_is_refused(
     assert errors(operator, *lines) == [("resource_already_exists", "id")] * len(lines)
     # An Event of another ledger has an id of the same form.
     elsewhere = lines[0] | {"id": derive_id("evt", made[0]["created"], name, 1, 0)}
-    assert imported(operator, [elsewhere])[0]["changed"]
+    assert import_lines(operator, [elsewhere])[0]["changed"]
     assert len(raw.events()) == len(made) + 1
 
 
@@ -134,7 +138,7 @@ def test_an_event_on_a_connected_account(
         an_event(f"{name}o", account=account.id),
         an_event(f"{name}c", account=None),
     ]
-    results = imported(operator, lines)
+    results = import_lines(operator, lines)
     assert [result.get("changed") for result in results] == [True, True, None, True, None]
     assert results[2]["error"]["code"] == "account_invalid"
     assert results[4]["error"]["code"] == "resource_already_exists"
@@ -169,7 +173,7 @@ def test_nan_and_infinity_are_refused(operator: InternalClient, name: str) -> No
 def test_an_imported_refund_moves_the_money(operator: InternalClient, raw: Caller, name: str) -> None:
     made = {"amount": 500, "reason": "duplicate", "metadata": {"a": "b"}, "created": 1_700_000_000}
     lines = [a_charge(name), a_refund(name, **made), a_refund(name, id=f"re_rest{name}")]
-    assert [result["id"] for result in imported(operator, lines)] == [line["id"] for line in lines]
+    assert [result["id"] for result in import_lines(operator, lines)] == [line["id"] for line in lines]
     refund = ok(raw.get(f"/v1/refunds/re_{name}?expand[]=balance_transaction"))
     assert {field: refund[field] for field in made} == made
     transaction = refund["balance_transaction"]
@@ -184,19 +188,19 @@ def test_an_imported_refund_moves_the_money(operator: InternalClient, raw: Calle
 
 def test_a_refund_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
     lines = [a_charge(name), a_refund(name, amount=500), a_refund(name, amount=500), a_refund(name)]
-    assert [result["changed"] for result in imported(operator, lines)] == [True, True, False, False]
+    assert [result["changed"] for result in import_lines(operator, lines)] == [True, True, False, False]
     assert ok(raw.get(f"/v1/charges/ch_{name}"))["amount_refunded"] == 500
     other = a_charge(f"{name}o")
-    assert imported(operator, [other])[0]["changed"]
+    assert import_lines(operator, [other])[0]["changed"]
     lines = [a_refund(name, charge=other["id"]), a_refund(name, amount=501), a_refund(name, id=other["id"])]
     assert errors(operator, *lines) == [("resource_already_exists", "id")] * 3
 
 
 def test_a_refund_is_refused_as_the_api_refuses_it(operator: InternalClient, raw: Caller, name: str) -> None:
-    customer, charge, dispute, fact = story(name)
+    customer, charge, dispute, fact = create_story(name)
     lost = fact | {"fact": "lost"}
     lines = [customer, charge, a_charge(f"{name}f", status="failed"), a_charge(f"{name}p")]
-    assert all(result["changed"] for result in imported(operator, lines))
+    assert all(result["changed"] for result in import_lines(operator, lines))
     lines = [
         a_refund(name, charge="ch_none"),
         a_refund(name, charge=f"ch_{name}f"),
@@ -219,7 +223,7 @@ def test_a_refund_is_refused_as_the_api_refuses_it(operator: InternalClient, raw
         error = raw.post("/v1/refunds", form).json()["error"]
         assert (error.get("code"), error.get("param")) == (code, param)
     # Each line is decided on the charge as the lines before it left it.
-    results = imported(operator, [dispute, a_refund(name), lost, a_refund(name), a_refund(f"{name}p")])
+    results = import_lines(operator, [dispute, a_refund(name), lost, a_refund(name), a_refund(f"{name}p")])
     assert [result.get("changed") for result in results] == [True, None, True, None, True]
     assert results[1]["error"]["code"] == results[3]["error"]["code"] == "charge_disputed"
 
@@ -227,7 +231,7 @@ def test_a_refund_is_refused_as_the_api_refuses_it(operator: InternalClient, raw
 def test_an_imported_file_is_like_any_other(
     operator: InternalClient, raw: Caller, client: stripe.StripeClient, name: str
 ) -> None:
-    (result,) = imported(operator, [a_file(name, created=1_700_000_000)])
+    (result,) = import_lines(operator, [a_file(name, created=1_700_000_000)])
     assert result == {"line": 1, "id": f"file_{name}", "changed": True}
     read = client.v1.files.retrieve(f"file_{name}")
     assert (read.size, read.type, read.created) == (len(PDF), "pdf", 1_700_000_000)
@@ -242,8 +246,8 @@ def test_an_imported_file_is_like_any_other(
 
 def test_a_file_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
     line = a_file(name)
-    assert [result["changed"] for result in imported(operator, [line, line])] == [True, False]
-    assert [result["changed"] for result in imported(operator, [line])] == [False]
+    assert [result["changed"] for result in import_lines(operator, [line, line])] == [True, False]
+    assert [result["changed"] for result in import_lines(operator, [line])] == [False]
     other = [
         a_file(name, PDF + b"x"),
         a_file(name, b""),
@@ -259,7 +263,7 @@ def test_a_file_is_imported_once(operator: InternalClient, raw: Caller, name: st
 def test_an_empty_file_is_a_file(operator: InternalClient, raw: Caller, name: str) -> None:
     line = a_file(name, b"")
     del line["filename"]
-    assert [result["changed"] for result in imported(operator, [line, line])] == [True, False]
+    assert [result["changed"] for result in import_lines(operator, [line, line])] == [True, False]
     file = ok(raw.get(f"/v1/files/file_{name}"))
     assert (file["size"], file["type"], file["filename"]) == (0, None, None)
 
@@ -268,7 +272,7 @@ def test_a_file_in_two_concurrent_imports_has_its_contents(
     operator: InternalClient, raw: Caller, name: str
 ) -> None:
     def told(number: int) -> Any:
-        return imported(operator, [a_file(name, PDF + bytes([48 + number % 2]))])[0]
+        return import_lines(operator, [a_file(name, PDF + bytes([48 + number % 2]))])[0]
 
     with ThreadPoolExecutor(8) as threads:
         results = list(threads.map(told, range(8)))
@@ -306,7 +310,7 @@ def test_live_mode_is_separate(
     live = InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=scopes)[1])
     test = InternalClient(http, registrar.key(account.id, "rk", scopes=scopes)[1])
     lines = [an_event(name), a_charge(name), a_refund(name), a_file(name)]
-    assert all(result["changed"] for result in imported(live, lines))
+    assert all(result["changed"] for result in import_lines(live, lines))
     assert raw.events() == []
     assert errors(test, an_event(name), a_file(name)) == [("resource_already_exists", "id")] * 2
 
@@ -324,7 +328,7 @@ def test_creation_times_are_accepted_unless_in_the_future(
         {"op": "refund", "id": f"re_{name}", "charge": f"ch_{name}", "created": later},
         {"op": "file", "id": f"file_{name}", "purpose": "dispute_evidence", "content": "", "created": later},
     ]
-    taken, also_taken, *others = imported(operator, lines)
+    taken, also_taken, *others = import_lines(operator, lines)
     assert (taken["changed"], also_taken["changed"]) == (True, True)
     assert [other["error"]["param"] for other in others] == ["created"] * 4
     assert ok(raw.get(f"/v1/customers/cus_{name}"))["created"] == at

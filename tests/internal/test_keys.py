@@ -30,11 +30,11 @@ from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
 
 
-def works(http: httpx.Client, key: str) -> bool:
+def is_accepted(http: httpx.Client, key: str) -> bool:
     return Caller(http, key).get("/v1/customers").status_code == 200
 
 
-def ends(http: httpx.Client, key: str) -> httpx.Response:
+def wait_until_refused(http: httpx.Client, key: str) -> httpx.Response:
     """The first answer that refuses the key: processes remember one for a second."""
     deadline = time.monotonic() + 5
     while (answer := Caller(http, key).get("/v1/customers")).status_code == 200:
@@ -43,25 +43,25 @@ def ends(http: httpx.Client, key: str) -> httpx.Response:
     return answer
 
 
-def made(operator: InternalClient, **given: Any) -> Any:
+def create_key(operator: InternalClient, **given: Any) -> Any:
     return ok(operator.post("/keys", given))
 
 
 def test_a_key_made_over_http_works_in_the_mode_of_its_maker(
     operator: InternalClient, http: httpx.Client
 ) -> None:
-    key = made(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
+    key = create_key(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
     assert key["key"].startswith("rk_test_")
-    assert works(http, key["key"])
+    assert is_accepted(http, key["key"])
     (listed,) = [each for each in ok(operator.get("/keys?limit=100"))["data"] if each["id"] == key["id"]]
     assert "key" not in listed
     assert (listed["name"], listed["scopes"], listed["state"]) == ("reader", ["rak_customer_read"], "active")
 
 
-def test_a_key_ends_when_it_was_told_to(operator: InternalClient, http: httpx.Client) -> None:
-    key = made(operator, expires_at=int(time.time()) + 2)["key"]
-    assert works(http, key)
-    assert_refused(ends(http, key), 401, code="api_key_expired")
+def test_a_key_ends_at_its_expiry_time(operator: InternalClient, http: httpx.Client) -> None:
+    key = create_key(operator, expires_at=int(time.time()) + 2)["key"]
+    assert is_accepted(http, key)
+    assert_refused(wait_until_refused(http, key), 401, code="api_key_expired")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def movable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_keys_end_by_the_one_clock(movable: Service) -> None:
-    """When they were told to, after the overlap of a roll and when revoked, wherever the clock stands."""
+    """At their expiry, after the overlap of a roll and when revoked, wherever the clock has been moved."""
     registrar = Registrar(movable.dsn)
     operator_key = registrar.key(registrar.account().id, "rk", scopes=accounts.INTERNAL_SCOPES)[1]
     registrar.close()
@@ -91,12 +91,12 @@ def test_keys_end_by_the_one_clock(movable: Service) -> None:
         now = ok(operator.post("/clock", {"advance_seconds": 10 * 86_400}))["now"]
         late = {"expires_at": int(now) - 86_400}  # by real time it is yet to come
         assert_refused(operator.post("/keys", late), param="expires_at")
-        key = made(operator, expires_at=int(now) + 1000)
+        key = create_key(operator, expires_at=int(now) + 1000)
         assert works_after(900, key)
         assert not works_after(200, key)
         listed = {each["id"]: each["state"] for each in ok(operator.get("/keys?limit=100"))["data"]}
         assert listed[key["id"]] == "expired"
-        old = made(operator)
+        old = create_key(operator)
         new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 3600}))
         assert works_after(3500, old)
         assert not works_after(200, old)
@@ -108,38 +108,38 @@ def test_keys_end_by_the_one_clock(movable: Service) -> None:
 def test_rolled_keys_overlap_and_then_only_the_new_one_is_good(
     operator: InternalClient, http: httpx.Client
 ) -> None:
-    old = made(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
+    old = create_key(operator, kind="rk", name="reader", scopes=["rak_customer_read"])
     new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 2}))
     assert (new["scopes"], new["name"], new["kind"]) == (old["scopes"], old["name"], "rk")
-    assert works(http, old["key"])
-    assert works(http, new["key"])
-    assert_refused(ends(http, old["key"]), 401, code="api_key_expired")
-    assert works(http, new["key"])
+    assert is_accepted(http, old["key"])
+    assert is_accepted(http, new["key"])
+    assert_refused(wait_until_refused(http, old["key"]), 401, code="api_key_expired")
+    assert is_accepted(http, new["key"])
     assert_refused(operator.post(f"/keys/{old['id']}/roll", {}), param="id", message="expired")
 
 
 def test_a_roll_never_makes_the_old_key_live_longer(operator: InternalClient) -> None:
     soon = int(time.time()) + 60
-    old = made(operator, expires_at=soon)
+    old = create_key(operator, expires_at=soon)
     new = ok(operator.post(f"/keys/{old['id']}/roll", {"overlap_seconds": 3600}))
     listed = {each["id"]: each for each in ok(operator.get("/keys?limit=100"))["data"]}
     assert listed[old["id"]]["expires_at"] == listed[new["id"]]["expires_at"] == soon
 
 
 def test_a_revoked_key_is_refused_within_a_second(operator: InternalClient, http: httpx.Client) -> None:
-    key = made(operator)
-    assert works(http, key["key"])
+    key = create_key(operator)
+    assert is_accepted(http, key["key"])
     assert ok(operator.post(f"/keys/{key['id']}/revoke"))["state"] == "expired"
-    assert_refused(ends(http, key["key"]), 401, code="api_key_expired")
+    assert_refused(wait_until_refused(http, key["key"]), 401, code="api_key_expired")
 
 
-def test_last_use_is_told_without_being_on_a_requests_way(
+def test_last_use_is_recorded_without_delaying_requests(
     operator: InternalClient, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = made(operator)
+    key = create_key(operator)
     assert key["last_used_at"] is None
     before = time.time()
-    assert works(http, key["key"])
+    assert is_accepted(http, key["key"])
     deadline = time.monotonic() + key_cache.LAST_USED_INTERVAL_SECONDS + 5
     used = None
     while used is None:
@@ -158,7 +158,7 @@ def test_only_own_and_connected_accounts_are_reached(
     listed = ok(operator.get("/accounts"))["data"]
     assert [each["id"] for each in listed] == [account.id, branch["id"]]
     assert abs(listed[-1]["created_at"] - time.time()) < 60
-    key = made(operator, account=branch["id"])
+    key = create_key(operator, account=branch["id"])
     customer = Caller(http, key["key"]).customer(name="Ada")
     assert ok(
         Caller(http, account.secret).get(f"/v1/customers/{customer['id']}", stripe_account=branch["id"])
@@ -175,9 +175,9 @@ def test_only_own_and_connected_accounts_are_reached(
     assert_refused(operator.post(f"/keys/{live}/revoke"), 404, code="resource_missing", param="id")
 
 
-def test_lists_go_on_after_the_last_one_shown(operator: InternalClient) -> None:
+def test_lists_continue_after_the_last_item_shown(operator: InternalClient) -> None:
     for _ in range(3):
-        made(operator)
+        create_key(operator)
     every = [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
     first = ok(operator.get("/keys?limit=2"))
     rest = ok(operator.get(f"/keys?limit=100&starting_after={first['data'][-1]['id']}"))
@@ -188,7 +188,7 @@ def test_lists_go_on_after_the_last_one_shown(operator: InternalClient) -> None:
     )
 
 
-def keys_of(operator: InternalClient) -> list[str]:
+def list_key_ids(operator: InternalClient) -> list[str]:
     return [each["id"] for each in ok(operator.get("/keys?limit=100"))["data"]]
 
 
@@ -198,8 +198,8 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
     body = {"kind": "rk", "name": "importer", "scopes": ["rak_customer_read"]}
     answer = operator.post("/keys", body, idempotency_key="one")
     key = ok(answer)
-    assert works(http, key["key"])
-    before = keys_of(operator)
+    assert is_accepted(http, key["key"])
+    before = list_key_ids(operator)
     for _ in range(2):
         again = operator.post("/keys", body, idempotency_key="one")
         told = assert_refused(
@@ -214,7 +214,7 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
     assert_refused(
         operator.post("/customers", {"name": "A"}, idempotency_key="one"), kind="idempotency_error"
     )
-    assert keys_of(operator) == before
+    assert list_key_ids(operator) == before
     with psycopg.connect(service.dsn) as conn:
         kept = conn.execute("SELECT body FROM ledger.replies WHERE body LIKE %s", [f"%{key['key']}%"])
         assert kept.fetchone() is None
@@ -226,10 +226,10 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
         kind="idempotency_error",
         message=rolled["id"],
     )
-    assert works(http, rolled["key"])
+    assert is_accepted(http, rolled["key"])
 
 
-def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator: InternalClient) -> None:
+def test_a_refused_request_may_be_repeated_under_its_idempotency_key(operator: InternalClient) -> None:
     body = {"kind": "sk", "scopes": ["catalog"]}
     assert_refused(operator.post("/keys", body, idempotency_key="again"), param="scopes")
     assert ok(operator.post("/keys", {"kind": "sk"}, idempotency_key="again"))["kind"] == "sk"
@@ -237,7 +237,7 @@ def test_what_was_refused_may_be_asked_again_under_its_idempotency_key(operator:
     assert_refused(too_long, message="at most 255 characters")
 
 
-def test_an_account_is_made_once_and_answered_again(operator: InternalClient) -> None:
+def test_an_account_is_created_once_and_its_reply_is_replayed(operator: InternalClient) -> None:
     first = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
     again = operator.post("/accounts", {"name": "Branch"}, idempotency_key="branch")
     assert ok(first) == ok(again)
@@ -249,9 +249,11 @@ def test_an_account_is_made_once_and_answered_again(operator: InternalClient) ->
     assert len(ok(operator.get("/accounts"))["data"]) == 2
 
 
-def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator: InternalClient) -> None:
+def test_of_many_concurrent_requests_one_creates_a_key_and_no_other_command_fails(
+    operator: InternalClient,
+) -> None:
     """Customers are appended meanwhile, some under the same idempotency keys."""
-    before = keys_of(operator)
+    before = list_key_ids(operator)
 
     def ask(number: int) -> httpx.Response:
         key = f"at-once-{number % 3}"
@@ -267,7 +269,7 @@ def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator
     assert set(statuses) <= {200, 400, 409}
     assert statuses[1::4] == [200] * 12
     keys = {each.json()["id"] for each in answers if each.status_code == 200 and "key" in each.json()}
-    assert set(keys_of(operator)) == {*before, *keys}
+    assert set(list_key_ids(operator)) == {*before, *keys}
     assert len(keys) <= 3
 
 
@@ -280,7 +282,7 @@ def test_of_many_at_once_one_makes_a_key_and_no_other_command_is_harmed(operator
         ({"expires_at": 1}, "expires_at"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused(operator: InternalClient, body: Any, param: str) -> None:
+def test_a_contradictory_key_is_refused(operator: InternalClient, body: Any, param: str) -> None:
     assert_refused(operator.post("/keys", body), param=param)
 
 

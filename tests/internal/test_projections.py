@@ -63,7 +63,7 @@ def sql(service: Service) -> Iterator[Callable[[str], Any]]:
         yield lambda statement: conn.execute(statement.encode())
 
 
-def until(holds: Callable[[], Any]) -> Any:
+def wait_until(holds: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + WAIT_SECONDS
     while not (found := holds()):
         assert time.monotonic() < deadline
@@ -71,11 +71,11 @@ def until(holds: Callable[[], Any]) -> Any:
     return found
 
 
-def one(operator: InternalClient, name: str) -> Any:
+def get_projection(operator: InternalClient, name: str) -> Any:
     return ok(operator.get(f"/projections/{name}"))
 
 
-def done(sql: Callable[[str], Any], rebuild: int) -> Any:
+def wait_until_done(sql: Callable[[str], Any], rebuild: int) -> Any:
     """Its state, and whether each event was filled once."""
     return sql(
         "SELECT state, events = (SELECT sum(events) FROM projections.shares WHERE rebuild = r.id) "
@@ -83,7 +83,7 @@ def done(sql: Callable[[str], Any], rebuild: int) -> Any:
     ).fetchone()
 
 
-def metric(http: httpx.Client, name: str, projection: str, generation: int) -> float:
+def read_metric(http: httpx.Client, name: str, projection: str, generation: int) -> float:
     line = f'{name}{{generation="{generation}",projection="{projection}"}} '
     (found,) = [each for each in http.get("/metrics").text.splitlines() if each.startswith(line)]
     return float(found.removeprefix(line))
@@ -93,7 +93,7 @@ def metric(http: httpx.Client, name: str, projection: str, generation: int) -> f
     ("method", "path"),
     [("GET", ""), ("GET", "/disputes"), ("POST", "/disputes/rebuild"), ("POST", "/disputes/rollback")],
 )
-def test_a_key_without_the_scope_is_told_which_it_lacks(
+def test_a_refusal_names_the_scope_that_the_key_lacks(
     http: httpx.Client, registrar: Registrar, account: Account, method: str, path: str
 ) -> None:
     for key in (account.secret, registrar.key(account.id, "rk", scopes=NO_SCOPE)[1]):
@@ -110,7 +110,7 @@ def test_a_key_without_the_scope_is_told_which_it_lacks(
         "parked/cus_1/retry", "",
     ],
 )  # fmt: skip
-def test_a_projection_that_is_none_is_not_found(operator: InternalClient, operation: str) -> None:
+def test_an_unknown_projection_is_not_found(operator: InternalClient, operation: str) -> None:
     path = f"/projections/nothing/{operation}".rstrip("/")
     answer = operator.post(path, {}) if operation else operator.get(path)
     assert_refused(
@@ -131,7 +131,7 @@ def test_a_projection_that_is_none_is_not_found(operator: InternalClient, operat
         ("verify", {"sample": 100_000}, None, "sample"),
     ],
 )
-def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
+def test_an_invalid_body_is_refused_by_parameter_and_changes_nothing(
     operator: InternalClient, operation: str, body: Any, code: str | None, param: str
 ) -> None:
     answer = operator.post(f"/projections/disputes/{operation}", body)
@@ -152,26 +152,26 @@ def test_a_body_that_cannot_be_names_its_parameter_and_changes_nothing(
         ("retire", {"generation": 1}, "generation 1 of disputes is live"),
     ],
 )
-def test_what_the_state_does_not_admit_is_a_conflict(
+def test_an_action_that_the_state_does_not_allow_is_a_conflict(
     operator: InternalClient, operation: str, body: Any, message: str
 ) -> None:
     answer = operator.post(f"/projections/disputes/{operation}", body)
     assert_refused(answer, 409, code="projection_state", message=message)
 
 
-def test_all_of_them_are_told_of_and_described_with_examples(operator: InternalClient) -> None:
+def test_all_projections_are_listed_and_described_with_examples(operator: InternalClient) -> None:
     told = ok(operator.get("/projections"))
     assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
     paths = ok(operator.http.get("/openapi.json"))["paths"]
     assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 14
     entry = paths["/internal/v1/projections/{name}"]["get"]
     example = entry["responses"]["200"]["content"]["application/json"]["example"]
-    real = one(operator, "refunds")
+    real = get_projection(operator, "refunds")
     assert set(example) == set(real)
     assert set(example["generations"][0]) == set(real["generations"][0])
 
 
-def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
+def test_a_requested_rebuild_is_driven_by_the_services_own_worker(
     operator: InternalClient, raw: Caller, service: Service, sql: Callable[[str], Any]
 ) -> None:
     made = raw.dispute()
@@ -187,28 +187,32 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
             code="projection_state",
             message=f"rebuild {asked['id']} of disputes, started by key_",
         )
-        told = until(lambda: (now := one(operator, "disputes")["rebuild"])["driven"] and now["total"] and now)
+        told = wait_until(
+            lambda: (
+                (now := get_projection(operator, "disputes")["rebuild"])["driven"] and now["total"] and now
+            )
+        )
         assert (told["state"], told["events"], told["seconds_left"]) == ("filling", 0, None)
         assert told["bytes"] > 0
         assert ok(operator.get("/projections"))["rebuilds"][0]["id"] == asked["id"]
-        until(lambda: holder.execute(WAITING).fetchall())
+        wait_until(lambda: holder.execute(WAITING).fetchall())
         assert ok(operator.post("/projections/disputes/pause"))["paused"]
         holder.execute("SELECT pg_advisory_unlock(7)")
-        until(lambda: not one(operator, "disputes")["rebuild"]["driven"])
-        assert one(operator, "disputes")["live"] == 1
+        wait_until(lambda: not get_projection(operator, "disputes")["rebuild"]["driven"])
+        assert get_projection(operator, "disputes")["live"] == 1
         assert not ok(operator.post("/projections/disputes/resume"))["paused"]
-    until(lambda: one(operator, "disputes")["rebuild"] is None)
+    wait_until(lambda: get_projection(operator, "disputes")["rebuild"] is None)
 
-    found = one(operator, "disputes")
+    found = get_projection(operator, "disputes")
     assert (found["live"], [each["state"] for each in found["generations"]]) == (2, ["kept", "live"])
     done_to_it = [each["action"] for each in found["operations"]]
     assert done_to_it == ["switch", "compare", "resume", "pause", "rebuild"]
     assert {each["who"][:4] for each in found["operations"]} == {"key_"}
     assert found["operations"][-1]["reason"] == "a column"
-    assert done(sql, asked["id"]) == ("switched", True)
+    assert wait_until_done(sql, asked["id"]) == ("switched", True)
     assert ok(raw.get("/v1/disputes"))["data"] == [made]
 
-    # An answer that was lost is asked for again: a second rollback would go forth.
+    # A call is repeated when its response was lost: a second rollback would switch forward.
     again = {"idempotency_key": "night-shift"}
     for _ in range(2):
         back = ok(operator.post("/projections/disputes/rollback", {"reason": "to be sure"}, **again))
@@ -217,11 +221,11 @@ def test_a_rebuild_asked_for_is_driven_by_the_services_own_worker(
     for path, body in (("rollback", {"reason": "another"}), ("switch", {"generation": 2})):
         answer = operator.post(f"/projections/disputes/{path}", body, **again)
         assert_refused(answer, 400, message="used with the same parameters", kind="idempotency_error")
-    assert one(operator, "disputes")["live"] == 1
+    assert get_projection(operator, "disputes")["live"] == 1
     assert ok(operator.post("/projections/disputes/switch", {"generation": 2}))["live"] == 2
 
 
-def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dropped(
+def test_several_projections_are_rebuilt_in_one_pass_and_their_old_generations_retired(
     operator: InternalClient,
 ) -> None:
     answer = operator.post("/projections/rebuild", {"names": ["refunds", "nothing"]})
@@ -235,7 +239,7 @@ def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dr
     for _ in range(2):
         begun = ok(operator.post("/projections/rebuild", asked, idempotency_key="both"))
     assert [each["projection"] for each in begun["builds"]] == ["files", "refunds"]
-    until(lambda: not ok(operator.get("/projections"))["rebuilds"])
+    wait_until(lambda: not ok(operator.get("/projections"))["rebuilds"])
     for name in ("refunds", "files"):
         compared = ok(operator.get(f"/projections/{name}/diff"))
         assert (compared["rebuild"], compared["equal"], compared["differences"]) == (begun["id"], True, [])
@@ -243,37 +247,39 @@ def test_several_are_rebuilt_in_one_pass_compared_and_what_was_live_before_is_dr
         assert [each["generation"] for each in left["generations"]] == [2]
 
 
-def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_made(operator: InternalClient) -> None:
+def test_a_repeated_call_is_answered_with_the_rebuild_that_its_key_began(operator: InternalClient) -> None:
     first: dict[str, Any] = {"idempotency_key": "first-rebuild"}
     begun = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
-    until(lambda: one(operator, "files")["rebuild"] is None)
+    wait_until(lambda: get_projection(operator, "files")["rebuild"] is None)
     later = ok(operator.post("/projections/files/rebuild", {"reason": "two"}))
     assert later["id"] > begun["id"]
     again = ok(operator.post("/projections/files/rebuild", {"reason": "one"}, **first))
     assert (again["id"], again["reason"], again["state"]) == (begun["id"], "one", "switched")
-    until(lambda: one(operator, "files")["rebuild"] is None)
+    wait_until(lambda: get_projection(operator, "files")["rebuild"] is None)
 
 
-def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_accepted(
+def test_differing_rows_are_reported_and_the_rebuilt_ones_promoted_when_accepted(
     operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
     customer = raw.customer(email="jenny@example.com")
     assert ok(raw.get("/v1/customers?limit=1"))["data"] == [customer]
-    live = one(operator, "customers")["live"]
+    live = get_projection(operator, "customers")["live"]
     sql(f"UPDATE projections.customers SET email = 'drifted' WHERE id = '{customer['id']}'")
-    verified = until(
+    verified = wait_until(
         lambda: (
             (found := ok(operator.post("/projections/customers/verify", {"sample": 1000})))["differing"]
             and found
         )
     )
     assert customer["id"] in verified["keys"]
-    assert metric(http, "ledger_differing_rows", "customers", live) >= 1
+    assert read_metric(http, "ledger_differing_rows", "customers", live) >= 1
 
     ok(operator.post("/projections/customers/rebuild", {}))
-    told = until(lambda: (found := one(operator, "customers")["rebuild"])["state"] == "differing" and found)
-    assert one(operator, "customers")["live"] == live
-    compared = one(operator, "customers")["operations"][0]
+    told = wait_until(
+        lambda: (found := get_projection(operator, "customers")["rebuild"])["state"] == "differing" and found
+    )
+    assert get_projection(operator, "customers")["live"] == live
+    compared = get_projection(operator, "customers")["operations"][0]
     (difference,) = compared["details"]["differences"]
     assert difference == {"key": customer["id"], "live": {"email": "…"}, "other": {"email": "…"}}
     building = told["builds"][0]["generation"]
@@ -289,14 +295,14 @@ def test_rows_found_to_differ_are_told_and_switched_to_what_was_rebuilt_when_acc
         "/projections/customers/switch", {"accept_differences": True, "reason": "it had drifted"}
     )
     assert ok(switched)["live"] == told["builds"][0]["generation"]
-    assert one(operator, "customers")["operations"][0]["reason"] == "it had drifted"
-    assert metric(http, "ledger_differing_rows", "customers", ok(switched)["live"]) == 0
+    assert get_projection(operator, "customers")["operations"][0]["reason"] == "it had drifted"
+    assert read_metric(http, "ledger_differing_rows", "customers", ok(switched)["live"]) == 0
 
 
-def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
+def test_a_projection_that_cannot_be_verified_is_refused_with_the_reason(
     operator: InternalClient, sql: Callable[[str], Any]
 ) -> None:
-    table = f"file_links_g{one(operator, 'file_links')['live']}"
+    table = f"file_links_g{get_projection(operator, 'file_links')['live']}"
     sql(f"ALTER TABLE projections.{table} RENAME TO elsewhere")
     answer = operator.post("/projections/file_links/verify", {})
     sql(f"ALTER TABLE projections.elsewhere RENAME TO {table}")
@@ -304,11 +310,11 @@ def test_a_view_that_cannot_be_checked_is_refused_and_says_why(
     assert ok(operator.post("/projections/file_links/verify", {}))["error"] is None
 
 
-def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
+def test_a_parked_stream_is_reported_everywhere_until_it_is_retried(
     operator: InternalClient, raw: Caller, http: httpx.Client, sql: Callable[[str], Any]
 ) -> None:
     good = raw.customer(email="good@example.com")
-    generation = one(operator, "customers")["live"]
+    generation = get_projection(operator, "customers")["live"]
     assert "ledger-incomplete" not in raw.get("/v1/customers").headers
     sql("ALTER TABLE projections.customers ADD CONSTRAINT fault CHECK (email <> 'bad@example.com') NOT VALID")
     bad = raw.customer(email="bad@example.com")
@@ -319,8 +325,8 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     assert ok(raw.get(f"/v1/customers/{bad['id']}")) == bad
     assert raw.events()[-1]["data"]["object"]["id"] == bad["id"], "the other views go on"
     assert http.get("/readyz").json()["incomplete"] == ["customers"]
-    assert metric(http, "ledger_parked_streams", "customers", generation) == 1
-    told = one(operator, "customers")
+    assert read_metric(http, "ledger_parked_streams", "customers", generation) == 1
+    told = get_projection(operator, "customers")
     assert told["incomplete"]
     (parked,) = next(each for each in told["generations"] if each["live"])["parked"]
     assert parked["stream"] == bad["id"]
@@ -334,11 +340,11 @@ def test_a_stream_that_is_left_out_is_told_everywhere_until_it_is_retried(
     for _ in range(2):
         assert ok(operator.post(retry, {"reason": "mended"}, **again))["healed"]
     assert_refused(operator.post(retry), 409, code="projection_state", message="is not parked in")
-    retried = one(operator, "customers")["operations"][0]
+    retried = get_projection(operator, "customers")["operations"][0]
     assert (retried["action"], retried["reason"]) == ("retry", "mended")
     assert retried["details"] == {"stream": bad["id"], "healed": True}
     assert ok(raw.get("/v1/customers?limit=1"))["data"] == [bad]
     assert "ledger-incomplete" not in raw.get("/v1/customers").headers
-    assert not one(operator, "customers")["incomplete"]
+    assert not get_projection(operator, "customers")["incomplete"]
     assert http.get("/readyz").json()["incomplete"] == []
-    assert metric(http, "ledger_parked_streams", "customers", generation) == 0
+    assert read_metric(http, "ledger_parked_streams", "customers", generation) == 0

@@ -30,7 +30,7 @@ def limited(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         service.stop()
 
 
-def until_refused(caller: Caller) -> httpx.Response:
+def call_until_refused(caller: Caller) -> httpx.Response:
     for _ in range(1000):
         answer = caller.get("/v1/customers/cus_none")
         if answer.status_code == 429:
@@ -42,7 +42,7 @@ def test_a_key_above_its_rate_is_refused_and_other_keys_are_not(limited: Service
     registrar = Registrar(limited.dsn)
     first, second = registrar.account(), registrar.account()
     with httpx.Client(base_url=limited.url, verify=False) as http:
-        answer = until_refused(Caller(http, first.secret))
+        answer = call_until_refused(Caller(http, first.secret))
         assert_refused(answer, 429, code="rate_limit", message="Request rate limit exceeded")
         assert "stripe-should-retry" not in answer.headers
         ok(Caller(http, second.secret).get("/v1/customers"))

@@ -20,7 +20,7 @@ from tests.internal.conftest import InternalClient
 INVOICE = {"status": "draft", "amount_due": 2000, "metadata": {"order": "1"}, "lines": [1, 2], "paid": False}
 
 
-def fresh() -> str:
+def create_resource_id() -> str:
     return f"in_{uuid.uuid4().hex}"
 
 
@@ -41,14 +41,14 @@ def delete(operator: InternalClient, named: str, body: Any = None) -> httpx.Resp
     return operator.call("DELETE", f"/resources/invoice/{named}", body)
 
 
-def told_of(raw: Caller, named: str) -> list[Any]:
+def list_events_of(raw: Caller, named: str) -> list[Any]:
     return [event for event in raw.events() if event["data"]["object"].get("id") == named]
 
 
 def test_the_answer_is_the_event_that_the_sdk_reads(
     operator: InternalClient, client: stripe.StripeClient
 ) -> None:
-    named = fresh()
+    named = create_resource_id()
     answer = put(operator, named, "invoice.created")
     made = ok(answer)
     assert made["data"] == {"object": {"id": named, "object": "invoice", **INVOICE}}
@@ -61,12 +61,12 @@ def test_the_answer_is_the_event_that_the_sdk_reads(
 
 
 def test_the_answer_is_byte_for_byte_the_event_that_is_read(operator: InternalClient, raw: Caller) -> None:
-    answer = put(operator, fresh(), "invoice.created", {"total": 1.5, "name": "Zoë “Ada”\u2028"})
+    answer = put(operator, create_resource_id(), "invoice.created", {"total": 1.5, "name": "Zoë “Ada”\u2028"})
     assert answer.text == raw.get(f"/v1/events/{answer.json()['id']}").text
 
 
 def test_an_update_shows_what_changed(operator: InternalClient, client: stripe.StripeClient) -> None:
-    named = fresh()
+    named = create_resource_id()
     ok(put(operator, named, "invoice.created"))
     ok(put(operator, named, "invoice.finalized", INVOICE | {"status": "open"}))
     now = {
@@ -87,27 +87,27 @@ def test_an_update_shows_what_changed(operator: InternalClient, client: stripe.S
 
 
 def test_an_update_of_an_unpublished_resource_shows_no_change(operator: InternalClient) -> None:
-    assert ok(put(operator, fresh(), "invoice.updated"))["data"]["previous_attributes"] == {}
+    assert ok(put(operator, create_resource_id(), "invoice.updated"))["data"]["previous_attributes"] == {}
 
 
 def test_an_unchanged_resource_makes_no_event(operator: InternalClient, raw: Caller) -> None:
-    named = fresh()
+    named = create_resource_id()
     created = ok(put(operator, named, "invoice.created"))
     again = dict(reversed(INVOICE.items())) | {"id": named}
     assert ok(put(operator, named, "invoice.created", again)) == created
     assert ok(put(operator, named, "invoice.updated", again)) == created
     sent = ok(put(operator, named, "invoice.sent"))
-    assert [event["type"] for event in told_of(raw, named)] == ["invoice.created", "invoice.sent"]
+    assert [event["type"] for event in list_events_of(raw, named)] == ["invoice.created", "invoice.sent"]
     assert ok(put(operator, named, "invoice.updated")) == sent
     changed = ok(put(operator, named, "invoice.updated", INVOICE | {"paid": 0}))
     assert changed["type"] == "invoice.updated"
-    assert [event["type"] for event in told_of(raw, named)][2:] == ["invoice.updated"]
+    assert [event["type"] for event in list_events_of(raw, named)][2:] == ["invoice.updated"]
 
 
 def test_a_deletion_shows_the_last_state_and_a_new_resource_starts_over(
     operator: InternalClient, raw: Caller
 ) -> None:
-    named = fresh()
+    named = create_resource_id()
     assert_refused(
         delete(operator, named), 404, code="resource_missing", param="id", message="No such invoice: 'in_"
     )
@@ -121,7 +121,7 @@ def test_a_deletion_shows_the_last_state_and_a_new_resource_starts_over(
     assert_refused(delete(operator, named), 404, code="resource_missing", param="id")
     again = ok(put(operator, named, "invoice.updated"))
     assert again["data"]["previous_attributes"] == {}
-    assert [event["type"] for event in told_of(raw, named)] == [
+    assert [event["type"] for event in list_events_of(raw, named)] == [
         "invoice.created",
         "invoice.deleted",
         "invoice.updated",
@@ -130,7 +130,7 @@ def test_a_deletion_shows_the_last_state_and_a_new_resource_starts_over(
 
 def test_a_deletion_may_name_its_event_type(operator: InternalClient) -> None:
     """The Event type of a subscription's deletion does not follow from its own type."""
-    path = f"/resources/subscription/{fresh()}"
+    path = f"/resources/subscription/{create_resource_id()}"
     ok(operator.call("PUT", path, {"event_type": "customer.subscription.created", "object": {}}))
     assert_refused(operator.call("DELETE", path), param="event_type", message="one of|must be an event type")
     assert_refused(
@@ -143,7 +143,7 @@ def test_a_deletion_may_name_its_event_type(operator: InternalClient) -> None:
 
 
 def test_an_idempotency_key_gets_the_same_bytes(operator: InternalClient, raw: Caller) -> None:
-    named, key = fresh(), uuid.uuid4().hex
+    named, key = create_resource_id(), uuid.uuid4().hex
     first = put(operator, named, "invoice.created", key=key)
     assert ok(first)["request"]["idempotency_key"] == key
     ok(put(operator, named, "invoice.finalized"))
@@ -151,7 +151,7 @@ def test_an_idempotency_key_gets_the_same_bytes(operator: InternalClient, raw: C
     assert (again.text, again.headers["idempotent-replayed"]) == (first.text, "true")
     assert again.headers["original-request"] == first.headers["request-id"]
     assert_refused(put(operator, named, "invoice.sent", key=key), kind="idempotency_error")
-    assert len(told_of(raw, named)) == 2
+    assert len(list_events_of(raw, named)) == 2
     key = uuid.uuid4().hex
     first, again = (put(operator, named, "invoice.vanished", key=key) for _ in range(2))
     assert again.text == first.text
@@ -159,11 +159,11 @@ def test_an_idempotency_key_gets_the_same_bytes(operator: InternalClient, raw: C
 
 
 def test_two_concurrent_publications_make_one_event(operator: InternalClient, raw: Caller) -> None:
-    named = fresh()
+    named = create_resource_id()
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: put(operator, named, "invoice.created").text, range(16)))
     assert len(set(answers)) == 1
-    assert len(told_of(raw, named)) == 1
+    assert len(list_events_of(raw, named)) == 1
 
 
 def test_a_platform_publishes_on_a_connected_account(
@@ -171,7 +171,7 @@ def test_a_platform_publishes_on_a_connected_account(
 ) -> None:
     connected = registrar.account(platform=account.id)
     body = {"event_type": "invoice.created", "object": INVOICE, "account": connected.id}
-    made = ok(operator.call("PUT", f"/resources/invoice/{fresh()}", body))
+    made = ok(operator.call("PUT", f"/resources/invoice/{create_resource_id()}", body))
     assert made["account"] == connected.id
     seen = create_client(service, account.secret, stripe_account=connected.id).v1.events.retrieve(made["id"])
     assert json.loads(str(seen)) == made
@@ -187,17 +187,19 @@ def test_a_platform_publishes_on_a_connected_account(
     with pytest.raises(stripe.InvalidRequestError):
         create_client(service, account.secret).v1.events.retrieve(made["id"])
     stranger = registrar.account().id
-    answer = operator.call("PUT", f"/resources/invoice/{fresh()}", body | {"account": stranger})
+    answer = operator.call("PUT", f"/resources/invoice/{create_resource_id()}", body | {"account": stranger})
     assert_refused(answer, 403, code="account_invalid")
     both = {"stripe-account": connected.id}
-    answer = operator.call("PUT", f"/resources/invoice/{fresh()}", body | {"account": account.id}, both)
+    answer = operator.call(
+        "PUT", f"/resources/invoice/{create_resource_id()}", body | {"account": account.id}, both
+    )
     assert_refused(answer, param="account")
 
 
 def test_resources_are_separate_by_account_and_mode(
     operator: InternalClient, http: httpx.Client, account: Account, registrar: Registrar
 ) -> None:
-    named, live = fresh(), Caller(http, account.live_secret)
+    named, live = create_resource_id(), Caller(http, account.live_secret)
     made = ok(put(operator, named, "invoice.created"))
     in_live = InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=["publish"])[1])
     stranger = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=["publish"])[1])
@@ -205,7 +207,7 @@ def test_resources_are_separate_by_account_and_mode(
         assert_refused(put(other, named, "invoice.sent"), code="resource_already_exists", param="id")
         assert_refused(delete(other, named), code="resource_already_exists", param="id")
     assert_refused(live.get(f"/v1/events/{made['id']}"), 404, code="resource_missing", param="id")
-    lived = ok(put(in_live, fresh(), "invoice.created", {"livemode": True}))
+    lived = ok(put(in_live, create_resource_id(), "invoice.created", {"livemode": True}))
     assert lived["livemode"] is True
     assert [event["id"] for event in live.events()] == [lived["id"]]
 
@@ -215,7 +217,7 @@ def test_the_id_of_another_kind_of_object_is_refused_without_showing_it(
 ) -> None:
     customer = raw.customer()["id"]
     assert_refused(put(operator, customer, "invoice.created"), code="resource_already_exists", param="id")
-    named = fresh()
+    named = create_resource_id()
     ok(put(operator, named, "invoice.created"))
     body = {"event_type": "quote.created", "object": {}}
     answer = operator.call("PUT", f"/resources/quote/{named}", body)
@@ -275,7 +277,7 @@ for _ in range(DEPTH_MAX):
 def test_an_invalid_resource_is_refused_by_field(
     operator: InternalClient, raw: Caller, body: Any, param: str
 ) -> None:
-    named = fresh()
+    named = create_resource_id()
     answer = operator.http.put(
         f"/internal/v1/resources/invoice/{named}",
         content=json.dumps(body).encode(),
@@ -283,13 +285,13 @@ def test_an_invalid_resource_is_refused_by_field(
     )
     assert (answer.status_code, answer.json()["error"].get("param")) == (400, param), answer.text
     assert len(answer.text) < 3000
-    assert told_of(raw, named) == []
+    assert list_events_of(raw, named) == []
 
 
 def test_half_a_surrogate_pair_is_refused(operator: InternalClient) -> None:
     content = b'{"event_type": "invoice.created", "object": {"a": "\\ud800"}}'
     answer = operator.http.put(
-        f"/internal/v1/resources/invoice/{fresh()}",
+        f"/internal/v1/resources/invoice/{create_resource_id()}",
         content=content,
         headers={"authorization": f"Bearer {operator.key}", "content-type": "application/json"},
     )
@@ -311,13 +313,13 @@ def test_invalid_types_invalid_ids_and_types_of_this_ledger_are_refused(
 
 def test_the_largest_object_is_accepted(operator: InternalClient, raw: Caller) -> None:
     rest = len(json.dumps({"a": ""}, separators=(",", ":")))
-    made = ok(put(operator, fresh(), "invoice.created", {"a": "x" * (OBJECT_BYTES_MAX - rest)}))
+    made = ok(put(operator, create_resource_id(), "invoice.created", {"a": "x" * (OBJECT_BYTES_MAX - rest)}))
     assert ok(raw.get(f"/v1/events/{made['id']}")) == made
 
 
 def test_it_needs_the_scope(http: httpx.Client, account: Account, registrar: Registrar) -> None:
     other = InternalClient(http, registrar.key(account.id, "rk", scopes=["catalog", "network"])[1])
-    for answer in (put(other, fresh(), "invoice.created"), delete(other, fresh())):
+    for answer in (put(other, create_resource_id(), "invoice.created"), delete(other, create_resource_id())):
         assert_refused(answer, 403, code="more_permissions_required", message="'publish'")
 
 
@@ -325,7 +327,7 @@ def test_the_log_indexes_publications_by_customer(
     operator: InternalClient, raw: Caller, service: Service
 ) -> None:
     """A value that is not an id does no harm."""
-    named, customer = fresh(), raw.customer()["id"]
+    named, customer = create_resource_id(), raw.customer()["id"]
     ok(put(operator, named, "invoice.created", {"customer": {"id": customer}, "charge": "x" * 10_000}))
 
     with psycopg.connect(service.dsn) as conn:

@@ -13,35 +13,35 @@ import psycopg
 from ledger.postgres.connections import Conn, connect, open_pool
 
 
-def test_a_client_that_is_gone_is_noticed_in_the_middle_of_a_statement(dsn: str) -> None:
+def test_the_server_notices_a_lost_client_during_a_statement(dsn: str) -> None:
     async def vanish() -> None:
         conn = await connect(dsn, "ledger_projector", name="doomed")
         working = asyncio.create_task(conn.execute("SELECT pg_advisory_lock(7), pg_sleep(30)"))
-        await asyncio.to_thread(until, lambda: held(dsn))
+        await asyncio.to_thread(wait_until, lambda: is_lock_held(dsn))
         with socket.socket(fileno=os.dup(conn.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
         await asyncio.gather(working, return_exceptions=True)
         await conn.close()
 
     asyncio.run(vanish())
-    until(lambda: not held(dsn))
+    wait_until(lambda: not is_lock_held(dsn))
 
 
-def held(dsn: str) -> bool:
+def is_lock_held(dsn: str) -> bool:
     with psycopg.connect(dsn) as conn:
         query = b"""SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
         return conn.execute(query).fetchone() is not None
 
 
-def until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5.0
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_every_connection_has_the_server_look_after_its_client(dsn: str) -> None:
+def test_every_connection_makes_the_server_check_its_client(dsn: str) -> None:
     asked = {
         "client_connection_check_interval": "1000",
         "tcp_keepalives_idle": "10",

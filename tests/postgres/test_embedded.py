@@ -116,7 +116,7 @@ def test_a_new_data_directory_gets_a_durable_database_with_checksums(place: Path
         assert setting(server, "listen_addresses") == ""
 
 
-def test_data_stays_over_a_restart(data_dir: Path) -> None:
+def test_data_survives_a_restart(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir, settings=FAST)
     server.start()
     assert answer(server.dsn()) == 42
@@ -128,7 +128,7 @@ def test_data_stays_over_a_restart(data_dir: Path) -> None:
     server.stop()
 
 
-def test_data_stays_over_a_crash_of_the_server(data_dir: Path) -> None:
+def test_data_survives_a_crash_of_the_server(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as server:
         execute(server, "CREATE TABLE fresh AS SELECT 43 AS answer")
         server.kill()
@@ -136,7 +136,7 @@ def test_data_stays_over_a_crash_of_the_server(data_dir: Path) -> None:
         execute(server, "DROP TABLE fresh")
 
 
-def test_a_server_killed_outright_is_started_again_while_its_sessions_end(data_dir: Path) -> None:
+def test_a_killed_server_is_started_again_while_its_sessions_end(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir, settings=FAST) as server:
         session = psycopg.connect(server.dsn(), autocommit=True)
         os.kill(postmaster_pid(data_dir / "postgres"), signal.SIGKILL)
@@ -174,7 +174,7 @@ def test_a_second_opener_is_refused_with_the_pid_of_the_first(data_dir: Path) ->
         holder.wait()
 
 
-def test_the_server_of_a_killed_process_is_shut_down_and_started_anew(data_dir: Path) -> None:
+def test_the_server_of_a_killed_process_is_shut_down_and_started_again(data_dir: Path) -> None:
     holder, dsn = start_holder(data_dir)
     orphan = postmaster_pid(data_dir / "postgres")
     holder.kill()
@@ -187,7 +187,7 @@ def test_the_server_of_a_killed_process_is_shut_down_and_started_anew(data_dir: 
             session.execute("SELECT 1")
 
 
-def test_a_pid_file_whose_number_now_belongs_to_another_process_does_no_harm(data_dir: Path) -> None:
+def test_a_pid_file_with_the_pid_of_another_process_is_harmless(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir, settings=FAST)
     server.start()
     pid_file = data_dir / "postgres" / "postmaster.pid"
@@ -208,14 +208,14 @@ def test_a_pid_file_whose_number_now_belongs_to_another_process_does_no_harm(dat
         bystander.wait()
 
 
-def test_the_server_does_not_hear_the_terminals_interrupt(data_dir: Path) -> None:
+def test_an_interrupt_from_the_terminal_does_not_reach_the_server(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir, settings=FAST):
         pid = postmaster_pid(data_dir / "postgres")
         assert os.getsid(pid) == pid
 
 
 @pytest.mark.parametrize("name", ["d" * 120, "a, b", 'qu"ote'])
-def test_a_path_that_no_socket_can_have_works(place: Path, data_dir: Path, name: str) -> None:
+def test_a_path_that_is_too_long_for_a_socket_works(place: Path, data_dir: Path, name: str) -> None:
     with moved(data_dir, place / name) as odd, EmbeddedPostgres(odd, settings=FAST) as server:
         socket_dir = host(server.dsn())
         assert answer(server.dsn()) == 42
@@ -236,7 +236,7 @@ def test_a_short_socket_directory_left_by_a_killed_process_is_removed(place: Pat
             assert not host(dsn).exists()
 
 
-def test_a_server_half_made_by_a_killed_process_is_made_anew_and_destroy_deletes_it(place: Path) -> None:
+def test_a_half_created_server_is_created_again_and_destroy_deletes_it(place: Path) -> None:
     half = place / "half" / "postgres.new"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
@@ -255,28 +255,28 @@ def test_another_major_version_is_refused_in_one_line(data_dir: Path) -> None:
     version.write_text("18\n")
 
 
-def test_a_bad_server_setting_is_told_in_one_line(data_dir: Path) -> None:
+def test_a_bad_server_setting_is_reported_in_one_line(data_dir: Path) -> None:
     with pytest.raises(SettingError, match="no_such_setting"):
         EmbeddedPostgres(data_dir, settings={"no_such_setting": "1"}).start()
     with EmbeddedPostgres(data_dir, settings=FAST) as server:
         assert answer(server.dsn()) == 42
 
 
-def test_a_file_in_the_way_is_told_in_one_line(place: Path) -> None:
+def test_a_file_in_the_way_is_reported_in_one_line(place: Path) -> None:
     (place / "file").write_text("")
     assert "File exists" in refusal(place / "file")
     assert "Not a directory" in refusal(place / "file" / "data")
 
 
 @pytest.mark.skipif(ROOT, reason="root may write everywhere")
-def test_a_parent_that_is_read_only_is_told_in_one_line(place: Path) -> None:
+def test_a_read_only_parent_is_reported_in_one_line(place: Path) -> None:
     shut = place / "shut"
     shut.mkdir(mode=0o555)
     assert "Permission denied" in refusal(shut / "data")
 
 
 @needs_root
-def test_a_data_directory_under_a_private_parent_leaves_its_mode_alone(place: Path) -> None:
+def test_a_private_parent_of_the_data_directory_keeps_its_mode(place: Path) -> None:
     private = place / "private"
     private.mkdir(mode=0o700)
     data_dir = private / "data"
@@ -318,7 +318,7 @@ def test_binaries_that_the_service_user_cannot_reach_are_copied(place: Path, dat
 
 
 @needs_root
-def test_a_plain_user_runs_it_and_root_goes_on_with_that_users_cluster(place: Path) -> None:
+def test_an_ordinary_user_runs_it_and_root_continues_with_that_users_cluster(place: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     home = place / "home"
     home.mkdir(mode=0o700)

@@ -28,34 +28,34 @@ def upgrade() -> None:
 '''
 
 
-def at(dsn: str) -> str:
+def read_schema_version(dsn: str) -> str:
     with psycopg.connect(dsn) as conn:
         row = conn.execute("SELECT version_num FROM ledger.alembic_version").fetchone()
     assert row is not None
     return str(row[0])
 
 
-def moved_on(dsn: str, *, oldest: str) -> None:
+def install_later_schema(dsn: str, *, oldest: str) -> None:
     with psycopg.connect(dsn) as conn:
         conn.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
         conn.execute("UPDATE ledger.served SET oldest = %s", (oldest,))
 
 
-def test_a_later_schema_that_has_taken_nothing_away_is_served_and_left_alone(dsn: str) -> None:
-    moved_on(dsn, oldest=release_version())
+def test_a_later_schema_that_only_adds_is_accepted_and_not_changed(dsn: str) -> None:
+    install_later_schema(dsn, oldest=release_version())
     check_schema(dsn)
     migrate(dsn)
-    assert at(dsn) == "9999"
+    assert read_schema_version(dsn) == "9999"
 
 
-def test_a_release_that_is_not_served_any_more_is_told_so(dsn: str) -> None:
-    moved_on(dsn, oldest="9998")
+def test_a_release_that_the_schema_no_longer_serves_is_refused(dsn: str) -> None:
+    install_later_schema(dsn, oldest="9998")
     for use in (check_schema, migrate):
         with pytest.raises(SettingError, match=rf"9998 on; this release is {release_version()}: run a newer"):
             use(dsn)
 
 
-def test_a_migration_that_others_are_in_the_way_of_changes_nothing_and_says_so(
+def test_a_migration_blocked_by_a_lock_changes_nothing_and_reports_it(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     previous, scripts = release_version(), tmp_path / "alembic"
@@ -69,6 +69,6 @@ def test_a_migration_that_others_are_in_the_way_of_changes_nothing_and_says_so(
             SettingError, match=r"not changed because other transactions hold locks \(.*\): look for"
         ):
             migrate(dsn)
-        assert at(dsn) == previous
+        assert read_schema_version(dsn) == previous
     migrate(dsn)
-    assert at(dsn) == "9000"
+    assert read_schema_version(dsn) == "9000"

@@ -21,7 +21,7 @@ from projections.read_models.lists import CUSTOMERS
 from tests.projections.histories import open_engine
 
 
-def stopping_in_a_batch(position: int) -> list[Projection]:
+def create_stopping_projections(position: int) -> list[Projection]:
     """All projections; that of customers stops this process at the event at `position`."""
 
     def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
@@ -35,7 +35,7 @@ def stopping_in_a_batch(position: int) -> list[Projection]:
 
 
 async def run(dsn: str, stop_position: int) -> None:
-    async with open_engine(dsn, projections=stopping_in_a_batch(stop_position)) as engine:
+    async with open_engine(dsn, projections=create_stopping_projections(stop_position)) as engine:
         await engine.start()
         print("ready", flush=True)
         await asyncio.Event().wait()

@@ -29,7 +29,7 @@ from tests.projections.corruption import corrupt_event
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
-async def caught_up(conn: Conn) -> None:
+async def wait_until_caught_up(conn: Conn) -> None:
     async with asyncio.timeout(10):
         while True:
             found = await load_statuses(conn, now=0.0)
@@ -38,13 +38,13 @@ async def caught_up(conn: Conn) -> None:
             await asyncio.sleep(0.01)
 
 
-async def rebuilt_equals_live(conn: Conn, dsn: str) -> None:
+async def assert_rebuilt_equals_live(conn: Conn, dsn: str) -> None:
     generation = await create_generation(conn)
     await catch_up(dsn)
     assert await load_rows(conn, generation) == await load_rows(conn, 1)
 
 
-def with_feed(**other: Any) -> list[Projection]:
+def replace_feed(**other: Any) -> list[Projection]:
     """All projections, the feed's being another one."""
     return [dataclasses.replace(FEED, **other) if each is FEED else each for each in PROJECTIONS]
 
@@ -74,7 +74,7 @@ def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn
     async def story(author: Author) -> None:
         await author.create_charge()
         await create_die_function(dsn, times=1000)
-        broken = with_feed(constraint_check_sql="SELECT public.die()")
+        broken = replace_feed(constraint_check_sql="SELECT public.die()")
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             with pytest.raises(psycopg.OperationalError):
                 await catch_up(dsn, projections=broken)
@@ -95,19 +95,19 @@ def test_a_connection_killed_in_a_batch_is_survived(dsn: str) -> None:
         await create_die_function(dsn, times=2)
         async with (
             open_connection(dsn, "ledger_projector", name="test") as conn,
-            open_engine(dsn, projections=with_feed(constraint_check_sql="SELECT public.die()")) as each,
+            open_engine(dsn, projections=replace_feed(constraint_check_sql="SELECT public.die()")) as each,
         ):
             with capture_logs() as logged:
                 await each.start()
-                await caught_up(conn)
+                await wait_until_caught_up(conn)
                 await author.create_charge()
-                await caught_up(conn)
+                await wait_until_caught_up(conn)
                 await each.close()
             # Two batches failed for one reason, which is logged once; so is the recovery.
             assert [entry["loop"] for entry in logged] == ["projections", "projections"]
             assert all(entry["reason"].startswith("AdminShutdown") for entry in logged)
             assert len((await load_rows(conn, 1))["feed"]) == 6
-            await rebuilt_equals_live(conn, dsn)
+            await assert_rebuilt_equals_live(conn, dsn)
 
     run_story(dsn, story)
 
@@ -125,10 +125,10 @@ def test_two_engines_on_one_database_write_every_row_once(dsn: str) -> None:
             for number in range(60):
                 await author.run_command("create_charge", number, number)
                 await author.run_command("update_charge", number, number)
-            await caught_up(conn)
+            await wait_until_caught_up(conn)
             done.set()
             assert all(await asyncio.gather(*tasks))
-            await rebuilt_equals_live(conn, dsn)
+            await assert_rebuilt_equals_live(conn, dsn)
 
     run_story(dsn, story)
 
@@ -157,7 +157,7 @@ def test_the_notifier_of_its_process_wakes_the_engine_without_a_poll(dsn: str) -
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             for _ in range(3):
                 await author.create_charge()
-                await caught_up(conn)
+                await wait_until_caught_up(conn)
         closing = asyncio.create_task(each.close())
         await author.create_charge()  # ends the wait for the next event
         await closing
@@ -177,7 +177,7 @@ def test_an_event_that_cannot_be_read_keeps_no_process_from_starting(dsn: str) -
                 assert failure["loop"] == "projections"
                 assert failure["reason"].startswith("DecodeError")
                 await corrupt_event(dsn, 1, was)
-                await caught_up(conn)
+                await wait_until_caught_up(conn)
 
     run_story(dsn, story)
 
@@ -188,7 +188,7 @@ def test_the_engine_is_started_again_after_it_was_closed(dsn: str) -> None:
             for _ in range(2):
                 await author.create_charge()
                 await each.start()
-                await caught_up(conn)
+                await wait_until_caught_up(conn)
                 await each.close()
 
     run_story(dsn, story)
@@ -210,7 +210,7 @@ def test_the_cache_of_aggregates_evicts_what_was_used_least_recently() -> None:
     assert isinstance(cache._states, LruCache)
 
 
-def test_a_generation_being_filled_does_not_hold_up_the_live_one(dsn: str) -> None:
+def test_a_generation_that_is_being_filled_does_not_delay_the_live_one(dsn: str) -> None:
     async def story(author: Author) -> None:
         for number in range(30):
             await author.run_command("create_customer", number, number)
@@ -273,7 +273,7 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(
 ) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
-        broken = with_feed(columns=(*FEED.columns[:-1], Column("no_such_column", "text")))
+        broken = replace_feed(columns=(*FEED.columns[:-1], Column("no_such_column", "text")))
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             async with open_engine(dsn, projections=broken) as each:
                 result = await each.advance()

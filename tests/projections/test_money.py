@@ -66,7 +66,7 @@ def call(target: str = "", **parameters: Any) -> Call:
 
 
 @asynccontextmanager
-async def queries_of(author: Author) -> AsyncIterator[QueryContext]:
+async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
     """What a process reads from that never waits for a projection."""
     async with open_pool(author.dsn) as pool:
         pages = Pages(pool, author.store.clock, wait_ms=0)
@@ -74,7 +74,7 @@ async def queries_of(author: Author) -> AsyncIterator[QueryContext]:
         yield QueryContext(store=author.store, pool=pool, pages=pages, link_urls=link_urls)
 
 
-def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
+def list_inline_transactions(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     """Every balance transaction, as its object shows it."""
     for state in states:
         match state:
@@ -92,7 +92,7 @@ def inline(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories)
-def test_any_history_balances_at_every_position_and_shows_each_transaction_alike(
+def test_any_history_balances_at_every_position_and_shows_each_transaction_alike_everywhere(
     dsn: str, history: list[tuple[str, int, int]]
 ) -> None:
     async def story(author: Author) -> None:
@@ -102,7 +102,7 @@ def test_any_history_balances_at_every_position_and_shows_each_transaction_alike
             await author.run_command(*command)
         await catch_up(dsn)
         encode = msgspec.json.encode
-        async with queries_of(author) as queries:
+        async with open_queries(author) as queries:
             listed: list[dict[str, Any]] = []
             more, after = True, dict[str, str]()
             while more:
@@ -111,7 +111,7 @@ def test_any_history_balances_at_every_position_and_shows_each_transaction_alike
                 more, after = body["has_more"], {"starting_after": listed[-1]["id"]}
             by_id = {shown["id"]: encode(shown) for shown in listed}
             # The log only grows from example to example; the author knows this one's objects.
-            for shown in inline(author.states.values(), author.now):
+            for shown in list_inline_transactions(author.states.values(), author.now):
                 retrieved = (await retrieve(call(shown["id"]), queries)).body
                 assert encode(shown) == encode(retrieved) == by_id[shown["id"]]
 
@@ -128,7 +128,7 @@ def test_any_history_balances_at_every_position_and_shows_each_transaction_alike
     run_story(dsn, story)
 
 
-async def refused_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> str | None:
+async def insert_postings(conn: Conn, entries: Iterable[tuple[str, int]]) -> str | None:
     """The constraint that refuses these amounts as postings of position 1, at the commit; else None."""
     statement = (
         "INSERT INTO projections.postings (generation, id, account, livemode, created, position, ordinal,"
@@ -154,10 +154,10 @@ def test_the_database_refuses_postings_that_do_not_balance_in_each_currency(dsn:
                 [("usd", 100), ("eur", -100)],
                 [("usd", 100), ("usd", -100), ("eur", 1)],
             ):
-                assert await refused_postings(conn, entries) == "postings_balance"
-            assert await refused_postings(conn, [("usd", 0)]) == "postings_amount_not_zero"
+                assert await insert_postings(conn, entries) == "postings_balance"
+            assert await insert_postings(conn, [("usd", 0)]) == "postings_amount_not_zero"
             balanced = [("usd", 100), ("usd", -60), ("usd", -40), ("jpy", 7), ("jpy", -7)]
-            assert await refused_postings(conn, balanced) is None
+            assert await insert_postings(conn, balanced) is None
             with pytest.raises(psycopg.errors.CheckViolation, match="position 1 do not balance in usd"):
                 await conn.execute("DELETE FROM projections.postings WHERE ordinal = 0")
             with pytest.raises(psycopg.errors.RestrictViolation):
@@ -197,8 +197,8 @@ def test_a_transaction_is_retrieved_while_no_projection_runs(dsn: str) -> None:
         await author.run_command("refund_charge", 0, 0)
         await author.run_command("update_charge", 0, 0)  # another description
         refund = next(state for state in author.states.values() if isinstance(state, Refund))
-        async with queries_of(author) as queries:
-            for shown in inline(author.states.values(), author.now):
+        async with open_queries(author) as queries:
+            for shown in list_inline_transactions(author.states.values(), author.now):
                 assert (await retrieve(call(shown["id"]), queries)).body == shown
             found = (await retrieve(call(refund.balance_transaction["id"]), queries)).body
             assert (found["source"], found["description"]) == (refund.id, "REFUND FOR CHARGE (as it was)")
@@ -218,7 +218,7 @@ def test_a_transaction_is_available_by_the_clock_wherever_it_is_shown(dsn: str) 
         transaction, available_on = state.balance_transaction["id"], state.balance_transaction["available_on"]
         assert available_on == (author.now // DAY_SECONDS + 2) * DAY_SECONDS
         await catch_up(dsn)
-        async with queries_of(author) as queries:
+        async with open_queries(author) as queries:
             for days, status in ((0.0, "pending"), (2.0, "available")):
                 await author.advance_clock(days=days)
                 (listed,) = (await list_balance_transactions(call(), queries)).body["data"]

@@ -83,7 +83,7 @@ def fetch_rows(dsn: str, query: str) -> list[Any]:
         return conn.execute(query.encode()).fetchall()
 
 
-def test_a_filterable_column_is_added_while_the_release_before_serves(
+def test_a_filterable_column_is_added_while_the_previous_release_serves(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     new = create_release(EXAMPLE / "release.patch", tmp_path / "new")

@@ -120,7 +120,7 @@ class Shell:
 @pytest.fixture(scope="module")
 def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with cluster.create_database() as dsn:
-        run_story(dsn, history)
+        run_story(dsn, write_history)
         api = Api(dsn, tmp_path_factory.mktemp("api"))
         yield api
         api.stop()
@@ -133,7 +133,7 @@ def shell(
     return Shell(api.dsn, tmp_path, monkeypatch, capsys)
 
 
-async def history(author: Author) -> None:
+async def write_history(author: Author) -> None:
     """A paused rebuild of customers and one of charges that differs; the others have never been rebuilt."""
     await author.create_customer(email="one@example.com")
     await author.open_dispute(await author.create_charge())
@@ -249,7 +249,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.options[:60])
-def test_both_refuse_alike_and_change_nothing(api: Api, shell: Shell, case: Refusal) -> None:
+def test_shell_and_http_refuse_alike_and_change_nothing(api: Api, shell: Shell, case: Refusal) -> None:
     before = dump(api.dsn)
     path, body = case.call
     over_http = api.call(case.method, path, body)
@@ -343,7 +343,9 @@ def execute(dsn: str, statement: str) -> None:
 
 
 @pytest.mark.parametrize("over_http", [False, True], ids=["shell", "http"])
-def test_both_do_the_same_and_leave_the_same_record(api: Api, shell: Shell, over_http: bool) -> None:
+def test_shell_and_http_have_the_same_effect_and_the_same_record(
+    api: Api, shell: Shell, over_http: bool
+) -> None:
     name = "file_links" if over_http else "refunds"
     skin = Skin(name, api, shell, over_http=over_http)
     begin(api.dsn, name)
@@ -376,7 +378,9 @@ def test_both_do_the_same_and_leave_the_same_record(api: Api, shell: Shell, over
 
 
 @pytest.mark.parametrize("over_http", [False, True], ids=["shell", "http"])
-def test_both_promote_a_rebuild_that_differs_with_a_reason(api: Api, shell: Shell, over_http: bool) -> None:
+def test_shell_and_http_promote_a_rebuild_that_differs_with_a_reason(
+    api: Api, shell: Shell, over_http: bool
+) -> None:
     name, column = ("feed", "type") if over_http else ("disputes", "charge")
     skin = Skin(name, api, shell, over_http=over_http)
     execute(api.dsn, f"UPDATE projections.{name} SET {column} = 'drifted'")
@@ -394,7 +398,7 @@ def test_both_promote_a_rebuild_that_differs_with_a_reason(api: Api, shell: Shel
 
 
 @pytest.mark.parametrize("over_http", [False, True], ids=["shell", "http"])
-def test_both_retry_a_parked_stream(api: Api, shell: Shell, over_http: bool) -> None:
+def test_shell_and_http_retry_a_parked_stream(api: Api, shell: Shell, over_http: bool) -> None:
     execute(
         api.dsn,
         "INSERT INTO projections.parked (projection, generation, stream, position, error) "
@@ -413,7 +417,9 @@ def test_both_retry_a_parked_stream(api: Api, shell: Shell, over_http: bool) -> 
 
 
 @pytest.mark.parametrize("over_http", [False, True], ids=["shell", "http"])
-def test_both_drop_a_projection_that_no_release_has(api: Api, shell: Shell, over_http: bool) -> None:
+def test_shell_and_http_drop_a_projection_that_no_release_has(
+    api: Api, shell: Shell, over_http: bool
+) -> None:
     execute(
         api.dsn,
         "CREATE TABLE projections.gone_g1 (id text); CREATE TABLE projections.gone_g2 (id text); "
@@ -423,7 +429,7 @@ def test_both_drop_a_projection_that_no_release_has(api: Api, shell: Shell, over
         "INSERT INTO projections.live (projection, generation) VALUES ('gone', 1)",
     )
     if over_http:
-        for _ in range(2):  # an answer that was lost is asked for again
+        for _ in range(2):  # a call is repeated when its response was lost
             body = {"removed": True, "reason": WHY}
             answer = api.call("POST", "/gone/retire", body, key="the-last-of-it")
             assert answer.document == {"name": "gone", "live": None, "incomplete": False, "generations": []}
@@ -441,7 +447,7 @@ def test_both_drop_a_projection_that_no_release_has(api: Api, shell: Shell, over
     assert api.call("GET", "/gone").status == 404
 
 
-def test_both_verify_all_or_some_of_all_or_one(api: Api, shell: Shell) -> None:
+def test_shell_and_http_verify_one_or_all_projections_whole_or_by_sample(api: Api, shell: Shell) -> None:
     for body, options in (
         ({}, []),
         ({"all": True}, ["--all"]),
@@ -458,7 +464,9 @@ def test_both_verify_all_or_some_of_all_or_one(api: Api, shell: Shell) -> None:
     assert api.call("POST", "/customers/verify", {"sample": 5}).document["digest"] is None
 
 
-def test_a_generation_of_another_shape_is_not_verified_and_both_say_so(api: Api, shell: Shell) -> None:
+def test_shell_and_http_report_that_a_generation_of_another_shape_is_not_verified(
+    api: Api, shell: Shell
+) -> None:
     why = "it is not live in this release's shape"
     shape = "UPDATE projections.checkpoints SET shape = {} WHERE projection = 'webhook_endpoints'"
     execute(api.dsn, shape.format(9))
@@ -478,7 +486,7 @@ def test_a_generation_of_another_shape_is_not_verified_and_both_say_so(api: Api,
         execute(api.dsn, shape.format(1))
 
 
-def test_both_tell_of_all_projections_in_one_document(api: Api, shell: Shell) -> None:
+def test_shell_and_http_show_all_projections_in_one_document(api: Api, shell: Shell) -> None:
     over_http, in_shell = api.call("GET", "").document, shell.call("status", "--json").document
     assert [each["name"] for each in over_http["data"]] == sorted(PROJECTIONS_BY_NAME)
     assert [each["name"] for each in in_shell["data"]] == sorted(PROJECTIONS_BY_NAME)

@@ -47,7 +47,7 @@ from tests.serving.process import run_ledger, run_refused
 SECRET = "jenny.rosen@example.com"
 
 
-def raising_for(stream: str, version: int) -> list[Projection]:
+def create_raising_projections(stream: str, version: int) -> list[Projection]:
     """All projections; the handler of customers raises for one event, and quotes it."""
 
     def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
@@ -58,7 +58,7 @@ def raising_for(stream: str, version: int) -> list[Projection]:
     return [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
 
 
-async def parked(dsn: str) -> dict[str, tuple[ParkedStream, ...]]:
+async def load_parked(dsn: str) -> dict[str, tuple[ParkedStream, ...]]:
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         return {
             f"{status.lag.projection}_g{status.lag.generation}": status.parked
@@ -67,12 +67,12 @@ async def parked(dsn: str) -> dict[str, tuple[ParkedStream, ...]]:
         }
 
 
-async def emails(dsn: str) -> dict[str, str]:
+async def load_emails(dsn: str) -> dict[str, str]:
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         return {row["id"]: row["email"] for row in (await load_rows(conn, 1))["customers"]}
 
 
-async def rebuilt_equals_live(dsn: str) -> None:
+async def assert_rebuilt_equals_live(dsn: str) -> None:
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         generation = await create_generation(conn)
         await catch_up(dsn)
@@ -86,27 +86,27 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_applies_it(dsn: str) -
         await author.update_customer(bad, email=SECRET)
         await author.update_customer(bad, email="three@example.com")
         await author.update_customer(good, email="two@example.com")
-        await catch_up(dsn, projections=raising_for(bad, 2))
+        await catch_up(dsn, projections=create_raising_projections(bad, 2))
 
-        (stream_parked,) = (await parked(dsn))["customers_g1"]
+        (stream_parked,) = (await load_parked(dsn))["customers_g1"]
         assert (stream_parked.stream, stream_parked.position) == (bad, 3)
         assert stream_parked.error.startswith("ValueError at ")
         assert "test_parking" in stream_parked.error
         assert SECRET not in stream_parked.error
-        assert list(await parked(dsn)) == ["customers_g1"]
-        assert await emails(dsn) == {bad: "one@example.com", good: "two@example.com"}
+        assert list(await load_parked(dsn)) == ["customers_g1"]
+        assert await load_emails(dsn) == {bad: "one@example.com", good: "two@example.com"}
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             assert len((await load_rows(conn, 1))["feed"]) == 5
 
         await author.update_customer(bad, email="four@example.com")
-        await catch_up(dsn, projections=raising_for(bad, 2))
-        assert (await emails(dsn))[bad] == "one@example.com"
-        async with open_engine(dsn, projections=raising_for(bad, 2)) as unchanged:
+        await catch_up(dsn, projections=create_raising_projections(bad, 2))
+        assert (await load_emails(dsn))[bad] == "one@example.com"
+        async with open_engine(dsn, projections=create_raising_projections(bad, 2)) as unchanged:
             assert not await unchanged.retry("customers", bad, OPERATOR)
-        async with open_engine(dsn, projections=raising_for(bad, 4)) as other_fault:
+        async with open_engine(dsn, projections=create_raising_projections(bad, 4)) as other_fault:
             assert not await other_fault.retry("customers", bad, OPERATOR)
-        assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [6]
-        assert (await emails(dsn))[bad] == "three@example.com"
+        assert [parking.position for parking in (await load_parked(dsn))["customers_g1"]] == [6]
+        assert (await load_emails(dsn))[bad] == "three@example.com"
 
         async with open_engine(dsn) as repaired:
             was = await corrupt_event(dsn, 3)
@@ -116,9 +116,9 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_applies_it(dsn: str) -
                 await repaired.retry("customers", bad, OPERATOR)
             await corrupt_event(dsn, 3, was)
             assert await repaired.retry("customers", bad, OPERATOR)
-        assert await parked(dsn) == {}
-        assert (await emails(dsn))[bad] == "four@example.com"
-        await rebuilt_equals_live(dsn)
+        assert await load_parked(dsn) == {}
+        assert (await load_emails(dsn))[bad] == "four@example.com"
+        await assert_rebuilt_equals_live(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             done = [(who, action, details) for who, action, _, _, _, details in await load_operations(conn)]
         assert done == [
@@ -146,7 +146,7 @@ def test_a_stream_that_is_not_parked_is_not_retried(dsn: str) -> None:
 def test_a_stream_parked_by_a_backfill_is_retried_after_the_generation_has_caught_up(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")
-        faulty = raising_for(bad, 1)
+        faulty = create_raising_projections(bad, 1)
         await catch_up(dsn, projections=faulty)
         number = await begin_rebuild(dsn, faulty[:1])
         assert await create_filler(dsn, faulty)(number, 0)
@@ -173,16 +173,16 @@ def test_an_earlier_release_does_not_retry_in_a_generation_of_a_later_one(dsn: s
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        later = [dataclasses.replace(raising_for(bad, 1)[0], shape=2)]
+        later = [dataclasses.replace(create_raising_projections(bad, 1)[0], shape=2)]
         assert (await run_rebuild(dsn, later, accept_differences=True)).state == "switched"
         async with open_engine(dsn) as earlier, open_engine(dsn, projections=later) as same:
             with pytest.raises(InvalidProjectionState, match="built by a later release"):
                 await earlier.retry("customers", bad, OPERATOR)
-            assert list(await parked(dsn)) == ["customers_g2"]
+            assert list(await load_parked(dsn)) == ["customers_g2"]
             assert not await same.retry("customers", bad, OPERATOR)
         async with open_engine(dsn, projections=[dataclasses.replace(CUSTOMERS, shape=2)]) as repaired:
             assert await repaired.retry("customers", bad, OPERATOR)
-        assert await parked(dsn) == {}
+        assert await load_parked(dsn) == {}
 
     run_story(dsn, story)
 
@@ -196,8 +196,8 @@ def test_the_position_at_which_a_stream_is_parked_does_not_depend_on_the_batches
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
                 await register_missing(conn, PROJECTIONS)
                 await create_generation(conn)
-            await catch_up(dsn, projections=raising_for(bad, 3), batch_max=size)
-        found = await parked(dsn)
+            await catch_up(dsn, projections=create_raising_projections(bad, 3), batch_max=size)
+        found = await load_parked(dsn)
         assert {parking.position for parkings in found.values() for parking in parkings} == {3}
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             states = [(await load_rows(conn, generation))["customers"] for generation in (1, 2, 3, 4)]
@@ -205,7 +205,7 @@ def test_the_position_at_which_a_stream_is_parked_does_not_depend_on_the_batches
         assert states == [states[0]] * 4
         async with open_engine(dsn) as repaired:
             assert await repaired.retry("customers", bad, OPERATOR)
-        assert await parked(dsn) == {}
+        assert await load_parked(dsn) == {}
 
     run_story(dsn, story)
 
@@ -217,10 +217,10 @@ def test_a_row_the_database_refuses_parks_its_stream_alone(dsn: str) -> None:
         await author.update_customer(bad, email="no\0text")  # JSON can hold it, a text column cannot
         await author.update_customer(good[0], email="last@example.com")
         await catch_up(dsn)
-        (stream_parked,) = (await parked(dsn))["customers_g1"]
+        (stream_parked,) = (await load_parked(dsn))["customers_g1"]
         assert (stream_parked.stream, stream_parked.position) == (bad, 7)
-        assert list(await parked(dsn)) == ["customers_g1"]
-        found = await emails(dsn)
+        assert list(await load_parked(dsn)) == ["customers_g1"]
+        found = await load_emails(dsn)
         assert len(found) == 6
         assert found[bad] == "was@example.com"
         assert found[good[0]] == "last@example.com"
@@ -238,10 +238,10 @@ def test_a_row_that_cannot_be_encoded_parks_its_stream_alone(dsn: str) -> None:
         good = await author.create_customer(email="good@example.com")
         projections = [dataclasses.replace(CUSTOMERS, apply=apply), *PROJECTIONS[1:]]
         await catch_up(dsn, projections=projections)
-        (stream_parked,) = (await parked(dsn))["customers_g1"]
+        (stream_parked,) = (await load_parked(dsn))["customers_g1"]
         assert (stream_parked.stream, stream_parked.position) == (bad, 1)
         assert SECRET not in stream_parked.error
-        assert await emails(dsn) == {good: "good@example.com"}
+        assert await load_emails(dsn) == {good: "good@example.com"}
 
     run_story(dsn, story)
 
@@ -257,8 +257,8 @@ def test_a_stream_that_cannot_be_folded_is_parked_by_all_and_stops_none(dsn: str
         await author.store.journal.append(Append(cause, [Change(unknown_field, author.states[bad])]))
         good = await author.create_customer(email="is@example.com")
         await catch_up(dsn)
-        assert list(await parked(dsn)) == ["customers_g1", "feed_g1"]
-        assert await emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
+        assert list(await load_parked(dsn)) == ["customers_g1", "feed_g1"]
+        assert await load_emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
 
         async with open_engine(dsn) as unchanged:
             assert not await unchanged.retry("feed", bad, OPERATOR)
@@ -270,8 +270,8 @@ def test_a_stream_that_cannot_be_folded_is_parked_by_all_and_stops_none(dsn: str
         await author.store.journal.append(Append(cause, [Change(later, author.states[bad])]))
         await author.update_customer(good, email="will.be@example.com")
         await catch_up(dsn)
-        assert [parking.position for parking in (await parked(dsn))["customers_g1"]] == [4]
-        assert (await emails(dsn))[good] == "will.be@example.com"
+        assert [parking.position for parking in (await load_parked(dsn))["customers_g1"]] == [4]
+        assert (await load_emails(dsn))[good] == "will.be@example.com"
 
     run_story(dsn, story)
 
@@ -280,8 +280,8 @@ def test_the_operator_retries_a_parked_stream(dsn: str, tmp_path: Path) -> None:
     async def story(author: Author) -> str:
         bad = await author.create_customer(email="one@example.com")
         await author.update_customer(bad, email="two@example.com")
-        await catch_up(dsn, projections=raising_for(bad, 2))
-        assert list(await parked(dsn)) == ["customers_g1"]
+        await catch_up(dsn, projections=create_raising_projections(bad, 2))
+        assert list(await load_parked(dsn)) == ["customers_g1"]
         await author.create_charge()
         await author.advance_clock(days=1)
         return bad
@@ -296,8 +296,8 @@ def test_the_operator_retries_a_parked_stream(dsn: str, tmp_path: Path) -> None:
     retried = run_ledger(tmp_path, *retry, "--reason", "it was mended", **settings)
     assert (retried.returncode, retried.stderr) == (0, "")
     assert f"{bad} is not parked in projection customers" in run_refused(tmp_path, *retry, **settings)
-    assert asyncio.run(parked(dsn)) == {}
-    assert asyncio.run(emails(dsn)) == {bad: "two@example.com"}
+    assert asyncio.run(load_parked(dsn)) == {}
+    assert asyncio.run(load_emails(dsn)) == {bad: "two@example.com"}
     assert "No such projection: 'nothing'" in run_refused(
         tmp_path, "projections", "retry", "nothing", bad, **settings
     )

@@ -66,7 +66,9 @@ WHERE locktype = 'advisory' AND classid = hashtext('projections.rebuild')::oid
 Conn = Conn
 
 
-def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awaitable[None]]) -> Rebuild:
+def run_rebuild_with_gate(
+    dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awaitable[None]]
+) -> Rebuild:
     """A rebuild of customers that comes to `where`, and then sees what happened `meanwhile`."""
     done: list[Rebuild] = []
 
@@ -83,7 +85,7 @@ def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awa
             await holder.execute("SELECT pg_advisory_lock(7)")
             number = await begin_rebuild(dsn, [CUSTOMERS])
             driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS]))
-            await until(holder, HELD_UP)
+            await wait_for_row(holder, HELD_UP)
             await meanwhile(author, conn, number)
             await holder.execute("SELECT pg_advisory_unlock(7)")
             done.append(await driver)
@@ -93,7 +95,7 @@ def at_a_gate(dsn: str, where: str, meanwhile: Callable[[Author, Conn, int], Awa
 
 
 @asynccontextmanager
-async def working(author: Author, fill: BackfillShard) -> AsyncIterator[None]:
+async def run_worker(author: Author, fill: BackfillShard) -> AsyncIterator[None]:
     """A worker's part in rebuilds, in this process."""
     store = author.store
     worker = RebuildSupervisor(
@@ -108,7 +110,7 @@ async def working(author: Author, fill: BackfillShard) -> AsyncIterator[None]:
         await worker.close()
 
 
-async def until(conn: AsyncConnection[Any], query: str) -> Any:
+async def wait_for_row(conn: AsyncConnection[Any], query: str) -> Any:
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             row = await (await conn.execute(query.encode())).fetchone()
@@ -117,7 +119,7 @@ async def until(conn: AsyncConnection[Any], query: str) -> Any:
             await asyncio.sleep(0.01)
 
 
-async def there(conn: Conn, table: str) -> bool:
+async def table_exists(conn: Conn, table: str) -> bool:
     row = await (
         await conn.execute("SELECT to_regclass(%s) IS NOT NULL", (f"projections.{table}",))
     ).fetchone()
@@ -125,22 +127,23 @@ async def there(conn: Conn, table: str) -> bool:
     return bool(row[0])
 
 
-def frozen(generation: int) -> str:
-    """The checkpoint of customers stands still."""
+def render_freeze_trigger(generation: int) -> str:
+    """SQL for a trigger that keeps the checkpoint of customers from moving."""
     return f"""
-        CREATE FUNCTION public.still_stand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-        CREATE TRIGGER still_stand BEFORE UPDATE ON projections.checkpoints FOR EACH ROW
+        CREATE FUNCTION public.freeze_checkpoint() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER freeze_checkpoint BEFORE UPDATE ON projections.checkpoints FOR EACH ROW
         WHEN (OLD.projection = 'customers' AND OLD.generation = {generation})
-        EXECUTE FUNCTION public.still_stand()
+        EXECUTE FUNCTION public.freeze_checkpoint()
     """
 
 
-async def refused(wanted: Awaitable[Any], message: str) -> None:
+async def assert_refused(wanted: Awaitable[Any], message: str) -> None:
     with pytest.raises(InvalidProjectionState, match=message):
         await wanted
 
 
-def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> None:
+def test_a_generation_that_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -149,18 +152,20 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
             found = await run_rebuild(dsn, [CUSTOMERS])
             assert found.state == "differing"
             building = f"rebuild {found.id} is building generation 2 of customers: accept or cancel"
-            await refused(generations.switch(conn, {"customers": 2}, OPERATOR), building)
-            await refused(generations.retire(conn, "customers", [2], OPERATOR), building)
-            await refused(generations.remove_projection(conn, "customers", OPERATOR), building)
-            await refused(records.pause(conn, found.id, OPERATOR), "waits for a decision")
-            await refused(
+            await assert_refused(generations.switch(conn, {"customers": 2}, OPERATOR), building)
+            await assert_refused(generations.retire(conn, "customers", [2], OPERATOR), building)
+            await assert_refused(generations.remove_projection(conn, "customers", OPERATOR), building)
+            await assert_refused(records.pause(conn, found.id, OPERATOR), "waits for a decision")
+            await assert_refused(
                 begin_rebuild(dsn, [CUSTOMERS]), f"rebuild {found.id} of customers, .* waiting for a decision"
             )
             assert (await load_live_generations(conn))["customers"] == 1
-            assert await there(conn, "customers_g2")
+            assert await table_exists(conn, "customers_g2")
             # As an older release could have it.
             await conn.execute("UPDATE projections.live SET generation = 2 WHERE projection = 'customers'")
-            await refused(records.cancel(conn, found.id, OPERATOR), "generation 2 of customers is live")
+            await assert_refused(
+                records.cancel(conn, found.id, OPERATOR), "generation 2 of customers is live"
+            )
             await conn.execute("UPDATE projections.live SET generation = 1 WHERE projection = 'customers'")
             await conn.execute("DELETE FROM projections.checkpoints WHERE generation = 2")
             await records.resume(conn, found.id, OPERATOR)
@@ -174,24 +179,24 @@ def test_what_is_being_built_is_neither_switched_to_nor_dropped(dsn: str) -> Non
     run_story(dsn, story)
 
 
-def test_paused_while_it_compares_it_does_not_switch(dsn: str) -> None:
+def test_a_rebuild_paused_during_its_comparison_does_not_switch(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await records.pause(conn, number, OPERATOR)
         assert (await load_rebuild(dsn, number)).driven
 
-    found = at_a_gate(dsn, AT_COMPARING, meanwhile)
+    found = run_rebuild_with_gate(dsn, AT_COMPARING, meanwhile)
     assert (found.state, found.paused, found.error) == ("comparing", True, None)
 
 
-def test_rolled_back_while_it_compares_it_is_compared_with_what_is_live_then(dsn: str) -> None:
+def test_a_rebuild_compares_again_after_a_rollback_during_its_comparison(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         await conn.execute("UPDATE projections.customers SET email = 'drifted' WHERE generation = 1")
         assert await generations.roll_back(conn, "customers", OPERATOR) == 1
 
-    assert at_a_gate(dsn, AT_COMPARING, meanwhile).state == "differing"
+    assert run_rebuild_with_gate(dsn, AT_COMPARING, meanwhile).state == "differing"
 
 
-def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_it_is_compared_again(
+def test_differences_from_a_generation_that_is_no_longer_live_cannot_be_accepted(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
@@ -203,7 +208,7 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
             found = await run_rebuild(dsn, [CUSTOMERS])
             assert found.state == "differing"
             await generations.roll_back(conn, "customers", OPERATOR)
-            await refused(
+            await assert_refused(
                 promotion.accept_differences(conn, found.id, OPERATOR),
                 "generation 1 of customers is live now; the comparison was with generation 2",
             )
@@ -214,7 +219,7 @@ def test_what_was_compared_with_another_than_is_live_cannot_be_accepted_before_i
     run_story(dsn, story)
 
 
-def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
+def test_a_stalled_live_generation_is_reported_and_not_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "LIVE_STALLED_SECONDS", 0.2)
@@ -223,7 +228,7 @@ def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         with psycopg.connect(dsn, autocommit=True) as owner:
-            owner.execute(frozen(1).encode())
+            owner.execute(render_freeze_trigger(1).encode())
         await author.create_customer(email="two@example.com")
         found = await run_rebuild(dsn, [CUSTOMERS])
         reason = "customers could not be compared: its live generation 1 is stalled at position 1"
@@ -240,7 +245,9 @@ def test_a_live_generation_that_stands_still_is_not_passed_over_in_silence(
     run_story(dsn, story)
 
 
-def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generations_that_reach_no_common_position_pause_the_rebuild_with_the_reason(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(comparison, "COMMON_POSITION_SECONDS_MAX", 0.2)
 
     async def story(author: Author) -> None:
@@ -258,7 +265,7 @@ def test_generations_that_never_meet_pause_it_in_words(dsn: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "55P03", "57014", "40P01", "53200"])
-def test_a_database_that_cannot_do_it_pauses_it_with_the_reason(dsn: str, sqlstate: str) -> None:
+def test_a_database_error_pauses_the_rebuild_with_the_reason(dsn: str, sqlstate: str) -> None:
     fault = f"""
         CREATE FUNCTION public.fault() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'it is' USING ERRCODE = '{sqlstate}'; END $$;
@@ -278,7 +285,7 @@ def test_a_database_that_cannot_do_it_pauses_it_with_the_reason(dsn: str, sqlsta
     run_story(dsn, story)
 
 
-def test_a_rebuild_whose_handler_could_write_what_must_not_be_is_refused(dsn: str) -> None:
+def test_a_rebuild_whose_rows_violate_a_constraint_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -290,7 +297,7 @@ def test_a_rebuild_whose_handler_could_write_what_must_not_be_is_refused(dsn: st
     run_story(dsn, story)
 
 
-def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_page(dsn: str) -> None:
+def test_a_shard_that_stopped_for_a_pause_continues_while_another_is_within_its_page(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(6):
             await author.create_customer(email="one@example.com")
@@ -322,7 +329,7 @@ def test_a_share_that_stopped_for_a_pause_goes_on_while_another_is_within_its_pa
     run_story(dsn, story)
 
 
-def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
+def test_a_driver_that_lost_its_connection_stops_its_backfill_processes(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -340,7 +347,7 @@ def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
         driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS], fill))
         await filling.wait()
         async with await AsyncConnection.connect(dsn, autocommit=True) as owner:
-            driver_pid = await until(owner, DRIVER)
+            driver_pid = await wait_for_row(owner, DRIVER)
             await owner.execute("SELECT pg_terminate_backend(%s)", (driver_pid,))
         async with asyncio.timeout(WAIT_SECONDS):
             with pytest.raises(psycopg.OperationalError):
@@ -352,16 +359,16 @@ def test_a_driver_that_lost_its_connection_stops_its_workers(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_cancelled_while_an_index_is_built_that_ends_at_once_and_leaves_no_table(dsn: str) -> None:
+def test_cancelling_ends_an_index_build_at_once_and_leaves_no_table(dsn: str) -> None:
     async def meanwhile(author: Author, conn: Conn, number: int) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
             assert await records.cancel(conn, number, OPERATOR)
-        assert not await there(conn, "customers_g3")
+        assert not await table_exists(conn, "customers_g3")
 
-    assert at_a_gate(dsn, IN_AN_INDEX, meanwhile).state == "cancelled"
+    assert run_rebuild_with_gate(dsn, IN_AN_INDEX, meanwhile).state == "cancelled"
 
 
-def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
+def test_tables_that_a_cancelled_rebuild_could_not_drop_are_dropped_later(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
@@ -375,16 +382,19 @@ def test_what_a_cancelled_rebuild_could_not_drop_is_dropped_later(
         ):
             await reader.execute("SELECT FROM projections.customers_g2")
             assert not await records.cancel(conn, number, OPERATOR)
-            assert (await there(conn, "customers_g2"), await there(conn, "feed_g2")) == (True, False)
+            assert (await table_exists(conn, "customers_g2"), await table_exists(conn, "feed_g2")) == (
+                True,
+                False,
+            )
             assert not await records.drop_cancelled_generations(conn)
             await reader.rollback()
             assert await records.drop_cancelled_generations(conn)
-            assert not await there(conn, "customers_g2")
+            assert not await table_exists(conn, "customers_g2")
 
     run_story(dsn, story)
 
 
-def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retiring_waits_for_a_reader(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "DROP_PAUSE_SECONDS", 0.1)
 
     async def story(author: Author) -> None:
@@ -396,21 +406,21 @@ def test_a_reader_in_the_way_of_retiring_is_waited_for(dsn: str, monkeypatch: py
             open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await reader.execute("SELECT FROM projections.customers_g1")
-            await refused(
+            await assert_refused(
                 generations.retire(conn, "customers", [1], OPERATOR),
                 "long transactions are reading customers",
             )
-            assert await there(conn, "customers_g1")
+            assert await table_exists(conn, "customers_g1")
             retiring = asyncio.create_task(generations.retire(conn, "customers", [1], OPERATOR))
             await asyncio.sleep(0.3)
             await reader.rollback()
             await retiring
-            assert not await there(conn, "customers_g1")
+            assert not await table_exists(conn, "customers_g1")
 
     run_story(dsn, story)
 
 
-def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
+def test_of_an_acceptance_and_a_cancellation_at_once_one_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -435,7 +445,7 @@ def test_accepted_and_cancelled_at_once_one_of_them_is_told(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
+def test_an_idempotency_key_used_for_another_action_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -473,7 +483,7 @@ def test_a_key_used_for_something_else_is_refused(dsn: str) -> None:
         (AT_COMPARING, "comparing, projection 1 of 3: charges"),
     ],
 )
-def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None:
+def test_each_stage_reports_its_progress(dsn: str, where: str, said: str) -> None:
     views = [CHARGES, CUSTOMERS, DISPUTES]
 
     async def story(author: Author) -> None:
@@ -485,7 +495,7 @@ def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None
             await holder.execute("SELECT pg_advisory_lock(7)")
             number = await begin_rebuild(dsn, views)
             driver = asyncio.create_task(drive_rebuild(dsn, number, views))
-            await until(holder, HELD_UP)
+            await wait_for_row(holder, HELD_UP)
             assert said in render_line(await load_rebuild(dsn, number))
             await holder.execute("SELECT pg_advisory_unlock(7)")
             assert render_line(await driver).endswith("switched")
@@ -493,7 +503,7 @@ def test_each_stage_tells_how_far_it_is(dsn: str, where: str, said: str) -> None
     run_story(dsn, story)
 
 
-def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
+def test_a_rebuild_that_catches_up_reports_how_far_behind_it_is(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -501,9 +511,9 @@ def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
         for _ in range(3):
             await author.create_customer(email="two@example.com")
         async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
-            await conn.execute(frozen(2).encode())
+            await conn.execute(render_freeze_trigger(2).encode())
             driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS]))
-            await until(conn, "SELECT 1 FROM projections.rebuilds WHERE state = 'catching up'")
+            await wait_for_row(conn, "SELECT 1 FROM projections.rebuilds WHERE state = 'catching up'")
             assert "catching up, 3 events behind" in render_line(await load_rebuild(dsn, number))
             await records.pause(conn, number, OPERATOR)
             assert (await driver).paused
@@ -511,7 +521,7 @@ def test_while_it_catches_up_it_tells_how_far_behind_it_is(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
+def test_a_worker_drives_all_requested_rebuilds_at_once(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
@@ -526,17 +536,17 @@ def test_a_worker_drives_all_that_are_asked_for_at_once(dsn: str) -> None:
             await both.wait()
             return await create_filler(dsn)(rebuild, share)
 
-        async with working(author, fill), asyncio.timeout(WAIT_SECONDS):
+        async with run_worker(author, fill), asyncio.timeout(WAIT_SECONDS):
             await both.wait()
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
-                await until(conn, "SELECT 1 FROM projections.rebuilds HAVING every(state = 'switched')")
+                await wait_for_row(
+                    conn, "SELECT 1 FROM projections.rebuilds HAVING every(state = 'switched')"
+                )
 
     run_story(dsn, story)
 
 
-def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_cleans_up_after_a_cancelled_first_build(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "DROP_ATTEMPTS_MAX", 1)
 
     async def story(author: Author) -> None:
@@ -545,14 +555,14 @@ def test_a_worker_tidies_up_after_a_first_build_that_was_cancelled(
         number = await begin_rebuild(dsn, [CUSTOMERS])
         async with (
             open_connection(dsn, "ledger_projector", name="test") as conn,
-            working(author, create_filler(dsn)),
+            run_worker(author, create_filler(dsn)),
         ):
             await records.pause(conn, number, OPERATOR)
             async with await AsyncConnection.connect(dsn) as reader:
                 await reader.execute("SELECT FROM projections.customers_g2")
                 assert not await records.cancel(conn, number, OPERATOR)
-            await until(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")
-            await until(conn, "SELECT 1 WHERE to_regclass('projections.customers_g2') IS NULL")
+            await wait_for_row(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")
+            await wait_for_row(conn, "SELECT 1 WHERE to_regclass('projections.customers_g2') IS NULL")
 
     run_story(dsn, story)
 

@@ -80,7 +80,7 @@ async def load_row(conn: Conn, number: int) -> tuple[Any, ...]:
     return row
 
 
-def test_every_action_from_every_state_moves_as_drawn_or_is_refused(dsn: str) -> None:
+def test_every_action_from_every_state_follows_the_diagram_or_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
         number = await begin_rebuild(dsn, [CUSTOMERS])
         assert (await load_rebuild(dsn, number)).state is RebuildState.BACKFILLING
@@ -105,7 +105,7 @@ def test_every_action_from_every_state_moves_as_drawn_or_is_refused(dsn: str) ->
     run_story(dsn, story)
 
 
-def test_what_operators_may_not_do_in_a_state_leaves_no_trace(dsn: str) -> None:
+def test_an_operation_that_the_state_refuses_changes_and_records_nothing(dsn: str) -> None:
     """The operators' actions as they call them: with the record, the builds and what is live."""
     dump = """
         SELECT array[(SELECT json_agg(r) FROM projections.rebuilds r)::text,
@@ -167,7 +167,7 @@ def test_the_second_of_two_moves_at_once_sees_what_the_first_did(dsn: str) -> No
     run_story(dsn, story)
 
 
-def test_the_states_are_those_that_the_database_admits(dsn: str) -> None:
+def test_the_states_are_those_that_the_database_accepts(dsn: str) -> None:
     with psycopg.connect(dsn) as conn:
         row = conn.execute(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'rebuilds_state'"
@@ -192,7 +192,7 @@ def test_the_documentation_draws_each_move_and_no_other() -> None:
     }
 
 
-def test_no_state_is_written_out_but_in_the_machine() -> None:
+def test_state_names_are_written_only_in_the_state_machine() -> None:
     """Elsewhere they are members of the enumeration; SQL takes them as parameters."""
     names = "|".join(RebuildState)
     for path in (ROOT / "projections").rglob("*.py"):

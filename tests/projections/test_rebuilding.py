@@ -49,7 +49,7 @@ commands = st.lists(
 )
 
 
-async def a_few_objects(author: Author) -> None:
+async def create_a_few_objects(author: Author) -> None:
     customer = await author.create_customer(email=SECRET)
     dispute = await author.open_dispute(await author.create_charge(customer=customer))
     await author.respond(dispute, submit=True, product_description="A book")
@@ -57,7 +57,7 @@ async def a_few_objects(author: Author) -> None:
     await author.update_customer(customer, description="a good one")
 
 
-def with_customers(**other: object) -> list[Projection]:
+def replace_customers(**other: object) -> list[Projection]:
     """All projections, customers being another release's."""
     return [dataclasses.replace(CUSTOMERS, **other), *PROJECTIONS[1:]]  # type: ignore[arg-type]
 
@@ -70,11 +70,11 @@ def with_customers(**other: object) -> list[Projection]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=commands, workers=st.integers(1, 3), page_events=st.integers(2, 40))
-def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
+def test_a_rebuild_of_any_history_gives_the_bytes_of_the_live_generation(
     dsn: str, history: list[tuple[str, int, int]], workers: int, page_events: int
 ) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         for command in history:
             await author.run_command(*command)
         await catch_up(dsn)
@@ -97,14 +97,14 @@ def test_a_rebuild_of_any_history_gives_the_bytes_of_what_was_live(
     run_story(dsn, story)
 
 
-def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_id(dsn: str) -> None:
+def test_events_appended_during_a_rebuild_are_applied_and_no_event_changes_its_id(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             number = await begin_rebuild(dsn)
             ids = [row["id"] for row in (await load_rows(conn, 1))["feed"]]
-            await a_few_objects(author)
+            await create_a_few_objects(author)
             assert (await drive_rebuild(dsn, number)).state == "switched"
             found = await load_rows(conn, 2)
             assert found == await load_rows(conn, 1)
@@ -118,7 +118,7 @@ def test_what_is_appended_meanwhile_is_caught_up_with_and_no_event_changes_its_i
     run_story(dsn, story)
 
 
-def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: str) -> None:
+def test_rows_that_fit_into_a_page_are_stored_uncompressed_live_and_rebuilt(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await author.create_customer(metadata={f"key{n}": "-" * 400 for n in range(10)})
@@ -138,9 +138,9 @@ def test_rows_that_fit_into_a_page_are_stored_as_they_are_live_and_rebuilt(dsn: 
     run_story(dsn, story)
 
 
-def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
+def test_a_second_rebuild_of_the_same_projection_is_refused(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         number = await begin_rebuild(dsn, [CUSTOMERS, DISPUTES])
         with pytest.raises(
             InvalidProjectionState, match=f"rebuild {number} of disputes, started by ada@example at "
@@ -151,9 +151,9 @@ def test_of_two_who_rebuild_the_same_view_the_second_is_told(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> None:
+def test_a_rebuild_that_one_process_drives_is_not_driven_by_another(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         number = await begin_rebuild(dsn)
         waiting, going_on = asyncio.Event(), asyncio.Event()
 
@@ -171,12 +171,10 @@ def test_one_process_drives_a_rebuild_and_another_finds_it_taken(dsn: str) -> No
     run_story(dsn, story)
 
 
-def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: str) -> None:
-    slow_down_pages(dsn)
-
+def test_a_backfill_process_that_dies_is_replaced_and_continues_after_its_last_page(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(8):
-            await a_few_objects(author)
+            await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn)
         deaths = 0
@@ -200,9 +198,9 @@ def test_a_worker_that_dies_is_replaced_and_goes_on_behind_its_last_page(dsn: st
     run_story(dsn, story)
 
 
-def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
+def test_a_backfill_without_progress_pauses_the_rebuild_which_can_be_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn, workers=2)
 
@@ -227,12 +225,10 @@ def test_a_worker_that_gets_nowhere_pauses_the_rebuild_which_can_be_resumed(dsn:
     run_story(dsn, story)
 
 
-def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> None:
-    slow_down_pages(dsn)
-
+def test_a_rebuild_paused_between_two_pages_stops_and_continues_when_resumed(dsn: str) -> None:
     async def story(author: Author) -> None:
         for _ in range(6):
-            await a_few_objects(author)
+            await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -262,9 +258,9 @@ def test_paused_between_two_pages_it_stops_and_resumed_it_goes_on(dsn: str) -> N
 
 
 @pytest.mark.parametrize("stage", ["begun", "filled", "differing"])
-def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
+def test_a_cancelled_rebuild_leaves_nothing_behind(dsn: str, stage: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'projections'::regnamespace"
@@ -288,9 +284,9 @@ def test_cancelled_it_leaves_nothing_behind(dsn: str, stage: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_differs_is_shown_without_personal_data_and_switched_only_when_accepted(dsn: str) -> None:
+def test_differences_are_shown_without_personal_data_and_promoted_only_when_accepted(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute(
@@ -331,9 +327,9 @@ def test_what_differs_is_shown_without_personal_data_and_switched_only_when_acce
     run_story(dsn, story)
 
 
-def test_differences_accepted_beforehand_are_switched_to_and_on_record(dsn: str) -> None:
+def test_a_rebuild_with_differences_accepted_beforehand_is_promoted_and_recorded(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'drifted@example.com'")
@@ -359,7 +355,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
                 raise ValueError(SECRET)
             return CUSTOMERS.apply(before, recorded, after)
 
-        faulty = with_customers(apply=apply)
+        faulty = replace_customers(apply=apply)
         await catch_up(dsn, projections=faulty)
         assert (await run_rebuild(dsn, faulty)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -379,7 +375,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
     run_story(dsn, story)
 
 
-def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_live(dsn: str) -> None:
+def test_a_row_the_database_refuses_parks_its_stream_in_a_backfill_as_it_does_live(dsn: str) -> None:
     async def story(author: Author) -> None:
         for number in range(5):
             await author.create_customer(email=f"{number}@example.com")
@@ -398,9 +394,9 @@ def test_a_row_the_database_refuses_parks_its_stream_while_filling_as_it_does_li
     run_story(dsn, story)
 
 
-def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
+def test_a_rollback_returns_to_the_previous_generation_and_a_second_one_undoes_it(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         await run_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -432,7 +428,7 @@ def test_back_to_what_was_live_and_forth_again(dsn: str) -> None:
 
 def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         await run_rebuild(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -444,12 +440,12 @@ def test_a_generation_that_is_behind_does_not_become_live(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_earlier_one_has(
+def test_a_release_keeps_generations_of_earlier_releases_up_to_date_but_not_of_later_ones(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        later = with_customers(shape=2)
-        await a_few_objects(author)
+        later = replace_customers(shape=2)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         assert (await run_rebuild(dsn, later)).state == "switched"
         await author.create_customer(email="for both@example.com")
@@ -466,12 +462,12 @@ def test_a_release_leaves_alone_what_a_later_one_has_built_and_keeps_up_what_an_
     run_story(dsn, story)
 
 
-def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_by_an_earlier_one(
+def test_an_earlier_release_neither_drives_nor_replaces_nor_verifies_what_a_later_one_builds(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        later = with_customers(shape=2)
-        await a_few_objects(author)
+        later = replace_customers(shape=2)
+        await create_a_few_objects(author)
         await catch_up(dsn)
         number = await begin_rebuild(dsn, later[:1])
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -493,11 +489,11 @@ def test_what_a_later_release_builds_is_neither_driven_nor_replaced_nor_judged_b
     run_story(dsn, story)
 
 
-def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else_is(dsn: str) -> None:
+def test_only_a_new_column_is_excluded_from_the_comparison(dsn: str) -> None:
     async def story(author: Author) -> None:
         *others, email, state = CUSTOMERS.columns
-        later = with_customers(shape=2, columns=(*others, email._replace(since_shape=2), state))
-        await a_few_objects(author)
+        later = replace_customers(shape=2, columns=(*others, email._replace(since_shape=2), state))
+        await create_a_few_objects(author)
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = NULL")
@@ -509,9 +505,9 @@ def test_a_column_that_came_later_is_left_out_of_the_comparison_and_nothing_else
     run_story(dsn, story)
 
 
-def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn: str) -> None:
+def test_a_rebuild_builds_a_projection_that_is_new_to_a_log_with_history(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         await catch_up(dsn, projections=PROJECTIONS[1:])
         done = await run_rebuild(dsn, [CUSTOMERS])
         assert done.state == "switched"
@@ -528,11 +524,11 @@ def test_a_view_that_is_new_to_a_log_with_history_is_built_by_the_same_means(dsn
     run_story(dsn, story)
 
 
-def test_a_rebuild_of_the_feed_makes_what_is_still_visible_and_reads_no_stream_that_ended_before(
+def test_a_rebuild_of_the_feed_makes_only_retained_events_and_skips_streams_that_ended_before(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
-        await a_few_objects(author)
+        await create_a_few_objects(author)
         old = await author.create_customer(email="old@example.com")
         await catch_up(dsn)
         await author.advance_clock(days=40)

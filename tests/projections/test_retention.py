@@ -10,7 +10,7 @@ from projections.engine.status import load_statuses
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
-async def days(dsn: str, generation: int = 1) -> list[date]:
+async def load_days(dsn: str, generation: int = 1) -> list[date]:
     prefix = f"feed_g{generation}_d"
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         cur = await conn.execute(
@@ -23,23 +23,23 @@ async def days(dsn: str, generation: int = 1) -> list[date]:
     ]
 
 
-async def objects(dsn: str) -> list[str]:
+async def load_object_ids(dsn: str) -> list[str]:
     async with open_connection(dsn, "ledger_projector", name="test") as conn:
         return [row["object_id"] for row in (await load_rows(conn, 1))["feed"]]
 
 
-def today(author: Author) -> date:
+def get_today(author: Author) -> date:
     return datetime.fromtimestamp(author.now, UTC).date()
 
 
-def ahead(day: date) -> list[date]:
+def list_days_ahead(day: date) -> list[date]:
     return [day + timedelta(days=number) for number in range(4)]
 
 
 def test_days_are_created_ahead_of_the_clock(dsn: str) -> None:
     async def story(author: Author) -> None:
         await catch_up(dsn)
-        assert await days(dsn) == ahead(today(author))
+        assert await load_days(dsn) == list_days_ahead(get_today(author))
 
     run_story(dsn, story)
 
@@ -49,20 +49,20 @@ def test_days_past_the_retention_period_are_dropped_and_a_rebuild_agrees(dsn: st
         async with open_engine(dsn) as each:
             old = await author.create_charge()
             await each.advance()
-            first_day = today(author)
+            first_day = get_today(author)
             await author.advance_clock(days=20)
             recent = await author.create_charge()
             await each.advance()
-            assert await objects(dsn) == [old, recent]
+            assert await load_object_ids(dsn) == [old, recent]
             await author.advance_clock(days=10)
             await each.advance()
-            assert (await days(dsn))[0] == first_day
-            assert await objects(dsn) == [old, recent]
+            assert (await load_days(dsn))[0] == first_day
+            assert await load_object_ids(dsn) == [old, recent]
             await author.advance_clock(days=1)
             await each.advance()
-            assert first_day not in await days(dsn)
-            assert (await days(dsn))[-4:] == ahead(today(author))
-            assert await objects(dsn) == [recent]
+            assert first_day not in await load_days(dsn)
+            assert (await load_days(dsn))[-4:] == list_days_ahead(get_today(author))
+            assert await load_object_ids(dsn) == [recent]
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             generation = await create_generation(conn)
             await catch_up(dsn)
@@ -79,12 +79,12 @@ def test_after_40_days_without_a_runner_old_events_are_gone_and_the_rest_is_ther
         await author.create_charge()
         await author.advance_clock(days=20)
         between = await author.create_charge()
-        day_between = today(author)
+        day_between = get_today(author)
         await author.advance_clock(days=20)
         last = await author.create_charge()
         await catch_up(dsn)
-        assert await objects(dsn) == [between, last]
-        assert await days(dsn) == [day_between, *ahead(today(author))]
+        assert await load_object_ids(dsn) == [between, last]
+        assert await load_days(dsn) == [day_between, *list_days_ahead(get_today(author))]
 
     run_story(dsn, story)
 
@@ -93,7 +93,7 @@ def test_a_reader_that_blocks_a_drop_delays_nothing_else(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
         await catch_up(dsn)
-        first_day = today(author)
+        first_day = get_today(author)
         await author.advance_clock(days=40)
         last = await author.create_charge()
         async with open_connection(dsn, "ledger_api", name="test") as reader, reader.transaction():
@@ -101,10 +101,10 @@ def test_a_reader_that_blocks_a_drop_delays_nothing_else(dsn: str) -> None:
             started = time.monotonic()
             await catch_up(dsn)
             assert time.monotonic() - started < 5
-            assert first_day in await days(dsn)
-            assert last in await objects(dsn)
+            assert first_day in await load_days(dsn)
+            assert last in await load_object_ids(dsn)
         await catch_up(dsn)
-        assert first_day not in await days(dsn)
+        assert first_day not in await load_days(dsn)
 
     run_story(dsn, story)
 
@@ -114,10 +114,10 @@ def test_a_partition_that_somebody_dropped_is_created_again(dsn: str) -> None:
         async with open_engine(dsn) as each:
             await each.advance()
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
-                await conn.execute(f"DROP TABLE projections.feed_g1_d{today(author):%Y%m%d}".encode())
+                await conn.execute(f"DROP TABLE projections.feed_g1_d{get_today(author):%Y%m%d}".encode())
             charge = await author.create_charge()
             assert (await each.advance()).events == 1
-            assert await objects(dsn) == [charge]
+            assert await load_object_ids(dsn) == [charge]
             async with open_connection(dsn, "ledger_projector", name="test") as conn:
                 assert not any(status.parked for status in await load_statuses(conn, now=0.0))
 

@@ -55,7 +55,7 @@ def wait_until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
-async def caught_up(conn: Conn, seconds: float) -> None:
+async def wait_until_caught_up(conn: Conn, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if not any(each.lag.events for each in await load_statuses(conn, now=0.0)):
@@ -71,7 +71,7 @@ async def count_moved(conn: Conn, act: Callable[[], Awaitable[object]]) -> int:
     return sum(one != other for one, other in zip(before, after, strict=True))
 
 
-def test_killed_at_random_twenty_times_and_the_projections_are_those_of_the_log(dsn: str) -> None:
+def test_projections_match_the_log_after_twenty_kills_at_random_times(dsn: str) -> None:
     chance = random.Random(20)
 
     async def story(author: Author) -> None:
@@ -89,7 +89,7 @@ def test_killed_at_random_twenty_times_and_the_projections_are_those_of_the_log(
                     await appending
                     # While its successor starts, the two that are left take over its projections.
                     processes.append(begin_process(dsn))
-                    await caught_up(conn, TAKEOVER_SECONDS_MAX)
+                    await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
                     wait_until_ready(processes[-1])
             expected = await load_rows(conn, 1)
             assert len(expected["feed"]) > ROUNDS
@@ -155,18 +155,18 @@ def test_a_runner_that_fails_is_replaced_within_five_seconds(dsn: str, failure: 
                 await other.start()
                 await asyncio.sleep(REFRESH_SECONDS)
                 await author.create_customer()
-                await caught_up(conn, TAKEOVER_SECONDS_MAX)
+                await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
                 if failure != "stopped within a batch":
                     process.send_signal(signal.SIGKILL if failure == "killed" else signal.SIGSTOP)
                 started = time.monotonic()
                 await author.create_customer()
-                await caught_up(conn, TAKEOVER_SECONDS_MAX)
+                await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
                 print(f"takeover from a runner {failure}: {time.monotonic() - started:.2f} s")
 
     run_story(dsn, story)
 
 
-def test_a_runner_that_is_stopped_for_long_holds_up_nothing_and_works_again_later(dsn: str) -> None:
+def test_a_runner_that_is_stopped_for_long_delays_nothing_and_works_again_later(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as other:
             with run_processes(dsn, 1) as (stopped,):
@@ -175,19 +175,19 @@ def test_a_runner_that_is_stopped_for_long_holds_up_nothing_and_works_again_late
                 await asyncio.sleep(REFRESH_SECONDS)
                 stopped.send_signal(signal.SIGSTOP)
                 await author.run_command("create_customer", 0, 1)
-                await caught_up(conn, TAKEOVER_SECONDS_MAX)
+                await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
                 # The server ends its connection, and with that its share: nothing waits for a takeover.
                 await asyncio.sleep(max(0.0, IDLE_SECONDS_MAX - TAKEOVER_SECONDS + REFRESH_SECONDS + 0.5))
                 for number in range(5):
                     await author.run_command("create_charge", number, 1)
                     await author.run_command("update_customer", number, number)
-                    await caught_up(conn, TAKEOVER_SECONDS / 4)
+                    await wait_until_caught_up(conn, TAKEOVER_SECONDS / 4)
                 # Continued, it connects again and takes a slot.
                 stopped.send_signal(signal.SIGCONT)
                 await author.run_command("create_charge", 0, 1)
-                await caught_up(conn, TAKEOVER_SECONDS_MAX)
+                await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
                 await other.close()
                 await author.run_command("create_charge", 0, 1)
-                await caught_up(conn, TAKEOVER_SECONDS_MAX)
+                await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
 
     run_story(dsn, story)

@@ -40,25 +40,25 @@ HARM = {
 }
 
 
-async def checked(
+async def run_verify(
     dsn: str, of: Sequence[Projection] = PROJECTIONS, *, sample: int | None = None
 ) -> dict[str, Verification]:
     found = await verify(dsn, Codec(KEY), Clock(movable=True), of, sample=sample)
     return {each.projection: each for each in found}
 
 
-async def differing(dsn: str) -> dict[str, int]:
+async def load_differing(dsn: str) -> dict[str, int]:
     """What the metrics say."""
     async with open_connection(dsn, "ledger_api", name="test") as conn:
         return {lag.projection: lag.differing for lag in await read_lags(conn, 0.0) if lag.differing}
 
 
-def names(projections: tuple[Projection, ...]) -> set[str]:
+def get_names(projections: tuple[Projection, ...]) -> set[str]:
     return {projection.name for projection in projections}
 
 
 @pytest.mark.parametrize("harm", sorted(HARM))
-def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: str) -> None:
+def test_a_corrupted_row_is_reported_and_a_rebuild_corrects_it(dsn: str, harm: str) -> None:
     statement, view = HARM[harm]
 
     async def story(author: Author) -> None:
@@ -66,72 +66,74 @@ def test_a_row_that_was_harmed_is_named_and_a_rebuild_mends_it(dsn: str, harm: s
         await author.create_customer(email="two@example.com")
         await author.create_charge("tok_createDispute", customer=victim)
         await catch_up(dsn)
-        whole = await checked(dsn)
-        assert set(whole) == names(PROJECTIONS)
+        whole = await run_verify(dsn)
+        assert set(whole) == get_names(PROJECTIONS)
         assert not any(each.differing for each in whole.values())
         assert (whole["customers"].rows, whole["customers"].position) == (2, 3)
-        assert await differing(dsn) == {}
+        assert await load_differing(dsn) == {}
 
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute(statement.encode(), {"id": victim})
-        found = await checked(dsn)
+        found = await run_verify(dsn)
         harmed = {name: each for name, each in found.items() if each.differing}
         assert set(harmed) == {view}
         if view == "customers":
             assert harmed[view].keys == ["cus_stray" if harm == "stray" else victim]
-        assert await differing(dsn) == {view: 1}
+        assert await load_differing(dsn) == {view: 1}
         await run_rebuild(dsn, [each for each in PROJECTIONS if each.name == view], accept_differences=True)
-        assert not any(each.differing for each in (await checked(dsn)).values())
+        assert not any(each.differing for each in (await run_verify(dsn)).values())
 
     run_story(dsn, story)
 
 
-def test_samples_add_up_row_by_row_and_only_a_full_check_forgets(dsn: str) -> None:
+def test_differing_rows_that_samples_find_are_kept_until_a_full_check(dsn: str) -> None:
     async def story(author: Author) -> None:
         one = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET deleted = true")
             for _ in range(3):
-                assert (await checked(dsn, [CUSTOMERS], sample=3))["customers"].keys == [one]
-                assert await differing(dsn) == {"customers": 1}
+                assert (await run_verify(dsn, [CUSTOMERS], sample=3))["customers"].keys == [one]
+                assert await load_differing(dsn) == {"customers": 1}
             other = await author.create_customer(email="two@example.com")
             await catch_up(dsn)
             await conn.execute("UPDATE projections.customers SET deleted = true")
-            while set((await checked(dsn, [CUSTOMERS], sample=20))["customers"].keys) != {one, other}:
+            while set((await run_verify(dsn, [CUSTOMERS], sample=20))["customers"].keys) != {one, other}:
                 pass
-            assert await differing(dsn) == {"customers": 2}
+            assert await load_differing(dsn) == {"customers": 2}
             await conn.execute("UPDATE projections.customers SET deleted = false")
-            assert (await checked(dsn, [CUSTOMERS], sample=20))["customers"].differing == 0
-            assert await differing(dsn) == {"customers": 2}
+            assert (await run_verify(dsn, [CUSTOMERS], sample=20))["customers"].differing == 0
+            assert await load_differing(dsn) == {"customers": 2}
             rows = "SELECT rows FROM projections.verified WHERE projection = 'customers'"
             assert (await (await conn.execute(rows)).fetchone()) == (2,), "of one check, not of all"
-            await checked(dsn, [CUSTOMERS])
-            assert await differing(dsn) == {}
+            await run_verify(dsn, [CUSTOMERS])
+            assert await load_differing(dsn) == {}
 
     run_story(dsn, story)
 
 
-def test_what_was_found_in_a_generation_that_is_only_kept_rings_no_alarm(dsn: str) -> None:
+def test_differing_rows_in_a_kept_generation_raise_no_alarm(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET email = 'x'")
-            await checked(dsn, [CUSTOMERS])
-            assert alarms(await read_lags(conn, 0.0)) == {("customers", "1")}
+            await run_verify(dsn, [CUSTOMERS])
+            assert list_alarms(await read_lags(conn, 0.0)) == {("customers", "1")}
             await run_rebuild(dsn, [CUSTOMERS], accept_differences=True)
-            assert alarms(await read_lags(conn, 0.0)) == set()
+            assert list_alarms(await read_lags(conn, 0.0)) == set()
             kept = [
                 lag for lag in await read_lags(conn, 0.0) if lag.projection == "customers" and not lag.live
             ]
-            assert [lag.differing for lag in kept] == [1], "who goes back to it is told"
+            assert [lag.differing for lag in kept] == [1], (
+                "an operator who rolls back to it sees the difference"
+            )
 
     run_story(dsn, story)
 
 
-def alarms(standing: list[Lag]) -> set[tuple[str, str]]:
-    """Projection and generation of each that Prometheus is told to differ."""
+def list_alarms(standing: list[Lag]) -> set[tuple[str, str]]:
+    """Projection and generation of each for which the metrics show differing rows."""
     exposed = Metrics().render(standing, {}, None).decode()
     return {
         (projection, generation)
@@ -142,9 +144,7 @@ def alarms(standing: list[Lag]) -> set[tuple[str, str]]:
     }
 
 
-def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_full_check(
-    dsn: str, tmp_path: Path
-) -> None:
+def test_a_sample_finds_rare_streams_and_leaves_long_ones_to_a_full_check(dsn: str, tmp_path: Path) -> None:
     async def story(author: Author) -> None:
         busy = await author.create_customer(email="one@example.com")
         await author.open_dispute(await author.create_charge(customer=busy))
@@ -157,9 +157,9 @@ def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_ful
             await author.append(told[start : start + 1000])
         await catch_up(dsn)
         for _ in range(3):
-            found = await checked(dsn, [CUSTOMERS, DISPUTES, FILES], sample=1)
+            found = await run_verify(dsn, [CUSTOMERS, DISPUTES, FILES], sample=1)
             assert (found["disputes"].rows, found["customers"].rows, found["files"].rows) == (1, 0, 0)
-        assert (await checked(dsn, [CUSTOMERS]))["customers"].rows == 1
+        assert (await run_verify(dsn, [CUSTOMERS]))["customers"].rows == 1
 
     run_story(dsn, story)
     ended = run_ledger(
@@ -171,7 +171,7 @@ def test_a_sample_finds_what_is_rare_in_the_log_and_leaves_long_streams_to_a_ful
     assert "disputes: nothing" not in ended.stdout
 
 
-def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_found_all_the_same(
+def test_a_parked_stream_is_compared_as_of_its_parking_and_stray_rows_are_still_found(
     dsn: str,
 ) -> None:
     async def story(author: Author) -> None:
@@ -186,33 +186,33 @@ def test_a_stream_that_is_left_out_is_compared_as_it_was_and_stray_rows_are_foun
 
         await catch_up(dsn, projections=[dataclasses.replace(CUSTOMERS, apply=apply)])
         for sample in (None, 20):
-            found = (await checked(dsn, [CUSTOMERS], sample=sample))["customers"]
+            found = (await run_verify(dsn, [CUSTOMERS], sample=sample))["customers"]
             assert (found.rows, found.parked, found.differing) == (2, 1, 0)
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("UPDATE projections.customers SET deleted = true WHERE id = %s", (bad,))
             statement, _ = HARM["stray"]
             await conn.execute(statement.encode(), {"id": good})
-        found = (await checked(dsn, [CUSTOMERS]))["customers"]
+        found = (await run_verify(dsn, [CUSTOMERS]))["customers"]
         assert found.keys == [bad, "cus_stray"]
 
     run_story(dsn, story)
 
 
-def test_a_full_check_gives_the_digest_of_what_it_looked_at(dsn: str) -> None:
+def test_a_full_check_returns_the_digest_of_the_rows_it_compared(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        before = (await checked(dsn, [CUSTOMERS]))["customers"].digest
-        assert (await checked(dsn, [CUSTOMERS], sample=1))["customers"].digest is None
+        before = (await run_verify(dsn, [CUSTOMERS]))["customers"].digest
+        assert (await run_verify(dsn, [CUSTOMERS], sample=1))["customers"].digest is None
         await run_rebuild(dsn, [CUSTOMERS])
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             compared = await load_last_comparison(conn, "customers")
-        assert (await checked(dsn, [CUSTOMERS]))["customers"].digest == before == compared["digest"]
+        assert (await run_verify(dsn, [CUSTOMERS]))["customers"].digest == before == compared["digest"]
 
     run_story(dsn, story)
 
 
-def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checked(
+def test_a_projection_that_cannot_be_verified_is_reported_and_the_others_are_verified(
     dsn: str, tmp_path: Path
 ) -> None:
     async def story(author: Author) -> None:
@@ -220,12 +220,12 @@ def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checke
         await author.create_charge()
         await catch_up(dsn)
         await corrupt_event(dsn, 1)
-        found = await checked(dsn)
+        found = await run_verify(dsn)
         assert {name for name, each in found.items() if each.error} == {"customers", "feed"}
         assert found["charges"].rows == 1
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("DROP TABLE projections.refunds_g1")
-        found = await checked(dsn, [REFUNDS, CHARGES])
+        found = await run_verify(dsn, [REFUNDS, CHARGES])
         assert found["refunds"].error is not None
         assert "UndefinedTable" in found["refunds"].error
         assert found["charges"].rows == 1
@@ -239,12 +239,12 @@ def test_what_cannot_be_checked_is_told_in_a_line_and_the_other_views_are_checke
     assert "customers: not verified: DecodeError at " in ended.stdout
 
 
-def test_it_is_of_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:
+def test_a_check_reads_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:
     async def story(author: Author) -> None:
         victim = await author.create_customer(email="one@example.com")
         await catch_up(dsn)
         await author.update_customer(victim, email="not applied yet@example.com")
-        found = await checked(dsn)
+        found = await run_verify(dsn)
         assert (found["customers"].position, found["customers"].differing) == (1, 0)
 
     run_story(dsn, story)

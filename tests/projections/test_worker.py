@@ -19,14 +19,14 @@ from tests.projections.histories import Author, catch_up, run_story
 WAIT_SECONDS = 5.0
 
 
-async def until(holds: Callable[[], Any]) -> None:
+async def wait_until(holds: Callable[[], Any]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
 
-async def differing(dsn: str) -> set[str]:
+async def load_differing(dsn: str) -> set[str]:
     async with open_connection(dsn, "ledger_api", name="test") as conn:
         return {lag.projection for lag in await read_lags(conn, 0.0) if lag.differing}
 
@@ -40,11 +40,11 @@ def test_the_sampler_logs_rows_that_differ_and_keeps_them_for_the_metrics(dsn: s
         sampler = Sampler(author.store, pause_seconds=0.01)
         with capture_logs() as logged:
             await sampler.start()
-            await until(lambda: logged)
+            await wait_until(lambda: logged)
             await sampler.close()
         assert logged[0]["event"] == "rows differ from a replay of the log"
         assert (logged[0]["projection"], logged[0]["keys"]) == ("customers", [victim])
-        assert await differing(dsn) == {"customers"}
+        assert await load_differing(dsn) == {"customers"}
 
     run_story(dsn, story)
 
@@ -58,10 +58,10 @@ def test_an_event_that_cannot_be_read_is_logged_once_and_the_sampler_continues(d
         sampler = Sampler(author.store, pause_seconds=0.01)
         with capture_logs() as logged:
             await sampler.start()
-            await until(lambda: {entry["projection"] for entry in logged} == {"customers", "feed"})
+            await wait_until(lambda: {entry["projection"] for entry in logged} == {"customers", "feed"})
             async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
                 await conn.execute("UPDATE projections.charges SET created = 1")
-            await until(lambda: logged[-1]["event"] == "rows differ from a replay of the log")
+            await wait_until(lambda: logged[-1]["event"] == "rows differ from a replay of the log")
             unverified_names = [
                 entry["projection"]
                 for entry in logged
@@ -73,8 +73,8 @@ def test_an_event_that_cannot_be_read_is_logged_once_and_the_sampler_continues(d
             del logged[:]
             async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
                 await conn.execute("UPDATE projections.customers SET email = 'x'")
-            await until(lambda: any(entry["projection"] == "customers" for entry in logged))
+            await wait_until(lambda: any(entry["projection"] == "customers" for entry in logged))
             await sampler.close()
-        assert await differing(dsn) == {"customers", "charges"}
+        assert await load_differing(dsn) == {"customers", "charges"}
 
     run_story(dsn, story)

@@ -66,7 +66,7 @@ class Selection(NamedTuple):
 def select(place: Path) -> Selection:
     """Select from the suite in `place`. Raises AssertionError for a reason or an order that applies to no
     test."""
-    concerned = list(_concerned(place))
+    concerned = list(_list_concerned_files(place))
     not_run: dict[str, str] = {}
     for pattern, reason in NOT_RUN.items():
         matching = [test for test in concerned if re.search(pattern, test)]
@@ -83,7 +83,7 @@ def select(place: Path) -> Selection:
     return Selection(rounds, not_run)
 
 
-def _concerned(place: Path) -> Iterator[str]:
+def _list_concerned_files(place: Path) -> Iterator[str]:
     yield from ALSO
     of_resource = re.compile(rf"::test_({'|'.join(RESOURCES)})_")
     for file in (GENERATED, *WHOLE):

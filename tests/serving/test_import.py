@@ -36,7 +36,7 @@ def test_a_file_is_imported_and_importing_it_again_changes_nothing(place: Path, 
     assert (malformed["line"], malformed["error"]["param"]) == (8, "reference")
 
 
-def test_a_file_or_account_that_cannot_be_used_is_one_line(place: Path, dsn: str) -> None:
+def test_a_file_or_account_that_cannot_be_used_is_reported_in_one_line(place: Path, dsn: str) -> None:
     data, on = place / "data", {"database_url": dsn, "secret_key": SERVICE_KEY}
     assert "cannot read" in run_refused(data, "import", str(place / "nothing.ndjson"), **on)
     file = place / "empty.ndjson"

@@ -2,7 +2,7 @@
 
 Reads what there is after what it has read, again and again, and prints the end it has reached each time
 that changes; fails at once at an event that is not the next in order. When standard input says up to which
-position, it goes on to there and prints a digest of all that it saw.
+position, it continues to that position and prints a digest of all that it saw.
 """
 
 from __future__ import annotations

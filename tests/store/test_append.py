@@ -37,7 +37,7 @@ from tests.store.stores import (
 Outcomes = list[int | BaseException]
 
 
-def together(dsn: str, *commands: Append, **settings: Any) -> Outcomes:
+def append_together(dsn: str, *commands: Append, **settings: Any) -> Outcomes:
     """What comes of commands submitted at once."""
 
     async def main() -> Outcomes:
@@ -52,40 +52,42 @@ def kinds(outcomes: Outcomes) -> list[Any]:
 
 
 def test_positions_follow_each_other_from_one(dsn: str) -> None:
-    assert together(dsn, *(create_customer(f"cus_{n}") for n in range(5))) == [1, 2, 3, 4, 5]
+    assert append_together(dsn, *(create_customer(f"cus_{n}") for n in range(5))) == [1, 2, 3, 4, 5]
     assert read_positions(dsn) == [(n + 1, f"cus_{n}", 1) for n in range(5)]
 
 
 def test_the_position_returned_is_that_of_the_commands_last_event(dsn: str) -> None:
     first = create_change("cus_1")
     two = Append(CAUSE, [first, rename_change(first.state, "Grace")])
-    assert together(dsn, create_customer("cus_0"), two, create_customer("cus_2")) == [1, 3, 4]
+    assert append_together(dsn, create_customer("cus_0"), two, create_customer("cus_2")) == [1, 3, 4]
 
 
 def test_a_command_without_events_returns_the_position_of_the_log(dsn: str) -> None:
-    assert together(dsn, create_customer("cus_1"), create_customer("cus_2")) == [1, 2]
-    assert together(dsn, Append(CAUSE, [], expected_versions={"cus_1": 1})) == [2]
+    assert append_together(dsn, create_customer("cus_1"), create_customer("cus_2")) == [1, 2]
+    assert append_together(dsn, Append(CAUSE, [], expected_versions={"cus_1": 1})) == [2]
 
 
 def test_a_version_that_is_taken_is_refused(dsn: str) -> None:
-    assert together(dsn, create_customer("cus_1")) == [1]
-    assert kinds(together(dsn, create_customer("cus_1", name="Grace"))) == [VersionConflict]
+    assert append_together(dsn, create_customer("cus_1")) == [1]
+    assert kinds(append_together(dsn, create_customer("cus_1", name="Grace"))) == [VersionConflict]
     assert read_positions(dsn) == [(1, "cus_1", 1)]
 
 
 def test_a_version_beyond_the_next_is_refused(dsn: str) -> None:
     first = create_change("cus_1")
     second = rename_change(first.state, "Grace")
-    assert kinds(together(dsn, Append(CAUSE, [second]))) == [VersionConflict]
-    assert together(dsn, Append(CAUSE, [first])) == [1]
-    assert kinds(together(dsn, Append(CAUSE, [rename_change(second.state, "Ida")]))) == [VersionConflict]
-    assert together(dsn, Append(CAUSE, [second])) == [2]
+    assert kinds(append_together(dsn, Append(CAUSE, [second]))) == [VersionConflict]
+    assert append_together(dsn, Append(CAUSE, [first])) == [1]
+    assert kinds(append_together(dsn, Append(CAUSE, [rename_change(second.state, "Ida")]))) == [
+        VersionConflict
+    ]
+    assert append_together(dsn, Append(CAUSE, [second])) == [2]
 
 
 def test_a_guarded_stream_must_not_have_moved(dsn: str) -> None:
     first = create_change("cus_1")
-    together(dsn, Append(CAUSE, [first]))
-    outcomes = together(
+    append_together(dsn, Append(CAUSE, [first]))
+    outcomes = append_together(
         dsn,
         create_customer("cus_2", guards={"cus_1": 0}),
         create_customer("cus_3", guards={"cus_1": 1}),
@@ -97,9 +99,9 @@ def test_a_guarded_stream_must_not_have_moved(dsn: str) -> None:
     assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_5", 1)]
 
 
-def test_several_streams_are_written_whole_or_not_at_all(dsn: str) -> None:
-    together(dsn, create_customer("cus_1"))
-    outcomes = together(
+def test_several_streams_are_written_together_or_not_at_all(dsn: str) -> None:
+    append_together(dsn, create_customer("cus_1"))
+    outcomes = append_together(
         dsn,
         Append(CAUSE, [create_change("cus_2"), create_change("cus_1"), create_change("cus_3")]),
         Append(CAUSE, [create_change("cus_4"), create_change("cus_5")]),
@@ -108,8 +110,8 @@ def test_several_streams_are_written_whole_or_not_at_all(dsn: str) -> None:
     assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_4", 1), (3, "cus_5", 1)]
 
 
-def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_taken(dsn: str) -> None:
-    outcomes = together(
+def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_accepted(dsn: str) -> None:
+    outcomes = append_together(
         dsn,
         create_customer("cus_1", name="Ada"),
         create_customer("cus_1", name="Grace"),
@@ -119,10 +121,10 @@ def test_of_two_commands_on_one_stream_in_a_batch_the_first_is_taken(dsn: str) -
     check_gapless(read_positions(dsn))
 
 
-def test_a_command_behind_one_that_is_refused_is_tried(dsn: str) -> None:
+def test_a_command_after_a_refused_one_is_tried(dsn: str) -> None:
     first = create_change("cus_1")
-    together(dsn, Append(CAUSE, [first]))
-    outcomes = together(
+    append_together(dsn, Append(CAUSE, [first]))
+    outcomes = append_together(
         dsn,
         create_customer("cus_1"),
         rename_customer(first.state, "Grace"),
@@ -135,15 +137,15 @@ def test_a_command_behind_one_that_is_refused_is_tried(dsn: str) -> None:
     check_gapless(read_positions(dsn))
 
 
-def test_of_two_commands_with_one_idempotency_key_the_first_is_taken(dsn: str) -> None:
-    outcomes = together(
+def test_of_two_commands_with_one_idempotency_key_the_first_is_accepted(dsn: str) -> None:
+    outcomes = append_together(
         dsn,
         create_customer("cus_1", **with_reply("key", "first")),
         create_customer("cus_2", **with_reply("key", "second")),
         create_customer("cus_3", **with_reply("another")),
     )
     assert kinds(outcomes) == [1, IdempotencyKeyUsed, 2]
-    assert kinds(together(dsn, create_customer("cus_4", **with_reply("key")))) == [IdempotencyKeyUsed]
+    assert kinds(append_together(dsn, create_customer("cus_4", **with_reply("key")))) == [IdempotencyKeyUsed]
     assert fetch_rows(dsn, "SELECT key, body FROM ledger.replies ORDER BY key") == [
         ("another", "{}"),
         ("key", "first"),
@@ -158,18 +160,18 @@ def test_one_idempotency_key_is_free_in_another_mode_and_account(dsn: str) -> No
         for account, livemode in itertools.product(("acct_1", "acct_2"), (False, True))
     ]
     commands = [create_customer(f"cus_{n}", cause=cause, reply=reply) for n, cause in enumerate(causes)]
-    assert together(dsn, *commands) == [1, 2, 3, 4]
+    assert append_together(dsn, *commands) == [1, 2, 3, 4]
 
 
 def test_a_key_used_by_a_refused_command_stays_free(dsn: str) -> None:
-    together(dsn, create_customer("cus_1"))
-    outcomes = together(
+    append_together(dsn, create_customer("cus_1"))
+    outcomes = append_together(
         dsn, create_customer("cus_1", **with_reply("key")), create_customer("cus_2", **with_reply("key"))
     )
     assert kinds(outcomes) == [VersionConflict, 2]
 
 
-def test_a_kept_reply_is_found_again(dsn: str) -> None:
+def test_a_stored_reply_is_found_again(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             assert await store.journal.find_reply("acct_1", False, "key") is None
@@ -184,7 +186,7 @@ def test_a_kept_reply_is_found_again(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_replies_are_forgotten_by_age_and_the_events_stay(dsn: str) -> None:
+def test_old_replies_are_deleted_and_the_events_stay(dsn: str) -> None:
     async def main() -> None:
         clock = FixedClock(NOW)
         async with open_store(dsn, clock=clock) as store:
@@ -210,7 +212,7 @@ def test_replies_are_forgotten_by_age_and_the_events_stay(dsn: str) -> None:
     ],
 )
 def test_a_command_that_cannot_be_written_fails_alone(dsn: str, unfit: Cause) -> None:
-    outcomes = together(
+    outcomes = append_together(
         dsn,
         create_customer("cus_1"),
         create_customer("cus_2", cause=unfit),
@@ -222,7 +224,7 @@ def test_a_command_that_cannot_be_written_fails_alone(dsn: str, unfit: Cause) ->
     assert read_positions(dsn) == [(1, "cus_1", 1), (2, "cus_3", 1), (3, "cus_4", 1)]
 
 
-def test_what_waits_is_committed_in_one_transaction(dsn: str) -> None:
+def test_waiting_commands_are_committed_in_one_transaction(dsn: str) -> None:
     async def main() -> list[int]:
         async with open_store(dsn) as store:
             sizes: list[int] = []
@@ -241,12 +243,12 @@ def test_what_waits_is_committed_in_one_transaction(dsn: str) -> None:
     assert fetch_rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(2,)]
 
 
-def test_a_batch_has_a_bound(dsn: str) -> None:
-    together(dsn, *(create_customer(f"cus_{n}") for n in range(25)), append_batch_max=10)
+def test_a_batch_has_a_size_limit(dsn: str) -> None:
+    append_together(dsn, *(create_customer(f"cus_{n}") for n in range(25)), append_batch_max=10)
     assert fetch_rows(dsn, "SELECT count(DISTINCT xmin::text) FROM ledger.events") == [(3,)]
 
 
-def test_beyond_the_queues_bound_callers_are_refused_at_once(dsn: str) -> None:
+def test_callers_beyond_the_queue_limit_are_refused_at_once(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn, append_queue_max=3) as store:
             async with head_locked(dsn):
@@ -264,7 +266,7 @@ def test_beyond_the_queues_bound_callers_are_refused_at_once(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_a_caller_that_goes_away_harms_nobody(dsn: str) -> None:
+def test_a_cancelled_append_harms_no_other(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             async with head_locked(dsn):
@@ -286,7 +288,7 @@ def test_a_caller_that_goes_away_harms_nobody(dsn: str) -> None:
     check_gapless(read_positions(dsn))
 
 
-def test_closing_commits_what_was_submitted_and_takes_no_more(dsn: str) -> None:
+def test_closing_commits_submitted_commands_and_accepts_no_more(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             async with head_locked(dsn):
@@ -306,7 +308,7 @@ def test_closing_commits_what_was_submitted_and_takes_no_more(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_the_time_recorded_never_goes_back_though_clocks_do(dsn: str) -> None:
+def test_recorded_at_never_decreases_although_clocks_go_back(dsn: str) -> None:
     async def main() -> None:
         clock, behind = FixedClock(NOW), FixedClock(NOW - 7200)
         async with open_store(dsn, clock=clock) as store, open_store(dsn, clock=behind) as other:
@@ -325,10 +327,10 @@ def test_the_time_recorded_never_goes_back_though_clocks_do(dsn: str) -> None:
     ]
 
 
-def test_who_asked_is_kept_beside_the_event_and_not_with_what_nobody_asked_for(dsn: str) -> None:
+def test_the_actor_is_stored_beside_an_event_that_somebody_requested_and_no_other(dsn: str) -> None:
     cause = Cause("acct_1", True, "key_1", "req_1", "idem_1")
     first = create_change("cus_1")
-    together(dsn, Append(cause, [first, rename_change(first.state, "Grace", causation="cus_1/1")]))
+    append_together(dsn, Append(cause, [first, rename_change(first.state, "Grace", causation="cus_1/1")]))
     query = """SELECT account, livemode, actor, request_id, idempotency_key, causation
                FROM ledger.events ORDER BY notification_id"""
     assert fetch_rows(dsn, query) == [
@@ -349,13 +351,13 @@ def test_the_streams_an_event_touches_are_columns(dsn: str) -> None:
     )
     claimed = customer_session.CustomerSessionClaimed(originator_id="cuss_1", originator_version=2, at=NOW)
     state = evolve(None, event)
-    together(dsn, Append(CAUSE, [Change(event, state), Change(claimed, evolve(state, claimed))]))
+    append_together(dsn, Append(CAUSE, [Change(event, state), Change(claimed, evolve(state, claimed))]))
     query = "SELECT customer, charge, payment_intent FROM ledger.events"
     assert fetch_rows(dsn, query) == [("cus_1", None, None)] * 2
 
 
 def test_analysts_read_state_as_json_and_no_personal_data(dsn: str) -> None:
-    together(dsn, create_customer("cus_1", name="Ada Lovelace"))
+    append_together(dsn, create_customer("cus_1", name="Ada Lovelace"))
     query = """SELECT position, stream, version, topic, state->>'tax_exempt', state::text
                FROM ledger.readable_events"""
     [(*place, tax_exempt, text)] = fetch_rows(dsn, query)

@@ -63,7 +63,7 @@ def test_the_same_event_is_sealed_differently_each_time() -> None:
     assert CODEC.to_stored_event(ADA).state != CODEC.to_stored_event(ADA).state
 
 
-def test_nothing_is_sealed_where_nothing_is_personal() -> None:
+def test_an_event_without_personal_data_is_not_sealed() -> None:
     bare = dataclasses.replace(ADA, **ERASED)
     stored = CODEC.to_stored_event(bare)
     assert "sealed" not in stored_state(stored)
@@ -110,7 +110,7 @@ def test_an_erased_event_decodes_with_none_in_the_place_of_personal_data() -> No
 
 
 @pytest.mark.parametrize("text", ["ä €", "😀", "\x00\x1f", '"\\', "\u2028", "<script>"], ids=ascii)
-def test_any_text_survives(text: str) -> None:
+def test_any_text_survives_encoding_and_decoding(text: str) -> None:
     event = CustomerUpdated(originator_id="cus_1", originator_version=2, at=NOW, changes={text: text})
     assert CODEC.to_domain_event(CODEC.to_stored_event(event)) == event
 
@@ -167,7 +167,7 @@ def renamed_topic() -> None:
 
 
 @pytest.mark.usefixtures("renamed_topic")
-def test_old_shapes_are_lifted_to_todays() -> None:
+def test_old_shapes_are_upcast_to_the_current_one() -> None:
     stored = StoredEvent("cus_1", 1, "test.renamed", b'{"at":1,"name":"Ada Lovelace"}')
     expected = Renamed(
         originator_id="cus_1",
@@ -182,7 +182,7 @@ def test_old_shapes_are_lifted_to_todays() -> None:
 
 
 @pytest.mark.usefixtures("renamed_topic")
-def test_todays_shape_is_stored_with_its_version_and_not_lifted_again() -> None:
+def test_the_current_shape_is_stored_with_its_version_and_not_upcast() -> None:
     event = Renamed(
         originator_id="cus_1", originator_version=1, at=1, given_name="Ada", family_name=None, source="form"
     )

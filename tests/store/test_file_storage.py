@@ -18,7 +18,7 @@ KEY = b"the bytes of files are sealed with this"
 CONTENT = b"%PDF-1.4\n" + b"x" * (2 * CHUNK_BYTES)
 
 
-def running(dsn: str, story: Callable[[FileStorage], Awaitable[None]]) -> None:
+def run_with_storage(dsn: str, story: Callable[[FileStorage], Awaitable[None]]) -> None:
     async def run() -> None:
         async with open_pool(dsn) as pool:
             await story(FileStorage(pool, KEY))
@@ -42,14 +42,16 @@ async def read(contents: FileStorage, named: str, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT[:CHUNK_BYTES], CONTENT], ids=len)
-def test_what_is_kept_is_read_and_kept_again_as_once(dsn: str, named: str, content: bytes) -> None:
+def test_stored_bytes_are_read_and_storing_them_again_changes_nothing(
+    dsn: str, named: str, content: bytes
+) -> None:
     """As after a crash between the bytes and the event that makes the file."""
 
     async def story(contents: FileStorage) -> None:
         assert await read(contents, named, content) == content
         assert await read(contents, named, content) == content
 
-    running(dsn, story)
+    run_with_storage(dsn, story)
     with psycopg.connect(dsn) as conn:
         row = conn.execute("SELECT count(*) FROM ledger.file_chunks WHERE file = %s", (named,)).fetchone()
         assert row == (-(-len(content) // CHUNK_BYTES),)
@@ -66,10 +68,10 @@ def test_other_bytes_under_the_id_are_refused_and_change_nothing(dsn: str, named
         assert (refusal.value.code, refusal.value.param) == ("resource_already_exists", "id")
         assert await read(contents, named, CONTENT) == CONTENT
 
-    running(dsn, story)
+    run_with_storage(dsn, story)
 
 
-def test_of_many_at_once_one_keeps_its_bytes(dsn: str, named: str) -> None:
+def test_of_many_writers_at_once_one_stores_its_bytes(dsn: str, named: str) -> None:
     async def story(contents: FileStorage) -> None:
         wanted = [CONTENT + bytes([48 + number % 3]) for number in range(9)]
         kept = await asyncio.gather(
@@ -79,4 +81,4 @@ def test_of_many_at_once_one_keeps_its_bytes(dsn: str, named: str) -> None:
         assert len(digests) == 1
         assert sum(isinstance(upload, InvalidParameter) for upload in kept) == 6
 
-    running(dsn, story)
+    run_with_storage(dsn, story)

@@ -19,7 +19,7 @@ async def _no_ephemeral_key(_: str) -> ApiKey | None:
     return None
 
 
-def test_a_backend_that_hangs_is_given_up_in_time_and_replaced(
+def test_a_backend_that_hangs_is_abandoned_in_time_and_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "QUERY_TIMEOUT_SECONDS", 0.5)

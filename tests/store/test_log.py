@@ -34,7 +34,7 @@ CODEC = Codec(KEY)
 
 
 @asynccontextmanager
-async def reading(dsn: str) -> AsyncIterator[Conn]:
+async def open_reader(dsn: str) -> AsyncIterator[Conn]:
     async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
         yield conn
 
@@ -58,7 +58,8 @@ async def write_story(dsn: str) -> None:
 
 def test_an_empty_log_has_nothing_to_read(dsn: str) -> None:
     async def main() -> None:
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
+            assert await read_head(conn) == (0, 0.0)
             assert await read_log(conn, CODEC, 0, 10) == []
             assert await read_stream(conn, CODEC, "cus_1") == []
             assert await read_states_at(conn, CODEC, ["cus_1"], 10) == {}
@@ -70,7 +71,7 @@ def test_an_empty_log_has_nothing_to_read(dsn: str) -> None:
 def test_the_tail_is_read_in_order_page_by_page(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             whole = await read_log(conn, CODEC, 0, 100)
             pages = [await read_log(conn, CODEC, after, 2) for after in (0, 2, 4, 5)]
             assert [len(page) for page in pages] == [2, 2, 1, 0]
@@ -83,7 +84,7 @@ def test_the_tail_is_read_in_order_page_by_page(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_a_recorded_event_tells_who_when_and_why(dsn: str) -> None:
+def test_a_recorded_event_says_who_when_and_why(dsn: str) -> None:
     first = create_change("cus_1")
     second = rename_change(first.state, "Grace", causation="cus_1/1")
     cause = Cause("acct_7", True, "key_1", "req_1", "idem")
@@ -91,7 +92,7 @@ def test_a_recorded_event_tells_who_when_and_why(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn, clock=FixedClock(NOW + 0.25)) as store:
             await store.journal.append(Append(cause, [first, second]))
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             asked, followed = await read_log(conn, CODEC, 0, 10)
             assert (asked.account, asked.livemode, asked.actor) == ("acct_7", True, "key_1")
             assert (asked.request_id, asked.idempotency_key, asked.causation) == ("req_1", "idem", None)
@@ -103,10 +104,10 @@ def test_a_recorded_event_tells_who_when_and_why(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_the_history_of_a_stream_is_its_own_and_ends_where_asked(dsn: str) -> None:
+def test_a_stream_is_read_alone_and_up_to_the_requested_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert [r.position for r in await read_stream(conn, CODEC, "cus_1")] == [1, 3, 4]
             assert [r.position for r in await read_stream(conn, CODEC, "cus_1", upto=3)] == [1, 3]
             assert await read_stream(conn, CODEC, "cus_3", upto=4) == []
@@ -117,7 +118,7 @@ def test_the_history_of_a_stream_is_its_own_and_ends_where_asked(dsn: str) -> No
 def test_states_are_folded_as_of_a_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             told = {}
             for upto in range(6):
                 states = await read_states_at(conn, CODEC, ["cus_1", "cus_2", "cus_3", "cus_4"], upto)
@@ -138,7 +139,7 @@ def test_states_are_folded_as_of_a_position(dsn: str) -> None:
 def test_a_moment_is_one_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert await find_position_at(conn, NOW - 1) == 0
             for number in range(5):
                 at = NOW + number * 3600
@@ -155,7 +156,7 @@ def test_a_moment_is_one_position_also_when_clocks_went_back(dsn: str) -> None:
             for number, at in enumerate((NOW, NOW + 100, NOW - 100, NOW + 50, NOW + 200)):
                 clock.at = at
                 await store.journal.append(create_customer(f"cus_{number}"))
-        async with reading(dsn) as conn:
+        async with open_reader(dsn) as conn:
             assert [await find_position_at(conn, NOW + s) for s in (0, 99, 100, 199, 200)] == [1, 1, 4, 4, 5]
 
     asyncio.run(main())
@@ -164,7 +165,7 @@ def test_a_moment_is_one_position_also_when_clocks_went_back(dsn: str) -> None:
 def test_followers_in_this_and_in_other_processes_are_woken(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as one, open_store(dsn) as other:
-            await wait_until(lambda: len(listening(dsn)) == 2)
+            await wait_until(lambda: len(list_listeners(dsn)) == 2)
             assert not await one.notifier.wait_past(0, timeout_seconds=0.01)
             waiting = [
                 asyncio.create_task(store.notifier.wait_past(0, timeout_seconds=5)) for store in (one, other)
@@ -177,34 +178,34 @@ def test_followers_in_this_and_in_other_processes_are_woken(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_a_notification_that_is_no_position_does_not_end_the_listening(dsn: str) -> None:
+def test_an_invalid_notification_does_not_stop_the_listener(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
-            await wait_until(lambda: len(listening(dsn)) == 1)
-            before = listening(dsn)
+            await wait_until(lambda: len(list_listeners(dsn)) == 1)
+            before = list_listeners(dsn)
             await asyncio.to_thread(notify, dsn, "nonsense")
             await asyncio.to_thread(notify, dsn, "7")
             assert await store.notifier.wait_past(6, timeout_seconds=5)
             assert store.notifier.position == 7
-            assert listening(dsn) == before
+            assert list_listeners(dsn) == before
 
     asyncio.run(main())
 
 
-def test_listening_begins_again_after_its_connection_was_lost(dsn: str) -> None:
+def test_the_listener_reconnects_after_its_connection_was_lost(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
-            await wait_until(lambda: len(listening(dsn)) == 1)
-            [[lost]] = listening(dsn)
+            await wait_until(lambda: len(list_listeners(dsn)) == 1)
+            [[lost]] = list_listeners(dsn)
             await asyncio.to_thread(fetch_rows, dsn, f"SELECT pg_terminate_backend({lost})")
-            await wait_until(lambda: len(listening(dsn)) == 1 and listening(dsn) != [(lost,)])
+            await wait_until(lambda: len(list_listeners(dsn)) == 1 and list_listeners(dsn) != [(lost,)])
             await asyncio.to_thread(notify, dsn, "8")
             assert await store.notifier.wait_past(7, timeout_seconds=5)
 
     asyncio.run(main())
 
 
-def listening(dsn: str) -> list[TupleRow]:
+def list_listeners(dsn: str) -> list[TupleRow]:
     query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
                AND query = 'LISTEN ledger_head' AND state = 'idle'"""
     return fetch_rows(dsn, query)

@@ -58,7 +58,7 @@ def send(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any
         return row
 
 
-def test_a_batch_sent_twice_has_one_effect_and_one_answer(dsn: str) -> None:
+def test_a_batch_sent_twice_has_one_effect_and_one_result(dsn: str) -> None:
     appender = uuid.uuid4()
     assert send(dsn, appender, 1, "cus_0") == (0, [], [])
     first = send(dsn, appender, 2, "cus_1", "cus_0", "cus_2")
@@ -76,7 +76,7 @@ def test_another_number_or_another_appender_is_another_batch(dsn: str) -> None:
     assert send(dsn, uuid.uuid4(), 1, "cus_0") == (1, [0], [])
 
 
-def test_a_sending_that_its_appender_gave_up_is_not_taken_after_the_next_batch(dsn: str) -> None:
+def test_a_batch_that_its_appender_gave_up_is_refused_after_the_next_batch(dsn: str) -> None:
     appender = uuid.uuid4()
     after = send(dsn, appender, 2, "cus_2")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
@@ -85,7 +85,7 @@ def test_a_sending_that_its_appender_gave_up_is_not_taken_after_the_next_batch(d
     assert read_positions(dsn) == [(1, "cus_2", 1)]
 
 
-def test_appends_read_what_is_committed_whatever_the_database_defaults_to(dsn: str) -> None:
+def test_appends_use_read_committed_whatever_the_default_of_the_database(dsn: str) -> None:
     async def main() -> list[int]:
         async with open_store(dsn) as one, open_store(dsn) as other:
             async with head_locked(dsn):
@@ -150,7 +150,7 @@ def test_a_connection_lost_during_an_append_is_not_noticed_by_the_callers(dsn: s
     assert len(log) == 10
 
 
-def test_commands_decided_on_an_answer_that_came_late_are_right(dsn: str) -> None:
+def test_commands_decided_on_a_late_result_are_correct(dsn: str) -> None:
     """What `remember` keeps after a batch sent again is what is committed."""
 
     async def main() -> None:
@@ -167,7 +167,7 @@ def test_commands_decided_on_an_answer_that_came_late_are_right(dsn: str) -> Non
     check_gapless(read_positions(dsn))
 
 
-def test_reads_bear_a_lost_connection(dsn: str) -> None:
+def test_reads_survive_a_lost_connection(dsn: str) -> None:
     async def main() -> None:
         async with open_lossy_proxy(dsn) as (way, between), open_store(way) as store:
             await store.journal.append(create_customer("cus_0"))
@@ -179,7 +179,7 @@ def test_reads_bear_a_lost_connection(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_backends_ended_while_appends_are_in_flight_lose_and_double_nothing(dsn: str) -> None:
+def test_backends_terminated_during_appends_lose_and_duplicate_nothing(dsn: str) -> None:
     ended = 0
 
     async def main() -> list[int]:
@@ -206,7 +206,7 @@ def test_backends_ended_while_appends_are_in_flight_lose_and_double_nothing(dsn:
     assert len(read_positions(dsn)) == 84
 
 
-def test_a_database_that_stays_away_is_told_after_the_timeout_and_found_again(dsn: str) -> None:
+def test_an_unavailable_database_is_reported_after_the_timeout_and_found_again(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn, append_timeout_ms=300) as store:
             async with head_locked(dsn):
@@ -218,7 +218,7 @@ def test_a_database_that_stays_away_is_told_after_the_timeout_and_found_again(ds
     assert read_positions(dsn) == [(1, "cus_1", 1)]
 
 
-def test_a_database_that_turns_read_only_is_told_and_writes_resume_by_themselves(dsn: str) -> None:
+def test_a_database_that_turns_read_only_is_reported_and_writes_resume_by_themselves(dsn: str) -> None:
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
 
     def set_read_only(value: str) -> None:

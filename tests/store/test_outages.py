@@ -1,5 +1,5 @@
 """A Postgres that crashes and comes back, and one without room: what was acknowledged stays, what waits
-goes on by itself, and nobody is told a falsehood (invariant 3)."""
+continues by itself, and no caller gets a wrong result (invariant 3)."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Load:
             return await following
 
 
-def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: EmbeddedPostgres) -> None:
+def test_a_crash_and_restart_under_load_loses_duplicates_and_fails_nothing(server: EmbeddedPostgres) -> None:
     load = Load(server.dsn())
 
     async def wait_for_appends() -> None:
@@ -140,7 +140,7 @@ def test_a_crash_and_restart_under_load_loses_doubles_and_fails_nothing(server: 
     assert seen == len(log)
 
 
-def test_a_full_disk_is_told_and_writes_resume_when_there_is_room(server: EmbeddedPostgres) -> None:
+def test_a_full_disk_is_reported_and_writes_resume_when_there_is_room(server: EmbeddedPostgres) -> None:
     """The events table lies on a file system of 1 MB, which a ballast fills."""
     place = Path(tempfile.mkdtemp(prefix="small-"))
     place.chmod(0o755)

@@ -35,7 +35,7 @@ def wait_ready(*processes: subprocess.Popen[str]) -> None:
         assert process.stdout.readline() == "ready\n"
 
 
-def told(process: subprocess.Popen[str]) -> Acknowledged:
+def read_acknowledged(process: subprocess.Popen[str]) -> Acknowledged:
     """What the process acknowledged until it ended; of a killed one only whole lines count."""
     assert process.stdout is not None
     lines = process.stdout.read().split("\n")[:-1]
@@ -59,9 +59,11 @@ def test_sixteen_writers_in_four_processes_one_of_them_killed(dsn: str) -> None:
     assert doomed.stdout is not None
     before = "".join(doomed.stdout.readline() for _ in range(40))
     doomed.kill()
-    acknowledged = [told(process) for process in writers]
+    acknowledged = [read_acknowledged(process) for process in writers]
     assert [process.returncode for process in writers] == [0, 0, 0]
-    killed = [(int(p), s, int(v)) for p, s, v in map(str.split, before.splitlines())] + told(doomed)
+    killed = [(int(p), s, int(v)) for p, s, v in map(str.split, before.splitlines())] + read_acknowledged(
+        doomed
+    )
 
     log = read_positions(dsn)
     follower.stdin.write(f"{len(log)}\n")

@@ -38,7 +38,7 @@ def test_a_stream_without_events_reads_as_none(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_what_was_appended_is_remembered_and_read(dsn: str) -> None:
+def test_an_appended_state_is_cached_and_read(dsn: str) -> None:
     first = create_change("cus_1")
     second = rename_change(first.state, "Grace")
 
@@ -56,7 +56,7 @@ def test_what_was_appended_is_remembered_and_read(dsn: str) -> None:
     assert fold([first.event, second.event]) == second.state
 
 
-def test_a_refused_command_is_not_remembered(dsn: str) -> None:
+def test_the_state_of_a_refused_command_is_not_cached(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             await store.journal.append(create_customer("cus_1", name="Ada"))
@@ -84,7 +84,7 @@ def test_a_read_sees_every_commit_made_before_it_by_any_process(dsn: str) -> Non
     asyncio.run(main())
 
 
-def test_recall_is_memory_alone_and_may_be_behind(dsn: str) -> None:
+def test_recall_reads_only_the_cache_and_may_be_behind(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as one, open_store(dsn) as other:
             await one.journal.append(create_customer("cus_1", name="Ada"))
@@ -109,7 +109,7 @@ def test_an_older_state_does_not_replace_a_newer_one(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_the_memory_keeps_the_last_used_and_no_more(dsn: str) -> None:
+def test_the_cache_keeps_the_most_recently_used_up_to_its_limit(dsn: str) -> None:
     async def main() -> list[int]:
         async with open_store(dsn, cached_streams_max=3) as store:
             for n in range(3):
@@ -153,7 +153,7 @@ def test_reads_at_once_share_a_statement(dsn: str) -> None:
     assert asyncio.run(main()) <= 2
 
 
-def test_a_reader_that_goes_away_harms_nobody(dsn: str) -> None:
+def test_a_cancelled_read_harms_no_other(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             await store.journal.append(create_customer("cus_1"))
@@ -167,7 +167,7 @@ def test_a_reader_that_goes_away_harms_nobody(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_an_unreachable_database_is_told(dsn: str) -> None:
+def test_an_unreachable_database_is_reported_to_readers(dsn: str) -> None:
     async def main() -> None:
         async with open_store("host=127.0.0.1 port=1 dbname=none", append_timeout_ms=100) as store:
             with pytest.raises(Unavailable):

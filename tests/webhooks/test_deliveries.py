@@ -20,36 +20,36 @@ WHERE d.event = %s ORDER BY a.at
 """
 
 
-def newest(client: stripe.StripeClient) -> stripe.Event:
+def get_newest_event(client: stripe.StripeClient) -> stripe.Event:
     return client.v1.events.list({"limit": 1}).data[0]
 
 
-def pending(client: stripe.StripeClient, event: str) -> int:
+def get_pending_count(client: stripe.StripeClient, event: str) -> int:
     return client.v1.events.retrieve(event).pending_webhooks
 
 
-def attempted(ask: Ask, event: str) -> list[tuple[Any, ...]]:
+def load_attempts(ask: Ask, event: str) -> list[tuple[Any, ...]]:
     """What was tried of an event, once something was."""
     found: list[tuple[Any, ...]] = wait_until(lambda: ask(ATTEMPTS, event))
     return found
 
 
-def succeeded(client: stripe.StripeClient, success: bool) -> list[str]:
+def list_events_by_success(client: stripe.StripeClient, success: bool) -> list[str]:
     """Ids of the events that `delivery_success` finds, newest first."""
     return [event.id for event in client.v1.events.list({"delivery_success": success}).data]
 
 
-def test_after_a_500_it_is_sent_again_signed_anew_until_it_is_taken(
+def test_after_a_500_a_delivery_is_retried_with_a_new_signature_until_it_succeeds(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     """Contract §7.9."""
     assert endpoint.secret is not None
     receiver.scripts[path] = [ScriptedResponse(500, b"not now"), ScriptedResponse(200)]
     customer = client.v1.customers.create({"name": "Jenny"})
-    event = newest(client)
+    event = get_newest_event(client)
     assert event.pending_webhooks == 1
-    assert succeeded(client, False) == [event.id]
-    assert succeeded(client, True) == []
+    assert list_events_by_success(client, False) == [event.id]
+    assert list_events_by_success(client, True) == []
 
     first, second = receiver.wait_for(path, 2)
     assert second.signed_at > first.signed_at
@@ -57,13 +57,13 @@ def test_after_a_500_it_is_sent_again_signed_anew_until_it_is_taken(
     for received in (first, second):
         told = received.event(endpoint.secret)
         assert (told.id, told.type, told.data.object["id"]) == (event.id, "customer.created", customer.id)
-    wait_until(lambda: pending(client, event.id) == 0)
-    assert succeeded(client, True) == [event.id]
-    assert succeeded(client, False) == []
+    wait_until(lambda: get_pending_count(client, event.id) == 0)
+    assert list_events_by_success(client, True) == [event.id]
+    assert list_events_by_success(client, False) == []
     assert len(receiver.requests_to(path)) == 2
 
 
-def test_what_is_sent_is_what_is_read(
+def test_the_event_that_is_sent_is_the_event_that_is_read(
     raw: Caller, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     raw.customer(name="Jérôme \u2028 \U0001f9fe", **{"metadata[k]": "v"})
@@ -80,17 +80,19 @@ def test_what_is_sent_is_what_is_read(
     assert "authorization" not in received.headers
 
 
-def test_the_endpoints_version_is_told(client: stripe.StripeClient, receiver: Receiver, path: str) -> None:
+def test_an_event_is_sent_in_the_api_version_of_its_endpoint(
+    client: stripe.StripeClient, receiver: Receiver, path: str
+) -> None:
     client.v1.webhook_endpoints.create(
         {"url": receiver.url(path), "enabled_events": ["*"], "api_version": "2020-08-27"}
     )
     client.v1.customers.create({})
     (received,) = receiver.wait_for(path, 1)
     assert json.loads(received.body)["api_version"] == "2020-08-27"
-    assert newest(client).api_version != "2020-08-27"
+    assert get_newest_event(client).api_version != "2020-08-27"
 
 
-def test_of_types_mode_and_account_only_what_was_asked_for(
+def test_an_endpoint_gets_only_events_of_its_types_mode_and_account(
     client: stripe.StripeClient,
     live: Caller,
     receiver: Receiver,
@@ -153,59 +155,59 @@ def test_a_connect_endpoint_gets_the_events_of_connected_accounts_and_only_those
     assert len(receiver.requests_to(path)) == 1
 
 
-def test_what_happens_while_disabled_is_never_sent(
+def test_events_recorded_while_an_endpoint_is_disabled_are_never_sent(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
     client.v1.customers.create({"name": "missed"})
-    assert newest(client).pending_webhooks == 0
+    assert get_newest_event(client).pending_webhooks == 0
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": False})
     client.v1.customers.create({"name": "sent"})
     (received,) = receiver.wait_for(path, 1)
     assert json.loads(received.body)["data"]["object"]["name"] == "sent"
 
 
-def test_a_try_that_finds_the_endpoint_disabled_is_missed_and_the_next_one_made(
+def test_an_attempt_on_a_disabled_endpoint_is_skipped_and_the_next_one_made(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(500), ScriptedResponse(200)]
     client.v1.customers.create({})
-    event = newest(client).id
+    event = get_newest_event(client).id
     receiver.wait_for(path, 1)
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
     wait_until(lambda: ask("SELECT tries FROM webhooks.deliveries WHERE event = %s", event) == [(2,)])
     assert len(receiver.requests_to(path)) == 1
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": False})
     receiver.wait_for(path, 2)
-    wait_until(lambda: pending(client, event) == 0)
+    wait_until(lambda: get_pending_count(client, event) == 0)
     assert ask(ATTEMPTS, event) == [(1, 500, b"", None), (3, 200, b"", None)]
 
 
-def test_after_the_last_try_it_stays_pending_and_a_deleted_endpoint_no_longer_counts(
+def test_an_event_stays_pending_after_the_last_attempt_until_the_endpoint_is_deleted(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(410, b"gone" * 1000)]
     client.v1.customers.create({})
-    event = newest(client).id
+    event = get_newest_event(client).id
     receiver.wait_for(path, 3)
     wait_until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("failed",)])
-    assert pending(client, event) == 1
+    assert get_pending_count(client, event) == 1
     assert ask(ATTEMPTS, event)[-1] == (3, 410, b"gone" * 512, None)
     client.v1.webhook_endpoints.delete(endpoint.id)
-    assert pending(client, event) == 0
-    assert succeeded(client, False) == []
+    assert get_pending_count(client, event) == 0
+    assert list_events_by_success(client, False) == []
     assert len(receiver.requests_to(path)) == 3
 
 
-def test_what_is_owed_to_a_deleted_endpoint_is_not_sent(
+def test_deliveries_to_a_deleted_endpoint_are_not_sent(
     client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(500)]
     client.v1.customers.create({})
     receiver.wait_for(path, 1)
-    event = newest(client).id
+    event = get_newest_event(client).id
     client.v1.webhook_endpoints.delete(endpoint.id)
-    assert pending(client, event) == 0
+    assert get_pending_count(client, event) == 0
     wait_until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("dropped",)])
 
 
@@ -225,14 +227,14 @@ def test_only_2xx_is_success_and_no_redirect_is_followed(
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(status, headers=headers)]
     client.v1.customers.create({})
-    event = newest(client).id
-    assert attempted(ask, event)[0][:2] == (1, status)
-    assert pending(client, event) == (0 if taken else 1)
+    event = get_newest_event(client).id
+    assert load_attempts(ask, event)[0][:2] == (1, status)
+    assert get_pending_count(client, event) == (0 if taken else 1)
     assert receiver.requests_to("/hooks/elsewhere") == []
     client.v1.webhook_endpoints.delete(endpoint.id)
 
 
-def test_what_gets_no_answer_is_noted_by_its_kind(
+def test_an_attempt_without_a_response_is_recorded_with_its_kind_of_failure(
     client: stripe.StripeClient, receiver: Receiver, path: str, ask: Ask
 ) -> None:
     for url, error in (
@@ -242,7 +244,7 @@ def test_what_gets_no_answer_is_noted_by_its_kind(
     ):
         endpoint = client.v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
         client.v1.customers.create({})
-        assert attempted(ask, newest(client).id)[0] == (1, None, None, error)
+        assert load_attempts(ask, get_newest_event(client).id)[0] == (1, None, None, error)
         client.v1.webhook_endpoints.delete(endpoint.id)
 
 
@@ -258,12 +260,12 @@ def test_an_endpoint_that_does_not_answer_delays_nobody_else(
     receiver.wait_for(path + "/slow", 8)
     client.v1.webhook_endpoints.create({"url": receiver.url(path), "enabled_events": ["*"]})
     client.v1.customers.update(customer.id, {"name": "last"})
-    event = newest(client).id
+    event = get_newest_event(client).id
     receiver.wait_for(path, 1)
     assert len(receiver.requests_to(path + "/slow")) == 8
     wait_until(lambda: (1, 200, b"", None) in ask(ATTEMPTS, event))
     first = client.v1.events.list({"type": "customer.created"}).data[0].id
-    assert attempted(ask, first)[0] == (1, None, None, "timeout")
+    assert load_attempts(ask, first)[0] == (1, None, None, "timeout")
     hanging.set()
     client.v1.webhook_endpoints.delete(slow.id)
 
@@ -298,7 +300,7 @@ def test_undelivered_events_are_listed_once_by_type_and_paged(
     assert_refused(raw.get("/v1/events?delivery_success=maybe"), param="delivery_success", message="boolean")
 
 
-def test_metrics_tell_what_is_owed(
+def test_metrics_show_the_deliveries_that_are_owed(
     client: stripe.StripeClient, raw: Caller, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(500)]

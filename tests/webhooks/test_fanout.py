@@ -42,7 +42,7 @@ from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 NOWHERE = "http://127.0.0.1:9/"
 
 
-async def endpoint(author: Author, url: str = NOWHERE, **given: Any) -> str:
+async def create_endpoint(author: Author, url: str = NOWHERE, **given: Any) -> str:
     created = webhook_endpoint.create(
         endpoint_id=author._id("we"),
         account=ACCOUNT,
@@ -53,7 +53,7 @@ async def endpoint(author: Author, url: str = NOWHERE, **given: Any) -> str:
     return (await author.append(created))[0]
 
 
-async def change(author: Author, endpoint_id: str, **given: Any) -> None:
+async def update_endpoint(author: Author, endpoint_id: str, **given: Any) -> None:
     state = author.states[endpoint_id]
     assert isinstance(state, WebhookEndpoint)
     await author.append(webhook_endpoint.update(state, given, now=author.now))
@@ -71,14 +71,14 @@ async def fan_out(author: Author) -> int:
     return owed
 
 
-async def owed(author: Author) -> list[tuple[int, str, str]]:
+async def load_owed(author: Author) -> list[tuple[int, str, str]]:
     """(position, endpoint, state) of every delivery."""
     async with open_connection(author.dsn, "ledger_api", name="test") as conn:
         cur = await conn.execute("SELECT position, endpoint, state FROM webhooks.deliveries ORDER BY 1, 2")
         return await cur.fetchall()
 
 
-def feed_raising_for(stream: str) -> list[Projection]:
+def create_raising_feed(stream: str) -> list[Projection]:
     """All projections, but the feed's handler raises for one stream."""
 
     def apply(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
@@ -90,7 +90,7 @@ def feed_raising_for(stream: str) -> list[Projection]:
 
 
 @contextlib.asynccontextmanager
-async def webhooks(author: Author, **settings: Any) -> AsyncIterator[WebhookService]:
+async def run_webhooks(author: Author, **settings: Any) -> AsyncIterator[WebhookService]:
     made = WebhookService(
         author.store, load_settings(webhook_poll_ms=20, **settings), lambda _: ["whsec_test"]
     )
@@ -100,7 +100,7 @@ async def webhooks(author: Author, **settings: Any) -> AsyncIterator[WebhookServ
 
 
 @contextlib.contextmanager
-def worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
+def run_worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
     """A `ledger worker`, killed at the end; its leases are of 2.5 seconds."""
     settings = {
         "LEDGER_DATABASE_URL": dsn,
@@ -119,16 +119,16 @@ def worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def test_an_endpoint_is_owed_what_happened_while_it_was_there_and_enabled(dsn: str) -> None:
+def test_an_endpoint_is_owed_the_events_recorded_while_it_existed_and_was_enabled(dsn: str) -> None:
     async def story(author: Author) -> None:
         customer = await author.create_customer()  # 1
-        first = await endpoint(author)  # 2
+        first = await create_endpoint(author)  # 2
         await author.update_customer(customer, name="a")  # 3
-        await change(author, first, disabled=True)  # 4
+        await update_endpoint(author, first, disabled=True)  # 4
         await author.update_customer(customer, name="b")  # 5
-        await change(author, first, disabled=False, enabled_events=["customer.deleted"])  # 6
+        await update_endpoint(author, first, disabled=False, enabled_events=["customer.deleted"])  # 6
         await author.update_customer(customer, name="c")  # 7
-        second = await endpoint(author, enabled_events=["customer.updated", "*"])  # 8
+        second = await create_endpoint(author, enabled_events=["customer.updated", "*"])  # 8
         await author.update_customer(customer, name="d")  # 9
         state = author.states[second]
         assert isinstance(state, WebhookEndpoint)
@@ -136,14 +136,14 @@ def test_an_endpoint_is_owed_what_happened_while_it_was_there_and_enabled(dsn: s
         await author.update_customer(customer, name="e")  # 11
         await catch_up(dsn)  # only now: all that is said of an endpoint is said as of then
         assert await fan_out(author) == 2
-        assert await owed(author) == [(3, first, "pending"), (9, second, "dropped")]
+        assert await load_owed(author) == [(3, first, "pending"), (9, second, "dropped")]
 
     run_story(dsn, story)
 
 
-def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
+def test_an_imported_event_is_in_the_feed_and_not_sent(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await endpoint(author)
+        await create_endpoint(author)
         told = imported_event.create(
             event_id="evt_elsewhere",
             account=ACCOUNT,
@@ -157,12 +157,12 @@ def test_an_event_from_elsewhere_is_in_the_feed_and_not_sent(dsn: str) -> None:
         await author.create_customer()
         await catch_up(dsn)
         assert await fan_out(author) == 1
-        assert [position for position, *_ in await owed(author)] == [3]
+        assert [position for position, *_ in await load_owed(author)] == [3]
 
     run_story(dsn, story)
 
 
-def test_without_endpoints_one_step_goes_all_the_way(dsn: str) -> None:
+def test_without_endpoints_one_step_reaches_the_head(dsn: str) -> None:
     async def story(author: Author) -> None:
         customer = await author.create_customer()
         for number in range(30):
@@ -176,9 +176,9 @@ def test_without_endpoints_one_step_goes_all_the_way(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_of_two_that_fan_out_one_goes_on_and_nothing_is_owed_twice(dsn: str) -> None:
+def test_of_two_concurrent_fanouts_one_continues_and_nothing_is_owed_twice(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await endpoint(author)
+        await create_endpoint(author)
         customer = await author.create_customer()
         for number in range(9):
             await author.update_customer(customer, name=str(number))
@@ -188,14 +188,14 @@ def test_of_two_that_fan_out_one_goes_on_and_nothing_is_owed_twice(dsn: str) -> 
             await asyncio.gather(*(runner.advance() for runner in runners))
         for runner in runners:
             await runner.close()
-        assert [position for position, *_ in await owed(author)] == list(range(2, 12))
+        assert [position for position, *_ in await load_owed(author)] == list(range(2, 12))
 
     run_story(dsn, story)
 
 
 def test_another_generation_of_the_feed_sends_nothing_again(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await endpoint(author)
+        await create_endpoint(author)
         customer = await author.create_customer()
         await author.update_customer(customer, name="a")
         await catch_up(dsn)
@@ -212,30 +212,30 @@ def test_another_generation_of_the_feed_sends_nothing_again(dsn: str) -> None:
             assert await fan_out(author) == 1
             await conn.execute(live, (1,))
             assert await fan_out(author) == 0
-        assert [position for position, *_ in await owed(author)] == [2, 3, 4]
+        assert [position for position, *_ in await load_owed(author)] == [2, 3, 4]
 
     run_story(dsn, story)
 
 
-def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
+def test_events_of_a_parked_stream_are_sent_once_it_is_healed(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad, good = await author.create_customer(), await author.create_customer()  # 1, 2
-        ended = await endpoint(author)  # 3
+        ended = await create_endpoint(author)  # 3
         await author.update_customer(bad, name="a")  # 4
         await author.update_customer(good, name="a")  # 5
-        await change(author, ended, disabled=True)  # 6
+        await update_endpoint(author, ended, disabled=True)  # 6
         await author.update_customer(bad, name="b")  # 7
-        await catch_up(dsn, projections=feed_raising_for(bad))
+        await catch_up(dsn, projections=create_raising_feed(bad))
         assert await fan_out(author) == 1
-        later = await endpoint(author)  # 8
+        later = await create_endpoint(author)  # 8
         await author.update_customer(bad, name="c")  # 9
-        await catch_up(dsn, projections=feed_raising_for(bad))
+        await catch_up(dsn, projections=create_raising_feed(bad))
         assert await fan_out(author) == 0
         async with open_engine(dsn) as repaired:
             assert await repaired.retry("feed", bad, OPERATOR)
         assert await fan_out(author) == 2
         assert await fan_out(author) == 0
-        assert await owed(author) == [
+        assert await load_owed(author) == [
             (4, ended, "pending"),
             (5, ended, "pending"),
             (9, later, "pending"),
@@ -244,19 +244,21 @@ def test_what_the_feed_left_out_is_sent_once_it_is_healed(dsn: str) -> None:
     run_story(dsn, story)
 
 
-def test_what_a_killed_process_had_taken_is_sent_by_another(dsn: str, receiver: Receiver, path: str) -> None:
+def test_deliveries_claimed_by_a_killed_process_are_sent_by_another(
+    dsn: str, receiver: Receiver, path: str
+) -> None:
     receiver.scripts[path] = [ScriptedResponse(200, release=threading.Event()), ScriptedResponse(200)]
 
     async def story(author: Author) -> None:
-        await endpoint(author, receiver.url(path))
+        await create_endpoint(author, receiver.url(path))
         await author.create_customer()
         await catch_up(dsn)
         assert await fan_out(author) == 1  # and ends here, before anything is sent
 
     run_story(dsn, story)
-    with worker(dsn):
+    with run_worker(dsn):
         receiver.wait_for(path, 1)
-    with worker(dsn):
+    with run_worker(dsn):
         receiver.wait_for(path, 2)
         with psycopg.connect(dsn, autocommit=True) as conn:
             query = "SELECT state, tries FROM webhooks.deliveries"
@@ -264,19 +266,19 @@ def test_what_a_killed_process_had_taken_is_sent_by_another(dsn: str, receiver: 
     assert len(receiver.requests_to(path)) == 2
 
 
-def test_what_the_end_of_a_process_cuts_off_is_due_at_once(dsn: str, receiver: Receiver, path: str) -> None:
+def test_an_attempt_that_a_shutdown_cuts_off_is_due_at_once(dsn: str, receiver: Receiver, path: str) -> None:
     receiver.scripts[path] = [ScriptedResponse(200, release=threading.Event()), ScriptedResponse(200)]
 
     async def story(author: Author) -> None:
-        await endpoint(author, receiver.url(path))
+        await create_endpoint(author, receiver.url(path))
         await author.create_customer()
         await catch_up(dsn)
-        async with webhooks(author):
+        async with run_webhooks(author):
             await asyncio.to_thread(receiver.wait_for, path, 1)
-        async with webhooks(author):
+        async with run_webhooks(author):
             first, second = await asyncio.to_thread(receiver.wait_for, path, 2)
         assert second.received_at - first.received_at < 20  # of a lease's 31 seconds
-        assert [state for *_, state in await owed(author)] == ["delivered"]
+        assert [state for *_, state in await load_owed(author)] == ["delivered"]
 
     run_story(dsn, story)
 
@@ -285,30 +287,30 @@ def test_retries_follow_the_one_clock(dsn: str, receiver: Receiver, path: str) -
     receiver.scripts[path] = [ScriptedResponse(500)]
 
     async def story(author: Author) -> None:
-        await endpoint(author, receiver.url(path))
+        await create_endpoint(author, receiver.url(path))
         await author.create_customer()
         await catch_up(dsn)
         began = author.now
-        async with webhooks(author):
+        async with run_webhooks(author):
             await asyncio.to_thread(receiver.wait_for, path, 1)
             for count, delay in enumerate((600, 3600, 10_800), 1):
-                await until_tried(author, count)
+                await wait_until_tried(author, count)
                 await author.advance_clock(days=(delay - 30) / 86_400)
                 await asyncio.sleep(0.1)
                 assert len(receiver.requests_to(path)) == count
                 await author.advance_clock(days=(30 + delay * 0.05) / 86_400)
                 await asyncio.to_thread(receiver.wait_for, path, count + 1)
-            await until_tried(author, 4)
+            await wait_until_tried(author, 4)
             await author.advance_clock(days=4)
             await asyncio.sleep(0.1)
-        assert [state for *_, state in await owed(author)] == ["failed"]
+        assert [state for *_, state in await load_owed(author)] == ["failed"]
         signed = [received.signed_at - began for received in receiver.requests_to(path)]
         assert [low <= at <= low * 1.05 + 5 for low, at in zip((0, 600, 4200, 15_000), signed, strict=True)]
 
     run_story(dsn, story)
 
 
-async def until_tried(author: Author, tries: int) -> None:
+async def wait_until_tried(author: Author, tries: int) -> None:
     async with open_connection(author.dsn, "ledger_api", name="test") as conn:
         while True:
             row = await (await conn.execute("SELECT max(tries) FROM webhooks.deliveries")).fetchone()
@@ -317,9 +319,9 @@ async def until_tried(author: Author, tries: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_deliveries_are_forgotten_with_their_events(dsn: str) -> None:
+def test_deliveries_are_deleted_with_their_events(dsn: str) -> None:
     async def story(author: Author) -> None:
-        await endpoint(author)
+        await create_endpoint(author)
         await author.create_customer()
         await catch_up(dsn)
         await fan_out(author)
@@ -330,18 +332,18 @@ def test_deliveries_are_forgotten_with_their_events(dsn: str) -> None:
             now = author.store.clock.now()
             assert await deliveries.delete_expired(conn, now + 30 * 86_400 - 60) == 0
             assert await deliveries.delete_expired(conn, now + 30 * 86_400 + 60) == 1
-        assert await owed(author) == []
+        assert await load_owed(author) == []
 
     run_story(dsn, story)
 
 
-def test_an_endpoint_with_a_long_backlog_hides_nobody(dsn: str) -> None:
+def test_an_endpoint_with_a_long_backlog_delays_no_other(dsn: str) -> None:
     async def story(author: Author) -> None:
-        crowded = await endpoint(author, enabled_events=["customer.updated"])
+        crowded = await create_endpoint(author, enabled_events=["customer.updated"])
         customer = await author.create_customer()
         for number in range(20):
             await author.update_customer(customer, name=str(number))
-        other = await endpoint(author, enabled_events=["customer.created"])
+        other = await create_endpoint(author, enabled_events=["customer.created"])
         await author.create_customer()
         await catch_up(dsn)
         assert await fan_out(author) == 21

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 10 * RESPONSE_SECONDS_MAX
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
 
 
-def posted(
+def post_event(
     serve: Serve, *, private: bool = True, host: str = "127.0.0.1", timeout_seconds: float = 3.0
 ) -> Attempt:
     """What becomes of a POST to a server that answers so."""
@@ -77,15 +77,15 @@ async def silent(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(5)
 
 
-def test_no_more_of_an_answer_is_read_than_is_kept() -> None:
-    attempt = posted(endless)
+def test_no_more_of_a_response_is_read_than_is_stored() -> None:
+    attempt = post_event(endless)
     assert attempt.succeeded
     assert attempt.answer == b"x" * RESPONSE_BYTES_MAX
 
 
-def test_an_answer_that_never_ends_is_a_success_by_its_status() -> None:
+def test_an_endless_response_is_a_success_by_its_status() -> None:
     started = time.monotonic()
-    attempt = posted(trickling, timeout_seconds=PATIENCE_SECONDS)
+    attempt = post_event(trickling, timeout_seconds=PATIENCE_SECONDS)
     assert attempt.succeeded
     assert attempt.answer is not None
     assert attempt.answer.startswith(b"xx")
@@ -95,18 +95,18 @@ def test_an_answer_that_never_ends_is_a_success_by_its_status() -> None:
 @pytest.mark.parametrize(
     ("serve", "error"), [(not_http, "protocol"), (hangs_up, "protocol"), (silent, "timeout")]
 )
-def test_what_is_no_answer_fails_with_its_kind(serve: Serve, error: str) -> None:
-    assert posted(serve)[2:] == (None, None, error)
+def test_an_attempt_without_a_valid_response_fails_with_its_kind(serve: Serve, error: str) -> None:
+    assert post_event(serve)[2:] == (None, None, error)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_where_private_addresses_are_refused_nothing_is_sent(host: str) -> None:
+def test_nothing_is_sent_to_a_private_address_that_is_refused(host: str) -> None:
     came: list[asyncio.StreamWriter] = []
 
     async def serve(writer: asyncio.StreamWriter) -> None:
         came.append(writer)
 
-    assert posted(serve, private=False, host=host)[2:] == (None, None, "private_address")
+    assert post_event(serve, private=False, host=host)[2:] == (None, None, "private_address")
     assert came == []
 
 
@@ -135,5 +135,5 @@ def test_where_private_addresses_are_refused_nothing_is_sent(host: str) -> None:
         ("64:ff9b::7f00:1", False),
     ],
 )
-def test_which_addresses_are_public(address: str, public: bool) -> None:
+def test_public_addresses_are_distinguished_from_private_ones(address: str, public: bool) -> None:
     assert is_public_address(address) is public

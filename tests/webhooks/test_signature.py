@@ -14,7 +14,7 @@ BODY = '{"id":"evt_1","object":"event","note":"é"}'.encode()
 DIGEST = "2937710d1bcf45a548a3605528803bb6c0916a74857859f73bba5cf54d8a1c71"
 
 
-def test_the_contracts_vector() -> None:
+def test_the_signature_is_that_of_the_example_in_the_contract() -> None:
     assert sign([SECRET], 1_700_000_000, BODY) == f"t=1700000000,v1={DIGEST}"
 
 
