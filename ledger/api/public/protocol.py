@@ -29,7 +29,7 @@ from ledger.api.public.downloads import build_file_headers
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver
 from ledger.api.public.operations import RouteTable
 from ledger.api.rate_limits import RateLimits
-from ledger.call import Call
+from ledger.call import Call, Expansion
 from ledger.commands.execution import Execution, fingerprint_of
 from ledger.domain.file import File
 from ledger.errors import InvalidParameter, RequestError, UnknownRoute
@@ -244,12 +244,15 @@ class PublicApi:
 
     def _build_call(self, exchange: Exchange, encoded_parameters: bytes) -> Call:
         operation = exchange.operation
-        parameters = operation.table.parse(
-            {**decode(encoded_parameters, only_names=operation.table.only_names), **exchange.uploads}
-        )
+        form = decode(encoded_parameters, only_names=operation.table.only_names)
+        if exchange.uploads:
+            form |= exchange.uploads
+        parameters = operation.table.parse(form)
         paths: Any = parameters.pop("expand", None)
-        expand = parse_expand(paths, operation.expandable, in_list=operation.is_list) if paths else {}
-        check_expand_permissions(exchange.key, operation, expand)
+        expand: Expansion = {}
+        if paths:
+            expand = parse_expand(paths, operation.expandable, in_list=operation.is_list)
+            check_expand_permissions(exchange.key, operation, expand)
         return Call(
             exchange.build_cause(),
             exchange.target,
