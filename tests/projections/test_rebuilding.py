@@ -172,6 +172,8 @@ def test_a_rebuild_that_one_process_drives_is_not_driven_by_another(dsn: str) ->
 
 
 def test_a_backfill_process_that_dies_is_replaced_and_continues_after_its_last_page(dsn: str) -> None:
+    slow_down_pages(dsn)
+
     async def story(author: Author) -> None:
         for _ in range(8):
             await create_a_few_objects(author)
@@ -226,6 +228,8 @@ def test_a_backfill_without_progress_pauses_the_rebuild_which_can_be_resumed(dsn
 
 
 def test_a_rebuild_paused_between_two_pages_stops_and_continues_when_resumed(dsn: str) -> None:
+    slow_down_pages(dsn)
+
     async def story(author: Author) -> None:
         for _ in range(6):
             await create_a_few_objects(author)

@@ -59,7 +59,6 @@ async def write_story(dsn: str) -> None:
 def test_an_empty_log_has_nothing_to_read(dsn: str) -> None:
     async def main() -> None:
         async with open_reader(dsn) as conn:
-            assert await read_head(conn) == (0, 0.0)
             assert await read_log(conn, CODEC, 0, 10) == []
             assert await read_stream(conn, CODEC, "cus_1") == []
             assert await read_states_at(conn, CODEC, ["cus_1"], 10) == {}
