@@ -46,10 +46,6 @@ class LruCache(Generic[Key, Value]):
         """Remove the value cached under `key`, if there is one."""
         self._entries.pop(key, None)
 
-    def clear(self) -> None:
-        """Remove everything."""
-        self._entries.clear()
-
 
 class ExpiringCache(Generic[Key, Value]):
     """An LruCache whose values expire `expires_after_seconds` after they were put, used or not.
