@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
-from types import FrameType
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.lru import ExpiringCache, LruCache
+from tests.work import count_calls
 
 KEYS = st.integers(0, 7)
 CALLS = st.lists(
@@ -88,22 +86,6 @@ def test_an_expiring_cache_holds_what_was_used_last_until_it_expires(
             case "wait":
                 now += key
         assert len(cache) == len(model) <= entries_max
-
-
-def count_calls(work: Callable[[], object]) -> int:
-    """How many functions, of Python and of C, are called by `work`."""
-    count = 0
-
-    def profile(frame: FrameType, event: str, _: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def test_an_eviction_does_the_same_work_in_a_large_cache_after_many_others() -> None:

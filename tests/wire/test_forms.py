@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from stripe._encode import _api_encode
 
 from ledger.errors import InvalidParameter
 from ledger.wire import forms
+from tests.work import count_calls
 
 CALLS_MAX_REFUSED = 100
 """Function calls to refuse a form of megabytes; it took 7 to 13."""
@@ -121,22 +121,6 @@ HOSTILE: dict[str, bytes] = {
     "100 deep, short": b"a" + b"[]" * 100 + b"=1",
     "2 MB of brackets": b"a" + b"[" * 1_900_000 + b"=1",
 }
-
-
-def count_calls(function: Callable[[], object]) -> int:
-    """How many Python and C functions `function` calls: its work, whatever else the machine does."""
-    calls = 0
-
-    def count(frame: object, event: str, arg: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 @pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE.keys())
