@@ -6,8 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-Expansion = dict[str, Any]
-"""Members to expand, nested: {"charge": {"customer": {}}}."""
+from ledger.wire.expansion import ExpandTree
 
 
 class Cause(NamedTuple):
@@ -40,7 +39,7 @@ class Call:
     cause: Cause
     target: str
     parameters: dict[str, Any]
-    expand: Expansion = field(default_factory=dict)
+    expand: ExpandTree = field(default_factory=dict)
     as_platform: bool = False
     base_url: str = ""
 

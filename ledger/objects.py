@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ledger.call import Call, Expansion
+from ledger.call import Call
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -24,7 +24,7 @@ from ledger.domain.resource import Resource
 from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference
 from ledger.wire import balance_transactions, charges, files
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
-from ledger.wire.expansion import EXTERNAL_FIELDS
+from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
 
 Kind = TypeVar("Kind", bound=State)
 Fetch = Callable[[str], Awaitable[State | None]]
@@ -83,7 +83,7 @@ def render_object(state: State, now: int) -> dict[str, Any]:
 
 
 async def expand(
-    state: State, answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch
+    state: State, answer: dict[str, Any], tree: ExpandTree, now: int, fetch: Fetch
 ) -> dict[str, Any]:
     """Expands the members of `answer` (the JSON of `state`) that `tree` names; returns `answer` (contract
     §1.8).
@@ -127,14 +127,14 @@ async def expand(
 
 
 async def render_balance_transaction(
-    transaction: BalanceTransaction, tree: Expansion, now: int, fetch: Fetch
+    transaction: BalanceTransaction, tree: ExpandTree, now: int, fetch: Fetch
 ) -> dict[str, Any]:
     """The JSON of a balance transaction, with the members of `tree` expanded."""
     rendered = balance_transactions.render_balance_transaction(transaction, now)
     return await _expand_members(rendered, tree, now, fetch)
 
 
-async def _expand_members(answer: dict[str, Any], tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
     """Replaces ids in the members of `answer` that `tree` names by the objects; returns `answer`."""
     for member, subtree in tree.items():
         value = answer.get(member)
@@ -163,7 +163,7 @@ def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:
     return fetch_owned
 
 
-async def _render_file_links(state: File, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+async def _render_file_links(state: File, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
     """The file's newest links as a list object."""
     links = [await fetch(link_id) for link_id in state.links[:INLINE_LINKS_MAX]]
     rendered = [
@@ -174,7 +174,7 @@ async def _render_file_links(state: File, tree: Expansion, now: int, fetch: Fetc
     return files.render_file_links(state, rendered)
 
 
-async def _render_refunds(state: Charge, tree: Expansion, now: int, fetch: Fetch) -> dict[str, Any]:
+async def _render_refunds(state: Charge, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
     """The charge's newest refunds as a list object; its `url` lists all of them."""
     newest = list(state.refunds)[: -REFUNDS_SHOWN_MAX - 1 : -1]
     data = []

@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import the rooms on lower floors and itself, never one on its own floor.
 LEDGER = (
-    "errors ids call logs lru",
+    "errors ids logs lru",
     "background config domain",
     "postgres wire",
-    "clock metrics",
+    "call clock metrics",
     "accounts files store",
     "deadlines objects",
     "commands queries",

@@ -12,9 +12,9 @@ from typing import Any
 from ledger.domain.aggregate import State
 from ledger.errors import InvalidParameter
 
-KEYS_MAX = 50
-KEY_LENGTH_MAX = 40
-VALUE_LENGTH_MAX = 500
+METADATA_KEYS_MAX = 50
+METADATA_KEY_LENGTH_MAX = 40
+METADATA_VALUE_LENGTH_MAX = 500
 
 _EMPTY_ADDRESS = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
 
@@ -37,17 +37,20 @@ def merge_metadata(current: Mapping[str, str], patch: Mapping[str, str | None] |
             after.pop(key, None)
             continue
         param = f"metadata[{key}]"
-        if not 1 <= len(key) <= KEY_LENGTH_MAX:
-            text = f"Metadata keys must have 1 to {KEY_LENGTH_MAX} characters."
+        if not 1 <= len(key) <= METADATA_KEY_LENGTH_MAX:
+            text = f"Metadata keys must have 1 to {METADATA_KEY_LENGTH_MAX} characters."
             raise InvalidParameter(text, param=param)
         if "[" in key or "]" in key:
             raise InvalidParameter("Metadata keys cannot contain square brackets.", param=param)
-        if len(value) > VALUE_LENGTH_MAX:
-            text = f"Metadata values can have up to {VALUE_LENGTH_MAX} characters; yours has {len(value)}."
+        if len(value) > METADATA_VALUE_LENGTH_MAX:
+            text = (
+                f"Metadata values can have up to {METADATA_VALUE_LENGTH_MAX} characters; "
+                f"yours has {len(value)}."
+            )
             raise InvalidParameter(text, param=param)
         after[key] = value
-    if len(after) > KEYS_MAX:
-        text = f"Metadata can have up to {KEYS_MAX} keys; you would have {len(after)}."
+    if len(after) > METADATA_KEYS_MAX:
+        text = f"Metadata can have up to {METADATA_KEYS_MAX} keys; you would have {len(after)}."
         raise InvalidParameter(text, param="metadata")
     return after
 

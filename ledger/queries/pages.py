@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.clock import Clock
+from ledger.domain.money import DAY_SECONDS
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
 from ledger.postgres.connections import Pool, fetch_one, first_line
@@ -29,7 +30,6 @@ from ledger.queries.list_query import (
     build_page_query,
 )
 
-DAY_SECONDS = 86_400
 EVENT_RETENTION_SECONDS = 30 * DAY_SECONDS
 CREATED_MAX = 2**62
 LIST_POLL_SECONDS = 0.003

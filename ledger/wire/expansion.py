@@ -17,6 +17,7 @@ from ledger.wire.aggregates import AGGREGATES
 LEVELS_MAX = 4
 
 ExpandTree = dict[str, "ExpandTree"]
+"""Members to expand, nested: {"charge": {"customer": {}}}."""
 
 # What the registry of aggregates does not contain: parts of objects, lists in objects, and derived objects.
 _PARTS: dict[str, Mapping[str, Any]] = {

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from ledger.wire.scalars import INTEGER_MAX
+
 Json = dict[str, Any]
 """A JSON object. Each renderer of this package returns one with all members of contract §2, unused ones null.
 
@@ -21,7 +23,6 @@ OBJECT_BYTES_MAX = 262_144
 """Bytes of a published object as compact JSON."""
 DEPTH_MAX = 32
 """Levels of nested hashes and arrays."""
-INTEGER_MAX = 2**63 - 1
 
 
 def check_object(document: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.domain.merge_patch import (
+    METADATA_KEY_LENGTH_MAX,
+    METADATA_KEYS_MAX,
+    METADATA_VALUE_LENGTH_MAX,
+)
 from ledger.errors import InvalidParameter
 from ledger.wire.scalars import Integer, Parameter, Parser, Text, Timestamp, abbreviate, not_text_error
 
 EXPAND_PATHS_MAX = 100
-METADATA_KEYS_MAX = 50
-METADATA_KEY_LENGTH_MAX = 40
-METADATA_VALUE_LENGTH_MAX = 500
 PAGE_LIMIT_MAX = 100
 PAGE_LIMIT_DEFAULT = 10
 

@@ -29,13 +29,13 @@ from ledger.api.public.downloads import build_file_headers
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver
 from ledger.api.public.operations import RouteTable
 from ledger.api.rate_limits import RateLimits
-from ledger.call import Call, Expansion
+from ledger.call import Call
 from ledger.commands.execution import Execution, fingerprint_of
 from ledger.domain.file import File
 from ledger.errors import InvalidParameter, RequestError, UnknownRoute
 from ledger.files.storage import FileStorage
 from ledger.queries.context import QueryContext
-from ledger.wire.expansion import parse_expand
+from ledger.wire.expansion import ExpandTree, parse_expand
 from ledger.wire.forms import decode
 from ledger.wire.versions import LATEST_VERSION, VERSIONS
 
@@ -249,7 +249,7 @@ class PublicApi:
             form |= exchange.uploads
         parameters = operation.table.parse(form)
         paths: Any = parameters.pop("expand", None)
-        expand: Expansion = {}
+        expand: ExpandTree = {}
         if paths:
             expand = parse_expand(paths, operation.expandable, in_list=operation.is_list)
             check_expand_permissions(exchange.key, operation, expand)
