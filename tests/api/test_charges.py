@@ -65,7 +65,7 @@ def test_the_customer_of_a_charge_is_set_once(raw: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "status", "told"),
+    ("form", "status", "expected"),
     [
         ({"amount": 49}, 400, {"code": "amount_too_small", "param": "amount"}),
         ({"amount": 0}, 400, {"code": "amount_too_small", "param": "amount"}),
@@ -81,13 +81,13 @@ def test_the_customer_of_a_charge_is_set_once(raw: Caller) -> None:
     ],
 )
 def test_wrong_parameters_are_refused(
-    raw: Caller, form: dict[str, Any], status: int, told: dict[str, Any]
+    raw: Caller, form: dict[str, Any], status: int, expected: dict[str, Any]
 ) -> None:
     answer = _create(raw, **form)
     error = answer.json()["error"]
     assert (answer.status_code, error["type"]) == (status, "invalid_request_error")
-    assert error.get("param") == told["param"]
-    assert "code" not in told or error["code"] == told["code"]
+    assert error.get("param") == expected["param"]
+    assert "code" not in expected or error["code"] == expected["code"]
     assert ok(raw.get("/v1/charges"))["data"] == []
 
 

@@ -144,7 +144,7 @@ def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "expected"),
     [
         ("", {"code": "parameter_missing", "param": "components"}),
         ("components=", {"code": "parameter_invalid_empty", "param": "components"}),
@@ -176,8 +176,10 @@ def test_exactly_one_is_enabled(raw: Caller, customer: str) -> None:
 @pytest.mark.contract(
     "2.1 param customer_account", "2.1 unknown component or feature", "2.1 enabled missing inside a component"
 )
-def test_wrong_parameters_are_refused(raw: Caller, customer: str, form: str, told: dict[str, Any]) -> None:
-    assert_refused(_create(raw, customer, form), **told)
+def test_wrong_parameters_are_refused(
+    raw: Caller, customer: str, form: str, expected: dict[str, Any]
+) -> None:
+    assert_refused(_create(raw, customer, form), **expected)
 
 
 @pytest.mark.contract("2.1 param customer", "2.1 unknown or deleted customer")

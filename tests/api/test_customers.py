@@ -76,7 +76,7 @@ def test_invoice_settings(raw: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "expected"),
     [
         ("email=" + "e" * 513, {"param": "email"}),
         ("business_name=" + "b" * 151, {"param": "business_name"}),
@@ -90,8 +90,8 @@ def test_invoice_settings(raw: Caller) -> None:
         ("tax_id_data[0][type]=eu_vat", {"param": "tax_id_data"}),
     ],
 )
-def test_wrong_parameters_are_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
-    assert_refused(raw.post("/v1/customers", form), **told)
+def test_wrong_parameters_are_refused(raw: Caller, form: str, expected: dict[str, Any]) -> None:
+    assert_refused(raw.post("/v1/customers", form), **expected)
     assert ok(raw.get("/v1/customers"))["data"] == []
 
 

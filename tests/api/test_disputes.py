@@ -227,7 +227,7 @@ def test_an_unknown_file(raw: Caller, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "expected"),
     [
         ("evidence[proof]=x", {"code": "parameter_unknown", "param": "evidence[proof]"}),
         ("evidence=x", {"param": "evidence"}),
@@ -266,9 +266,9 @@ def test_an_unknown_file(raw: Caller, field: str) -> None:
     ],
 )
 @pytest.mark.contract("2.2 unknown evidence key")
-def test_wrong_parameters_of_an_update_are_refused(raw: Caller, form: str, told: dict[str, Any]) -> None:
+def test_wrong_parameters_of_an_update_are_refused(raw: Caller, form: str, expected: dict[str, Any]) -> None:
     dispute = raw.dispute()
-    assert_refused(raw.post(_path(dispute), form), **told)
+    assert_refused(raw.post(_path(dispute), form), **expected)
 
 
 @pytest.mark.contract("2.2 evidence enhanced_evidence", "2.2 field evidence_details.enhanced_eligibility")

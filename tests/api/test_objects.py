@@ -92,77 +92,82 @@ def _upload(raw: Caller, name: str = "a.png", content: bytes = PNG, **fields: st
     "2.8 dispute withdrawal",
 )
 def test_a_dispute(raw: Caller) -> None:
-    shown = raw.dispute(amount=2345)
-    created = shown["created"]
-    _assert_shows(
-        shown,
-        {
-            "id": ...,
-            "object": "dispute",
-            "amount": 2345,
-            "balance_transactions": [
-                {
-                    "id": ...,
-                    "object": "balance_transaction",
-                    "amount": -2345,
-                    "available_on": created,
-                    "balance_type": "payments",
-                    "created": created,
-                    "currency": "usd",
-                    "description": f"Chargeback withdrawal for {shown['charge']}",
-                    "exchange_rate": None,
-                    "fee": 1500,
-                    "fee_details": [
-                        {
-                            "amount": 1500,
-                            "application": None,
-                            "currency": "usd",
-                            "description": "Dispute fee",
-                            "type": "stripe_fee",
-                        }
-                    ],
-                    "net": -3845,
-                    "reporting_category": "dispute",
-                    "source": shown["id"],
-                    "status": "available",
-                    "type": "adjustment",
-                }
-            ],
-            "charge": ...,
-            "created": ...,
-            "currency": "usd",
-            "enhanced_eligibility_types": [],
-            "evidence": {**dict.fromkeys([*TEXTS, *FILES]), "enhanced_evidence": {}},
-            "evidence_details": {
-                "due_by": (created // DAY + 9) * DAY - 1,
-                "enhanced_eligibility": {},
-                "has_evidence": False,
-                "past_due": False,
-                "submission_count": 0,
-                "submission_method": "not_submitted",
-            },
-            "intended_submission_method": None,
-            "is_charge_refundable": False,
-            "livemode": False,
-            "metadata": {},
-            "network_reason_code": "10.4",
-            "payment_intent": None,
-            "payment_method_details": {
-                "card": {
-                    "brand": "visa",
-                    "case_type": "chargeback",
-                    "network": "visa",
-                    "network_reason_code": "10.4",
-                },
-                "type": "card",
-            },
-            "reason": "fraudulent",
-            "status": "needs_response",
+    dispute = raw.dispute(amount=2345)
+    _assert_shows(dispute, _new_dispute_of_2345(dispute))
+    assert dispute["id"].startswith("du_")
+    assert abs(dispute["created"] - time.time()) < 60
+    assert ok(raw.get(f"/v1/disputes/{dispute['id']}")) == dispute
+
+
+def _withdrawal_of_2345(dispute: dict[str, Any]) -> dict[str, Any]:
+    """The balance transaction of a new dispute; `...` is anything."""
+    return {
+        "id": ...,
+        "object": "balance_transaction",
+        "amount": -2345,
+        "available_on": dispute["created"],
+        "balance_type": "payments",
+        "created": dispute["created"],
+        "currency": "usd",
+        "description": f"Chargeback withdrawal for {dispute['charge']}",
+        "exchange_rate": None,
+        "fee": 1500,
+        "fee_details": [
+            {
+                "amount": 1500,
+                "application": None,
+                "currency": "usd",
+                "description": "Dispute fee",
+                "type": "stripe_fee",
+            }
+        ],
+        "net": -3845,
+        "reporting_category": "dispute",
+        "source": dispute["id"],
+        "status": "available",
+        "type": "adjustment",
+    }
+
+
+def _new_dispute_of_2345(dispute: dict[str, Any]) -> dict[str, Any]:
+    """What the object has, member by member; `...` is anything."""
+    created = dispute["created"]
+    return {
+        "id": ...,
+        "object": "dispute",
+        "amount": 2345,
+        "balance_transactions": [_withdrawal_of_2345(dispute)],
+        "charge": ...,
+        "created": ...,
+        "currency": "usd",
+        "enhanced_eligibility_types": [],
+        "evidence": {**dict.fromkeys([*TEXTS, *FILES]), "enhanced_evidence": {}},
+        "evidence_details": {
+            "due_by": (created // DAY + 9) * DAY - 1,
+            "enhanced_eligibility": {},
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+            "submission_method": "not_submitted",
         },
-    )
-    assert shown["id"].startswith("du_")
-    assert abs(created - time.time()) < 60
-    assert ok(raw.get(f"/v1/disputes/{shown['id']}")) == shown
+        "intended_submission_method": None,
+        "is_charge_refundable": False,
+        "livemode": False,
+        "metadata": {},
+        "network_reason_code": "10.4",
+        "payment_intent": None,
+        "payment_method_details": {
+            "card": {
+                "brand": "visa",
+                "case_type": "chargeback",
+                "network": "visa",
+                "network_reason_code": "10.4",
+            },
+            "type": "card",
+        },
+        "reason": "fraudulent",
+        "status": "needs_response",
+    }
 
 
 @pytest.mark.contract("2.2 field reason")

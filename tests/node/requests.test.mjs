@@ -49,29 +49,29 @@ test("the client's own retry after a cut connection makes one object", async (t)
 
 test('each kind of error is an error class of the client', async () => {
   const { id, stripe } = await account();
-  const told = async (promise) => {
+  const describe = async (promise) => {
     const error = await promise.then(assert.fail, (error) => error);
     assert.match(error.requestId, /^req_/);
     return [error.type, error.statusCode, error.code];
   };
-  assert.deepEqual(await told(client('sk_test_wrong').customers.list()), [
+  assert.deepEqual(await describe(client('sk_test_wrong').customers.list()), [
     'StripeAuthenticationError',
     401,
     undefined,
   ]);
   const restricted = client(await key(id, 'rk', ['rak_customer_read']));
   assert.deepEqual((await restricted.customers.list()).data, []);
-  assert.deepEqual(await told(restricted.customers.create()), [
+  assert.deepEqual(await describe(restricted.customers.create()), [
     'StripePermissionError',
     403,
     'more_permissions_required',
   ]);
-  assert.deepEqual(await told(stripe.disputes.retrieve('du_none')), [
+  assert.deepEqual(await describe(stripe.disputes.retrieve('du_none')), [
     'StripeInvalidRequestError',
     404,
     'resource_missing',
   ]);
-  assert.deepEqual(await told(stripe.customers.create({ nmae: 'x' })), [
+  assert.deepEqual(await describe(stripe.customers.create({ nmae: 'x' })), [
     'StripeInvalidRequestError',
     400,
     'parameter_unknown',

@@ -68,7 +68,7 @@ WHEN (NEW.action = 'compare') EXECUTE FUNCTION public.later_gate(13);
 
 async def write_history(author: Author) -> None:
     """Customers, each changed twice: more than two pages."""
-    told: list[DomainEvent] = []
+    events: list[DomainEvent] = []
     for number in range(CUSTOMERS):
         state: State | None = None
         decided = customer.create(
@@ -83,10 +83,10 @@ async def write_history(author: Author) -> None:
             for event in decided:
                 state = evolve(state, event)
             assert isinstance(state, Customer)
-            told += decided
+            events += decided
             decided = customer.update(state, {"description": detail}, card_id="card_none", now=author.now)
     for start in range(0, EVENTS, 900):
-        await author.append(told[start : start + 900])
+        await author.append(events[start : start + 900])
     await catch_up(author.dsn)
 
 
@@ -260,10 +260,10 @@ def test_an_operator_rebuilds_compares_accepts_and_rolls_back(shell: Shell) -> N
     plain = shell.does("rebuild", "customers", status=1)
     assert plain.splitlines()[-1].startswith("rebuild 2 of customers: differing")
     assert shell.live("customers") == 2
-    told = shell.does("diff", "customers")
-    assert re.match(rf"rebuild 2, compared at \S+Z: {CUSTOMERS} rows, {CUSTOMERS} live", told), told
+    output = shell.does("diff", "customers")
+    assert re.match(rf"rebuild 2, compared at \S+Z: {CUSTOMERS} rows, {CUSTOMERS} live", output), output
     assert "Look at the differences with `diff`" in shell.refused("switch", "customers")
-    assert 'cus_00007\n  email: "…" → "…"' in told
+    assert 'cus_00007\n  email: "…" → "…"' in output
     status = shell.does("status")
     states = {tuple(line.split("\t")[:3]) for line in status.splitlines() if line.count("\t") > 2}
     assert {("customers", "1", "kept"), ("customers", "2", "live"), ("customers", "3", "building")} < states
@@ -314,9 +314,9 @@ def test_a_rebuild_killed_during_its_backfill_continues_after_its_last_page(shel
         (doomed, other) = sorted(list_backfill_pids(first))
         kill(doomed)
         replaced = wait_until(lambda: list_backfill_pids(first) - {doomed, other})
-        told = shell.refused("rebuild", "customers", "feed")
-        assert "rebuild 1 of customers, started by " in told
-        assert told.endswith("is running.")
+        output = shell.refused("rebuild", "customers", "feed")
+        assert "rebuild 1 of customers, started by " in output
+        assert output.endswith("is running.")
 
         kill(first.pid)
         wait_until(lambda: all(has_ended(pid) for pid in {other, *replaced}))

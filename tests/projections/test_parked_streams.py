@@ -91,7 +91,7 @@ def test_a_handler_that_raises_parks_its_stream_and_retry_applies_it(dsn: str) -
         (stream_parked,) = (await load_parked(dsn))["customers_g1"]
         assert (stream_parked.stream, stream_parked.position) == (bad, 3)
         assert stream_parked.error.startswith("ValueError at ")
-        assert "test_parking" in stream_parked.error
+        assert "test_parked_streams" in stream_parked.error
         assert SECRET not in stream_parked.error
         assert list(await load_parked(dsn)) == ["customers_g1"]
         assert await load_emails(dsn) == {bad: "one@example.com", good: "two@example.com"}

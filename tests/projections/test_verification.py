@@ -59,7 +59,7 @@ def get_names(projections: tuple[Projection, ...]) -> set[str]:
 
 @pytest.mark.parametrize("harm", sorted(HARM))
 def test_a_corrupted_row_is_reported_and_a_rebuild_corrects_it(dsn: str, harm: str) -> None:
-    statement, view = HARM[harm]
+    statement, name = HARM[harm]
 
     async def story(author: Author) -> None:
         victim = await author.create_customer(email="one@example.com")
@@ -76,11 +76,11 @@ def test_a_corrupted_row_is_reported_and_a_rebuild_corrects_it(dsn: str, harm: s
             await conn.execute(statement.encode(), {"id": victim})
         found = await run_verify(dsn)
         harmed = {name: each for name, each in found.items() if each.differing}
-        assert set(harmed) == {view}
-        if view == "customers":
-            assert harmed[view].keys == ["cus_stray" if harm == "stray" else victim]
-        assert await load_differing(dsn) == {view: 1}
-        await run_rebuild(dsn, [each for each in PROJECTIONS if each.name == view], accept_differences=True)
+        assert set(harmed) == {name}
+        if name == "customers":
+            assert harmed[name].keys == ["cus_stray" if harm == "stray" else victim]
+        assert await load_differing(dsn) == {name: 1}
+        await run_rebuild(dsn, [each for each in PROJECTIONS if each.name == name], accept_differences=True)
         assert not any(each.differing for each in (await run_verify(dsn)).values())
 
     run_story(dsn, story)
@@ -148,13 +148,13 @@ def test_a_sample_finds_rare_streams_and_leaves_long_ones_to_a_full_check(dsn: s
     async def story(author: Author) -> None:
         busy = await author.create_customer(email="one@example.com")
         await author.open_dispute(await author.create_charge(customer=busy))
-        state, told = author.states[busy], []
+        state, events = author.states[busy], []
         for number in range(SAMPLE_STREAM_EVENTS_MAX + 200):
             assert isinstance(state, Customer)
-            told += customer.update(state, {"description": str(number)}, card_id="card", now=author.now)
-            state = evolve(state, told[-1])
-        for start in range(0, len(told), 1000):
-            await author.append(told[start : start + 1000])
+            events += customer.update(state, {"description": str(number)}, card_id="card", now=author.now)
+            state = evolve(state, events[-1])
+        for start in range(0, len(events), 1000):
+            await author.append(events[start : start + 1000])
         await catch_up(dsn)
         for _ in range(3):
             found = await run_verify(dsn, [CUSTOMERS, DISPUTES, FILES], sample=1)
