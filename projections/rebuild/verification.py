@@ -20,7 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.clock import Clock
 from ledger.logs import describe_error
-from ledger.postgres.connections import Conn, connect, fetch_one
+from ledger.postgres.connections import Conn, connect, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_streams
 from projections.engine import partitions
@@ -211,7 +211,7 @@ class _ProjectionCheck:
                     await copy.write_row((key,))
             if recorded:
                 stream = recorded[-1].event.originator_id
-        for row in await (await self._conn.execute(self._stray_rows_query())).fetchall():
+        for row in await fetch_all(self._conn, self._stray_rows_query()):
             self._result.add_difference(row[0])
         full_digest = await digest(self._conn, self._projection, self._generation, int(self._since))
         self._result.digest = full_digest.sum
@@ -231,7 +231,7 @@ class _ProjectionCheck:
     async def _load_parked(self) -> dict[str, int]:
         """The position from which on each parked stream is not applied."""
         parameters = {"projection": self._projection.name, "generation": self._generation}
-        return dict(await (await self._conn.execute(_SELECT_PARKED, parameters)).fetchall())
+        return dict(await fetch_all(self._conn, _SELECT_PARKED, parameters))
 
     async def _choose_streams(self, count: int) -> list[str]:
         """At most `count` streams chosen at random, in random order."""
@@ -242,12 +242,11 @@ class _ProjectionCheck:
         positions = [random.randint(1, upto) for _ in range(count)]  # noqa: S311
         by_events = {"positions": positions, "window": SAMPLE_WINDOW_EVENTS}
         candidates = [
-            row[0]
-            for row in await (await self._conn.execute(_SAMPLE_BY_EVENTS, parameters | by_events)).fetchall()
+            row[0] for row in await fetch_all(self._conn, _SAMPLE_BY_EVENTS, parameters | by_events)
         ]
         if len(candidates) < count:
             table_parameters = {"generation": self._table().as_string()}
-            row = await (await self._conn.execute(_COUNT_BLOCKS, table_parameters)).fetchone()
+            row = await fetch_one(self._conn, _COUNT_BLOCKS, table_parameters)
             assert row is not None
             by_rows = {"percent": min(100.0, 100.0 * SAMPLE_BLOCKS / row[0]), "count": count}
             cur = await self._conn.execute(self._sample_by_rows_query(), parameters | by_rows)
