@@ -11,7 +11,7 @@ from ledger import accounts
 from ledger.accounts import SCOPES, KeyKind
 from ledger.cli.shell import format_time, print_table, run_with_connection
 from ledger.clock import Clock
-from ledger.errors import SettingError
+from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
 
 KeyArgument = Annotated[str, typer.Argument(help="The id of the key (key_…).")]
@@ -37,7 +37,10 @@ def build_accounts_group() -> typer.Typer:
         rows = run_with_connection(lambda conn, _: accounts.list_accounts(conn))
         print_table(
             ("id", "name", "platform", "api version", "created"),
-            [(*row[:-1], format_time(row[-1])) for row in rows],
+            [
+                (row.id, row.name, row.platform or "", row.api_version, format_time(row.created_at))
+                for row in rows
+            ],
         )
 
     return group
@@ -95,6 +98,8 @@ def _add_list_command(group: typer.Typer) -> None:
         """List keys without their secrets."""
 
         async def list_keys(conn: Conn, clock: Clock) -> list[tuple[object, ...]]:
+            if account is not None and not await accounts.list_accounts(conn, account):
+                raise InvalidParameter(f"No such account: '{account}'", param="account")
             return [
                 (
                     key.id,

@@ -212,6 +212,6 @@ Try it:
 
   curl {keys["url"]}/v1/customers -u {keys["secret"]}: -d name="Jenny Rosen"
 
-  python -c 'import stripe; stripe.api_key = "{keys["secret"]}"; stripe.api_base = "{keys["url"]}"; \
+  python3 -c 'import stripe; stripe.api_key = "{keys["secret"]}"; stripe.api_base = "{keys["url"]}"; \
 print(stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute"))'
 """

@@ -23,7 +23,6 @@ from projections.operate.shell import (
     AllOption,
     JsonOption,
     NameArgument,
-    NamesArgument,
     ReasonOption,
     get_operator,
     run,
@@ -73,7 +72,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
 
 
 def verify(
-    names: NamesArgument = None,
+    names: Annotated[list[str] | None, typer.Argument(help="The projections; default: all.")] = None,
     all_projections: AllOption = False,
     sample: Annotated[
         int | None, typer.Option(help="Check about so many streams, chosen at random; default: all.")

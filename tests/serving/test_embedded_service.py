@@ -109,7 +109,7 @@ def test_accounts_and_keys_are_created_and_revoked_while_it_serves(service: Serv
     account = run_ledger(data_dir, "accounts", "create", "Another").stdout.strip()
     assert account.startswith("acct_")
     listed = run_ledger(data_dir, "accounts", "list").stdout
-    assert [line.split("\t")[:2] for line in listed.splitlines()[2:]] == [[account, "Another"]]
+    assert [line.split("\t")[:3] for line in listed.splitlines()[2:]] == [[account, "Another", ""]]
 
     made = run_ledger(data_dir, "keys", "create", account, "--name", "ci").stdout
     key_id, secret = (line.split()[1] for line in made.splitlines())
@@ -128,6 +128,8 @@ def test_accounts_and_keys_are_created_and_revoked_while_it_serves(service: Serv
 def test_wrong_arguments_of_the_commands_are_explained(service: ServeProcess) -> None:
     data_dir = service.data_dir
     assert "No such key: 'key_none'" in run_refused(data_dir, "keys", "revoke", "key_none")
+    unknown_account = run_refused(data_dir, "keys", "list", "--account", "acct_none")
+    assert "No such account: 'acct_none'" in unknown_account
     scoped = ["keys", "create", "acct_none", "--kind", "rk", "--scope", "everything"]
     assert "--scope everything: must be one of" in run_refused(data_dir, *scoped)
 
