@@ -29,8 +29,9 @@ from ledger.queries.list_query import (
     build_cursor_query,
     build_page_query,
 )
+from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
-EVENT_RETENTION_SECONDS = 30 * DAY_SECONDS
+EVENT_RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 CREATED_MAX = 2**62
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05

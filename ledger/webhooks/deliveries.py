@@ -13,12 +13,14 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from ledger.domain.money import DAY_SECONDS
 from ledger.ids import encode_base62
 from ledger.metrics import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.events import FeedEvent
+from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
-RETENTION_SECONDS = 30 * 86_400
+RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 DELETE_ROWS_MAX = 1000
 COUNT_ROWS_MAX = 100_000
 

@@ -13,6 +13,8 @@ from ledger.domain.imported_event import EventImported
 from ledger.wire.aggregates import AGGREGATES, AGGREGATES_BY_EVENT
 from ledger.wire.previous_attributes import PublicEvent, diff_attributes
 
+EVENT_RETENTION_DAYS = 30
+"""How long an Event is readable and may be delivered (contract §4)."""
 EVENTS_PER_CHANGE_MAX = 2
 """The largest number of public Events that one domain event makes."""
 _LEDGER_PREFIXES = frozenset(

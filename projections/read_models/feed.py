@@ -15,11 +15,9 @@ from ledger.domain import charge, customer, dispute, imported_event, refund, res
 from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from ledger.wire.events import render_event_data
-from ledger.wire.public_events import derive_event_id, derive_public_events
+from ledger.wire.public_events import EVENT_RETENTION_DAYS, derive_event_id, derive_public_events
 from ledger.wire.versions import LATEST_VERSION
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
-
-RETENTION_DAYS = 30
 
 _encode = msgspec.json.Encoder().encode
 
@@ -69,5 +67,5 @@ FEED = Projection(
         Column("data", "document"),
     ),
     apply=_apply_public_events,
-    retention_days=RETENTION_DAYS,
+    retention_days=EVENT_RETENTION_DAYS,
 )
