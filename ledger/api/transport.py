@@ -81,8 +81,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse the request again without its offer of an upgrade, which a server may ignore (RFC 9110,
         section 7.8). `rest` follows its head.
 
-        Java's HttpClient offers HTTP/2 with its first request. The parser skips the body of such a request
-        and would take it for the next one.
+        Java's HttpClient offers HTTP/2 with its first request, and the parser skips the body of such a
+        request.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
