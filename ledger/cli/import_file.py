@@ -29,7 +29,7 @@ from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
-from ledger.postgres.connections import open_connection, open_pool
+from ledger.postgres.connections import Pool, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.postgres.migrations import check_schema
 from ledger.store.store import Store
@@ -78,7 +78,7 @@ async def _run_import(
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
     await store.start()
-    pool = open_pool(dsn)
+    pool = Pool(dsn)
     await pool.open()
     importer = Import(
         build_execution(store, build_queries(store, pool, settings), settings),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from ledger.postgres.connections import Conn, connect, open_pool
+from ledger.postgres.connections import Conn, Pool, connect
 
 
 def test_the_server_notices_a_lost_client_during_a_statement(dsn: str) -> None:
@@ -61,7 +61,7 @@ def test_every_connection_makes_the_server_check_its_client(dsn: str) -> None:
     async def look() -> None:
         async with await connect(dsn, "ledger_projector", name="test") as conn:
             assert await settings(conn) == asked
-        async with open_pool(dsn) as pool, pool.connection() as conn:
+        async with Pool(dsn) as pool, pool.connection() as conn:
             assert await settings(conn) == asked
 
     asyncio.run(look())
