@@ -219,3 +219,19 @@ def test_no_request_fails_after_a_restart_of_the_database(
     server.stop()
     server.start()
     send_in_a_row(service, requests, REQUESTS_IN_A_ROW)
+
+
+def test_a_download_does_not_begin_before_its_first_chunk_is_read(
+    service: Service, requests: Requests
+) -> None:
+    url = requests.link.url
+    assert url is not None
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute("REVOKE SELECT ON ledger.file_chunks FROM ledger_api")
+        try:
+            assert requests.raw.get(f"/v1/files/{requests.file.id}/contents").status_code == 500
+            assert httpx.get(url).status_code == 500
+        finally:
+            conn.execute("GRANT SELECT ON ledger.file_chunks TO ledger_api")
+    requests.download()
+    requests.download_by_link()
