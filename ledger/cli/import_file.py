@@ -31,7 +31,7 @@ from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
 from ledger.postgres.connections import Pool, open_connection
 from ledger.postgres.deployment import open_database
-from ledger.postgres.migrations import check_schema
+from ledger.service_key import check_database
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144
@@ -58,7 +58,7 @@ def run_import(settings: Settings, file: Path, account: str | None, *, livemode:
     except OSError as error:
         raise SettingError(f"cannot read {file}: {error.strerror}") from None
     with source, open_database(settings) as (dsn, service_key):
-        check_schema(dsn)
+        check_database(settings, dsn, service_key)
         reduce_garbage_collection()
         size_bytes = None if str(file) == "-" else file.stat().st_size
         return uvloop.run(_run_import(settings, dsn, service_key, source, size_bytes, account, livemode))

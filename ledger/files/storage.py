@@ -14,6 +14,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
@@ -61,12 +62,41 @@ class Upload:
     pages: int | None
 
 
+class ChunkCipher:
+    """Encrypts and decrypts the chunks of files. `key` is the service key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = hmac.digest(key, b"ledger/files/seal/1", "sha256")
+
+    def seal(self, file_id: str, number: int, plaintext: bytes) -> bytes:
+        """A chunk as it is stored."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._cipher(file_id).encrypt(nonce, plaintext, _associated_data(file_id, number))
+
+    def open(self, file_id: str, number: int, sealed: bytes) -> bytes:
+        """A stored chunk, decrypted. Raises cryptography's InvalidTag when it was sealed under another key,
+        or as another chunk."""
+        associated_data = _associated_data(file_id, number)
+        return self._cipher(file_id).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
+
+    def can_open(self, file_id: str, number: int, sealed: bytes) -> bool:
+        """Whether the key opens a stored chunk."""
+        try:
+            self.open(file_id, number, sealed)
+        except (InvalidTag, ValueError):
+            return False
+        return True
+
+    def _cipher(self, file_id: str) -> AESGCM:
+        return AESGCM(hmac.digest(self._key, file_id.encode(), "sha256"))
+
+
 class FileStorage:
     """The contents of all files. `key` is the service key."""
 
     def __init__(self, pool: Pool, key: bytes) -> None:
         self._pool = pool
-        self._key = hmac.digest(key, b"ledger/files/seal/1", "sha256")
+        self._cipher = ChunkCipher(key)
 
     def begin(self, file_id: str) -> IncomingFile:
         """Begin to store the contents of a new file."""
@@ -96,13 +126,13 @@ class FileStorage:
 
     async def write_chunk(self, file_id: str, number: int, plaintext: bytes) -> None:
         """Store one chunk; numbers begin at 0. Raises Unavailable."""
-        await self._execute(_INSERT_CHUNK, (file_id, number, self._seal(file_id, number, plaintext)))
+        await self._execute(_INSERT_CHUNK, (file_id, number, self._cipher.seal(file_id, number, plaintext)))
 
     async def read_chunk(self, file_id: str, number: int) -> bytes:
         """One chunk, decrypted. Raises Unavailable."""
         row = await self._execute(_SELECT_CHUNK, (file_id, number))
         assert row is not None, "a file in the log has its contents"
-        return self._open(file_id, number, row[0])
+        return self._cipher.open(file_id, number, row[0])
 
     async def delete(self, file_id: str) -> None:
         """Delete contents that no event refers to; the database refuses to delete a file's. Raises
@@ -131,7 +161,7 @@ class FileStorage:
             if stored_pieces[0] is None:
                 for number, piece in enumerate(pieces):
                     await cur.execute(
-                        _INSERT_CHUNK.encode(), (file_id, number, self._seal(file_id, number, piece))
+                        _INSERT_CHUNK.encode(), (file_id, number, self._cipher.seal(file_id, number, piece))
                     )
 
     async def _read_chunks(self, file: File) -> AsyncIterator[bytes]:
@@ -140,18 +170,7 @@ class FileStorage:
 
     async def _find_chunk(self, cur: AsyncCursor[TupleRow], file_id: str, number: int) -> bytes | None:
         row = await (await cur.execute(_SELECT_CHUNK.encode(), (file_id, number))).fetchone()
-        return None if row is None else self._open(file_id, number, row[0])
-
-    def _seal(self, file_id: str, number: int, plaintext: bytes) -> bytes:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher(file_id).encrypt(nonce, plaintext, _associated_data(file_id, number))
-
-    def _open(self, file_id: str, number: int, sealed: bytes) -> bytes:
-        associated_data = _associated_data(file_id, number)
-        return self._cipher(file_id).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
-
-    def _cipher(self, file_id: str) -> AESGCM:
-        return AESGCM(hmac.digest(self._key, file_id.encode(), "sha256"))
+        return None if row is None else self._cipher.open(file_id, number, row[0])
 
 
 class IncomingFile:

@@ -2,11 +2,8 @@
 
 The roles of migration 0001: `ledger_api` appends to the log and never rewrites it, `ledger_projector` owns
 the projections' tables and cannot append. Every statement commits on its own (autocommit) unless it runs
-inside `conn.transaction()`.
-
-A restart, a failover or a proxy ends connections while they are idle. So both kinds of kept connections,
-`Pool` and `ReconnectingConnection`, replace an ended one before they lend it, and `run_idempotent` asks once
-more when the connection breaks during the query.
+inside `conn.transaction()`. Both kinds of kept connections, `Pool` and `ReconnectingConnection`, replace one
+that has ended while idle (a restart, a failover, a proxy) before they lend it.
 """
 
 from __future__ import annotations
