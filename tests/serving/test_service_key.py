@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger.config import Settings
+from ledger.config import load_settings
 from ledger.errors import SettingError
 from ledger.files.storage import FileStorage
 from ledger.postgres.connections import Pool
@@ -52,7 +52,7 @@ VALUES (1, 'cus_1', 1, 'customer.created', '{"metadata":{"sealed":"AAAA"}}', 'ac
 
 
 def check(dsn: str, key: str) -> None:
-    check_service_key(Settings(secret_key=key), dsn, key.encode())  # type: ignore[arg-type]
+    check_service_key(load_settings(database_url=dsn, secret_key=key), dsn, key.encode())
 
 
 def append_customers(dsn: str, count: int, first: int = 0) -> None:
