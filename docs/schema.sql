@@ -148,6 +148,15 @@ CREATE TABLE ledger.served (
 GRANT SELECT ON ledger.served TO ledger_api;
 GRANT SELECT ON ledger.served TO ledger_projector;
 
+CREATE TABLE ledger.service_key (
+    check_value bytea NOT NULL,
+    one boolean NOT NULL DEFAULT true,
+    CONSTRAINT service_key_key PRIMARY KEY (one),
+    CONSTRAINT service_key_check_value CHECK (length(check_value) = 32),
+    CONSTRAINT service_key_one CHECK (one)
+);
+GRANT INSERT, SELECT ON ledger.service_key TO ledger_api;
+
 CREATE VIEW ledger.readable_events AS
  SELECT notification_id AS "position",
     originator_id AS stream,

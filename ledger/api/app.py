@@ -48,7 +48,7 @@ from ledger.domain.money import Terms
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.metrics import Metrics
-from ledger.postgres.connections import Pool, open_pool
+from ledger.postgres.connections import Pool
 from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
@@ -196,7 +196,7 @@ def build_terms(settings: Settings) -> Terms:
 def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Components:
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
-    pool = open_pool(dsn)
+    pool = Pool(dsn)
     metrics = Metrics()
     store.journal.on_append = metrics.observe_append
     queries = build_queries(store, pool, settings)

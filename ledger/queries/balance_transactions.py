@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import psycopg
-from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.domain.charge import Charge
@@ -19,9 +17,8 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.postings import get_balance_transaction
 from ledger.domain.resource import Resource
-from ledger.errors import Unavailable, UnknownObject, UnknownReference
+from ledger.errors import UnknownObject, UnknownReference
 from ledger.objects import is_visible, mode_hint, render_balance_transaction
-from ledger.postgres.connections import first_line
 from ledger.queries.context import QueryContext
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
@@ -84,11 +81,9 @@ async def _find_transaction(
     context: QueryContext, transaction_id: str
 ) -> tuple[Charge | Dispute | None, BalanceTransaction | None]:
     """The transaction, and its object as of the event that made it. Raises Unavailable."""
-    try:
-        async with context.pool.connection() as conn:
-            events = await read_history_of_transaction(conn, context.store.codec, transaction_id)
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise Unavailable(first_line(error)) from error
+    events = await context.pool.run_idempotent(
+        lambda conn: read_history_of_transaction(conn, context.store.codec, transaction_id)
+    )
     state = fold(item.event for item in events)
     if not isinstance(state, Charge | Dispute):
         return None, None

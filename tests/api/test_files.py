@@ -14,7 +14,7 @@ import stripe
 import uvloop
 
 from ledger.files.storage import FileStorage
-from ledger.postgres.connections import open_pool
+from ledger.postgres.connections import Pool
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.contract import rows
 
@@ -306,7 +306,7 @@ def test_only_contents_that_a_crash_left_are_deleted(service: Service, raw: Call
         )
 
         async def sweep() -> None:
-            async with open_pool(service.dsn) as pool:
+            async with Pool(service.dsn) as pool:
                 await FileStorage(pool, b"any key").delete_orphans()
 
         uvloop.run(sweep())

@@ -8,6 +8,7 @@ Request-Id. No framework is on this path: in a measurement, it cost as much as t
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -82,27 +83,33 @@ class PublicApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, next(self._request_ids), _DEFAULT_HEADERS)
         body: str | File
+        contents: AsyncIterator[bytes] | None = None
         try:
             now = await self._refresh_clock()
             exchange.status, body = await self._handle(exchange, now)
+            if isinstance(body, File):
+                contents = await self._storage.read(body)
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
         if isinstance(body, File):
-            await self._send_file(exchange, body, send)
+            assert contents is not None
+            await self._send_file(exchange, body, contents, send)
         else:
             user_agent = exchange.request_headers.get(b"user-agent", b"")
             await exchange.send_response(send, indent(body) if _is_read_by_people(user_agent) else body)
         self._log_access(exchange)
 
-    async def _send_file(self, exchange: Exchange, file: File, send: Send) -> None:
+    async def _send_file(
+        self, exchange: Exchange, file: File, contents: AsyncIterator[bytes], send: Send
+    ) -> None:
         file_headers = {name.encode(): value.encode() for name, value in build_file_headers(file).items()}
         headers = [
             *(header for header in exchange.response_headers if header[0] not in file_headers),
             *file_headers.items(),
         ]
         await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
-        async for chunk in self._storage.read(file):
+        async for chunk in contents:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
