@@ -22,6 +22,7 @@ from ledger.queries.context import QueryContext
 from ledger.queries.customers import list_customers
 from ledger.queries.disputes import list_disputes
 from ledger.queries.pages import Pages, QueryResult
+from ledger.queries.payment_methods import list_payment_methods
 from ledger.queries.refunds import list_refunds
 from ledger.wire.expansion import parse_expand
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
@@ -42,6 +43,7 @@ CASES: dict[str, tuple[List, str, list[str], int]] = {
     "a list in each item": (list_charges, "charge", ["refunds.data.charge"], 2),
     "what a member needs": (list_refunds, "refund", ["payment_method", "charge"], 2),
     "three levels": (list_disputes, "dispute", ["charge.customer.default_source.customer"], 2),
+    "what the page has": (list_payment_methods, "payment_method", ["customer.subscriptions"], 0),
     "nothing to read": (list_customers, "customer", ["sources", "tax"], 0),
 }
 """The list, the type of its items, what is expanded, and the levels of reads beyond the page itself."""
