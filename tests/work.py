@@ -25,10 +25,11 @@ def count_calls(work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def record_runs(function: FunctionType) -> Iterator[list[FrameType]]:
+def record_runs(function: Callable[..., object]) -> Iterator[list[FrameType]]:
     """The runs of `function` in this thread, while the context is open. A coroutine is one run however often
     it is resumed."""
     runs: list[FrameType] = []
+    assert isinstance(function, FunctionType)
 
     def profile(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code is function.__code__ and frame not in runs:

@@ -92,7 +92,7 @@ def test_every_route_shows_the_same_cards_newest_first(
         assert ok(raw.get(f"/v1/payment_methods/{card}")) == method
         assert ok(raw.get(f"{of_customer}/{card}")) == method
         assert ok(raw.get(f"/v1/customers/{customer}/sources/{card}")) == source
-        assert client.v1.payment_methods.retrieve(card).card["last4"] == source["last4"]
+        assert client.v1.payment_methods.retrieve(card).to_dict() == method
         assert client.v1.customers.payment_sources.retrieve(customer, card).id == card
         assert client.v1.customers.payment_methods.retrieve(customer, card).customer == customer
     default = ok(raw.get(f"/v1/customers/{customer}?expand[]=default_source"))["default_source"]
