@@ -18,7 +18,8 @@ from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.postings import get_balance_transaction
-from ledger.errors import Unavailable, UnknownObject
+from ledger.domain.resource import Resource
+from ledger.errors import Unavailable, UnknownObject, UnknownReference
 from ledger.objects import (
     Fetch,
     is_visible,
@@ -41,7 +42,7 @@ BALANCE_TRANSACTIONS = ListQuery.of(
     column="fact",
     filters={
         "currency": "AND currency = %(currency)s",
-        "payout": "AND false",  # there are no payouts here
+        "payout": "AND false",  # no transaction is part of a payout
         "source": "AND source = %(source)s",
         "type": "AND type = %(type)s",
     },
@@ -60,12 +61,25 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
 
 async def list_balance_transactions(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/balance_transactions`"""
+    await _check_payout(call, context)
     page = await context.pages.fetch_page(call, BALANCE_TRANSACTIONS)
     now = context.now()
     fetch = share_reads(context.get)
     steps = [_render(call, context, msgspec.json.decode(row[0]), now, fetch) for row in page.rows]
     data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(BALANCE_TRANSACTIONS, data, page)
+
+
+async def _check_payout(call: Call, context: QueryContext) -> None:
+    """Check that the payout by which the list is filtered exists: that a service has published it. Raises
+    UnknownReference."""
+    payout_id = call.parameters.get("payout")
+    if payout_id is None:
+        return
+    payout = await context.get(payout_id)
+    if not isinstance(payout, Resource) or payout.type != "payout" or not is_visible(payout, call):
+        hint = mode_hint(payout, Resource, call)
+        raise UnknownReference("payout", payout_id, param="payout", hint=hint)
 
 
 async def _render(
