@@ -492,6 +492,23 @@ CREATE TABLE projections.parked (
 GRANT SELECT ON projections.parked TO ledger_api;
 GRANT DELETE, INSERT, SELECT, UPDATE ON projections.parked TO ledger_projector;
 
+CREATE TABLE projections.payment_methods (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    card text NOT NULL,
+    customer text,
+    saved boolean NOT NULL,
+    CONSTRAINT payment_methods_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX payment_methods_by_card ON projections.payment_methods USING btree (account, livemode, card, created, "position");
+CREATE INDEX payment_methods_newest ON projections.payment_methods USING btree (account, livemode, created, "position") WHERE saved;
+ALTER TABLE projections.payment_methods OWNER TO ledger_projector;
+GRANT SELECT ON projections.payment_methods TO ledger_api;
+
 CREATE TABLE projections.postings (
     generation integer NOT NULL,
     id text NOT NULL,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from ledger.errors import CardError, UnknownReference
+from ledger.ids import parse_id_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +213,13 @@ def make_source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
         fingerprint=fingerprint,
         cvc_check=card.cvc_check,
     )
+
+
+def get_created(card: SourceCard, default: int) -> int:
+    """When the card was made from its token, in unix seconds: its id contains the time. `default` for an id
+    of another form."""
+    created = parse_id_time(card["id"])
+    return default if created is None else int(created)
 
 
 def check_attachable(card: SourceCard) -> None:

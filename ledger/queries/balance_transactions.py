@@ -18,7 +18,14 @@ from ledger.domain.money import BalanceTransaction
 from ledger.domain.postings import get_balance_transaction
 from ledger.domain.resource import Resource
 from ledger.errors import UnknownObject, UnknownReference
-from ledger.objects import is_visible, mode_hint, render_balance_transaction
+from ledger.objects import (
+    Fetch,
+    is_visible,
+    mode_hint,
+    render_balance_transaction,
+    run_together,
+    share_reads,
+)
 from ledger.queries.context import QueryContext
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
@@ -45,7 +52,8 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     if state is None or transaction is None or not is_visible(state, call):
         hint = "" if state is None else mode_hint(state, type(state), call)
         raise UnknownObject("balance transaction", call.target, param="id", hint=hint)
-    return QueryResult(await _render(call, context, transaction, context.now()))
+    fetch = share_reads(context.get)
+    return QueryResult(await _render(call, context, transaction, context.now(), fetch))
 
 
 async def list_balance_transactions(call: Call, context: QueryContext) -> QueryResult:
@@ -53,7 +61,9 @@ async def list_balance_transactions(call: Call, context: QueryContext) -> QueryR
     await _check_payout(call, context)
     page = await context.pages.fetch_page(call, BALANCE_TRANSACTIONS)
     now = context.now()
-    data = [await _render(call, context, msgspec.json.decode(row[0]), now) for row in page.rows]
+    fetch = share_reads(context.get)
+    steps = [_render(call, context, msgspec.json.decode(row[0]), now, fetch) for row in page.rows]
+    data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(BALANCE_TRANSACTIONS, data, page)
 
 
@@ -70,9 +80,9 @@ async def _check_payout(call: Call, context: QueryContext) -> None:
 
 
 async def _render(
-    call: Call, context: QueryContext, transaction: BalanceTransaction, now: int
+    call: Call, context: QueryContext, transaction: BalanceTransaction, now: int, fetch: Fetch
 ) -> dict[str, Any]:
-    rendered = await render_balance_transaction(transaction, call.expand, now, context.get)
+    rendered = await render_balance_transaction(transaction, call.expand, now, fetch)
     add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered
 

@@ -17,6 +17,7 @@ from projections.read_models.lists import (
     REFUNDS,
     WEBHOOK_ENDPOINTS,
 )
+from projections.read_models.payment_methods import PAYMENT_METHODS
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -27,6 +28,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     FILES,
     FILE_LINKS,
     WEBHOOK_ENDPOINTS,
+    PAYMENT_METHODS,
     POSTINGS,
     BALANCE_TRANSACTIONS,
     DEADLINES,

@@ -144,7 +144,7 @@ class PublicApi:
         if version_is_known:  # every authenticated response has it, even an error raised below
             exchange.response_headers.append((b"stripe-version", version.encode()))
         try:
-            operation, target = self._routes.find(exchange.method, exchange.path)
+            operation, target, exchange.part = self._routes.find(exchange.method, exchange.path)
         except UnknownRoute:
             if key.kind == "ek":  # it can access so little that every other URL is forbidden
                 raise ephemeral_key_error(key) from None
@@ -264,6 +264,7 @@ class PublicApi:
             exchange.target,
             parameters,
             expand,
+            part=exchange.part,
             as_platform=exchange.as_platform,
             base_url=self._public_url or _get_base_url(exchange),
         )
