@@ -7,6 +7,8 @@ ARGS ?=
 JOBS ?= auto
 
 BIN := .venv/bin
+PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
+    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -42,7 +44,7 @@ format: .venv/.test  ## format the sources and correct what ruff can
 schema: .venv/.test  ## write docs/schema.sql from the migrations
 	@exec $(BIN)/python -m tests.postgres.schema
 
-clients: .clients/.fetched  ## download the official clients and their tests, which `make test` then runs too
+clients: .clients/.fetched $(PROGRAMS)  ## download clients, their tests and programs that use the API, which `make test` then runs
 
 bench: .venv/.test  ## measure the service against the yardsticks
 	@exec $(BIN)/python -m benchmarks $(ARGS)
@@ -87,10 +89,26 @@ endef
 
 # Without npm the tests that use the Node client are skipped, and say why.
 .clients/.fetched: .venv/.test tests/sdk/requirements.txt tests/node/package-lock.json
-	@rm -rf .clients && mkdir .clients
+	@mkdir -p .clients && rm -rf .clients/stripe-*.tar.gz
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
 	    --no-binary stripe --dest .clients --requirement tests/sdk/requirements.txt
 	@tar -xzf .clients/stripe-*.tar.gz -C .clients
 	@if command -v npm >/dev/null; then npm ci --prefix tests/node --loglevel error; \
 	    else echo "npm is not installed: the tests that use the Node client will be skipped" >&2; fi
 	@touch $@
+
+# One environment for each program that the tests run, since they need different releases of the same packages.
+# Its stamp is the list of what is in it: the tests compare the two, and skip the program if they differ.
+.clients/%/.installed: tests/clients/requirements/%.txt | .venv/.test
+	@echo "Installing $* into .clients/$* ..." >&2
+	@rm -rf .clients/$* && $(BIN)/python -m venv .clients/$*
+	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --requirement $<
+	@cp $< $@
+
+.clients/sync-engine/.installed: tests/clients/sync-engine/package-lock.json tests/clients/sync-engine/package.json
+	@rm -rf .clients/sync-engine && mkdir -p .clients/sync-engine
+	@if command -v npm >/dev/null; then \
+	    echo "Installing sync-engine into .clients/sync-engine ..." >&2; \
+	    cp $^ .clients/sync-engine && npm ci --prefix .clients/sync-engine --loglevel error && cp $< $@; \
+	    else echo "npm is not installed: the tests of the sync engine will be skipped" >&2; fi
