@@ -1,0 +1,37 @@
+"""What `make clients` installs is pinned by hashes, without addresses, and is what the document names."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.api.service import ROOT
+from tests.clients.program import HERE, SYNC_ENGINE
+
+LISTS = sorted((HERE / "requirements").glob("*.txt"))
+
+
+@pytest.mark.parametrize("place", LISTS, ids=[place.stem for place in LISTS])
+def test_each_package_has_a_version_and_hashes(place: Path) -> None:
+    text = place.read_text()
+    assert "://" not in text
+    entries = re.split(r"\n(?=\S)", text.strip())
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+==\S+ .*\n    --hash=sha256:", entry), entry[:80]
+
+
+def test_the_document_names_the_pinned_versions() -> None:
+    document = (ROOT / "docs" / "compatibility.md").read_text()
+    lock = json.loads((HERE / SYNC_ENGINE / "package-lock.json").read_text())["packages"]
+    assert all("resolved" not in package for package in lock.values())
+    versions = {"stripe-sync-engine": lock["node_modules/@supabase/stripe-sync-engine"]["version"]}
+    for place in LISTS:
+        name = re.sub(r"-[\d.]+$", "", place.stem)
+        pinned = re.search(rf"^{name}==(\S+)", place.read_text(), re.M)
+        assert pinned is not None, place
+        versions[place.stem] = pinned[1]
+    for name, version in versions.items():
+        assert re.search(rf"^\|.*\b{re.escape(version)}\b.*\|$", document, re.M), name
