@@ -24,7 +24,12 @@ ListRefused = Callable[[], list[tuple[str, str, int]]]
 def service(cluster: Cluster) -> Iterator[Service]:
     """The running service that the tests of this worker share. They may move its clock, forward only."""
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
-        running = Service(dsn, Path(place), LEDGER_WEBHOOK_POLL_MS="50")
+        running = Service(
+            dsn,
+            Path(place),
+            LEDGER_WEBHOOK_POLL_MS="50",
+            LEDGER_WEBHOOK_TIMEOUT_MS="60000",  # a receiver here takes one delivery after the other
+        )
         yield running
         running.stop()
         check_log(running.log)

@@ -24,6 +24,7 @@ PROGRAM = "dj-stripe"
 pytestmark = needs(PROGRAM)
 
 PROJECT = SCRIPTS / "dj_stripe"
+DELIVERY_SECONDS = 100
 # dj-stripe's models of resources that have objects here, by the client's name of the resource.
 MODELS = {
     "BalanceTransaction": "balance_transactions", "Charge": "charges", "Customer": "customers",
@@ -152,7 +153,9 @@ def test_every_delivery_is_accepted_and_changes_the_rows(
         brief = client.v1.customers.create({"email": "brief@example.com"}).id
         client.v1.customers.delete(brief)
         made = {event.id for event in client.v1.events.list({"limit": 100}).auto_paging_iter()} - before
-        wait_until(lambda: not client.v1.events.list({"delivery_success": False}).data)
+        wait_until(
+            lambda: not client.v1.events.list({"delivery_success": False}).data, seconds=DELIVERY_SECONDS
+        )
     deliveries = project.read_deliveries()
     # Each once: the service sends again what is not answered with 200.
     assert sorted(one["event"] for one in deliveries) == sorted(made)
