@@ -141,6 +141,11 @@ async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fe
         if isinstance(value, dict):
             # A copy, because nested members may be shared between results.
             answer[member] = await _expand_members(dict(value), subtree, now, fetch)
+        elif isinstance(value, list):
+            answer[member] = [
+                await _expand_members(dict(item), subtree, now, fetch) if isinstance(item, dict) else item
+                for item in value
+            ]
         elif isinstance(value, str):
             state = await fetch(value)
             if state is not None and (member not in EXTERNAL_FIELDS or isinstance(state, Resource)):

@@ -15,9 +15,10 @@ from projections.read_models.lists import (
     FILE_LINKS,
     FILES,
     REFUNDS,
+    RESOURCES,
     WEBHOOK_ENDPOINTS,
 )
-from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
+from projections.read_models.postings import BALANCE_CHANGES, BALANCE_TRANSACTIONS, POSTINGS
 
 PROJECTIONS: tuple[Projection, ...] = (
     CUSTOMERS,
@@ -27,8 +28,10 @@ PROJECTIONS: tuple[Projection, ...] = (
     FILES,
     FILE_LINKS,
     WEBHOOK_ENDPOINTS,
+    RESOURCES,
     POSTINGS,
     BALANCE_TRANSACTIONS,
+    BALANCE_CHANGES,
     DEADLINES,
     FEED,
 )

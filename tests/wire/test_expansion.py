@@ -131,7 +131,11 @@ def test_expanding_needs_the_permissions_of_the_objects() -> None:
     assert read_resources("dispute", "balance_transactions.source") == {"dispute"}
     assert read_resources("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
     assert read_resources("balance_transaction", "source") == {"charge", "dispute"}
-    assert read_resources("charge", "payment_intent", "review") == {"event"}
+    assert read_resources("charge", "payment_intent", "application") == {"event"}
+    assert read_resources("charge", "review") == {"review"}
+    assert read_resources("invoice", "customer", "lines.data.price.product", "parent.quote") == {
+        "customer", "price", "product", "quote",
+    }  # fmt: skip
     assert set(READ_RESOURCES) <= set(EXPANDABLE_FIELDS)
 
 

@@ -5,6 +5,8 @@ Those that the ledger does not support are `Unsupported`: they are refused, neve
 """
 
 from ledger.wire.tables import (
+    accounts,
+    balance,
     balance_transactions,
     charges,
     customer_sessions,
@@ -14,11 +16,14 @@ from ledger.wire.tables import (
     events,
     file_links,
     files,
+    published,
     refunds,
     webhook_endpoints,
 )
 
 __all__ = [
+    "accounts",
+    "balance",
     "balance_transactions",
     "charges",
     "customer_sessions",
@@ -28,6 +33,7 @@ __all__ = [
     "events",
     "file_links",
     "files",
+    "published",
     "refunds",
     "webhook_endpoints",
 ]
