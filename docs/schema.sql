@@ -291,8 +291,8 @@ CREATE TABLE projections.balance_changes (
     available_on bigint NOT NULL,
     CONSTRAINT balance_changes_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX balance_changes_in_order ON projections.balance_changes USING btree (account, livemode, "position") INCLUDE (currency, net);
-CREATE INDEX balance_changes_pending ON projections.balance_changes USING btree (account, livemode, available_on) INCLUDE (currency, net);
+CREATE INDEX balance_changes_in_order ON projections.balance_changes USING btree (account, livemode, "position") INCLUDE (generation, currency, net);
+CREATE INDEX balance_changes_pending ON projections.balance_changes USING btree (account, livemode, available_on) INCLUDE (generation, currency, net);
 ALTER TABLE projections.balance_changes OWNER TO ledger_projector;
 GRANT SELECT ON projections.balance_changes TO ledger_api;
 

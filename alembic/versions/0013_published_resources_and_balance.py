@@ -60,9 +60,9 @@ CREATE TABLE projections.balance_changes (
     CONSTRAINT balance_changes_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
 CREATE INDEX balance_changes_in_order ON projections.balance_changes (account, livemode, position)
-    INCLUDE (currency, net);
+    INCLUDE (generation, currency, net);
 CREATE INDEX balance_changes_pending ON projections.balance_changes (account, livemode, available_on)
-    INCLUDE (currency, net);
+    INCLUDE (generation, currency, net);
 
 ALTER TABLE projections.resources OWNER TO ledger_projector;
 ALTER TABLE projections.balance_changes OWNER TO ledger_projector;

@@ -30,20 +30,22 @@ class PublishedType:
     """A type of object that other services publish.
 
     object_type  its member `object`
-    path         of its list, without `/v1/`
+    path         of its list, without `/v1/`; empty for a type that is only listed below a customer
     parameters   of its list besides those for paging; `name?` is a boolean, `name!` is required, `-name` is
                  one that Stripe has and that is refused here
     lists        whether Stripe lists it
     has_stub     whether a deleted one is shown as `{id, object, deleted}`; else it is missing
     parts        members with a list of their own, at `…/{id}/{member}`
+    of_customer  the segment of its list at `/v1/customers/{id}/{segment}`, if it has one
     """
 
     object_type: str
-    path: str
+    path: str = ""
     parameters: str = ""
     lists: bool = field(default=True, kw_only=True)
     has_stub: bool = field(default=False, kw_only=True)
     parts: tuple[str, ...] = field(default=(), kw_only=True)
+    of_customer: str | None = field(default=None, kw_only=True)
 
     @property
     def url(self) -> str:
@@ -107,6 +109,8 @@ PUBLISHED_TYPES = (
     ),
     PublishedType("entitlements.active_entitlement", "entitlements/active_entitlements", "customer!"),
     PublishedType("entitlements.feature", "entitlements/features", "-archived lookup_key"),
+    PublishedType("customer_balance_transaction", lists=False, of_customer="balance_transactions"),
+    PublishedType("customer_cash_balance_transaction", lists=False, of_customer="cash_balance_transactions"),
     PublishedType("exchange_rate", "exchange_rates"),
     PublishedType(
         "financial_connections.account", "financial_connections/accounts", "-account_holder -session"
@@ -203,11 +207,12 @@ PUBLISHED_TYPES = (
         "subscriptions",
         "-automatic_tax collection_method created -current_period_end -current_period_start customer "
         "customer_account -plan -price status test_clock",
+        of_customer="subscriptions",
     ),
     PublishedType("tax.location", "tax/locations", "type!"),
     PublishedType("tax.registration", "tax/registrations", "status"),
     PublishedType("tax_code", "tax_codes"),
-    PublishedType("tax_id", "tax_ids", "-owner", has_stub=True),
+    PublishedType("tax_id", "tax_ids", "-owner", has_stub=True, of_customer="tax_ids"),
     PublishedType("tax_rate", "tax_rates", "active? created inclusive?"),
     PublishedType("terminal.configuration", "terminal/configurations", "is_account_default?", has_stub=True),
     PublishedType("terminal.location", "terminal/locations", has_stub=True),

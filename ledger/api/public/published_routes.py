@@ -9,13 +9,7 @@ from ledger.api.public.operations import Operation
 from ledger.queries import resources
 from ledger.queries.list_query import ListQuery
 from ledger.wire import tables
-from ledger.wire.published_types import PUBLISHED_TYPES, PUBLISHED_TYPES_BY_NAME, PublishedType
-
-_CUSTOMER_LISTS = {
-    "subscriptions": "subscription",
-    "tax_ids": "tax_id",
-}
-"""By segment, the types that are listed below a customer."""
+from ledger.wire.published_types import PUBLISHED_TYPES, PublishedType
 
 
 def _build_operations(row: PublishedType, list_query: ListQuery) -> Iterator[Operation]:
@@ -28,12 +22,13 @@ def _build_operations(row: PublishedType, list_query: ListQuery) -> Iterator[Ope
             table=tables.published.build_list_table(row),
             read=partial(resources.list_all, row, list_query),
         )
-    yield operation(
-        path=f"{row.url}/{{id}}",
-        summary=f"Retrieve a published object: {name}",
-        table=tables.published.RETRIEVE,
-        read=partial(resources.retrieve, row),
-    )
+    if row.path:
+        yield operation(
+            path=f"{row.url}/{{id}}",
+            summary=f"Retrieve a published object: {name}",
+            table=tables.published.RETRIEVE,
+            read=partial(resources.retrieve, row),
+        )
     for member in row.parts:
         yield operation(
             path=f"{row.url}/{{id}}/{member}",
@@ -41,14 +36,13 @@ def _build_operations(row: PublishedType, list_query: ListQuery) -> Iterator[Ope
             table=tables.published.LIST_PART,
             read=partial(resources.list_part, row, member),
         )
-    for segment, object_type in _CUSTOMER_LISTS.items():
-        if object_type == row.object_type:
-            yield operation(
-                path=f"/v1/customers/{{customer}}/{segment}",
-                summary=f"List a customer's published objects, newest first: {name}",
-                table=tables.published.LIST_PART,
-                read=partial(resources.list_of_customer, row, list_query, segment),
-            )
+    if row.of_customer is not None:
+        yield operation(
+            path=f"/v1/customers/{{customer}}/{row.of_customer}",
+            summary=f"List a customer's published objects, newest first: {name}",
+            table=tables.published.LIST_PART,
+            read=partial(resources.list_of_customer, row, list_query),
+        )
 
 
 PUBLISHED = tuple(
@@ -56,4 +50,3 @@ PUBLISHED = tuple(
     for row in PUBLISHED_TYPES
     for operation in _build_operations(row, resources.build_list_query(row))
 )
-assert set(_CUSTOMER_LISTS.values()) <= PUBLISHED_TYPES_BY_NAME.keys()
