@@ -66,14 +66,18 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("get", "/v1/accounts/{account}/persons"): tables.accounts.LIST_PERSONS,
     ("get", "/v1/balance"): tables.balance.RETRIEVE,
     **{("get", row.url): tables.published.build_list_table(row) for row in PUBLISHED_TYPES if row.lists},
-    **{("get", f"{row.url}/{{id}}"): tables.published.RETRIEVE for row in PUBLISHED_TYPES if row.path},
+    **{
+        ("get", f"{row.url}/{{{row.permission}}}"): tables.published.RETRIEVE
+        for row in PUBLISHED_TYPES
+        if row.path
+    },
     **{
         ("get", f"/v1/customers/{{customer}}/{row.of_customer}"): tables.published.LIST_PART
         for row in PUBLISHED_TYPES
         if row.of_customer
     },
     **{
-        ("get", f"{row.url}/{{id}}/{member}"): tables.published.LIST_PART
+        ("get", f"{row.url}/{{{row.permission}}}/{member}"): tables.published.LIST_PART
         for row in PUBLISHED_TYPES
         for member in row.parts
     },

@@ -15,6 +15,7 @@ from ledger.wire.published_types import PUBLISHED_TYPES, PublishedType
 def _build_operations(row: PublishedType, list_query: ListQuery) -> Iterator[Operation]:
     operation = partial(Operation, method="GET", resource=row.permission, expandable=row.object_type)
     name = row.object_type.replace("_", " ").replace(".", " ")
+    one_path = f"{row.url}/{{{row.permission}}}"
     if row.lists:
         yield operation(
             path=row.url,
@@ -24,14 +25,14 @@ def _build_operations(row: PublishedType, list_query: ListQuery) -> Iterator[Ope
         )
     if row.path:
         yield operation(
-            path=f"{row.url}/{{id}}",
+            path=one_path,
             summary=f"Retrieve a published object: {name}",
             table=tables.published.RETRIEVE,
             read=partial(resources.retrieve, row),
         )
     for member in row.parts:
         yield operation(
-            path=f"{row.url}/{{id}}/{member}",
+            path=f"{one_path}/{member}",
             summary=f"List {member} of a published object: {name}",
             table=tables.published.LIST_PART,
             read=partial(resources.list_part, row, member),
