@@ -19,7 +19,7 @@ from ledger.store.log import Recorded
 from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.postings import BALANCE_CHANGES
-from tests.projections.histories import Author, catch_up, create_generation, open_engine, run_story
+from tests.projections.histories import ACCOUNT, Author, catch_up, create_generation, open_engine, run_story
 from tests.projections.rebuilds import OPERATOR
 from tests.projections.test_money import MONEY_COMMANDS, call, open_queries
 
@@ -106,12 +106,16 @@ def test_a_stream_that_is_retried_later_is_in_the_balance(dsn: str) -> None:
         async with open_queries(author) as queries:
             await catch_up(dsn)
             assert (await read_balance(queries))["available"] == {"usd": 2 * 1912}
+            remembered = queries.totals.get((ACCOUNT, False))
+            assert remembered is not None
+            assert (remembered.position, remembered.amounts) == (2, {"usd": 2 * 1912})
             broken = await author.create_charge("tok_bypassPending")
             charges.append(await author.create_charge("tok_bypassPending"))
             await catch_up(dsn, projections=refusing(broken))
             for _ in range(2):
                 found = await balance.retrieve(call(), queries)
                 assert (found.incomplete, found.body["available"][0]["amount"]) == (True, 3 * 1912)
+                assert queries.totals.get((ACCOUNT, False)) is remembered
             async with open_engine(dsn) as repaired:
                 assert await repaired.retry("balance_changes", broken, OPERATOR)
             found = await balance.retrieve(call(), queries)
