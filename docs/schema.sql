@@ -19,6 +19,7 @@ CREATE TABLE ledger.accounts (
     CONSTRAINT accounts_id PRIMARY KEY (id),
     CONSTRAINT accounts_platform FOREIGN KEY (platform) REFERENCES ledger.accounts(id)
 );
+CREATE INDEX accounts_connected ON ledger.accounts USING btree (platform, created_at, id) WHERE (platform IS NOT NULL);
 GRANT INSERT, SELECT ON ledger.accounts TO ledger_api;
 GRANT SELECT ON ledger.accounts TO ledger_projector;
 
@@ -286,6 +287,23 @@ END $function$;
 CREATE SCHEMA projections;
 GRANT USAGE ON SCHEMA projections TO ledger_api;
 GRANT CREATE, USAGE ON SCHEMA projections TO ledger_projector;
+
+CREATE TABLE projections.balance_changes (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    currency text NOT NULL,
+    net bigint NOT NULL,
+    available_on bigint NOT NULL,
+    CONSTRAINT balance_changes_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX balance_changes_in_order ON projections.balance_changes USING btree (account, livemode, "position") INCLUDE (generation, currency, net);
+CREATE INDEX balance_changes_pending ON projections.balance_changes USING btree (account, livemode, available_on) INCLUDE (generation, currency, net);
+ALTER TABLE projections.balance_changes OWNER TO ledger_projector;
+GRANT SELECT ON projections.balance_changes TO ledger_api;
 
 CREATE TABLE projections.balance_transactions (
     generation integer NOT NULL,
@@ -567,6 +585,27 @@ CREATE INDEX refunds_by_payment_intent ON projections.refunds USING btree (accou
 CREATE INDEX refunds_newest ON projections.refunds USING btree (account, livemode, created, "position");
 ALTER TABLE projections.refunds OWNER TO ledger_projector;
 GRANT SELECT ON projections.refunds TO ledger_api;
+
+CREATE TABLE projections.resources (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    type text NOT NULL,
+    deleted boolean NOT NULL,
+    customer text,
+    subscription text,
+    status text,
+    state bytea NOT NULL,
+    CONSTRAINT resources_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX resources_by_customer ON projections.resources USING btree (account, livemode, type, customer, created, "position") WHERE ((NOT deleted) AND (customer IS NOT NULL));
+CREATE INDEX resources_by_subscription ON projections.resources USING btree (account, livemode, type, subscription, created, "position") WHERE ((NOT deleted) AND (subscription IS NOT NULL));
+CREATE INDEX resources_newest ON projections.resources USING btree (account, livemode, type, created, "position") WHERE (NOT deleted);
+ALTER TABLE projections.resources OWNER TO ledger_projector;
+GRANT SELECT ON projections.resources TO ledger_api;
 
 CREATE TABLE projections.shares (
     rebuild bigint NOT NULL,

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import string
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import psycopg
@@ -20,6 +20,7 @@ from ledger.errors import InvalidParameter
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.wire.aggregates import AGGREGATES
+from ledger.wire.published_types import PUBLISHED_TYPES
 from ledger.wire.versions import LATEST_VERSION
 
 SECRET_CHARACTERS = 32
@@ -30,10 +31,13 @@ EphemeralKind = Literal["ek"]
 INTERNAL_SCOPES = ("catalog", "network", "publish", "audit", "projections", "webhooks", "keys", "clock")
 
 _PERMISSIONS = {
+    "account",
+    "balance",
     "balance_transaction",
     "event",
     "payment_method",
     *(row.permission for row in AGGREGATES if row.permission),
+    *(row.permission for row in PUBLISHED_TYPES),
 }
 SCOPES = (
     *(f"rak_{resource}_{access}" for resource in sorted(_PERMISSIONS) for access in ("read", "write")),
@@ -46,10 +50,32 @@ _CREATE_ACCOUNT = """
 INSERT INTO ledger.accounts (id, name, platform, api_version)
 VALUES (%(id)s, %(name)s, %(platform)s, %(api_version)s)
 """
-_ACCOUNTS = """
+_SELECT_ACCOUNT = """
 SELECT id, name, platform, api_version, extract(epoch FROM created_at)::float8 FROM ledger.accounts
+"""
+_ACCOUNTS = f"""{_SELECT_ACCOUNT}
 WHERE %(of)s::text IS NULL OR id = %(of)s OR platform = %(of)s
 ORDER BY created_at, id
+"""
+_ACCOUNT = f"{_SELECT_ACCOUNT} WHERE id = %(id)s"
+# `created` is shown in whole seconds, so it is filtered by them.
+_CONNECTED = f"""{_SELECT_ACCOUNT}
+WHERE platform = %(platform)s
+AND (%(eq)s::bigint IS NULL OR floor(extract(epoch FROM created_at)) = %(eq)s)
+AND (%(gt)s::bigint IS NULL OR floor(extract(epoch FROM created_at)) > %(gt)s)
+AND (%(gte)s::bigint IS NULL OR floor(extract(epoch FROM created_at)) >= %(gte)s)
+AND (%(lt)s::bigint IS NULL OR floor(extract(epoch FROM created_at)) < %(lt)s)
+AND (%(lte)s::bigint IS NULL OR floor(extract(epoch FROM created_at)) <= %(lte)s)
+"""
+_NO_BOUNDS = dict.fromkeys(("eq", "gt", "gte", "lt", "lte"))
+_CURSOR = "(SELECT created_at, id FROM ledger.accounts WHERE id = %(cursor)s)"
+_CONNECTED_OLDER = f"""{_CONNECTED}
+AND (%(cursor)s::text IS NULL OR (created_at, id) < {_CURSOR})
+ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+"""
+_CONNECTED_NEWER = f"""{_CONNECTED}
+AND (%(cursor)s::text IS NULL OR (created_at, id) > {_CURSOR})
+ORDER BY created_at, id LIMIT %(limit)s
 """
 _CREATE_KEY = """
 INSERT INTO ledger.api_keys (id, account, kind, livemode, hash, last4, name, scopes, expires_at)
@@ -157,7 +183,30 @@ async def create_account(conn: Conn, name: str, *, platform: str | None = None) 
 
 async def list_accounts(conn: Conn, account: str | None = None) -> list[Account]:
     """The account `account` and those connected to it, or all accounts; oldest first."""
-    return [Account(*row) for row in await fetch_all(conn, _ACCOUNTS, {"of": account})]
+    return [Account(*row) for row in await fetch_all(conn, _ACCOUNTS.encode(), {"of": account})]
+
+
+async def find_account(conn: Conn, account: str) -> Account | None:
+    """The account, or None."""
+    row = await fetch_one(conn, _ACCOUNT.encode(), {"id": account})
+    return None if row is None else Account(*row)
+
+
+async def list_connected(
+    conn: Conn,
+    platform: str,
+    *,
+    limit: int,
+    created: Mapping[str, int],
+    cursor: str | None = None,
+    is_newer: bool = False,
+) -> list[Account]:
+    """At most `limit` accounts connected to `platform`: those older than the account `cursor`, newest first;
+    or if `is_newer`, those newer than it, oldest first. `created`: bounds in unix seconds, by operator (eq,
+    gt, gte, lt, lte)."""
+    query = _CONNECTED_NEWER if is_newer else _CONNECTED_OLDER
+    values = {**_NO_BOUNDS, **created, "platform": platform, "cursor": cursor, "limit": limit}
+    return [Account(*row) for row in await fetch_all(conn, query.encode(), values)]
 
 
 async def create_key(

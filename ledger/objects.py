@@ -215,6 +215,10 @@ async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fe
         if isinstance(value, dict):
             # A copy, because nested members may be shared between results.
             answer[member] = await _expand_members(dict(value), subtree, now, fetch)
+        elif isinstance(value, list):
+            items = [dict(item) if isinstance(item, dict) else {} for item in value]
+            expanded = await run_together([_expand_members(item, subtree, now, fetch) for item in items])
+            answer[member] = [new or old for new, old in zip(expanded, value, strict=True)]
         elif isinstance(value, str):
             state = await fetch(value)
             if state is not None and (member not in EXTERNAL_FIELDS or isinstance(state, Resource)):

@@ -59,7 +59,9 @@ ALIKE = {
     "benchmarks": "one file a benchmark",
     "ledger/domain": "one file an aggregate, one for its decisions",
     "ledger/wire": "one file an object's JSON",
+    "ledger/wire/tables": "one file an object's parameters",
     "ledger/commands": "one file a resource's commands",
+    "ledger/queries": "one file a resource's queries",
 }
 # Words in -ing that are nouns of the field; any other one in a file's name describes an activity.
 NOUNS_IN_ING = {"backdating", "batching", "encoding"}

@@ -17,6 +17,8 @@ from ledger.domain.event import DomainEvent
 from ledger.errors import InvalidParameter
 
 ID_LENGTH_MAX = 255
+CREATED_MAX = 2**53
+"""The latest `created` that is taken for a time: every JSON reader has it as an exact number."""
 UPDATED_SUFFIX = ".updated"
 DELETED_SUFFIX = ".deleted"
 
@@ -53,12 +55,22 @@ EVENTS: tuple[type[DomainEvent], ...] = (ResourcePublished, ResourceDeleted)
 
 
 class Resource(State, frozen=True, kw_only=True):
-    """A resource. `object` is the last publication, also after a deletion; `event_type` that of its Event."""
+    """A resource. `object` is the last publication, also after a deletion; `event_type` that of its Event.
+    `published_at` is the time of the first publication, in unix seconds."""
 
     type: str
     event_type: str
     object: dict[str, Any]
+    published_at: int
     deleted: bool = False
+
+    @property
+    def created(self) -> int:
+        """Unix seconds: the resource's own member `created`, or else the time of the first publication."""
+        created = self.object.get("created")
+        if type(created) is int and 0 <= created <= CREATED_MAX:
+            return created
+        return self.published_at
 
     @property
     def customer(self) -> str | None:
@@ -75,13 +87,31 @@ class Resource(State, frozen=True, kw_only=True):
         """Id of the payment intent that the resource names."""
         return self._get_reference("payment_intent")
 
+    @property
+    def subscription(self) -> str | None:
+        """Id of the subscription that the resource names, an invoice for example in its `parent`."""
+        details = self.object.get("parent")
+        for member in ("subscription_details", "subscription"):
+            details = details.get(member) if isinstance(details, dict) else None
+        return self._get_reference("subscription") or _to_id(details)
+
+    @property
+    def status(self) -> str | None:
+        """The member `status`."""
+        return _to_id(self.object.get("status"))
+
     def _get_reference(self, member: str) -> str | None:
-        reference = self.object.get(member)
-        if isinstance(reference, dict):  # an expanded object
-            reference = reference.get("id")
-        # A publication may contain any value. One that is too long for an id may not fit into the index
-        # either.
-        return reference if isinstance(reference, str) and len(reference) <= ID_LENGTH_MAX else None
+        return _to_id(self.object.get(member))
+
+
+def _to_id(reference: Any) -> str | None:
+    """The id in a member of a publication, which may contain any value; None for other values.
+
+    A text that is too long for an id may not fit into an index either.
+    """
+    if isinstance(reference, dict):  # an expanded object
+        reference = reference.get("id")
+    return reference if isinstance(reference, str) and len(reference) <= ID_LENGTH_MAX else None
 
 
 def evolve(state: Resource | None, event: DomainEvent) -> Resource:
@@ -97,6 +127,7 @@ def evolve(state: Resource | None, event: DomainEvent) -> Resource:
                 type=event.type,
                 event_type=event.event_type,
                 object=event.object or {"id": event.originator_id, "object": event.type},
+                published_at=event.at if state is None else state.published_at,
             )
         case ResourceDeleted():
             assert state is not None

@@ -7,7 +7,7 @@ One function renders both from the same aggregate, so they have the same bytes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
 from ledger.objects import Fetch, Kind, expand, get_target, render_object, run_together, share_reads
 from ledger.postgres.connections import Pool
+from ledger.queries.balance_totals import BalanceTotals, new_balance_totals
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import Pages, QueryResult, render_list
 from ledger.store.store import Store
@@ -33,12 +34,14 @@ class QueryContext:
     pool       connections for reads
     pages      pages of the projections
     link_urls  derives the secret digits in the URL of a file link
+    totals     sums of the balance that this process has read before
     """
 
     store: Store
     pool: Pool
     pages: Pages
     link_urls: FileLinkUrls
+    totals: BalanceTotals = field(default_factory=new_balance_totals)
 
     def get(self, stream: str) -> Awaitable[State | None]:
         """The aggregate as of the log's end, or None. Raises Unavailable."""

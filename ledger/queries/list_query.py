@@ -138,6 +138,12 @@ def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool 
     return "\n".join([*parts, order, "LIMIT %(limit)s", _QUERY_END, order])
 
 
+def build_whole_query(list_query: ListQuery) -> str:
+    """The SQL of all rows of `select`, with the projection's progress."""
+    progress = _QUERY_START + list_query.applied_position + _QUERY_PROGRESS
+    return progress + list_query.select + _QUERY_END
+
+
 def build_cursor_query(list_query: ListQuery) -> str:
     """The SQL for the sort key of the cursor's row, with the projection's progress."""
     progress = _QUERY_START + list_query.applied_position + _QUERY_PROGRESS

@@ -26,6 +26,7 @@ from ledger.queries.list_query import (
     build_applied_position_query,
     build_cursor_query,
     build_page_query,
+    build_whole_query,
 )
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
@@ -120,6 +121,14 @@ class Pages:
         bindings = {**self._scope_bindings(call), "id": object_id, "limit": 1}
         query = build_page_query(list_query, ("id",), None)
         return await self._find_by_id(list_query, query, bindings, object_id, self._deadline())
+
+    async def fetch_whole(
+        self, call: Call, list_query: ListQuery, bindings: Mapping[str, Any]
+    ) -> tuple[ProjectionProgress, list[TupleRow]]:
+        """The projection's progress and all rows of the list query's `select`, for the caller's account and
+        mode. Raises Unavailable."""
+        bindings = {**self._scope_bindings(call), **bindings}
+        return await self._fetch_rows(list_query, build_whole_query(list_query), bindings, self._deadline())
 
     def _deadline(self) -> float:
         """The time by the event loop's clock until which a request that begins now waits for its

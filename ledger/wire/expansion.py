@@ -11,16 +11,43 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ledger.errors import InvalidParameter
-from ledger.wire import balance_transactions, charges, disputes, events, payment_methods, refunds
+from ledger.wire import (
+    accounts,
+    balance,
+    balance_transactions,
+    charges,
+    disputes,
+    events,
+    payment_methods,
+    refunds,
+)
 from ledger.wire.aggregates import AGGREGATES
+from ledger.wire.published_types import EXPANDABLE_MEMBERS, PUBLISHED_TYPES_BY_NAME
 
 LEVELS_MAX = 4
 
 ExpandTree = dict[str, "ExpandTree"]
 """Members to expand, nested: {"charge": {"customer": {}}}."""
 
+
+class PublishedFields(dict[str, Any]):
+    """The fields of an object of another service, which the ledger does not know: the same members hold ids
+    at every level, and any other name is a part in which they may be."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The type of the object whose id the member holds; these fields for another member; None for ''."""
+        return super().get(name, self if name else default)
+
+    def __missing__(self, name: str) -> PublishedFields:
+        return self
+
+
+_PUBLISHED_FIELDS = PublishedFields(EXPANDABLE_MEMBERS)
+
 # What the registry of aggregates does not contain: parts of objects, lists in objects, and derived objects.
 _PARTS: dict[str, Mapping[str, Any]] = {
+    "account": accounts.EXPANDABLE_FIELDS,
+    "balance": balance.EXPANDABLE_FIELDS,
     "balance_transaction": balance_transactions.EXPANDABLE_FIELDS,
     "card": charges.CARD_EXPANDABLE_FIELDS,
     "cards": {"data": "card"},
@@ -35,9 +62,11 @@ _PARTS: dict[str, Mapping[str, Any]] = {
     "tax": {},
     "tax_ids": {"data": {}},
 }
-EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = _PARTS | {
-    row.object_type: row.expandable_fields for row in AGGREGATES if row.object_type
-}
+EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = (
+    _PARTS
+    | {row.object_type: row.expandable_fields for row in AGGREGATES if row.object_type}
+    | dict.fromkeys(PUBLISHED_TYPES_BY_NAME, _PUBLISHED_FIELDS)
+)
 """By object type, what `expand[]` may name in it: an id that becomes an object, or a part of the object.
 
 A field with a string contains the id of an object of that type; a type that is not a key here expands no
@@ -61,8 +90,12 @@ READ_RESOURCES: dict[str, tuple[str, ...]] = {
 } | {row.object_type: (row.permission,) for row in AGGREGATES if row.object_type and row.permission}
 """By type of the ledger's own objects: a restricted key sees one with `rak_<resource>_read` (contract
 §1.2)."""
+PUBLISHED_READ_RESOURCES: dict[str, tuple[str, ...]] = {
+    name: (row.permission,) for name, row in PUBLISHED_TYPES_BY_NAME.items()
+}
+"""The same for the objects of other services that have a route of their own."""
 EXTERNAL_READ_RESOURCES = ("event",)
-"""The same for objects of other services, which are otherwise read as Events."""
+"""The same for all other objects of other services, which are otherwise read as Events."""
 
 
 def parse_expand(paths: Iterable[str], object_type: str, *, in_list: bool) -> ExpandTree:
@@ -110,7 +143,9 @@ def _collect_read_resources(tree: ExpandTree, fields: Mapping[str, Any]) -> set[
     for name, subtree in tree.items():
         field = fields[name]
         if type(field) is str:
-            resources.update(READ_RESOURCES.get(field, EXTERNAL_READ_RESOURCES))
+            resources.update(
+                READ_RESOURCES.get(field) or PUBLISHED_READ_RESOURCES.get(field, EXTERNAL_READ_RESOURCES)
+            )
             field = EXPANDABLE_FIELDS.get(field, _NO_FIELDS)
         resources |= _collect_read_resources(subtree, field)
     return resources

@@ -15,10 +15,11 @@ from projections.read_models.lists import (
     FILE_LINKS,
     FILES,
     REFUNDS,
+    RESOURCES,
     WEBHOOK_ENDPOINTS,
 )
 from projections.read_models.payment_methods import PAYMENT_METHODS
-from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
+from projections.read_models.postings import BALANCE_CHANGES, BALANCE_TRANSACTIONS, POSTINGS
 
 PROJECTIONS: tuple[Projection, ...] = (
     CUSTOMERS,
@@ -29,8 +30,10 @@ PROJECTIONS: tuple[Projection, ...] = (
     FILE_LINKS,
     WEBHOOK_ENDPOINTS,
     PAYMENT_METHODS,
+    RESOURCES,
     POSTINGS,
     BALANCE_TRANSACTIONS,
+    BALANCE_CHANGES,
     DEADLINES,
     FEED,
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from types import ModuleType
 
-from ledger.domain import charge, customer, dispute, file, file_link, refund, webhook_endpoint
+from ledger.domain import charge, customer, dispute, file, file_link, refund, resource, webhook_endpoint
 from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
@@ -86,4 +86,15 @@ WEBHOOK_ENDPOINTS = _create_list(
     webhook_endpoint,
     Column("deleted", "boolean"),
     mutable_columns=("deleted",),
+)
+RESOURCES = _create_list(
+    "resources",
+    resource,
+    Column("type", "text"),
+    Column("deleted", "boolean"),
+    Column("customer", "text"),
+    Column("subscription", "text"),
+    Column("status", "text"),
+    # Its owner may publish a resource again with any content.
+    mutable_columns=("created", "deleted", "customer", "subscription", "status"),
 )

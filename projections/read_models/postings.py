@@ -1,6 +1,7 @@
-"""The money of the log in two projections: double entries (`postings`) and public balance transactions.
+"""The money of the log in three projections: double entries (`postings`), public balance transactions, and
+what each of these changes in the balance.
 
-Both come from one rule, `domain.postings`, and each row from one event, so they cannot disagree. Rows never
+All come from one rule, `domain.postings`, and each row from one event, so they cannot disagree. Rows never
 change. The database refuses entries that do not balance by the constraint `postings_balance` (README,
 invariant 9), which parks their stream.
 """
@@ -13,7 +14,7 @@ from ledger.domain import charge, dispute
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
-from ledger.domain.postings import derive_postings, get_balance_transaction
+from ledger.domain.postings import MERCHANT_BALANCE, derive_postings, get_balance_transaction
 from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
@@ -67,6 +68,28 @@ def _apply_balance_transactions(before: State | None, recorded: Recorded, after:
     ]
 
 
+def _apply_balance_changes(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+    assert isinstance(after, (Charge, Dispute))
+    transaction = get_balance_transaction(recorded.event, after)
+    if transaction is None:
+        return ()
+    # The merchant's account is a debt of the ledger: a credit, which is negative, adds to the balance.
+    net = -sum(
+        amount for account, _, amount in derive_postings(recorded.event) if account == MERCHANT_BALANCE
+    )
+    return [
+        (
+            transaction["id"],
+            after.account,
+            after.livemode,
+            transaction["created"],
+            transaction["currency"],
+            net,
+            transaction["available_on"],
+        )
+    ]
+
+
 POSTINGS = Projection(
     name="postings",
     aggregates=(charge, dispute),
@@ -94,4 +117,15 @@ BALANCE_TRANSACTIONS = Projection(
         Column("fact", "json"),
     ),
     apply=_apply_balance_transactions,
+)
+BALANCE_CHANGES = Projection(
+    name="balance_changes",
+    aggregates=(charge, dispute),
+    columns=(
+        *OBJECT_COLUMNS,
+        Column("currency", "text"),
+        Column("net", "bigint"),
+        Column("available_on", "bigint"),
+    ),
+    apply=_apply_balance_changes,
 )

@@ -91,6 +91,11 @@ ROUTES = [
     ("GET", "/v1/balance_transactions/x", "balance_transaction_read"),
     ("GET", "/v1/events", "event_read"),
     ("GET", "/v1/events/x", "event_read"),
+    ("GET", "/v1/account", "account_read"),
+    ("GET", "/v1/accounts", "account_read"),
+    ("GET", "/v1/balance", "balance_read"),
+    ("GET", "/v1/invoices", "invoice_read"),
+    ("GET", "/v1/checkout/sessions/x", "checkout_session_read"),
 ]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ledger.wire import tables
 from ledger.wire.parameters import Array, Hash, Metadata, ParameterTable, TimestampFilter, Unsupported
+from ledger.wire.published_types import PUBLISHED_TYPES
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.files import FilePart
 from projections.read_models.catalog import PROJECTIONS
@@ -66,6 +67,29 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("delete", "/v1/webhook_endpoints/{webhook_endpoint}"): tables.webhook_endpoints.DELETE,
     ("get", "/v1/events"): tables.events.LIST,
     ("get", "/v1/events/{event}"): tables.events.RETRIEVE,
+    ("get", "/v1/account"): tables.accounts.RETRIEVE,
+    ("get", "/v1/accounts"): tables.accounts.LIST,
+    ("get", "/v1/accounts/{account}"): tables.accounts.RETRIEVE,
+    ("get", "/v1/accounts/{account}/capabilities"): tables.accounts.LIST_CAPABILITIES,
+    ("get", "/v1/accounts/{account}/external_accounts"): tables.accounts.LIST_EXTERNAL_ACCOUNTS,
+    ("get", "/v1/accounts/{account}/persons"): tables.accounts.LIST_PERSONS,
+    ("get", "/v1/balance"): tables.balance.RETRIEVE,
+    **{("get", row.url): tables.published.build_list_table(row) for row in PUBLISHED_TYPES if row.lists},
+    **{
+        ("get", f"{row.url}/{{{row.permission}}}"): tables.published.RETRIEVE
+        for row in PUBLISHED_TYPES
+        if row.path
+    },
+    **{
+        ("get", f"/v1/customers/{{customer}}/{row.of_customer}"): tables.published.LIST_PART
+        for row in PUBLISHED_TYPES
+        if row.of_customer
+    },
+    **{
+        ("get", f"{row.url}/{{{row.permission}}}/{member}"): tables.published.LIST_PART
+        for row in PUBLISHED_TYPES
+        for member in row.parts
+    },
 }
 
 

@@ -158,6 +158,18 @@ def test_refunds(rich: stripe.StripeClient) -> None:
     assert [each for refund in listed for each in _differences(refund, "refund")] == []
 
 
+def test_accounts_and_the_balance(service: Service, registrar: Any) -> None:
+    platform = registrar.account()
+    registrar.account(platform=platform.id)
+    client = create_client(service, platform.secret)
+    client.v1.charges.create({"amount": 2000, "currency": "usd", "source": "tok_visa"})
+    own, (connected,) = client.v1.accounts.retrieve_current(), client.v1.accounts.list().data
+    assert [each for account in (own, connected) for each in _differences(account, "account")] == []
+    for capability in client.v1.accounts.capabilities.list(own.id):
+        assert list(_differences(capability, "capability")) == []
+    assert list(_differences(client.v1.balance.retrieve(), "balance")) == []
+
+
 def test_events(rich: stripe.StripeClient) -> None:
     events = list(rich.v1.events.list({"limit": 100}))
     assert len({event.type for event in events}) >= 8

@@ -193,7 +193,14 @@ async def _publish_resource(author: Author, subject: int, detail: int) -> None:
         livemode=False,
         type="invoice",
         event_type=("invoice.created", "invoice.updated", "invoice.paid")[detail % 3],
-        object={"total": detail % 2, "lines": [detail], "name": f"Jenny {detail} \u2028"},
+        object={
+            "total": detail % 2,
+            "lines": [detail],
+            "name": f"Jenny {detail} \u2028",
+            "customer": (None, "cus_1", {"id": "cus_2"})[detail % 3],
+            "created": (None, detail, "never")[detail % 3],
+            "status": ("open", "paid")[detail % 2],
+        },
         now=author.now,
     )
     await author.append(events)

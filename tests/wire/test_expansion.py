@@ -137,10 +137,14 @@ def test_expanding_needs_the_permissions_of_the_objects() -> None:
     assert read_resources("dispute", "balance_transactions.source") == {"dispute"}
     assert read_resources("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
     assert read_resources("balance_transaction", "source") == {"charge", "dispute"}
-    assert read_resources("charge", "payment_intent", "review") == {"event"}
     assert read_resources("refund", "payment_method.customer") == {"payment_method", "customer"}
     for member in ("subscriptions", "tax_ids", "tax", "cash_balance", "sources.data"):
         assert read_resources("customer", member) == {"customer"}
+    assert read_resources("charge", "payment_intent", "application") == {"event"}
+    assert read_resources("charge", "review") == {"review"}
+    assert read_resources("invoice", "customer", "lines.data.price.product", "parent.quote") == {
+        "customer", "price", "product", "quote",
+    }  # fmt: skip
     assert set(READ_RESOURCES) <= set(EXPANDABLE_FIELDS)
 
 

@@ -18,6 +18,8 @@ from ledger.wire.forms import DEPTH_MAX, NAME_LENGTH_MAX, decode
 from ledger.wire.parameters import Array, Hash, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables import (
+    accounts,
+    balance,
     balance_transactions,
     charges,
     customer_sessions,
@@ -85,6 +87,13 @@ TABLES: dict[str, ParameterTable] = {
     "WebhookEndpointListParams": webhook_endpoints.LIST,
     "EventRetrieveParams": events.RETRIEVE,
     "EventListParams": events.LIST,
+    "AccountRetrieveCurrentParams": accounts.RETRIEVE,
+    "AccountRetrieveParams": accounts.RETRIEVE,
+    "AccountListParams": accounts.LIST,
+    "AccountListCapabilitiesParams": accounts.LIST_CAPABILITIES,
+    "AccountListExternalAccountsParams": accounts.LIST_EXTERNAL_ACCOUNTS,
+    "AccountListPersonsParams": accounts.LIST_PERSONS,
+    "BalanceRetrieveParams": balance.RETRIEVE,
 }
 
 REQUIRED_HERE_ONLY = {

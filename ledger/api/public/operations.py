@@ -39,6 +39,7 @@ class Operation:
     takes_file  whether a command has a multipart body, whose file is stored before the command runs
     open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
                 for its own customer, the target
+    targets_account  whether the target is an account, which the key must reach
     """
 
     method: str
@@ -52,6 +53,7 @@ class Operation:
     download: Download | None = None
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None
+    targets_account: bool = False
 
     @property
     def required_scope(self) -> str:

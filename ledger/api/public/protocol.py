@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ledger.api.authentication import (
+    account_access_error,
     authenticate,
     authorization_from_query,
     check_expand_permissions,
@@ -160,6 +161,8 @@ class PublicApi:
             raise InvalidParameter(f"Invalid Stripe API version: {version[:80]}")
         if _ACCOUNT_HEADER in headers or _CONTEXT_HEADER in headers:
             await self._resolve_account(exchange)
+        if operation.targets_account and not await self._keys.can_access(key, target):
+            raise account_access_error(key, target)
         self._rate_limits.check(key.id, exchange.account)
 
     async def _resolve_account(self, exchange: Exchange) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from ledger.api.public.account_routes import ACCOUNTS, BALANCE
 from ledger.api.public.file_routes import FILES
 from ledger.api.public.operations import Operation
+from ledger.api.public.published_routes import PUBLISHED
 from ledger.api.public.webhook_routes import WEBHOOK_ENDPOINTS
 from ledger.commands import charges, customer_sessions, customers, disputes, refunds
 from ledger.queries import balance_transactions, events, payment_methods
@@ -311,4 +313,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *EVENTS,
     *FILES,
     *WEBHOOK_ENDPOINTS,
+    *ACCOUNTS,
+    *BALANCE,
+    *PUBLISHED,
 )

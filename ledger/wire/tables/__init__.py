@@ -5,6 +5,8 @@ Those that the ledger does not support are `Unsupported`: they are refused, neve
 """
 
 from ledger.wire.tables import (
+    accounts,
+    balance,
     balance_transactions,
     charges,
     customer_sessions,
@@ -15,11 +17,14 @@ from ledger.wire.tables import (
     file_links,
     files,
     payment_methods,
+    published,
     refunds,
     webhook_endpoints,
 )
 
 __all__ = [
+    "accounts",
+    "balance",
     "balance_transactions",
     "charges",
     "customer_sessions",
@@ -30,6 +35,7 @@ __all__ = [
     "file_links",
     "files",
     "payment_methods",
+    "published",
     "refunds",
     "webhook_endpoints",
 ]

@@ -1,0 +1,169 @@
+"""Queries on the objects that other services publish (contract §2.13): as published, one or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from ledger.call import Call
+from ledger.domain.customer import Customer
+from ledger.domain.resource import Resource
+from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
+from ledger.objects import expand, get_target, is_visible, mode_hint
+from ledger.queries.context import QueryContext, list_objects, render
+from ledger.queries.list_query import ListQuery
+from ledger.queries.pages import QueryResult
+from ledger.wire.files import add_urls
+from ledger.wire.published_types import PublishedType
+
+# The members that have a column; only `customer` and `subscription` are in an index. For any other member the
+# rows of the type are compared one by one.
+_COLUMN_FILTERS = {
+    "customer": "AND customer = %(customer)s",
+    "subscription": "AND subscription = %(subscription)s",
+    "status": "AND status = %(status)s",
+}
+_STATE_FILTERS = {
+    "not_canceled": "AND status IS DISTINCT FROM 'canceled'",
+    "ended": "AND status IN ('canceled', 'incomplete_expired')",
+}
+# The member as JSON text; of an expanded object its id. Few rows contain the value at all: only they are
+# parsed, which takes ten times as long as to look for it.
+_MEMBER_FILTER = """AND position(convert_to(%(member_{name})s, 'UTF8') IN state) > 0
+AND coalesce(
+    convert_from(state, 'UTF8')::json #> '{{object,{name},id}}',
+    convert_from(state, 'UTF8')::json #> '{{object,{name}}}'
+)::text = %(member_{name})s"""
+_RESOURCES = ListQuery.of(
+    "resources",
+    noun="resource",
+    where="AND NOT deleted",
+    filters={"object_type": "AND type = %(object_type)s"},
+)
+_SUBSCRIPTION = "subscription"
+_ALL, _ENDED = "all", "ended"
+"""Values of the parameter `status` of the list of subscriptions that are no status."""
+
+
+def build_list_query(published_type: PublishedType) -> ListQuery:
+    """The list of a type."""
+    member_filters = {
+        f"member_{row.name}": _MEMBER_FILTER.format(name=row.name)
+        for row in published_type.filters
+        if row.served and row.name not in _COLUMN_FILTERS
+    }
+    return replace(
+        _RESOURCES,
+        noun=published_type.object_type,
+        url=published_type.url,
+        filters={**_RESOURCES.filters, **_COLUMN_FILTERS, **_STATE_FILTERS, **member_filters},
+        cursor_select=f"{_RESOURCES.cursor_select} AND type = %(object_type)s",
+    )
+
+
+async def retrieve(published_type: PublishedType, call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/{path}/{id}`. Of a deleted object there is a stub, or nothing, as the type says. Raises
+    UnknownObject."""
+    state = await _get_resource(published_type, call, context)
+    return QueryResult(await render(call, context, state, context.now()))
+
+
+async def list_all(
+    published_type: PublishedType, list_query: ListQuery, call: Call, context: QueryContext
+) -> QueryResult:
+    """`GET /v1/{path}`: the objects that are not deleted."""
+    filters = _build_filters(published_type, call.parameters)
+    return await list_objects(call, context, list_query, Resource, filters=filters)
+
+
+async def list_of_customer(
+    published_type: PublishedType, list_query: ListQuery, call: Call, context: QueryContext
+) -> QueryResult:
+    """`GET /v1/customers/{id}/{of_customer}`: the objects of a type that name the customer. Raises
+    UnknownObject for the customer, also for a deleted one."""
+    state = await get_target(call, Customer, context.get)
+    if state.deleted:
+        raise UnknownObject("customer", state.id)
+    filters = _build_filters(published_type, call.parameters) | {"customer": state.id}
+    url = f"/v1/customers/{state.id}/{published_type.of_customer}"
+    return await list_objects(call, context, list_query, Resource, filters=filters, url=url)
+
+
+async def list_part(
+    published_type: PublishedType, member: str, call: Call, context: QueryContext
+) -> QueryResult:
+    """`GET /v1/{path}/{id}/{member}`: the objects in a member of a published object, in its order. Empty if
+    it was published without them. Raises UnknownObject, UnknownReference for a cursor."""
+    state = await _get_resource(published_type, call, context)
+    if state.deleted:
+        raise UnknownObject(published_type.object_type, call.target)
+    part = state.object.get(member)
+    items = part.get("data") if isinstance(part, dict) else part
+    items = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    page, has_more = _cut_page(items, call.parameters)
+    body = {
+        "object": "list",
+        "data": page,
+        "has_more": has_more,
+        "url": f"{published_type.url}/{state.id}/{member}",
+    }
+    if call.expand:
+        await expand(state, body, {"data": call.expand}, context.now(), context.get)
+        add_urls(body, call.base_url, context.link_urls.derive_digits)
+    return QueryResult(body)
+
+
+async def _get_resource(published_type: PublishedType, call: Call, context: QueryContext) -> Resource:
+    state = await context.get(call.target)
+    name = published_type.object_type
+    if not isinstance(state, Resource) or state.type != name:
+        raise UnknownObject(name, call.target)
+    if not is_visible(state, call) or (state.deleted and not published_type.has_stub):
+        raise UnknownObject(name, call.target, hint=mode_hint(state, Resource, call))
+    return state
+
+
+def _build_filters(published_type: PublishedType, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by filter of the list query, for the parameters of a list."""
+    filters: dict[str, Any] = {"object_type": published_type.object_type}
+    for row in published_type.filters:
+        if row.name not in parameters:
+            continue
+        value = parameters[row.name]
+        if row.name in _COLUMN_FILTERS:
+            filters[row.name] = value
+        else:
+            filters[f"member_{row.name}"] = msgspec.json.encode(value).decode()
+    if published_type.object_type == _SUBSCRIPTION:
+        status = filters.get("status")
+        if status in (None, _ALL, _ENDED):
+            filters.pop("status", None)
+        if status in (None, _ENDED):
+            filters["not_canceled" if status is None else "ended"] = True
+    return filters
+
+
+def _cut_page(
+    items: Sequence[dict[str, Any]], parameters: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], bool]:
+    """The items after or before the cursor of the parameters, at most `limit`, and whether there are more."""
+    start, end = 0, len(items)
+    ids = [item.get("id") for item in items]
+    cursors = [param for param in ("starting_after", "ending_before") if param in parameters]
+    for param in cursors:
+        if parameters[param] not in ids:
+            raise UnknownReference("object", parameters[param], param=param)
+    if len(cursors) > 1:
+        raise InvalidParameter(
+            "Received both starting_after and ending_before parameters. Please pass in only one."
+        )
+    limit = parameters["limit"]
+    if "ending_before" in parameters:
+        end = ids.index(parameters["ending_before"])
+        return list(items[max(end - limit, 0) : end]), end > limit
+    if "starting_after" in parameters:
+        start = ids.index(parameters["starting_after"]) + 1
+    return list(items[start : start + limit]), start + limit < end
