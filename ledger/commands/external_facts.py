@@ -134,8 +134,6 @@ async def ingest_dispute(call: Call, context: DecisionContext, now: int) -> Inge
         opened, *_ = await context.get_events(existing_id)
         assert isinstance(opened, DisputeOpened), "a charge names only disputes as its references"
         difference = repeats.find_dispute_difference(opened, params)
-        if difference == "charge":
-            raise id_taken_error(existing_id)
         if difference is not None and existing is None:
             raise _reference_conflict(call, difference)
         return _repeat(await context.get(existing_id), difference)

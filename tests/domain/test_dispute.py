@@ -275,6 +275,7 @@ def test_an_appeal_changes_no_other_evidence(evidence: dict[str, Any], submit: b
     assert update(before, evidence=APPEAL | same).status == "appeal_under_review"
 
 
+@pytest.mark.contract("2.2 submission_method after an appeal")
 @pytest.mark.parametrize(
     ("steps", "method"),
     [(("submit", "lost"), "manual"), (("close",), "not_submitted"), (("stage", "close"), "not_submitted")],
