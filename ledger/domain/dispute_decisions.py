@@ -200,7 +200,7 @@ def update(
         return [DisputeUpdated(**header, changes=changes)] if changes else []
     is_appeal = state.status == "appeal_needs_response"
     if not is_appeal:
-        evidence.check_without_appeal(state.evidence, evidence_patch)
+        evidence.check_without_appeal(state.evidence, evidence_patch, file_bytes)
     _check_accepts_evidence(state)
     evidence_changes = evidence.compute_changes(state.evidence, evidence_patch, file_bytes)
     if is_appeal:
