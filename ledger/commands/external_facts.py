@@ -258,7 +258,7 @@ async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestR
         "content": (hashlib.sha256(content).hexdigest(), existing.digest),
         "created": (params.get("created", existing.created), existing.created),
     }
-    return _repeat(existing, next((name for name, (told, known) in sent.items() if told != known), None))
+    return _repeat(existing, next((name for name, (new, known) in sent.items() if new != known), None))
 
 
 async def _repeat_creation(
