@@ -22,6 +22,8 @@ from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
+from ledger.domain.dispute_decisions import FactReport
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
 from ledger.ids import derive_id
@@ -193,10 +195,14 @@ def _generate_dispute(world: _World, charge_state: Charge) -> Iterator[list[Chan
     yield [Change(charge_event, evolve(charge_state, charge_event)), Change(dispute_event, state)]
     outcome = world.rng.choice(("won", "lost", "lost", "conceded", "open"))
     assert isinstance(state, Dispute)
+    paid = PaidCharge(charge=charge_state, disputes=[state])
     if outcome == "open":
         return
     if outcome == "conceded":
-        yield from _apply_events(state, dispute_decisions.close(state, now=world.second))
+        closing_events = dispute_decisions.close(
+            state, paid=paid, txn_id=world.create_id("txn"), now=world.second
+        )
+        yield from _apply_events(state, closing_events)
         return
     for params in (
         {"evidence": {"product_description": "A book", "customer_name": "Jenny Rosen"}, "submit": False},
@@ -207,9 +213,8 @@ def _generate_dispute(world: _World, charge_state: Charge) -> Iterator[list[Chan
         assert isinstance(state, Dispute)
     final_events = dispute_decisions.report_fact(
         state,
-        outcome,
-        world.create_id("ref"),
-        due_by=None,
+        FactReport(fact=outcome, reference=world.create_id("ref")),
+        paid=paid,
         txn_id=world.create_id("txn"),
         terms=_TERMS,
         now=world.second,

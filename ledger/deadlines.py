@@ -14,11 +14,12 @@ from typing import NamedTuple
 from ledger.background import BackgroundLoop
 from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
-from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.ids import new_id
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
@@ -117,22 +118,29 @@ class DeadlineSweeper:
         """Make the object expire if its deadline has passed, and return whether it did: not when another
         process was first, or a command changed the object meanwhile."""
         state = await self._store.streams.read(stream)
-        events = self._decide(state)
+        expected_versions: dict[str, int] = {}
+        events: Sequence[DomainEvent] = ()
+        now = int(self._store.clock.now())
+        if isinstance(state, Charge):
+            events = charge_decisions.expire(state, now=now)
+        elif isinstance(state, Dispute):
+            paid = await self._read_paid_charge(state)
+            expected_versions = {each.id: each.version for each in (paid.charge, *paid.disputes)}
+            events = dispute_decisions.expire(
+                state, paid=paid, txn_id=new_id("txn", now), terms=self._terms, now=now
+            )
         if state is None or not events:
             return False
         changes = fold_changes(events, state, causation=CLOCK_CAUSATION)
         cause = Cause(state.account, state.livemode, None, None, None)
         try:
-            await self._store.journal.append(Append(cause, changes))
+            await self._store.journal.append(Append(cause, changes, expected_versions=expected_versions))
         except VersionConflict:
             return False
         return True
 
-    def _decide(self, state: State | None) -> Sequence[DomainEvent]:
-        now = int(self._store.clock.now())
-        match state:
-            case Dispute():
-                return dispute_decisions.expire(state, terms=self._terms, now=now)
-            case Charge():
-                return charge_decisions.expire(state, now=now)
-        return ()
+    async def _read_paid_charge(self, state: Dispute) -> PaidCharge:
+        charge = await self._store.streams.read(state.charge)
+        assert isinstance(charge, Charge), "a dispute is appended together with its ChargeDisputed"
+        disputes = await asyncio.gather(*map(self._store.streams.read, charge.disputes))
+        return PaidCharge(charge=charge, disputes=[each for each in disputes if isinstance(each, Dispute)])

@@ -13,6 +13,7 @@ LedgerError
     │   └── DisputeNotFound      the charge in the path exists, but has no dispute
     ├── UnknownRoute             no such URL, or not with this method
     ├── InvalidState             the object's state does not allow the change
+    │   ├── ContentConflict          an id or a reference is used again, with other content
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
     │   └── InvalidProjectionState   an operator's request that the projection's state does not allow
     ├── CardError                the card was declined
@@ -100,6 +101,14 @@ class UnknownRoute(RequestError):
 
 class InvalidState(RequestError):
     """The object's state does not allow this change; `param` is the parameter that asks for it."""
+
+
+class ContentConflict(InvalidState):
+    """An id, or a reference of the network, was used before with other content. `param` names the field that
+    differs (`code` is `resource_already_exists`); the message repeats no value that may be personal."""
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message, code="resource_already_exists", param=param)
 
 
 class InvalidDisputeState(InvalidState):

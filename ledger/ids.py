@@ -17,6 +17,9 @@ _ID_DIGITS = 22
 _BASE62_POW_10 = 62**10
 _BASE62_POW_20 = 62**20
 _VERSION_AND_VARIANT = 0x7 << 76 | 0b10 << 62
+RESERVED_IDS = frozenset({".", "..", "search"})
+"""Ids that no object can have: in the URL of an object, `.` and `..` are resolved before the request is sent,
+and `search` is a route."""
 _RANDOM_MASK = (1 << 80) - 1 & ~(0xF << 76) & ~(0b11 << 62)
 
 

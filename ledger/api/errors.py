@@ -23,6 +23,7 @@ from ledger.commands.models import invalid_json_error, validation_error
 from ledger.errors import (
     CardError,
     ConcurrencyConflict,
+    ContentConflict,
     Forbidden,
     IdempotencyKeyReused,
     InvalidDisputeState,
@@ -66,6 +67,7 @@ _STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (CardError, 402, "card_error"),
     (Unauthenticated, 401, "invalid_request_error"),
     (Forbidden, 403, "invalid_request_error"),
+    (ContentConflict, 409, "invalid_request_error"),
     (InvalidDisputeState, 409, "invalid_request_error"),
     (InvalidProjectionState, 409, "invalid_request_error"),
     (IdempotencyKeyReused, 400, "idempotency_error"),

@@ -7,13 +7,14 @@ decisions may use cached aggregates: what commits was decided on the current sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ledger.call import Call
 from ledger.commands.session_secrets import SessionSecrets
 from ledger.domain.aggregate import State
 from ledger.domain.customer_session import CustomerSession
+from ledger.domain.event import DomainEvent
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
@@ -99,12 +100,16 @@ class DecisionContext:
         self.expected_versions[stream] = state.version if state is not None else 0
         return state
 
+    async def get_events(self, stream: str) -> list[DomainEvent]:
+        """The events of an aggregate that exists, in order. Raises Unavailable."""
+        return await self._streams.read_events([stream])
+
 
 class GroupContext(DecisionContext):
     """The reads of a group of commands that are decided one after another and appended as one.
 
-    Each command sees the changes of those before it in the group, then `pending`, the aggregates as the
-    append under way will leave them, then what a DecisionContext reads.
+    Each command sees the changes of those before it in the group, then `pending`, the changes of the append
+    under way, then what a DecisionContext reads.
     """
 
     def __init__(
@@ -112,19 +117,16 @@ class GroupContext(DecisionContext):
         environment: CommandEnvironment,
         streams: StreamReader,
         decided_at: float,
-        pending: Mapping[str, State],
+        pending: Sequence[Change],
         *,
         exact: bool,
     ) -> None:
         super().__init__(environment, streams, decided_at, exact=exact)
-        self._pending = pending
+        self._pending = {change.state.id: change.state for change in pending}
+        self._pending_changes = pending
         self._states: dict[str, State | None] = {}
+        self._events: dict[str, list[DomainEvent]] = {}
         self.changes: list[Change] = []
-
-    @property
-    def changed_states(self) -> dict[str, State]:
-        """The aggregates after `changes`, by stream."""
-        return {change.state.id: change.state for change in self.changes}
 
     async def get_new(self, stream: str) -> State | None:
         if stream in self._states:
@@ -144,6 +146,19 @@ class GroupContext(DecisionContext):
             if stream not in self._pending and (self._exact or self._streams.get_cached(stream) is None)
         }
         await asyncio.gather(*map(self.get, missing))
+
+    async def preload_events(self, streams: Iterable[str]) -> None:
+        """Read the events of many aggregates at once. Raises Unavailable."""
+        for event in await self._streams.read_events(list(streams)):
+            self._events.setdefault(event.originator_id, []).append(event)
+
+    async def get_events(self, stream: str) -> list[DomainEvent]:
+        changes = (*self._pending_changes, *self.changes)
+        events = [change.event for change in changes if change.event.originator_id == stream]
+        if not events or events[0].originator_version > 1:
+            first = self._events.get(stream) or await super().get_events(stream)
+            events = first + [event for event in events if event.originator_version > len(first)]
+        return events
 
     def add(self, changes: Sequence[Change]) -> None:
         """Add the changes of a decided command; the commands after it see them."""

@@ -16,6 +16,8 @@ from ledger.domain import dispute_decisions
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
+from ledger.domain.dispute_decisions import FactReport
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.objects import get_target, target_newest_dispute
 from ledger.store.journal import Change, fold_changes
@@ -38,9 +40,8 @@ async def update(call: Call, context: DecisionContext, now: int) -> Decision:
         return decision
     outcome_events = dispute_decisions.report_fact(
         change.state,
-        outcome,
-        None,
-        due_by=None,
+        FactReport(fact=outcome),
+        paid=await read_paid_charge(change.state, context),
         txn_id=context.new_id("txn"),
         terms=context.environment.terms,
         now=now,
@@ -56,12 +57,32 @@ async def update_newest(call: Call, context: DecisionContext, now: int) -> Decis
 async def close(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/disputes/{id}/close`"""
     state = await get_target(call, Dispute, context.get)
-    return await apply_and_render(call, context, now, state, dispute_decisions.close(state, now=now))
+    events = dispute_decisions.close(
+        state, paid=await read_paid_charge(state, context), txn_id=context.new_id("txn"), now=now
+    )
+    return await apply_and_render(call, context, now, state, events)
 
 
 async def close_newest(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/charges/{id}/dispute/close`: closes the newest dispute of the charge."""
     return await close(await target_newest_dispute(call, context.get), context, now)
+
+
+async def read_paid_charge(state: Dispute, context: DecisionContext) -> PaidCharge:
+    """The charge of the dispute with all its disputes, `state` among them as it is now in the log."""
+    charge = await context.get(state.charge)
+    assert isinstance(charge, Charge), "a dispute is appended together with its ChargeDisputed"
+    return PaidCharge(charge=charge, disputes=await read_disputes(charge, context))
+
+
+async def read_disputes(charge: Charge, context: DecisionContext) -> list[Dispute]:
+    """All disputes of the charge."""
+    disputes = []
+    for dispute_id in charge.disputes:
+        dispute = await context.get(dispute_id)
+        assert isinstance(dispute, Dispute), "a dispute is appended together with its ChargeDisputed"
+        disputes.append(dispute)
+    return disputes
 
 
 def open_test_card_disputes(charge_change: Change, context: DecisionContext, now: int) -> list[Change]:

@@ -123,7 +123,7 @@ class Execution:
                     return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
         raise ConcurrencyConflict
 
-    def begin_group(self, pending: Mapping[str, State], *, exact: bool) -> GroupContext:
+    def begin_group(self, pending: Sequence[Change], *, exact: bool) -> GroupContext:
         """A context for commands that are appended as one; `pending` as in GroupContext."""
         return GroupContext(
             self.environment, self._store.streams, self._store.clock.now(), pending, exact=exact

@@ -1,8 +1,9 @@
 """Commands that ingest facts from other systems: customers, charges, refunds, files, webhook endpoints and
 Events that exist elsewhere, and what the card network reports about disputes.
 
-Ingesting is idempotent: by id, and for the network's facts by reference. No request caused these facts, so
-their Events have `request: null` (contract §3.1, §4.1). The log keeps who reported them and, as causation,
+Ingesting is idempotent: by id, and for the network's facts by reference. The same report again is answered
+again; another one under a known id or reference is a ContentConflict. No request caused these facts, so their
+Events have `request: null` (contract §3.1, §4.1). The log keeps who reported them and, as causation,
 the network's reference.
 """
 
@@ -15,26 +16,28 @@ from typing import NamedTuple
 from ledger.call import Call
 from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.context import DecisionContext
+from ledger.commands.disputes import read_paid_charge
 from ledger.commands.execution import Decide, Decision
-from ledger.domain import charge_decisions, customer, dispute_decisions, file, imported_event
+from ledger.domain import charge_decisions, customer, dispute_decisions, file, imported_event, repeats
+from ledger.domain import webhook_endpoint as endpoint
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
-from ledger.domain.dispute import Dispute
-from ledger.domain.dispute_decisions import DisputeReport
+from ledger.domain.dispute import Dispute, DisputeOpened
+from ledger.domain.dispute_decisions import FACTS_ABOUT_CHARGE, DisputeReport, FactReport
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
-from ledger.domain.imported_event import ImportedEvent
-from ledger.domain.refund import Refund
+from ledger.domain.imported_event import EventImported, ImportedEvent
+from ledger.domain.refund import Refund, RefundCreated
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.errors import InvalidParameter, InvalidState
+from ledger.errors import ContentConflict, InvalidParameter
 from ledger.ids import parse_id_time
 from ledger.objects import Kind, get_param, get_target, is_visible, render_object
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.event_types import check_event_type
 from ledger.wire.public_events import is_event_of_stream
 
-_FACTS_WITH_DUE_BY = ("escalated", "appeal_opened")
+_FACTS_WITH_FIELD = {"amount": ("escalated",), "due_by": ("escalated", "appeal_opened")}
 
 
 class IngestResult(NamedTuple):
@@ -72,8 +75,6 @@ async def ingest_customer(call: Call, context: DecisionContext, now: int) -> Ing
     """`POST /internal/v1/customers`"""
     params = call.parameters
     existing = await _find_existing(call, Customer, context)
-    if existing is not None:
-        return IngestResult([], existing)
     events = customer.create(
         customer_id=params.get("id") or context.new_id("cus"),
         account=call.account,
@@ -82,6 +83,8 @@ async def ingest_customer(call: Call, context: DecisionContext, now: int) -> Ing
         card_id=context.new_id("card") if "source" in params else "",
         now=now,
     )
+    if existing is not None:
+        return await _repeat_creation(call, context, existing, events[0])
     return _apply_events(events)
 
 
@@ -89,9 +92,7 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
     """`POST /internal/v1/charges`. Charges no card, and opens no dispute for a test card."""
     params = call.parameters
     existing = await _find_existing(call, Charge, context)
-    if existing is not None:
-        return IngestResult([], existing)
-    if "customer" in params:
+    if "customer" in params and existing is None:
         await get_param(call, Customer, "customer", params["customer"], context.get)
     events = charge_decisions.register(
         charge_id=params.get("id") or context.new_id("ch"),
@@ -101,6 +102,8 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
         txn_id=context.new_id("txn"),
         now=now,
     )
+    if existing is not None:
+        return await _repeat_creation(call, context, existing, events[0])
     return _apply_events(events)
 
 
@@ -108,7 +111,14 @@ async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int
     """A webhook endpoint, as a line of an import."""
     existing = await _find_existing(call, WebhookEndpoint, context)
     if existing is not None:
-        return IngestResult([], existing)
+        (event,) = endpoint.create(
+            endpoint_id=existing.id,
+            account=call.account,
+            livemode=call.livemode,
+            params=call.parameters,
+            now=now,
+        )
+        return await _repeat_creation(call, context, existing, event)
     changes = await webhook_endpoints.decide_endpoint(call, context, now, call.parameters["id"])
     return IngestResult(changes, changes[-1].state)
 
@@ -118,19 +128,21 @@ async def ingest_dispute(call: Call, context: DecisionContext, now: int) -> Inge
     params = call.parameters
     charge = await get_param(call, Charge, "charge", params["charge"], context.get)
     existing = await _find_existing(call, Dispute, context)
-    if existing is not None and existing.charge != charge.id:
-        raise id_taken_error(existing.id)
     reference = params.get("reference")
     existing_id = existing.id if existing is not None else charge.references.get(reference or "")
     if existing_id is not None:
-        state = await context.get(existing_id)
-        assert state is not None, "a dispute is appended together with its ChargeDisputed"
-        return IngestResult([], state)
+        opened, *_ = await context.get_events(existing_id)
+        assert isinstance(opened, DisputeOpened), "a charge names only disputes as its references"
+        difference = repeats.find_dispute_difference(opened, params)
+        if difference is not None and existing is None:
+            raise _reference_conflict(call, difference)
+        return _repeat(await context.get(existing_id), difference)
     report = DisputeReport(
         kind=params["kind"],
         reason=params.get("reason", "general"),
         network_reason_code=params.get("network_reason_code"),
         amount=params.get("amount"),
+        created=params.get("created"),
         due_by=params.get("due_by"),
         reference=reference,
     )
@@ -149,24 +161,27 @@ async def ingest_dispute_fact(call: Call, context: DecisionContext, now: int) ->
     """`POST /internal/v1/disputes/{id}/facts`. Raises InvalidDisputeState for a fact that the dispute's
     status does not allow."""
     params = call.parameters
-    fact, due_by = params["fact"], params.get("due_by")
+    fact, reference = params["fact"], params.get("reference")
     state = await get_target(call, Dispute, context.get)
-    if due_by is not None and fact not in _FACTS_WITH_DUE_BY:
-        raise InvalidParameter(
-            "due_by is accepted only with the facts escalated and appeal_opened.", param="due_by"
-        )
+    for name, facts in _FACTS_WITH_FIELD.items():
+        if name in params and fact not in facts:
+            raise InvalidParameter(f"{name} is accepted only with {' and '.join(facts)}.", param=name)
     events = dispute_decisions.report_fact(
         state,
-        fact,
-        params.get("reference"),
-        due_by=due_by,
+        FactReport(**params),
+        paid=await read_paid_charge(state, context) if fact in FACTS_ABOUT_CHARGE else None,
         txn_id=context.new_id("txn"),
         terms=context.environment.terms,
         now=now,
     )
-    if not events:
-        return IngestResult([], state)
-    return _apply_events(events, state, causation=_causation(call))
+    if events:
+        charge = await context.get(state.charge) if len(events) > 1 else None
+        return _apply_events(events, *filter(None, (charge, state)), causation=_causation(call))
+    recorded = [event for event in await context.get_events(state.id) if _is_report(event, reference)]
+    difference = repeats.find_fact_difference(recorded[0], params) if recorded else None
+    if difference is not None:
+        raise _reference_conflict(call, difference)
+    return IngestResult([], state)
 
 
 async def ingest_refund(call: Call, context: DecisionContext, now: int) -> IngestResult:
@@ -176,14 +191,14 @@ async def ingest_refund(call: Call, context: DecisionContext, now: int) -> Inges
     if existing is None:
         state, changes = await refunds.decide_refund(call, context, now, params["charge"], params["id"])
         return IngestResult(changes, state)
-    if existing.charge != params["charge"] or existing.amount != params.get("amount", existing.amount):
-        raise id_taken_error(existing.id)
-    return IngestResult([], existing)
+    created, *_ = await context.get_events(existing.id)
+    assert isinstance(created, RefundCreated), "the first event of a refund"
+    return _repeat(existing, repeats.find_refund_difference(created, params))
 
 
 async def ingest_event(call: Call, context: DecisionContext, now: int) -> IngestResult:
-    """An Event from another system, as a line of an import. Raises InvalidState for the id of an Event that
-    this ledger has derived for the same object."""
+    """An Event from another system, as a line of an import. Raises ContentConflict for the id of an Event
+    that this ledger has derived for the same object."""
     params = call.parameters
     check_event_type(params["type"], "type")
     object_id = params["object"].get("id")
@@ -204,9 +219,13 @@ async def ingest_event(call: Call, context: DecisionContext, now: int) -> Ingest
     result = _apply_events(events, causation=f"import:{call.cause.request_id}")
     if existing is None:
         return result
-    if existing != result.state:
-        raise id_taken_error(existing.id)
-    return IngestResult([], existing)
+    if existing == result.state:
+        return IngestResult([], existing)
+    recorded, *_ = await context.get_events(existing.id)
+    (reported,) = events
+    assert isinstance(recorded, EventImported)
+    assert isinstance(reported, EventImported)
+    return _repeat(existing, repeats.find_event_difference(recorded, reported))
 
 
 async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestResult:
@@ -233,14 +252,43 @@ async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestR
         return _apply_events(events)
     if not isinstance(existing, File) or not is_visible(existing, call):
         raise id_taken_error(object_id)
-    sent = (params["purpose"], filename, hashlib.sha256(content).hexdigest())
-    if (existing.purpose, existing.filename, existing.digest) != sent:
-        raise id_taken_error(object_id)
+    sent = {
+        "purpose": (params["purpose"], existing.purpose),
+        "filename": (filename, existing.filename),
+        "content": (hashlib.sha256(content).hexdigest(), existing.digest),
+        "created": (params.get("created", existing.created), existing.created),
+    }
+    return _repeat(existing, next((name for name, (new, known) in sent.items() if new != known), None))
+
+
+async def _repeat_creation(
+    call: Call, context: DecisionContext, existing: State, reported: DomainEvent
+) -> IngestResult:
+    """The answer to a report of an object that exists; `reported` is the event that would create it."""
+    recorded, *_ = await context.get_events(existing.id)
+    return _repeat(existing, repeats.find_creation_difference(recorded, reported, call.parameters))
+
+
+def _repeat(existing: State | None, difference: str | None) -> IngestResult:
+    """The answer to a report under a known id. Raises ContentConflict for the field that differs, if any."""
+    assert existing is not None, "a dispute is appended together with its ChargeDisputed"
+    if difference is not None:
+        text = f"'{existing.id}' was recorded before with another value of {difference}."
+        raise ContentConflict(text, param=difference)
     return IngestResult([], existing)
 
 
+def _reference_conflict(call: Call, difference: str) -> ContentConflict:
+    text = f"The reference '{call.parameters['reference']}' was used before with another {difference}."
+    return ContentConflict(text, param=difference)
+
+
+def _is_report(event: DomainEvent, reference: str | None) -> bool:
+    return getattr(event, "reference", None) == reference
+
+
 async def _find_existing(call: Call, kind: type[Kind], context: DecisionContext) -> Kind | None:
-    """The object with the call's `id`, None if there is none yet. Raises InvalidState if the id belongs to
+    """The object with the call's `id`, None if there is none yet. Raises ContentConflict if the id belongs to
     another kind of object, account or mode."""
     object_id = call.parameters.get("id")
     state = None if object_id is None else await context.get_new(object_id)
@@ -251,11 +299,9 @@ async def _find_existing(call: Call, kind: type[Kind], context: DecisionContext)
     return state
 
 
-def id_taken_error(object_id: str) -> InvalidState:
+def id_taken_error(object_id: str) -> ContentConflict:
     """The refusal of an id that belongs to another object, of any kind, account or mode."""
-    return InvalidState(
-        f"The id '{object_id}' belongs to another object.", code="resource_already_exists", param="id"
-    )
+    return ContentConflict(f"The id '{object_id}' belongs to another object.", param="id")
 
 
 def _causation(call: Call) -> str:

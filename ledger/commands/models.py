@@ -15,11 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from ledger.domain.dispute_decisions import FACTS, KINDS, REASONS
 from ledger.errors import InvalidParameter
+from ledger.ids import RESERVED_IDS
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
 from ledger.wire.scalars import INTEGER_MAX
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
+"""The id of an object that exists."""
 StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text that Postgres and JSON can store: no NUL. The pattern also refuses half of a surrogate pair."""
 Text = Annotated[StorableText, Field(max_length=5000)]
@@ -35,6 +37,12 @@ Seconds = Annotated[int, Field(ge=0, le=2**53)]
 Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
 
 
+def _check_not_reserved(object_id: str) -> str:
+    if object_id in RESERVED_IDS:
+        raise ValueError("the id is reserved")
+    return object_id
+
+
 def _check_payment_method_details(details: dict[str, Any]) -> dict[str, Any]:
     """Check the two members that disputes show, `type` and the card's brand; any others are allowed."""
     card = details.get("card")
@@ -45,11 +53,16 @@ def _check_payment_method_details(details: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
+NewId = Annotated[Id, AfterValidator(_check_not_reserved)]
+"""An id that the caller chooses, or that names an object of another service."""
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
 PaymentMethodDetails = Annotated[JsonObject, AfterValidator(_check_payment_method_details)]
 
-_ID_DESCRIPTION = "The object's id; generated when absent. Sending the same id again changes nothing."
+_ID_DESCRIPTION = "The object's id; generated when absent. The same id and content again changes nothing."
 _CREATED_DESCRIPTION = "Creation time in unix seconds. Default: now."
+_FACT_CREATED_DESCRIPTION = (
+    "When it happened, in unix seconds: in the past, not before the {subject}. Default: now."
+)
 
 _FIELD_ERRORS = {"extra_forbidden": unknown_parameter_error, "missing": missing_parameter_error}
 
@@ -110,7 +123,7 @@ class CustomerBody(Body):
         }
     )
 
-    id: Id | None = Field(None, description=_ID_DESCRIPTION)
+    id: NewId | None = Field(None, description=_ID_DESCRIPTION)
     address: Address | None = None
     balance: Integer | None = Field(None, description="In minor units; a negative balance is a credit.")
     business_name: Name | None = None
@@ -154,7 +167,7 @@ class ChargeBody(Body):
         }
     )
 
-    id: Id | None = Field(None, description=_ID_DESCRIPTION)
+    id: NewId | None = Field(None, description=_ID_DESCRIPTION)
     amount: Integer = Field(description="In minor units of the currency.")
     currency: Currency
     billing_details: BillingDetails | None = None
@@ -166,7 +179,7 @@ class ChargeBody(Body):
     failure_message: Text | None = None
     metadata: Metadata | None = None
     outcome: JsonObject | None = None
-    payment_intent: Id | None = None
+    payment_intent: NewId | None = None
     payment_method_details: PaymentMethodDetails | None = Field(
         None, description="Returned unchanged: `type`, and a member of that name."
     )
@@ -194,19 +207,22 @@ class DisputeBody(Body):
         }
     )
 
-    id: Id | None = Field(None, description="The object's id; generated when absent.")
+    id: NewId | None = Field(None, description=_ID_DESCRIPTION)
     charge: Id
     kind: Literal[KINDS]  # type: ignore[valid-type]  # the domain's names, listed once
     reason: Literal[REASONS] | None = None  # type: ignore[valid-type]
     network_reason_code: Annotated[StorableText, Field(max_length=50)] | None = None
     amount: PositiveInteger | None = Field(
-        None, description="In minor units. Default: the whole disputable amount."
+        None, description="In minor units. Default: what was captured and is not disputed yet."
     )
-    due_by: Seconds | None = Field(None, description="Evidence deadline in unix seconds.")
+    created: Seconds | None = Field(None, description=_FACT_CREATED_DESCRIPTION.format(subject="charge"))
+    due_by: Seconds | None = Field(
+        None, description="Evidence deadline in unix seconds. Default: some days after `created`."
+    )
     reference: Reference | None = Field(
         None,
-        description="The network's reference for this dispute. The same reference again opens no second "
-        "dispute.",
+        description="The network's reference for this dispute. The same reference again, with the same "
+        "content, opens no second dispute.",
     )
 
 
@@ -218,9 +234,13 @@ class FactBody(Body):
     fact: Literal[FACTS]  # type: ignore[valid-type]
     reference: Reference | None = Field(
         None,
-        description="The network's reference for this fact. The same reference again returns the same answer "
-        "and changes nothing.",
+        description="The network's reference for this fact. The same reference again, with the same content, "
+        "returns the same answer and changes nothing.",
     )
+    amount: PositiveInteger | None = Field(
+        None, description="With escalated: the amount in minor units. Default: the amount of the inquiry."
+    )
+    created: Seconds | None = Field(None, description=_FACT_CREATED_DESCRIPTION.format(subject="dispute"))
     due_by: Seconds | None = Field(
         None, description="With escalated and appeal_opened: the new evidence deadline in unix seconds."
     )

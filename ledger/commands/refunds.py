@@ -10,11 +10,10 @@ from dataclasses import replace
 
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
-from ledger.commands.disputes import consequences
+from ledger.commands.disputes import consequences, read_disputes
 from ledger.commands.execution import Decision, apply_and_render, render_changed
 from ledger.domain import charge, refund, refund_decisions
 from ledger.domain.charge import Charge
-from ledger.domain.dispute import Dispute
 from ledger.domain.refund import Refund
 from ledger.objects import get_target
 from ledger.store.journal import Change
@@ -39,7 +38,7 @@ async def decide_refund(
     """The refund that the call's parameters request, and all its changes. Raises UnknownObject for the
     charge, and what `refund_decisions.create` raises."""
     paid_charge = await get_target(replace(call, target=charge_id), Charge, context.get)
-    disputes = [await _get_dispute(dispute_id, context) for dispute_id in paid_charge.disputes]
+    disputes = await read_disputes(paid_charge, context)
     created_event, refunded_event = refund_decisions.create(
         paid_charge,
         call.parameters,
@@ -70,9 +69,3 @@ async def update(call: Call, context: DecisionContext, now: int) -> Decision:
 async def cancel(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/refunds/{id}/cancel`"""
     raise refund_decisions.make_cancel_error(await get_target(call, Refund, context.get))
-
-
-async def _get_dispute(dispute_id: str, context: DecisionContext) -> Dispute:
-    state = await context.get(dispute_id)
-    assert isinstance(state, Dispute), "a dispute is appended together with its ChargeDisputed"
-    return state

@@ -120,8 +120,8 @@ def _check_event_type(event_type: str) -> None:
 
 
 async def _find_existing(call: Call, context: DecisionContext) -> Resource | None:
-    """The resource as it was last published, None if it never was. Raises InvalidState if the id belongs to
-    another object."""
+    """The resource as it was last published, None if it never was. Raises ContentConflict if the id belongs
+    to another object."""
     state = await context.get(call.target)
     if state is None:
         return None

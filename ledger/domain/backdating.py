@@ -20,3 +20,15 @@ def resolve_created_at(params: Mapping[str, Any], now: int) -> int:
     if created > now:
         raise InvalidParameter("created is in the future.", param="created")
     return created
+
+
+def resolve_reported_time(created: int | None, now: int, *, earliest: int, subject: str) -> int:
+    """When something reported about `subject` happened: `created` in unix seconds, or `now` if None.
+
+    Raises InvalidParameter, param `created`, for a time in the future or before `earliest`, the creation of
+    `subject`.
+    """
+    if created is not None and created < earliest:
+        text = f"created is before the creation of {subject}, which is {earliest}."
+        raise InvalidParameter(text, param="created")
+    return resolve_created_at({"created": created}, now)

@@ -118,8 +118,10 @@ class ChargeUpdated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeDisputed(DomainEvent):
-    """A dispute over `amount` was opened. `dispute` is its id, `reference` the network's reference of the
-    report."""
+    """A dispute over `amount` was opened, or the inquiry was escalated over this amount, another than before.
+
+    `dispute` is its id, `reference` the network's reference of the report that opened it.
+    """
 
     TOPIC: ClassVar[str] = "charge.disputed"
 
@@ -197,9 +199,15 @@ class Charge(State, frozen=True, kw_only=True):
     expired: bool = False
 
     @property
-    def amount_disputable(self) -> int:
-        """How much a new dispute can be about: what was captured, less refunds and earlier disputes."""
-        return self.amount_captured - self.amount_refunded - sum(self.disputes.values())
+    def is_refunded(self) -> bool:
+        """Whether everything that was captured has been refunded."""
+        return self.amount_refunded >= self.amount_captured
+
+    def compute_disputable(self, dispute_id: str) -> int:
+        """How much the dispute with that id, which may be new, can be about: what was captured, less the
+        amounts of other disputes; nothing if all was refunded (contract §3.3)."""
+        other_amounts = (amount for other_id, amount in self.disputes.items() if other_id != dispute_id)
+        return 0 if self.is_refunded else self.amount_captured - sum(other_amounts)
 
 
 def evolve(state: Charge | None, event: DomainEvent) -> Charge:

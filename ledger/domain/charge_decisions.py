@@ -112,6 +112,7 @@ def register(
     if not 1 <= amount <= money.CHARGE_AMOUNT_MAX:
         text = f"Amount must be between 1 and {money.CHARGE_AMOUNT_MAX}"
         raise InvalidParameter(text, param="amount")
+    money.check_divisible(amount, currency)
     created = resolve_created_at(params, now)
     fields = _make_charge_fields(charge_id, account, livemode, params, created=created, now=now)
     fields |= {
@@ -146,7 +147,8 @@ def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) 
     """Captures `params["amount"]` (minor units) of the authorized amount; all of it if absent.
 
     Raises InvalidState if the charge is captured already (code `charge_already_captured`), has expired (code
-    `charge_expired_for_capture`) or failed, and, param `amount`, for more than was authorized.
+    `charge_expired_for_capture`) or failed, and, param `amount`, for less than 1 or more than was
+    authorized; InvalidParameter for an amount that the currency does not have.
     """
     if state.captured:
         text = f"Charge {state.id} has already been captured."
@@ -158,9 +160,13 @@ def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) 
         raise InvalidState(text, code="charge_expired_for_capture")
     amount = params.get("amount")
     amount = state.amount if amount is None else amount
-    if not 1 <= amount <= state.amount:
+    if amount < 1:
+        raise InvalidState("The amount to capture must be at least 1.", param="amount")
+    if amount > state.amount:
         maximum = money.format_amount(state.amount, state.currency)
         raise InvalidState(f"You can capture at most the {maximum} authorized.", param="amount")
+    if amount != state.amount:
+        money.check_divisible(amount, state.currency)
     bypass_pending = state.card is not None and TEST_CARDS[state.card["token"]].bypass_pending
     movement = _make_movement(txn_id, amount, state.currency, now, bypass_pending)
     after = {name: params[name] for name in _CAPTURE_FIELDS if name in params}
@@ -207,9 +213,9 @@ def expire(state: Charge, *, now: int) -> list[DomainEvent]:
 def record_dispute(
     state: Charge, dispute_id: str, amount: int, reference: str | None, *, now: int
 ) -> ChargeDisputed:
-    """Records on the charge's stream that a dispute over `amount` is opened.
+    """Records on the charge's stream that a dispute is opened, or escalated, over `amount`.
 
-    `dispute_decisions.open_dispute` has checked the amount; both events are appended together.
+    `dispute_decisions` has checked the amount; the event is appended together with that of the dispute.
     """
     return ChargeDisputed(**next_header(state, now), dispute=dispute_id, amount=amount, reference=reference)
 

@@ -1,7 +1,8 @@
 """Disputes: domain events and state (contract §2.2). The decisions are in `dispute_decisions`.
 
 Each change of status is one event and so one version; `dispute_states` has the state machine. The money that
-an event moves is in its `movement`. A dispute has at most two movements: the withdrawal and its reversal.
+an event moves is in its `movement`; `dispute_money` has the rules. A dispute has at most two movements, the
+withdrawal and its reversal; or three, if it was lost, returned a refunded part, and was won on appeal.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _CASE_TYPES = {
 class DisputeOpened(DomainEvent):
     """The network reported a dispute over `amount` (minor units) of the charge with the id `charge`.
 
+    created      unix seconds; before `at` for a dispute that was reported late, or imported
     kind         chargeback, inquiry, compliance or prevented; the first status follows from it
     method       type of the charge's payment method, None if unknown; `brand` is that of its card
     eligibility  enhanced evidence programs for which the dispute is eligible
@@ -39,9 +41,11 @@ class DisputeOpened(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "dispute.opened"
+    class_version: ClassVar[int] = 2
 
     account: str
     livemode: bool
+    created: int
     charge: str
     customer: str | None
     payment_intent: str | None
@@ -56,6 +60,11 @@ class DisputeOpened(DomainEvent):
     due_by: int
     movement: Movement | None
     reference: str | None
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Version 1 had no `created`: a dispute was created when it was reported."""
+        state["created"] = state["at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,34 +105,56 @@ class EvidenceSubmitted(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeConceded(DomainEvent):
-    """The merchant closed the dispute, which loses it."""
+    """The merchant closed the dispute, which loses it. `movement` as in DisputeLost."""
 
     TOPIC: ClassVar[str] = "dispute.conceded"
+    class_version: ClassVar[int] = 2
+
+    movement: Movement | None
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Version 1 had no `movement`: a loss returned nothing."""
+        state["movement"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeLost(DomainEvent):
-    """`cause` is `network` (reported under `reference`) or `deadline`: no evidence was submitted in time."""
+    """`cause` is `network` (reported under `reference`) or `deadline`: no evidence was submitted in time.
+
+    `movement` returns the part of the disputed amount that had been refunded; None if there is none.
+    """
 
     TOPIC: ClassVar[str] = "dispute.lost"
+    class_version: ClassVar[int] = 2
 
     cause: str
+    movement: Movement | None
     reference: str | None
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Version 1 had no `movement`: a loss returned nothing."""
+        state["movement"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeWon(DomainEvent):
-    """The bank decided for the merchant; `movement` is the reversal of the withdrawal."""
+    """The bank decided for the merchant; `movement` is the reversal of the withdrawal.
+
+    None only for an appeal against a loss that had returned everything.
+    """
 
     TOPIC: ClassVar[str] = "dispute.won"
 
-    movement: Movement
+    movement: Movement | None
     reference: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class InquiryEscalated(DomainEvent):
-    """The inquiry became a chargeback; `movement` is the withdrawal, `due_by` the new due date."""
+    """The inquiry became a chargeback over the amount that `movement` withdraws; `due_by` is the new due
+    date."""
 
     TOPIC: ClassVar[str] = "dispute.inquiry_escalated"
 
@@ -134,7 +165,8 @@ class InquiryEscalated(DomainEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class InquiryClosed(DomainEvent):
-    """`cause` is `network` (reported under `reference`), `refunded` (the charge was) or `deadline`."""
+    """`cause` is `network` (reported under `reference`), `refunded` (the charge was), `deadline`, or
+    `merchant`, who closed the inquiry."""
 
     TOPIC: ClassVar[str] = "dispute.inquiry_closed"
 
@@ -175,7 +207,9 @@ class Dispute(State, frozen=True, kw_only=True):
     evidence              the evidence fields that are set, staged or submitted
     references            fact by the network's reference of its report
     refundable            whether the charge can be refunded as far as this dispute is concerned
-    balance_transactions  the withdrawal, then its reversal
+    balance_transactions  the withdrawal, then its reversals
+    reported_at           unix seconds at which the dispute was reported, if that was after `created`
+    answered              once an appeal was submitted: whether the original dispute had been answered
     """
 
     created: int
@@ -200,6 +234,19 @@ class Dispute(State, frozen=True, kw_only=True):
     evidence: dict[str, Any] = msgspec.field(default_factory=dict)
     past_due: bool = False
     submission_count: int = 0
+    # Absent from the JSON of a dispute to which they do not apply: rows of earlier releases stay as they are.
+    reported_at: int | msgspec.UnsetType = msgspec.UNSET
+    answered: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def amount_withdrawn(self) -> int:
+        """How much of the charge the dispute has taken and not returned, in minor units."""
+        return -sum(transaction["amount"] for transaction in self.balance_transactions)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether evidence was submitted to the original dispute: not by an appeal alone (contract §2.2)."""
+        return self.submission_count > 0 if isinstance(self.answered, msgspec.UnsetType) else self.answered
 
 
 def evolve(state: Dispute | None, event: DomainEvent) -> Dispute:
@@ -219,7 +266,7 @@ def _create_dispute(event: DisputeOpened) -> Dispute:
         version=event.originator_version,
         account=event.account,
         livemode=event.livemode,
-        created=event.at,
+        created=event.created,
         charge=event.charge,
         customer=event.customer,
         payment_intent=event.payment_intent,
@@ -238,6 +285,7 @@ def _create_dispute(event: DisputeOpened) -> Dispute:
         if movement
         else [],
         references=_add_reference({}, event.reference, "opened"),
+        reported_at=event.at if event.created < event.at else msgspec.UNSET,
     )
 
 
@@ -262,23 +310,28 @@ def _derive_changes(state: Dispute, event: DomainEvent) -> dict[str, Any]:
                 "status": TRANSITIONS[state.status]["submit"],
                 "past_due": event.past_due,
                 "submission_count": state.submission_count + 1,
+                "answered": state.is_answered if state.status == "appeal_needs_response" else msgspec.UNSET,
             }
-        case DisputeConceded():
-            return {"status": "lost"}
-        case DisputeLost(reference=reference):
-            return {"status": "lost", "references": _add_reference(state.references, reference, "lost")}
+        case DisputeConceded(movement=movement):
+            return {"status": "lost", "balance_transactions": _add_reversal(state, movement)}
+        case DisputeLost(movement=movement, reference=reference):
+            return {
+                "status": "lost",
+                "balance_transactions": _add_reversal(state, movement),
+                "references": _add_reference(state.references, reference, "lost"),
+            }
         case DisputeWon(movement=movement, reference=reference):
-            transactions = [*state.balance_transactions, _make_reversal(state.id, state.charge, movement)]
             return {
                 "status": "won",
                 "refundable": True,
-                "balance_transactions": transactions,
+                "balance_transactions": _add_reversal(state, movement),
                 "references": _add_reference(state.references, reference, "won"),
             }
         case InquiryEscalated(movement=movement, reference=reference):
             return {
                 "status": "needs_response",
                 "case_type": "chargeback",
+                "amount": -movement["amount"],
                 "refundable": False,
                 "due_by": event.due_by,
                 "balance_transactions": [_make_withdrawal(state.id, state.charge, movement)],
@@ -308,12 +361,16 @@ def _make_withdrawal(dispute_id: str, charge_id: str, movement: Movement) -> Bal
     )
 
 
-def _make_reversal(dispute_id: str, charge_id: str, movement: Movement) -> BalanceTransaction:
-    return BalanceTransaction(
+def _add_reversal(state: Dispute, movement: Movement | None) -> list[BalanceTransaction]:
+    """The dispute's balance transactions with the reversal that `movement` makes, if it is one."""
+    if movement is None:
+        return state.balance_transactions
+    reversal = BalanceTransaction(
         **movement,
         type="adjustment",
         reporting_category="dispute_reversal",
-        description=f"Chargeback reversal for {charge_id}",
+        description=f"Chargeback reversal for {state.charge}",
         fee_description=FEE_DESCRIPTION,
-        source=dispute_id,
+        source=state.id,
     )
+    return [*state.balance_transactions, reversal]

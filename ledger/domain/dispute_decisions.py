@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.domain import charge_decisions, evidence, merge_patch
+from ledger.domain import charge_decisions, dispute_money, evidence, merge_patch
 from ledger.domain.aggregate import next_header
+from ledger.domain.backdating import resolve_reported_time
 from ledger.domain.cards import TEST_CARDS
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import (
@@ -29,6 +30,7 @@ from ledger.domain.dispute import (
     InquiryClosed,
     InquiryEscalated,
 )
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.dispute_states import (
     CLOSED_STATUSES,
     INITIAL_STATUSES,
@@ -36,13 +38,17 @@ from ledger.domain.dispute_states import (
     get_statuses_allowing,
 )
 from ledger.domain.event import DomainEvent
-from ledger.domain.money import DAY_SECONDS, Movement, Terms, format_amount
-from ledger.errors import InvalidDisputeState, InvalidState
+from ledger.domain.money import DAY_SECONDS, Terms, split_amount
+from ledger.errors import ContentConflict, InvalidDisputeState, InvalidState
 
 KINDS = tuple(INITIAL_STATUSES)
 FACTS = ("won", "lost", "escalated", "inquiry_closed", "appeal_opened", "prevented")
 """What the network can report of a dispute. `prevented` is always refused: a dispute is either
 opened as prevented or never becomes so."""
+LATE_REPORT_GRACE_SECONDS = 3600
+"""A dispute that is reported after its deadline, as an import does, waits this long for its outcome."""
+FACTS_ABOUT_CHARGE = ("lost", "escalated")
+"""The facts whose money depends on the charge and its other disputes."""
 REASONS = (
     "bank_cannot_process", "check_returned", "credit_not_processed", "customer_initiated",
     "debit_not_authorized", "duplicate", "fraudulent", "general", "incorrect_account_details",
@@ -65,7 +71,8 @@ class DisputeReport:
 
     kind         one of KINDS
     amount       minor units; None: all that can be disputed
-    due_by       unix seconds; None: the default of the terms
+    created      unix seconds, not in the future and not before the charge; None: now
+    due_by       unix seconds; None: the default of the terms, counted from `created`
     reference    the network's reference of this report; a known one opens no dispute
     eligibility  enhanced evidence programs for which the dispute is eligible
     """
@@ -74,9 +81,28 @@ class DisputeReport:
     reason: str = "general"
     network_reason_code: str | None = None
     amount: int | None = None
+    created: int | None = None
     due_by: int | None = None
     reference: str | None = None
     eligibility: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactReport:
+    """A fact about a dispute as the network reports it.
+
+    fact       one of FACTS
+    reference  the network's reference of this report; a known one changes nothing
+    amount     minor units, for an escalated inquiry; None: its amount so far
+    created    unix seconds, not in the future and not before the dispute; None: now
+    due_by     unix seconds; None: the default of the terms, counted from `created`
+    """
+
+    fact: str
+    reference: str | None = None
+    amount: int | None = None
+    created: int | None = None
+    due_by: int | None = None
 
 
 def open_dispute(
@@ -86,32 +112,30 @@ def open_dispute(
 
     Returns [] if the charge already has a dispute with this id or reference (`charge.references` names it).
     `txn_id` becomes the id of the withdrawal. Raises InvalidDisputeState unless the charge is paid,
-    InvalidState, param `amount`, for more than can still be disputed.
+    what `dispute_money.choose_amount` raises for the amount, InvalidParameter for `created` out of bounds.
     """
     if dispute_id in charge.disputes or report.reference in charge.references:
         return []
     if charge.status != "succeeded" or not charge.captured:
         text = f"Charge {charge.id} has not been paid; it cannot be disputed."
         raise InvalidDisputeState(text, param="charge")
-    remaining = charge.amount_disputable
-    amount = remaining if report.amount is None else report.amount
-    if not 1 <= amount <= remaining:
-        text = (
-            f"Only {format_amount(remaining, charge.currency)} of charge {charge.id} can still be disputed."
-        )
-        raise InvalidState(text, param="amount")
+    amount = dispute_money.choose_amount(charge, report.amount, dispute_id=dispute_id, default=None)
+    created = resolve_reported_time(
+        report.created, now, earliest=charge.created, subject=f"charge {charge.id}"
+    )
     takes_money = report.kind in ("chargeback", "compliance")
     method, brand = _get_payment_method(charge)
     eligibility = list(report.eligibility)
     if report.kind == "compliance" and not eligibility:
         eligibility = ["mastercard_compliance" if brand == "mastercard" else "visa_compliance"]
-    due_by = 0 if report.kind == "prevented" else _choose_due_by(report.due_by, terms, now)
+    due_by = 0 if report.kind == "prevented" else _choose_due_by(report.due_by, terms, created)
     dispute_opened = DisputeOpened(
         originator_id=dispute_id,
         originator_version=1,
         at=now,
         account=charge.account,
         livemode=charge.livemode,
+        created=created,
         charge=charge.id,
         customer=charge.customer,
         payment_intent=charge.payment_intent,
@@ -124,7 +148,9 @@ def open_dispute(
         brand=brand,
         eligibility=eligibility,
         due_by=due_by,
-        movement=_make_withdrawal(txn_id, amount, charge.currency, terms, now) if takes_money else None,
+        movement=dispute_money.make_withdrawal(txn_id, amount, charge.currency, terms, created)
+        if takes_money
+        else None,
         reference=report.reference,
     )
     charge_disputed = charge_decisions.record_dispute(charge, dispute_id, amount, report.reference, now=now)
@@ -136,16 +162,16 @@ def get_test_card_disputes(charge: Charge) -> list[DisputeReport]:
     spec = TEST_CARDS[charge.card["token"]].dispute if charge.card and charge.captured else None
     if spec is None:
         return []
-    equal_amount, remainder = divmod(charge.amount_captured, spec.dispute_count)
+    amounts = split_amount(charge.amount_captured, spec.dispute_count, charge.currency)
     return [
         DisputeReport(
             kind=spec.kind,
             reason=spec.reason,
             network_reason_code=spec.network_reason_code,
-            amount=equal_amount + (remainder if part == spec.dispute_count - 1 else 0),
+            amount=amount,
             eligibility=spec.eligibility,
         )
-        for part in range(spec.dispute_count)
+        for amount in amounts
     ]
 
 
@@ -157,9 +183,9 @@ def update(
 
     `metadata` and `intended_submission_method` alone never submit, and may change in any status. `file_bytes`
     has the size by id of each file in the new and the staged evidence that exists and may be evidence.
-    Returns [] if nothing changes. Raises InvalidState if the status does not allow evidence, and, param
-    `evidence`, for evidence beyond its limits, a submission without evidence, and an appeal without
-    evidence of an appeal.
+    Returns [] if nothing changes. Raises InvalidState if the status does not allow evidence, param
+    `evidence[x]` if it does not allow this evidence, and, param `evidence`, for evidence beyond its limits, a
+    submission without evidence, and an appeal without evidence of an appeal.
     """
     evidence_patch = params.get("evidence") or {}
     changes: dict[str, Any] = {}
@@ -172,69 +198,103 @@ def update(
     header = next_header(state, now)
     if not evidence_patch and not submit:
         return [DisputeUpdated(**header, changes=changes)] if changes else []
+    is_appeal = state.status == "appeal_needs_response"
+    if not is_appeal:
+        evidence.check_without_appeal(state.evidence, evidence_patch, file_bytes)
     _check_accepts_evidence(state)
     evidence_changes = evidence.compute_changes(state.evidence, evidence_patch, file_bytes)
+    if is_appeal:
+        evidence.check_appeal_alone(evidence_changes)
     if submit is False:
         staged = EvidenceStaged(**header, evidence=evidence_changes, changes=changes)
         return [staged] if evidence_changes or changes else []
     after = evidence.apply_changes(state.evidence, evidence_changes)
     if not after:
         raise InvalidState("You must provide evidence before you submit it.", param="evidence")
-    if state.status == "appeal_needs_response" and not evidence.has_appeal(after):
+    if is_appeal and not evidence.has_appeal(after):
         raise InvalidState("You must provide evidence[appeal] before you submit an appeal.", param="evidence")
     past_due = 0 < state.due_by < now
     return [EvidenceSubmitted(**header, evidence=evidence_changes, changes=changes, past_due=past_due)]
 
 
-def close(state: Dispute, *, now: int) -> list[DomainEvent]:
-    """The merchant accepts the loss. Raises InvalidState if the status does not allow it."""
+def close(state: Dispute, *, paid: PaidCharge, txn_id: str, now: int) -> list[DomainEvent]:
+    """The merchant accepts the loss, or ends an inquiry, which moves no money.
+
+    `txn_id` becomes the id of the money movement, if there is one. Raises InvalidState if the status does not
+    allow it.
+    """
     if state.status in CLOSED_STATUSES:
         raise InvalidState("This dispute is already closed")
     if "close" not in TRANSITIONS[state.status]:
         text = f"This dispute cannot be closed while its status is {state.status}."
         raise InvalidState(text)
-    return [DisputeConceded(**next_header(state, now))]
+    header = next_header(state, now)
+    if state.status in _OPEN_INQUIRY_STATUSES:
+        return [InquiryClosed(**header, cause="merchant", reference=None)]
+    return [
+        DisputeConceded(**header, movement=dispute_money.make_refunded_part_return(txn_id, state, paid, now))
+    ]
 
 
 def report_fact(
-    state: Dispute,
-    fact: str,
-    reference: str | None,
-    *,
-    due_by: int | None,
-    txn_id: str,
-    terms: Terms,
-    now: int,
+    state: Dispute, report: FactReport, *, paid: PaidCharge | None, txn_id: str, terms: Terms, now: int
 ) -> list[DomainEvent]:
-    """Records a fact that the network reports of a dispute; `fact` is one of FACTS.
+    """Records a fact that the network reports of a dispute.
 
-    `due_by` is in unix seconds, None: the default of the terms. `txn_id` becomes the id of the money
-    movement, if there is one. Returns [] if the reference is known. Raises InvalidDisputeState for a fact
-    that the status does not allow, InvalidState, param `reference`, for a reference that was used for
-    another fact.
+    `paid` may be None unless the fact is one of FACTS_ABOUT_CHARGE. `txn_id` becomes the id of the money
+    movement, if there is one. An inquiry that is escalated over another amount than before also makes a
+    ChargeDisputed on the charge's stream, to be appended together. Returns [] if the reference is known.
+    Raises InvalidDisputeState for a fact that the status does not allow,
+    ContentConflict for a reference that was used for another fact, what `dispute_money.choose_amount` raises
+    for the amount, InvalidParameter for `created` out of bounds.
     """
+    fact, reference = report.fact, report.reference
     known_fact = state.references.get(reference) if reference is not None else None
     if known_fact is not None and known_fact != fact:
-        text = f"Reference '{reference}' was already used for the fact {known_fact}."
-        raise InvalidState(text, param="reference")
+        text = f"The reference '{reference}' was used for another fact before: {known_fact}."
+        raise ContentConflict(text, param="fact")
     if known_fact is not None:
         return []
     if fact not in TRANSITIONS[state.status]:
         text = f"Dispute {state.id} has the status {state.status}; the fact {fact} cannot follow."
         raise InvalidDisputeState(text)
     header = next_header(state, now)
-    due_at = _choose_due_by(due_by, terms, now)
+    created = resolve_reported_time(
+        report.created, now, earliest=state.created, subject=f"dispute {state.id}"
+    )
     if fact == "won":
-        movement = _make_reversal(txn_id, state, terms, now)
+        movement = dispute_money.make_reversal(txn_id, state, terms, created)
         return [DisputeWon(**header, movement=movement, reference=reference)]
-    if fact == "lost":
-        return [DisputeLost(**header, cause="network", reference=reference)]
-    if fact == "escalated":
-        movement = _make_withdrawal(txn_id, state.amount, state.currency, terms, now)
-        return [InquiryEscalated(**header, movement=movement, due_by=due_at, reference=reference)]
+    if fact in FACTS_ABOUT_CHARGE:
+        assert paid is not None, "the caller reads the charge for these facts"
+        return _decide_by_charge(state, report, paid, txn_id=txn_id, terms=terms, now=now)
     if fact == "appeal_opened":
-        return [AppealOpened(**header, due_by=due_at, reference=reference)]
+        due_by = _choose_due_by(report.due_by, terms, created)
+        return [AppealOpened(**header, due_by=due_by, reference=reference)]
     return [InquiryClosed(**header, cause="network", reference=reference)]
+
+
+def _decide_by_charge(
+    state: Dispute, report: FactReport, paid: PaidCharge, *, txn_id: str, terms: Terms, now: int
+) -> list[DomainEvent]:
+    """The events of a loss or an escalation, which `report_fact` has found possible."""
+    header = next_header(state, now)
+    created = now if report.created is None else report.created
+    if report.fact == "lost":
+        movement = dispute_money.make_refunded_part_return(txn_id, state, paid, created)
+        return [DisputeLost(**header, cause="network", movement=movement, reference=report.reference)]
+    amount = dispute_money.choose_amount(
+        paid.charge, report.amount, dispute_id=state.id, default=state.amount
+    )
+    escalated = InquiryEscalated(
+        **header,
+        movement=dispute_money.make_withdrawal(txn_id, amount, state.currency, terms, created),
+        due_by=_choose_due_by(report.due_by, terms, created),
+        reference=report.reference,
+    )
+    if amount == state.amount:
+        return [escalated]
+    return [charge_decisions.record_dispute(paid.charge, state.id, amount, None, now=now), escalated]
 
 
 def find_pending_timeout(state: Dispute) -> tuple[str, int] | None:
@@ -258,17 +318,25 @@ def timeout_seconds(kind: str, terms: Terms) -> int:
 def compute_deadline(state: Dispute, terms: Terms) -> int | None:
     """The first unix second at which `expire` acts on this state; None if it never does."""
     pending = find_pending_timeout(state)
-    return None if pending is None else pending[1] + timeout_seconds(pending[0], terms)
+    if pending is None:
+        return None
+    deadline = pending[1] + timeout_seconds(pending[0], terms)
+    if isinstance(state.reported_at, int):
+        deadline = max(deadline, state.reported_at + LATE_REPORT_GRACE_SECONDS)
+    return deadline
 
 
-def expire(state: Dispute, *, terms: Terms, now: int) -> list[DomainEvent]:
+def expire(state: Dispute, *, paid: PaidCharge, txn_id: str, terms: Terms, now: int) -> list[DomainEvent]:
     """Ends what has timed out: a dispute without response is lost, an old inquiry closes. [] before
-    `compute_deadline`."""
+    `compute_deadline`. `txn_id` becomes the id of the money movement, if there is one."""
     due_at = compute_deadline(state, terms)
     if due_at is None or now < due_at:
         return []
-    event_class = InquiryClosed if state.status in _OPEN_INQUIRY_STATUSES else DisputeLost
-    return [event_class(**next_header(state, now), cause="deadline", reference=None)]
+    header = next_header(state, now)
+    if state.status in _OPEN_INQUIRY_STATUSES:
+        return [InquiryClosed(**header, cause="deadline", reference=None)]
+    movement = dispute_money.make_refunded_part_return(txn_id, state, paid, now)
+    return [DisputeLost(**header, cause="deadline", movement=movement, reference=None)]
 
 
 def close_refunded_inquiry(state: Dispute, *, now: int) -> list[DomainEvent]:
@@ -308,23 +376,5 @@ def _get_payment_method(charge: Charge) -> tuple[str | None, str | None]:
     return details.get("type"), (details.get("card") or {}).get("brand")
 
 
-def _choose_due_by(reported_due_by: int | None, terms: Terms, now: int) -> int:
-    return terms.compute_due_by(now) if reported_due_by is None else reported_due_by
-
-
-def _make_withdrawal(txn_id: str, amount: int, currency: str, terms: Terms, now: int) -> Movement:
-    fee = terms.get_dispute_fee(currency)
-    return Movement(id=txn_id, amount=-amount, fee=fee, currency=currency, created=now, available_on=now)
-
-
-def _make_reversal(txn_id: str, state: Dispute, terms: Terms, now: int) -> Movement:
-    """Returns the withdrawn amount, and its fee if the terms credit fees of won disputes."""
-    withdrawal_fee = state.balance_transactions[0]["fee"]
-    return Movement(
-        id=txn_id,
-        amount=state.amount,
-        fee=-withdrawal_fee if terms.fee_credited_on_win else 0,
-        currency=state.currency,
-        created=now,
-        available_on=now,
-    )
+def _choose_due_by(reported_due_by: int | None, terms: Terms, created: int) -> int:
+    return terms.compute_due_by(created) if reported_due_by is None else reported_due_by

@@ -21,12 +21,14 @@ INITIAL_STATUSES = {
 TRANSITIONS: dict[str, dict[str, str]] = {
     "warning_needs_response": {
         "submit": "warning_under_review",
+        "close": "warning_closed",
         "escalated": "needs_response",
         "inquiry_closed": "warning_closed",
         "refunded": "warning_closed",
         "timeout": "warning_closed",
     },
     "warning_under_review": {
+        "close": "warning_closed",
         "escalated": "needs_response",
         "inquiry_closed": "warning_closed",
         "refunded": "warning_closed",
@@ -58,6 +60,10 @@ refunded                                              the charge was fully refun
 CLOSED_STATUSES = frozenset({"won", "lost", "warning_closed", "prevented"})
 """In these statuses the merchant can no longer respond. Only the network can open a lost dispute again, for
 an appeal."""
+
+
+LOST_STATUSES = frozenset({"lost", "appeal_needs_response", "appeal_under_review"})
+"""In these statuses a dispute has been lost, and not won afterwards."""
 
 
 def get_statuses_allowing(action: str) -> frozenset[str]:

@@ -100,6 +100,29 @@ def apply_changes(staged: Mapping[str, Any], changes: Mapping[str, Any] | None) 
     return {name: value for name, value in after.items() if value is not None}
 
 
+def check_without_appeal(
+    staged: Mapping[str, Any], patch: Mapping[str, Any], file_bytes: Mapping[str, int]
+) -> None:
+    """Raises InvalidState, param `evidence[appeal]`, if `patch` changes the evidence of an appeal: it is
+    accepted only while the network waits for an appeal (contract §3.2). Raises UnknownReference first for a
+    file in it that does not exist; `file_bytes` as in `compute_changes`."""
+    if "appeal" in patch and patch["appeal"] != staged.get("appeal"):
+        for param, file_id in list_files({"appeal": patch["appeal"]}):
+            if file_id not in file_bytes:
+                raise UnknownReference("file", file_id, param=param)
+        text = "evidence[appeal] is accepted only while the status of the dispute is appeal_needs_response."
+        raise InvalidState(text, param="evidence[appeal]")
+
+
+def check_appeal_alone(changes: Mapping[str, Any]) -> None:
+    """Raises InvalidState, param `evidence[x]`, if `changes` has other evidence than that of the appeal."""
+    name = next((name for name in changes if name != "appeal"), None)
+    if name is not None:
+        param = f"evidence[{name}]"
+        text = f"{param} cannot change while the status of the dispute is appeal_needs_response."
+        raise InvalidState(text, param=param)
+
+
 def has_appeal(evidence: Mapping[str, Any]) -> bool:
     """Whether `evidence[appeal]` has any content."""
     return any(((evidence.get("appeal") or {}).get("card") or {}).values())

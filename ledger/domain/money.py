@@ -23,12 +23,13 @@ _CURRENCIES = (
     " vuv wst xaf xcd xof xpf yer zar zmw"
 )
 CURRENCIES = frozenset(_CURRENCIES.split())
-# isk and ugx have no minor unit, but Stripe gives their amounts two decimals.
-# Source of both sets: https://docs.stripe.com/currencies.
+# isk and ugx have no minor unit, but Stripe gives their amounts two decimals, which must be zero; the third
+# decimal of an amount must be zero, too. Source: https://docs.stripe.com/currencies and contract §1.11.
 _ZERO_DECIMAL = frozenset(
     {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
 )
 _THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+_AMOUNT_STEPS = {"isk": 100, "ugx": 100} | dict.fromkeys(_THREE_DECIMAL, 10)
 _SYMBOLS = {
     "usd": "$",
     "eur": "€",
@@ -152,25 +153,50 @@ def check_currency(currency: str, param: str = "currency") -> None:
         )
 
 
+def get_amount_step(currency: str) -> int:
+    """The number of minor units that every amount is a multiple of: 100 for isk, 10 for kwd, 1 for usd."""
+    return _AMOUNT_STEPS.get(currency, 1)
+
+
+def check_divisible(amount: int, currency: str, *, param: str = "amount") -> None:
+    """Raises InvalidParameter unless `amount` (minor units) is a multiple of the currency's step (contract
+    §1.11). For each amount that a caller names; computed amounts are multiples already."""
+    step = get_amount_step(currency)
+    if amount % step:
+        text = f"Invalid {param}: amounts in {currency} must be divisible by {step}; {amount} is not."
+        raise InvalidParameter(text, param=param)
+
+
+def split_amount(amount: int, part_count: int, currency: str) -> list[int]:
+    """`amount` (minor units) in at most `part_count` parts of at least one step each: equal ones, the rest
+    in the last."""
+    step = get_amount_step(currency)
+    part_count = min(part_count, amount // step) or 1
+    part = amount // step // part_count * step
+    return [part] * (part_count - 1) + [amount - part * (part_count - 1)]
+
+
 def check_charge_amount(amount: int, currency: str) -> None:
     """Raises InvalidParameter, code `amount_too_small` or `amount_too_large`, unless `amount` (minor units)
-    can be charged (contract §2.6)."""
-    minimum = _CHARGE_MINIMUMS.get(currency, 1)
+    can be charged (contract §2.6); without a code, if the currency has no such amount."""
+    minimum = max(_CHARGE_MINIMUMS.get(currency, 1), get_amount_step(currency))
     if amount < minimum:
         text = f"Amount must be at least {format_amount(minimum, currency)}"
         raise InvalidParameter(text, code="amount_too_small", param="amount")
     if amount > CHARGE_AMOUNT_MAX:
         text = f"Amount must be no more than {format_amount(CHARGE_AMOUNT_MAX, currency)}"
         raise InvalidParameter(text, code="amount_too_large", param="amount")
+    check_divisible(amount, currency)
 
 
 def compute_processing_fee(amount: int, currency: str) -> int:
-    """The fee for a charge, in minor units: 2.9 %, rounded half up, plus the currency's fixed part. 88 for
-    2000 usd."""
+    """The fee for a charge, in minor units: 2.9 %, rounded half up, plus the currency's fixed part, in steps
+    of the currency. 88 for 2000 usd."""
+    step = get_amount_step(currency)
     fixed = _FIXED_FEES.get(currency)
     if fixed is None:
-        fixed = 3 * 10 ** get_decimal_places(currency) // 10 or 30
-    return (amount * _FEE_PER_MILLE + 500) // 1000 + fixed
+        fixed = max(3 * 10 ** get_decimal_places(currency) // 10 or 30, step)
+    return (amount * _FEE_PER_MILLE + 500 * step) // (1000 * step) * step + fixed
 
 
 def compute_available_on(now: int, bypass_pending: bool) -> int:

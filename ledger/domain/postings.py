@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from ledger.domain import refund
 from ledger.domain.charge import Charge, ChargeCaptured, ChargeRefunded, ChargeSucceeded
-from ledger.domain.dispute import Dispute, DisputeOpened, DisputeWon, InquiryEscalated
+from ledger.domain.dispute import (
+    Dispute,
+    DisputeConceded,
+    DisputeLost,
+    DisputeOpened,
+    DisputeWon,
+    InquiryEscalated,
+)
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import BalanceTransaction, Movement
 
@@ -21,7 +28,8 @@ PROCESSING_FEES = "processing_fees"
 DISPUTE_FEES = "dispute_fees"
 
 _CHARGE_EVENTS = (ChargeSucceeded, ChargeCaptured, ChargeRefunded)
-_EVENTS_WITH_MOVEMENT = (*_CHARGE_EVENTS, DisputeOpened, DisputeWon, InquiryEscalated)
+_DISPUTE_EVENTS = (DisputeOpened, InquiryEscalated, DisputeConceded, DisputeLost, DisputeWon)
+_EVENTS_WITH_MOVEMENT = (*_CHARGE_EVENTS, *_DISPUTE_EVENTS)
 
 
 class Posting(NamedTuple):

@@ -16,7 +16,7 @@ from ledger.domain.backdating import resolve_created_at
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
-from ledger.domain.money import Movement, format_amount
+from ledger.domain.money import Movement, check_divisible, format_amount
 from ledger.domain.refund import Refund, RefundCreated, RefundUpdated
 from ledger.errors import InvalidParameter, InvalidState
 
@@ -91,7 +91,8 @@ def _check_refundable(charge: Charge, disputes: Sequence[Dispute]) -> int:
 
 
 def _choose_amount(requested: int | None, remaining: int, currency: str) -> int:
-    """The amount to refund. Raises InvalidState for more than remains, InvalidParameter for less than 1."""
+    """The amount to refund. Raises InvalidState for more than remains, InvalidParameter for less than 1 or an
+    amount that the currency does not have."""
     amount = remaining if requested is None else requested
     if amount > remaining:
         requested_text, remaining_text = (format_amount(value, currency) for value in (amount, remaining))
@@ -101,6 +102,8 @@ def _choose_amount(requested: int | None, remaining: int, currency: str) -> int:
         raise InvalidState(text, param="amount")
     if amount < 1:
         raise InvalidParameter("Refund amount must be at least 1.", param="amount")
+    if amount != remaining:
+        check_divisible(amount, currency)
     return amount
 
 
@@ -109,7 +112,7 @@ def close_inquiries(charge: Charge, disputes: Sequence[Dispute], *, now: int) ->
 
     `charge` is the charge after the refund. [] if a part of it remains.
     """
-    if charge.amount_refunded < charge.amount_captured:
+    if not charge.is_refunded:
         return []
     return [
         event for dispute in disputes for event in dispute_decisions.close_refunded_inquiry(dispute, now=now)

@@ -258,6 +258,12 @@ class StreamReader:
         """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable."""
         return await self._queue.submit(stream)
 
+    async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
+        """All events of the streams, in the order of each stream. Raises Unavailable."""
+        known_versions = [{"s": stream, "v": 0} for stream in streams]
+        rows = await self._fetch_newer(msgspec.json.encode(known_versions).decode())
+        return [self._codec.decode_event(*row) for row in rows]
+
     def get_cached(self, stream: str) -> State | None:
         """The aggregate as this process last saw it, perhaps outdated; None when it is not cached."""
         return self._cache.get(stream)

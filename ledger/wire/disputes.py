@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ledger.domain import evidence
-from ledger.domain.dispute import Dispute, DisputeOpened
+from ledger.domain.dispute import Dispute, DisputeConceded, DisputeLost, DisputeOpened, DisputeWon
 from ledger.wire.balance_transactions import render_balance_transaction
 from ledger.wire.json_values import Json
 
@@ -42,7 +42,6 @@ _PAYMENT_METHOD_TEMPLATES: dict[str, Json] = {
 
 def render_dispute(state: Dispute, now: int) -> Json:
     """A dispute with its balance transactions inline. `now` (unix seconds) decides their status."""
-    count = state.submission_count
     return {
         "id": state.id,
         "object": "dispute",
@@ -60,8 +59,8 @@ def render_dispute(state: Dispute, now: int) -> Json:
             "enhanced_eligibility": _render_enhanced_eligibility(state) if state.eligibility else {},
             "has_evidence": bool(state.evidence),
             "past_due": state.past_due,
-            "submission_count": count,
-            "submission_method": "manual" if count else "not_submitted",
+            "submission_count": state.submission_count,
+            "submission_method": "manual" if state.is_answered else "not_submitted",
         },
         "intended_submission_method": state.intended_submission_method,
         "is_charge_refundable": state.refundable,
@@ -80,6 +79,13 @@ def get_opening_event_types(event: DisputeOpened) -> tuple[str, ...]:
     if event.movement is None:
         return ("charge.dispute.created",)
     return ("charge.dispute.created", "charge.dispute.funds_withdrawn")
+
+
+def get_closing_event_types(event: DisputeConceded | DisputeLost | DisputeWon) -> tuple[str, ...]:
+    """The public Events of a decided dispute: one before the closing one if the dispute returned money."""
+    if event.movement is None:
+        return ("charge.dispute.closed",)
+    return ("charge.dispute.funds_reinstated", "charge.dispute.closed")
 
 
 def _render_payment_method_details(state: Dispute) -> Json | None:

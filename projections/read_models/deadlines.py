@@ -13,12 +13,9 @@ from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.charge_decisions import is_awaiting_capture
 from ledger.domain.dispute import Dispute
-from ledger.domain.dispute_decisions import find_pending_timeout
+from ledger.domain.dispute_decisions import LATE_REPORT_GRACE_SECONDS, find_pending_timeout
 from ledger.store.log import Recorded
 from projections.projection import Column, Projection, Row
-
-# A dispute that is imported after its due date waits this long for its outcome to be imported, too.
-LATE_IMPORT_GRACE_SECONDS = 3600
 
 
 def _apply_deadline(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
@@ -29,7 +26,7 @@ def _apply_deadline(before: State | None, recorded: Recorded, after: State) -> S
             kind, due_at = find_pending_timeout(after) or ("response", None)
             event_at = recorded.event.at
             if kind == "response" and due_at is not None and due_at < event_at:
-                due_at = event_at + LATE_IMPORT_GRACE_SECONDS
+                due_at = event_at + LATE_REPORT_GRACE_SECONDS
             if before is not None or due_at is not None:
                 return [(after.id, kind, due_at)]
         case Charge():

@@ -71,15 +71,15 @@ def test_an_error_of_execution_is_stored(raw: Caller) -> None:
     form = "amount=100&currency=usd&customer=cus_x"
     error = _assert_same_replies(raw, "/v1/charges", form)["error"]
     assert error["code"] == "resource_missing"
-    dispute = raw.dispute("tok_createDisputeInquiry")["id"]
-    path = f"/v1/disputes/{dispute}"
-    first = raw.post(f"{path}/close", idempotency_key="close")
-    assert_refused(first)
-    ok(raw.post(path, "evidence[uncategorized_text]=escalate_inquiry_evidence"))
-    again = raw.post(f"{path}/close", idempotency_key="close")
+    dispute = raw.dispute()
+    refund = {"charge": dispute["charge"]}
+    first = raw.post("/v1/refunds", refund, idempotency_key="refund")
+    assert_refused(first, code="charge_disputed")
+    ok(raw.post(f"/v1/disputes/{dispute['id']}", "evidence[uncategorized_text]=winning_evidence"))
+    again = raw.post("/v1/refunds", refund, idempotency_key="refund")
     assert again.content == first.content
     assert again.headers["idempotent-replayed"] == "true"
-    ok(raw.post(f"{path}/close", idempotency_key="another"))
+    ok(raw.post("/v1/refunds", refund, idempotency_key="another"))
 
 
 def test_a_missing_object_in_the_path_is_stored_too(raw: Caller) -> None:

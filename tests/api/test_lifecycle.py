@@ -63,6 +63,7 @@ def _each(states: str, does: str, status: str | None = None, *rest: Any, **named
 
 STAGED = {"evidence": {"customer_name": None}, "evidence_details": {"has_evidence": False}}
 NAME = "evidence[customer_name]=J"
+APPEAL = "evidence[appeal][card][reason_for_filing]=R"
 ALL = " ".join(WAYS)
 
 ROWS: dict[str, list[Case]] = {
@@ -76,13 +77,26 @@ ROWS: dict[str, list[Case]] = {
         ),
         *_each("needs_response won", "metadata[none]=&intended_submission_method="),
     ],
-    "update with submit=false": _each(
-        "needs_response warning_needs_response appeal_needs_response",
-        f"{NAME}&submit=false",
-        None,
-        "updated",
-        STAGED,
-    ),
+    "update with submit=false": [
+        *_each("needs_response warning_needs_response", f"{NAME}&submit=false", None, "updated", STAGED),
+        Case(
+            "appeal_needs_response",
+            f"{APPEAL}&submit=false",
+            "appeal_needs_response",
+            "updated",
+            {"evidence": {"appeal": None}, "evidence_details": {"has_evidence": False}},
+        ),
+    ],
+    "evidence of an appeal where there is none": [
+        case
+        for form in (APPEAL, f"{APPEAL}&submit=false", f"{NAME}&{APPEAL}")
+        for case in _each(
+            " ".join(state for state in WAYS if state != "appeal_needs_response"),
+            form,
+            error="accepted only while the status of the dispute is appeal_needs_response",
+            param="evidence[appeal]",
+        )
+    ],
     "needs_response submitted": [
         Case(
             "needs_response",
@@ -110,9 +124,12 @@ ROWS: dict[str, list[Case]] = {
         for case in _each("under_review warning_under_review appeal_under_review", form, error="under review")
     ],
     "needs_response closed": [Case("needs_response", "close", "lost", "closed")],
+    "open inquiry closed": _each(
+        "warning_needs_response warning_under_review", "close", "warning_closed", "closed"
+    ),
     "close where there is nothing to concede": [
         *_each(
-            "under_review warning_needs_response warning_under_review appeal_under_review",
+            "under_review appeal_under_review",
             "close",
             error="cannot be closed",
         ),
@@ -165,10 +182,14 @@ ROWS: dict[str, list[Case]] = {
     "appeal_needs_response submitted": [
         Case(
             "appeal_needs_response",
-            "evidence[appeal][card][reason_for_filing]=R",
+            APPEAL,
             "appeal_under_review",
             "updated",
-            {"evidence": {"appeal": None}, "status": "appeal_needs_response", **SUBMITTED},
+            {
+                "evidence": {"appeal": None},
+                "evidence_details": {"has_evidence": False, "submission_count": 0},
+                "status": "appeal_needs_response",
+            },
         ),
         Case("appeal_needs_response", "close", "lost", "closed"),
         Case(
@@ -178,18 +199,17 @@ ROWS: dict[str, list[Case]] = {
             error="evidence",
             param="evidence",
         ),
-        Case("appeal_needs_response", NAME, "appeal_needs_response", error="appeal", param="evidence"),
+    ],
+    "appeal_needs_response with other evidence": [
         Case(
             "appeal_needs_response",
-            "evidence[appeal][card][reason_for_filing]=R&evidence[uncategorized_text]=winning_evidence",
-            "appeal_under_review",
-            "updated",
-            {
-                "evidence": {"appeal": None, "uncategorized_text": None},
-                "status": "appeal_needs_response",
-                **SUBMITTED,
-            },
-        ),
+            f"{APPEAL}&evidence[{name}]={value}{submit}",
+            "appeal_needs_response",
+            error="cannot change",
+            param=f"evidence[{name}]",
+        )
+        for name, value in (("product_description", "A+hat"), ("uncategorized_text", "winning_evidence"))
+        for submit in ("", "&submit=false")
     ],
     "appeal_under_review fact won or lost": [
         Case("appeal_under_review", "won", "won", "funds_reinstated closed"),

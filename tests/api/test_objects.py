@@ -235,8 +235,15 @@ def test_every_parameter_of_an_update_at_once(raw: Caller) -> None:
 
 
 @pytest.mark.contract("2.2 evidence appeal.card")
-def test_an_appeal_names_its_reason_and_files(raw: Caller) -> None:
-    dispute = f"/v1/disputes/{raw.dispute()['id']}"
+def test_an_appeal_names_its_reason_and_files(
+    raw: Caller, http: httpx.Client, account: Account, registrar: Registrar
+) -> None:
+    dispute_id = raw.dispute()["id"]
+    dispute = f"/v1/disputes/{dispute_id}"
+    ok(raw.post(f"{dispute}/close"))
+    key = registrar.key(account.id, "rk", scopes=["network"])[1]
+    fact, headers = {"fact": "appeal_opened"}, {"authorization": f"Bearer {key}"}
+    ok(http.post(f"/internal/v1/disputes/{dispute_id}/facts", json=fact, headers=headers))
     file = ok(_upload(raw))["id"]
     card = "evidence[appeal][card]"
     form = {f"{card}[reason_for_filing]": "R", f"{card}[supporting_files][0]": file, "submit": "false"}

@@ -111,7 +111,6 @@ def rich(service: Service, registrar: Any) -> stripe.StripeClient:
                         },
                         "visa_compliance": {"fee_acknowledged": True},
                     },
-                    "appeal": {"card": {"reason_for_filing": "because"}},
                 }
             },
         )

@@ -22,7 +22,8 @@ from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
-from ledger.domain.dispute_decisions import DisputeReport
+from ledger.domain.dispute_decisions import DisputeReport, FactReport
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.money import DAY_SECONDS, Terms
@@ -129,17 +130,22 @@ def apply_steps(events: list[DomainEvent], *steps: str, now: int = NOW) -> list[
         if step == "submit":
             params: dict[str, Any] = {"evidence": {"customer_name": f"Jenny {len(events)}"}}
             if state.status == "appeal_needs_response":
-                params["evidence"] |= APPEAL
+                params["evidence"] = APPEAL
             new_events = dispute_decisions.update(state, params, file_bytes={}, now=now)
         elif step == "stage":
             params = {"evidence": {"customer_name": f"Jenny {len(events)}"}, "submit": False}
             new_events = dispute_decisions.update(state, params, file_bytes={}, now=now)
         elif step == "close":
-            new_events = dispute_decisions.close(state, now=now)
+            new_events = close_dispute(state, now=now)
         else:
             new_events = report_fact(state, step, now=now)
         events = [*events, *new_events]
     return events
+
+
+def pay_for(state: Dispute) -> PaidCharge:
+    """The charge of 2000 usd that `state` disputes, with no other dispute."""
+    return PaidCharge(charge=a_charge(), disputes=[state])
 
 
 def report_fact(
@@ -147,12 +153,32 @@ def report_fact(
     fact: str,
     reference: str | None = None,
     *,
-    due_by: int | None = None,
+    paid: PaidCharge | None = None,
     terms: Terms = TERMS,
     now: int = NOW,
+    **report: Any,
 ) -> list[DomainEvent]:
     return dispute_decisions.report_fact(
-        state, fact, reference, due_by=due_by, txn_id=f"txn_{state.version + 1}", terms=terms, now=now
+        state,
+        FactReport(fact=fact, reference=reference, **report),
+        paid=paid or pay_for(state),
+        txn_id=f"txn_{state.version + 1}",
+        terms=terms,
+        now=now,
+    )
+
+
+def close_dispute(state: Dispute, *, paid: PaidCharge | None = None, now: int = NOW) -> list[DomainEvent]:
+    return dispute_decisions.close(
+        state, paid=paid or pay_for(state), txn_id=f"txn_{state.version + 1}", now=now
+    )
+
+
+def expire_dispute(
+    state: Dispute, *, paid: PaidCharge | None = None, terms: Terms = TERMS, now: int
+) -> list[DomainEvent]:
+    return dispute_decisions.expire(
+        state, paid=paid or pay_for(state), txn_id=f"txn_{state.version + 1}", terms=terms, now=now
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ledger.domain import (
@@ -22,6 +23,7 @@ from ledger.domain import (
 )
 from ledger.domain.cards import make_source_card
 from ledger.domain.charge import ChargeRefunded
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from tests.domain.builders import (
@@ -32,8 +34,11 @@ from tests.domain.builders import (
     a_file,
     a_session,
     apply_steps,
+    close_dispute,
+    create_refund_events,
     fold,
     open_a_dispute,
+    report_fact,
     upload_a_file,
 )
 
@@ -122,6 +127,15 @@ def dispute_history(kind: str, *steps: str) -> list[DomainEvent]:
     events = apply_steps(open_a_dispute(kind), *steps)
     params = {"metadata": {"a": "1"}}
     return events + dispute_decisions.update(fold(dispute.evolve, events), params, file_bytes={}, now=NOW)
+
+
+def dispute_history_after_refund(end_dispute: Callable[..., list[DomainEvent]]) -> list[DomainEvent]:
+    """A dispute over the whole charge, of which 500 had been refunded, that is lost."""
+    paid = a_charge()
+    paid = charge.evolve(paid, create_refund_events(paid, 500)[1])
+    events = open_a_dispute()
+    state = fold(dispute.evolve, events)
+    return events + end_dispute(state, paid=PaidCharge(charge=paid, disputes=[state]))
 
 
 def refund_history() -> list[DomainEvent]:
@@ -214,6 +228,8 @@ HISTORIES: list[list[DomainEvent]] = [
     dispute_history("inquiry", "inquiry_closed"),
     dispute_history("compliance", "submit"),
     dispute_history("prevented"),
+    dispute_history_after_refund(partial(report_fact, fact="lost", reference="net_2")),
+    dispute_history_after_refund(close_dispute),
     refund_history(),
     *file_histories(),
     *webhook_histories(),

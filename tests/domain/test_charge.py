@@ -139,7 +139,7 @@ def test_an_authorized_charge_moves_no_money_until_captured() -> None:
 
 def test_less_than_authorized_can_be_captured() -> None:
     state = capture(a_charge(capture=False), amount=500)
-    assert (state.amount, state.amount_captured, state.amount_disputable) == (2000, 500, 500)
+    assert (state.amount, state.amount_captured, state.compute_disputable("du_1")) == (2000, 500, 500)
 
 
 @pytest.mark.parametrize("amount", [0, 2001])

@@ -23,7 +23,8 @@ from ledger.domain.dispute_decisions import DisputeReport
 from ledger.domain.dispute_states import TRANSITIONS
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
-from ledger.errors import InvalidState
+from ledger.errors import ContentConflict, InvalidState
+from ledger.wire.disputes import render_dispute
 from tests.domain.builders import (
     APPEAL,
     DUE_BY,
@@ -33,7 +34,9 @@ from tests.domain.builders import (
     a_charge,
     a_dispute,
     apply_steps,
+    close_dispute,
     days,
+    expire_dispute,
     fold,
     open_a_dispute,
     report_fact,
@@ -129,7 +132,7 @@ def test_a_dispute_is_limited_to_the_remaining_amount() -> None:
             open_dispute_on(state, amount=amount)
         assert refused.value.param == "amount"
     state = charge.evolve(state, open_dispute_on(state)[0])
-    assert state.amount_disputable == 0
+    assert state.compute_disputable("du_10") == 0
     with pytest.raises(InvalidState):
         open_dispute_on(state, "du_10")
     assert open_dispute_on(state) == []
@@ -176,7 +179,8 @@ def test_test_tokens_open_disputes(token: str, openings: list[Any]) -> None:
 def test_submitting(status: str, following: str | None) -> None:
     before = a_dispute(status)
     if following:
-        state = update(before, evidence={"uncategorized_text": "x", **APPEAL})
+        is_appeal = status == "appeal_needs_response"
+        state = update(before, evidence=APPEAL if is_appeal else {"uncategorized_text": "x"})
         assert state.status == following
         assert (state.submission_count, state.version) == (before.submission_count + 1, before.version + 1)
         return
@@ -192,7 +196,7 @@ def test_submitting(status: str, following: str | None) -> None:
             assert refused.value.message == "This dispute is already closed"
 
 
-@pytest.mark.parametrize("status", AWAITING_RESPONSE)
+@pytest.mark.parametrize("status", ["needs_response", "warning_needs_response"])
 def test_staging_changes_no_status_and_merges(status: str) -> None:
     before = a_dispute(status)
     state = update(before, evidence={"customer_name": "Ada", "service_date": "1"}, submit=False)
@@ -222,14 +226,13 @@ def test_a_submission_needs_evidence(status: str, given: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "given",
     [
-        {"evidence": {"customer_name": "Ada"}},
         {"evidence": {"appeal": None}},
         {"evidence": {"appeal": {"card": {"reason_for_filing": None, "supporting_files": []}}}},
         {"submit": True},
     ],
 )
 def test_an_appeal_cannot_be_submitted_without_its_evidence(given: dict[str, Any]) -> None:
-    state = update(a_dispute("appeal_needs_response"), evidence={"customer_name": "Bob"}, submit=False)
+    state = a_dispute("appeal_needs_response")
     with pytest.raises(InvalidState) as refused:
         update(state, **given)
     assert refused.value.param == "evidence"
@@ -242,6 +245,49 @@ def test_the_first_response_does_not_decide_an_appeal() -> None:
     for fact in ("lost", "appeal_opened"):
         state = dispute.evolve(state, report_fact(state, fact)[0])
     assert dispute_decisions.get_test_outcome(update(state, evidence=APPEAL)) is None
+
+
+@pytest.mark.parametrize("status", [status for status in STATUS_PATHS if status != "appeal_needs_response"])
+@pytest.mark.parametrize("submit", [True, False])
+def test_evidence_of_an_appeal_is_taken_only_for_an_appeal(status: str, submit: bool) -> None:
+    before = a_dispute(status)
+    with pytest.raises(InvalidState) as refused:
+        update(before, evidence={"appeal": {"card": {"reason_for_filing": "Others."}}}, submit=submit)
+    assert refused.value.param == "evidence[appeal]"
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"product_description": "A hat"},
+        {"customer_name": None},
+        {"enhanced_evidence": {"visa_compliance": {"fee_acknowledged": True}}},
+    ],
+)
+@pytest.mark.parametrize("submit", [True, False])
+def test_an_appeal_changes_no_other_evidence(evidence: dict[str, Any], submit: bool) -> None:
+    events = apply_steps(open_a_dispute(), "submit", "lost", "appeal_opened")
+    before = fold(dispute.evolve, events)
+    with pytest.raises(InvalidState) as refused:
+        update(before, evidence=APPEAL | evidence, submit=submit)
+    assert refused.value.param == f"evidence[{next(iter(evidence))}]"
+    same = {"customer_name": before.evidence["customer_name"]}
+    assert update(before, evidence=APPEAL | same).status == "appeal_under_review"
+
+
+@pytest.mark.contract("2.2 submission_method after an appeal")
+@pytest.mark.parametrize(
+    ("steps", "method"),
+    [(("submit", "lost"), "manual"), (("close",), "not_submitted"), (("stage", "close"), "not_submitted")],
+)
+def test_an_appeal_leaves_the_submission_method_as_it_was(steps: tuple[str, ...], method: str) -> None:
+    for appeals in (
+        ("appeal_opened", "submit"),
+        ("appeal_opened", "submit", "lost", "appeal_opened"),
+        ("appeal_opened", "submit", "won"),
+    ):
+        state = fold(dispute.evolve, apply_steps(open_a_dispute(), *steps, *appeals))
+        assert render_dispute(state, NOW)["evidence_details"]["submission_method"] == method
 
 
 @pytest.mark.parametrize(("late", "past_due"), [(0, False), (1, True)])
@@ -294,12 +340,13 @@ def test_one_update_is_one_version() -> None:
 
 def take_action(state: Dispute, action: str) -> list[DomainEvent]:
     if action == "submit":
-        params = {"evidence": {"customer_name": "Ada"} | APPEAL}
+        is_appeal = state.status == "appeal_needs_response"
+        params = {"evidence": APPEAL if is_appeal else {"customer_name": "Ada"}}
         return dispute_decisions.update(state, params, file_bytes={}, now=NOW)
     if action == "close":
-        return dispute_decisions.close(state, now=NOW)
+        return close_dispute(state, now=NOW)
     if action == "timeout":
-        return dispute_decisions.expire(state, terms=TERMS, now=NOW + days(365))
+        return expire_dispute(state, now=NOW + days(365))
     if action == "refunded":
         return dispute_decisions.close_refunded_inquiry(state, now=NOW)
     return report_fact(state, action)
@@ -325,19 +372,24 @@ def test_the_table_of_transitions_has_every_status() -> None:
 
 @pytest.mark.parametrize(
     ("status", "allowed"),
-    [(status, status in ("needs_response", "appeal_needs_response")) for status in STATUS_PATHS],
+    [(status, status in AWAITING_RESPONSE or status == "warning_under_review") for status in STATUS_PATHS],
 )
 def test_closing(status: str, allowed: bool) -> None:
     state = a_dispute(status)
     if allowed:
-        events = dispute_decisions.close(state, now=NOW)
-        assert isinstance(events[0], DisputeConceded)
+        events = close_dispute(state, now=NOW)
         after_close = dispute.evolve(state, events[0])
+        if status.startswith("warning"):
+            assert isinstance(events[0], InquiryClosed)
+            assert (events[0].cause, after_close.status) == ("merchant", "warning_closed")
+            assert (after_close.refundable, after_close.balance_transactions) == (True, [])
+            return
+        assert isinstance(events[0], DisputeConceded)
         assert (after_close.status, after_close.refundable) == ("lost", False)
         assert len(after_close.balance_transactions) == 1
         return
     with pytest.raises(InvalidState) as refused:
-        dispute_decisions.close(state, now=NOW)
+        close_dispute(state, now=NOW)
     assert refused.value.code is None
     assert (refused.value.message == "This dispute is already closed") == (status in CLOSED)
 
@@ -377,9 +429,9 @@ def test_facts(status: str, fact: str) -> None:
 def test_a_reference_is_used_for_one_fact() -> None:
     before = a_dispute("under_review")
     state = dispute.evolve(before, report_fact(before, "won", "net_1")[0])
-    with pytest.raises(InvalidState) as refused:
+    with pytest.raises(ContentConflict) as refused:
         report_fact(state, "lost", "net_1")
-    assert refused.value.param == "reference"
+    assert refused.value.param == "fact"
     state = fold(dispute.evolve, open_a_dispute(reference="net_1"))
     with pytest.raises(InvalidState):
         report_fact(state, "won", "net_1")
@@ -396,6 +448,7 @@ def test_winning_gives_the_amount_back_and_keeps_the_fee() -> None:
 def test_winning_credits_the_fee_where_the_terms_say_so() -> None:
     events = report_fact(a_dispute("under_review"), "won", terms=Terms(fee_credited_on_win=True))
     assert isinstance(events[0], DisputeWon)
+    assert events[0].movement is not None
     assert events[0].movement["fee"] == -1500
 
 
@@ -431,15 +484,15 @@ def test_timeouts_end_disputes_and_inquiries(status: str, moment: int | None, fo
     state = a_dispute(status)
     assert dispute_decisions.compute_deadline(state, TERMS) == moment
     if moment is None:
-        assert dispute_decisions.expire(state, terms=TERMS, now=NOW + days(1000)) == []
+        assert expire_dispute(state, now=NOW + days(1000)) == []
         return
-    assert dispute_decisions.expire(state, terms=TERMS, now=moment - 1) == []
-    events = dispute_decisions.expire(state, terms=TERMS, now=moment)
+    assert expire_dispute(state, now=moment - 1) == []
+    events = expire_dispute(state, now=moment)
     assert isinstance(events[0], DisputeLost | InquiryClosed)
     assert events[0].cause == "deadline"
     late = dispute.evolve(state, events[0])
     assert late.status == following
-    assert dispute_decisions.expire(late, terms=TERMS, now=moment) == []
+    assert expire_dispute(late, now=moment) == []
 
 
 def test_a_deadline_may_have_grace_and_without_due_date_nothing_expires() -> None:
@@ -450,7 +503,7 @@ def test_a_deadline_may_have_grace_and_without_due_date_nothing_expires() -> Non
 def test_staged_evidence_is_not_submitted_at_the_deadline() -> None:
     events = apply_steps(open_a_dispute(), "stage")
     state = fold(dispute.evolve, events)
-    late = dispute.evolve(state, dispute_decisions.expire(state, terms=TERMS, now=DUE_BY + 1)[0])
+    late = dispute.evolve(state, expire_dispute(state, now=DUE_BY + 1)[0])
     assert (late.status, late.submission_count) == ("lost", 0)
 
 
@@ -477,12 +530,10 @@ def test_a_full_refund_closes_an_open_inquiry_only(status: str) -> None:
         ("warning_needs_response", "losing_evidence", "inquiry_closed"),
         ("warning_needs_response", "escalate_inquiry_evidence", "escalated"),
         ("warning_needs_response", "anything else", None),
-        ("appeal_needs_response", "winning_evidence", None),
-        ("appeal_needs_response", "losing_evidence", None),
     ],
 )
 def test_outcomes_of_test_mode(status: str, text: str, fact: str | None) -> None:
-    staged = update(a_dispute(status), evidence={"uncategorized_text": text, **APPEAL}, submit=False)
+    staged = update(a_dispute(status), evidence={"uncategorized_text": text}, submit=False)
     assert dispute_decisions.get_test_outcome(staged) is None
     submitted = update(staged, submit=True)
     assert dispute_decisions.get_test_outcome(submitted) == fact

@@ -9,7 +9,16 @@ from ledger.domain.charge import ChargeRefunded
 from ledger.domain.money import Movement, Terms
 from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.errors import InvalidParameter
-from tests.domain.builders import DUE_BY, NOW, a_charge, a_dispute, fold, open_a_dispute, report_fact
+from tests.domain.builders import (
+    DUE_BY,
+    NOW,
+    a_charge,
+    a_dispute,
+    fold,
+    open_a_dispute,
+    register_charge,
+    report_fact,
+)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +137,31 @@ def test_events_without_money_have_no_postings() -> None:
     assert derive_postings(open_a_dispute("inquiry")[0]) == []
 
 
+@pytest.mark.parametrize(
+    ("currency", "step"),
+    [("isk", 100), ("ugx", 100), *((name, 10) for name in ("bhd", "jod", "kwd", "omr", "tnd")), ("usd", 1)],
+)
+def test_amounts_of_a_currency_are_multiples_of_its_step(currency: str, step: int) -> None:
+    money.check_divisible(20 * step, currency)
+    assert money.compute_processing_fee(2300, currency) % step == 0
+    assert money.compute_processing_fee(2300, currency) > 0
+    assert Terms().get_dispute_fee(currency) % step == 0
+    for part_count in (1, 2, 3):
+        parts = money.split_amount(11 * step, part_count, currency)
+        assert (len(parts), sum(parts)) == (part_count, 11 * step)
+        assert all(part > 0 and part % step == 0 for part in parts)
+    assert money.split_amount(step, 2, currency) == [step]
+    if step > 1:
+        for decide in (a_charge, register_charge):
+            with pytest.raises(InvalidParameter) as refused:
+                decide(amount=10_001, currency=currency)
+            assert refused.value.param == "amount"
+            assert f"must be divisible by {step}" in refused.value.message
+        authorized = a_charge(amount=10_000, currency=currency, capture=False)
+        with pytest.raises(InvalidParameter):
+            charge_decisions.capture(authorized, {"amount": 5_001}, txn_id="txn_1", now=NOW)
+
+
 def test_balance_transaction_of_a_refund() -> None:
     state = a_charge(description="Two hats")
     movement = Movement(id="txn_2", amount=-500, fee=0, currency="usd", created=NOW, available_on=NOW)
@@ -139,7 +173,7 @@ def test_balance_transaction_of_a_refund() -> None:
     assert transaction is not None
     assert transaction["description"] == "REFUND FOR CHARGE (Two hats)"
     assert (transaction["type"], transaction["source"]) == ("refund", "re_1")
-    assert (state.amount_refunded, state.amount_disputable) == (500, 1500)
+    assert (state.amount_refunded, state.compute_disputable("du_1")) == (500, 2000)
     assert sum(posting.amount for posting in derive_postings(event)) == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.domain import charge, charge_decisions, dispute, dispute_decisions, refund, refund_decisions
+from ledger.domain import charge, charge_decisions, dispute, refund, refund_decisions
 from ledger.domain.charge import Charge, ChargeRefunded
 from ledger.domain.dispute import InquiryClosed
 from ledger.domain.money import Movement
@@ -18,7 +18,6 @@ from ledger.errors import InvalidParameter, InvalidState, RequestError
 from tests.domain.builders import (
     NOW,
     STATUS_PATHS,
-    TERMS,
     a_charge,
     a_dispute,
     a_refund,
@@ -157,19 +156,6 @@ def test_an_escalated_inquiry_forbids_what_the_inquiry_allowed() -> None:
     (escalated,) = report_fact(inquiry, "escalated")
     with pytest.raises(InvalidState):
         create_refund_events(a_charge(), 1, (dispute.evolve(inquiry, escalated),))
-
-
-def test_what_is_refunded_cannot_be_disputed() -> None:
-    state = apply_refunds(a_charge(), 1500)
-    with pytest.raises(InvalidState):
-        dispute_decisions.open_dispute(
-            state,
-            dispute_decisions.DisputeReport(kind="chargeback", amount=501),
-            dispute_id="du_1",
-            txn_id="txn_9",
-            terms=TERMS,
-            now=NOW,
-        )
 
 
 def test_metadata_is_merged_and_nothing_happens_without_a_change() -> None:

@@ -93,6 +93,33 @@ def test_an_unanswered_dispute_is_lost_when_its_day_is_over(traveller: Traveller
     assert closed["created"] >= due_by + 1
 
 
+def test_a_dispute_that_is_lost_by_the_clock_returns_what_had_been_refunded(traveller: Traveller) -> None:
+    charge = traveller.raw.charge()["id"]
+    ok(traveller.raw.post("/v1/refunds", {"charge": charge, "amount": 500}))
+    dispute = ok(traveller.operator.post("/disputes", {"charge": charge, "kind": "chargeback"}))
+    traveller.goes_to(dispute["evidence_details"]["due_by"] + 1)
+    lost = traveller.until(f"/v1/disputes/{dispute['id']}", status="lost")
+    assert [each["amount"] for each in lost["balance_transactions"]] == [-2000, 500]
+    *_, returned, closed = traveller.events_of(dispute["id"])
+    types = [event["type"].removeprefix("charge.dispute.") for event in (returned, closed)]
+    assert (types, returned["request"]) == (["funds_reinstated", "closed"], NOBODY)
+
+
+def test_an_inquiry_reported_after_its_deadline_waits_an_hour_for_its_outcome(traveller: Traveller) -> None:
+    now = traveller.now()
+    made = {"amount": 2000, "currency": "usd", "created": now - 200 * DAY_SECONDS}
+    charge = ok(traveller.operator.post("/charges", made))["id"]
+    inquiry = {"charge": charge, "kind": "inquiry", "created": made["created"]}
+    path = f"/v1/disputes/{ok(traveller.operator.post('/disputes', inquiry))['id']}"
+    due = {"charge": traveller.raw.charge()["id"], "kind": "chargeback", "due_by": now + 60}
+    due_path = f"/v1/disputes/{ok(traveller.operator.post('/disputes', due))['id']}"
+    traveller.goes_to(traveller.now() + 120)
+    traveller.until(due_path, status="lost")  # so the sweep has passed
+    assert ok(traveller.raw.get(path))["status"] == "warning_needs_response"
+    traveller.goes_to(traveller.now() + 3600)
+    traveller.until(path, status="warning_closed")
+
+
 def test_staged_evidence_is_not_submitted_when_the_day_is_over(traveller: Traveller) -> None:
     dispute = traveller.raw.dispute()
     path = f"/v1/disputes/{dispute['id']}"

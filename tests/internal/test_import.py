@@ -6,6 +6,7 @@ import json
 import re
 import time
 import uuid
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -72,6 +73,29 @@ def test_a_repeated_line_changes_nothing(operator: InternalClient, raw: Caller, 
     assert len(ok(raw.get(f"/v1/disputes/du_{name}"))["balance_transactions"]) == 2
 
 
+@pytest.mark.contract("9 byte order mark")
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 1000])
+def test_a_byte_order_mark_is_skipped_at_the_start_only(
+    operator: InternalClient, name: str, chunk_bytes: int
+) -> None:
+    lines = [json.dumps({"op": "customer", "id": f"cus_{name}{number}"}).encode() for number in range(2)]
+
+    def read(content: bytes) -> list[Any]:
+        chunks = (content[start : start + chunk_bytes] for start in range(0, len(content), chunk_bytes))
+        answer = operator.http.post(
+            "/internal/v1/import", content=chunks, headers={"authorization": f"Bearer {operator.key}"}
+        )
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    assert [result["line"] for result in read(BOM_UTF8 + b"\n".join(lines)) if "error" not in result] == [
+        1,
+        2,
+    ]
+    for content in (BOM_UTF8 * 2 + lines[0], lines[0] + b"\n" + BOM_UTF8 + lines[1], BOM_UTF8[:2]):
+        assert "not valid UTF-8 JSON" in read(content)[-1]["error"]["message"]
+    assert read(BOM_UTF8) == []
+
+
 def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> None:
     customer, charge, dispute, fact = create_story(name)
     lines: list[Any] = [
@@ -131,8 +155,9 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
         plain,
     ]
     full = [plain | {"id": f"we_{name}{number}"} for number in range(20)]
-    first, again, *refusals = import_lines(operator, [line, line | {"disabled": False}, *bad])
+    first, again, other, *refusals = import_lines(operator, [line, line, line | {"disabled": False}, *bad])
     assert (first["changed"], again["changed"]) == (True, False)
+    assert other["error"]["param"] == "disabled"
     assert [(each["error"].get("code"), each["error"]["param"]) for each in refusals] == [
         ("url_invalid", "url"),
         (None, "enabled_events[1]"),

@@ -106,7 +106,9 @@ def test_an_event_is_imported_once(operator: InternalClient, raw: Caller, name: 
         an_event(name, object={}),
         an_event(name, previous_attributes={}),
     ]
-    assert errors(operator, *other) == [("resource_already_exists", "id")] * 3
+    assert errors(operator, *other) == [
+        ("resource_already_exists", field) for field in ("type", "object", "previous_attributes")
+    ]
     assert len(raw.events()) == 1
 
 
@@ -193,7 +195,8 @@ def test_a_refund_is_imported_once(operator: InternalClient, raw: Caller, name: 
     other = a_charge(f"{name}o")
     assert import_lines(operator, [other])[0]["changed"]
     lines = [a_refund(name, charge=other["id"]), a_refund(name, amount=501), a_refund(name, id=other["id"])]
-    assert errors(operator, *lines) == [("resource_already_exists", "id")] * 3
+    fields = ("charge", "amount", "id")
+    assert errors(operator, *lines) == [("resource_already_exists", field) for field in fields]
 
 
 def test_a_refund_is_refused_as_the_api_refuses_it(operator: InternalClient, raw: Caller, name: str) -> None:
@@ -254,7 +257,8 @@ def test_a_file_is_imported_once(operator: InternalClient, raw: Caller, name: st
         line | {"purpose": "pci_document"},
         line | {"filename": "other.pdf"},
     ]
-    assert errors(operator, *other) == [("resource_already_exists", "id")] * 4
+    fields = ("content", "content", "purpose", "filename")
+    assert errors(operator, *other) == [("resource_already_exists", field) for field in fields]
     customer = raw.customer()["id"]
     assert errors(operator, a_file(name, id=customer)) == [("resource_already_exists", "id")]
     assert len(raw.get(f"/v1/files/file_{name}/contents").content) == len(PDF)

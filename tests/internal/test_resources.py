@@ -204,8 +204,8 @@ def test_resources_are_separate_by_account_and_mode(
     in_live = InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=["publish"])[1])
     stranger = InternalClient(http, registrar.key(registrar.account().id, "rk", scopes=["publish"])[1])
     for other in (in_live, stranger):
-        assert_refused(put(other, named, "invoice.sent"), code="resource_already_exists", param="id")
-        assert_refused(delete(other, named), code="resource_already_exists", param="id")
+        assert_refused(put(other, named, "invoice.sent"), 409, code="resource_already_exists", param="id")
+        assert_refused(delete(other, named), 409, code="resource_already_exists", param="id")
     assert_refused(live.get(f"/v1/events/{made['id']}"), 404, code="resource_missing", param="id")
     lived = ok(put(in_live, create_resource_id(), "invoice.created", {"livemode": True}))
     assert lived["livemode"] is True
@@ -216,13 +216,17 @@ def test_the_id_of_another_kind_of_object_is_refused_without_showing_it(
     operator: InternalClient, raw: Caller
 ) -> None:
     customer = raw.customer()["id"]
-    assert_refused(put(operator, customer, "invoice.created"), code="resource_already_exists", param="id")
+    assert_refused(
+        put(operator, customer, "invoice.created"), 409, code="resource_already_exists", param="id"
+    )
     named = create_resource_id()
     ok(put(operator, named, "invoice.created"))
     body = {"event_type": "quote.created", "object": {}}
     answer = operator.call("PUT", f"/resources/quote/{named}", body)
-    assert_refused(answer, code="resource_already_exists", param="id")
-    assert_refused(operator.post("/customers", {"id": named}), code="resource_already_exists", param="id")
+    assert_refused(answer, 409, code="resource_already_exists", param="id")
+    assert_refused(
+        operator.post("/customers", {"id": named}), 409, code="resource_already_exists", param="id"
+    )
     for path, param in (("customers", "id"), ("charges", "id"), ("disputes", "dispute"), ("events", "id")):
         assert_refused(raw.get(f"/v1/{path}/{named}"), 404, code="resource_missing", param=param)
 

@@ -23,6 +23,8 @@ from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
+from ledger.domain.dispute_decisions import FactReport
+from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
 from ledger.ids import new_id
@@ -140,9 +142,21 @@ class Author:
         state = self.states[dispute_id]
         assert isinstance(state, Dispute)
         events = dispute_decisions.report_fact(
-            state, fact, self._id("ref"), due_by=None, txn_id=self._id("txn"), terms=TERMS, now=self.now
+            state,
+            FactReport(fact=fact, reference=self._id("ref")),
+            paid=self.find_paid_charge(state),
+            txn_id=self._id("txn"),
+            terms=TERMS,
+            now=self.now,
         )
         await self.append(events)
+
+    def find_paid_charge(self, state: Dispute) -> PaidCharge:
+        """The charge of the dispute, with all its disputes."""
+        charge_state = self.states[state.charge]
+        assert isinstance(charge_state, Charge)
+        disputes = [each for each in self.states.values() if isinstance(each, Dispute)]
+        return PaidCharge(charge=charge_state, disputes=[d for d in disputes if d.charge == state.charge])
 
     async def run_command(self, command: str, subject: int, detail: int) -> None:
         """Run a command of COMMANDS on the object that `subject` picks. Nothing, if the domain refuses."""

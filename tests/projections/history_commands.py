@@ -58,7 +58,7 @@ async def _delete_customer(author: Author, subject: int, detail: int) -> None:
 
 async def _create_charge(author: Author, subject: int, detail: int) -> None:
     currency = CURRENCIES[subject % len(CURRENCIES)]
-    params: dict[str, Any] = {"amount": 1000 + detail, "currency": currency, "capture": detail % 5 != 0}
+    params: dict[str, Any] = {"amount": 1000 + 10 * detail, "currency": currency, "capture": detail % 5 != 0}
     if detail % 3:
         params["customer"] = author.pick(Customer, subject).id
     await author.create_charge(TOKENS[detail % len(TOKENS)], **params)
@@ -80,7 +80,7 @@ async def _refund_charge(author: Author, subject: int, detail: int) -> None:
     disputes = [candidate for candidate in author.states.values() if isinstance(candidate, Dispute)]
     events = refund_decisions.create(
         state,
-        {"amount": 100 + detail, "metadata": {"detail": str(detail)}},
+        {"amount": 100 + 10 * detail, "metadata": {"detail": str(detail)}},
         disputes=[dispute for dispute in disputes if dispute.charge == state.id],
         refund_id=author._id("re"),
         txn_id=author._id("txn"),
@@ -95,9 +95,8 @@ async def _update_refund(author: Author, subject: int, detail: int) -> None:
 
 
 async def _open_dispute(author: Author, subject: int, detail: int) -> None:
-    await author.open_dispute(
-        author.pick(Charge, subject).id, ("chargeback", "inquiry", "compliance", "prevented")[detail % 4], 100
-    )
+    kind = ("chargeback", "inquiry", "compliance", "prevented")[detail % 4]
+    await author.open_dispute(author.pick(Charge, subject).id, kind, 1000)
 
 
 async def _respond(author: Author, subject: int, detail: int) -> None:
@@ -108,7 +107,11 @@ async def _respond(author: Author, subject: int, detail: int) -> None:
 
 
 async def _close_dispute(author: Author, subject: int, detail: int) -> None:
-    await author.append(dispute_decisions.close(author.pick(Dispute, subject), now=author.now))
+    state = author.pick(Dispute, subject)
+    events = dispute_decisions.close(
+        state, paid=author.find_paid_charge(state), txn_id=author._id("txn"), now=author.now
+    )
+    await author.append(events)
 
 
 async def _report_fact(author: Author, subject: int, detail: int) -> None:

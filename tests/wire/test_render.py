@@ -45,6 +45,7 @@ from tests.domain.builders import (
     a_refund,
     a_session,
     apply_steps,
+    close_dispute,
     days,
     fold,
     open_a_dispute,
@@ -231,14 +232,15 @@ def test_every_status_renders(status: str) -> None:
     shown = render_dispute(a_dispute(status), NOW)
     assert shown["status"] == status
     submitted = shown["evidence_details"]["submission_count"] > 0
+    answered = submitted and not status.startswith("appeal")  # only the appeal was
     assert shown["evidence_details"]["has_evidence"] is submitted
-    assert shown["evidence_details"]["submission_method"] == ("manual" if submitted else "not_submitted")
+    assert shown["evidence_details"]["submission_method"] == ("manual" if answered else "not_submitted")
 
 
 def render_staged_dispute(
-    kind: str = "chargeback", eligibility: tuple[str, ...] = (), **evidence: Any
+    kind: str = "chargeback", eligibility: tuple[str, ...] = (), steps: tuple[str, ...] = (), **evidence: Any
 ) -> dict[str, Any]:
-    state = fold(dispute.evolve, open_a_dispute(kind, eligibility=eligibility))
+    state = fold(dispute.evolve, apply_steps(open_a_dispute(kind, eligibility=eligibility), *steps))
     update = {"evidence": evidence, "submit": False}
     for event in dispute_decisions.update(state, update, file_bytes={"file_1": 1}, now=NOW):
         state = dispute.evolve(state, event)
@@ -280,7 +282,8 @@ def test_compelling_evidence_is_rendered_with_all_members() -> None:
 def test_an_appeal_is_rendered_only_if_there_is_one() -> None:
     assert "appeal" not in render_staged_dispute()["evidence"]
     appeal = {"card": {"supporting_files": ["file_1"]}}
-    assert render_staged_dispute(appeal=appeal)["evidence"]["appeal"] == {
+    shown = render_staged_dispute(steps=("lost", "appeal_opened"), appeal=appeal)
+    assert shown["evidence"]["appeal"] == {
         "card": {"reason_for_filing": None, "supporting_files": ["file_1"]}
     }
 
@@ -379,7 +382,7 @@ def test_events_of_an_appeal_and_of_closing() -> None:
         ("updated", previous)
     ]
     state = a_dispute()
-    assert public_events_of(state, dispute_decisions.close(state, now=NOW)) == [("closed", None)]
+    assert public_events_of(state, close_dispute(state)) == [("closed", None)]
 
 
 def test_events_of_a_submission() -> None:

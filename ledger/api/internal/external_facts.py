@@ -30,19 +30,21 @@ def external_fact_routes(callers: Callers, execution: Execution) -> APIRouter:
 
     @router.post("/customers", summary="Record a customer")
     async def ingest_customer(body: CustomerBody, exchange: Exchange = catalog_scope) -> Response:
-        """Creates the customer, under the given id if there is one. Repeating the id returns the customer
-        that exists."""
+        """Creates the customer, under the given id if there is one. Repeating id and content returns the
+        customer that exists; 409 `resource_already_exists` for the id with other content."""
         return await ingest_and_respond(exchange, body, external_facts.ingest_customer)
 
     @router.post("/charges", summary="Record a charge made elsewhere")
     async def ingest_charge(body: ChargeBody, exchange: Exchange = catalog_scope) -> Response:
-        """No card is charged. Repeating the id returns the charge that exists."""
+        """No card is charged. Repeating id and content returns the charge that exists; 409
+        `resource_already_exists` for the id with other content."""
         return await ingest_and_respond(exchange, body, external_facts.ingest_charge)
 
     @router.post("/disputes", summary="Record a dispute opened by the card network")
     async def ingest_dispute(body: DisputeBody, exchange: Exchange = network_scope) -> Response:
         """Withdraws the money if the kind of dispute requires it. Repeating the id, or the reference on the
-        same charge, returns the dispute that exists. 409 `dispute_state` if the charge was not paid."""
+        same charge, with the same content returns the dispute that exists; 409 `resource_already_exists` with
+        other content. 409 `dispute_state` if the charge was not paid."""
         return await ingest_and_respond(exchange, body, external_facts.ingest_dispute)
 
     @router.post("/disputes/{id}/facts", summary="Record a network decision on a dispute")
@@ -51,8 +53,9 @@ def external_fact_routes(callers: Callers, execution: Execution) -> APIRouter:
         dispute: Annotated[str, Path(alias="id", max_length=255)],
         exchange: Exchange = network_scope,
     ) -> Response:
-        """Repeating the reference returns the same answer and changes nothing. 409 `dispute_state` for a fact
-        that the dispute's status does not allow; nothing changes."""
+        """Repeating reference and content returns the same answer and changes nothing; 409
+        `resource_already_exists` for the reference with other content. 409 `dispute_state` for a fact that
+        the dispute's status does not allow; nothing changes."""
         return await ingest_and_respond(exchange, body, external_facts.ingest_dispute_fact, dispute)
 
     return router

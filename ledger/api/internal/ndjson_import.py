@@ -58,7 +58,8 @@ def import_routes(
     )
     async def import_lines(request: Request, exchange: Exchange = import_scope) -> Response:
         """One object per line, each with its id; one result per line, in order: `{"line", "id", "changed"}`
-        or `{"line", "error"}`. An invalid line fails alone. Repeating the input changes nothing."""
+        or `{"line", "error"}`. An invalid line fails alone. Repeating the input changes nothing; a
+        known id or reference with other content is refused. A byte order mark at the start is skipped."""
         importer = Import(
             execution,
             exchange.build_cause(),

@@ -12,13 +12,13 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response, run_command
 from ledger.commands import resources
 from ledger.commands.execution import Decide, Execution
-from ledger.commands.models import Id, PublishBody, UnpublishBody
+from ledger.commands.models import Id, NewId, PublishBody, UnpublishBody
 from ledger.commands.resources import Publications
 
 ResourceType = Annotated[
     str, Path(alias="type", max_length=100, pattern=r"^[a-z][a-z0-9_.]*$", examples=["invoice"])
 ]
-ResourceId = Annotated[Id, Path(alias="id", examples=["in_1NXWPnCo6bFb1KQto6C8OWvE"])]
+_RESOURCE_ID = Path(alias="id", examples=["in_1NXWPnCo6bFb1KQto6C8OWvE"])
 
 
 def resource_routes(callers: Callers, execution: Execution, publications: Publications) -> APIRouter:
@@ -48,7 +48,7 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
     @router.put("/{type}/{id}", summary="Publish a resource's present state")
     async def publish_resource(
         resource_type: ResourceType,
-        resource_id: ResourceId,
+        resource_id: Annotated[NewId, _RESOURCE_ID],
         body: PublishBody,
         exchange: Exchange = publish_scope,
     ) -> Response:
@@ -63,7 +63,7 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
     @router.delete("/{type}/{id}", summary="Publish that a resource is deleted")
     async def publish_deleted_resource(
         resource_type: ResourceType,
-        resource_id: ResourceId,
+        resource_id: Annotated[Id, _RESOURCE_ID],
         body: UnpublishBody | None = None,
         exchange: Exchange = publish_scope,
     ) -> Response:

@@ -142,13 +142,13 @@ class Import:
     async def _decide_group(self, lines: Sequence[_NumberedLine], previous: _Group | None) -> _Group:
         """Decide the lines one after another, as if the append of `previous`, which is under way, had
         succeeded."""
-        context = self._execution.begin_group(
-            previous.context.changed_states if previous else {}, exact=self._exact
-        )
+        context = self._execution.begin_group(previous.context.changes if previous else (), exact=self._exact)
         group = _Group(lines, context)
         now = int(context.decided_at)
         try:
             await context.preload(self._list_streams_to_load(lines))
+            if self._exact:
+                await context.preload_events(_list_repeated_streams(lines))
             for _, command in lines:
                 if isinstance(command, RequestError):
                     decision = Decision([], refusal=command)
@@ -229,6 +229,12 @@ class Import:
 
     def _build_call(self, command: LineCommand) -> Call:
         return Call(self._build_cause(command.account), command.target, command.parameters)
+
+
+def _list_repeated_streams(lines: Sequence[_NumberedLine]) -> set[str]:
+    """Streams whose events tell whether a line was imported before with the same content."""
+    commands = [command for _, command in lines if isinstance(command, LineCommand)]
+    return {command.created_id or command.target for command in commands} - {""}
 
 
 def _account_of(line: _NumberedLine) -> str | None:

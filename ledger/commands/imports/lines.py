@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -98,10 +99,16 @@ def _find_subject(event_id: str, shown_object: Mapping[str, Any]) -> tuple[str, 
 
 async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[list[tuple[int, bytes | None]]]:
     """The lines of an input with their numbers, from 1, as many at a time as a chunk completes. Blank lines
-    are skipped but numbered; a line over LINE_BYTES_MAX is None."""
-    number, rest, too_long = 0, b"", False
+    are skipped but numbered; a line over LINE_BYTES_MAX is None. A byte order mark before the first is
+    skipped."""
+    number, rest, too_long, at_start = 0, b"", False, True
     async for chunk in chunks:
-        *complete, rest = (rest + chunk).split(b"\n")
+        rest += chunk
+        if at_start:
+            if len(rest) < len(BOM_UTF8) and BOM_UTF8.startswith(rest):
+                continue  # the rest of the mark may follow in the next chunk
+            rest, at_start = rest.removeprefix(BOM_UTF8), False
+        *complete, rest = rest.split(b"\n")
         lines: list[tuple[int, bytes | None]] = []
         for line in complete:
             number += 1

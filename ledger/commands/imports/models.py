@@ -21,6 +21,7 @@ from ledger.commands.models import (
     Id,
     JsonObject,
     Metadata,
+    NewId,
     PositiveInteger,
     Reference,
     Seconds,
@@ -66,17 +67,17 @@ EnabledEvent = Annotated[str, AfterValidator(_check_event_type)]
 
 class CustomerLine(CustomerBody):
     op: Literal["customer"]
-    id: Id
+    id: NewId
 
 
 class ChargeLine(ChargeBody):
     op: Literal["charge"]
-    id: Id
+    id: NewId
 
 
 class DisputeLine(DisputeBody):
     op: Literal["dispute"]
-    id: Id
+    id: NewId
 
 
 class FactLine(FactBody):
@@ -89,7 +90,7 @@ class WebhookEndpointLine(Body):
     """A webhook endpoint of another system. It gets a new signing secret: tell it to the receivers."""
 
     op: Literal["webhook_endpoint"]
-    id: Id
+    id: NewId
     url: Text
     enabled_events: Annotated[list[EnabledEvent], Field(min_length=1, max_length=len(EVENT_TYPES) + 1)]
     api_version: Annotated[str, AfterValidator(_check_api_version)] | None = None
@@ -104,7 +105,7 @@ class EventLine(Body):
     in the order of the lines, with `request: null`."""
 
     op: Literal["event"]
-    id: Id
+    id: NewId
     type: EventType
     object: JsonObject
     previous_attributes: JsonObject | None = None
@@ -115,7 +116,7 @@ class RefundLine(Body):
     """A refund made in another system. It moves money here as `POST /v1/refunds` does."""
 
     op: Literal["refund"]
-    id: Id
+    id: NewId
     charge: Id
     amount: PositiveInteger | None = None
     created: Seconds | None = None
@@ -127,7 +128,7 @@ class FileLine(Body):
     """A file of another system; `content` is base64."""
 
     op: Literal["file"]
-    id: Id
+    id: NewId
     purpose: Literal[(*UPLOAD_PURPOSES, *GENERATED_PURPOSES)]  # type: ignore[valid-type]
     content: Annotated[bytes, BeforeValidator(_decode_base64)]
     created: Seconds | None = None
