@@ -19,13 +19,12 @@ from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import evolve
 from projections.engine.aggregates import AggregateCache
 from projections.engine.assignment import REFRESH_SECONDS
-from projections.engine.engine import BACKOFF_SECONDS_MIN, Engine
+from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
 from projections.engine.status import load_statuses
 from projections.projection import Column, Projection
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
-from tests.projections.corruption import corrupt_event
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
@@ -161,23 +160,6 @@ def test_the_notifier_of_its_process_wakes_the_engine_without_a_poll(dsn: str) -
         closing = asyncio.create_task(each.close())
         await author.create_charge()  # ends the wait for the next event
         await closing
-
-    run_story(dsn, story)
-
-
-def test_an_event_that_cannot_be_read_keeps_no_process_from_starting(dsn: str) -> None:
-    async def story(author: Author) -> None:
-        await author.create_charge()
-        was = await corrupt_event(dsn, 1)
-        async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as each:
-            with capture_logs() as logged:
-                await each.start()
-                await asyncio.sleep(3 * BACKOFF_SECONDS_MIN)
-                (failure,) = logged
-                assert failure["loop"] == "projections"
-                assert failure["reason"].startswith("DecodeError")
-                await corrupt_event(dsn, 1, was)
-                await wait_until_caught_up(conn)
 
     run_story(dsn, story)
 

@@ -1,0 +1,225 @@
+"""A record that cannot be read parks its stream, says why, and costs no other stream anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from ledger.postgres.connections import Conn, open_connection
+from ledger.store.codec import Codec
+from ledger.wire.aggregates import EVENT_CLASSES
+from projections.engine.retry import ParkedIn, retry_readable
+from projections.engine.status import load_statuses
+from projections.projection import ParkedStream
+from projections.read_models.catalog import PROJECTIONS_BY_NAME
+from tests.conftest import Cluster
+from tests.projections.corruption import UNREADABLE, Record, store_record
+from tests.projections.histories import (
+    KEY,
+    Author,
+    catch_up,
+    create_generation,
+    load_rows,
+    open_engine,
+    run_story,
+)
+from tests.projections.history_commands import COMMANDS
+from tests.projections.rebuilds import OPERATOR, begin_rebuild, drive_rebuild
+
+FOLLOWS_CUSTOMERS = {"customers", "feed"}
+# Kinds of records that no event of any stream can be read from. Another aggregate's topic is not one.
+ANYWHERE = sorted(kind for kind, (record, _) in UNREADABLE.items() if record.topic != "customer.updated")
+Rows = dict[str, list[dict[str, Any]]]
+
+
+async def load_parked(dsn: str, generation: int = 1) -> dict[str, list[ParkedStream]]:
+    """The parked streams of one generation of each projection that has some."""
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        return {
+            status.lag.projection: list(status.parked)
+            for status in await load_statuses(conn, now=0.0)
+            if status.parked and status.lag.generation == generation
+        }
+
+
+async def load_generation(dsn: str, generation: int = 1) -> Rows:
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        return await load_rows(conn, generation)
+
+
+async def retry_automatically(dsn: str, codec: Codec, *, page: int = 100) -> list[ParkedIn]:
+    """What a worker does when it starts: it looks at all streams, page by page."""
+    applied: list[ParkedIn] = []
+    after: ParkedIn | None = ParkedIn("", "")
+    async with open_connection(dsn, "ledger_projector", name="test") as conn:
+        while after is not None:
+            some, after = await retry_readable(conn, codec, PROJECTIONS_BY_NAME, 0.0, after=after, limit=page)
+            applied += some
+    return applied
+
+
+async def load_streams(conn: Conn) -> dict[int, str]:
+    """The stream of the event at each position."""
+    cur = await conn.execute("SELECT notification_id, originator_id FROM ledger.events")
+    return dict(await cur.fetchall())
+
+
+def without_streams(rows: Rows, streams: dict[int, str], left_out: set[str]) -> Rows:
+    """The rows that are derived from other streams."""
+    return {
+        name: [row for row in table if streams[row["position"]] not in left_out]
+        for name, table in rows.items()
+    }
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_record_that_cannot_be_read_parks_its_stream_and_is_applied_once_mended(
+    dsn: str, kind: str
+) -> None:
+    record, reason = UNREADABLE[kind]
+
+    async def story(author: Author) -> None:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        good = await author.create_customer(email="one@example.com")  # 2
+        await author.update_customer(bad, name="Ada")  # 3
+        await author.update_customer(bad, name="Grace")  # 4
+        await author.create_charge()
+        was = await store_record(dsn, 3, record)
+        await author.update_customer(good, email="two@example.com")
+        await catch_up(dsn)
+        parked = await load_parked(dsn)
+        assert set(parked) == FOLLOWS_CUSTOMERS
+        for (stream,) in parked.values():
+            assert (stream.stream, stream.position, stream.reason) == (bad, 3, reason)
+            assert stream.topic == (record.topic if record.topic is not None else "customer.updated")
+            assert "version 2" in stream.error
+        rows = await load_generation(dsn)
+        assert [(row["id"], row["email"]) for row in rows["customers"]] == [
+            (bad, "one@example.com"), (good, "two@example.com"),
+        ]  # fmt: skip
+        assert [row["position"] for row in rows["feed"] if row["object_id"] != bad] == [2, 5, 6]
+
+        async with open_engine(dsn) as engine:
+            assert not await engine.retry("customers", bad, OPERATOR)
+            assert await retry_automatically(dsn, author.store.codec) == []
+            await store_record(dsn, 3, was)
+            assert await engine.retry("customers", bad, OPERATOR)
+        assert await retry_automatically(dsn, author.store.codec) == [ParkedIn("feed", bad)]
+        assert await load_parked(dsn) == {}
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            await create_generation(conn)
+        await catch_up(dsn)
+        assert await load_generation(dsn, 2) == await load_generation(dsn)
+
+    run_story(dsn, story)
+
+
+def test_a_first_record_that_cannot_be_read_parks_its_stream(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        await author.update_customer(bad, email="two@example.com")  # 2
+        await store_record(dsn, 1, Record(None, b"?"))
+        await catch_up(dsn)
+        parked = await load_parked(dsn)
+        assert {name: stream.position for name, (stream,) in parked.items()} == dict.fromkeys(
+            FOLLOWS_CUSTOMERS, 1
+        )
+        assert (await load_generation(dsn))["customers"] == []
+
+    run_story(dsn, story)
+
+
+@pytest.mark.parametrize("batch_max", [1, 100])
+def test_the_feed_parks_what_only_a_later_release_knows_and_all_others_pass_over_it(
+    dsn: str, batch_max: int
+) -> None:
+    earlier = [event for event in EVENT_CLASSES if not event.TOPIC.startswith("customer.")]
+
+    async def story(author: Author) -> None:
+        # The record of an aggregate that is known neither by its own topic nor by that of its first record.
+        payout = await author.create_customer(email="one@example.com")  # 1
+        await author.update_customer(payout, email="two@example.com")  # 2
+        await author.create_charge()  # 3
+        mended = [await store_record(dsn, at, Record(f"payout.{at}", b"{}")) for at in (1, 2)]
+        await catch_up(dsn, batch_max=batch_max)
+        parked = await load_parked(dsn)
+        assert {name: [each.position for each in streams] for name, streams in parked.items()} == {
+            "feed": [1]
+        }
+        assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [3]
+        assert [row["position"] for row in (await load_generation(dsn))["charges"]] == [3]
+        # The later release knows it, and so the feed has its Events.
+        for position, was in enumerate(mended, 1):
+            await store_record(dsn, position, was)
+        assert await retry_automatically(dsn, Codec(KEY, earlier)) == []
+        assert await retry_automatically(dsn, author.store.codec) == [ParkedIn("feed", payout)]
+        assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [1, 2, 3]
+
+    run_story(dsn, story)
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # shrinking takes minutes
+)
+@given(
+    history=st.lists(
+        st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 5), st.integers(0, 30)),
+        min_size=5,
+        max_size=25,
+    ),
+    damage=st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from(ANYWHERE)), min_size=1, max_size=5),
+    batch_max=st.integers(1, 9),
+)
+def test_any_unreadable_records_cost_no_other_stream_anything(
+    cluster: Cluster, history: list[tuple[str, int, int]], damage: list[tuple[int, str]], batch_max: int
+) -> None:
+    async def story(author: Author) -> None:
+        await author.run_command("create_customer", 0, 1)
+        await author.run_command("create_charge", 0, 1)
+        for command in history:
+            await author.run_command(*command)
+        await catch_up(author.dsn)
+        expected = await load_generation(author.dsn)
+        async with open_connection(author.dsn, "ledger_projector", name="test") as conn:
+            streams = await load_streams(conn)
+            applied = await create_generation(conn)
+        mended: dict[int, Record] = {}
+        for at, kind in damage:
+            position = at % len(streams) + 1
+            record = UNREADABLE[kind][0]
+            if streams[position] not in [streams[earlier] for earlier in range(1, position)]:
+                record = record._replace(topic=None)  # a first record's topic tells the aggregate
+            was = await store_record(author.dsn, position, record)
+            mended.setdefault(position, was)
+        left_out = {streams[position] for position in mended}
+
+        await catch_up(author.dsn, batch_max=batch_max)
+        rows = await load_generation(author.dsn, applied)
+        assert without_streams(rows, streams, left_out) == without_streams(expected, streams, left_out)
+        parked = await load_parked(author.dsn, applied)
+        assert {each.stream for some in parked.values() for each in some} <= left_out
+
+        number = await begin_rebuild(author.dsn)
+        assert (await drive_rebuild(author.dsn, number)).state in ("switched", "differing")
+        backfilled = 1 + applied
+        assert await load_generation(author.dsn, backfilled) == rows
+        assert await load_parked(author.dsn, backfilled) == parked
+
+        for position, was in mended.items():
+            await store_record(author.dsn, position, was)
+        await retry_automatically(author.dsn, author.store.codec, page=2)
+        assert await load_parked(author.dsn, applied) == {}
+        assert (
+            await load_generation(author.dsn, applied)
+            == await load_generation(author.dsn, backfilled)
+            == expected
+        )
+
+    with cluster.create_database() as dsn:
+        run_story(dsn, story)
