@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import structlog
+
 from ledger.background import BackgroundLoop
 from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
@@ -19,13 +21,18 @@ from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.errors import UnreadableRecord
+from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
 PAGE_SIZE_MAX = 256
+LOGGED_MAX = 1000
 CLOCK_CAUSATION = "clock"
+
+log = structlog.get_logger()
 
 # Each page begins after the last row of the page before, so a row that remains due (that of a parked stream)
 # never hides the rows after it.
@@ -71,13 +78,15 @@ async def read_overdue_seconds(conn: Conn, terms: Terms, now: float) -> dict[str
 
 
 class DeadlineSweeper:
-    """Sweeps every `poll_ms` from `start` to `close`."""
+    """Sweeps every `poll_ms` from `start` to `close`. An object that cannot be read is passed over and logged
+    once; it remains due."""
 
     def __init__(self, store: Store, terms: Terms, *, poll_ms: int) -> None:
         self._store = store
         self._terms = terms
         self._poll_seconds = poll_ms / 1000
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="deadlines")
+        self._logged: LruCache[str, str] = LruCache(LOGGED_MAX)
         self._loop = BackgroundLoop("deadlines", self._sweep_step)
 
     async def start(self) -> None:
@@ -115,8 +124,14 @@ class DeadlineSweeper:
 
     async def _expire(self, stream: str) -> bool:
         """Make the object expire if its deadline has passed, and return whether it did: not when another
-        process was first, or a command changed the object meanwhile."""
-        state = await self._store.streams.read(stream)
+        process was first, a command changed the object meanwhile, or it cannot be read."""
+        try:
+            state = await self._store.streams.read(stream)
+        except UnreadableRecord as error:
+            if self._logged.get(stream) != str(error):
+                log.error("record_unreadable", loop="deadlines", **error.to_log())
+                self._logged.put(stream, str(error))
+            return False
         events = self._decide(state)
         if state is None or not events:
             return False

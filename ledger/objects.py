@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import structlog
+
 from ledger.call import Call
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
@@ -21,7 +23,7 @@ from ledger.domain.file_link import FileLink
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference
+from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference, UnreadableRecord
 from ledger.wire import balance_transactions, charges, files
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
@@ -30,6 +32,8 @@ Kind = TypeVar("Kind", bound=State)
 Fetch = Callable[[str], Awaitable[State | None]]
 """Reads an aggregate by its stream; None if there is none."""
 REFUNDS_SHOWN_MAX = 10
+
+log = structlog.get_logger()
 
 
 async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
@@ -71,6 +75,16 @@ async def get_filter(call: Call, kind: type[Kind], param: str, object_id: str, f
     raise UnknownReference(noun, object_id, param=param, hint=mode_hint(state, kind, call))
 
 
+async def get_readable(fetch: Fetch, stream: str) -> State | None:
+    """The aggregate for an answer that only shows it beside what was asked for. None also when it cannot be
+    read: that is logged, and the answer keeps the id."""
+    try:
+        return await fetch(stream)
+    except UnreadableRecord as error:
+        log.error("record_unreadable", **error.to_log())
+        return None
+
+
 def render_object(state: State, now: int) -> dict[str, Any]:
     """The object's JSON at `now` (unix seconds), with nothing expanded and without secrets.
 
@@ -89,8 +103,8 @@ async def expand(
     §1.8).
 
     Null stays null, and an id whose object is unknown (a payment intent that no service has published)
-    stays an id. A member that the object does not have is ignored: the source of a balance transaction may
-    be of another type than the one that has it.
+    or cannot be read stays an id. A member that the object does not have is ignored: the source of a balance
+    transaction may be of another type than the one that has it.
     """
     if isinstance(state, File):
         links_tree = tree.get("links", {}).get("data", {})
@@ -175,17 +189,16 @@ async def _render_file_links(state: File, tree: ExpandTree, now: int, fetch: Fet
 
 
 async def _render_refunds(state: Charge, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
-    """The charge's newest refunds as a list object; its `url` lists all of them."""
+    """The charge's newest refunds as a list object; its `url` lists all of them. One that cannot be read is
+    left out, and `has_more` is true."""
     newest = list(state.refunds)[: -REFUNDS_SHOWN_MAX - 1 : -1]
     data = []
     for refund_id in newest:
         refund = await fetch(refund_id)
-        assert isinstance(refund, Refund), (
-            "a charge lists only refunds that were appended together with its ChargeRefunded"
-        )
-        data.append(await expand(refund, render_object(refund, now), tree, now, fetch))
+        if isinstance(refund, Refund):
+            data.append(await expand(refund, render_object(refund, now), tree, now, fetch))
     url = f"/v1/charges/{state.id}/refunds"
-    return _render_list(data, url, has_more=len(state.refunds) > REFUNDS_SHOWN_MAX)
+    return _render_list(data, url, has_more=len(state.refunds) > len(data))
 
 
 def _render_list(data: list[dict[str, Any]], url: str, *, has_more: bool = False) -> dict[str, Any]:

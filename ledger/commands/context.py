@@ -17,6 +17,7 @@ from ledger.domain.customer_session import CustomerSession
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.errors import UnreadableRecord
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.ids import new_id
@@ -137,13 +138,16 @@ class GroupContext(DecisionContext):
         return self._set_state(stream, self._get_pending(stream) or await super().get(stream))
 
     async def preload(self, streams: Iterable[str]) -> None:
-        """Read many aggregates at once: one query instead of one for each. Raises Unavailable."""
+        """Read many aggregates at once: one query instead of one for each. One that cannot be read is left
+        to the command that needs it. Raises Unavailable."""
         missing = {
             stream
             for stream in streams
             if stream not in self._pending and (self._exact or self._streams.get_cached(stream) is None)
         }
-        await asyncio.gather(*map(self.get, missing))
+        for result in await asyncio.gather(*map(self.get, missing), return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, UnreadableRecord):
+                raise result
 
     def add(self, changes: Sequence[Change]) -> None:
         """Add the changes of a decided command; the commands after it see them."""

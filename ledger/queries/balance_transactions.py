@@ -61,7 +61,7 @@ async def list_balance_transactions(call: Call, context: QueryContext) -> QueryR
 async def _render(
     call: Call, context: QueryContext, transaction: BalanceTransaction, now: int
 ) -> dict[str, Any]:
-    rendered = await render_balance_transaction(transaction, call.expand, now, context.get)
+    rendered = await render_balance_transaction(transaction, call.expand, now, context.get_expanded)
     add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered
 

@@ -17,7 +17,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
-from ledger.objects import Kind, expand, get_target, render_object
+from ledger.objects import Kind, expand, get_readable, get_target, render_object
 from ledger.postgres.connections import Pool
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import Pages, QueryResult, render_list
@@ -43,6 +43,11 @@ class QueryContext:
     def get(self, stream: str) -> Awaitable[State | None]:
         """The aggregate as of the log's end, or None. Raises Unavailable."""
         return self.store.streams.read(stream)
+
+    async def get_expanded(self, stream: str) -> State | None:
+        """The aggregate, for an answer that shows it inside another object; None also when it cannot be
+        read, which is logged: then its id stays. Raises Unavailable."""
+        return await get_readable(self.get, stream)
 
     def now(self) -> int:
         """Unix seconds."""
@@ -79,6 +84,6 @@ async def render(call: Call, context: QueryContext, state: State, now: int) -> d
     their URL."""
     rendered = render_object(state, now)
     if call.expand or isinstance(state, File | FileLink):
-        await expand(state, rendered, call.expand, now, context.get)
+        await expand(state, rendered, call.expand, now, context.get_expanded)
         add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered
