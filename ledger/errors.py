@@ -68,6 +68,17 @@ class UnreadableReason(StrEnum):
     CANNOT_BE_FOLDED = "cannot_be_folded"
 
 
+HANDLER_RAISED = "handler_raised"
+_UNREADABLE_REASONS = frozenset(reason.value for reason in UnreadableReason)
+
+
+def parse_reason(error: str) -> str:
+    """The code of a parked stream's `error`: an UnreadableReason, or `handler_raised` if its events can be
+    read."""
+    code = error.partition(":")[0]
+    return code if code in _UNREADABLE_REASONS else HANDLER_RAISED
+
+
 def printable_topic(topic: str) -> str:
     """A stored topic as logs and operators see it: a damaged one may hold any text."""
     return topic.encode("unicode_escape").decode()[:TOPIC_SHOWN_CHARACTERS_MAX]

@@ -15,11 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.errors import UnreadableReason
+from ledger.errors import HANDLER_RAISED, parse_reason
 from ledger.store.log import Recorded
-
-HANDLER_RAISED = "handler_raised"
-_UNREADABLE_REASONS = frozenset(reason.value for reason in UnreadableReason)
 
 Row = tuple[Any, ...]
 """A row's values, in the order of the projection's columns; the first is its key."""
@@ -69,9 +66,8 @@ class ParkedStream(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why, as a code: an UnreadableReason; `handler_raised` for an event that can be read."""
-        code = self.error.partition(":")[0]
-        return code if code in _UNREADABLE_REASONS else HANDLER_RAISED
+        """Why, as a code: see `parse_reason`."""
+        return parse_reason(self.error)
 
     @property
     def is_unreadable(self) -> bool:

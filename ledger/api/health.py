@@ -14,7 +14,7 @@ from ledger.api.errors import STATUS_NOT_READY
 from ledger.clock import Clock
 from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
-from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
+from ledger.metrics import Lag, Metrics, Parked, WebhookBacklog, read_lags, read_parked
 from ledger.postgres.connections import Pool
 from ledger.webhooks.deliveries import read_backlog
 
@@ -57,15 +57,18 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def render_metrics() -> Response:
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
         projection_lags: list[Lag] = []
+        parked: list[Parked] = []
         overdue: dict[str, float] = {}
         webhook_backlog: WebhookBacklog | None = None
         with suppress(psycopg.OperationalError):
             async with pool.connection(timeout=CONNECTION_TIMEOUT_SECONDS) as conn:
                 projection_lags = await read_lags(conn, clock.now())
+                parked = await read_parked(conn)
                 overdue = await read_overdue_seconds(conn, terms, clock.now())
                 webhook_backlog = await read_backlog(conn, clock.now())
         return Response(
-            metrics.render(projection_lags, overdue, webhook_backlog), media_type="text/plain; version=0.0.4"
+            metrics.render(projection_lags, parked, overdue, webhook_backlog),
+            media_type="text/plain; version=0.0.4",
         )
 
     return router

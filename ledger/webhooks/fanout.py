@@ -147,15 +147,14 @@ class Fanout:
             head=progress.head,
         )
         if progress.any_late_streams and checkpoint <= progress.feed_position:
-            result = result._replace(
-                new_deliveries=await self._late_fanout.fan_out_recovered(
-                    conn,
-                    progress.feed_generation,
-                    progress.endpoints_generation,
-                    upto=checkpoint,
-                    now=self._clock.now(),
-                )
+            new_deliveries, has_more = await self._late_fanout.fan_out_recovered(
+                conn,
+                progress.feed_generation,
+                progress.endpoints_generation,
+                upto=checkpoint,
+                now=self._clock.now(),
             )
+            result = result._replace(new_deliveries=new_deliveries, has_more=has_more)
         if projected_position <= checkpoint:
             return result
         upto, new_deliveries = projected_position, result.new_deliveries
@@ -182,7 +181,9 @@ class Fanout:
                 await conn.execute(_DROP_DELIVERIES, {"endpoint": change[1]})
         await conn.execute(_MOVE_CHECKPOINT, {"upto": upto})
         return result._replace(
-            new_deliveries=new_deliveries, checkpoint_moved=True, has_more=upto < projected_position
+            new_deliveries=new_deliveries,
+            checkpoint_moved=True,
+            has_more=result.has_more or upto < projected_position,
         )
 
     async def _fan_out_range(self, conn: Conn, after: int, upto: int, progress: _Progress) -> int:

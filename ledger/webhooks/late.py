@@ -105,9 +105,10 @@ class LateFanout:
 
     async def fan_out_recovered(
         self, conn: Conn, feed_generation: int, endpoints_generation: int, *, upto: int, now: float
-    ) -> int:
-        """Fan out what was passed by up to `upto`, of some streams that have recovered; returns how many
-        deliveries are new. `now` in unix seconds, by the one clock."""
+    ) -> tuple[int, bool]:
+        """Fan out what was passed by up to `upto`, of some streams that have recovered. Returns how many
+        deliveries are new, and whether more is left to do for an endpoint. `now` in unix seconds, by the one
+        clock."""
         monotonic_now = asyncio.get_running_loop().time()
         self._held_back_until = {
             stream: until for stream, until in self._held_back_until.items() if until > monotonic_now
@@ -116,10 +117,11 @@ class LateFanout:
             "feed": feed_generation, "endpoints": endpoints_generation, "limit": RECOVERED_STREAMS_MAX,
             "held_back": list(self._held_back_until),
         }  # fmt: skip
-        new_deliveries = 0
+        new_deliveries, has_more = 0, False
         for stream, position, topic, *owner in await fetch_all(conn, _RECOVERED_STREAMS, parameters):
             if topic in _ENDPOINT_TOPICS:
                 matches = await self._match_endpoint(conn, stream, position, feed_generation, upto)
+                has_more |= position - 1 + RANGE_EVENTS_MAX < upto and stream not in self._held_back_until
             else:
                 events = await load_events_of_stream(
                     conn, feed_generation, stream, after=position - 1, upto=upto
@@ -132,7 +134,7 @@ class LateFanout:
                     matches += match(event, candidates, endpoints)
                 await conn.execute(_DELETE_LATE_STREAM, {"stream": stream})
             new_deliveries += await insert_deliveries(conn, matches, now)
-        return new_deliveries
+        return new_deliveries, has_more
 
     async def _match_endpoint(
         self, conn: Conn, endpoint_id: str, position: int, feed_generation: int, upto: int

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from ledger.clock import Clock
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec
+from ledger.store.notifications import HeadNotifier
 from ledger.wire.aggregates import EVENT_CLASSES
+from projections.engine.engine import Engine
 from projections.engine.retry import ParkedIn, retry_readable
 from projections.engine.status import load_statuses
 from projections.projection import ParkedStream
-from projections.read_models.catalog import PROJECTIONS_BY_NAME
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
+from projections.read_models.lists import CUSTOMERS
+from projections.rebuild.verification import verify
 from tests.conftest import Cluster
-from tests.projections.corruption import UNREADABLE, Record, store_record
+from tests.projections.corruption import OTHER_KEY_CODEC, UNREADABLE, Record, store_record
 from tests.projections.histories import (
     KEY,
     Author,
@@ -27,7 +34,8 @@ from tests.projections.histories import (
     run_story,
 )
 from tests.projections.history_commands import COMMANDS
-from tests.projections.rebuilds import OPERATOR, begin_rebuild, drive_rebuild
+from tests.projections.rebuilds import OPERATOR, begin_rebuild, create_filler, drive_rebuild, run_rebuild
+from tests.serving.process import run_ledger
 
 FOLLOWS_CUSTOMERS = {"customers", "feed"}
 # Kinds of records that no event of any stream can be read from. Another aggregate's topic is not one.
@@ -223,3 +231,84 @@ def test_any_unreadable_records_cost_no_other_stream_anything(
 
     with cluster.create_database() as dsn:
         run_story(dsn, story)
+
+
+@pytest.mark.parametrize("kind", ["topic of a later release", "no JSON", "fields that no aggregate has"])
+def test_a_rebuild_goes_on_past_a_parked_record_and_is_promoted(dsn: str, kind: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        await author.create_customer(email="two@example.com")  # 2
+        await author.update_customer(bad, name="Ada")  # 3
+        await store_record(dsn, 3, UNREADABLE[kind][0])
+        await catch_up(dsn)
+        assert (await run_rebuild(dsn)).state == "switched"
+        assert await load_parked(dsn, 2) == await load_parked(dsn)
+        # One that is ahead of a new generation only.
+        later = await author.create_customer(email="three@example.com")  # 4
+        number = await begin_rebuild(dsn, [CUSTOMERS])
+        assert await create_filler(dsn)(number, 0)
+        await author.update_customer(later, name="Ada")  # 5
+        await store_record(dsn, 5, UNREADABLE[kind][0])
+        assert (await drive_rebuild(dsn, number)).state == "switched"
+        assert [each.stream for each in (await load_parked(dsn, 3))["customers"]] == [bad, later]
+
+    run_story(dsn, story)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_verify_goes_on_past_a_record_and_names_the_stream_that_it_left_out(
+    dsn: str, tmp_path: Path, kind: str
+) -> None:
+    record, reason = UNREADABLE[kind]
+
+    async def story(author: Author) -> str:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        await author.create_customer(email="two@example.com")  # 2
+        await author.update_customer(bad, name="Ada")  # 3
+        await catch_up(dsn)
+        await store_record(dsn, 3, record)  # once it is applied
+        for sample in (None, 20):
+            verified = await verify(dsn, Codec(KEY), Clock(movable=True), PROJECTIONS, sample=sample)
+            found = {each.projection: each for each in verified}
+            assert {name for name, each in found.items() if each.left_out} == FOLLOWS_CUSTOMERS
+            assert not any(each.differing or each.error or each.parked for each in found.values())
+            (left_out,) = found["customers"].left_out
+            assert (left_out.stream, left_out.position, left_out.reason) == (bad, 3, reason)
+            assert found["customers"].rows == 1
+        # A rebuild tells what the live generation has and a replay has not: an operator decides.
+        assert (await run_rebuild(dsn, [CUSTOMERS])).state == "differing"
+        return bad
+
+    bad = run_story(dsn, story)
+    arguments = ("projections", "verify", "customers", "charges")
+    settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode()}
+    verified = run_ledger(tmp_path, *arguments, **settings)
+    assert (verified.returncode, verified.stderr) == (1, "")
+    assert f"customers: stream {bad} was left out: its record at position 3" in verified.stdout
+    as_json = run_ledger(tmp_path, *arguments, "--json", **settings)
+    customers, charges = json.loads(as_json.stdout)
+    assert charges["left_out"] == []
+    topic = "customer.updated" if record.topic is None else record.topic
+    assert customers["left_out"] == [{"stream": bad, "position": 3, "topic": topic, "reason": reason}]
+
+
+def test_a_wrong_key_costs_sealed_streams_only_and_the_right_one_applies_them(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        sealed = await author.create_customer(email="one@example.com")
+        plain = await author.create_customer()
+        wrong_key = Engine(
+            dsn, OTHER_KEY_CODEC, Clock(movable=True), HeadNotifier(dsn, "ledger_projector"),
+            projections=PROJECTIONS,
+        )  # fmt: skip
+        while not (await wrong_key.advance()).caught_up:
+            pass
+        await wrong_key.close()
+        parked = await load_parked(dsn)
+        assert set(parked) == FOLLOWS_CUSTOMERS
+        assert [each.stream for some in parked.values() for each in some] == [sealed] * 2
+        assert {each.reason for some in parked.values() for each in some} == {"cannot_be_opened"}
+        assert [row["id"] for row in (await load_generation(dsn))["customers"]] == [plain]
+        assert len(await retry_automatically(dsn, author.store.codec)) == 2
+        assert [row["id"] for row in (await load_generation(dsn))["customers"]] == [sealed, plain]
+
+    run_story(dsn, story)
