@@ -2,11 +2,8 @@
 
 `StreamReader.read` is exact: it asks the database for the events after the state it has cached, so it sees
 every commit of every process made before the call. `StreamReader.get_cached` reads the cache alone, for
-commands that pass the versions they relied on to the journal. Concurrent reads share one statement.
-
-A record that cannot be read fails only the reads of its own stream. Readers of many streams get an
-`UnreadableEvent` in its place (`read_log`, `read_streams`, `read_stream`) or the failure by stream
-(`read_states_at`), and go on.
+commands that pass the versions they relied on to the journal. Concurrent reads share one statement. A record
+that cannot be read fails only reads of its own stream: readers of many go on past it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from ledger.webhooks.late import (
     record_parked,
     record_unreadable,
 )
-from ledger.webhooks.matching import (
+from ledger.webhooks.subscriptions import (
     RANGE_EVENTS_MAX,
     find_candidates,
     insert_deliveries,

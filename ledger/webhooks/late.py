@@ -19,7 +19,7 @@ from ledger.errors import UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec, evolve_stored
 from ledger.store.log import read_stream
-from ledger.webhooks.matching import (
+from ledger.webhooks.subscriptions import (
     RANGE_EVENTS_MAX,
     Match,
     find_candidates,
