@@ -88,8 +88,11 @@ class UnreadableRecord(LedgerError):
     """A record of the log that this release, with its service key, cannot read.
 
     `str()` names the reason, the version in the stream and the topic, and quotes nothing of the content.
-    `detail` says where the error behind it was raised.
+    `detail` says where the error behind it was raised. `owner` is the account and mode of the stream, where
+    the reader knows them.
     """
+
+    owner: tuple[str, bool] | None = None
 
     def __init__(
         self, stream: str, version: int, topic: str, reason: UnreadableReason, *, detail: str = ""

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -123,6 +123,11 @@ ORDER BY e.originator_version
 _FIRST_TOPICS = """
 SELECT originator_id, topic FROM ledger.events
 WHERE originator_id = ANY (%(streams)s::text[]) AND originator_version = 1
+"""
+
+_OWNERS = """
+SELECT originator_id, account, livemode FROM ledger.events
+WHERE originator_id = ANY (%s::text[]) AND originator_version = 1
 """
 
 _POSITION_AT = """
@@ -286,8 +291,12 @@ class StreamReader:
         known_versions = [
             {"s": stream, "v": state.version if state else 0} for stream, state in states.items()
         ]
-        rows = await self._fetch_newer(msgspec.json.encode(known_versions).decode())
+        encoded_versions = msgspec.json.encode(known_versions).decode()
+        rows = await self._fetch(_EVENTS_AFTER_VERSIONS, (encoded_versions,))
         folded, failures = _fold_rows(self._codec, rows, states)
+        if failures:
+            for stream, *owner in await self._fetch(_OWNERS, (list(failures),)):
+                failures[stream].owner = (owner[0], owner[1])
         for state in folded.values():
             self.update_cache(state)
         states |= folded
@@ -299,12 +308,12 @@ class StreamReader:
             else:
                 pending.future.set_result(states[pending.item])
 
-    async def _fetch_newer(self, known_versions: str) -> list[TupleRow]:
+    async def _fetch(self, query: LiteralString, parameters: Sequence[object]) -> list[TupleRow]:
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
                 async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
                     cur = _binary(await self._connection.get())
-                    await cur.execute(_EVENTS_AFTER_VERSIONS, (known_versions,))
+                    await cur.execute(query, parameters)
                     return await cur.fetchall()
             except (psycopg.OperationalError, TimeoutError) as error:
                 await self._connection.drop()

@@ -16,6 +16,7 @@ import structlog
 from ledger.domain import webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import UnreadableRecord
+from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec, evolve_stored
 from ledger.store.log import read_stream
@@ -33,6 +34,7 @@ from ledger.webhooks.subscriptions import (
 RECOVERED_STREAMS_MAX = 16
 # How long a process leaves alone an endpoint that it could not read.
 RETRY_SECONDS = 5.0
+LOGGED_MAX = 1000
 _ENDPOINT_TOPICS = {event.TOPIC for event in webhook_endpoint.EVENTS}
 
 _RECORD_PARKED_STREAMS = """
@@ -102,6 +104,7 @@ class LateFanout:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._held_back_until: dict[str, float] = {}
+        self._logged: LruCache[str, str] = LruCache(LOGGED_MAX)
 
     async def fan_out_recovered(
         self, conn: Conn, feed_generation: int, endpoints_generation: int, *, upto: int, now: float
@@ -149,7 +152,9 @@ class LateFanout:
                 state = evolved
                 history.append((item.position, state))
         except UnreadableRecord as error:
-            log.error("record_unreadable", loop="webhook fan-out", **error.to_log())
+            if self._logged.get(endpoint_id) != str(error):
+                log.error("record_unreadable", loop="webhook fan-out", **error.to_log())
+                self._logged.put(endpoint_id, str(error))
             self._held_back_until[endpoint_id] = asyncio.get_running_loop().time() + RETRY_SECONDS
             return []
         assert state is not None, "the row's stream has a first event"

@@ -28,14 +28,14 @@ from projections.projection import Projection
 
 # Those of generations that this release may write: see `checkpoints`.
 _UNREADABLE_STREAMS = """
-SELECT DISTINCT p.projection, p.stream
+SELECT p.projection, p.stream, max(p.position)
 FROM projections.parked p
 JOIN projections.checkpoints c USING (projection, generation)
 JOIN json_to_recordset(%(known)s::json) AS known(projection text, shape integer)
     ON known.projection = p.projection AND c.shape <= known.shape
 WHERE split_part(p.error, ':', 1) = ANY (%(reasons)s::text[])
 AND (p.projection, p.stream) > (%(projection)s, %(stream)s)
-ORDER BY p.projection, p.stream LIMIT %(limit)s
+GROUP BY p.projection, p.stream ORDER BY p.projection, p.stream LIMIT %(limit)s
 """
 _AUTOMATIC = Operator("ledger", "its records can be read now")
 
@@ -57,8 +57,8 @@ async def retry_readable(
     limit: int,
 ) -> tuple[list[ParkedIn], ParkedIn | None]:
     """Retry the next `limit` streams after `after` that were parked because a record could not be read, and
-    whose records can be read now. Returns those that are applied, and the last one looked at; None at the
-    end. `now` in unix seconds, by the one clock. Raises psycopg.Error.
+    that can be read now up to where they were parked. Returns those that are applied to the end, and the last
+    one looked at; None at the end. `now` in unix seconds, by the one clock. Raises psycopg.Error.
     """
     known = [{"projection": each.name, "shape": each.shape} for each in projections.values()]
     rows = await fetch_all(
@@ -72,16 +72,15 @@ async def retry_readable(
         },
     )
     applied: list[ParkedIn] = []
-    for candidate in (ParkedIn(*row) for row in rows):
+    for name, stream, position in rows:
         try:
-            fold(item.event for item in await read_stream(conn, codec, candidate.stream))
+            fold(item.event for item in await read_stream(conn, codec, stream, upto=position))
         except UnreadableRecord:
             continue
         with suppress(InvalidProjectionState):  # another process was first, or a later release's generation
-            projection = projections[candidate.projection]
-            if await retry_stream(conn, codec, projection, candidate.stream, _AUTOMATIC, now):
-                applied.append(candidate)
-    return applied, ParkedIn(*rows[-1]) if len(rows) == limit else None
+            if await retry_stream(conn, codec, projections[name], stream, _AUTOMATIC, now):
+                applied.append(ParkedIn(name, stream))
+    return applied, ParkedIn(*rows[-1][:2]) if len(rows) == limit else None
 
 
 async def retry_stream(

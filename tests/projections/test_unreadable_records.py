@@ -125,6 +125,24 @@ def test_a_record_that_cannot_be_read_parks_its_stream_and_is_applied_once_mende
     run_story(dsn, story)
 
 
+def test_a_stream_is_applied_up_to_the_next_record_that_cannot_be_read(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        for name in ("Ada", "Grace", "Ida"):
+            await author.update_customer(bad, name=name)  # 2 to 4
+        was = [await store_record(dsn, at, UNREADABLE["no JSON"][0]) for at in (2, 4)]
+        await catch_up(dsn)
+        await store_record(dsn, 2, was[0])
+        assert await retry_automatically(dsn, author.store.codec) == []
+        parked = await load_parked(dsn)
+        assert {name: each.position for name, (each,) in parked.items()} == dict.fromkeys(
+            FOLLOWS_CUSTOMERS, 4
+        )
+        assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [1, 2, 3]
+
+    run_story(dsn, story)
+
+
 def test_a_first_record_that_cannot_be_read_parks_its_stream(dsn: str) -> None:
     async def story(author: Author) -> None:
         bad = await author.create_customer(email="one@example.com")  # 1

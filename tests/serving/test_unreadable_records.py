@@ -42,6 +42,7 @@ class Keys:
     def __init__(self, dsn: str) -> None:
         registrar = Registrar(dsn)
         self.secret = registrar.key(ACCOUNT)[1]
+        self.stranger = registrar.account().secret
         self.internal = registrar.key(ACCOUNT, "rk", scopes=INTERNAL_SCOPES)[1]
         registrar.close()
 
@@ -123,6 +124,11 @@ def test_the_service_serves_what_it_can_and_names_what_it_cannot_read(dsn: str, 
     with run_serve(tmp_path / "data", **settings) as service, httpx.Client(base_url=service.url) as http:
         caller, operator = Caller(http, keys.secret), InternalClient(http, keys.internal)
         check_reads(caller, history)
+        stranger = Caller(http, keys.stranger)
+        assert_refused(stranger.get(f"/v1/customers/{history.bad}"), 404, code="resource_missing", param="id")
+        assert_refused(
+            stranger.get(f"/v1/charges?customer={history.bad}"), code="resource_missing", param="customer"
+        )
         check_commands(caller, history)
         check_import(operator, history)
         check_status(operator, http, history)
