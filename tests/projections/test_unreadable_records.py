@@ -187,6 +187,25 @@ def test_the_feed_parks_what_only_a_later_release_knows_and_all_others_pass_over
     run_story(dsn, story)
 
 
+@pytest.mark.parametrize("batch_max", [1, 100])
+def test_a_stream_whose_first_topic_is_unknown_is_parked_at_the_first_event_that_tells_its_aggregate(
+    dsn: str, batch_max: int
+) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        await author.update_customer(bad, name="Ada")  # 2
+        await store_record(dsn, 1, Record("payout.created", b"{}"))
+        await catch_up(dsn, batch_max=batch_max)
+        parked = await load_parked(dsn)
+        assert {name: (each.position, each.error) for name, (each,) in parked.items()} == {
+            "feed": (1, "unknown_topic: version 1, topic payout.created"),
+            "customers": (2, "unknown_topic: version 1, topic payout.created"),
+        }
+        assert (await load_generation(dsn))["customers"] == []
+
+    run_story(dsn, story)
+
+
 @settings(
     max_examples=8,
     deadline=None,
