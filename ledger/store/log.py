@@ -277,7 +277,7 @@ class StreamReader:
         return await self._queue.submit(stream)
 
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
-        """All events of the streams, in the order of each stream. Raises Unavailable, and UnreadableRecord."""
+        """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""
         known_versions = [{"s": stream, "v": 0} for stream in streams]
         encoded_versions = msgspec.json.encode(known_versions).decode()
         rows = await self._fetch(_EVENTS_AFTER_VERSIONS, (encoded_versions,))

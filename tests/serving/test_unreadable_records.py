@@ -104,7 +104,7 @@ def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, 
         worker = subprocess.Popen([*PROGRAM, "worker"], env=environment, cwd=tmp_path, stderr=log)
     try:
         wait_until(lambda: count_lagging(dsn) == 0)
-        assert count_parked(dsn) == 2
+        assert count_parked(dsn) == 3  # in customers, payment_methods and feed
         assert worker.poll() is None
         worker.terminate()
         assert worker.wait(WAIT_SECONDS) == 0
