@@ -58,9 +58,12 @@ class ServerBinaries:
         self.user = user
         self.major = self._get_major_version()
 
-    def run(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, with its output captured. Raises OSError when it cannot be started."""
-        options = self.user.get_process_options()
+    def run(
+        self, program: str, *arguments: str, stdin: str = "", cwd: Path = Path("/")
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the directory `cwd` to its end, with its output captured. Raises OSError when it
+        cannot be started."""
+        options = self.user.get_process_options() | {"cwd": cwd}
         command = [str(self.bin_dir / program), *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, **options)
 

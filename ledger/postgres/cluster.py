@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres.binaries import ServerBinaries
+from ledger.postgres.leftovers import end_processes
 from ledger.postgres.private_files import fsync_directory, write_private_file
 
 _SUPERUSER = "postgres"
@@ -74,6 +75,7 @@ class Cluster:
         Without `sync` a power failure may damage it. Raises SettingError with PostgreSQL's reason.
         """
         temporary_dir = self.directory.with_name("postgres.new")
+        end_processes(temporary_dir)  # an initdb survives the service that started it
         shutil.rmtree(temporary_dir, ignore_errors=True)
         temporary_dir.mkdir(mode=0o700)
         binaries.user.chown(temporary_dir)
@@ -115,7 +117,8 @@ class Cluster:
         options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not sync:
             options.append("--no-sync")
-        completed = binaries.run("initdb", "-D", str(directory), "-U", _SUPERUSER, *options)
+        # Its working directory is how a later start finds it if we are killed.
+        completed = binaries.run("initdb", "-D", str(directory), "-U", _SUPERUSER, *options, cwd=directory)
         password_file.unlink()
         self._check_completed(completed.returncode, completed.stderr)
 

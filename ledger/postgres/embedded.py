@@ -26,7 +26,8 @@ from ledger.postgres.binaries import (
     get_accessible_dir,
 )
 from ledger.postgres.cluster import Cluster
-from ledger.postgres.postmaster import Postmaster, stop_orphan
+from ledger.postgres.leftovers import remove_leftovers
+from ledger.postgres.postmaster import Postmaster
 
 
 class EmbeddedPostgres:
@@ -105,14 +106,14 @@ class EmbeddedPostgres:
         settings = [part for pair in self._settings.items() for part in ("-c", "=".join(pair))]
         if not (cluster.exists or user.can_access(self._data_dir)):
             self._place_cluster_outside(user)
-        stop_orphan(cluster.directory)
+        crashed = remove_leftovers(cluster.directory)
         if not cluster.exists:
             cluster.create(binaries, settings, sync=self._settings.get("fsync") != "off")
         cluster.check(binaries.major)
         log_file = self._data_dir / "postgres.log"
         self._postmaster = Postmaster(cluster.directory, binaries, settings, log_file=log_file)
         self._socket_dir = self._postmaster.socket_dir
-        self._postmaster.start()
+        self._postmaster.start(after_crash=crashed)
 
     def _stop_postmaster(self, first_signal: signal.Signals) -> None:
         postmaster, self._postmaster = self._postmaster, None
@@ -128,7 +129,7 @@ class EmbeddedPostgres:
         self._lock(parent / "lock")
         self._cluster.place_in(parent)
         # No data directory refers to a cluster that is there already: its own was deleted, with the password.
-        stop_orphan(self._cluster.directory)
+        remove_leftovers(self._cluster.directory)
         shutil.rmtree(self._cluster.directory, ignore_errors=True)
 
     def _lock_data_dir(self) -> None:
