@@ -15,10 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from ledger.cli.accounts import build_accounts_group, build_keys_group
+from ledger.cli.shell import format_count
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
-from ledger.postgres.deployment import open_database
-from ledger.postgres.migrations import migrate
+from ledger.postgres.deployment import migrate_database
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions
@@ -121,8 +121,8 @@ def _add_import_command(cli: typer.Typer) -> None:
         summary = import_file.run_import(_configure(), file, account, livemode=live)
         unchanged_count = summary.line_count - summary.changed_count - summary.refused_count
         print(
-            f"{summary.line_count} lines in {summary.seconds:.1f} s: {summary.changed_count} changed, "
-            f"{unchanged_count} unchanged, {summary.refused_count} refused.",
+            f"{format_count(summary.line_count, 'line')} in {summary.seconds:.1f} s: "
+            f"{summary.changed_count} changed, {unchanged_count} unchanged, {summary.refused_count} refused.",
             file=sys.stderr,
         )
         if summary.refused_count:
@@ -133,8 +133,7 @@ def _add_migrate_command(cli: typer.Typer) -> None:
     @cli.command("migrate")
     def migrate_schema() -> None:
         """Upgrade the database to this release."""
-        with open_database(load_settings()) as (dsn, _):
-            migrate(dsn)
+        migrate_database(load_settings())
         print("The schema is up to date.")
 
 

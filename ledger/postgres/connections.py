@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import psycopg
 from psycopg import AsyncConnection
@@ -48,6 +48,7 @@ POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
 
 Role = Literal["ledger_api", "ledger_projector"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Conn = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Conn]
 
@@ -151,9 +152,14 @@ async def _enable_client_check(conn: Conn) -> None:
 
 
 def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
-    dsn_options = cast(str, conninfo_to_dict(dsn).get("options") or "")
+    parameters = conninfo_to_dict(dsn)
+    dsn_options = cast(str, parameters.get("options") or "")
+    # A string for one of the roles stands for both: each connection logs in as its role, and no statement
+    # can leave that. Any other user only sets the role, and could reset it.
+    login = {"user": role} if parameters.get("user") in ROLES else {}
     return make_conninfo(
         dsn,
+        **login,
         options=f"{_SERVER_TCP_OPTIONS} {dsn_options} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
