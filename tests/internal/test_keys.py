@@ -336,6 +336,11 @@ def test_a_contradictory_key_is_refused(operator: InternalClient, body: Any, par
     assert_refused(operator.post("/keys", body), param=param)
 
 
+def test_an_account_needs_a_name(operator: InternalClient) -> None:
+    for name in ("", " "):
+        assert_refused(operator.post("/accounts", {"name": name}), param="name", message="must not be empty")
+
+
 def test_keys_need_their_scope(http: httpx.Client, account: Account, registrar: Registrar) -> None:
     others = [scope for scope in accounts.INTERNAL_SCOPES if scope != "keys"]
     other = InternalClient(http, registrar.key(account.id, "rk", scopes=others)[1])
