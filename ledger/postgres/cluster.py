@@ -80,6 +80,15 @@ class Cluster:
         """Put a cluster that is still to be created in `parent`, outside the data directory."""
         self.directory = parent / "postgres"
 
+    def adopt(self) -> bool:
+        """Keep a complete cluster whose passwords are in the data directory, and record its place: a service
+        was killed before it did. False when there is none; what is there then belongs to no data directory.
+        """
+        if not (self.exists and self._passfile.exists()):
+            return False
+        self._record_location()
+        return True
+
     def create(self, binaries: ServerBinaries, settings: Sequence[str], *, sync: bool) -> None:
         """Create the cluster with an empty database `ledger`. `settings` are server options (`-c`, `a=b`).
 
@@ -100,7 +109,7 @@ class Cluster:
         temporary_dir.rename(self.directory)
         fsync_directory(self.directory.parent)
         if self.is_outside_data_dir:
-            write_private_file(self._location_file, json.dumps({"cluster": str(self.directory)}) + "\n")
+            self._record_location()
 
     def check(self, major: str | None) -> None:
         """Check that a server of version `major` can run this cluster. Raises SettingError."""
@@ -119,6 +128,9 @@ class Cluster:
             self.directory.parent if self.is_outside_data_dir else self.directory, ignore_errors=True
         )
         self._location_file.unlink(missing_ok=True)
+
+    def _record_location(self) -> None:
+        write_private_file(self._location_file, json.dumps({"cluster": str(self.directory)}) + "\n")
 
     def _run_initdb(self, binaries: ServerBinaries, directory: Path, password: str, *, sync: bool) -> None:
         password_file = self.directory.with_name("postgres.password.new")

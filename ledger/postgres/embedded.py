@@ -154,9 +154,10 @@ class EmbeddedPostgres:
         parent.chmod(0o711)
         self._lock(parent / "lock")
         self._cluster.place_in(parent)
-        # No data directory refers to a cluster that is there already: its own was deleted, with the password.
         remove_leftovers(self._cluster.directory)
-        shutil.rmtree(self._cluster.directory, ignore_errors=True)
+        if not self._cluster.adopt():
+            # Its data directory was deleted, with the password.
+            shutil.rmtree(self._cluster.directory, ignore_errors=True)
 
     def _lock_data_dir(self) -> None:
         # The user who runs the server for root has to pass through; each secret in here is a 0600 file.

@@ -163,8 +163,11 @@ def test_a_private_parent_of_the_data_directory_keeps_its_mode(place: Path) -> N
         cluster = host(server.dsn())
     assert not cluster.is_relative_to(place)
     assert [path.stat().st_mode for path in parents] == modes
-    with EmbeddedPostgres(data_dir, settings=FAST) as again:
-        assert answer(again.dsn()) == 42
+    for _ in range(2):
+        with EmbeddedPostgres(data_dir, settings=FAST) as again:
+            assert answer(again.dsn()) == 42
+        # As if the service that created it had been killed before it recorded the place.
+        (data_dir / "postgres.json").unlink()
     shutil.rmtree(data_dir)
     with EmbeddedPostgres(data_dir, settings=FAST) as anew, pytest.raises(psycopg.errors.UndefinedTable):
         answer(anew.dsn())
