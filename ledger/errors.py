@@ -2,6 +2,7 @@
 
 LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
+│   └── DataDirectoryInUse       another process uses the data directory
 ├── Unavailable                  the database cannot be used now; an append may have happened all the same
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
@@ -38,6 +39,14 @@ class LedgerError(Exception):
 
 class SettingError(LedgerError):
     """A setting, data directory, database or port cannot be used; `str()` is one line that says why."""
+
+
+class DataDirectoryInUse(SettingError):
+    """Another process uses the data directory; `holder_pid` is its process id, None while unknown."""
+
+    def __init__(self, data_dir: object, holder_pid: int | None) -> None:
+        super().__init__(f"data directory {data_dir} is in use by process {holder_pid or 'unknown'}")
+        self.holder_pid = holder_pid
 
 
 class Unavailable(LedgerError):

@@ -47,7 +47,7 @@ def build_group() -> typer.Typer:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show the generations of every projection, their lag, and the rebuilds that have not ended."""
+    """Show every projection's generations and lag, and open rebuilds."""
     report = run(lambda context: context.actions.load_status())
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
@@ -78,8 +78,10 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay the log and compare it with the live rows. Exits 1 if rows differ, or if a projection or a
-    stream that is not parked cannot be verified."""
+    """Replay the log and compare it with the live rows.
+
+    Exits 1 if rows differ, a projection or a stream that is not parked cannot be verified, or there was
+    nothing to compare."""
     results = run(
         lambda context: context.actions.verify(names or [], all_projections=all_projections, sample=sample)
     )
@@ -89,6 +91,9 @@ def verify(
         _print_verifications(results, is_sample=sample is not None)
     if not all(result.is_success for result in results):
         raise typer.Exit(1)
+    if not any(result.position if sample is None else result.rows for result in results):
+        reason = "no events have been applied" if sample is None else "the sample found no rows"
+        raise SettingError(f"nothing was verified: {reason}")
 
 
 def retry(
