@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from benchmarks.history import copy_history
 from benchmarks.http import run_service
@@ -23,6 +24,7 @@ from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
 from benchmarks.service import build_ledger_command, stop_process
+from ledger.postgres.cluster import SUPERUSER
 from ledger.store.codec import Codec
 
 GROUP = "POST /v1/customers during a rebuild"
@@ -47,7 +49,8 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
     with_rebuild: list[Outcome] = []
     data_dir = directory / "meanwhile"
     with run_service(data_dir) as service:
-        dsn = json.loads((data_dir / "database.json").read_text())["dsn"]
+        # The service's own logins may not rewrite the log.
+        dsn = make_conninfo(json.loads((data_dir / "database.json").read_text())["dsn"], user=SUPERUSER)
         codec = Codec((data_dir / "secret.key").read_text().encode())
         copy_history(dsn, codec, SEED, effort.events // EVENTS_DIVISOR, days=LOG_DAYS)
         service.wait_until_caught_up(timeout_seconds=TIMEOUT_SECONDS)

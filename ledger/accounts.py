@@ -24,8 +24,11 @@ from ledger.wire.published_types import PUBLISHED_TYPES
 from ledger.wire.versions import LATEST_VERSION
 
 SECRET_CHARACTERS = 32
+NAME_LENGTH_MAX = 5000
+OVERLAP_SECONDS_MAX = 30 * 86_400
 
 KeyKind = Literal["sk", "rk", "pk"]
+Mode = Literal["test", "live"]
 EphemeralKind = Literal["ek"]
 
 INTERNAL_SCOPES = ("catalog", "network", "publish", "audit", "projections", "webhooks", "keys", "clock")
@@ -89,11 +92,12 @@ SELECT k.id, k.account, k.kind, k.livemode, k.last4, k.name, k.scopes,
 FROM ledger.api_keys k JOIN ledger.accounts a ON a.id = k.account
 """
 _KEYS_OF_ACCOUNT = f"""{_KEYS}
-WHERE %(account)s::text IS NULL OR k.account = %(account)s
+WHERE (%(account)s::text IS NULL OR k.account = %(account)s)
+AND (%(livemode)s::boolean IS NULL OR k.livemode = %(livemode)s)
 ORDER BY k.created_at, k.id
 """
 _KEY_IN_REACH = f"""{_KEYS}
-WHERE k.id = %(id)s AND k.livemode = %(livemode)s AND %(account)s IN (a.id, a.platform)
+WHERE k.id = %(id)s AND k.livemode <= %(livemode)s AND %(account)s IN (a.id, a.platform)
 """
 _REVOKE_KEY = """
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(now)s))
@@ -138,9 +142,14 @@ class ApiKey(NamedTuple):
     customer: str | None = None
 
     @property
+    def mode(self) -> Mode:
+        """The mode as users name it."""
+        return _mode_name(self.livemode)
+
+    @property
     def masked(self) -> str:
         """What may be shown of the key, for example `sk_test_***AbCd`."""
-        return f"{self.kind}_{_mode_name(self.livemode)}_***{self.last4}"
+        return f"{self.kind}_{self.mode}_***{self.last4}"
 
     def is_expired(self, now: float) -> bool:
         """Whether the key has expired at `now` (unix seconds of the ledger's clock)."""
@@ -170,8 +179,11 @@ class KeySummary(NamedTuple):
 async def create_account(conn: Conn, name: str, *, platform: str | None = None) -> str:
     """Create an account, connected to the account `platform` if given; its id.
 
-    Raises InvalidParameter when `platform` is not an account.
+    Raises InvalidParameter for an empty name, and when `platform` is not an account.
     """
+    if not name.strip():
+        raise InvalidParameter("The name of an account must not be empty.", param="name")
+    _check_name(name)
     account = new_id("acct", time.time())
     values = {"id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION}
     try:
@@ -221,8 +233,9 @@ async def create_key(
 ) -> tuple[str, str]:
     """Create a key: (its id, its secret, which is shown once). `expires_at` is in unix seconds; None: never.
 
-    Raises InvalidParameter for an unknown account.
+    Raises InvalidParameter for an unknown account, or a name that cannot be stored.
     """
+    _check_name(name)
     random_part = "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_CHARACTERS))
     secret = f"{kind}_{_mode_name(livemode)}_{random_part}"
     key_id = new_id("key", time.time())
@@ -266,14 +279,16 @@ async def roll_key(conn: Conn, key_id: str, *, overlap_seconds: int, now: float)
     return new_key
 
 
-async def list_keys(conn: Conn, account: str | None = None) -> list[KeySummary]:
-    """The keys of the account `account`, or all keys; oldest first."""
-    rows = await fetch_all(conn, _KEYS_OF_ACCOUNT.encode(), {"account": account})
+async def list_keys(conn: Conn, account: str | None = None, *, mode: Mode | None = None) -> list[KeySummary]:
+    """The keys of the account `account`, or of all accounts, in `mode`, or in both; oldest first."""
+    livemode = None if mode is None else mode == "live"
+    rows = await fetch_all(conn, _KEYS_OF_ACCOUNT.encode(), {"account": account, "livemode": livemode})
     return [_to_key_summary(row) for row in rows]
 
 
 async def find_key(conn: Conn, key_id: str, *, account: str, livemode: bool) -> KeySummary | None:
-    """The key, if it belongs to `account` or an account connected to it, in this mode; None otherwise."""
+    """The key, if it belongs to `account` or an account connected to it; None otherwise, and for a live-mode
+    key unless `livemode`."""
     row = await fetch_one(
         conn, _KEY_IN_REACH.encode(), {"id": key_id, "account": account, "livemode": livemode}
     )
@@ -294,7 +309,15 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _mode_name(livemode: bool) -> str:
+def _check_name(name: str) -> None:
+    """Raises InvalidParameter for a name that is too long, or that Postgres and JSON cannot store."""
+    if len(name) > NAME_LENGTH_MAX:
+        raise InvalidParameter(f"A name has at most {NAME_LENGTH_MAX} characters.", param="name")
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise InvalidParameter("The name is not valid UTF-8 text.", param="name")
+
+
+def _mode_name(livemode: bool) -> Mode:
     return "live" if livemode else "test"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ledger.errors import SettingError
@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None, description="32 characters or more; signs client secrets, seals personal data"
     )
-    data_dir: Path = Field(Path(".ledger"), description="directory of the embedded database and the dev keys")
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        Path(".ledger"), description="directory of the embedded database and the dev keys"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
     workers: Count = Field(1, description="API processes")

@@ -11,22 +11,30 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import structlog
+
 from ledger.background import BackgroundLoop
 from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
+from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
 PAGE_SIZE_MAX = 256
+LOGGED_MAX = 1000
 CLOCK_CAUSATION = "clock"
+
+log = structlog.get_logger()
 
 # Each page begins after the last row of the page before, so a row that remains due (that of a parked stream)
 # never hides the rows after it.
@@ -72,13 +80,15 @@ async def read_overdue_seconds(conn: Conn, terms: Terms, now: float) -> dict[str
 
 
 class DeadlineSweeper:
-    """Sweeps every `poll_ms` from `start` to `close`."""
+    """Sweeps every `poll_ms` from `start` to `close`. An object that cannot be read is passed over and logged
+    once; it remains due."""
 
     def __init__(self, store: Store, terms: Terms, *, poll_ms: int) -> None:
         self._store = store
         self._terms = terms
         self._poll_seconds = poll_ms / 1000
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="deadlines")
+        self._logged: LruCache[str, str] = LruCache(LOGGED_MAX)
         self._loop = BackgroundLoop("deadlines", self._sweep_step)
 
     async def start(self) -> None:
@@ -116,19 +126,15 @@ class DeadlineSweeper:
 
     async def _expire(self, stream: str) -> bool:
         """Make the object expire if its deadline has passed, and return whether it did: not when another
-        process was first, or a command changed the object meanwhile."""
-        state = await self._store.streams.read(stream)
-        expected_versions: dict[str, int] = {}
-        events: Sequence[DomainEvent] = ()
-        now = int(self._store.clock.now())
-        if isinstance(state, Charge):
-            events = charge_decisions.expire(state, now=now)
-        elif isinstance(state, Dispute):
-            paid = await self._read_paid_charge(state)
-            expected_versions = {each.id: each.version for each in (paid.charge, *paid.disputes)}
-            events = dispute_decisions.expire(
-                state, paid=paid, txn_id=new_id("txn", now), terms=self._terms, now=now
-            )
+        process was first, a command changed the object meanwhile, or what it needs cannot be read."""
+        try:
+            state = await self._store.streams.read(stream)
+            events, expected_versions = await self._decide(state)
+        except UnreadableRecord as error:
+            if self._logged.get(stream) != str(error):
+                log.error("record_unreadable", loop="deadlines", **error.to_log())
+                self._logged.put(stream, str(error))
+            return False
         if state is None or not events:
             return False
         changes = fold_changes(events, state, causation=CLOCK_CAUSATION)
@@ -138,6 +144,20 @@ class DeadlineSweeper:
         except VersionConflict:
             return False
         return True
+
+    async def _decide(self, state: State | None) -> tuple[Sequence[DomainEvent], dict[str, int]]:
+        """The events that the deadline makes, and the versions of other streams that they rely on."""
+        now = int(self._store.clock.now())
+        match state:
+            case Charge():
+                return charge_decisions.expire(state, now=now), {}
+            case Dispute():
+                paid = await self._read_paid_charge(state)
+                versions = {each.id: each.version for each in (paid.charge, *paid.disputes)}
+                txn_id = new_id("txn", now)
+                events = dispute_decisions.expire(state, paid=paid, txn_id=txn_id, terms=self._terms, now=now)
+                return events, versions
+        return (), {}
 
     async def _read_paid_charge(self, state: Dispute) -> PaidCharge:
         charge = await self._store.streams.read(state.charge)

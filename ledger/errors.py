@@ -2,9 +2,11 @@
 
 LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
+│   └── DataDirectoryInUse       another process uses the data directory
 ├── Unavailable                  the database cannot be used now; an append may have happened all the same
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
+├── UnreadableRecord             a record of the log cannot be read by this release with its key
 └── RequestError                 the request is refused, in the contract's error envelope
     ├── InvalidParameter         unknown, missing or malformed; the one refusal that is not stored under
     │                            the request's idempotency key
@@ -26,6 +28,10 @@ LedgerError
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+TOPIC_SHOWN_CHARACTERS_MAX = 80
+
 
 class LedgerError(Exception):
     """The root of the tree."""
@@ -33,6 +39,14 @@ class LedgerError(Exception):
 
 class SettingError(LedgerError):
     """A setting, data directory, database or port cannot be used; `str()` is one line that says why."""
+
+
+class DataDirectoryInUse(SettingError):
+    """Another process uses the data directory; `holder_pid` is its process id, None while unknown."""
+
+    def __init__(self, data_dir: object, holder_pid: int | None) -> None:
+        super().__init__(f"data directory {data_dir} is in use by process {holder_pid or 'unknown'}")
+        self.holder_pid = holder_pid
 
 
 class Unavailable(LedgerError):
@@ -49,6 +63,66 @@ class QueueFull(LedgerError):
 
 class ConcurrencyConflict(LedgerError):
     """A command was decided `attempts_max` times, and each time another one changed the object first."""
+
+
+class UnreadableReason(StrEnum):
+    """Why a record of the log cannot be read. The codes are shown to operators and kept with parked streams
+    (docs/operations.md, "Records that cannot be read"), so they never change."""
+
+    UNKNOWN_TOPIC = "unknown_topic"
+    NEWER_VERSION = "newer_version"
+    NOT_JSON = "not_json"
+    FIELDS_MISSING = "fields_missing"
+    CANNOT_BE_OPENED = "cannot_be_opened"
+    CANNOT_BE_UPCAST = "cannot_be_upcast"
+    CANNOT_BE_FOLDED = "cannot_be_folded"
+
+
+HANDLER_RAISED = "handler_raised"
+_UNREADABLE_REASONS = frozenset(reason.value for reason in UnreadableReason)
+
+
+def parse_reason(error: str) -> str:
+    """The code of a parked stream's `error`: an UnreadableReason, or `handler_raised` if its events can be
+    read."""
+    code = error.partition(":")[0]
+    return code if code in _UNREADABLE_REASONS else HANDLER_RAISED
+
+
+def printable_topic(topic: str) -> str:
+    """A stored topic as logs and operators see it: a damaged one may hold any text."""
+    return topic.encode("unicode_escape").decode()[:TOPIC_SHOWN_CHARACTERS_MAX]
+
+
+class UnreadableRecord(LedgerError):
+    """A record of the log that this release, with its service key, cannot read.
+
+    `str()` names the reason, the version in the stream and the topic, and quotes nothing of the content.
+    `detail` says where the error behind it was raised. `owner` is the account and mode of the stream, where
+    the reader knows them.
+    """
+
+    owner: tuple[str, bool] | None = None
+
+    def __init__(
+        self, stream: str, version: int, topic: str, reason: UnreadableReason, *, detail: str = ""
+    ) -> None:
+        self.stream = stream
+        self.version = version
+        self.topic = printable_topic(topic)
+        super().__init__(
+            f"{reason}: version {version}, topic {self.topic}" + (f", {detail}" if detail else "")
+        )
+        self.reason = reason
+
+    def to_log(self) -> dict[str, str | int]:
+        """The fields of a log line about it."""
+        return {
+            "stream": self.stream,
+            "version": self.version,
+            "topic": self.topic,
+            "reason": self.reason.value,
+        }
 
 
 class RequestError(LedgerError):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from ledger.errors import parse_reason, printable_topic
 from ledger.postgres.connections import Conn, fetch_all
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -33,6 +34,12 @@ CROSS JOIN projections.checkpoints c
 LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
 LEFT JOIN ledger.events e ON e.notification_id = c.position + 1
 ORDER BY c.projection, c.generation
+"""
+# The first ones: a label for each of many would overload whoever stores the metrics.
+_PARKED = """
+SELECT p.projection, p.generation, p.stream, p.position, p.error, coalesce(e.topic, '')
+FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.position
+ORDER BY p.position, p.projection, p.generation LIMIT 20
 """
 
 
@@ -56,6 +63,18 @@ class Lag(NamedTuple):
     differing: int
 
 
+class Parked(NamedTuple):
+    """A stream that a generation has parked from `position` on; `topic` is that of the event there, `reason`
+    a code (`errors.parse_reason`)."""
+
+    projection: str
+    generation: int
+    stream: str
+    position: int
+    reason: str
+    topic: str
+
+
 class WebhookBacklog(NamedTuple):
     """Webhook work that is not finished.
 
@@ -72,6 +91,14 @@ class WebhookBacklog(NamedTuple):
 async def read_lags(conn: Conn, now: float) -> list[Lag]:
     """The lag of each generation of each projection at `now` (unix seconds). Raises psycopg.Error."""
     return [Lag(*row) for row in await fetch_all(conn, _LAG, {"now": now})]
+
+
+async def read_parked(conn: Conn) -> list[Parked]:
+    """The 20 streams that were parked first in the order of the log. Raises psycopg.Error."""
+    return [
+        Parked(name, generation, stream, position, parse_reason(error), printable_topic(topic))
+        for name, generation, stream, position, error, topic in await fetch_all(conn, _PARKED)
+    ]
 
 
 class Metrics:
@@ -133,7 +160,11 @@ class Metrics:
             self._refused.inc(refused)
 
     def render(
-        self, lags: Iterable[Lag], overdue_seconds: Mapping[str, float], backlog: WebhookBacklog | None
+        self,
+        lags: Iterable[Lag],
+        parked: Iterable[Parked],
+        overdue_seconds: Mapping[str, float],
+        backlog: WebhookBacklog | None,
     ) -> bytes:
         """All metrics in Prometheus' text format. `overdue_seconds` is by kind of deadline.
 
@@ -145,6 +176,7 @@ class Metrics:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         database_registry = CollectorRegistry()
         self._set_projection_gauges(database_registry, lags)
+        _set_parked_gauge(database_registry, parked)
         overdue = Gauge(
             "ledger_deadline_overdue_seconds", "Seconds since the oldest missed deadline", ("kind",),
             registry=database_registry,
@@ -189,6 +221,15 @@ class Metrics:
         if last_progress is None or last_progress[0] != lag.position:
             last_progress = self._stalled_since[key] = (lag.position, now)
         return now - last_progress[1]
+
+
+def _set_parked_gauge(registry: CollectorRegistry, parked: Iterable[Parked]) -> None:
+    labels = ("projection", "generation", "stream", "topic", "reason")
+    text = "Position from which a stream is parked; the first 20 streams"
+    position = Gauge("ledger_parked_position", text, labels, registry=registry)
+    for each in parked:
+        stream = (each.projection, str(each.generation), each.stream, each.topic, each.reason)
+        position.labels(*stream).set(each.position)
 
 
 def _set_webhook_gauges(registry: CollectorRegistry, backlog: WebhookBacklog) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import structlog
+
 from ledger.call import Call
 from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
@@ -23,7 +25,7 @@ from ledger.domain.file_link import FileLink
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference
+from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference, UnreadableRecord
 from ledger.wire import balance_transactions, charges, customers, files, payment_methods
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
@@ -35,10 +37,12 @@ Fetch = Callable[[str], Awaitable[State | None]]
 READS_AT_ONCE_MAX = 256
 REFUNDS_SHOWN_MAX = 10
 
+log = structlog.get_logger()
+
 
 async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
-    """The object that the path names. Raises UnknownObject."""
-    state = await fetch(call.target)
+    """The object that the path names. Raises UnknownObject, and UnreadableRecord for the caller's own."""
+    state = await _fetch_own(call, call.target, fetch)
     if isinstance(state, kind) and is_visible(state, call):
         return state
     row = AGGREGATES_BY_STATE[kind]
@@ -67,12 +71,33 @@ async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fe
 
 async def get_filter(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object by which a list is filtered. A deleted customer is accepted: its payments can still be
-    listed (contract §2.5). Raises UnknownReference."""
-    state = await fetch(object_id)
+    listed (contract §2.5). Raises UnknownReference, and UnreadableRecord for the caller's own."""
+    state = await _fetch_own(call, object_id, fetch)
     if isinstance(state, kind) and is_visible(state, call):
         return state
     noun = AGGREGATES_BY_STATE[kind].noun
     raise UnknownReference(noun, object_id, param=param, hint=mode_hint(state, kind, call))
+
+
+async def _fetch_own(call: Call, stream: str, fetch: Fetch) -> State | None:
+    """The aggregate. None for one that cannot be read and belongs to another account or mode: it is missing,
+    like any other of theirs. Raises UnreadableRecord."""
+    try:
+        return await fetch(stream)
+    except UnreadableRecord as error:
+        if error.owner in (None, (call.account, call.livemode)):
+            raise
+        return None
+
+
+async def get_readable(fetch: Fetch, stream: str) -> State | None:
+    """The aggregate for an answer that only shows it beside what was asked for. None also when it cannot be
+    read: that is logged, and the answer keeps the id."""
+    try:
+        return await fetch(stream)
+    except UnreadableRecord as error:
+        log.error("record_unreadable", **error.to_log())
+        return None
 
 
 def render_object(state: State, now: int) -> dict[str, Any]:
@@ -93,9 +118,9 @@ async def expand(
     §1.8).
 
     Null stays null, and an id whose object is unknown (a payment intent that no service has published)
-    stays an id. A member that the object does not have is ignored: the source of a balance transaction may
-    be of another type than the one that has it. Of a deleted object only the id is shown, so it has no
-    members to expand.
+    or cannot be read stays an id. A member that the object does not have is ignored: the source of a balance
+    transaction may be of another type than the one that has it. Of a deleted object only the id is shown, so
+    it has no members to expand.
     """
     if getattr(state, "deleted", False):
         return answer
@@ -280,21 +305,19 @@ async def _render_file_links(state: File, tree: ExpandTree, now: int, fetch: Fet
 
 
 async def _render_refunds(state: Charge, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
-    """The charge's newest refunds as a list object; its `url` lists all of them."""
+    """The charge's newest refunds as a list object; its `url` lists all of them. One that cannot be read is
+    left out, and `has_more` is true."""
     newest = list(state.refunds)[: -REFUNDS_SHOWN_MAX - 1 : -1]
     refunds = await run_together([fetch(refund_id) for refund_id in newest])
-    assert all(isinstance(refund, Refund) for refund in refunds), (
-        "a charge lists only refunds that were appended together with its ChargeRefunded"
-    )
     data = await run_together(
         [
             expand(refund, render_object(refund, now), tree, now, fetch)
             for refund in refunds
-            if refund is not None
+            if isinstance(refund, Refund)
         ]
     )
     url = f"/v1/charges/{state.id}/refunds"
-    return _render_list(data, url, has_more=len(state.refunds) > REFUNDS_SHOWN_MAX)
+    return _render_list(data, url, has_more=len(state.refunds) > len(data))
 
 
 def _render_list(data: list[dict[str, Any]], url: str, *, has_more: bool = False) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from projections.operate.rebuild_routes import rebuild_routes
 from projections.operate.routes import projection_routes
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild.processes import BackfillProcesses
-from projections.worker import RebuildSupervisor, Sampler
+from projections.worker import ParkedStreamRetry, RebuildSupervisor, Sampler
 
 
 def make_extensions(settings: Settings) -> Extensions:
@@ -28,6 +28,7 @@ def make_extensions(settings: Settings) -> Extensions:
             lambda: _create_engine(store, settings),
             BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
         ),
+        lambda store: ParkedStreamRetry(store),
         lambda store: _create_webhook_service(store, settings),
     ]
     if settings.verify_pause_seconds:

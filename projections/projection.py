@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
+from ledger.errors import HANDLER_RAISED, parse_reason
 from ledger.store.log import Recorded
 
 Row = tuple[Any, ...]
@@ -55,11 +56,24 @@ class EventRows(NamedTuple):
 
 
 class ParkedStream(NamedTuple):
-    """A stream of which a generation applies no event from `position` on. `error` quotes no event."""
+    """A stream of which a generation applies no event from `position` on. `error` quotes no event, and
+    `topic` is that of the event at `position`; None while it is not known."""
 
     stream: str
     position: int
     error: str
+    topic: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why, as a code: see `parse_reason`."""
+        return parse_reason(self.error)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether a record cannot be read, so that another release, another key, or the mended record may
+        cure it. Otherwise the handler raised."""
+        return self.reason != HANDLER_RAISED
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +86,8 @@ class Projection:
     apply                 (aggregate before, recorded event, aggregate after) -> the rows that change
     mutable_columns       columns that a later event may change; if empty, rows are never updated
     shape                 raised with each change of what rows hold; a release does not write later shapes
+    parks_unknown         parks the streams of aggregates that this release does not know. Other projections
+                          pass over them: none of their rows is derived from these aggregates
     retention_days        rows are partitioned by the UTC day of `created`, and a day is dropped when this
                           many days have passed since; None: rows are kept
     constraint_check_sql  a statement that makes the database check deferred constraints at once
@@ -85,6 +101,7 @@ class Projection:
     apply: Callable[[State | None, Recorded, State], Sequence[Row]]
     mutable_columns: tuple[str, ...] = ()
     shape: int = 1
+    parks_unknown: bool = False
     retention_days: int | None = None
     constraint_check_sql: str | None = None
     violation_query: str | None = None

@@ -1,4 +1,5 @@
-"""What a worker does for operators beside applying the log: it drives rebuilds, and samples the live rows.
+"""What a worker does for operators beside applying the log: it drives rebuilds, retries streams whose records
+can be read again, and samples the live rows.
 
 Any worker takes up, within seconds, a rebuild that lost its driver or was requested through the API. The
 sampler replays a few streams at a time and compares them with the live rows: its cost is bounded, in time it
@@ -13,11 +14,14 @@ from collections.abc import Callable
 import structlog
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import open_connection
+from ledger.lru import LruCache
+from ledger.postgres.connections import ReconnectingConnection, open_connection
+from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
-from projections.read_models.catalog import PROJECTIONS
+from projections.engine.retry import ParkedIn, retry_readable
+from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import records
 from projections.rebuild.driver import drive
 from projections.rebuild.shards import BackfillShard
@@ -26,6 +30,12 @@ from projections.rebuild.verification import KEYS_SHOWN_MAX, Verification, verif
 REBUILD_POLL_SECONDS = 1.0
 SWEEP_RETRY_SECONDS = 60.0
 SAMPLE_STREAMS = 20
+LOGGED_MAX = 1000
+# Reading one stream takes about a millisecond.
+PARKED_PAGE_STREAMS = 100
+PARKED_PAGE_PAUSE_SECONDS = 1.0
+PARKED_PAUSE_SECONDS = 60.0
+_FIRST = ParkedIn("", "")
 
 log = structlog.get_logger()
 
@@ -85,13 +95,48 @@ class RebuildSupervisor:
             return await records.list_runnable(conn, PROJECTIONS)
 
 
+class ParkedStreamRetry:
+    """Applies streams that were parked because a record could not be read, once it can be read: after an
+    upgrade, with the right key, or when the record was mended. Begins when the process starts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._after = _FIRST
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_projector", name="parked streams", options=PLANNER_OPTIONS
+        )
+        self._loop = BackgroundLoop("parked streams", self._retry_page)
+
+    async def start(self) -> None:
+        """Look at all such streams at once, then every PARKED_PAUSE_SECONDS until `close`."""
+        await self._loop.start()
+
+    async def close(self) -> None:
+        """Stop after the streams under way."""
+        await self._loop.close()
+        await self._connection.drop()
+
+    async def _retry_page(self) -> float:
+        store = self._store
+        async with self._connection as conn:
+            await store.clock.refresh(conn)
+            applied, last = await retry_readable(
+                conn, store.codec, PROJECTIONS_BY_NAME, store.clock.now(), after=self._after,
+                limit=PARKED_PAGE_STREAMS,
+            )  # fmt: skip
+        for projection, stream in applied:
+            log.warning("parked stream was applied", projection=projection, stream=stream)
+        self._after = last or _FIRST
+        return PARKED_PAGE_PAUSE_SECONDS if last else PARKED_PAUSE_SECONDS
+
+
 class Sampler:
     """Compares a few streams of each projection with its live rows, every `pause_seconds`."""
 
     def __init__(self, store: Store, *, pause_seconds: float) -> None:
         self._store = store
         self._pause_seconds = pause_seconds
-        self._last_errors: dict[str, str] = {}
+        self._logged: LruCache[tuple[str, str | None], str] = LruCache(LOGGED_MAX)
         self._paused_once = False
         self._loop = BackgroundLoop("sampling", self._sample)
 
@@ -115,13 +160,22 @@ class Sampler:
 
     def _log_result(self, result: Verification) -> None:
         if result.error is not None:
-            if self._last_errors.get(result.projection) != result.error:
+            if self._is_new(result.projection, result.error):
                 log.warning(
                     "projection could not be verified", projection=result.projection, reason=result.error
                 )
-            self._last_errors[result.projection] = result.error
             return
-        self._last_errors.pop(result.projection, None)
+        self._logged.discard((result.projection, None))
+        for parked in result.left_out:
+            if self._is_new(result.projection, parked.error, parked.stream):
+                log.warning(
+                    "stream was left out of the verification",
+                    projection=result.projection,
+                    stream=parked.stream,
+                    position=parked.position,
+                    topic=parked.topic,
+                    reason=parked.error,
+                )
         if result.differing:
             log.error(
                 "rows differ from a replay of the log",
@@ -130,3 +184,9 @@ class Sampler:
                 position=result.position,
                 keys=result.keys[:KEYS_SHOWN_MAX],
             )
+
+    def _is_new(self, projection: str, reason: str, stream: str | None = None) -> bool:
+        """Whether this reason was not logged yet for the projection, or for one stream of it."""
+        is_new = self._logged.get((projection, stream)) != reason
+        self._logged.put((projection, stream), reason)
+        return is_new

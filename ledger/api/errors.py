@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from ledger.commands.execution import InternalError
+from ledger.commands.execution import InternalError, refuse_unreadable
 from ledger.commands.models import invalid_json_error, validation_error
 from ledger.errors import (
     CardError,
@@ -37,6 +37,7 @@ from ledger.errors import (
     Unavailable,
     UnknownObject,
     UnknownRoute,
+    UnreadableRecord,
 )
 from ledger.ids import new_id
 from ledger.postgres.connections import first_line
@@ -118,6 +119,8 @@ def render_error(error: Exception) -> tuple[int, str, Headers]:
             log.warning("database_unavailable", reason=str(error))
             refusal = InternalError("The ledger is temporarily unavailable. Please retry.")
             return *encode_answer(refusal), _RETRY_HEADERS
+        case UnreadableRecord():
+            return *encode_answer(refuse_unreadable(error)), []
     log.error("unexpected_error", exc_info=error)
     return *encode_answer(InternalError("An unexpected error occurred.")), []
 

@@ -14,7 +14,7 @@ from ledger.clock import Clock
 from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
 from ledger.errors import Unavailable
-from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
+from ledger.metrics import Lag, Metrics, Parked, WebhookBacklog, read_lags, read_parked
 from ledger.postgres.connections import Conn, Pool
 from ledger.webhooks.deliveries import read_backlog
 
@@ -58,9 +58,12 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def render_metrics() -> Response:
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
 
-        async def read(conn: Conn) -> tuple[list[Lag], dict[str, float], WebhookBacklog | None]:
+        async def read(
+            conn: Conn,
+        ) -> tuple[list[Lag], list[Parked], dict[str, float], WebhookBacklog | None]:
             return (
                 await read_lags(conn, clock.now()),
+                await read_parked(conn),
                 await read_overdue_seconds(conn, terms, clock.now()),
                 await read_backlog(conn, clock.now()),
             )
@@ -68,7 +71,7 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
         try:
             measured = await pool.run_idempotent(read, wait_seconds=CONNECTION_TIMEOUT_SECONDS)
         except Unavailable:
-            measured = [], {}, None
+            measured = [], [], {}, None
         return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
 
     return router

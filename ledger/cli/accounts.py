@@ -14,6 +14,8 @@ from ledger.clock import Clock
 from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
 
+EXPIRES_IN_DAYS_MAX = 100_000
+
 KeyArgument = Annotated[str, typer.Argument(help="The id of the key (key_…).")]
 
 
@@ -126,8 +128,8 @@ def _add_roll_command(group: typer.Typer) -> None:
         """Replace a key by a new one.
 
         The new key has the same permissions. Prints its secret, which cannot be shown again."""
-        if overlap < 0:
-            raise SettingError("--overlap: must be 0 or more seconds")
+        if not 0 <= overlap <= accounts.OVERLAP_SECONDS_MAX:
+            raise SettingError(f"--overlap: must be 0 to {accounts.OVERLAP_SECONDS_MAX} seconds")
 
         async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
             return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now())
@@ -147,8 +149,8 @@ def _add_revoke_command(group: typer.Typer) -> None:
 
 def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float | None) -> None:
     """Raises SettingError for options that do not go together."""
-    if expires_in_days is not None and expires_in_days <= 0:
-        raise SettingError("--expires-in-days: must be more than 0")
+    if expires_in_days is not None and not 0 < expires_in_days <= EXPIRES_IN_DAYS_MAX:
+        raise SettingError(f"--expires-in-days: must be more than 0, and at most {EXPIRES_IN_DAYS_MAX}")
     if scopes and kind != "rk":
         raise SettingError("--scope is for restricted keys (--kind rk)")
     for scope in scopes:

@@ -15,10 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from ledger.cli.accounts import build_accounts_group, build_keys_group
+from ledger.cli.shell import format_count
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
-from ledger.postgres.deployment import open_database
-from ledger.postgres.migrations import migrate
+from ledger.postgres.deployment import migrate_database, open_database
 from ledger.service_key import check_service_key
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def _add_import_command(cli: typer.Typer) -> None:
         summary = import_file.run_import(_configure(), file, account, livemode=live)
         unchanged_count = summary.line_count - summary.changed_count - summary.refused_count
         print(
-            f"{summary.line_count} lines in {summary.seconds:.1f} s: {summary.changed_count} changed, "
-            f"{unchanged_count} unchanged, {summary.refused_count} refused.",
+            f"{format_count(summary.line_count, 'line')} in {summary.seconds:.1f} s: "
+            f"{summary.changed_count} changed, {unchanged_count} unchanged, {summary.refused_count} refused.",
             file=sys.stderr,
         )
         if summary.refused_count:
@@ -136,7 +136,7 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         """Upgrade the database to this release."""
         settings = load_settings()
         with open_database(settings) as (dsn, service_key):
-            migrate(dsn)
+            migrate_database(settings, dsn)
             check_service_key(settings, dsn, service_key)
         print("The schema is up to date.")
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ledger.config import Settings
 
@@ -24,20 +24,21 @@ GC_THRESHOLD_OBJECTS = 10_000
 class Supervisor:
     """Runs child processes: restarts one that dies, and ends all of them when it ends.
 
-    `commands` are arguments of `ledger`, one child each; the children inherit the listening socket
-    `listen_fd`.
+    `commands` are arguments of `ledger`, one child each; the children inherit the descriptors
+    `inherited_fds`.
     """
 
     def __init__(
-        self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], listen_fd: int
+        self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], inherited_fds: Sequence[int]
     ) -> None:
         self._commands = [(*LEDGER_PROGRAM, *arguments) for arguments in commands]
         self._environment = os.environ | environment
-        self._listen_fd = listen_fd
+        self._inherited_fds = inherited_fds
         self._stopping = False
 
-    def run(self, settings: Settings) -> None:
-        """Run until SIGTERM or SIGINT, then end the children; kill those that do not end in time."""
+    def run(self, settings: Settings, forget: Callable[[int], None]) -> None:
+        """Run until SIGTERM or SIGINT, then end the children; kill those that do not end in time. `forget`
+        is called with the process id of each child that died before."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signal_number, self._request_stop)
         children = {self._start(command): command for command in self._commands}
@@ -45,6 +46,7 @@ class Supervisor:
             time.sleep(0.1)
             for child in [child for child in children if child.poll() is not None]:
                 command = children.pop(child)
+                forget(child.pid)
                 time.sleep(RESTART_PAUSE_SECONDS)
                 if not self._stopping:
                     children[self._start(command)] = command
@@ -63,7 +65,7 @@ class Supervisor:
             command,
             env=self._environment,
             stdin=subprocess.PIPE,
-            pass_fds=[self._listen_fd],
+            pass_fds=self._inherited_fds,
             start_new_session=True,
         )
 

@@ -11,16 +11,17 @@ import asyncio
 import json
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 import uvicorn
 import uvloop
+from prometheus_client.multiprocess import mark_process_dead
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
+from ledger.cli.metrics_folder import open_metrics_folder, remove_leftover_folders
 from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.config import Settings
@@ -43,6 +44,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
 
     Raises SettingError when it cannot listen, or cannot use the database.
     """
+    remove_leftover_folders()
     with ExitStack() as stack:
         sock = stack.enter_context(_listening_socket(settings))
         dsn, service_key = stack.enter_context(open_own_database(settings))
@@ -76,6 +78,7 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
                 settings, dsn, service_key, api_extensions, stack.enter_context(socket.socket(fileno=fd))
             )
             return
+        remove_leftover_folders()
         sock = stack.enter_context(_listening_socket(settings))
         if settings.workers == 1:
             _run_api(settings, dsn, service_key, api_extensions, sock)
@@ -102,14 +105,19 @@ def _supervise(
 ) -> None:
     """Supervise `settings.workers` API processes on one socket, and one process for each of
     `other_commands`."""
-    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as metrics_dir:
+    with open_metrics_folder() as (metrics_dir, metrics_lock):
         environment = {
             "LEDGER_DATABASE_URL": dsn,
             "LEDGER_SECRET_KEY": service_key.decode(),
-            "PROMETHEUS_MULTIPROC_DIR": metrics_dir,
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
         }
         api_commands = [["api", "--fd", str(sock.fileno())]] * settings.workers
-        Supervisor([*api_commands, *other_commands], environment, sock.fileno()).run(settings)
+        inherited = (sock.fileno(), metrics_lock)
+        supervisor = Supervisor([*api_commands, *other_commands], environment, inherited)
+        supervisor.run(
+            settings,
+            lambda pid: mark_process_dead(pid, str(metrics_dir)),  # type: ignore[no-untyped-call]
+        )
 
 
 def _run_api(

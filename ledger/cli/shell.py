@@ -20,8 +20,8 @@ ReturnValue = TypeVar("ReturnValue")
 def run_with_connection(action: Callable[[Conn, Clock], Awaitable[ReturnValue]]) -> ReturnValue:
     """Run `action` on a connection to the configured database and return its result.
 
-    The clock is the service's: a test may have moved it. Raises SettingError for settings that cannot be used
-    and Unavailable when the database cannot be reached.
+    The clock is the service's: a test may have moved it. Raises SettingError for settings that cannot be
+    used and a database that is not migrated, Unavailable when the database cannot be reached.
     """
     settings = load_settings()
     with open_database(settings) as (dsn, service_key):
@@ -51,6 +51,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for row in rows:
         table.add_row(*map(str, row))
     Console().print(table)
+
+
+def format_count(number: int, noun: str) -> str:
+    """A number of things, for example `1 row` and `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_time(at: float | None) -> str:

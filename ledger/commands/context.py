@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ledger.call import Call
@@ -18,6 +19,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
 from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.errors import UnreadableRecord
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.ids import new_id
@@ -139,18 +141,23 @@ class GroupContext(DecisionContext):
         return self._set_state(stream, self._get_pending(stream) or await super().get(stream))
 
     async def preload(self, streams: Iterable[str]) -> None:
-        """Read many aggregates at once: one query instead of one for each. Raises Unavailable."""
+        """Read many aggregates at once: one query instead of one for each. One that cannot be read is left
+        to the command that needs it. Raises Unavailable."""
         missing = {
             stream
             for stream in streams
             if stream not in self._pending and (self._exact or self._streams.get_cached(stream) is None)
         }
-        await asyncio.gather(*map(self.get, missing))
+        for result in await asyncio.gather(*map(self.get, missing), return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, UnreadableRecord):
+                raise result
 
     async def preload_events(self, streams: Iterable[str]) -> None:
-        """Read the events of many aggregates at once. Raises Unavailable."""
-        for event in await self._streams.read_events(list(streams)):
-            self._events.setdefault(event.originator_id, []).append(event)
+        """Read the events of many aggregates at once; none of them if one cannot be read, which is left to
+        the command that needs it. Raises Unavailable."""
+        with suppress(UnreadableRecord):
+            for event in await self._streams.read_events(list(streams)):
+                self._events.setdefault(event.originator_id, []).append(event)
 
     async def get_events(self, stream: str) -> list[DomainEvent]:
         changes = (*self._pending_changes, *self.changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from functools import partial
 
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
@@ -11,7 +12,7 @@ from ledger.domain import customer_session
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter
-from ledger.objects import expand, get_param, get_target
+from ledger.objects import expand, get_param, get_readable, get_target
 from ledger.store.journal import Change, fold_changes
 from ledger.wire import elements
 from ledger.wire.customer_sessions import render_customer_session
@@ -36,7 +37,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     secret = context.environment.derive_secret(state)
     answer = render_customer_session(state, secret)
     if call.expand:
-        await expand(state, answer, call.expand, now, context.get)
+        await expand(state, answer, call.expand, now, partial(get_readable, context.get))
     return Decision([Change(event, state)], answer, secret=secret, secret_of=state.id)
 
 

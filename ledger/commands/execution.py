@@ -29,8 +29,9 @@ from ledger.errors import (
     InvalidParameter,
     LedgerError,
     RequestError,
+    UnreadableRecord,
 )
-from ledger.objects import Fetch, expand, render_object
+from ledger.objects import Fetch, expand, get_readable, render_object
 from ledger.store.journal import (
     Append,
     Change,
@@ -50,6 +51,13 @@ log = structlog.get_logger()
 
 class InternalError(RequestError):
     """An error of the service itself; its message reveals no internals."""
+
+
+def refuse_unreadable(error: UnreadableRecord) -> InternalError:
+    """The answer to a request for an object that has a record which cannot be read; logs which record. It is
+    not stored under an idempotency key: nothing was changed, and the record may be mended."""
+    log.error("record_unreadable", **error.to_log())
+    return InternalError("This object cannot be read at the moment.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class Execution:
 
         A refusal is a result, and is stored under the idempotency key. InvalidParameter is raised and not
         stored: it concerns the parameters alone. Also raises IdempotencyKeyReused, ConcurrencyConflict,
-        QueueFull and Unavailable.
+        QueueFull, UnreadableRecord and Unavailable.
         """
         for attempt in range(self._attempts_max):
             async with self._get_lock(call.target) if attempt and call.target else nullcontext():
@@ -137,7 +145,7 @@ class Execution:
 
     async def decide(self, call: Call, context: DecisionContext, decide: Decide, now: int) -> Decision:
         """Run the command's decision. A refusal, or an unexpected error, becomes the decision's `refusal`.
-        Raises Unavailable."""
+        Raises Unavailable, UnreadableRecord."""
         try:
             return await decide(call, context, now)
         except RequestError as refusal:
@@ -234,7 +242,7 @@ def _overlay_changes(context: DecisionContext, changes: Sequence[Change]) -> Fet
     new_states = {change.state.id: change.state for change in changes}
 
     async def fetch(stream: str) -> State | None:
-        return new_states[stream] if stream in new_states else await context.get(stream)
+        return new_states[stream] if stream in new_states else await get_readable(context.get, stream)
 
     return fetch
 

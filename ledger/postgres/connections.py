@@ -13,7 +13,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
 import psycopg
 from psycopg import AsyncConnection
@@ -52,6 +52,7 @@ POOL_SIZE_MAX = 8
 IDEMPOTENT_ATTEMPTS_MAX = 2
 
 Role = Literal["ledger_api", "ledger_projector"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Conn = AsyncConnection[TupleRow]
 Result = TypeVar("Result")
 Query = Callable[[Conn], Awaitable[Result]]
@@ -204,9 +205,14 @@ async def _enable_client_check(conn: Conn) -> None:
 
 
 def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
-    dsn_options = cast(str, conninfo_to_dict(dsn).get("options") or "")
+    parameters = conninfo_to_dict(dsn)
+    dsn_options = cast(str, parameters.get("options") or "")
+    # A string for one of the roles stands for both: each connection logs in as its role, and no statement
+    # can leave that. Any other user only sets the role, and could reset it.
+    login = {"user": role} if parameters.get("user") in ROLES else {}
     return make_conninfo(
         dsn,
+        **login,
         options=f"{_SERVER_TCP_OPTIONS} {dsn_options} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
         connect_timeout=CONNECT_TIMEOUT_SECONDS,

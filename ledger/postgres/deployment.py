@@ -12,13 +12,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from ledger.config import Settings
-from ledger.errors import SettingError
+from ledger.errors import DataDirectoryInUse, SettingError
+from ledger.postgres.cluster import SUPERUSER
+from ledger.postgres.connections import ROLES
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
 
+DSN_FILE = "database.json"
 _HAS_DATA = """
 SELECT EXISTS (SELECT FROM ledger.service_key) OR EXISTS (SELECT FROM ledger.events)
     OR EXISTS (SELECT FROM ledger.file_chunks)
@@ -27,14 +31,16 @@ SELECT EXISTS (SELECT FROM ledger.service_key) OR EXISTS (SELECT FROM ledger.eve
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """(connection string, service key) for a command or a part of the service. Uses the embedded server of
-    another process when one runs on the data directory. Raises SettingError."""
+    """(connection string, service key) for a command or a part of the service, on a database that exists:
+    only the service creates one. Uses the embedded server of another process when one runs on the data
+    directory. Raises SettingError; then nothing was made."""
+    _require_database(settings)
     with ExitStack() as stack:
         try:
             dsn_and_key = stack.enter_context(open_own_database(settings))
-        except SettingError:
-            dsn = _read_running_dsn(settings.data_dir / "database.json")
-            if settings.database_url is not None or dsn is None:
+        except DataDirectoryInUse as error:
+            dsn = _read_running_dsn(settings.data_dir / DSN_FILE, error.holder_pid)
+            if dsn is None:
                 raise
             dsn_and_key = dsn, _load_service_key(settings, dsn)
         yield dsn_and_key
@@ -43,18 +49,23 @@ def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
 @contextmanager
 def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     """(connection string, service key) for the service. Without a database URL an embedded server runs inside
-    the `with` block, migrated. Raises SettingError, also when another process uses the data directory."""
+    the `with` block, migrated; its connections log in as the roles of the service. Raises SettingError, also
+    when another process uses the data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
         return
-    dsn_file = settings.data_dir / "database.json"
+    dsn_file = settings.data_dir / DSN_FILE
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedPostgres(settings.data_dir))
-        write_private_file(dsn_file, json.dumps({"pid": os.getpid(), "dsn": server.dsn()}))
-        stack.callback(dsn_file.unlink, missing_ok=True)
+        dsn_file.unlink(missing_ok=True)  # left by a killed process
         migrate(server.dsn())
-        yield server.dsn(), _load_service_key(settings, server.dsn())
+        service_key = _load_service_key(settings, server.dsn())
+        server.enable_logins(ROLES)
+        dsn = server.dsn(user=ROLES[0])
+        write_private_file(dsn_file, json.dumps({"pid": os.getpid(), "dsn": dsn}))
+        stack.callback(dsn_file.unlink, missing_ok=True)
+        yield dsn, service_key
 
 
 def get_key_file(settings: Settings) -> Path:
@@ -62,14 +73,34 @@ def get_key_file(settings: Settings) -> Path:
     return settings.data_dir / "secret.key"
 
 
-def _read_running_dsn(dsn_file: Path) -> str | None:
-    """The connection string that a running process left for others; None when no such process runs."""
+def migrate_database(settings: Settings, dsn: str) -> None:
+    """Upgrade the schema of the database that `open_database` has opened, as its owner. Raises
+    SettingError."""
+    migrate(dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER))
+
+
+def _require_database(settings: Settings) -> None:
+    """Raises SettingError when there is neither a database URL nor a database in the data directory."""
+    if settings.database_url is not None:
+        return
+    data_dir = settings.data_dir.absolute()
+    if not EmbeddedPostgres(data_dir).exists:
+        raise SettingError(
+            f"there is no database in {data_dir}: start one with `ledger serve`, or set LEDGER_DATA_DIR or "
+            "LEDGER_DATABASE_URL"
+        )
+    key_file = get_key_file(settings).absolute()
+    if settings.secret_key is None and not key_file.exists():
+        raise SettingError(f"{key_file} is missing: restore it, or set LEDGER_SECRET_KEY")
+
+
+def _read_running_dsn(dsn_file: Path, holder_pid: int | None) -> str | None:
+    """The connection string that the process `holder_pid` left for others; None before it is ready."""
     try:
         server = json.loads(dsn_file.read_text())
-        os.kill(server["pid"], 0)
-    except (OSError, ValueError, KeyError):
+        return str(server["dsn"]) if server["pid"] == holder_pid else None
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return str(server["dsn"])
 
 
 def _load_service_key(settings: Settings, dsn: str) -> bytes:

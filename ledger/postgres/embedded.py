@@ -14,10 +14,13 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ledger.errors import SettingError
+import psycopg
+from psycopg import sql
+
+from ledger.errors import DataDirectoryInUse, SettingError
 from ledger.postgres.binaries import (
     ServerUser,
     choose_server_user,
@@ -25,8 +28,11 @@ from ledger.postgres.binaries import (
     find_wheel_bin_dir,
     get_accessible_dir,
 )
-from ledger.postgres.cluster import Cluster
-from ledger.postgres.postmaster import Postmaster, stop_orphan
+from ledger.postgres.cluster import SUPERUSER, Cluster
+from ledger.postgres.leftovers import remove_leftovers
+from ledger.postgres.postmaster import Postmaster
+
+_ENABLE_LOGIN = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
 
 
 class EmbeddedPostgres:
@@ -55,9 +61,27 @@ class EmbeddedPostgres:
         """The wheel's programs: psql, pgbench, pg_basebackup and the rest. Raises SettingError."""
         return find_wheel_bin_dir()
 
-    def dsn(self, database: str = "ledger") -> str:
+    @property
+    def exists(self) -> bool:
+        """Whether the data directory has a database. Makes nothing. Raises SettingError."""
+        try:
+            self._cluster.locate()
+            return self._cluster.exists
+        except OSError as error:
+            raise self._describe(error) from error
+
+    def dsn(self, database: str = "ledger", *, user: str = SUPERUSER) -> str:
         """A libpq connection string for the started server. The password stays in the file that it names."""
-        return self._cluster.dsn(database, self._socket_dir)
+        return self._cluster.dsn(database, self._socket_dir, user)
+
+    def enable_logins(self, roles: Sequence[str]) -> None:
+        """Let each of these roles of the started server log in, with a password in the password file."""
+        passwords = self._cluster.load_passwords(roles)
+        with psycopg.connect(self.dsn("postgres")) as conn:
+            for role in roles:
+                # Hashed here, so that the password is in no statement that the server may log.
+                password = conn.pgconn.encrypt_password(passwords[role], role.encode(), b"scram-sha-256")
+                conn.execute(_ENABLE_LOGIN.format(sql.Identifier(role), sql.Literal(password.decode())))
 
     def start(self) -> None:
         """Return once the server accepts connections. Creates the cluster at the first start.
@@ -70,8 +94,7 @@ class EmbeddedPostgres:
             self._start()
         except OSError as error:
             self.stop()
-            reason = f"{error.strerror or error} ({error.filename})" if error.filename else str(error)
-            raise SettingError(f"data directory {self._data_dir} cannot be used: {reason}") from error
+            raise self._describe(error) from error
         except BaseException:
             self.stop()
             raise
@@ -105,14 +128,18 @@ class EmbeddedPostgres:
         settings = [part for pair in self._settings.items() for part in ("-c", "=".join(pair))]
         if not (cluster.exists or user.can_access(self._data_dir)):
             self._place_cluster_outside(user)
-        stop_orphan(cluster.directory)
+        crashed = remove_leftovers(cluster.directory)
         if not cluster.exists:
             cluster.create(binaries, settings, sync=self._settings.get("fsync") != "off")
         cluster.check(binaries.major)
         log_file = self._data_dir / "postgres.log"
         self._postmaster = Postmaster(cluster.directory, binaries, settings, log_file=log_file)
         self._socket_dir = self._postmaster.socket_dir
-        self._postmaster.start()
+        self._postmaster.start(after_crash=crashed)
+
+    def _describe(self, error: OSError) -> SettingError:
+        reason = f"{error.strerror or error} ({error.filename})" if error.filename else str(error)
+        return SettingError(f"data directory {self._data_dir} cannot be used: {reason}")
 
     def _stop_postmaster(self, first_signal: signal.Signals) -> None:
         postmaster, self._postmaster = self._postmaster, None
@@ -127,9 +154,10 @@ class EmbeddedPostgres:
         parent.chmod(0o711)
         self._lock(parent / "lock")
         self._cluster.place_in(parent)
-        # No data directory refers to a cluster that is there already: its own was deleted, with the password.
-        stop_orphan(self._cluster.directory)
-        shutil.rmtree(self._cluster.directory, ignore_errors=True)
+        remove_leftovers(self._cluster.directory)
+        if not self._cluster.adopt():
+            # Its data directory was deleted, with the password.
+            shutil.rmtree(self._cluster.directory, ignore_errors=True)
 
     def _lock_data_dir(self) -> None:
         # The user who runs the server for root has to pass through; each secret in here is a 0600 file.
@@ -139,7 +167,7 @@ class EmbeddedPostgres:
     def _lock(self, file: Path) -> None:
         """Lock `file` for as long as this process lives: the kernel unlocks it however the process ends.
 
-        Raises SettingError with the process id of another holder.
+        Raises DataDirectoryInUse with the process id of another holder.
         """
         if file in self._locks:
             return
@@ -147,6 +175,8 @@ class EmbeddedPostgres:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder_pid = os.read(descriptor, 20).decode().strip() or "unknown"
-            raise SettingError(f"data directory {self._data_dir} is in use by process {holder_pid}") from None
+            holder_pid = os.read(descriptor, 20).strip()
+            raise DataDirectoryInUse(
+                self._data_dir, int(holder_pid) if holder_pid.isdigit() else None
+            ) from None
         os.pwrite(descriptor, f"{os.getpid():<19}\n".encode(), 0)

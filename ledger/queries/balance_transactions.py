@@ -52,7 +52,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     if state is None or transaction is None or not is_visible(state, call):
         hint = "" if state is None else mode_hint(state, type(state), call)
         raise UnknownObject("balance transaction", call.target, param="id", hint=hint)
-    fetch = share_reads(context.get)
+    fetch = share_reads(context.get_expanded)
     return QueryResult(await _render(call, context, transaction, context.now(), fetch))
 
 
@@ -61,7 +61,7 @@ async def list_balance_transactions(call: Call, context: QueryContext) -> QueryR
     await _check_payout(call, context)
     page = await context.pages.fetch_page(call, BALANCE_TRANSACTIONS)
     now = context.now()
-    fetch = share_reads(context.get)
+    fetch = share_reads(context.get_expanded)
     steps = [_render(call, context, msgspec.json.decode(row[0]), now, fetch) for row in page.rows]
     data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(BALANCE_TRANSACTIONS, data, page)

@@ -17,7 +17,16 @@ from ledger.domain.aggregate import State
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
-from ledger.objects import Fetch, Kind, expand, get_target, render_object, run_together, share_reads
+from ledger.objects import (
+    Fetch,
+    Kind,
+    expand,
+    get_readable,
+    get_target,
+    render_object,
+    run_together,
+    share_reads,
+)
 from ledger.postgres.connections import Pool
 from ledger.queries.balance_totals import BalanceTotals, new_balance_totals
 from ledger.queries.list_query import ListQuery
@@ -47,6 +56,11 @@ class QueryContext:
         """The aggregate as of the log's end, or None. Raises Unavailable."""
         return self.store.streams.read(stream)
 
+    async def get_expanded(self, stream: str) -> State | None:
+        """The aggregate, for an answer that shows it inside another object; None also when it cannot be
+        read, which is logged: then its id stays. Raises Unavailable."""
+        return await get_readable(self.get, stream)
+
     def now(self) -> int:
         """Unix seconds."""
         return int(self.store.clock.now())
@@ -72,7 +86,7 @@ async def list_objects(
     page = await context.pages.fetch_page(call, list_query, filters)
     now = context.now()
     states = [msgspec.json.decode(row[0], type=kind) for row in page.rows]
-    fetch = share_reads(context.get)
+    fetch = share_reads(context.get_expanded)
     steps = [render(call, context, state, now, fetch) for state in states]
     data = await run_together(steps) if call.expand or kind is File else [await step for step in steps]
     return render_list(list_query, data, page, url=url)
@@ -85,6 +99,6 @@ async def render(
     their URL. `fetch`: that of a page, which the objects of the page share."""
     rendered = render_object(state, now)
     if call.expand or isinstance(state, File | FileLink):
-        await expand(state, rendered, call.expand, now, fetch or share_reads(context.get))
+        await expand(state, rendered, call.expand, now, fetch or share_reads(context.get_expanded))
         add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered

@@ -41,13 +41,13 @@ async def list_by_customer(
     limit: int,
     starting_after: str | None,
 ) -> dict[str, Any]:
-    """A page of the sessions of `customer`, who may be deleted, without their client secrets. Raises
-    InvalidParameter, Unavailable."""
+    """A page of the sessions of `customer`, who may be deleted, without their client secrets. A session that
+    cannot be read is left out. Raises InvalidParameter, Unavailable."""
     state = await context.get(customer)
     if not isinstance(state, Customer) or (state.account, state.livemode) != (account, livemode):
         raise _missing_error("customer", customer, param="customer")
     ids = await _fetch_ids(context, customer, limit + 1, starting_after)
-    states = await asyncio.gather(*map(context.get, ids[:limit]))
+    states = await asyncio.gather(*map(context.get_expanded, ids[:limit]))
     now = context.now()
     data = [render_session_record(state, now) for state in states if isinstance(state, CustomerSession)]
     return {"object": "list", "data": data, "has_more": len(ids) > limit, "url": URL}

@@ -58,7 +58,7 @@ async def list_sources(call: Call, context: QueryContext) -> QueryResult:
     customer = await _get_customer(call, context)
     shown = call.parameters.get("object", "card") == "card"
     cards, has_more = _take_page(call, customer, SOURCE_NOUN, shown=shown)
-    fetch, now = share_reads(context.get), context.now()
+    fetch, now = share_reads(context.get_expanded), context.now()
     steps = [render_source(card, customer, call.expand, now, fetch) for card in cards]
     return _render_cards(await run_together(steps), has_more, f"/v1/customers/{customer.id}/sources")
 
@@ -66,7 +66,7 @@ async def list_sources(call: Call, context: QueryContext) -> QueryResult:
 async def retrieve_source(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers/{id}/sources/{source}`"""
     customer, card = await _get_card(call, context, SOURCE_NOUN)
-    fetch = share_reads(context.get)
+    fetch = share_reads(context.get_expanded)
     return QueryResult(await render_source(card, customer, call.expand, context.now(), fetch))
 
 
@@ -79,7 +79,7 @@ async def list_of_customer(call: Call, context: QueryContext) -> QueryResult:
 async def retrieve_of_customer(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers/{id}/payment_methods/{payment_method}`"""
     customer, card = await _get_card(call, context, PAYMENT_METHOD_NOUN)
-    fetch = share_reads(context.get)
+    fetch = share_reads(context.get_expanded)
     return QueryResult(await render_saved_card(card, customer, call.expand, context.now(), fetch))
 
 
@@ -91,16 +91,17 @@ async def list_payment_methods(call: Call, context: QueryContext) -> QueryResult
         return await _list_saved_cards(call, context, customer, PAYMENT_METHODS.url)
     filters = {} if _includes_cards(call) else {"no_card": True}
     page = await context.pages.fetch_page(call, PAYMENT_METHODS, filters)
-    fetch, now = share_reads(context.get), context.now()
+    fetch, now = share_reads(context.get_expanded), context.now()
 
     async def render_row(card_id: str, customer_id: str) -> dict[str, Any] | None:
         customer = await fetch(customer_id)
-        assert isinstance(customer, Customer)
-        card = None if customer.deleted else customer.find_source(card_id)
+        if not isinstance(customer, Customer) or customer.deleted:
+            return None
+        card = customer.find_source(card_id)
         return card and await render_saved_card(card, customer, call.expand, now, fetch)
 
     rendered = await run_together([render_row(*row[:2]) for row in page.rows])
-    # A customer that was deleted since the page was read has no card any more.
+    # Without those of a customer that cannot be read, or was deleted since the page was read.
     return render_list(PAYMENT_METHODS, [one for one in rendered if one is not None], page)
 
 
@@ -111,7 +112,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     if _is_published_method(published) and is_visible(published, call) and not published.deleted:
         return QueryResult(await render(call, context, published, context.now()))
     holder = await _find_holder(call, context)
-    now, fetch = context.now(), share_reads(context.get)
+    now, fetch = context.now(), share_reads(context.get_expanded)
     if isinstance(holder, Charge) and holder.card is not None:
         return QueryResult(await render_charged_card(holder, holder.card, call.expand, now, fetch))
     if isinstance(holder, Customer) and not holder.deleted:
@@ -171,7 +172,7 @@ def _includes_cards(call: Call) -> bool:
 
 async def _list_saved_cards(call: Call, context: QueryContext, customer: Customer, url: str) -> QueryResult:
     cards, has_more = _take_page(call, customer, PAYMENT_METHOD_NOUN, shown=_includes_cards(call))
-    fetch, now = share_reads(context.get), context.now()
+    fetch, now = share_reads(context.get_expanded), context.now()
     steps = [render_saved_card(card, customer, call.expand, now, fetch) for card in cards]
     return _render_cards(await run_together(steps), has_more, url)
 

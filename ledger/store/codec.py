@@ -2,7 +2,8 @@
 
 An event is stored as JSON. The fields that its class lists in PERSONAL are stored together under `sealed`,
 encrypted by AES-256-GCM with a key derived for the stream and bound to stream, version and topic: nobody can
-read them from the table, or move them to another event. A class upcasts its own old versions.
+read them from the table, or move them to another event. A class upcasts its own old versions. The class of a
+stored topic is looked up in a closed table: what is stored never decides what is imported.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import secrets
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
-from eventsourcing.utils import get_topic, register_topic, resolve_topic
+from eventsourcing.utils import register_topic
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.wire.aggregates import AGGREGATES_BY_EVENT
+from ledger.errors import UnreadableReason, UnreadableRecord
+from ledger.logs import describe_error
+from ledger.wire.aggregates import AGGREGATES_BY_EVENT, EVENT_CLASSES
 
 CACHED_CIPHERS_MAX = 4096
 
@@ -32,14 +36,31 @@ _SEALED = "sealed"
 _NONCE_BYTES = 12
 _decode = msgspec.json.Decoder().decode
 
+# Fields of an event that are stored beside its content.
+_STREAM_FIELDS = ("originator_id", "originator_version")
+
 _EVOLVE_BY_CLASS: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] = {
     event_class: row.module.evolve for event_class, row in AGGREGATES_BY_EVENT.items()
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnreadableEvent(DomainEvent):
+    """Stands in the place of a record that cannot be read, for readers that go on past it.
+
+    first_topic  the topic of the stream's first record: it tells the aggregate when the record's own topic
+                 is unknown
+    """
+
+    TOPIC: ClassVar[str] = ""
+
+    error: UnreadableRecord
+    first_topic: str
+
+
 def register_topics() -> None:
-    """Register with the library which class each stored topic names."""
-    for event in _EVOLVE_BY_CLASS:
+    """Register with the library which class each stored topic names, for tools that use its own mapper."""
+    for event in EVENT_CLASSES:
         register_topic(event.TOPIC, event)
 
 
@@ -48,11 +69,53 @@ def evolve(state: State | None, event: DomainEvent) -> State:
     return _EVOLVE_BY_CLASS[type(event)](state, event)
 
 
+def evolve_stored(state: State | None, event: DomainEvent) -> State:
+    """The aggregate after `event`, which was read from the log. Raises UnreadableRecord."""
+    try:
+        return _EVOLVE_BY_CLASS[type(event)](state, event)
+    except Exception as error:  # an event that another release has stored may raise anything
+        if isinstance(event, UnreadableEvent):
+            raise event.error from None
+        raise UnreadableRecord(
+            event.originator_id,
+            event.originator_version,
+            event.TOPIC,
+            UnreadableReason.CANNOT_BE_FOLDED,
+            detail=describe_error(error),
+        ) from error
+
+
 def fold(events: Iterable[DomainEvent], state: State | None = None) -> State | None:
-    """The aggregate after `events`, which follow `state`. None without events and `state`."""
+    """The aggregate after `events` of the log, which follow `state`. None without events and `state`. Raises
+    UnreadableRecord."""
     for event in events:
-        state = evolve(state, event)
+        state = evolve_stored(state, event)
     return state
+
+
+class _StoredShape(NamedTuple):
+    """What decoding an event of a class needs to know. `field_count`: how many fields it must have."""
+
+    event_class: type[DomainEvent]
+    personal: frozenset[str]
+    class_version: int
+    field_count: int
+
+    @classmethod
+    def of(cls, event_class: type[DomainEvent]) -> _StoredShape:
+        """The shape of the class as it is now."""
+        class_version = getattr(event_class, "class_version", 1)
+        return cls(event_class, event_class.PERSONAL, class_version, len(_required_fields(event_class)))
+
+
+def _required_fields(event_class: type[DomainEvent]) -> set[str]:
+    """The fields that a decoded event always has: those without a default, and the personal ones."""
+    required = {
+        each.name
+        for each in fields(event_class)
+        if each.default is MISSING and each.default_factory is MISSING and each.name not in _STREAM_FIELDS
+    }
+    return required | event_class.PERSONAL
 
 
 class JsonTranscoder(Transcoder):
@@ -72,11 +135,16 @@ class JsonTranscoder(Transcoder):
 
 
 class Codec(Mapper[str]):
-    """The library's mapper, which also seals personal data. `key` is the service key's bytes."""
+    """The library's mapper, which also seals personal data.
 
-    def __init__(self, key: bytes) -> None:
+    key            the service key's bytes
+    event_classes  those that the log may contain; a record of any other topic cannot be read
+    """
+
+    def __init__(self, key: bytes, event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES) -> None:
         register_topics()
         super().__init__(JsonTranscoder())
+        self._shapes = {each.TOPIC: _StoredShape.of(each) for each in event_classes}
         self._seal_key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
         self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
@@ -86,7 +154,7 @@ class Codec(Mapper[str]):
         cls = type(domain_event)
         state = dict(vars(domain_event))
         stream, version = state.pop("originator_id"), state.pop("originator_version")
-        topic = get_topic(cls)
+        topic = cls.TOPIC
         if cls.PERSONAL:
             personal = {name: value for name in cls.PERSONAL if (value := state.pop(name)) is not None}
             if personal:
@@ -97,7 +165,8 @@ class Codec(Mapper[str]):
         return StoredEvent(stream, version, topic, self.transcoder.encode(state))
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
-        """The domain event of a stored event, upcast to the current version of its class."""
+        """The domain event of a stored event, upcast to the current version of its class. Raises
+        UnreadableRecord."""
         stream = stored_event.originator_id
         assert isinstance(stream, str)
         return self.decode_event(
@@ -105,24 +174,28 @@ class Codec(Mapper[str]):
         )
 
     def decode_event(self, stream: str, version: int, topic: str, stored_state: bytes) -> DomainEvent:
-        """The event stored in `stream` at `version`. Readers of the log call this: creating a StoredEvent for
-        the four values would take a tenth of the time of a read."""
-        cls: type[DomainEvent] = resolve_topic(topic)
-        state: dict[str, Any] = _decode(stored_state)
-        if cls.PERSONAL:
-            sealed = state.pop(_SEALED, None)
-            if sealed is not None:
-                state |= _decode(self._unseal(stream, version, topic, sealed))
-            for name in cls.PERSONAL.difference(state):
-                state[name] = None
-        from_version = state.pop("class_version", 1)
-        while from_version < getattr(cls, "class_version", 1):
-            getattr(cls, f"upcast_v{from_version}_v{from_version + 1}")(state)
-            from_version += 1
-        state["originator_id"] = stream
-        state["originator_version"] = version
-        event = object.__new__(cls)
-        event.__dict__.update(state)
+        """The event stored in `stream` at `version`. Raises UnreadableRecord.
+
+        Readers of the log call this: creating a StoredEvent for the four values would take a tenth of the
+        time of a read. What is wrong with a record is found out only when decoding it has failed.
+        """
+        try:
+            cls, personal, class_version, field_count = self._shapes[topic]
+            state: dict[str, Any] = _decode(stored_state)
+            if personal:
+                self._open_personal(state, personal, stream, version, topic)
+            from_version = state.pop("class_version", 1)
+            if from_version != class_version:
+                _upcast(cls, state, from_version, class_version)
+            if len(state) < field_count:
+                raise ValueError("fields are missing")
+            state["originator_id"] = stream
+            state["originator_version"] = version
+            event = object.__new__(cls)
+            event.__dict__.update(state)
+        except Exception as error:  # whatever the bytes hold
+            reason = self._find_reason(stream, version, topic, stored_state)
+            raise UnreadableRecord(stream, version, topic, reason) from error
         return event
 
     def can_open(self, stream: str, version: int, topic: str, stored_state: bytes) -> bool | None:
@@ -137,6 +210,38 @@ class Codec(Mapper[str]):
             return False
         return True
 
+    def _open_personal(
+        self, state: dict[str, Any], personal: frozenset[str], stream: str, version: int, topic: str
+    ) -> None:
+        """Put the personal fields into `state`: opened, or None where they have been erased."""
+        sealed = state.pop(_SEALED, None)
+        if sealed is not None:
+            state |= _decode(self._unseal(stream, version, topic, sealed))
+        for name in personal.difference(state):
+            state[name] = None
+
+    def _find_reason(self, stream: str, version: int, topic: str, stored_state: bytes) -> UnreadableReason:
+        """Which step of decoding a record fails."""
+        shape = self._shapes.get(topic)
+        if shape is None:
+            return UnreadableReason.UNKNOWN_TOPIC
+        try:
+            state = _decode(stored_state)
+        except Exception:
+            return UnreadableReason.NOT_JSON
+        if not isinstance(state, dict):
+            return UnreadableReason.NOT_JSON
+        try:
+            self._open_personal(state, shape.personal, stream, version, topic)
+        except Exception:
+            return UnreadableReason.CANNOT_BE_OPENED
+        from_version = state.get("class_version", 1)
+        if isinstance(from_version, int) and from_version > shape.class_version:
+            return UnreadableReason.NEWER_VERSION
+        if from_version != shape.class_version:
+            return UnreadableReason.CANNOT_BE_UPCAST
+        return UnreadableReason.FIELDS_MISSING
+
     def _seal(self, stream: str, version: int, topic: str, plaintext: bytes) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
@@ -149,3 +254,15 @@ class Codec(Mapper[str]):
 
     def _make_cipher(self, stream: str) -> AESGCM:
         return AESGCM(hmac.digest(self._seal_key, stream.encode(), "sha256"))
+
+
+def _upcast(cls: type[DomainEvent], state: dict[str, Any], from_version: int, class_version: int) -> None:
+    """Convert the fields of an older version in place. A later release's version is read as it is, if it has
+    all fields of this release's: releases that run side by side only add fields (docs/rebuilding.md)."""
+    if from_version > class_version:
+        missing = _required_fields(cls).difference(state)
+        if missing:
+            raise ValueError("fields are missing")
+    while from_version < class_version:
+        getattr(cls, f"upcast_v{from_version}_v{from_version + 1}")(state)
+        from_version += 1

@@ -2,16 +2,17 @@
 
 `StreamReader.read` is exact: it asks the database for the events after the state it has cached, so it sees
 every commit of every process made before the call. `StreamReader.get_cached` reads the cache alone, for
-commands that pass the versions they relied on to the journal. Concurrent reads share one statement.
+commands that pass the versions they relied on to the journal. Concurrent reads share one statement. A record
+that cannot be read fails only reads of its own stream: readers of many go on past it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -20,17 +21,18 @@ from psycopg.rows import TupleRow
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.errors import Unavailable
+from ledger.errors import Unavailable, UnreadableRecord
 from ledger.lru import LruCache
 from ledger.postgres.connections import (
     QUERY_TIMEOUT_SECONDS,
     Conn,
     ReconnectingConnection,
+    fetch_all,
     fetch_one,
     first_line,
 )
 from ledger.store.batching import BatchQueue, Pending
-from ledger.store.codec import Codec, fold
+from ledger.store.codec import Codec, UnreadableEvent, fold
 
 READ_BATCH_MAX = 256
 READ_QUEUE_MAX = 10_000
@@ -118,6 +120,16 @@ ORDER BY e.originator_version
 """
 )
 
+_FIRST_TOPICS = """
+SELECT originator_id, topic FROM ledger.events
+WHERE originator_id = ANY (%(streams)s::text[]) AND originator_version = 1
+"""
+
+_OWNERS = """
+SELECT originator_id, account, livemode FROM ledger.events
+WHERE originator_id = ANY (%s::text[]) AND originator_version = 1
+"""
+
 _POSITION_AT = """
 SELECT coalesce((SELECT notification_id FROM ledger.events
                  WHERE recorded_at <= to_timestamp(%(at)s) ORDER BY notification_id DESC LIMIT 1), 0)
@@ -158,14 +170,15 @@ async def read_log(
     *,
     ignored_topics: Sequence[str] = (),
 ) -> list[Recorded]:
-    """The events at the `limit` positions after `after`, in order: positions have no holes.
+    """The events at the `limit` positions after `after`, in order: positions have no holes. An
+    `UnreadableEvent` stands for each record that cannot be read.
 
     Events of `ignored_topics` are not read. It is a deny list, so that an event of a topic that this release
     does not know is noticed, not skipped.
     """
     cur = _binary(conn)
     await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(ignored_topics)})
-    return [_to_recorded(codec, row) for row in await cur.fetchall()]
+    return await _decode_rows(conn, codec, await cur.fetchall())
 
 
 async def read_streams(
@@ -181,7 +194,8 @@ async def read_streams(
     ignored_topics: Sequence[str] = (),
 ) -> tuple[list[Recorded], bool]:
     """The next whole streams, ordered by id, after the stream `after`, as of position `upto`. About `limit`
-    events; more only when a single stream has more. Returns the events and whether the end was reached.
+    events; more only when a single stream has more. Returns the events and whether the end was reached. An
+    `UnreadableEvent` stands for each record that cannot be read.
 
     shard, shard_count  only the streams of this shard, 0 to `shard_count - 1`; ids are spread over them
     changed_after       only streams with an event after this position
@@ -196,22 +210,24 @@ async def read_streams(
     await cur.execute(_STREAMS, parameters)
     rows = await cur.fetchall()
     if len(rows) < limit:
-        return [_to_recorded(codec, row) for row in rows], True
+        return await _decode_rows(conn, codec, rows), True
     first, last = rows[0][1], rows[-1][1]
     if first == last:
         return await read_stream(conn, codec, first, upto=upto), False
-    return [_to_recorded(codec, row) for row in rows if row[1] != last], False
+    return await _decode_rows(conn, codec, [row for row in rows if row[1] != last]), False
 
 
 async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**63 - 1) -> list[Recorded]:
-    """All events of one stream up to position `upto`, oldest first."""
+    """All events of one stream up to position `upto`, oldest first. An `UnreadableEvent` stands for each
+    record that cannot be read."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
-    return [_to_recorded(codec, row) for row in await cur.fetchall()]
+    return await _decode_rows(conn, codec, await cur.fetchall())
 
 
 async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version: int) -> list[Recorded]:
-    """The event of one stream at `version`, and before it the previous one, if there is one."""
+    """The event of one stream at `version`, and before it the previous one, if there is one. Raises
+    UnreadableRecord."""
     cur = _binary(conn)
     await cur.execute(_EVENT_AND_PREVIOUS, {"stream": stream, "before": version - 1, "version": version})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
@@ -219,19 +235,20 @@ async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version
 
 async def read_history_of_transaction(conn: Conn, codec: Codec, transaction_id: str) -> list[Recorded]:
     """The stream of the balance transaction, oldest event first, up to and including the event that created
-    the transaction; [] when there is no such transaction."""
+    the transaction; [] when there is no such transaction. Raises UnreadableRecord."""
     cur = _binary(conn)
     await cur.execute(_HISTORY_OF_TRANSACTION, {"id": transaction_id})
     return [_to_recorded(codec, row) for row in await cur.fetchall()]
 
 
-async def read_states_at(conn: Conn, codec: Codec, streams: Iterable[str], upto: int) -> dict[str, State]:
-    """By stream id: the aggregates as of position `upto`. A stream without events by then is absent."""
+async def read_states_at(
+    conn: Conn, codec: Codec, streams: Iterable[str], upto: int
+) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
+    """The aggregates as of position `upto`, and why others cannot be read; both by stream id. A stream
+    without events by then is absent."""
     cur = _binary(conn)
     await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
-    return {
-        stream: state for stream, state in _fold_rows(codec, await cur.fetchall(), {}) if state is not None
-    }
+    return _fold_rows(codec, await cur.fetchall(), {})
 
 
 class StreamReader:
@@ -255,13 +272,15 @@ class StreamReader:
         await self._connection.drop()
 
     async def read(self, stream: str) -> State | None:
-        """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable."""
+        """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable, and
+        UnreadableRecord when one of its events cannot be read."""
         return await self._queue.submit(stream)
 
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
-        """All events of the streams, in the order of each stream. Raises Unavailable."""
+        """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""
         known_versions = [{"s": stream, "v": 0} for stream in streams]
-        rows = await self._fetch_newer(msgspec.json.encode(known_versions).decode())
+        encoded_versions = msgspec.json.encode(known_versions).decode()
+        rows = await self._fetch(_EVENTS_AFTER_VERSIONS, (encoded_versions,))
         return [self._codec.decode_event(*row) for row in rows]
 
     def get_cached(self, stream: str) -> State | None:
@@ -279,22 +298,29 @@ class StreamReader:
         known_versions = [
             {"s": stream, "v": state.version if state else 0} for stream, state in states.items()
         ]
-        rows = await self._fetch_newer(msgspec.json.encode(known_versions).decode())
-        for stream, state in _fold_rows(self._codec, rows, states):
-            states[stream] = state
-        for state in states.values():
-            if state is not None:
-                self.update_cache(state)
+        encoded_versions = msgspec.json.encode(known_versions).decode()
+        rows = await self._fetch(_EVENTS_AFTER_VERSIONS, (encoded_versions,))
+        folded, failures = _fold_rows(self._codec, rows, states)
+        if failures:
+            for stream, *owner in await self._fetch(_OWNERS, (list(failures),)):
+                failures[stream].owner = (owner[0], owner[1])
+        for state in folded.values():
+            self.update_cache(state)
+        states |= folded
         for pending in batch:
-            if not pending.future.done():
+            if pending.future.done():
+                continue
+            if (failure := failures.get(pending.item)) is not None:
+                pending.future.set_exception(failure)
+            else:
                 pending.future.set_result(states[pending.item])
 
-    async def _fetch_newer(self, known_versions: str) -> list[TupleRow]:
+    async def _fetch(self, query: LiteralString, parameters: Sequence[object]) -> list[TupleRow]:
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
                 async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
                     cur = _binary(await self._connection.get())
-                    await cur.execute(_EVENTS_AFTER_VERSIONS, (known_versions,))
+                    await cur.execute(query, parameters)
                     return await cur.fetchall()
             except (psycopg.OperationalError, TimeoutError) as error:
                 await self._connection.drop()
@@ -308,12 +334,49 @@ def _binary(conn: Conn) -> AsyncCursor[TupleRow]:
 
 
 def _fold_rows(
-    codec: Codec, rows: Sequence[TupleRow], states: dict[str, State | None]
-) -> Iterable[tuple[str, State | None]]:
+    codec: Codec, rows: Sequence[TupleRow], states: Mapping[str, State | None]
+) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
+    """The aggregates after `rows`, which follow `states`, and why others cannot be read; by stream."""
+    folded: dict[str, State] = {}
+    failures: dict[str, UnreadableRecord] = {}
     for stream, group in groupby(rows, key=itemgetter(0)):
-        yield stream, fold((codec.decode_event(*row) for row in group), states.get(stream))
+        try:
+            state = fold((codec.decode_event(*row) for row in group), states.get(stream))
+        except UnreadableRecord as error:
+            failures[stream] = error
+        else:
+            assert state is not None, "a group has at least one event"
+            folded[stream] = state
+    return folded, failures
 
 
 def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
     position, stream, version, topic, state, *rest = row
     return Recorded(position, codec.decode_event(stream, version, topic, state), *rest)
+
+
+async def _decode_rows(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
+    """The recorded events; an `UnreadableEvent` in the place of each that cannot be read."""
+    try:
+        return [_to_recorded(codec, row) for row in rows]
+    except UnreadableRecord:
+        streams = list({row[1] for row in rows})
+    first_topics: dict[str, str] = dict(await fetch_all(conn, _FIRST_TOPICS, {"streams": streams}))
+    return [_to_recorded_or_unreadable(codec, row, first_topics) for row in rows]
+
+
+def _to_recorded_or_unreadable(
+    codec: Codec, row: tuple[Any, ...], first_topics: Mapping[str, str]
+) -> Recorded:
+    try:
+        return _to_recorded(codec, row)
+    except UnreadableRecord as error:
+        position, stream, version, _, _, *rest = row
+        event = UnreadableEvent(
+            originator_id=stream,
+            originator_version=version,
+            at=0,
+            error=error,
+            first_topic=first_topics.get(stream, error.topic),
+        )
+        return Recorded(position, event, *rest)

@@ -21,7 +21,7 @@ import structlog
 from ledger.background import BackgroundLoop
 from ledger.config import Settings
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.queries.events import FeedEvent, render_event
@@ -146,6 +146,8 @@ class Sender:
                 if not endpoint.disabled:
                     attempt = await self._post(delivery, delivery.event, endpoint)
                 await self._record_outcome(delivery, endpoint.livemode, attempt)
+        except UnreadableRecord as error:  # of the endpoint; sent once it can be read
+            log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
             log.warning("webhook_attempt_delayed", delivery=delivery.id, reason=describe_error(error))
         except Exception as error:  # nobody awaits this task

@@ -5,37 +5,14 @@ An aggregate that cannot be folded costs its own stream: the failure is returned
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-
-import psycopg
+from collections.abc import Mapping
 
 from ledger.domain.aggregate import State
-from ledger.errors import LedgerError
-from ledger.logs import describe_error
+from ledger.errors import UnreadableRecord
 from ledger.lru import LruCache
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.log import read_states_at
-
-
-class UnreadableStream(LedgerError):
-    """Stored events that this release cannot decode or fold. `str()` says why, without personal data."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(describe_error(cause))
-        self.cause = cause
-
-
-@contextmanager
-def detect_unreadable() -> Iterator[None]:
-    """Raises UnreadableStream instead of what reading a stream raises, unless the database failed."""
-    try:
-        yield
-    except psycopg.Error:
-        raise
-    except Exception as error:
-        raise UnreadableStream(error) from error
 
 
 class AggregateCache:
@@ -61,8 +38,8 @@ class AggregateCache:
 
 async def load_states(
     conn: Conn, codec: Codec, cache: AggregateCache, versions: Mapping[str, int], position: int
-) -> tuple[dict[str, State], dict[str, Exception]]:
-    """The aggregates as of `position`, and the errors of streams that cannot be folded; both by stream.
+) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
+    """The aggregates as of `position`, and why others cannot be read; both by stream.
 
     `versions` holds, by stream, the version that the aggregate has at `position`; 0 for a stream that has no
     event by then, which is skipped. Raises psycopg.Error.
@@ -78,23 +55,5 @@ async def load_states(
                 states[stream] = state
     if not uncached:
         return states, {}
-    try:
-        with detect_unreadable():
-            return states | await read_states_at(conn, codec, uncached, position), {}
-    except UnreadableStream:
-        folded, errors = await _load_one_by_one(conn, codec, uncached, position)
-        return states | folded, errors
-
-
-async def _load_one_by_one(
-    conn: Conn, codec: Codec, streams: Iterable[str], position: int
-) -> tuple[dict[str, State], dict[str, Exception]]:
-    states: dict[str, State] = {}
-    errors: dict[str, Exception] = {}
-    for stream in streams:
-        try:
-            with detect_unreadable():
-                states |= await read_states_at(conn, codec, [stream], position)
-        except UnreadableStream as error:
-            errors[stream] = error.cause
-    return states, errors
+    folded, failures = await read_states_at(conn, codec, uncached, position)
+    return states | folded, failures

@@ -1,23 +1,31 @@
 """One batch of recorded events for several projections: each event is folded once, each handler sees it.
 
-Pure. A handler that raises parks the stream for its projection alone, from that event on; an aggregate
-that cannot be folded parks it for all. The rows of earlier events stay.
+Pure. A handler that raises parks the stream for its projection alone, from that event on; a record that
+cannot be read, or an aggregate that cannot be folded, parks it for all that follow the aggregate. The rows
+of earlier events stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeGuard
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
+from ledger.errors import UnreadableRecord
 from ledger.logs import describe_error
-from ledger.store.codec import evolve
+from ledger.store.codec import UnreadableEvent, evolve_stored
 from ledger.store.log import Recorded
-from ledger.wire.aggregates import EVENT_CLASSES
+from ledger.wire.aggregates import AGGREGATES, EVENT_CLASSES
 from projections.engine.partitions import get_retention_start, to_utc_day
 from projections.projection import EventRows, ParkedStream, Projection
+
+# The part of a topic before the dot names its aggregate: no two aggregates share one.
+_MODULES_BY_TOPIC_PREFIX: dict[str, ModuleType] = {
+    event_class.TOPIC.partition(".")[0]: row.module for row in AGGREGATES for event_class in row.module.EVENTS
+}
 
 
 class GenerationKey(NamedTuple):
@@ -61,23 +69,27 @@ class Target:
         """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
 
-    def park(self, stream: str, position: int, error: BaseException) -> None:
+    def park(self, stream: str, position: int, error: BaseException, topic: str | None = None) -> None:
         """Apply no event of the stream from the one at `position` on."""
         self.parked_streams.add(stream)
-        self.newly_parked.append(ParkedStream(stream, position, describe_error(error)))
+        reason = str(error) if isinstance(error, UnreadableRecord) else describe_error(error)
+        self.newly_parked.append(ParkedStream(stream, position, reason, topic))
 
 
 class BatchFold:
     """Folds recorded events and hands each to the projections that follow it.
 
-    `states` holds the aggregates by stream: before the first event as the caller loaded them, and after the
-    last event at the end.
+    states    the aggregates by stream: before the first event as the caller loaded them, and after the last
+              event at the end
+    failures  by stream, why its earlier events cannot be read: a later event parks the stream
     """
 
     def __init__(self, targets: Iterable[Target]) -> None:
         self.states: dict[str, State] = {}
+        self.failures: dict[str, UnreadableRecord] = {}
+        self._targets = list(targets)
         self._subscribers: dict[type[DomainEvent], list[Target]] = {}
-        for target in targets:
+        for target in self._targets:
             for event_class in target.projection.event_classes:
                 self._subscribers.setdefault(event_class, []).append(target)
 
@@ -103,40 +115,58 @@ class BatchFold:
                     days.setdefault(target.key, set()).add(to_utc_day(item.recorded_at))
         return days
 
-    def apply_events(self, recorded: Iterable[Recorded], load_errors: Mapping[str, Exception]) -> None:
-        """Fold each event and collect the rows of each target.
-
-        `load_errors` holds, by stream, why its earlier events could not be folded: the stream is parked.
-        """
+    def apply_events(self, recorded: Iterable[Recorded]) -> None:
+        """Fold each event and collect the rows of each target."""
         states = self.states
+        failures = self.failures
         for item in recorded:
             event = item.event
             stream = event.originator_id
             subscribers = self._get_subscribers(event)
             if not subscribers:
+                if _is_unreadable(event):  # passed over; a later event of the stream cannot be folded
+                    self._fail(item, event.error, ())
                 continue
             before = states.get(stream)
             try:
-                if stream in load_errors:
-                    raise load_errors[stream]
-                after = evolve(before, event)
-            except Exception as error:  # no projection can fold the stream: all park it
-                for target in subscribers:
-                    target.park(stream, item.position, error)
-                states.pop(stream, None)
+                if stream in failures:
+                    raise failures[stream]
+                after = evolve_stored(before, event)
+            except UnreadableRecord as error:  # no projection can fold the stream: all park it
+                self._fail(item, error, subscribers)
                 continue
             states[stream] = after
             for target in subscribers:
                 if item.recorded_at >= target.retention_start:
                     _apply_event(target, before, item, after)
 
+    def _fail(self, item: Recorded, error: UnreadableRecord, subscribers: Iterable[Target]) -> None:
+        stream = item.event.originator_id
+        for target in subscribers:
+            target.park(stream, item.position, error, _topic_of(item.event))
+        self.states.pop(stream, None)
+        self.failures[stream] = error
+
     def _get_subscribers(self, event: DomainEvent) -> list[Target]:
         subscribers = self._subscribers.get(type(event), [])
+        if not subscribers and _is_unreadable(event):
+            subscribers = self._find_followers(event)
         stream = event.originator_id
         for target in subscribers:
             if stream in target.parked_streams:
                 return [other for other in subscribers if stream not in other.parked_streams]
         return subscribers
+
+    def _find_followers(self, event: UnreadableEvent) -> list[Target]:
+        """The targets that follow the aggregate of a record of an unknown topic. The topic of its stream's
+        first record tells the aggregate, or its own; when neither does, the targets are those that park what
+        they do not know."""
+        module = _find_module(event.first_topic) or _find_module(event.error.topic)
+        return [
+            target
+            for target in self._targets
+            if (module in target.projection.aggregates if module else target.projection.parks_unknown)
+        ]
 
 
 def ignored_topics(targets: Iterable[Target]) -> list[str]:
@@ -149,7 +179,20 @@ def _apply_event(target: Target, before: State | None, item: Recorded, after: St
     try:
         rows = target.projection.apply(before, item, after)
     except Exception as error:  # whatever a handler raises parks its stream
-        target.park(item.event.originator_id, item.position, error)
+        target.park(item.event.originator_id, item.position, error, item.event.TOPIC)
     else:
         if rows:
             target.event_rows.append(EventRows(item.position, item.event.originator_id, rows))
+
+
+def _find_module(topic: str) -> ModuleType | None:
+    return _MODULES_BY_TOPIC_PREFIX.get(topic.partition(".")[0])
+
+
+def _is_unreadable(event: DomainEvent) -> TypeGuard[UnreadableEvent]:
+    return type(event) is UnreadableEvent
+
+
+def _topic_of(event: DomainEvent) -> str:
+    """The topic as it is stored."""
+    return event.error.topic if _is_unreadable(event) else event.TOPIC

@@ -7,7 +7,7 @@ the transaction, also when the process or its connection dies (README, invariant
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -57,7 +57,7 @@ SELECT position FROM projections.checkpoints
 WHERE projection = %(projection)s AND generation = %(generation)s FOR UPDATE
 """
 _GENERATIONS_WITH_PARKED_STREAM = """
-SELECT p.generation, c.shape FROM projections.parked p
+SELECT p.generation, c.shape, p.error FROM projections.parked p
 LEFT JOIN projections.checkpoints c USING (projection, generation)
 WHERE p.projection = %(projection)s AND p.stream = %(stream)s ORDER BY 1
 """
@@ -69,6 +69,13 @@ _UNPARK = """
 DELETE FROM projections.parked
 WHERE projection = %(projection)s AND generation = %(generation)s AND stream = %(stream)s
 """
+
+
+class StillParked(NamedTuple):
+    """A generation that has parked a stream, and why. `shape` is None while a rebuild is still filling it."""
+
+    shape: int | None
+    error: str
 
 
 async def load_positions(conn: Conn, shapes: Mapping[str, int]) -> tuple[dict[GenerationKey, int], int]:
@@ -102,16 +109,15 @@ async def move(conn: Conn, keys: Iterable[GenerationKey], position: int) -> None
 
 async def save_parked(conn: Conn, target: Target) -> None:
     """Record the streams that a batch parked."""
-    for stream, position, error in target.newly_parked:
+    for stream, position, error, _ in target.newly_parked:
         parameters: dict[str, Any] = {"stream": stream, "position": position, "error": error}
         await conn.execute(_PARK, parameters | target.key._asdict())
 
 
-async def find_generations_with_parked_stream(conn: Conn, name: str, stream: str) -> dict[int, int | None]:
-    """The generations of a projection that have parked the stream, each with its shape; None while a rebuild
-    is still filling it."""
+async def find_still_parked(conn: Conn, name: str, stream: str) -> dict[int, StillParked]:
+    """The generations of a projection that have parked the stream."""
     cur = await conn.execute(_GENERATIONS_WITH_PARKED_STREAM, {"projection": name, "stream": stream})
-    return dict(await cur.fetchall())
+    return {generation: StillParked(shape, error) for generation, shape, error in await cur.fetchall()}
 
 
 async def unpark(conn: Conn, key: GenerationKey, stream: str) -> tuple[int, int] | None:

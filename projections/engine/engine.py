@@ -148,7 +148,7 @@ class Engine:
     async def advance(self) -> BatchResult:
         """Apply the next events to the checkpoints that are before them: one batch, one transaction.
 
-        Raises psycopg.Error, and what reading an unreadable event raises; then nothing has changed.
+        Raises psycopg.Error; then nothing has changed.
         """
         started = asyncio.get_running_loop().time()
         async with self._connection as conn:
@@ -237,11 +237,11 @@ class Engine:
 
     async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:
         versions = fold.get_prior_versions(recorded)
-        fold.states, load_errors = await load_states(
+        fold.states, fold.failures = await load_states(
             conn, self._codec, self._aggregate_cache, versions, position
         )
         for start in range(0, len(recorded), SLICE_EVENTS):
-            fold.apply_events(recorded[start : start + SLICE_EVENTS], load_errors)
+            fold.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
         self._aggregate_cache.put(fold.states)
 
@@ -255,7 +255,14 @@ class Engine:
             if self._errors.pop(target.key, None) is not None:
                 _log.warning("projection %s: recovered", target.key)
             for parked in target.newly_parked:
-                _log.error("projection %s: parked stream %s from position %d: %s", target.key, *parked)
+                _log.error(
+                    "projection %s: parked stream %s from position %d (topic %s): %s",
+                    target.key,
+                    parked.stream,
+                    parked.position,
+                    parked.topic,
+                    parked.error,
+                )
         for key, error in errors.items():
             self._retry_at[key] = asyncio.get_running_loop().time() + BACKOFF_SECONDS_MAX
             if self._errors.get(key) != error:

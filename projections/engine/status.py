@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ledger.errors import printable_topic
 from ledger.metrics import Lag, read_lags
 from ledger.postgres.connections import Conn, fetch_all
 from projections.engine.batch import GenerationKey
@@ -16,7 +17,9 @@ STALLED_SECONDS = 10.0
 STALLED_SAMPLE_SECONDS = 1.0
 
 _PARKED = """
-SELECT projection, generation, stream, position, error FROM projections.parked ORDER BY position, stream
+SELECT p.projection, p.generation, p.stream, p.position, p.error, e.topic
+FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.position
+ORDER BY p.position, p.stream
 """
 _BUILDS_IN_PROGRESS = "SELECT projection, generation FROM projections.builds WHERE NOT ended"
 
@@ -45,8 +48,10 @@ async def load_statuses(conn: Conn, *, now: float) -> list[GenerationStatus]:
     Takes STALLED_SAMPLE_SECONDS when a generation is far behind, to see whether it moves.
     """
     parked: dict[GenerationKey, list[ParkedStream]] = {}
-    for name, generation, *parked_stream in await fetch_all(conn, _PARKED):
-        parked.setdefault(GenerationKey(name, generation), []).append(ParkedStream(*parked_stream))
+    for name, generation, stream, position, error, topic in await fetch_all(conn, _PARKED):
+        parked.setdefault(GenerationKey(name, generation), []).append(
+            ParkedStream(stream, position, error, None if topic is None else printable_topic(topic))
+        )
     building = set(await fetch_all(conn, _BUILDS_IN_PROGRESS))
     current_lags = await read_lags(conn, now)
     lagging = {
@@ -78,7 +83,10 @@ def describe_projection(name: str, statuses: Iterable[GenerationStatus]) -> dict
                 **status.lag._asdict(),
                 "state": status.state,
                 "stands_still": status.stalled,
-                "parked": [parked_stream._asdict() for parked_stream in status.parked],
+                "parked": [
+                    {**parked_stream._asdict(), "reason": parked_stream.reason}
+                    for parked_stream in status.parked
+                ],
             }
             for status in generations
         ],

@@ -17,6 +17,7 @@ from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from projections.engine import checkpoints, operations
 from projections.engine.assignment import is_other_release_running
+from projections.engine.checkpoints import StillParked
 from projections.engine.engine import Engine
 from projections.engine.operations import AlreadyDone, DoneOperation, Operator
 from projections.engine.registration import projection_exists
@@ -134,9 +135,8 @@ class Actions:
             for projection in projections
         ]
 
-    async def retry(self, operator: Operator, name: str, stream: str) -> dict[int, int | None]:
-        """Apply the parked events of a stream. Returns the generations in which it is still parked, with
-        their shapes: None for one that is being backfilled, and otherwise the handler raised again.
+    async def retry(self, operator: Operator, name: str, stream: str) -> dict[int, StillParked]:
+        """Apply the parked events of a stream. Returns the generations in which it is still parked.
 
         Raises UnknownObject, InvalidProjectionState when the stream is not parked.
         """
@@ -150,7 +150,7 @@ class Actions:
                 await engine.close()
 
         await self._run_once(operator, "retry", name, apply, lambda _: None)
-        return await checkpoints.find_generations_with_parked_stream(self._conn, name, stream)
+        return await checkpoints.find_still_parked(self._conn, name, stream)
 
     async def rebuild(
         self,

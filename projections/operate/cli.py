@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -48,7 +47,7 @@ def build_group() -> typer.Typer:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show the generations of every projection, their lag, and the rebuilds that have not ended."""
+    """Show every projection's generations and lag, and open rebuilds."""
     report = run(lambda context: context.actions.load_status())
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
@@ -79,17 +78,22 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay the log and compare it with the live rows. Exits 1 if rows differ or a projection cannot be
-    verified."""
+    """Replay the log and compare it with the live rows.
+
+    Exits 1 if rows differ, a projection or a stream that is not parked cannot be verified, or there was
+    nothing to compare."""
     results = run(
         lambda context: context.actions.verify(names or [], all_projections=all_projections, sample=sample)
     )
     if as_json:
-        print(json.dumps([asdict(result) for result in results], indent=2))
+        print(json.dumps([result.to_json() for result in results], indent=2))
     else:
         _print_verifications(results, is_sample=sample is not None)
-    if any(result.differing or result.error for result in results):
+    if not all(result.is_success for result in results):
         raise typer.Exit(1)
+    if not any(result.position if sample is None else result.rows for result in results):
+        reason = "no events have been applied" if sample is None else "the sample found no rows"
+        raise SettingError(f"nothing was verified: {reason}")
 
 
 def retry(
@@ -99,8 +103,8 @@ def retry(
 ) -> None:
     """Apply the parked events of a stream, in order. Exits 1 if it is still parked."""
     parked = run(lambda context: context.actions.retry(get_operator(reason), projection, stream))
-    if any(shape is not None for shape in parked.values()):
-        raise SettingError(f"{projection} parked {stream} again: its handler still raises")
+    if errors := {error for shape, error in parked.values() if shape is not None}:
+        raise SettingError(f"{projection} parked {stream} again: {'; '.join(sorted(errors))}")
     if parked:
         raise SettingError(
             f"{stream} is still parked in generation {max(parked)} of {projection}, which is being "
@@ -139,7 +143,7 @@ def _format_parked(statuses: Sequence[GenerationStatus]) -> list[str]:
     """The parked streams, each with the command that heals it."""
     lines = [
         f"{each.lag.projection} {each.lag.generation}: stream {parking.stream} is parked from position "
-        f"{parking.position} ({parking.error}); once fixed: ledger projections retry "
+        f"{parking.position} (topic {parking.topic}; {parking.error}); once fixed: ledger projections retry "
         f"{each.lag.projection} {parking.stream}"
         for each in statuses
         for parking in each.parked
@@ -174,3 +178,20 @@ def _print_verifications(results: Sequence[Verification], *, is_sample: bool) ->
             print(f"{each.projection}: nothing was verified, the sample found no rows")
         for key in each.keys[:KEYS_SHOWN_MAX]:
             print(f"{each.projection}: {key} differs")
+        for line in _format_left_out(each):
+            print(line)
+
+
+def _format_left_out(result: Verification) -> list[str]:
+    """The streams that were not compared, or only as of where they were parked."""
+    lines = [
+        f"{result.projection}: stream {each.stream} was left out: its record at position {each.position} "
+        f"(topic {each.topic}) cannot be read ({each.error})"
+        for each in result.left_out
+    ]
+    lines += [
+        f"{result.projection}: stream {stream} is parked from position {position}, and was compared up to it"
+        for stream, position in result.parked_streams.items()
+    ]
+    more = len(result.left_out) + result.parked - KEYS_SHOWN_MAX
+    return lines[:KEYS_SHOWN_MAX] + ([f"{result.projection}: and {more} more streams"] if more > 0 else [])

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.cli.processes import exit_with_parent
+from ledger.cli.shell import format_count
 from ledger.errors import SettingError
 from ledger.logs import describe_error
 from ledger.store.codec import Codec
@@ -54,7 +55,11 @@ def rebuild(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild projections beside the live ones, compare, and switch if they are equal."""
+    """Rebuild projections beside the live ones.
+
+    Compares the rows, and switches to the rebuilt ones if they are equal."""
+    if not names and not all_projections:
+        raise SettingError("name the projections to rebuild, or use --all")
     run_and_watch(
         lambda actions: actions.rebuild(
             get_operator(reason),
@@ -68,8 +73,9 @@ def rebuild(
 
 
 def resume(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
-    """Continue a rebuild that was paused, failed or lost its process; one with differences is compared
-    again."""
+    """Continue a rebuild that was paused, failed or lost its process.
+
+    One with differences is compared again."""
     run_and_watch(lambda actions: actions.resume(get_operator(reason), name), as_json=as_json)
 
 
@@ -119,8 +125,9 @@ def switch(
     ] = False,
     reason: ReasonOption = "",
 ) -> None:
-    """Switch readers to another generation; a rebuild with differences is promoted with all its
-    projections."""
+    """Switch readers to another generation.
+
+    A rebuild with differences is promoted with all its projections."""
     run(
         lambda context: context.actions.switch(
             get_operator(reason), name, generation=generation, accept_differences=accept_differences
@@ -130,7 +137,9 @@ def switch(
 
 
 def diff(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Show the first rows in which the last rebuild of a projection differed from the live one."""
+    """Show rows in which the last rebuild differed from the live one.
+
+    The first ones are kept."""
     comparison = run(lambda context: context.actions.load_diff(name))
     if as_json:
         print(json.dumps(comparison, indent=2))
@@ -139,7 +148,9 @@ def diff(name: NameArgument, as_json: JsonOption = False) -> None:
 
 
 def rollback(name: NameArgument, reason: ReasonOption = "") -> None:
-    """Switch back to the generation that was live before the last switch; run it again to switch forward."""
+    """Switch back to the generation that was live before.
+
+    Run it again to switch forward."""
     generation = run(lambda context: context.actions.roll_back(get_operator(reason), name))
     print(f"Generation {generation} of {name} is live again.")
 
@@ -174,7 +185,7 @@ def _print_comparison(comparison: Mapping[str, Any]) -> None:
             print(f"{heading}: not compared: live generation {live} was stalled at position {stalled_at}")
         return
     print(
-        f"{heading}: {comparison['rows']} rows, {comparison['live_rows']} live, "
+        f"{heading}: {format_count(comparison['rows'], 'row')}, {comparison['live_rows']} live, "
         f"at position {comparison['position']}"
     )
     for column in comparison["added"]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Path, Request
@@ -53,7 +52,9 @@ _STATUS_EXAMPLE = {
                 {
                     "stream": "du_0352CZ5Gldsp6qNF5qNF1x",
                     "position": 31077,
-                    "error": "KeyError at projections/read_models/lists.py:97",
+                    "error": "unknown_topic: version 3, topic dispute.reopened",
+                    "topic": "dispute.reopened",
+                    "reason": "unknown_topic",
                 }
             ],
             "differing": 0,
@@ -165,11 +166,11 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
 
     @router.post("/verify", summary="Compare the rows of several projections with a replay of the log")
     async def verify_projections(body: VerifyManyBody, caller: Exchange = scope) -> dict[str, Any]:
-        """A projection that could not be verified has an `error`. A full check of a large log takes
-        minutes."""
+        """A projection that could not be verified has an `error`; `left_out` names the streams that have a
+        record that cannot be read. A full check of a large log takes minutes."""
         async with open_actions(store) as actions:
             results = await actions.verify(body.names, all_projections=body.all, sample=body.sample)
-        return {"data": [asdict(result) for result in results]}
+        return {"data": [result.to_json() for result in results]}
 
     @router.post("/{name}/verify", summary="Compare the rows of a projection with a replay of the log")
     async def verify_projection(name: Name, body: VerifyBody, caller: Exchange = scope) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
             (result,) = await actions.verify([name], sample=body.sample)
         if result.error is not None:
             raise InvalidProjectionState(f"{name}: not verified: {result.error}")
-        return asdict(result)
+        return result.to_json()
 
     @router.post("/{name}/parked/{stream}/retry", summary="Retry a parked stream")
     async def retry_stream(

@@ -66,8 +66,7 @@ async def backfill_shard(
     """Backfill until the shard is done (True), or the rebuild is paused or cancelled or another process works
     on the shard (False).
 
-    Raises psycopg.Error, KeyError for a projection that this release does not have, and whatever decoding an
-    unreadable event raises; committed pages stay.
+    Raises psycopg.Error, and KeyError for a projection that this release does not have; committed pages stay.
     """
     projections_by_name = {projection.name: projection for projection in projections}
     async with await connect(dsn, "ledger_projector", name="rebuild", options=_OPTIONS) as conn:
@@ -143,7 +142,7 @@ class _ShardBackfill:
         has taken the shard further."""
         targets = self.targets()
         fold = BatchFold(targets)
-        fold.apply_events(recorded, {})
+        fold.apply_events(recorded)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:

@@ -3,7 +3,8 @@
 All of it reads one snapshot: the position is that of the live generation's checkpoint, the log is read up to
 it stream by stream, and the rows that each stream makes are compared with the live rows. A full check also
 finds rows that no event accounts for; a sample checks some streams, at a bounded cost. Nothing is locked. A
-parked stream is compared as of the position at which it was parked.
+parked stream is compared as of the position at which it was parked. A stream that cannot be read otherwise is
+left out, and reported.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -25,7 +27,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_streams
 from projections.engine import partitions
 from projections.engine.batch import BatchFold, Target, ignored_topics
-from projections.projection import Projection
+from projections.projection import ParkedStream, Projection
 from projections.rebuild.comparison import digest
 
 KEYS_SHOWN_MAX = 20
@@ -49,15 +51,19 @@ WHERE l.projection = %(projection)s AND c.shape = %(shape)s
 """
 _SELECT_PARKED = """
 SELECT stream, position FROM projections.parked
-WHERE projection = %(projection)s AND generation = %(generation)s
+WHERE projection = %(projection)s AND generation = %(generation)s ORDER BY position, stream
 """
 _SELECT_ROWS = "SELECT {columns} FROM {generation} WHERE generation = {number} AND {key} = ANY (%(keys)s)"
 _CREATE_EXPECTED = "CREATE TEMPORARY TABLE expected (key text PRIMARY KEY) ON COMMIT DROP"
 _COPY_EXPECTED = "COPY expected FROM STDIN (FORMAT BINARY)"
 _SELECT_STRAY = """
 SELECT {key} FROM {generation} live
-WHERE {within} AND NOT EXISTS (SELECT FROM expected WHERE expected.key = live.{key}) LIMIT {limit}
+WHERE {within} AND NOT EXISTS (SELECT FROM expected WHERE expected.key = live.{key})
+AND NOT EXISTS (SELECT FROM ledger.events e
+                WHERE e.notification_id = live.position AND e.originator_id = ANY (%(left_out)s::text[]))
+LIMIT {limit}
 """
+# The rows of a stream that is left out are not expected, but not stray: `position` is that of an event of it.
 # Draws events: busy streams are likelier, and streams whose rows are missing are found too.
 _SAMPLE_BY_EVENTS = """
 SELECT DISTINCT next.originator_id
@@ -109,7 +115,9 @@ class Verification:
 
     rows       rows compared
     differing  rows that differ, are missing, or should not be there; `keys` are the first KEYS_KEPT_MAX
-    parked     parked streams, compared as of where they were parked
+    parked     parked streams, compared as of where they were parked; `parked_streams` has the position of the
+               first KEYS_KEPT_MAX
+    left_out   streams that are not parked, but have a record that cannot be read: their rows are not compared
     digest     digest of all rows, of a full check
     error      why it could not be verified, without personal data
     """
@@ -123,6 +131,21 @@ class Verification:
     digest: str | None = None
     error: str | None = None
     keys: list[str] = field(default_factory=list)
+    parked_streams: dict[str, int] = field(default_factory=dict)
+    left_out: list[ParkedStream] = field(default_factory=list)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether everything that is not parked was compared, and is equal."""
+        return not self.differing and not self.left_out and self.error is None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON object."""
+        left_out = [
+            {"stream": each.stream, "position": each.position, "topic": each.topic, "reason": each.reason}
+            for each in self.left_out
+        ]
+        return {**asdict(self), "left_out": left_out}
 
     def add_difference(self, key: str) -> None:
         """Count a differing row and keep its key."""
@@ -164,7 +187,7 @@ async def verify(
             # Outside the snapshot: its transaction is over, and an UPDATE in it could fail to serialize.
             await conn.set_isolation_level(None)
             keep_parameters = {"sampled": sample is not None, "kept": KEYS_KEPT_MAX}
-            await conn.execute(_UPSERT_VERIFIED, asdict(result) | keep_parameters)
+            await conn.execute(_UPSERT_VERIFIED, result.to_json() | keep_parameters)
     return results
 
 
@@ -194,6 +217,7 @@ class _ProjectionCheck:
         """Check `sample` streams, or all of them and the rows that no stream makes."""
         parked = await self._load_parked()
         self._result.parked = len(parked)
+        self._result.parked_streams = dict(islice(parked.items(), KEYS_KEPT_MAX))
         if sample is not None:
             await self._check_sample(sample, parked)
             return
@@ -211,7 +235,8 @@ class _ProjectionCheck:
                     await copy.write_row((key,))
             if recorded:
                 stream = recorded[-1].event.originator_id
-        for row in await fetch_all(self._conn, self._stray_rows_query()):
+        left_out_streams = [each.stream for each in self._result.left_out]
+        for row in await fetch_all(self._conn, self._stray_rows_query(), {"left_out": left_out_streams}):
             self._result.add_difference(row[0])
         full_digest = await digest(self._conn, self._projection, self._generation, int(self._since))
         self._result.digest = full_digest.sum
@@ -266,13 +291,17 @@ class _ProjectionCheck:
         fold = BatchFold([target])
         # In slices: over HTTP, the process answers other requests meanwhile.
         for start in range(0, len(recorded), SLICE_EVENTS):
-            fold.apply_events(recorded[start : start + SLICE_EVENTS], {})
+            fold.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
-        expected = {
-            row[0]: (position, row) for position, row in self._projection.collect_upserts(target.event_rows)
-        }
+        left_out_streams = set()
         for parking in target.newly_parked:
-            self._result.add_difference(parking.stream)
+            if parking.is_unreadable:
+                self._result.left_out.append(parking)
+                left_out_streams.add(parking.stream)
+            else:
+                self._result.add_difference(parking.stream)
+        event_rows = (each for each in target.event_rows if each.stream not in left_out_streams)
+        expected = {row[0]: (position, row) for position, row in self._projection.collect_upserts(event_rows)}
         cur = self._conn.cursor(binary=True)
         await cur.execute(self._rows_query(), {"keys": list(expected)})
         actual = {row[0]: row for row in await cur.fetchall()}

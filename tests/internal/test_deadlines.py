@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.deadlines import DeadlineSweeper
@@ -21,6 +22,7 @@ from ledger.domain.money import DAY_SECONDS, Terms
 from tests.api.service import Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
+from tests.projections.corruption import UNREADABLE, Record, store_record
 from tests.projections.histories import Author, catch_up, run_story
 
 WITHIN_SECONDS = 10.0
@@ -272,5 +274,32 @@ def test_work_that_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> No
             state = await author.store.streams.read(dispute)
             assert isinstance(state, Dispute)
             assert (state.status, state.version) == ("lost", 2)
+
+    run_story(dsn, story)
+
+
+def test_an_object_that_cannot_be_read_delays_no_other_and_is_logged_once(dsn: str) -> None:
+    async def past(author: Author) -> tuple[str, str, Record]:
+        bad = await author.open_dispute(await author.create_charge("tok_createDispute"))  # 1, 2 and 3
+        good = await author.open_dispute(await author.create_charge("tok_createDispute"))
+        await catch_up(dsn)
+        await author.advance_clock(days=10)
+        return bad, good, await store_record(dsn, 3, UNREADABLE["no JSON"][0])
+
+    bad, good, was = run_story(dsn, past)
+
+    async def story(author: Author) -> None:
+        each = sweeper(author)
+        with capture_logs() as logged:
+            assert [(await each.sweep()).expired_count for _ in range(2)] == [1, 0]
+        assert [(entry["event"], entry["stream"], entry["reason"]) for entry in logged] == [
+            ("record_unreadable", bad, "not_json")
+        ]
+        state = await author.store.streams.read(good)
+        assert isinstance(state, Dispute)
+        assert state.status == "lost"
+        await store_record(dsn, 3, was)
+        assert (await each.sweep()).expired_count == 1
+        await each.close()
 
     run_story(dsn, story)

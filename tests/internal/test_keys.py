@@ -58,6 +58,55 @@ def test_a_key_made_over_http_works_in_the_mode_of_its_maker(
     assert (listed["name"], listed["scopes"], listed["state"]) == ("reader", ["rak_customer_read"], "active")
 
 
+@pytest.fixture
+def live_operator(http: httpx.Client, account: Account, registrar: Registrar) -> InternalClient:
+    """A restricted live-mode key of the account, with the scope `keys`."""
+    return InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=["keys"])[1])
+
+
+def test_a_live_mode_key_creates_lists_and_ends_keys_of_both_modes(
+    live_operator: InternalClient, http: httpx.Client
+) -> None:
+    test, live, default = (
+        create_key(live_operator, **body) for body in ({"mode": "test"}, {"mode": "live"}, {})
+    )
+    for key, mode in ((test, "test"), (live, "live"), (default, "live")):
+        assert key["key"].startswith(f"sk_{mode}_")
+        assert (key["mode"], key["livemode"]) == (mode, mode == "live")
+        assert is_accepted(http, key["key"])
+
+    def listed_ids(query: str) -> set[str]:
+        page = ok(live_operator.get(f"/keys?limit=100{query}"))["data"]
+        return {key["id"] for key in page} & {test["id"], live["id"], default["id"]}
+
+    assert listed_ids("") == {test["id"], live["id"], default["id"]}
+    assert listed_ids("&mode=test") == {test["id"]}
+    assert listed_ids("&mode=live") == {live["id"], default["id"]}
+    rolled = ok(live_operator.post(f"/keys/{test['id']}/roll", {}))
+    assert rolled["mode"] == "test"
+    assert ok(live_operator.post(f"/keys/{rolled['id']}/revoke"))["state"] == "expired"
+
+
+def test_a_test_mode_key_does_not_reach_live_mode_keys(
+    operator: InternalClient, live_operator: InternalClient
+) -> None:
+    """Otherwise it could give itself all rights in live mode."""
+    live = create_key(live_operator)
+    for answer in (
+        operator.post("/keys", {"mode": "live"}),
+        operator.post("/keys", {"mode": "live"}, idempotency_key="live"),
+        operator.get("/keys?mode=live"),
+    ):
+        assert_refused(answer, 403, code="livemode_mismatch", message="`ledger keys create --live`")
+    for action in ("roll", "revoke"):
+        body: Any = {} if action == "roll" else None
+        answer = operator.post(f"/keys/{live['id']}/{action}", body)
+        assert_refused(answer, 404, code="resource_missing", param="id")
+    assert {key["mode"] for key in ok(operator.get("/keys?limit=100"))["data"]} == {"test"}
+    assert create_key(operator, mode="test")["mode"] == create_key(operator)["mode"] == "test"
+    assert_refused(operator.get("/keys?mode=both"), param="mode")
+
+
 def test_a_key_ends_at_its_expiry_time(operator: InternalClient, http: httpx.Client) -> None:
     key = create_key(operator, expires_at=int(time.time()) + 2)["key"]
     assert is_accepted(http, key)
@@ -279,11 +328,17 @@ def test_of_many_concurrent_requests_one_creates_a_key_and_no_other_command_fail
         ({"kind": "sk", "scopes": ["catalog"]}, "scopes"),
         ({"kind": "rk", "scopes": ["catalog", "everything"]}, "scopes[1]"),
         ({"kind": "ek"}, "kind"),
+        ({"mode": "both"}, "mode"),
         ({"expires_at": 1}, "expires_at"),
     ],
 )
 def test_a_contradictory_key_is_refused(operator: InternalClient, body: Any, param: str) -> None:
     assert_refused(operator.post("/keys", body), param=param)
+
+
+def test_an_account_needs_a_name(operator: InternalClient) -> None:
+    for name in ("", " "):
+        assert_refused(operator.post("/accounts", {"name": name}), param="name", message="must not be empty")
 
 
 def test_keys_need_their_scope(http: httpx.Client, account: Account, registrar: Registrar) -> None:

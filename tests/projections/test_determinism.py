@@ -85,8 +85,8 @@ def test_the_feed_holds_the_public_events_under_ids_derived_from_the_log(dsn: st
             for recorded in await read_log(conn, codec, 0, 100):
                 event = recorded.event
                 stream = event.originator_id
-                before = (await read_states_at(conn, codec, [stream], recorded.position - 1)).get(stream)
-                after = (await read_states_at(conn, codec, [stream], recorded.position))[stream]
+                before = (await read_states_at(conn, codec, [stream], recorded.position - 1))[0].get(stream)
+                after = (await read_states_at(conn, codec, [stream], recorded.position))[0][stream]
                 for ordinal, (name, resource, _) in enumerate(derive_public_events(before, event, after)):
                     event_id = derive_id(
                         "evt", recorded.recorded_at, stream, event.originator_version, ordinal

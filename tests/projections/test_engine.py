@@ -19,13 +19,12 @@ from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import evolve
 from projections.engine.aggregates import AggregateCache
 from projections.engine.assignment import REFRESH_SECONDS
-from projections.engine.engine import BACKOFF_SECONDS_MIN, Engine
+from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
 from projections.engine.status import load_statuses
 from projections.projection import Column, Projection
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
-from tests.projections.corruption import corrupt_event
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 
 
@@ -167,23 +166,6 @@ def test_the_notifier_of_its_process_wakes_the_engine_without_a_poll(dsn: str) -
     run_story(dsn, story)
 
 
-def test_an_event_that_cannot_be_read_keeps_no_process_from_starting(dsn: str) -> None:
-    async def story(author: Author) -> None:
-        await author.create_charge()
-        was = await corrupt_event(dsn, 1)
-        async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as each:
-            with capture_logs() as logged:
-                await each.start()
-                await asyncio.sleep(3 * BACKOFF_SECONDS_MIN)
-                (failure,) = logged
-                assert failure["loop"] == "projections"
-                assert failure["reason"].startswith("DecodeError")
-                await corrupt_event(dsn, 1, was)
-                await wait_until_caught_up(conn)
-
-    run_story(dsn, story)
-
-
 def test_the_engine_is_started_again_after_it_was_closed(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as each:
@@ -290,8 +272,8 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(
             later = await load_statuses(conn, now=author.store.clock.now() + 60)
             assert [status.lag.projection for status in later if status.stalled] == ["feed"]
             metrics = Metrics()
-            metrics.render([status.lag for status in later], {}, None)
-            text = metrics.render([status.lag for status in later], {}, None).decode()
+            metrics.render([status.lag for status in later], [], {}, None)
+            text = metrics.render([status.lag for status in later], [], {}, None).decode()
             stalled = re.findall(
                 r'^ledger_stands_still_seconds{.*projection="(\w+)"} (.+)$', text, re.MULTILINE
             )

@@ -22,7 +22,6 @@ from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.lists import CHARGES, CUSTOMERS, DISPUTES, FILES, REFUNDS
 from projections.rebuild.generations import load_last_comparison
 from projections.rebuild.verification import SAMPLE_STREAM_EVENTS_MAX, Verification, verify
-from tests.projections.corruption import corrupt_event
 from tests.projections.histories import KEY, Author, catch_up, run_story
 from tests.projections.rebuilds import run_rebuild
 from tests.serving.process import run_ledger
@@ -134,7 +133,7 @@ def test_differing_rows_in_a_kept_generation_raise_no_alarm(dsn: str) -> None:
 
 def list_alarms(standing: list[Lag]) -> set[tuple[str, str]]:
     """Projection and generation of each for which the metrics show differing rows."""
-    exposed = Metrics().render(standing, {}, None).decode()
+    exposed = Metrics().render(standing, [], {}, None).decode()
     return {
         (projection, generation)
         for generation, projection, rows in re.findall(
@@ -219,14 +218,6 @@ def test_a_projection_that_cannot_be_verified_is_reported_and_the_others_are_ver
         await author.create_customer(email="one@example.com")
         await author.create_charge()
         await catch_up(dsn)
-        await corrupt_event(dsn, 1)
-        found = await run_verify(dsn)
-        assert {name for name, each in found.items() if each.error} == {
-            "customers",
-            "feed",
-            "payment_methods",
-        }
-        assert found["charges"].rows == 1
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await conn.execute("DROP TABLE projections.refunds_g1")
         found = await run_verify(dsn, [REFUNDS, CHARGES])
@@ -236,11 +227,11 @@ def test_a_projection_that_cannot_be_verified_is_reported_and_the_others_are_ver
 
     run_story(dsn, story)
     ended = run_ledger(
-        tmp_path, "projections", "verify", "customers", "charges", database_url=dsn, secret_key=KEY.decode()
+        tmp_path, "projections", "verify", "refunds", "charges", database_url=dsn, secret_key=KEY.decode()
     )
     assert (ended.returncode, ended.stderr) == (1, "")
     assert "charges\t1\t2\t1\t0\t0" in ended.stdout
-    assert "customers: not verified: DecodeError at " in ended.stdout
+    assert "refunds: not verified: UndefinedTable" in ended.stdout
 
 
 def test_a_check_reads_one_position_whatever_is_appended_and_applied_meanwhile(dsn: str) -> None:

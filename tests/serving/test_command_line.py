@@ -48,6 +48,13 @@ def test_all_commands_are_there() -> None:
     assert {"ledger serve", "ledger keys roll", "ledger projections rebuild"} <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", [name for name in COMMANDS if hasattr(COMMANDS[name], "list_commands")])
+def test_no_summary_is_cut_in_a_terminal_of_80_columns(name: str) -> None:
+    text = COMMANDS[name].get_help(typer.Context(COMMANDS[name], terminal_width=80, info_name=name))
+    assert "Commands:" in text
+    assert "..." not in text.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_explains_itself_its_arguments_and_its_options(name: str) -> None:
     command = COMMANDS[name]

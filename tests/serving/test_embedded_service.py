@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import threading
 import time
@@ -161,6 +162,22 @@ def test_data_and_keys_survive_restarts_commands_and_kills(place: Path) -> None:
             for customer in acknowledged:
                 assert http.get(f"/v1/customers/{customer}").status_code == 200
             assert http.post("/v1/customers").status_code == 200
+    shutil.rmtree(data_dir)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_data_survives_a_kill_of_the_service_and_its_database_at_once(place: Path, workers: int) -> None:
+    data_dir = place / f"killed-{workers}"
+    with run_serve(data_dir, workers=workers) as service:
+        keys = load_keys(data_dir)
+        customer = create_customer(keys, "Ada").json()["id"]
+        postmaster = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        service.kill()
+    with run_serve(data_dir, workers=workers) as service:
+        found = httpx.get(f"{service.url}/v1/customers/{customer}", auth=(keys["secret"], ""))
+        assert found.json()["name"] == "Ada"
+        assert run_ledger(data_dir, "migrate").stdout == "The schema is up to date.\n"
     shutil.rmtree(data_dir)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
@@ -15,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.migrations import SERVER_VERSION_MIN
 from tests.conftest import Cluster
-from tests.serving.process import SERVICE_KEY, run_ledger, run_refused
+from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
 
@@ -23,6 +26,50 @@ NOWHERE = "postgresql://127.0.0.1:1/none"
 def test_a_wrong_setting_is_named(place: Path) -> None:
     assert run_refused(place / "data", "serve", port="http").startswith("ledger: LEDGER_PORT: ")
     assert not (place / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("api",),
+        ("worker",),
+        ("migrate",),
+        ("import", "-"),
+        ("accounts", "list"),
+        ("accounts", "create", "Ada"),
+        ("keys", "list"),
+        ("keys", "create", "acct_none"),
+        ("keys", "roll", "key_none"),
+        ("keys", "revoke", "key_none"),
+        ("projections", "status"),
+        ("projections", "verify"),
+        ("projections", "rebuild", "--all"),
+        ("projections", "resume", "customers"),
+        ("projections", "retry", "customers", "cus_none"),
+    ],
+    ids=" ".join,
+)
+def test_only_serve_creates_a_database(place: Path, command: tuple[str, ...]) -> None:
+    empty = place / "empty"
+    empty.mkdir(exist_ok=True)
+    for data_dir in (empty, place / "missing"):
+        line = run_refused(data_dir, *command)
+        assert line == (
+            f"ledger: there is no database in {data_dir}: start one with `ledger serve`, or set "
+            "LEDGER_DATA_DIR or LEDGER_DATABASE_URL"
+        )
+    assert not (place / "missing").exists()
+    assert list(empty.iterdir()) == []
+
+
+def test_a_command_without_the_key_of_the_database_makes_no_other(place: Path) -> None:
+    data_dir = place / "keyless"
+    with run_serve(data_dir):
+        pass
+    (data_dir / "secret.key").unlink()
+    assert f"{data_dir / 'secret.key'} is missing" in run_refused(data_dir, "accounts", "list")
+    assert not (data_dir / "secret.key").exists()
+    shutil.rmtree(data_dir)
 
 
 def test_a_database_without_a_service_key_is_refused(place: Path) -> None:
@@ -52,10 +99,54 @@ def test_a_postgres_that_is_too_old_is_refused(place: Path) -> None:
     assert str(SERVER_VERSION_MIN // 10000) in line
 
 
-def test_a_database_that_is_not_migrated_is_refused(cluster: Cluster, place: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [("worker",), ("accounts", "list"), ("keys", "list"), ("projections", "verify")], ids=" ".join
+)
+def test_a_database_that_is_not_migrated_is_refused(
+    cluster: Cluster, place: Path, command: tuple[str, ...]
+) -> None:
     with cluster.create_database(template="template0") as dsn:
-        line = run_refused(place / "data", "worker", database_url=dsn, secret_key=SERVICE_KEY)
+        line = run_refused(place / "data", *command, database_url=dsn, secret_key=SERVICE_KEY)
     assert "run `ledger migrate`" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("accounts", "create", ""), "The name of an account must not be empty."),
+        (("accounts", "create", "  "), "The name of an account must not be empty."),
+        (("accounts", "create", "\udcff"), "The name is not valid UTF-8 text."),
+        (("accounts", "create", "a" * 5001), "A name has at most 5000 characters."),
+        (("accounts", "create", "Ada", "--platform", ""), "No such account: ''"),
+        (("keys", "create", ""), "No such account: ''"),
+        (("keys", "create", "acct_none", "--name", "\udcff"), "The name is not valid UTF-8 text."),
+        (
+            ("keys", "create", "acct_none", "--expires-in-days", "nan"),
+            "--expires-in-days: must be more than 0",
+        ),
+        (("keys", "create", "acct_none", "--expires-in-days", "1e300"), "at most 100000"),
+        (("keys", "roll", "key_none", "--overlap", "9" * 15), "--overlap: must be 0 to 2592000 seconds"),
+        (("projections", "rebuild"), "name the projections to rebuild, or use --all"),
+        (("projections", "verify", "nonsense"), "No such projection: 'nonsense'"),
+    ],
+    ids=lambda value: (
+        " ".join(value)[:40].encode("ascii", "replace").decode() if type(value) is tuple else ""
+    ),
+)
+def test_a_wrong_argument_is_explained(dsn: str, place: Path, command: tuple[str, ...], reason: str) -> None:
+    line = run_refused(place / "data", *command, database_url=dsn, secret_key=SERVICE_KEY)
+    assert reason in line
+
+
+def test_a_verification_that_compares_nothing_fails(dsn: str, place: Path) -> None:
+    """The projections are live, but the log is empty."""
+    settings = {"database_url": dsn, "secret_key": SERVICE_KEY}
+    with run_serve(place / "nothing", **settings) as service:
+        service.wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, seconds=10)
+        for options in ((), ("--sample", "5"), ("customers",), ("--json",)):
+            ended = run_ledger(place / "nothing", "projections", "verify", *options, **settings)
+            assert ended.returncode == 1
+            assert re.fullmatch(r"ledger: nothing was verified: .+\n", ended.stderr)
 
 
 def test_a_database_that_supports_only_later_releases_is_refused(cluster: Cluster, place: Path) -> None:

@@ -61,7 +61,7 @@ def test_an_empty_log_has_nothing_to_read(dsn: str) -> None:
         async with open_reader(dsn) as conn:
             assert await read_log(conn, CODEC, 0, 10) == []
             assert await read_stream(conn, CODEC, "cus_1") == []
-            assert await read_states_at(conn, CODEC, ["cus_1"], 10) == {}
+            assert await read_states_at(conn, CODEC, ["cus_1"], 10) == ({}, {})
             assert await find_position_at(conn, NOW) == 0
 
     asyncio.run(main())
@@ -120,7 +120,7 @@ def test_states_are_folded_as_of_a_position(dsn: str) -> None:
         async with open_reader(dsn) as conn:
             told = {}
             for upto in range(6):
-                states = await read_states_at(conn, CODEC, ["cus_1", "cus_2", "cus_3", "cus_4"], upto)
+                states, _ = await read_states_at(conn, CODEC, ["cus_1", "cus_2", "cus_3", "cus_4"], upto)
                 assert all(isinstance(state, Customer) for state in states.values())
                 told[upto] = {stream: getattr(state, "name", "") for stream, state in states.items()}
             assert told == {

@@ -9,9 +9,10 @@ import pytest
 
 from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
-from ledger.errors import Unavailable
+from ledger.errors import Unavailable, UnreadableRecord
 from ledger.store.codec import fold
 from ledger.store.journal import Append
+from tests.projections.corruption import UNREADABLE, store_record
 from tests.store.lossy_proxy import open_lossy_proxy
 from tests.store.stores import (
     CAUSE,
@@ -204,3 +205,31 @@ def test_two_processes_deciding_on_one_stream_lose_no_decision(dsn: str) -> None
             return state.version
 
     assert asyncio.run(main()) == 61
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_stream_that_cannot_be_read_fails_its_own_callers_only(dsn: str, kind: str) -> None:
+    record, reason = UNREADABLE[kind]
+
+    async def main() -> None:
+        async with open_store(dsn) as store:
+            for customer in ("cus_bad", "cus_good"):
+                await store.journal.append(create_customer(customer))
+                state = await store.streams.read(customer)
+                await store.journal.append(rename_customer(state, "Grace"))
+        was = await store_record(dsn, 2, record)
+        async with open_store(dsn) as store:
+            results = await asyncio.gather(  # in one statement
+                *map(store.streams.read, ("cus_bad", "cus_good", "cus_bad", "cus_none")),
+                return_exceptions=True,
+            )
+            first, good, second, none = results
+            assert isinstance(first, UnreadableRecord)
+            assert (first.stream, first.version, first.reason) == ("cus_bad", 2, reason)
+            assert isinstance(second, UnreadableRecord)
+            assert isinstance(good, Customer)
+            assert (good.name, none) == ("Grace", None)
+            await store_record(dsn, 2, was)
+            assert name_of(await store.streams.read("cus_bad")) == "Grace"
+
+    asyncio.run(main())

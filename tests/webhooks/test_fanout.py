@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import psycopg
+import pytest
+from structlog.testing import capture_logs
 
 from ledger.config import load_settings
 from ledger.domain import imported_event, webhook_endpoint
@@ -20,13 +22,14 @@ from ledger.domain.aggregate import State
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.postgres.connections import open_connection
 from ledger.store.log import Recorded
-from ledger.webhooks import deliveries
+from ledger.webhooks import deliveries, late
 from ledger.webhooks.fanout import Fanout, FanoutResult
 from ledger.webhooks.service import WebhookService
 from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from tests.api.service import ROOT
+from tests.projections.corruption import UNREADABLE, Record, store_record
 from tests.projections.histories import (
     ACCOUNT,
     KEY,
@@ -64,7 +67,7 @@ async def fan_out(author: Author) -> int:
     fanout = Fanout(author.store)
     owed = 0
     try:
-        while (step := await fanout.advance()).checkpoint_moved or step.new_deliveries:
+        while (step := await fanout.advance()).checkpoint_moved or step.new_deliveries or step.has_more:
             owed += step.new_deliveries
     finally:
         await fanout.close()
@@ -365,5 +368,115 @@ def test_an_endpoint_with_a_long_backlog_delays_no_other(dsn: str) -> None:
             assert await claimed({crowded: 1}) == [crowded]
             assert await claimed({crowded: 0}) == []
             assert await claimed({}, limit=2) == [crowded] * 2
+
+    run_story(dsn, story)
+
+
+@pytest.mark.parametrize("range_events_max", [1, 1000])
+@pytest.mark.parametrize("kind", ["topic of a later release", "no JSON"])
+def test_an_endpoint_that_cannot_be_read_gets_its_events_once_it_can(
+    dsn: str, kind: str, range_events_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late, "RANGE_EVENTS_MAX", range_events_max)
+    record = UNREADABLE[kind][0]
+    if record.topic is not None:
+        record = record._replace(topic="webhook_endpoint.rotated")
+
+    async def story(author: Author) -> None:
+        customer = await author.create_customer()  # 1
+        bad, good = await create_endpoint(author), await create_endpoint(author)  # 2, 3
+        await author.update_customer(customer, name="a")  # 4
+        await update_endpoint(author, bad, enabled_events=["customer.updated"])  # 5
+        await author.update_customer(customer, name="b")  # 6
+        await author.create_customer()  # 7
+        was = await store_record(dsn, 5, record)
+        await catch_up(dsn)
+        await fan_out(author)
+        expected = [(4, bad, "pending"), *((position, good, "pending") for position in (4, 6, 7))]
+        assert await load_owed(author) == sorted(expected)
+        await author.update_customer(customer, name="c")  # 8
+        await author.create_customer()  # 9
+        await catch_up(dsn)
+        await fan_out(author)
+        expected += [(8, good, "pending"), (9, good, "pending")]
+        assert await load_owed(author) == sorted(expected)
+
+        await store_record(dsn, 5, was)
+        async with open_engine(dsn) as repaired:
+            assert await repaired.retry("webhook_endpoints", bad, OPERATOR)
+        assert await fan_out(author) == 2
+        assert await load_owed(author) == sorted([*expected, (6, bad, "pending"), (8, bad, "pending")])
+        assert await load_late(author) == []
+
+    run_story(dsn, story)
+
+
+def test_the_only_endpoint_misses_nothing_if_its_creation_cannot_be_read(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await author.create_customer()  # 1
+        bad = await create_endpoint(author)  # 2
+        await author.create_customer()  # 3
+        was = await store_record(dsn, 2, UNREADABLE["no JSON"][0])
+        await catch_up(dsn)
+        assert await fan_out(author) == 0
+        assert await load_late(author) == [(bad, 2)]
+        await store_record(dsn, 2, was)
+        async with open_engine(dsn) as repaired:
+            assert await repaired.retry("webhook_endpoints", bad, OPERATOR)
+        assert await fan_out(author) == 1
+        assert await load_owed(author) == [(3, bad, "pending")]
+
+    run_story(dsn, story)
+
+
+def test_an_endpoint_that_only_the_fan_out_cannot_read_delays_no_other(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad, good = await create_endpoint(author), await create_endpoint(author)  # 1, 2
+        await catch_up(dsn)
+        await fan_out(author)
+        was = await store_record(dsn, 1, UNREADABLE["no JSON"][0])
+        healed = await author.create_customer()  # 3
+        await catch_up(dsn, projections=create_raising_feed(healed))
+        await fan_out(author)
+        await author.create_customer()  # 4
+        await catch_up(dsn)
+        async with open_engine(dsn) as repaired:
+            assert await repaired.retry("feed", healed, OPERATOR)
+        for _ in range(2):
+            await fan_out(author)
+            assert await load_owed(author) == [(3, good, "pending"), (4, good, "pending")]
+        assert await load_late(author) == [(bad, 3)]
+        await store_record(dsn, 1, was)
+        assert await fan_out(author) == 2
+        assert await load_late(author) == []
+
+    run_story(dsn, story)
+
+
+async def load_late(author: Author) -> list[tuple[str, int]]:
+    """The streams that the fan-out has to make up for, each with its first position."""
+    async with open_connection(author.dsn, "ledger_api", name="test") as conn:
+        cur = await conn.execute("SELECT stream, position FROM webhooks.late ORDER BY position")
+        return await cur.fetchall()
+
+
+def test_nothing_is_sent_to_an_endpoint_that_cannot_be_read(dsn: str, receiver: Receiver, path: str) -> None:
+    async def past(author: Author) -> Record:
+        await create_endpoint(author, receiver.url(path))  # 1
+        await author.create_customer()  # 2
+        await catch_up(dsn)
+        assert await fan_out(author) == 1
+        return await store_record(dsn, 1, UNREADABLE["no JSON"][0])
+
+    was = run_story(dsn, past)
+
+    async def story(author: Author) -> None:
+        with capture_logs() as logged:
+            async with run_webhooks(author, webhook_timeout_ms=100):
+                await asyncio.to_thread(wait_until, lambda: logged)
+                assert receiver.requests_to(path) == []
+                await store_record(dsn, 1, was)
+                await asyncio.to_thread(receiver.wait_for, path, 1)
+        assert logged[0]["reason"] == "not_json"
 
     run_story(dsn, story)

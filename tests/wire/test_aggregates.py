@@ -37,6 +37,13 @@ def test_a_row_names_the_state_that_its_module_folds(row: Aggregate[Any]) -> Non
     assert issubclass(row.state, State)
 
 
+def test_the_first_part_of_a_topic_tells_the_aggregate() -> None:
+    """A release attributes an unknown topic of a later release by it (projections/engine/batch.py)."""
+    prefixes = [{event.TOPIC.partition(".")[0] for event in row.module.EVENTS} for row in AGGREGATES]
+    assert [len(some) for some in prefixes] == [1] * len(AGGREGATES)
+    assert len(set().union(*prefixes)) == len(AGGREGATES)
+
+
 @each_row
 def test_a_row_has_public_events_of_its_own_domain_events_only(row: Aggregate[Any]) -> None:
     assert set(row.public_event_types) <= set(row.module.EVENTS)

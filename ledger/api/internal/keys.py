@@ -1,8 +1,10 @@
 """Accounts and their keys, for operators (scope `keys`): the caller's account and those connected to it.
 
-A key is created in the mode of the caller's key, and its secret is in that one response only. Repeating a
-creation under its Idempotency-Key creates nothing: the response for an account is repeated, and for a key it
-is a 409 that names the key, because the secret is not stored.
+A live-mode key reaches the keys of both modes, a test-mode key those of test mode only: with `keys`, a key
+can create others with every scope, so one that reached live mode would have all rights there. The secret of a
+new key is in that one response only. Repeating a creation under its Idempotency-Key creates nothing: the
+response for an account is repeated, and for a key it is a 409 that names the key, because the secret is not
+stored.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from ledger import accounts
-from ledger.accounts import SCOPES, KeyKind, KeySummary
+from ledger.accounts import OVERLAP_SECONDS_MAX, SCOPES, KeyKind, KeySummary, Mode
 from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response
@@ -23,11 +25,9 @@ from ledger.api.key_cache import KeyCache
 from ledger.clock import Clock
 from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
-from ledger.errors import InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
+from ledger.errors import Forbidden, InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
 from ledger.postgres.connections import Conn, Pool
 from ledger.store.journal import IdempotencyKeyUsed, Reply, insert_reply
-
-OVERLAP_SECONDS_MAX = 30 * 86_400
 
 _LIMIT = Query(ge=1, le=100)
 _STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
@@ -51,6 +51,10 @@ class KeyBody(Body):
 
     account: Id | None = Field(None, description="A connected account; default: the caller's own.")
     kind: KeyKind = "sk"
+    mode: Mode | None = Field(
+        None,
+        description="Default: that of the caller's key. Only a live-mode key may create a live-mode key.",
+    )
     name: Text = ""
     scopes: Annotated[list[str], Field(max_length=len(SCOPES))] = Field(
         [], description="The scopes of a restricted key."
@@ -89,8 +93,17 @@ class KeyRegistry:
             raise account_access_error(caller.key, account)
         return account
 
+    def check_mode(self, caller: Exchange, mode: Mode | None) -> None:
+        """Raises Forbidden when the caller does not reach the keys of this mode."""
+        if mode == "live" and not caller.key.livemode:
+            raise Forbidden(
+                f"The provided key '{caller.key.masked}' is a test-mode key and does not reach live-mode "
+                "keys. Use a live-mode key with the scope 'keys', or `ledger keys create --live`.",
+                code="livemode_mismatch",
+            )
+
     async def get_key(self, conn: Conn, caller: Exchange, key_id: str) -> KeySummary:
-        """The key, if it is in the caller's reach and mode. Raises UnknownObject otherwise."""
+        """The key, if it is in the caller's reach. Raises UnknownObject otherwise."""
         summary = await accounts.find_key(conn, key_id, account=caller.account, livemode=caller.key.livemode)
         if summary is None:
             raise UnknownObject("key", key_id)
@@ -171,13 +184,21 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
     @router.get("/keys", summary="List keys, without their secrets")
     async def list_keys(
         account: Annotated[str | None, Query(max_length=255)] = None,
+        mode: Annotated[
+            Mode | None, Query(description="Default: both with a live-mode key, otherwise `test`.")
+        ] = None,
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
         caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """The keys of one account, oldest first. `last_used_at` is up to a few seconds late."""
         account_id = await registry.resolve_account(caller, account)
-        rows = await registry.pool.run_idempotent(lambda conn: accounts.list_keys(conn, account_id))
+        registry.check_mode(caller, mode)
+        if mode is None and not caller.key.livemode:
+            mode = "test"
+        rows = await registry.pool.run_idempotent(
+            lambda conn: accounts.list_keys(conn, account_id, mode=mode)
+        )
         now = registry.clock.now()
         return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
 
@@ -187,6 +208,8 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
         Idempotency-Key gets 409 `secret_shown_once`, which names the key that was created. If the response
         was lost, roll that key."""
         account = await registry.resolve_account(caller, body.account)
+        mode = body.mode or caller.key.mode
+        registry.check_mode(caller, mode)
         _check_key_body(body, registry.clock.now())
 
         async def create(conn: Conn) -> dict[str, Any]:
@@ -194,7 +217,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
                 conn,
                 account,
                 body.kind,
-                livemode=caller.key.livemode,
+                livemode=mode == "live",
                 name=body.name,
                 scopes=body.scopes,
                 expires_at=body.expires_at,
@@ -264,6 +287,7 @@ def _render_key(listed: KeySummary, now: float) -> dict[str, Any]:
         "id": key.id,
         "account": key.account,
         "kind": key.kind,
+        "mode": key.mode,
         "livemode": key.livemode,
         "masked": key.masked,
         "name": key.name,

@@ -18,9 +18,9 @@ import psycopg
 
 from ledger.call import Call, Cause
 from ledger.commands.context import GroupContext
-from ledger.commands.execution import Decision, Execution
+from ledger.commands.execution import Decision, Execution, refuse_unreadable
 from ledger.commands.imports.lines import LineCommand, parse_line, split_lines
-from ledger.errors import InvalidParameter, LedgerError, RequestError
+from ledger.errors import InvalidParameter, LedgerError, RequestError, UnreadableRecord
 from ledger.store.journal import VersionConflict
 
 GROUP_LINES_MAX = 256
@@ -150,17 +150,22 @@ class Import:
             if self._exact:
                 await context.preload_events(_list_repeated_streams(lines))
             for _, command in lines:
-                if isinstance(command, RequestError):
-                    decision = Decision([], refusal=command)
-                else:
-                    decision = await self._execution.decide(
-                        self._build_call(command), context, command.decide, now
-                    )
+                decision = await self._decide_line(command, context, now)
                 context.add(decision.changes)
                 group.decisions.append(decision)
         except LedgerError as error:
             group.error = error
         return group
+
+    async def _decide_line(
+        self, command: LineCommand | RequestError, context: GroupContext, now: int
+    ) -> Decision:
+        if isinstance(command, RequestError):
+            return Decision([], refusal=command)
+        try:
+            return await self._execution.decide(self._build_call(command), context, command.decide, now)
+        except UnreadableRecord as error:  # of an object that this line needs, and perhaps no other
+            return Decision([], refusal=refuse_unreadable(error))
 
     def _list_streams_to_load(self, lines: Sequence[_NumberedLine]) -> list[str]:
         """Streams that the lines refer to and do not create themselves. Objects that they create are assumed

@@ -1,0 +1,88 @@
+"""The folders in which the processes of a service keep their metrics: none is left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving.process import SERVICE_KEY, list_children, run_serve
+from tests.serving.test_shutdown import is_running
+
+
+@pytest.fixture
+def settings(dsn: str) -> dict[str, Any]:
+    return {"database_url": dsn, "secret_key": SERVICE_KEY}
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    """A directory for temporary files of this test alone: the data directory's parent."""
+    return Path(tempfile.mkdtemp(dir=place))
+
+
+def metrics_folders(folder: Path) -> set[Path]:
+    return {path for path in folder.iterdir() if "metrics" in path.name}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_folder_of_a_killed_service_goes_at_the_next_start_and_that_of_a_living_one_stays(
+    folder: Path, settings: dict[str, Any], workers: int
+) -> None:
+    with run_serve(folder / "living", workers=2, **settings) as living:
+        kept = metrics_folders(folder)
+        assert len(kept) == 1
+        with run_serve(folder / "killed", workers=2, **settings) as killed:
+            processes = list_children(killed.process.pid)
+            killed.kill()
+            wait_until_ended(processes)
+            assert len(metrics_folders(folder)) == 2
+            left = metrics_folders(folder) - kept
+            with run_serve(folder / "next", workers=workers, **settings):
+                assert not left & metrics_folders(folder)
+                assert kept < metrics_folders(folder) or workers == 1
+        assert metrics_folders(folder) == kept
+        assert httpx.get(f"{living.url}/v1/customers").status_code == 401
+        assert "ledger_requests_total" in httpx.get(f"{living.url}/metrics").text
+    assert metrics_folders(folder) == set()
+
+
+def wait_until_ended(processes: dict[int, str]) -> None:
+    deadline = time.monotonic() + 15
+    while any(map(is_running, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_folder_without_a_lock_goes_when_no_process_that_it_names_runs(
+    folder: Path, settings: dict[str, Any]
+) -> None:
+    """Earlier releases made folders without one."""
+    for name, pid in (("living", os.getpid()), ("killed", 2**22 + 1), ("odd", 10**30)):
+        (folder / f"ledger-metrics-{name}").mkdir()
+        (folder / f"ledger-metrics-{name}" / f"counter_{pid}.db").write_bytes(b"")
+    (folder / "ledger-metrics-elsewhere").symlink_to(folder / "ledger-metrics-living")
+    with run_serve(folder / "data", **settings):
+        names = {path.name for path in metrics_folders(folder)}
+    assert names == {"ledger-metrics-living", "ledger-metrics-elsewhere"}
+
+
+def test_a_killed_process_leaves_no_gauge_in_the_metrics(folder: Path, settings: dict[str, Any]) -> None:
+    with run_serve(folder / "data", workers=2, **settings) as service:
+
+        def gauge_pids() -> set[int]:
+            [metrics] = metrics_folders(folder)
+            files = (re.fullmatch(r"gauge_livesum_(\d+)\.db", path.name) for path in metrics.iterdir())
+            return {int(file[1]) for file in files if file}
+
+        service.wait_until(lambda: len(gauge_pids()) >= 2, seconds=10)
+        victim = min(gauge_pids() & set(list_children(service.process.pid)))
+        os.kill(victim, signal.SIGKILL)
+        service.wait_until(lambda: victim not in gauge_pids(), seconds=10)
