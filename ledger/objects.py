@@ -19,6 +19,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import BalanceTransaction
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference
@@ -143,9 +144,15 @@ async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fe
             answer[member] = await _expand_members(dict(value), subtree, now, fetch)
         elif isinstance(value, str):
             state = await fetch(value)
-            if state is not None and (member not in EXTERNAL_FIELDS or isinstance(state, Resource)):
+            if state is not None and (member not in EXTERNAL_FIELDS or _may_be_external(state, member)):
                 answer[member] = await expand(state, render_object(state, now), subtree, now, fetch)
     return answer
+
+
+def _may_be_external(state: State, member: str) -> bool:
+    """Whether `state` is what a member with an id of another service may show: what a service published, or
+    the ledger's own payment intent."""
+    return isinstance(state, Resource) or (member == "payment_intent" and isinstance(state, PaymentIntent))
 
 
 def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ledger.errors import InvalidParameter
 from ledger.wire import balance_transactions, charges, disputes, events, refunds
-from ledger.wire.aggregates import AGGREGATES
+from ledger.wire.aggregates import AGGREGATES, SHARED_OBJECT_TYPES
 
 LEVELS_MAX = 4
 
@@ -113,11 +113,11 @@ def _find_external_fields(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, field in fields.items():
         if type(field) is dict:
             yield from _find_external_fields(field)
-        elif field not in READ_RESOURCES:
+        elif field not in READ_RESOURCES or field in SHARED_OBJECT_TYPES:
             yield name
 
 
 EXTERNAL_FIELDS = frozenset(
     name for fields in EXPANDABLE_FIELDS.values() for name in _find_external_fields(fields)
 )
-"""Fields that contain ids of objects of other services. Some of them accept any id from a caller."""
+"""Fields that may contain ids of objects of other services. Some of them accept any id from a caller."""

@@ -14,6 +14,7 @@ from ledger.wire.tables import (
     events,
     file_links,
     files,
+    payment_intents,
     refunds,
     webhook_endpoints,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "events",
     "file_links",
     "files",
+    "payment_intents",
     "refunds",
     "webhook_endpoints",
 ]
