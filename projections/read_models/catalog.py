@@ -17,6 +17,7 @@ from projections.read_models.lists import (
     REFUNDS,
     WEBHOOK_ENDPOINTS,
 )
+from projections.read_models.payment_intents import PAYMENT_INTENTS
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -24,6 +25,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     CHARGES,
     DISPUTES,
     REFUNDS,
+    PAYMENT_INTENTS,
     FILES,
     FILE_LINKS,
     WEBHOOK_ENDPOINTS,
