@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 from ledger.background import BackgroundLoop
 from ledger.call import Cause
-from ledger.domain import charge_decisions, dispute_decisions
+from ledger.domain import charge_decisions, dispute_decisions, payment_intent_decisions
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.store.journal import Append, VersionConflict, fold_changes
+from ledger.store.journal import Append, Change, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
@@ -121,12 +122,23 @@ class DeadlineSweeper:
         if state is None or not events:
             return False
         changes = fold_changes(events, state, causation=CLOCK_CAUSATION)
+        changes += await self._follow_charge(changes[-1].state)
         cause = Cause(state.account, state.livemode, None, None, None)
         try:
             await self._store.journal.append(Append(cause, changes))
         except VersionConflict:
             return False
         return True
+
+    async def _follow_charge(self, state: State) -> list[Change]:
+        """What follows for the payment intent if `state` is its charge, which has just expired."""
+        if not isinstance(state, Charge) or state.payment_intent is None:
+            return []
+        intent = await self._store.streams.read(state.payment_intent)
+        if not isinstance(intent, PaymentIntent):
+            return []
+        events = payment_intent_decisions.follow_charge(intent, state, now=int(self._store.clock.now()))
+        return fold_changes(events, intent, causation=CLOCK_CAUSATION)
 
     def _decide(self, state: State | None) -> Sequence[DomainEvent]:
         now = int(self._store.clock.now())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from ledger.api.public.file_routes import FILES
+from ledger.api.public.intent_routes import PAYMENT_INTENTS
 from ledger.api.public.operations import Operation
 from ledger.api.public.webhook_routes import WEBHOOK_ENDPOINTS
 from ledger.commands import charges, customer_sessions, customers, disputes, refunds
@@ -261,6 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *CHARGES,
     *CUSTOMER_SESSIONS,
     *DISPUTES,
+    *PAYMENT_INTENTS,
     *REFUNDS,
     *BALANCE_TRANSACTIONS,
     *EVENTS,
