@@ -17,7 +17,17 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import append, commands, http, ndjson_import, projections, rebuild, rebuild_impact, startup
+from benchmarks import (
+    append,
+    commands,
+    expansion,
+    http,
+    ndjson_import,
+    projections,
+    rebuild,
+    rebuild_impact,
+    startup,
+)
 from benchmarks.database import Server, run_server
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, describe_machine, show, write_json
@@ -33,6 +43,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "rebuild": rebuild.run,
 }
 SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
+    "expansion": expansion.run,
     "http": http.run,
     "meanwhile": rebuild_impact.run,
     "startup": startup.run,

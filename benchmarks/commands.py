@@ -23,7 +23,7 @@ from ledger.api.app import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
 from ledger.config import load_settings
-from ledger.postgres.connections import open_pool
+from ledger.postgres.connections import Pool
 from ledger.store.store import Store
 
 GROUP = "commands: load, decide, encode, append; 16 callers"
@@ -40,7 +40,7 @@ class LedgerCommands:
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
         settings = load_settings()
-        queries = build_queries(store, open_pool(store.dsn), settings)  # a command here reads no list
+        queries = build_queries(store, Pool(store.dsn), settings)  # a command here reads no list
         self._execution = build_execution(store, queries, settings)
         self._ids = cycle(runner.run(self._create_customers()))
         self._order_count = 0

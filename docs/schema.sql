@@ -148,6 +148,15 @@ CREATE TABLE ledger.served (
 GRANT SELECT ON ledger.served TO ledger_api;
 GRANT SELECT ON ledger.served TO ledger_projector;
 
+CREATE TABLE ledger.service_key (
+    check_value bytea NOT NULL,
+    one boolean NOT NULL DEFAULT true,
+    CONSTRAINT service_key_key PRIMARY KEY (one),
+    CONSTRAINT service_key_check_value CHECK (length(check_value) = 32),
+    CONSTRAINT service_key_one CHECK (one)
+);
+GRANT INSERT, SELECT ON ledger.service_key TO ledger_api;
+
 CREATE VIEW ledger.readable_events AS
  SELECT notification_id AS "position",
     originator_id AS stream,
@@ -500,6 +509,23 @@ CREATE INDEX payment_intents_by_customer ON projections.payment_intents USING bt
 CREATE INDEX payment_intents_newest ON projections.payment_intents USING btree (account, livemode, created, "position") WHERE (NOT deleted);
 ALTER TABLE projections.payment_intents OWNER TO ledger_projector;
 GRANT SELECT ON projections.payment_intents TO ledger_api;
+
+CREATE TABLE projections.payment_methods (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    card text NOT NULL,
+    customer text,
+    saved boolean NOT NULL,
+    CONSTRAINT payment_methods_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX payment_methods_by_card ON projections.payment_methods USING btree (account, livemode, card, created, "position");
+CREATE INDEX payment_methods_newest ON projections.payment_methods USING btree (account, livemode, created, "position") WHERE saved;
+ALTER TABLE projections.payment_methods OWNER TO ledger_projector;
+GRANT SELECT ON projections.payment_methods TO ledger_api;
 
 CREATE TABLE projections.postings (
     generation integer NOT NULL,

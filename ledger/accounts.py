@@ -29,7 +29,12 @@ EphemeralKind = Literal["ek"]
 
 INTERNAL_SCOPES = ("catalog", "network", "publish", "audit", "projections", "webhooks", "keys", "clock")
 
-_PERMISSIONS = {"balance_transaction", "event", *(row.permission for row in AGGREGATES if row.permission)}
+_PERMISSIONS = {
+    "balance_transaction",
+    "event",
+    "payment_method",
+    *(row.permission for row in AGGREGATES if row.permission),
+}
 SCOPES = (
     *(f"rak_{resource}_{access}" for resource in sorted(_PERMISSIONS) for access in ("read", "write")),
     *INTERNAL_SCOPES,

@@ -31,6 +31,7 @@ class Call:
     """The input of a command or a query.
 
     target       the id in the path; empty where the path has none
+    part         the second id in the path, of an object that belongs to the target; empty likewise
     parameters   the parsed values of the operation's parameter table, without `expand`
     as_platform  the key's account is a platform that acts on an account connected to it
     base_url     the service's own URL without a path, as the caller knows it
@@ -40,6 +41,7 @@ class Call:
     target: str
     parameters: dict[str, Any]
     expand: ExpandTree = field(default_factory=dict)
+    part: str = ""
     as_platform: bool = False
     base_url: str = ""
 

@@ -7,12 +7,14 @@ names.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ledger.call import Call
 from ledger.domain.aggregate import State
+from ledger.domain.cards import SourceCard
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
@@ -23,13 +25,15 @@ from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference
-from ledger.wire import balance_transactions, charges, files
+from ledger.wire import balance_transactions, charges, customers, files, payment_methods
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
 
 Kind = TypeVar("Kind", bound=State)
+Result = TypeVar("Result")
 Fetch = Callable[[str], Awaitable[State | None]]
 """Reads an aggregate by its stream; None if there is none."""
+READS_AT_ONCE_MAX = 256
 REFUNDS_SHOWN_MAX = 10
 
 
@@ -91,40 +95,79 @@ async def expand(
 
     Null stays null, and an id whose object is unknown (a payment intent that no service has published)
     stays an id. A member that the object does not have is ignored: the source of a balance transaction may
-    be of another type than the one that has it.
+    be of another type than the one that has it. Of a deleted object only the id is shown, so it has no
+    members to expand.
     """
+    if getattr(state, "deleted", False):
+        return answer
     if isinstance(state, File):
-        links_tree = tree.get("links", {}).get("data", {})
-        answer["links"] = await _render_file_links(state, links_tree, now, fetch)
+        tree = {"links": {}, **tree}  # always shown
     fetch = _limit_to_owner(state, fetch)
-    for member, subtree in tree.items():
-        match member:
-            case "links" if isinstance(state, File):
-                pass  # always rendered, above
-            case "sources" if isinstance(state, Customer):
-                inner = subtree.get("data", {})
-                cards = [
-                    await _expand_members(charges.render_card(card, state.id), inner, now, fetch)
-                    for card in state.sources
-                ]
-                answer[member] = _render_list(cards, f"/v1/customers/{state.id}/sources")
-            case "refunds" if isinstance(state, Charge):
-                answer[member] = await _render_refunds(state, subtree.get("data", {}), now, fetch)
-            case "default_source" if isinstance(state, Customer):
-                card = state.find_source(state.default_source)
-                if card is not None:
-                    answer[member] = await _expand_members(
-                        charges.render_card(card, state.id), subtree, now, fetch
-                    )
-            case "balance_transaction" if isinstance(state, Charge | Refund):
-                if state.balance_transaction is not None:
-                    transaction = state.balance_transaction
-                    answer[member] = await render_balance_transaction(transaction, subtree, now, fetch)
-            case "balance_transactions" if isinstance(state, Dispute):
-                answer[member] = [await _expand_members(item, subtree, now, fetch) for item in answer[member]]
-            case _:
-                await _expand_members(answer, {member: subtree}, now, fetch)
+    await run_together(
+        [_expand_member(state, answer, member, subtree, now, fetch) for member, subtree in tree.items()]
+    )
     return answer
+
+
+async def run_together(steps: Sequence[Awaitable[Result]]) -> list[Result]:
+    """The results of `steps`, in their order. All run at the same time: so the objects that a page needs at
+    one level of its expansion are read from the log by one statement (`StreamReader`)."""
+    if len(steps) < 2:  # needs no task
+        return [await step for step in steps]
+    return await asyncio.gather(*steps)
+
+
+def share_reads(fetch: Fetch) -> Fetch:
+    """`fetch` for one answer: it reads each object once, and at most READS_AT_ONCE_MAX at the same time, so
+    that no answer fills the queue of the reader."""
+    reads: dict[str, asyncio.Future[State | None]] = {}
+    slots = asyncio.Semaphore(READS_AT_ONCE_MAX)
+
+    async def read(stream: str) -> State | None:
+        async with slots:
+            return await fetch(stream)
+
+    async def fetch_shared(stream: str) -> State | None:
+        if stream not in reads:
+            reads[stream] = asyncio.ensure_future(read(stream))
+        return await reads[stream]
+
+    return fetch_shared
+
+
+async def _expand_member(
+    state: State, answer: dict[str, Any], member: str, tree: ExpandTree, now: int, fetch: Fetch
+) -> None:
+    """Expands one member of `answer`, and in it the members that `tree` names."""
+    match member:
+        case "links" if isinstance(state, File):
+            answer[member] = await _render_file_links(state, tree.get("data", {}), now, fetch)
+        case "sources" if isinstance(state, Customer):
+            answer[member] = await _render_sources(state, tree.get("data", {}), now, fetch)
+        case "default_source" if isinstance(state, Customer):
+            card = state.find_source(state.default_source)
+            if card is not None:
+                answer[member] = await render_source(card, state, tree, now, fetch)
+        case "invoice_settings" if isinstance(state, Customer):
+            answer[member] = await _expand_invoice_settings(state, tree, now, fetch)
+        case "subscriptions" | "tax_ids" | "tax" | "cash_balance" if isinstance(state, Customer):
+            answer[member] = customers.render_unused_member(state, member)
+        case "refunds" if isinstance(state, Charge):
+            answer[member] = await _render_refunds(state, tree.get("data", {}), now, fetch)
+        case "payment_method" if isinstance(state, Charge | Refund | PaymentIntent):
+            holder = await fetch(state.charge) if isinstance(state, Refund) else state
+            if isinstance(holder, Charge | PaymentIntent) and holder.card is not None:
+                answer[member] = await render_charged_card(holder, holder.card, tree, now, fetch)
+        case "balance_transaction" if isinstance(state, Charge | Refund):
+            transaction = state.balance_transaction
+            if transaction is not None:
+                answer[member] = await render_balance_transaction(transaction, tree, now, fetch)
+        case "balance_transactions" if isinstance(state, Dispute):
+            answer[member] = await run_together(
+                [_expand_members(item, tree, now, fetch) for item in answer[member]]
+            )
+        case _:
+            await _expand_members(answer, {member: tree}, now, fetch)
 
 
 async def render_balance_transaction(
@@ -135,9 +178,40 @@ async def render_balance_transaction(
     return await _expand_members(rendered, tree, now, fetch)
 
 
+async def render_source(
+    card: SourceCard, customer: Customer, tree: ExpandTree, now: int, fetch: Fetch
+) -> dict[str, Any]:
+    """The JSON of a customer's card, with the members of `tree` expanded."""
+    return await _expand_members(charges.render_card(card, customer.id), tree, now, fetch)
+
+
+async def render_saved_card(
+    card: SourceCard, customer: Customer, tree: ExpandTree, now: int, fetch: Fetch
+) -> dict[str, Any]:
+    """The JSON of a customer's card as a payment method, with the members of `tree` expanded."""
+    rendered = payment_methods.render_payment_method(card, customer, customer.id)
+    return await _expand_members(rendered, tree, now, fetch)
+
+
+async def render_charged_card(
+    holder: Charge | PaymentIntent, card: SourceCard, tree: ExpandTree, now: int, fetch: Fetch
+) -> dict[str, Any]:
+    """The JSON of the card of a charge or an intent as a payment method, with the members of `tree` expanded.
+
+    It belongs to the charge's customer only if that one has saved it and is not deleted: the card of a
+    single charge belongs to nobody, nor does a deleted customer own one.
+    """
+    customer = await fetch(holder.customer) if holder.customer is not None else None
+    if isinstance(customer, Customer) and not customer.deleted and customer.find_source(card["id"]):
+        return await render_saved_card(card, customer, tree, now, fetch)
+    rendered = payment_methods.render_payment_method(card, holder, None)
+    return await _expand_members(rendered, tree, now, fetch)
+
+
 async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
     """Replaces ids in the members of `answer` that `tree` names by the objects; returns `answer`."""
-    for member, subtree in tree.items():
+
+    async def expand_one(member: str, subtree: ExpandTree) -> None:
         value = answer.get(member)
         if isinstance(value, dict):
             # A copy, because nested members may be shared between results.
@@ -146,6 +220,8 @@ async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fe
             state = await fetch(value)
             if state is not None and (member not in EXTERNAL_FIELDS or _may_be_external(state, member)):
                 answer[member] = await expand(state, render_object(state, now), subtree, now, fetch)
+
+    await run_together([expand_one(member, subtree) for member, subtree in tree.items()])
     return answer
 
 
@@ -170,27 +246,56 @@ def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:
     return fetch_owned
 
 
+async def _expand_invoice_settings(
+    state: Customer, tree: ExpandTree, now: int, fetch: Fetch
+) -> dict[str, Any]:
+    """The customer's invoice settings. A default payment method that is none of its cards belongs to another
+    service, if to anybody."""
+    settings = dict(state.invoice_settings)
+    card = state.find_source(settings["default_payment_method"])
+    if card is None:
+        return await _expand_members(settings, tree, now, fetch)
+    subtree = tree.get("default_payment_method")
+    if subtree is not None:
+        settings["default_payment_method"] = await render_saved_card(card, state, subtree, now, fetch)
+    return settings
+
+
+async def _render_sources(state: Customer, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
+    """The customer's cards as a list object, newest first."""
+    cards = await run_together(
+        [render_source(card, state, tree, now, fetch) for card in reversed(state.sources)]
+    )
+    return _render_list(cards, f"/v1/customers/{state.id}/sources")
+
+
 async def _render_file_links(state: File, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
     """The file's newest links as a list object."""
-    links = [await fetch(link_id) for link_id in state.links[:INLINE_LINKS_MAX]]
-    rendered = [
-        await expand(link, files.render_file_link(link, now), tree, now, fetch)
-        for link in links
-        if isinstance(link, FileLink)
-    ]
+    links = await run_together([fetch(link_id) for link_id in state.links[:INLINE_LINKS_MAX]])
+    rendered = await run_together(
+        [
+            expand(link, files.render_file_link(link, now), tree, now, fetch)
+            for link in links
+            if isinstance(link, FileLink)
+        ]
+    )
     return files.render_file_links(state, rendered)
 
 
 async def _render_refunds(state: Charge, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
     """The charge's newest refunds as a list object; its `url` lists all of them."""
     newest = list(state.refunds)[: -REFUNDS_SHOWN_MAX - 1 : -1]
-    data = []
-    for refund_id in newest:
-        refund = await fetch(refund_id)
-        assert isinstance(refund, Refund), (
-            "a charge lists only refunds that were appended together with its ChargeRefunded"
-        )
-        data.append(await expand(refund, render_object(refund, now), tree, now, fetch))
+    refunds = await run_together([fetch(refund_id) for refund_id in newest])
+    assert all(isinstance(refund, Refund) for refund in refunds), (
+        "a charge lists only refunds that were appended together with its ChargeRefunded"
+    )
+    data = await run_together(
+        [
+            expand(refund, render_object(refund, now), tree, now, fetch)
+            for refund in refunds
+            if refund is not None
+        ]
+    )
     url = f"/v1/charges/{state.id}/refunds"
     return _render_list(data, url, has_more=len(state.refunds) > REFUNDS_SHOWN_MAX)
 

@@ -30,7 +30,7 @@ LEDGER = (
     "postgres wire",
     "call clock metrics",
     "accounts files store",
-    "deadlines objects",
+    "deadlines objects service_key",
     "commands queries",
     "webhooks",
     "api",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, FunctionType
 
 
 def count_calls(work: Callable[[], object]) -> int:
@@ -21,3 +22,21 @@ def count_calls(work: Callable[[], object]) -> int:
     finally:
         sys.setprofile(None)
     return calls
+
+
+@contextmanager
+def record_runs(function: Callable[..., object]) -> Iterator[list[FrameType]]:
+    """The runs of `function` in this thread, while the context is open. A coroutine is one run however often
+    it is resumed."""
+    runs: list[FrameType] = []
+    assert isinstance(function, FunctionType)
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is function.__code__ and frame not in runs:
+            runs.append(frame)
+
+    sys.setprofile(profile)
+    try:
+        yield runs
+    finally:
+        sys.setprofile(None)

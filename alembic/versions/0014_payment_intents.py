@@ -1,13 +1,13 @@
 """Payment intents: their list.
 
 Revision ID: 0014
-Revises: 0010
+Revises: 0011
 """
 
 from alembic import op
 
 revision = "0014"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -29,6 +29,7 @@ from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.key_cache import KeyCache
+from ledger.api.paths import keep_encoded_slashes
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
 from ledger.api.public.openapi import extend_openapi
@@ -48,7 +49,7 @@ from ledger.domain.money import Terms
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
 from ledger.metrics import Metrics
-from ledger.postgres.connections import Pool, open_pool
+from ledger.postgres.connections import Pool
 from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
@@ -80,9 +81,13 @@ class LedgerApp(FastAPI):
     internal_api: InternalApiMiddleware
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["path"] + "/").startswith("/v1/"):
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        keep_encoded_slashes(scope)
+        if (scope["path"] + "/").startswith("/v1/"):
             await self.public_api(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"].startswith("/internal/v1/"):
+        elif scope["path"].startswith("/internal/v1/"):
             await self.internal_api(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -194,7 +199,7 @@ def build_terms(settings: Settings) -> Terms:
 def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Components:
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
-    pool = open_pool(dsn)
+    pool = Pool(dsn)
     metrics = Metrics()
     store.journal.on_append = metrics.observe_append
     queries = build_queries(store, pool, settings)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import psycopg
-
 from ledger.clock import Clock
-from ledger.errors import Unavailable
-from ledger.postgres.connections import ReconnectingConnection, first_line
+from ledger.postgres.connections import ReconnectingConnection
 
 RefreshClock = Callable[[], Awaitable[float]]
 """Returns the current time, unix seconds. Raises Unavailable."""
@@ -25,11 +22,7 @@ class ClockReader:
     async def refresh(self) -> float:
         """The current time in unix seconds, after an update of `clock`. Raises Unavailable."""
         if self._connection is not None:
-            try:
-                async with self._connection as conn:
-                    await self._clock.refresh(conn)
-            except psycopg.OperationalError as error:
-                raise Unavailable(first_line(error)) from error
+            await self._connection.run_idempotent(self._clock.refresh)
         return self._clock.now()
 
     async def close(self) -> None:

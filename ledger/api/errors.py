@@ -88,6 +88,11 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
     raise AssertionError("the last row of the table is every RequestError")
 
 
+def indent(text: str) -> str:
+    """The same JSON, indented by two blanks for people to read; an empty text stays empty."""
+    return msgspec.json.format(text, indent=2) if text else text
+
+
 def render_error(error: Exception) -> tuple[int, str, Headers]:
     """Status, body and headers of the answer to a request that ended in `error`. Logs a failure of the
     service."""

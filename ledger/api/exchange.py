@@ -32,20 +32,21 @@ JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 class Exchange:
     """A request and what is known so far of its response.
 
-    `key`, `account`, `operation` and `target` are set in this order, as the request passes the checks;
-    reading one before it is set is a bug (AttributeError). `account` is the account that the request acts
-    on: the key's own until another one is resolved.
+    `key`, `account`, `operation`, `target` and `part` are set in this order, as the request passes the
+    checks; reading one before it is set is a bug (AttributeError). `account` is the account that the request
+    acts on: the key's own until another one is resolved.
     """
 
     __slots__ = (
-        "account", "idempotency_key", "key", "key_id", "method", "operation", "operation_name", "path",
-        "position", "receive", "request_headers", "request_id", "response_headers", "scope", "started_at",
-        "status", "target", "uploads",
+        "account", "idempotency_key", "key", "key_id", "method", "operation", "operation_name", "part",
+        "path", "position", "receive", "request_headers", "request_id", "response_headers", "scope",
+        "started_at", "status", "target", "uploads",
     )  # fmt: skip
 
     key: ApiKey
     operation: Operation
     target: str
+    part: str
 
     def __init__(
         self, scope: Scope, receive: Receive, request_id: str, default_headers: Headers | None = None

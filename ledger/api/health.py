@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -14,8 +13,9 @@ from ledger.api.errors import STATUS_NOT_READY
 from ledger.clock import Clock
 from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
+from ledger.errors import Unavailable
 from ledger.metrics import Lag, Metrics, WebhookBacklog, read_lags
-from ledger.postgres.connections import Pool
+from ledger.postgres.connections import Conn, Pool
 from ledger.webhooks.deliveries import read_backlog
 
 READY_LAG_SECONDS_MAX = 30.0
@@ -35,11 +35,12 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def readyz(response: Response) -> dict[str, Any]:
         """503 if the database is unreachable, or a live projection lags more than 30 s."""
         try:
-            async with pool.connection(timeout=CONNECTION_TIMEOUT_SECONDS) as conn:
-                projection_lags = await read_lags(conn, clock.now())
-        except psycopg.Error as error:
+            projection_lags = await pool.run_idempotent(
+                lambda conn: read_lags(conn, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
+            )
+        except (Unavailable, psycopg.Error) as error:
             response.status_code = STATUS_NOT_READY
-            return {"status": "unavailable", "database": type(error).__name__}
+            return {"status": "unavailable", "database": type(error.__cause__ or error).__name__}
         stuck = [
             lag.projection for lag in projection_lags if lag.live and lag.seconds > READY_LAG_SECONDS_MAX
         ]
@@ -56,16 +57,18 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     @router.get("/metrics")
     async def render_metrics() -> Response:
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
-        projection_lags: list[Lag] = []
-        overdue: dict[str, float] = {}
-        webhook_backlog: WebhookBacklog | None = None
-        with suppress(psycopg.OperationalError):
-            async with pool.connection(timeout=CONNECTION_TIMEOUT_SECONDS) as conn:
-                projection_lags = await read_lags(conn, clock.now())
-                overdue = await read_overdue_seconds(conn, terms, clock.now())
-                webhook_backlog = await read_backlog(conn, clock.now())
-        return Response(
-            metrics.render(projection_lags, overdue, webhook_backlog), media_type="text/plain; version=0.0.4"
-        )
+
+        async def read(conn: Conn) -> tuple[list[Lag], dict[str, float], WebhookBacklog | None]:
+            return (
+                await read_lags(conn, clock.now()),
+                await read_overdue_seconds(conn, terms, clock.now()),
+                await read_backlog(conn, clock.now()),
+            )
+
+        try:
+            measured = await pool.run_idempotent(read, wait_seconds=CONNECTION_TIMEOUT_SECONDS)
+        except Unavailable:
+            measured = [], {}, None
+        return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
 
     return router

@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 from ledger.accounts import ApiKey, hash_secret, to_api_key
 from ledger.background import BackgroundLoop
 from ledger.lru import ExpiringCache
-from ledger.postgres.connections import ReconnectingConnection, fetch_one, query_timeout
+from ledger.postgres.connections import ReconnectingConnection, fetch_one
 
 CACHE_SECONDS = 1.0
 CACHE_SIZE_MAX = 10_000
@@ -121,5 +121,4 @@ class KeyCache:
         return LAST_USED_INTERVAL_SECONDS
 
     async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
-        async with query_timeout(), self._connection as conn:
-            return await fetch_one(conn, query.encode(), (value,))
+        return await self._connection.run_idempotent(lambda conn: fetch_one(conn, query.encode(), (value,)))

@@ -1,8 +1,9 @@
-"""HTTP connections: uvicorn's protocol with a limit on the request head, our error envelope, fewer writes.
+"""HTTP connections: uvicorn's protocol with a limit on the request head, our error envelope and fewer writes.
 
 uvicorn writes head and body of a response separately, and a write is the most expensive part of a small
 response (a fifth of a POST's profile). Writes of one turn of the event loop are collected and sent at its
-end. uvicorn's parser accepts a request head of any length; this one accepts HEAD_BYTES_MAX.
+end. uvicorn's parser accepts a request head of any length; this one accepts HEAD_BYTES_MAX. uvicorn would
+lose the body of a request that offers an upgrade to another protocol; this one ignores the offer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import secrets
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.api.errors import encode_answer
@@ -65,9 +67,31 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse the received bytes; refuse a request head that is too long."""
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Parse the request again without its offer of an upgrade, which a server may ignore (RFC 9110,
+        section 7.8). `rest` follows its head.
+
+        Java's HttpClient offers HTTP/2 with its first request, and the parser skips the body of such a
+        request.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        head = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*head, b"", rest]))
 
     def on_message_begin(self) -> None:
         """Begin to count the bytes of a request head."""
@@ -84,7 +108,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Stop counting: the body follows."""
         self._in_head = False
-        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End the request, except one that is about to be parsed again."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer a malformed HTTP request with the contract's error envelope, and close the connection."""

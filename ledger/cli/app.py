@@ -19,6 +19,7 @@ from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import open_database
 from ledger.postgres.migrations import migrate
+from ledger.service_key import check_service_key
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions
@@ -133,8 +134,10 @@ def _add_migrate_command(cli: typer.Typer) -> None:
     @cli.command("migrate")
     def migrate_schema() -> None:
         """Upgrade the database to this release."""
-        with open_database(load_settings()) as (dsn, _):
+        settings = load_settings()
+        with open_database(settings) as (dsn, service_key):
             migrate(dsn)
+            check_service_key(settings, dsn, service_key)
         print("The schema is up to date.")
 
 

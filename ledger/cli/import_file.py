@@ -29,9 +29,9 @@ from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
-from ledger.postgres.connections import open_connection, open_pool
+from ledger.postgres.connections import Pool, open_connection
 from ledger.postgres.deployment import open_database
-from ledger.postgres.migrations import check_schema
+from ledger.service_key import check_database
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144
@@ -58,7 +58,7 @@ def run_import(settings: Settings, file: Path, account: str | None, *, livemode:
     except OSError as error:
         raise SettingError(f"cannot read {file}: {error.strerror}") from None
     with source, open_database(settings) as (dsn, service_key):
-        check_schema(dsn)
+        check_database(settings, dsn, service_key)
         reduce_garbage_collection()
         size_bytes = None if str(file) == "-" else file.stat().st_size
         return uvloop.run(_run_import(settings, dsn, service_key, source, size_bytes, account, livemode))
@@ -78,7 +78,7 @@ async def _run_import(
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         await store.clock.refresh(conn)
     await store.start()
-    pool = open_pool(dsn)
+    pool = Pool(dsn)
     await pool.open()
     importer = Import(
         build_execution(store, build_queries(store, pool, settings), settings),

@@ -27,8 +27,9 @@ from ledger.config import Settings
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database, open_own_database
-from ledger.postgres.migrations import check_schema, migrate
+from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
+from ledger.service_key import check_database, check_service_key
 from ledger.store.store import Store
 
 LISTEN_BACKLOG = 2048
@@ -48,6 +49,8 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
         url = f"http://{settings.host}:{sock.getsockname()[1]}"
         if settings.database_url is not None:
             migrate(dsn)
+        check_service_key(settings, dsn, service_key)
+        if settings.database_url is not None:
             announce(f"Ledger listens on {url}. Create keys with: ledger keys create")
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
@@ -60,12 +63,13 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
 def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> None:
     """Run the API only, until a signal stops it. `fd` is a listening socket inherited from a supervisor.
 
-    Raises SettingError when it cannot listen, or when the database is not migrated to this release.
+    Raises SettingError when it cannot listen, and when the database is not migrated to this release or was
+    made with another service key.
     """
     api_extensions = extensions._replace(service_factories=())
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
-        check_schema(dsn)
+        check_database(settings, dsn, service_key)
         if fd is not None:
             exit_with_parent()
             _run_api(
@@ -83,12 +87,13 @@ def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], 
     """Run only the background services, until a signal stops them, or if `supervised`, until the supervisor
     ends.
 
-    Raises SettingError when the database is not migrated to this release.
+    Raises SettingError when the database is not migrated to this release or was made with another service
+    key.
     """
     if supervised:
         exit_with_parent()
     with open_database(settings) as (dsn, service_key):
-        check_schema(dsn)
+        check_database(settings, dsn, service_key)
         uvloop.run(_run_services(settings, dsn, service_key, service_factories))
 
 

@@ -12,6 +12,7 @@ from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database
+from ledger.service_key import check_database
 
 ReturnValue = TypeVar("ReturnValue")
 
@@ -23,7 +24,8 @@ def run_with_connection(action: Callable[[Conn, Clock], Awaitable[ReturnValue]])
     and Unavailable when the database cannot be reached.
     """
     settings = load_settings()
-    with open_database(settings) as (dsn, _):
+    with open_database(settings) as (dsn, service_key):
+        check_database(settings, dsn, service_key)
         return asyncio.run(_run_with_connection(settings, dsn, action))
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import psycopg
-from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
@@ -21,8 +19,8 @@ from ledger.commands.external_facts import id_taken_error
 from ledger.domain import resource
 from ledger.domain.event import DomainEvent
 from ledger.domain.resource import Resource, ResourcePublished
-from ledger.errors import InvalidParameter, Unavailable, UnknownObject
-from ledger.postgres.connections import Pool, first_line
+from ledger.errors import InvalidParameter, UnknownObject
+from ledger.postgres.connections import Pool
 from ledger.store.codec import Codec
 from ledger.store.journal import fold_changes
 from ledger.store.log import Recorded, read_event_and_previous
@@ -86,13 +84,9 @@ class Publications:
     async def fetch_event(self, body: str) -> dict[str, Any]:
         """The Event that `body`, the JSON answer of a command, refers to. Raises Unavailable."""
         reference = msgspec.json.decode(body, type=EventReference)
-        try:
-            async with self._pool.connection() as conn:
-                recorded = await read_event_and_previous(
-                    conn, self._codec, reference.stream, reference.version
-                )
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            raise Unavailable(first_line(error)) from error
+        recorded = await self._pool.run_idempotent(
+            lambda conn: read_event_and_previous(conn, self._codec, reference.stream, reference.version)
+        )
         return _render_event(recorded, reference.account)
 
 

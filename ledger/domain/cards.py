@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from ledger.errors import CardError, InvalidParameter, UnknownReference
+from ledger.ids import parse_id_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +233,13 @@ def make_payment_method_card(payment_method: str, *, card_id: str, livemode: boo
         if (token := f"tok_{name}") in _TOKENS:
             return make_source_card(token, card_id=card_id, livemode=livemode)
     raise UnknownReference("PaymentMethod", payment_method, param="payment_method")
+
+
+def get_created(card: SourceCard, default: int) -> int:
+    """When the card was made from its token, in unix seconds: its id contains the time. `default` for an id
+    of another form."""
+    created = parse_id_time(card["id"])
+    return default if created is None else int(created)
 
 
 def check_attachable(card: SourceCard) -> None:

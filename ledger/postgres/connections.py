@@ -2,15 +2,18 @@
 
 The roles of migration 0001: `ledger_api` appends to the log and never rewrites it, `ledger_projector` owns
 the projections' tables and cannot append. Every statement commits on its own (autocommit) unless it runs
-inside `conn.transaction()`.
+inside `conn.transaction()`. Both kinds of kept connections, `Pool` and `ReconnectingConnection`, replace one
+that has ended while idle (a restart, a failover, a proxy) before they lend it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Literal, cast
+import select
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Literal, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection
@@ -46,10 +49,12 @@ READ_PLANNER_OPTIONS = (
 )
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
+IDEMPOTENT_ATTEMPTS_MAX = 2
 
 Role = Literal["ledger_api", "ledger_projector"]
 Conn = AsyncConnection[TupleRow]
-Pool = AsyncConnectionPool[Conn]
+Result = TypeVar("Result")
+Query = Callable[[Conn], Awaitable[Result]]
 
 # Overrides the default of the database or user: each statement of ledger.append must see what was committed
 # before it got the head lock.
@@ -94,31 +99,79 @@ async def open_connection(dsn: str, role: Role, *, name: str) -> AsyncIterator[C
         yield conn
 
 
-def open_pool(dsn: str) -> Pool:
-    """A pool of connections for reads. The caller opens it (`await pool.open()`) and closes it."""
-    return AsyncConnectionPool(
-        _conninfo(dsn, "ledger_api", "reads", READ_PLANNER_OPTIONS),
-        kwargs={"autocommit": True, "prepare_threshold": 1},
-        configure=_enable_client_check,
-        min_size=POOL_SIZE_MIN,
-        max_size=POOL_SIZE_MAX,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        # The pool doubles its pause between attempts up to this. With the default of 300 s, lists would
-        # fail for minutes after the database is back.
-        reconnect_timeout=CONNECT_TIMEOUT_SECONDS,
-        open=False,
-    )
+class Pool(AsyncConnectionPool[Conn]):
+    """Connections in the role `ledger_api` for reads and short writes, lent to one user each.
+
+    The user opens it (`await pool.open()`, or `async with`) and closes it.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(
+            _conninfo(dsn, "ledger_api", "reads", READ_PLANNER_OPTIONS),
+            kwargs={"autocommit": True, "prepare_threshold": 1},
+            configure=_enable_client_check,
+            min_size=POOL_SIZE_MIN,
+            max_size=POOL_SIZE_MAX,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            # The pool doubles its pause between attempts up to this. With the default of 300 s, lists would
+            # fail for minutes after the database is back.
+            reconnect_timeout=CONNECT_TIMEOUT_SECONDS,
+            open=False,
+        )
+
+    async def getconn(self, timeout: float | None = None) -> Conn:  # noqa: ASYNC109  # the library's interface
+        """A connection that had not ended when it was lent; `connection()` calls this. Raises
+        psycopg_pool.PoolTimeout."""
+        # Not the library's `check`: it pauses for seconds between two ended connections, and after a restart
+        # all of them have ended.
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            conn = await super().getconn(deadline - time.monotonic())
+            if not _has_ended(conn):
+                return conn
+            await conn.close()
+            await self.putconn(conn)  # the pool opens another in its place
+
+    async def run_idempotent(self, query: Query[Result], *, wait_seconds: float | None = None) -> Result:
+        """The result of `query` on a connection, for which this waits `wait_seconds` (default: the pool's
+        timeout). Runs it again if the connection breaks: so it only reads, or repeating it changes nothing.
+
+        Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
+        """
+        return await _run_idempotent(lambda: self.connection(wait_seconds), query)
 
 
-@asynccontextmanager
-async def query_timeout() -> AsyncIterator[None]:
-    """Limits the time of the queries inside to QUERY_TIMEOUT_SECONDS. Raises Unavailable when they take
-    longer, or the database cannot be reached."""
+async def _run_idempotent(
+    lend: Callable[[], AbstractAsyncContextManager[Conn]], query: Query[Result]
+) -> Result:
+    for attempts_left in reversed(range(IDEMPOTENT_ATTEMPTS_MAX)):
+        lent = False
+        try:
+            async with lend() as conn:
+                lent = True
+                return await query(conn)
+        except psycopg.OperationalError as error:
+            if not (lent and attempts_left and is_disconnect(error)):
+                raise Unavailable(first_line(error)) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _has_ended(conn: Conn) -> bool:
+    """Whether the server or the network has ended a connection that nobody uses. It costs no round trip: on a
+    connection that works there is nothing to read between two queries, except notifications."""
+    if conn.closed:
+        return True
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        return False
     try:
-        async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
-            yield
-    except (psycopg.OperationalError, TimeoutError) as error:
-        raise Unavailable(first_line(error)) from error
+        conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    # A notification is lost here, which costs its receiver one poll interval. Anything else is the message
+    # with which the server ends the connection.
+    return conn.pgconn.notifies() is None
 
 
 def first_line(error: BaseException) -> str:
@@ -190,9 +243,24 @@ class ReconnectingConnection:
         finally:
             self._lock.release()
 
+    async def run_idempotent(self, query: Query[Result]) -> Result:
+        """The result of `query`, within QUERY_TIMEOUT_SECONDS. Runs it again if the connection breaks: so it
+        only reads, or repeating it changes nothing.
+
+        Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
+        """
+        try:
+            async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
+                return await _run_idempotent(lambda: self, query)
+        except TimeoutError as error:
+            raise Unavailable(first_line(error)) from error
+
     async def get(self) -> Conn:
-        """The open connection. Raises psycopg.OperationalError when the database cannot be reached."""
-        if self._conn is None or self._conn.closed:
+        """The open connection, which nobody else uses now: another one if it has ended. Raises
+        psycopg.OperationalError when the database cannot be reached."""
+        if self._conn is not None and _has_ended(self._conn):
+            await self.drop()
+        if self._conn is None:
             self._conn = await connect(self._dsn, self._role, name=self._name, options=self._options)
         return self._conn
 

@@ -10,17 +10,22 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import psycopg
-from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.postings import get_balance_transaction
-from ledger.errors import Unavailable, UnknownObject
-from ledger.objects import is_visible, mode_hint, render_balance_transaction
-from ledger.postgres.connections import first_line
+from ledger.domain.resource import Resource
+from ledger.errors import UnknownObject, UnknownReference
+from ledger.objects import (
+    Fetch,
+    is_visible,
+    mode_hint,
+    render_balance_transaction,
+    run_together,
+    share_reads,
+)
 from ledger.queries.context import QueryContext
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
@@ -34,7 +39,7 @@ BALANCE_TRANSACTIONS = ListQuery.of(
     column="fact",
     filters={
         "currency": "AND currency = %(currency)s",
-        "payout": "AND false",  # there are no payouts here
+        "payout": "AND false",  # no transaction is part of a payout
         "source": "AND source = %(source)s",
         "type": "AND type = %(type)s",
     },
@@ -47,21 +52,37 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     if state is None or transaction is None or not is_visible(state, call):
         hint = "" if state is None else mode_hint(state, type(state), call)
         raise UnknownObject("balance transaction", call.target, param="id", hint=hint)
-    return QueryResult(await _render(call, context, transaction, context.now()))
+    fetch = share_reads(context.get)
+    return QueryResult(await _render(call, context, transaction, context.now(), fetch))
 
 
 async def list_balance_transactions(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/balance_transactions`"""
+    await _check_payout(call, context)
     page = await context.pages.fetch_page(call, BALANCE_TRANSACTIONS)
     now = context.now()
-    data = [await _render(call, context, msgspec.json.decode(row[0]), now) for row in page.rows]
+    fetch = share_reads(context.get)
+    steps = [_render(call, context, msgspec.json.decode(row[0]), now, fetch) for row in page.rows]
+    data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(BALANCE_TRANSACTIONS, data, page)
 
 
+async def _check_payout(call: Call, context: QueryContext) -> None:
+    """Check that the payout by which the list is filtered exists: that a service has published it. Raises
+    UnknownReference."""
+    payout_id = call.parameters.get("payout")
+    if payout_id is None:
+        return
+    payout = await context.get(payout_id)
+    if not isinstance(payout, Resource) or payout.type != "payout" or not is_visible(payout, call):
+        hint = mode_hint(payout, Resource, call)
+        raise UnknownReference("payout", payout_id, param="payout", hint=hint)
+
+
 async def _render(
-    call: Call, context: QueryContext, transaction: BalanceTransaction, now: int
+    call: Call, context: QueryContext, transaction: BalanceTransaction, now: int, fetch: Fetch
 ) -> dict[str, Any]:
-    rendered = await render_balance_transaction(transaction, call.expand, now, context.get)
+    rendered = await render_balance_transaction(transaction, call.expand, now, fetch)
     add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered
 
@@ -70,11 +91,9 @@ async def _find_transaction(
     context: QueryContext, transaction_id: str
 ) -> tuple[Charge | Dispute | None, BalanceTransaction | None]:
     """The transaction, and its object as of the event that made it. Raises Unavailable."""
-    try:
-        async with context.pool.connection() as conn:
-            events = await read_history_of_transaction(conn, context.store.codec, transaction_id)
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise Unavailable(first_line(error)) from error
+    events = await context.pool.run_idempotent(
+        lambda conn: read_history_of_transaction(conn, context.store.codec, transaction_id)
+    )
     state = fold(item.event for item in events)
     if not isinstance(state, Charge | Dispute):
         return None, None

@@ -37,6 +37,7 @@ async def list_charges(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/charges`"""
     if "customer" in call.parameters:
         await get_filter(call, Customer, "customer", call.parameters["customer"], context.get)
+    await check_filters(call, context)
     return await list_objects(call, context, CHARGES, Charge)
 
 

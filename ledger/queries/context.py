@@ -17,7 +17,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
-from ledger.objects import Kind, expand, get_target, render_object
+from ledger.objects import Fetch, Kind, expand, get_target, render_object, run_together, share_reads
 from ledger.postgres.connections import Pool
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import Pages, QueryResult, render_list
@@ -71,16 +71,19 @@ async def list_objects(
     page = await context.pages.fetch_page(call, list_query, filters)
     now = context.now()
     states = [msgspec.json.decode(row[0], type=kind) for row in page.rows]
-    return render_list(
-        list_query, [await render(call, context, state, now) for state in states], page, url=url
-    )
+    fetch = share_reads(context.get)
+    steps = [render(call, context, state, now, fetch) for state in states]
+    data = await run_together(steps) if call.expand or kind is File else [await step for step in steps]
+    return render_list(list_query, data, page, url=url)
 
 
-async def render(call: Call, context: QueryContext, state: State, now: int) -> dict[str, Any]:
+async def render(
+    call: Call, context: QueryContext, state: State, now: int, fetch: Fetch | None = None
+) -> dict[str, Any]:
     """The object as of `now` (unix seconds), expanded by the call's `expand`. Files and file links in it have
-    their URL."""
+    their URL. `fetch`: that of a page, which the objects of the page share."""
     rendered = render_object(state, now)
     if call.expand or isinstance(state, File | FileLink):
-        await expand(state, rendered, call.expand, now, context.get)
+        await expand(state, rendered, call.expand, now, fetch or share_reads(context.get))
         add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered

@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
-from ledger.errors import InvalidParameter, Unavailable
-from ledger.postgres.connections import fetch_all, fetch_one, first_line
+from ledger.errors import InvalidParameter
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.wire.elements import render_session_record
 
@@ -60,16 +57,16 @@ async def _fetch_ids(
     context: QueryContext, customer: str, limit: int, starting_after: str | None
 ) -> list[str]:
     parameters = {"customer": customer, "limit": limit, "before": _POSITION_MAX, "cursor": starting_after}
-    try:
-        async with context.pool.connection() as conn:
-            if starting_after is not None:
-                row = await fetch_one(conn, _SELECT_CURSOR_POSITION, parameters)
-                if row is None:
-                    raise _missing_error("customer session", starting_after, param="starting_after")
-                parameters["before"] = row[0]
-            return [row[0] for row in await fetch_all(conn, _SELECT_SESSION_IDS, parameters)]
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise Unavailable(first_line(error)) from error
+
+    async def fetch(conn: Conn) -> list[str]:
+        if starting_after is not None:
+            row = await fetch_one(conn, _SELECT_CURSOR_POSITION, parameters)
+            if row is None:
+                raise _missing_error("customer session", starting_after, param="starting_after")
+            parameters["before"] = row[0]
+        return [row[0] for row in await fetch_all(conn, _SELECT_SESSION_IDS, parameters)]
+
+    return await context.pool.run_idempotent(fetch)
 
 
 def _missing_error(noun: str, object_id: str, *, param: str) -> InvalidParameter:

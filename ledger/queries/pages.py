@@ -12,16 +12,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import psycopg
 from psycopg.rows import TupleRow
-from psycopg_pool import PoolTimeout
 
 from ledger.call import Call
 from ledger.clock import Clock
 from ledger.domain.money import DAY_SECONDS
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
-from ledger.postgres.connections import Pool, fetch_one, first_line
+from ledger.postgres.connections import Conn, Pool, fetch_one
 from ledger.queries.list_query import (
     PROGRESS_COLUMNS,
     ListQuery,
@@ -159,10 +157,7 @@ class Pages:
         return rows[0] if rows else None
 
     async def _fetch_recorded_at(self, query: str, object_id: str) -> float | None:
-        try:
-            rows = await self._execute(query, {"id": object_id})
-        except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from error
+        rows = await self._execute(query, {"id": object_id})
         return rows[0][0] if rows else None
 
     def _narrow_to_day(
@@ -204,27 +199,17 @@ class Pages:
         """The projection's progress, and rows at least as new. All queries of one page share the `deadline`
         until which they wait for the projection."""
         bindings = {**bindings, "projection": list_query.projection}
-        try:
+        progress, rows = await self._fetch_once(query, bindings)
+        lag_events = 0
+        if progress.checkpoint < progress.head:
+            lag_events = await self._wait_until_applied(list_query, bindings, progress.head, deadline)
             progress, rows = await self._fetch_once(query, bindings)
-            lag_events = 0
-            if progress.checkpoint < progress.head:
-                lag_events = await self._wait_until_applied(list_query, bindings, progress.head, deadline)
-                progress, rows = await self._fetch_once(query, bindings)
-            return progress._replace(lag_events=lag_events), rows
-        except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from error
+        return progress._replace(lag_events=lag_events), rows
 
     async def _fetch_once(
         self, query: str, bindings: Mapping[str, Any]
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
-        try:
-            rows = await self._execute(query, bindings)
-        except PoolTimeout:
-            raise
-        except psycopg.OperationalError:
-            # After a restart of the database every pooled connection is dead, and each would fail a list.
-            await self._pool.check()
-            rows = await self._execute(query, bindings)
+        rows = await self._execute(query, bindings)
         if not rows:
             raise Unavailable(f"the projection {bindings['projection']} has no live generation yet")
         page_rows = [row[PROGRESS_COLUMNS:] for row in rows]
@@ -232,8 +217,12 @@ class Pages:
         return progress, page_rows if page_rows[0][0] is not None else []
 
     async def _execute(self, query: str, bindings: Mapping[str, Any]) -> list[TupleRow]:
-        async with self._pool.connection() as conn:
+        """The query's rows. Raises Unavailable."""
+
+        async def fetch(conn: Conn) -> list[TupleRow]:
             return await (await conn.cursor(binary=True).execute(query.encode(), bindings)).fetchall()
+
+        return await self._pool.run_idempotent(fetch)
 
     async def _wait_until_applied(
         self, list_query: ListQuery, bindings: Mapping[str, Any], head: int, deadline: float
@@ -245,8 +234,7 @@ class Pages:
         pause = LIST_POLL_SECONDS
         query = build_applied_position_query(list_query).encode()
         while True:
-            async with self._pool.connection() as conn:
-                row = await fetch_one(conn, query, bindings)
+            row = await self._pool.run_idempotent(lambda conn: fetch_one(conn, query, bindings))
             lag_events = head - (row[0] if row is not None else 0)
             if lag_events <= 0 or loop.time() >= deadline:
                 return max(lag_events, 0)

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
@@ -123,6 +124,18 @@ class Codec(Mapper[str]):
         event = object.__new__(cls)
         event.__dict__.update(state)
         return event
+
+    def can_open(self, stream: str, version: int, topic: str, stored_state: bytes) -> bool | None:
+        """Whether the key opens what is sealed in a stored event; None when nothing is sealed in it."""
+        try:
+            sealed = _decode(stored_state)[_SEALED]
+        except (ValueError, TypeError, KeyError):
+            return None
+        try:
+            self._unseal(stream, version, topic, sealed)
+        except (InvalidTag, ValueError, TypeError):
+            return False
+        return True
 
     def _seal(self, stream: str, version: int, topic: str, plaintext: bytes) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)

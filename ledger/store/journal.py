@@ -22,7 +22,7 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, query_timeout
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
@@ -204,8 +204,9 @@ class Journal:
     async def find_reply(self, account: str, livemode: bool, key: str) -> StoredReply | None:
         """The stored reply of the idempotency key `key`; None when there is none. Raises Unavailable."""
         parameters = {"account": account, "livemode": livemode, "key": key}
-        async with query_timeout(), self._reply_connection as conn:
-            row = await fetch_one(conn, _SELECT_REPLY, parameters)
+        row = await self._reply_connection.run_idempotent(
+            lambda conn: fetch_one(conn, _SELECT_REPLY, parameters)
+        )
         return StoredReply(Reply(*row[:5]), row[5]) if row else None
 
     async def _commit(self, batch: list[Pending[Append, int]]) -> None:

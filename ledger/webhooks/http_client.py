@@ -2,7 +2,8 @@
 
 It follows no redirect, uses no proxy and keeps no cookies. Addresses are checked when the connection is made,
 and the checked address is the one connected to, so a DNS name cannot change in between (DNS rebinding).
-Every outcome is returned as an Attempt, which never contains the address.
+Every outcome is returned as an Attempt, which never contains the address. What happens to a kept connection
+while it is idle is no outcome: the POST is then repeated on a new one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import ssl
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
@@ -27,6 +30,9 @@ CONNECT_SECONDS_MAX = 5.0
 # Shorter than servers keep idle connections: a request on a connection that the server has just closed is
 # lost.
 KEEP_ALIVE_SECONDS = 1.0
+# Some servers announce with it that they close an idle connection, and it may cross with our next request. A
+# client may repeat such a request on another connection (RFC 9110, section 15.5.9).
+STATUS_REQUEST_TIMEOUT = 408
 # IPv6 addresses that contain an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. They lead to that address.
 EMBEDDED_IPV4_NETWORKS = tuple(
     map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16"))
@@ -42,6 +48,18 @@ class PrivateAddressError(Exception):
     """The host name resolves to no public address."""
 
 
+class _KeptConnectionFailed(Exception):
+    """A kept connection had been closed, or what came over it is no response to the request."""
+
+
+@dataclass(slots=True)
+class _Response:
+    """As much of the response as has arrived."""
+
+    status: int | None = None
+    body: bytes | None = None
+
+
 class WebhookClient:
     """Posts over connections that it keeps for KEEP_ALIVE_SECONDS.
 
@@ -53,42 +71,106 @@ class WebhookClient:
 
     def __init__(self, *, allow_private: bool, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._pool = AsyncConnectionPool(
-            ssl_context=httpcore.default_ssl_context(),
-            max_connections=None,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=AnyIOBackend() if allow_private else _PublicAddressBackend(),
+        backend, ssl_context = _Backend(allow_private=allow_private), httpcore.default_ssl_context()
+        self._keeping_pool = AsyncConnectionPool(
+            ssl_context, max_connections=None, keepalive_expiry=KEEP_ALIVE_SECONDS, network_backend=backend
+        )
+        self._fresh_pool = AsyncConnectionPool(
+            ssl_context, max_connections=None, max_keepalive_connections=0, network_backend=backend
         )
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        await self._keeping_pool.aclose()
+        await self._fresh_pool.aclose()
 
     async def post(self, url: str, body: bytes, signature: str, *, sent_at: float) -> Attempt:
         """POST the JSON `body` with its signature. Never raises; `sent_at` (unix seconds) is the Attempt's
         time."""
         started = time.monotonic()
-        status: int | None = None
-        response_body = b""
+        headers = _build_headers(url, signature)
+        received = _Response()
         error: str | None = None
         try:
-            async with (
-                asyncio.timeout(self._timeout_seconds),
-                self._pool.stream(
-                    "POST", url, headers=_build_headers(url, signature), content=body
-                ) as response,
-            ):
-                status = response.status
-                response_body = await _read_prefix(response)
+            async with asyncio.timeout(self._timeout_seconds):
+                try:
+                    await _send(self._keeping_pool, url, headers, body, received)
+                except _KeptConnectionFailed:
+                    await _send(self._fresh_pool, url, headers, body, received)
         except Exception as exception:  # any failure is the outcome of this attempt
-            if status is None:  # otherwise there was a response, which is the outcome
+            if received.status is None:  # otherwise there was a response, which is the outcome
                 error = classify_error(exception)
         duration_ms = round((time.monotonic() - started) * 1000)
-        return Attempt(sent_at, duration_ms, status, response_body if status is not None else None, error)
+        return Attempt(sent_at, duration_ms, received.status, received.body, error)
 
 
-class _PublicAddressBackend(AnyIOBackend):
-    """Connects to public addresses only."""
+async def _send(
+    pool: AsyncConnectionPool,
+    url: str,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    received: _Response,
+) -> None:
+    """POST once, and put what comes back into `received`. Raises httpcore's errors; _KeptConnectionFailed
+    only on a connection that has been used before."""
+    connected = False
+
+    async def trace(event: str, _: dict[str, Any]) -> None:
+        nonlocal connected
+        connected = connected or event == "connection.connect_tcp.started"
+
+    try:
+        async with pool.stream(
+            "POST", url, headers=headers, content=body, extensions={"trace": trace}
+        ) as response:
+            stream = response.extensions["network_stream"]
+            if not connected and (response.status == STATUS_REQUEST_TIMEOUT or not stream.has_received):
+                raise _KeptConnectionFailed
+            received.status, received.body = response.status, b""
+            received.body = await _read_prefix(response)
+    except (httpcore.ProtocolError, httpcore.NetworkError) as error:
+        if connected or received.status is not None:
+            raise
+        raise _KeptConnectionFailed from error
+
+
+class _Stream(AsyncNetworkStream):
+    """A connection that knows whether anything was received since the last time something was sent. If not,
+    what is taken for the response came unasked, together with the previous response."""
+
+    def __init__(self, stream: AsyncNetworkStream) -> None:
+        self._stream = stream
+        self.has_received = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        data = await self._stream.read(max_bytes, timeout)
+        self.has_received = True
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        self.has_received = False
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncNetworkStream:
+        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _Backend(AnyIOBackend):
+    """Connects to any address, or to public addresses only."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
 
     async def connect_tcp(
         self,
@@ -98,13 +180,19 @@ class _PublicAddressBackend(AnyIOBackend):
         local_address: str | None = None,
         socket_options: SocketOptions | None = None,
     ) -> AsyncNetworkStream:
+        if self._allow_private:
+            return _Stream(
+                await super().connect_tcp(host, port, CONNECT_SECONDS_MAX, local_address, socket_options)
+            )
         address_infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [address for *_, (address, *_) in address_infos if is_public_address(str(address))]
         last_error: Exception = PrivateAddressError()
         for address in addresses:
             try:
-                return await super().connect_tcp(
-                    str(address), port, CONNECT_SECONDS_MAX, local_address, socket_options
+                return _Stream(
+                    await super().connect_tcp(
+                        str(address), port, CONNECT_SECONDS_MAX, local_address, socket_options
+                    )
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last_error = error

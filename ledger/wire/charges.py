@@ -19,6 +19,7 @@ EXPANDABLE_FIELDS: dict[str, Any] = {
     "on_behalf_of": "account",
     "outcome": {},
     "payment_intent": "payment_intent",
+    "payment_method": "payment_method",
     "payment_method_details": {},
     "refunds": "refunds",
     "review": "review",

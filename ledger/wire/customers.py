@@ -9,12 +9,22 @@ from ledger.wire.json_values import Json
 
 EXPANDABLE_FIELDS: dict[str, Any] = {
     "address": {},
+    "cash_balance": "cash_balance",
     "default_source": "card",
     "discount": {},
     "invoice_settings": {"default_payment_method": "payment_method"},
     "shipping": {},
     "sources": "cards",
+    "subscriptions": "subscriptions",
+    "tax": "tax",
+    "tax_ids": "tax_ids",
     "test_clock": "test_clock",
+}
+_TAX: Json = {
+    "automatic_tax": "unrecognized_location",
+    "ip_address": None,
+    "location": None,
+    "provider": "stripe",
 }
 # The renderer fills in a copy of the template, for the reason given in `charges`.
 _CUSTOMER_TEMPLATE: Json = {
@@ -69,3 +79,16 @@ def render_customer(state: Customer) -> Json:
     rendered["shipping"] = state.shipping
     rendered["tax_exempt"] = state.tax_exempt
     return rendered
+
+
+def render_unused_member(state: Customer, member: str) -> Json | None:
+    """A member that only `expand[]` shows, of what customers do not have here: `subscriptions` and `tax_ids`
+    are empty lists, the location for `tax` is unknown, `cash_balance` is None."""
+    match member:
+        case "cash_balance":
+            return None
+        case "tax":
+            return dict(_TAX)
+        case _:
+            url = f"/v1/customers/{state.id}/{member}"
+            return {"object": "list", "data": [], "has_more": False, "url": url}

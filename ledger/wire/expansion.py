@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ledger.errors import InvalidParameter
-from ledger.wire import balance_transactions, charges, disputes, events, refunds
+from ledger.wire import balance_transactions, charges, disputes, events, payment_methods, refunds
 from ledger.wire.aggregates import AGGREGATES, SHARED_OBJECT_TYPES
 
 LEVELS_MAX = 4
@@ -24,12 +24,16 @@ _PARTS: dict[str, Mapping[str, Any]] = {
     "balance_transaction": balance_transactions.EXPANDABLE_FIELDS,
     "card": charges.CARD_EXPANDABLE_FIELDS,
     "cards": {"data": "card"},
+    "cash_balance": {},
     "event": events.EXPANDABLE_FIELDS,
     "file_links": {"data": "file_link"},
-    "payment_method": {"customer": "customer"},
+    "payment_method": payment_methods.EXPANDABLE_FIELDS,
     "refunds": {"data": "refund"},
     # The source of a balance transaction is one of three objects; which one is known only when it is read.
     "source": disputes.EXPANDABLE_FIELDS | refunds.EXPANDABLE_FIELDS | charges.EXPANDABLE_FIELDS,
+    "subscriptions": {"data": {}},
+    "tax": {},
+    "tax_ids": {"data": {}},
 }
 EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = _PARTS | {
     row.object_type: row.expandable_fields for row in AGGREGATES if row.object_type
@@ -38,16 +42,22 @@ EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = _PARTS | {
 
 A field with a string contains the id of an object of that type; a type that is not a key here expands no
 further. A field with a dict is a part that is always rendered, and the dict has the fields in it. The lists
-`refunds` of a charge and `sources` of a customer are rendered only if expanded.
+`refunds` of a charge and `sources` of a customer are rendered only if expanded, and so are the members of a
+customer for which there is nothing here: `subscriptions`, `tax`, `tax_ids`, `cash_balance`.
 """
 
 READ_RESOURCES: dict[str, tuple[str, ...]] = {
     "balance_transaction": ("balance_transaction",),
     "card": ("customer",),
     "cards": ("customer",),
+    "cash_balance": ("customer",),
     "file_links": ("file",),
+    "payment_method": ("payment_method",),
     "refunds": ("charge",),
     "source": ("charge", "dispute"),
+    "subscriptions": ("customer",),
+    "tax": ("customer",),
+    "tax_ids": ("customer",),
 } | {row.object_type: (row.permission,) for row in AGGREGATES if row.object_type and row.permission}
 """By type of the ledger's own objects: a restricted key sees one with `rak_<resource>_read` (contract
 §1.2)."""
@@ -113,11 +123,13 @@ def _find_external_fields(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, field in fields.items():
         if type(field) is dict:
             yield from _find_external_fields(field)
-        elif field not in READ_RESOURCES or field in SHARED_OBJECT_TYPES:
+        elif field not in READ_RESOURCES or field in (*SHARED_OBJECT_TYPES, "payment_method"):
             yield name
 
 
 EXTERNAL_FIELDS = frozenset(
     name for fields in EXPANDABLE_FIELDS.values() for name in _find_external_fields(fields)
 )
-"""Fields that may contain ids of objects of other services. Some of them accept any id from a caller."""
+"""Fields that may contain ids of objects of other services. Some of them accept any id from a caller. A
+payment method is a card, which `objects` finds in what holds it, or another service has published it; a
+payment intent is the ledger's own or published."""

@@ -7,6 +7,7 @@ from typing import Any
 from ledger.domain.payment_intent import REQUIRES_CAPTURE, PaymentIntent
 from ledger.errors import make_doc_url
 from ledger.wire.json_values import Json
+from ledger.wire.payment_methods import render_payment_method
 
 EXPANDABLE_FIELDS: dict[str, Any] = {
     "application": "application",
@@ -99,8 +100,13 @@ def render_payment_intent(state: PaymentIntent) -> Json:
 
 
 def _render_error(state: PaymentIntent) -> Json | None:
-    error = state.last_payment_error
-    if error is None:
+    error, card = state.last_payment_error, state.failed_card
+    if error is None or card is None:
         return None
     members = {name: value for name, value in error.items() if value is not None}
-    return {"type": "card_error", "doc_url": make_doc_url(error["code"]), **members}
+    return {
+        "type": "card_error",
+        "doc_url": make_doc_url(error["code"]),
+        "payment_method": render_payment_method(card, state, None),
+        **members,
+    }

@@ -13,6 +13,7 @@ EXPANDABLE_FIELDS: dict[str, Any] = {
     "customer": "customer",
     "destination_details": {},
     "payment_intent": "payment_intent",
+    "payment_method": "payment_method",
     "source_transfer_reversal": "transfer_reversal",
     "transfer_reversal": "transfer_reversal",
 }

@@ -158,7 +158,8 @@ class Timestamp(Integer):
 
 @dataclass(frozen=True, kw_only=True)
 class Boolean(Parameter):
-    """Exactly `true` or `false`. `only_true`: false is refused, as for an acknowledgement."""
+    """`true` or `false` in any case: old versions of Stripe's Python client send `True` and `False`.
+    `only_true`: false is refused, as for an acknowledgement."""
 
     only_true: bool = False
 
@@ -166,7 +167,7 @@ class Boolean(Parameter):
         only_true, parse_empty = self.only_true, self.parse_empty
 
         def parse(raw: Any) -> bool | None:
-            value = _BOOLEANS.get(raw) if type(raw) is str else None
+            value = _BOOLEANS.get(raw.lower()) if type(raw) is str else None
             if value is None:
                 if not raw:
                     return parse_empty(name)

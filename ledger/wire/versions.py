@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _OLDEST_FIRST = """
 2011-01-01 2011-06-21 2011-06-28 2011-08-01 2011-09-15 2011-11-17 2012-02-23 2012-03-25 2012-06-18
 2012-06-28 2012-07-09 2012-09-24 2012-10-26 2012-11-07 2013-02-11 2013-02-13 2013-07-05 2013-08-12
@@ -26,3 +28,11 @@ ORDERED_VERSIONS: tuple[str, ...] = tuple(_OLDEST_FIRST.split())
 VERSIONS: frozenset[str] = frozenset(ORDERED_VERSIONS)
 LATEST_VERSION: str = ORDERED_VERSIONS[-1]
 """The version in which objects are rendered; both pinned SDKs send it."""
+
+_match_preview = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\.preview", re.ASCII).fullmatch
+
+
+def is_version(name: str) -> bool:
+    """Whether a request may name this version: one of VERSIONS, or a preview (`2026-09-30.preview`), as
+    Stripe's pre-release clients send. Objects look in a preview as they do in the latest version."""
+    return name in VERSIONS or _match_preview(name) is not None

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.cli.processes import exit_with_parent
+from ledger.errors import SettingError
 from ledger.logs import describe_error
 from ledger.store.codec import Codec
 from projections.operate.shell import (
@@ -100,6 +101,8 @@ def fill(rebuild_id: int, shard: int) -> None:
 
     try:
         done = run(run_backfill)
+    except SettingError:
+        raise
     except Exception as error:  # the driver reads this line, and an error's text may quote personal data
         sys.exit(describe_error(error.__cause__ or error))
     raise typer.Exit(0 if done else EXIT_STOPPED)

@@ -21,7 +21,7 @@ from ledger.config import Settings, load_settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
 from ledger.postgres.connections import Conn, first_line, is_disconnect, open_connection
 from ledger.postgres.deployment import open_database
-from ledger.postgres.migrations import check_schema
+from ledger.service_key import check_database
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
@@ -85,7 +85,7 @@ def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnVal
             return await action(CommandContext(dsn, key, clock, conn, settings))
 
     with open_database(settings) as (dsn, key):
-        check_schema(dsn)
+        check_database(settings, dsn, key)
         try:
             return asyncio.run(run_in_context(dsn, key))
         except InvalidParameter as error:

@@ -18,6 +18,7 @@ from projections.read_models.lists import (
     WEBHOOK_ENDPOINTS,
 )
 from projections.read_models.payment_intents import PAYMENT_INTENTS
+from projections.read_models.payment_methods import PAYMENT_METHODS
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -29,6 +30,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     FILES,
     FILE_LINKS,
     WEBHOOK_ENDPOINTS,
+    PAYMENT_METHODS,
     POSTINGS,
     BALANCE_TRANSACTIONS,
     DEADLINES,

@@ -17,6 +17,7 @@ import httpx
 import pytest
 import stripe
 
+from ledger.accounts import INTERNAL_SCOPES
 from tests.api.service import Account, Caller, Registrar, Service, create_client
 from tests.conftest import Cluster
 
@@ -64,6 +65,12 @@ def raw(http: httpx.Client, account: Account) -> Caller:
 def live(http: httpx.Client, account: Account) -> Caller:
     """Plain HTTP with the account's secret live key."""
     return Caller(http, account.live_secret)
+
+
+@pytest.fixture
+def operator(http: httpx.Client, account: Account, registrar: Registrar) -> Caller:
+    """Plain HTTP with a key of the account for the internal API, with all scopes."""
+    return Caller(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
 
 
 @pytest.fixture

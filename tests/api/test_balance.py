@@ -117,12 +117,33 @@ def test_filters_select_by_each_parameter(raw: Caller, won: Any, refund: Any) ->
 
 
 @pytest.mark.parametrize(
-    "query", ["type=payout", "type=nonsense", "currency=eur", "currency=zzz", "source=ch_x", "payout=po_1"]
+    "query", ["type=payout", "type=nonsense", "currency=eur", "currency=zzz", "source=ch_x"]
 )
 @pytest.mark.contract("2.8 unknown type or currency")
 def test_a_filter_without_matches_gives_an_empty_page(raw: Caller, query: str) -> None:
     raw.charge()
     assert ok(raw.get(f"{URL}?{query}")) == {"object": "list", "data": [], "has_more": False, "url": URL}
+
+
+@pytest.mark.contract("9 payout= naming none")
+def test_the_payout_of_a_filter_must_be_published(raw: Caller, live: Caller, operator: Caller) -> None:
+    raw.charge()
+    invoice, payout = "in_1", "po_1"
+    for kind, resource in (("invoice", invoice), ("payout", payout)):
+        published = operator.http.put(
+            f"/internal/v1/resources/{kind}/{resource}",
+            json={"event_type": f"{kind}.created", "object": {}},
+            headers={"authorization": f"Bearer {operator.key}"},
+        )
+        assert published.status_code == 200, published.text
+    assert ok(raw.get(f"{URL}?payout={payout}"))["data"] == []
+    for caller, name in ((raw, "po_2"), (raw, invoice), (live, payout)):
+        assert_refused(
+            caller.get(f"{URL}?payout={name}"),
+            code="resource_missing",
+            param="payout",
+            message=f"^No such payout: '{name}'",
+        )
 
 
 def test_pages_by_cursor_with_filters(client: stripe.StripeClient, raw: Caller) -> None:

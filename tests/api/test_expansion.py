@@ -95,6 +95,63 @@ def test_a_deleted_customer_expands_to_its_stub(
     assert ok(raw.get(f"/v1/charges/{charge['id']}"))["customer"] == customer["id"]
 
 
+@pytest.mark.contract("1.8 a deleted customer expands to its stub")
+def test_nothing_below_a_deleted_customer_is_expanded(
+    raw: Caller, customer: Any, charge: Any, dispute: Any
+) -> None:
+    method = customer["default_source"]
+    ok(raw.post(f"/v1/customers/{customer['id']}", {"invoice_settings[default_payment_method]": method}))
+    refund = raw.refund()
+    ok(raw.post(f"/v1/charges/{refund['charge']}", {"customer": customer["id"]}))
+    ok(raw.delete(f"/v1/customers/{customer['id']}"))
+    stub = {"id": customer["id"], "object": "customer", "deleted": True}
+    below = (
+        "sources", "default_source", "subscriptions", "tax_ids", "tax", "cash_balance",
+        "sources.data", "default_source.customer", "invoice_settings.default_payment_method",
+    )  # fmt: skip
+    for member in below:
+        path = f"/v1/customers/{customer['id']}?expand[]={member}"
+        assert ok(raw.get(path)) == stub, path
+        path = f"/v1/charges/{charge['id']}?expand[]=customer.{member}"
+        assert ok(raw.get(path))["customer"] == stub, path
+        path = f"/v1/refunds/{refund['id']}?expand[]=charge.customer.{member}"
+        assert ok(raw.get(path))["charge"]["customer"] == stub, path
+    for member in ("sources", "default_source", "tax", "subscriptions"):
+        (listed,) = ok(raw.get(f"/v1/disputes?expand[]=data.charge.customer.{member}"))["data"]
+        assert listed["charge"]["customer"] == stub, member
+        for shown in ok(raw.get(f"/v1/charges?expand[]=data.customer.{member}"))["data"]:
+            assert shown["customer"] == stub, member
+        transaction = charge["balance_transaction"]
+        path = f"/v1/balance_transactions/{transaction}?expand[]=source.customer.{member}"
+        assert ok(raw.get(path))["source"]["customer"] == stub, member
+
+
+@pytest.mark.contract("2.5 fields that only expand shows")
+def test_what_customers_do_not_have_expands_to_nothing(raw: Caller, customer: Any, charge: Any) -> None:
+    path = f"/v1/customers/{customer['id']}"
+    unused = {
+        "cash_balance": None,
+        "tax": {
+            "automatic_tax": "unrecognized_location",
+            "ip_address": None,
+            "location": None,
+            "provider": "stripe",
+        },
+    } | {
+        name: {"object": "list", "data": [], "has_more": False, "url": f"{path}/{name}"}
+        for name in ("subscriptions", "tax_ids")
+    }
+    query = "&".join(f"expand[]={{}}{name}" for name in unused)
+    assert ok(raw.get(f"{path}?{query.format(*[''] * 4)}")) == customer | unused
+    (listed,) = ok(raw.get(f"/v1/customers?{query.format(*['data.'] * 4)}"))["data"]
+    assert listed == customer | unused
+    (shown,) = ok(raw.get(f"/v1/charges?{query.format(*['data.customer.'] * 4)}"))["data"]
+    assert shown["customer"] == customer | unused
+    changed = ok(raw.post(path, {"description": "d", "expand[0]": "tax", "expand[1]": "sources.data"}))
+    assert (changed["tax"], len(changed["sources"]["data"])) == (unused["tax"], 1)
+    assert not set(unused) & set(raw.events("type=customer.updated")[0]["data"]["object"])
+
+
 def test_null_stays_null_and_hashes_are_accepted_without_effect(raw: Caller) -> None:
     charge = raw.charge()
     path = f"/v1/charges/{charge['id']}"

@@ -14,7 +14,7 @@ import stripe
 import uvloop
 
 from ledger.files.storage import FileStorage
-from ledger.postgres.connections import open_pool
+from ledger.postgres.connections import Pool
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.contract import rows
 
@@ -215,9 +215,54 @@ def test_malformed_uploads_are_refused(raw: Caller) -> None:
     headers["content-type"] = "multipart/form-data; boundary=b"
     cut = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
     assert_refused(send("/v1/files", content=cut, headers=headers), message="last boundary")
-    assert_refused(send("/v1/files", content=b"nothing", headers=headers), message="not well-formed")
+    assert_refused(send("/v1/files", content=b"nothing", headers=headers), message="last boundary")
+    assert_refused(send("/v1/files", content=b"--b\r\n\r\nx", headers=headers), message="has no name")
     headers["content-type"] = "multipart/form-data"
     assert_refused(send("/v1/files", content=cut, headers=headers), message="boundary")
+
+
+PART = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + PNG
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"--b\r\n", b"\r\n--b\r\n", b"--b \t\r\n", b"A preamble\r\nof --b lines\r\n--b\r\n"],
+    ids=["no preamble", "empty line", "blanks", "preamble"],
+)
+@pytest.mark.contract("9 preamble and blanks of a multipart body")
+def test_a_preamble_and_blanks_after_a_boundary_are_accepted(raw: Caller, start: bytes) -> None:
+    purpose = b'Content-Disposition: form-data; name="purpose"\r\n\r\ndispute_evidence\r\n--b  \r\n'
+    body = start + purpose + PART + b"\r\n--b-- \r\nAn epilogue"
+    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": f"Bearer {raw.key}"}
+    for chunks in ([body], [body[n : n + 1] for n in range(len(body))]):
+        file = ok(raw.http.post("/v1/files", content=iter(chunks), headers=headers))
+        assert raw.get(f"/v1/files/{file['id']}/contents").content == PNG
+
+
+def test_a_preamble_has_a_limit(raw: Caller) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": f"Bearer {raw.key}"}
+    answer = raw.http.post("/v1/files", content=b"x" * 70_000 + b"\r\n--b\r\n", headers=headers)
+    assert_refused(answer, message="no boundary in its first 65536 bytes")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "filename"),
+    [
+        ("filename*=UTF-8''na%C3%AFve%20a.png", "naïve a.png"),
+        ("filename*=utf-8'en'%e2%82%ac.png; filename=plain.png", "€.png"),
+        ("filename=\"plain.png\"; filename*=ISO-8859-1''%A3.png", "£.png"),
+        ("filename=\"plain.png\"; filename*=KOI8-R''%A3.png", "plain.png"),
+    ],
+)
+@pytest.mark.contract("9 filename* of a multipart body")
+def test_an_extended_filename_is_read(raw: Caller, parameter: str, filename: str) -> None:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\ndispute_evidence\r\n--b\r\n'
+        b'Content-Disposition: form-data; name="file"; ' + parameter.encode() + b"\r\n\r\n" + PNG
+    )
+    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": f"Bearer {raw.key}"}
+    answer = raw.http.post("/v1/files", content=body + b"\r\n--b--\r\n", headers=headers)
+    assert ok(answer)["filename"] == filename
 
 
 def count_stored(service: Service) -> tuple[int, int]:
@@ -261,7 +306,7 @@ def test_only_contents_that_a_crash_left_are_deleted(service: Service, raw: Call
         )
 
         async def sweep() -> None:
-            async with open_pool(service.dsn) as pool:
+            async with Pool(service.dsn) as pool:
                 await FileStorage(pool, b"any key").delete_orphans()
 
         uvloop.run(sweep())

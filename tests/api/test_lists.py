@@ -118,7 +118,9 @@ def test_charges_and_disputes_are_filtered_by_what_they_belong_to(raw: Caller) -
     assert _ids(ok(raw.get(f"/v1/charges?customer={customer}"))) == [of_customer]
     assert _ids(ok(raw.get("/v1/charges?transfer_group=g"))) == [of_customer]
     assert ok(raw.get("/v1/charges?transfer_group=h"))["data"] == []
-    assert ok(raw.get("/v1/charges?payment_intent=pi_x"))["data"] == []
+    assert_refused(
+        raw.get("/v1/charges?payment_intent=pi_x"), code="resource_missing", param="payment_intent"
+    )
     disputes = ok(raw.get(f"/v1/disputes?charge={other}"))["data"]
     assert [each["charge"] for each in disputes] == [other, other]
     assert len(ok(raw.get("/v1/disputes"))["data"]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -24,7 +25,15 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("get", "/v1/charges/{charge}"): tables.charges.RETRIEVE,
     ("post", "/v1/charges/{charge}"): tables.charges.UPDATE,
     ("post", "/v1/charges/{charge}/capture"): tables.charges.CAPTURE,
-    ("get", "/v1/customers/{customer}/payment_methods"): tables.customers.PAYMENT_METHODS,
+    ("get", "/v1/customers/{customer}/sources"): tables.payment_methods.LIST_SOURCES,
+    ("get", "/v1/customers/{customer}/sources/{source}"): tables.payment_methods.RETRIEVE_SOURCE,
+    ("get", "/v1/customers/{customer}/payment_methods"): tables.payment_methods.LIST_OF_CUSTOMER,
+    (
+        "get",
+        "/v1/customers/{customer}/payment_methods/{payment_method}",
+    ): tables.payment_methods.RETRIEVE,
+    ("get", "/v1/payment_methods"): tables.payment_methods.LIST,
+    ("get", "/v1/payment_methods/{payment_method}"): tables.payment_methods.RETRIEVE,
     ("post", "/v1/customer_sessions"): tables.customer_sessions.CREATE,
     ("get", "/v1/elements/sessions"): tables.elements.SESSION,
     ("get", "/v1/disputes"): tables.disputes.LIST,
@@ -96,7 +105,7 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     assert entry["security"] == [{"key": []}]
     assert {"200", "default"} <= set(entry["responses"])
     in_path = [each["name"] for each in entry["parameters"] if each["in"] == "path"]
-    assert in_path == ([path.split("{")[1].split("}")[0]] if "{" in path else [])
+    assert in_path == re.findall(r"\{(\w+)\}", path)
     served = {name: member for name, member in table.members.items() if not isinstance(member, Unsupported)}
     if method == "post":
         assert [each["name"] for each in entry["parameters"] if each["in"] == "header"] == ["Idempotency-Key"]

@@ -312,6 +312,19 @@ def test_the_client_secret_is_in_the_answers_about_the_intent_and_nowhere_else(
     assert secret not in service.log
 
 
+def test_the_payment_method_of_an_intent_can_be_read_and_expanded(raw: Caller) -> None:
+    intent = _create(raw, CARD | {"expand[]": "payment_method"})
+    method = intent["payment_method"]
+    assert (method["object"], method["card"]["last4"], method["customer"]) == ("payment_method", "4242", None)
+    assert ok(raw.get(f"/v1/payment_methods/{method['id']}")) == method
+    form = {"payment_method": "pm_card_chargeDeclined"}
+    error = raw.post(f"/v1/payment_intents/{intent['id']}/confirm", form).json()["error"]
+    declined = error["payment_intent"]["last_payment_error"]["payment_method"]
+    assert ok(raw.get(f"/v1/payment_methods/{declined['id']}")) == declined
+    paid = _create(raw, PAID | {"expand[]": "payment_method", "expand[1]": "latest_charge.payment_method"})
+    assert paid["latest_charge"]["payment_method"] == paid["payment_method"]
+
+
 def test_a_declined_confirmation_is_replayed(raw: Caller) -> None:
     form = PAID | {"payment_method": "pm_card_chargeDeclined"}
     first, again = (raw.post("/v1/payment_intents", form, idempotency_key="k") for _ in range(2))

@@ -124,6 +124,22 @@ def test_customers(rich: stripe.StripeClient) -> None:
     assert [each for customer in listed for each in _differences(customer, "customer")] == []
 
 
+def test_customers_with_what_they_do_not_have(rich: stripe.StripeClient) -> None:
+    members = ("subscriptions", "tax_ids", "tax", "cash_balance", "sources")
+    for customer in rich.v1.customers.list({"expand": [f"data.{member}" for member in members]}):
+        assert list(_differences(customer, "customer")) == []
+        assert customer.tax is not None
+        assert customer.tax.automatic_tax == "unrecognized_location"
+
+
+def test_payment_methods(rich: stripe.StripeClient) -> None:
+    listed = rich.v1.payment_methods.list({"expand": ["data.customer"]})
+    charged = rich.v1.charges.list({"expand": ["data.payment_method"]})
+    methods = [*listed, *(charge.payment_method for charge in charged)]
+    assert len(methods) == 7
+    assert [each for method in methods for each in _differences(method, "payment_method")] == []
+
+
 def test_charges(rich: stripe.StripeClient) -> None:
     listed = rich.v1.charges.list({"expand": ["data.balance_transaction", "data.customer", "data.refunds"]})
     assert len(listed.data) == 6

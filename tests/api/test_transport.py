@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
+import socket
+import time
 
 import pytest
 
 from ledger.wire.versions import LATEST_VERSION, ORDERED_VERSIONS
-from tests.api.service import FORM, Account, Caller, assert_refused, ok
+from tests.api.service import FORM, Account, Caller, Service, assert_refused, ok
 
 
 def test_a_json_body_is_refused_with_advice(raw: Caller) -> None:
@@ -79,13 +82,27 @@ def test_the_request_id_is_that_of_the_events(raw: Caller) -> None:
     assert event["request"] == {"id": answer.headers["request-id"], "idempotency_key": None}
 
 
-@pytest.mark.parametrize("version", ORDERED_VERSIONS)
+@pytest.mark.parametrize("version", [*ORDERED_VERSIONS, "2026-09-30.preview", "2027-01-31.preview"])
+@pytest.mark.contract("9 preview versions")
 def test_every_version_is_accepted_and_echoed(raw: Caller, version: str) -> None:
     answer = raw.get("/v1/charges?limit=1", stripe_version=version)
     assert (answer.status_code, answer.headers["stripe-version"]) == (200, version)
 
 
-@pytest.mark.parametrize("version", ["1999-01-01", "latest", "2026-10-28", "2026-10-28.endive ;", "x" * 500])
+@pytest.mark.parametrize(
+    "version",
+    [
+        "1999-01-01",
+        "latest",
+        "2026-10-28",
+        "2026-10-28.endive ;",
+        "x" * 500,
+        "preview",
+        "2026-13-01.preview",
+        "2026-09-30.preview2",
+        "2026-09-31-preview",
+    ],
+)
 @pytest.mark.contract("1.6 bad Stripe-Version")
 def test_an_unknown_version_is_refused(raw: Caller, version: str) -> None:
     answer = raw.call("GET", "/v1/charges", headers={"stripe-version": version})
@@ -204,3 +221,88 @@ def test_parameters_of_a_post_may_be_in_its_query(raw: Caller) -> None:
 def test_a_compressed_body_is_not_parsed_as_a_form(raw: Caller) -> None:
     answer = raw.call("POST", "/v1/customers", gzip.compress(b"name=x"), {"content-encoding": "gzip"})
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("sent", "captured"), [("True", True), ("TRUE", True), ("tRuE", True), ("False", False)]
+)
+@pytest.mark.contract("9 booleans in any case")
+def test_a_boolean_may_be_in_any_case(raw: Caller, sent: str, captured: bool) -> None:
+    assert raw.charge(capture=sent)["captured"] is captured
+
+
+@pytest.mark.parametrize("slash", ["%2F", "%2f"])
+@pytest.mark.contract("9 encoded slash in a path")
+def test_an_encoded_slash_is_part_of_an_id(raw: Caller, operator: Caller, slash: str) -> None:
+    dispute = raw.dispute()
+    answer = raw.post(f"/v1/disputes/{dispute['id']}{slash}close")
+    assert_refused(answer, 404, code="resource_missing", param="dispute", message="%2Fclose'$")
+    charge = raw.get(f"/v1/charges{slash}{dispute['charge']}")
+    assert_refused(charge, 404, message="^Unrecognized request URL")
+    assert_refused(raw.get(f"/v1{slash}customers"), 404, message="^Unrecognized request URL")
+    fact = operator.http.post(
+        f"/internal/v1/disputes/{dispute['id']}{slash}facts",
+        json={"fact": "lost", "reference": "r"},
+        headers={"authorization": f"Bearer {operator.key}"},
+    )
+    assert fact.status_code == 404
+    assert ok(raw.get(f"/v1/disputes/{dispute['id']}")) == dispute
+
+
+def test_other_encoded_characters_of_an_id_are_decoded(raw: Caller) -> None:
+    customer = raw.customer(name="x")["id"]
+    assert ok(raw.get(f"/v1/customers/{customer.replace('_', '%5F')}"))["name"] == "x"
+    assert ok(raw.get(f"/v1/%63ustomers/{customer}"))["name"] == "x"
+
+
+@pytest.mark.parametrize("user_agent", ["curl/8.14.1", "Stripe/v1 stripe-cli/1.52.0"])
+@pytest.mark.contract("9 indented for curl and stripe-cli")
+def test_curl_and_stripe_cli_get_indented_json(raw: Caller, user_agent: str) -> None:
+    people = {"user-agent": user_agent}
+    form, key = {"name": "x", "metadata[a]": "{"}, {"idempotency-key": f"key of {user_agent}"}
+    compact = raw.call("POST", "/v1/customers", form, key)
+    indented = raw.call("POST", "/v1/customers", form, key | people)
+    assert indented.text == json.dumps(json.loads(compact.text), indent=2)
+    assert "\n" not in compact.text
+    assert raw.call("POST", "/v1/customers", form, key).text == compact.text
+    error = raw.call("GET", "/v1/nothing", headers=people)
+    assert_refused(error, 404)
+    assert error.text.startswith('{\n  "error": {\n    "type": ')
+    listed = ok(raw.call("GET", "/v1/events?type=customer.created", headers=people))["data"]
+    assert [event["data"]["object"] for event in listed] == [compact.json()]
+
+
+UPGRADE = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"}
+
+
+@pytest.mark.parametrize("pause", [0, 0.05], ids=["in one piece", "head and body apart"])
+def test_an_offer_of_an_upgrade_is_ignored(service: Service, raw: Caller, pause: float) -> None:
+    def encode(name: str) -> tuple[bytes, bytes]:
+        body = f"name={name}"
+        lines = [
+            "POST /v1/customers HTTP/1.1", f"host: {service.url}", f"authorization: Bearer {raw.key}",
+            f"content-type: {FORM}", f"content-length: {len(body)}",
+            *(f"{header}: {value}" for header, value in UPGRADE.items()),
+        ]  # fmt: skip
+        return "\r\n".join([*lines, "", ""]).encode(), body.encode()
+
+    logged = len(service.log)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        for head, body in (encode("first"), encode("second")):
+            connection.sendall(head if pause else head + body)
+            time.sleep(pause)
+            if pause:
+                connection.sendall(body)
+        received = b""
+        while received.count(b'"object":"customer"') < 2:
+            received += connection.recv(65_536)
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert [event["data"]["object"]["name"] for event in raw.events()] == ["first", "second"]
+    assert "pgrade" not in service.log[logged:]
+
+
+def test_a_websocket_is_answered_as_a_plain_request(raw: Caller) -> None:
+    headers = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    assert_refused(raw.call("GET", "/v1/nothing", headers=headers), 404)
+    refused = raw.http.request("CONNECT", "/v1/customers")
+    assert refused.status_code == 400

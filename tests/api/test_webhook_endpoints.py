@@ -14,7 +14,7 @@ from ledger.api.app import build_execution, build_queries
 from ledger.call import Call, Cause
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings
-from ledger.postgres.connections import open_pool
+from ledger.postgres.connections import Pool
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.store.stores import open_store
 
@@ -241,7 +241,7 @@ def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> 
     async def story() -> None:
         async with open_store(dsn) as here, open_store(dsn) as there:
             executions = [
-                build_execution(store, build_queries(store, open_pool(dsn), settings), settings)
+                build_execution(store, build_queries(store, Pool(dsn), settings), settings)
                 for store in (here, there)
             ]
 

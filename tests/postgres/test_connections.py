@@ -1,4 +1,4 @@
-"""Connections: both ends notice that the other is gone."""
+"""Connections: both ends notice that the other is gone, and a kept one that has ended is replaced."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
+import pytest
 
-from ledger.postgres.connections import Conn, connect, open_pool
+from ledger.errors import Unavailable
+from ledger.postgres.connections import (
+    IDEMPOTENT_ATTEMPTS_MAX,
+    POOL_SIZE_MAX,
+    Conn,
+    Pool,
+    ReconnectingConnection,
+    connect,
+    fetch_one,
+)
+
+Story = Callable[[Pool | ReconnectingConnection], Awaitable[None]]
 
 
 def test_the_server_notices_a_lost_client_during_a_statement(dsn: str) -> None:
@@ -61,7 +73,123 @@ def test_every_connection_makes_the_server_check_its_client(dsn: str) -> None:
     async def look() -> None:
         async with await connect(dsn, "ledger_projector", name="test") as conn:
             assert await settings(conn) == asked
-        async with open_pool(dsn) as pool, pool.connection() as conn:
+        async with Pool(dsn) as pool, pool.connection() as conn:
             assert await settings(conn) == asked
 
     asyncio.run(look())
+
+
+def run_on_kept_connections(dsn: str, story: Story) -> None:
+    """Run the story on a pool, and on a single connection."""
+
+    async def run() -> None:
+        async with Pool(dsn) as pool:
+            await story(pool)
+        single = ReconnectingConnection(dsn, "ledger_api", name="test")
+        await story(single)
+        await single.drop()
+
+    asyncio.run(run())
+
+
+def end_backend(dsn: str, pid: int) -> None:
+    """End a connection from the server's side, and wait until it has ended."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        wait_until(
+            lambda: conn.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone() is None
+        )
+
+
+async def fetch_pid(conn: Conn) -> int:
+    row = await fetch_one(conn, "SELECT pg_backend_pid()")
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_connection_that_ended_while_idle_is_replaced_before_it_is_used(dsn: str) -> None:
+    async def story(kept: Pool | ReconnectingConnection) -> None:
+        queries = 0
+
+        async def query(conn: Conn) -> int:
+            nonlocal queries
+            queries += 1
+            return await fetch_pid(conn)
+
+        ended_pid = await kept.run_idempotent(query)
+        end_backend(dsn, ended_pid)
+        assert await kept.run_idempotent(query) != ended_pid
+        assert queries == 2  # none met the ended connection
+
+    run_on_kept_connections(dsn, story)
+
+
+def test_all_connections_of_a_pool_may_end_at_once(dsn: str) -> None:
+    async def run() -> None:
+        async with Pool(dsn) as pool:
+            gate = asyncio.Barrier(POOL_SIZE_MAX)
+
+            async def hold(conn: Conn) -> int:
+                await gate.wait()
+                return await fetch_pid(conn)
+
+            pids = await asyncio.gather(*(pool.run_idempotent(hold) for _ in range(POOL_SIZE_MAX)))
+            for pid in pids:
+                end_backend(dsn, pid)
+            async with pool.connection() as conn:  # for a write, which is not repeated
+                assert await fetch_pid(conn) not in pids
+
+    asyncio.run(run())
+
+
+def test_a_query_whose_connection_breaks_is_asked_once_more(dsn: str) -> None:
+    async def story(kept: Pool | ReconnectingConnection) -> None:
+        pids: list[int] = []
+
+        async def query(conn: Conn, broken_times: int) -> int:
+            pids.append(await fetch_pid(conn))
+            if len(pids) <= broken_times:
+                end_backend(dsn, pids[-1])
+            return await fetch_pid(conn)
+
+        assert await kept.run_idempotent(lambda conn: query(conn, 1)) == pids[-1]
+        assert len(set(pids)) == 2
+        pids.clear()
+        with pytest.raises(Unavailable):
+            await kept.run_idempotent(lambda conn: query(conn, 99))
+        assert len(pids) == IDEMPOTENT_ATTEMPTS_MAX
+
+    run_on_kept_connections(dsn, story)
+
+
+def test_a_query_that_the_server_refuses_is_not_asked_again(dsn: str) -> None:
+    async def story(kept: Pool | ReconnectingConnection) -> None:
+        queries = 0
+
+        async def query(conn: Conn) -> None:
+            nonlocal queries
+            queries += 1
+            async with conn.transaction():
+                await conn.execute("SET LOCAL statement_timeout = '20ms'")
+                await conn.execute("SELECT pg_sleep(10)")
+
+        with pytest.raises(Unavailable, match="statement timeout"):
+            await kept.run_idempotent(query)
+        assert queries == 1
+
+    run_on_kept_connections(dsn, story)
+
+
+def test_a_connection_with_unread_notifications_is_kept(dsn: str) -> None:
+    async def run() -> None:
+        kept = ReconnectingConnection(dsn, "ledger_api", name="test")
+        async with kept as conn:
+            await conn.execute("LISTEN test_channel")
+            pid = await fetch_pid(conn)
+        with psycopg.connect(dsn, autocommit=True) as other:
+            other.execute("NOTIFY test_channel, 'one'")
+        await asyncio.sleep(0.1)
+        assert await kept.run_idempotent(fetch_pid) == pid
+        await kept.drop()
+
+    asyncio.run(run())

@@ -23,7 +23,7 @@ from ledger.domain.postings import MERCHANT_BALANCE, Posting, derive_postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
 from ledger.files.urls import FileLinkUrls
-from ledger.postgres.connections import Conn, open_connection, open_pool
+from ledger.postgres.connections import Conn, Pool, open_connection
 from ledger.queries.balance_transactions import list_balance_transactions, retrieve
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
@@ -69,7 +69,7 @@ def call(target: str = "", **parameters: Any) -> Call:
 @asynccontextmanager
 async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
     """What a process reads from that never waits for a projection."""
-    async with open_pool(author.dsn) as pool:
+    async with Pool(author.dsn) as pool:
         pages = Pages(pool, author.store.clock, wait_ms=0)
         key = author.store.secret_key
         yield QueryContext(
@@ -238,7 +238,7 @@ def test_a_transaction_is_available_by_the_clock_wherever_it_is_shown(dsn: str) 
 def test_the_log_finds_a_transaction_by_its_index(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
-        async with open_pool(dsn) as pool, pool.connection() as conn:
+        async with Pool(dsn) as pool, pool.connection() as conn:
             cur = await conn.execute(f"EXPLAIN {log._HISTORY_OF_TRANSACTION}".encode(), {"id": "txn_x"})
             plan = "\n".join(row[0] for row in await cur.fetchall())
         assert "events_movement" in plan

@@ -257,7 +257,7 @@ def test_a_stream_that_cannot_be_folded_is_parked_by_all_and_stops_none(dsn: str
         await author.store.journal.append(Append(cause, [Change(unknown_field, author.states[bad])]))
         good = await author.create_customer(email="is@example.com")
         await catch_up(dsn)
-        assert list(await load_parked(dsn)) == ["customers_g1", "feed_g1"]
+        assert sorted(await load_parked(dsn)) == ["customers_g1", "feed_g1", "payment_methods_g1"]
         assert await load_emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
 
         async with open_engine(dsn) as unchanged:

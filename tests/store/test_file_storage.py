@@ -12,7 +12,7 @@ import pytest
 from ledger.domain import file
 from ledger.errors import InvalidParameter
 from ledger.files.storage import CHUNK_BYTES, FileStorage
-from ledger.postgres.connections import open_pool
+from ledger.postgres.connections import Pool
 
 KEY = b"the bytes of files are sealed with this"
 CONTENT = b"%PDF-1.4\n" + b"x" * (2 * CHUNK_BYTES)
@@ -20,7 +20,7 @@ CONTENT = b"%PDF-1.4\n" + b"x" * (2 * CHUNK_BYTES)
 
 def run_with_storage(dsn: str, story: Callable[[FileStorage], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with open_pool(dsn) as pool:
+        async with Pool(dsn) as pool:
             await story(FileStorage(pool, KEY))
 
     asyncio.run(run())
@@ -38,7 +38,8 @@ async def read(contents: FileStorage, named: str, content: bytes) -> bytes:
         filename=upload.filename, size=upload.size, type=upload.type, digest=upload.digest,
         pages=upload.pages, now=0,
     )  # fmt: skip
-    return b"".join([chunk async for chunk in contents.read(file.evolve(None, event))])
+    chunks = await contents.read(file.evolve(None, event))
+    return b"".join([chunk async for chunk in chunks])
 
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT[:CHUNK_BYTES], CONTENT], ids=len)

@@ -99,6 +99,109 @@ def test_an_attempt_without_a_valid_response_fails_with_its_kind(serve: Serve, e
     assert post_event(serve)[2:] == (None, None, error)
 
 
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+ERROR = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 5\r\n\r\nstray"
+REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class KeepingReceiver:
+    """A receiver that keeps connections. Each answer but the first on a connection is `later`; with None it
+    closes the connection instead. `stray` is sent after each answer, at once or while the connection is
+    idle."""
+
+    def __init__(
+        self,
+        *,
+        stray: bytes = b"",
+        idle_seconds: float = 0.0,
+        close: bool = False,
+        later: bytes | None = OK,
+    ) -> None:
+        self.stray = stray
+        self.idle_seconds = idle_seconds
+        self.close = close
+        self.later = later
+        self.connections = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        answer: bytes | None = OK
+        while answer is not None and await self._read_request(reader):
+            if self.idle_seconds:
+                writer.write(answer)
+                await asyncio.sleep(self.idle_seconds)
+                writer.write(self.stray)
+            else:
+                writer.write(answer + self.stray)
+            answer = None if self.close else self.later
+        writer.close()
+
+    async def _read_request(self, reader: asyncio.StreamReader) -> bool:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return False
+        return True
+
+
+async def post_twice(receiver: KeepingReceiver) -> list[Attempt]:
+    client = WebhookClient(allow_private=True, timeout_seconds=PATIENCE_SECONDS)
+    server = await asyncio.start_server(receiver.handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    try:
+        attempts = [await client.post(url, b"{}", "t=1,v1=x", sent_at=1.0)]
+        await asyncio.sleep(2 * receiver.idle_seconds)
+        return [*attempts, await client.post(url, b"{}", "t=2,v1=x", sent_at=2.0)]
+    finally:
+        await client.close()
+        server.close()
+
+
+def test_a_connection_is_kept_for_the_next_delivery() -> None:
+    receiver = KeepingReceiver()
+    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert receiver.connections == 1
+
+
+@pytest.mark.parametrize("idle_seconds", [0.0, 0.1])
+@pytest.mark.parametrize("stray", [b"\r\n", b"stray bytes", b"HTTP/1.1 ", OK, ERROR, REQUEST_TIMEOUT])
+def test_what_a_receiver_sends_after_its_response_is_not_the_next_one(
+    stray: bytes, idle_seconds: float
+) -> None:
+    receiver = KeepingReceiver(stray=stray, idle_seconds=idle_seconds)
+    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert receiver.connections == 2
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        KeepingReceiver(close=True),
+        KeepingReceiver(close=True, idle_seconds=0.1),
+        KeepingReceiver(later=REQUEST_TIMEOUT),
+        KeepingReceiver(later=None),
+    ],
+    ids=["closes at once", "closes while idle", "answers 408", "closes instead of an answer"],
+)
+def test_a_kept_connection_that_ends_does_not_fail_the_next_delivery(receiver: KeepingReceiver) -> None:
+    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert receiver.connections == 2
+
+
+@pytest.mark.parametrize(("answer", "status"), [(REQUEST_TIMEOUT, 408), (ERROR, 500)])
+def test_a_failure_on_a_new_connection_is_not_repeated(answer: bytes, status: int) -> None:
+    came = 0
+
+    async def serve(writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        writer.write(answer)
+
+    assert post_event(serve).status == status
+    assert came == 1
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nothing_is_sent_to_a_private_address_that_is_refused(host: str) -> None:
     came: list[asyncio.StreamWriter] = []

@@ -39,6 +39,10 @@ EXPANSION_CASES: list[tuple[str, bool, list[str], dict[str, Any]]] = [
     ("dispute", True, ["data.evidence.receipt"], {"evidence": {"receipt": {}}}),
     ("customer", False, ["sources", "default_source"], {"sources": {}, "default_source": {}}),
     ("customer", False, ["sources.data"], {"sources": {"data": {}}}),
+    ("customer", False, ["tax", "cash_balance"], {"tax": {}, "cash_balance": {}}),
+    ("customer", True, ["data.subscriptions.data", "data.tax_ids"], {"subscriptions": {}, "tax_ids": {}}),
+    ("charge", False, ["payment_method.customer"], {"payment_method": {"customer": {}}}),
+    ("payment_method", True, ["data.customer", "data.card"], {"customer": {}}),
     ("charge", False, ["refunds.data.charge"], {"refunds": {"data": {"charge": {}}}}),
     ("charge", False, ["transfer_data.destination"], {"transfer_data": {"destination": {}}}),
     ("customer_session", False, ["customer", "components"], {"customer": {}}),
@@ -71,7 +75,8 @@ REFUSED: list[tuple[str, bool, str, str]] = [
         "evidence.customer_name",
         "This property cannot be expanded (evidence.customer_name).",
     ),
-    ("customer", False, "subscriptions", "This property cannot be expanded (subscriptions)."),
+    ("customer", False, "subscription", "This property cannot be expanded (subscription)."),
+    ("customer", False, "subscriptions.url", "This property cannot be expanded (subscriptions.url)."),
     ("event", False, "data.object", "This property cannot be expanded (data.object)."),
     (
         "dispute",
@@ -116,6 +121,7 @@ def test_what_cannot_be_expanded_is_refused(allowed: str, in_list: bool, path: s
         ("file", stripe.File),
         ("file_link", stripe.FileLink),
         ("payment_intent", stripe.PaymentIntent),
+        ("payment_method", stripe.PaymentMethod),
         ("refund", stripe.Refund),
     ],
 )
@@ -133,6 +139,9 @@ def test_expanding_needs_the_permissions_of_the_objects() -> None:
     assert read_resources("charge", "refunds.data.balance_transaction") == {"charge", "balance_transaction"}
     assert read_resources("balance_transaction", "source") == {"charge", "dispute"}
     assert read_resources("charge", "payment_intent", "review") == {"payment_intent", "event"}
+    assert read_resources("refund", "payment_method.customer") == {"payment_method", "customer"}
+    for member in ("subscriptions", "tax_ids", "tax", "cash_balance", "sources.data"):
+        assert read_resources("customer", member) == {"customer"}
     assert set(READ_RESOURCES) <= set(EXPANDABLE_FIELDS)
 
 
@@ -141,7 +150,7 @@ def test_one_field_names_both_own_and_external_objects() -> None:
         name
         for fields in EXPANDABLE_FIELDS.values()
         for name, kind in fields.items()
-        if kind in [*READ_RESOURCES]
+        if kind in [*READ_RESOURCES] and kind != "payment_method"  # which is either
     }
     assert {"payment_intent", "default_payment_method", "destination"} <= EXTERNAL_FIELDS
     assert kept & EXTERNAL_FIELDS == {"payment_intent"}  # which `objects` tells apart

@@ -153,8 +153,7 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
         caller: Exchange = keys_caller,
     ) -> dict[str, Any]:
         """Oldest first."""
-        async with registry.pool.connection() as conn:
-            rows = await accounts.list_accounts(conn, caller.account)
+        rows = await registry.pool.run_idempotent(lambda conn: accounts.list_accounts(conn, caller.account))
         return _paginate([row._asdict() for row in rows], limit, starting_after)
 
     @router.post("/accounts", summary="Create a connected account")
@@ -178,8 +177,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
     ) -> dict[str, Any]:
         """The keys of one account, oldest first. `last_used_at` is up to a few seconds late."""
         account_id = await registry.resolve_account(caller, account)
-        async with registry.pool.connection() as conn:
-            rows = await accounts.list_keys(conn, account_id)
+        rows = await registry.pool.run_idempotent(lambda conn: accounts.list_keys(conn, account_id))
         now = registry.clock.now()
         return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
 
@@ -228,10 +226,13 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
     @router.post("/keys/{id}/revoke", summary="Revoke a key")
     async def revoke_key(key_id: Annotated[str, _KEY_ID], caller: Exchange = keys_caller) -> dict[str, Any]:
         """Every process refuses it within a second."""
-        async with registry.pool.connection() as conn:
+
+        async def revoke(conn: Conn) -> dict[str, Any]:
             await registry.get_key(conn, caller, key_id)
             await accounts.revoke_key(conn, key_id, now=registry.clock.now())
             return await registry.render_key(conn, caller, key_id)
+
+        return await registry.pool.run_idempotent(revoke)
 
 
 def _check_key_body(body: KeyBody, now: float) -> None:

@@ -57,6 +57,6 @@ def file_link_routes(queries: QueryContext, storage: FileStorage, refresh_clock:
         file = await find_linked_file(queries, name)
         if file is None:
             raise UnknownRoute("This file link does not exist or has expired.")
-        return StreamingResponse(storage.read(file), headers=build_file_headers(file))
+        return StreamingResponse(await storage.read(file), headers=build_file_headers(file))
 
     return router

@@ -6,7 +6,8 @@ is known, without reading it if its Content-Length is over them; nothing of a re
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+import re
+from urllib.parse import unquote, urlencode
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,7 +22,12 @@ from ledger.wire.parameters import unknown_parameter_error
 MULTIPART_CONTENT_TYPE = b"multipart/form-data"
 FILE_FIELD = "file"
 FILENAME_LENGTH_MAX = 255
+PREAMBLE_BYTES_MAX = 65_536
 MEGABYTE = 1024 * 1024
+
+_find_extended_filename = re.compile(
+    rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s]*)", re.IGNORECASE
+).search
 
 
 class UploadReceiver:
@@ -52,13 +58,14 @@ class UploadReceiver:
         if not boundary:
             raise InvalidParameter("Invalid request: the multipart body has no boundary.")
         collector = _PartCollector(incoming)
+        preamble = _PreambleFilter(boundary)
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]  # a TypedDict
         received_bytes, more_body = 0, True
         while more_body:
             chunk, more_body = await exchange.receive_chunk()
             received_bytes += len(chunk)
             try:
-                parser.write(chunk)
+                parser.write(preamble.remove(chunk))
             except FormParserError:
                 raise InvalidParameter("Invalid request: the body is not well-formed multipart.") from None
             if incoming.size > self._file_bytes_max or received_bytes > bytes_max:
@@ -77,6 +84,36 @@ class UploadReceiver:
             f"The file you uploaded was too large. Please upload a file smaller than {size}.",
             param=FILE_FIELD,
         )
+
+
+class _PreambleFilter:
+    """Removes what the parser refuses but RFC 2046, section 5.1.1, allows: text before the first boundary,
+    and blanks after that boundary."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._boundary_line = b"--" + boundary + b"\r\n"
+        self._find = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"[ \t]*\r\n").search
+        self._unread: bytes | None = b""
+
+    def remove(self, chunk: bytes) -> bytes:
+        """`chunk` from the first boundary on; empty before it.
+
+        Raises InvalidParameter if there is no boundary within PREAMBLE_BYTES_MAX.
+        """
+        if self._unread is None:
+            return chunk
+        self._unread += chunk
+        found = self._find(self._unread)
+        if (len(self._unread) if found is None else found.start()) > PREAMBLE_BYTES_MAX:
+            raise InvalidParameter(
+                "Invalid request: the multipart body has no boundary in its first "
+                f"{PREAMBLE_BYTES_MAX} bytes."
+            )
+        if found is None:
+            return b""
+        rest = self._unread[found.end() :]
+        self._unread = None
+        return self._boundary_line + rest
 
 
 class _PartCollector:
@@ -127,7 +164,10 @@ class _PartCollector:
         if disposition != b"form-data" or b"name" not in options:
             raise InvalidParameter("Invalid request: a part of the multipart body has no name.")
         self._part_name = options[b"name"]
-        self._in_file = b"filename" in options or b"content-type" in self._headers
+        filename = _decode_extended_filename(self._headers[b"content-disposition"])
+        if filename is None and b"filename" in options:
+            filename = options[b"filename"].decode(errors="replace")
+        self._in_file = filename is not None or b"content-type" in self._headers
         if self._in_file:
             name = self._part_name.decode(errors="replace")
             if name != FILE_FIELD:
@@ -135,7 +175,7 @@ class _PartCollector:
             if self.has_file:
                 raise InvalidParameter("Only one file is allowed per request.", param=FILE_FIELD)
             self.has_file = True
-            self.filename = _clean_filename(options.get(b"filename", b""))
+            self.filename = _clean_filename(filename or "")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
@@ -153,7 +193,14 @@ class _PartCollector:
         self.complete = True
 
 
-def _clean_filename(raw: bytes) -> str | None:
+def _decode_extended_filename(disposition: bytes) -> str | None:
+    """The value of `filename*`, such as `UTF-8''%E2%82%AC.pdf` (RFC 5987, section 3.2). None if
+    there is none in one of the two character sets that every recipient knows."""
+    found = _find_extended_filename(disposition)
+    return None if found is None else unquote(found[2].decode("latin-1"), found[1].decode())
+
+
+def _clean_filename(name: str) -> str | None:
     """The file's name without the sender's folders and unprintable characters; None if nothing is left."""
-    name = raw.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
+    name = name.replace("\\", "/").rpartition("/")[2]
     return "".join(filter(str.isprintable, name))[-FILENAME_LENGTH_MAX:] or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,9 +100,7 @@ def _build_entry(operation: Operation) -> dict[str, Any]:
         "responses": _RESPONSES,
         "parameters": [],
     }
-    _, brace, rest = operation.path.partition("{")
-    if brace:
-        name = rest.partition("}")[0]
+    for name in re.findall(r"\{(\w+)\}", operation.path):
         entry["parameters"].append(
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ledger.call import Call
 from ledger.commands.execution import Decide
@@ -64,16 +64,30 @@ class Operation:
         return self.read is not None and "starting_after" in self.table.members
 
 
+class Route(NamedTuple):
+    """The operation that a request's method and path name, and the ids in the path: `target`, and `part`, of
+    an object that belongs to the target. '' where the path has none."""
+
+    operation: Operation
+    target: str = ""
+    part: str = ""
+
+
 class RouteTable:
-    """Operations by method and path; a path holds at most one `{…}` segment, the target."""
+    """Operations by method and path. A path holds at most two `{…}` segments: the target, and as its last
+    segment the part."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self._without_target: dict[tuple[str, str], Operation] = {}
         self._with_target: dict[tuple[str, str, str], Operation] = {}
+        self._with_part: dict[tuple[str, str, str], Operation] = {}
         for operation in operations:
-            prefix, brace, suffix = operation.path.partition("{")
-            if brace:
-                self._with_target[operation.method, prefix, suffix.partition("}")[2]] = operation
+            prefix, brace, rest = operation.path.partition("{")
+            verb, part_brace, _ = rest.partition("}")[2].partition("/{")
+            if part_brace:
+                self._with_part[operation.method, prefix, verb] = operation
+            elif brace:
+                self._with_target[operation.method, prefix, verb] = operation
             else:
                 self._without_target[operation.method, operation.path] = operation
 
@@ -82,21 +96,37 @@ class RouteTable:
         operation = self._without_target.get((method, path))
         return operation is not None and operation.open_to == "pk"
 
-    def find(self, method: str, path: str) -> tuple[Operation, str]:
-        """The operation and the target id in the path ('' where it has none). Raises UnknownRoute."""
+    def find(self, method: str, path: str) -> Route:
+        """The operation and the ids in the path. Raises UnknownRoute."""
         operation = self._without_target.get((method, path))
         if operation is not None:
-            return operation, ""
-        base, _, target = path.rpartition("/")
-        operation, verb = self._with_target.get((method, base + "/", "")), ""
-        for _step in range(VERB_SEGMENTS_MAX):
-            if operation is None:
-                verb, (base, _, target) = f"/{target}{verb}", base.rpartition("/")
-                operation = self._with_target.get((method, base + "/", verb))
-        # Postgres cannot hold NUL.
-        if operation is None or not target or target == SEARCH_SEGMENT or "\0" in target:
-            raise UnknownRoute(
-                f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
-                "the API's URLs."
-            )
-        return operation, target
+            return Route(operation)
+        operation, target = _find_by_target(self._with_target, method, path)
+        if operation is not None and _is_id(target):
+            return Route(operation, target)
+        outer_path, _, part = path.rpartition("/")
+        operation, target = _find_by_target(self._with_part, method, outer_path)
+        if operation is not None and _is_id(target) and _is_id(part):
+            return Route(operation, target, part)
+        raise UnknownRoute(
+            f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
+            "the API's URLs."
+        )
+
+
+def _find_by_target(
+    operations: Mapping[tuple[str, str, str], Operation], method: str, path: str
+) -> tuple[Operation | None, str]:
+    """The operation, by method and what is before and after the target in its path, and the target."""
+    base, _, target = path.rpartition("/")
+    operation, verb = operations.get((method, base + "/", "")), ""
+    for _step in range(VERB_SEGMENTS_MAX):
+        if operation is None:
+            verb, (base, _, target) = f"/{target}{verb}", base.rpartition("/")
+            operation = operations.get((method, base + "/", verb))
+    return operation, target
+
+
+def _is_id(segment: str) -> bool:
+    """Whether an object can have this id. Postgres cannot hold NUL."""
+    return segment not in ("", SEARCH_SEGMENT) and "\0" not in segment

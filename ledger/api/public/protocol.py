@@ -8,6 +8,7 @@ Request-Id. No framework is on this path: in a measurement, it cost as much as t
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -21,7 +22,7 @@ from ledger.api.authentication import (
     resolve_account,
 )
 from ledger.api.clock import RefreshClock
-from ledger.api.errors import STATUS_OK, RenderError
+from ledger.api.errors import STATUS_OK, RenderError, indent
 from ledger.api.exchange import JSON_CONTENT_TYPE, Exchange, LogAccess, generate_request_ids
 from ledger.api.key_cache import KeyCache
 from ledger.api.public.cors import CORS_HEADERS, REQUEST_METHOD_HEADER, preflight_headers
@@ -37,15 +38,13 @@ from ledger.files.storage import FileStorage
 from ledger.queries.context import QueryContext
 from ledger.wire.expansion import ExpandTree, parse_expand
 from ledger.wire.forms import decode
-from ledger.wire.versions import LATEST_VERSION, VERSIONS
+from ledger.wire.versions import is_version
 
 FORM_CONTENT_TYPE = b"application/x-www-form-urlencoded"
 
 _DEFAULT_HEADERS = [JSON_CONTENT_TYPE, *CORS_HEADERS]
 _ACCOUNT_HEADER = b"stripe-account"
 _CONTEXT_HEADER = b"stripe-context"
-_VERSIONS = frozenset(version.encode() for version in VERSIONS)
-assert LATEST_VERSION.encode() in _VERSIONS
 
 
 class PublicApi:
@@ -84,26 +83,33 @@ class PublicApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, next(self._request_ids), _DEFAULT_HEADERS)
         body: str | File
+        contents: AsyncIterator[bytes] | None = None
         try:
             now = await self._refresh_clock()
             exchange.status, body = await self._handle(exchange, now)
+            if isinstance(body, File):
+                contents = await self._storage.read(body)
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
         if isinstance(body, File):
-            await self._send_file(exchange, body, send)
+            assert contents is not None
+            await self._send_file(exchange, body, contents, send)
         else:
-            await exchange.send_response(send, body)
+            user_agent = exchange.request_headers.get(b"user-agent", b"")
+            await exchange.send_response(send, indent(body) if _is_read_by_people(user_agent) else body)
         self._log_access(exchange)
 
-    async def _send_file(self, exchange: Exchange, file: File, send: Send) -> None:
+    async def _send_file(
+        self, exchange: Exchange, file: File, contents: AsyncIterator[bytes], send: Send
+    ) -> None:
         file_headers = {name.encode(): value.encode() for name, value in build_file_headers(file).items()}
         headers = [
             *(header for header in exchange.response_headers if header[0] not in file_headers),
             *file_headers.items(),
         ]
         await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
-        async for chunk in self._storage.read(file):
+        async for chunk in contents:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
@@ -131,13 +137,14 @@ class PublicApi:
             authorization = authorization_from_query(exchange.scope["query_string"])
         key = await authenticate(self._keys, authorization, now)
         exchange.set_key(key)
-        version = headers.get(b"stripe-version")
-        if version is None:
-            version = key.api_version.encode()
-        if version in _VERSIONS:  # every authenticated response has it, even an error raised below
-            exchange.response_headers.append((b"stripe-version", version))
+        version = (
+            headers[b"stripe-version"].decode("latin-1") if b"stripe-version" in headers else key.api_version
+        )
+        version_is_known = is_version(version)
+        if version_is_known:  # every authenticated response has it, even an error raised below
+            exchange.response_headers.append((b"stripe-version", version.encode()))
         try:
-            operation, target = self._routes.find(exchange.method, exchange.path)
+            operation, target, exchange.part = self._routes.find(exchange.method, exchange.path)
         except UnknownRoute:
             if key.kind == "ek":  # it can access so little that every other URL is forbidden
                 raise ephemeral_key_error(key) from None
@@ -149,9 +156,8 @@ class PublicApi:
             check_permission(key, operation, target)
         if operation.open_to == "pk":
             exchange.response_headers.append((b"cache-control", b"no-store"))  # the answer contains a key
-        if version not in _VERSIONS:
-            printable_version = version.decode("latin-1")[:80]
-            raise InvalidParameter(f"Invalid Stripe API version: {printable_version}")
+        if not version_is_known:
+            raise InvalidParameter(f"Invalid Stripe API version: {version[:80]}")
         if _ACCOUNT_HEADER in headers or _CONTEXT_HEADER in headers:
             await self._resolve_account(exchange)
         self._rate_limits.check(key.id, exchange.account)
@@ -258,9 +264,16 @@ class PublicApi:
             exchange.target,
             parameters,
             expand,
+            part=exchange.part,
             as_platform=exchange.as_platform,
             base_url=self._public_url or _get_base_url(exchange),
         )
+
+
+def _is_read_by_people(user_agent: bytes) -> bool:
+    """Whether the client is curl, or Stripe's command line (`Stripe/v1 stripe-cli/1.52.0`): both print the
+    body as it comes."""
+    return user_agent.startswith(b"curl/") or b" stripe-cli/" in user_agent
 
 
 def _join_parameters(query: bytes, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from ledger.api.public.intent_routes import PAYMENT_INTENTS
 from ledger.api.public.operations import Operation
 from ledger.api.public.webhook_routes import WEBHOOK_ENDPOINTS
 from ledger.commands import charges, customer_sessions, customers, disputes, refunds
-from ledger.queries import balance_transactions, events
+from ledger.queries import balance_transactions, events, payment_methods
 from ledger.queries import charges as charge_queries
 from ledger.queries import customers as customer_queries
 from ledger.queries import disputes as dispute_queries
@@ -21,6 +21,8 @@ from ledger.queries import refunds as refund_queries
 from ledger.wire import tables
 
 _customer = partial(Operation, resource="customer", expandable="customer")
+_source = partial(Operation, resource="customer", expandable="card")
+_payment_method = partial(Operation, expandable="payment_method")
 _charge = partial(Operation, resource="charge", expandable="charge")
 _session = partial(Operation, resource="customer_session", expandable="customer_session")
 _dispute = partial(Operation, resource="dispute", expandable="dispute")
@@ -65,15 +67,56 @@ CUSTOMERS = (
         table=tables.customers.DELETE,
         decide=customers.delete,
     ),
-    Operation(
+)
+SOURCES = (
+    _source(
+        method="GET",
+        path="/v1/customers/{customer}/sources",
+        summary="List a customer's cards, newest first",
+        table=tables.payment_methods.LIST_SOURCES,
+        read=payment_methods.list_sources,
+    ),
+    _source(
+        method="GET",
+        path="/v1/customers/{customer}/sources/{source}",
+        summary="Retrieve a customer's card",
+        table=tables.payment_methods.RETRIEVE_SOURCE,
+        read=payment_methods.retrieve_source,
+    ),
+)
+PAYMENT_METHODS = (
+    _payment_method(
         method="GET",
         path="/v1/customers/{customer}/payment_methods",
-        summary="List a customer's payment methods",
-        table=tables.customers.PAYMENT_METHODS,
+        summary="List a customer's payment methods, newest first",
+        table=tables.payment_methods.LIST_OF_CUSTOMER,
         resource="customer",
-        expandable="payment_method",
-        read=customer_queries.list_payment_methods,
+        read=payment_methods.list_of_customer,
         open_to="ek",
+    ),
+    _payment_method(
+        method="GET",
+        path="/v1/customers/{customer}/payment_methods/{payment_method}",
+        summary="Retrieve a customer's payment method",
+        table=tables.payment_methods.RETRIEVE,
+        resource="customer",
+        read=payment_methods.retrieve_of_customer,
+    ),
+    _payment_method(
+        method="GET",
+        path="/v1/payment_methods",
+        summary="List payment methods, newest first",
+        table=tables.payment_methods.LIST,
+        resource="payment_method",
+        read=payment_methods.list_payment_methods,
+    ),
+    _payment_method(
+        method="GET",
+        path="/v1/payment_methods/{payment_method}",
+        summary="Retrieve a payment method",
+        table=tables.payment_methods.RETRIEVE,
+        resource="payment_method",
+        read=payment_methods.retrieve,
     ),
 )
 CHARGES = (
@@ -259,6 +302,8 @@ EVENTS = (
 )
 OPERATIONS: tuple[Operation, ...] = (
     *CUSTOMERS,
+    *SOURCES,
+    *PAYMENT_METHODS,
     *CHARGES,
     *CUSTOMER_SESSIONS,
     *DISPUTES,

@@ -31,7 +31,7 @@ from ledger.domain.file import GENERATED_PURPOSES, UPLOAD_PURPOSES
 from ledger.domain.refund_decisions import REASONS
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
 from ledger.wire.event_types import EVENT_TYPES
-from ledger.wire.versions import VERSIONS
+from ledger.wire.versions import is_version
 
 FILENAME_LENGTH_MAX = 255
 
@@ -56,7 +56,7 @@ def _check_event_type(name: str) -> str:
 
 
 def _check_api_version(name: str) -> str:
-    if name not in VERSIONS:
+    if not is_version(name):
         raise ValueError("must be a supported API version")
     return name
 

@@ -15,6 +15,7 @@ from ledger.wire.tables import (
     file_links,
     files,
     payment_intents,
+    payment_methods,
     refunds,
     webhook_endpoints,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "file_links",
     "files",
     "payment_intents",
+    "payment_methods",
     "refunds",
     "webhook_endpoints",
 ]

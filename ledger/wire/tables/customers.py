@@ -46,16 +46,6 @@ _INVOICE_SETTINGS = Hash(
     description="Defaults for the customer's invoices.",
 )
 
-_PAYMENT_METHOD_TYPES = (
-    "acss_debit", "affirm", "afterpay_clearpay", "alipay", "alma", "amazon_pay", "au_becs_debit",
-    "bacs_debit", "bancontact", "billie", "bizum", "blik", "boleto", "card", "cashapp", "crypto", "custom",
-    "customer_balance", "eps", "fpx", "giropay", "grabpay", "ideal", "kakao_pay", "klarna", "konbini",
-    "kr_card", "link", "mb_way", "mobilepay", "multibanco", "naver_pay", "nz_bank_account", "oxxo", "p24",
-    "pay_by_bank", "payco", "paynow", "paypal", "paypay", "payto", "pix", "promptpay", "revolut_pay",
-    "samsung_pay", "satispay", "scalapay", "sepa_debit", "sequra", "sofort", "sunbit", "swish", "twint",
-    "upi", "us_bank_account", "wechat_pay", "zip",
-)  # fmt: skip
-
 _CARDS_ALWAYS_CHECKED = "cards are always checked when they are attached"
 
 _CREATE_AND_UPDATE: dict[str, Parameter] = {
@@ -108,17 +98,6 @@ UPDATE = ParameterTable(
 RETRIEVE = ParameterTable({"expand": EXPAND})
 
 DELETE = ParameterTable({})
-
-PAYMENT_METHODS = ParameterTable(
-    {
-        **PAGINATION,
-        "allow_redisplay": Choice(
-            ("always", "limited", "unspecified"),
-            description="Only payment methods with this `allow_redisplay` value.",
-        ),
-        "type": Choice(_PAYMENT_METHOD_TYPES, description="Only payment methods of this type."),
-    }
-)
 
 LIST = ParameterTable(
     {

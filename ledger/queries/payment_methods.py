@@ -1,0 +1,217 @@
+"""Queries on cards: as sources of a customer, and as payment methods (contract §2.5).
+
+A customer's cards are part of its state, so the lists of one customer are exact. The id of a card names no
+stream: its row in the projection `payment_methods` has the customer or the charge that holds it, and the card
+is read from there. A customer that was deleted shows no card; the card of a charge is shown like the charge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeGuard
+
+from ledger.call import Call
+from ledger.domain.aggregate import State
+from ledger.domain.cards import SourceCard
+from ledger.domain.charge import Charge
+from ledger.domain.customer import Customer
+from ledger.domain.payment_intent import PaymentIntent
+from ledger.domain.resource import Resource
+from ledger.errors import InvalidParameter, Unavailable, UnknownObject, UnknownReference
+from ledger.objects import (
+    get_param,
+    get_target,
+    is_visible,
+    other_mode_hint,
+    render_charged_card,
+    render_saved_card,
+    render_source,
+    run_together,
+    share_reads,
+)
+from ledger.queries.context import QueryContext, render
+from ledger.queries.list_query import ListQuery
+from ledger.queries.pages import QueryResult, render_list
+
+SOURCE_NOUN, PAYMENT_METHOD_NOUN = "source", "PaymentMethod"
+
+_SAVED_CARDS = ListQuery.of(
+    "payment_methods",
+    noun=PAYMENT_METHOD_NOUN,
+    column="card, customer",
+    where="AND saved",
+    filters={"no_card": "AND false"},
+)
+PAYMENT_METHODS = replace(
+    _SAVED_CARDS, cursor_select=f"{_SAVED_CARDS.cursor_select} AND customer IS NOT NULL"
+)
+HOLDERS = ListQuery.of(
+    "payment_methods",
+    noun=PAYMENT_METHOD_NOUN,
+    column="coalesce(customer, id)",
+    filters={"card": "AND card = %(card)s"},
+)
+
+
+async def list_sources(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/customers/{id}/sources`"""
+    customer = await _get_customer(call, context)
+    shown = call.parameters.get("object", "card") == "card"
+    cards, has_more = _take_page(call, customer, SOURCE_NOUN, shown=shown)
+    fetch, now = share_reads(context.get), context.now()
+    steps = [render_source(card, customer, call.expand, now, fetch) for card in cards]
+    return _render_cards(await run_together(steps), has_more, f"/v1/customers/{customer.id}/sources")
+
+
+async def retrieve_source(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/customers/{id}/sources/{source}`"""
+    customer, card = await _get_card(call, context, SOURCE_NOUN)
+    fetch = share_reads(context.get)
+    return QueryResult(await render_source(card, customer, call.expand, context.now(), fetch))
+
+
+async def list_of_customer(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/customers/{id}/payment_methods`"""
+    customer = await _get_customer(call, context)
+    return await _list_saved_cards(call, context, customer, f"/v1/customers/{customer.id}/payment_methods")
+
+
+async def retrieve_of_customer(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/customers/{id}/payment_methods/{payment_method}`"""
+    customer, card = await _get_card(call, context, PAYMENT_METHOD_NOUN)
+    fetch = share_reads(context.get)
+    return QueryResult(await render_saved_card(card, customer, call.expand, context.now(), fetch))
+
+
+async def list_payment_methods(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/payment_methods`: the saved cards of one customer, or of all."""
+    params = call.parameters
+    if "customer" in params:
+        customer = await get_param(call, Customer, "customer", params["customer"], context.get)
+        return await _list_saved_cards(call, context, customer, PAYMENT_METHODS.url)
+    filters = {} if _includes_cards(call) else {"no_card": True}
+    page = await context.pages.fetch_page(call, PAYMENT_METHODS, filters)
+    fetch, now = share_reads(context.get), context.now()
+
+    async def render_row(card_id: str, customer_id: str) -> dict[str, Any] | None:
+        customer = await fetch(customer_id)
+        assert isinstance(customer, Customer)
+        card = None if customer.deleted else customer.find_source(card_id)
+        return card and await render_saved_card(card, customer, call.expand, now, fetch)
+
+    rendered = await run_together([render_row(*row[:2]) for row in page.rows])
+    # A customer that was deleted since the page was read has no card any more.
+    return render_list(PAYMENT_METHODS, [one for one in rendered if one is not None], page)
+
+
+async def retrieve(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/payment_methods/{id}`: a card that a customer has saved or that was charged, or a payment
+    method that another service has published."""
+    published = await context.get(call.target)
+    if _is_published_method(published) and is_visible(published, call) and not published.deleted:
+        return QueryResult(await render(call, context, published, context.now()))
+    holder = await _find_holder(call, context)
+    now, fetch = context.now(), share_reads(context.get)
+    charged = _get_charged_card(holder, call.target)
+    if charged is not None:
+        return QueryResult(await render_charged_card(*charged, call.expand, now, fetch))
+    if isinstance(holder, Customer) and not holder.deleted:
+        card = holder.find_source(call.target)
+        if card is not None:
+            return QueryResult(await render_saved_card(card, holder, call.expand, now, fetch))
+    other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
+    other_holder = await _find_holder(other_mode_call, context) if holder is None else None
+    hint = "" if other_holder is None else other_mode_hint(call)
+    raise UnknownObject(PAYMENT_METHOD_NOUN, call.target, param="payment_method", hint=hint)
+
+
+def _get_charged_card(holder: State | None, card_id: str) -> tuple[Charge | PaymentIntent, SourceCard] | None:
+    """A charge or an intent with its card of this id; None for any other holder or card."""
+    if not isinstance(holder, Charge | PaymentIntent):
+        return None
+    cards = [holder.card] if isinstance(holder, Charge) else [holder.card, holder.failed_card]
+    return next(((holder, card) for card in cards if card is not None and card["id"] == card_id), None)
+
+
+def _is_published_method(state: State | None) -> TypeGuard[Resource]:
+    return isinstance(state, Resource) and state.type == "payment_method"
+
+
+async def _find_holder(call: Call, context: QueryContext) -> Customer | Charge | PaymentIntent | None:
+    """The newest object of the caller that holds the card in the call's path: a charge on it, the intent that
+    is to charge it, or else the customer who saved it. Raises Unavailable if the projection lacks events, one
+    of which may be about the card."""
+    newest_call = replace(call, parameters={"limit": 1})
+    page = await context.pages.fetch_page(newest_call, HOLDERS, {"card": call.target})
+    if not page.rows:
+        if page.progress.lag_events:
+            raise Unavailable(f"the projection {HOLDERS.projection} is behind the log")
+        return None
+    holder = await context.get(page.rows[0][0])
+    assert isinstance(holder, Customer | Charge | PaymentIntent)
+    return holder
+
+
+async def _get_customer(call: Call, context: QueryContext) -> Customer:
+    """The customer in the path. Raises UnknownObject, also for a deleted one."""
+    customer = await get_target(call, Customer, context.get)
+    if customer.deleted:
+        raise UnknownObject("customer", customer.id)
+    return customer
+
+
+async def _get_card(call: Call, context: QueryContext, noun: str) -> tuple[Customer, SourceCard]:
+    """The customer and the card in the path. Raises UnknownObject."""
+    customer = await _get_customer(call, context)
+    card = customer.find_source(call.part)
+    if card is None:
+        raise UnknownObject(noun, call.part)
+    return customer, card
+
+
+def _includes_cards(call: Call) -> bool:
+    """Whether cards pass the filters of a list of payment methods."""
+    params = call.parameters
+    return (params.get("type", "card"), params.get("allow_redisplay", "unspecified")) == (
+        "card",
+        "unspecified",
+    )
+
+
+async def _list_saved_cards(call: Call, context: QueryContext, customer: Customer, url: str) -> QueryResult:
+    cards, has_more = _take_page(call, customer, PAYMENT_METHOD_NOUN, shown=_includes_cards(call))
+    fetch, now = share_reads(context.get), context.now()
+    steps = [render_saved_card(card, customer, call.expand, now, fetch) for card in cards]
+    return _render_cards(await run_together(steps), has_more, url)
+
+
+def _take_page(
+    call: Call, customer: Customer, noun: str, *, shown: bool
+) -> tuple[Sequence[SourceCard], bool]:
+    """The page of the customer's cards, newest first, for the call's `limit` and cursor, and whether there
+    are more in its direction; an empty page if they are not `shown`. Raises UnknownReference for an unknown
+    cursor, InvalidParameter for two."""
+    params, limit = call.parameters, call.parameters["limit"]
+    cards = customer.sources[::-1]
+    ids = [card["id"] for card in cards]
+    cursors = [name for name in ("starting_after", "ending_before") if name in params]
+    for name in cursors:
+        if params[name] not in ids:
+            raise UnknownReference(noun, params[name], param=name)
+    if len(cursors) > 1:
+        raise InvalidParameter(
+            "Received both starting_after and ending_before parameters. Please pass in only one."
+        )
+    if not shown:
+        return [], False
+    if "ending_before" in params:
+        newer = cards[: ids.index(params["ending_before"])]
+        return newer[-limit:], len(newer) > limit
+    if "starting_after" in params:
+        cards = cards[ids.index(params["starting_after"]) + 1 :]
+    return cards[:limit], len(cards) > limit
+
+
+def _render_cards(data: list[dict[str, Any]], has_more: bool, url: str) -> QueryResult:
+    return QueryResult({"object": "list", "data": data, "has_more": has_more, "url": url})
