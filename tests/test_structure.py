@@ -59,6 +59,7 @@ ALIKE = {
     "benchmarks": "one file a benchmark",
     "ledger/domain": "one file an aggregate, one for its decisions",
     "ledger/wire": "one file an object's JSON",
+    "ledger/wire/tables": "one file an object's parameters",
     "ledger/commands": "one file a resource's commands",
 }
 # Words in -ing that are nouns of the field; any other one in a file's name describes an activity.
