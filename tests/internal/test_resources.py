@@ -262,7 +262,7 @@ def test_published_payment_intents_are_read_beside_the_ledgers_own(
         assert_refused(answer, 404, code="resource_missing", param="intent")
     body = {"event_type": "payment_intent.succeeded", "object": {}}
     answer = operator.call("PUT", f"/resources/payment_intent/{own['id']}", body)
-    assert_refused(answer, code="resource_already_exists", param="id")
+    assert_refused(answer, 409, code="resource_already_exists", param="id")
 
 
 def test_a_charge_from_elsewhere_cannot_name_an_intent_that_is_charged_here(
