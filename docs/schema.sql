@@ -510,6 +510,24 @@ CREATE TABLE projections.parked (
 GRANT SELECT ON projections.parked TO ledger_api;
 GRANT DELETE, INSERT, SELECT, UPDATE ON projections.parked TO ledger_projector;
 
+CREATE TABLE projections.payment_intents (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    customer text,
+    deleted boolean NOT NULL,
+    published boolean NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT payment_intents_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX payment_intents_by_customer ON projections.payment_intents USING btree (account, livemode, customer, created, "position") WHERE ((NOT deleted) AND (customer IS NOT NULL));
+CREATE INDEX payment_intents_newest ON projections.payment_intents USING btree (account, livemode, created, "position") WHERE (NOT deleted);
+ALTER TABLE projections.payment_intents OWNER TO ledger_projector;
+GRANT SELECT ON projections.payment_intents TO ledger_api;
+
 CREATE TABLE projections.payment_methods (
     generation integer NOT NULL,
     id text NOT NULL,

@@ -15,18 +15,19 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.call import Cause
-from ledger.domain import charge_decisions, dispute_decisions
+from ledger.domain import charge_decisions, dispute_decisions, payment_intent_decisions
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
 from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.store.journal import Append, VersionConflict, fold_changes
+from ledger.store.journal import Append, Change, VersionConflict, fold_changes
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
@@ -130,20 +131,32 @@ class DeadlineSweeper:
         try:
             state = await self._store.streams.read(stream)
             events, expected_versions = await self._decide(state)
+            changes = fold_changes(events, state, causation=CLOCK_CAUSATION)
+            if changes:
+                changes += await self._follow_charge(changes[-1].state)
         except UnreadableRecord as error:
             if self._logged.get(stream) != str(error):
                 log.error("record_unreadable", loop="deadlines", **error.to_log())
                 self._logged.put(stream, str(error))
             return False
-        if state is None or not events:
+        if state is None or not changes:
             return False
-        changes = fold_changes(events, state, causation=CLOCK_CAUSATION)
         cause = Cause(state.account, state.livemode, None, None, None)
         try:
             await self._store.journal.append(Append(cause, changes, expected_versions=expected_versions))
         except VersionConflict:
             return False
         return True
+
+    async def _follow_charge(self, state: State) -> list[Change]:
+        """What follows for the payment intent if `state` is its charge, which has just expired."""
+        if not isinstance(state, Charge) or state.payment_intent is None:
+            return []
+        intent = await self._store.streams.read(state.payment_intent)
+        if not isinstance(intent, PaymentIntent):
+            return []
+        events = payment_intent_decisions.follow_charge(intent, state, now=int(self._store.clock.now()))
+        return fold_changes(events, intent, causation=CLOCK_CAUSATION)
 
     async def _decide(self, state: State | None) -> tuple[Sequence[DomainEvent], dict[str, int]]:
         """The events that the deadline makes, and the versions of other streams that they rely on."""

@@ -17,6 +17,7 @@ LedgerError
     ├── InvalidState             the object's state does not allow the change
     │   ├── ContentConflict          an id or a reference is used again, with other content
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
+    │   ├── InvalidIntentState       the payment intent's status does not allow the change
     │   └── InvalidProjectionState   an operator's request that the projection's state does not allow
     ├── CardError                the card was declined
     ├── Unauthenticated          no API key, an unknown one, or an expired one
@@ -29,7 +30,9 @@ LedgerError
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
+ERROR_CODES_URL = "https://stripe.com/docs/error-codes/"
 TOPIC_SHOWN_CHARACTERS_MAX = 80
 
 
@@ -129,7 +132,10 @@ class RequestError(LedgerError):
     """A request is refused for a reason that its caller can act on; `message` is written for the caller.
 
     `code` and `param` are those of the contract; `param` is in bracket form (`evidence[receipt]`).
+    `payment_intent` is the JSON of the payment intent that the error is about, as it is now.
     """
+
+    payment_intent: dict[str, Any] | None = None
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -192,6 +198,13 @@ class InvalidDisputeState(InvalidState):
         super().__init__(message, code="dispute_state", param=param)
 
 
+class InvalidIntentState(InvalidState):
+    """The payment intent's status does not allow this change (`code` `payment_intent_unexpected_state`)."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, code="payment_intent_unexpected_state", param=param)
+
+
 class InvalidProjectionState(InvalidState):
     """The projection's state does not allow what an operator requests (`code` is `projection_state`)."""
 
@@ -234,3 +247,8 @@ class SecretAlreadyIssued(RequestError):
 
 class RateLimited(RequestError):
     """Too many requests of an API key, or on an account."""
+
+
+def make_doc_url(code: str) -> str:
+    """The address of Stripe's documentation of an error code."""
+    return ERROR_CODES_URL + code.replace("_", "-")

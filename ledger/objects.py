@@ -23,6 +23,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import BalanceTransaction
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference, UnreadableRecord
@@ -178,10 +179,10 @@ async def _expand_member(
             answer[member] = customers.render_unused_member(state, member)
         case "refunds" if isinstance(state, Charge):
             answer[member] = await _render_refunds(state, tree.get("data", {}), now, fetch)
-        case "payment_method" if isinstance(state, Charge | Refund):
-            charge = await fetch(state.charge) if isinstance(state, Refund) else state
-            if isinstance(charge, Charge) and charge.card is not None:
-                answer[member] = await render_charged_card(charge, charge.card, tree, now, fetch)
+        case "payment_method" if isinstance(state, Charge | Refund | PaymentIntent):
+            holder = await fetch(state.charge) if isinstance(state, Refund) else state
+            if isinstance(holder, Charge | PaymentIntent) and holder.card is not None:
+                answer[member] = await render_charged_card(holder, holder.card, tree, now, fetch)
         case "balance_transaction" if isinstance(state, Charge | Refund):
             transaction = state.balance_transaction
             if transaction is not None:
@@ -218,17 +219,17 @@ async def render_saved_card(
 
 
 async def render_charged_card(
-    charge: Charge, card: SourceCard, tree: ExpandTree, now: int, fetch: Fetch
+    holder: Charge | PaymentIntent, card: SourceCard, tree: ExpandTree, now: int, fetch: Fetch
 ) -> dict[str, Any]:
-    """The JSON of the card of a charge as a payment method, with the members of `tree` expanded.
+    """The JSON of the card of a charge or an intent as a payment method, with the members of `tree` expanded.
 
     It belongs to the charge's customer only if that one has saved it and is not deleted: the card of a
     single charge belongs to nobody, nor does a deleted customer own one.
     """
-    customer = await fetch(charge.customer) if charge.customer is not None else None
+    customer = await fetch(holder.customer) if holder.customer is not None else None
     if isinstance(customer, Customer) and not customer.deleted and customer.find_source(card["id"]):
         return await render_saved_card(card, customer, tree, now, fetch)
-    rendered = payment_methods.render_payment_method(card, charge, None)
+    rendered = payment_methods.render_payment_method(card, holder, None)
     return await _expand_members(rendered, tree, now, fetch)
 
 
@@ -246,11 +247,17 @@ async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fe
             answer[member] = [new or old for new, old in zip(expanded, value, strict=True)]
         elif isinstance(value, str):
             state = await fetch(value)
-            if state is not None and (member not in EXTERNAL_FIELDS or isinstance(state, Resource)):
+            if state is not None and (member not in EXTERNAL_FIELDS or _may_be_external(state, member)):
                 answer[member] = await expand(state, render_object(state, now), subtree, now, fetch)
 
     await run_together([expand_one(member, subtree) for member, subtree in tree.items()])
     return answer
+
+
+def _may_be_external(state: State, member: str) -> bool:
+    """Whether `state` is what a member with an id of another service may show: what a service published, or
+    the ledger's own payment intent."""
+    return isinstance(state, Resource) or (member == "payment_intent" and isinstance(state, PaymentIntent))
 
 
 def _limit_to_owner(state: State, fetch: Fetch) -> Fetch:

@@ -41,6 +41,7 @@ from ledger.background import Service
 from ledger.clock import Clock
 from ledger.commands.context import CommandEnvironment
 from ledger.commands.execution import Execution
+from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys, SessionSecrets
 from ledger.config import Settings
@@ -167,6 +168,7 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
         pool=pool,
         pages=Pages(pool, store.clock, wait_ms=settings.list_wait_ms),
         link_urls=FileLinkUrls(store.secret_key),
+        derive_intent_secret=PaymentIntentSecrets(store.secret_key).derive,
     )
 
 
@@ -177,6 +179,7 @@ def build_execution(store: Store, queries: QueryContext, settings: Settings) -> 
         session_secrets=SessionSecrets(store.secret_key),
         derive_endpoint_secret=WebhookSecrets(store.secret_key).derive,
         link_urls=queries.link_urls,
+        derive_intent_secret=queries.derive_intent_secret,
         storage=FileStorage(queries.pool, store.secret_key),
         find_charge_id=partial(find_charge_id, queries),
     )

@@ -38,6 +38,7 @@ from ledger.errors import (
     UnknownObject,
     UnknownRoute,
     UnreadableRecord,
+    make_doc_url,
 )
 from ledger.ids import new_id
 from ledger.postgres.connections import first_line
@@ -46,7 +47,6 @@ Headers = list[tuple[bytes, bytes]]
 RenderError = Callable[[Exception], tuple[int, str, Headers]]
 """Status, body and further headers of the answer to a request that ended in an error."""
 
-ERROR_CODES_URL = "https://stripe.com/docs/error-codes/"
 STATUS_OK = 200
 STATUS_NOT_READY = 503
 FAULT_STATUS_MIN = 500
@@ -143,7 +143,7 @@ def _encode_envelope(refusal: RequestError, error_type: str) -> str:
     error: dict[str, Any] = {"type": error_type, "message": refusal.message}
     if refusal.code is not None:
         error["code"] = refusal.code
-        error["doc_url"] = ERROR_CODES_URL + refusal.code.replace("_", "-")
+        error["doc_url"] = make_doc_url(refusal.code)
     if refusal.param is not None:
         error["param"] = refusal.param
     if isinstance(refusal, CardError):
@@ -151,6 +151,8 @@ def _encode_envelope(refusal: RequestError, error_type: str) -> str:
             error["decline_code"] = refusal.decline_code
         if refusal.charge is not None:
             error["charge"] = refusal.charge
+    if refusal.payment_intent is not None:
+        error["payment_intent"] = refusal.payment_intent
     return _encoder.encode({"error": error}).decode()
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import open_test_card_disputes
-from ledger.commands.execution import Decision, apply_and_render, render_changed
+from ledger.commands.execution import Decision, render_changed
+from ledger.commands.payment_intents import follow_charge
 from ledger.domain import charge, charge_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.event import DomainEvent
 from ledger.objects import get_param, get_target
-from ledger.store.journal import Change
+from ledger.store.journal import Change, fold_changes
 
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:
@@ -46,15 +50,26 @@ async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     state = await get_target(call, Charge, context.get)
     if call.parameters.get("customer") is not None:
         await get_param(call, Customer, "customer", call.parameters["customer"], context.get)
-    return await apply_and_render(
-        call, context, now, state, charge_decisions.update(state, call.parameters, now=now)
-    )
+    return await _apply(call, context, now, state, charge_decisions.update(state, call.parameters, now=now))
 
 
 async def capture(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/charges/{id}/capture`. A test card that opens a dispute opens it now."""
     state = await get_target(call, Charge, context.get)
     events = charge_decisions.capture(state, call.parameters, txn_id=context.new_id("txn"), now=now)
-    decision = await apply_and_render(call, context, now, state, events)
-    dispute_changes = open_test_card_disputes(decision.changes[-1], context, now)
+    decision = await _apply(call, context, now, state, events)
+    dispute_changes = open_test_card_disputes(decision.changes[0], context, now)
     return Decision([*decision.changes, *dispute_changes], decision.answer)
+
+
+async def _apply(
+    call: Call, context: DecisionContext, now: int, state: Charge, events: Sequence[DomainEvent]
+) -> Decision:
+    """The decision that appends `events` to the charge's stream and what follows from them for its payment
+    intent, and answers with the charge."""
+    changes = fold_changes(events, state)
+    for change in tuple(changes):
+        assert isinstance(change.state, Charge)
+        state = change.state
+        changes += await follow_charge(context, state, now)
+    return Decision(changes, await render_changed(call, context, now, state, changes))

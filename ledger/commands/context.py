@@ -18,6 +18,7 @@ from ledger.domain.customer_session import CustomerSession
 from ledger.domain.event import DomainEvent
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.files.storage import FileStorage
@@ -27,8 +28,8 @@ from ledger.store.journal import Change
 from ledger.store.log import StreamReader
 
 FindChargeId = Callable[[Call, str], Awaitable[str]]
-"""Finds the id of a payment intent's newest charge. Once the intent is paid the answer never changes, so no
-version of it is checked. Raises UnknownReference."""
+"""Finds the id of the charge that paid a payment intent of another service. Once the intent is paid the
+answer never changes, so no version of it is checked. Raises UnknownReference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +38,16 @@ class CommandEnvironment:
 
     terms                   fees, periods and limits of this deployment
     session_secrets         derives and checks client secrets and ephemeral keys
+    derive_intent_secret    derives the client secret of a payment intent from its id
     derive_endpoint_secret  derives the signing secret of a webhook endpoint from its id
     link_urls               derives the secret digits in the URL of a file link
     storage                 the contents of files
-    find_charge_id          finds the charge of a payment intent
+    find_charge_id          finds the charge of a payment intent that another service keeps
     """
 
     terms: Terms
     session_secrets: SessionSecrets
+    derive_intent_secret: Callable[[str], str]
     derive_endpoint_secret: Callable[[str], str]
     link_urls: FileLinkUrls
     storage: FileStorage
@@ -56,6 +59,8 @@ class CommandEnvironment:
         match state:
             case CustomerSession():
                 return self.session_secrets.derive_client_secret(state)
+            case PaymentIntent():
+                return self.derive_intent_secret(state.id)
             case FileLink():
                 return self.link_urls.derive_digits(state.id)
             case WebhookEndpoint():

@@ -28,9 +28,10 @@ from ledger.domain.dispute_decisions import FACTS_ABOUT_CHARGE, DisputeReport, F
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.imported_event import EventImported, ImportedEvent
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund, RefundCreated
 from ledger.domain.webhook_endpoint import WebhookEndpoint
-from ledger.errors import ContentConflict, InvalidParameter
+from ledger.errors import ContentConflict, InvalidParameter, InvalidState
 from ledger.ids import parse_id_time
 from ledger.objects import Kind, get_param, get_target, is_visible, render_object
 from ledger.store.journal import Change, fold_changes
@@ -94,6 +95,8 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
     existing = await _find_existing(call, Charge, context)
     if "customer" in params and existing is None:
         await get_param(call, Customer, "customer", params["customer"], context.get)
+    if "payment_intent" in params:
+        await _check_intent(call, context, params["payment_intent"])
     events = charge_decisions.register(
         charge_id=params.get("id") or context.new_id("ch"),
         account=call.account,
@@ -105,6 +108,17 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
     if existing is not None:
         return await _repeat_creation(call, context, existing, events[0])
     return _apply_events(events)
+
+
+async def _check_intent(call: Call, context: DecisionContext, intent_id: str | None) -> None:
+    """Raises InvalidState for a payment intent that this ledger charges itself: a charge from elsewhere would
+    contradict it. An id of any other kind is kept. Ids made here contain their time; others need no read."""
+    if intent_id is None or parse_id_time(intent_id) is None:
+        return
+    state = await context.get(intent_id)
+    if isinstance(state, PaymentIntent) and is_visible(state, call):
+        text = f"The payment intent '{intent_id}' is managed by this ledger; it makes its charges itself."
+        raise InvalidState(text, param="payment_intent")
 
 
 async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int) -> IngestResult:

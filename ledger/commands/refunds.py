@@ -14,8 +14,10 @@ from ledger.commands.disputes import consequences, read_disputes
 from ledger.commands.execution import Decision, apply_and_render, render_changed
 from ledger.domain import charge, refund, refund_decisions
 from ledger.domain.charge import Charge
+from ledger.domain.payment_intent import SUCCEEDED, PaymentIntent
 from ledger.domain.refund import Refund
-from ledger.objects import get_target
+from ledger.errors import InvalidState
+from ledger.objects import get_target, is_visible
 from ledger.store.journal import Change
 
 
@@ -23,13 +25,24 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/refunds`. An unknown charge is refused with 404, as if it were in the path (contract §2.7,
     recorded)."""
     params = call.parameters
-    charge_id = (
-        params["charge"]
-        if "charge" in params
-        else await context.environment.find_charge_id(call, params["payment_intent"])
-    )
+    charge_id = params["charge"] if "charge" in params else await _find_charge_id(call, context)
     state, changes = await decide_refund(call, context, now, charge_id, context.new_id("re"))
     return Decision(changes, await render_changed(call, context, now, state, changes))
+
+
+async def _find_charge_id(call: Call, context: DecisionContext) -> str:
+    """The id of the charge that paid the payment intent of the call's parameters.
+
+    Raises UnknownReference, and InvalidState for an intent that is not paid.
+    """
+    intent_id = call.parameters["payment_intent"]
+    intent = await context.get(intent_id)
+    if not isinstance(intent, PaymentIntent) or not is_visible(intent, call):
+        return await context.environment.find_charge_id(call, intent_id)
+    if intent.status != SUCCEEDED or intent.latest_charge is None:
+        text = f"This PaymentIntent ({intent.id}) does not have a successful charge to refund."
+        raise InvalidState(text, param="payment_intent")
+    return intent.latest_charge
 
 
 async def decide_refund(

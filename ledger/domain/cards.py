@@ -7,10 +7,11 @@ as a `SourceCard`, which includes the token, so a charge on a saved card behaves
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ledger.errors import CardError, UnknownReference
+from ledger.errors import CardError, InvalidParameter, UnknownReference
 from ledger.ids import parse_id_time
 
 
@@ -190,6 +191,9 @@ _TOKENS = {
     **{name: name for name in TEST_CARDS},
 }
 
+_PAYMENT_METHOD_PREFIX = "pm_card_"
+_THREE_D_SECURE = re.compile("threeDSecure|authenticationRequired")
+
 
 def make_source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
     """The card of `token` (a test token or test card number), under the id `card_id`.
@@ -213,6 +217,22 @@ def make_source_card(token: str, *, card_id: str, livemode: bool) -> SourceCard:
         fingerprint=fingerprint,
         cvc_check=card.cvc_check,
     )
+
+
+def make_payment_method_card(payment_method: str, *, card_id: str, livemode: bool) -> SourceCard:
+    """The card of a test payment method: `pm_card_visa` has the card of `tok_visa`, and so on.
+
+    Raises InvalidParameter for one that asks for 3-D Secure, UnknownReference for an unknown one, and in live
+    mode for every one; param `payment_method`.
+    """
+    name = payment_method.removeprefix(_PAYMENT_METHOD_PREFIX)
+    if not livemode and name != payment_method:
+        if _THREE_D_SECURE.search(name):
+            text = f"The payment method '{payment_method}' is not supported here: there is no 3-D Secure."
+            raise InvalidParameter(text, param="payment_method")
+        if (token := f"tok_{name}") in _TOKENS:
+            return make_source_card(token, card_id=card_id, livemode=livemode)
+    raise UnknownReference("PaymentMethod", payment_method, param="payment_method")
 
 
 def get_created(card: SourceCard, default: int) -> int:

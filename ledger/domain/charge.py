@@ -147,6 +147,13 @@ class ChargeExpired(DomainEvent):
     TOPIC: ClassVar[str] = "charge.expired"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChargeReleased(DomainEvent):
+    """The authorization was given up because the charge's payment intent was canceled: nothing was paid."""
+
+    TOPIC: ClassVar[str] = "charge.released"
+
+
 EVENTS: tuple[type[DomainEvent], ...] = (
     ChargeSucceeded,
     ChargeFailed,
@@ -155,6 +162,7 @@ EVENTS: tuple[type[DomainEvent], ...] = (
     ChargeDisputed,
     ChargeRefunded,
     ChargeExpired,
+    ChargeReleased,
 )
 
 
@@ -167,6 +175,7 @@ class Charge(State, frozen=True, kw_only=True):
     disputes    amount by dispute id, of all disputes ever opened, whatever their status
     references  dispute id by the network's reference of the report that opened it
     expired     it was not captured in time, and can no longer be captured
+    released    its payment intent was canceled before the capture, and it can no longer be captured
     """
 
     created: int
@@ -197,6 +206,7 @@ class Charge(State, frozen=True, kw_only=True):
     disputes: dict[str, int] = msgspec.field(default_factory=dict)
     references: dict[str, str] = msgspec.field(default_factory=dict)
     expired: bool = False
+    released: bool = False
 
     @property
     def is_refunded(self) -> bool:
@@ -246,6 +256,8 @@ def evolve(state: Charge | None, event: DomainEvent) -> Charge:
             )
         case ChargeExpired():
             return replace(state, version=version, expired=True, amount_refunded=state.amount)
+        case ChargeReleased():
+            return replace(state, version=version, released=True)
     raise TypeError(f"{type(event).__name__} is not a charge event")
 
 

@@ -20,6 +20,7 @@ from ledger.domain.charge import (
     ChargeDisputed,
     ChargeExpired,
     ChargeFailed,
+    ChargeReleased,
     ChargeSucceeded,
     ChargeUpdated,
 )
@@ -32,8 +33,8 @@ CAPTURE_DAYS = 7
 """Days from creation within which an authorized charge must be captured."""
 
 _CREATE_FIELDS = (
-    "customer", "description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix",
-    "transfer_group",
+    "customer", "description", "payment_intent", "receipt_email", "statement_descriptor",
+    "statement_descriptor_suffix", "transfer_group",
 )  # fmt: skip
 _CAPTURE_FIELDS = ("receipt_email", "statement_descriptor", "statement_descriptor_suffix", "transfer_group")
 _UPDATE_FIELDS = ("description", "receipt_email", "transfer_group")
@@ -66,6 +67,12 @@ def resolve_card(
     return default_card
 
 
+def check_amount(amount: int, currency: str) -> None:
+    """Raises InvalidParameter unless `amount` (minor units of `currency`) can be charged."""
+    money.check_currency(currency)
+    money.check_charge_amount(amount, currency)
+
+
 def create(
     *,
     charge_id: str,
@@ -78,12 +85,12 @@ def create(
 ) -> list[DomainEvent]:
     """Charges `card`: ChargeSucceeded, or ChargeFailed if the card is declined.
 
-    `params` are the parameters of `POST /v1/charges`; `txn_id` becomes the id of the balance transaction.
-    Raises InvalidParameter for an invalid amount, currency or metadata.
+    `params` are the parameters of `POST /v1/charges`, and `payment_intent` for the charge of one; `txn_id`
+    becomes the id of the balance transaction. Raises InvalidParameter for an invalid amount, currency or
+    metadata.
     """
     amount, currency = params["amount"], params["currency"].lower()
-    money.check_currency(currency)
-    money.check_charge_amount(amount, currency)
+    check_amount(amount, currency)
     fields = _make_charge_fields(charge_id, account, livemode, params, created=now, now=now)
     fields["card"] = card
     test_card = TEST_CARDS[card["token"]]
@@ -116,7 +123,6 @@ def register(
     created = resolve_created_at(params, now)
     fields = _make_charge_fields(charge_id, account, livemode, params, created=created, now=now)
     fields |= {
-        "payment_intent": params.get("payment_intent"),
         "payment_method_details": params.get("payment_method_details"),
         "billing_details": _make_billing_details(params.get("billing_details")),
     }
@@ -146,9 +152,9 @@ def make_card_error(state: Charge) -> CardError:
 def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) -> list[DomainEvent]:
     """Captures `params["amount"]` (minor units) of the authorized amount; all of it if absent.
 
-    Raises InvalidState if the charge is captured already (code `charge_already_captured`), has expired (code
-    `charge_expired_for_capture`) or failed, and, param `amount`, for less than 1 or more than was
-    authorized; InvalidParameter for an amount that the currency does not have.
+    Raises InvalidState if the charge is captured already (code `charge_already_captured`), has expired or was
+    released (code `charge_expired_for_capture`) or failed, and, param `amount`, for less than 1 or more than
+    was authorized; InvalidParameter for an amount that the currency does not have.
     """
     if state.captured:
         text = f"Charge {state.id} has already been captured."
@@ -157,6 +163,9 @@ def capture(state: Charge, params: Mapping[str, Any], *, txn_id: str, now: int) 
         raise InvalidState(f"Charge {state.id} failed; it cannot be captured.")
     if state.expired:
         text = f"Charge {state.id} was not captured within {CAPTURE_DAYS} days; it has expired."
+        raise InvalidState(text, code="charge_expired_for_capture")
+    if state.released:
+        text = f"Charge {state.id} was released when its payment intent was canceled."
         raise InvalidState(text, code="charge_expired_for_capture")
     amount = params.get("amount")
     amount = state.amount if amount is None else amount
@@ -200,7 +209,7 @@ def update(state: Charge, params: Mapping[str, Any], *, now: int) -> list[Domain
 
 def is_awaiting_capture(state: Charge) -> bool:
     """Whether the charge is authorized and can still be captured."""
-    return state.status == "succeeded" and not state.captured and not state.expired
+    return state.status == "succeeded" and not (state.captured or state.expired or state.released)
 
 
 def expire(state: Charge, *, now: int) -> list[DomainEvent]:
@@ -208,6 +217,11 @@ def expire(state: Charge, *, now: int) -> list[DomainEvent]:
     if not is_awaiting_capture(state) or now < state.created + CAPTURE_DAYS * money.DAY_SECONDS:
         return []
     return [ChargeExpired(**next_header(state, now))]
+
+
+def release_authorization(state: Charge, *, now: int) -> list[DomainEvent]:
+    """ChargeReleased for an authorization that will not be captured; [] for any other charge."""
+    return [ChargeReleased(**next_header(state, now))] if is_awaiting_capture(state) else []
 
 
 def record_dispute(

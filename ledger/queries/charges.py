@@ -7,12 +7,16 @@ import msgspec
 from ledger.call import Call
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.payment_intent import PaymentIntent
+from ledger.domain.resource import Resource
 from ledger.errors import UnknownReference
-from ledger.objects import get_filter
+from ledger.objects import get_filter, is_visible
 from ledger.queries.context import QueryContext, list_objects, retrieve_object
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
 
+ATTEMPTS_MAX = 100
+"""Of how many newest charges of a payment intent the one that succeeded is found."""
 CHARGES = ListQuery.of(
     "charges",
     noun="charge",
@@ -43,15 +47,27 @@ async def check_filters(call: Call, context: QueryContext) -> None:
     if "charge" in call.parameters:
         await get_filter(call, Charge, "charge", call.parameters["charge"], context.get)
     if "payment_intent" in call.parameters:
-        await find_charge_id(context, call, call.parameters["payment_intent"])
+        await _check_intent(call, context, call.parameters["payment_intent"])
 
 
 async def find_charge_id(context: QueryContext, call: Call, payment_intent: str) -> str:
-    """The id of the newest charge of a payment intent.
-
-    Payment intents are not stored here; one exists if a charge names it. Raises UnknownReference.
-    """
-    row = await context.pages.fetch_newest(call, CHARGES, {"payment_intent": payment_intent})
-    if row is None:
+    """The id of the newest charge of a payment intent that another service keeps: of those that succeeded, if
+    any did. Such an intent exists if a charge names it. Raises UnknownReference."""
+    rows = await context.pages.fetch_newest(
+        call, CHARGES, {"payment_intent": payment_intent}, limit=ATTEMPTS_MAX
+    )
+    charges = [msgspec.json.decode(row[0], type=Charge) for row in rows]
+    if not charges:
         raise UnknownReference("payment_intent", payment_intent, param="payment_intent")
-    return msgspec.json.decode(row[0], type=Charge).id
+    return next((charge for charge in charges if charge.status == "succeeded"), charges[0]).id
+
+
+async def _check_intent(call: Call, context: QueryContext, intent_id: str) -> None:
+    """Check that a payment intent exists: here, published by another service, or named by a charge. Raises
+    UnknownReference."""
+    state = await context.get(intent_id)
+    is_intent = isinstance(state, PaymentIntent) or (
+        isinstance(state, Resource) and state.type == "payment_intent" and not state.deleted
+    )
+    if state is None or not is_intent or not is_visible(state, call):
+        await find_charge_id(context, call, intent_id)

@@ -6,7 +6,7 @@ One function renders both from the same aggregate, so they have the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,17 +39,19 @@ from ledger.wire.files import add_urls
 class QueryContext:
     """What all queries of a process read from.
 
-    store      the log: aggregates by stream, and the clock
-    pool       connections for reads
-    pages      pages of the projections
-    link_urls  derives the secret digits in the URL of a file link
-    totals     sums of the balance that this process has read before
+    store                 the log: aggregates by stream, and the clock
+    pool                  connections for reads
+    pages                 pages of the projections
+    link_urls             derives the secret digits in the URL of a file link
+    derive_intent_secret  derives the client secret of a payment intent from its id
+    totals                sums of the balance that this process has read before
     """
 
     store: Store
     pool: Pool
     pages: Pages
     link_urls: FileLinkUrls
+    derive_intent_secret: Callable[[str], str]
     totals: BalanceTotals = field(default_factory=new_balance_totals)
 
     def get(self, stream: str) -> Awaitable[State | None]:

@@ -107,14 +107,14 @@ class Pages:
         return Page(progress, rows[::-1] if older is False else rows, has_more)
 
     async def fetch_newest(
-        self, call: Call, list_query: ListQuery, filters: Mapping[str, Any]
-    ) -> TupleRow | None:
-        """The caller's newest row that passes the filters, or None. Raises Unavailable."""
+        self, call: Call, list_query: ListQuery, filters: Mapping[str, Any], *, limit: int
+    ) -> list[TupleRow]:
+        """The caller's newest rows that pass the filters, at most `limit`. Raises Unavailable."""
         query = build_page_query(list_query, tuple(filters), None)
         _, rows = await self._fetch_rows(
-            list_query, query, {**self._scope_bindings(call), **filters, "limit": 1}, self._deadline()
+            list_query, query, {**self._scope_bindings(call), **filters, "limit": limit}, self._deadline()
         )
-        return rows[0] if rows else None
+        return rows
 
     async def fetch_by_id(self, call: Call, list_query: ListQuery, object_id: str) -> TupleRow | None:
         """The caller's row of that id, or None. The list query has a filter `id`. Raises Unavailable."""

@@ -16,6 +16,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
 from ledger.errors import InvalidParameter, Unavailable, UnknownObject, UnknownReference
 from ledger.objects import (
@@ -113,8 +114,9 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
         return QueryResult(await render(call, context, published, context.now()))
     holder = await _find_holder(call, context)
     now, fetch = context.now(), share_reads(context.get_expanded)
-    if isinstance(holder, Charge) and holder.card is not None:
-        return QueryResult(await render_charged_card(holder, holder.card, call.expand, now, fetch))
+    charged = _get_charged_card(holder, call.target)
+    if charged is not None:
+        return QueryResult(await render_charged_card(*charged, call.expand, now, fetch))
     if isinstance(holder, Customer) and not holder.deleted:
         card = holder.find_source(call.target)
         if card is not None:
@@ -125,14 +127,22 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     raise UnknownObject(PAYMENT_METHOD_NOUN, call.target, param="payment_method", hint=hint)
 
 
+def _get_charged_card(holder: State | None, card_id: str) -> tuple[Charge | PaymentIntent, SourceCard] | None:
+    """A charge or an intent with its card of this id; None for any other holder or card."""
+    if not isinstance(holder, Charge | PaymentIntent):
+        return None
+    cards = [holder.card] if isinstance(holder, Charge) else [holder.card, holder.failed_card]
+    return next(((holder, card) for card in cards if card is not None and card["id"] == card_id), None)
+
+
 def _is_published_method(state: State | None) -> TypeGuard[Resource]:
     return isinstance(state, Resource) and state.type == "payment_method"
 
 
-async def _find_holder(call: Call, context: QueryContext) -> Customer | Charge | None:
-    """The newest object of the caller that holds the card in the call's path: a charge on it, or else the
-    customer who saved it. Raises Unavailable if the projection lacks events, one of which may be about the
-    card."""
+async def _find_holder(call: Call, context: QueryContext) -> Customer | Charge | PaymentIntent | None:
+    """The newest object of the caller that holds the card in the call's path: a charge on it, the intent that
+    is to charge it, or else the customer who saved it. Raises Unavailable if the projection lacks events, one
+    of which may be about the card."""
     newest_call = replace(call, parameters={"limit": 1})
     page = await context.pages.fetch_page(newest_call, HOLDERS, {"card": call.target})
     if not page.rows:
@@ -140,7 +150,7 @@ async def _find_holder(call: Call, context: QueryContext) -> Customer | Charge |
             raise Unavailable(f"the projection {HOLDERS.projection} is behind the log")
         return None
     holder = await context.get(page.rows[0][0])
-    assert isinstance(holder, Customer | Charge)
+    assert isinstance(holder, Customer | Charge | PaymentIntent)
     return holder
 
 

@@ -318,12 +318,11 @@ class StreamReader:
     async def _fetch(self, query: LiteralString, parameters: Sequence[object]) -> list[TupleRow]:
         for attempt in range(READ_ATTEMPTS_MAX):
             try:
-                async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
-                    cur = _binary(await self._connection.get())
+                async with asyncio.timeout(QUERY_TIMEOUT_SECONDS), self._connection as conn:
+                    cur = _binary(conn)
                     await cur.execute(query, parameters)
                     return await cur.fetchall()
             except (psycopg.OperationalError, TimeoutError) as error:
-                await self._connection.drop()
                 if attempt + 1 == READ_ATTEMPTS_MAX:
                     raise Unavailable(first_line(error)) from error
         raise AssertionError("unreachable")

@@ -21,6 +21,7 @@ from ledger.domain import (
     file,
     file_link,
     imported_event,
+    payment_intent,
     refund,
     resource,
     webhook_endpoint,
@@ -34,6 +35,7 @@ from ledger.wire import (
     customers,
     disputes,
     files,
+    payment_intents,
     refunds,
     resources,
     webhook_endpoints,
@@ -59,6 +61,8 @@ class Aggregate(Generic[Kind]):
     permission          a restricted key needs `rak_<permission>_read` to see it (contract §1.2)
     expandable_fields   what `expand[]` may name in it; see `wire/expansion`
     public_event_types  by domain event class; a class that is missing makes no public Event (contract §4.2)
+    published_too       other services may publish objects of this type and Events of its family, too: the
+                        objects that they keep themselves
     make_public_event   only for objects of other systems: the public Event of each domain event, from the
                         state before, the event and the state after
     """
@@ -72,6 +76,7 @@ class Aggregate(Generic[Kind]):
     permission: str | None = None
     expandable_fields: Mapping[str, Any] = field(default_factory=dict)
     public_event_types: Mapping[type[DomainEvent], EventTypes] = field(default_factory=dict)
+    published_too: bool = False
     make_public_event: Callable[[Kind | None, DomainEvent, Kind], PublicEvent] | None = None
 
 
@@ -138,6 +143,24 @@ _ROWS = (
             dispute.InquiryClosed: ("charge.dispute.closed",),
             dispute.AppealOpened: ("charge.dispute.updated",),
         },
+    ),
+    Aggregate(
+        module=payment_intent,
+        state=payment_intent.PaymentIntent,
+        noun="payment_intent",
+        render=lambda state, now: payment_intents.render_payment_intent(state),
+        object_type="payment_intent",
+        path_param="intent",
+        permission="payment_intent",
+        expandable_fields=payment_intents.EXPANDABLE_FIELDS,
+        public_event_types={
+            payment_intent.PaymentIntentCreated: ("payment_intent.created",),
+            payment_intent.PaymentIntentAuthorized: ("payment_intent.amount_capturable_updated",),
+            payment_intent.PaymentIntentSucceeded: ("payment_intent.succeeded",),
+            payment_intent.PaymentIntentFailed: ("payment_intent.payment_failed",),
+            payment_intent.PaymentIntentCanceled: ("payment_intent.canceled",),
+        },
+        published_too=True,
     ),
     Aggregate(
         module=refund,
@@ -209,6 +232,12 @@ AGGREGATES_BY_EVENT: dict[type[DomainEvent], Aggregate[Any]] = {
 EVENT_CLASSES = tuple(AGGREGATES_BY_EVENT)
 """Every class of domain event that the log may contain."""
 LEDGER_OBJECT_TYPES = frozenset(
-    {"balance_transaction", "event", *(row.object_type for row in AGGREGATES if row.object_type)}
+    {
+        "balance_transaction",
+        "event",
+        *(row.object_type for row in AGGREGATES if row.object_type and not row.published_too),
+    }
 )
-"""Types of the ledger's own objects: no other service can publish one."""
+"""Types of objects that are the ledger's own alone: no other service can publish one."""
+SHARED_OBJECT_TYPES = frozenset(row.object_type for row in AGGREGATES if row.published_too)
+"""Types of objects that the ledger has and other services may publish."""

@@ -191,7 +191,8 @@ def render_charge(state: Charge) -> Json:
         state.captured and state.amount_refunded >= state.amount_captured
     )
     rendered["shipping"] = state.shipping
-    rendered["source"] = render_card(source_card, state.customer) if source_card else None
+    if source_card and state.payment_intent is None:  # the card of an intent is a payment method, no source
+        rendered["source"] = render_card(source_card, state.customer)
     rendered["statement_descriptor"] = state.statement_descriptor
     rendered["statement_descriptor_suffix"] = state.statement_descriptor_suffix
     rendered["status"] = state.status

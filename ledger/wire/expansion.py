@@ -21,7 +21,7 @@ from ledger.wire import (
     payment_methods,
     refunds,
 )
-from ledger.wire.aggregates import AGGREGATES
+from ledger.wire.aggregates import AGGREGATES, SHARED_OBJECT_TYPES
 from ledger.wire.published_types import EXPANDABLE_MEMBERS, PUBLISHED_TYPES_BY_NAME
 
 LEVELS_MAX = 4
@@ -158,12 +158,13 @@ def _find_external_fields(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, field in fields.items():
         if type(field) is dict:
             yield from _find_external_fields(field)
-        elif field not in READ_RESOURCES or field == "payment_method":
+        elif field not in READ_RESOURCES or field in (*SHARED_OBJECT_TYPES, "payment_method"):
             yield name
 
 
 EXTERNAL_FIELDS = frozenset(
     name for fields in EXPANDABLE_FIELDS.values() for name in _find_external_fields(fields)
 )
-"""Fields that contain ids of objects of other services. Some of them accept any id from a caller. A payment
-method is a card, which `objects` finds in its customer or charge, or another service has published it."""
+"""Fields that may contain ids of objects of other services. Some of them accept any id from a caller. A
+payment method is a card, which `objects` finds in what holds it, or another service has published it; a
+payment intent is the ledger's own or published."""

@@ -20,6 +20,7 @@ EVENTS_PER_CHANGE_MAX = 2
 _LEDGER_PREFIXES = frozenset(
     event_type.rpartition(".")[0]
     for row in AGGREGATES
+    if not row.published_too
     for event_types in row.public_event_types.values()
     if not callable(event_types)
     for event_type in event_types

@@ -18,6 +18,7 @@ from projections.read_models.lists import (
     RESOURCES,
     WEBHOOK_ENDPOINTS,
 )
+from projections.read_models.payment_intents import PAYMENT_INTENTS
 from projections.read_models.payment_methods import PAYMENT_METHODS
 from projections.read_models.postings import BALANCE_CHANGES, BALANCE_TRANSACTIONS, POSTINGS
 
@@ -26,6 +27,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     CHARGES,
     DISPUTES,
     REFUNDS,
+    PAYMENT_INTENTS,
     FILES,
     FILE_LINKS,
     WEBHOOK_ENDPOINTS,

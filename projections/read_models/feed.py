@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.domain import charge, customer, dispute, imported_event, refund, resource
+from ledger.domain import charge, customer, dispute, imported_event, payment_intent, refund, resource
 from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from ledger.wire.events import render_event_data
@@ -55,7 +55,7 @@ def _get_object_id(payload: dict[str, Any]) -> str:
 
 FEED = Projection(
     name="feed",
-    aggregates=(customer, charge, dispute, refund, resource, imported_event),
+    aggregates=(customer, charge, dispute, refund, payment_intent, resource, imported_event),
     columns=(
         *OBJECT_COLUMNS,
         Column("ordinal", "smallint"),

@@ -21,7 +21,7 @@ from ledger.accounts import INTERNAL_SCOPES
 from tests.api.service import Account, Caller, Registrar, Service, create_client
 from tests.conftest import Cluster
 
-SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|whsec_|_evidence_text")
+SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|pi_\w+_secret_|whsec_|_evidence_text")
 
 
 @pytest.fixture(scope="session")

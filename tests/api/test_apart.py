@@ -28,6 +28,7 @@ NAME = "Nobody else may read this"
 REQUIRED_PARAMETERS: dict[tuple[str, str], dict[str, str]] = {
     ("post", "/v1/charges"): {"amount": "2000", "currency": "usd"},
     ("post", "/v1/customer_sessions"): {"components[buy_button][enabled]": "true"},
+    ("post", "/v1/payment_intents"): {"amount": "2000", "currency": "usd"},
 }
 """Parameters that an operation requires beside the one under test."""
 BODIES: dict[str, Any] = {
@@ -91,8 +92,10 @@ def _create_objects(raw: Caller, operator: Caller, *, livemode: bool) -> dict[st
 
     card = {} if livemode else {"source": "tok_visa"}
     customer = ingest("customers", name=NAME, **card)
-    intent = f"pi_{uuid.uuid4().hex}"
-    charge = ingest("charges", amount=2000, currency="usd", description=NAME, payment_intent=intent)
+    elsewhere = f"pi_{uuid.uuid4().hex}"
+    charge = ingest("charges", amount=2000, currency="usd", description=NAME, payment_intent=elsewhere)
+    amount = {"amount": 2000, "currency": "usd", "description": NAME}
+    intent = ok(raw.post("/v1/payment_intents", amount))["id"]
     upload = {"purpose": "dispute_evidence"}
     headers = {"authorization": f"Bearer {raw.key}"}
     content = {"file": (NAME, b"\x89PNG\r\n\x1a\n")}

@@ -42,6 +42,21 @@ def secrets(raw: Caller, account: Account) -> list[str]:
             idempotency_key="endpoint",
         )
     )
+    paid = ok(
+        raw.post(
+            "/v1/payment_intents",
+            {
+                "amount": 2000,
+                "currency": "usd",
+                "payment_method": "pm_card_visa",
+                "confirm": "true",
+                "description": "bought_by_Heinzelmann",
+                "receipt_email": "receipt@example.com",
+            },
+            idempotency_key="intent",
+        )
+    )
+    raw.get(f"/v1/payment_intents/{paid['client_secret']}")
     uploaded = raw.http.post(
         "/v1/files",
         files={"file": ("a.png", b"\x89PNG\r\n\x1a\n")},
@@ -61,7 +76,8 @@ def secrets(raw: Caller, account: Account) -> list[str]:
     raw.get(f"/v1/webhook_endpoints/{endpoint['secret']}")
     digits = link["url"].rpartition(".")[2]
     assert len(digits) == 32
-    return [made, endpoint["secret"], digits, wrong, account.secret, account.live_secret, account.publishable]
+    keys = [account.secret, account.live_secret, account.publishable]
+    return [made, endpoint["secret"], paid["client_secret"], digits, wrong, *keys]
 
 
 def test_the_log_file_has_no_key_no_secret_and_no_evidence(

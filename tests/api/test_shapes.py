@@ -151,6 +151,19 @@ def test_disputes(rich: stripe.StripeClient) -> None:
     assert [each for dispute in listed for each in _differences(dispute, "dispute")] == []
 
 
+def test_payment_intents(rich: stripe.StripeClient) -> None:
+    form: Any = {"amount": 2000, "currency": "usd"}
+    paid = form | {"payment_method": "pm_card_visa", "confirm": True}
+    held = rich.v1.payment_intents.create(paid | {"capture_method": "manual"})
+    made = [rich.v1.payment_intents.create(form), rich.v1.payment_intents.create(paid)]
+    made += [held, rich.v1.payment_intents.cancel(held.id)]
+    with pytest.raises(stripe.CardError):
+        rich.v1.payment_intents.confirm(made[0].id, {"payment_method": "pm_card_chargeDeclined"})
+    made += rich.v1.payment_intents.list({"expand": ["data.latest_charge"]}).data
+    assert {intent.status for intent in made} > {"requires_payment_method", "requires_capture", "succeeded"}
+    assert [each for intent in made for each in _differences(intent, "payment_intent")] == []
+
+
 def test_refunds(rich: stripe.StripeClient) -> None:
     listed = rich.v1.refunds.list({"expand": ["data.charge", "data.balance_transaction.source"]})
     assert len(listed.data) == 1

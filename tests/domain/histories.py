@@ -15,6 +15,8 @@ from ledger.domain import (
     dispute_decisions,
     file_link,
     imported_event,
+    payment_intent,
+    payment_intent_decisions,
     refund,
     refund_decisions,
     resource,
@@ -121,6 +123,54 @@ def failed_charge_history() -> list[DomainEvent]:
         txn_id="txn_1",
         now=NOW,
     )
+
+
+def intent_histories() -> list[list[DomainEvent]]:
+    """The events of payment intents, and of a charge that one of them released."""
+    card = make_source_card("tok_visa", card_id="pm_1", livemode=False)
+    failed = fold_of_intent(create_intent_events(token="tok_chargeDeclined"))
+    declined = payment_intent_decisions.confirm(failed, charge_id="ch_1", txn_id="txn_1", now=NOW)[1:]
+    failed = payment_intent.evolve(failed, declined[0])
+    updated = payment_intent_decisions.update(failed, {"metadata": {"by": "Ada"}}, card=card, now=NOW + 1)
+    paid = payment_intent_decisions.confirm(
+        payment_intent.evolve(failed, updated[0]), charge_id="ch_2", txn_id="txn_2", now=NOW + 2
+    )[1:]
+    held = create_intent_events(capture_method="manual")
+    state = fold_of_intent(held)
+    charged, authorized = payment_intent_decisions.confirm(state, charge_id="ch_3", txn_id="txn_3", now=NOW)
+    state = payment_intent.evolve(state, authorized)
+    params = {"cancellation_reason": "duplicate"}
+    released, canceled = payment_intent_decisions.cancel(
+        state, charge.evolve(None, charged), params, now=NOW + 3
+    )
+    created = create_intent_events(token="tok_chargeDeclined")
+    return [[*created, *declined, *updated, *paid], [*held, authorized, canceled], [charged, released]]
+
+
+def create_intent_events(token: str = "tok_visa", **params: Any) -> list[DomainEvent]:
+    """A new payment intent with a card."""
+    shipping = {"name": "Ada", "address": {"city": "Berlin"}}
+    return payment_intent_decisions.create(
+        intent_id="pi_1",
+        account="acct_1",
+        livemode=False,
+        params={
+            "amount": 2000,
+            "currency": "usd",
+            "description": "Hats for Ada",
+            "receipt_email": "ada@example.com",
+            "shipping": shipping,
+            "metadata": {"who": "Ada"},
+            **params,
+        },
+        card=make_source_card(token, card_id="pm_0", livemode=False),
+        now=NOW,
+    )
+
+
+def fold_of_intent(events: list[DomainEvent]) -> payment_intent.PaymentIntent:
+    """The payment intent after `events`."""
+    return fold(payment_intent.evolve, events)
 
 
 def dispute_history(kind: str, *steps: str) -> list[DomainEvent]:
@@ -231,6 +281,7 @@ HISTORIES: list[list[DomainEvent]] = [
     dispute_history_after_refund(partial(report_fact, fact="lost", reference="net_2")),
     dispute_history_after_refund(close_dispute),
     refund_history(),
+    *intent_histories(),
     *file_histories(),
     *webhook_histories(),
     resource_history(),

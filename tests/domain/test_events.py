@@ -89,6 +89,8 @@ def test_events_without_a_public_event_are_those_of_the_contract() -> None:
     }
     assert silent == {
         "charge.disputed",
+        "charge.released",
+        "payment_intent.updated",
         "customer_session.created",
         "customer_session.claimed",
         "customer_session.revoked",

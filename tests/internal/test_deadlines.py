@@ -206,6 +206,23 @@ def test_an_authorization_expires_after_seven_days(traveller: Traveller) -> None
     assert ok(traveller.raw.get(f"/v1/charges/{captured['id']}"))["refunded"] is False
 
 
+def test_a_payment_intent_is_canceled_when_its_authorization_expires(traveller: Traveller) -> None:
+    form = {"amount": 2000, "currency": "usd", "payment_method": "pm_card_visa", "confirm": "true"}
+    held = ok(traveller.raw.post("/v1/payment_intents", form | {"capture_method": "manual"}))
+    path = f"/v1/payment_intents/{held['id']}"
+    traveller.goes_to(held["created"] + 7 * DAY_SECONDS)
+    canceled = traveller.until(path, status="canceled")
+    assert (canceled["cancellation_reason"], canceled["amount_capturable"]) == ("expired", 0)
+    assert canceled["canceled_at"] >= held["created"] + 7 * DAY_SECONDS
+    charge = ok(traveller.raw.get(f"/v1/charges/{held['latest_charge']}"))
+    assert (charge["captured"], charge["refunded"]) == (False, True)
+    for verb in ("capture", "confirm", "cancel"):
+        answer = traveller.raw.post(f"{path}/{verb}")
+        assert_refused(answer, code="payment_intent_unexpected_state")
+    *_, event = traveller.events_of(held["id"])
+    assert (event["type"], event["request"]) == ("payment_intent.canceled", NOBODY)
+
+
 def test_the_outcome_of_a_dispute_reported_late_can_still_be_reported(traveller: Traveller) -> None:
     charge = traveller.raw.charge()
     told = {"charge": charge["id"], "kind": "chargeback", "due_by": traveller.now() - DAY_SECONDS}

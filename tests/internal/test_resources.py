@@ -244,6 +244,44 @@ def test_a_published_payment_intent_is_what_a_charge_expands_to(
     assert shown == {"id": intent, "object": "payment_intent", "status": "succeeded", "customer": None}
 
 
+@pytest.mark.contract("2.12 GET /v1/payment_intents, /v1/payment_intents/{id}")
+def test_published_payment_intents_are_read_beside_the_ledgers_own(
+    operator: InternalClient, raw: Caller
+) -> None:
+    published = f"pi_{uuid.uuid4().hex}"
+    path = f"/resources/payment_intent/{published}"
+    shown = {"id": published, "object": "payment_intent", "amount": 5, "created": 1_700_000_000}
+    ok(operator.call("PUT", path, {"event_type": "payment_intent.created", "object": shown}))
+    own = ok(raw.post("/v1/payment_intents", {"amount": 2000, "currency": "usd"}))
+    assert ok(raw.get(f"/v1/payment_intents/{published}")) == shown
+    assert ok(raw.get("/v1/payment_intents"))["data"] == [own, shown]
+    assert ok(raw.get(f"/v1/payment_intents?ending_before={published}"))["data"] == [own]
+    assert ok(raw.get(f"/v1/disputes?payment_intent={published}"))["data"] == []
+    for verb in ("", "/confirm", "/capture", "/cancel"):
+        answer = raw.post(f"/v1/payment_intents/{published}{verb}")
+        assert_refused(answer, 404, code="resource_missing", param="intent")
+    body = {"event_type": "payment_intent.succeeded", "object": {}}
+    answer = operator.call("PUT", f"/resources/payment_intent/{own['id']}", body)
+    assert_refused(answer, 409, code="resource_already_exists", param="id")
+
+
+def test_a_charge_from_elsewhere_cannot_name_an_intent_that_is_charged_here(
+    operator: InternalClient, raw: Caller
+) -> None:
+    own = ok(raw.post("/v1/payment_intents", {"amount": 2000, "currency": "usd"}))
+    charge: dict[str, Any] = {"amount": 2000, "currency": "usd", "payment_intent": own["id"]}
+    assert_refused(operator.post("/charges", charge), param="payment_intent")
+    assert ok(raw.get(f"/v1/charges?payment_intent={own['id']}"))["data"] == []
+    elsewhere = f"pi_{uuid.uuid4().hex}"
+    told = ok(operator.post("/charges", charge | {"payment_intent": elsewhere}))
+    assert ok(raw.get(f"/v1/charges/{told['id']}?expand[]=payment_intent"))["payment_intent"] == elsewhere
+    failed = charge | {"payment_intent": elsewhere, "status": "failed"}
+    for created in (told["created"] - 5, told["created"]):
+        ok(operator.post("/charges", failed | {"created": created}))
+    refund = ok(raw.post("/v1/refunds", {"payment_intent": elsewhere}))
+    assert refund["charge"] == told["id"]
+
+
 NESTED: Any = {"deepest": True}
 for _ in range(DEPTH_MAX):
     NESTED = {"in": NESTED}

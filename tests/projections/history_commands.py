@@ -10,22 +10,28 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ledger.domain import (
+    charge,
     charge_decisions,
     customer,
     customer_session,
     dispute_decisions,
     evidence,
     imported_event,
+    payment_intent,
+    payment_intent_decisions,
     refund_decisions,
     resource,
     webhook_endpoint,
     webhook_endpoint_quota,
 )
+from ledger.domain.cards import make_source_card
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.domain.dispute import Dispute
+from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
@@ -66,13 +72,86 @@ async def _create_charge(author: Author, subject: int, detail: int) -> None:
 
 async def _capture_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
-    await author.append(charge_decisions.capture(state, {}, txn_id=author._id("txn"), now=author.now))
+    events = charge_decisions.capture(state, {}, txn_id=author._id("txn"), now=author.now)
+    await author.append([*events, *_follow_charge(author, charge.evolve(state, events[0]))])
+
+
+def _follow_charge(author: Author, changed: Charge) -> list[DomainEvent]:
+    intent = author.states.get(changed.payment_intent or "")
+    if not isinstance(intent, PaymentIntent):
+        return []
+    return payment_intent_decisions.follow_charge(intent, changed, now=author.now)
 
 
 async def _update_charge(author: Author, subject: int, detail: int) -> None:
     state = author.pick(Charge, subject)
     params = {"description": f"Order {detail}", "transfer_group": f"group_{detail % 2}"}
     await author.append(charge_decisions.update(state, params, now=author.now))
+
+
+async def _create_intent(author: Author, subject: int, detail: int) -> None:
+    params: dict[str, Any] = {"amount": 1000 + detail, "currency": CURRENCIES[subject % len(CURRENCIES)]}
+    if detail % 3:
+        params["customer"] = author.pick(Customer, subject).id
+    if detail % 2:
+        params |= {"capture_method": "manual", "metadata": {"name": f"Jenny {detail}"}}
+    events = payment_intent_decisions.create(
+        intent_id=author._id("pi"),
+        account=author.account,
+        livemode=False,
+        params=params,
+        card=None,
+        now=author.now,
+    )
+    await author.append(events)
+
+
+async def _confirm_intent(author: Author, subject: int, detail: int) -> None:
+    state = author.pick(PaymentIntent, subject)
+    card = make_source_card(TOKENS[detail % len(TOKENS)], card_id=author._id("pm"), livemode=False)
+    updated = payment_intent_decisions.update(state, {}, card=card, now=author.now)
+    state = payment_intent.evolve(state, updated[0])
+    charged = payment_intent_decisions.confirm(
+        state, charge_id=author._id("ch"), txn_id=author._id("txn"), now=author.now
+    )
+    await author.append([*updated, *charged])
+
+
+async def _end_intent(author: Author, subject: int, detail: int) -> None:
+    """Capture the intent, or cancel it."""
+    state = author.pick(PaymentIntent, subject)
+    newest = author.states.get(state.latest_charge or "")
+    assert newest is None or isinstance(newest, Charge)
+    if detail % 3:
+        events = payment_intent_decisions.capture(
+            state, newest, {"amount_to_capture": 500}, txn_id=author._id("txn"), now=author.now
+        )
+    else:
+        events = payment_intent_decisions.cancel(state, newest, {}, now=author.now)
+    await author.append(events)
+
+
+async def _publish_intent(author: Author, subject: int, detail: int) -> None:
+    """Publish a payment intent of another service, or publish one again, with or without its time."""
+    known = author.states.get(f"pi_{author.account}_{subject}")
+    assert known is None or isinstance(known, Resource)
+    body: dict[str, Any] = {"amount": detail, "customer": "cus_1" if detail % 3 else {"id": detail}}
+    if detail % 2:
+        body["created"] = 1_700_000_000 + detail
+    if known is not None and not known.deleted and detail % 5 == 0:
+        await author.append(resource.delete(known, "payment_intent.deleted", now=author.now))
+        return
+    events = resource.publish(
+        known,
+        resource_id=f"pi_{author.account}_{subject}",
+        account=author.account,
+        livemode=False,
+        type="payment_intent",
+        event_type="payment_intent.processing",
+        object=body,
+        now=author.now,
+    )
+    await author.append(events)
 
 
 async def _refund_charge(author: Author, subject: int, detail: int) -> None:
@@ -241,6 +320,10 @@ COMMANDS: dict[str, Callable[[Author, int, int], Awaitable[None]]] = {
     "respond": _respond,
     "close_dispute": _close_dispute,
     "report_fact": _report_fact,
+    "create_intent": _create_intent,
+    "confirm_intent": _confirm_intent,
+    "end_intent": _end_intent,
+    "publish_intent": _publish_intent,
     "create_session": _create_session,
     "claim_session": _claim_session,
     "publish_resource": _publish_resource,

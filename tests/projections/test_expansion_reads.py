@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from ledger.call import Call, Cause
+from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.domain import refund_decisions
 from ledger.domain.charge import Charge
 from ledger.files.urls import FileLinkUrls
@@ -55,8 +56,14 @@ async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
         await pool.wait()  # each new connection is set up by statements of its own
         await author.store.streams.read("cus_x")
         pages = Pages(pool, author.store.clock, wait_ms=0)
-        link_urls = FileLinkUrls(author.store.secret_key)
-        yield QueryContext(store=author.store, pool=pool, pages=pages, link_urls=link_urls)
+        key = author.store.secret_key
+        yield QueryContext(
+            store=author.store,
+            pool=pool,
+            pages=pages,
+            link_urls=FileLinkUrls(key),
+            derive_intent_secret=PaymentIntentSecrets(key).derive,
+        )
 
 
 async def write_payments(author: Author) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.call import Call, Cause
+from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
@@ -70,8 +71,14 @@ async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
     """What a process reads from that never waits for a projection."""
     async with Pool(author.dsn) as pool:
         pages = Pages(pool, author.store.clock, wait_ms=0)
-        link_urls = FileLinkUrls(author.store.secret_key)
-        yield QueryContext(store=author.store, pool=pool, pages=pages, link_urls=link_urls)
+        key = author.store.secret_key
+        yield QueryContext(
+            store=author.store,
+            pool=pool,
+            pages=pages,
+            link_urls=FileLinkUrls(key),
+            derive_intent_secret=PaymentIntentSecrets(key).derive,
+        )
 
 
 def list_inline_transactions(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:

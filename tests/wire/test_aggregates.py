@@ -14,7 +14,13 @@ import ledger.domain
 from ledger.accounts import SCOPES
 from ledger.domain.aggregate import State
 from ledger.store.codec import fold
-from ledger.wire.aggregates import AGGREGATES, AGGREGATES_BY_STATE, LEDGER_OBJECT_TYPES, Aggregate
+from ledger.wire.aggregates import (
+    AGGREGATES,
+    AGGREGATES_BY_STATE,
+    LEDGER_OBJECT_TYPES,
+    SHARED_OBJECT_TYPES,
+    Aggregate,
+)
 from ledger.wire.event_types import EVENT_TYPES
 from ledger.wire.expansion import EXPANDABLE_FIELDS, READ_RESOURCES
 from tests.domain.builders import NOW
@@ -57,7 +63,7 @@ def test_the_other_tables_have_what_the_rows_say() -> None:
         if row.object_type is None:
             assert (row.permission, dict(row.expandable_fields)) == (None, {})
             continue
-        assert row.object_type in LEDGER_OBJECT_TYPES
+        assert row.object_type in (SHARED_OBJECT_TYPES if row.published_too else LEDGER_OBJECT_TYPES)
         assert EXPANDABLE_FIELDS[row.object_type] is row.expandable_fields
         assert READ_RESOURCES[row.object_type] == (row.permission,)
         assert f"rak_{row.permission}_read" in SCOPES

@@ -31,6 +31,7 @@ from ledger.wire.customer_sessions import render_customer_session
 from ledger.wire.customers import render_customer
 from ledger.wire.disputes import render_dispute
 from ledger.wire.events import render_event, render_event_data
+from ledger.wire.payment_intents import render_payment_intent
 from ledger.wire.previous_attributes import diff_attributes
 from ledger.wire.public_events import derive_public_events
 from ledger.wire.refunds import render_refund
@@ -51,7 +52,7 @@ from tests.domain.builders import (
     open_a_dispute,
     report_fact,
 )
-from tests.domain.histories import HISTORIES
+from tests.domain.histories import HISTORIES, create_intent_events, fold_of_intent
 
 # Contract §2.5, §2.6: keys of the SDK's class that may be absent: they appear only in expanded or deleted
 # objects.
@@ -70,6 +71,9 @@ OPTIONAL_FIELDS = {
         "pending_reason", "presentment_details",
     },
     "Evidence": {"appeal"},
+    "PaymentIntent": {
+        "hooks", "managed_payments", "payment_details", "payment_record", "presentment_details",
+    },
 }  # fmt: skip
 
 
@@ -86,6 +90,7 @@ a_card = a_customer(source="tok_visa").sources[0]
 A_CHARGE = charges.render_charge(a_charge(customer="cus_1"))
 A_DISPUTE = render_dispute(a_dispute("won"), NOW)
 A_REFUND = render_refund(a_refund())
+AN_INTENT = render_payment_intent(fold_of_intent(create_intent_events()))
 AN_EVENT = render_event(
     event_id="evt_1",
     event_type="charge.succeeded",
@@ -107,6 +112,7 @@ AN_EVENT = render_event(
         (A_CHARGE, stripe.Charge),
         (A_CHARGE["billing_details"], stripe.Charge.BillingDetails),
         (A_REFUND, stripe.Refund),
+        (AN_INTENT, stripe.PaymentIntent),
         (A_REFUND["destination_details"]["card"], stripe.Refund.DestinationDetails.Card),
         (A_DISPUTE, stripe.Dispute),
         (A_DISPUTE["evidence"], stripe.Dispute.Evidence),
@@ -121,7 +127,7 @@ def test_every_member_that_the_sdk_declares_is_present(shown: dict[str, Any], re
 
 
 @pytest.mark.parametrize(
-    "shown", [render_customer(a_customer()), charges.render_card(a_card, None), A_CHARGE]
+    "shown", [render_customer(a_customer()), charges.render_card(a_card, None), A_CHARGE, AN_INTENT]
 )
 def test_names_come_in_an_order_that_never_changes(shown: dict[str, Any]) -> None:
     """Another order would change the bytes in the feed: rebuilt rows would differ from live ones."""

@@ -37,6 +37,7 @@ _ERROR_RESPONSE = {
                             "decline_code": {"type": "string"},
                             "charge": {"type": "string"},
                             "doc_url": {"type": "string"},
+                            "payment_intent": {"type": "object"},
                         },
                     }
                 },

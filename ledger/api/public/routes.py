@@ -10,6 +10,7 @@ from functools import partial
 
 from ledger.api.public.account_routes import ACCOUNTS, BALANCE
 from ledger.api.public.file_routes import FILES
+from ledger.api.public.intent_routes import PAYMENT_INTENTS
 from ledger.api.public.operations import Operation
 from ledger.api.public.published_routes import PUBLISHED
 from ledger.api.public.webhook_routes import WEBHOOK_ENDPOINTS
@@ -308,6 +309,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *CHARGES,
     *CUSTOMER_SESSIONS,
     *DISPUTES,
+    *PAYMENT_INTENTS,
     *REFUNDS,
     *BALANCE_TRANSACTIONS,
     *EVENTS,

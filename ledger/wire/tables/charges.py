@@ -26,17 +26,26 @@ _DESCRIPTION = Text(
     unsettable=True, length_max=DESCRIPTION_LENGTH_MAX, description="Your description of the charge."
 )
 _RECEIPT_EMAIL = Text(unsettable=True, description="Email address for the receipt.")
-_SHIPPING = Hash(
-    {
-        **SHIPPING,
-        "carrier": Text(unsettable=True, description="The carrier that delivers the goods."),
-        "tracking_number": Text(unsettable=True, description="Tracking numbers, separated by commas."),
-    },
-    description="Shipping details of the goods.",
-)
+SHIPPING_OF_GOODS: dict[str, Parameter] = {
+    **SHIPPING,
+    "carrier": Text(unsettable=True, description="The carrier that delivers the goods."),
+    "tracking_number": Text(unsettable=True, description="Tracking numbers, separated by commas."),
+}
+_SHIPPING = Hash(SHIPPING_OF_GOODS, description="Shipping details of the goods.")
 _TRANSFER_GROUP = Text(
     unsettable=True, description="Identifies the group of payments that this charge belongs to."
 )
+
+
+def make_currency(*, required: bool) -> Text:
+    """The parameter for the currency of an amount; the decision checks whether it is a known one."""
+    return Text(
+        required=required,
+        pattern=r"[A-Za-z]{3}",
+        pattern_rule="must be a three-letter ISO currency code",
+        description="Three-letter ISO code.",
+    )
+
 
 _CREATE_AND_CAPTURE: dict[str, Parameter] = {
     "receipt_email": _RECEIPT_EMAIL,
@@ -60,12 +69,7 @@ CREATE = ParameterTable(
         "application_fee": Unsupported(NO_CONNECT),
         "application_fee_amount": Unsupported(NO_CONNECT),
         "capture": Boolean(description="False: only authorize, and capture later. Default: true."),
-        "currency": Text(
-            required=True,
-            pattern=r"[A-Za-z]{3}",
-            pattern_rule="must be a three-letter ISO currency code",
-            description="Three-letter ISO code.",
-        ),
+        "currency": make_currency(required=True),
         "customer": Text(
             description="Id of the customer; the default card is charged unless `source` is set."
         ),

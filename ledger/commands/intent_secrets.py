@@ -1,0 +1,23 @@
+"""Client secrets of payment intents (contract §2.12), derived from the intent's id and the service key.
+
+A secret is never stored (README, invariant 7): it is derived again for each answer that shows it.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from ledger.ids import encode_digest
+
+
+class PaymentIntentSecrets:
+    """Derives the client secrets of payment intents under the service key."""
+
+    def __init__(self, service_key: bytes) -> None:
+        self._key = hmac.digest(service_key, b"ledger/payment_intent/secret/1", "sha256")
+
+    def derive(self, intent_id: str) -> str:
+        """The client secret: the intent's id, `_secret_`, and 32 base-62 digits that only the service key can
+        produce."""
+        digits = encode_digest(hmac.digest(self._key, intent_id.encode(), "sha256"))
+        return f"{intent_id}_secret_{digits}"
