@@ -355,7 +355,7 @@ def _select_projections(names: Sequence[str], *, all_projections: bool) -> list[
         if name not in PROJECTIONS_BY_NAME:
             raise UnknownReference("projection", name, param="names")
     if not names:
-        raise InvalidParameter("Name at least one projection, or ask for all.", param="names")
+        raise InvalidParameter("Name projections, or pass all (in the shell: --all).", param="names")
     return [PROJECTIONS_BY_NAME[name] for name in dict.fromkeys(names)]
 
 

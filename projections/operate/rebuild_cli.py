@@ -58,8 +58,6 @@ def rebuild(
     """Rebuild projections beside the live ones.
 
     Compares the rows, and switches to the rebuilt ones if they are equal."""
-    if not names and not all_projections:
-        raise SettingError("name the projections to rebuild, or use --all")
     run_and_watch(
         lambda actions: actions.rebuild(
             get_operator(reason),

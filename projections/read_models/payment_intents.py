@@ -7,7 +7,6 @@ its row, because a cursor may name it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ledger.domain import payment_intent, resource
 from ledger.domain.aggregate import State
@@ -17,7 +16,6 @@ from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
 OBJECT_TYPE = "payment_intent"
-CREATED_MAX = 2**62
 
 
 def _apply_intent(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
@@ -25,17 +23,10 @@ def _apply_intent(before: State | None, recorded: Recorded, after: State) -> Seq
         case PaymentIntent():
             created, customer, deleted, published = after.created, after.customer, False, False
         case Resource(type=object_type) if object_type == OBJECT_TYPE:
-            created = _get_created(after.object, recorded.event.at)
-            customer, deleted, published = after.customer, after.deleted, True
+            created, customer, deleted, published = after.created, after.customer, after.deleted, True
         case _:
             return ()
     return [(after.id, after.account, after.livemode, created, customer, deleted, published, after)]
-
-
-def _get_created(published: dict[str, Any], published_at: int) -> int:
-    """When a published intent was created (unix seconds): its own member, if that is a time."""
-    created = published.get("created")
-    return created if type(created) is int and 0 <= created <= CREATED_MAX else published_at
 
 
 PAYMENT_INTENTS = Projection(

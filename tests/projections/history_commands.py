@@ -266,7 +266,11 @@ async def _delete_endpoint(author: Author, subject: int, detail: int) -> None:
 
 async def _publish_resource(author: Author, subject: int, detail: int) -> None:
     """Publish a new resource, or one again: unchanged, changed, or after its deletion."""
-    resources = [state for state in author.states.values() if isinstance(state, Resource)]
+    resources = [
+        state
+        for state in author.states.values()
+        if isinstance(state, Resource) and state.type == "invoice"  # a resource keeps its type
+    ]
     state = resources[subject % len(resources)] if resources and detail % 4 else None
     events = resource.publish(
         state,

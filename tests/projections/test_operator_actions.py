@@ -183,7 +183,8 @@ REFUSALS = [
                 "resource_missing")
         for verb in ("rebuild", "verify")
     ),
-    Refusal("rebuild", ("/rebuild", {}), 400, "Name at least one projection, or ask for all.", "names"),
+    Refusal("rebuild", ("/rebuild", {}), 400, "Name projections, or pass all (in the shell: --all).",
+            "names"),
     *(
         Refusal(f"{verb} files --all", (f"/{verb}", {"names": ["files"], "all": True}), 400,
                 "Name projections, or ask for all: not both.", "all")

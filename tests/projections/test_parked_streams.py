@@ -294,7 +294,7 @@ def test_the_operator_retries_a_parked_stream(dsn: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
     status = run_ledger(tmp_path, "projections", "status", **settings)
     assert "stalled, 1 stream parked" in status.stdout
-    assert "stalled: balance_transactions_g1, charges_g1, customers_g1, " in status.stdout
+    assert "stalled: balance_changes_g1, balance_transactions_g1, charges_g1, " in status.stdout
     assert f"ledger projections retry customers {bad}" in status.stdout
     retry = ("projections", "retry", "customers", bad)
     retried = run_ledger(tmp_path, *retry, "--reason", "it was mended", **settings)

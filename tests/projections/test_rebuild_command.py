@@ -289,7 +289,7 @@ def test_an_operator_rebuilds_compares_accepts_and_rolls_back(shell: Shell) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("rebuild",), "name the projections to rebuild, or use --all"),
+        (("rebuild",), "Name projections, or pass all (in the shell: --all)."),
         (("rebuild", "customers", "--workers", "0"), "--workers: Must be 1 to 64."),
         (("cancel", "nothing"), "No such projection: 'nothing'"),
         (("retire", "customers", "--generation", "0"), "--generation: Must be 1 to 2147483647."),

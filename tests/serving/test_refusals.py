@@ -126,7 +126,7 @@ def test_a_database_that_is_not_migrated_is_refused(
         ),
         (("keys", "create", "acct_none", "--expires-in-days", "1e300"), "at most 100000"),
         (("keys", "roll", "key_none", "--overlap", "9" * 15), "--overlap: must be 0 to 2592000 seconds"),
-        (("projections", "rebuild"), "name the projections to rebuild, or use --all"),
+        (("projections", "rebuild"), "Name projections, or pass all (in the shell: --all)."),
         (("projections", "verify", "nonsense"), "No such projection: 'nonsense'"),
     ],
     ids=lambda value: (
