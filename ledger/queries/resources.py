@@ -12,7 +12,7 @@ from ledger.call import Call
 from ledger.domain.customer import Customer
 from ledger.domain.resource import Resource
 from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
-from ledger.objects import expand, get_target, is_visible, mode_hint
+from ledger.objects import expand, get_target, is_visible, mode_hint, share_reads
 from ledger.queries.context import QueryContext, list_objects, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
@@ -111,7 +111,7 @@ async def list_part(
         "url": f"{published_type.url}/{state.id}/{member}",
     }
     if call.expand:
-        await expand(state, body, {"data": call.expand}, context.now(), context.get)
+        await expand(state, body, {"data": call.expand}, context.now(), share_reads(context.get_expanded))
         add_urls(body, call.base_url, context.link_urls.derive_digits)
     return QueryResult(body)
 
