@@ -182,7 +182,8 @@ async def _expand_member(
         case "payment_method" if isinstance(state, Charge | Refund | PaymentIntent):
             holder = await fetch(state.charge) if isinstance(state, Refund) else state
             if isinstance(holder, Charge | PaymentIntent) and holder.card is not None:
-                answer[member] = await render_charged_card(holder, holder.card, tree, now, fetch)
+                shown = await render_charged_card(holder, holder.card, tree, now, fetch)
+                answer[member] = shown or answer[member]
         case "balance_transaction" if isinstance(state, Charge | Refund):
             transaction = state.balance_transaction
             if transaction is not None:
@@ -220,17 +221,29 @@ async def render_saved_card(
 
 async def render_charged_card(
     holder: Charge | PaymentIntent, card: SourceCard, tree: ExpandTree, now: int, fetch: Fetch
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """The JSON of the card of a charge or an intent as a payment method, with the members of `tree` expanded.
 
     It belongs to the charge's customer only if that one has saved it and is not deleted: the card of a
-    single charge belongs to nobody, nor does a deleted customer own one.
+    single charge belongs to nobody, nor does a deleted customer own one. None for the saved card of a deleted
+    customer that the intent has not charged: it is no longer shown.
     """
     customer = await fetch(holder.customer) if holder.customer is not None else None
-    if isinstance(customer, Customer) and not customer.deleted and customer.find_source(card["id"]):
-        return await render_saved_card(card, customer, tree, now, fetch)
+    if isinstance(customer, Customer) and customer.find_source(card["id"]):
+        if not customer.deleted:
+            return await render_saved_card(card, customer, tree, now, fetch)
+        if not await _has_charged(holder, card, fetch):
+            return None
     rendered = payment_methods.render_payment_method(card, holder, None)
     return await _expand_members(rendered, tree, now, fetch)
+
+
+async def _has_charged(holder: Charge | PaymentIntent, card: SourceCard, fetch: Fetch) -> bool:
+    """Whether the card was charged: by this charge, or by the newest charge of this intent."""
+    newest: State | None = holder
+    if isinstance(holder, PaymentIntent):
+        newest = await fetch(holder.latest_charge) if holder.latest_charge is not None else None
+    return isinstance(newest, Charge) and newest.card is not None and newest.card["id"] == card["id"]
 
 
 async def _expand_members(answer: dict[str, Any], tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from ledger import accounts
 from ledger.accounts import Account
 from ledger.call import Call
-from ledger.errors import InvalidParameter, UnknownReference
+from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import QueryResult
 from ledger.wire.accounts import CAPABILITIES, render_account
@@ -50,18 +50,15 @@ async def list_connected(call: Call, context: QueryContext) -> QueryResult:
 async def list_capabilities(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/accounts/{id}/capabilities`: all on one page."""
     account = await _read_account(context, call.target)
-    data = [
-        {
-            "id": name,
-            "object": "capability",
-            "account": call.target,
-            "requested": True,
-            "requested_at": account["created"],
-            "status": status,
-        }
-        for name, status in CAPABILITIES.items()
-    ]
+    data = [_render_capability(account, name) for name in CAPABILITIES]
     return _render_list(f"{URL}/{call.target}/capabilities", data)
+
+
+async def retrieve_capability(call: Call, context: QueryContext) -> QueryResult:
+    """`GET /v1/accounts/{id}/capabilities/{capability}`. Raises UnknownObject."""
+    if call.part not in CAPABILITIES:
+        raise UnknownObject("capability", call.part)
+    return QueryResult(_render_capability(await _read_account(context, call.target), call.part))
 
 
 async def list_external_accounts(call: Call, context: QueryContext) -> QueryResult:
@@ -105,6 +102,17 @@ async def _find(context: QueryContext, account_id: str) -> Account | None:
 
 def _render(account: Account) -> Json:
     return render_account(account.id, account.name, int(account.created_at))
+
+
+def _render_capability(account: Json, name: str) -> Json:
+    return {
+        "id": name,
+        "object": "capability",
+        "account": account["id"],
+        "requested": True,
+        "requested_at": account["created"],
+        "status": CAPABILITIES[name],
+    }
 
 
 def _render_empty(call: Call, segment: str, noun: str) -> QueryResult:

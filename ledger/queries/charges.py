@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import msgspec
 
 from ledger.call import Call
+from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
 from ledger.errors import UnknownReference
-from ledger.objects import get_filter, is_visible
+from ledger.objects import get_filter, is_visible, mode_hint
 from ledger.queries.context import QueryContext, list_objects, retrieve_object
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
@@ -58,7 +61,9 @@ async def find_charge_id(context: QueryContext, call: Call, payment_intent: str)
     )
     charges = [msgspec.json.decode(row[0], type=Charge) for row in rows]
     if not charges:
-        raise UnknownReference("payment_intent", payment_intent, param="payment_intent")
+        state = await context.get_expanded(payment_intent)
+        hint = mode_hint(state, type(state), call) if _is_intent(state) else ""
+        raise UnknownReference("payment_intent", payment_intent, param="payment_intent", hint=hint)
     return next((charge for charge in charges if charge.status == "succeeded"), charges[0]).id
 
 
@@ -66,8 +71,12 @@ async def _check_intent(call: Call, context: QueryContext, intent_id: str) -> No
     """Check that a payment intent exists: here, published by another service, or named by a charge. Raises
     UnknownReference."""
     state = await context.get(intent_id)
-    is_intent = isinstance(state, PaymentIntent) or (
+    if not _is_intent(state) or not is_visible(state, call):
+        await find_charge_id(context, call, intent_id)
+
+
+def _is_intent(state: State | None) -> TypeGuard[PaymentIntent | Resource]:
+    """Whether it is a payment intent of the ledger, or one that another service has published."""
+    return isinstance(state, PaymentIntent) or (
         isinstance(state, Resource) and state.type == "payment_intent" and not state.deleted
     )
-    if state is None or not is_intent or not is_visible(state, call):
-        await find_charge_id(context, call, intent_id)

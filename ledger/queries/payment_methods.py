@@ -34,6 +34,8 @@ from ledger.queries.context import QueryContext, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
 
+HOLDERS_MAX = 100
+"""Among how many of the newest objects on the card of a deleted customer a charge is looked for."""
 SOURCE_NOUN, PAYMENT_METHOD_NOUN = "source", "PaymentMethod"
 
 _SAVED_CARDS = ListQuery.of(
@@ -116,7 +118,11 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     now, fetch = context.now(), share_reads(context.get_expanded)
     charged = _get_charged_card(holder, call.target)
     if charged is not None:
-        return QueryResult(await render_charged_card(*charged, call.expand, now, fetch))
+        shown = await render_charged_card(*charged, call.expand, now, fetch)
+        if shown is None and (earlier := await _find_charge(call, context)) is not None:
+            shown = await render_charged_card(*earlier, call.expand, now, fetch)
+        if shown is not None:
+            return QueryResult(shown)
     if isinstance(holder, Customer) and not holder.deleted:
         card = holder.find_source(call.target)
         if card is not None:
@@ -152,6 +158,15 @@ async def _find_holder(call: Call, context: QueryContext) -> Customer | Charge |
     holder = await context.get(page.rows[0][0])
     assert isinstance(holder, Customer | Charge | PaymentIntent)
     return holder
+
+
+async def _find_charge(call: Call, context: QueryContext) -> tuple[Charge, SourceCard] | None:
+    """The newest charge on the card in the call's path, with the card; None if it was never charged."""
+    rows = await context.pages.fetch_newest(call, HOLDERS, {"card": call.target}, limit=HOLDERS_MAX)
+    for state in await run_together([context.get_expanded(row[0]) for row in rows]):
+        if isinstance(state, Charge) and state.card is not None:
+            return state, state.card
+    return None
 
 
 async def _get_customer(call: Call, context: QueryContext) -> Customer:

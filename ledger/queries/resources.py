@@ -12,7 +12,7 @@ from ledger.call import Call
 from ledger.domain.customer import Customer
 from ledger.domain.resource import Resource
 from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
-from ledger.objects import expand, get_target, is_visible, mode_hint
+from ledger.objects import expand, get_target, is_visible, mode_hint, share_reads
 from ledger.queries.context import QueryContext, list_objects, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
@@ -84,12 +84,22 @@ async def list_of_customer(
 ) -> QueryResult:
     """`GET /v1/customers/{id}/{of_customer}`: the objects of a type that name the customer. Raises
     UnknownObject for the customer, also for a deleted one."""
-    state = await get_target(call, Customer, context.get)
-    if state.deleted:
-        raise UnknownObject("customer", state.id)
-    filters = _build_filters(published_type, call.parameters) | {"customer": state.id}
-    url = f"/v1/customers/{state.id}/{published_type.of_customer}"
+    customer = await _get_customer(call, context)
+    filters = _build_filters(published_type, call.parameters) | {"customer": customer.id}
+    url = f"/v1/customers/{customer.id}/{published_type.of_customer}"
     return await list_objects(call, context, list_query, Resource, filters=filters, url=url)
+
+
+async def retrieve_of_customer(
+    published_type: PublishedType, call: Call, context: QueryContext
+) -> QueryResult:
+    """`GET /v1/customers/{id}/{of_customer}/{part}`: an object of a type, which names the customer. Raises
+    UnknownObject for either."""
+    customer = await _get_customer(call, context)
+    state = await _get_resource(published_type, replace(call, target=call.part), context)
+    if state.customer != customer.id:
+        raise UnknownObject(published_type.object_type, call.part)
+    return QueryResult(await render(call, context, state, context.now()))
 
 
 async def list_part(
@@ -111,9 +121,16 @@ async def list_part(
         "url": f"{published_type.url}/{state.id}/{member}",
     }
     if call.expand:
-        await expand(state, body, {"data": call.expand}, context.now(), context.get)
+        await expand(state, body, {"data": call.expand}, context.now(), share_reads(context.get_expanded))
         add_urls(body, call.base_url, context.link_urls.derive_digits)
     return QueryResult(body)
+
+
+async def _get_customer(call: Call, context: QueryContext) -> Customer:
+    state = await get_target(call, Customer, context.get)
+    if state.deleted:
+        raise UnknownObject("customer", state.id)
+    return state
 
 
 async def _get_resource(published_type: PublishedType, call: Call, context: QueryContext) -> Resource:

@@ -121,6 +121,9 @@ def test_bad_parameters_of_accounts_are_refused(raw: Caller, account: Account, r
 def test_parts_of_an_account_are_listed(client: stripe.StripeClient, raw: Caller, account: Account) -> None:
     names = [one.id for one in client.v1.accounts.capabilities.list(account.id)]
     assert names == ["card_payments", "transfers"]
+    assert client.v1.accounts.capabilities.retrieve(account.id, "transfers").status == "active"
+    path = f"/v1/accounts/{account.id}/capabilities/sepa_debit_payments"
+    assert_refused(raw.get(path), 404, code="resource_missing", param="id", message="No such capability")
     assert client.v1.accounts.persons.list(account.id).data == []
     bank: Any = {"object": "bank_account"}
     assert client.v1.accounts.external_accounts.list(account.id, bank).data == []

@@ -38,7 +38,8 @@ BODIES: dict[str, Any] = {
 
 
 PUBLISHED_SAMPLE = {
-    "checkout.session", "coupon", "invoice", "payout", "radar.value_list_item", "subscription",
+    "checkout.session", "coupon", "customer_balance_transaction", "customer_cash_balance_transaction",
+    "invoice", "payout", "radar.value_list_item", "subscription",
     "subscription_item", "tax_id",
 }  # fmt: skip
 """One code serves all types of published objects: these have each of its variants."""
@@ -61,18 +62,20 @@ class Side(NamedTuple):
 def _side(http: httpx.Client, registrar: Registrar, account: Account, *, livemode: bool) -> Side:
     raw = Caller(http, account.live_secret if livemode else account.secret)
     operator = Caller(http, registrar.key(account.id, "rk", livemode=livemode, scopes=INTERNAL_SCOPES)[1])
-    objects = _create_objects(raw, operator, livemode=livemode) | {"account": account.id}
-    return Side(raw, operator, objects, _publish_objects(operator))
+    objects = _create_objects(raw, operator, livemode=livemode)
+    objects |= {"account": account.id, "capability": "transfers"}
+    return Side(raw, operator, objects, _publish_objects(operator, objects["customer"]))
 
 
-def _publish_objects(operator: Caller) -> dict[str, str]:
+def _publish_objects(operator: Caller, customer: str) -> dict[str, str]:
     """Ids of new objects of other services, one of each type, by the name that paths use for the type."""
     ids = {}
     for row in PUBLISHED_TYPES:
         if row.object_type not in PUBLISHED_SAMPLE:
             continue
         ids[row.permission] = f"x_{uuid.uuid4().hex}"
-        members = {"name": NAME} | {each.name: "x" for each in row.filters if each.required}
+        members = {"name": NAME, "customer": customer}
+        members |= {each.name: "x" for each in row.filters if each.required}
         ok(
             operator.http.put(
                 f"/internal/v1/resources/{row.object_type}/{ids[row.permission]}",
@@ -275,7 +278,7 @@ def test_an_id_in_the_path_names_an_object_of_the_account_and_mode(
     tried = 0
     for method, path, _ in _operations(document, "/v1/"):
         for kind in _kinds(path):
-            if kind == "account":
+            if kind in ("account", "capability"):
                 continue  # an account out of reach is forbidden: test_accounts
             assert kind in owner.ids.keys() | CARDS, f"{path}: create a {kind} in _create_objects"
             if (object_id := owner.ids.get(kind)) is None:

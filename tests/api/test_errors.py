@@ -418,3 +418,15 @@ def _one_of(caller: Caller, noun: str) -> str:
             caller.customer()
             made = caller.events()[0]["id"]
     return made
+
+
+def test_a_named_payment_intent_of_the_other_mode_is_missing_with_a_hint(raw: Caller, live: Caller) -> None:
+    intent = ok(live.post("/v1/payment_intents", {"amount": 2000, "currency": "usd"}))["id"]
+    answers = [raw.get(f"/v1/{name}?payment_intent={intent}") for name in ("charges", "refunds", "disputes")]
+    for answer in (*answers, raw.post("/v1/refunds", {"payment_intent": intent})):
+        assert_refused(
+            answer,
+            code="resource_missing",
+            param="payment_intent",
+            message=f"^No such payment_intent: '{intent}'; a similar object exists in live mode",
+        )

@@ -217,8 +217,9 @@ def test_malformed_uploads_are_refused(raw: Caller) -> None:
     assert_refused(send("/v1/files", content=cut, headers=headers), message="last boundary")
     assert_refused(send("/v1/files", content=b"nothing", headers=headers), message="last boundary")
     assert_refused(send("/v1/files", content=b"--b\r\n\r\nx", headers=headers), message="has no name")
-    headers["content-type"] = "multipart/form-data"
-    assert_refused(send("/v1/files", content=cut, headers=headers), message="boundary")
+    for boundary, message in (("", "has no boundary"), (f"; boundary={'b' * 257}", "boundary is too long")):
+        headers["content-type"] = f"multipart/form-data{boundary}"
+        assert_refused(send("/v1/files", content=cut, headers=headers), message=message)
 
 
 PART = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + PNG
@@ -252,6 +253,8 @@ def test_a_preamble_has_a_limit(raw: Caller) -> None:
         ("filename*=utf-8'en'%e2%82%ac.png; filename=plain.png", "€.png"),
         ("filename=\"plain.png\"; filename*=ISO-8859-1''%A3.png", "£.png"),
         ("filename=\"plain.png\"; filename*=KOI8-R''%A3.png", "plain.png"),
+        ("filename=\"plain.png\"; filename*=UTF-8''%FF.png", "plain.png"),
+        ("filename=\"a; filename*=UTF-8''b.png\"", "a; filename*=UTF-8''b.png"),
     ],
 )
 @pytest.mark.contract("9 filename* of a multipart body")

@@ -78,6 +78,7 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("get", "/v1/accounts"): tables.accounts.LIST,
     ("get", "/v1/accounts/{account}"): tables.accounts.RETRIEVE,
     ("get", "/v1/accounts/{account}/capabilities"): tables.accounts.LIST_CAPABILITIES,
+    ("get", "/v1/accounts/{account}/capabilities/{capability}"): tables.accounts.RETRIEVE,
     ("get", "/v1/accounts/{account}/external_accounts"): tables.accounts.LIST_EXTERNAL_ACCOUNTS,
     ("get", "/v1/accounts/{account}/persons"): tables.accounts.LIST_PERSONS,
     ("get", "/v1/balance"): tables.balance.RETRIEVE,
@@ -89,6 +90,14 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     },
     **{
         ("get", f"/v1/customers/{{customer}}/{row.of_customer}"): tables.published.LIST_PART
+        for row in PUBLISHED_TYPES
+        if row.of_customer
+    },
+    **{
+        (
+            "get",
+            f"/v1/customers/{{customer}}/{row.of_customer}/{{{row.permission}}}",
+        ): tables.published.RETRIEVE
         for row in PUBLISHED_TYPES
         if row.of_customer
     },

@@ -223,6 +223,26 @@ def test_a_deleted_customer_shows_no_card(raw: Caller, customer: str, cards: lis
     assert expanded["payment_method"] == method
 
 
+@pytest.mark.contract("2.5 cards of a deleted customer")
+@pytest.mark.parametrize("charged", [False, True])
+def test_an_intent_shows_the_card_of_a_deleted_customer_only_if_it_was_charged(
+    raw: Caller, customer: str, cards: list[str], charged: bool
+) -> None:
+    form = {"amount": 2000, "currency": "usd", "customer": customer, "payment_method": cards[1]}
+    intents = [ok(raw.post("/v1/payment_intents", form | {"confirm": charged}))["id"]]
+    intents.append(ok(raw.post("/v1/payment_intents", form))["id"])
+    ok(raw.delete(f"/v1/customers/{customer}"))
+    if charged:
+        assert ok(raw.get(f"/v1/payment_methods/{cards[1]}"))["id"] == cards[1]
+    else:
+        missing = raw.get(f"/v1/payment_methods/{cards[1]}")
+        assert_refused(missing, 404, code="resource_missing", param="payment_method")
+    for intent, is_shown in zip(intents, (charged, False), strict=True):
+        shown = ok(raw.get(f"/v1/payment_intents/{intent}?expand[]=payment_method"))["payment_method"]
+        assert isinstance(shown, dict) == is_shown
+        assert is_shown or shown == cards[1]
+
+
 def test_an_unknown_card_or_customer_is_missing(
     raw: Caller, live: Caller, customer: str, cards: list[str]
 ) -> None:

@@ -240,7 +240,11 @@ def test_the_objects_of_a_customer_are_listed_below_it(
     assert list_ids(raw, f"/v1/customers/{raw.customer()['id']}/tax_ids") == []
     credit = publish(operator, "customer_balance_transaction", {"customer": customer, "amount": -5})
     assert [each.id for each in client.v1.customers.balance_transactions.list(customer)] == [credit["id"]]
+    assert client.v1.customers.balance_transactions.retrieve(customer, credit["id"]).amount == -5
     assert client.v1.customers.cash_balance_transactions.list(customer).data == []
+    for path in (f"{other}/balance_transactions", f"{customer}/tax_ids"):
+        answer = raw.get(f"/v1/customers/{path}/{credit['id']}")
+        assert_refused(answer, 404, code="resource_missing", param="id")
     assert_refused(raw.get("/v1/customers/cus_x/tax_ids"), 404, code="resource_missing", param="id")
     ok(raw.delete(f"/v1/customers/{other}"))
     assert_refused(raw.get(f"/v1/customers/{other}/subscriptions"), 404, code="resource_missing", param="id")

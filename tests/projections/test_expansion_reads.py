@@ -23,6 +23,7 @@ from ledger.queries.context import QueryContext
 from ledger.queries.customers import list_customers
 from ledger.queries.disputes import list_disputes
 from ledger.queries.pages import Pages, QueryResult
+from ledger.queries.payment_intents import list_payment_intents
 from ledger.queries.payment_methods import list_payment_methods
 from ledger.queries.refunds import list_refunds
 from ledger.wire.expansion import parse_expand
@@ -44,6 +45,7 @@ CASES: dict[str, tuple[List, str, list[str], int]] = {
     "a list in each item": (list_charges, "charge", ["refunds.data.charge"], 2),
     "what a member needs": (list_refunds, "refund", ["payment_method", "charge"], 2),
     "three levels": (list_disputes, "dispute", ["charge.customer.default_source.customer"], 2),
+    "objects shown with a secret": (list_payment_intents, "payment_intent", ["latest_charge.customer"], 2),
     "what the page has": (list_payment_methods, "payment_method", ["customer.subscriptions"], 0),
     "nothing to read": (list_customers, "customer", ["sources", "tax"], 0),
 }
@@ -84,6 +86,8 @@ async def write_payments(author: Author) -> None:
             )
         )
         await author.open_dispute(charge_id, amount=500)
+        await author.run_command("create_intent", number, detail=10)
+        await author.run_command("confirm_intent", number, detail=0)
     await catch_up(author.dsn)
 
 

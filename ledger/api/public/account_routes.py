@@ -38,6 +38,12 @@ ACCOUNTS = (
         read=accounts.list_capabilities,
     ),
     _account(
+        path="/v1/accounts/{account}/capabilities/{capability}",
+        summary="Retrieve a capability of an account",
+        table=tables.accounts.RETRIEVE,
+        read=accounts.retrieve_capability,
+    ),
+    _account(
         path="/v1/accounts/{account}/external_accounts",
         summary="List an account's bank accounts and cards (always empty)",
         table=tables.accounts.LIST_EXTERNAL_ACCOUNTS,

@@ -7,6 +7,7 @@ is known, without reading it if its Content-Length is over them; nothing of a re
 from __future__ import annotations
 
 import re
+from functools import partial
 from urllib.parse import unquote, urlencode
 
 from python_multipart.exceptions import FormParserError
@@ -28,6 +29,7 @@ MEGABYTE = 1024 * 1024
 _find_extended_filename = re.compile(
     rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s]*)", re.IGNORECASE
 ).search
+_empty_quoted_strings = partial(re.compile(rb'"(?:\\.|[^"\\])*"').sub, b'""')
 
 
 class UploadReceiver:
@@ -59,7 +61,10 @@ class UploadReceiver:
             raise InvalidParameter("Invalid request: the multipart body has no boundary.")
         collector = _PartCollector(incoming)
         preamble = _PreambleFilter(boundary)
-        parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]  # a TypedDict
+        try:
+            parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]  # a TypedDict
+        except FormParserError:
+            raise InvalidParameter("Invalid request: the multipart boundary is too long.") from None
         received_bytes, more_body = 0, True
         while more_body:
             chunk, more_body = await exchange.receive_chunk()
@@ -195,9 +200,14 @@ class _PartCollector:
 
 def _decode_extended_filename(disposition: bytes) -> str | None:
     """The value of `filename*`, such as `UTF-8''%E2%82%AC.pdf` (RFC 5987, section 3.2). None if
-    there is none in one of the two character sets that every recipient knows."""
-    found = _find_extended_filename(disposition)
-    return None if found is None else unquote(found[2].decode("latin-1"), found[1].decode())
+    there is none in one of the two character sets that every recipient knows, or it is no text in it."""
+    found = _find_extended_filename(_empty_quoted_strings(disposition))
+    if found is None:
+        return None
+    try:
+        return unquote(found[2].decode("latin-1"), found[1].decode(), errors="strict")
+    except UnicodeDecodeError:
+        return None
 
 
 def _clean_filename(name: str) -> str | None:

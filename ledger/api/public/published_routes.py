@@ -44,6 +44,12 @@ def _build_operations(row: PublishedType, list_query: ListQuery) -> Iterator[Ope
             table=tables.published.LIST_PART,
             read=partial(resources.list_of_customer, row, list_query),
         )
+        yield operation(
+            path=f"/v1/customers/{{customer}}/{row.of_customer}/{{{row.permission}}}",
+            summary=f"Retrieve a customer's published object: {name}",
+            table=tables.published.RETRIEVE,
+            read=partial(resources.retrieve_of_customer, row),
+        )
 
 
 PUBLISHED = tuple(
