@@ -11,7 +11,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
-from ledger.objects import get_filter, get_target, is_visible
+from ledger.objects import Fetch, get_filter, get_target, is_visible, run_together, share_reads
 from ledger.queries.context import QueryContext, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
@@ -47,16 +47,21 @@ async def list_payment_intents(call: Call, context: QueryContext) -> QueryResult
     states: list[State] = [
         msgspec.json.decode(row[0], type=Resource if row[1] else PaymentIntent) for row in page.rows
     ]
-    return render_list(PAYMENT_INTENTS, [await _render(call, context, state, now) for state in states], page)
+    fetch = share_reads(context.get_expanded)
+    steps = [_render(call, context, state, now, fetch) for state in states]
+    data = await run_together(steps) if call.expand else [await step for step in steps]
+    return render_list(PAYMENT_INTENTS, data, page)
 
 
 def _is_published(state: State | None) -> TypeGuard[Resource]:
     return isinstance(state, Resource) and state.type == _OBJECT_TYPE and not state.deleted
 
 
-async def _render(call: Call, context: QueryContext, state: State, now: int) -> dict[str, Any]:
-    """The intent, one of the ledger's own with its client secret."""
-    rendered = await render(call, context, state, now)
+async def _render(
+    call: Call, context: QueryContext, state: State, now: int, fetch: Fetch | None = None
+) -> dict[str, Any]:
+    """The intent, one of the ledger's own with its client secret. `fetch` as in `render`."""
+    rendered = await render(call, context, state, now, fetch)
     if isinstance(state, PaymentIntent):
         rendered["client_secret"] = context.derive_intent_secret(state.id)
     return rendered

@@ -23,6 +23,7 @@ from ledger.queries.context import QueryContext
 from ledger.queries.customers import list_customers
 from ledger.queries.disputes import list_disputes
 from ledger.queries.pages import Pages, QueryResult
+from ledger.queries.payment_intents import list_payment_intents
 from ledger.queries.payment_methods import list_payment_methods
 from ledger.queries.refunds import list_refunds
 from ledger.wire.expansion import parse_expand
@@ -44,6 +45,7 @@ CASES: dict[str, tuple[List, str, list[str], int]] = {
     "a list in each item": (list_charges, "charge", ["refunds.data.charge"], 2),
     "what a member needs": (list_refunds, "refund", ["payment_method", "charge"], 2),
     "three levels": (list_disputes, "dispute", ["charge.customer.default_source.customer"], 2),
+    "of payment intents": (list_payment_intents, "payment_intent", ["latest_charge", "customer"], 1),
     "what the page has": (list_payment_methods, "payment_method", ["customer.subscriptions"], 0),
     "nothing to read": (list_customers, "customer", ["sources", "tax"], 0),
 }
@@ -67,7 +69,8 @@ async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
 
 
 async def write_payments(author: Author) -> None:
-    """Customers with a card, each with a charge that is refunded in part and then disputed."""
+    """Customers with a card, each with a charge that is refunded in part and then disputed, and with a paid
+    payment intent."""
     for number in range(ITEMS):
         customer = await author.create_customer(name=f"Jenny {number}", source="tok_visa")
         charge_id = await author.create_charge(customer=customer)
@@ -84,6 +87,7 @@ async def write_payments(author: Author) -> None:
             )
         )
         await author.open_dispute(charge_id, amount=500)
+        await author.pay_intent(customer)
     await catch_up(author.dsn)
 
 
