@@ -3,31 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
 import pytest
 
 from ledger.call import Call, Cause
-from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.domain import refund_decisions
 from ledger.domain.charge import Charge
-from ledger.files.urls import FileLinkUrls
 from ledger.objects import READS_AT_ONCE_MAX, run_together, share_reads
-from ledger.postgres.connections import Pool
 from ledger.queries.balance_transactions import list_balance_transactions
 from ledger.queries.charges import list_charges
 from ledger.queries.context import QueryContext
 from ledger.queries.customers import list_customers
 from ledger.queries.disputes import list_disputes
-from ledger.queries.pages import Pages, QueryResult
+from ledger.queries.pages import QueryResult
 from ledger.queries.payment_intents import list_payment_intents
 from ledger.queries.payment_methods import list_payment_methods
 from ledger.queries.refunds import list_refunds
 from ledger.wire.expansion import parse_expand
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
+from tests.projections.queries import open_queries
 from tests.work import record_runs
 
 ITEMS = 8
@@ -50,22 +47,6 @@ CASES: dict[str, tuple[List, str, list[str], int]] = {
     "nothing to read": (list_customers, "customer", ["sources", "tax"], 0),
 }
 """The list, the type of its items, what is expanded, and the levels of reads beyond the page itself."""
-
-
-@asynccontextmanager
-async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
-    async with Pool(author.dsn) as pool:
-        await pool.wait()  # each new connection is set up by statements of its own
-        await author.store.streams.read("cus_x")
-        pages = Pages(pool, author.store.clock, wait_ms=0)
-        key = author.store.secret_key
-        yield QueryContext(
-            store=author.store,
-            pool=pool,
-            pages=pages,
-            link_urls=FileLinkUrls(key),
-            derive_intent_secret=PaymentIntentSecrets(key).derive,
-        )
 
 
 async def write_payments(author: Author) -> None:

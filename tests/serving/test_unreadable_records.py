@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.internal.conftest import InternalClient
 from tests.projections.corruption import UNREADABLE, store_record
 from tests.projections.histories import ACCOUNT, KEY, Author, run_story
 from tests.serving.process import PROGRAM, build_environment, run_ledger, run_serve
+from tests.webhooks.receiver import wait_until
 
 WAIT_SECONDS = 20.0
 
@@ -90,13 +90,6 @@ def count_parked(dsn: str) -> int:
     return int(row[0])
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("kind", ["topic of a later release", "no JSON", "another key"])
 def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, kind: str) -> None:
     History(dsn, kind)
@@ -104,7 +97,7 @@ def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, 
     with (tmp_path / "log").open("wb") as log:
         worker = subprocess.Popen([*PROGRAM, "worker"], env=environment, cwd=tmp_path, stderr=log)
     try:
-        wait_until(lambda: count_lagging(dsn) == 0)
+        wait_until(lambda: count_lagging(dsn) == 0, seconds=WAIT_SECONDS)
         assert count_parked(dsn) == 3  # in customers, payment_methods and feed
         assert worker.poll() is None
         worker.terminate()
@@ -152,7 +145,7 @@ def test_the_service_serves_what_it_can_and_names_what_it_cannot_read(dsn: str, 
     history.mend()
     # The next release, or the same one after the mend: nobody has to think of a command.
     with run_serve(tmp_path / "data", **settings) as service, httpx.Client(base_url=service.url) as http:
-        wait_until(lambda: count_parked(dsn) == 0)
+        wait_until(lambda: count_parked(dsn) == 0, seconds=WAIT_SECONDS)
         listed = Caller(http, keys.secret).get("/v1/customers")
         assert "ledger-incomplete" not in listed.headers
         assert [each["name"] for each in ok(listed)["data"]] == [None, "Ada"]
