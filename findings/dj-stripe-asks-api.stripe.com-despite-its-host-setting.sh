@@ -14,7 +14,7 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 cd "$place"
 python3 -m venv env
-env/bin/python -m pip install --quiet --disable-pip-version-check dj-stripe==2.11.0 stripe==15.6.2 'django>=5.2,<6'
+env/bin/python -m pip install --quiet --disable-pip-version-check dj-stripe==2.11.0 stripe==15.6.2 django==5.2.19
 
 cat > run.py <<'EOF'
 import json

@@ -3,9 +3,9 @@
 #
 # A service that logs in with one user and chooses its role by SET ROLE (or `-c role=…` in the connection string) runs all
 # of its sessions as that role: current_user, rights and owners of new objects are the role's. pg_cancel_backend and
-# pg_terminate_backend compare the caller's role of the moment with the LOGIN of the other session. So a session of the role
-# may not cancel a second session of the same role, when the login is not a member of the role but the other way round;
-# pg_stat_activity names the login as well, and hides the other session's query text by the same comparison.
+# pg_terminate_backend compare the caller's current role with the LOGIN of the other session. The login is a member of the
+# role, but the role is no member of the login: so a session of the role may not cancel a second session of the same role.
+# pg_stat_activity names the login too, and hides the other session's query text by the same comparison.
 #
 # Needs Python 3.11 or newer. Installs pinned packages, PostgreSQL among them, into a temporary folder, and talks to the
 # server over a Unix socket there. Exits with 0 while the behaviour is as described.

@@ -30,6 +30,7 @@ from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference, Unre
 from ledger.wire import balance_transactions, charges, customers, files, payment_methods
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
+from ledger.wire.json_values import make_list_object
 
 Kind = TypeVar("Kind", bound=State)
 Result = TypeVar("Result")
@@ -308,7 +309,7 @@ async def _render_sources(state: Customer, tree: ExpandTree, now: int, fetch: Fe
     cards = await run_together(
         [render_source(card, state, tree, now, fetch) for card in reversed(state.sources)]
     )
-    return _render_list(cards, f"/v1/customers/{state.id}/sources")
+    return make_list_object(cards, f"/v1/customers/{state.id}/sources")
 
 
 async def _render_file_links(state: File, tree: ExpandTree, now: int, fetch: Fetch) -> dict[str, Any]:
@@ -337,11 +338,7 @@ async def _render_refunds(state: Charge, tree: ExpandTree, now: int, fetch: Fetc
         ]
     )
     url = f"/v1/charges/{state.id}/refunds"
-    return _render_list(data, url, has_more=len(state.refunds) > len(data))
-
-
-def _render_list(data: list[dict[str, Any]], url: str, *, has_more: bool = False) -> dict[str, Any]:
-    return {"object": "list", "data": data, "has_more": has_more, "url": url}
+    return make_list_object(data, url, has_more=len(state.refunds) > len(data))
 
 
 def is_visible(state: State, call: Call) -> bool:

@@ -39,7 +39,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
 
 def _check_not_reserved(object_id: str) -> str:
     if object_id in RESERVED_IDS:
-        raise ValueError("the id is reserved")
+        raise ValueError(f"'{object_id}' is reserved")
     return object_id
 
 
@@ -295,6 +295,7 @@ def validation_error(error: Mapping[str, Any], *, skip: int = 0) -> InvalidParam
     name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
     param = name + "".join(f"[{member}]" for member in members)
     make_error = _FIELD_ERRORS.get(error["type"])
-    return (
-        make_error(param) if make_error else InvalidParameter(f"Invalid {param}: {error['msg']}", param=param)
-    )
+    if make_error:
+        return make_error(param)
+    text = error["msg"].removeprefix("Value error, ")  # pydantic's prefix to the messages of our validators
+    return InvalidParameter(f"Invalid {param}: {text}", param=param)

@@ -63,7 +63,7 @@ async def capture(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/payment_intents/{id}/capture`. A test card that opens a dispute opens it now."""
     state = await get_target(call, PaymentIntent, context.get)
     authorized = await _get_newest_charge(state, context)
-    with _showing(state, now):
+    with _add_intent_to_refusal(state, now):
         events = payment_intent_decisions.capture(
             state, authorized, call.parameters, txn_id=context.new_id("txn"), now=now
         )
@@ -74,7 +74,7 @@ async def cancel(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/payment_intents/{id}/cancel`. It also releases an authorization that awaits capture."""
     state = await get_target(call, PaymentIntent, context.get)
     newest = await _get_newest_charge(state, context)
-    with _showing(state, now):
+    with _add_intent_to_refusal(state, now):
         events = payment_intent_decisions.cancel(state, newest, call.parameters, now=now)
     return await _answer(call, context, now, state, fold_changes(events, state, newest))
 
@@ -94,7 +94,7 @@ async def _confirm(
     """The decision that charges the intent, after the changes `earlier` of the same request. `stored` is the
     intent before the request, None for a new one."""
     state = _get_last_state(stored, earlier)
-    with _showing(stored, now):
+    with _add_intent_to_refusal(stored, now):
         events = payment_intent_decisions.confirm(
             state, charge_id=context.new_id("ch"), txn_id=context.new_id("txn"), now=now
         )
@@ -139,7 +139,7 @@ def _get_last_state(stored: PaymentIntent | None, changes: Sequence[Change]) -> 
 async def _change(call: Call, context: DecisionContext, now: int, state: PaymentIntent) -> list[Change]:
     """The changes that the call's parameters ask for."""
     card = await _find_card(call, context, call.parameters.get("customer", state.customer))
-    with _showing(state, now):
+    with _add_intent_to_refusal(state, now):
         events = payment_intent_decisions.update(state, call.parameters, card=card, now=now)
     return fold_changes(events, state)
 
@@ -165,8 +165,8 @@ async def _get_newest_charge(state: PaymentIntent, context: DecisionContext) -> 
 
 
 @contextmanager
-def _showing(state: PaymentIntent | None, now: int) -> Iterator[None]:
-    """Shows the intent, if there is one, in an InvalidIntentState that is raised inside."""
+def _add_intent_to_refusal(state: PaymentIntent | None, now: int) -> Iterator[None]:
+    """Puts the intent, if there is one, into an InvalidIntentState that is raised inside."""
     try:
         yield
     except InvalidIntentState as refusal:

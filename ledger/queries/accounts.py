@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ledger import accounts
 from ledger.accounts import Account
 from ledger.call import Call
-from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
+from ledger.errors import UnknownObject, UnknownReference
 from ledger.queries.context import QueryContext
+from ledger.queries.inner_lists import cut_page, make_list_result
 from ledger.queries.pages import QueryResult
 from ledger.wire.accounts import CAPABILITIES, render_account
 from ledger.wire.json_values import Json
+from ledger.wire.parameters import two_cursors_error
 
 URL = "/v1/accounts"
 
@@ -44,14 +44,14 @@ async def list_connected(call: Call, context: QueryContext) -> QueryResult:
     page = rows[:limit]
     if "ending_before" in params:
         page.reverse()
-    return _render_list(URL, [_render(account) for account in page], has_more=len(rows) > limit)
+    return make_list_result([_render(account) for account in page], URL, has_more=len(rows) > limit)
 
 
 async def list_capabilities(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/accounts/{id}/capabilities`: all on one page."""
     account = await _read_account(context, call.target)
     data = [_render_capability(account, name) for name in CAPABILITIES]
-    return _render_list(f"{URL}/{call.target}/capabilities", data)
+    return make_list_result(data, f"{URL}/{call.target}/capabilities")
 
 
 async def retrieve_capability(call: Call, context: QueryContext) -> QueryResult:
@@ -83,9 +83,7 @@ async def _find_cursor(call: Call, context: QueryContext) -> str | None:
         if account is None or account.platform != call.account:
             raise UnknownReference("account", account_id, param=param)
         if cursor is not None:
-            raise InvalidParameter(
-                "Received both starting_after and ending_before parameters. Please pass in only one."
-            )
+            raise two_cursors_error()
         cursor = account_id
     return cursor
 
@@ -116,12 +114,5 @@ def _render_capability(account: Json, name: str) -> Json:
 
 
 def _render_empty(call: Call, segment: str, noun: str) -> QueryResult:
-    for param in ("starting_after", "ending_before"):
-        if param in call.parameters:
-            raise UnknownReference(noun, call.parameters[param], param=param)
-    return _render_list(f"{URL}/{call.target}/{segment}", [])
-
-
-def _render_list(url: str, data: list[Json], *, has_more: bool = False) -> QueryResult:
-    body: dict[str, Any] = {"object": "list", "data": data, "has_more": has_more, "url": url}
-    return QueryResult(body)
+    page, _ = cut_page(list[Json](), call.parameters, noun=noun)
+    return make_list_result(page, f"{URL}/{call.target}/{segment}")

@@ -15,6 +15,7 @@ from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.wire.elements import render_session_record
+from ledger.wire.json_values import make_list_object
 
 URL = "/internal/v1/customer_sessions"
 
@@ -50,7 +51,7 @@ async def list_by_customer(
     states = await asyncio.gather(*map(context.get_expanded, ids[:limit]))
     now = context.now()
     data = [render_session_record(state, now) for state in states if isinstance(state, CustomerSession)]
-    return {"object": "list", "data": data, "has_more": len(ids) > limit, "url": URL}
+    return make_list_object(data, URL, has_more=len(ids) > limit)
 
 
 async def _fetch_ids(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ledger.call import Call
 from ledger.domain.customer import Customer
+from ledger.errors import UnknownObject
+from ledger.objects import get_target
 from ledger.queries.context import QueryContext, list_objects, retrieve_object
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
@@ -16,6 +18,14 @@ CUSTOMERS = ListQuery.of(
 async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers/{id}`; a deleted one is a stub."""
     return await retrieve_object(call, context, Customer)
+
+
+async def get_customer(call: Call, context: QueryContext) -> Customer:
+    """The customer in the path, for what is listed below it. Raises UnknownObject, also for a deleted one."""
+    state = await get_target(call, Customer, context.get)
+    if state.deleted:
+        raise UnknownObject("customer", state.id)
+    return state
 
 
 async def list_customers(call: Call, context: QueryContext) -> QueryResult:

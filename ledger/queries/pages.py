@@ -28,6 +28,8 @@ from ledger.queries.list_query import (
     build_page_query,
     build_whole_query,
 )
+from ledger.wire.json_values import make_list_object
+from ledger.wire.parameters import two_cursors_error
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 EVENT_RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
@@ -196,9 +198,7 @@ class Pages:
                     f"No such {list_query.noun}: '{cursor}'", code="resource_missing", param=param
                 )
             if key is not None:
-                raise InvalidParameter(
-                    "Received both starting_after and ending_before parameters. Please pass in only one."
-                )
+                raise two_cursors_error()
             older, key = towards_older, row
         return older, key
 
@@ -260,5 +260,5 @@ def _narrow_to_time(bindings: Mapping[str, Any], at: float) -> dict[str, Any]:
 def render_list(list_query: ListQuery, data: list[Any], page: Page, *, url: str | None = None) -> QueryResult:
     """The list object with `data`, rendered from the page's rows. `url` is that of a list within an
     object."""
-    body = {"object": "list", "data": data, "has_more": page.has_more, "url": url or list_query.url}
+    body = make_list_object(data, url or list_query.url, has_more=page.has_more)
     return QueryResult(body, page.progress.lag_events, page.progress.incomplete)

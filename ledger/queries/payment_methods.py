@@ -7,7 +7,6 @@ is read from there. A customer that was deleted shows no card; the card of a cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -18,10 +17,9 @@ from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
-from ledger.errors import InvalidParameter, Unavailable, UnknownObject, UnknownReference
+from ledger.errors import Unavailable, UnknownObject
 from ledger.objects import (
     get_param,
-    get_target,
     is_visible,
     other_mode_hint,
     render_charged_card,
@@ -31,6 +29,8 @@ from ledger.objects import (
     share_reads,
 )
 from ledger.queries.context import QueryContext, render
+from ledger.queries.customers import get_customer
+from ledger.queries.inner_lists import cut_page, make_list_result
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
 
@@ -58,12 +58,14 @@ HOLDERS = ListQuery.of(
 
 async def list_sources(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers/{id}/sources`"""
-    customer = await _get_customer(call, context)
-    shown = call.parameters.get("object", "card") == "card"
-    cards, has_more = _take_page(call, customer, SOURCE_NOUN, shown=shown)
+    customer = await get_customer(call, context)
+    cards, has_more = cut_page(customer.sources[::-1], call.parameters, noun=SOURCE_NOUN)
+    if call.parameters.get("object", "card") != "card":
+        cards, has_more = [], False
     fetch, now = share_reads(context.get_expanded), context.now()
     steps = [render_source(card, customer, call.expand, now, fetch) for card in cards]
-    return _render_cards(await run_together(steps), has_more, f"/v1/customers/{customer.id}/sources")
+    url = f"/v1/customers/{customer.id}/sources"
+    return make_list_result(await run_together(steps), url, has_more=has_more)
 
 
 async def retrieve_source(call: Call, context: QueryContext) -> QueryResult:
@@ -75,7 +77,7 @@ async def retrieve_source(call: Call, context: QueryContext) -> QueryResult:
 
 async def list_of_customer(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers/{id}/payment_methods`"""
-    customer = await _get_customer(call, context)
+    customer = await get_customer(call, context)
     return await _list_saved_cards(call, context, customer, f"/v1/customers/{customer.id}/payment_methods")
 
 
@@ -169,17 +171,9 @@ async def _find_charge(call: Call, context: QueryContext) -> tuple[Charge, Sourc
     return None
 
 
-async def _get_customer(call: Call, context: QueryContext) -> Customer:
-    """The customer in the path. Raises UnknownObject, also for a deleted one."""
-    customer = await get_target(call, Customer, context.get)
-    if customer.deleted:
-        raise UnknownObject("customer", customer.id)
-    return customer
-
-
 async def _get_card(call: Call, context: QueryContext, noun: str) -> tuple[Customer, SourceCard]:
     """The customer and the card in the path. Raises UnknownObject."""
-    customer = await _get_customer(call, context)
+    customer = await get_customer(call, context)
     card = customer.find_source(call.part)
     if card is None:
         raise UnknownObject(noun, call.part)
@@ -196,38 +190,9 @@ def _includes_cards(call: Call) -> bool:
 
 
 async def _list_saved_cards(call: Call, context: QueryContext, customer: Customer, url: str) -> QueryResult:
-    cards, has_more = _take_page(call, customer, PAYMENT_METHOD_NOUN, shown=_includes_cards(call))
+    cards, has_more = cut_page(customer.sources[::-1], call.parameters, noun=PAYMENT_METHOD_NOUN)
+    if not _includes_cards(call):
+        cards, has_more = [], False
     fetch, now = share_reads(context.get_expanded), context.now()
     steps = [render_saved_card(card, customer, call.expand, now, fetch) for card in cards]
-    return _render_cards(await run_together(steps), has_more, url)
-
-
-def _take_page(
-    call: Call, customer: Customer, noun: str, *, shown: bool
-) -> tuple[Sequence[SourceCard], bool]:
-    """The page of the customer's cards, newest first, for the call's `limit` and cursor, and whether there
-    are more in its direction; an empty page if they are not `shown`. Raises UnknownReference for an unknown
-    cursor, InvalidParameter for two."""
-    params, limit = call.parameters, call.parameters["limit"]
-    cards = customer.sources[::-1]
-    ids = [card["id"] for card in cards]
-    cursors = [name for name in ("starting_after", "ending_before") if name in params]
-    for name in cursors:
-        if params[name] not in ids:
-            raise UnknownReference(noun, params[name], param=name)
-    if len(cursors) > 1:
-        raise InvalidParameter(
-            "Received both starting_after and ending_before parameters. Please pass in only one."
-        )
-    if not shown:
-        return [], False
-    if "ending_before" in params:
-        newer = cards[: ids.index(params["ending_before"])]
-        return newer[-limit:], len(newer) > limit
-    if "starting_after" in params:
-        cards = cards[ids.index(params["starting_after"]) + 1 :]
-    return cards[:limit], len(cards) > limit
-
-
-def _render_cards(data: list[dict[str, Any]], has_more: bool, url: str) -> QueryResult:
-    return QueryResult({"object": "list", "data": data, "has_more": has_more, "url": url})
+    return make_list_result(await run_together(steps), url, has_more=has_more)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from ledger.call import Call
-from ledger.domain.customer import Customer
 from ledger.domain.resource import Resource
-from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
-from ledger.objects import expand, get_target, is_visible, mode_hint, share_reads
+from ledger.errors import UnknownObject
+from ledger.objects import expand, is_visible, mode_hint, share_reads
 from ledger.queries.context import QueryContext, list_objects, render
+from ledger.queries.customers import get_customer
+from ledger.queries.inner_lists import cut_page
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
 from ledger.wire.files import add_urls
+from ledger.wire.json_values import make_list_object
 from ledger.wire.published_types import PublishedType
 
 # The members that have a column; only `customer` and `subscription` are in an index. For any other member the
@@ -84,9 +86,9 @@ async def list_of_customer(
 ) -> QueryResult:
     """`GET /v1/customers/{id}/{of_customer}`: the objects of a type that name the customer. Raises
     UnknownObject for the customer, also for a deleted one."""
-    customer = await _get_customer(call, context)
-    filters = _build_filters(published_type, call.parameters) | {"customer": customer.id}
-    url = f"/v1/customers/{customer.id}/{published_type.of_customer}"
+    state = await get_customer(call, context)
+    filters = _build_filters(published_type, call.parameters) | {"customer": state.id}
+    url = f"/v1/customers/{state.id}/{published_type.of_customer}"
     return await list_objects(call, context, list_query, Resource, filters=filters, url=url)
 
 
@@ -95,7 +97,7 @@ async def retrieve_of_customer(
 ) -> QueryResult:
     """`GET /v1/customers/{id}/{of_customer}/{part}`: an object of a type, which names the customer. Raises
     UnknownObject for either."""
-    customer = await _get_customer(call, context)
+    customer = await get_customer(call, context)
     state = await _get_resource(published_type, replace(call, target=call.part), context)
     if state.customer != customer.id:
         raise UnknownObject(published_type.object_type, call.part)
@@ -113,24 +115,13 @@ async def list_part(
     part = state.object.get(member)
     items = part.get("data") if isinstance(part, dict) else part
     items = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    page, has_more = _cut_page(items, call.parameters)
-    body = {
-        "object": "list",
-        "data": page,
-        "has_more": has_more,
-        "url": f"{published_type.url}/{state.id}/{member}",
-    }
+    page, has_more = cut_page(items, call.parameters, noun="object")
+    body = make_list_object(page, f"{published_type.url}/{state.id}/{member}", has_more=has_more)
     if call.expand:
-        await expand(state, body, {"data": call.expand}, context.now(), share_reads(context.get_expanded))
+        fetch = share_reads(context.get_expanded)
+        await expand(state, body, {"data": call.expand}, context.now(), fetch)
         add_urls(body, call.base_url, context.link_urls.derive_digits)
     return QueryResult(body)
-
-
-async def _get_customer(call: Call, context: QueryContext) -> Customer:
-    state = await get_target(call, Customer, context.get)
-    if state.deleted:
-        raise UnknownObject("customer", state.id)
-    return state
 
 
 async def _get_resource(published_type: PublishedType, call: Call, context: QueryContext) -> Resource:
@@ -161,26 +152,3 @@ def _build_filters(published_type: PublishedType, parameters: Mapping[str, Any])
         if status in (None, _ENDED):
             filters["not_canceled" if status is None else "ended"] = True
     return filters
-
-
-def _cut_page(
-    items: Sequence[dict[str, Any]], parameters: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], bool]:
-    """The items after or before the cursor of the parameters, at most `limit`, and whether there are more."""
-    start, end = 0, len(items)
-    ids = [item.get("id") for item in items]
-    cursors = [param for param in ("starting_after", "ending_before") if param in parameters]
-    for param in cursors:
-        if parameters[param] not in ids:
-            raise UnknownReference("object", parameters[param], param=param)
-    if len(cursors) > 1:
-        raise InvalidParameter(
-            "Received both starting_after and ending_before parameters. Please pass in only one."
-        )
-    limit = parameters["limit"]
-    if "ending_before" in parameters:
-        end = ids.index(parameters["ending_before"])
-        return list(items[max(end - limit, 0) : end]), end > limit
-    if "starting_after" in parameters:
-        start = ids.index(parameters["starting_after"]) + 1
-    return list(items[start : start + limit]), start + limit < end

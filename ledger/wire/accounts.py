@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.wire.json_values import Json
+from ledger.wire.json_values import Json, make_list_object
 
 COUNTRY = "US"
 DEFAULT_CURRENCY = "usd"
@@ -49,12 +49,7 @@ def render_account(account_id: str, name: str, created: int) -> Json:
         "default_currency": DEFAULT_CURRENCY,
         "details_submitted": True,
         "email": None,
-        "external_accounts": {
-            "object": "list",
-            "data": [],
-            "has_more": False,
-            "url": f"/v1/accounts/{account_id}/external_accounts",
-        },
+        "external_accounts": make_list_object([], f"/v1/accounts/{account_id}/external_accounts"),
         "future_requirements": _render_requirements(),
         "metadata": {},
         "payouts_enabled": True,

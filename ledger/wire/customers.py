@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.domain.customer import Customer
-from ledger.wire.json_values import Json
+from ledger.wire.json_values import Json, make_list_object
 
 EXPANDABLE_FIELDS: dict[str, Any] = {
     "address": {},
@@ -90,5 +90,4 @@ def render_unused_member(state: Customer, member: str) -> Json | None:
         case "tax":
             return dict(_TAX)
         case _:
-            url = f"/v1/customers/{state.id}/{member}"
-            return {"object": "list", "data": [], "has_more": False, "url": url}
+            return make_list_object([], f"/v1/customers/{state.id}/{member}")

@@ -12,7 +12,7 @@ from typing import Any
 from ledger.domain.evidence import FILE_FIELDS
 from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink, is_expired
-from ledger.wire.json_values import Json
+from ledger.wire.json_values import Json, make_list_object
 
 EXPANDABLE_FIELDS: dict[str, Any] = {"links": "file_links"}
 LINK_EXPANDABLE_FIELDS: dict[str, Any] = {"file": "file"}
@@ -39,12 +39,8 @@ def render_file(state: File) -> Json:
 
 def render_file_links(state: File, newest_links: Sequence[Json]) -> Json:
     """The list of a file's links. `newest_links` are rendered, newest first, INLINE_LINKS_MAX at most."""
-    return {
-        "object": "list",
-        "data": newest_links,
-        "has_more": len(state.links) > INLINE_LINKS_MAX,
-        "url": f"/v1/file_links?file={state.id}",
-    }
+    url = f"/v1/file_links?file={state.id}"
+    return make_list_object(newest_links, url, has_more=len(state.links) > INLINE_LINKS_MAX)
 
 
 def render_file_link(state: FileLink, now: int) -> Json:

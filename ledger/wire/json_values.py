@@ -7,6 +7,7 @@ language.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +24,11 @@ OBJECT_BYTES_MAX = 262_144
 """Bytes of a published object as compact JSON."""
 DEPTH_MAX = 32
 """Levels of nested hashes and arrays."""
+
+
+def make_list_object(data: Sequence[Mapping[str, Any]], url: str, *, has_more: bool = False) -> Json:
+    """A list object with the rendered `data`. `url`: where the whole list is read (contract §1.7)."""
+    return {"object": "list", "data": data, "has_more": has_more, "url": url}
 
 
 def check_object(document: dict[str, Any]) -> dict[str, Any]:

@@ -253,6 +253,13 @@ def missing_parameter_error(name: str) -> InvalidParameter:
     return InvalidParameter(f"Missing required param: {name}.", code="parameter_missing", param=name)
 
 
+def two_cursors_error() -> InvalidParameter:
+    """The error for a page that is asked for by two cursors."""
+    return InvalidParameter(
+        "Received both starting_after and ending_before parameters. Please pass in only one."
+    )
+
+
 def _compile_members(
     name: str,
     members: Mapping[str, Parameter],

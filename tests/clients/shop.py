@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from typing import Any, NamedTuple
 
@@ -43,6 +44,12 @@ def open_shop(client: stripe.StripeClient, operator: InternalClient) -> Shop:
     client.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
     _publish(operator, jenny, orders[2])
     return Shop(jenny, deleted_customer, orders[3], open_dispute)
+
+
+def list_all(client: stripe.StripeClient, resource: str) -> dict[str, Any]:
+    """All objects of a resource by id, as the API shows them."""
+    objects = getattr(client.v1, resource).list({"limit": 100}).auto_paging_iter()
+    return {one.id: json.loads(str(one)) for one in objects}
 
 
 def _create_customers(client: stripe.StripeClient) -> tuple[str, str]:

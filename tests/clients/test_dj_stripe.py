@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import stripe
 from tests.api.service import Account, Service
 from tests.clients.conftest import ListRefused
 from tests.clients.program import SCRIPTS, build_environment, find_python, needs, run_to_success
-from tests.clients.shop import Shop
+from tests.clients.shop import Shop, list_all
 from tests.webhooks.receiver import wait_until
 
 PROGRAM = "dj-stripe"
@@ -103,12 +103,6 @@ def project(service: Service, account: Account, tmp_path: Path) -> Project:
     return Project(tmp_path, service, account)
 
 
-def _list_all(client: stripe.StripeClient, resource: str) -> Mapping[str, Any]:
-    """Objects by id, as the API shows them."""
-    listed = getattr(client.v1, resource).list({"limit": 100}).auto_paging_iter()
-    return {one.id: json.loads(str(one)) for one in listed}
-
-
 def test_every_model_is_copied_whole(
     project: Project,
     account: Account,
@@ -120,7 +114,7 @@ def test_every_model_is_copied_whole(
     project.admin("djstripe_sync_models", *MODELS, *PARTS, *EMPTY_MODELS)
     rows = project.read_rows()
     for model, resource in MODELS.items():
-        listed = _list_all(client, resource)
+        listed = list_all(client, resource)
         copied = rows[model].keys()
         # A charge of a customer who was deleted since brings a row of that customer, marked as deleted.
         kept = {named for named in copied if not rows[model][named].get("deleted")}
@@ -128,7 +122,7 @@ def test_every_model_is_copied_whole(
     assert rows["Account"].keys() == {account.id}
     assert rows["LineItem"].keys() == {"il_tea"}
     assert not rows.keys() & set(EMPTY_MODELS)
-    charges = _list_all(client, "charges")
+    charges = list_all(client, "charges")
     for named, charge in rows["Charge"].items():
         shown = ("amount", "amount_refunded", "status", "disputed", "customer", "payment_method")
         assert {field: charge[field] for field in shown} == {field: charges[named][field] for field in shown}

@@ -27,7 +27,7 @@ from tests.clients.program import (
     needs,
     run_to_success,
 )
-from tests.clients.shop import Shop
+from tests.clients.shop import Shop, list_all
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
 from tests.webhooks.receiver import wait_until
@@ -99,12 +99,6 @@ def engine(cluster: Cluster, service: Service, account: Account, tmp_path: Path)
         yield Engine(dsn, tmp_path, service, account)
 
 
-def _list_all(client: stripe.StripeClient, resource: str) -> dict[str, Any]:
-    """Objects by id, as the API shows them."""
-    listed = getattr(client.v1, resource).list({"limit": 100}).auto_paging_iter()
-    return {one.id: json.loads(str(one)) for one in listed}
-
-
 def _assert_equal(rows: dict[str, dict[str, Any]], shown: dict[str, Any]) -> None:
     """Every column that an object has too has the object's value."""
     assert rows.keys() == shown.keys()
@@ -117,14 +111,14 @@ def test_the_backfill_copies_every_row(
 ) -> None:
     counts = engine.backfill("customer", "charge", "dispute", "refund")
     for table, resource in TABLES.items():
-        shown = _list_all(client, resource)
+        shown = list_all(client, resource)
         assert counts[table] == len(shown)
         rows = engine.read_rows(table)
         if table == "customers":  # its charge is copied too, so the engine asks for the customer who is gone
             assert rows.pop(shop.deleted_customer) == {"id": shop.deleted_customer, "object": "customer"}
         _assert_equal(rows, shown)
     counts = engine.backfill("all")
-    intents = _list_all(client, "payment_intents")
+    intents = list_all(client, "payment_intents")
     assert counts["paymentIntents"] == len(intents) > 0
     assert engine.read_rows("payment_intents").keys() == intents.keys()
     methods = client.v1.payment_methods.list({"customer": shop.jenny}).data
@@ -166,6 +160,6 @@ def test_deliveries_change_the_rows(
         rows = engine.read_rows(table)
         if table == "customers":
             rows.pop(shop.deleted_customer)
-        _assert_equal(rows, _list_all(client, resource))
+        _assert_equal(rows, list_all(client, resource))
     assert engine.read_rows("charges")[shop.refundable_charge]["amount_refunded"] == 100
     assert list_refused() == []

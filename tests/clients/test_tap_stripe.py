@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +21,7 @@ from tests.api.conftest import check_log
 from tests.api.service import Account, Registrar, Service
 from tests.clients.conftest import ListRefused
 from tests.clients.program import SCRIPTS, find_python, needs, run_to_success
-from tests.clients.shop import Shop
+from tests.clients.shop import Shop, list_all
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
 from tests.webhooks.receiver import wait_until
@@ -118,14 +117,8 @@ class Tap:
 
 def _list_ids(client: stripe.StripeClient) -> dict[str, list[str]]:
     """Ids by stream as the API lists them; streams without objects left out."""
-    listed = {
-        stream: sorted(one.id for one in _list_all(client, resource)) for stream, resource in STREAMS.items()
-    }
+    listed = {stream: sorted(list_all(client, resource)) for stream, resource in STREAMS.items()}
     return {stream: ids for stream, ids in listed.items() if ids}
-
-
-def _list_all(client: stripe.StripeClient, resource: str) -> Iterator[Any]:
-    yield from getattr(client.v1, resource).list({"limit": 100}).auto_paging_iter()
 
 
 def _sorted(records: Records) -> dict[str, list[str]]:

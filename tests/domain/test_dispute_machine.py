@@ -186,9 +186,9 @@ class DisputeMachine(RuleBasedStateMachine):
             if status == "appeal_needs_response"
             else {"uncategorized_text": text}
         )
-        given = {"evidence": evidence, "submit": False, "metadata": {"a": text or ""}}
+        params = {"evidence": evidence, "submit": False, "metadata": {"a": text or ""}}
         try:
-            events = dispute_decisions.update(self.disputes[dispute_id], given, file_bytes={}, now=self.now)
+            events = dispute_decisions.update(self.disputes[dispute_id], params, file_bytes={}, now=self.now)
         except InvalidState:
             assert (status, "submit") not in TRANSITIONS
         else:

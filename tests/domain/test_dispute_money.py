@@ -133,8 +133,8 @@ def test_an_appeal_that_is_won_returns_what_the_loss_had_kept() -> None:
     for step in ("lost", "appeal_opened"):
         books.report(step)
     state = books.disputes["du_1"]
-    given = {"evidence": {"appeal": {"card": {"reason_for_filing": "New facts."}}}}
-    books.apply(dispute_decisions.update(state, given, file_bytes={}, now=NOW))
+    params = {"evidence": {"appeal": {"card": {"reason_for_filing": "New facts."}}}}
+    books.apply(dispute_decisions.update(state, params, file_bytes={}, now=NOW))
     lost_again, won = Books(books.charge), Books(books.charge)
     lost_again.disputes, won.disputes = dict(books.disputes), dict(books.disputes)
     lost_again.report("lost")
@@ -150,8 +150,8 @@ def test_an_appeal_against_a_loss_that_returned_everything_moves_nothing() -> No
     for dispute_id in ("du_1", "du_2"):
         books.report("lost", dispute_id)
     books.report("appeal_opened", "du_2")
-    given = {"evidence": {"appeal": {"card": {"reason_for_filing": "New facts."}}}}
-    books.apply(dispute_decisions.update(books.disputes["du_2"], given, file_bytes={}, now=NOW))
+    params = {"evidence": {"appeal": {"card": {"reason_for_filing": "New facts."}}}}
+    books.apply(dispute_decisions.update(books.disputes["du_2"], params, file_bytes={}, now=NOW))
     books.report("won", "du_2")
     assert (books.disputes["du_2"].status, books.moved("du_2")) == ("won", [-1000, 1000])
 

@@ -225,8 +225,8 @@ def test_a_payment_intent_is_canceled_when_its_authorization_expires(traveller: 
 
 def test_the_outcome_of_a_dispute_reported_late_can_still_be_reported(traveller: Traveller) -> None:
     charge = traveller.raw.charge()
-    told = {"charge": charge["id"], "kind": "chargeback", "due_by": traveller.now() - DAY_SECONDS}
-    dispute = ok(traveller.operator.post("/disputes", told))
+    report = {"charge": charge["id"], "kind": "chargeback", "due_by": traveller.now() - DAY_SECONDS}
+    dispute = ok(traveller.operator.post("/disputes", report))
     time.sleep(0.2)
     assert ok(traveller.raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == "needs_response"
     traveller.goes_to(traveller.now() + 3700)

@@ -28,17 +28,17 @@ EVENT_TYPES = {
 
 
 def publish(
-    operator: InternalClient, object_type: str, given: Mapping[str, Any], *, named: str | None = None
+    operator: InternalClient, object_type: str, members: Mapping[str, Any], *, named: str | None = None
 ) -> Any:
     """The object that the API now shows: published as a new one, or under the id `named`."""
     named = named or f"x_{uuid.uuid4().hex}"
     event_type = EVENT_TYPES.get(object_type, f"{object_type}.created")
     ok(
         operator.call(
-            "PUT", f"/resources/{object_type}/{named}", {"event_type": event_type, "object": dict(given)}
+            "PUT", f"/resources/{object_type}/{named}", {"event_type": event_type, "object": dict(members)}
         )
     )
-    return {"id": named, "object": object_type, **given}
+    return {"id": named, "object": object_type, **members}
 
 
 def delete(operator: InternalClient, object_type: str, named: str, event_type: str | None = None) -> None:
@@ -220,8 +220,8 @@ def test_the_lists_in_an_object_have_pages(
     assert ok(raw.get(f"{path}?ending_before=il_1"))["has_more"] is False
     expanded = ok(raw.get(f"{path}?limit=1&expand[]=data.customer"))
     assert expanded["data"][0]["customer"]["object"] == "customer"
-    for given in ({}, {"lines": 5}, {"lines": {"data": 5}}, {"lines": [1, None]}):
-        bare = publish(operator, "invoice", given)["id"]
+    for members in ({}, {"lines": 5}, {"lines": {"data": 5}}, {"lines": [1, None]}):
+        bare = publish(operator, "invoice", members)["id"]
         assert ok(raw.get(f"/v1/invoices/{bare}/lines"))["data"] == []
     assert_refused(raw.get("/v1/invoices/in_x/lines"), 404, code="resource_missing", param="id")
 
@@ -256,8 +256,8 @@ def test_members_that_hold_ids_expand_at_every_level(operator: InternalClient, r
     product = publish(operator, "product", {"name": "Hat"})
     price = publish(operator, "price", {"product": product["id"]})
     items = {"object": "list", "data": [{"id": "si_1", "price": price["id"]}, 5]}
-    given = {"customer": customer, "latest_invoice": "in_unknown", "items": items, "status": "active"}
-    named = publish(operator, "subscription", given)["id"]
+    members = {"customer": customer, "latest_invoice": "in_unknown", "items": items, "status": "active"}
+    named = publish(operator, "subscription", members)["id"]
     path = f"/v1/subscriptions/{named}?expand[]="
     shown = ok(raw.get(f"{path}customer&expand[]=latest_invoice&expand[]=default_tax_rates&expand[]=status"))
     assert shown["customer"]["name"] == "Jenny"
@@ -267,7 +267,7 @@ def test_members_that_hold_ids_expand_at_every_level(operator: InternalClient, r
     (listed,) = ok(raw.get("/v1/subscriptions?expand[]=data.customer&expand[]=data.items.data.price"))["data"]
     assert listed["customer"]["name"] == "Jenny"
     assert listed["items"]["data"][0]["price"] == price
-    assert ok(raw.get(f"/v1/subscriptions/{named}")) == {"id": named, "object": "subscription", **given}
+    assert ok(raw.get(f"/v1/subscriptions/{named}")) == {"id": named, "object": "subscription", **members}
 
 
 @pytest.mark.contract("2.13 permissions")

@@ -3,6 +3,7 @@ names the field; and ids that no caller may choose."""
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -160,7 +161,8 @@ RESERVED = (".", "..", "search")
 def test_reserved_ids_are_refused_wherever_a_caller_chooses_one(
     operator: InternalClient, reserved: str
 ) -> None:
-    assert_refused(operator.post("/customers", {"id": reserved}), param="id", message="reserved")
+    text = rf"^Invalid id: '{re.escape(reserved)}' is reserved$"
+    assert_refused(operator.post("/customers", {"id": reserved}), param="id", message=text)
     assert_refused(operator.post("/charges", CHARGE | {"id": reserved}), param="id", message="reserved")
     answer = operator.post("/charges", CHARGE | {"payment_intent": reserved})
     assert_refused(answer, param="payment_intent")

@@ -273,13 +273,13 @@ def test_a_charge_from_elsewhere_cannot_name_an_intent_that_is_charged_here(
     assert_refused(operator.post("/charges", charge), param="payment_intent")
     assert ok(raw.get(f"/v1/charges?payment_intent={own['id']}"))["data"] == []
     elsewhere = f"pi_{uuid.uuid4().hex}"
-    told = ok(operator.post("/charges", charge | {"payment_intent": elsewhere}))
-    assert ok(raw.get(f"/v1/charges/{told['id']}?expand[]=payment_intent"))["payment_intent"] == elsewhere
+    report = ok(operator.post("/charges", charge | {"payment_intent": elsewhere}))
+    assert ok(raw.get(f"/v1/charges/{report['id']}?expand[]=payment_intent"))["payment_intent"] == elsewhere
     failed = charge | {"payment_intent": elsewhere, "status": "failed"}
-    for created in (told["created"] - 5, told["created"]):
+    for created in (report["created"] - 5, report["created"]):
         ok(operator.post("/charges", failed | {"created": created}))
     refund = ok(raw.post("/v1/refunds", {"payment_intent": elsewhere}))
-    assert refund["charge"] == told["id"]
+    assert refund["charge"] == report["id"]
 
 
 NESTED: Any = {"deepest": True}

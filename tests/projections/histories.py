@@ -17,6 +17,7 @@ from ledger.domain import (
     charge_decisions,
     customer,
     dispute_decisions,
+    payment_intent_decisions,
 )
 from ledger.domain.aggregate import State
 from ledger.domain.cards import make_source_card
@@ -26,6 +27,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_decisions import FactReport
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
+from ledger.domain.payment_intent import PaymentIntent
 from ledger.errors import LedgerError
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, open_connection
@@ -118,6 +120,22 @@ class Author:
             now=self.now,
         )
         return (await self.append(events))[0]
+
+    async def pay_intent(self, customer: str) -> None:
+        intent_id = self._id("pi")
+        created = payment_intent_decisions.create(
+            intent_id=intent_id,
+            account=ACCOUNT,
+            livemode=False,
+            params={"amount": 2000, "currency": "usd", "customer": customer},
+            card=make_source_card("tok_visa", card_id=self._id("pm"), livemode=False),
+            now=self.now,
+        )
+        await self.append(created)
+        state = self.states[intent_id]
+        assert isinstance(state, PaymentIntent)
+        ids = {"charge_id": self._id("ch"), "txn_id": self._id("txn")}
+        await self.append(payment_intent_decisions.confirm(state, **ids, now=self.now))
 
     async def open_dispute(self, charge_id: str, kind: str = "chargeback", amount: int | None = None) -> str:
         state = self.states[charge_id]

@@ -20,8 +20,9 @@ from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.postings import BALANCE_CHANGES
 from tests.projections.histories import ACCOUNT, Author, catch_up, create_generation, open_engine, run_story
+from tests.projections.queries import open_queries
 from tests.projections.rebuilds import OPERATOR
-from tests.projections.test_money import MONEY_COMMANDS, call, open_queries
+from tests.projections.test_money import MONEY_COMMANDS, call
 
 steps = st.lists(
     st.tuples(

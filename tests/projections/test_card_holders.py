@@ -14,7 +14,7 @@ from ledger.errors import Unavailable, UnknownObject
 from ledger.postgres.connections import open_connection
 from ledger.queries import payment_methods
 from tests.projections.histories import ACCOUNT, Author, catch_up, load_rows, run_story
-from tests.projections.test_expansion_reads import open_queries
+from tests.projections.queries import open_queries
 
 CALL = Call(Cause(ACCOUNT, False, "key_test", "req_test", None), "", {})
 

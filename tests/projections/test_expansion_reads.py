@@ -3,31 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
 import pytest
 
 from ledger.call import Call, Cause
-from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.domain import refund_decisions
 from ledger.domain.charge import Charge
-from ledger.files.urls import FileLinkUrls
 from ledger.objects import READS_AT_ONCE_MAX, run_together, share_reads
-from ledger.postgres.connections import Pool
 from ledger.queries.balance_transactions import list_balance_transactions
 from ledger.queries.charges import list_charges
 from ledger.queries.context import QueryContext
 from ledger.queries.customers import list_customers
 from ledger.queries.disputes import list_disputes
-from ledger.queries.pages import Pages, QueryResult
+from ledger.queries.pages import QueryResult
 from ledger.queries.payment_intents import list_payment_intents
 from ledger.queries.payment_methods import list_payment_methods
 from ledger.queries.refunds import list_refunds
 from ledger.wire.expansion import parse_expand
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
+from tests.projections.queries import open_queries
 from tests.work import record_runs
 
 ITEMS = 8
@@ -45,31 +42,16 @@ CASES: dict[str, tuple[List, str, list[str], int]] = {
     "a list in each item": (list_charges, "charge", ["refunds.data.charge"], 2),
     "what a member needs": (list_refunds, "refund", ["payment_method", "charge"], 2),
     "three levels": (list_disputes, "dispute", ["charge.customer.default_source.customer"], 2),
-    "objects shown with a secret": (list_payment_intents, "payment_intent", ["latest_charge.customer"], 2),
+    "of payment intents": (list_payment_intents, "payment_intent", ["latest_charge.customer", "customer"], 2),
     "what the page has": (list_payment_methods, "payment_method", ["customer.subscriptions"], 0),
     "nothing to read": (list_customers, "customer", ["sources", "tax"], 0),
 }
 """The list, the type of its items, what is expanded, and the levels of reads beyond the page itself."""
 
 
-@asynccontextmanager
-async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
-    async with Pool(author.dsn) as pool:
-        await pool.wait()  # each new connection is set up by statements of its own
-        await author.store.streams.read("cus_x")
-        pages = Pages(pool, author.store.clock, wait_ms=0)
-        key = author.store.secret_key
-        yield QueryContext(
-            store=author.store,
-            pool=pool,
-            pages=pages,
-            link_urls=FileLinkUrls(key),
-            derive_intent_secret=PaymentIntentSecrets(key).derive,
-        )
-
-
 async def write_payments(author: Author) -> None:
-    """Customers with a card, each with a charge that is refunded in part and then disputed."""
+    """Customers with a card, each with a charge that is refunded in part and then disputed, and with a paid
+    payment intent."""
     for number in range(ITEMS):
         customer = await author.create_customer(name=f"Jenny {number}", source="tok_visa")
         charge_id = await author.create_charge(customer=customer)
@@ -86,8 +68,7 @@ async def write_payments(author: Author) -> None:
             )
         )
         await author.open_dispute(charge_id, amount=500)
-        await author.run_command("create_intent", number, detail=10)
-        await author.run_command("confirm_intent", number, detail=0)
+        await author.pay_intent(customer)
     await catch_up(author.dsn)
 
 

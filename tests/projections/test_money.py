@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.call import Call, Cause
-from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute, DisputeWon
@@ -22,11 +20,8 @@ from ledger.domain.money import DAY_SECONDS, Movement
 from ledger.domain.postings import MERCHANT_BALANCE, Posting, derive_postings
 from ledger.domain.refund import Refund
 from ledger.errors import UnknownObject
-from ledger.files.urls import FileLinkUrls
 from ledger.postgres.connections import Conn, Pool, open_connection
 from ledger.queries.balance_transactions import list_balance_transactions, retrieve
-from ledger.queries.context import QueryContext
-from ledger.queries.pages import Pages
 from ledger.store import log
 from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
@@ -38,6 +33,7 @@ from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.postings import BALANCE_TRANSACTIONS, POSTINGS
 from tests.projections.histories import ACCOUNT, Author, catch_up, load_rows, run_story
+from tests.projections.queries import open_queries
 
 MONEY_COMMANDS = sorted(
     {"create_charge", "capture_charge", "refund_charge", "update_charge", "open_dispute", "respond"}
@@ -64,21 +60,6 @@ SELECT currency, -sum(amount) FROM projections.postings WHERE ledger_account = %
 
 def call(target: str = "", **parameters: Any) -> Call:
     return Call(Cause(ACCOUNT, False, "key_test", "req_test", None), target, {"limit": 100, **parameters})
-
-
-@asynccontextmanager
-async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
-    """What a process reads from that never waits for a projection."""
-    async with Pool(author.dsn) as pool:
-        pages = Pages(pool, author.store.clock, wait_ms=0)
-        key = author.store.secret_key
-        yield QueryContext(
-            store=author.store,
-            pool=pool,
-            pages=pages,
-            link_urls=FileLinkUrls(key),
-            derive_intent_secret=PaymentIntentSecrets(key).derive,
-        )
 
 
 def list_inline_transactions(states: Iterable[State], now: int) -> Iterator[dict[str, Any]]:

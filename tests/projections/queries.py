@@ -1,0 +1,30 @@
+"""Queries on what a history of these tests left in the projections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ledger.commands.intent_secrets import PaymentIntentSecrets
+from ledger.files.urls import FileLinkUrls
+from ledger.postgres.connections import Pool
+from ledger.queries.context import QueryContext
+from ledger.queries.pages import Pages
+from tests.projections.histories import Author
+
+
+@asynccontextmanager
+async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
+    """What a process reads from that never waits for a projection. Its connections are open and set up, so
+    that tests can count the statements that follow."""
+    async with Pool(author.dsn) as pool:
+        await pool.wait()
+        await author.store.streams.read("cus_x")
+        key = author.store.secret_key
+        yield QueryContext(
+            store=author.store,
+            pool=pool,
+            pages=Pages(pool, author.store.clock, wait_ms=0),
+            link_urls=FileLinkUrls(key),
+            derive_intent_secret=PaymentIntentSecrets(key).derive,
+        )
