@@ -20,7 +20,7 @@ from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
-from projections.engine.retry import ParkedIn, retry_readable
+from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, retry_readable
 from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import records
 from projections.rebuild.driver import drive
@@ -31,11 +31,8 @@ REBUILD_POLL_SECONDS = 1.0
 SWEEP_RETRY_SECONDS = 60.0
 SAMPLE_STREAMS = 20
 LOGGED_MAX = 1000
-# Reading one stream takes about a millisecond.
-PARKED_PAGE_STREAMS = 100
 PARKED_PAGE_PAUSE_SECONDS = 1.0
 PARKED_PAUSE_SECONDS = 60.0
-_FIRST = ParkedIn("", "")
 
 log = structlog.get_logger()
 
@@ -101,7 +98,7 @@ class ParkedStreamRetry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._after = _FIRST
+        self._after = FIRST_PARKED
         self._connection = ReconnectingConnection(
             store.dsn, "ledger_projector", name="parked streams", options=PLANNER_OPTIONS
         )
@@ -122,11 +119,11 @@ class ParkedStreamRetry:
             await store.clock.refresh(conn)
             applied, last = await retry_readable(
                 conn, store.codec, PROJECTIONS_BY_NAME, store.clock.now(), after=self._after,
-                limit=PARKED_PAGE_STREAMS,
+                limit=RETRY_PAGE_STREAMS,
             )  # fmt: skip
         for projection, stream in applied:
             log.warning("parked stream was applied", projection=projection, stream=stream)
-        self._after = last or _FIRST
+        self._after = last or FIRST_PARKED
         return PARKED_PAGE_PAUSE_SECONDS if last else PARKED_PAUSE_SECONDS
 
 

@@ -206,7 +206,8 @@ class Charge(State, frozen=True, kw_only=True):
     disputes: dict[str, int] = msgspec.field(default_factory=dict)
     references: dict[str, str] = msgspec.field(default_factory=dict)
     expired: bool = False
-    released: bool = False
+    # Absent from the JSON of other charges: rows of earlier releases stay as they are.
+    released: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_refunded(self) -> bool:

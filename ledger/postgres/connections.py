@@ -50,6 +50,8 @@ READ_PLANNER_OPTIONS = (
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
 IDEMPOTENT_ATTEMPTS_MAX = 2
+# A server or proxy ends its connections one after another: the next one to be lent may be about to end.
+IDEMPOTENT_PAUSE_SECONDS = 0.05
 
 Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -154,6 +156,7 @@ async def _run_idempotent(
         except psycopg.OperationalError as error:
             if not (lent and attempts_left and is_disconnect(error)):
                 raise Unavailable(first_line(error)) from error
+        await asyncio.sleep(IDEMPOTENT_PAUSE_SECONDS)
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -118,4 +118,4 @@ def _load_service_key(settings: Settings, dsn: str) -> bytes:
                 "file, or set LEDGER_SECRET_KEY (docs/operations.md, Backups)"
             )
         write_private_file(file, secrets.token_urlsafe(48))
-    return file.read_text().encode()
+    return file.read_bytes()

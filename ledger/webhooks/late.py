@@ -35,7 +35,7 @@ RECOVERED_STREAMS_MAX = 16
 # How long a process leaves alone an endpoint that it could not read.
 RETRY_SECONDS = 5.0
 LOGGED_MAX = 1000
-_ENDPOINT_TOPICS = {event.TOPIC for event in webhook_endpoint.EVENTS}
+_ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
 _RECORD_PARKED_STREAMS = """
 INSERT INTO webhooks.late (stream, position)
@@ -56,8 +56,12 @@ SELECT min(position) FROM projections.parked
 WHERE projection = 'webhook_endpoints' AND generation = %(endpoints)s
 AND position > %(after)s AND position <= %(upto)s
 """
+# The first record of an endpoint may be the one that cannot be read: its row still tells that it is one.
 _RECOVERED_STREAMS = """
-SELECT l.stream, l.position, e.topic, e.account, e.livemode
+SELECT l.stream, l.position, e.account, e.livemode,
+       e.topic = ANY (%(endpoint_topics)s::text[])
+       OR EXISTS (SELECT FROM projections.webhook_endpoints w
+                  WHERE w.generation = %(endpoints)s AND w.id = l.stream)
 FROM webhooks.late l JOIN ledger.events e ON e.originator_id = l.stream AND e.originator_version = 1
 WHERE NOT EXISTS (
     SELECT FROM projections.parked p
@@ -118,11 +122,11 @@ class LateFanout:
         }
         parameters = {
             "feed": feed_generation, "endpoints": endpoints_generation, "limit": RECOVERED_STREAMS_MAX,
-            "held_back": list(self._held_back_until),
+            "held_back": list(self._held_back_until), "endpoint_topics": _ENDPOINT_TOPICS,
         }  # fmt: skip
         new_deliveries, has_more = 0, False
-        for stream, position, topic, *owner in await fetch_all(conn, _RECOVERED_STREAMS, parameters):
-            if topic in _ENDPOINT_TOPICS:
+        for stream, position, *owner, is_endpoint in await fetch_all(conn, _RECOVERED_STREAMS, parameters):
+            if is_endpoint:
                 matches = await self._match_endpoint(conn, stream, position, feed_generation, upto)
                 has_more |= position - 1 + RANGE_EVENTS_MAX < upto and stream not in self._held_back_until
             else:

@@ -26,7 +26,7 @@ from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_t
 from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
 from projections.engine.registration import register_missing
-from projections.engine.retry import retry_stream
+from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, ParkedIn, retry_readable, retry_stream
 from projections.engine.writes import Writer, write_each, write_or_isolate
 from projections.projection import Projection
 
@@ -178,6 +178,22 @@ class Engine:
             await self._clock.refresh(conn)
             projection, now = self._projections[name], self._clock.now()
             return await retry_stream(conn, self._codec, projection, stream, operator, now)
+
+    async def retry_readable(self) -> None:
+        """Apply the streams that were parked because a record could not be read, and that can be read now.
+        Raises psycopg.Error."""
+        after: ParkedIn | None = FIRST_PARKED
+        while after is not None:
+            async with self._connection as conn:
+                await self._clock.refresh(conn)
+                _, after = await retry_readable(
+                    conn,
+                    self._codec,
+                    self._projections,
+                    self._clock.now(),
+                    after=after,
+                    limit=RETRY_PAGE_STREAMS,
+                )
 
     async def _prepare_tables(self, conn: Conn) -> None:
         """Register new projections, and maintain the daily partitions."""

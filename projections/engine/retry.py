@@ -47,6 +47,12 @@ class ParkedIn(NamedTuple):
     stream: str
 
 
+FIRST_PARKED = ParkedIn("", "")
+"""It precedes all others."""
+# Reading one stream takes about a millisecond.
+RETRY_PAGE_STREAMS = 100
+
+
 async def retry_readable(
     conn: Conn,
     codec: Codec,

@@ -263,6 +263,8 @@ class _Driver:
         operator = Operator(rebuild.who, rebuild.reason)
         details_by_name: dict[str, dict[str, Any]] = {}
         async with self._run_engine():
+            # An operator may have restored a record, and resumes because of that.
+            await self._engine.retry_readable()
             for build in rebuild.builds:
                 await self._load_running()
                 details = {"rebuild": rebuild.id, **await self._compare_generation(build, rebuild.upto)}

@@ -162,6 +162,36 @@ def test_a_query_whose_connection_breaks_is_asked_once_more(dsn: str) -> None:
     run_on_kept_connections(dsn, story)
 
 
+def test_a_query_is_not_asked_again_on_a_connection_that_ends_a_moment_later(dsn: str) -> None:
+    async def run() -> None:
+        async with Pool(dsn) as pool:
+            gate = asyncio.Barrier(POOL_SIZE_MAX)
+
+            async def hold(conn: Conn) -> int:
+                await gate.wait()
+                return await fetch_pid(conn)
+
+            pids = await asyncio.gather(*(pool.run_idempotent(hold) for _ in range(POOL_SIZE_MAX)))
+            used: list[int] = []
+
+            def end_others() -> None:
+                for pid in set(pids).difference(used[:1]):
+                    end_backend(dsn, pid)
+
+            async def query(conn: Conn) -> None:
+                used.append(await fetch_pid(conn))
+                if len(used) == 1:
+                    end_backend(dsn, used[0])
+                    asyncio.get_running_loop().call_later(0.01, end_others)
+                await conn.execute("SELECT pg_sleep(0.2)")
+
+            await pool.run_idempotent(query)
+            assert len(used) == 2
+            assert used[1] not in pids
+
+    asyncio.run(run())
+
+
 def test_a_query_that_the_server_refuses_is_not_asked_again(dsn: str) -> None:
     async def story(kept: Pool | ReconnectingConnection) -> None:
         queries = 0

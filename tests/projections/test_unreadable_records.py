@@ -21,6 +21,7 @@ from projections.engine.status import load_statuses
 from projections.projection import ParkedStream
 from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.read_models.lists import CUSTOMERS
+from projections.rebuild import records
 from projections.rebuild.verification import verify
 from tests.conftest import Cluster
 from tests.projections.corruption import OTHER_KEY_CODEC, UNREADABLE, Record, store_record
@@ -290,6 +291,22 @@ def test_a_rebuild_goes_on_past_a_parked_record_and_is_promoted(dsn: str, kind: 
         await store_record(dsn, 5, UNREADABLE[kind][0])
         assert (await drive_rebuild(dsn, number)).state == "switched"
         assert [each.stream for each in (await load_parked(dsn, 3))["customers"]] == [bad, later]
+
+    run_story(dsn, story)
+
+
+def test_a_rebuild_that_lacked_a_record_is_promoted_once_that_is_restored(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad = await author.create_customer(email="one@example.com")  # 1
+        await author.update_customer(bad, name="Ada")  # 2
+        await catch_up(dsn)
+        was = await store_record(dsn, 2, UNREADABLE["no JSON"][0])  # once it is applied
+        number = (await run_rebuild(dsn, [CUSTOMERS])).id
+        await store_record(dsn, 2, was)
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            await records.resume(conn, number, OPERATOR)
+        assert (await drive_rebuild(dsn, number)).state == "switched"
+        assert await load_parked(dsn, 2) == {}
 
     run_story(dsn, story)
 

@@ -69,6 +69,8 @@ def test_a_command_without_the_key_of_the_database_makes_no_other(place: Path) -
     (data_dir / "secret.key").unlink()
     assert f"{data_dir / 'secret.key'} is missing" in run_refused(data_dir, "accounts", "list")
     assert not (data_dir / "secret.key").exists()
+    (data_dir / "secret.key").write_bytes(b"\xff" * 32)
+    assert "is not the key that the data" in run_refused(data_dir, "accounts", "list")
     shutil.rmtree(data_dir)
 
 

@@ -429,12 +429,13 @@ def test_the_only_endpoint_misses_nothing_if_its_creation_cannot_be_read(dsn: st
     run_story(dsn, story)
 
 
-def test_an_endpoint_that_only_the_fan_out_cannot_read_delays_no_other(dsn: str) -> None:
+@pytest.mark.parametrize("kind", ["no JSON", "topic of a later release"])
+def test_an_endpoint_that_only_the_fan_out_cannot_read_delays_no_other(dsn: str, kind: str) -> None:
     async def story(author: Author) -> None:
         bad, good = await create_endpoint(author), await create_endpoint(author)  # 1, 2
         await catch_up(dsn)
         await fan_out(author)
-        was = await store_record(dsn, 1, UNREADABLE["no JSON"][0])
+        was = await store_record(dsn, 1, UNREADABLE[kind][0])
         healed = await author.create_customer()  # 3
         await catch_up(dsn, projections=create_raising_feed(healed))
         await fan_out(author)
