@@ -139,7 +139,8 @@ def test_a_cancellation_releases_the_authorization(raw: Caller) -> None:
     assert_refused(raw.post(path, {"amount": 100}), code=UNEXPECTED_STATE, param="amount")
     canceled = ok(raw.post(f"{path}/cancel", {"cancellation_reason": "duplicate"}))
     assert (canceled["status"], canceled["amount_capturable"]) == ("canceled", 0)
-    assert (canceled["cancellation_reason"], canceled["canceled_at"]) == ("duplicate", canceled["created"])
+    assert canceled["cancellation_reason"] == "duplicate"
+    assert canceled["canceled_at"] - canceled["created"] in (0, 1)
     charge = ok(raw.get(f"/v1/charges/{held['latest_charge']}"))
     assert (charge["captured"], charge["refunded"], charge["amount_refunded"]) == (False, False, 0)
     assert_refused(raw.post(f"/v1/charges/{charge['id']}/capture"), code="charge_expired_for_capture")

@@ -42,7 +42,8 @@ CASES: dict[str, tuple[List, str, list[str], int]] = {
     "a list in each item": (list_charges, "charge", ["refunds.data.charge"], 2),
     "what a member needs": (list_refunds, "refund", ["payment_method", "charge"], 2),
     "three levels": (list_disputes, "dispute", ["charge.customer.default_source.customer"], 2),
-    "of payment intents": (list_payment_intents, "payment_intent", ["latest_charge.customer", "customer"], 2),
+    "of payment intents": (list_payment_intents, "payment_intent", ["latest_charge", "customer"], 1),
+    "beside a secret": (list_payment_intents, "payment_intent", ["latest_charge.customer"], 2),
     "what the page has": (list_payment_methods, "payment_method", ["customer.subscriptions"], 0),
     "nothing to read": (list_customers, "customer", ["sources", "tax"], 0),
 }
