@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
     """The object that the path names. Raises UnknownObject, and UnreadableRecord for the caller's own."""
-    state = await _fetch_own(call, call.target, fetch)
+    state = await fetch_own(call, call.target, fetch)
     if isinstance(state, kind) and is_visible(state, call):
         return state
     row = AGGREGATES_BY_STATE[kind]
@@ -74,14 +74,14 @@ async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fe
 async def get_filter(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object by which a list is filtered. A deleted customer is accepted: its payments can still be
     listed (contract §2.5). Raises UnknownReference, and UnreadableRecord for the caller's own."""
-    state = await _fetch_own(call, object_id, fetch)
+    state = await fetch_own(call, object_id, fetch)
     if isinstance(state, kind) and is_visible(state, call):
         return state
     noun = AGGREGATES_BY_STATE[kind].noun
     raise UnknownReference(noun, object_id, param=param, hint=mode_hint(state, kind, call))
 
 
-async def _fetch_own(call: Call, stream: str, fetch: Fetch) -> State | None:
+async def fetch_own(call: Call, stream: str, fetch: Fetch) -> State | None:
     """The aggregate. None for one that cannot be read and belongs to another account or mode: it is missing,
     like any other of theirs. Raises UnreadableRecord."""
     try:

@@ -33,7 +33,7 @@ from ledger.domain.refund import Refund, RefundCreated
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import ContentConflict, InvalidParameter, InvalidState
 from ledger.ids import parse_id_time
-from ledger.objects import Kind, get_param, get_target, is_visible, render_object
+from ledger.objects import Kind, fetch_own, get_param, get_target, is_visible, render_object
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.event_types import check_event_type
 from ledger.wire.public_events import is_event_of_stream
@@ -115,7 +115,7 @@ async def _check_intent(call: Call, context: DecisionContext, intent_id: str | N
     contradict it. An id of any other kind is kept. Ids made here contain their time; others need no read."""
     if intent_id is None or parse_id_time(intent_id) is None:
         return
-    state = await context.get(intent_id)
+    state = await fetch_own(call, intent_id, context.get)
     if isinstance(state, PaymentIntent) and is_visible(state, call):
         text = f"The payment intent '{intent_id}' is managed by this ledger; it makes its charges itself."
         raise InvalidState(text, param="payment_intent")

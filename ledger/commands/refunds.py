@@ -17,7 +17,7 @@ from ledger.domain.charge import Charge
 from ledger.domain.payment_intent import SUCCEEDED, PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.errors import InvalidState
-from ledger.objects import get_target, is_visible
+from ledger.objects import fetch_own, get_target, is_visible
 from ledger.store.journal import Change
 
 
@@ -36,7 +36,7 @@ async def _find_charge_id(call: Call, context: DecisionContext) -> str:
     Raises UnknownReference, and InvalidState for an intent that is not paid.
     """
     intent_id = call.parameters["payment_intent"]
-    intent = await context.get(intent_id)
+    intent = await fetch_own(call, intent_id, context.get)
     if not isinstance(intent, PaymentIntent) or not is_visible(intent, call):
         return await context.environment.find_charge_id(call, intent_id)
     if intent.status != SUCCEEDED or intent.latest_charge is None:

@@ -259,9 +259,11 @@ def report_fact(
         text = f"Dispute {state.id} has the status {state.status}; the fact {fact} cannot follow."
         raise InvalidDisputeState(text)
     header = next_header(state, now)
-    created = resolve_reported_time(
-        report.created, now, earliest=state.created, subject=f"dispute {state.id}"
-    )
+    earliest, subject = state.created, f"dispute {state.id}"
+    if state.balance_transactions:
+        earliest = state.balance_transactions[-1]["created"]
+        subject = f"the last balance transaction of dispute {state.id}"
+    created = resolve_reported_time(report.created, now, earliest=earliest, subject=subject)
     if fact == "won":
         movement = dispute_money.make_reversal(txn_id, state, terms, created)
         return [DisputeWon(**header, movement=movement, reference=reference)]

@@ -20,6 +20,7 @@ from ledger.domain.resource import Resource
 from ledger.errors import UnknownObject, UnknownReference
 from ledger.objects import (
     Fetch,
+    fetch_own,
     is_visible,
     mode_hint,
     render_balance_transaction,
@@ -73,7 +74,7 @@ async def _check_payout(call: Call, context: QueryContext) -> None:
     payout_id = call.parameters.get("payout")
     if payout_id is None:
         return
-    payout = await context.get(payout_id)
+    payout = await fetch_own(call, payout_id, context.get)
     if not isinstance(payout, Resource) or payout.type != "payout" or not is_visible(payout, call):
         hint = mode_hint(payout, Resource, call)
         raise UnknownReference("payout", payout_id, param="payout", hint=hint)

@@ -13,7 +13,7 @@ from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
 from ledger.errors import UnknownReference
-from ledger.objects import get_filter, is_visible, mode_hint
+from ledger.objects import fetch_own, get_filter, is_visible, mode_hint
 from ledger.queries.context import QueryContext, list_objects, retrieve_object
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
@@ -70,7 +70,7 @@ async def find_charge_id(context: QueryContext, call: Call, payment_intent: str)
 async def _check_intent(call: Call, context: QueryContext, intent_id: str) -> None:
     """Check that a payment intent exists: here, published by another service, or named by a charge. Raises
     UnknownReference."""
-    state = await context.get(intent_id)
+    state = await fetch_own(call, intent_id, context.get)
     if not _is_intent(state) or not is_visible(state, call):
         await find_charge_id(context, call, intent_id)
 

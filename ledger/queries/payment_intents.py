@@ -11,7 +11,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
-from ledger.objects import Fetch, get_filter, get_target, is_visible, run_together, share_reads
+from ledger.objects import Fetch, fetch_own, get_filter, get_target, is_visible, run_together, share_reads
 from ledger.queries.context import QueryContext, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult, render_list
@@ -28,7 +28,7 @@ _OBJECT_TYPE = "payment_intent"
 
 async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/payment_intents/{id}`; a published intent is answered as it was published."""
-    state = await context.get(call.target)
+    state = await fetch_own(call, call.target, context.get)
     if not _is_published(state) or not is_visible(state, call):
 
         async def fetch(stream: str) -> State | None:

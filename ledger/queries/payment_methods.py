@@ -19,6 +19,7 @@ from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
 from ledger.errors import Unavailable, UnknownObject
 from ledger.objects import (
+    fetch_own,
     get_param,
     is_visible,
     other_mode_hint,
@@ -113,7 +114,7 @@ async def list_payment_methods(call: Call, context: QueryContext) -> QueryResult
 async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/payment_methods/{id}`: a card that a customer has saved or that was charged, or a payment
     method that another service has published."""
-    published = await context.get(call.target)
+    published = await fetch_own(call, call.target, context.get)
     if _is_published_method(published) and is_visible(published, call) and not published.deleted:
         return QueryResult(await render(call, context, published, context.now()))
     holder = await _find_holder(call, context)

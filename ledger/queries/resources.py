@@ -11,7 +11,7 @@ import msgspec
 from ledger.call import Call
 from ledger.domain.resource import Resource
 from ledger.errors import UnknownObject
-from ledger.objects import expand, is_visible, mode_hint, share_reads
+from ledger.objects import expand, fetch_own, is_visible, mode_hint, share_reads
 from ledger.queries.context import QueryContext, list_objects, render
 from ledger.queries.customers import get_customer
 from ledger.queries.inner_lists import cut_page
@@ -125,7 +125,7 @@ async def list_part(
 
 
 async def _get_resource(published_type: PublishedType, call: Call, context: QueryContext) -> Resource:
-    state = await context.get(call.target)
+    state = await fetch_own(call, call.target, context.get)
     name = published_type.object_type
     if not isinstance(state, Resource) or state.type != name:
         raise UnknownObject(name, call.target)

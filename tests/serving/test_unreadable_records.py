@@ -109,6 +109,25 @@ def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, 
     assert "parked stream" in (tmp_path / "log").read_text()
 
 
+def check_stranger(stranger: Caller, bad: str) -> None:
+    """To another account, an object that cannot be read is missing, wherever its id is."""
+    for path, param in (
+        (f"/v1/customers/{bad}", "id"),
+        (f"/v1/payment_intents/{bad}", "intent"),
+        (f"/v1/payment_methods/{bad}", "payment_method"),
+        (f"/v1/invoices/{bad}", "id"),
+    ):
+        assert_refused(stranger.get(path), 404, code="resource_missing", param=param)
+    for query, param in (
+        (f"charges?customer={bad}", "customer"),
+        (f"charges?payment_intent={bad}", "payment_intent"),
+        (f"balance_transactions?payout={bad}", "payout"),
+    ):
+        assert_refused(stranger.get(f"/v1/{query}"), code="resource_missing", param=param)
+    refund = stranger.post("/v1/refunds", {"payment_intent": bad})
+    assert_refused(refund, code="resource_missing", param="payment_intent")
+
+
 def test_the_service_serves_what_it_can_and_names_what_it_cannot_read(dsn: str, tmp_path: Path) -> None:
     history = History(dsn, "topic of a later release")
     keys = Keys(dsn)
@@ -119,11 +138,7 @@ def test_the_service_serves_what_it_can_and_names_what_it_cannot_read(dsn: str, 
         caller, operator = Caller(http, keys.secret), InternalClient(http, keys.internal)
         check_reads(caller, history)
         check_published(operator, caller, history)
-        stranger = Caller(http, keys.stranger)
-        assert_refused(stranger.get(f"/v1/customers/{history.bad}"), 404, code="resource_missing", param="id")
-        assert_refused(
-            stranger.get(f"/v1/charges?customer={history.bad}"), code="resource_missing", param="customer"
-        )
+        check_stranger(Caller(http, keys.stranger), history.bad)
         check_commands(caller, history)
         check_import(operator, history)
         check_status(operator, http, history)

@@ -107,8 +107,10 @@ class _PreambleFilter:
         """
         if self._unread is None:
             return chunk
+        # A boundary line that ends in this chunk begins in it, or is the line that was not complete before.
+        line_start = max(self._unread.rfind(b"\n") - 1, 0)
         self._unread += chunk
-        found = self._find(self._unread)
+        found = self._find(self._unread, line_start) if b"\n" in chunk else None
         if (len(self._unread) if found is None else found.start()) > PREAMBLE_BYTES_MAX:
             raise InvalidParameter(
                 "Invalid request: the multipart body has no boundary in its first "
