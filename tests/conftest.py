@@ -83,6 +83,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The tests start hundreds of processes: where this is set, each would compile all sources again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if hasattr(config, "workerinput") or config.getoption("pure"):
         return
     database_url = os.environ.get("LEDGER_TEST_DATABASE_URL")

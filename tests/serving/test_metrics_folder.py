@@ -32,26 +32,33 @@ def metrics_folders(folder: Path) -> set[Path]:
     return {path for path in folder.iterdir() if "metrics" in path.name}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_the_folder_of_a_killed_service_goes_at_the_next_start_and_that_of_a_living_one_stays(
-    folder: Path, settings: dict[str, Any], workers: int
+    folder: Path, settings: dict[str, Any]
 ) -> None:
     with run_serve(folder / "living", workers=2, **settings) as living:
         kept = metrics_folders(folder)
         assert len(kept) == 1
-        with run_serve(folder / "killed", workers=2, **settings) as killed:
-            processes = list_children(killed.process.pid)
-            killed.kill()
-            wait_until_ended(processes)
-            assert len(metrics_folders(folder)) == 2
-            left = metrics_folders(folder) - kept
+        for workers in (1, 2):
+            left = leave_metrics_folder(folder, settings)
             with run_serve(folder / "next", workers=workers, **settings):
                 assert not left & metrics_folders(folder)
                 assert kept < metrics_folders(folder) or workers == 1
-        assert metrics_folders(folder) == kept
+            assert metrics_folders(folder) == kept
         assert httpx.get(f"{living.url}/v1/customers").status_code == 401
         assert "ledger_requests_total" in httpx.get(f"{living.url}/metrics").text
     assert metrics_folders(folder) == set()
+
+
+def leave_metrics_folder(folder: Path, settings: dict[str, Any]) -> set[Path]:
+    """The folder that a killed service has left: its processes have ended."""
+    before = metrics_folders(folder)
+    with run_serve(folder / "killed", workers=2, **settings) as killed:
+        processes = list_children(killed.process.pid)
+        killed.kill()
+        wait_until_ended(processes)
+    left = metrics_folders(folder) - before
+    assert len(left) == 1
+    return left
 
 
 def wait_until_ended(processes: dict[int, str]) -> None:
