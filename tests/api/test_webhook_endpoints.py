@@ -271,8 +271,8 @@ def test_concurrent_creates_on_two_processes_stay_within_the_limit(dsn: str) -> 
 def test_neither_the_url_nor_the_secret_is_in_the_recorded_events(
     raw: Caller, service: Service, account: Account
 ) -> None:
-    made = ok(raw.post(PATH, FORM | {"description": "For Ada"}, idempotency_key="sealed"))
-    ok(raw.post(f"{PATH}/{made['id']}", {"url": URL + "_more", "metadata[who]": "Ada"}))
+    made = ok(raw.post(PATH, FORM | {"description": "For Ada Lovelace"}, idempotency_key="sealed"))
+    ok(raw.post(f"{PATH}/{made['id']}", {"url": URL + "_more", "metadata[who]": "Ada Lovelace"}))
     with psycopg.connect(service.dsn) as conn:
         rows: list[Any] = conn.execute(
             "SELECT topic, state FROM ledger.events WHERE account = %s", (account.id,)
@@ -284,7 +284,7 @@ def test_neither_the_url_nor_the_secret_is_in_the_recorded_events(
         "webhook_roster.enrolled",
     ]
     for _, state in rows:
-        for text in (b"hooks.example.com", b"a_token_in", b"Ada", b"whsec_"):
+        for text in (b"hooks.example.com", b"a_token_in", b"Ada Lovelace", b"whsec_"):
             assert text not in bytes(state)
     assert len(kept) == 1
     assert "whsec_" not in kept[0][0]
