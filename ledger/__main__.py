@@ -20,23 +20,29 @@ functions, which are never freed; searching them for garbage again and again wou
 start-up time."""
 
 _PROJECTIONS = "projections"
+_AUDIT = "audit"
 
 
 class LedgerGroup(TyperGroup):
-    """The group of all commands. It imports `ledger projections` only when that is called or listed: the
-    import takes longer than everything else that `ledger keys` or `ledger migrate` needs to start."""
+    """The group of all commands. It imports `ledger audit` and `ledger projections` only when they are called
+    or listed: their imports take longer than everything else that `ledger keys` or `ledger migrate` needs to
+    start."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order in which --help shows them."""
-        return [*super().list_commands(ctx), _PROJECTIONS]
+        return [*super().list_commands(ctx), _AUDIT, _PROJECTIONS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name, or None."""
-        if cmd_name != _PROJECTIONS:
-            return super().get_command(ctx, cmd_name)
-        from projections.operate import cli
+        if cmd_name == _PROJECTIONS:
+            from projections.operate import cli
 
-        return get_command(cli.build_group())
+            return get_command(cli.build_group())
+        if cmd_name == _AUDIT:
+            from ledger.cli.audit import group
+
+            return get_command(group.build_group())
+        return super().get_command(ctx, cmd_name)
 
 
 def main() -> None:

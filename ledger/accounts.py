@@ -31,7 +31,9 @@ KeyKind = Literal["sk", "rk", "pk"]
 Mode = Literal["test", "live"]
 EphemeralKind = Literal["ek"]
 
-INTERNAL_SCOPES = ("catalog", "network", "publish", "audit", "projections", "webhooks", "keys", "clock")
+INTERNAL_SCOPES = (
+    "catalog", "network", "publish", "audit", "personal_data", "projections", "webhooks", "keys", "clock",
+)  # fmt: skip
 
 _PERMISSIONS = {
     "account",

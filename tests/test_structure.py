@@ -26,13 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. A room may import the rooms on lower floors and itself, never one on its own floor.
 LEDGER = (
     "errors ids logs lru",
-    "background config domain",
+    "background config domain tlog",
     "postgres wire",
     "call clock metrics",
     "accounts files store",
-    "deadlines objects service_key",
+    "deadlines objects service_key tree",
     "commands queries",
-    "webhooks",
+    "audit webhooks witness",
     "api",
     "cli",
 )

@@ -20,6 +20,7 @@ from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.errors import add_error_handlers, encode_answer, render_error, render_error_body
 from ledger.api.health import health_routes
+from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.external_facts import external_fact_routes
@@ -230,6 +231,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
+        audit_routes(callers, components.queries),
     ]
 
 

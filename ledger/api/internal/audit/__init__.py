@@ -1,0 +1,1 @@
+"""The routes of the audit API (internal API, section 2)."""

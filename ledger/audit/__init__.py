@@ -1,0 +1,1 @@
+"""Questions about history, answered from the log: how it looked, what changed, who did it."""

@@ -1,0 +1,1 @@
+"""`ledger audit`: the audit API on the command line."""

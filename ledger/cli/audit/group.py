@@ -1,0 +1,23 @@
+"""The group `ledger audit …`: one list of all its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+COMMANDS: dict[str, Callable[..., None]] = {}
+"""By name, in the order in which --help shows them."""
+
+
+def build_group() -> typer.Typer:
+    """The group of commands."""
+    group = typer.Typer(
+        help="What happened, how it looked then, and the proof.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+    )
+    for name, command in COMMANDS.items():
+        group.command(name)(command)
+    return group

@@ -1,0 +1,1 @@
+"""Transparency log formats, without I/O: Merkle tree, tiles, signed notes, checkpoints, proof files."""
