@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
@@ -51,6 +51,10 @@ class Moment(NamedTuple):
     position: int
     time: float
 
+    def to_json(self) -> dict[str, Any]:
+        """What every answer says about its moment: the position, and the time in ISO 8601."""
+        return {"position": self.position, "time": format_time(self.time)}
+
 
 async def find_moment(conn: Conn, clock: Clock, text: str | None, *, param: str = "at") -> Moment:
     """The moment that `text` means; now for None. Raises InvalidParameter, which names `param`, for one that
@@ -76,6 +80,17 @@ async def find_last_position(conn: Conn, until: datetime) -> int:
     row = await fetch_one(conn, _LAST_POSITION_BEFORE, {"until": until})
     assert row is not None, "positions have no holes"
     return int(row[0])
+
+
+def format_time(at: float) -> str:
+    """Unix seconds in ISO 8601, in UTC: `2026-11-27T21:35:58Z`, with a fraction if there is one."""
+    return datetime.fromtimestamp(at, UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+def parse_time_span(text: str, *, param: str) -> tuple[datetime, datetime]:
+    """The time that `text` means and the first instant after it, in UTC. Raises InvalidParameter."""
+    at, until = _parse_time(text, param)
+    return datetime.fromtimestamp(at, UTC), until
 
 
 def parse_time(text: str, *, param: str) -> datetime:

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit import money
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "trial-balance": money.show_trial_balance,
+    "journal": money.show_journal,
+}
 """By name, in the order in which --help shows them."""
 
 
