@@ -99,6 +99,12 @@ def test_the_trial_balance_and_the_journal_agree_with_the_balance(
     )
     assert document["data"] == page["data"]
 
+    reconciled = run_audit(service, account, "reconcile")
+    assert reconciled.returncode == 0, reconciled
+    assert "Everything agrees." in reconciled.stdout
+    summary = json.loads(run_audit(service, account, "reconcile", "--json").stdout.splitlines()[-1])
+    assert (summary["success"], summary["entries"], summary["rows"]["postings"]) == (True, 5, 14)
+
 
 @pytest.mark.parametrize(
     ("query", "param"),

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import money
+from ledger.cli.audit import money, reconcile
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "trial-balance": money.show_trial_balance,
     "journal": money.show_journal,
+    "reconcile": reconcile.reconcile,
 }
 """By name, in the order in which --help shows them."""
 
