@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from ledger.audit.reconciliation.model import (
     compute_return,
     make_entry,
 )
+from ledger.audit.reconciliation.related import RelatedStreams
 from ledger.audit.reconciliation.report import Report
 from ledger.domain import charge, dispute, refund
 from ledger.domain.aggregate import State
@@ -30,7 +32,7 @@ from ledger.domain.refund import RefundCreated
 from ledger.errors import UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec, UnreadableEvent, evolve_stored
-from ledger.store.log import Recorded, read_stream
+from ledger.store.log import Recorded
 from ledger.wire.aggregates import EVENT_CLASSES
 
 MONEY_EVENTS = (*charge.EVENTS, *dispute.EVENTS, *refund.EVENTS)
@@ -41,7 +43,6 @@ _MOVEMENTS = """
 SELECT ledger.movement_id(e.state), e.notification_id, e.originator_id, e.state FROM ledger.events e
 WHERE ledger.movement_id(e.state) = ANY (%(ids)s::text[])
 AND position('"movement":{'::bytea IN e.state) > 0 AND e.notification_id <= %(upto)s
-ORDER BY e.notification_id
 """
 _CREATED = """
 SELECT e.originator_id FROM ledger.events e
@@ -56,12 +57,13 @@ class StreamChecker:
 
     def __init__(self, conn: Conn, codec: Codec, report: Report, upto: int) -> None:
         self._conn = conn
-        self._codec = codec
         self._report = report
         self._upto = upto
+        self._related = RelatedStreams(conn, codec, upto)
 
     async def check(self, recorded: Sequence[Recorded]) -> list[Entry]:
         """Check whole streams. Returns the entries of those that can be read."""
+        await self._related.load(recorded)
         entries: list[Entry] = []
         refunds: list[Recorded] = []
         for _, group in groupby(recorded, key=lambda each: each.event.originator_id):
@@ -76,7 +78,7 @@ class StreamChecker:
             self._check_order(stream)
             first = stream[0].event
             if isinstance(first, ChargeSucceeded | ChargeFailed):
-                await self._check_charge(stream)
+                self._check_charge(stream)
             elif isinstance(first, DisputeOpened):
                 await self._check_dispute(stream)
             elif isinstance(first, RefundCreated):
@@ -84,6 +86,7 @@ class StreamChecker:
             else:
                 continue
             entries += self._collect_entries(stream)
+        await self._check_named(recorded)
         await self._check_movements(entries, refunds)
         self._report.entries += len(entries)
         return entries
@@ -144,7 +147,7 @@ class StreamChecker:
                 self._add(recorded, "balance transaction", expected, found)
             yield entry
 
-    async def _check_charge(self, stream: Sequence[Recorded]) -> None:
+    def _check_charge(self, stream: Sequence[Recorded]) -> None:
         model = ChargeModel(stream[0].event.originator_id)
         state: State | None = None
         for recorded in stream:
@@ -152,21 +155,16 @@ class StreamChecker:
             state = evolve_stored(state, recorded.event)
             self._compare(recorded, model.state, state)
             if isinstance(recorded.event, ChargeRefunded) and model.disputes:
-                await self._check_refund_beside_disputes(model, recorded)
-        named = {named_id: recorded.position for recorded in stream if (named_id := _get_named_id(recorded))}
-        if not named:
-            return
-        rows = await fetch_all(self._conn, _CREATED, {"ids": list(named), "upto": self._upto})
-        for missing in named.keys() - {row[0] for row in rows}:
-            self._report.add(named[missing], model.id, "events of the object it names", expected=missing,
-                             found="none")  # fmt: skip
-        if model.captured and model.refunded == model.captured:
-            for other in await self._read_disputes(model, self._upto):
+                self._check_refund_beside_disputes(model, recorded)
+        if model.captured and model.refunded == model.captured and self._related.can_read(*model.disputes):
+            for other in self._related.find_disputes(model, self._upto):
                 if other.status.startswith("warning_") and other.status != "warning_closed":
                     self._add(stream[-1], f"inquiry {other.id} of a refunded charge", "closed", other.status)
 
-    async def _check_refund_beside_disputes(self, model: ChargeModel, recorded: Recorded) -> None:
-        for other in await self._read_disputes(model, recorded.position):
+    def _check_refund_beside_disputes(self, model: ChargeModel, recorded: Recorded) -> None:
+        if not self._related.can_read(*model.disputes):
+            return
+        for other in self._related.find_disputes(model, recorded.position):
             if other.held:
                 self._add(recorded, f"refund while dispute {other.id} has", 0, other.held)
 
@@ -181,7 +179,9 @@ class StreamChecker:
             event = recorded.event
             if isinstance(event, DisputeLost | DisputeConceded):
                 await self._check_loss(model, recorded, held, event)
-        charge_model = await self._read_charge(model.charge, self._upto)
+        if not self._related.can_read(model.charge):
+            return
+        charge_model = self._related.find_charge(model.charge, self._upto)
         recorded_amount = None if charge_model is None else charge_model.disputes.get(model.id)
         if recorded_amount != model.amount:
             self._add(stream[-1], f"amount on charge {model.charge}", model.amount, recorded_amount)
@@ -192,10 +192,10 @@ class StreamChecker:
         self, model: DisputeModel, recorded: Recorded, held: int, event: DisputeLost | DisputeConceded
     ) -> None:
         """Check what a loss returned with the charge and its other disputes as they were then."""
-        charge_model = await self._read_charge(model.charge, recorded.position)
-        if charge_model is None:
+        charge_model = self._related.find_charge(model.charge, recorded.position)
+        if charge_model is None or not self._related.can_read(model.charge, *charge_model.disputes):
             return
-        others = await self._read_disputes(charge_model, recorded.position)
+        others = self._related.find_disputes(charge_model, recorded.position)
         held_by_lost = sum(each.held for each in others if each.id != model.id and each.status in LOST)
         expected = compute_return(charge_model, held, held_by_lost)
         found = event.movement["amount"] if event.movement else 0
@@ -207,6 +207,15 @@ class StreamChecker:
         row = await fetch_one(self._conn, _STORED, {"position": recorded.position})
         return row is not None and msgspec.json.decode(row[0]).get("class_version", 1) == 1
 
+    async def _check_named(self, page: Sequence[Recorded]) -> None:
+        """Check that the refunds and disputes that charges name have been created."""
+        named = {named_id: each for each in page if (named_id := _get_named_id(each)) is not None}
+        if not named:
+            return
+        rows = await fetch_all(self._conn, _CREATED, {"ids": list(named), "upto": self._upto})
+        for missing in sorted(named.keys() - {row[0] for row in rows}):
+            self._add(named[missing], "events of the object it names", missing, "none")
+
     async def _check_movements(self, entries: Sequence[Entry], refunds: Sequence[Recorded]) -> None:
         """Check that each balance transaction was made once, and that each refund's movement is that of its
         charge."""
@@ -214,7 +223,7 @@ class StreamChecker:
         ids = [*{entry.movement["id"] for entry in entries} | moved.keys()]
         rows = await fetch_all(self._conn, _MOVEMENTS, {"ids": ids, "upto": self._upto}) if ids else []
         first: dict[str, tuple[int, str, dict[str, Any]]] = {}
-        for transaction, position, stream, stored in rows:
+        for transaction, position, stream, stored in sorted(rows, key=itemgetter(1)):
             if transaction in first:
                 earlier = f"at position {first[transaction][0]} only"
                 self._report.add(position, stream, f"balance transaction {transaction}", expected=earlier,
@@ -229,24 +238,6 @@ class StreamChecker:
                 self._add(recorded, f"movement on charge {event.charge}", event.moved, movement or "none")
             if event.moved["amount"] != -event.amount or event.moved["currency"] != event.currency:
                 self._add(recorded, "refunded amount", event.amount, -event.moved["amount"])
-
-    async def _read_charge(self, charge_id: str, upto: int) -> ChargeModel | None:
-        """The charge up to a position; None when it has no event by then."""
-        stream = await read_stream(self._conn, self._codec, charge_id, upto=upto)
-        model = ChargeModel(charge_id)
-        for recorded in stream:
-            list(model.apply(recorded.event))
-        return model if stream else None
-
-    async def _read_disputes(self, model: ChargeModel, upto: int) -> list[DisputeModel]:
-        """The disputes of a charge up to a position."""
-        models = []
-        for dispute_id in model.disputes:
-            other = DisputeModel(dispute_id)
-            for recorded in await read_stream(self._conn, self._codec, dispute_id, upto=upto):
-                list(other.apply(recorded.event))
-            models.append(other)
-        return models
 
     def _apply(self, model: ChargeModel | DisputeModel, recorded: Recorded) -> None:
         for what, expected, found in model.apply(recorded.event):
