@@ -43,13 +43,14 @@ async def find_range(conn: Conn, clock: Clock, bounds: Bounds) -> Range:
     """The positions that the bounds allow. Raises InvalidParameter, which names the parameter."""
     as_of = await find_moment(conn, clock, bounds.at)
     after, upto = 0, as_of.position
+    begin = Moment(0, 0.0)
     if bounds.begin is not None:
         begin = await find_moment(conn, clock, bounds.begin, param="from")
-        is_position = bounds.begin.startswith(_POSITION_PREFIX)
+        is_position = _is_position(bounds.begin)
         after = begin.position - 1 if is_position else await _find_bound(conn, "from", "gte", bounds.begin)
     if bounds.end is not None:
         end = await find_moment(conn, clock, bounds.end, param="to")
-        if end.position < after:
+        if bounds.begin is not None and _is_before(end, bounds.end, begin, bounds.begin, after):
             raise InvalidParameter("The moment `to` is before the moment `from`.", param="to")
         upto = min(upto, end.position)
     for comparison, text in bounds.time.items():
@@ -59,6 +60,17 @@ async def find_range(conn: Conn, clock: Clock, bounds: Bounds) -> Range:
         excludes = comparison in ("gte", "lt")
         after, upto = _narrow(after, upto, comparison, position - excludes)
     return Range(max(after, 0), upto, as_of)
+
+
+def _is_position(text: str) -> bool:
+    return text.startswith(_POSITION_PREFIX)
+
+
+def _is_before(end: Moment, end_text: str, begin: Moment, begin_text: str, after: int) -> bool:
+    """Whether the moment `end` is before the moment `begin`, which begins after the position `after`."""
+    if not _is_position(end_text) and not _is_position(begin_text):
+        return end.time < begin.time
+    return end.position < (begin.position if _is_position(begin_text) else after)
 
 
 async def _find_bound(conn: Conn, param: str, comparison: str, text: str) -> int:

@@ -107,8 +107,7 @@ def _render_summary(report: Report) -> str:
     """The last lines: what was compared, up to where, and the result."""
     lines = [
         f"{format_count(report.streams, 'object')} with {format_count(report.events, 'event')} and "
-        f"{format_count(report.entries, 'entry').replace('entrys', 'entries')} "
-        f"up to position {report.position}"
+        f"{format_count(report.entries, 'balance transaction')} up to position {report.position}"
     ]
     for name, checkpoint in report.checkpoints.items():
         if checkpoint is not None:
