@@ -96,7 +96,9 @@ async def read_journal(queries: QueryContext, **query: Any) -> list[dict[str, An
     data: list[dict[str, Any]] = []
     more, after = True, None
     while more:
-        page = await list_postings(queries, AUDITOR, JournalQuery(**query, starting_after=after))
+        page = await list_postings(
+            queries, AUDITOR, JournalQuery(**query, starting_after=after), tail_positions_max=5
+        )
         seen = {row["position"] for row in data}
         assert seen.isdisjoint(row["position"] for row in page["data"])
         assert not page["unreadable"]
@@ -210,8 +212,10 @@ def test_a_record_that_cannot_be_read_is_named_and_left_out(dsn: str) -> None:
             await corrupt_event(dsn, position, state)
         await catch_up(dsn)
         async with open_queries(author) as queries:
-            trial = await TrialBalances(queries, slice_positions=1).compute(AUDITOR, None)
-            assert [(each.position, each.object) for each in trial.unreadable] == [(4, dispute)]
+            balances = TrialBalances(queries, slice_positions=1)
+            for _ in range(2):
+                trial = await balances.compute(AUDITOR, None)
+                assert [(each.position, each.object) for each in trial.unreadable] == [(4, dispute)]
             assert trial.to_json()["unreadable"] == [
                 {"position": 4, "object": dispute, "reason": "cannot_be_upcast"}
             ]

@@ -117,7 +117,13 @@ class _Window(NamedTuple):
     is_last: bool
 
 
-async def list_postings(queries: QueryContext, auditor: Auditor, query: JournalQuery) -> dict[str, Any]:
+async def list_postings(
+    queries: QueryContext,
+    auditor: Auditor,
+    query: JournalQuery,
+    *,
+    tail_positions_max: int = TAIL_POSITIONS_MAX,
+) -> dict[str, Any]:
     """One page of the auditor's journal. `data` has postings; `next_position` is the `starting_after` of the
     next page, None at the end; `unreadable` has the records of this page that cannot be read. Raises
     InvalidParameter, Unavailable."""
@@ -126,7 +132,7 @@ async def list_postings(queries: QueryContext, auditor: Auditor, query: JournalQ
 
     async def read(conn: Conn) -> tuple[Range, _Window, list[TupleRow], int]:
         bounds = await find_range(conn, clock, query.bounds)
-        window = await _choose_window(conn, query, bounds)
+        window = await _choose_window(conn, query, bounds, tail_positions_max)
         count_max = query.limit + 1 if _is_unfiltered(query) else EXAMINED_MAX
         rows = await _read_events(conn, codec, auditor, query, window, count_max)
         return bounds, window, rows, count_max
@@ -176,8 +182,8 @@ def _is_unfiltered(query: JournalQuery) -> bool:
     return query.currency is None and query.ledger_account is None
 
 
-async def _choose_window(conn: Conn, query: JournalQuery, bounds: Range) -> _Window:
-    """What of the range this page examines."""
+async def _choose_window(conn: Conn, query: JournalQuery, bounds: Range, tail_positions_max: int) -> _Window:
+    """What of the range this page examines: at most so many positions that the projection lacks."""
     after, upto, _ = bounds
     if query.starting_after is not None and query.order == "asc":
         after = max(after, query.starting_after)
@@ -187,11 +193,11 @@ async def _choose_window(conn: Conn, query: JournalQuery, bounds: Range) -> _Win
         return _Window(after, upto, is_last=True)
     row = await fetch_one(conn, _CHECKPOINT)
     tail_start = max(after, row[0] if row is not None else 0)
-    if upto - tail_start <= TAIL_POSITIONS_MAX:
+    if upto - tail_start <= tail_positions_max:
         return _Window(after, upto, is_last=True)
     if query.order == "asc":
-        return _Window(after, tail_start + TAIL_POSITIONS_MAX, is_last=False)
-    return _Window(upto - TAIL_POSITIONS_MAX, upto, is_last=False)
+        return _Window(after, tail_start + tail_positions_max, is_last=False)
+    return _Window(upto - tail_positions_max, upto, is_last=False)
 
 
 async def _read_events(
