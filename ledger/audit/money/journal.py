@@ -35,7 +35,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import read_event_and_previous
 
 LIMIT_MAX = 100
-EXAMINED_MAX = 1000
+EXAMINED_MAX = 500
 TAIL_POSITIONS_MAX = 100_000
 ORDERS = ("asc", "desc")
 LEDGER_ACCOUNTS = (NETWORK, MERCHANT_BALANCE, PROCESSING_FEES, DISPUTE_FEES)

@@ -24,7 +24,7 @@ from ledger.store.codec import Codec, UnreadableEvent
 from ledger.store.log import Recorded, read_log, read_stream
 from ledger.wire.aggregates import EVENT_CLASSES
 
-SLICE_POSITIONS = 100_000
+SLICE_POSITIONS = 25_000
 PAGE_POSITIONS = 1000
 REMEMBERED_SLICES_MAX = 10_000
 UNREADABLE_SHOWN_MAX = 20
