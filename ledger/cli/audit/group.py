@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit import log
+
+COMMANDS: dict[str, Callable[..., None]] = {"log": log.show_log, "event": log.show_event}
 """By name, in the order in which --help shows them."""
 
 
