@@ -25,7 +25,7 @@ from ledger.wire.json_values import Json, make_list_object
 URL = "/internal/v1/audit/log"
 LIMIT_MAX = 100
 # Met in one scan: about 10 ms, see docs/benchmarks.md.
-EXAMINED_MAX = 5000
+EXAMINED_MAX = 3000
 # Each parked stream costs a look-up. When there are more, the log is read from the first of them on.
 PARKED_STREAMS_MAX = 100
 
