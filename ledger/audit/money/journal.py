@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from psycopg.rows import TupleRow
 
 from ledger.audit.auditor import Auditor
+from ledger.audit.causes import render_actor, render_causation
 from ledger.audit.moments import format_time
 from ledger.audit.money.bounds import Bounds, Range, find_range
 from ledger.audit.money.trial_balance import Unreadable
@@ -77,10 +78,11 @@ UNION
 SELECT e.notification_id FROM ledger.events e WHERE e.charge = %(object)s AND {_OWN}
 """  # noqa: S608
 _PAGE = """
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.actor, e.request_id,
-       e.idempotency_key, e.causation, e.charge, extract(epoch FROM e.recorded_at)::float8
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.actor, k.name,
+       e.request_id, e.idempotency_key, e.causation, e.charge, extract(epoch FROM e.recorded_at)::float8
 FROM (SELECT position FROM ({positions}) AS found ORDER BY position {order} LIMIT %(limit)s) AS page
 JOIN ledger.events e ON e.notification_id = page.position
+LEFT JOIN ledger.api_keys k ON k.id = e.actor AND k.account = e.account
 ORDER BY e.notification_id {order}
 """
 _CHECKPOINT = """
@@ -243,7 +245,7 @@ async def _find_refund_transaction(conn: Conn, codec: Codec, object_id: str) -> 
 
 def _render_entry(codec: Codec, row: TupleRow, query: JournalQuery) -> list[dict[str, Any]]:
     """The postings of one event that the query lists. Raises UnreadableRecord."""
-    position, stream, version, topic, state, actor, request_id, idempotency_key, causation, charge, at = row
+    position, stream, version, topic, state, actor, name, request_id, key, causation, charge, at = row
     event = codec.decode_event(stream, version, topic, state)
     movement = get_movement(event)
     if movement is None:
@@ -256,14 +258,14 @@ def _render_entry(codec: Codec, row: TupleRow, query: JournalQuery) -> list[dict
         "position": position,
     }
     cause = {
-        "object": stream,
+        "stream": stream,
         "version": version,
         "type": topic,
         "time": format_time(at),
-        "actor": actor,
-        "request": request_id,
-        "idempotency_key": idempotency_key,
-        "causation": causation,
+        "actor": render_actor(actor, name),
+        "request_id": request_id,
+        "idempotency_key": key,
+        "causation": render_causation(causation),
     }
     return [
         {

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import money, reconcile
+from ledger.cli.audit import log, money, reconcile
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "log": log.show_log,
+    "event": log.show_event,
     "trial-balance": money.show_trial_balance,
     "journal": money.show_journal,
     "reconcile": reconcile.reconcile,

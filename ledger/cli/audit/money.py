@@ -105,7 +105,7 @@ def show_journal(
                 for side in ("debit", "credit")
             ),
             row["currency"],
-            row["request"] or row["causation"] or row["actor"] or "",
+            row["request_id"] or (row["causation"] or {}).get("type", ""),
         )
         for row in document["data"]
     ]
