@@ -140,6 +140,8 @@ def test_only_the_own_account_and_mode_with_the_scope_audit(
         assert ok(other.get(f"{AUDIT}/trial_balance"))["accounts"] == []
         assert ok(other.get(f"{AUDIT}/journal?object={charge['id']}"))["data"] == []
         assert ok(other.get(f"{AUDIT}/journal"))["data"] == []
+    for name in ("object", "transaction"):
+        assert ok(operator.get(f"{AUDIT}/journal?{name}=%00x"))["data"] == []
     weak = InternalClient(http, registrar.key(account.id, "rk", scopes=("catalog",))[1])
     for path in ("trial_balance", "journal"):
         refused = weak.get(f"{AUDIT}/{path}")

@@ -133,7 +133,7 @@ async def list_postings(
     codec, clock = queries.store.codec, queries.store.clock
 
     async def read(conn: Conn) -> tuple[Range, _Window, list[TupleRow], int]:
-        bounds = await find_range(conn, clock, query.bounds)
+        bounds = await find_range(conn, clock, codec, query.bounds)
         window = await _choose_window(conn, query, bounds, tail_positions_max)
         count_max = query.limit + 1 if _is_unfiltered(query) else EXAMINED_MAX
         rows = await _read_events(conn, codec, auditor, query, window, count_max)
@@ -206,6 +206,8 @@ async def _read_events(
     conn: Conn, codec: Codec, auditor: Auditor, query: JournalQuery, window: _Window, limit: int
 ) -> list[TupleRow]:
     """The events of the page that moved money, in its order; at most `limit`."""
+    if any("\0" in text for text in (query.object, query.transaction) if text is not None):
+        return []  # no text of the log has this character
     bindings: dict[str, Any] = {
         "account": auditor.account,
         "livemode": auditor.livemode,

@@ -12,9 +12,10 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.callers import Callers
 from ledger.audit.moments import POSITION_MAX
-from ledger.audit.money.bounds import COMPARISONS, Bounds
+from ledger.audit.money.bounds import Bounds
 from ledger.audit.money.journal import LIMIT_MAX, JournalQuery, list_postings
 from ledger.audit.money.trial_balance import TrialBalances
+from ledger.audit.search.filters import COMPARISONS
 from ledger.queries.context import QueryContext
 
 _MOMENT = "A unix time, an ISO 8601 time or `position:N`."
