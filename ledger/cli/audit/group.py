@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit.verify import verify
+
+COMMANDS: dict[str, Callable[..., None]] = {"verify": verify}
 """By name, in the order in which --help shows them."""
 
 
