@@ -58,6 +58,15 @@ class Report:
         return ordered
 
 
+class SignedRoot(NamedTuple):
+    """What a signed checkpoint says. `is_given`: it was kept elsewhere, out of reach of whoever changes the
+    database and has its key."""
+
+    size: int
+    root: bytes
+    is_given: bool = False
+
+
 class Run(NamedTuple):
     """Positions in a row whose events differ from the stored hashes, or are missing."""
 
@@ -83,12 +92,12 @@ class TreeComparison:
     def __init__(self, read_tile: ReadTile, report: Report) -> None:
         self._read_tile = read_tile
         self._report = report
-        # The size of the last checkpoint whose root the records or the tiles have.
-        self._agreed_size = 0
+        # By `is_given`: the size of the last checkpoint whose root the records or the tiles have.
+        self._agreed_sizes = {False: 0, True: 0}
+        self._disagreed: set[bool] = set()
         self._records = self._tiles = Frontier()
         self._runs: list[Run] = []
         self._rows: list[_Row] = []
-        self._disagreed = False
 
     @property
     def size(self) -> int:
@@ -101,13 +110,13 @@ class TreeComparison:
         return self._records.root
 
     async def add_tile(
-        self, leaves: Sequence[bytes | None], stored: bytes, roots: Sequence[tuple[int, bytes]]
+        self, leaves: Sequence[bytes | None], stored: bytes, roots: Sequence[SignedRoot]
     ) -> None:
         """Compare the next tile of leaves; all but the last one are full.
 
         leaves  the leaf hashes of the records, None for one that is missing
         stored  the stored tile
-        roots   size and root of the signed checkpoints that end in this tile
+        roots   of the checkpoints that end in this tile
         """
         number, held = self.size // TILE_WIDTH, len(stored) // HASH_BYTES
         if held < len(leaves):
@@ -122,7 +131,7 @@ class TreeComparison:
                 self._extend_runs(position, is_missing=False)
             row.stored.append(tile_hash or leaf or _UNKNOWN)
             row.recorded.append(leaf or tile_hash or _UNKNOWN)
-        self._append(row, dict(roots))
+        self._append(row, roots)
         if len(leaves) == TILE_WIDTH:
             await self._climb(0, row)
 
@@ -137,38 +146,41 @@ class TreeComparison:
         for run in self._runs:
             self._report_run(run, root)
 
-    def check_root(self, size: int, root: bytes) -> None:
-        """Compare the root of a signed checkpoint of the size that was reached. Only the first one that
-        differs is a finding: all after it do."""
-        if root in (self._records.root, self._tiles.root):
-            self._agreed_size = size
-        elif not self._disagreed:
-            self._disagreed = True
-            message = (
-                f"the tree was rewritten after position {self._agreed_size}, up to {size}: it is not the "
-            )
-            message += f"one of the checkpoint of {size} events"
-            self.findings.append(Finding("rewritten", message, self._agreed_size, size))
+    def check_root(self, signed: SignedRoot) -> None:
+        """Compare a signed root of the size that was reached. Of those that differ only the first one is
+        reported: all after it do. Kept checkpoints prove nothing about a given one: both may be forged."""
+        if signed.root in (self._records.root, self._tiles.root):
+            self._agreed_sizes[signed.is_given] = signed.size
+        elif signed.is_given not in self._disagreed:
+            self._disagreed.add(signed.is_given)
+            after = self._agreed_sizes[signed.is_given]
+            what = "given" if signed.is_given else "signed"
+            message = f"events after position {after}, up to {signed.size}, were rewritten with the tree: "
+            message += f"it is not that of the {what} checkpoint of {signed.size} events"
+            self._report.add("rewritten", message, after, signed.size)
 
-    def _append(self, row: _Row, roots: dict[int, bytes]) -> None:
+    def _append(self, row: _Row, roots: Sequence[SignedRoot]) -> None:
         """Append a tile of leaves to the trees; at once, where no checkpoint ends in the middle of it."""
         if row.stored != row.recorded and self._records is self._tiles:
             self._tiles = Frontier(self._records.size, self._records.hashes)
         sides = [(self._records, row.recorded)]
         if self._records is not self._tiles:
             sides.append((self._tiles, row.stored))
-        end = self.size + len(row.recorded)
-        if len(row.recorded) == TILE_WIDTH and roots.keys() <= {end}:
+        width = len(row.recorded)
+        if width == TILE_WIDTH and all(each.size == self.size + width for each in roots):
             for frontier, hashes in sides:
                 frontier.append(hash_node(b"".join(hashes)), TILE_HEIGHT)
-        else:
-            for place in range(len(row.recorded)):
-                for frontier, hashes in sides:
-                    frontier.append(hashes[place])
-                if self.size in roots and self.size != end:
-                    self.check_root(self.size, roots[self.size])
-        if end in roots:
-            self.check_root(end, roots[end])
+            self._check_roots(roots)
+            return
+        for place in range(width):
+            for frontier, hashes in sides:
+                frontier.append(hashes[place])
+            self._check_roots(roots)
+
+    def _check_roots(self, roots: Sequence[SignedRoot]) -> None:
+        for signed in roots:
+            if signed.size == self.size:
+                self.check_root(signed)
 
     async def _climb(self, level: int, row: _Row) -> None:
         """Add the hashes of a full tile to the row above, and compare that one when it is full too."""

@@ -17,7 +17,7 @@ from ledger.tlog.encoding import encode_base64
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.merkle import ProofError
 from ledger.tlog.tiles import TILE_WIDTH
-from ledger.tree.comparison import Finding, Report, TreeComparison
+from ledger.tree.comparison import Finding, Report, SignedRoot, TreeComparison
 from ledger.tree.keys import KeyChest
 from ledger.tree.records import derive_leaf_hash
 from ledger.tree.storage import read_records, read_tile, read_tiles
@@ -115,7 +115,7 @@ async def verify_log(
             progress(end, head.size)
     newest = head.checkpoint
     if newest and newest.size == comparison.size:
-        comparison.check_root(newest.size, newest.root)
+        comparison.check_root(SignedRoot(newest.size, newest.root))
     await comparison.finish(newest.root if newest else None)
     result.sealed, result.root = comparison.size, encode_base64(comparison.root)
     await _check_ends(conn, head, result)
@@ -186,11 +186,11 @@ async def _compare_block(
     async for page in read_records(conn, begin, end):
         for record in page:
             leaves[record.position - 1 - begin] = derive_leaf_hash(record)
-    roots = [(each.size, each.root) for each in given if begin < each.size <= end]
+    roots = [SignedRoot(each.size, each.root, True) for each in given if begin < each.size <= end]
     for size, note in await fetch_all(conn, _KEPT, {"after": begin, "upto": end}):
         checkpoint = _open(note, keys, f"the kept checkpoint of {size} events", result)
         if checkpoint and checkpoint.size == size:
-            roots.append((size, checkpoint.root))
+            roots.append(SignedRoot(size, checkpoint.root))
         elif checkpoint:
             message = f"the kept checkpoint of {size} events is of {checkpoint.size}"
             result.report.add("checkpoint", message)
@@ -198,7 +198,7 @@ async def _compare_block(
     tiles = await read_tiles(conn, [(0, number) for number in numbers])
     for number in numbers:
         first, last = number * TILE_WIDTH, min((number + 1) * TILE_WIDTH, end)
-        ending = [each for each in roots if first < each[0] <= last]
+        ending = [each for each in roots if first < each.size <= last]
         stored = tiles.get((0, number), b"")
         await comparison.add_tile(leaves[first - begin : last - begin], stored, ending)
 
@@ -225,9 +225,7 @@ async def _check_ends(conn: Conn, head: _Head, result: Verification) -> None:
         message = f"the log's head is at position {position}, but its events do not end there without a hole"
         result.report.add("positions", message, hole - 1, hole)
     if first is not None and first < 1:
-        result.findings.append(
-            Finding("positions", f"there is an event at position {first}", first - 1, first)
-        )
+        result.report.add("positions", f"there is an event at position {first}", first - 1, first)
     if leaf_count > tree_size or (kept_size or 0) > tree_size:
         message = f"the newest checkpoint is of {tree_size} events, but more were sealed: it is an older one"
         result.report.add("rolled_back", message, tree_size, tree_size + 1)
