@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger.cli.proof_verification import verify as check_file
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.cosignatures import cosign
 from ledger.tlog.keys import SignerKey
-from ledger.tlog.merkle import Frontier, hash_children
+from ledger.tlog.merkle import Frontier, ProofError, hash_children
 from ledger.tlog.notes import parse_note, sign_note
 from ledger.tlog.proof_files import ProofFile
 from ledger.tlog.signed_messages import SignatureType
@@ -98,10 +99,13 @@ def test_without_the_record_the_entry_is_given(verify: Callable[..., tuple[int, 
         (PROOF, "", "no quorum line"),
     ],
 )
-def test_what_is_not_proven_is_one_line(
-    verify: Callable[..., tuple[int, str, str]], proof: str, policy: str, message: str
-) -> None:
-    assert_refused(verify(proof, policy), message)
+def test_what_is_not_proven_is_one_line(tmp_path: Path, proof: str, policy: str, message: str) -> None:
+    (tmp_path / "proof").write_text(proof)
+    (tmp_path / "policy").write_text(policy)
+    with pytest.raises(ProofError) as error:
+        check_file(tmp_path / "proof", tmp_path / "policy", None, None, as_json=False)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_missing_is_one_line(tmp_path: Path) -> None:
