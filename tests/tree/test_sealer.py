@@ -271,6 +271,7 @@ def test_without_a_sealer_the_lag_is_stuck_after_its_limit(dsn: str) -> None:
         assert lag.seconds > 30
         assert not lag.is_stuck(30.0), "it was sealed just now: it is at work"
         assert lag._replace(idle_seconds=31.0).is_stuck(30.0)
+        assert not lag._replace(idle_seconds=31.0, has_begun=False).is_stuck(30.0)
 
     play(dsn, scene)
 
