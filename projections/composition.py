@@ -1,5 +1,5 @@
-"""What runs with the ledger's own processes: projections, deadlines, rebuilds, samples and webhooks beside
-the API or in a worker, and the operators' routes.
+"""What runs with the ledger's own processes: projections, deadlines, rebuilds, samples, sealing and webhooks
+beside the API or in a worker, and the operators' routes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store
+from ledger.tree.keys import make_chest
+from ledger.tree.sealer import Sealer
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
@@ -29,6 +31,7 @@ def make_extensions(settings: Settings) -> Extensions:
             BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: _create_sealer(store, settings),
         lambda store: _create_webhook_service(store, settings),
     ]
     if settings.verify_pause_seconds:
@@ -46,6 +49,15 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
         batch_max=settings.projection_batch_max,
         poll_ms=settings.poll_ms,
         cached_streams_max=settings.cached_streams_max,
+    )
+
+
+def _create_sealer(store: Store, settings: Settings) -> Sealer:
+    return Sealer(
+        store,
+        make_chest(store.secret_key, settings),
+        pause_ms=settings.seal_ms,
+        checkpoint_seconds=settings.checkpoint_seconds,
     )
 
 
