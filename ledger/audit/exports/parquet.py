@@ -19,7 +19,7 @@ from ledger.errors import InvalidParameter
 
 MEDIA_TYPE = "application/vnd.apache.parquet"
 MAGIC = b"PAR1"
-ROW_GROUP_ROWS_MAX = 8192
+ROW_GROUP_ROWS_MAX = 4096
 ROW_GROUP_BYTES_MAX = 16 * 1024 * 1024
 BATCH_ROWS = 1024
 HEADER_KEY = "ledger.header"

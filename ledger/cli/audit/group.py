@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit.export_check import verify_export_file
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "verify-export": verify_export_file,
+}
 """By name, in the order in which --help shows them."""
 
 
