@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit.export_check import verify_export_file
+from ledger.cli.audit import export_check, log
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "verify-export": verify_export_file,
+    "log": log.show_log,
+    "event": log.show_event,
+    "verify-export": export_check.verify_export_file,
 }
 """By name, in the order in which --help shows them."""
 
