@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ledger.api.internal.audit.log import log_routes
+from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.callers import Callers
 from ledger.queries.context import QueryContext
 
@@ -13,4 +14,5 @@ def audit_routes(callers: Callers, queries: QueryContext) -> APIRouter:
     """All of them."""
     router = APIRouter(prefix="/audit", tags=["audit"])
     router.include_router(log_routes(callers, queries))
+    router.include_router(tree_routes(callers, queries))
     return router
