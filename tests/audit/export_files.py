@@ -90,7 +90,9 @@ class Log:
         last = after
         for record in self.records[after:size]:
             if record.account == ACCOUNT and keep(record):
-                lines.append(make_line(record, self.hash_gap(last, record.position)))
+                lines.append(
+                    make_line(record, derive_leaf_hash(record), self.hash_gap(last, record.position))
+                )
                 last = record.position
         header = ExportHeader(
             account=ACCOUNT,

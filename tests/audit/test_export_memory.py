@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow
@@ -17,7 +18,7 @@ from ledger.audit.exports.parquet import ROW_GROUP_ROWS_MAX, ParquetEncoder
 from ledger.audit.exports.verification import verify_export
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.merkle import Frontier
-from ledger.tree.records import Record
+from ledger.tree.records import Record, derive_leaf_hash
 
 PAGE_RECORDS = 250
 STATE = b'{"n": %d, "text": "' + b"x" * 200 + b'"}'
@@ -57,10 +58,9 @@ async def write(file: Path, encoder: NdjsonEncoder | ParquetEncoder, count: int,
     with file.open("wb") as target:
         target.write(await encoder.begin(header))
         for begin in range(0, count, PAGE_RECORDS):
-            lines = [
-                make_line(make_record(position), ())
-                for position in range(begin + 1, min(begin + PAGE_RECORDS, count) + 1)
-            ]
+            positions = range(begin + 1, min(begin + PAGE_RECORDS, count) + 1)
+            records = [make_record(position) for position in positions]
+            lines = [make_line(record, derive_leaf_hash(record), ()) for record in records]
             for line in lines:
                 frontier.append(line.leaf_hash)
             target.write(await encoder.add(lines))
@@ -74,6 +74,10 @@ def watch(parts: Iterator[tuple[str, ndjson.Part]], probe: Probe) -> Iterator[tu
         if number % PAGE_RECORDS == 0:
             probe.look()
         yield part
+
+
+def get_checkpoint(checkpoint: Checkpoint, _: str) -> Checkpoint:
+    return checkpoint
 
 
 def read_ndjson(file: Path) -> Iterator[tuple[str, ndjson.Part]]:
@@ -103,7 +107,7 @@ def test_memory_does_not_grow_with_the_length(
         checkpoint = asyncio.run(write(file, encoder_class(), count, probe))
         written.append(probe.stop())
         probe = Probe()
-        result = verify_export(watch(read_parts(file), probe), lambda _, checkpoint=checkpoint: checkpoint)
+        result = verify_export(watch(read_parts(file), probe), partial(get_checkpoint, checkpoint))
         verified.append(probe.stop())
         assert result.records == count
     assert written[2] < 1.5 * written[1] < 100_000_000, written

@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.errors import LedgerError
 from ledger.tlog.merkle import Leaves, Node, cover
-from ledger.tree.records import Record, derive_leaf_hash
+from ledger.tree.records import Record
 
 FORMAT = "ledger-export/1"
 
@@ -83,14 +83,15 @@ COLUMNS = tuple(name for name in Record.__struct_fields__ if name != "state")
 """The columns that a line has as they are."""
 
 
-def make_line(record: Record, skipped: Iterable[bytes]) -> ExportLine:
-    """The line of a record."""
+def make_line(record: Record, leaf_hash: bytes, skipped: Iterable[bytes]) -> ExportLine:
+    """The line of a record. `leaf_hash`: that of the sealed tree, so that an export of a record that was
+    changed in the database shows it."""
     columns: dict[str, Any] = {name: getattr(record, name) for name in COLUMNS}
     try:
         columns["state"] = record.state.decode()
     except UnicodeDecodeError:
         columns["state_base64"] = record.state
-    return ExportLine(**columns, leaf_hash=derive_leaf_hash(record), skipped=list(skipped))
+    return ExportLine(**columns, leaf_hash=leaf_hash, skipped=list(skipped))
 
 
 def get_record(line: ExportLine) -> Record:

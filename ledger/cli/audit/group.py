@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export_check, log
+from ledger.cli.audit import export, export_check, log
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "log": log.show_log,
     "event": log.show_event,
+    "export": export.export_log,
     "verify-export": export_check.verify_export_file,
 }
 """By name, in the order in which --help shows them."""
