@@ -8,7 +8,7 @@ from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import make_chest
 from ledger.tree.sealer import Sealer
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
@@ -53,8 +53,12 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
 
 
 def _create_sealer(store: Store, settings: Settings) -> Sealer:
-    chest = KeyChest(store.secret_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
-    return Sealer(store, chest, pause_ms=settings.seal_ms, checkpoint_seconds=settings.checkpoint_seconds)
+    return Sealer(
+        store,
+        make_chest(store.secret_key, settings),
+        pause_ms=settings.seal_ms,
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:

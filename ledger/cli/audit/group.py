@@ -6,13 +6,17 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export, export_check, log
+from ledger.cli.audit import export, export_check, log, tree
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "log": log.show_log,
     "event": log.show_event,
     "export": export.export_log,
     "verify-export": export_check.verify_export_file,
+    "checkpoint": tree.print_checkpoint,
+    "keys": tree.print_keys,
+    "rotate-key": tree.rotate_key,
+    "proof": tree.print_proof,
 }
 """By name, in the order in which --help shows them."""
 
