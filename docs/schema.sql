@@ -407,13 +407,13 @@ CREATE TABLE projections.audit_index (
     created bigint,
     CONSTRAINT audit_index_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX audit_index_by_actor ON projections.audit_index USING btree (account, livemode, actor, "position") WHERE (actor IS NOT NULL);
-CREATE INDEX audit_index_by_actor_and_topic ON projections.audit_index USING btree (account, livemode, actor, topic, "position") WHERE (actor IS NOT NULL);
+CREATE INDEX audit_index_by_actor ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, actor), (0)::bigint), "position") WHERE (actor IS NOT NULL);
+CREATE INDEX audit_index_by_actor_and_topic ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, actor, topic), (0)::bigint), "position") WHERE (actor IS NOT NULL);
 CREATE INDEX audit_index_by_creation ON projections.audit_index USING btree (account, livemode, aggregate, created, "position") WHERE (aggregate IS NOT NULL);
-CREATE INDEX audit_index_by_idempotency_key ON projections.audit_index USING btree (idempotency_key, "position") WHERE (idempotency_key IS NOT NULL);
-CREATE INDEX audit_index_by_request ON projections.audit_index USING btree (request_id, "position") WHERE (request_id IS NOT NULL);
-CREATE INDEX audit_index_by_topic ON projections.audit_index USING btree (account, livemode, topic, "position");
-CREATE INDEX audit_index_newest ON projections.audit_index USING btree (account, livemode, "position");
+CREATE INDEX audit_index_by_idempotency_key ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, idempotency_key), (0)::bigint), "position") WHERE (idempotency_key IS NOT NULL);
+CREATE INDEX audit_index_by_request ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, request_id), (0)::bigint), "position") WHERE (request_id IS NOT NULL);
+CREATE INDEX audit_index_by_topic ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, topic), (0)::bigint), "position");
+CREATE INDEX audit_index_newest ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), "position");
 ALTER TABLE projections.audit_index OWNER TO ledger_projector;
 GRANT SELECT ON projections.audit_index TO ledger_api;
 

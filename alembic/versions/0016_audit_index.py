@@ -36,15 +36,23 @@ CREATE TABLE projections.audit_index (
     created bigint,
     CONSTRAINT audit_index_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX audit_index_newest ON projections.audit_index (account, livemode, position);
-CREATE INDEX audit_index_by_topic ON projections.audit_index (account, livemode, topic, position);
-CREATE INDEX audit_index_by_actor ON projections.audit_index (account, livemode, actor, position)
+-- Keys are hashes of the values that are equal in a search, 8 bytes instead of up to 100: this makes the
+-- table half as large and fills it faster. Searches compare the values as well.
+CREATE INDEX audit_index_newest
+    ON projections.audit_index (hash_record_extended(ROW (account, livemode), 0), position);
+CREATE INDEX audit_index_by_topic
+    ON projections.audit_index (hash_record_extended(ROW (account, livemode, topic), 0), position);
+CREATE INDEX audit_index_by_actor
+    ON projections.audit_index (hash_record_extended(ROW (account, livemode, actor), 0), position)
     WHERE actor IS NOT NULL;
 CREATE INDEX audit_index_by_actor_and_topic
-    ON projections.audit_index (account, livemode, actor, topic, position) WHERE actor IS NOT NULL;
-CREATE INDEX audit_index_by_request ON projections.audit_index (request_id, position)
+    ON projections.audit_index (hash_record_extended(ROW (account, livemode, actor, topic), 0), position)
+    WHERE actor IS NOT NULL;
+CREATE INDEX audit_index_by_request
+    ON projections.audit_index (hash_record_extended(ROW (account, livemode, request_id), 0), position)
     WHERE request_id IS NOT NULL;
-CREATE INDEX audit_index_by_idempotency_key ON projections.audit_index (idempotency_key, position)
+CREATE INDEX audit_index_by_idempotency_key
+    ON projections.audit_index (hash_record_extended(ROW (account, livemode, idempotency_key), 0), position)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX audit_index_by_creation
     ON projections.audit_index (account, livemode, aggregate, created, position)

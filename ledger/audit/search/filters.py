@@ -28,6 +28,12 @@ class PositionRange(NamedTuple):
         """Whether there is none."""
         return self.after >= self.upto
 
+    def narrow(self, comparison: str, position: int) -> PositionRange:
+        """Without the positions up to `position` (`gt`, `gte`), or without those after it (`lt`, `lte`)."""
+        if comparison.startswith("gt"):
+            return PositionRange(max(self.after, position), self.upto)
+        return PositionRange(self.after, min(self.upto, position))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogFilters:
@@ -67,30 +73,37 @@ class LogFilters:
             topics.update(found)
         return sorted(topics) if topics and len(topics) < len(TOPICS) else None
 
-    async def find_range(self, conn: Conn, codec: Codec, head: int) -> PositionRange:
-        """The positions that `time`, `position` and `event` allow. Raises InvalidParameter."""
-        after, upto = 0, head
+    async def find_range(self, conn: Conn, codec: Codec, head: int, now: float) -> PositionRange:
+        """The positions that `time`, `position` and `event` allow; `now` in unix seconds. Raises
+        InvalidParameter for a range that begins in the future, and for one that ends before it begins."""
+        spans = {name: parse_time_span(text, param=f"time[{name}]") for name, text in self.time.items()}
+        _check_order("time", {name: start.timestamp() for name, (start, _) in spans.items()})
+        _check_order("position", self.position)
+        searched = PositionRange(0, head)
+        for name, position in self.position.items():
+            if name.startswith("gt") and position > head + 1:
+                raise InvalidParameter(
+                    f"Position {position} is in the future: the last one is {head}.",
+                    param=f"position[{name}]",
+                )
+            searched = searched.narrow(name, position - (name in ("gte", "lt")))
+        for name, (start, end) in spans.items():
+            if name.startswith("gt") and start.timestamp() > now:
+                raise InvalidParameter(
+                    f"The time '{self.time[name]}' is in the future.", param=f"time[{name}]"
+                )
+            searched = searched.narrow(
+                name, await find_last_position(conn, end if name in ("gt", "lte") else start)
+            )
         texts = (self.event, *self.to_parameters().values())
         if any("\0" in text for text in texts if isinstance(text, str)):
             return PositionRange(0, 0)  # no text of the log has this character
-        for comparison, position in self.position.items():
-            if comparison.startswith("gt"):
-                after = max(after, position - (comparison == "gte"))
-            else:
-                upto = min(upto, position - (comparison == "lt"))
-        for comparison, text in self.time.items():
-            start, end = parse_time_span(text, param=f"time[{comparison}]")
-            position = await find_last_position(conn, end if comparison in ("gt", "lte") else start)
-            if comparison.startswith("gt"):
-                after = max(after, position)
-            else:
-                upto = min(upto, position)
-        if self.event is not None and after < upto:
+        if self.event is not None and not searched.is_empty:
             found = await find_event_position(conn, codec, self.event)
-            if found is None or not after < found <= upto:
+            if found is None or not searched.after < found <= searched.upto:
                 return PositionRange(0, 0)
             return PositionRange(found - 1, found)
-        return PositionRange(after, upto)
+        return searched
 
     def to_parameters(self) -> dict[str, Any]:
         """The parameters of SQL statements, by name: the filters that are set, without range and Event."""
@@ -99,6 +112,15 @@ class LogFilters:
         if (topics := self.expand_types()) is not None:
             parameters["topics"] = topics
         return parameters
+
+
+def _check_order(name: str, bounds: Mapping[str, float]) -> None:
+    for low in ("gt", "gte"):
+        for high in ("lt", "lte"):
+            if low in bounds and high in bounds and bounds[low] > bounds[high]:
+                raise InvalidParameter(
+                    f"{name}[{high}] is before {name}[{low}]: exchange them.", param=f"{name}[{high}]"
+                )
 
 
 def _matches(pattern: str, topic: str) -> bool:

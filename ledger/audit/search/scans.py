@@ -7,7 +7,7 @@ is assembled from texts in the code; what a caller sends are parameters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -48,10 +48,14 @@ _LOG_DRIVERS = {
         ("e.originator_id = %(customer)s", _STREAM_ORDER),
     ),
 }
-_INDEX_DRIVERS = {
-    "request": "i.request_id = %(request)s",
-    "idempotency_key": "i.idempotency_key = %(idempotency_key)s",
+# By filter, the column of the audit index; the index itself is made of hashes, which save most of its space.
+_INDEX_COLUMNS = {
+    "request": "request_id",
+    "idempotency_key": "idempotency_key",
+    "actor": "actor",
+    "topic": "topic",
 }
+_HASHED = "hash_record_extended(ROW ({values}), 0)"
 _DRIVERS = ("object", "payment_intent", "charge", "request", "idempotency_key", "customer")
 
 # The inner SELECT is read only as far as the outer one needs, and no further than `examined` rows. The last
@@ -74,20 +78,12 @@ SELECT position, matches, number FROM (
     ORDER BY i.position {direction} LIMIT %(examined)s
 ) AS met WHERE matches OR number = %(examined)s LIMIT %(limit)s
 """
-# Here the index has all that is asked for. What it says of an event is compared with the log all the same.
-_READ_INDEX = """
-SELECT i.position, (SELECT {conditions} FROM ledger.events e WHERE e.notification_id = i.position), 0
-FROM projections.audit_index i
-WHERE i.{live} AND i.account = %(account)s AND i.livemode = %(livemode)s {actor}
-AND i.position > %(after)s AND i.position <= %(upto)s
-ORDER BY i.position {direction} LIMIT %(limit)s
-"""
-_READ_INDEX_BY_TOPIC = """
+# By each topic, as many as a page may need.
+_EXAMINE_INDEX_BY_TOPIC = """
 SELECT found.position, (SELECT {conditions} FROM ledger.events e WHERE e.notification_id = found.position), 0
 FROM unnest(%(topics)s::text[]) AS wanted(topic) CROSS JOIN LATERAL (
     SELECT i.position FROM projections.audit_index i
-    WHERE i.{live} AND i.account = %(account)s AND i.livemode = %(livemode)s {actor}
-    AND i.topic = wanted.topic AND i.position > %(after)s AND i.position <= %(upto)s
+    WHERE i.{live} AND {driver} AND i.position > %(after)s AND i.position <= %(upto)s
     ORDER BY i.position {direction} LIMIT %(limit)s
 ) AS found
 ORDER BY found.position {direction} LIMIT %(limit)s
@@ -107,7 +103,6 @@ WHERE p.projection = 'audit_index' AND p.{live}
 ORDER BY found.position {direction} LIMIT %(limit)s
 """
 _LIVE = in_live_generation("audit_index")
-_BY_ACTOR = "AND i.actor = %(actor)s"
 
 
 class Found(NamedTuple):
@@ -148,17 +143,16 @@ def build_tail_scan(filters: frozenset[str], *, descending: bool) -> str:
 @lru_cache
 def build_index_scan(filters: frozenset[str], *, descending: bool) -> str:
     """The statement that searches the audit index."""
-    direction, driver = _direction(descending), _choose_driver(filters)
-    if driver in _INDEX_DRIVERS:
-        return _EXAMINE_INDEX.format(
-            conditions=_join_conditions(filters),
-            driver=_INDEX_DRIVERS[driver],
-            live=_LIVE,
-            direction=direction,
-        )
-    actor = _BY_ACTOR if "actor" in filters else ""
-    query = _READ_INDEX_BY_TOPIC if "topics" in filters else _READ_INDEX
-    return query.format(conditions=_join_conditions(filters), live=_LIVE, actor=actor, direction=direction)
+    driver = _choose_driver(filters)
+    query, names = _EXAMINE_INDEX, [driver] if driver else [name for name in ("actor",) if name in filters]
+    if driver is None and "topics" in filters:
+        query, names = _EXAMINE_INDEX_BY_TOPIC, [*names, "topic"]
+    return query.format(
+        conditions=_join_conditions(filters),
+        driver=_build_index_driver(names),
+        live=_LIVE,
+        direction=_direction(descending),
+    )
 
 
 @lru_cache
@@ -201,6 +195,16 @@ def merge(scans: Iterable[Found], limit: int, *, descending: bool) -> Found:
 
 def _choose_driver(filters: frozenset[str]) -> str | None:
     return next((name for name in _DRIVERS if name in filters), None)
+
+
+def _build_index_driver(names: Sequence[str]) -> str:
+    """The condition that leads into the audit index by these filters."""
+    columns = ["i.account", "i.livemode", *(f"i.{_INDEX_COLUMNS[name]}" for name in names)]
+    values = ["%(account)s::text", "%(livemode)s::boolean"]
+    values += ["wanted.topic" if name == "topic" else f"%({name})s::text" for name in names]
+    present = "".join(f" AND i.{_INDEX_COLUMNS[name]} IS NOT NULL" for name in names if name != "topic")
+    hashes = [_HASHED.format(values=", ".join(each)) for each in (columns, values)]
+    return f"{hashes[0]} = {hashes[1]}{present}"
 
 
 def _join_conditions(filters: frozenset[str]) -> str:
