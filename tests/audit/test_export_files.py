@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from ledger.audit.exports import ndjson, parquet
 from ledger.audit.exports.content import COLUMNS, ExportError, ExportLine
+from ledger.audit.exports.formats import make_encoder
 from ledger.audit.exports.parquet import ParquetEncoder
 from ledger.audit.exports.verification import VerifiedExport, verify_export
+from ledger.errors import InvalidParameter
 from ledger.tlog.checkpoints import Checkpoint, open_checkpoint
 from ledger.tree.records import Record, derive_leaf_hash
 from tests.audit.export_files import ACCOUNT, KEY, OTHER_KEY, ExportParts, Log, encode, make_records
@@ -278,3 +281,11 @@ def test_a_parquet_file_of_other_columns_or_without_header_is_refused(tmp_path: 
     pq.write_table(table.append_column("more", pyarrow.array([1] * len(table))), file)
     with pytest.raises(ExportError, match="columns"):
         list(parquet.read_parts(file))
+
+
+def test_without_pyarrow_the_format_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InvalidParameter, match=r"ledger\[parquet\]") as refused:
+        make_encoder("parquet")
+    assert refused.value.param == "format"
+    make_encoder("ndjson")

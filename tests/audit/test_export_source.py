@@ -41,6 +41,13 @@ SELECT n, 'cus_' || n, 1, 'customer.created',
        'cus_' || n, timestamptz '2026-01-01' + n * interval '1 second'
 FROM generate_series(1, %(count)s) AS n
 """
+_APPEND_TWO = """
+INSERT INTO ledger.events
+    (notification_id, originator_id, originator_version, topic, state, account, livemode, recorded_at)
+SELECT n, 'cus_' || n, 1, 'customer.created', '{}', 'acct_1', false,
+       timestamptz '2026-05-01' + (n - 30) * interval '1 second' FROM generate_series(31, 32) AS n;
+UPDATE ledger.head SET position = 32, recorded_at = '2026-06-01';
+"""
 _SET_HEAD = "UPDATE ledger.head SET position = %(count)s, recorded_at = '2026-06-01'"
 
 
@@ -113,6 +120,7 @@ def test_exports_have_the_records_of_the_caller_that_match_and_no_others(
             ),
             ({"time": {"gte": "2026-01-01T00:04:00Z"}}, [n for n in own if n >= 240]),
             ({"position": {"gt": 300}}, []),
+            ({"position": {"gte": 301}}, []),
         ):
             content = await export(context, **filters)
             assert list_positions(content) == expected, filters
@@ -172,9 +180,11 @@ def test_what_is_not_sealed_in_time_is_not_in_the_export(dsn: str, monkeypatch: 
 
     async def check(context: QueryContext) -> None:
         with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute("UPDATE ledger.head SET position = 31")
+            conn.execute(_APPEND_TWO)
         verified = verify(await export(context))
         assert (verified.header.upto, verified.checkpoint.size) == (30, 30)
+        late = await export(context, time={"gte": "2026-05-01T00:00:02Z"})
+        assert (verify(late).header.after, verify(late).records) == (30, 0)
 
     run_on(dsn, check)
 

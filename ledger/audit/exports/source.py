@@ -75,8 +75,11 @@ async def plan_export(context: QueryContext, auditor: Auditor, filters: LogFilte
     tree = await _wait_for_tree(context)
 
     async def run(conn: Conn) -> tuple[PositionRange, list[bytes]]:
-        searched = await filters.find_range(conn, context.store.codec, tree.size)
-        _check_range(filters, searched, tree.size)
+        now = context.store.clock.now()
+        searched = await filters.find_range(conn, context.store.codec, tree.size, now)
+        _check_positions(filters, tree.size)
+        # A time may lie after the last record of the checkpoint, and before later ones of the log.
+        searched = searched._replace(after=min(searched.after, tree.size))
         nodes = cover_gap(0, searched.after + 1)
         hashes = await _read_hashes(conn, nodes)
         return searched, [hashes[node] for node in nodes]
@@ -189,14 +192,13 @@ async def _wait_for_tree(context: QueryContext) -> TreeHead:
     return tree
 
 
-def _check_range(filters: LogFilters, searched: PositionRange, size: int) -> None:
+def _check_positions(filters: LogFilters, size: int) -> None:
     for comparison, position in filters.position.items():
         if comparison.startswith("gt") and position - (comparison == "gte") > size:
             raise InvalidParameter(
                 f"Position {position} is in the future: the last one of the newest checkpoint is {size}.",
                 param=f"position[{comparison}]",
             )
-    assert searched.after <= size
 
 
 async def _read_page(context: QueryContext, positions: Sequence[int], last: int) -> list[ExportLine]:
