@@ -19,6 +19,8 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    audit_export,
+    audit_search,
     audit_tree,
     commands,
     expansion,
@@ -39,6 +41,8 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
+    "audit-export": audit_export.run,
+    "audit-search": audit_search.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "projections": projections.run,

@@ -5,7 +5,7 @@ Only the sealer writes tiles (`tree/sealer.py`). Everybody reads them here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
 from ledger.errors import DamagedTree
@@ -25,12 +25,17 @@ SELECT t.level, t.number, t.hashes
 FROM unnest(%(levels)s::smallint[], %(numbers)s::bigint[]) AS wanted(level, number)
 JOIN ledger.tree_tiles t ON t.level = wanted.level AND t.number = wanted.number
 """
-_RECORDS = """
+_SELECT_RECORDS = """
 SELECT notification_id, originator_id, originator_version, topic, account, livemode, actor, request_id,
        idempotency_key, causation, customer, charge, payment_intent,
        CASE WHEN isfinite(recorded_at) THEN (extract(epoch FROM recorded_at) * 1000000)::bigint END, state
-FROM ledger.events WHERE notification_id > %(after)s AND notification_id <= %(upto)s
-ORDER BY notification_id
+FROM ledger.events
+"""
+_RECORDS = f"""{_SELECT_RECORDS}
+WHERE notification_id > %(after)s AND notification_id <= %(upto)s ORDER BY notification_id
+"""
+_RECORDS_AT = f"""{_SELECT_RECORDS}
+WHERE notification_id = ANY (%(positions)s::bigint[]) ORDER BY notification_id
 """
 
 
@@ -102,6 +107,14 @@ async def read_records(conn: Conn, after: int, upto: int) -> AsyncIterator[list[
         cur = conn.cursor(binary=True)
         await cur.execute(_RECORDS, {"after": begin, "upto": min(begin + RECORDS_PER_PAGE, upto)})
         yield [Record(*row) for row in await cur.fetchall()]
+
+
+async def read_records_at(conn: Conn, positions: Sequence[int]) -> list[Record]:
+    """The stored rows at these positions, in order of position; fewer where rows are missing. Raises
+    psycopg.Error."""
+    cur = conn.cursor(binary=True)
+    await cur.execute(_RECORDS_AT, {"positions": list(positions)})
+    return [Record(*row) for row in await cur.fetchall()]
 
 
 async def read_record(conn: Conn, position: int) -> Record | None:

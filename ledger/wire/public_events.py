@@ -28,6 +28,15 @@ _LEDGER_PREFIXES = frozenset(
 )
 
 
+FIXED_EVENT_TYPES: dict[str, tuple[str, ...]] = {
+    event_class.TOPIC: event_types
+    for event_class, row in AGGREGATES_BY_EVENT.items()
+    if row.make_public_event is None
+    and not callable(event_types := row.public_event_types.get(event_class, ()))
+}
+"""By topic, the types of the public Events of each domain event that makes the same ones every time."""
+
+
 def derive_public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:
     """The public Events of `event`, which changed an object from `before` to `after`; [] if it makes none."""
     row = AGGREGATES_BY_EVENT[type(event)]

@@ -6,15 +6,18 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit.tree import print_checkpoint, print_keys, print_proof, rotate_key
-from ledger.cli.audit.verify import verify
+from ledger.cli.audit import export, export_check, log, tree, verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "checkpoint": print_checkpoint,
-    "keys": print_keys,
-    "rotate-key": rotate_key,
-    "proof": print_proof,
-    "verify": verify,
+    "log": log.show_log,
+    "event": log.show_event,
+    "export": export.export_log,
+    "verify-export": export_check.verify_export_file,
+    "verify": verify.verify,
+    "checkpoint": tree.print_checkpoint,
+    "keys": tree.print_keys,
+    "rotate-key": tree.rotate_key,
+    "proof": tree.print_proof,
 }
 """By name, in the order in which --help shows them."""
 

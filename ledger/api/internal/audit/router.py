@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from ledger.api.internal.audit.export import export_routes
+from ledger.api.internal.audit.log import log_routes
 from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.callers import Callers
 from ledger.queries.context import QueryContext
@@ -12,5 +14,7 @@ from ledger.queries.context import QueryContext
 def audit_routes(callers: Callers, queries: QueryContext) -> APIRouter:
     """All of them."""
     router = APIRouter(prefix="/audit", tags=["audit"])
+    router.include_router(log_routes(callers, queries))
+    router.include_router(export_routes(callers, queries))
     router.include_router(tree_routes(callers, queries))
     return router
