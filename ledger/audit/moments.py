@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
@@ -50,6 +50,10 @@ class Moment(NamedTuple):
 
     position: int
     time: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What every answer says about its moment: the position, and the time in ISO 8601."""
+        return {"position": self.position, "time": format_time(self.time)}
 
 
 async def find_moment(conn: Conn, clock: Clock, text: str | None, *, param: str = "at") -> Moment:

@@ -92,6 +92,15 @@ ORDER BY originator_version
 """
 )
 
+_HISTORIES = (
+    _SELECT_RECORDED
+    + """
+FROM ledger.events e
+WHERE originator_id = ANY (%(streams)s::text[]) AND notification_id <= %(upto)s
+ORDER BY originator_id, originator_version
+"""
+)
+
 _EVENT_AND_PREVIOUS = (
     _SELECT_RECORDED
     + """
@@ -222,6 +231,15 @@ async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**6
     record that cannot be read."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
+    return await _decode_rows(conn, codec, await cur.fetchall())
+
+
+async def read_whole_streams(
+    conn: Conn, codec: Codec, streams: Sequence[str], *, upto: int
+) -> list[Recorded]:
+    """All events of some streams up to position `upto`, stream by stream, as from `read_stream`."""
+    cur = _binary(conn)
+    await cur.execute(_HISTORIES, {"streams": list(streams), "upto": upto})
     return await _decode_rows(conn, codec, await cur.fetchall())
 
 

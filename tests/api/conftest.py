@@ -1,11 +1,12 @@
 """Fixtures: one running service for each worker process of pytest, a new account for each test.
 
-The service logs everything it can. At the end its log must have no failure and no secret, whatever the
-tests did.
+The service logs everything it can. At the end its log must have no failure and no secret, and all money must
+agree, whatever the tests did.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -18,7 +19,11 @@ import pytest
 import stripe
 
 from ledger.accounts import INTERNAL_SCOPES
-from tests.api.service import Account, Caller, Registrar, Service, create_client
+from ledger.audit.reconciliation.reconcile import reconcile
+from ledger.audit.reconciliation.report import Difference, Gap
+from ledger.clock import Clock
+from ledger.store.codec import Codec
+from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, create_client
 from tests.conftest import Cluster
 
 SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|pi_\w+_secret_|whsec_|_evidence_text")
@@ -32,6 +37,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         yield shared_service
         shared_service.stop()
         check_log(shared_service.log)
+        check_money(dsn)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +103,15 @@ def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPat
 def parse_log(log: str) -> Iterator[dict[str, Any]]:
     """The entries of a service's log. Lines end with "\\n" only: paths in them may have U+0085 or U+2028."""
     return (json.loads(line) for line in log.split("\n") if line)
+
+
+def check_money(dsn: str) -> None:
+    """Assert that the log agrees with itself about all money, and the read models agree with the log."""
+    found: list[Difference | Gap] = []
+    codec = Codec(SERVICE_KEY.encode())
+    reconciliation = reconcile(dsn, codec, Clock(), show=found.append, show_progress=lambda _: None)
+    asyncio.run(reconciliation)
+    assert not found, found[:5]
 
 
 def check_log(log: str) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export, export_check, log, tree, verify
+from ledger.cli.audit import export, export_check, log, money, reconcile, tree, verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "log": log.show_log,
     "event": log.show_event,
     "export": export.export_log,
     "verify-export": export_check.verify_export_file,
+    "trial-balance": money.show_trial_balance,
+    "journal": money.show_journal,
+    "reconcile": reconcile.reconcile,
     "verify": verify.verify,
     "checkpoint": tree.print_checkpoint,
     "keys": tree.print_keys,

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from ledger.api.internal.audit.export import export_routes
 from ledger.api.internal.audit.log import log_routes
 from ledger.api.internal.audit.tree import tree_routes
+from ledger.api.internal.audit.money import money_routes
 from ledger.api.internal.callers import Callers
 from ledger.queries.context import QueryContext
 
@@ -17,4 +18,5 @@ def audit_routes(callers: Callers, queries: QueryContext) -> APIRouter:
     router.include_router(log_routes(callers, queries))
     router.include_router(export_routes(callers, queries))
     router.include_router(tree_routes(callers, queries))
+    router.include_router(money_routes(callers, queries))
     return router
