@@ -20,9 +20,9 @@ from pathlib import Path
 from benchmarks import (
     append,
     audit_export,
+    audit_money,
     audit_search,
     audit_tree,
-    audit_money,
     commands,
     expansion,
     http,

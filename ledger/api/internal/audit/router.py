@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from ledger.api.internal.audit.export import export_routes
 from ledger.api.internal.audit.log import log_routes
-from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.audit.money import money_routes
+from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.callers import Callers
 from ledger.queries.context import QueryContext
 
