@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit import objects
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "object": objects.show_object,
+    "history": objects.show_history,
+    "diff": objects.show_diff,
+}
 """By name, in the order in which --help shows them."""
 
 
