@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ledger.audit.moments import Moment, find_last_position, find_moment, parse_time_span
+from ledger.audit.moments import Moment, find_moment, parse_time_span
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Conn
+from ledger.store.positions import find_last_position
 
 COMPARISONS = ("gt", "gte", "lt", "lte")
 _POSITION_PREFIX = "position:"

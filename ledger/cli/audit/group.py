@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export, export_check, log, money, reconcile, tree, verify
+from ledger.cli.audit import export, export_check, log, money, objects, reconcile, tree, verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "object": objects.show_object,
+    "history": objects.show_history,
+    "diff": objects.show_diff,
     "log": log.show_log,
     "event": log.show_event,
     "export": export.export_log,
