@@ -7,6 +7,7 @@ LedgerError
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
 ├── UnreadableRecord             a record of the log cannot be read by this release with its key
+├── DamagedTree                  the log and the Merkle tree over it do not agree: nothing is signed
 └── RequestError                 the request is refused, in the contract's error envelope
     ├── InvalidParameter         unknown, missing or malformed; the one refusal that is not stored under
     │                            the request's idempotency key
@@ -126,6 +127,11 @@ class UnreadableRecord(LedgerError):
             "topic": self.topic,
             "reason": self.reason.value,
         }
+
+
+class DamagedTree(LedgerError):
+    """The log and the Merkle tree over it do not agree, or stored tiles are not what was signed. `str()` is
+    one line that says where, and quotes nothing of the content."""
 
 
 class RequestError(LedgerError):

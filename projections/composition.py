@@ -1,5 +1,5 @@
-"""What runs with the ledger's own processes: projections, deadlines, rebuilds, samples and webhooks beside
-the API or in a worker, and the operators' routes.
+"""What runs with the ledger's own processes: projections, deadlines, rebuilds, samples, sealing and webhooks
+beside the API or in a worker, and the operators' routes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store
+from ledger.tree.keys import KeyChest
+from ledger.tree.sealer import Sealer
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
@@ -29,6 +31,7 @@ def make_extensions(settings: Settings) -> Extensions:
             BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: _create_sealer(store, settings),
         lambda store: _create_webhook_service(store, settings),
     ]
     if settings.verify_pause_seconds:
@@ -47,6 +50,11 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
         poll_ms=settings.poll_ms,
         cached_streams_max=settings.cached_streams_max,
     )
+
+
+def _create_sealer(store: Store, settings: Settings) -> Sealer:
+    chest = KeyChest(store.secret_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
+    return Sealer(store, chest, pause_ms=settings.seal_ms, checkpoint_seconds=settings.checkpoint_seconds)
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:

@@ -10,6 +10,7 @@ from ledger import ids
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import EventImported
+from ledger.domain.resource import ResourceDeleted, ResourcePublished
 from ledger.wire.aggregates import AGGREGATES, AGGREGATES_BY_EVENT
 from ledger.wire.previous_attributes import PublicEvent, diff_attributes
 
@@ -32,9 +33,7 @@ def derive_public_events(before: State | None, event: DomainEvent, after: State)
     row = AGGREGATES_BY_EVENT[type(event)]
     if row.make_public_event is not None:
         return [row.make_public_event(before, event, after)]
-    event_types = row.public_event_types.get(type(event), ())
-    if callable(event_types):
-        event_types = event_types(event)
+    event_types = _get_event_types(event)
     if not event_types:
         return []
     rendered = row.render(after, event.at)
@@ -45,6 +44,15 @@ def derive_public_events(before: State | None, event: DomainEvent, after: State)
             old_values = diff_attributes(row.render(before, event.at), rendered)
         events.append((event_type, rendered, old_values))
     return events
+
+
+def derive_public_event_types(event: DomainEvent) -> tuple[str, ...]:
+    """The types of the public Events of `event`, in order. Unlike their content, they need no object."""
+    if isinstance(event, EventImported):
+        return (event.type,)
+    if isinstance(event, ResourcePublished | ResourceDeleted):
+        return (event.event_type,)
+    return _get_event_types(event)
 
 
 def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:
@@ -73,3 +81,9 @@ def is_ledger_event_type(event_type: str) -> bool:
     """Whether Events of this type are about the ledger's own objects (contract §4.2): no other service can
     publish one. True for `customer.updated`, False for `customer.subscription.updated`."""
     return event_type.rpartition(".")[0] in _LEDGER_PREFIXES
+
+
+def _get_event_types(event: DomainEvent) -> tuple[str, ...]:
+    """As the registry has them: none for objects of other systems."""
+    event_types = AGGREGATES_BY_EVENT[type(event)].public_event_types.get(type(event), ())
+    return event_types(event) if callable(event_types) else event_types
