@@ -19,6 +19,7 @@ LedgerError
     │   ├── ContentConflict          an id or a reference is used again, with other content
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
     │   ├── InvalidIntentState       the payment intent's status does not allow the change
+    │   ├── NotSealedYet             the record is in the log, but not yet in the Merkle tree: try again
     │   └── InvalidProjectionState   an operator's request that the projection's state does not allow
     ├── CardError                the card was declined
     ├── Unauthenticated          no API key, an unknown one, or an expired one
@@ -209,6 +210,14 @@ class InvalidIntentState(InvalidState):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="payment_intent_unexpected_state", param=param)
+
+
+class NotSealedYet(InvalidState):
+    """A record, or a size of the log, is not yet in the Merkle tree (`code` is `not_sealed_yet`). Trying
+    again after a moment helps."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, code="not_sealed_yet", param=param)
 
 
 class InvalidProjectionState(InvalidState):
