@@ -20,15 +20,21 @@ from ledger.metrics import (
     Parked,
     SealingLag,
     WebhookBacklog,
+    WitnessStatus,
     read_lags,
     read_parked,
     read_sealing_lag,
 )
 from ledger.postgres.connections import Conn, Pool
+from ledger.tree.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 
 READY_LAG_SECONDS_MAX = 30.0
 CONNECTION_TIMEOUT_SECONDS = 2.0
+
+_Measured = tuple[
+    list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None, list[WitnessStatus]
+]
 
 
 def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> APIRouter:
@@ -75,21 +81,20 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def render_metrics() -> Response:
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
 
-        async def read(
-            conn: Conn,
-        ) -> tuple[list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None]:
+        async def read(conn: Conn) -> _Measured:
             return (
                 await read_lags(conn, clock.now()),
                 await read_parked(conn),
                 await read_overdue_seconds(conn, terms, clock.now()),
                 await read_backlog(conn, clock.now()),
                 await read_sealing_lag(conn, clock.now()),
+                await read_witnesses(conn),
             )
 
         try:
             measured = await pool.run_idempotent(read, wait_seconds=CONNECTION_TIMEOUT_SECONDS)
         except Unavailable:
-            measured = [], [], {}, None, None
+            measured = [], [], {}, None, None, []
         return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
 
     return router

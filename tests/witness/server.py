@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
+
 from ledger.tlog.keys import VerifierKey
+from ledger.tree.witness_list import WitnessAddress
+from ledger.witness.app import WitnessApp
+from ledger.witness.storage import WitnessStorage
+from ledger.witness.witness import Logs, Witness
 from tests.api.service import ROOT
 
 STOP_SECONDS = 20
@@ -73,6 +81,44 @@ class WitnessProcess:
 def run_witness(place: Path, logs: Sequence[VerifierKey], *arguments: str) -> Iterator[WitnessProcess]:
     """A witness that is stopped at the end."""
     witness = WitnessProcess(place, logs, *arguments)
+    try:
+        yield witness
+    finally:
+        witness.stop()
+
+
+class WitnessThread:
+    """A witness in this process, over HTTP all the same: for tests that need many."""
+
+    def __init__(self, directory: Path, logs: Logs) -> None:
+        self.directory = directory
+        self._storage = WitnessStorage(directory)
+        self.witness = Witness(logs, self._storage)
+        self.keys = self._storage.verifiers
+        config = uvicorn.Config(
+            WitnessApp(self.witness, self._storage), http="h11", ws="none", lifespan="off", log_config=None
+        )
+        self._server = uvicorn.Server(config)
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._server.run, args=([self._sock],))
+        self._thread.start()
+
+    @property
+    def address(self) -> WitnessAddress:
+        """As a log configures it."""
+        return WitnessAddress(self.url, tuple(self.keys))
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._storage.close()
+
+
+@contextmanager
+def open_witness(directory: Path, logs: Logs) -> Iterator[WitnessThread]:
+    """A witness that is stopped at the end."""
+    witness = WitnessThread(directory, logs)
     try:
         yield witness
     finally:
