@@ -17,9 +17,10 @@ import structlog
 
 from ledger.errors import SettingError
 from ledger.tlog.checkpoints import Checkpoint
+from ledger.tlog.cosignatures import cosign
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.merkle import EMPTY_ROOT, ProofError, check_consistency
-from ledger.tlog.notes import Note, parse_note, sign_text, verify_note
+from ledger.tlog.notes import Note, parse_note, verify_note
 from ledger.tlog.signed_messages import split_checkpoint
 from ledger.tlog.submissions import Submission, parse_submission
 from ledger.witness.storage import EvidenceKind, WitnessStorage
@@ -131,7 +132,7 @@ class Witness:
             self._keep_evidence(checkpoint, note, is_unproven=True)
             return Answer(Outcome.INCONSISTENT, f"{error}\n")
         at = max(int(self._now()), self._read_last_time(last))
-        cosignatures = tuple(sign_text(note.text, signer, at) for signer in self._storage.signers)
+        cosignatures = tuple(cosign(note.text, signer, at) for signer in self._storage.signers)
         cosigned = note.merge(cosignatures)
         self._storage.write_checkpoint(checkpoint.origin, cosigned)
         self._last[checkpoint.origin] = _Last(cosigned, checkpoint.size, checkpoint.root)
