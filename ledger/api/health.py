@@ -81,20 +81,24 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def render_metrics() -> Response:
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
 
-        async def read(conn: Conn) -> _Measured:
-            return (
-                await read_lags(conn, clock.now()),
-                await read_parked(conn),
-                await read_overdue_seconds(conn, terms, clock.now()),
-                await read_backlog(conn, clock.now()),
-                await read_sealing_lag(conn, clock.now()),
-                await read_witnesses(conn),
-            )
-
         try:
-            measured = await pool.run_idempotent(read, wait_seconds=CONNECTION_TIMEOUT_SECONDS)
+            measured = await pool.run_idempotent(
+                lambda conn: _measure(conn, terms, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
+            )
         except Unavailable:
             measured = [], [], {}, None, None, []
         return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
 
     return router
+
+
+async def _measure(conn: Conn, terms: Terms, now: float) -> _Measured:
+    """What the metrics need from the database, in the order in which they are rendered."""
+    return (
+        await read_lags(conn, now),
+        await read_parked(conn),
+        await read_overdue_seconds(conn, terms, now),
+        await read_backlog(conn, now),
+        await read_sealing_lag(conn, now),
+        await read_witnesses(conn),
+    )

@@ -268,7 +268,7 @@ def test_a_witness_that_names_sizes_for_ever_is_asked_three_times(dsn: str, rece
             async with open_follower(log, address) as follower:
                 pauses = [await follower.advance() for _ in range(3)]
             assert pauses == [2.0, 4.0, 8.0], "it is asked less and less often"
-            assert (await log.states())[0][1] is WitnessState.UNREACHABLE
+            assert (await log.states())[0][1] == WitnessState.UNREACHABLE
 
     asyncio.run(main())
     assert len(receiver.requests_to("/add-checkpoint")) == 9
