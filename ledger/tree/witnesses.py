@@ -147,6 +147,8 @@ class WitnessFollower:
                 self._cosigned_size = self._known_size = kept.size
                 await self._store(kept, answer)
                 return
+            if answer.size == self._known_size == kept.size:  # version 1.0.0 of the protocol says it so
+                raise WitnessContradicts(f"it has cosigned another tree of {kept.size} records")
             if answer.size < self._cosigned_size:
                 raise WitnessRefuses(
                     f"it has cosigned {self._cosigned_size} records and now knows only {answer.size}: it has "

@@ -274,6 +274,22 @@ def test_a_witness_that_names_sizes_for_ever_is_asked_three_times(dsn: str, rece
     assert len(receiver.requests_to("/add-checkpoint")) == 9
 
 
+def test_a_witness_of_the_first_version_of_the_protocol_reports_a_fork(dsn: str, receiver: Receiver) -> None:
+    of_a_size = (("content-type", "text/x.tlog.size"),)
+    receiver.scripts["/add-checkpoint"] = [ScriptedResponse(409, b"3\n", of_a_size)]
+
+    async def main() -> None:
+        async with open_log(dsn) as log:
+            await log.grow(3)
+            address = WitnessAddress(receiver.url(""), (WITNESS_KEY.verifier,))
+            async with open_follower(log, address) as follower:
+                assert await follower.advance() is NEVER_ASKED_AGAIN
+            ((_, state, reason),) = await log.states()
+            assert (state, reason) == (WitnessState.CONTRADICTS, "it has cosigned another tree of 3 records")
+
+    asyncio.run(main())
+
+
 def test_a_witness_that_hangs_delays_no_seal(
     dsn: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
