@@ -17,6 +17,7 @@ from ledger.store.store import Store
 from ledger.tlog.checkpoints import open_checkpoint
 from ledger.tlog.tiles import list_tiles
 from ledger.tree import sealer as sealer_module
+from ledger.tree.checkpoints import read_kept
 from ledger.tree.keys import list_keys
 from ledger.tree.sealer import Sealer
 from ledger.tree.storage import read_root, read_tile, read_tree_head
@@ -282,3 +283,22 @@ def test_checkpoints_are_kept_at_most_once_in_an_interval(dsn: str) -> None:
         assert fetch_rows(dsn, "SELECT size FROM ledger.checkpoints ORDER BY 1") == [(1,), (3,)]
 
     play(dsn, scene)
+
+
+def test_the_last_checkpoint_of_a_burst_is_kept_although_nothing_follows(dsn: str) -> None:
+    async def main() -> None:
+        async with (
+            open_store(dsn) as store,
+            make_sealer(store, checkpoint_seconds=1) as own,
+            open_reader(dsn) as conn,
+        ):
+            await append_many(store, 0, 1)
+            await own.seal()
+            await append_many(store, 1, 3)
+            await own.seal()
+            assert await read_kept(conn, 3) is None, "the one before is not a second old"
+            await own.start()
+            while await read_kept(conn, 3) is None:  # noqa: ASYNC110  # the database has no event to wait for
+                await asyncio.sleep(0.02)
+
+    asyncio.run(main())
