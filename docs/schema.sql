@@ -176,7 +176,7 @@ CREATE TABLE ledger.signing_keys (
     sealed_private_key bytea NOT NULL,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     retired_at timestamp with time zone,
-    retired_reason text,
+    retired_reason text NOT NULL DEFAULT ''::text,
     CONSTRAINT signing_keys_id PRIMARY KEY (id),
     CONSTRAINT signing_keys_algorithm CHECK (algorithm = ANY (ARRAY['ed25519'::text, 'ml-dsa-44'::text]))
 );

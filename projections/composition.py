@@ -11,7 +11,7 @@ from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import make_chest
 from ledger.tree.sealer import Sealer
 from ledger.tree.witness_list import parse_witnesses
 from ledger.tree.witnesses import WitnessService
@@ -63,8 +63,12 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
 
 
 def _create_sealer(store: Store, settings: Settings) -> Sealer:
-    chest = KeyChest(store.secret_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
-    return Sealer(store, chest, pause_ms=settings.seal_ms, checkpoint_seconds=settings.checkpoint_seconds)
+    return Sealer(
+        store,
+        make_chest(store.secret_key, settings),
+        pause_ms=settings.seal_ms,
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
 
 
 def _prepare_checkpoint_file(path: Path) -> ServiceFactory:

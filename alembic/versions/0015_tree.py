@@ -118,7 +118,7 @@ CREATE TABLE ledger.signing_keys (
     sealed_private_key bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     retired_at timestamptz,
-    retired_reason text
+    retired_reason text NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX signing_keys_current ON ledger.signing_keys (algorithm) WHERE retired_at IS NULL;
 

@@ -35,6 +35,7 @@ CONNECTION_TIMEOUT_SECONDS = 2.0
 _Measured = tuple[
     list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None, list[WitnessStatus]
 ]
+_NOTHING_MEASURED: _Measured = [], [], {}, None, None, []
 
 
 def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> APIRouter:
@@ -50,13 +51,9 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def readyz(response: Response) -> dict[str, Any]:
         """503 if the database is unreachable, a live projection lags more than 30 s, or sealing has stopped
         for as long."""
-
-        async def read(conn: Conn) -> tuple[list[Lag], SealingLag]:
-            return await read_lags(conn, clock.now()), await read_sealing_lag(conn, clock.now())
-
         try:
             projection_lags, sealing = await pool.run_idempotent(
-                read, wait_seconds=CONNECTION_TIMEOUT_SECONDS
+                lambda conn: _read_readiness(conn, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
             )
         except (Unavailable, psycopg.Error) as error:
             response.status_code = STATUS_NOT_READY
@@ -83,17 +80,22 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
 
         try:
             measured = await pool.run_idempotent(
-                lambda conn: _measure(conn, terms, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
+                lambda conn: _read_measured(conn, terms, clock.now()),
+                wait_seconds=CONNECTION_TIMEOUT_SECONDS,
             )
         except Unavailable:
-            measured = [], [], {}, None, None, []
+            measured = _NOTHING_MEASURED
         return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
 
     return router
 
 
-async def _measure(conn: Conn, terms: Terms, now: float) -> _Measured:
-    """What the metrics need from the database, in the order in which they are rendered."""
+async def _read_readiness(conn: Conn, now: float) -> tuple[list[Lag], SealingLag]:
+    return await read_lags(conn, now), await read_sealing_lag(conn, now)
+
+
+async def _read_measured(conn: Conn, terms: Terms, now: float) -> _Measured:
+    """What the metrics show of the database."""
     return (
         await read_lags(conn, now),
         await read_parked(conn),

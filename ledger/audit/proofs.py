@@ -270,7 +270,7 @@ def _render_key(key: PublishedKey) -> dict[str, Any]:
         "current": key.retired_at is None,
         "created": int(key.created_at),
         "retired": None if key.retired_at is None else int(key.retired_at),
-        "reason": key.retired_reason,
+        "reason": key.reason,
     }
 
 

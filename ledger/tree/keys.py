@@ -14,12 +14,13 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ledger.config import Settings
 from ledger.errors import DamagedTree
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.keys import SEED_BYTES, SignerKey, VerifierKey
-from ledger.tlog.notes import parse_note, sign_note
+from ledger.tlog.notes import sign_note
 from ledger.tlog.signed_messages import SignatureType
 from ledger.tree.edge import TreeEdge
 
@@ -47,14 +48,14 @@ UPDATE ledger.signing_keys SET retired_at = now(), retired_reason = %(reason)s W
 
 class PublishedKey(NamedTuple):
     """A key of the log as verifiers know it. `verifier` has the log's origin as its name; times are unix
-    seconds."""
+    seconds. `reason`: why it was retired, '' for a current one."""
 
     id: str
     algorithm: str
     verifier: VerifierKey
     created_at: float
     retired_at: float | None
-    retired_reason: str | None
+    reason: str
 
 
 class LogSigner(NamedTuple):
@@ -77,7 +78,7 @@ class KeyChest:
 
     def __init__(self, service_key: bytes, *, origin: str | None = None, with_ml_dsa: bool = False) -> None:
         self._seal_key = hmac.digest(service_key, b"ledger/signing-keys/seal/1", "sha256")
-        self._origin = origin
+        self.wanted_origin = origin
         self._algorithms = list(KINDS) if with_ml_dsa else ["ed25519"]
 
     async def open_signer(self, conn: Conn, at: float) -> LogSigner:
@@ -98,7 +99,7 @@ class KeyChest:
         keys = tuple(self._open(*rows[algorithm]) for algorithm in self._algorithms)
         return LogSigner(keys[0].name, keys)
 
-    async def rotate(self, conn: Conn, reason: str | None, at: float) -> tuple[LogSigner, LogSigner]:
+    async def rotate(self, conn: Conn, reason: str, at: float) -> tuple[LogSigner, LogSigner]:
         """Retire the current keys and make new ones. Returns the signers before and after. The caller holds
         the lock on the tree. Raises as `open_signer`."""
         before = await self.open_signer(conn, at)
@@ -109,7 +110,7 @@ class KeyChest:
 
     async def _find_origin(self, conn: Conn) -> str:
         rows = await fetch_all(conn, _ANY_ORIGIN)
-        return str(rows[0][0]) if rows else self._origin or f"ledger/{secrets.token_hex(8)}"
+        return str(rows[0][0]) if rows else self.wanted_origin or f"ledger/{secrets.token_hex(8)}"
 
     async def _make(self, conn: Conn, origin: str, algorithm: str, at: float) -> None:
         signer = SignerKey.make(origin, secrets.token_bytes(SEED_BYTES), KINDS[algorithm])
@@ -134,17 +135,17 @@ class KeyChest:
         return SignerKey.make(origin, seed, KINDS[algorithm])
 
 
+def make_chest(service_key: bytes, settings: Settings) -> KeyChest:
+    """The chest of a deployment."""
+    return KeyChest(service_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
+
+
 async def list_keys(conn: Conn) -> list[PublishedKey]:
     """All keys of the log, the newest first. Raises psycopg.Error."""
     return [
         PublishedKey(key_id, algorithm, VerifierKey(origin, KINDS[algorithm], public_key), *rest)
         for key_id, origin, algorithm, public_key, *rest in await fetch_all(conn, _ALL)
     ]
-
-
-def merge_signatures(note: str, other: str) -> str:
-    """Two notes of one text as one, with the signatures of both."""
-    return parse_note(note).merge(parse_note(other).signatures).to_text()
 
 
 def _bind(key_id: str, algorithm: str) -> bytes:

@@ -18,9 +18,9 @@ from ledger.errors import DamagedTree
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
-from ledger.tlog.merkle import HASH_BYTES
+from ledger.tlog.merkle import HASH_BYTES, ProofError
 from ledger.tree.checkpoints import LockedTree, lock_tree, store_tree
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import KeyChest, LogSigner
 
 BATCH_EVENTS_MAX = 4096
 POLL_SECONDS = 1.0
@@ -97,8 +97,8 @@ class Sealer:
     async def seal(self) -> SealResult:
         """Add the next events, BATCH_EVENTS_MAX at most, to the tree, and sign it.
 
-        Raises psycopg.Error, and DamagedTree when the log or the tiles are not what was signed; then nothing
-        has changed.
+        Raises psycopg.Error, DamagedTree when the log or the tiles are not what was signed, and ProofError
+        when `cryptography` lacks a key's algorithm; then nothing has changed.
         """
         async with self._connection as conn, conn.transaction():
             tree = await lock_tree(conn, wait=False)
@@ -109,6 +109,7 @@ class Sealer:
             tiles = tree.edge.append(await _hash_events(conn, tree, upto))
             now = self._clock.now()
             signer = await self._chest.open_signer(conn, now)
+            self._warn_of_another_origin(signer)
             note = signer.sign(tree.edge, now)
             await store_tree(conn, tree.edge, note, tiles, keep_seconds=self._checkpoint_seconds)
             return SealResult(upto - size, tree.head - upto)
@@ -135,7 +136,7 @@ class Sealer:
         started = asyncio.get_running_loop().time()
         try:
             result = await self.seal()
-        except DamagedTree as error:
+        except (DamagedTree, ProofError) as error:
             await self._report_stop(str(error))
             return RETRY_SECONDS
         if result.contended:
@@ -145,6 +146,11 @@ class Sealer:
         self._log_progress(result, ended)
         # A long backlog takes half of one core at most.
         return ended - started if result.remaining else 0
+
+    def _warn_of_another_origin(self, signer: LogSigner) -> None:
+        """Log, once, that the setting asks for another name than the log has had since its first start."""
+        if not self._checked and self._chest.wanted_origin not in (None, signer.origin):
+            log.warning("log_origin_ignored", origin=signer.origin, setting="LEDGER_LOG_ORIGIN")
 
     async def _report_stop(self, reason: str) -> None:
         """Say why nothing is signed any more: once in the log, and in the database for every process."""

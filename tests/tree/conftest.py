@@ -1,4 +1,4 @@
-"""A sealed log that tests only read, or try to change in vain."""
+"""A sealed log that tests only read, or try to change in vain; and the shared running service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.api.conftest import account, client, http, raw, registrar, service  # noqa: F401  # fixtures
 from tests.conftest import Cluster
+from tests.internal.conftest import operator  # noqa: F401  # a fixture
 from tests.store.stores import open_store
 from tests.tree.sealed import append_customers, make_sealer
 

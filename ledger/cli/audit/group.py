@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit.tree import print_checkpoint, print_keys, print_proof, rotate_key
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "checkpoint": print_checkpoint,
+    "keys": print_keys,
+    "rotate-key": rotate_key,
+    "proof": print_proof,
+}
 """By name, in the order in which --help shows them."""
 
 
