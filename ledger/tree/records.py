@@ -46,13 +46,13 @@ class Record(msgspec.Struct, frozen=True):
 def encode_record(record: Record) -> bytes:
     """The canonical form."""
     parts = [PREFIX]
-    for name in record.__struct_fields__:
-        value = getattr(record, name)
+    for value in msgspec.structs.astuple(record):
         if value is None:
             parts.append(_NULL)
             continue
         content = value if isinstance(value, bytes) else _format(value).encode()
-        parts += (len(content).to_bytes(4, "big"), content)
+        parts.append(len(content).to_bytes(4, "big"))
+        parts.append(content)
     return b"".join(parts)
 
 
@@ -80,6 +80,8 @@ def derive_leaf_hash(record: Record) -> bytes:
 
 
 def _format(value: str | int | bool) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import typer
 
 from ledger.cli.audit.tree import print_checkpoint, print_keys, print_proof, rotate_key
+from ledger.cli.audit.verify import verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "checkpoint": print_checkpoint,
     "keys": print_keys,
     "rotate-key": rotate_key,
     "proof": print_proof,
+    "verify": verify,
 }
 """By name, in the order in which --help shows them."""
 
