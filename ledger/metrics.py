@@ -126,7 +126,7 @@ class WitnessStatus(NamedTuple):
 
     witness         its id: name and key id of its first key
     size            of the last checkpoint that it cosigned; 0 for none
-    state           how it answered last (`tree.cosignatures.WitnessState`)
+    state           how it answered last (`tree.witnesses.cosignatures.WitnessState`)
     reason          why it does not cosign; None while it does
     behind_seconds  age of the oldest kept checkpoint after that; 0 when there is none
     """

@@ -13,8 +13,8 @@ from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
 from ledger.tree.keys import make_chest
 from ledger.tree.sealer import Sealer
-from ledger.tree.witness_list import parse_witnesses
-from ledger.tree.witnesses import WitnessService
+from ledger.tree.witnesses.addresses import parse_witnesses
+from ledger.tree.witnesses.service import WitnessService
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine

@@ -26,7 +26,7 @@ from ledger.metrics import (
     read_sealing_lag,
 )
 from ledger.postgres.connections import Conn, Pool
-from ledger.tree.cosignatures import read_witnesses
+from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 
 READY_LAG_SECONDS_MAX = 30.0

@@ -15,8 +15,8 @@ import psycopg
 
 from ledger.tlog.cosignatures import verify_cosignatures
 from ledger.tlog.keys import SignerKey, VerifierKey
-from ledger.tree.cosignatures import WitnessState
-from ledger.tree.witness_list import WitnessAddress, parse_witnesses
+from ledger.tree.witnesses.addresses import WitnessAddress, parse_witnesses
+from ledger.tree.witnesses.cosignatures import WitnessState
 from ledger.witness.storage import EvidenceKind
 from tests.clients.program import INSTALLED, SCRIPTS, build_environment, find_python, needs, run_to_success
 from tests.conftest import Cluster

@@ -10,7 +10,7 @@ import pytest
 
 from ledger.tlog.notes import parse_note, sign_text
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
-from ledger.tree.cosignatures import store_cosignatures
+from ledger.tree.witnesses.cosignatures import store_cosignatures
 from tests.conftest import Cluster
 from tests.tree.test_witnesses import WITNESS_KEY
 from tests.tree.witnessed import ASKED_AGAIN_SOON, NEVER_ASKED_AGAIN, SealedLog, open_log

@@ -15,11 +15,11 @@ from ledger.tlog.keys import SignerKey, VerifierKey
 from ledger.tlog.notes import parse_note, sign_text, verify_note
 from ledger.tlog.signed_messages import SignatureType
 from ledger.tlog.submissions import Submission
-from ledger.tree import witness_client
-from ledger.tree.cosignatures import WitnessState
 from ledger.tree.proofs import make_proof_file, prove_consistency
-from ledger.tree.witness_list import WitnessAddress
-from ledger.tree.witnesses import WitnessService
+from ledger.tree.witnesses import client
+from ledger.tree.witnesses.addresses import WitnessAddress
+from ledger.tree.witnesses.cosignatures import WitnessState
+from ledger.tree.witnesses.service import WitnessService
 from ledger.witness.storage import EvidenceKind
 from ledger.witness.witness import Outcome
 from tests.conftest import Cluster
@@ -293,7 +293,7 @@ def test_a_witness_of_the_first_version_of_the_protocol_reports_a_fork(dsn: str,
 def test_a_witness_that_hangs_delays_no_seal(
     dsn: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(witness_client, "ANSWER_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(client, "ANSWER_SECONDS_MAX", 0.5)
     release = threading.Event()
     receiver.scripts["/add-checkpoint"] = [ScriptedResponse(release=release)]
 

@@ -15,11 +15,11 @@ from ledger.tlog.encoding import NUMBER_MAX
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.notes import Note, parse_note
 from ledger.tree.checkpoints import KeptCheckpoint, list_kept
-from ledger.tree.cosignatures import read_witnesses
 from ledger.tree.keys import list_keys
 from ledger.tree.sealer import Sealer
-from ledger.tree.witness_list import WitnessAddress
-from ledger.tree.witnesses import WitnessFollower
+from ledger.tree.witnesses.addresses import WitnessAddress
+from ledger.tree.witnesses.cosignatures import read_witnesses
+from ledger.tree.witnesses.service import WitnessFollower
 from tests.store.stores import CAUSE, create_change, open_store
 from tests.tree.sealed import make_sealer
 

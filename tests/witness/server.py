@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from ledger.tlog.keys import VerifierKey
-from ledger.tree.witness_list import WitnessAddress
+from ledger.tree.witnesses.addresses import WitnessAddress
 from ledger.witness.app import WitnessApp
 from ledger.witness.storage import WitnessStorage
 from ledger.witness.witness import Logs, Witness

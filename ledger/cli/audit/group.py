@@ -8,12 +8,14 @@ import typer
 
 from ledger.cli.audit.tree import print_checkpoint, print_keys, print_proof, rotate_key
 from ledger.cli.audit.verify import verify
+from ledger.cli.audit.witnesses import print_witnesses
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "checkpoint": print_checkpoint,
     "keys": print_keys,
     "rotate-key": rotate_key,
     "proof": print_proof,
+    "witnesses": print_witnesses,
     "verify": verify,
 }
 """By name, in the order in which --help shows them."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ledger.config import Settings
+from ledger.config import load_settings
 from ledger.errors import SettingError
 from ledger.tlog.keys import SignerKey
 from ledger.tlog.signed_messages import SignatureType
-from ledger.tree.witness_list import parse_witnesses
+from ledger.tree.witnesses.addresses import parse_witnesses
 from projections.composition import make_extensions
 
 KEYS = [
@@ -59,7 +59,7 @@ def test_two_keys_at_one_url_are_one_witness() -> None:
 )
 def test_what_cannot_be_used_is_refused_at_the_start(setting: str, message: str) -> None:
     with pytest.raises(SettingError, match=f"^LEDGER_WITNESSES: .*({message})") as refusal:
-        make_extensions(Settings(witnesses=setting))
+        make_extensions(load_settings(witnesses=setting))
     assert "\n" not in str(refusal.value)
 
 
@@ -68,4 +68,4 @@ def test_a_checkpoint_file_that_cannot_be_used_is_refused_at_the_start(tmp_path:
     file.write_text("something else\n")
     for path, message in ((file, "is not a checkpoint"), (tmp_path / "no" / "file", "there is no directory")):
         with pytest.raises(SettingError, match=f"^LEDGER_CHECKPOINT_FILE: .*{message}"):
-            make_extensions(Settings(checkpoint_file=path))
+            make_extensions(load_settings(checkpoint_file=path))

@@ -21,22 +21,22 @@ from ledger.tlog.encoding import NUMBER_MAX
 from ledger.tlog.notes import NoteSignature, parse_note
 from ledger.tlog.submissions import Submission
 from ledger.tree.checkpoints import KeptCheckpoint, list_kept
-from ledger.tree.cosignatures import (
-    WitnessState,
-    forget_other_witnesses,
-    read_cosigned_size,
-    record_witness,
-    store_cosignatures,
-)
 from ledger.tree.proofs import prove_consistency
-from ledger.tree.witness_client import (
+from ledger.tree.witnesses.addresses import WitnessAddress
+from ledger.tree.witnesses.client import (
     OtherSize,
     WitnessClient,
     WitnessContradicts,
     WitnessRefuses,
     WitnessUnreachable,
 )
-from ledger.tree.witness_list import WitnessAddress
+from ledger.tree.witnesses.cosignatures import (
+    WitnessState,
+    forget_other_witnesses,
+    read_cosigned_size,
+    record_witness,
+    store_cosignatures,
+)
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS_MIN = 1.0

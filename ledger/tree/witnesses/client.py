@@ -17,7 +17,7 @@ from ledger.tlog.encoding import parse_decimal
 from ledger.tlog.merkle import ProofError
 from ledger.tlog.notes import Note, NoteSignature, parse_note, parse_signature_lines, verify_note
 from ledger.tlog.submissions import SIZE_CONTENT_TYPE, Submission
-from ledger.tree.witness_list import WitnessAddress
+from ledger.tree.witnesses.addresses import WitnessAddress
 
 ANSWER_BYTES_MAX = 65_536
 ANSWER_SECONDS_MAX = 10.0
