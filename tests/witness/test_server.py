@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import pytest
 
 from ledger.tlog.keys import SignerKey
 from ledger.tlog.notes import parse_note, verify_note
+from ledger.witness import app
 from tests.api.service import ROOT
 from tests.witness.logs import ORIGIN, SIGNER, SampleLog
-from tests.witness.server import WitnessProcess, run_witness
+from tests.witness.server import WitnessProcess, open_witness, run_witness
 
 EM_DASH = "\N{EM DASH}"
 # The example of C2SP tlog-checkpoint, whose log no witness here knows.
@@ -98,6 +100,18 @@ def test_the_last_checkpoint_and_the_status_are_served(http: httpx.Client, witne
 def test_a_body_without_end_is_refused(http: httpx.Client) -> None:
     response = http.post("/add-checkpoint", content=(b"old 0\n" * 1000 for _ in range(1000)))
     assert response.status_code == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BODY_SECONDS_MAX", 0.1)
+    with open_witness(tmp_path, {ORIGIN: [SIGNER.verifier]}) as witness:
+        host, port = witness.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as sock:
+            sock.sendall(
+                b"POST /add-checkpoint HTTP/1.1\r\nHost: witness\r\nContent-Length: 100\r\n\r\nold 0\n"
+            )
+            answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_witness_that_dies_before_it_answers_cosigns_no_other_tree(tmp_path: Path) -> None:
