@@ -18,7 +18,7 @@ from ledger.tlog.submissions import Submission
 from ledger.tree.proofs import make_proof_file, prove_consistency
 from ledger.tree.witnesses import client
 from ledger.tree.witnesses.addresses import WitnessAddress
-from ledger.tree.witnesses.cosignatures import WitnessState
+from ledger.tree.witnesses.cosignatures import WitnessState, record_witness
 from ledger.tree.witnesses.service import WitnessService
 from ledger.witness.storage import EvidenceKind
 from ledger.witness.witness import Outcome
@@ -111,7 +111,12 @@ def test_one_process_at_a_time_asks_a_witness(dsn: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("grown", "kind"),
-    [(2, EvidenceKind.ROLLBACK), (5, EvidenceKind.FORK), (9, EvidenceKind.INCONSISTENT)],
+    [
+        (0, EvidenceKind.ROLLBACK),
+        (2, EvidenceKind.ROLLBACK),
+        (5, EvidenceKind.FORK),
+        (9, EvidenceKind.INCONSISTENT),
+    ],
 )
 def test_a_log_restored_from_a_backup_is_an_alarm_with_evidence(
     dsn: str,
@@ -135,11 +140,13 @@ def test_a_log_restored_from_a_backup_is_an_alarm_with_evidence(
 
     async def go_on_from_the_backup(backup: str) -> None:
         async with open_log(backup) as log:
+            await record_witness(log.conn, witness.address.id, 5, COSIGNS, None)
             async with open_follower(log, witness.address) as follower:
-                await log.grow(grown)
+                if grown:
+                    await log.grow(grown)
                 assert await follower.advance() is NEVER_ASKED_AGAIN
             ((size, state, reason),) = await log.states()
-            assert (size, state) == (0, WitnessState.CONTRADICTS)
+            assert (size, state) == (5, WitnessState.CONTRADICTS)
             assert reason is not None
             assert ("the log was rolled back" in reason) == (kind is EvidenceKind.ROLLBACK)
             assert (await log.newest()).cosignatures == 0

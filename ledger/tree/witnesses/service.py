@@ -74,6 +74,7 @@ class WitnessService:
         """Once: what is known of witnesses that are not configured any more would stay in the metrics."""
         async with self._connection as conn:
             await forget_other_witnesses(conn, self._ids)
+        await self._connection.drop()
 
 
 class WitnessFollower:
@@ -106,7 +107,9 @@ class WitnessFollower:
             if not await self._hold_lock(conn):
                 return POLL_SECONDS
             newest = await list_kept(conn, before=NUMBER_MAX, limit=1)
-        if not newest or newest[0].size <= self._cosigned_size:
+        # The first time it is asked all the same: a log restored from a backup may not grow for long.
+        was_asked = self._answered is not None
+        if not newest or (was_asked and newest[0].size <= self._cosigned_size):
             return POLL_SECONDS
         try:
             await self._have_cosigned(newest[0])
