@@ -10,7 +10,7 @@ from ledger.tree.witnesses.cosignatures import read_witnesses
 
 
 def print_witnesses(as_json: JsonOption = False) -> None:
-    """List the witnesses, what each has cosigned, and how it answered last."""
+    """List the witnesses and how far each has cosigned."""
     witnesses = run_with_connection(lambda conn, _: read_witnesses(conn))
     if as_json:
         print(json.dumps([each._asdict() for each in witnesses]))
