@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    audit_tree,
     commands,
     expansion,
     http,
@@ -26,6 +27,7 @@ from benchmarks import (
     projections,
     rebuild,
     rebuild_impact,
+    seal_impact,
     startup,
 )
 from benchmarks.database import Server, run_server
@@ -41,11 +43,13 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "import": ndjson_import.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
+    "tree": audit_tree.run,
 }
 SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "expansion": expansion.run,
     "http": http.run,
     "meanwhile": rebuild_impact.run,
+    "sealing": seal_impact.run,
     "startup": startup.run,
 }
 

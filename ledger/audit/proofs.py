@@ -21,7 +21,7 @@ from ledger.tlog.merkle import HASH_BYTES, ProofError
 from ledger.tlog.tiles import TILE_WIDTH, Tile, parse_tile_path
 from ledger.tree.checkpoints import KeptCheckpoint, find_newest_cosigned, list_kept, read_kept
 from ledger.tree.keys import PublishedKey, list_keys
-from ledger.tree.proofs import make_proof_file, prove_consistency, prove_inclusion, read_leaf_hash
+from ledger.tree.proofs import find_inclusion, make_proof_file, prove_consistency
 from ledger.tree.records import encode_record
 from ledger.tree.storage import TreeHead, read_record, read_root, read_tile, read_tree_head
 
@@ -114,13 +114,14 @@ async def read_inclusion(
             raise InvalidParameter(
                 f"The tree of {tree_size} records has no record at position {at}.", param="size"
             )
+        inclusion = await find_inclusion(conn, at, tree_size)
         return {
             "position": at,
             "index": at - 1,
             "size": tree_size,
-            "leaf_hash": encode_base64(await read_leaf_hash(conn, at)),
-            "hashes": _encode(await prove_inclusion(conn, at, tree_size)),
-            "root": encode_base64(await read_root(conn, tree_size)),
+            "leaf_hash": encode_base64(inclusion.leaf_hash),
+            "hashes": _encode(inclusion.hashes),
+            "root": encode_base64(inclusion.root),
             "checkpoint": await _find_note(conn, tree, tree_size),
         }
 

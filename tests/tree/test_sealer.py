@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,6 +25,7 @@ from ledger.tree.storage import read_root, read_tile, read_tree_head
 from tests.store.stores import CAUSE, create_change, fetch_rows, open_store, wait_until
 from tests.tree.sealed import compute_root, make_sealer
 
+ROOT = Path(__file__).resolve().parents[2]
 Scene = Callable[[Store, Sealer, Conn], Awaitable[None]]
 
 # What only a superuser can do, who passes by the triggers.
@@ -263,12 +265,14 @@ def test_a_stopped_sealer_is_seen_and_recovers_when_the_log_is_restored(
 
 def test_without_a_sealer_the_lag_is_stuck_after_its_limit(dsn: str) -> None:
     async def scene(store: Store, sealer: Sealer, conn: Conn) -> None:
+        await sealer.seal()
         await append_many(store, 0, 3)
         lag = await read_sealing_lag(conn, store.clock.now() + 31)
         assert (lag.size, lag.events) == (0, 3)
         assert lag.seconds > 30
-        assert not lag.is_stuck(30.0), "sealed just now, or still at work on a backlog"
+        assert not lag.is_stuck(30.0), "it was sealed just now: it is at work"
         assert lag._replace(idle_seconds=31.0).is_stuck(30.0)
+        assert not lag._replace(idle_seconds=31.0, has_begun=False).is_stuck(30.0)
 
     play(dsn, scene)
 
@@ -291,19 +295,34 @@ def test_checkpoints_are_kept_at_most_once_in_an_interval(dsn: str) -> None:
 
 
 def test_the_last_checkpoint_of_a_burst_is_kept_although_nothing_follows(dsn: str) -> None:
-    async def main() -> None:
-        async with (
-            open_store(dsn) as store,
-            make_sealer(store, checkpoint_seconds=1) as own,
-            open_reader(dsn) as conn,
-        ):
-            await append_many(store, 0, 1)
-            await own.seal()
-            await append_many(store, 1, 3)
-            await own.seal()
-            assert await read_kept(conn, 3) is None, "the one before is not a second old"
-            await own.start()
-            while await read_kept(conn, 3) is None:  # noqa: ASYNC110  # the database has no event to wait for
-                await asyncio.sleep(0.02)
+    async def scene(store: Store, sealer: Sealer, conn: Conn) -> None:
+        for size in (1, 3):
+            await append_many(store, size // 2, size)
+            await sealer.seal()
+        assert await read_kept(conn, 3) is None
+        with psycopg.connect(dsn, autocommit=True) as superuser:
+            superuser.execute(b"UPDATE ledger.checkpoints SET made_at = made_at - interval '1 minute'")
+        await sealer.start()
+        while await read_kept(conn, 3) is None:  # noqa: ASYNC110  # the database has no event to wait for
+            await asyncio.sleep(0.02)
 
-    asyncio.run(main())
+    play(dsn, scene)
+
+
+def test_a_tree_made_again_from_the_log_has_the_same_root(dsn: str) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    statements = text[
+        text.index("TRUNCATE ledger.tree_tiles;") : text.index("The next worker seals the whole")
+    ]
+
+    async def scene(store: Store, sealer: Sealer, conn: Conn) -> None:
+        await append_many(store, 0, 700)
+        await sealer.seal()
+        root = (await read_tree_head(conn)).root
+        with psycopg.connect(dsn, autocommit=True) as superuser:
+            superuser.execute(f"BEGIN; {_AS_SUPERUSER} {statements}".encode())
+        await sealer.seal()
+        await check_tree(conn, 700)
+        assert (await read_tree_head(conn)).root == root
+
+    play(dsn, scene)

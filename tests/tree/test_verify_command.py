@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger.cli.proof_verification import verify as check_file
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.cosignatures import cosign
 from ledger.tlog.keys import SignerKey
-from ledger.tlog.merkle import Frontier, hash_children
+from ledger.tlog.merkle import Frontier, ProofError, hash_children
 from ledger.tlog.notes import parse_note, sign_note
 from ledger.tlog.proof_files import ProofFile
 from ledger.tlog.signed_messages import SignatureType
@@ -31,13 +32,13 @@ RECORDS = [
 LEAVES = [derive_leaf_hash(record) for record in RECORDS]
 
 
-def make_proof() -> ProofFile:
-    """The proof of position 2, cosigned."""
+def make_proof(at: int = 1_796_000_100) -> ProofFile:
+    """The proof of position 2, cosigned at a time."""
     frontier = Frontier()
     for leaf in LEAVES:
         frontier.append(leaf)
     note = parse_note(sign_note(Checkpoint(SIGNER.name, 3, frontier.root).to_text(), [SIGNER]))
-    note = note.merge([cosign(note.text, WITNESS, 1_796_000_100)])
+    note = note.merge([cosign(note.text, WITNESS, at)])
     return ProofFile(1, (LEAVES[0], LEAVES[2]), note.to_text(), encode_record(RECORDS[1]))
 
 
@@ -98,10 +99,20 @@ def test_without_the_record_the_entry_is_given(verify: Callable[..., tuple[int, 
         (PROOF, "", "no quorum line"),
     ],
 )
-def test_what_is_not_proven_is_one_line(
-    verify: Callable[..., tuple[int, str, str]], proof: str, policy: str, message: str
-) -> None:
-    assert_refused(verify(proof, policy), message)
+def test_what_is_not_proven_is_one_line(tmp_path: Path, proof: str, policy: str, message: str) -> None:
+    (tmp_path / "proof").write_text(proof)
+    (tmp_path / "policy").write_text(policy)
+    with pytest.raises(ProofError) as error:
+        check_file(tmp_path / "proof", tmp_path / "policy", None, None, as_json=False)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_time_beyond_all_dates_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "proof").write_text(make_proof(2**63 - 1).encode())
+    (tmp_path / "policy").write_text(POLICY)
+    text = check_file(tmp_path / "proof", tmp_path / "policy", None, None, as_json=False)
+    assert f"w1, {2**63 - 1}" in text
 
 
 def test_a_file_that_is_missing_is_one_line(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -13,14 +12,12 @@ from typing import Annotated
 import typer
 
 from ledger.cli.audit.shell import JsonOption
-from ledger.cli.shell import format_count
-from ledger.config import load_settings
+from ledger.cli.shell import Deployment, format_count, run_with_deployment
+from ledger.clock import Clock
 from ledger.errors import SettingError
-from ledger.postgres.connections import open_connection
-from ledger.postgres.deployment import open_database
-from ledger.service_key import check_database
+from ledger.postgres.connections import Conn
 from ledger.tlog.notes import NOTE_BYTES_MAX
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import make_chest
 from ledger.tree.verification import Progress, Verification, verify_log
 
 AgainstOption = Annotated[
@@ -45,16 +42,13 @@ def run_verification(against: dict[str, str]) -> Verification:
 
     Raises SettingError for settings that cannot be used, psycopg.Error when the database fails.
     """
-    settings = load_settings()
-    with open_database(settings) as (dsn, service_key):
-        check_database(settings, dsn, service_key)
+    with _show_progress() as progress:
 
-        async def verify_all(progress: Progress) -> Verification:
-            async with open_connection(dsn, "ledger_api", name="verify") as conn:
-                return await verify_log(conn, KeyChest(service_key), against=against, progress=progress)
+        async def verify_all(conn: Conn, clock: Clock, deployment: Deployment) -> Verification:
+            chest = make_chest(deployment.service_key, deployment.settings)
+            return await verify_log(conn, chest, against=against, progress=progress)
 
-        with _show_progress() as progress:
-            return asyncio.run(verify_all(progress))
+        return run_with_deployment(verify_all)
 
 
 def describe(result: Verification) -> dict[str, object]:
