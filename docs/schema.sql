@@ -210,6 +210,17 @@ CREATE TRIGGER tree_tiles_grow BEFORE DELETE OR UPDATE ON ledger.tree_tiles FOR 
 CREATE TRIGGER tree_tiles_stay BEFORE TRUNCATE ON ledger.tree_tiles FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_tree_change();
 GRANT INSERT, SELECT, UPDATE ON ledger.tree_tiles TO ledger_api;
 
+CREATE TABLE ledger.witnesses (
+    id text NOT NULL,
+    size bigint NOT NULL,
+    state text NOT NULL,
+    reason text,
+    changed_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT witnesses_id PRIMARY KEY (id),
+    CONSTRAINT witnesses_state CHECK (state = ANY (ARRAY['cosigns'::text, 'unreachable'::text, 'refuses'::text, 'contradicts'::text]))
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.witnesses TO ledger_api;
+
 CREATE VIEW ledger.readable_events AS
  SELECT notification_id AS "position",
     originator_id AS stream,

@@ -88,6 +88,13 @@ class Settings(BaseSettings):
         description="name of the log in its checkpoints, fixed at its first start; default: random",
     )
     log_mldsa: bool = Field(False, description="whether the log also signs its checkpoints by ML-DSA-44")
+    witnesses: str | None = Field(
+        None,
+        description="who cosigns checkpoints: VERIFIER_KEY=URL, separated by commas, or a file of them",
+    )
+    checkpoint_file: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="file to which each kept checkpoint is copied"
+    )
     verify_pause_seconds: Annotated[int, Field(ge=0)] = Field(
         60, description="pause between two samples of live rows, compared with a replay; 0: no samples"
     )

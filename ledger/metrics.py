@@ -126,6 +126,23 @@ class SealingLag(NamedTuple):
         return has_stopped or is_idle
 
 
+class WitnessStatus(NamedTuple):
+    """What is known of a witness that cosigns our checkpoints.
+
+    witness         its id: name and key id of its first key
+    size            of the last checkpoint that it cosigned; 0 for none
+    state           how it answered last (`tree.witnesses.cosignatures.WitnessState`)
+    reason          why it does not cosign; None while it does
+    behind_seconds  age of the oldest kept checkpoint after that; 0 when there is none
+    """
+
+    witness: str
+    size: int
+    state: str
+    reason: str | None
+    behind_seconds: float
+
+
 async def read_lags(conn: Conn, now: float) -> list[Lag]:
     """The lag of each generation of each projection at `now` (unix seconds). Raises psycopg.Error."""
     return [Lag(*row) for row in await fetch_all(conn, _LAG, {"now": now})]
@@ -211,6 +228,7 @@ class Metrics:
         overdue_seconds: Mapping[str, float],
         backlog: WebhookBacklog | None,
         sealing: SealingLag | None,
+        witnesses: Iterable[WitnessStatus] = (),
     ) -> bytes:
         """All metrics in Prometheus' text format. `overdue_seconds` is by kind of deadline.
 
@@ -233,6 +251,7 @@ class Metrics:
             _set_webhook_gauges(database_registry, backlog)
         if sealing is not None:
             _set_sealing_gauges(database_registry, sealing)
+        _set_witness_gauges(database_registry, witnesses)
         return generate_latest(registry) + generate_latest(database_registry)
 
     def _set_projection_gauges(self, registry: CollectorRegistry, lags: Iterable[Lag]) -> None:
@@ -302,3 +321,16 @@ def _set_sealing_gauges(registry: CollectorRegistry, sealing: SealingLag) -> Non
     gauge("ledger_sealing_stopped", "Whether sealing has stopped with an error").set(
         sealing.error is not None
     )
+
+
+def _set_witness_gauges(registry: CollectorRegistry, witnesses: Iterable[WitnessStatus]) -> None:
+    def gauge(name: str, text: str) -> Gauge:
+        return Gauge(name, text, ("witness",), registry=registry)
+
+    size = gauge("ledger_witness_size", "Records that a witness has cosigned")
+    behind = gauge("ledger_witness_behind_seconds", "Age of the oldest kept checkpoint not cosigned")
+    contradicts = gauge("ledger_witness_contradicts", "Whether a witness has seen a tree that ours is not")
+    for each in witnesses:
+        size.labels(each.witness).set(each.size)
+        behind.labels(each.witness).set(each.behind_seconds)
+        contradicts.labels(each.witness).set(each.state == "contradicts")

@@ -20,18 +20,22 @@ from ledger.metrics import (
     Parked,
     SealingLag,
     WebhookBacklog,
+    WitnessStatus,
     read_lags,
     read_parked,
     read_sealing_lag,
 )
 from ledger.postgres.connections import Conn, Pool
+from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 
 READY_LAG_SECONDS_MAX = 30.0
 CONNECTION_TIMEOUT_SECONDS = 2.0
 
-_Measured = tuple[list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None]
-_NOTHING_MEASURED: _Measured = [], [], {}, None, None
+_Measured = tuple[
+    list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None, list[WitnessStatus]
+]
+_NOTHING_MEASURED: _Measured = [], [], {}, None, None, []
 
 
 def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> APIRouter:
@@ -98,4 +102,5 @@ async def _read_measured(conn: Conn, terms: Terms, now: float) -> _Measured:
         await read_overdue_seconds(conn, terms, now),
         await read_backlog(conn, now),
         await read_sealing_lag(conn, now),
+        await read_witnesses(conn),
     )

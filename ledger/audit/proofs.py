@@ -19,7 +19,7 @@ from ledger.queries.context import QueryContext
 from ledger.tlog.encoding import encode_base64
 from ledger.tlog.merkle import HASH_BYTES, ProofError
 from ledger.tlog.tiles import TILE_WIDTH, Tile, parse_tile_path
-from ledger.tree.checkpoints import KeptCheckpoint, list_kept, read_kept
+from ledger.tree.checkpoints import KeptCheckpoint, find_newest_cosigned, list_kept, read_kept
 from ledger.tree.keys import PublishedKey, list_keys
 from ledger.tree.proofs import find_inclusion, make_proof_file, prove_consistency
 from ledger.tree.records import encode_record
@@ -35,18 +35,26 @@ WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s ORDER BY e
 """
 
 
-async def read_checkpoint(queries: QueryContext, size: int | None) -> str:
-    """The newest signed checkpoint, or the kept one of this size. Raises UnknownObject, NotSealedYet while
-    there is none at all, and Unavailable."""
+async def read_checkpoint(queries: QueryContext, size: int | None, *, cosigned: bool) -> str:
+    """The newest signed checkpoint, the newest one that a witness has cosigned, or the kept one of this size.
+    Raises InvalidParameter, UnknownObject, NotSealedYet while there is none at all, and Unavailable."""
+    if cosigned and size is not None:
+        raise InvalidParameter("Pass only one of size and cosigned.", param="cosigned")
 
     async def read(conn: Conn) -> str:
         head = await read_tree_head(conn)
-        if size is None or (size == head.size and head.note):
+        if cosigned:
+            kept = await find_newest_cosigned(conn, 0)
+        elif size is None:
             return _get_note(head)
-        kept = await read_kept(conn, size)
-        if kept is None:
-            raise UnknownObject("checkpoint", str(size), param="size")
-        return kept.note
+        else:
+            kept = await read_kept(conn, size)
+        if kept is not None:
+            return kept.note
+        if size == head.size and head.note:
+            return _get_note(head)
+        param = "cosigned" if cosigned else "size"
+        raise UnknownObject("checkpoint", param if cosigned else str(size), param=param)
 
     return await queries.pool.run_idempotent(read)
 

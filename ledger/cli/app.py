@@ -44,6 +44,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) ->
     _add_import_command(cli)
     _add_migrate_command(cli)
     _add_verify_command(cli)
+    _add_witness_command(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
     return cli
@@ -164,6 +165,40 @@ def _add_verify_command(cli: typer.Typer) -> None:
         from ledger.cli import proof_verification
 
         print(proof_verification.verify(file, policy, entry, record, as_json=as_json))
+
+
+def _add_witness_command(cli: typer.Typer) -> None:
+    @cli.command("witness")
+    def run_witness(
+        data: Annotated[Path, typer.Option("--data", help="Directory of its key, checkpoints and evidence.")],
+        log: Annotated[
+            list[str] | None, typer.Option("--log", help="The verifier key of a log to watch.")
+        ] = None,
+        logs: Annotated[
+            Path | None, typer.Option("--logs", help="A file of verifier keys, one a line.")
+        ] = None,
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="Port to listen on.")] = 4243,
+        name: Annotated[
+            str | None, typer.Option(help="Name of the key that the first start makes; default: random.")
+        ] = None,
+        ml_dsa: Annotated[bool, typer.Option("--ml-dsa", help="Cosign with an ML-DSA-44 key, too.")] = False,
+        print_key: Annotated[
+            bool, typer.Option("--print-key", help="Print the verifier keys to configure, and exit.")
+        ] = False,
+    ) -> None:
+        """Run a witness of other ledgers' logs (C2SP tlog-witness).
+
+        It cosigns a log's checkpoint only if that continues the last one, and keeps evidence of what does
+        not. It needs no database. A log named other than its key is written as: origin, space, key."""
+        from ledger.cli import witness
+
+        if print_key:
+            witness.print_keys(data, name, with_ml_dsa=ml_dsa)
+            return
+        _configure()
+        texts = witness.read_logs(log or [], logs)
+        witness.serve_witness(texts, data, name, host, port, with_ml_dsa=ml_dsa)
 
 
 def _configure(**overrides: object) -> Settings:

@@ -32,10 +32,15 @@ OPTIONS = f"{PLANNER_OPTIONS} -c synchronous_commit=off"
 
 log = structlog.get_logger()
 
+# The end of a burst of events is signed within the time in which no other checkpoint may be kept. Once that
+# time is over, it is sealed again to be kept: nothing else might follow it.
 _PEEK = """
 SELECT h.position - t.size, extract(epoch FROM now() - t.sealed_at)::float8,
-       t.note = '' OR t.error IS NOT NULL
-FROM ledger.tree_head t, ledger.head h
+       t.note = '' OR t.error IS NOT NULL OR (t.size > coalesce(k.size, 0)
+           AND now() >= coalesce(k.made_at, '-infinity') + make_interval(secs => %(keep_seconds)s))
+FROM ledger.tree_head t
+CROSS JOIN ledger.head h
+LEFT JOIN (SELECT size, made_at FROM ledger.checkpoints ORDER BY size DESC LIMIT 1) k ON true
 """
 _LEAF_HASHES = """
 SELECT count(*), string_agg(sha256('\\x00'::bytea || ledger.record_digest(e)), ''::bytea
@@ -113,7 +118,7 @@ class Sealer:
         """Seal when it is time to, and otherwise wait. Returns the seconds to wait before the next step."""
         head_seen = self._notifier.position
         async with self._connection as conn:
-            row = await fetch_one(conn, _PEEK)
+            row = await fetch_one(conn, _PEEK, {"keep_seconds": self._checkpoint_seconds})
         assert row is not None
         pending: int = row[0]
         age_seconds: float = row[1]

@@ -18,6 +18,7 @@ from ledger.store.store import Store
 from ledger.tlog.checkpoints import open_checkpoint
 from ledger.tlog.tiles import list_tiles
 from ledger.tree import sealer as sealer_module
+from ledger.tree.checkpoints import read_kept
 from ledger.tree.keys import list_keys
 from ledger.tree.sealer import Sealer
 from ledger.tree.storage import read_root, read_tile, read_tree_head
@@ -289,6 +290,21 @@ def test_checkpoints_are_kept_at_most_once_in_an_interval(dsn: str) -> None:
             await sealer.seal()
         await sealer.seal()
         assert fetch_rows(dsn, "SELECT size FROM ledger.checkpoints ORDER BY 1") == [(1,), (3,)]
+
+    play(dsn, scene)
+
+
+def test_the_last_checkpoint_of_a_burst_is_kept_although_nothing_follows(dsn: str) -> None:
+    async def scene(store: Store, sealer: Sealer, conn: Conn) -> None:
+        for size in (1, 3):
+            await append_many(store, size // 2, size)
+            await sealer.seal()
+        assert await read_kept(conn, 3) is None
+        with psycopg.connect(dsn, autocommit=True) as superuser:
+            superuser.execute(b"UPDATE ledger.checkpoints SET made_at = made_at - interval '1 minute'")
+        await sealer.start()
+        while await read_kept(conn, 3) is None:  # noqa: ASYNC110  # the database has no event to wait for
+            await asyncio.sleep(0.02)
 
     play(dsn, scene)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export, export_check, log, money, objects, reconcile, tree, verify
+from ledger.cli.audit import export, export_check, log, money, objects, reconcile, tree, verify, witnesses
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "object": objects.show_object,
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "keys": tree.print_keys,
     "rotate-key": tree.rotate_key,
     "proof": tree.print_proof,
+    "witnesses": witnesses.print_witnesses,
 }
 """By name, in the order in which --help shows them."""
 

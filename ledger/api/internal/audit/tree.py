@@ -55,9 +55,10 @@ def _add_checkpoint_routes(router: APIRouter, queries: QueryContext, audit_scope
         size: Annotated[
             int | None, Query(ge=0, le=POSITION_MAX, description="One that is kept: its size.")
         ] = None,
+        cosigned: Annotated[bool, Query(description="The newest that a witness has cosigned.")] = False,
     ) -> Response:
         """A signed note (C2SP tlog-checkpoint): origin, number of records, root hash, and signatures."""
-        return PlainTextResponse(await read_checkpoint(queries, size), headers=_MUTABLE)
+        return PlainTextResponse(await read_checkpoint(queries, size, cosigned=cosigned), headers=_MUTABLE)
 
     @router.get("/checkpoints", summary="The checkpoints that are kept", dependencies=[audit_scope])
     async def get_checkpoints(
