@@ -92,8 +92,6 @@ async def _print_pages(
 ) -> None:
     """Each page is printed as soon as it is read: any number of lines takes the memory of one page."""
     after: int | None = None
-    if not as_json:
-        _print_line(list(_COLUMNS))
     while lines_left > 0:
         page = await search_log(
             context,
@@ -103,6 +101,8 @@ async def _print_pages(
             starting_after=after,
             descending=descending,
         )
+        if after is None and not as_json:
+            _print_line(list(_COLUMNS))
         for entry in page.entries:
             if as_json:
                 print(json.dumps(entry.to_json(), ensure_ascii=False))
