@@ -74,20 +74,28 @@ def _describe(proof: ProofFile, trusted: Trusted, record: Record | None) -> dict
 def _format(facts: dict[str, Any]) -> str:
     checkpoint = facts.pop("checkpoint")
     lines = [
-        f"Proven: position {facts['position']} is in the log {checkpoint['origin']}, "
+        f"Proven: position {facts['position']} is in the log {_printable(checkpoint['origin'])}, "
         f"whose tree had {checkpoint['size']} events."
     ]
-    facts["recorded_at"] = format_time(facts["recorded_at"]) if "recorded_at" in facts else None
+    facts["recorded_at"] = _format_time(facts["recorded_at"]) if "recorded_at" in facts else None
     facts["mode"] = {True: "live", False: "test", None: None}[facts.get("livemode")]
     for name in ("stream", "version", "topic", "account", "mode", "actor", "request_id", "recorded_at"):
         if facts.get(name) is not None:
             lines.append(f"  {name.replace('_', ' '):<12} {_printable(facts[name])}")
     lines.append(f"  {'root':<12} {checkpoint['root']}")
     lines += (
-        f"  {'cosigned by':<12} {_printable(name)}, {format_time(at)}"
+        f"  {'cosigned by':<12} {_printable(name)}, {_format_time(at)}"
         for name, at in checkpoint["cosignatures"].items()
     )
     return "\n".join(lines)
+
+
+def _format_time(at: float) -> str:
+    """Unix seconds as date and time, or as they are: a signed time may be any number."""
+    try:
+        return format_time(at)
+    except (OverflowError, ValueError, OSError):
+        return str(at)
 
 
 def _printable(value: object) -> str:

@@ -304,3 +304,29 @@ def test_there_must_be_something_to_verify(dsn: str) -> None:
 
     assert [each.code for each in asyncio.run(tamper(dsn)).findings] == ["empty"]
     assert "head" in {each.code for each in asyncio.run(tamper(dsn, change)).findings}
+
+
+def test_a_service_that_appends_and_seals_does_not_disturb(dsn: str) -> None:
+    """Each moment at which the verification reads finds another head, tree and last tile."""
+
+    async def grow(store: Store, begin: int, end: int) -> None:
+        async with make_sealer(store, checkpoint_seconds=0) as sealer:
+            for number in range(begin, end, 25):
+                await append(store, number, number + 25)
+                await sealer.seal()
+
+    async def main() -> tuple[int, set[int]]:
+        sizes: list[int] = []
+        async with open_store(dsn) as store, open_superuser(dsn) as conn:
+            await grow(store, 0, 25)
+            growth = asyncio.create_task(grow(store, 25, 800))
+            while not growth.done():
+                result = await verify_log(conn, KeyChest(KEY))
+                assert result.findings == []
+                sizes.append(result.sealed)
+            await growth
+            return (await verify_log(conn, KeyChest(KEY))).sealed, set(sizes)
+
+    sealed_count, sizes = asyncio.run(main())
+    assert sealed_count == 800
+    assert len(sizes) > 1

@@ -32,13 +32,13 @@ RECORDS = [
 LEAVES = [derive_leaf_hash(record) for record in RECORDS]
 
 
-def make_proof() -> ProofFile:
-    """The proof of position 2, cosigned."""
+def make_proof(at: int = 1_796_000_100) -> ProofFile:
+    """The proof of position 2, cosigned at a time."""
     frontier = Frontier()
     for leaf in LEAVES:
         frontier.append(leaf)
     note = parse_note(sign_note(Checkpoint(SIGNER.name, 3, frontier.root).to_text(), [SIGNER]))
-    note = note.merge([cosign(note.text, WITNESS, 1_796_000_100)])
+    note = note.merge([cosign(note.text, WITNESS, at)])
     return ProofFile(1, (LEAVES[0], LEAVES[2]), note.to_text(), encode_record(RECORDS[1]))
 
 
@@ -106,6 +106,13 @@ def test_what_is_not_proven_is_one_line(tmp_path: Path, proof: str, policy: str,
         check_file(tmp_path / "proof", tmp_path / "policy", None, None, as_json=False)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_time_beyond_all_dates_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "proof").write_text(make_proof(2**63 - 1).encode())
+    (tmp_path / "policy").write_text(POLICY)
+    text = check_file(tmp_path / "proof", tmp_path / "policy", None, None, as_json=False)
+    assert f"w1, {2**63 - 1}" in text
 
 
 def test_a_file_that_is_missing_is_one_line(tmp_path: Path) -> None:
