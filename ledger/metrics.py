@@ -40,7 +40,7 @@ SELECT t.size, h.position - t.size,
        CASE WHEN h.position > t.size
             THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
             ELSE 0 END::float8,
-       extract(epoch FROM now() - t.sealed_at)::float8, t.error
+       extract(epoch FROM now() - t.sealed_at)::float8, t.note <> '', t.error
 FROM ledger.head h
 CROSS JOIN ledger.tree_head t
 LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
@@ -105,6 +105,7 @@ class SealingLag(NamedTuple):
     events        how many are not; negative when the log was cut
     seconds       age of the oldest record that is not sealed; 0 when there is none
     idle_seconds  since the tree was last sealed
+    has_begun     whether it was ever sealed
     error         why sealing has stopped; None while it works
     """
 
@@ -112,13 +113,17 @@ class SealingLag(NamedTuple):
     events: int
     seconds: float
     idle_seconds: float
+    has_begun: bool
     error: str | None
 
     def is_stuck(self, seconds_max: float) -> bool:
-        """Whether sealing has stopped, or has not moved for `seconds_max` although it is as far behind. It is
-        not stuck while it works on a long backlog, as at the first start on an old log."""
+        """Whether sealing has stopped, or has not moved for `seconds_max` although it is as far behind.
+
+        It is not stuck while it works on a long backlog, nor before its first start: API processes that are
+        upgraded before the workers serve as ever."""
         has_stopped = self.error is not None or self.events < 0
-        return has_stopped or min(self.seconds, self.idle_seconds) > seconds_max
+        is_idle = self.has_begun and min(self.seconds, self.idle_seconds) > seconds_max
+        return has_stopped or is_idle
 
 
 async def read_lags(conn: Conn, now: float) -> list[Lag]:

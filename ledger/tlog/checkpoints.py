@@ -45,5 +45,5 @@ def open_checkpoint(note_text: str | bytes, *keys: VerifierKey) -> Checkpoint:
     signers = verify_note(note, keys)
     checkpoint = parse_checkpoint(note.text)
     if not any(key.name == checkpoint.origin for key in signers):
-        raise ProofError(f"the checkpoint is of the log '{checkpoint.origin}', which has no known key")
+        raise ProofError(f"the checkpoint is of the log {checkpoint.origin!a}, which has no known key")
     return checkpoint

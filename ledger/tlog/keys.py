@@ -38,7 +38,7 @@ def check_key_name(name: str) -> None:
     characters, and 1 to 255 bytes."""
     is_clean = not any(char.isspace() or char == "+" or char < " " for char in name)
     if not is_clean or not 0 < len(_encode(name)) <= NAME_BYTES_MAX:
-        raise ProofError(f"not the name of a key: {name!r}")
+        raise ProofError(f"not the name of a key: {name!a}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class VerifierKey:
         name, key_id, encoded = _split_key(text)
         key = cls(name, *_decode_key(encoded, _PUBLIC_KEY_BYTES))
         if key.key_id.hex() != key_id:
-            raise ProofError(f"the key id of '{name}' is not that of its public key")
+            raise ProofError(f"the key id of {name!a} is not that of its public key")
         return key
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class VerifierKey:
         try:
             _load_public(self).verify(bare, message)
         except (InvalidSignature, ValueError):
-            raise ProofError(f"the signature of '{self.name}' is wrong") from None
+            raise ProofError(f"the signature of {self.name!a} is wrong") from None
 
     def read_time(self, signature: bytes) -> int | None:
         """When a signature was made, in unix seconds; None for a type without a time. The time can be trusted
@@ -118,7 +118,7 @@ class SignerKey:
         name, key_id, encoded = _split_key(text.removeprefix(_PRIVATE_PREFIX))
         key = cls(name, *_decode_key(encoded, dict.fromkeys(SignatureType, SEED_BYTES)))
         if key.verifier.key_id.hex() != key_id:
-            raise ProofError(f"the key id of '{name}' is not that of its private key")
+            raise ProofError(f"the key id of {name!a} is not that of its private key")
         return key
 
     def to_text(self) -> str:
@@ -148,7 +148,7 @@ def _split_key(text: str) -> tuple[str, str, bytes]:
     if not key_id or not encoded:
         raise ProofError("a key is written as its name, its key id and its base64, joined by '+'")
     check_key_name(name)
-    return name, key_id, decode_base64(encoded, f"the key '{name}'")
+    return name, key_id, decode_base64(encoded, f"the key {name!a}")
 
 
 def _decode_key(encoded: bytes, lengths: dict[SignatureType, int]) -> tuple[SignatureType, bytes]:

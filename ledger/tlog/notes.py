@@ -92,9 +92,9 @@ def _parse_signature_line(line: str) -> NoteSignature:
     if not line.startswith(_DASH) or not separator:
         raise ProofError("a signature line is not an em dash, a key's name and base64")
     check_key_name(name)
-    content = decode_base64(encoded, f"the signature of '{name}'")
+    content = decode_base64(encoded, f"the signature of {name!a}")
     if len(content) <= KEY_ID_BYTES:
-        raise ProofError(f"the signature of '{name}' is too short")
+        raise ProofError(f"the signature of {name!a} is too short")
     return NoteSignature(name, content[:KEY_ID_BYTES], content[KEY_ID_BYTES:])
 
 

@@ -16,6 +16,7 @@ from ledger.tlog.policies import Policy, Trusted
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
 FILE_SUFFIX = ".tlog-proof"
+FILE_BYTES_MAX = 64 * 1024 * 1024
 HASHES_MAX = 63
 _EXTRA = "extra "
 _INDEX = "index "
@@ -47,6 +48,8 @@ class ProofFile:
 
 def parse_proof_file(text: str | bytes) -> ProofFile:
     """Read a proof file, of which nothing is verified yet. Raises ProofError."""
+    if len(text) > FILE_BYTES_MAX:
+        raise ProofError(f"the proof file is longer than {FILE_BYTES_MAX} bytes")
     try:
         content = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError:

@@ -58,15 +58,15 @@ def parse_tile_path(text: str) -> Tile:
     """What a path names. Raises ProofError for any text but the one that `tile_path` makes."""
     match = _PATH.fullmatch(text)
     if match is None:
-        raise ProofError(f"not the path of a tile: {text!r}")
+        raise ProofError(f"not the path of a tile: {text!a}")
     level = None if match["level"] == ENTRIES else int(match["level"])
     number = int("".join(re.findall("[0-9]{3}", match["number"])))
     width = int(match["width"]) if match["width"] else TILE_WIDTH
     is_partial = match["width"] is not None
     if (level or 0) > TILE_LEVEL_MAX or (is_partial and width >= TILE_WIDTH):
-        raise ProofError(f"not the path of a tile: {text!r}")
+        raise ProofError(f"not the path of a tile: {text!a}")
     if tile_path(level, number, width) != text:
-        raise ProofError(f"the tile's number has more digits than it needs: {text!r}")
+        raise ProofError(f"the tile's number has more digits than it needs: {text!a}")
     return Tile(level, number, width)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from contextlib import suppress
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -20,6 +21,7 @@ from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.keys import SEED_BYTES, SignerKey, VerifierKey
+from ledger.tlog.merkle import ProofError
 from ledger.tlog.notes import sign_note
 from ledger.tlog.signed_messages import SignatureType
 from ledger.tree.edge import TreeEdge
@@ -36,6 +38,7 @@ _CURRENT = """
 SELECT id, origin, algorithm, sealed_private_key FROM ledger.signing_keys
 WHERE retired_at IS NULL ORDER BY algorithm
 """
+_SEALED = "SELECT id, origin, algorithm, sealed_private_key, public_key FROM ledger.signing_keys"
 _ANY_ORIGIN = "SELECT origin FROM ledger.signing_keys LIMIT 1"
 _INSERT = """
 INSERT INTO ledger.signing_keys (id, origin, algorithm, public_key, sealed_private_key)
@@ -107,6 +110,17 @@ class KeyChest:
         for algorithm in self._algorithms:
             await self._make(conn, before.origin, algorithm, at)
         return before, await self.open_signer(conn, at)
+
+    async def list_own_keys(self, conn: Conn) -> list[VerifierKey]:
+        """The public keys, current and retired, whose private key was sealed with the service key: so not one
+        that somebody has put into the table. Raises psycopg.Error."""
+        keys: list[VerifierKey] = []
+        for *row, public_key in await fetch_all(conn, _SEALED):
+            with suppress(DamagedTree, ProofError):
+                verifier = self._open(*row).verifier
+                if verifier.public_key == public_key:
+                    keys.append(verifier)
+        return keys
 
     async def _find_origin(self, conn: Conn) -> str:
         rows = await fetch_all(conn, _ANY_ORIGIN)

@@ -28,7 +28,7 @@ JOIN ledger.tree_tiles t ON t.level = wanted.level AND t.number = wanted.number
 _SELECT_RECORDS = """
 SELECT notification_id, originator_id, originator_version, topic, account, livemode, actor, request_id,
        idempotency_key, causation, customer, charge, payment_intent,
-       (extract(epoch FROM recorded_at) * 1000000)::bigint, state
+       CASE WHEN isfinite(recorded_at) THEN (extract(epoch FROM recorded_at) * 1000000)::bigint END, state
 FROM ledger.events
 """
 _RECORDS = f"""{_SELECT_RECORDS}

@@ -132,6 +132,18 @@ def test_a_malformed_note_is_refused(text: Any) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_an_error_cannot_steer_a_terminal() -> None:
+    """A name may hold control characters beyond ASCII; what is printed of it does not."""
+    for line in (LINE.replace("log.example ", "log\x9b2J =")[:-1], "— log\x9b2J AAAA"):
+        with pytest.raises(ProofError) as error:
+            parse_note(f"text\n\n{line}\n")
+        assert str(error.value).isprintable()
+    for key in ("log\x9b2J", "log\x9b2J+00000000+AQ==", f"log\x9b2J{EXAMPLE_KEY}"):
+        with pytest.raises(ProofError) as error:
+            VerifierKey.parse(key)
+        assert str(error.value).isprintable()
+
+
 def test_any_cut_of_a_note_is_refused() -> None:
     for end in range(len(EXAMPLE_NOTE)):
         with pytest.raises(ProofError):

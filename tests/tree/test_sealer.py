@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,6 +24,7 @@ from ledger.tree.storage import read_root, read_tile, read_tree_head
 from tests.store.stores import CAUSE, create_change, fetch_rows, open_store, wait_until
 from tests.tree.sealed import compute_root, make_sealer
 
+ROOT = Path(__file__).resolve().parents[2]
 Scene = Callable[[Store, Sealer, Conn], Awaitable[None]]
 
 # What only a superuser can do, who passes by the triggers.
@@ -269,6 +271,7 @@ def test_without_a_sealer_the_lag_is_stuck_after_its_limit(dsn: str) -> None:
         assert lag.seconds > 30
         assert not lag.is_stuck(30.0), "it was sealed just now: it is at work"
         assert lag._replace(idle_seconds=31.0).is_stuck(30.0)
+        assert not lag._replace(idle_seconds=31.0, has_begun=False).is_stuck(30.0)
 
     play(dsn, scene)
 
@@ -286,5 +289,24 @@ def test_checkpoints_are_kept_at_most_once_in_an_interval(dsn: str) -> None:
             await sealer.seal()
         await sealer.seal()
         assert fetch_rows(dsn, "SELECT size FROM ledger.checkpoints ORDER BY 1") == [(1,), (3,)]
+
+    play(dsn, scene)
+
+
+def test_a_tree_made_again_from_the_log_has_the_same_root(dsn: str) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    statements = text[
+        text.index("TRUNCATE ledger.tree_tiles;") : text.index("The next worker seals the whole")
+    ]
+
+    async def scene(store: Store, sealer: Sealer, conn: Conn) -> None:
+        await append_many(store, 0, 700)
+        await sealer.seal()
+        root = (await read_tree_head(conn)).root
+        with psycopg.connect(dsn, autocommit=True) as superuser:
+            superuser.execute(f"BEGIN; {_AS_SUPERUSER} {statements}".encode())
+        await sealer.seal()
+        await check_tree(conn, 700)
+        assert (await read_tree_head(conn)).root == root
 
     play(dsn, scene)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export, export_check, log, tree
+from ledger.cli.audit import export, export_check, log, tree, verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "log": log.show_log,
@@ -17,6 +17,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "keys": tree.print_keys,
     "rotate-key": tree.rotate_key,
     "proof": tree.print_proof,
+    "verify": verify.verify,
 }
 """By name, in the order in which --help shows them."""
 
