@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     )
     deadline_poll_ms: Milliseconds = Field(1_000, description="how often a sweep looks for due dates")
     projection_batch_max: Count = Field(1000, description="events in one transaction of a projection")
-    seal_ms: Milliseconds = Field(250, description="least time between two signed checkpoints of the log")
+    seal_ms: Milliseconds = Field(500, description="least time between two signed checkpoints of the log")
     checkpoint_seconds: Seconds = Field(60, description="least time between two checkpoints that are kept")
     log_origin: Annotated[str, AfterValidator(_check_origin)] | None = Field(
         None,

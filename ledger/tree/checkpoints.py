@@ -25,7 +25,7 @@ _HEAD = "SELECT position FROM ledger.head"
 _STORE = """
 WITH tiles AS (
     INSERT INTO ledger.tree_tiles (level, number, hashes)
-    SELECT * FROM unnest(%(levels)s::smallint[], %(numbers)s::bigint[], %(hashes)s::bytea[])
+    SELECT * FROM unnest(%(levels)s::smallint[], %(numbers)s::bigint[], %(hashes)b::bytea[])
     ON CONFLICT ON CONSTRAINT tree_tiles_key DO UPDATE SET hashes = excluded.hashes
 ), kept AS (
     INSERT INTO ledger.checkpoints (size, note)

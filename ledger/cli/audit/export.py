@@ -43,7 +43,9 @@ class Format(StrEnum):
 def export_log(
     account: AccountOption = None,
     live: LiveOption = False,
-    export_format: Annotated[Format, typer.Option("--format")] = Format.NDJSON,
+    export_format: Annotated[
+        Format, typer.Option("--format", help="Parquet is for analysts; it needs pyarrow.")
+    ] = Format.NDJSON,
     out: Annotated[Path | None, typer.Option(help="The file to write; without it, standard output.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an incomplete export (NDJSON), FILE.partial.")
@@ -62,9 +64,10 @@ def export_log(
     after: options.After = None,
     before: options.Before = None,
 ) -> None:
-    """Write recorded events to a file that proves that nothing in it was changed, removed or added.
+    """Write recorded events to a file that is checked offline.
 
-    Check it with `ledger audit verify-export`. Personal data stays sealed."""
+    `ledger audit verify-export` finds whatever is changed, removed or added in it. Personal data stays
+    sealed."""
     filters = options.make_filters(
         actor=actor, request=request, idempotency_key=idempotency_key, object_id=object_id, customer=customer,
         charge=charge, payment_intent=payment_intent, event=event, types=types, since=since, until=until,

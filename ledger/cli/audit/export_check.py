@@ -35,7 +35,7 @@ def verify_export_file(
         Path | None, typer.Option(help="A C2SP tlog-policy file: trusted logs and witnesses.")
     ] = None,
 ) -> None:
-    """Check that nothing in an export was changed, removed or added.
+    """Check that an export is whole and unchanged.
 
     It needs neither the database nor the network. Without --key and --policy it cannot tell who signed the
     checkpoint, and says so."""
