@@ -6,9 +6,15 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import log
+from ledger.cli.audit import log, objects
 
-COMMANDS: dict[str, Callable[..., None]] = {"log": log.show_log, "event": log.show_event}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "object": objects.show_object,
+    "history": objects.show_history,
+    "diff": objects.show_diff,
+    "log": log.show_log,
+    "event": log.show_event,
+}
 """By name, in the order in which --help shows them."""
 
 
