@@ -91,11 +91,6 @@ async def find_moment(conn: Conn, clock: Clock, text: str | None, *, param: str 
     return Moment(query.position, await _fetch_recorded_at(conn, query.position))
 
 
-def parse_time(text: str, *, param: str) -> datetime:
-    """The first instant after the time that `text` means, in UTC. Raises InvalidParameter."""
-    return _parse_time(text, param)[1]
-
-
 def parse_time_span(text: str, *, param: str) -> tuple[datetime, datetime]:
     """The time that `text` means and the first instant after it, in UTC. Raises InvalidParameter."""
     at, until = _parse_time(text, param)

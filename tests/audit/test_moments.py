@@ -17,7 +17,7 @@ from ledger.audit.moments import (
     find_moment,
     format_time,
     parse_moment,
-    parse_time,
+    parse_time_span,
 )
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
@@ -147,4 +147,4 @@ def test_a_time_means_the_same_in_every_form(at: datetime, offset: int) -> None:
     local = moment.astimezone(timezone(timedelta(minutes=offset))).isoformat()
     texts = [local, local.replace("+", " "), str(int(moment.timestamp())), format_time(moment.timestamp())]
     for text in texts:
-        assert parse_time(text, param="at") == moment + SECOND, text
+        assert parse_time_span(text, param="at")[1] == moment + SECOND, text

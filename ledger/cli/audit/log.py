@@ -115,9 +115,9 @@ async def _print_pages(
 
 
 def _to_cells(entry: LogEntry) -> list[str]:
-    actor = entry.actor or "-"
-    if entry.actor_name:
-        actor = f"{entry.actor_name} ({entry.actor})"
+    actor = "-"
+    if entry.actor is not None:
+        actor = f"{entry.actor['name']} ({entry.actor['id']})" if entry.actor["name"] else entry.actor["id"]
     time = format_time(entry.time)
     values = entry.to_json()
     return [
