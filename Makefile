@@ -106,6 +106,19 @@ endef
 	    --requirement $<
 	@cp $< $@
 
+# It needs Python 3.12. Without one its tests are skipped, and say why. pyenv's own names for its versions run only
+# where they were selected.
+.clients/aics-witness/.installed: tests/clients/requirements/aics-witness.txt | .venv/.test
+	@rm -rf .clients/aics-witness; \
+	for python in $(BIN)/python python3 python3.14 python3.13 python3.12 \
+	        "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python; do \
+	    "$$python" -c 'import sys, ensurepip; assert sys.version_info >= (3, 12)' 2>/dev/null || continue; \
+	    echo "Installing aics-witness into .clients/aics-witness ..." >&2; \
+	    "$$python" -m venv .clients/aics-witness && .clients/aics-witness/bin/python -m pip install --quiet \
+	        --disable-pip-version-check --require-hashes --no-deps --requirement $< && cp $< $@; exit; \
+	done; \
+	echo "No Python 3.12 or newer is here: the tests of aics-witness will be skipped" >&2
+
 .clients/sync-engine/.installed: tests/clients/sync-engine/package-lock.json tests/clients/sync-engine/package.json
 	@rm -rf .clients/sync-engine && mkdir -p .clients/sync-engine
 	@if command -v npm >/dev/null; then \

@@ -19,8 +19,11 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    audit_export,
     audit_money,
+    audit_objects,
     audit_search,
+    audit_tree,
     commands,
     expansion,
     http,
@@ -28,6 +31,7 @@ from benchmarks import (
     projections,
     rebuild,
     rebuild_impact,
+    seal_impact,
     startup,
 )
 from benchmarks.database import Server, run_server
@@ -39,17 +43,21 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
-    "audit-money": audit_money.run,
+    "audit-export": audit_export.run,
     "audit-search": audit_search.run,
+    "audit_money": audit_money.run,
+    "audit": audit_objects.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
+    "tree": audit_tree.run,
 }
 SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "expansion": expansion.run,
     "http": http.run,
     "meanwhile": rebuild_impact.run,
+    "sealing": seal_impact.run,
     "startup": startup.run,
 }
 

@@ -62,6 +62,16 @@ CREATE TABLE ledger.appenders (
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.appenders TO ledger_api;
 GRANT SELECT ON ledger.appenders TO ledger_projector;
 
+CREATE TABLE ledger.checkpoints (
+    size bigint NOT NULL,
+    note text NOT NULL,
+    cosignatures smallint NOT NULL DEFAULT 0,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT checkpoints_size PRIMARY KEY (size)
+);
+CREATE INDEX checkpoints_cosigned ON ledger.checkpoints USING btree (size) WHERE (cosignatures > 0);
+GRANT INSERT, SELECT, UPDATE ON ledger.checkpoints TO ledger_api;
+
 CREATE TABLE ledger.clock (
     one boolean NOT NULL DEFAULT true,
     ahead_seconds double precision NOT NULL DEFAULT 0,
@@ -157,6 +167,59 @@ CREATE TABLE ledger.service_key (
     CONSTRAINT service_key_one CHECK (one)
 );
 GRANT INSERT, SELECT ON ledger.service_key TO ledger_api;
+
+CREATE TABLE ledger.signing_keys (
+    id text NOT NULL,
+    origin text NOT NULL,
+    algorithm text NOT NULL,
+    public_key bytea NOT NULL,
+    sealed_private_key bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    retired_at timestamp with time zone,
+    retired_reason text NOT NULL DEFAULT ''::text,
+    CONSTRAINT signing_keys_id PRIMARY KEY (id),
+    CONSTRAINT signing_keys_algorithm CHECK (algorithm = ANY (ARRAY['ed25519'::text, 'ml-dsa-44'::text]))
+);
+CREATE UNIQUE INDEX signing_keys_current ON ledger.signing_keys USING btree (algorithm) WHERE (retired_at IS NULL);
+GRANT INSERT, SELECT, UPDATE ON ledger.signing_keys TO ledger_api;
+
+CREATE TABLE ledger.tree_head (
+    one boolean NOT NULL DEFAULT true,
+    size bigint NOT NULL,
+    root bytea NOT NULL,
+    note text NOT NULL,
+    sealed_at timestamp with time zone NOT NULL,
+    error text,
+    CONSTRAINT tree_head_pkey PRIMARY KEY (one),
+    CONSTRAINT tree_head_is_one_row CHECK (one),
+    CONSTRAINT tree_head_root CHECK (length(root) = 32)
+) WITH (fillfactor=20);
+CREATE TRIGGER tree_head_grows BEFORE DELETE OR UPDATE ON ledger.tree_head FOR EACH ROW EXECUTE FUNCTION ledger.refuse_tree_change();
+CREATE TRIGGER tree_head_stays BEFORE TRUNCATE ON ledger.tree_head FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_tree_change();
+GRANT SELECT, UPDATE ON ledger.tree_head TO ledger_api;
+
+CREATE TABLE ledger.tree_tiles (
+    level smallint NOT NULL,
+    number bigint NOT NULL,
+    hashes bytea NOT NULL,
+    CONSTRAINT tree_tiles_key PRIMARY KEY (level, number),
+    CONSTRAINT tree_tiles_whole_hashes CHECK (length(hashes) >= 32 AND length(hashes) <= 8192 AND (length(hashes) % 32) = 0)
+);
+ALTER TABLE ledger.tree_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
+CREATE TRIGGER tree_tiles_grow BEFORE DELETE OR UPDATE ON ledger.tree_tiles FOR EACH ROW EXECUTE FUNCTION ledger.refuse_tree_change();
+CREATE TRIGGER tree_tiles_stay BEFORE TRUNCATE ON ledger.tree_tiles FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_tree_change();
+GRANT INSERT, SELECT, UPDATE ON ledger.tree_tiles TO ledger_api;
+
+CREATE TABLE ledger.witnesses (
+    id text NOT NULL,
+    size bigint NOT NULL,
+    state text NOT NULL,
+    reason text,
+    changed_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT witnesses_id PRIMARY KEY (id),
+    CONSTRAINT witnesses_state CHECK (state = ANY (ARRAY['cosigns'::text, 'unreachable'::text, 'refuses'::text, 'contradicts'::text]))
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.witnesses TO ledger_api;
 
 CREATE VIEW ledger.readable_events AS
  SELECT notification_id AS "position",
@@ -256,6 +319,40 @@ CREATE OR REPLACE FUNCTION ledger.movement_id(state bytea)
  IMMUTABLE PARALLEL SAFE STRICT
 RETURN ((convert_from(state, 'UTF8'::name))::json #>> '{movement,id}'::text[]);
 
+CREATE OR REPLACE FUNCTION ledger.record_digest(event ledger.events)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT sha256(
+        '\x6c65646765722f7265636f72642f310a'::bytea -- ledger/record/1 and a newline
+        || ledger.record_text(event.notification_id::text)
+        || ledger.record_text(event.originator_id)
+        || ledger.record_text(event.originator_version::text)
+        || ledger.record_text(event.topic)
+        || ledger.record_text(event.account)
+        || ledger.record_text(event.livemode::text)
+        || ledger.record_text(event.actor)
+        || ledger.record_text(event.request_id)
+        || ledger.record_text(event.idempotency_key)
+        || ledger.record_text(event.causation)
+        || ledger.record_text(event.customer)
+        || ledger.record_text(event.charge)
+        || ledger.record_text(event.payment_intent)
+        || ledger.record_text(((extract(epoch FROM event.recorded_at - '1970-01-01 00:00:00+00'::timestamptz)
+                                * 1000000)::bigint)::text)
+        || int4send(length(event.state)) || event.state)
+$function$;
+
+CREATE OR REPLACE FUNCTION ledger.record_text(content text)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT coalesce(int4send(octet_length(content)) || decode(replace(content, '\', '\\'), 'escape'),
+                    '\xffffffff'::bytea)
+$function$;
+
 CREATE OR REPLACE FUNCTION ledger.refuse_changing_files()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -281,6 +378,25 @@ CREATE OR REPLACE FUNCTION ledger.refuse_rewriting()
 AS $function$
 BEGIN
     RAISE EXCEPTION 'ledger.events is append-only: % refused', TG_OP USING ERRCODE = 'restrict_violation';
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.refuse_tree_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'tree_tiles' THEN
+        IF NEW.level = OLD.level AND NEW.number = OLD.number
+            AND substr(NEW.hashes, 1, length(OLD.hashes)) = OLD.hashes THEN
+            RETURN NEW;
+        END IF;
+    ELSIF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'tree_head' THEN
+        IF NEW.size > OLD.size OR (NEW.size = OLD.size AND NEW.root = OLD.root) THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'ledger.% only grows: % refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
 END $function$;
 
 

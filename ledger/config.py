@@ -34,6 +34,14 @@ def _parse_schedule(value: object) -> object:
     return numbers
 
 
+def _check_origin(value: str) -> str:
+    """The name of a log, which is also that of its keys (C2SP signed-note)."""
+    is_clean = not any(char.isspace() or char == "+" or not char.isprintable() for char in value)
+    if not is_clean or not 0 < len(value.encode()) <= 255:
+        raise ValueError("must be 1 to 255 bytes without spaces and +, as in ledger.example.com/log")
+    return value
+
+
 Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedule)]
 
 
@@ -73,6 +81,20 @@ class Settings(BaseSettings):
     )
     deadline_poll_ms: Milliseconds = Field(1_000, description="how often a sweep looks for due dates")
     projection_batch_max: Count = Field(1000, description="events in one transaction of a projection")
+    seal_ms: Milliseconds = Field(500, description="least time between two signed checkpoints of the log")
+    checkpoint_seconds: Seconds = Field(60, description="least time between two checkpoints that are kept")
+    log_origin: Annotated[str, AfterValidator(_check_origin)] | None = Field(
+        None,
+        description="name of the log in its checkpoints, fixed at its first start; default: random",
+    )
+    log_mldsa: bool = Field(False, description="whether the log also signs its checkpoints by ML-DSA-44")
+    witnesses: str | None = Field(
+        None,
+        description="who cosigns checkpoints: VERIFIER_KEY=URL, separated by commas, or a file of them",
+    )
+    checkpoint_file: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="file to which each kept checkpoint is copied"
+    )
     verify_pause_seconds: Annotated[int, Field(ge=0)] = Field(
         60, description="pause between two samples of live rows, compared with a replay; 0: no samples"
     )

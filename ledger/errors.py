@@ -7,6 +7,7 @@ LedgerError
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
 ├── UnreadableRecord             a record of the log cannot be read by this release with its key
+├── DamagedTree                  the log and the Merkle tree over it do not agree: nothing is signed
 └── RequestError                 the request is refused, in the contract's error envelope
     ├── InvalidParameter         unknown, missing or malformed; the one refusal that is not stored under
     │                            the request's idempotency key
@@ -18,6 +19,7 @@ LedgerError
     │   ├── ContentConflict          an id or a reference is used again, with other content
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
     │   ├── InvalidIntentState       the payment intent's status does not allow the change
+    │   ├── NotSealedYet             the record is in the log, but not yet in the Merkle tree: try again
     │   └── InvalidProjectionState   an operator's request that the projection's state does not allow
     ├── CardError                the card was declined
     ├── Unauthenticated          no API key, an unknown one, or an expired one
@@ -128,6 +130,11 @@ class UnreadableRecord(LedgerError):
         }
 
 
+class DamagedTree(LedgerError):
+    """The log and the Merkle tree over it do not agree, or stored tiles are not what was signed. `str()` is
+    one line that says where, and quotes nothing of the content."""
+
+
 class RequestError(LedgerError):
     """A request is refused for a reason that its caller can act on; `message` is written for the caller.
 
@@ -203,6 +210,14 @@ class InvalidIntentState(InvalidState):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="payment_intent_unexpected_state", param=param)
+
+
+class NotSealedYet(InvalidState):
+    """A record, or a size of the log, is not yet in the Merkle tree (`code` is `not_sealed_yet`). Trying
+    again after a moment helps."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, code="not_sealed_yet", param=param)
 
 
 class InvalidProjectionState(InvalidState):

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ledger.errors import parse_reason, printable_topic
-from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -34,6 +34,16 @@ CROSS JOIN projections.checkpoints c
 LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
 LEFT JOIN ledger.events e ON e.notification_id = c.position + 1
 ORDER BY c.projection, c.generation
+"""
+_SEALING = """
+SELECT t.size, h.position - t.size,
+       CASE WHEN h.position > t.size
+            THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
+            ELSE 0 END::float8,
+       extract(epoch FROM now() - t.sealed_at)::float8, t.note <> '', t.error
+FROM ledger.head h
+CROSS JOIN ledger.tree_head t
+LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
 """
 # The first ones: a label for each of many would overload whoever stores the metrics.
 _PARKED = """
@@ -88,9 +98,61 @@ class WebhookBacklog(NamedTuple):
     lag_events: int
 
 
+class SealingLag(NamedTuple):
+    """How far the Merkle tree is behind the log.
+
+    size          how many records are sealed
+    events        how many are not; negative when the log was cut
+    seconds       age of the oldest record that is not sealed; 0 when there is none
+    idle_seconds  since the tree was last sealed
+    has_begun     whether it was ever sealed
+    error         why sealing has stopped; None while it works
+    """
+
+    size: int
+    events: int
+    seconds: float
+    idle_seconds: float
+    has_begun: bool
+    error: str | None
+
+    def is_stuck(self, seconds_max: float) -> bool:
+        """Whether sealing has stopped, or has not moved for `seconds_max` although it is as far behind.
+
+        It is not stuck while it works on a long backlog, nor before its first start: API processes that are
+        upgraded before the workers serve as ever."""
+        has_stopped = self.error is not None or self.events < 0
+        is_idle = self.has_begun and min(self.seconds, self.idle_seconds) > seconds_max
+        return has_stopped or is_idle
+
+
+class WitnessStatus(NamedTuple):
+    """What is known of a witness that cosigns our checkpoints.
+
+    witness         its id: name and key id of its first key
+    size            of the last checkpoint that it cosigned; 0 for none
+    state           how it answered last (`tree.witnesses.cosignatures.WitnessState`)
+    reason          why it does not cosign; None while it does
+    behind_seconds  age of the oldest kept checkpoint after that; 0 when there is none
+    """
+
+    witness: str
+    size: int
+    state: str
+    reason: str | None
+    behind_seconds: float
+
+
 async def read_lags(conn: Conn, now: float) -> list[Lag]:
     """The lag of each generation of each projection at `now` (unix seconds). Raises psycopg.Error."""
     return [Lag(*row) for row in await fetch_all(conn, _LAG, {"now": now})]
+
+
+async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
+    """The lag of the Merkle tree at `now` (unix seconds). Raises psycopg.Error."""
+    row = await fetch_one(conn, _SEALING, {"now": now})
+    assert row is not None
+    return SealingLag(*row)
 
 
 async def read_parked(conn: Conn) -> list[Parked]:
@@ -165,10 +227,12 @@ class Metrics:
         parked: Iterable[Parked],
         overdue_seconds: Mapping[str, float],
         backlog: WebhookBacklog | None,
+        sealing: SealingLag | None,
+        witnesses: Iterable[WitnessStatus] = (),
     ) -> bytes:
         """All metrics in Prometheus' text format. `overdue_seconds` is by kind of deadline.
 
-        While the database cannot be reached, `backlog` is None and the others are empty.
+        While the database cannot be reached, `backlog` and `sealing` are None and the others are empty.
         """
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -185,6 +249,9 @@ class Metrics:
             overdue.labels(kind).set(age_seconds)
         if backlog is not None:
             _set_webhook_gauges(database_registry, backlog)
+        if sealing is not None:
+            _set_sealing_gauges(database_registry, sealing)
+        _set_witness_gauges(database_registry, witnesses)
         return generate_latest(registry) + generate_latest(database_registry)
 
     def _set_projection_gauges(self, registry: CollectorRegistry, lags: Iterable[Lag]) -> None:
@@ -242,3 +309,28 @@ def _set_webhook_gauges(registry: CollectorRegistry, backlog: WebhookBacklog) ->
     oldest_due.set(backlog.oldest_due_seconds)
     lag = Gauge("ledger_webhook_lag_events", "Events not fanned out yet", registry=registry)
     lag.set(backlog.lag_events)
+
+
+def _set_sealing_gauges(registry: CollectorRegistry, sealing: SealingLag) -> None:
+    def gauge(name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=registry)
+
+    gauge("ledger_tree_size", "Records in the Merkle tree").set(sealing.size)
+    gauge("ledger_unsealed_events", "Records not sealed yet").set(sealing.events)
+    gauge("ledger_unsealed_seconds", "Age of the oldest record not sealed").set(sealing.seconds)
+    gauge("ledger_sealing_stopped", "Whether sealing has stopped with an error").set(
+        sealing.error is not None
+    )
+
+
+def _set_witness_gauges(registry: CollectorRegistry, witnesses: Iterable[WitnessStatus]) -> None:
+    def gauge(name: str, text: str) -> Gauge:
+        return Gauge(name, text, ("witness",), registry=registry)
+
+    size = gauge("ledger_witness_size", "Records that a witness has cosigned")
+    behind = gauge("ledger_witness_behind_seconds", "Age of the oldest kept checkpoint not cosigned")
+    contradicts = gauge("ledger_witness_contradicts", "Whether a witness has seen a tree that ours is not")
+    for each in witnesses:
+        size.labels(each.witness).set(each.size)
+        behind.labels(each.witness).set(each.behind_seconds)
+        contradicts.labels(each.witness).set(each.state == "contradicts")

@@ -1,13 +1,20 @@
-"""What runs with the ledger's own processes: projections, deadlines, rebuilds, samples and webhooks beside
-the API or in a worker, and the operators' routes.
+"""What runs with the ledger's own processes: projections, deadlines, rebuilds, samples, sealing, witnesses
+and webhooks beside the API or in a worker, and the operators' routes.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from ledger.api.app import Extensions, ServiceFactory, build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store
+from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
+from ledger.tree.keys import make_chest
+from ledger.tree.sealer import Sealer
+from ledger.tree.witnesses.addresses import parse_witnesses
+from ledger.tree.witnesses.service import WitnessService
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
@@ -19,7 +26,9 @@ from projections.worker import ParkedStreamRetry, RebuildSupervisor, Sampler
 
 
 def make_extensions(settings: Settings) -> Extensions:
-    """The services that follow the log in an API or worker process, and the operators' routes."""
+    """The services that follow the log in an API or worker process, and the operators' routes. Raises
+    SettingError for settings that they cannot use."""
+    witnesses = parse_witnesses(settings.witnesses)
     service_factories: list[ServiceFactory] = [
         lambda store: _create_engine(store, settings),
         lambda store: DeadlineSweeper(store, build_terms(settings), poll_ms=settings.deadline_poll_ms),
@@ -29,8 +38,12 @@ def make_extensions(settings: Settings) -> Extensions:
             BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: _create_sealer(store, settings),
+        lambda store: WitnessService(store, witnesses),
         lambda store: _create_webhook_service(store, settings),
     ]
+    if settings.checkpoint_file is not None:
+        service_factories.append(_prepare_checkpoint_file(settings.checkpoint_file))
     if settings.verify_pause_seconds:
         service_factories.append(lambda store: Sampler(store, pause_seconds=settings.verify_pause_seconds))
     return Extensions(service_factories, [projection_routes, rebuild_routes])
@@ -47,6 +60,20 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
         poll_ms=settings.poll_ms,
         cached_streams_max=settings.cached_streams_max,
     )
+
+
+def _create_sealer(store: Store, settings: Settings) -> Sealer:
+    return Sealer(
+        store,
+        make_chest(store.secret_key, settings),
+        pause_ms=settings.seal_ms,
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
+
+
+def _prepare_checkpoint_file(path: Path) -> ServiceFactory:
+    content = read_checkpoint_file(path)
+    return lambda store: CheckpointFile(store, path, content)
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:

@@ -35,7 +35,7 @@ TEST_SERVER_SETTINGS = {
 }
 TEMPLATE_DATABASE = "ledger_template"
 FREE_MEMORY_BYTES_MIN = 4 * 1024**3
-PURE = ("domain", "golden", "wire", "test_config.py", "test_errors.py", "test_ids.py", "test_lru.py")
+PURE = ("domain", "golden", "wire", "tlog", "test_config.py", "test_errors.py", "test_ids.py", "test_lru.py")
 """Of this folder: the tests that start no other process and use no database."""
 
 

@@ -226,7 +226,8 @@ def test_nobody_but_config_reads_the_environment() -> None:
 
 
 def test_only_api_errors_knows_status_codes() -> None:
-    """One table has the status of each error; no other module writes down a status, or raises one."""
+    """One table has the status of each error; no other module writes down a status, or raises one. The
+    witness speaks a protocol of its own: `ledger/witness/app.py` has a table for that."""
     table = next(module for module in modules("ledger") if module.name == "ledger.api.errors")
     codes = {
         node.value

@@ -14,12 +14,28 @@ from ledger.clock import Clock
 from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
 from ledger.errors import Unavailable
-from ledger.metrics import Lag, Metrics, Parked, WebhookBacklog, read_lags, read_parked
+from ledger.metrics import (
+    Lag,
+    Metrics,
+    Parked,
+    SealingLag,
+    WebhookBacklog,
+    WitnessStatus,
+    read_lags,
+    read_parked,
+    read_sealing_lag,
+)
 from ledger.postgres.connections import Conn, Pool
+from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 
 READY_LAG_SECONDS_MAX = 30.0
 CONNECTION_TIMEOUT_SECONDS = 2.0
+
+_Measured = tuple[
+    list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None, list[WitnessStatus]
+]
+_NOTHING_MEASURED: _Measured = [], [], {}, None, None, []
 
 
 def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> APIRouter:
@@ -33,10 +49,11 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
 
     @router.get("/readyz")
     async def readyz(response: Response) -> dict[str, Any]:
-        """503 if the database is unreachable, or a live projection lags more than 30 s."""
+        """503 if the database is unreachable, a live projection lags more than 30 s, or sealing has stopped
+        for as long."""
         try:
-            projection_lags = await pool.run_idempotent(
-                lambda conn: read_lags(conn, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
+            projection_lags, sealing = await pool.run_idempotent(
+                lambda conn: _read_readiness(conn, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
             )
         except (Unavailable, psycopg.Error) as error:
             response.status_code = STATUS_NOT_READY
@@ -44,6 +61,8 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
         stuck = [
             lag.projection for lag in projection_lags if lag.live and lag.seconds > READY_LAG_SECONDS_MAX
         ]
+        if sealing.is_stuck(READY_LAG_SECONDS_MAX):
+            stuck.append("sealing")
         incomplete = [lag.projection for lag in projection_lags if lag.live and lag.parked]
         if stuck or not projection_lags:
             response.status_code = STATUS_NOT_READY
@@ -51,6 +70,7 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
             "status": "stuck" if stuck else "starting" if not projection_lags else "ok",
             "stuck": stuck,
             "incomplete": incomplete,
+            "sealing": sealing._asdict(),
             "projections": [lag._asdict() for lag in projection_lags],
         }
 
@@ -58,20 +78,29 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     async def render_metrics() -> Response:
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
 
-        async def read(
-            conn: Conn,
-        ) -> tuple[list[Lag], list[Parked], dict[str, float], WebhookBacklog | None]:
-            return (
-                await read_lags(conn, clock.now()),
-                await read_parked(conn),
-                await read_overdue_seconds(conn, terms, clock.now()),
-                await read_backlog(conn, clock.now()),
-            )
-
         try:
-            measured = await pool.run_idempotent(read, wait_seconds=CONNECTION_TIMEOUT_SECONDS)
+            measured = await pool.run_idempotent(
+                lambda conn: _read_measured(conn, terms, clock.now()),
+                wait_seconds=CONNECTION_TIMEOUT_SECONDS,
+            )
         except Unavailable:
-            measured = [], [], {}, None
+            measured = _NOTHING_MEASURED
         return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
 
     return router
+
+
+async def _read_readiness(conn: Conn, now: float) -> tuple[list[Lag], SealingLag]:
+    return await read_lags(conn, now), await read_sealing_lag(conn, now)
+
+
+async def _read_measured(conn: Conn, terms: Terms, now: float) -> _Measured:
+    """What the metrics show of the database."""
+    return (
+        await read_lags(conn, now),
+        await read_parked(conn),
+        await read_overdue_seconds(conn, terms, now),
+        await read_backlog(conn, now),
+        await read_sealing_lag(conn, now),
+        await read_witnesses(conn),
+    )

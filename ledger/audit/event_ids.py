@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ledger.audit.moments import TIME_MAX, find_last_position
+from ledger.audit.moments import TIME_MAX
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import EventImported
 from ledger.errors import UnreadableRecord
 from ledger.ids import derive_id, parse_id_time
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
+from ledger.store.positions import find_last_position
 from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX, derive_public_event_types
 
 # Deriving two ids for each takes a few milliseconds, during which the process does nothing else.

@@ -20,6 +20,7 @@ from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database
 from ledger.service_key import check_service_key
+from ledger.tlog.merkle import ProofError
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions
@@ -42,6 +43,8 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) ->
     _add_service_commands(cli, make_extensions)
     _add_import_command(cli)
     _add_migrate_command(cli)
+    _add_verify_command(cli)
+    _add_witness_command(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
     return cli
@@ -52,7 +55,7 @@ def run_cli(cli: typer.Typer) -> None:
     status 1."""
     try:
         cli()
-    except (SettingError, RequestError) as error:
+    except (SettingError, RequestError, ProofError) as error:
         sys.exit(f"ledger: {error}")
     except LedgerError as error:
         sys.exit(f"ledger: {type(error).__name__}: {error}")
@@ -139,6 +142,63 @@ def _add_migrate_command(cli: typer.Typer) -> None:
             migrate_database(settings, dsn)
             check_service_key(settings, dsn, service_key)
         print("The schema is up to date.")
+
+
+def _add_verify_command(cli: typer.Typer) -> None:
+    @cli.command()
+    def verify(
+        file: Annotated[Path, typer.Argument(help="A proof file (.tlog-proof).")],
+        policy: Annotated[
+            Path, typer.Option(help="The keys of the logs and witnesses to trust (C2SP tlog-policy).")
+        ],
+        entry: Annotated[
+            str | None, typer.Option(help="The entry in hexadecimal, for a proof file without its record.")
+        ] = None,
+        record: Annotated[
+            Path | None, typer.Option(help="A file with the record in its canonical form.")
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    ) -> None:
+        """Verify a proof file, without database, network or settings.
+
+        Prints what is proven; sealed personal data stays sealed. Exits with 1 when it is not proven."""
+        from ledger.cli import proof_verification
+
+        print(proof_verification.verify(file, policy, entry, record, as_json=as_json))
+
+
+def _add_witness_command(cli: typer.Typer) -> None:
+    @cli.command("witness")
+    def run_witness(
+        data: Annotated[Path, typer.Option("--data", help="Directory of its key, checkpoints and evidence.")],
+        log: Annotated[
+            list[str] | None, typer.Option("--log", help="The verifier key of a log to watch.")
+        ] = None,
+        logs: Annotated[
+            Path | None, typer.Option("--logs", help="A file of verifier keys, one a line.")
+        ] = None,
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="Port to listen on.")] = 4243,
+        name: Annotated[
+            str | None, typer.Option(help="Name of the key that the first start makes; default: random.")
+        ] = None,
+        ml_dsa: Annotated[bool, typer.Option("--ml-dsa", help="Cosign with an ML-DSA-44 key, too.")] = False,
+        print_key: Annotated[
+            bool, typer.Option("--print-key", help="Print the verifier keys to configure, and exit.")
+        ] = False,
+    ) -> None:
+        """Run a witness of other ledgers' logs (C2SP tlog-witness).
+
+        It cosigns a log's checkpoint only if that continues the last one, and keeps evidence of what does
+        not. It needs no database. A log named other than its key is written as: origin, space, key."""
+        from ledger.cli import witness
+
+        if print_key:
+            witness.print_keys(data, name, with_ml_dsa=ml_dsa)
+            return
+        _configure()
+        texts = witness.read_logs(log or [], logs)
+        witness.serve_witness(texts, data, name, host, port, with_ml_dsa=ml_dsa)
 
 
 def _configure(**overrides: object) -> Settings:

@@ -11,8 +11,8 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
 
 import uvicorn
 import uvloop
@@ -21,11 +21,11 @@ from prometheus_client.multiprocess import mark_process_dead
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
+from ledger.cli.listener import LISTEN_BACKLOG, open_listener
 from ledger.cli.metrics_folder import open_metrics_folder, remove_leftover_folders
 from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.config import Settings
-from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database, open_own_database
 from ledger.postgres.migrations import migrate
@@ -33,7 +33,6 @@ from ledger.postgres.private_files import write_private_file
 from ledger.service_key import check_database, check_service_key
 from ledger.store.store import Store
 
-LISTEN_BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 DEV_KEYS_FILE = "dev-keys.json"
 
@@ -46,7 +45,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     """
     remove_leftover_folders()
     with ExitStack() as stack:
-        sock = stack.enter_context(_listening_socket(settings))
+        sock = stack.enter_context(_open_listener(settings))
         dsn, service_key = stack.enter_context(open_own_database(settings))
         url = f"http://{settings.host}:{sock.getsockname()[1]}"
         if settings.database_url is not None:
@@ -79,7 +78,7 @@ def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> Non
             )
             return
         remove_leftover_folders()
-        sock = stack.enter_context(_listening_socket(settings))
+        sock = stack.enter_context(_open_listener(settings))
         if settings.workers == 1:
             _run_api(settings, dsn, service_key, api_extensions, sock)
         else:
@@ -167,21 +166,8 @@ async def _run_services(
         await stop.wait()
 
 
-@contextmanager
-def _listening_socket(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((settings.host, settings.port))
-            sock.listen(LISTEN_BACKLOG)
-        except OSError as error:
-            raise SettingError(
-                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} "
-                "(LEDGER_HOST, LEDGER_PORT)"
-            ) from None
-        sock.set_inheritable(True)
-        yield sock
+def _open_listener(settings: Settings) -> AbstractContextManager[socket.socket]:
+    return open_listener(settings.host, settings.port, hint="LEDGER_HOST, LEDGER_PORT")
 
 
 def _load_dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
@@ -17,25 +17,39 @@ from ledger.service_key import check_database
 ReturnValue = TypeVar("ReturnValue")
 
 
+class Deployment(NamedTuple):
+    """The settings and the service key of a deployment."""
+
+    settings: Settings
+    service_key: bytes
+
+
 def run_with_connection(action: Callable[[Conn, Clock], Awaitable[ReturnValue]]) -> ReturnValue:
     """Run `action` on a connection to the configured database and return its result.
 
     The clock is the service's: a test may have moved it. Raises SettingError for settings that cannot be
     used and a database that is not migrated, Unavailable when the database cannot be reached.
     """
+    return run_with_deployment(lambda conn, clock, _: action(conn, clock))
+
+
+def run_with_deployment(
+    action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]],
+) -> ReturnValue:
+    """`run_with_connection` for an action that also needs the settings and the service key."""
     settings = load_settings()
     with open_database(settings) as (dsn, service_key):
         check_database(settings, dsn, service_key)
-        return asyncio.run(_run_with_connection(settings, dsn, action))
+        return asyncio.run(_run(dsn, action, Deployment(settings, service_key)))
 
 
-async def _run_with_connection(
-    settings: Settings, dsn: str, action: Callable[[Conn, Clock], Awaitable[ReturnValue]]
+async def _run(
+    dsn: str, action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], deployment: Deployment
 ) -> ReturnValue:
     async with open_connection(dsn, "ledger_api", name="cli") as conn:
-        clock = Clock(movable=settings.test_clock)
+        clock = Clock(movable=deployment.settings.test_clock)
         await clock.refresh(conn)
-        return await action(conn, clock)
+        return await action(conn, clock, deployment)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

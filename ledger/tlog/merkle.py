@@ -111,11 +111,16 @@ def check_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[byt
     plan = plan_inclusion(index, size)
     if len(plan) != len(proof):
         raise ProofError(f"the proof has {len(proof)} hashes instead of {len(plan)}")
+    if fold_inclusion(leaf_hash, index, plan, proof) != root:
+        raise ProofError(f"the leaf {index} is not in the tree of {size} leaves with this root")
+
+
+def fold_inclusion(leaf_hash: bytes, index: int, plan: Sequence[Leaves], proof: Sequence[bytes]) -> bytes:
+    """The root that follows from a proof, whose `plan` is that of `plan_inclusion`."""
     result = leaf_hash
     for leaves, sibling in zip(plan, proof, strict=True):
         result = hash_children(sibling, result) if leaves.begin < index else hash_children(result, sibling)
-    if result != root:
-        raise ProofError(f"the leaf {index} is not in the tree of {size} leaves with this root")
+    return result
 
 
 def check_consistency(old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import msgspec
 
-from ledger.tlog.merkle import hash_leaf
+from ledger.tlog.merkle import ProofError, hash_leaf
 
 PREFIX = b"ledger/record/1\n"
 _NULL = b"\xff\xff\xff\xff"
@@ -46,14 +46,27 @@ class Record(msgspec.Struct, frozen=True):
 def encode_record(record: Record) -> bytes:
     """The canonical form."""
     parts = [PREFIX]
-    for name in record.__struct_fields__:
-        value = getattr(record, name)
+    for value in msgspec.structs.astuple(record):
         if value is None:
             parts.append(_NULL)
             continue
         content = value if isinstance(value, bytes) else _format(value).encode()
-        parts += (len(content).to_bytes(4, "big"), content)
+        parts.append(len(content).to_bytes(4, "big"))
+        parts.append(content)
     return b"".join(parts)
+
+
+def decode_record(content: bytes) -> Record:
+    """The record of a canonical form. Raises ProofError for bytes that `encode_record` does not make."""
+    try:
+        *texts, state = _split(content)
+        fields = dict(zip(Record.__struct_fields__, [*map(_decode, texts), state], strict=True))
+        record = msgspec.convert(fields, Record, strict=False)
+    except (ValueError, msgspec.ValidationError):
+        record = None
+    if record is None or encode_record(record) != content:
+        raise ProofError("these bytes are not the canonical form of a record")
+    return record
 
 
 def derive_entry(record: Record) -> bytes:
@@ -67,6 +80,28 @@ def derive_leaf_hash(record: Record) -> bytes:
 
 
 def _format(value: str | int | bool) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def _split(content: bytes) -> list[bytes | None]:
+    """The columns of a canonical form. Raises ValueError."""
+    columns: list[bytes | None] = []
+    begin = len(PREFIX)
+    while begin < len(content):
+        length = content[begin : begin + 4]
+        begin += 4
+        if length == _NULL:
+            columns.append(None)
+            continue
+        end = begin + int.from_bytes(length, "big")
+        columns.append(content[begin:end])
+        begin = end
+    return columns
+
+
+def _decode(column: bytes | None) -> str | None:
+    return None if column is None else column.decode()

@@ -165,7 +165,7 @@ def test_the_journal_is_traced_to_its_events_and_filtered(dsn: str) -> None:
             assert (row["charge"], row["dispute"], row["source"]) == (charge, dispute, dispute)
             assert row["balance_transaction"] == state.balance_transactions[0]["id"]
             assert (row["request_id"], row["stream"]) == ("req_3", dispute)
-            assert row["actor"] == {"id": "key_test", "name": None}
+            assert row["actor"] == {"id": "key_test", "name": None, "key": None}
 
             opened, won = (5, "dispute.opened"), (6, "dispute.won")
             refunded = next(position for position, _ in await list_positions(object=refund.id))

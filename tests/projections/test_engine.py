@@ -273,8 +273,8 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(
             later = await load_statuses(conn, now=author.store.clock.now() + 60)
             assert [status.lag.projection for status in later if status.stalled] == ["feed"]
             metrics = Metrics()
-            metrics.render([status.lag for status in later], [], {}, None)
-            text = metrics.render([status.lag for status in later], [], {}, None).decode()
+            metrics.render([status.lag for status in later], [], {}, None, None)
+            text = metrics.render([status.lag for status in later], [], {}, None, None).decode()
             stalled = re.findall(
                 r'^ledger_stands_still_seconds{.*projection="(\w+)"} (.+)$', text, re.MULTILINE
             )

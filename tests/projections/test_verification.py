@@ -133,7 +133,7 @@ def test_differing_rows_in_a_kept_generation_raise_no_alarm(dsn: str) -> None:
 
 def list_alarms(standing: list[Lag]) -> set[tuple[str, str]]:
     """Projection and generation of each for which the metrics show differing rows."""
-    exposed = Metrics().render(standing, [], {}, None).decode()
+    exposed = Metrics().render(standing, [], {}, None, None).decode()
     return {
         (projection, generation)
         for generation, projection, rows in re.findall(

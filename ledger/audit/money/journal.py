@@ -78,8 +78,9 @@ UNION
 SELECT e.notification_id FROM ledger.events e WHERE e.charge = %(object)s AND {_OWN}
 """  # noqa: S608
 _PAGE = """
-SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.actor, k.name,
-       e.request_id, e.idempotency_key, e.causation, e.charge, extract(epoch FROM e.recorded_at)::float8
+SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.request_id,
+       e.idempotency_key, e.causation, e.charge, extract(epoch FROM e.recorded_at)::float8,
+       e.actor, k.name, k.kind, k.livemode, k.last4
 FROM (SELECT position FROM ({positions}) AS found ORDER BY position {order} LIMIT %(limit)s) AS page
 JOIN ledger.events e ON e.notification_id = page.position
 LEFT JOIN ledger.api_keys k ON k.id = e.actor AND k.account = e.account
@@ -247,7 +248,7 @@ async def _find_refund_transaction(conn: Conn, codec: Codec, object_id: str) -> 
 
 def _render_entry(codec: Codec, row: TupleRow, query: JournalQuery) -> list[dict[str, Any]]:
     """The postings of one event that the query lists. Raises UnreadableRecord."""
-    position, stream, version, topic, state, actor, name, request_id, key, causation, charge, at = row
+    position, stream, version, topic, state, request_id, key, causation, charge, at, *actor = row
     event = codec.decode_event(stream, version, topic, state)
     movement = get_movement(event)
     if movement is None:
@@ -264,7 +265,7 @@ def _render_entry(codec: Codec, row: TupleRow, query: JournalQuery) -> list[dict
         "version": version,
         "type": topic,
         "time": format_time(at),
-        "actor": render_actor(actor, name),
+        "actor": render_actor(*actor),
         "request_id": request_id,
         "idempotency_key": key,
         "causation": render_causation(causation),

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ledger.audit.event_ids import find_event_position
-from ledger.audit.moments import find_last_position, parse_time_span
+from ledger.audit.moments import parse_time_span
 from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
+from ledger.store.positions import find_last_position
 from ledger.wire.aggregates import EVENT_CLASSES
 
 TOPICS = tuple(sorted(event_class.TOPIC for event_class in EVENT_CLASSES))

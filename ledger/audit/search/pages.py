@@ -109,6 +109,29 @@ async def search_log(
     return await context.pool.run_idempotent(run)
 
 
+async def find_positions(
+    context: QueryContext,
+    auditor: Auditor,
+    filters: LogFilters,
+    searched: PositionRange,
+    *,
+    limit: int,
+    examined_max: int = EXAMINED_MAX,
+) -> Found:
+    """The next positions of the auditor's events in a range that satisfy the filters, oldest first, and after
+    which position to go on; None after the last one. `time`, `position` and `event` are in the range already.
+
+    Raises InvalidParameter, Unavailable.
+    """
+
+    async def run(conn: Conn) -> Found:
+        async with open_snapshot(conn) as progress:
+            search = _Search(conn, auditor, filters, progress, limit, examined_max, descending=False)
+            return await search.run(searched)
+
+    return await context.pool.run_idempotent(run)
+
+
 @asynccontextmanager
 async def open_snapshot(conn: Conn) -> AsyncIterator[IndexProgress]:
     """A read-only transaction in which all statements see the same log and the same index."""

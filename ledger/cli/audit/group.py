@@ -6,14 +6,25 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import log, money, reconcile
+from ledger.cli.audit import export, export_check, log, money, objects, reconcile, tree, verify, witnesses
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "object": objects.show_object,
+    "history": objects.show_history,
+    "diff": objects.show_diff,
     "log": log.show_log,
     "event": log.show_event,
+    "export": export.export_log,
+    "verify-export": export_check.verify_export_file,
     "trial-balance": money.show_trial_balance,
     "journal": money.show_journal,
     "reconcile": reconcile.reconcile,
+    "verify": verify.verify,
+    "checkpoint": tree.print_checkpoint,
+    "keys": tree.print_keys,
+    "rotate-key": tree.rotate_key,
+    "proof": tree.print_proof,
+    "witnesses": witnesses.print_witnesses,
 }
 """By name, in the order in which --help shows them."""
 

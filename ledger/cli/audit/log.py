@@ -13,6 +13,7 @@ from ledger.audit.search.entries import LogEntry
 from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import LIMIT_MAX, search_log
 from ledger.audit.search.recorded_events import read_recorded_event
+from ledger.cli.audit import filter_options as options
 from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, PersonalOption, run
 from ledger.cli.shell import format_time
 from ledger.queries.context import QueryContext
@@ -26,22 +27,19 @@ _COLUMNS = {"position": 10, "time": 20, "type": 28, "stream": 32, "actor": 32, "
 def show_log(
     account: AccountOption = None,
     live: LiveOption = False,
-    actor: Annotated[str | None, typer.Option(help="The id of a key, or cli.")] = None,
-    request: Annotated[str | None, typer.Option(help="The id of a request (req_…).")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="The Idempotency-Key of a request.")] = None,
-    object_id: Annotated[str | None, typer.Option("--object", help="The id of the object changed.")] = None,
-    customer: Annotated[str | None, typer.Option(help="The customer, or what names it.")] = None,
-    charge: Annotated[str | None, typer.Option(help="The charge, or what names it.")] = None,
-    payment_intent: Annotated[str | None, typer.Option(help="The payment intent, or what names it.")] = None,
-    event: Annotated[str | None, typer.Option(help="The id of a public Event (evt_…).")] = None,
-    types: Annotated[
-        list[str] | None,
-        typer.Option("--type", help="A type, or a pattern such as 'dispute.*'; repeat it for several."),
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="The first time: unix seconds or ISO 8601.")] = None,
-    until: Annotated[str | None, typer.Option(help="The last time.")] = None,
-    after: Annotated[int | None, typer.Option(min=0, help="Only positions after this one.")] = None,
-    before: Annotated[int | None, typer.Option(min=0, help="Only positions before this one.")] = None,
+    actor: options.Actor = None,
+    request: options.Request = None,
+    idempotency_key: options.IdempotencyKey = None,
+    object_id: options.Object = None,
+    customer: options.Customer = None,
+    charge: options.Charge = None,
+    payment_intent: options.PaymentIntent = None,
+    event: options.Event = None,
+    types: options.Types = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    after: options.After = None,
+    before: options.Before = None,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Oldest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many events to show.")] = LINES_DEFAULT,
     as_json: JsonOption = False,
@@ -49,19 +47,11 @@ def show_log(
     """Search the recorded events, newest first.
 
     An event is shown if it satisfies all filters. With --json, each line is one event."""
-    filters = LogFilters(
-        actor=actor,
-        request=request,
-        idempotency_key=idempotency_key,
-        object=object_id,
-        customer=customer,
-        charge=charge,
-        payment_intent=payment_intent,
-        event=event,
-        types=types or (),
-        time={name: text for name, text in (("gte", since), ("lte", until)) if text is not None},
-        position={name: number for name, number in (("gt", after), ("lt", before)) if number is not None},
-    )
+    filters = options.make_filters(
+        actor=actor, request=request, idempotency_key=idempotency_key, object_id=object_id, customer=customer,
+        charge=charge, payment_intent=payment_intent, event=event, types=types, since=since, until=until,
+        after=after, before=before,
+    )  # fmt: skip
 
     async def show(context: QueryContext, auditor: Auditor) -> None:
         await _print_pages(context, auditor, filters, limit, descending=not oldest_first, as_json=as_json)
@@ -125,9 +115,9 @@ async def _print_pages(
 
 
 def _to_cells(entry: LogEntry) -> list[str]:
-    actor = entry.actor or "-"
-    if entry.actor_name:
-        actor = f"{entry.actor_name} ({entry.actor})"
+    actor = "-"
+    if entry.actor is not None:
+        actor = f"{entry.actor['name']} ({entry.actor['id']})" if entry.actor["name"] else entry.actor["id"]
     time = format_time(entry.time)
     values = entry.to_json()
     return [

@@ -68,12 +68,14 @@ async def _run(
     await pool.open()
     try:
         await store.streams.start()
+        await store.past_streams.start()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
             known = [row[0] for row in await list_accounts(conn)]
         auditor = Auditor(_choose_account(known, account), livemode, CLI_ACTOR, shows_personal_data)
         return await action(build_queries(store, pool, settings), auditor)
     finally:
+        await store.past_streams.close()
         await store.streams.close()
         await pool.close()
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from ledger.api.internal.audit.export import export_routes
 from ledger.api.internal.audit.log import log_routes
 from ledger.api.internal.audit.money import money_routes
+from ledger.api.internal.audit.objects import object_routes
+from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.callers import Callers
 from ledger.queries.context import QueryContext
 
 
-def audit_routes(callers: Callers, queries: QueryContext) -> APIRouter:
-    """All of them."""
+def audit_routes(callers: Callers, queries: QueryContext, public_url: str | None) -> APIRouter:
+    """All of them. `public_url`: the service's own URL in answers; default: as the caller knows it."""
     router = APIRouter(prefix="/audit", tags=["audit"])
+    router.include_router(object_routes(callers, queries, public_url))
     router.include_router(log_routes(callers, queries))
+    router.include_router(export_routes(callers, queries))
     router.include_router(money_routes(callers, queries))
+    router.include_router(tree_routes(callers, queries))
     return router

@@ -1,13 +1,13 @@
 """Contract: no release that does not fill the status of disputes starts any more.
 
-Revision ID: 0016
-Revises: 0015
+Revision ID: 0019
+Revises: 0018
 """
 
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
@@ -19,5 +19,5 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
-UPDATE ledger.served SET oldest = '0015';
+UPDATE ledger.served SET oldest = '0018';
 """

@@ -1,0 +1,158 @@
+"""`ledger audit verify-export`: checks an export without database and network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from ledger.audit.exports import ndjson, parquet
+from ledger.audit.exports.content import ExportError
+from ledger.audit.exports.verification import OpenNote, VerifiedExport, verify_export
+from ledger.cli.shell import format_count
+from ledger.errors import SettingError
+from ledger.tlog.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
+from ledger.tlog.keys import VerifierKey
+from ledger.tlog.merkle import ProofError
+from ledger.tlog.notes import parse_note
+from ledger.tlog.policies import parse_policy
+
+PROGRESS_PARTS = 10_000
+
+
+def verify_export_file(
+    file: Annotated[Path, typer.Argument(help="An export, NDJSON or Parquet.")],
+    key: Annotated[
+        str | None, typer.Option(help="The log's public key, name+id+base64, or a file that holds it.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="A C2SP tlog-policy file: trusted logs and witnesses.")
+    ] = None,
+) -> None:
+    """Check that an export is whole and unchanged.
+
+    It needs neither the database nor the network. Without --key and --policy it cannot tell who signed the
+    checkpoint, and says so."""
+    trust = _choose_trust(key, policy)
+    try:
+        verified = _verify(file, trust.open_note)
+    except (ExportError, ProofError) as error:
+        sys.exit(f"ledger: {file}: {error}")
+    _print_result(verified, trust)
+
+
+class _Trust(NamedTuple):
+    """How checkpoints are opened. `signers` collects who signed the last one, as a text for people."""
+
+    open_note: OpenNote
+    signers: list[str]
+
+
+def _choose_trust(key: str | None, policy: Path | None) -> _Trust:
+    """Raises SettingError for a key or a policy that cannot be used."""
+    signers: list[str] = []
+    if key is not None and policy is not None:
+        raise SettingError("--key: use either --key or --policy")
+    try:
+        if key is not None:
+            return _trust_key(VerifierKey.parse(_read_key(key)), signers)
+        if policy is not None:
+            return _trust_policy(_read(policy), signers)
+    except ProofError as error:
+        raise SettingError(f"--{'key' if policy is None else 'policy'}: {error}") from None
+    return _Trust(lambda note: parse_checkpoint(parse_note(note).text), signers)
+
+
+def _trust_key(key: VerifierKey, signers: list[str]) -> _Trust:
+    def open_note(note: str) -> Checkpoint:
+        checkpoint = open_checkpoint(note, key)
+        signers[:] = [f"the log {key.name}, key {key.key_id.hex()}"]
+        return checkpoint
+
+    return _Trust(open_note, signers)
+
+
+def _trust_policy(content: bytes, signers: list[str]) -> _Trust:
+    policy = parse_policy(content)
+
+    def open_note(note: str) -> Checkpoint:
+        trusted = policy.check(note)
+        witnesses = [f"the witness {name!a}" for name in trusted.witnesses]
+        signers[:] = [f"the log {trusted.log.name}, key {trusted.log.key_id.hex()}", *witnesses]
+        return trusted.checkpoint
+
+    return _Trust(open_note, signers)
+
+
+def _read_key(text: str) -> str:
+    """A key as it is, or the content of the file of that name."""
+    return _read(Path(text)).decode(errors="replace").strip() if text.count("+") < 2 else text
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _verify(file: Path, open_note: OpenNote) -> VerifiedExport:
+    """Raises ExportError, SettingError."""
+    try:
+        with file.open("rb") as source:
+            is_parquet = source.read(len(parquet.MAGIC)) == parquet.MAGIC
+            source.seek(0)
+            parts = parquet.read_parts(file) if is_parquet else ndjson.read_parts(source)
+            size_bytes = file.stat().st_size
+            with _show_progress(None if is_parquet else size_bytes) as progress:
+                return verify_export(_follow(parts, progress, source.tell), open_note)
+    except OSError as error:
+        raise SettingError(f"cannot read {file}: {error.strerror}") from None
+
+
+@contextmanager
+def _show_progress(size_bytes: int | None) -> Iterator[Progress]:
+    """A bar on a terminal; of a Parquet file it does not show how much remains."""
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
+        console=Console(stderr=True), disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    with progress:
+        progress.add_task("verifying", total=size_bytes)
+        yield progress
+
+
+def _follow(
+    parts: Iterator[tuple[str, ndjson.Part]], progress: Progress, tell: Callable[[], int]
+) -> Iterator[tuple[str, ndjson.Part]]:
+    for number, part in enumerate(parts):
+        if number % PROGRESS_PARTS == 0:
+            progress.update(progress.task_ids[0], completed=tell(), description=f"verifying, {part[0]}")
+        yield part
+
+
+def _print_result(verified: VerifiedExport, trust: _Trust) -> None:
+    header, checkpoint = verified.header, verified.checkpoint
+    mode = "live" if header.livemode else "test"
+    filters = ", ".join(f"{name}={value}" for name, value in header.filters.items()) or "none"
+    print(f"{format_count(verified.records, 'record')} unchanged and in their places.")
+    print(f"positions: {verified.after + 1} to {header.upto}, of {checkpoint.size} in the log")
+    print(f"account: {header.account}, {mode} mode; filters: {filters}")
+    if verified.is_complete:
+        print("complete: no record between these positions is left out")
+    else:
+        print(
+            f"partial: {header.upto - verified.after - verified.records} records between these positions are "
+            "left out; that none of them fits the filters is not proved"
+        )
+    print(f"checkpoint: {checkpoint.origin}, size {checkpoint.size}, root {checkpoint.root.hex()}")
+    if trust.signers:
+        print(f"signed by: {'; '.join(trust.signers)}")
+    else:
+        print("signed by: NOT CHECKED. Name the log's key with --key, or a policy with --policy")

@@ -1,0 +1,99 @@
+"""Tiles of a transparency log (C2SP tlog-tiles): rows of hashes from which all nodes of the tree follow.
+
+A tile of level L holds up to 256 consecutive nodes of the Merkle tree's level 8 * L. The nodes between two
+levels of tiles are not stored: `locate` says of which hashes they are made.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ledger.tlog.merkle import Node, ProofError, hash_children
+
+TILE_HEIGHT = 8
+TILE_WIDTH = 1 << TILE_HEIGHT
+TILE_LEVEL_MAX = 63
+
+_PATH = re.compile(
+    r"tile/(?P<level>0|[1-9][0-9]?|entries)/(?P<number>(?:x[0-9]{3}/)*[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?"
+)
+ENTRIES = "entries"
+
+
+class Tile(NamedTuple):
+    """What a tile's path names.
+
+    level   None: the bundle of the entries below the tile `number` of level 0
+    number  from 0, within the level
+    width   how many hashes (or entries) it holds: from 1 to 256
+    """
+
+    level: int | None
+    number: int
+    width: int
+
+
+class Location(NamedTuple):
+    """The hashes of one tile that a node of the tree is made of: `width` of them, from number `first` on."""
+
+    level: int
+    number: int
+    first: int
+    width: int
+
+
+def tile_path(level: int | None, number: int, width: int = TILE_WIDTH) -> str:
+    """The path of a tile below the log's address; `level` None: of the bundle of entries."""
+    assert 0 < width <= TILE_WIDTH
+    digits = f"{number:03}"
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    groups = [digits[begin : begin + 3] for begin in range(0, len(digits), 3)]
+    elements = "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])
+    suffix = "" if width == TILE_WIDTH else f".p/{width}"
+    return f"tile/{ENTRIES if level is None else level}/{elements}{suffix}"
+
+
+def parse_tile_path(text: str) -> Tile:
+    """What a path names. Raises ProofError for any text but the one that `tile_path` makes."""
+    match = _PATH.fullmatch(text)
+    if match is None:
+        raise ProofError(f"not the path of a tile: {text!a}")
+    level = None if match["level"] == ENTRIES else int(match["level"])
+    number = int("".join(re.findall("[0-9]{3}", match["number"])))
+    width = int(match["width"]) if match["width"] else TILE_WIDTH
+    is_partial = match["width"] is not None
+    if (level or 0) > TILE_LEVEL_MAX or (is_partial and width >= TILE_WIDTH):
+        raise ProofError(f"not the path of a tile: {text!a}")
+    if tile_path(level, number, width) != text:
+        raise ProofError(f"the tile's number has more digits than it needs: {text!a}")
+    return Tile(level, number, width)
+
+
+def list_tiles(size: int) -> list[Tile]:
+    """All tiles of a tree of `size` leaves, level by level, each level from left to right."""
+    tiles: list[Tile] = []
+    level, count = 0, size
+    while count:
+        full, width = divmod(count, TILE_WIDTH)
+        tiles += (Tile(level, number, TILE_WIDTH) for number in range(full))
+        if width:
+            tiles.append(Tile(level, full, width))
+        level, count = level + 1, full
+    return tiles
+
+
+def locate(node: Node) -> Location:
+    """Which hashes of which tile make the node's hash (`hash_node`)."""
+    level, height = divmod(node.level, TILE_HEIGHT)
+    first = node.number << height
+    return Location(level, first // TILE_WIDTH, first % TILE_WIDTH, 1 << height)
+
+
+def hash_node(hashes: bytes) -> bytes:
+    """The hash of a complete subtree, from the hashes that `locate` names, one after another."""
+    row = [hashes[begin : begin + 32] for begin in range(0, len(hashes), 32)]
+    assert len(row).bit_count() == 1
+    while len(row) > 1:
+        row = [hash_children(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
+    return row[0]

@@ -1,0 +1,1 @@
+"""Witnesses of our log: which they are, how they are asked, and what they have cosigned."""
