@@ -122,19 +122,19 @@ def _measure_proofs(dsn: str, leaves: int) -> list[Figure]:
     edge = _fill_tree(dsn, leaves)
     with asyncio.Runner() as runner:
         inclusion_ms, consistency_ms = runner.run(_time_proofs(dsn, edge))
-    note = f"of a tree of {leaves:,} leaves; p50 {{:.2f}} ms"
+    note = f"of a tree of {leaves:,} leaves; p99 {{:.1f}} ms"
     return [
         figure(
             GROUP,
             work,
-            [quantiles(times_ms, n=100)[98]],
+            times_ms,
             "ms",
             goal=Goal(5, is_maximum=True) if work.startswith("an inclusion") else None,
-            note=note.format(median(times_ms)),
+            note=note.format(quantiles(times_ms, n=100)[98]),
         )
         for work, times_ms in (
-            ("an inclusion proof with leaf hash and root, p99", inclusion_ms),
-            ("a consistency proof, p99", consistency_ms),
+            ("an inclusion proof with leaf hash and root", inclusion_ms),
+            ("a consistency proof", consistency_ms),
         )
     ]
 

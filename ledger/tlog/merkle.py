@@ -45,6 +45,12 @@ def hash_children(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+def hash_parents(row: bytes) -> bytes:
+    """The hashes of the nodes above a row of nodes, whose hashes follow one another; an even number."""
+    pairs = range(0, len(row), 2 * HASH_BYTES)
+    return b"".join([sha256(b"\x01" + row[begin : begin + 2 * HASH_BYTES]).digest() for begin in pairs])
+
+
 def cover(leaves: Leaves) -> list[Node]:
     """The fewest complete nodes that together hold just these leaves, from left to right."""
     nodes: list[Node] = []

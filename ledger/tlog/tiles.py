@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ledger.tlog.merkle import Node, ProofError, hash_children
+from ledger.tlog.merkle import HASH_BYTES, Node, ProofError, hash_parents
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
@@ -92,8 +92,8 @@ def locate(node: Node) -> Location:
 
 def hash_node(hashes: bytes) -> bytes:
     """The hash of a complete subtree, from the hashes that `locate` names, one after another."""
-    row = [hashes[begin : begin + 32] for begin in range(0, len(hashes), 32)]
-    assert len(row).bit_count() == 1
-    while len(row) > 1:
-        row = [hash_children(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
-    return row[0]
+    assert hashes
+    assert (len(hashes) // HASH_BYTES).bit_count() == 1
+    while len(hashes) > HASH_BYTES:
+        hashes = hash_parents(hashes)
+    return hashes
