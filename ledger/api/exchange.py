@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ledger.api.public.operations import Operation
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
+POSITION_HEADER = b"ledger-position"
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
@@ -103,9 +104,12 @@ class Exchange:
         return self.idempotency_key
 
     def set_result(self, result: CommandResult) -> None:
-        """Set the command's result. With an Idempotency-Key, the response headers name the request that got
-        this response first (contract §1.9)."""
-        self.position = result.position
+        """Set the command's result: its position goes into the response headers. With an Idempotency-Key,
+        they also name the request that got this response first (contract §1.9)."""
+        if result.position is not None:
+            self.response_headers.append((POSITION_HEADER, str(result.position).encode()))
+            if result.original_request_id is None:
+                self.position = result.position
         if self.idempotency_key is None:
             return
         original_request_id = result.original_request_id or self.request_id
