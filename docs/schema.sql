@@ -77,9 +77,9 @@ CREATE TABLE ledger.audit_accesses (
     as_of bigint NOT NULL,
     CONSTRAINT audit_accesses_number PRIMARY KEY (number)
 );
-CREATE INDEX audit_accesses_by_actor ON ledger.audit_accesses USING btree (account, livemode, actor, number);
-CREATE INDEX audit_accesses_by_object ON ledger.audit_accesses USING btree (account, livemode, object, number) WHERE (object IS NOT NULL);
-CREATE INDEX audit_accesses_newest ON ledger.audit_accesses USING btree (account, livemode, number);
+CREATE INDEX audit_accesses_by_actor ON ledger.audit_accesses USING btree (account, livemode, actor, at, number);
+CREATE INDEX audit_accesses_by_object ON ledger.audit_accesses USING btree (account, livemode, object, at, number) WHERE (object IS NOT NULL);
+CREATE INDEX audit_accesses_newest ON ledger.audit_accesses USING btree (account, livemode, at, number);
 CREATE TRIGGER audit_accesses_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.audit_accesses FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
 GRANT INSERT, SELECT ON ledger.audit_accesses TO ledger_api;
 

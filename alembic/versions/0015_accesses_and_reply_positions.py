@@ -112,8 +112,8 @@ BEGIN
         USING ERRCODE = 'restrict_violation';
 END $$;
 
--- Who asked the audit API for what, also when refused (`allowed`). Numbers increase with time, with holes.
---   account     that the question was about
+-- Who asked the audit API or `ledger audit` for what, also when refused (not `allowed`).
+--   account     that the question was about; of a refused one the key's own
 --   operator    user@host of a command line; then the actor is `cli`
 --   action      the route or the command
 --   parameters  as given; personal data and unknown values only as a keyed digest
@@ -133,9 +133,9 @@ CREATE TABLE ledger.audit_accesses (
     allowed boolean NOT NULL,
     as_of bigint NOT NULL
 );
-CREATE INDEX audit_accesses_newest ON ledger.audit_accesses (account, livemode, number);
-CREATE INDEX audit_accesses_by_actor ON ledger.audit_accesses (account, livemode, actor, number);
-CREATE INDEX audit_accesses_by_object ON ledger.audit_accesses (account, livemode, object, number)
+CREATE INDEX audit_accesses_newest ON ledger.audit_accesses (account, livemode, at, number);
+CREATE INDEX audit_accesses_by_actor ON ledger.audit_accesses (account, livemode, actor, at, number);
+CREATE INDEX audit_accesses_by_object ON ledger.audit_accesses (account, livemode, object, at, number)
     WHERE object IS NOT NULL;
 CREATE TRIGGER audit_accesses_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.audit_accesses
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from ledger.clock import Clock
@@ -36,6 +39,13 @@ async def _run_with_connection(
         clock = Clock(movable=settings.test_clock)
         await clock.refresh(conn)
         return await action(conn, clock)
+
+
+def get_shell_user() -> str:
+    """The user of this shell, as user@host."""
+    with suppress(KeyError, OSError):  # a container may have no such user: the host still says something
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return socket.gethostname()
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

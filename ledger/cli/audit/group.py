@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+from ledger.cli.audit.accesses import list_accesses
+from ledger.cli.audit.shell import name_command
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "accesses": list_accesses,
+}
 """By name, in the order in which --help shows them."""
 
 
@@ -19,5 +24,5 @@ def build_group() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name, command in COMMANDS.items():
-        group.command(name)(command)
+        group.command(name)(name_command(name, command))
     return group
