@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    audit_objects,
     commands,
     expansion,
     http,
@@ -37,6 +38,7 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
+    "audit": audit_objects.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "projections": projections.run,

@@ -231,7 +231,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
-        audit_routes(callers, components.queries),
+        audit_routes(callers, components.queries, components.settings.public_url),
     ]
 
 

@@ -93,6 +93,12 @@ class Exchange:
         """Whether the key's account acts on an account connected to it."""
         return self.account != self.key.account
 
+    @property
+    def base_url(self) -> str:
+        """The service's URL as the caller knows it, which may be a proxy's: that of the Host header."""
+        host = self.request_headers.get(b"host", b"").decode("latin-1")
+        return f"{self.scope['scheme']}://{host}"
+
     def read_idempotency_key(self) -> str | None:
         """The request's Idempotency-Key, None if it has none; the response will repeat it.
 

@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Conn, fetch_one
+from ledger.store.positions import find_last_position
 
 TIME_MAX = 32_503_680_000  # the year 3000
 POSITION_MAX = 2**63 - 1
 
 _POSITION = re.compile(r"position:([0-9]{1,19})")
 _UNIX_TIME = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+# datetime.fromisoformat takes any character between date and time, and ignores what follows a NUL.
+_ISO_TIME = re.compile(r"[-0-9W]+([T ][0-9:.,]+(Z|[-+ ][0-9:]+)?)?")
+_SPACE_BEFORE_OFFSET = re.compile(r" (?=[0-9]{2}(:?[0-9]{2})?$)")
 
-# Positions have no holes and recorded_at never decreases with them: the search halves a range of positions
-# until one is left, and reads one row of the log in each step.
-_LAST_POSITION_BEFORE = """
-WITH RECURSIVE search (low, high) AS (
-    SELECT 0::bigint, h.position FROM ledger.head h
-    UNION ALL
-    SELECT CASE WHEN e.recorded_at < %(until)s THEN middle.position ELSE low END,
-           CASE WHEN e.recorded_at < %(until)s THEN high ELSE middle.position - 1 END
-    FROM search
-    CROSS JOIN LATERAL (SELECT (low + high + 1) / 2 AS position) middle
-    CROSS JOIN LATERAL (SELECT recorded_at FROM ledger.events WHERE notification_id = middle.position) e
-    WHERE low < high
-)
-SELECT low FROM search WHERE low = high
-"""
 _HEAD = "SELECT position FROM ledger.head"
 _RECORDED_AT = """
 SELECT extract(epoch FROM recorded_at)::float8 FROM ledger.events WHERE notification_id = %(position)s
@@ -51,31 +40,55 @@ class Moment(NamedTuple):
     position: int
     time: float
 
+    def to_json(self) -> dict[str, Any]:
+        """What every answer says about its moment: the position, and the time in ISO 8601."""
+        return {"position": self.position, "time": format_time(self.time)}
+
+
+class MomentQuery(NamedTuple):
+    """What a caller wrote, before the log is read.
+
+    position  the position that was asked for
+    at        the time that was asked for, in unix seconds; now, if neither was
+    until     the first instant after `at`; None for now and for a position
+    """
+
+    position: int | None
+    at: float
+    until: datetime | None
+
+    def check(self, head: int, *, param: str) -> None:
+        """Check that the position is not behind `head`, the last one. Raises InvalidParameter."""
+        if self.position is not None and self.position > head:
+            raise InvalidParameter(
+                f"Position {self.position} is in the future: the last one is {head}.", param=param
+            )
+
+
+def parse_moment(clock: Clock, text: str | None, *, param: str = "at") -> MomentQuery:
+    """The moment that `text` asks for; now for None. Raises InvalidParameter, which names `param`, for one
+    that cannot be understood, and for a time in the future."""
+    if text is None:
+        return MomentQuery(None, clock.now(), None)
+    if match := _POSITION.fullmatch(text):
+        return MomentQuery(min(int(match[1]), POSITION_MAX), 0.0, None)
+    at, until = _parse_time(text, param)
+    if at > clock.now():
+        raise InvalidParameter(f"The time '{text}' is in the future.", param=param)
+    return MomentQuery(None, at, until)
+
 
 async def find_moment(conn: Conn, clock: Clock, text: str | None, *, param: str = "at") -> Moment:
     """The moment that `text` means; now for None. Raises InvalidParameter, which names `param`, for one that
     cannot be understood, and for one in the future."""
-    if text is None:
-        position = await _fetch_head(conn)
-        return Moment(position, clock.now())
-    if match := _POSITION.fullmatch(text):
-        position, head = int(match[1]), await _fetch_head(conn)
-        if position > head:
-            raise InvalidParameter(
-                f"Position {position} is in the future: the last one is {head}.", param=param
-            )
-        return Moment(position, await _fetch_recorded_at(conn, position))
-    at, until = _parse_time(text, param)
-    if at > clock.now():
-        raise InvalidParameter(f"The time '{text}' is in the future.", param=param)
-    return Moment(await find_last_position(conn, until), at)
-
-
-async def find_last_position(conn: Conn, until: datetime) -> int:
-    """The last position recorded before `until`; 0 when there is none."""
-    row = await fetch_one(conn, _LAST_POSITION_BEFORE, {"until": until})
-    assert row is not None, "positions have no holes"
-    return int(row[0])
+    query = parse_moment(clock, text, param=param)
+    if query.until is not None:
+        return Moment(await find_last_position(conn, query.until), query.at)
+    head = await _fetch_head(conn)
+    if query.position is None:
+        return Moment(head, query.at)
+    query.check(head, param=param)
+    return Moment(query.position, await _fetch_recorded_at(conn, query.position))
 
 
 def format_time(at: float) -> str:
@@ -100,20 +113,32 @@ def _parse_time(text: str, param: str) -> tuple[float, datetime]:
         at, is_whole = float(text), match[1] is None
     else:
         try:
-            parsed = datetime.fromisoformat(text)
+            parsed = _parse_iso(text)
         except ValueError:
             raise _malformed_error(text, param) from None
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=UTC)
-        at, is_whole = parsed.timestamp(), parsed.microsecond == 0 and "." not in text
+        at, is_whole = parsed.timestamp(), "." not in text and "," not in text
     if not 0 <= at <= TIME_MAX:
         raise _malformed_error(text, param)
     return at, datetime.fromtimestamp(at + (1 if is_whole else 0.000_001), UTC)
 
 
+def _parse_iso(text: str) -> datetime:
+    """An ISO 8601 time. In a query string that is not encoded, the plus sign of an offset arrives as a space.
+    Raises ValueError."""
+    if not _ISO_TIME.fullmatch(text):
+        raise ValueError(text)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromisoformat(_SPACE_BEFORE_OFFSET.sub("+", text))
+
+
 def _malformed_error(text: str, param: str) -> InvalidParameter:
     return InvalidParameter(
-        f"Invalid moment: '{text}' is neither a unix time, nor an ISO 8601 time, nor position:N.", param=param
+        f"Invalid moment: '{text[:80]}' is neither a unix time, nor an ISO 8601 time, nor position:N.",
+        param=param,
     )
 
 

@@ -144,7 +144,9 @@ class Codec(Mapper[str]):
     def __init__(self, key: bytes, event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES) -> None:
         register_topics()
         super().__init__(JsonTranscoder())
-        self._shapes = {each.TOPIC: _StoredShape.of(each) for each in event_classes}
+        self._key = key
+        self._event_classes = tuple(event_classes)
+        self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
         self._seal_key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
         self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
@@ -210,6 +212,10 @@ class Codec(Mapper[str]):
             return False
         return True
 
+    def without_personal_data(self) -> Codec:
+        """A codec that decodes every event as if its personal data had been erased, and opens nothing."""
+        return _ClosedCodec(self._key, self._event_classes)
+
     def _open_personal(
         self, state: dict[str, Any], personal: frozenset[str], stream: str, version: int, topic: str
     ) -> None:
@@ -254,6 +260,17 @@ class Codec(Mapper[str]):
 
     def _make_cipher(self, stream: str) -> AESGCM:
         return AESGCM(hmac.digest(self._seal_key, stream.encode(), "sha256"))
+
+
+class _ClosedCodec(Codec):
+    """Decodes events without what is sealed in them."""
+
+    def _open_personal(
+        self, state: dict[str, Any], personal: frozenset[str], stream: str, version: int, topic: str
+    ) -> None:
+        state.pop(_SEALED, None)
+        for name in personal.difference(state):
+            state[name] = None
 
 
 def _upcast(cls: type[DomainEvent], state: dict[str, Any], from_version: int, class_version: int) -> None:

@@ -28,7 +28,6 @@ from ledger.postgres.connections import (
     Conn,
     ReconnectingConnection,
     fetch_all,
-    fetch_one,
     first_line,
 )
 from ledger.store.batching import BatchQueue, Pending
@@ -130,11 +129,6 @@ SELECT originator_id, account, livemode FROM ledger.events
 WHERE originator_id = ANY (%s::text[]) AND originator_version = 1
 """
 
-_POSITION_AT = """
-SELECT coalesce((SELECT notification_id FROM ledger.events
-                 WHERE recorded_at <= to_timestamp(%(at)s) ORDER BY notification_id DESC LIMIT 1), 0)
-"""
-
 
 class Recorded(msgspec.Struct, frozen=True):
     """A domain event with its position in the log and what caused it.
@@ -153,13 +147,6 @@ class Recorded(msgspec.Struct, frozen=True):
     idempotency_key: str | None
     causation: str | None
     recorded_at: float
-
-
-async def find_position_at(conn: Conn, at: float) -> int:
-    """The last position recorded at or before `at` (unix seconds); 0 when there is none."""
-    row = await fetch_one(conn, _POSITION_AT, {"at": at})
-    assert row is not None
-    return int(row[0])
 
 
 async def read_log(

@@ -8,6 +8,7 @@ from ledger.store.codec import Codec
 from ledger.store.journal import Journal
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
+from ledger.store.past_streams import PastStreams
 
 
 class Store:
@@ -20,6 +21,7 @@ class Store:
         self.codec = Codec(secret_key)
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
+        self.past_streams = PastStreams(dsn, self.codec, self.streams)
         self.journal = Journal(
             dsn,
             self.codec,
@@ -36,10 +38,12 @@ class Store:
         lost."""
         await self.notifier.start()
         await self.streams.start()
+        await self.past_streams.start()
         await self.journal.start()
 
     async def close(self) -> None:
         """Commit what was submitted, then close all connections."""
         await self.journal.close()
+        await self.past_streams.close()
         await self.streams.close()
         await self.notifier.close()

@@ -32,9 +32,7 @@ def derive_public_events(before: State | None, event: DomainEvent, after: State)
     row = AGGREGATES_BY_EVENT[type(event)]
     if row.make_public_event is not None:
         return [row.make_public_event(before, event, after)]
-    event_types = row.public_event_types.get(type(event), ())
-    if callable(event_types):
-        event_types = event_types(event)
+    event_types = list_event_types(before, event, after)
     if not event_types:
         return []
     rendered = row.render(after, event.at)
@@ -45,6 +43,15 @@ def derive_public_events(before: State | None, event: DomainEvent, after: State)
             old_values = diff_attributes(row.render(before, event.at), rendered)
         events.append((event_type, rendered, old_values))
     return events
+
+
+def list_event_types(before: State | None, event: DomainEvent, after: State) -> tuple[str, ...]:
+    """The types of the public Events of `event`, in order."""
+    row = AGGREGATES_BY_EVENT[type(event)]
+    if row.make_public_event is not None:
+        return (row.make_public_event(before, event, after)[0],)
+    event_types = row.public_event_types.get(type(event), ())
+    return event_types(event) if callable(event_types) else event_types
 
 
 def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:

@@ -8,12 +8,14 @@ one page however long the log is. An event that a handler cannot apply parks its
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, connect, fetch_one
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, find_position_at, read_streams
+from ledger.store.log import PLANNER_OPTIONS, Recorded, read_streams
+from ledger.store.positions import find_last_position
 from projections.engine import checkpoints, partitions
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
 from projections.engine.writes import Writer, write_or_isolate
@@ -135,7 +137,7 @@ class _ShardBackfill:
         """The position before which no event makes a row in any of the projections: streams that ended
         before it are not read."""
         earliest = min(target.retention_start for target in self.targets())
-        return await find_position_at(self._conn, earliest - 1e-6) if earliest else 0
+        return await find_last_position(self._conn, datetime.fromtimestamp(earliest, UTC)) if earliest else 0
 
     async def write_page(self, recorded: Sequence[Recorded], stream: str, *, done: bool) -> bool:
         """Write the rows of whole streams; False when the rebuild was paused or cancelled, or another process

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -19,7 +20,7 @@ from ledger.clock import Clock
 from ledger.errors import InvalidProjectionState
 from ledger.logs import describe_error
 from ledger.postgres.connections import Conn, fetch_one, is_disconnect, open_connection
-from ledger.store.log import find_position_at
+from ledger.store.positions import find_last_position
 from projections.engine import operations, partitions
 from projections.engine.batch import Target, ignored_topics
 from projections.engine.engine import Engine
@@ -207,7 +208,7 @@ class _Driver:
             for build in rebuild.builds
         ]
         earliest = min(target.retention_start for target in targets)
-        since = await find_position_at(self._conn, earliest - 1e-6) if earliest else 0
+        since = await find_last_position(self._conn, datetime.fromtimestamp(earliest, UTC)) if earliest else 0
         parameters = {"upto": rebuild.upto, "without": ignored_topics(targets), "since": since}
         row = await fetch_one(self._conn, _COUNT_EVENTS, parameters)
         assert row is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,11 +17,24 @@ from typing import Any
 
 import httpx
 
+from ledger.__main__ import main
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "ledger")
 SERVICE_KEY = "the-service-key-of-these-tests-0123456789"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0  # what SIGTERM promises
+
+PRELOADED = (
+    __name__,
+    "alembic.command",
+    "ledger.cli.import_file",
+    "ledger.cli.serve",
+    "projections.composition",
+    "projections.operate.cli",
+)
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload([*PRELOADED])
 
 
 def build_environment(
@@ -42,18 +57,51 @@ def build_environment(
 
 
 def run_ledger(
-    data_dir: Path, *arguments: str, program: Sequence[str] = PROGRAM, **settings: Any
+    data_dir: Path, *arguments: str, program: Sequence[str] | None = None, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
+    """Run one command to its end: `program`, or by default `ledger` of these sources."""
+    environment = build_environment(data_dir, **settings)
+    if program is None and "release" not in settings:
+        return _run_forked(arguments, environment, data_dir.parent)
     return subprocess.run(
-        [*program, *arguments],
-        env=build_environment(data_dir, **settings),
+        [*(program or PROGRAM), *arguments],
+        env=environment,
         cwd=data_dir.parent,
         capture_output=True,
         text=True,
         timeout=START_SECONDS,
         check=False,
     )
+
+
+def _run_forked(
+    arguments: Sequence[str], environment: dict[str, str], directory: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run one command in a process that is forked from one in which `ledger` is imported already: the imports
+    take longer than the work of most commands."""
+    with tempfile.TemporaryDirectory() as place:
+        output, errors = Path(place) / "output", Path(place) / "errors"
+        process = _forks.Process(target=_run_main, args=(arguments, environment, directory, output, errors))
+        process.start()
+        process.join(START_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(["ledger", *arguments], START_SECONDS)
+        return subprocess.CompletedProcess(
+            ["ledger", *arguments], process.exitcode, output.read_text(), errors.read_text()
+        )
+
+
+def _run_main(
+    arguments: Sequence[str], environment: dict[str, str], directory: Path, output: Path, errors: Path
+) -> None:
+    for file, stream in ((output, sys.stdout), (errors, sys.stderr)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    sys.argv = ["ledger", *arguments]
+    main()
 
 
 def run_refused(data_dir: Path, *arguments: str, **settings: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import psycopg
 from psycopg import AsyncConnection
@@ -15,7 +16,8 @@ from ledger.domain.customer import Customer
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.journal import Append
-from ledger.store.log import find_position_at, read_log, read_states_at, read_stream
+from ledger.store.log import read_log, read_states_at, read_stream
+from ledger.store.positions import find_last_position
 from tests.store.stores import (
     CAUSE,
     KEY,
@@ -31,6 +33,10 @@ from tests.store.stores import (
 )
 
 CODEC = Codec(KEY)
+
+
+def to_time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
 
 
 @asynccontextmanager
@@ -62,7 +68,7 @@ def test_an_empty_log_has_nothing_to_read(dsn: str) -> None:
             assert await read_log(conn, CODEC, 0, 10) == []
             assert await read_stream(conn, CODEC, "cus_1") == []
             assert await read_states_at(conn, CODEC, ["cus_1"], 10) == ({}, {})
-            assert await find_position_at(conn, NOW) == 0
+            assert await find_last_position(conn, to_time(NOW)) == 0
 
     asyncio.run(main())
 
@@ -139,11 +145,12 @@ def test_a_moment_is_one_position(dsn: str) -> None:
     async def main() -> None:
         await write_story(dsn)
         async with open_reader(dsn) as conn:
-            assert await find_position_at(conn, NOW - 1) == 0
+            assert await find_last_position(conn, to_time(NOW)) == 0
             for number in range(5):
                 at = NOW + number * 3600
-                assert [await find_position_at(conn, when) for when in (at, at + 1800)] == [number + 1] * 2
-            assert await find_position_at(conn, NOW + 10**9) == 5
+                found = [await find_last_position(conn, to_time(when)) for when in (at, at + 1, at + 1800)]
+                assert found == [number, number + 1, number + 1]
+            assert await find_last_position(conn, to_time(NOW + 10**9)) == 5
 
     asyncio.run(main())
 
@@ -156,7 +163,9 @@ def test_a_moment_is_one_position_also_when_clocks_went_back(dsn: str) -> None:
                 clock.at = at
                 await store.journal.append(create_customer(f"cus_{number}"))
         async with open_reader(dsn) as conn:
-            assert [await find_position_at(conn, NOW + s) for s in (0, 99, 100, 199, 200)] == [1, 1, 4, 4, 5]
+            seconds = (0, 1, 100, 101, 200, 201)
+            found = [await find_last_position(conn, to_time(NOW + each)) for each in seconds]
+            assert found == [0, 1, 1, 4, 4, 5]
 
     asyncio.run(main())
 

@@ -269,7 +269,7 @@ class PublicApi:
             expand,
             part=exchange.part,
             as_platform=exchange.as_platform,
-            base_url=self._public_url or _get_base_url(exchange),
+            base_url=self._public_url or exchange.base_url,
         )
 
 
@@ -281,9 +281,3 @@ def _is_read_by_people(user_agent: bytes) -> bool:
 
 def _join_parameters(query: bytes, body: bytes) -> bytes:
     return b"&".join((query, body)) if query and body else query or body
-
-
-def _get_base_url(exchange: Exchange) -> str:
-    """The service's URL as the caller knows it, which may be a proxy's: that of the Host header."""
-    host = exchange.request_headers.get(b"host", b"").decode("latin-1")
-    return f"{exchange.scope['scheme']}://{host}"

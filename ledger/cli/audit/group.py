@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit.accesses import list_accesses
+from ledger.cli.audit import accesses, objects
 from ledger.cli.audit.shell import name_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "accesses": list_accesses,
+    "object": objects.show_object,
+    "history": objects.show_history,
+    "diff": objects.show_diff,
+    "accesses": accesses.list_accesses,
 }
 """By name, in the order in which --help shows them."""
 

@@ -91,6 +91,7 @@ async def _run(
     await pool.open()
     try:
         await store.streams.start()
+        await store.past_streams.start()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
             known = [row[0] for row in await list_accounts(conn)]
@@ -98,6 +99,7 @@ async def _run(
         await Accesses(pool, store.clock, service_key).record(_describe_command(auditor))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
+        await store.past_streams.close()
         await store.streams.close()
         await pool.close()
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ledger.api.internal.audit.accesses import access_routes, record_accesses
+from ledger.api.internal.audit.objects import object_routes
 from ledger.api.internal.callers import Callers
 from ledger.audit.accesses import Accesses
 from ledger.queries.context import QueryContext
 
 
-def audit_routes(callers: Callers, queries: QueryContext) -> APIRouter:
-    """All of them. Each request is recorded before it is answered."""
+def audit_routes(callers: Callers, queries: QueryContext, public_url: str | None) -> APIRouter:
+    """All of them. Each request is recorded before it is answered. `public_url`: the service's own URL in
+    answers; default: as the caller knows it."""
     accesses = Accesses(queries.pool, queries.store.clock, queries.store.secret_key)
     router = APIRouter(prefix="/audit", tags=["audit"], dependencies=[record_accesses(accesses)])
     router.include_router(access_routes(callers, accesses))
+    router.include_router(object_routes(callers, queries, public_url))
     return router

@@ -1,0 +1,129 @@
+"""What differs between two versions of an object's JSON, member by member.
+
+A path is in the contract's bracket form: `evidence[receipt]`, `balance_transactions[0][amount]`. A member
+that does not exist is the same as null, as in `previous_attributes` (contract §4.2). The items of two lists
+are compared by their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ledger.wire.json_values import Json
+
+Path = tuple[str | int, ...]
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Difference(NamedTuple):
+    """A value that differs.
+
+    withheld  whether `before` and `after` lack what is personal data: then both are what is seen without it,
+              and the path ends at the last member that is seen without it ('': the whole object)
+    """
+
+    path: str
+    before: Any
+    after: Any
+    withheld: bool = False
+
+    def to_json(self) -> Json:
+        """As in answers: `personal_data` marks a difference whose values are withheld."""
+        shown: Json = {"path": self.path, "before": self.before, "after": self.after}
+        return {**shown, "personal_data": True} if self.withheld else shown
+
+
+class Views(NamedTuple):
+    """One version of an object: whole, and as a caller may see it. Both are the same if it may see all."""
+
+    whole: Json
+    visible: Json
+
+
+_EMPTY: Json = {}
+NOTHING = Views(_EMPTY, _EMPTY)
+"""An object before its creation."""
+
+
+def find_differences(before: Views, after: Views) -> list[Difference]:
+    """What differs. The whole versions are compared: that personal data has changed is said, also to a caller
+    who does not see what it was or is."""
+    found: dict[str, Difference] = {}
+    for path, old, new in _walk((), before.whole, after.whole):
+        if before.visible is before.whole and after.visible is after.whole:
+            found[format_path(path)] = Difference(format_path(path), old, new)
+            continue
+        seen = _cut(path, (before.visible, after.visible))
+        is_cut = len(seen) < len(path)
+        visible_old = None if is_cut else _look_up(before.visible, seen)
+        visible_new = None if is_cut else _look_up(after.visible, seen)
+        withheld = is_cut or not (_is_same(visible_old, old) and _is_same(visible_new, new))
+        found.setdefault(format_path(seen), Difference(format_path(seen), visible_old, visible_new, withheld))
+    return list(found.values())
+
+
+def format_path(path: Path) -> str:
+    """The path in bracket form."""
+    return "".join(str(part) if not place else f"[{part}]" for place, part in enumerate(path))
+
+
+def _walk(path: Path, old: Any, new: Any) -> Iterator[tuple[Path, Any, Any]]:
+    """The places at which `old` and `new` differ, with the values there: no deeper than both have members."""
+    if _is_same(old, new):
+        return
+    if _may_be(dict, old, new):
+        old, new = old or {}, new or {}
+        for name in (*new, *(name for name in old if name not in new)):
+            yield from _walk((*path, name), old.get(name), new.get(name))
+    elif _may_be(list, old, new):
+        old, new = old or [], new or []
+        for place in range(max(len(old), len(new))):
+            yield from _walk((*path, place), _get_item(old, place), _get_item(new, place))
+    else:
+        yield path, old, new
+
+
+def _may_be(kind: type[dict[Any, Any]] | type[list[Any]], old: Any, new: Any) -> bool:
+    """Whether both are of this kind and have members to compare, or one is and the other is null."""
+    return (
+        (isinstance(old, kind) or old is None) and (isinstance(new, kind) or new is None) and bool(old or new)
+    )
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    # In Python 1 equals true, which in JSON is another value.
+    return old is new or (old == new and _encode(old) == _encode(new))
+
+
+def _get_item(items: Sequence[Any], place: int) -> Any:
+    return items[place] if place < len(items) else None
+
+
+def _cut(path: Path, versions: Sequence[Json]) -> Path:
+    """The beginning of `path` that exists in one of the versions: the names behind it are not to be seen."""
+    return max((_cut_to(path, version) for version in versions), key=len)
+
+
+def _cut_to(path: Path, value: Any) -> Path:
+    for length, part in enumerate(path):
+        if not _has(value, part):
+            return path[:length]
+        value = value[part]
+    return path
+
+
+def _look_up(value: Any, path: Path) -> Any:
+    for part in path:
+        if not _has(value, part):
+            return None
+        value = value[part]
+    return value
+
+
+def _has(value: Any, part: str | int) -> bool:
+    if isinstance(part, int):
+        return isinstance(value, list) and part < len(value)
+    return isinstance(value, dict) and part in value

@@ -1,0 +1,222 @@
+"""The history of one object: every change, who made it and why, and what it changed in the object's JSON.
+
+A page needs the state before its first change. That is folded from the newest state that this process has
+kept: so the first page of an object with many versions may decode all of them, and the next ones only their
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ledger.audit.auditor import Auditor
+from ledger.audit.differences import Views, find_differences
+from ledger.audit.moments import format_time
+from ledger.audit.objects import NOUN, make_unreadable_error, render_views
+from ledger.domain.aggregate import State
+from ledger.domain.event import DomainEvent
+from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
+from ledger.postgres.connections import Conn, fetch_one
+from ledger.queries.context import QueryContext
+from ledger.store.past_streams import PastStreams
+from ledger.wire.json_values import Json, make_list_object
+from ledger.wire.public_events import derive_event_id, list_event_types
+
+Order = Literal["asc", "desc"]
+
+# The cursor is the position of one of the object's changes.
+_BOUNDS = """
+SELECT first.account, first.livemode,
+       (SELECT e.originator_version FROM ledger.events e WHERE e.originator_id = first.originator_id
+        ORDER BY e.originator_version DESC LIMIT 1),
+       (SELECT e.originator_version FROM ledger.events e
+        WHERE e.notification_id = %(cursor)s AND e.originator_id = first.originator_id)
+FROM ledger.events first
+WHERE first.originator_id = %(id)s AND first.originator_version = 1
+"""
+# Of a key of another account, such as a platform's, only the id is shown.
+_CHANGES = """
+SELECT e.originator_version, e.topic, e.state, e.notification_id,
+       extract(epoch FROM e.recorded_at)::float8, e.actor, k.name, k.kind, k.livemode, k.last4,
+       e.request_id, e.idempotency_key, e.causation
+FROM ledger.events e
+LEFT JOIN ledger.api_keys k ON k.id = e.actor AND k.account = e.account
+WHERE e.originator_id = %(id)s AND e.originator_version > %(after)s AND e.originator_version <= %(upto)s
+ORDER BY e.originator_version
+"""
+
+
+class _Row(NamedTuple):
+    """One stored change."""
+
+    version: int
+    topic: str
+    stored: bytes
+    position: int
+    recorded_at: float
+    actor: str | None
+    key_name: str | None
+    key_kind: str | None
+    key_livemode: bool | None
+    key_last4: str | None
+    request_id: str | None
+    idempotency_key: str | None
+    causation: str | None
+
+
+class _Page(NamedTuple):
+    """The versions after `after` up to `upto`."""
+
+    after: int
+    upto: int
+    has_more: bool
+
+
+async def read_history(
+    context: QueryContext,
+    auditor: Auditor,
+    object_id: str,
+    *,
+    limit: int = 10,
+    starting_after: int | None = None,
+    order: Order = "asc",
+) -> Json:
+    """A page of the object's changes as a list object; `starting_after` is the position of one.
+
+    Raises UnknownObject, InvalidParameter for a position that is none of the object's, InternalError when one
+    of its records cannot be read.
+    """
+    if "\0" in object_id or not object_id.isprintable():
+        raise UnknownObject(NOUN, object_id)
+
+    async def fetch(conn: Conn) -> tuple[_Page, list[_Row], State | None, State | None]:
+        page = await _find_page(conn, auditor, object_id, limit, starting_after, order)
+
+        def get_kept(opened: bool) -> State | None:
+            return context.store.past_streams.get_cached(object_id, opened=opened, version_max=page.after)
+
+        whole, closed = get_kept(True), None if auditor.shows_personal_data else get_kept(False)
+        needed = (whole,) if auditor.shows_personal_data else (whole, closed)
+        after = min(state.version if state else 0 for state in needed)
+        cur = conn.cursor(binary=True)
+        await cur.execute(_CHANGES, {"id": object_id, "after": after, "upto": page.upto})
+        return page, [_Row(*row) for row in await cur.fetchall()], whole, closed
+
+    page, rows, whole, closed = await context.pool.run_idempotent(fetch)
+    streams = context.store.past_streams
+    try:
+        entries = _list_changes(streams, auditor, object_id, page, rows, whole, closed)
+    except UnreadableRecord as error:
+        raise make_unreadable_error(object_id, error) from error
+    if order == "desc":
+        entries.reverse()
+    url = f"/internal/v1/audit/objects/{object_id}/history"
+    return make_list_object(entries, url, has_more=page.has_more)
+
+
+async def _find_page(
+    conn: Conn, auditor: Auditor, object_id: str, limit: int, cursor: int | None, order: Order
+) -> _Page:
+    row = await fetch_one(conn, _BOUNDS, {"id": object_id, "cursor": cursor})
+    if row is None or (row[0], row[1]) != (auditor.account, auditor.livemode):
+        raise UnknownObject(NOUN, object_id)
+    last, cursor_version = row[2], row[3]
+    if cursor is not None and cursor_version is None:
+        raise InvalidParameter(
+            f"Invalid starting_after: position {cursor} is none of this object's changes.",
+            param="starting_after",
+        )
+    if order == "asc":
+        after = cursor_version or 0
+        return _Page(after, min(after + limit, last), after + limit < last)
+    upto = last if cursor_version is None else cursor_version - 1
+    after = max(upto - limit, 0)
+    return _Page(after, upto, after > 0)
+
+
+def _list_changes(
+    streams: PastStreams,
+    auditor: Auditor,
+    object_id: str,
+    page: _Page,
+    rows: Sequence[_Row],
+    whole: State | None,
+    closed: State | None,
+) -> list[Json]:
+    """The entries of the page, oldest first. `whole` and `closed` are kept states of versions before it, with
+    personal data and without. Raises UnreadableRecord."""
+    entries = []
+    for row in rows:
+        whole_before, closed_before = whole, closed
+        event: DomainEvent | None = None
+        if whole is None or row.version > whole.version:
+            whole, event = streams.evolve(object_id, row[:3], whole, opened=True)
+        if not auditor.shows_personal_data and (closed is None or row.version > closed.version):
+            closed, _ = streams.evolve(object_id, row[:3], closed, opened=False)
+        if row.version == page.after:
+            _keep(streams, whole, closed)
+        if row.version > page.after:
+            assert event is not None, "the states that were kept are of versions before the page"
+            before = render_views(whole_before, closed_before, event.at)
+            entries.append(
+                _render(row, event, whole_before, whole, before, render_views(whole, closed, event.at))
+            )
+    _keep(streams, whole, closed)
+    return entries
+
+
+def _keep(streams: PastStreams, whole: State | None, closed: State | None) -> None:
+    for state, opened in ((whole, True), (closed, False)):
+        if state is not None:
+            streams.keep(state, opened=opened)
+
+
+def _render(
+    row: _Row,
+    event: DomainEvent,
+    state_before: State | None,
+    state: State,
+    before: Views,
+    after: Views,
+) -> Json:
+    """One change. Both versions are rendered as of the second in which it was decided, as in its Events."""
+    event_types = list_event_types(state_before, event, state)
+    return {
+        "position": row.position,
+        "version": row.version,
+        "time": format_time(row.recorded_at),
+        "type": row.topic,
+        "actor": _render_actor(row),
+        "request_id": row.request_id,
+        "idempotency_key": row.idempotency_key,
+        "causation": None if row.causation is None else _render_causation(row.causation),
+        "changes": [difference.to_json() for difference in find_differences(before, after)],
+        "events": [
+            {"id": derive_event_id(event, ordinal, row.recorded_at), "type": event_type}
+            for ordinal, event_type in enumerate(event_types)
+        ],
+    }
+
+
+def _render_actor(row: _Row) -> Json | None:
+    """The key that made the change; null after a deadline."""
+    if row.actor is None:
+        return None
+    masked = None
+    if row.key_kind is not None:
+        masked = f"{row.key_kind}_{'live' if row.key_livemode else 'test'}_***{row.key_last4}"
+    return {"id": row.actor, "name": row.key_name, "key": masked}
+
+
+def _render_causation(causation: str) -> Json:
+    """Why a change was made that no request asked for by itself: see `Change.causation`."""
+    kind, _, reference = causation.partition(":")
+    if causation == "clock":
+        return {"type": "clock"}
+    if kind == "network":
+        return {"type": "network_fact", "reference": reference}
+    if kind == "import":
+        return {"type": "import", "request_id": reference}
+    stream, _, version = causation.rpartition("/")
+    return {"type": "change", "object": stream, "version": int(version)}
