@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from benchmarks.store import ACCOUNT, CAUSE
+from ledger.call import Cause
 from ledger.domain import charge_decisions, customer, customer_session, dispute_decisions
 from ledger.domain.aggregate import State
 from ledger.domain.cards import make_source_card
@@ -32,6 +33,8 @@ from ledger.store.journal import Append, Change, Journal, fold_changes
 
 CONCURRENT_STORIES = 500
 CHANGES_PER_APPEND = 1000
+ACTORS = 12
+GUEST_EVERY_EVENTS = 100
 DAY_SECONDS = 86_400
 START_TIME = 1_790_000_000
 """Unix seconds of the first decision."""
@@ -89,10 +92,15 @@ async def append_in_bulk(journal: Journal, changes: Iterable[Change]) -> int:
     return await journal.append(Append(CAUSE, batch)) if batch else position
 
 
-def copy_history(dsn: str, codec: Codec, seed: int, events: int, *, days: float) -> None:
+def copy_history(
+    dsn: str, codec: Codec, seed: int, events: int, *, days: float, guest: str | None = None
+) -> None:
     """Fill the log of an empty database with the events of `generate_history`, recorded evenly over the last
-    `days`. One COPY of rows that the real codec encoded, and the head moved in the same transaction, take a
-    tenth of the time that appending takes.
+    `days`, by various keys and requests. One COPY of rows that the real codec encoded, and the head moved in
+    the same transaction, take a tenth of the time that appending takes.
+
+    guest  a customer whom one event in GUEST_EVERY_EVENTS names in place of its own, in the index of the log
+           only: one with very many events
 
     Raises RuntimeError when the log does not hold positions 1 to `events` afterwards.
     """
@@ -101,13 +109,16 @@ def copy_history(dsn: str, codec: Codec, seed: int, events: int, *, days: float)
     with psycopg.connect(dsn) as conn, conn.cursor() as cur:
         with cur.copy(_COPY) as copy:
             copy.set_types(_COPY_TYPES)
+            causes = _generate_causes(seed)
             for position, (event, state, causation) in enumerate(generate_history(seed, events), 1):
                 stored = codec.to_stored_event(event)
+                customer_id = getattr(state, "customer", None)
+                if guest is not None and position % GUEST_EVERY_EVENTS == 0:
+                    customer_id = guest
                 copy.write_row(
                     (
                         position, stored.originator_id, stored.originator_version, stored.topic, stored.state,
-                        CAUSE.account, CAUSE.livemode, CAUSE.actor, CAUSE.request_id, None, causation,
-                        getattr(state, "customer", None), getattr(state, "charge", None),
+                        *next(causes), causation, customer_id, getattr(state, "charge", None),
                         getattr(state, "payment_intent", None),
                         datetime.fromtimestamp(started_at + position * step, UTC),
                     )
@@ -118,6 +129,21 @@ def copy_history(dsn: str, codec: Codec, seed: int, events: int, *, days: float)
             raise RuntimeError(f"the log holds {row}, not positions 1 to {events}")
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("VACUUM ANALYZE ledger.events")
+
+
+def _generate_causes(seed: int) -> Iterator[Cause]:
+    """The cause of each event: a request makes one or two. A few keys make most of them, some almost none;
+    two requests in three have an idempotency key."""
+    rng = random.Random(f"causes {seed}")
+    keys = [derive_id("key", START_TIME, seed, number) for number in range(ACTORS)]
+    number = 0
+    while True:
+        number += 1
+        key = keys[min(int(rng.expovariate(1.0)), ACTORS - 1)]
+        idempotency_key = f"{rng.getrandbits(128):032x}" if rng.random() < 0.67 else None
+        request = derive_id("req", START_TIME + number, seed, number)
+        for _ in range(rng.randrange(1, 3)):
+            yield Cause(ACCOUNT, False, key, request, idempotency_key)
 
 
 class _World:

@@ -318,6 +318,30 @@ CREATE SCHEMA projections;
 GRANT USAGE ON SCHEMA projections TO ledger_api;
 GRANT CREATE, USAGE ON SCHEMA projections TO ledger_projector;
 
+CREATE TABLE projections.audit_index (
+    generation integer NOT NULL,
+    id bigint NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    "position" bigint NOT NULL,
+    topic text NOT NULL,
+    actor text,
+    request_id text,
+    idempotency_key text,
+    aggregate text,
+    created bigint,
+    CONSTRAINT audit_index_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX audit_index_by_actor ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, actor), (0)::bigint), "position") WHERE (actor IS NOT NULL);
+CREATE INDEX audit_index_by_actor_and_topic ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, actor, topic), (0)::bigint), "position") WHERE (actor IS NOT NULL);
+CREATE INDEX audit_index_by_creation ON projections.audit_index USING btree (account, livemode, aggregate, created, "position") WHERE (aggregate IS NOT NULL);
+CREATE INDEX audit_index_by_idempotency_key ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, idempotency_key), (0)::bigint), "position") WHERE (idempotency_key IS NOT NULL);
+CREATE INDEX audit_index_by_request ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, request_id), (0)::bigint), "position") WHERE (request_id IS NOT NULL);
+CREATE INDEX audit_index_by_topic ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, topic), (0)::bigint), "position");
+CREATE INDEX audit_index_newest ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), "position");
+ALTER TABLE projections.audit_index OWNER TO ledger_projector;
+GRANT SELECT ON projections.audit_index TO ledger_api;
+
 CREATE TABLE projections.balance_changes (
     generation integer NOT NULL,
     id text NOT NULL,

@@ -21,7 +21,7 @@ from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.store.past_streams import PastStreams
 from ledger.wire.json_values import Json, make_list_object
-from ledger.wire.public_events import derive_event_id, list_event_types
+from ledger.wire.public_events import derive_event_id, derive_public_event_types
 
 Order = Literal["asc", "desc"]
 
@@ -181,7 +181,7 @@ def _render(
     after: Views,
 ) -> Json:
     """One change. Both versions are rendered as of the second in which it was decided, as in its Events."""
-    event_types = list_event_types(state_before, event, state)
+    event_types = derive_public_event_types(event)
     return {
         "position": row.position,
         "version": row.version,

@@ -10,6 +10,7 @@ from ledger import ids
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import EventImported
+from ledger.domain.resource import ResourceDeleted, ResourcePublished
 from ledger.wire.aggregates import AGGREGATES, AGGREGATES_BY_EVENT
 from ledger.wire.previous_attributes import PublicEvent, diff_attributes
 
@@ -27,12 +28,21 @@ _LEDGER_PREFIXES = frozenset(
 )
 
 
+FIXED_EVENT_TYPES: dict[str, tuple[str, ...]] = {
+    event_class.TOPIC: event_types
+    for event_class, row in AGGREGATES_BY_EVENT.items()
+    if row.make_public_event is None
+    and not callable(event_types := row.public_event_types.get(event_class, ()))
+}
+"""By topic, the types of the public Events of each domain event that makes the same ones every time."""
+
+
 def derive_public_events(before: State | None, event: DomainEvent, after: State) -> list[PublicEvent]:
     """The public Events of `event`, which changed an object from `before` to `after`; [] if it makes none."""
     row = AGGREGATES_BY_EVENT[type(event)]
     if row.make_public_event is not None:
         return [row.make_public_event(before, event, after)]
-    event_types = list_event_types(before, event, after)
+    event_types = _get_event_types(event)
     if not event_types:
         return []
     rendered = row.render(after, event.at)
@@ -45,13 +55,13 @@ def derive_public_events(before: State | None, event: DomainEvent, after: State)
     return events
 
 
-def list_event_types(before: State | None, event: DomainEvent, after: State) -> tuple[str, ...]:
-    """The types of the public Events of `event`, in order."""
-    row = AGGREGATES_BY_EVENT[type(event)]
-    if row.make_public_event is not None:
-        return (row.make_public_event(before, event, after)[0],)
-    event_types = row.public_event_types.get(type(event), ())
-    return event_types(event) if callable(event_types) else event_types
+def derive_public_event_types(event: DomainEvent) -> tuple[str, ...]:
+    """The types of the public Events of `event`, in order. Unlike their content, they need no object."""
+    if isinstance(event, EventImported):
+        return (event.type,)
+    if isinstance(event, ResourcePublished | ResourceDeleted):
+        return (event.event_type,)
+    return _get_event_types(event)
 
 
 def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str:
@@ -80,3 +90,9 @@ def is_ledger_event_type(event_type: str) -> bool:
     """Whether Events of this type are about the ledger's own objects (contract §4.2): no other service can
     publish one. True for `customer.updated`, False for `customer.subscription.updated`."""
     return event_type.rpartition(".")[0] in _LEDGER_PREFIXES
+
+
+def _get_event_types(event: DomainEvent) -> tuple[str, ...]:
+    """As the registry has them: none for objects of other systems."""
+    event_types = AGGREGATES_BY_EVENT[type(event)].public_event_types.get(type(event), ())
+    return event_types(event) if callable(event_types) else event_types

@@ -6,6 +6,7 @@ A new projection is a module beside this one and an entry here; its table comes 
 from __future__ import annotations
 
 from projections.projection import Projection
+from projections.read_models.audit_index import AUDIT_INDEX
 from projections.read_models.deadlines import DEADLINES
 from projections.read_models.feed import FEED
 from projections.read_models.lists import (
@@ -38,5 +39,6 @@ PROJECTIONS: tuple[Projection, ...] = (
     BALANCE_CHANGES,
     DEADLINES,
     FEED,
+    AUDIT_INDEX,
 )
 PROJECTIONS_BY_NAME = {projection.name: projection for projection in PROJECTIONS}

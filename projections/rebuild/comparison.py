@@ -167,7 +167,7 @@ def _parse_difference(projection: Projection, row: TupleRow) -> Difference:
         _flatten_row(projection, dict(zip(names, values, strict=True)))
         for values in (row[: len(names)], row[len(names) :])
     )
-    key = (live or other or {})[names[0]]
+    key = str((live or other or {})[names[0]])
     if live is None or other is None:
         return Difference(key, redact(live), redact(other))
     paths = [path for path in {**live, **other} if live.get(path) != other.get(path)]

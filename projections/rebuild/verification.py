@@ -57,8 +57,8 @@ _SELECT_ROWS = "SELECT {columns} FROM {generation} WHERE generation = {number} A
 _CREATE_EXPECTED = "CREATE TEMPORARY TABLE expected (key text PRIMARY KEY) ON COMMIT DROP"
 _COPY_EXPECTED = "COPY expected FROM STDIN (FORMAT BINARY)"
 _SELECT_STRAY = """
-SELECT {key} FROM {generation} live
-WHERE {within} AND NOT EXISTS (SELECT FROM expected WHERE expected.key = live.{key})
+SELECT {key}::text FROM {generation} live
+WHERE {within} AND NOT EXISTS (SELECT FROM expected WHERE expected.key = live.{key}::text)
 AND NOT EXISTS (SELECT FROM ledger.events e
                 WHERE e.notification_id = live.position AND e.originator_id = ANY (%(left_out)s::text[]))
 LIMIT {limit}
@@ -232,7 +232,7 @@ class _ProjectionCheck:
             async with self._conn.cursor() as cur, cur.copy(_COPY_EXPECTED) as copy:
                 copy.set_types(["text"])
                 for key in keys:
-                    await copy.write_row((key,))
+                    await copy.write_row((str(key),))
             if recorded:
                 stream = recorded[-1].event.originator_id
         left_out_streams = [each.stream for each in self._result.left_out]
@@ -280,7 +280,7 @@ class _ProjectionCheck:
         random.shuffle(chosen_streams)
         return chosen_streams
 
-    async def _check_page(self, recorded: Sequence[Recorded], parked: Mapping[str, int]) -> list[str]:
+    async def _check_page(self, recorded: Sequence[Recorded], parked: Mapping[str, int]) -> list[str | int]:
         """Compare the rows that whole streams make with the live rows; the keys of the rows expected."""
         recorded = [
             item
@@ -308,7 +308,7 @@ class _ProjectionCheck:
         for key, (position, row) in expected.items():
             self._result.rows += 1
             if actual.get(key) != (*self._stored_values(row), position):
-                self._result.add_difference(key)
+                self._result.add_difference(str(key))
         return list(expected)
 
     def _stored_values(self, row: Sequence[Any]) -> tuple[Any, ...]:

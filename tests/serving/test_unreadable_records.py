@@ -98,7 +98,7 @@ def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, 
         worker = subprocess.Popen([*PROGRAM, "worker"], env=environment, cwd=tmp_path, stderr=log)
     try:
         wait_until(lambda: count_lagging(dsn) == 0, seconds=WAIT_SECONDS)
-        assert count_parked(dsn) == 3  # in customers, payment_methods and feed
+        assert count_parked(dsn) == 4  # in customers, payment_methods, feed and audit_index
         assert worker.poll() is None
         worker.terminate()
         assert worker.wait(WAIT_SECONDS) == 0

@@ -1,0 +1,97 @@
+"""One recorded event, whole: what the log says about it, and what it holds."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import msgspec
+
+from ledger.audit.auditor import Auditor
+from ledger.audit.search.entries import fetch_entries
+from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
+from ledger.postgres.connections import Conn, fetch_one
+from ledger.queries.context import QueryContext
+from ledger.store.codec import Codec
+from ledger.tree.records import Record, derive_leaf_hash
+from ledger.wire.json_values import Json
+
+NOUN = "recorded event"
+
+_SELECT_HEAD = "SELECT position FROM ledger.head"
+# The columns in the order of `Record`.
+_SELECT_RECORD = """
+SELECT notification_id, originator_id, originator_version, topic, account, livemode, actor, request_id,
+       idempotency_key, causation, customer, charge, payment_intent,
+       (extract(epoch FROM recorded_at) * 1000000)::bigint, state
+FROM ledger.events
+WHERE notification_id = %(position)s AND account = %(account)s AND livemode = %(livemode)s
+"""
+
+
+async def read_recorded_event(context: QueryContext, auditor: Auditor, position: int) -> Json:
+    """The event at `position`: its entry, and
+
+    class_version  the version of its class as it was stored; null when that cannot be told
+    data           its fields, of the present version; null when it cannot be read
+    withheld       the names of the fields with personal data, which this auditor does not see
+    unreadable     why it cannot be read: a code; otherwise null
+    leaf_hash      base64: of its leaf, number `position - 1`, in the Merkle tree
+
+    Raises InvalidParameter for a position after the last one, UnknownObject for an event of another account
+    or mode.
+    """
+    parameters = {"position": position, "account": auditor.account, "livemode": auditor.livemode}
+
+    async def read(conn: Conn) -> Json:
+        cur = conn.cursor(binary=True)
+        row = await (await cur.execute(_SELECT_RECORD, parameters)).fetchone()
+        if row is None:
+            head = await fetch_one(conn, _SELECT_HEAD)
+            assert head is not None
+            if position > head[0]:
+                raise InvalidParameter(
+                    f"Position {position} is in the future: the last one is {head[0]}.", param="position"
+                )
+            raise UnknownObject(NOUN, str(position), param="position")
+        (entry,) = await fetch_entries(conn, context.store.codec, [position])
+        record = Record(*row)
+        return {
+            **entry.to_json(),
+            "account": record.account,
+            "livemode": record.livemode,
+            **_render_content(context.store.codec, record, shows_personal_data=auditor.shows_personal_data),
+            "leaf_hash": b64encode(derive_leaf_hash(record)).decode(),
+        }
+
+    return await context.pool.run_idempotent(read)
+
+
+def _render_content(codec: Codec, record: Record, *, shows_personal_data: bool) -> Json:
+    data: dict[str, Any] | None = None
+    withheld: list[str] = []
+    unreadable: str | None = None
+    try:
+        event = codec.decode_event(record.stream, record.version, record.topic, record.state)
+    except UnreadableRecord as error:
+        unreadable = error.reason.value
+    else:
+        data = {name: value for name, value in vars(event).items() if not name.startswith("originator_")}
+        if not shows_personal_data:
+            withheld = sorted(name for name in event.PERSONAL if data[name] is not None)
+            data |= dict.fromkeys(withheld)
+    return {
+        "class_version": _read_class_version(record.state),
+        "data": data,
+        "withheld": withheld,
+        "unreadable": unreadable,
+    }
+
+
+def _read_class_version(state: bytes) -> int | None:
+    try:
+        stored = msgspec.json.decode(state, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    class_version = stored.get("class_version", 1)
+    return class_version if isinstance(class_version, int) else None
