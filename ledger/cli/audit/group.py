@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import accesses, log, objects
+from ledger.cli.audit import accesses, lists, log, objects
 from ledger.cli.audit.shell import name_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "object": objects.show_object,
     "history": objects.show_history,
     "diff": objects.show_diff,
+    "list": lists.list_objects,
     "log": log.show_log,
     "event": log.show_event,
     "accesses": accesses.list_accesses,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ledger.api.internal.audit.accesses import access_routes, record_accesses
+from ledger.api.internal.audit.lists import past_list_routes
 from ledger.api.internal.audit.log import log_routes
 from ledger.api.internal.audit.objects import object_routes
 from ledger.api.internal.callers import Callers
@@ -18,6 +19,7 @@ def audit_routes(callers: Callers, queries: QueryContext, public_url: str | None
     accesses = Accesses(queries.pool, queries.store.clock, queries.store.secret_key)
     router = APIRouter(prefix="/audit", tags=["audit"], dependencies=[record_accesses(accesses)])
     router.include_router(access_routes(callers, accesses))
+    router.include_router(past_list_routes(callers, queries, public_url))
     router.include_router(object_routes(callers, queries, public_url))
     router.include_router(log_routes(callers, queries))
     return router
