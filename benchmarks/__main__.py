@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    audit,
     audit_objects,
     audit_search,
     commands,
@@ -39,7 +40,8 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
-    "audit": audit_objects.run,
+    "audit": audit.run,
+    "audit-objects": audit_objects.run,
     "audit-search": audit_search.run,
     "commands": commands.run,
     "import": ndjson_import.run,
