@@ -20,7 +20,9 @@ _MEMBERS = ("id", "created", "status", "amount", "currency", "customer", "charge
 
 
 def list_objects(
-    object_type: Annotated[str, typer.Argument(metavar="TYPE", help="dispute, charge, customer, invoice …")],
+    object_type: Annotated[
+        str, typer.Argument(metavar="TYPE", help="Dispute, charge, customer, invoice or another type.")
+    ],
     at: Annotated[str | None, typer.Option(help="The moment: a time, or position:N. Default: now.")] = None,
     filters: Annotated[
         list[str] | None,
