@@ -27,7 +27,9 @@ WHERE x.indrelid = 'ledger.events'::regclass AND NOT x.indisunique
 """
 _MAKE_TEMPLATE = """
 CREATE UNLOGGED TABLE ledger.benchmark_template AS
-SELECT row_number() OVER (ORDER BY e.notification_id) AS number, e.* FROM ledger.events e
+SELECT row_number() OVER (ORDER BY e.notification_id) AS number, e.*,
+       convert_from(e.state, 'UTF8') AS text, convert_from(e.state, 'UTF8')::json ->> 'at' AS at
+FROM ledger.events e
 WHERE NOT EXISTS (
     SELECT FROM ledger.events sealed
     WHERE sealed.originator_id = e.originator_id AND position('"sealed":"'::bytea IN sealed.state) > 0);
@@ -35,13 +37,15 @@ ALTER TABLE ledger.benchmark_template ADD PRIMARY KEY (number);
 ANALYZE ledger.benchmark_template
 """
 _TEMPLATE_SIZE = "SELECT count(*) FROM ledger.benchmark_template"
-# The ids of balance transactions are in the state, and have to differ too.
+# A copy was decided when it was recorded, so that the order of creation is that of the log: the time of the
+# decision is replaced wherever the state has it. The ids of balance transactions have to differ too.
 _COPY_TEMPLATE = """
 INSERT INTO ledger.events
     (notification_id, originator_id, originator_version, topic, state, account, livemode, actor, request_id,
      idempotency_key, causation, customer, charge, payment_intent, recorded_at)
 SELECT %(after)s + number, originator_id || %(copy)s, originator_version, topic,
-       convert_to(replace(convert_from(state, 'UTF8'), '"txn_', '"txn' || %(copy)s || '_'), 'UTF8'),
+       convert_to(replace(replace(text, '"txn_', '"txn' || %(copy)s || '_'),
+                          at, floor(%(start)s + number * %(step)s)::bigint::text), 'UTF8'),
        account, livemode, actor, 'req' || %(copy)s || '_' || number, idempotency_key, causation, customer,
        charge, payment_intent, to_timestamp(%(start)s + number * %(step)s)
 FROM ledger.benchmark_template WHERE number <= %(count)s ORDER BY number
@@ -50,8 +54,8 @@ _MOVE_HEAD = """
 UPDATE ledger.head h SET position = e.notification_id, recorded_at = e.recorded_at
 FROM (SELECT notification_id, recorded_at FROM ledger.events ORDER BY notification_id DESC LIMIT 1) e
 """
-# The same rows as the projection writes, for the kinds of events of these histories. `at` is when the first
-# event of a stream was decided, which is when its object was created.
+# The same rows as the projection writes, for the kinds of events of these histories. An event that does not
+# say when its object was created was decided then.
 _FILL_INDEX = """
 INSERT INTO projections.audit_index
     (generation, id, account, livemode, position, topic, actor, request_id, idempotency_key, aggregate,
@@ -59,8 +63,10 @@ INSERT INTO projections.audit_index
 SELECT l.generation, e.notification_id, e.account, e.livemode, e.notification_id, e.topic, e.actor,
        e.request_id, e.idempotency_key,
        CASE WHEN e.originator_version = 1 THEN split_part(e.topic, '.', 1) END,
-       CASE WHEN e.originator_version = 1 THEN (convert_from(e.state, 'UTF8')::json ->> 'at')::bigint END
-FROM ledger.events e, projections.live l WHERE l.projection = 'audit_index'
+       CASE WHEN e.originator_version = 1 THEN coalesce(s.state ->> 'created', s.state ->> 'at')::bigint END
+FROM projections.live l, ledger.events e
+CROSS JOIN LATERAL (SELECT convert_from(e.state, 'UTF8')::json AS state) s
+WHERE l.projection = 'audit_index'
 """
 _MOVE_CHECKPOINT = """
 UPDATE projections.checkpoints SET position = (SELECT position FROM ledger.head)
