@@ -114,8 +114,12 @@ class ListedType:
         return render_object(state, now)
 
 
-def get_listed_type(name: str) -> ListedType:
-    """Raises InvalidParameter for a type that has no list."""
+def get_listed_type(form: Mapping[str, Any]) -> ListedType:
+    """The type that the parameter `type` of a form names. Raises InvalidParameter for one that has no list;
+    without one, for a parameter that no list has, or else for the missing type."""
+    name = form.get("type")
+    if not isinstance(name, str):
+        _EVERY_PARAMETER.parse(form)
     if name in _LISTED_TYPES:
         return _LISTED_TYPES[name]
     if name in PUBLISHED_TYPES_BY_NAME:
@@ -224,3 +228,6 @@ _ROWS = (
     ),
 )
 _LISTED_TYPES = {row.name: row for row in _ROWS}
+_EVERY_PARAMETER = ParameterTable(
+    {name: member for row in _ROWS for name, member in row.table.members.items()}
+)

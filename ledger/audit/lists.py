@@ -99,9 +99,7 @@ async def list_objects_at(
     Raises InvalidParameter, UnknownReference for an object that did not exist then, Forbidden for a filter by
     personal data that the auditor may not see, Unavailable.
     """
-    if not isinstance(form.get("type"), str):
-        raise InvalidParameter("Missing required param: type.", code="parameter_missing", param="type")
-    listed = get_listed_type(form["type"])
+    listed = get_listed_type(form)
     parameters = listed.table.parse(form)
     tree = parse_expand(parameters.get("expand") or (), listed.name, in_list=True)
     filters = {name: value for name, value in parameters.items() if name not in _CURSORS_AND_OWN}
