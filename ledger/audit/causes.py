@@ -5,14 +5,19 @@ from __future__ import annotations
 from ledger.wire.json_values import Json
 
 
-def render_actor(key_id: str | None, name: str | None) -> Json | None:
-    """The key, or `cli`; None when the time or the network caused the event. `name`: of a key of the caller's
-    account."""
-    return None if key_id is None else {"id": key_id, "name": name}
+def render_actor(
+    key_id: str | None, name: str | None, kind: str | None, livemode: bool | None, last4: str | None
+) -> Json | None:
+    """The key, or `cli`; None when the time or the network caused the event. Of a key of another account,
+    such as a platform's, only the id is known. `key` is all of the secret that is ever shown."""
+    if key_id is None:
+        return None
+    masked = None if kind is None else f"{kind}_{'live' if livemode else 'test'}_***{last4}"
+    return {"id": key_id, "name": name, "key": masked}
 
 
 def render_causation(causation: str | None) -> Json | None:
-    """What caused an event besides a request. None when a request asked for just this."""
+    """Why something happened that no request asked for by itself: see `Change.causation`; else None."""
     if causation is None:
         return None
     kind, _, reference = causation.partition(":")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ledger.audit.auditor import Auditor
+from ledger.audit.causes import render_actor, render_causation
 from ledger.audit.differences import Views, find_differences
 from ledger.audit.moments import format_time
 from ledger.audit.objects import NOUN, make_unreadable_error, render_views
@@ -159,9 +160,7 @@ def _list_changes(
         if row.version > page.after:
             assert event is not None, "the states that were kept are of versions before the page"
             before = render_views(whole_before, closed_before, event.at)
-            entries.append(
-                _render(row, event, whole_before, whole, before, render_views(whole, closed, event.at))
-            )
+            entries.append(_render(row, event, before, render_views(whole, closed, event.at)))
     _keep(streams, whole, closed)
     return entries
 
@@ -175,48 +174,22 @@ def _keep(streams: PastStreams, whole: State | None, closed: State | None) -> No
 def _render(
     row: _Row,
     event: DomainEvent,
-    state_before: State | None,
-    state: State,
     before: Views,
     after: Views,
 ) -> Json:
     """One change. Both versions are rendered as of the second in which it was decided, as in its Events."""
-    event_types = derive_public_event_types(event)
     return {
         "position": row.position,
         "version": row.version,
         "time": format_time(row.recorded_at),
         "type": row.topic,
-        "actor": _render_actor(row),
+        "actor": render_actor(row.actor, row.key_name, row.key_kind, row.key_livemode, row.key_last4),
         "request_id": row.request_id,
         "idempotency_key": row.idempotency_key,
-        "causation": None if row.causation is None else _render_causation(row.causation),
+        "causation": render_causation(row.causation),
         "changes": [difference.to_json() for difference in find_differences(before, after)],
         "events": [
             {"id": derive_event_id(event, ordinal, row.recorded_at), "type": event_type}
-            for ordinal, event_type in enumerate(event_types)
+            for ordinal, event_type in enumerate(derive_public_event_types(event))
         ],
     }
-
-
-def _render_actor(row: _Row) -> Json | None:
-    """The key that made the change; null after a deadline."""
-    if row.actor is None:
-        return None
-    masked = None
-    if row.key_kind is not None:
-        masked = f"{row.key_kind}_{'live' if row.key_livemode else 'test'}_***{row.key_last4}"
-    return {"id": row.actor, "name": row.key_name, "key": masked}
-
-
-def _render_causation(causation: str) -> Json:
-    """Why a change was made that no request asked for by itself: see `Change.causation`."""
-    kind, _, reference = causation.partition(":")
-    if causation == "clock":
-        return {"type": "clock"}
-    if kind == "network":
-        return {"type": "network_fact", "reference": reference}
-    if kind == "import":
-        return {"type": "import", "request_id": reference}
-    stream, _, version = causation.rpartition("/")
-    return {"type": "change", "object": stream, "version": int(version)}

@@ -91,11 +91,6 @@ async def find_moment(conn: Conn, clock: Clock, text: str | None, *, param: str 
     return Moment(query.position, await _fetch_recorded_at(conn, query.position))
 
 
-def format_time(at: float) -> str:
-    """Unix seconds in ISO 8601, in UTC: `2026-11-27T21:35:58Z`, with a fraction if there is one."""
-    return datetime.fromtimestamp(at, UTC).isoformat().removesuffix("+00:00") + "Z"
-
-
 def parse_time_span(text: str, *, param: str) -> tuple[datetime, datetime]:
     """The time that `text` means and the first instant after it, in UTC. Raises InvalidParameter."""
     at, until = _parse_time(text, param)
@@ -105,6 +100,11 @@ def parse_time_span(text: str, *, param: str) -> tuple[datetime, datetime]:
 def parse_time(text: str, *, param: str) -> datetime:
     """The first instant after the time that `text` means, in UTC. Raises InvalidParameter."""
     return _parse_time(text, param)[1]
+
+
+def format_time(at: float) -> str:
+    """Unix seconds in ISO 8601, in UTC: `2026-11-27T21:35:58Z`, with a fraction if there is one."""
+    return datetime.fromtimestamp(at, UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 def _parse_time(text: str, param: str) -> tuple[float, datetime]:

@@ -13,7 +13,7 @@ import pytest
 from ledger.audit.moments import POSITION_MAX
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.internal.conftest import InternalClient
-from tests.serving.process import run_ledger
+from tests.serving.process import run_ledger, run_refused
 
 
 class AuditClient(InternalClient):
@@ -194,3 +194,8 @@ def test_the_command_line_shows_the_same(
     event = json.loads(run("event", str(expected[0]["position"]), "--json"))
     assert event == ok(auditor.get(f"/audit/log/{expected[0]['position']}"))
     assert "jenny.2@example.com" in run("event", str(expected[0]["position"]), "--personal-data")
+    chosen = ("--account", account.id)
+    refused = run_refused(tmp_path / "data", "audit", "log", "--type", "nothing", *chosen, **settings)
+    assert "Invalid type: 'nothing'" in refused
+    refused = run_refused(tmp_path / "data", "audit", "event", "9000000000", *chosen, **settings)
+    assert "is in the future" in refused

@@ -81,10 +81,12 @@ def test_a_record_that_cannot_be_read_is_shown_with_the_reason(dsn: str, kind: s
         await author.update_customer(customer, name="Jenny")
         await store_record(dsn, 2, record)
         async with open_queries(author) as queries:
-            shown = await read_recorded_event(queries, AUDITOR, 2)
+            shown = await read_recorded_event(queries, TRUSTED_AUDITOR, 2)
             if reason == "cannot_be_folded":  # of one event alone there is nothing to fold
                 assert shown["unreadable"] is None
                 return
+            closed = await read_recorded_event(queries, AUDITOR, 2)
+            assert closed["unreadable"] == (None if reason == "cannot_be_opened" else reason)
             assert (shown["unreadable"], shown["data"]) == (reason, None)
             assert shown["request_id"] == "req_2"
             assert "jenny" not in msgspec.json.encode(shown).decode()

@@ -121,7 +121,7 @@ def check_plan(conn: psycopg.Connection, parents: dict[str, str], query: str, ex
 
 
 def test_each_combination_of_filters_reads_along_an_index(conn: psycopg.Connection) -> None:
-    parents = dict(conn.execute(_PARENTS).fetchall())
+    parents: dict[str, str] = dict(conn.execute(_PARENTS).fetchall())
     for count in range(len(FILTERS) + 1):
         for names in combinations(FILTERS, count):
             filters = frozenset(names)

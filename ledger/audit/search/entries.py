@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 from ledger.audit.causes import render_actor, render_causation
 from ledger.audit.moments import format_time
@@ -14,14 +15,15 @@ from ledger.ids import derive_id
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT
+from ledger.wire.json_values import Json
 from ledger.wire.public_events import FIXED_EVENT_TYPES, derive_public_event_types
 
 # The content is read only where the public Events, or the type of the object, depend on it. A deleted
 # resource has its type in the first event of its stream. The name of a key is shown to its own account.
 _SELECT_ENTRIES = """
 SELECT e.notification_id, extract(epoch FROM e.recorded_at)::float8, e.originator_id, e.originator_version,
-       e.topic, e.actor, k.name, e.request_id, e.idempotency_key, e.causation, e.customer, e.charge,
-       e.payment_intent,
+       e.topic, e.actor, k.name, k.kind, k.livemode, k.last4, e.request_id, e.idempotency_key, e.causation,
+       e.customer, e.charge, e.payment_intent,
        CASE WHEN e.topic <> ALL (%(fixed)s::text[]) THEN e.state END,
        CASE WHEN e.topic = %(deleted)s THEN (
            SELECT f.state FROM ledger.events f
@@ -47,8 +49,7 @@ class LogEntry(NamedTuple):
 
     time           unix seconds: when it was recorded
     object_type    None for an event of a topic, or a resource, that this release cannot read
-    actor          id of the key that caused it, or `cli`; None after a deadline
-    actor_name     of the key
+    actor          who caused it: see `render_actor`
     causation      what caused it besides a request; see `render_causation`
     events         the public Events that it made; None when the record cannot be read
     """
@@ -59,8 +60,7 @@ class LogEntry(NamedTuple):
     version: int
     topic: str
     object_type: str | None
-    actor: str | None
-    actor_name: str | None
+    actor: Json | None
     request_id: str | None
     idempotency_key: str | None
     causation: str | None
@@ -69,7 +69,7 @@ class LogEntry(NamedTuple):
     payment_intent: str | None
     events: list[PublicEventRef] | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """The entry as JSON shows it."""
         return {
             "position": self.position,
@@ -78,7 +78,7 @@ class LogEntry(NamedTuple):
             "version": self.version,
             "type": printable_topic(self.topic),
             "object_type": self.object_type,
-            "actor": render_actor(self.actor, self.actor_name),
+            "actor": self.actor,
             "request_id": self.request_id,
             "idempotency_key": self.idempotency_key,
             "causation": render_causation(self.causation),
@@ -87,6 +87,12 @@ class LogEntry(NamedTuple):
             "payment_intent": self.payment_intent,
             "events": None if self.events is None else [each._asdict() for each in self.events],
         }
+
+
+@lru_cache(maxsize=4)
+def get_closed_codec(codec: Codec) -> Codec:
+    """The codec that leaves personal data sealed. It takes longer to make than to use."""
+    return codec.without_personal_data()
 
 
 async def fetch_entries(conn: Conn, codec: Codec, positions: Sequence[int]) -> list[LogEntry]:
@@ -101,7 +107,8 @@ async def fetch_entries(conn: Conn, codec: Codec, positions: Sequence[int]) -> l
     }
     await cur.execute(_SELECT_ENTRIES, parameters)
     rows = {row[0]: row for row in await cur.fetchall()}
-    return [_make_entry(codec, *rows[position]) for position in positions]
+    closed = get_closed_codec(codec)
+    return [_make_entry(closed, *rows[position]) for position in positions]
 
 
 def _make_entry(
@@ -112,7 +119,10 @@ def _make_entry(
     version: int,
     topic: str,
     actor: str | None,
-    actor_name: str | None,
+    key_name: str | None,
+    key_kind: str | None,
+    key_livemode: bool | None,
+    key_last4: str | None,
     request_id: str | None,
     idempotency_key: str | None,
     causation: str | None,
@@ -132,8 +142,9 @@ def _make_entry(
             for ordinal, event_type in enumerate(types)
         ]
     return LogEntry(
-        position, time, stream, version, topic, object_type, actor, actor_name, request_id, idempotency_key,
-        causation, customer, charge, payment_intent, events,
+        position, time, stream, version, topic, object_type,
+        render_actor(actor, key_name, key_kind, key_livemode, key_last4),
+        request_id, idempotency_key, causation, customer, charge, payment_intent, events,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ledger.audit.auditor import Auditor
-from ledger.audit.search.entries import fetch_entries
+from ledger.audit.search.entries import fetch_entries, get_closed_codec
 from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
@@ -34,7 +34,7 @@ async def read_recorded_event(context: QueryContext, auditor: Auditor, position:
 
     class_version  the version of its class as it was stored; null when that cannot be told
     data           its fields, of the present version; null when it cannot be read
-    withheld       the names of the fields with personal data, which this auditor does not see
+    withheld       the names of the fields with personal data, if some is stored that this auditor may not see
     unreadable     why it cannot be read: a code; otherwise null
     leaf_hash      base64: of its leaf, number `position - 1`, in the Merkle tree
 
@@ -60,38 +60,39 @@ async def read_recorded_event(context: QueryContext, auditor: Auditor, position:
             **entry.to_json(),
             "account": record.account,
             "livemode": record.livemode,
-            **_render_content(context.store.codec, record, shows_personal_data=auditor.shows_personal_data),
+            **_render_content(context.store.codec, record, opened=auditor.shows_personal_data),
             "leaf_hash": b64encode(derive_leaf_hash(record)).decode(),
         }
 
     return await context.pool.run_idempotent(read)
 
 
-def _render_content(codec: Codec, record: Record, *, shows_personal_data: bool) -> Json:
-    data: dict[str, Any] | None = None
+def _render_content(codec: Codec, record: Record, *, opened: bool) -> Json:
+    if not opened:
+        codec = get_closed_codec(codec)
+    data: Json | None = None
     withheld: list[str] = []
     unreadable: str | None = None
+    stored = _parse_stored(record.state)
     try:
         event = codec.decode_event(record.stream, record.version, record.topic, record.state)
     except UnreadableRecord as error:
         unreadable = error.reason.value
     else:
         data = {name: value for name, value in vars(event).items() if not name.startswith("originator_")}
-        if not shows_personal_data:
-            withheld = sorted(name for name in event.PERSONAL if data[name] is not None)
-            data |= dict.fromkeys(withheld)
+        if not opened and "sealed" in stored:
+            withheld = sorted(event.PERSONAL)
     return {
-        "class_version": _read_class_version(record.state),
+        "class_version": stored.get("class_version", 1) if stored else None,
         "data": data,
         "withheld": withheld,
         "unreadable": unreadable,
     }
 
 
-def _read_class_version(state: bytes) -> int | None:
+def _parse_stored(state: bytes) -> Json:
+    """The stored members; none of bytes that are no JSON object."""
     try:
-        stored = msgspec.json.decode(state, type=dict[str, Any])
+        return msgspec.json.decode(state, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    class_version = stored.get("class_version", 1)
-    return class_version if isinstance(class_version, int) else None
+        return {}

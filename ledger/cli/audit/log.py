@@ -102,8 +102,6 @@ async def _print_pages(
 ) -> None:
     """Each page is printed as soon as it is read: any number of lines takes the memory of one page."""
     after: int | None = None
-    if not as_json:
-        _print_line(list(_COLUMNS))
     while lines_left > 0:
         page = await search_log(
             context,
@@ -113,6 +111,8 @@ async def _print_pages(
             starting_after=after,
             descending=descending,
         )
+        if after is None and not as_json:
+            _print_line(list(_COLUMNS))
         for entry in page.entries:
             if as_json:
                 print(json.dumps(entry.to_json(), ensure_ascii=False))
@@ -125,9 +125,9 @@ async def _print_pages(
 
 
 def _to_cells(entry: LogEntry) -> list[str]:
-    actor = entry.actor or "-"
-    if entry.actor_name:
-        actor = f"{entry.actor_name} ({entry.actor})"
+    actor = "-"
+    if entry.actor is not None:
+        actor = f"{entry.actor['name']} ({entry.actor['id']})" if entry.actor["name"] else entry.actor["id"]
     time = format_time(entry.time)
     values = entry.to_json()
     return [

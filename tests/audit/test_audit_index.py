@@ -1,0 +1,73 @@
+"""The audit index: what its rows hold, and that a row which differs from the log is found."""
+
+from __future__ import annotations
+
+from ledger.clock import Clock
+from ledger.postgres.connections import open_connection
+from ledger.store.codec import Codec
+from projections.read_models.audit_index import AUDIT_INDEX
+from projections.rebuild import generations
+from projections.rebuild.verification import verify
+from tests.projections.histories import ACCOUNT, KEY, Author, catch_up, run_story
+from tests.projections.rebuilds import run_rebuild
+
+_SELECT_ROWS = """
+SELECT id, position, account, livemode, topic, actor, request_id, idempotency_key, aggregate, created
+FROM projections.audit_index ORDER BY id
+"""
+# Row 2 differs, row 3 is missing, and no event accounts for row 99.
+_DAMAGE = (
+    "UPDATE projections.audit_index SET actor = 'key_other' WHERE id = 2",
+    "DELETE FROM projections.audit_index WHERE id = 3",
+    "INSERT INTO projections.audit_index (generation, id, position, account, livemode, topic)"
+    " VALUES (1, 99, 99, 'acct_1', false, 'customer.created')",
+)
+
+
+def test_each_event_has_a_row_and_the_first_of_a_stream_says_what_it_created(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        began_at = author.now
+        customer = await author.create_customer(email="jenny@example.com")  # 1
+        await author.update_customer(customer, name="Jenny")  # 2
+        await author.run_command("create_session", 0, 0)  # 3
+        await author.run_command("publish_resource", 0, 1)  # 4: created says 1
+        await author.run_command("import_event", 0, 1)  # 5: imported Events have no `created`
+        await catch_up(dsn, projections=[AUDIT_INDEX])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            rows = await (await conn.execute(_SELECT_ROWS)).fetchall()
+        expected = [
+            ("customer.created", "customer"),
+            ("customer.updated", None),
+            ("customer_session.created", "customer_session"),
+            ("resource.published", "invoice"),
+            ("past_event.imported", "event"),
+        ]
+        assert [row[:-1] for row in rows] == [
+            (at, at, ACCOUNT, False, topic, "key_test", f"req_{at}", f"key-{at}", aggregate)
+            for at, (topic, aggregate) in enumerate(expected, 1)
+        ]
+        created = [row[-1] for row in rows]
+        assert (created[1], created[3]) == (None, 1)
+        assert all(began_at <= created[number] <= author.now for number in (0, 2, 4))
+
+    run_story(dsn, story)
+
+
+def test_rows_that_differ_from_the_log_are_found_by_their_position(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(3):
+            await author.create_customer(email="jenny@example.com")
+        await catch_up(dsn, projections=[AUDIT_INDEX])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            for statement in _DAMAGE:
+                await conn.execute(statement)
+            for sample, keys in ((20, {"2", "3"}), (None, {"2", "3", "99"})):
+                (result,) = await verify(dsn, Codec(KEY), Clock(movable=True), [AUDIT_INDEX], sample=sample)
+                assert (set(result.keys), result.error) == (keys, None)
+            assert (await run_rebuild(dsn, [AUDIT_INDEX])).state == "differing"
+            comparison = await generations.load_last_comparison(conn, "audit_index")
+            differences = {each["key"]: each for each in comparison["differences"]}
+            assert differences.keys() == {"2", "3", "99"}
+            assert differences["2"]["live"] == {"actor": "key_other"}
+
+    run_story(dsn, story)
