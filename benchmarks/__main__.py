@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    audit,
     audit_export,
     audit_money,
     audit_objects,
@@ -44,14 +45,15 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "audit-export": audit_export.run,
+    "audit": audit.run,
+    "audit-objects": audit_objects.run,
     "audit-search": audit_search.run,
-    "audit_money": audit_money.run,
-    "audit": audit_objects.run,
+    "audit-money": audit_money.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
-    "tree": audit_tree.run,
+    "audit-tree": audit_tree.run,
 }
 SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "expansion": expansion.run,

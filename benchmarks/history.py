@@ -93,18 +93,26 @@ async def append_in_bulk(journal: Journal, changes: Iterable[Change]) -> int:
 
 
 def copy_history(
-    dsn: str, codec: Codec, seed: int, events: int, *, days: float, guest: str | None = None
+    dsn: str,
+    codec: Codec,
+    seed: int,
+    events: int,
+    *,
+    days: float,
+    end: float | None = None,
+    guest: str | None = None,
 ) -> None:
-    """Fill the log of an empty database with the events of `generate_history`, recorded evenly over the last
-    `days`, by various keys and requests. One COPY of rows that the real codec encoded, and the head moved in
-    the same transaction, take a tenth of the time that appending takes.
+    """Fill the log of an empty database with the events of `generate_history`, recorded evenly over the
+    `days` until `end`, by various keys and requests. One COPY of rows that the real codec encoded, and the
+    head moved in the same transaction, take a tenth of the time that appending takes.
 
+    end    unix seconds; default: now
     guest  a customer whom one event in GUEST_EVERY_EVENTS names in place of its own, in the index of the log
            only: one with very many events
 
     Raises RuntimeError when the log does not hold positions 1 to `events` afterwards.
     """
-    started_at = time.time() - days * DAY_SECONDS
+    started_at = (time.time() if end is None else end) - days * DAY_SECONDS
     step = days * DAY_SECONDS / events
     with psycopg.connect(dsn) as conn, conn.cursor() as cur:
         with cur.copy(_COPY) as copy:

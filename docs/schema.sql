@@ -71,6 +71,25 @@ CREATE TABLE ledger.checkpoints (
 );
 CREATE INDEX checkpoints_cosigned ON ledger.checkpoints USING btree (size) WHERE (cosignatures > 0);
 GRANT INSERT, SELECT, UPDATE ON ledger.checkpoints TO ledger_api;
+CREATE TABLE ledger.audit_accesses (
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    actor text NOT NULL,
+    operator text,
+    request_id text,
+    action text NOT NULL,
+    parameters jsonb NOT NULL,
+    object text,
+    allowed boolean NOT NULL,
+    as_of bigint NOT NULL,
+    CONSTRAINT audit_accesses_number PRIMARY KEY (number)
+CREATE INDEX audit_accesses_by_actor ON ledger.audit_accesses USING btree (account, livemode, actor, at, number);
+CREATE INDEX audit_accesses_by_object ON ledger.audit_accesses USING btree (account, livemode, object, at, number) WHERE (object IS NOT NULL);
+CREATE INDEX audit_accesses_newest ON ledger.audit_accesses USING btree (account, livemode, at, number);
+CREATE TRIGGER audit_accesses_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.audit_accesses FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
+GRANT INSERT, SELECT ON ledger.audit_accesses TO ledger_api;
 
 CREATE TABLE ledger.clock (
     one boolean NOT NULL DEFAULT true,
@@ -144,6 +163,7 @@ CREATE TABLE ledger.replies (
     secret_at integer,
     request_id text NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    "position" bigint,
     CONSTRAINT replies_key PRIMARY KEY (account, livemode, key)
 );
 CREATE INDEX replies_created_at ON ledger.replies USING brin (created_at);
@@ -249,6 +269,7 @@ AS $function$
 DECLARE
     answered ledger.appenders;
     refused integer[];
+    refused_events integer[] := '{}';
     count bigint := 0;
 BEGIN
     SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded
@@ -280,13 +301,19 @@ BEGIN
             WHERE EXISTS (SELECT FROM ledger.replies p
                           WHERE p.account = r.a AND p.livemode = r.l AND p.key = r.k);
         refused := stale || taken;
+        IF refused <> '{}' AND events IS NOT NULL THEN
+            -- The events of refused commands get no positions: those after them move up.
+            SELECT coalesce(array_agg(e.c), '{}') INTO refused_events
+                FROM json_to_recordset(events) AS e(c integer) WHERE e.c = ANY (refused);
+        END IF;
         INSERT INTO ledger.replies
             (account, livemode, key, fingerprint, status, body, secret_of, secret_at, request_id,
-             created_at)
-        SELECT r.a, r.l, r.k, r.f, r.s, r.d, r.o, r.n, r.r, recorded
+             created_at, position)
+        SELECT r.a, r.l, r.k, r.f, r.s, r.d, r.o, r.n, r.r, recorded,
+               base + r.e - (SELECT count(*) FROM unnest(refused_events) AS x(c) WHERE x.c < r.c)
             FROM json_to_recordset(replies) AS
                 r(c integer, a text, l boolean, k text, f text, s smallint, d text, o text, n integer,
-                  r text)
+                  r text, e integer)
             WHERE r.c <> ALL (refused);
     ELSE
         refused := stale;
@@ -377,7 +404,8 @@ CREATE OR REPLACE FUNCTION ledger.refuse_rewriting()
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-    RAISE EXCEPTION 'ledger.events is append-only: % refused', TG_OP USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '%.% is append-only: % refused', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
 END $function$;
 
 CREATE OR REPLACE FUNCTION ledger.refuse_tree_change()

@@ -24,6 +24,7 @@ LedgerError
     ├── CardError                the card was declined
     ├── Unauthenticated          no API key, an unknown one, or an expired one
     ├── Forbidden                the API key lacks the right
+    ├── AccessNotRecorded        an access to the audit API that could not be recorded; nothing is shown
     ├── IdempotencyKeyReused     the idempotency key was first used with other parameters
     ├── SecretAlreadyIssued      a repeated creation of a secret, which is shown once and not stored
     └── RateLimited              too many requests
@@ -250,6 +251,10 @@ class Unauthenticated(RequestError):
 
 class Forbidden(RequestError):
     """The API key lacks the right to do this."""
+
+
+class AccessNotRecorded(RequestError):
+    """An access to the audit API that could not be recorded: it is not answered. Retry later."""
 
 
 class IdempotencyKeyReused(RequestError):

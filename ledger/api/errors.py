@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from ledger.commands.execution import InternalError, refuse_unreadable
 from ledger.commands.models import invalid_json_error, validation_error
 from ledger.errors import (
+    AccessNotRecorded,
     CardError,
     ConcurrencyConflict,
     ContentConflict,
@@ -50,6 +51,8 @@ RenderError = Callable[[Exception], tuple[int, str, Headers]]
 
 STATUS_OK = 200
 STATUS_NOT_READY = 503
+STATUS_REFUSED_MIN = 400
+"""From this status on the answer is an error."""
 FAULT_STATUS_MIN = 500
 """From this status on the service has failed, not the caller."""
 
@@ -78,6 +81,7 @@ _STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (RateLimited, 429, "invalid_request_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
     (InternalError, 500, "api_error"),
+    (AccessNotRecorded, 503, "api_error"),
     (RequestError, 400, "invalid_request_error"),
 )
 _RETRY_HEADERS: Headers = [(b"stripe-should-retry", b"true")]
@@ -103,6 +107,8 @@ def render_error(error: Exception) -> tuple[int, str, Headers]:
     service."""
     refusal: RequestError
     match error:
+        case AccessNotRecorded():
+            return *encode_answer(error), _RETRY_HEADERS
         case RequestError():
             return *encode_answer(error), []
         case QueueFull():

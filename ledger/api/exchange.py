@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ledger.api.public.operations import Operation
 
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
+POSITION_HEADER = b"ledger-position"
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
@@ -35,12 +36,16 @@ class Exchange:
     `key`, `account`, `operation`, `target` and `part` are set in this order, as the request passes the
     checks; reading one before it is set is a bug (AttributeError). `account` is the account that the request
     acts on: the key's own until another one is resolved.
+
+    on_authorized  of the internal API: called once it is known whether the key allows the request
+    before_answer  of the internal API: awaited with the status before the answer leaves. If it raises a
+                   LedgerError, the caller gets that instead of the answer
     """
 
     __slots__ = (
-        "account", "idempotency_key", "key", "key_id", "method", "operation", "operation_name", "part",
-        "path", "position", "receive", "request_headers", "request_id", "response_headers", "scope",
-        "started_at", "status", "target", "uploads",
+        "account", "before_answer", "idempotency_key", "key", "key_id", "method", "on_authorized",
+        "operation", "operation_name", "part", "path", "position", "receive", "request_headers",
+        "request_id", "response_headers", "scope", "started_at", "status", "target", "uploads",
     )  # fmt: skip
 
     key: ApiKey
@@ -69,6 +74,8 @@ class Exchange:
         self.uploads: dict[str, Upload] = {}
         self.position: int | None = None  # of the last event that the request appended
         self.status = 0
+        self.on_authorized: Callable[[bool], None] | None = None
+        self.before_answer: Callable[[int], Awaitable[None]] | None = None
 
     def set_key(self, key: ApiKey) -> None:
         """Set the request's key. The request acts on the key's own account until another one is resolved."""
@@ -109,9 +116,12 @@ class Exchange:
         return self.idempotency_key
 
     def set_result(self, result: CommandResult) -> None:
-        """Set the command's result. With an Idempotency-Key, the response headers name the request that got
-        this response first (contract §1.9)."""
-        self.position = result.position
+        """Set the command's result: its position goes into the response headers. With an Idempotency-Key,
+        they also name the request that got this response first (contract §1.9)."""
+        if result.position is not None:
+            self.response_headers.append((POSITION_HEADER, str(result.position).encode()))
+            if result.original_request_id is None:
+                self.position = result.position
         if self.idempotency_key is None:
             return
         original_request_id = result.original_request_id or self.request_id

@@ -22,7 +22,7 @@ from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.domain.resource import Resource
 from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
-from ledger.objects import expand, get_readable, is_visible, mode_hint, render_object, share_reads
+from ledger.objects import Fetch, expand, get_readable, is_visible, mode_hint, render_object, share_reads
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.store.past_streams import PastRead
@@ -71,7 +71,8 @@ async def read_object(
     if found.state is None:
         raise await _make_missing_error(context, auditor, object_id, found.moment)
     tree = _parse_expand(expand_paths, found.state)
-    shown = await _render(context, auditor, found.state, found.moment, tree, base_url)
+    shown = render_object(found.state, int(found.moment.time))
+    await expand_then(context, auditor, found.state, shown, found.moment, tree, base_url)
     return {"as_of": found.describe(), "object": shown}
 
 
@@ -183,20 +184,30 @@ def _parse_expand(paths: Sequence[str], state: State) -> ExpandTree:
     return parse_expand(paths, object_type, in_list=False) if paths and object_type else {}
 
 
-async def _render(
-    context: QueryContext, auditor: Auditor, state: State, moment: Moment, tree: ExpandTree, base_url: str
-) -> Json:
-    """The object with members expanded as of the moment. The URL of a file link opens a file for everybody,
-    so it is personal data as the file is."""
-    now = int(moment.time)
-    rendered = render_object(state, now)
-    if not tree and not isinstance(state, File | FileLink):
-        return rendered
+async def expand_then(
+    context: QueryContext,
+    auditor: Auditor,
+    state: State,
+    rendered: Json,
+    moment: Moment,
+    tree: ExpandTree,
+    base_url: str,
+    fetch: Fetch | None = None,
+) -> None:
+    """Expand members of the rendered object as of the moment. The URL of a file link opens a file for
+    everybody, so it is personal data as the file is. `fetch`: that of a page, which its objects share."""
+    if tree or isinstance(state, File | FileLink):
+        fetch = fetch or share_past_reads(context, auditor, moment)
+        await expand(state, rendered, tree, int(moment.time), fetch)
+        add_urls(rendered, base_url, context.link_urls.derive_digits if auditor.shows_personal_data else None)
+
+
+def share_past_reads(context: QueryContext, auditor: Auditor, moment: Moment) -> Fetch:
+    """Reads objects as of the moment for one answer, as the auditor may see them. None also for one that
+    cannot be read, which is logged."""
 
     async def fetch(stream: str) -> State | None:
         read = PastRead(stream, auditor.shows_personal_data, moment.position)
         return (await context.store.past_streams.read(read)).state
 
-    await expand(state, rendered, tree, now, share_reads(lambda stream: get_readable(fetch, stream)))
-    add_urls(rendered, base_url, context.link_urls.derive_digits if auditor.shows_personal_data else None)
-    return rendered
+    return share_reads(lambda stream: get_readable(fetch, stream))

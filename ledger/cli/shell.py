@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from ledger.clock import Clock
@@ -50,6 +53,13 @@ async def _run(
         clock = Clock(movable=deployment.settings.test_clock)
         await clock.refresh(conn)
         return await action(conn, clock, deployment)
+
+
+def get_shell_user() -> str:
+    """The user of this shell, as user@host."""
+    with suppress(KeyError, OSError):  # a container may have no such user: the host still says something
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return socket.gethostname()
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

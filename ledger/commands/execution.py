@@ -82,7 +82,8 @@ class CommandResult(NamedTuple):
     status               the HTTP status
     body                 JSON, as it is sent
     original_request_id  the id of the first request, if this is its stored reply
-    position             the position of the last event that was appended; None if none was
+    position             the position of the last event that the first request appended; None if it appended
+                         none
     """
 
     status: int
@@ -137,11 +138,12 @@ class Execution:
             self.environment, self._store.streams, self._store.clock.now(), pending, exact=exact
         )
 
-    async def append(self, cause: Cause, group: GroupContext) -> None:
-        """Append the changes of a group as one. Raises VersionConflict (nothing was appended: decide again),
-        QueueFull, Unavailable."""
-        if group.changes or group.used_cache:
-            await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
+    async def append(self, cause: Cause, group: GroupContext) -> int:
+        """Append the changes of a group as one; returns the position of the last one, which means nothing if
+        there is none. Raises VersionConflict (nothing was appended: decide again), QueueFull, Unavailable."""
+        if not group.changes and not group.used_cache:
+            return 0
+        return await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
 
     async def decide(self, call: Call, context: DecisionContext, decide: Decide, now: int) -> Decision:
         """Run the command's decision. A refusal, or an unexpected error, becomes the decision's `refusal`.
@@ -182,7 +184,7 @@ class Execution:
             assert state is not None, "the reply committed together with the object"
             secret = self.environment.derive_secret(state)
             body = body[: reply.secret_offset] + secret + body[reply.secret_offset :]
-        return CommandResult(reply.status, body, original_request_id=stored_reply.request_id)
+        return CommandResult(reply.status, body, stored_reply.request_id, stored_reply.position)
 
     async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
         cause = call.cause
@@ -209,7 +211,7 @@ class Execution:
         position = await self._store.journal.append(
             Append(cause, decision.changes, reply, context.expected_versions)
         )
-        return CommandResult(status, body, position=position)
+        return CommandResult(status, body, position=position if decision.changes else None)
 
 
 async def apply_and_render(

@@ -77,7 +77,7 @@ async def list_all(
     published_type: PublishedType, list_query: ListQuery, call: Call, context: QueryContext
 ) -> QueryResult:
     """`GET /v1/{path}`: the objects that are not deleted."""
-    filters = _build_filters(published_type, call.parameters)
+    filters = build_filters(published_type, call.parameters)
     return await list_objects(call, context, list_query, Resource, filters=filters)
 
 
@@ -87,7 +87,7 @@ async def list_of_customer(
     """`GET /v1/customers/{id}/{of_customer}`: the objects of a type that name the customer. Raises
     UnknownObject for the customer, also for a deleted one."""
     state = await get_customer(call, context)
-    filters = _build_filters(published_type, call.parameters) | {"customer": state.id}
+    filters = build_filters(published_type, call.parameters) | {"customer": state.id}
     url = f"/v1/customers/{state.id}/{published_type.of_customer}"
     return await list_objects(call, context, list_query, Resource, filters=filters, url=url)
 
@@ -134,7 +134,7 @@ async def _get_resource(published_type: PublishedType, call: Call, context: Quer
     return state
 
 
-def _build_filters(published_type: PublishedType, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def build_filters(published_type: PublishedType, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The values by filter of the list query, for the parameters of a list."""
     filters: dict[str, Any] = {"object_type": published_type.object_type}
     for row in published_type.filters:
@@ -152,3 +152,25 @@ def _build_filters(published_type: PublishedType, parameters: Mapping[str, Any])
         if status in (None, _ENDED):
             filters["not_canceled" if status is None else "ended"] = True
     return filters
+
+
+def matches_filters(state: Resource, filters: Mapping[str, Any]) -> bool:
+    """Whether the list query with these filters, as from `build_filters`, has the object."""
+    for name, value in filters.items():
+        match name:
+            case "object_type":
+                matched = state.type == value
+            case "not_canceled":
+                matched = state.status != "canceled"
+            case "ended":
+                matched = state.status in ("canceled", "incomplete_expired")
+            case "customer" | "subscription" | "status":
+                matched = getattr(state, name) == value
+            case _:
+                member = state.object.get(name.removeprefix("member_"))
+                if isinstance(member, dict) and "id" in member:
+                    member = member["id"]
+                matched = msgspec.json.encode(member).decode() == value
+        if not matched:
+            return False
+    return True

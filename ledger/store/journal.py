@@ -30,7 +30,7 @@ from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 
 _SELECT_REPLY = """
-SELECT fingerprint, status, body, secret_of, secret_at, request_id FROM ledger.replies
+SELECT fingerprint, status, body, secret_of, secret_at, request_id, position FROM ledger.replies
 WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
 # `ledger.append` writes replies under the head lock, so this does too: an append that met an uncommitted row
@@ -96,10 +96,14 @@ class Reply(NamedTuple):
 
 
 class StoredReply(NamedTuple):
-    """A stored reply, with the id of the request that first got it."""
+    """A stored reply, with the id of the request that first got it.
+
+    position  of the last event that this request recorded; None if it recorded none
+    """
 
     reply: Reply
     request_id: str
+    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class Journal:
         row = await self._reply_connection.run_idempotent(
             lambda conn: fetch_one(conn, _SELECT_REPLY, parameters)
         )
-        return StoredReply(Reply(*row[:5]), row[5]) if row else None
+        return StoredReply(Reply(*row[:5]), *row[5:]) if row else None
 
     async def _commit(self, batch: list[Pending[Append, int]]) -> None:
         """Commit the batch, in groups of commands that do not touch the same streams and keys.
@@ -337,7 +341,8 @@ def _encode_commands(codec: Codec, commands: Sequence[Append]) -> tuple[str, str
             if stream not in new_versions:
                 checks.append(_check_row(command_index, stream, version))
         if command.reply is not None:
-            replies.append(_reply_row(command_index, command.cause, command.reply))
+            event_count = len(events) if command.changes else None
+            replies.append(_reply_row(command_index, command.cause, command.reply, event_count))
     return (
         _encode_json(checks),
         _encode_json(events) if events else None,
@@ -375,7 +380,7 @@ def _event_row(codec: Codec, command_index: int, cause: Cause, change: Change) -
     }
 
 
-def _reply_row(command_index: int, cause: Cause, reply: Reply) -> dict[str, Any]:
+def _reply_row(command_index: int, cause: Cause, reply: Reply, event_count: int | None) -> dict[str, Any]:
     return {
         "c": command_index,
         "a": cause.account,
@@ -387,6 +392,7 @@ def _reply_row(command_index: int, cause: Cause, reply: Reply) -> dict[str, Any]
         "o": reply.secret_object_id,
         "n": reply.secret_offset,
         "r": cause.request_id,
+        "e": event_count,  # events of the batch up to the last one of this command; None if it has none
     }
 
 

@@ -6,16 +6,14 @@ What the operator can correct is raised as a SettingError or RequestError of one
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import psycopg
 import typer
 
+from ledger.cli.shell import get_shell_user
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
@@ -99,7 +97,5 @@ def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnVal
 
 
 def get_operator(reason: str) -> Operator:
-    """The user of this shell, as user@host."""
-    with suppress(KeyError, OSError):  # a container may have no such user: the host still says something
-        return Operator(f"{getpass.getuser()}@{socket.gethostname()}", reason)
-    return Operator(socket.gethostname(), reason)
+    """The user of this shell."""
+    return Operator(get_shell_user(), reason)

@@ -63,6 +63,8 @@ def test_the_same_input_again_changes_nothing(operator: InternalClient, raw: Cal
     first = import_lines(operator, lines)
     events = len(raw.events())
     again = import_lines(operator, lines)
+    positions = [result.pop("position") for result in first]
+    assert positions == sorted(positions)
     assert again == [result | {"changed": False} for result in first]
     assert len(raw.events()) == events
 

@@ -67,8 +67,11 @@ def test_an_imported_event_is_read_by_its_id(
         ),
         an_event(name, id=f"evt_b{name}", type="balance.available", object={"object": "balance"}),
     ]
-    assert import_lines(operator, lines) == [
-        {"line": number, "id": line["id"], "changed": True} for number, line in enumerate(lines, 1)
+    results = import_lines(operator, lines)
+    last = results[-1]["position"]
+    assert results == [
+        {"line": number, "position": last - len(lines) + number, "id": line["id"], "changed": True}
+        for number, line in enumerate(lines, 1)
     ]
     read = client.v1.events.retrieve(f"evt_{name}")
     assert json.loads(str(read.data)) == {"object": lines[0]["object"]}
@@ -235,7 +238,7 @@ def test_an_imported_file_is_like_any_other(
     operator: InternalClient, raw: Caller, client: stripe.StripeClient, name: str
 ) -> None:
     (result,) = import_lines(operator, [a_file(name, created=1_700_000_000)])
-    assert result == {"line": 1, "id": f"file_{name}", "changed": True}
+    assert result == {"line": 1, "position": result["position"], "id": f"file_{name}", "changed": True}
     read = client.v1.files.retrieve(f"file_{name}")
     assert (read.size, read.type, read.created) == (len(PDF), "pdf", 1_700_000_000)
     assert (read.filename, read.purpose) == ("receipt.pdf", "dispute_evidence")

@@ -179,11 +179,29 @@ def test_a_stored_reply_is_found_again(dsn: str) -> None:
             await store.journal.append(
                 create_customer("cus_1", cause=CAUSE._replace(idempotency_key="key"), reply=reply)
             )
-            assert await store.journal.find_reply("acct_1", False, "key") == (reply, "req_1")
+            assert await store.journal.find_reply("acct_1", False, "key") == (reply, "req_1", 1)
             assert await store.journal.find_reply("acct_1", True, "key") is None
             assert await store.journal.find_reply("acct_2", False, "key") is None
 
     asyncio.run(main())
+
+
+def test_a_reply_has_the_position_of_its_commands_last_event(dsn: str) -> None:
+    """Also when commands before it in its batch were refused: their events got no positions."""
+    append_together(dsn, create_customer("cus_taken"))
+    first = create_change("cus_2")
+    commands = [
+        create_customer("cus_0", **with_reply("one")),
+        create_customer("cus_taken", **with_reply("refused")),
+        Append(CAUSE, [create_change("cus_1"), create_change("cus_taken")]),
+        Append(changes=[first, rename_change(first.state, "Grace")], **with_reply("two")),
+        Append(changes=[], **with_reply("nothing")),
+        create_customer("cus_3", **with_reply("three")),
+    ]
+    outcomes = append_together(dsn, *commands)
+    assert kinds(outcomes) == [2, VersionConflict, VersionConflict, 4, 4, 5]
+    stored = fetch_rows(dsn, "SELECT key, position FROM ledger.replies ORDER BY key")
+    assert stored == [("nothing", None), ("one", 2), ("three", 5), ("two", 4)]
 
 
 def test_old_replies_are_deleted_and_the_events_stay(dsn: str) -> None:

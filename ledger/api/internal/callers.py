@@ -43,14 +43,16 @@ class Callers:
             now = await self._refresh_clock()
             key = await authenticate(self._keys, (authorization or "").encode(), now)
             exchange.set_key(key)
-            account = key.account
+            allowed = False
             try:
                 for scope in scopes:
                     check_scope(key, scope)
                 account = await resolve_account(self._keys, key, stripe_account, stripe_context)
+                exchange.account, allowed = account, True
             finally:  # a refused request counts too, but never against an account that is not the caller's
-                self._rate_limits.check(key.id, account)
-            exchange.account = account
+                self._rate_limits.check(key.id, exchange.account)
+                if exchange.on_authorized is not None:
+                    exchange.on_authorized(allowed)
             check_query_names(request)
             return exchange
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.api.errors import RenderError
 from ledger.api.exchange import Exchange, LogAccess, generate_request_ids
-from ledger.errors import RequestError
+from ledger.errors import LedgerError, RequestError
 
 IMPORT_PATH = "/internal/v1/import"
 REQUEST_ID_HEADER = b"request-id"
@@ -36,8 +36,20 @@ class InternalApiMiddleware:
         exchange = Exchange(scope, receive, next(self._request_ids))
         scope.setdefault("state", {})["exchange"] = exchange
 
+        replaced = False
+
         async def send_with_request_id(message: Message) -> None:
+            nonlocal replaced
+            if replaced:
+                return
             if message["type"] == "http.response.start":
+                try:
+                    if exchange.before_answer is not None:
+                        await exchange.before_answer(message["status"])
+                except LedgerError as error:
+                    replaced = True
+                    await self._send_error(exchange, error, send)
+                    return
                 exchange.status = message["status"]
                 headers = message["headers"]
                 if all(name != REQUEST_ID_HEADER for name, _ in headers):
@@ -49,14 +61,18 @@ class InternalApiMiddleware:
                 receive = await self._buffer_body(exchange)
             await self._app(scope, receive, send_with_request_id)
         except RequestError as refusal:
-            exchange.status, body, _ = self._render_error(refusal)
-            await exchange.send_response(send, body)
+            await self._send_error(exchange, refusal, send)
         finally:
             if "endpoint" in scope:
                 exchange.operation_name = (
-                    f"{exchange.method} {_get_route_template(exchange.path, scope['path_params'])}"
+                    f"{exchange.method} {get_route_template(exchange.path, scope['path_params'])}"
                 )
             self._log_access(exchange)
+
+    async def _send_error(self, exchange: Exchange, error: LedgerError, send: Send) -> None:
+        exchange.status, body, headers = self._render_error(error)
+        exchange.response_headers += headers
+        await exchange.send_response(send, body)
 
     async def _buffer_body(self, exchange: Exchange) -> Receive:
         """Read the body, and return a `receive` that passes it to the framework as one message."""
@@ -69,8 +85,12 @@ class InternalApiMiddleware:
         return receive_buffered
 
 
-def _get_route_template(path: str, parameters: Mapping[str, object]) -> str:
-    """The path as its route declares it, for the metrics. Derived from the path and its parameters, because
-    each version of the framework describes a route in its own way."""
-    names = {str(value): f"{{{name}}}" for name, value in parameters.items()}
-    return "/".join(names.get(segment, segment) for segment in path.split("/"))
+def get_route_template(path: str, parameters: Mapping[str, object]) -> str:
+    """The path as its route declares it. Derived from the path and its parameters, because each version of
+    the framework describes a route in its own way."""
+    template = path
+    for name, value in parameters.items():
+        before, separator, after = template.rpartition(f"/{value}")
+        if separator and (not after or after.startswith("/")):
+            template = f"{before}/{{{name}}}{after}"
+    return template

@@ -58,8 +58,9 @@ def import_routes(
     )
     async def import_lines(request: Request, exchange: Exchange = import_scope) -> Response:
         """One object per line, each with its id; one result per line, in order: `{"line", "id", "changed"}`
-        or `{"line", "error"}`. An invalid line fails alone. Repeating the input changes nothing; a
-        known id or reference with other content is refused. A byte order mark at the start is skipped."""
+        or `{"line", "error"}`, with the `position` of the last event that the line recorded if it recorded
+        any. An invalid line fails alone. Repeating the input changes nothing; a known id or reference with
+        other content is refused. A byte order mark at the start is skipped."""
         importer = Import(
             execution,
             exchange.build_cause(),

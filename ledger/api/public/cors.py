@@ -15,7 +15,7 @@ PREFLIGHT_AGE_SECONDS_MAX = 7200
 
 CORS_HEADERS: Headers = [
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"request-id, stripe-version"),
+    (b"access-control-expose-headers", b"request-id, stripe-version, ledger-position"),
 ]
 
 

@@ -45,8 +45,14 @@ _ERROR_RESPONSE = {
         }
     },
 }  # fmt: skip
-_RESPONSES = {
-    "200": {"description": "The object, or the list", "content": {"application/json": {}}},
+_OBJECT_RESPONSE = {"description": "The object, or the list", "content": {"application/json": {}}}
+_POSITION_HEADER = {
+    "description": "The position of the last event that the request recorded; absent if it recorded none",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_READ_RESPONSES = {"200": _OBJECT_RESPONSE, "default": _ERROR_RESPONSE}
+_WRITE_RESPONSES = {
+    "200": {**_OBJECT_RESPONSE, "headers": {"Ledger-Position": _POSITION_HEADER}},
     "default": _ERROR_RESPONSE,
 }
 IDEMPOTENCY_KEY_HEADER = {
@@ -97,7 +103,7 @@ def _build_entry(operation: Operation) -> dict[str, Any]:
         "operationId": operation.method.lower()
         + operation.path.replace("/", "_").replace("{", "").replace("}", ""),
         "security": [{"key": []}],
-        "responses": _RESPONSES,
+        "responses": _READ_RESPONSES if operation.decide is None else _WRITE_RESPONSES,
         "parameters": [],
     }
     for name in re.findall(r"\{(\w+)\}", operation.path):

@@ -6,12 +6,26 @@ from collections.abc import Callable
 
 import typer
 
-from ledger.cli.audit import export, export_check, log, money, objects, reconcile, tree, verify, witnesses
+from ledger.cli.audit import (
+    accesses,
+    export,
+    export_check,
+    lists,
+    log,
+    money,
+    objects,
+    reconcile,
+    tree,
+    verify,
+    witnesses,
+)
+from ledger.cli.audit.shell import name_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "object": objects.show_object,
     "history": objects.show_history,
     "diff": objects.show_diff,
+    "list": lists.list_objects,
     "log": log.show_log,
     "event": log.show_event,
     "export": export.export_log,
@@ -25,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rotate-key": tree.rotate_key,
     "proof": tree.print_proof,
     "witnesses": witnesses.print_witnesses,
+    "accesses": accesses.list_accesses,
 }
 """By name, in the order in which --help shows them."""
 
@@ -38,5 +53,5 @@ def build_group() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name, command in COMMANDS.items():
-        group.command(name)(command)
+        group.command(name)(name_command(name, command))
     return group

@@ -1,16 +1,23 @@
-"""What every `ledger audit` command needs: the database, the account, and common options."""
+"""What every `ledger audit` command needs: the database, the account, and common options.
+
+`run` records each command that reads the database, with its parameters, before it reads anything.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import wraps
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from ledger.accounts import list_accounts
 from ledger.api.app import build_queries
+from ledger.audit.accesses import Access, Accesses
 from ledger.audit.auditor import Auditor
+from ledger.cli.shell import get_shell_user
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import SettingError
@@ -33,6 +40,22 @@ CLI_ACTOR = "cli"
 ReturnValue = TypeVar("ReturnValue")
 Action = Callable[[QueryContext, Auditor], Awaitable[ReturnValue]]
 
+_command: ContextVar[tuple[str, Mapping[str, Any]]] = ContextVar("command")
+
+
+def name_command(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, which knows its name and its parameters while it runs: `run` records them."""
+
+    @wraps(command)
+    def run_named(**parameters: Any) -> None:
+        token = _command.set((name, parameters))
+        try:
+            command(**parameters)
+        finally:
+            _command.reset(token)
+
+    return run_named
+
 
 def run(
     action: Action[ReturnValue],
@@ -41,12 +64,12 @@ def run(
     livemode: bool = False,
     shows_personal_data: bool = False,
 ) -> ReturnValue:
-    """Run `action` on the configured database and return its result.
+    """Record the command as an access, run `action` on the configured database and return its result.
 
     account  None: the only one that exists
 
     Raises SettingError for settings or an account that cannot be used, Unavailable when the database cannot
-    be reached, RequestError for what the action refuses.
+    be reached, AccessNotRecorded, RequestError for what the action refuses.
     """
     settings = load_settings()
     with open_database(settings) as (dsn, service_key):
@@ -73,11 +96,32 @@ async def _run(
             await store.clock.refresh(conn)
             known = [row[0] for row in await list_accounts(conn)]
         auditor = Auditor(_choose_account(known, account), livemode, CLI_ACTOR, shows_personal_data)
+        await Accesses(pool, store.clock, service_key).record(_describe_command(auditor))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
         await store.past_streams.close()
         await store.streams.close()
         await pool.close()
+
+
+def _describe_command(auditor: Auditor) -> Access:
+    name, parameters = _command.get()
+    return Access(
+        account=auditor.account,
+        livemode=auditor.livemode,
+        actor=auditor.actor,
+        operator=get_shell_user(),
+        action=f"ledger audit {name}",
+        parameters=list(_list_values(parameters)),
+    )
+
+
+def _list_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and value of each parameter that was given, as text."""
+    for name, value in parameters.items():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if item is not None and item is not False:
+                yield name, "true" if item is True else str(item)
 
 
 def _choose_account(known: list[str], account: str | None) -> str:

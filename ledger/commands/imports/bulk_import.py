@@ -33,16 +33,23 @@ _NumberedLine = tuple[int, LineCommand | RequestError]
 
 
 class LineResult(NamedTuple):
-    """The result of a line. `json_tail` is a JSON object without its opening brace."""
+    """The result of a line. `json_tail` is a JSON object without its opening brace; `position` that of the
+    last event that the line recorded, None if it recorded none."""
 
     number: int
     json_tail: str
-    changed: bool = False
+    position: int | None = None
     refused: bool = False
 
+    @property
+    def changed(self) -> bool:
+        """Whether the line was accepted and changed something."""
+        return self.position is not None and not self.refused
+
     def to_json(self) -> str:
-        """The result as a JSON object, with the line's number first."""
-        return f'{{"line":{self.number},{self.json_tail}'
+        """The result as a JSON object, with the line's number and its position first."""
+        position = f'"position":{self.position},' if self.position is not None else ""
+        return f'{{"line":{self.number},{position}{self.json_tail}'
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +58,7 @@ class _Group:
 
     decisions             one for each line, unless `error` ended the decisions
     appended_as_decided   whether `decisions` were appended; otherwise lines were decided again, or failed
+    position              of the last event that was appended
     results               of the lines, once the append has ended
     """
 
@@ -59,6 +67,7 @@ class _Group:
     decisions: list[Decision] = field(default_factory=list)
     error: LedgerError | None = None
     appended_as_decided: bool = False
+    position: int = 0
     results: asyncio.Future[list[LineResult]] = field(default_factory=asyncio.Future)
 
 
@@ -200,7 +209,8 @@ class Import:
         if group.error is not None:
             raise group.error
         try:
-            await self._execution.append(self._build_cause(_account_of(group.lines[0])), group.context)
+            cause = self._build_cause(_account_of(group.lines[0]))
+            group.position = await self._execution.append(cause, group.context)
         except (VersionConflict, psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError):
             return False
         # Stay exact while lines change nothing: the input was imported before, and its objects exist.
@@ -215,15 +225,16 @@ class Import:
         except Exception as error:  # the edge of a line: its result reports the error, other lines continue
             return self._render_refusal(number, error)
         refused = result.status != 200
-        return LineResult(number, result.body[1:], not refused and result.position is not None, refused)
+        return LineResult(number, result.body[1:], result.position, refused)
 
     def _render_results(self, group: _Group) -> list[LineResult]:
         results = []
+        position = group.position - len(group.context.changes)  # of the event before the group's
         for (number, _), decision in zip(group.lines, group.decisions, strict=True):
+            position += len(decision.changes)
             _, answer = self._execution.encode(decision.refusal or decision.answer)
-            results.append(
-                LineResult(number, answer[1:], bool(decision.changes), decision.refusal is not None)
-            )
+            line_position = position if decision.changes else None
+            results.append(LineResult(number, answer[1:], line_position, decision.refusal is not None))
         return results
 
     def _render_refusal(self, number: int, error: Exception) -> LineResult:

@@ -1,13 +1,13 @@
 """Contract: no release that does not fill the status of disputes starts any more.
 
-Revision ID: 0019
-Revises: 0018
+Revision ID: 0020
+Revises: 0019
 """
 
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -19,5 +19,5 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
-UPDATE ledger.served SET oldest = '0018';
+UPDATE ledger.served SET oldest = '0019';
 """

@@ -1,0 +1,58 @@
+"""`ledger audit accesses`: who looked at what."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from ledger.audit.accesses import Accesses, AccessFilters
+from ledger.audit.auditor import Auditor
+from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run
+from ledger.cli.shell import print_table
+from ledger.queries.context import QueryContext
+
+
+def list_accesses(
+    actor: Annotated[str | None, typer.Option(help="Only those of this key, or `cli`.")] = None,
+    object_id: Annotated[str | None, typer.Option("--object", help="Only those of this object.")] = None,
+    since: Annotated[str | None, typer.Option(help="Not before this time (unix or ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(help="Not after this time (unix or ISO 8601).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, at most.")] = 20,
+    starting_after: Annotated[int | None, typer.Option(help="The id of an access: those before it.")] = None,
+    account: AccountOption = None,
+    live: LiveOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what auditors looked at, newest first."""
+    filters = AccessFilters(
+        actor=actor,
+        object=object_id,
+        time={name: text for name, text in (("gte", since), ("lte", until)) if text is not None},
+        limit=limit,
+        starting_after=starting_after,
+    )
+
+    async def fetch(queries: QueryContext, auditor: Auditor) -> dict[str, Any]:
+        accesses = Accesses(queries.pool, queries.store.clock, queries.store.secret_key)
+        return await accesses.list(auditor, filters)
+
+    page = run(fetch, account=account, livemode=live)
+    if as_json:
+        print(json.dumps(page, indent=2))
+        return
+    print_table(
+        ("id", "time", "actor", "action", "parameters", "allowed"),
+        [
+            (
+                item["id"],
+                item["time"],
+                item["operator"] or item["actor"],
+                item["action"],
+                json.dumps(item["parameters"]),
+                "yes" if item["allowed"] else "no",
+            )
+            for item in page["data"]
+        ],
+    )

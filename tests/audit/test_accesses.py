@@ -1,0 +1,256 @@
+"""What auditors looked at is recorded before they see it, and other auditors can list it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from fastapi import APIRouter, FastAPI
+
+from ledger import accounts
+from ledger.api.app import create_app
+from ledger.api.errors import render_error
+from ledger.api.internal.audit.accesses import record_accesses
+from ledger.api.internal.middleware import InternalApiMiddleware
+from ledger.audit.accesses import Accesses
+from ledger.config import load_settings
+from ledger.postgres.connections import Pool, connect
+from tests.api.conftest import account, http, raw, registrar, service  # noqa: F401  # fixtures
+from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service
+from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fixtures
+from tests.store.stores import FixedClock
+
+# ruff: noqa: F811
+
+AUDIT = "/internal/v1/audit"
+_FIND = """
+SELECT actor, action, parameters, object, allowed FROM ledger.audit_accesses WHERE request_id = %s
+"""
+REWRITES = [
+    "UPDATE ledger.audit_accesses SET actor = 'forged'",
+    "DELETE FROM ledger.audit_accesses",
+    "TRUNCATE ledger.audit_accesses",
+]
+
+
+@pytest.fixture
+def database(service: Service) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        yield conn
+
+
+def find_record(database: psycopg.Connection, answer: httpx.Response) -> Any:
+    """Actor, action, parameters, object and `allowed` of the answered request; None without a record."""
+    return database.execute(_FIND, (answer.headers["request-id"],)).fetchone()
+
+
+def list_accesses(caller: InternalClient, **parameters: Any) -> list[dict[str, Any]]:
+    answer = caller.http.get(
+        f"{AUDIT}/accesses", params=parameters, headers={"authorization": f"Bearer {caller.key}"}
+    )
+    assert answer.status_code == 200, answer.text
+    data: list[dict[str, Any]] = answer.json()["data"]
+    return data
+
+
+def test_every_route_of_the_audit_api_is_recorded(
+    database: psycopg.Connection, operator: InternalClient, raw: Caller
+) -> None:
+    """Whatever it answers: also when its parameters are refused, or the key lacks the scope."""
+    paths = operator.http.get("/openapi.json").json()["paths"]
+    routes = [
+        (method.upper(), path) for path in paths if path.startswith(f"{AUDIT}/") for method in paths[path]
+    ]
+    assert ("GET", f"{AUDIT}/accesses") in routes
+    for method, path in routes:
+        filled = re.sub(r"\{\w+\}", "1", path)
+        for caller, allowed in ((operator.key, True), (raw.key, False)):
+            answer = operator.http.request(method, filled, headers={"authorization": f"Bearer {caller}"})
+            record = find_record(database, answer)
+            assert record is not None, (method, path, answer.text)
+            assert record[1].startswith(f"{method} {AUDIT}/"), path
+            assert record[4] is allowed, path
+            assert (answer.status_code == 403) is not allowed, path
+
+
+def test_accesses_are_listed_newest_first_and_filtered(operator: InternalClient) -> None:
+    first, second, third = (
+        operator.get("/audit/accesses?object=cus_1"),
+        operator.get("/audit/accesses?object=cus_2&limit=5"),
+        operator.get("/audit/accesses?time[gte]=not+a+time"),
+    )
+    assert [answer.status_code for answer in (first, second, third)] == [200, 200, 400]
+    assert third.json()["error"]["param"] == "time[gte]"
+    requests = [answer.headers["request-id"] for answer in (third, second, first)]
+    listed = list_accesses(operator, limit=4)
+    assert [item["request"] for item in listed if item["request"] in requests] == requests
+    item = next(item for item in listed if item["request"] == second.headers["request-id"])
+    assert item["action"] == f"GET {AUDIT}/accesses"
+    assert (item["parameters"], item["object_id"]) == ({"object": "cus_2", "limit": "5"}, "cus_2")
+    assert (item["allowed"], item["operator"]) == (True, None)
+    assert item["as_of"]["position"] >= 0
+    assert [each["request"] for each in list_accesses(operator, object="cus_1")][-1:] == [requests[2]]
+    assert len(list_accesses(operator, actor=item["actor"], limit=100)) >= 5
+    assert list_accesses(operator, actor="key_other") == []
+    older = list_accesses(operator, starting_after=item["id"])
+    assert [each["request"] for each in older] == [requests[2]]
+    assert [each["id"] for each in list_accesses(operator, **{"time[lt]": older[0]["time"]})] == []
+    since = list_accesses(operator, **{"time[gte]": older[0]["time"], "limit": 100})
+    assert older[0]["id"] in [each["id"] for each in since]
+
+
+def test_a_page_after_an_unknown_access_is_refused(operator: InternalClient) -> None:
+    answer = operator.get("/audit/accesses?starting_after=9223372036854775807")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "starting_after")
+
+
+def test_an_auditor_sees_accesses_to_its_own_account_and_mode_only(
+    http: httpx.Client, registrar: Registrar, account: Account, operator: InternalClient
+) -> None:
+    operator.get("/audit/accesses?object=cus_1")
+    other = registrar.account()
+    for key in (
+        registrar.key(other.id, "rk", scopes=["audit"]),
+        registrar.key(account.id, "rk", scopes=["audit"], livemode=True),
+    ):
+        mine = list_accesses(InternalClient(http, key[1]), limit=100)
+        assert {item["actor"] for item in mine} <= {key[0]}
+
+
+def test_an_access_to_a_connected_account_is_recorded_there(
+    database: psycopg.Connection, registrar: Registrar, account: Account, operator: InternalClient
+) -> None:
+    connected = registrar.account(platform=account.id)
+    for named, allowed in ((connected, True), (registrar.account(), False)):
+        answer = operator.call("GET", "/audit/accesses", headers={"stripe-account": named.id})
+        query = "SELECT account, allowed FROM ledger.audit_accesses WHERE request_id = %s"
+        found = database.execute(query, (answer.headers["request-id"],)).fetchone()
+        assert found == (named.id if allowed else account.id, allowed)
+
+
+def test_a_request_without_a_valid_key_is_not_recorded(
+    database: psycopg.Connection, http: httpx.Client
+) -> None:
+    answer = http.get(f"{AUDIT}/accesses", headers={"authorization": "Bearer sk_test_unknown"})
+    assert answer.status_code == 401
+    assert find_record(database, answer) is None
+
+
+def test_personal_data_in_parameters_is_recorded_as_a_digest(
+    database: psycopg.Connection, operator: InternalClient
+) -> None:
+    """In a filter, in place of an id, and in the name of an unknown parameter."""
+    records = []
+    for question in (
+        "accesses?email=ada.lovelace@example.com",
+        "accesses?object=ada.lovelace@example.com",
+        "accesses?ada.lovelace@example.com=1",
+        "accesses?name=Lovelace",
+        "objects/ada.lovelace%40example.com",
+        "objects/Lovelace%00/history",
+        "objects?type=customer&email=ada.lovelace@example.com",
+    ):
+        record = find_record(database, operator.get(f"/audit/{question}"))
+        assert "ovelace" not in json.dumps(record)
+        assert "digest:" in json.dumps(record[2])
+        records.append(record[2])
+    assert records[0]["email"] == records[1]["object"]  # so that one can ask who looked for an address
+
+
+@pytest.mark.parametrize("statement", REWRITES)
+def test_nobody_rewrites_what_is_recorded(
+    database: psycopg.Connection, service: Service, operator: InternalClient, statement: str
+) -> None:
+    operator.get("/audit/accesses")
+    with pytest.raises(psycopg.errors.RestrictViolation, match=r"ledger\.audit_accesses is append-only"):
+        database.execute(statement.encode())
+    options = "-c role=ledger_api"
+    with (
+        psycopg.connect(service.dsn, options=options, autocommit=True) as conn,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        conn.execute(statement.encode())
+
+
+def test_commands_are_recorded_with_the_user_of_the_shell(
+    service: Service, account: Account, operator: InternalClient
+) -> None:
+    arguments = ("audit", "accesses", "--json", "--account", account.id, "--object", "ada@example.com")
+    environment = {"LEDGER_DATABASE_URL": service.dsn, "LEDGER_SECRET_KEY": SERVICE_KEY}
+    completed = subprocess.run(
+        [sys.executable, "-m", "ledger", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(completed.stdout)["data"] == []
+    (item,) = list_accesses(operator, actor="cli")
+    assert item["action"] == "ledger audit accesses"
+    assert "@" in item["operator"] or item["operator"]
+    assert item["request"] is None
+    assert item["parameters"] == {
+        "account": account.id,
+        "as_json": "true",
+        "limit": "20",
+        "object_id": item["object_id"],
+    }
+    assert item["object_id"].startswith("digest:")
+
+
+def test_what_cannot_be_recorded_is_not_answered(dsn: str) -> None:
+    async def main() -> httpx.Response:
+        async with await connect(dsn, "ledger_api", name="test") as conn:
+            account = await accounts.create_account(conn, "A test")
+            _, key = await accounts.create_key(
+                conn, account, "rk", livemode=False, name="auditor", scopes=["audit"]
+            )
+        app = create_app(load_settings(), dsn, SERVICE_KEY.encode())
+        async with app.router.lifespan_context(app), _open_client(app) as client:
+            headers = {"authorization": f"Bearer {key}"}
+            assert (await client.get(f"{AUDIT}/accesses", headers=headers)).status_code == 200
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                conn.execute("REVOKE INSERT ON ledger.audit_accesses FROM ledger_api")
+            return await client.get(f"{AUDIT}/accesses", headers=headers)
+
+    answer = asyncio.run(main())
+    assert answer.status_code == 503
+    assert answer.headers["stripe-should-retry"] == "true"
+    assert answer.headers["request-id"].startswith("req_")
+    assert set(answer.json()) == {"error"}
+    assert answer.json()["error"]["type"] == "api_error"
+
+
+def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:
+    router = APIRouter(prefix=AUDIT, dependencies=[record_accesses(Accesses(Pool(dsn), FixedClock(0), b"k"))])
+
+    @router.get("/open")
+    async def show_everything() -> dict[str, str]:
+        return {"secret": "everything"}
+
+    app = FastAPI()
+    app.include_router(router)
+    protected = InternalApiMiddleware(
+        app, render_error=render_error, log_access=lambda exchange: None, body_bytes_max=1000
+    )
+
+    async def main() -> httpx.Response:
+        async with _open_client(protected) as client:
+            return await client.get(f"{AUDIT}/open")
+
+    answer = asyncio.run(main())
+    assert answer.status_code == 503
+    assert "everything" not in answer.text
+
+
+def _open_client(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ledger")
