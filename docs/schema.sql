@@ -62,15 +62,6 @@ CREATE TABLE ledger.appenders (
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.appenders TO ledger_api;
 GRANT SELECT ON ledger.appenders TO ledger_projector;
 
-CREATE TABLE ledger.checkpoints (
-    size bigint NOT NULL,
-    note text NOT NULL,
-    cosignatures smallint NOT NULL DEFAULT 0,
-    made_at timestamp with time zone NOT NULL DEFAULT now(),
-    CONSTRAINT checkpoints_size PRIMARY KEY (size)
-);
-CREATE INDEX checkpoints_cosigned ON ledger.checkpoints USING btree (size) WHERE (cosignatures > 0);
-GRANT INSERT, SELECT, UPDATE ON ledger.checkpoints TO ledger_api;
 CREATE TABLE ledger.audit_accesses (
     number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     at timestamp with time zone NOT NULL,
@@ -85,11 +76,22 @@ CREATE TABLE ledger.audit_accesses (
     allowed boolean NOT NULL,
     as_of bigint NOT NULL,
     CONSTRAINT audit_accesses_number PRIMARY KEY (number)
+);
 CREATE INDEX audit_accesses_by_actor ON ledger.audit_accesses USING btree (account, livemode, actor, at, number);
 CREATE INDEX audit_accesses_by_object ON ledger.audit_accesses USING btree (account, livemode, object, at, number) WHERE (object IS NOT NULL);
 CREATE INDEX audit_accesses_newest ON ledger.audit_accesses USING btree (account, livemode, at, number);
 CREATE TRIGGER audit_accesses_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.audit_accesses FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
 GRANT INSERT, SELECT ON ledger.audit_accesses TO ledger_api;
+
+CREATE TABLE ledger.checkpoints (
+    size bigint NOT NULL,
+    note text NOT NULL,
+    cosignatures smallint NOT NULL DEFAULT 0,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT checkpoints_size PRIMARY KEY (size)
+);
+CREATE INDEX checkpoints_cosigned ON ledger.checkpoints USING btree (size) WHERE (cosignatures > 0);
+GRANT INSERT, SELECT, UPDATE ON ledger.checkpoints TO ledger_api;
 
 CREATE TABLE ledger.clock (
     one boolean NOT NULL DEFAULT true,
