@@ -56,6 +56,16 @@ PATHS = {
     "invoice": "/v1/invoices",
 }
 COMMANDS_COUNT = 120
+_PARK_STREAM = """
+INSERT INTO projections.parked (projection, generation, stream, position, error)
+SELECT 'audit_index', l.generation, e.originator_id, e.notification_id, 'a fault'
+FROM projections.live l, ledger.events e
+WHERE l.projection = 'audit_index' AND e.topic = 'dispute.opened' ORDER BY e.notification_id LIMIT 1
+"""
+_DELETE_PARKED = """
+DELETE FROM projections.audit_index a USING projections.parked p, ledger.events e
+WHERE e.originator_id = p.stream AND a.id = e.notification_id
+"""
 _STOP_INDEX = "UPDATE projections.checkpoints SET position = %s WHERE projection = 'audit_index'"
 REMEMBERED_EVERY = 30
 
@@ -200,7 +210,11 @@ def test_lists_as_of_a_moment_are_what_the_public_lists_showed(dsn: str, seed: i
             await check(queries, remembered)
             half = remembered[-1].position // 2
             with psycopg.connect(dsn, autocommit=True) as conn:
-                # The index has the first half of the log only, then there is none.
+                # The index lacks a parked stream, then it has the first half of the log only, then there is
+                # none.
+                conn.execute(_PARK_STREAM)
+                conn.execute(_DELETE_PARKED)
+                await check(queries, remembered)
                 conn.execute(_STOP_INDEX, (half,))
                 conn.execute("DELETE FROM projections.audit_index WHERE position > %s", (half,))
                 await check(queries, remembered)
