@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -24,6 +24,9 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
+
+if TYPE_CHECKING:
+    from tests.api.service import Service
 
 TEST_SERVER_SETTINGS = {
     "fsync": "off",
@@ -138,6 +141,22 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
     )
     assert maintenance_dsn is not None, "with --pure there is no server: this test belongs in another folder"
     return Cluster(maintenance_dsn)
+
+
+@pytest.fixture(scope="session")
+def shared_service(cluster: Cluster) -> Iterator[Service]:
+    """The running service that the tests of this worker share, whatever their folder: an idle one costs a
+    thirtieth of a core. None may move its clock. At the end its log must have no failure and no secret, and
+    all money must agree."""
+    from tests.api.conftest import check_log, check_money  # not with --pure
+    from tests.api.service import Service
+
+    with cluster.create_database() as dsn, tempfile.TemporaryDirectory() as data_dir:
+        service = Service(dsn, Path(data_dir))
+        yield service
+        service.stop()
+        check_log(service.log)
+        check_money(dsn)
 
 
 @pytest.fixture
