@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_configure(config: pytest.Config) -> None:
     # The tests start hundreds of processes: where this is set, each would compile all sources again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False  # and each worker compile all tests, with their assertions rewritten
     if hasattr(config, "workerinput") or config.getoption("pure"):
         return
     database_url = os.environ.get("LEDGER_TEST_DATABASE_URL")
