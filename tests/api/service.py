@@ -77,7 +77,9 @@ class Service:
 
     def run_command(self, *arguments: str) -> str:
         """What `ledger` with these arguments prints about the service's database."""
-        settings = {"database_url": self.dsn, "secret_key": SERVICE_KEY, "test_clock": True}
+        settings: dict[str, Any] = {
+            "database_url": self.dsn, "secret_key": SERVICE_KEY, "test_clock": True,
+        }  # fmt: skip
         completed = run_ledger(self._data_dir, *arguments, **settings)
         assert completed.returncode == 0, completed
         return completed.stdout
