@@ -1,10 +1,12 @@
 # Each command makes the environment .venv first when that is missing or out of date.
 #   PYTHON=...  the Python to make it with (3.11 or newer)
 #   ARGS=...    more arguments: make test ARGS="-k dispute"
+#   JOBS=...    processes that run the tests, at most 4
 
 PYTHON ?=
 ARGS ?=
-JOBS ?= auto
+# One more than cores: a third of the time a test waits, for the database, a service or a moment to come.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 BIN := .venv/bin
 PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \

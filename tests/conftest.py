@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -24,6 +25,9 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
+
+if TYPE_CHECKING:
+    from tests.api.service import Service
 
 TEST_SERVER_SETTINGS = {
     "fsync": "off",
@@ -85,6 +89,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_configure(config: pytest.Config) -> None:
     # The tests start hundreds of processes: where this is set, each would compile all sources again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False  # and each worker compile all tests, with their assertions rewritten
     if hasattr(config, "workerinput") or config.getoption("pure"):
         return
     database_url = os.environ.get("LEDGER_TEST_DATABASE_URL")
@@ -138,6 +143,22 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
     )
     assert maintenance_dsn is not None, "with --pure there is no server: this test belongs in another folder"
     return Cluster(maintenance_dsn)
+
+
+@pytest.fixture(scope="session")
+def shared_service(cluster: Cluster) -> Iterator[Service]:
+    """The running service that the tests of this worker share, whatever their folder: an idle one costs a
+    thirtieth of a core. None may move its clock. At the end its log must have no failure and no secret, and
+    all money must agree."""
+    from tests.api.conftest import check_log, check_money  # not with --pure
+    from tests.api.service import Service
+
+    with cluster.create_database() as dsn, tempfile.TemporaryDirectory() as data_dir:
+        service = Service(dsn, Path(data_dir))
+        yield service
+        service.stop()
+        check_log(service.log)
+        check_money(dsn)
 
 
 @pytest.fixture

@@ -1,8 +1,4 @@
-"""Fixtures: one running service for each worker process of pytest, a new account for each test.
-
-The service logs everything it can. At the end its log must have no failure and no secret, and all money must
-agree, whatever the tests did.
-"""
+"""Fixtures: the running service that all folders share, a new account for each test."""
 
 from __future__ import annotations
 
@@ -10,8 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -24,33 +18,27 @@ from ledger.audit.reconciliation.report import Difference, Gap
 from ledger.clock import Clock
 from ledger.store.codec import Codec
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, create_client
-from tests.conftest import Cluster
 
 SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|pi_\w+_secret_|whsec_|_evidence_text")
 
 
 @pytest.fixture(scope="session")
-def service(cluster: Cluster) -> Iterator[Service]:
-    """The running service that the tests of this worker share: none may move its clock."""
-    with cluster.create_database() as dsn, TemporaryDirectory() as data_dir:
-        shared_service = Service(dsn, Path(data_dir))
-        yield shared_service
-        shared_service.stop()
-        check_log(shared_service.log)
-        check_money(dsn)
+def service(shared_service: Service) -> Service:
+    """The running service; a folder may have another in its place."""
+    return shared_service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registrar(service: Service) -> Iterator[Registrar]:
-    """Accounts and keys of the shared service."""
+    """Accounts and keys of the service."""
     registrar = Registrar(service.dsn)
     yield registrar
     registrar.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http(service: Service) -> Iterator[httpx.Client]:
-    """Kept connections to the shared service, without a key."""
+    """Kept connections to the service, without a key."""
     with httpx.Client(base_url=service.url, verify=False, timeout=30) as http:
         yield http
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,8 @@ import stripe
 
 from ledger.accounts import KeyKind, create_account, create_key, revoke_key
 from ledger.postgres.connections import connect
+from tests.forks import start_ledger
+from tests.serving.process import run_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
@@ -45,28 +45,44 @@ class Service:
             "LEDGER_LOG_LEVEL": "debug",
             "LEDGER_LOG_REQUESTS": "all",
         }
-        with (data_dir / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "ledger", "serve"],
-                cwd=ROOT,
-                env=os.environ | environment | settings,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self._process.stdout is not None
-        url_match = re.search(r"http://\S+?:\d+", self._process.stdout.readline())
-        assert url_match is not None, self.log
-        self.url = url_match[0]
+        self._output = data_dir / "output"
+        self._output.write_bytes(b"")
+        (data_dir / "log").write_bytes(b"")
+        self._process = start_ledger(
+            ["serve"],
+            environment=os.environ | environment | settings,
+            directory=ROOT,
+            output=self._output,
+            errors=data_dir / "log",
+        )
+        self.url = self._wait_until_ready()
         self.port = int(self.url.rpartition(":")[2])
+
+    def _wait_until_ready(self) -> str:
+        """Its address, once it has announced that and answers."""
         deadline = time.monotonic() + START_SECONDS
-        while httpx.get(f"{self.url}/readyz", verify=False, timeout=START_SECONDS).status_code != 200:
+        while True:
+            assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
-            time.sleep(0.05)
+            url_match = re.search(r"http://\S+?:\d+(?=\D)", self._output.read_text())
+            if url_match is not None:
+                readiness = httpx.get(f"{url_match[0]}/readyz", verify=False, timeout=START_SECONDS)
+                if readiness.status_code == 200:
+                    return url_match[0]
+            time.sleep(0.02)
 
     @property
     def log(self) -> str:
         return (self._data_dir / "log").read_text()
+
+    def run_command(self, *arguments: str) -> str:
+        """What `ledger` with these arguments prints about the service's database."""
+        settings: dict[str, Any] = {
+            "database_url": self.dsn, "secret_key": SERVICE_KEY, "test_clock": True,
+        }  # fmt: skip
+        completed = run_ledger(self._data_dir, *arguments, **settings)
+        assert completed.returncode == 0, completed
+        return completed.stdout
 
     def stop(self) -> None:
         self._process.terminate()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,15 +182,7 @@ def test_commands_are_recorded_with_the_user_of_the_shell(
     service: Service, account: Account, operator: InternalClient
 ) -> None:
     arguments = ("audit", "accesses", "--json", "--account", account.id, "--object", "ada@example.com")
-    environment = {"LEDGER_DATABASE_URL": service.dsn, "LEDGER_SECRET_KEY": SERVICE_KEY}
-    completed = subprocess.run(
-        [sys.executable, "-m", "ledger", *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(completed.stdout)["data"] == []
+    assert json.loads(service.run_command(*arguments))["data"] == []
     (item,) = list_accesses(operator, actor="cli")
     assert item["action"] == "ledger audit accesses"
     assert "@" in item["operator"] or item["operator"]

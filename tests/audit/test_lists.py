@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,7 +31,7 @@ from ledger.queries.customer_sessions import list_by_customer
 from ledger.wire.expansion import parse_expand
 from ledger.wire.forms import decode
 from tests.api.conftest import account, http, raw, registrar, service  # noqa: F401  # fixtures
-from tests.api.service import SERVICE_KEY, Account, Caller, Service
+from tests.api.service import Account, Caller, Service
 from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fixtures
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
 from tests.projections.history_commands import COMMANDS
@@ -152,15 +149,7 @@ async def open_past(author: Author) -> AsyncIterator[QueryContext]:
 
 def run_command(service: Service, account: Account, *arguments: str) -> str:
     """What `ledger audit` prints for the account."""
-    environment = {"LEDGER_DATABASE_URL": service.dsn, "LEDGER_SECRET_KEY": SERVICE_KEY}
-    completed = subprocess.run(
-        [sys.executable, "-m", "ledger", "audit", *arguments, "--account", account.id],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return completed.stdout
+    return service.run_command("audit", *arguments, "--account", account.id)
 
 
 async def remember(author: Author, queries: QueryContext, draw: random.Random) -> list[Remembered]:

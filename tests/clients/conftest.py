@@ -20,9 +20,9 @@ from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fi
 ListRefused = Callable[[], list[tuple[str, str, int]]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(cluster: Cluster) -> Iterator[Service]:
-    """The running service that the tests of this worker share. They may move its clock, forward only."""
+    """The running service that the tests of a file share. They may move its clock, forward only."""
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(
             dsn,

@@ -1,6 +1,6 @@
-"""A runner in a process of its own: `python runner_process.py DSN STOP_POSITION`.
+"""A runner for a process of its own.
 
-It prints `ready` once it runs, and runs until it is killed. At STOP_POSITION (0: nowhere) it stops itself
+It prints `ready` once it runs, and runs until it is killed. At `stop_position` (0: nowhere) it stops itself
 within a batch, as SIGSTOP from outside would.
 """
 
@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import os
 import signal
-import sys
 from collections.abc import Sequence
 
 from ledger.domain.aggregate import State
@@ -34,12 +33,13 @@ def create_stopping_projections(position: int) -> list[Projection]:
     ]
 
 
-async def run(dsn: str, stop_position: int) -> None:
+def run(dsn: str, stop_position: int) -> None:
+    """Run in this process, for ever."""
+    asyncio.run(_run(dsn, stop_position))
+
+
+async def _run(dsn: str, stop_position: int) -> None:
     async with open_engine(dsn, projections=create_stopping_projections(stop_position)) as engine:
         await engine.start()
         print("ready", flush=True)
         await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], int(sys.argv[2])))

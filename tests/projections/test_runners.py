@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -21,38 +19,40 @@ from projections.engine.batch import GenerationKey
 from projections.engine.engine import IDLE_SECONDS_MAX, Engine
 from projections.engine.status import load_statuses
 from projections.read_models.catalog import PROJECTIONS
+from tests.forks import ForkedProcess
 from tests.projections.histories import Author, create_generation, load_rows, open_engine, run_story
 from tests.projections.histories import catch_up as apply_all
+from tests.projections.runner_process import run
+from tests.webhooks.receiver import wait_until
 
 ROUNDS = 20
 RUNNERS = 3
 TAKEOVER_SECONDS_MAX = 5.0
 
 
+class RunnerProcess(ForkedProcess):
+    """A runner in a process of its own, which says when it runs."""
+
+    def __init__(self, dsn: str, place: Path, stop_position: int = 0) -> None:
+        self._output = place / uuid.uuid4().hex
+        super().__init__(run, dsn, stop_position, output=self._output)
+
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: self._output.exists() and self._output.read_text() == "ready\n")
+
+
 @contextmanager
 def run_processes(
-    dsn: str, count: int = RUNNERS, *, stop_position: int = 0
-) -> Iterator[list[subprocess.Popen[str]]]:
+    dsn: str, place: Path, count: int = RUNNERS, *, stop_position: int = 0
+) -> Iterator[list[RunnerProcess]]:
     """Runners in processes of their own. All that are in the list at the end are killed."""
-    processes = [begin_process(dsn, stop_position) for _ in range(count)]
+    processes = [RunnerProcess(dsn, place, stop_position) for _ in range(count)]
     try:
         yield processes
     finally:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def begin_process(dsn: str, stop_position: int = 0) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    program = str(Path(__file__).with_name("runner_process.py"))
-    command = [sys.executable, program, dsn, str(stop_position)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_until_ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
 
 
 async def wait_until_caught_up(conn: Conn, seconds: float) -> None:
@@ -71,15 +71,15 @@ async def count_moved(conn: Conn, act: Callable[[], Awaitable[object]]) -> int:
     return sum(one != other for one, other in zip(before, after, strict=True))
 
 
-def test_projections_match_the_log_after_twenty_kills_at_random_times(dsn: str) -> None:
+def test_projections_match_the_log_after_twenty_kills_at_random_times(dsn: str, tmp_path: Path) -> None:
     chance = random.Random(20)
 
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             await author.run_command("create_customer", 0, 1)
-            with run_processes(dsn) as processes:
+            with run_processes(dsn, tmp_path) as processes:
                 for process in processes:
-                    wait_until_ready(process)
+                    process.wait_until_ready()
                 for number in range(ROUNDS):
                     appending = asyncio.create_task(append(author, number))
                     await asyncio.sleep(chance.random() * 0.1)
@@ -88,9 +88,9 @@ def test_projections_match_the_log_after_twenty_kills_at_random_times(dsn: str) 
                     doomed.wait()
                     await appending
                     # While its successor starts, the two that are left take over its projections.
-                    processes.append(begin_process(dsn))
+                    processes.append(RunnerProcess(dsn, tmp_path))
                     await wait_until_caught_up(conn, TAKEOVER_SECONDS_MAX)
-                    wait_until_ready(processes[-1])
+                    processes[-1].wait_until_ready()
             expected = await load_rows(conn, 1)
             assert len(expected["feed"]) > ROUNDS
             generation = await create_generation(conn)
@@ -145,13 +145,13 @@ def test_runners_of_two_releases_both_work_on_everything(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("failure", ["killed", "stopped between batches", "stopped within a batch"])
-def test_a_runner_that_fails_is_replaced_within_five_seconds(dsn: str, failure: str) -> None:
+def test_a_runner_that_fails_is_replaced_within_five_seconds(dsn: str, tmp_path: Path, failure: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as other:
             # The process comes first, so the projection of customers is its own.
             stop_position = 2 if failure == "stopped within a batch" else 0
-            with run_processes(dsn, 1, stop_position=stop_position) as (process,):
-                wait_until_ready(process)
+            with run_processes(dsn, tmp_path, 1, stop_position=stop_position) as (process,):
+                process.wait_until_ready()
                 await other.start()
                 await asyncio.sleep(REFRESH_SECONDS)
                 await author.create_customer()
@@ -166,11 +166,13 @@ def test_a_runner_that_fails_is_replaced_within_five_seconds(dsn: str, failure: 
     run_story(dsn, story)
 
 
-def test_a_runner_that_is_stopped_for_long_delays_nothing_and_works_again_later(dsn: str) -> None:
+def test_a_runner_that_is_stopped_for_long_delays_nothing_and_works_again_later(
+    dsn: str, tmp_path: Path
+) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn, open_engine(dsn) as other:
-            with run_processes(dsn, 1) as (stopped,):
-                wait_until_ready(stopped)
+            with run_processes(dsn, tmp_path, 1) as (stopped,):
+                stopped.wait_until_ready()
                 await other.start()
                 await asyncio.sleep(REFRESH_SECONDS)
                 stopped.send_signal(signal.SIGSTOP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import re
 import signal
@@ -17,24 +16,13 @@ from typing import Any
 
 import httpx
 
-from ledger.__main__ import main
+from tests.forks import ForkedProcess, start_ledger
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "ledger")
 SERVICE_KEY = "the-service-key-of-these-tests-0123456789"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0  # what SIGTERM promises
-
-PRELOADED = (
-    __name__,
-    "alembic.command",
-    "ledger.cli.import_file",
-    "ledger.cli.serve",
-    "projections.composition",
-    "projections.operate.cli",
-)
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([*PRELOADED])
 
 
 def build_environment(
@@ -77,31 +65,18 @@ def run_ledger(
 def _run_forked(
     arguments: Sequence[str], environment: dict[str, str], directory: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command in a process that is forked from one in which `ledger` is imported already: the imports
-    take longer than the work of most commands."""
     with tempfile.TemporaryDirectory() as place:
         output, errors = Path(place) / "output", Path(place) / "errors"
-        process = _forks.Process(target=_run_main, args=(arguments, environment, directory, output, errors))
-        process.start()
-        process.join(START_SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(["ledger", *arguments], START_SECONDS)
-        return subprocess.CompletedProcess(
-            ["ledger", *arguments], process.exitcode, output.read_text(), errors.read_text()
+        process = start_ledger(
+            arguments, environment=environment, directory=directory, output=output, errors=errors
         )
-
-
-def _run_main(
-    arguments: Sequence[str], environment: dict[str, str], directory: Path, output: Path, errors: Path
-) -> None:
-    for file, stream in ((output, sys.stdout), (errors, sys.stderr)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream.fileno())
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(directory)
-    sys.argv = ["ledger", *arguments]
-    main()
+        try:
+            status = process.wait(START_SECONDS)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(
+            ["ledger", *arguments], status, output.read_text(), errors.read_text()
+        )
 
 
 def run_refused(data_dir: Path, *arguments: str, **settings: Any) -> str:
@@ -114,23 +89,38 @@ def run_refused(data_dir: Path, *arguments: str, **settings: Any) -> str:
 
 
 class ServeProcess:
-    """A running `ledger serve`."""
+    """A running `ledger serve`: of `program`, or by default of these sources."""
 
-    def __init__(self, data_dir: Path, *, program: Sequence[str] = PROGRAM, **settings: Any) -> None:
+    def __init__(self, data_dir: Path, *, program: Sequence[str] | None = None, **settings: Any) -> None:
         self.data_dir = data_dir
         self._log = data_dir.with_name(f"{data_dir.name}.log")
         self._output = data_dir.with_name(f"{data_dir.name}.out")
+        self.process = self._start(program, settings)
+        self.url = ""
+        self.wait_until(self._is_listening, seconds=START_SECONDS)
+
+    def _start(
+        self, program: Sequence[str] | None, settings: dict[str, Any]
+    ) -> ForkedProcess | subprocess.Popen[bytes]:
+        environment = build_environment(self.data_dir, **settings)
+        directory = self.data_dir.parent
         with self._log.open("wb") as log, self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*program, "serve"],
-                env=build_environment(data_dir, **settings),
-                cwd=data_dir.parent,
+            if program is None and "release" not in settings:
+                return start_ledger(
+                    ["serve"],
+                    environment=environment,
+                    directory=directory,
+                    output=self._output,
+                    errors=self._log,
+                )
+            return subprocess.Popen(
+                [*(program or PROGRAM), "serve"],
+                env=environment,
+                cwd=directory,
                 stdout=output,
                 stderr=log,
                 start_new_session=True,
             )
-        self.url = ""
-        self.wait_until(self._is_listening, seconds=START_SECONDS)
 
     @property
     def log(self) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from ledger.wire.versions import LATEST_VERSION
 from projections.read_models.catalog import PROJECTIONS
 from tests.api.service import Caller, Registrar, assert_refused, ok
 from tests.conftest import Cluster
+from tests.forks import start_ledger
 from tests.internal.conftest import InternalClient
 from tests.projections.corruption import UNREADABLE, store_record
 from tests.projections.histories import ACCOUNT, KEY, Author, run_story
-from tests.serving.process import PROGRAM, build_environment, run_ledger, run_serve
+from tests.serving.process import build_environment, run_ledger, run_serve
 from tests.webhooks.receiver import wait_until
 
 WAIT_SECONDS = 20.0
@@ -94,8 +93,13 @@ def count_parked(dsn: str) -> int:
 def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, kind: str) -> None:
     History(dsn, kind)
     environment = build_environment(tmp_path / "data", database_url=dsn, secret_key=KEY.decode())
-    with (tmp_path / "log").open("wb") as log:
-        worker = subprocess.Popen([*PROGRAM, "worker"], env=environment, cwd=tmp_path, stderr=log)
+    worker = start_ledger(
+        ["worker"],
+        environment=environment,
+        directory=tmp_path,
+        output=tmp_path / "output",
+        errors=tmp_path / "log",
+    )
     try:
         wait_until(lambda: count_lagging(dsn) == 0, seconds=WAIT_SECONDS)
         assert count_parked(dsn) == 4  # in customers, payment_methods, feed and audit_index
@@ -103,8 +107,7 @@ def test_a_worker_starts_and_advances_all_projections(dsn: str, tmp_path: Path, 
         worker.terminate()
         assert worker.wait(WAIT_SECONDS) == 0
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            worker.kill()
+        worker.kill()
         worker.wait()
     assert "parked stream" in (tmp_path / "log").read_text()
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -16,7 +13,7 @@ from ledger.tlog.keys import VerifierKey
 from ledger.tlog.notes import parse_note
 from ledger.tree.keys import KeyChest, list_keys
 from ledger.tree.sealer import Sealer
-from tests.api.service import ROOT, SERVICE_KEY, Account, Caller, Registrar, Service, assert_refused
+from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, assert_refused
 from tests.internal.conftest import InternalClient
 from tests.store.stores import open_store
 from tests.webhooks.receiver import wait_until
@@ -36,14 +33,6 @@ def read_metric(service: Service, name: str, witness: str) -> float | None:
     prefix = f'{name}{{witness="{witness}"}} '
     lines = httpx.get(f"{service.url}/metrics").text.splitlines()
     return next((float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix)), None)
-
-
-def run_ledger(dsn: str, *arguments: str) -> str:
-    settings = {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": SERVICE_KEY}
-    return subprocess.run(
-        [sys.executable, "-m", "ledger", *arguments],
-        cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
 
 
 def check_service(service: Service, witness: WitnessProcess, file: Path, account: Account, key: str) -> None:
@@ -86,7 +75,7 @@ def test_a_service_is_cosigned_and_shows_it(dsn: str, tmp_path: Path) -> None:
             LEDGER_CHECKPOINT_FILE=str(file),
         )
         check_service(service, witness, file, account, key)
-        listed = run_ledger(dsn, "audit", "witnesses")
+        listed = service.run_command("audit", "witnesses")
         assert listed.splitlines()[1].split("\t")[1:] == ["3", "0.0", "cosigns", ""]
         service.stop()
         assert service.log.count('"event":"witness_cosigns"') == 1, "one line a change of state"

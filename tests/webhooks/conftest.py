@@ -19,7 +19,7 @@ from tests.webhooks.receiver import Receiver, run_receiver
 # ruff: noqa: F811
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(cluster: Cluster) -> Iterator[Service]:
     """Three tries, a second apart."""
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
@@ -42,7 +42,7 @@ class Ask(Protocol):
     def __call__(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]: ...
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ask(service: Service) -> Iterator[Ask]:
     with psycopg.connect(service.dsn, autocommit=True) as conn:
         yield lambda query, *values: conn.execute(query, values).fetchall()

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,6 +29,7 @@ from projections.projection import Projection, Row
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
 from tests.api.service import ROOT
+from tests.forks import ForkedProcess, start_ledger
 from tests.projections.corruption import UNREADABLE, Record, store_record
 from tests.projections.histories import (
     ACCOUNT,
@@ -103,7 +104,7 @@ async def run_webhooks(author: Author, **settings: Any) -> AsyncIterator[Webhook
 
 
 @contextlib.contextmanager
-def run_worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
+def run_worker(dsn: str) -> Iterator[ForkedProcess]:
     """A `ledger worker`, killed at the end; its leases are of 2.5 seconds."""
     settings = {
         "LEDGER_DATABASE_URL": dsn,
@@ -112,14 +113,15 @@ def run_worker(dsn: str) -> Iterator[subprocess.Popen[bytes]]:
         "LEDGER_WEBHOOK_TIMEOUT_MS": "1000",
         "LEDGER_WEBHOOK_POLL_MS": "50",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ledger", "worker"], cwd=ROOT, env=os.environ | settings
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryDirectory() as place:
+        process = start_ledger(
+            ["worker"], environment=os.environ | settings, directory=ROOT, output=Path(place) / "output"
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_an_endpoint_is_owed_the_events_recorded_while_it_existed_and_was_enabled(dsn: str) -> None:
