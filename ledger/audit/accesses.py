@@ -26,6 +26,8 @@ from ledger.postgres.connections import Conn, Pool, fetch_all, fetch_one, first_
 
 PARAMETERS_MAX = 100
 """How many parameters of one access are kept."""
+WHOLE_LOG = "*"
+"""In place of an account: a command that reads all of them. Such accesses have test mode."""
 CLEAR_PARAMETERS = frozenset({
     "account", "actor", "as_json", "at", "charge", "created", "currency", "customer", "direction", "dispute",
     "ending_before", "event", "expand", "expired", "file", "format", "from", "from_", "id",
@@ -72,7 +74,7 @@ log = structlog.get_logger()
 class Access:
     """One question of an auditor, answered or not.
 
-    account, livemode  what it was about
+    account, livemode  what it was about; WHOLE_LOG for all accounts
     actor              the id of the key, or `cli`; then `operator` is the shell's user@host
     action             the method and the route, or the command
     parameters         names and values as they were sent

@@ -12,8 +12,8 @@ import typer
 
 from ledger.api.health import READY_LAG_SECONDS_MAX
 from ledger.audit.proofs import read_proof_file
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run
-from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection, run_with_deployment
+from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run, run_on_log
+from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection
 from ledger.clock import Clock
 from ledger.errors import SettingError
 from ledger.metrics import SealingLag, read_sealing_lag
@@ -44,10 +44,11 @@ def print_checkpoint(
     async def read(conn: Conn, clock: Clock) -> tuple[TreeHead, SealingLag]:
         return await read_tree_head(conn), await read_sealing_lag(conn, clock.now())
 
-    head, lag = run_with_connection(read)
-    if status:
+    if status:  # not recorded: it shows what /readyz shows to anybody, also when nothing can be written
+        head, lag = run_with_connection(read)
         _print_status(head, lag, as_json)
         raise typer.Exit(1 if lag.is_stuck(READY_LAG_SECONDS_MAX) else 0)
+    head = run_on_log(lambda conn, *_: read_tree_head(conn))
     if not head.note:
         raise SettingError("there is no checkpoint yet: start `ledger serve`, or a worker, which signs them")
     _put(json.dumps(_describe(head)) + "\n" if as_json else head.note, out)
@@ -55,7 +56,7 @@ def print_checkpoint(
 
 def print_keys(as_json: JsonOption = False) -> None:
     """List the keys that verify checkpoints."""
-    keys = run_with_connection(lambda conn, _: list_keys(conn))
+    keys = run_on_log(lambda conn, *_: list_keys(conn))
     if as_json:
         print(json.dumps([{"key": str(key.verifier), "retired": key.retired_at} for key in keys]))
         return
@@ -73,7 +74,7 @@ def rotate_key(
         chest = make_chest(deployment.service_key, deployment.settings)
         return await rotate_keys(conn, chest, reason, clock.now())
 
-    rotation = run_with_deployment(rotate)
+    rotation = run_on_log(rotate)
     if as_json:
         described: dict[str, Any] = {
             "retired": [str(key) for key in rotation.retired],
