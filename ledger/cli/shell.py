@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
+import psycopg
+
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
-from ledger.postgres.connections import Conn, open_connection
+from ledger.errors import Unavailable
+from ledger.postgres.connections import Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
 
@@ -51,14 +54,18 @@ def run_with_deployment(
 @contextmanager
 def open_deployment() -> Iterator[Deployment]:
     """The configured deployment, for a command that only reads or changes its database. Warnings are logged
-    to standard error. Raises SettingError as `run_with_connection`."""
+    to standard error. Raises SettingError and Unavailable as `run_with_connection`, also when the connection
+    is lost or the database takes no writes while the command runs."""
     from ledger import logs  # takes longer to import than most commands take to run
 
     settings = load_settings()
     logs.configure("warning")
     with open_database(settings) as (dsn, service_key):
         check_database(settings, dsn, service_key)
-        yield Deployment(settings, dsn, service_key)
+        try:
+            yield Deployment(settings, dsn, service_key)
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+            raise Unavailable(first_line(error)) from error
 
 
 async def _run(

@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Annotated, Any
 
-import psycopg
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -17,8 +16,7 @@ from ledger.audit.reconciliation.report import Difference, Gap, Report
 from ledger.cli.audit.shell import JsonOption, run_on_log
 from ledger.cli.shell import Deployment, format_count
 from ledger.clock import Clock
-from ledger.errors import SettingError, Unavailable
-from ledger.postgres.connections import first_line
+from ledger.errors import SettingError
 from ledger.store.codec import Codec
 
 SAMPLE_MAX = 100_000
@@ -38,13 +36,9 @@ def reconcile(
     nothing was checked."""
     if sample is not None and not 1 <= sample <= SAMPLE_MAX:
         raise SettingError(f"--sample: must be 1 to {SAMPLE_MAX}")
-    try:
-        report = run_on_log(
-            lambda _, clock, deployment: _reconcile(deployment, clock, account, sample, as_json),
-            account=account,
-        )
-    except psycopg.OperationalError as error:
-        raise Unavailable(first_line(error)) from error
+    report = run_on_log(
+        lambda _, clock, deployment: _reconcile(deployment, clock, account, sample, as_json), account=account
+    )
     print(json.dumps(report.to_json()) if as_json else _render_summary(report), flush=True)
     if not report.is_success:
         raise typer.Exit(1)
