@@ -31,10 +31,10 @@ WHOLE_LOG = "*"
 CLEAR_PARAMETERS = frozenset({
     "account", "actor", "as_json", "at", "charge", "created", "currency", "customer", "direction", "dispute",
     "ending_before", "event", "expand", "expired", "file", "format", "from", "from_", "id",
-    "idempotency_key", "level", "limit", "live", "livemode", "new", "number", "object", "object_id",
-    "object_type", "old", "order", "path", "payment_intent", "personal_data", "position", "purpose",
-    "request", "shows_personal_data", "since", "size", "starting_after", "status", "subscription", "tile",
-    "time", "to", "transfer_group", "type", "until", "version", "width",
+    "idempotency_key", "level", "limit", "live", "livemode", "new", "new_origin", "number", "object",
+    "object_id", "object_type", "old", "order", "path", "payment_intent", "personal_data", "position",
+    "purpose", "request", "sample", "shows_personal_data", "since", "size", "starting_after", "status",
+    "subscription", "tile", "time", "to", "transfer_group", "type", "until", "version", "width",
 })  # fmt: skip
 _OBJECT_PARAMETERS = ("id", "object_id", "object")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import psycopg
@@ -27,7 +27,7 @@ from ledger.tlog.policies import parse_policy
 from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
 from ledger.tree.keys import KeyChest
 from ledger.tree.sealer import Sealer
-from tests.serving.process import SERVICE_KEY, run_ledger, run_refused
+from tests.serving.process import PROGRAM, SERVICE_KEY, build_environment, run_ledger, run_refused
 from tests.store.stores import create_customer
 
 
@@ -44,7 +44,7 @@ class Operator:
         assert completed.returncode == status, completed.stderr
         return completed.stdout
 
-    def run_any(self, *arguments: str) -> CompletedProcess[str]:
+    def run_any(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command, whatever its exit status is."""
         return run_ledger(self.place / "data", "audit", *arguments, **self._settings)
 
@@ -163,3 +163,23 @@ def test_a_command_that_cannot_be_recorded_is_not_answered(operator: Operator) -
         assert said.startswith("ledger: This access cannot be recorded"), command
     assert operator.query("SELECT id, retired_at FROM ledger.signing_keys") == before
     assert "sealed" in operator.run("checkpoint", "--status")
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(operator: Operator) -> None:
+    with open("/dev/full", "w") as full:
+        completed = subprocess.run(
+            [*PROGRAM, "audit", "export"],
+            env=build_environment(operator.place / "data", database_url=operator.dsn, secret_key=SERVICE_KEY),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (completed.returncode, completed.stderr) == (1, "ledger: No space left on device\n")
+
+
+def test_a_folder_is_not_the_file_of_an_export(operator: Operator) -> None:
+    folder = operator.place / "folder"
+    folder.mkdir()
+    assert "is a directory" in operator.refuse("export", "--out", str(folder))
+    assert not folder.with_name("folder.partial").exists()
