@@ -82,10 +82,9 @@ def run_on_log(
     """
 
     async def run_recorded(conn: Conn, clock: Clock, deployment: Deployment) -> ReturnValue:
-        modes = (False,)
         if account is not None:
             _choose_account([row[0] for row in await list_accounts(conn)], account)
-            modes = (False, True)
+        modes = (False,) if account is None else (False, True)
         async with Pool(deployment.dsn) as pool:
             accesses = Accesses(pool, clock, deployment.service_key)
             for livemode in modes:
