@@ -1,6 +1,7 @@
 """What every `ledger audit` command needs: the database, the account, and common options.
 
-`run` records each command that reads the database, with its parameters, before it reads anything.
+`run` and `run_on_log` record each command that reads the database, with its parameters, before it reads
+anything.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ import typer
 
 from ledger.accounts import list_accounts
 from ledger.api.app import build_queries
-from ledger.audit.accesses import Access, Accesses
+from ledger.audit.accesses import WHOLE_LOG, Access, Accesses
 from ledger.audit.auditor import Auditor
-from ledger.cli.shell import get_shell_user
+from ledger.cli.shell import Deployment, get_shell_user, open_deployment, run_with_deployment
 from ledger.clock import Clock
-from ledger.config import Settings, load_settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import Pool
-from ledger.postgres.deployment import open_database
+from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
-from ledger.service_key import check_database
 from ledger.store.store import Store
 
 AccountOption = Annotated[
@@ -44,7 +42,7 @@ _command: ContextVar[tuple[str, Mapping[str, Any]]] = ContextVar("command")
 
 
 def name_command(name: str, command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, which knows its name and its parameters while it runs: `run` records them."""
+    """`command`, which knows its name and its parameters while it runs: they are recorded."""
 
     @wraps(command)
     def run_named(**parameters: Any) -> None:
@@ -71,21 +69,39 @@ def run(
     Raises SettingError for settings or an account that cannot be used, Unavailable when the database cannot
     be reached, AccessNotRecorded, RequestError for what the action refuses.
     """
-    settings = load_settings()
-    with open_database(settings) as (dsn, service_key):
-        check_database(settings, dsn, service_key)
-        return asyncio.run(_run(settings, dsn, service_key, action, account, livemode, shows_personal_data))
+    with open_deployment() as deployment:
+        return asyncio.run(_run(deployment, action, account, livemode, shows_personal_data))
+
+
+def run_on_log(
+    action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], *, account: str | None = None
+) -> ReturnValue:
+    """`run` for an action that reads all accounts of the log, or both modes of one `account`.
+
+    Raises as `run`; what the action raises of psycopg.Error, too.
+    """
+
+    async def run_recorded(conn: Conn, clock: Clock, deployment: Deployment) -> ReturnValue:
+        if account is not None:
+            _choose_account([row[0] for row in await list_accounts(conn)], account)
+        modes = (False,) if account is None else (False, True)
+        async with Pool(deployment.dsn) as pool:
+            accesses = Accesses(pool, clock, deployment.service_key)
+            for livemode in modes:
+                await accesses.record(_describe_command(account or WHOLE_LOG, livemode))
+        return await action(conn, clock, deployment)
+
+    return run_with_deployment(run_recorded)
 
 
 async def _run(
-    settings: Settings,
-    dsn: str,
-    service_key: bytes,
+    deployment: Deployment,
     action: Action[ReturnValue],
     account: str | None,
     livemode: bool,
     shows_personal_data: bool,
 ) -> ReturnValue:
+    settings, dsn, service_key = deployment
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
     await pool.open()
@@ -96,7 +112,7 @@ async def _run(
             await store.clock.refresh(conn)
             known = [row[0] for row in await list_accounts(conn)]
         auditor = Auditor(_choose_account(known, account), livemode, CLI_ACTOR, shows_personal_data)
-        await Accesses(pool, store.clock, service_key).record(_describe_command(auditor))
+        await Accesses(pool, store.clock, service_key).record(_describe_command(auditor.account, livemode))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
         await store.past_streams.close()
@@ -104,12 +120,12 @@ async def _run(
         await pool.close()
 
 
-def _describe_command(auditor: Auditor) -> Access:
+def _describe_command(account: str, livemode: bool) -> Access:
     name, parameters = _command.get()
     return Access(
-        account=auditor.account,
-        livemode=auditor.livemode,
-        actor=auditor.actor,
+        account=account,
+        livemode=livemode,
+        actor=CLI_ACTOR,
         operator=get_shell_user(),
         action=f"ledger audit {name}",
         parameters=list(_list_values(parameters)),
