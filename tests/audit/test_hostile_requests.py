@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.api.service import Caller, assert_refused, ok
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 from tests.internal.conftest import InternalClient
 
 AUDIT = "/internal/v1/audit"
@@ -77,3 +77,21 @@ def test_a_proof_of_the_future_says_where_the_log_ends(operator: InternalClient,
     raw.customer()
     for path in (f"{AUDIT}/proof/99999999.tlog-proof", f"{AUDIT}/proof/{'9' * 200}.tlog-proof"):
         assert_refused(ask(operator, path, ""), param="id", message="is in the future: the last one is ")
+
+
+def test_no_filter_tells_what_a_key_may_not_see(
+    operator: InternalClient, account: Account, registrar: Registrar
+) -> None:
+    """Who may not see what a service has published cannot find it by its content either."""
+    holder = f"ich_{account.id}"
+    content = {"phone_number": "+15550100", "email": "ada@example.com", "status": "active"}
+    body = {"event_type": "issuing_cardholder.created", "object": content}
+    ok(operator.call("PUT", f"/resources/issuing.cardholder/{holder}", body))
+    weak = InternalClient(operator.http, registrar.key(account.id, "rk", scopes=["audit"])[1])
+    for name, value in content.items():
+        query = f"type=issuing.cardholder&{name}={quote(value)}"
+        assert [each["id"] for each in ok(ask(operator, f"{AUDIT}/objects", query))["data"]] == [holder]
+        refused = ask(weak, f"{AUDIT}/objects", query)
+        assert_refused(refused, 403, code="more_permissions_required", param=name, message="'personal_data'")
+    (shown,) = ok(ask(weak, f"{AUDIT}/objects", "type=issuing.cardholder&created[gte]=0"))["data"]
+    assert shown == {"id": holder, "object": "issuing.cardholder"}
