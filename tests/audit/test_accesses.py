@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -51,6 +53,13 @@ def database(service: Service) -> Iterator[psycopg.Connection]:
 def find_record(database: psycopg.Connection, answer: httpx.Response) -> Any:
     """Actor, action, parameters, object and `allowed` of the answered request; None without a record."""
     return database.execute(_FIND, (answer.headers["request-id"],)).fetchone()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def list_accesses(caller: InternalClient, **parameters: Any) -> list[dict[str, Any]]:
@@ -143,6 +152,22 @@ def test_a_request_without_a_valid_key_is_not_recorded(
     answer = http.get(f"{AUDIT}/accesses", headers={"authorization": "Bearer sk_test_unknown"})
     assert answer.status_code == 401
     assert find_record(database, answer) is None
+
+
+def test_a_request_whose_client_leaves_is_recorded(
+    database: psycopg.Connection, service: Service, registrar: Registrar, account: Account
+) -> None:
+    key_id, key = registrar.key(account.id, "rk", scopes=["audit"])
+    head = f"GET {AUDIT}/export HTTP/1.1\r\nhost: ledger\r\nauthorization: Bearer {key}\r\n\r\n"
+    waits = "SELECT FROM pg_locks WHERE relation = 'ledger.audit_accesses'::regclass AND NOT granted"
+    with psycopg.connect(service.dsn) as blocker:
+        blocker.execute("LOCK TABLE ledger.audit_accesses IN EXCLUSIVE MODE")
+        with socket.create_connection(("127.0.0.1", service.port)) as client:
+            client.sendall(head.encode())
+            wait_until(lambda: database.execute(waits).fetchone() is not None)
+        wait_until(lambda: f'"key":"{key_id}"' in service.log)  # the request has ended
+    found = "SELECT FROM ledger.audit_accesses WHERE actor = %s"
+    wait_until(lambda: database.execute(found, (key_id,)).fetchone() is not None)
 
 
 def test_personal_data_in_parameters_is_recorded_as_a_digest(
