@@ -66,6 +66,17 @@ def test_a_question_that_is_asked_twice_in_one_request_is_refused(
     ok(ask(operator, f"{AUDIT}/objects", "type=charge&expand[]=data.customer&expand[]=data.refunds"))
 
 
+@pytest.mark.parametrize("path", ["/audit/objects?type=customer", "/audit/objects/{id}"])
+def test_a_version_that_does_not_exist_is_refused(operator: InternalClient, raw: Caller, path: str) -> None:
+    path = path.format(id=raw.customer()["id"])
+    assert_refused(
+        operator.call("GET", path, headers={"stripe-version": "soon"}), message="API version: soon"
+    )
+    shown = operator.call("GET", path, headers={"stripe-version": "2019-02-19"})
+    assert (shown.status_code, shown.headers["stripe-version"]) == (200, "2019-02-19")
+    assert shown.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize("path", [f"{AUDIT}/log/", f"{AUDIT}/objects/", f"{AUDIT}/tile/."])
 def test_a_path_with_another_end_is_no_route(operator: InternalClient, path: str) -> None:
     answer = operator.http.get(path, headers={"authorization": f"Bearer {operator.key}"})
