@@ -106,3 +106,15 @@ def test_no_filter_tells_what_a_key_may_not_see(
         assert_refused(refused, 403, code="more_permissions_required", param=name, message="'personal_data'")
     (shown,) = ok(ask(weak, f"{AUDIT}/objects", "type=issuing.cardholder&created[gte]=0"))["data"]
     assert shown == {"id": holder, "object": "issuing.cardholder"}
+
+
+@pytest.mark.parametrize(
+    ("route", "start", "end"), [("log", "time[gte]", "time[lte]"), ("journal", "from", "to")]
+)
+def test_a_fraction_and_its_whole_second_are_in_order(
+    operator: InternalClient, route: str, start: str, end: str
+) -> None:
+    """A time without a fraction includes its second to the end."""
+    second = "2026-01-01T12:00:00"
+    ok(ask(operator, f"{AUDIT}/{route}", f"{start}={second}.5&{end}={second}"))
+    assert_refused(ask(operator, f"{AUDIT}/{route}", f"{start}={second}.5&{end}={second}.4"), param=end)
