@@ -123,6 +123,7 @@ def create_app(
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
         lifespan=_create_lifespan(components, extensions.service_factories),
+        redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
     log_access = access_log(components.metrics, settings)
     app.internal_api = InternalApiMiddleware(

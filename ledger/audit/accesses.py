@@ -127,7 +127,7 @@ class Accesses:
             "request_id": access.request_id,
             "action": access.action,
             "parameters": Jsonb(parameters),
-            "object": next((parameters[name] for name in _OBJECT_PARAMETERS if name in parameters), None),
+            "object": _find_object(parameters),
             "allowed": access.allowed,
         }
         try:
@@ -143,6 +143,8 @@ class Accesses:
         bindings: dict[str, Any] = {"account": auditor.account, "livemode": auditor.livemode}
         chosen = {"actor": filters.actor, "object": filters.object, **_parse_times(filters.time)}
         bindings |= {name: value for name, value in chosen.items() if value is not None}
+        if any("\0" in text for text in bindings.values() if isinstance(text, str)):
+            return _make_page([], has_more=False)  # no text of a record has this character
 
         async def fetch(conn: Conn) -> list[Any]:
             if filters.starting_after is not None:
@@ -160,7 +162,7 @@ class Accesses:
 
         rows = await self._pool.run_idempotent(fetch)
         data = [_render(*row) for row in rows[: filters.limit]]
-        return {"object": "list", "data": data, "has_more": len(rows) > filters.limit}
+        return _make_page(data, has_more=len(rows) > filters.limit)
 
     def _conceal(self, parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """The parameters to keep, by name; several values of one name as a list."""
@@ -181,6 +183,19 @@ class Accesses:
     def derive_digest(self, value: str) -> str:
         """What is kept of a value that may be personal: only who has the service key can compute it."""
         return f"digest:{hmac.digest(self._digest_key, value.encode(), 'sha256').hex()[:32]}"
+
+
+def _find_object(parameters: Mapping[str, Any]) -> str | None:
+    """The object of the question, as it is kept; of a parameter that was sent more than once, the last."""
+    for name in _OBJECT_PARAMETERS:
+        if name in parameters:
+            kept = parameters[name]
+            return str(kept[-1] if isinstance(kept, list) else kept)
+    return None
+
+
+def _make_page(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    return {"object": "list", "data": data, "has_more": has_more}
 
 
 def _parse_times(times: Mapping[str, str]) -> dict[str, datetime]:

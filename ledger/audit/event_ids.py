@@ -42,6 +42,8 @@ SELECT originator_id, originator_version, topic, state FROM ledger.events WHERE 
 async def find_event_position(conn: Conn, codec: Codec, event_id: str) -> int | None:
     """The position of the domain event that made the public Event, whatever account it belongs to; None when
     there is none. Raises psycopg.Error."""
+    if "\0" in event_id:
+        return None  # no text of the log has this character
     row = await fetch_one(conn, _SELECT_IMPORTED, {"event_id": event_id, "topic": EventImported.TOPIC})
     if row is not None:
         return int(row[0])

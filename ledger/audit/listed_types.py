@@ -40,8 +40,9 @@ _COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
     "lt": lt,
     "lte": le,
 }
-PERSONAL_FILTERS = frozenset({"email"})
-"""Filters by personal data: they need the scope `personal_data`."""
+_PERSONAL_FILTERS = frozenset({"email"})
+_OPEN_FILTERS_OF_PUBLISHED = frozenset({*LOG_INDEXED, "created"})
+"""What is known of a published object without its content, which is personal data as a whole."""
 _AGGREGATES = {row.object_type: row for row in AGGREGATES}
 
 
@@ -81,6 +82,12 @@ class ListedType:
     def ages_by_clock(self) -> bool:
         """Whether `created` is never after the time of the first event: other services may publish any."""
         return resource not in self.modules
+
+    def is_personal(self, name: str) -> bool:
+        """Whether a filter is by personal data: it then needs the scope `personal_data`."""
+        if self.published is not None:
+            return name not in _OPEN_FILTERS_OF_PUBLISHED
+        return name in _PERSONAL_FILTERS
 
     def list_named(self, filters: Mapping[str, Any]) -> dict[str, str]:
         """The filters by which the log has an index."""

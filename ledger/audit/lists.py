@@ -24,7 +24,7 @@ from ledger.audit.candidates import (
     find_candidate,
     find_candidates,
 )
-from ledger.audit.listed_types import PERSONAL_FILTERS, ListedType, get_listed_type
+from ledger.audit.listed_types import ListedType, get_listed_type
 from ledger.audit.moments import POSITION_MAX, Moment, find_moment
 from ledger.audit.objects import expand_then, make_call, share_past_reads
 from ledger.call import Call
@@ -103,7 +103,7 @@ async def list_objects_at(
     parameters = listed.table.parse(form)
     tree = parse_expand(parameters.get("expand") or (), listed.name, in_list=True)
     filters = {name: value for name, value in parameters.items() if name not in _CURSORS_AND_OWN}
-    _check_personal_filters(auditor, filters)
+    _check_personal_filters(auditor, listed, filters)
     async with _open_snapshot(context) as conn:
         moment = await find_moment(conn, context.store.clock, parameters.get("at"))
         past = _PastList(
@@ -139,12 +139,14 @@ async def _open_snapshot(context: QueryContext) -> AsyncIterator[Conn]:
         yield conn
 
 
-def _check_personal_filters(auditor: Auditor, filters: Mapping[str, Any]) -> None:
+def _check_personal_filters(auditor: Auditor, listed: ListedType, filters: Mapping[str, Any]) -> None:
     """Raises Forbidden: from what a filter finds, one could guess the personal data that is not shown."""
     for name in filters:
-        if name in PERSONAL_FILTERS and not auditor.shows_personal_data:
+        if listed.is_personal(name) and not auditor.shows_personal_data:
             raise Forbidden(
-                f"Filtering by '{name}' needs the scope 'personal_data'.", code="more_permissions_required"
+                f"Filtering by '{name}' needs the scope 'personal_data'.",
+                code="more_permissions_required",
+                param=name,
             )
 
 

@@ -72,7 +72,13 @@ def parse_moment(clock: Clock, text: str | None, *, param: str = "at") -> Moment
         return MomentQuery(None, clock.now(), None)
     if match := _POSITION.fullmatch(text):
         return MomentQuery(min(int(match[1]), POSITION_MAX), 0.0, None)
-    at, until = _parse_time(text, param)
+    try:
+        at, until = _parse_time(text)
+    except ValueError:
+        raise InvalidParameter(
+            f"Invalid moment: '{text[:80]}' is neither a unix time, nor an ISO 8601 time, nor position:N.",
+            param=param,
+        ) from None
     if at > clock.now():
         raise InvalidParameter(f"The time '{text}' is in the future.", param=param)
     return MomentQuery(None, at, until)
@@ -93,7 +99,12 @@ async def find_moment(conn: Conn, clock: Clock, text: str | None, *, param: str 
 
 def parse_time_span(text: str, *, param: str) -> tuple[datetime, datetime]:
     """The time that `text` means and the first instant after it, in UTC. Raises InvalidParameter."""
-    at, until = _parse_time(text, param)
+    try:
+        at, until = _parse_time(text)
+    except ValueError:
+        raise InvalidParameter(
+            f"Invalid time: '{text[:80]}' is neither a unix time nor an ISO 8601 time.", param=param
+        ) from None
     return datetime.fromtimestamp(at, UTC), until
 
 
@@ -102,20 +113,17 @@ def format_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
-def _parse_time(text: str, param: str) -> tuple[float, datetime]:
-    """A time in unix seconds, and the first instant after it. Raises InvalidParameter."""
+def _parse_time(text: str) -> tuple[float, datetime]:
+    """A time in unix seconds, and the first instant after it. Raises ValueError."""
     if match := _UNIX_TIME.fullmatch(text):
         at, is_whole = float(text), match[1] is None
     else:
-        try:
-            parsed = _parse_iso(text)
-        except ValueError:
-            raise _malformed_error(text, param) from None
+        parsed = _parse_iso(text)
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=UTC)
         at, is_whole = parsed.timestamp(), "." not in text and "," not in text
     if not 0 <= at <= TIME_MAX:
-        raise _malformed_error(text, param)
+        raise ValueError(text)
     return at, datetime.fromtimestamp(at + (1 if is_whole else 0.000_001), UTC)
 
 
@@ -128,13 +136,6 @@ def _parse_iso(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         return datetime.fromisoformat(_SPACE_BEFORE_OFFSET.sub("+", text))
-
-
-def _malformed_error(text: str, param: str) -> InvalidParameter:
-    return InvalidParameter(
-        f"Invalid moment: '{text[:80]}' is neither a unix time, nor an ISO 8601 time, nor position:N.",
-        param=param,
-    )
 
 
 async def _fetch_head(conn: Conn) -> int:

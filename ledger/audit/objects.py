@@ -91,7 +91,9 @@ async def compare_object(
     old, new = await asyncio.gather(
         *(_find(context, auditor, object_id, query, opened=True, param=param) for param, query in queries)
     )
-    if old.moment.position > new.moment.position or old.moment.time > new.moment.time:
+    until = queries[1][1].until  # a time without a fraction is the end of its second
+    end_time = new.moment.time if until is None else until.timestamp()
+    if old.moment.position > new.moment.position or old.moment.time > end_time:
         raise InvalidParameter("Invalid from: it is later than `to`.", param="from")
     if new.state is None:
         raise await _make_missing_error(context, auditor, object_id, new.moment)

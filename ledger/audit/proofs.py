@@ -152,16 +152,17 @@ async def read_consistency(queries: QueryContext, old_size: int, size: int | Non
 
 async def read_proof_file(queries: QueryContext, auditor: Auditor, subject: str) -> str:
     """The proof file of a record of the auditor's, named by its position or by a public Event that it made.
-    Raises UnknownObject, NotSealedYet and Unavailable."""
+    Raises InvalidParameter for a position in the future, UnknownObject, NotSealedYet and Unavailable."""
 
     async def read(conn: Conn) -> str:
         if subject.isascii() and subject.isdecimal():
             position = int(subject)
+            await _read_sealed(conn, {"id": position})
             if not await _is_own(conn, auditor, position):
                 raise UnknownObject("record", subject)
         else:
             position = await _find_own_event(conn, queries, auditor, subject, param="id")
-        await _read_sealed(conn, {"id": position})
+            await _read_sealed(conn, {"id": position})
         record = await read_record(conn, position)
         assert record is not None, "the log loses no record"
         return await make_proof_file(conn, position, encode_record(record))

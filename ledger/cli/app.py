@@ -64,6 +64,19 @@ def run_cli(cli: typer.Typer) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         sys.exit(f"ledger: {error.strerror}")
+    except UnicodeEncodeError:
+        malformed = [argument for argument in sys.argv[1:] if not _is_utf8(argument)]
+        if not malformed:
+        sys.exit(f"ledger: not UTF-8: {malformed[0]!a}")
+
+
+def _is_utf8(argument: str) -> bool:
+    """Whether an argument was valid UTF-8. A file may have any name: so none is refused for this alone."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> None:

@@ -199,3 +199,5 @@ def test_the_command_line_shows_the_same(
     assert "Invalid type: 'nothing'" in refused
     refused = run_refused(tmp_path / "data", "audit", "event", "9000000000", *chosen, **settings)
     assert "is in the future" in refused
+    refused = run_refused(tmp_path / "data", "audit", "log", "--object", "du_\udcff", *chosen, **settings)
+    assert refused == r"ledger: not UTF-8: 'du_\udcff'"

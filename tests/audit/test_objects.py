@@ -114,6 +114,16 @@ def test_a_change_of_personal_data_is_seen_without_its_values(story: Story) -> N
     assert shown[f"metadata[of_{MARK}]"]["after"] == MARK
 
 
+def test_a_position_and_the_second_of_its_event_are_in_order(story: Story) -> None:
+    """A time without a fraction is the end of its second, so the event of a position in it is before it."""
+    customer = story.raw.customer()["id"]
+    (created,) = ask(story.auditor, customer, "/history")["data"]
+    position, second = f"position:{created['position']}", created["time"][:19]
+    diff = ask(story.auditor, customer, "/diff", from_=position, to=second)
+    assert diff["as_of"]["from"]["position"] == created["position"]
+    assert_refused(get(story.auditor, customer, "/diff", from_=position, to=f"{second}.000000"), param="from")
+
+
 def test_the_history_of_an_object_has_its_changes_and_who_made_them(story: Story) -> None:
     for ids in story.ids.values():
         for object_id in ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import Response
@@ -54,6 +54,7 @@ class Callers:
                 if exchange.on_authorized is not None:
                     exchange.on_authorized(allowed)
             check_query_names(request)
+            check_repetitions(request)
             return exchange
 
         return Depends(authorize)
@@ -79,6 +80,21 @@ def check_query_names(request: Request) -> None:
     for name in request.query_params:
         if name not in names:
             raise unknown_parameter_error(name)
+
+
+def check_repetitions(request: Request) -> None:
+    """Raises InvalidParameter for a query parameter that is sent more than once and is no list: else it would
+    not be clear which question was answered."""
+    lists = set()
+    for field in request.scope["route"].dependant.query_params:
+        kind = field.field_info.annotation
+        is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
+        members = kind.model_fields if is_model else {field.alias: field.field_info}
+        lists |= {name for name, member in members.items() if get_origin(member.annotation) is list}
+    sent = [name for name, _ in request.query_params.multi_items()]
+    for name in sent:
+        if sent.count(name) > 1 and name not in lists and not name.endswith("[]"):
+            raise InvalidParameter(f"Received {name} more than once.", param=name)
 
 
 def check_scope(key: ApiKey, scope: str) -> None:

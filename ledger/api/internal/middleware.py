@@ -87,10 +87,11 @@ class InternalApiMiddleware:
 
 def get_route_template(path: str, parameters: Mapping[str, object]) -> str:
     """The path as its route declares it. Derived from the path and its parameters, because each version of
-    the framework describes a route in its own way."""
+    the framework describes a route in its own way. A parameter is a whole segment, or one without its suffix,
+    such as `.tlog-proof`."""
     template = path
     for name, value in parameters.items():
         before, separator, after = template.rpartition(f"/{value}")
-        if separator and (not after or after.startswith("/")):
+        if separator and (not after or after[0] in "/."):
             template = f"{before}/{{{name}}}{after}"
     return template

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ledger.audit.moments import Moment, find_moment
+from ledger.audit.moments import Moment, find_moment, parse_time_span
 from ledger.audit.search.filters import LogFilters
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter
@@ -68,5 +68,5 @@ def _is_position(text: str) -> bool:
 def _is_before(end: Moment, end_text: str, begin: Moment, begin_text: str, since: int) -> bool:
     """Whether the moment `end` is before the moment `begin`, which begins after the position `since`."""
     if not _is_position(end_text) and not _is_position(begin_text):
-        return end.time < begin.time
+        return parse_time_span(end_text, param="to")[1].timestamp() <= begin.time
     return end.position < (begin.position if _is_position(begin_text) else since)

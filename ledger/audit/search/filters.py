@@ -78,7 +78,10 @@ class LogFilters:
         """The positions that `time`, `position` and `event` allow; `now` in unix seconds. Raises
         InvalidParameter for a range that begins in the future, and for one that ends before it begins."""
         spans = {name: parse_time_span(text, param=f"time[{name}]") for name, text in self.time.items()}
-        _check_order("time", {name: start.timestamp() for name, (start, _) in spans.items()})
+        _check_order(
+            "time",
+            {name: (end if name == "lte" else start).timestamp() for name, (start, end) in spans.items()},
+        )
         _check_order("position", self.position)
         searched = PositionRange(0, head)
         for name, position in self.position.items():

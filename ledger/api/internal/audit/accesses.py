@@ -65,7 +65,7 @@ class _Recording:
         """Wait for the record. Raises AccessNotRecorded if there is none, unless the answer with this status
         is a refusal that shows nothing, because the key is not valid."""
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)  # a client that leaves does not end the record
         elif status < STATUS_REFUSED_MIN:
             raise AccessNotRecorded("This route does not record its accesses, so it is not answered.")
 

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.errors import STATUS_OK, encode_answer
-from ledger.api.exchange import JSON_CONTENT_TYPE, Exchange
+from ledger.api.errors import encode_answer
+from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
+from ledger.api.internal.audit.versions import ApiVersion, set_version
 from ledger.api.internal.callers import Callers
 from ledger.audit.lists import list_objects_at
 from ledger.queries.context import QueryContext
@@ -39,14 +40,20 @@ def past_list_routes(callers: Callers, queries: QueryContext, public_url: str | 
 
     @router.get("", summary="A list as it was")
     async def list_past_objects(
-        request: Request, params: Annotated[PastListParams, Query()], exchange: Exchange = scope
+        request: Request,
+        params: Annotated[PastListParams, Query()],
+        stripe_version: ApiVersion = None,
+        exchange: Exchange = scope,
     ) -> Response:
         """`{as_of, object: "list", data, has_more, url}`: as the public API showed the list of the type then,
         newest first. A page examines at most 1,000 objects: it may have fewer than `limit` although there are
         more, and then has `next_position`. Filters by personal data need the scope `personal_data`."""
+        set_version(exchange, stripe_version)
         form = decode(request.scope["query_string"])
         base_url = public_url or exchange.base_url
         page = await list_objects_at(queries, get_auditor(exchange), form, base_url=base_url)
-        return Response(encode_answer(page)[1], STATUS_OK, media_type=JSON_CONTENT_TYPE[1].decode())
+        status, body = encode_answer(page)
+        headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
+        return Response(body, status, headers)
 
     return router

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from ledger.api.errors import encode_answer
 from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
+from ledger.api.internal.audit.versions import ApiVersion, set_version
 from ledger.api.internal.callers import Callers
 from ledger.audit.history import Order, read_history
 from ledger.audit.moments import POSITION_MAX
 from ledger.audit.objects import compare_object, read_object
-from ledger.errors import InvalidParameter
 from ledger.queries.context import QueryContext
 from ledger.wire.json_values import Json
-from ledger.wire.versions import is_version
 
 _MOMENT = "Unix time, ISO 8601 time, or `position:N`. A time without a fraction includes its whole second."
 
@@ -26,7 +25,6 @@ At = Annotated[
     str | None, Query(description=f"{_MOMENT} Default: now.", examples=["2026-11-27T12:00:00Z", "position:9"])
 ]
 ExpandPaths = Annotated[list[str], Query(alias="expand[]", description="As on the public API.")]
-ApiVersion = Annotated[str | None, Header(alias="stripe-version", description="As on the public API.")]
 From = Annotated[str, Query(alias="from", description=_MOMENT, examples=["position:9"])]
 To = Annotated[str | None, Query(alias="to", description=f"{_MOMENT} Default: now.")]
 StartingAfter = Annotated[
@@ -50,7 +48,7 @@ def object_routes(callers: Callers, queries: QueryContext, public_url: str | Non
     ) -> Response:
         """`{as_of: {position, time, version}, object}`: as the public API showed the object then, with what
         `expand[]` names as of the same moment. 404 before its creation, saying when that was."""
-        _set_version(exchange, stripe_version)
+        set_version(exchange, stripe_version)
         base_url = public_url or exchange.base_url
         auditor = get_auditor(exchange)
         answer = await read_object(
@@ -86,14 +84,6 @@ def object_routes(callers: Callers, queries: QueryContext, public_url: str | Non
         return _respond(await compare_object(queries, get_auditor(exchange), object_id, start, end), exchange)
 
     return router
-
-
-def _set_version(exchange: Exchange, version: str | None) -> None:
-    """Raises InvalidParameter for a Stripe-Version that does not exist. Objects look the same in all."""
-    version = version or exchange.key.api_version
-    if not is_version(version):
-        raise InvalidParameter(f"Invalid Stripe API version: {version[:80]}")
-    exchange.response_headers.append((b"stripe-version", version.encode()))
 
 
 def _respond(answer: Json, exchange: Exchange) -> Response:
