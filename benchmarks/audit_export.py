@@ -20,7 +20,7 @@ from benchmarks.measurement import Effort
 from benchmarks.process_stats import read_peak_mb
 from benchmarks.report import Figure, compare_rates, figure
 from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.exports import ndjson, parquet
 from ledger.audit.exports.formats import Format, make_encoder

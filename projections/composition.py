@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger.api.app import Extensions, ServiceFactory, build_terms
+from ledger.api.app import Extensions, ServiceFactory
+from ledger.api.composition import build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store

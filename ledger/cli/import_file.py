@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ledger.accounts import list_accounts
-from ledger.api.app import build_execution, build_queries
+from ledger.api.composition import build_execution, build_queries
 from ledger.api.errors import render_error_body
 from ledger.call import Cause
 from ledger.cli.processes import reduce_garbage_collection

@@ -71,6 +71,9 @@ def test_a_command_explains_itself_its_arguments_and_its_options(name: str) -> N
         (("migrate",), WEB | {"projections", "prometheus_client", "pypdf"}),
         (("projections", "status"), WEB | MIGRATIONS | {"pypdf"}),
         (("projections", "rebuild", "--all"), WEB | MIGRATIONS | {"pypdf"}),
+        (("audit", "keys"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
+        (("audit", "log"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
+        (("import", "/dev/null"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
         (("worker",), MIGRATIONS | {"pypdf"}),
     ],
 )

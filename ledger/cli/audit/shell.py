@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ledger.accounts import list_accounts
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.accesses import Access, Accesses
 from ledger.audit.auditor import Auditor
 from ledger.cli.shell import get_shell_user

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.api.health import READY_LAG_SECONDS_MAX
 from ledger.audit.proofs import read_proof_file
 from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run
 from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection, run_with_deployment
 from ledger.clock import Clock
 from ledger.errors import SettingError
-from ledger.metrics import SealingLag, read_sealing_lag
+from ledger.metrics import READY_LAG_SECONDS_MAX, SealingLag, read_sealing_lag
 from ledger.postgres.connections import Conn
 from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import encode_base64
