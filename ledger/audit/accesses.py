@@ -27,12 +27,12 @@ from ledger.postgres.connections import Conn, Pool, fetch_all, fetch_one, first_
 PARAMETERS_MAX = 100
 """How many parameters of one access are kept."""
 CLEAR_PARAMETERS = frozenset({
-    "account", "actor", "as_json", "at", "charge", "created", "currency", "customer", "direction", "dispute",
-    "ending_before", "event", "expand", "expired", "file", "format", "from", "from_", "id",
-    "idempotency_key", "level", "limit", "live", "livemode", "new", "number", "object", "object_id",
-    "object_type", "old", "order", "path", "payment_intent", "personal_data", "position", "purpose",
-    "request", "shows_personal_data", "since", "size", "starting_after", "status", "subscription", "tile",
-    "time", "to", "transfer_group", "type", "until", "version", "width",
+    "account", "actor", "after", "at", "before", "charge", "cosigned", "created", "currency", "customer",
+    "dispute", "event", "expand", "expired", "file", "format", "from", "id", "idempotency_key", "json",
+    "ledger_account", "level", "limit", "live", "newest_first", "number", "object", "object_id",
+    "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data", "position", "purpose",
+    "record", "request", "resume", "sample", "since", "size", "starting_after", "status", "subscription",
+    "time", "to", "transaction", "transfer_group", "type", "until", "width",
 })  # fmt: skip
 _OBJECT_PARAMETERS = ("id", "object_id", "object")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")

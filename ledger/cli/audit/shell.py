@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
-from functools import wraps
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from ledger.accounts import list_accounts
 from ledger.api.composition import build_queries
@@ -43,18 +43,17 @@ Action = Callable[[QueryContext, Auditor], Awaitable[ReturnValue]]
 _command: ContextVar[tuple[str, Mapping[str, Any]]] = ContextVar("command")
 
 
-def name_command(name: str, command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, which knows its name and its parameters while it runs: `run` records them."""
+class RecordedCommand(TyperCommand):
+    """A command whose name and parameters `run` records, as they are called in the shell."""
 
-    @wraps(command)
-    def run_named(**parameters: Any) -> None:
-        token = _command.set((name, parameters))
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        parameters = {_name_parameter(item): ctx.params[item.name] for item in self.params}
+        token = _command.set((self.name or "", parameters))
         try:
-            command(**parameters)
+            return super().invoke(ctx)
         finally:
             _command.reset(token)
-
-    return run_named
 
 
 def run(
@@ -114,6 +113,11 @@ def _describe_command(auditor: Auditor) -> Access:
         action=f"ledger audit {name}",
         parameters=list(_list_values(parameters)),
     )
+
+
+def _name_parameter(parameter: Any) -> str:
+    """The name of an option or argument: `starting_after` for --starting-after."""
+    return str(max(parameter.opts, key=len)).lstrip("-").replace("-", "_")
 
 
 def _list_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
