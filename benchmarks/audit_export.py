@@ -34,7 +34,7 @@ from ledger.store.codec import Codec
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import Checkpoint, parse_checkpoint
 from ledger.tlog.notes import parse_note
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import Keyring
 from ledger.tree.sealer import Sealer
 
 GROUP = "export and its check"
@@ -89,7 +89,7 @@ async def _measure_rates(directory: Path, dsn: str, store: Store, effort: Effort
 
 
 async def _seal(store: Store) -> None:
-    sealer = Sealer(store, KeyChest(SECRET_KEY), pause_ms=1, checkpoint_seconds=60)
+    sealer = Sealer(store, Keyring(SECRET_KEY), pause_ms=1, checkpoint_seconds=60)
     while (await sealer.seal()).remaining:
         pass
     await sealer.close()

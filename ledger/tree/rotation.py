@@ -8,7 +8,7 @@ from ledger.postgres.connections import Conn, fetch_one
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.notes import parse_note
 from ledger.tree.checkpoints import lock_tree, store_tree
-from ledger.tree.keys import KeyChest, LogSigner
+from ledger.tree.keys import Keyring, LogSigner
 
 _LOCK_KEPT = "SELECT note FROM ledger.checkpoints WHERE size = %(size)s FOR UPDATE"
 _REPLACE_KEPT = """
@@ -28,7 +28,7 @@ class Rotation(NamedTuple):
     note: str
 
 
-async def rotate_keys(conn: Conn, chest: KeyChest, reason: str, at: float) -> Rotation:
+async def rotate_keys(conn: Conn, keyring: Keyring, reason: str, at: float) -> Rotation:
     """Retire the current keys, make new ones, and sign the tree as it is with both: so whoever trusts the old
     keys can see that the log itself went on to the new ones.
 
@@ -40,7 +40,7 @@ async def rotate_keys(conn: Conn, chest: KeyChest, reason: str, at: float) -> Ro
     async with conn.transaction():
         tree = await lock_tree(conn, wait=True)
         assert tree is not None
-        before, after = await chest.rotate(conn, reason, at)
+        before, after = await keyring.rotate(conn, reason, at)
         note = LogSigner(after.origin, (*after.keys, *before.keys)).sign(tree.edge, at)
         if tree.edge.size:
             note = await _keep(conn, tree.edge.size, note)

@@ -133,6 +133,8 @@ def _print_line(cells: list[str]) -> None:
 
 
 def _format_value(value: Any) -> list[str]:
-    if isinstance(value, dict | list) and value:
-        return json.dumps(value, indent=2, ensure_ascii=False).splitlines()
-    return ["-" if value is None or value == [] else str(value)]
+    if value is None or value == []:
+        return ["-"]
+    if isinstance(value, str):
+        return [value]
+    return json.dumps(value, indent=2, ensure_ascii=False).splitlines()

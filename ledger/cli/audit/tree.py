@@ -20,7 +20,7 @@ from ledger.postgres.connections import Conn
 from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import encode_base64
 from ledger.tlog.notes import parse_note
-from ledger.tree.keys import list_keys, make_chest
+from ledger.tree.keys import list_keys, make_keyring
 from ledger.tree.rotation import Rotation, rotate_keys
 from ledger.tree.storage import TreeHead, read_tree_head
 
@@ -69,8 +69,8 @@ def rotate_key(
     """Sign with a new key from now on; the old one stays listed."""
 
     async def rotate(conn: Conn, clock: Clock, deployment: Deployment) -> Rotation:
-        chest = make_chest(deployment.service_key, deployment.settings)
-        return await rotate_keys(conn, chest, reason, clock.now())
+        keyring = make_keyring(deployment.service_key, deployment.settings)
+        return await rotate_keys(conn, keyring, reason, clock.now())
 
     rotation = run_with_deployment(rotate)
     if as_json:
