@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.errors import STATUS_OK, encode_answer
-from ledger.api.exchange import JSON_CONTENT_TYPE, Exchange
+from ledger.api.exchange import Exchange
+from ledger.api.internal.audit.answers import respond
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.callers import Callers
 from ledger.audit.lists import list_objects_at
@@ -47,6 +47,6 @@ def past_list_routes(callers: Callers, queries: QueryContext, public_url: str | 
         form = decode(request.scope["query_string"])
         base_url = public_url or exchange.base_url
         page = await list_objects_at(queries, get_auditor(exchange), form, base_url=base_url)
-        return Response(encode_answer(page)[1], STATUS_OK, media_type=JSON_CONTENT_TYPE[1].decode())
+        return respond(page, exchange)
 
     return router
