@@ -11,11 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
+from ledger.accounts import list_accounts
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
+from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
+
+CLI_ACTOR = "cli"
+"""Who acts when a command does."""
 
 ReturnValue = TypeVar("ReturnValue")
 
@@ -53,6 +58,17 @@ async def _run(
         clock = Clock(movable=deployment.settings.test_clock)
         await clock.refresh(conn)
         return await action(conn, clock, deployment)
+
+
+async def choose_account(conn: Conn, account: str | None) -> str:
+    """The account that --account names; for None the only one that exists. Raises SettingError if there is
+    no such account, or None does not say which."""
+    known = [row[0] for row in await list_accounts(conn)]
+    if account is None and len(known) != 1:
+        raise SettingError(f"--account: required, there are {len(known)} accounts (ledger accounts list)")
+    if account is not None and account not in known:
+        raise SettingError(f"--account: no such account: {account}")
+    return account or known[0]
 
 
 def get_shell_user() -> str:

@@ -13,11 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from ledger.accounts import list_accounts
 from ledger.audit.reconciliation.reconcile import reconcile as reconcile_all
 from ledger.audit.reconciliation.report import Difference, Gap, Report
 from ledger.cli.audit.shell import JsonOption
-from ledger.cli.shell import format_count
+from ledger.cli.shell import choose_account, format_count
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
 from ledger.errors import SettingError, Unavailable
@@ -60,8 +59,7 @@ async def _run(
 ) -> Report:
     if account is not None:
         async with open_connection(dsn, "ledger_api", name="cli") as conn:
-            if account not in [row[0] for row in await list_accounts(conn)]:
-                raise SettingError(f"--account: no such account: {account}")
+            await choose_account(conn, account)
     started = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(

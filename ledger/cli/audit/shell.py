@@ -13,14 +13,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from ledger.accounts import list_accounts
 from ledger.api.composition import build_queries
 from ledger.audit.accesses import Access, Accesses
 from ledger.audit.auditor import Auditor
-from ledger.cli.shell import get_shell_user
+from ledger.cli.shell import CLI_ACTOR, choose_account, get_shell_user
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
-from ledger.errors import SettingError
 from ledger.postgres.connections import Pool
 from ledger.postgres.deployment import open_database
 from ledger.queries.context import QueryContext
@@ -36,7 +34,6 @@ PersonalOption = Annotated[
     bool, typer.Option("--personal-data", help="Show personal data, which is otherwise left out.")
 ]
 
-CLI_ACTOR = "cli"
 ReturnValue = TypeVar("ReturnValue")
 Action = Callable[[QueryContext, Auditor], Awaitable[ReturnValue]]
 
@@ -93,8 +90,8 @@ async def _run(
         await store.past_streams.start()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
-            known = [row[0] for row in await list_accounts(conn)]
-        auditor = Auditor(_choose_account(known, account), livemode, CLI_ACTOR, shows_personal_data)
+            chosen = await choose_account(conn, account)
+        auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
         await Accesses(pool, store.clock, service_key).record(_describe_command(auditor))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
@@ -126,11 +123,3 @@ def _list_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for item in value if isinstance(value, list | tuple) else (value,):
             if item is not None and item is not False:
                 yield name, "true" if item is True else str(item)
-
-
-def _choose_account(known: list[str], account: str | None) -> str:
-    if account is None and len(known) != 1:
-        raise SettingError(f"--account: required, there are {len(known)} accounts (ledger accounts list)")
-    if account is not None and account not in known:
-        raise SettingError(f"--account: no such account: {account}")
-    return account or known[0]
