@@ -78,18 +78,26 @@ def get_shell_user() -> str:
     return socket.gethostname()
 
 
+def make_printable(value: object) -> str:
+    """A value from a caller or a foreign file as text for a terminal, which must not steer it or begin a
+    line of its own: control characters and line ends become escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)
+    )
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to a terminal, or tab-separated lines to a pipe or file."""
     if not sys.stdout.isatty():
         for row in (header, *rows):
-            print(*row, sep="\t")
+            print(*map(make_printable, row), sep="\t")
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*header)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*map(make_printable, row))
     Console().print(table)
 
 
