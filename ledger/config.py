@@ -34,8 +34,8 @@ def _parse_schedule(value: object) -> object:
     return numbers
 
 
-def _check_origin(value: str) -> str:
-    """The name of a log, which is also that of its keys (C2SP signed-note)."""
+def check_origin(value: str) -> str:
+    """A name for a log, which is also that of its keys (C2SP signed-note). Raises ValueError."""
     is_clean = not any(char.isspace() or char == "+" or not char.isprintable() for char in value)
     if not is_clean or not 0 < len(value.encode()) <= 255:
         raise ValueError("must be 1 to 255 bytes without spaces and +, as in ledger.example.com/log")
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     projection_batch_max: Count = Field(1000, description="events in one transaction of a projection")
     seal_ms: Milliseconds = Field(500, description="least time between two signed checkpoints of the log")
     checkpoint_seconds: Seconds = Field(60, description="least time between two checkpoints that are kept")
-    log_origin: Annotated[str, AfterValidator(_check_origin)] | None = Field(
+    log_origin: Annotated[str, AfterValidator(check_origin)] | None = Field(
         None,
         description="name of the log in its checkpoints, fixed at its first start; default: random",
     )

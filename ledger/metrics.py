@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from ledger.errors import parse_reason, printable_topic
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
@@ -242,25 +244,26 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        database_registry = CollectorRegistry()
-        self._set_projection_gauges(database_registry, lags)
-        _set_parked_gauge(database_registry, parked)
-        overdue = Gauge(
-            "ledger_deadline_overdue_seconds", "Seconds since the oldest missed deadline", ("kind",),
-            registry=database_registry,
-        )  # fmt: skip
+        gauges = _DatabaseGauges()
+        self._add_projection_gauges(gauges, lags)
+        _add_parked_gauge(gauges, parked)
+        overdue = gauges.add(
+            "ledger_deadline_overdue_seconds", "Seconds since the oldest missed deadline", "kind"
+        )
         for kind, age_seconds in overdue_seconds.items():
-            overdue.labels(kind).set(age_seconds)
+            overdue.add_metric([kind], age_seconds)
         if backlog is not None:
-            _set_webhook_gauges(database_registry, backlog)
+            _add_webhook_gauges(gauges, backlog)
         if sealing is not None:
-            _set_sealing_gauges(database_registry, sealing)
-        _set_witness_gauges(database_registry, witnesses)
+            _add_sealing_gauges(gauges, sealing)
+        _add_witness_gauges(gauges, witnesses)
+        database_registry = CollectorRegistry()
+        database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
 
-    def _set_projection_gauges(self, registry: CollectorRegistry, lags: Iterable[Lag]) -> None:
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, ("projection", "generation"), registry=registry)
+    def _add_projection_gauges(self, gauges: _DatabaseGauges, lags: Iterable[Lag]) -> None:
+        def gauge(name: str, text: str) -> GaugeMetricFamily:
+            return gauges.add(name, text, "projection", "generation")
 
         position = gauge("ledger_checkpoint_position", "Position applied")
         events = gauge("ledger_lag_events", "Events not applied yet")
@@ -272,14 +275,14 @@ class Metrics:
         )
         for lag in lags:
             generation = (lag.projection, str(lag.generation))
-            position.labels(*generation).set(lag.position)
-            events.labels(*generation).set(lag.events)
-            seconds.labels(*generation).set(lag.seconds)
-            parked.labels(*generation).set(lag.parked)
+            position.add_metric(generation, lag.position)
+            events.add_metric(generation, lag.events)
+            seconds.add_metric(generation, lag.seconds)
+            parked.add_metric(generation, lag.parked)
             # A generation that is not live is neither read nor verified again: its differing rows would stay
             # in the metrics for ever. They stay in its status.
-            differing.labels(*generation).set(lag.differing if lag.live else 0)
-            stalled.labels(*generation).set(self._get_stalled_seconds(lag))
+            differing.add_metric(generation, lag.differing if lag.live else 0)
+            stalled.add_metric(generation, self._get_stalled_seconds(lag))
 
     def _get_stalled_seconds(self, lag: Lag) -> float:
         """Seconds since this process first saw the checkpoint at this position while it is behind the log.
@@ -294,47 +297,68 @@ class Metrics:
         return now - last_progress[1]
 
 
-def _set_parked_gauge(registry: CollectorRegistry, parked: Iterable[Parked]) -> None:
+class _DatabaseGauges(Collector):
+    """The gauges of one rendering that the database has.
+
+    Not `Gauge`: with several processes that would keep the last values that each of them has read, also those
+    of processes that have ended, and render all of them for ever.
+    """
+
+    def __init__(self) -> None:
+        self._families: list[GaugeMetricFamily] = []
+
+    def add(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        """A gauge, whose values the caller adds."""
+        family = GaugeMetricFamily(name, text, labels=labels)
+        self._families.append(family)
+        return family
+
+    def add_value(self, name: str, text: str, value: float) -> None:
+        """A gauge of one value, without labels."""
+        self.add(name, text).add_metric([], value)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """All of them, for the registry."""
+        return self._families
+
+
+def _add_parked_gauge(gauges: _DatabaseGauges, parked: Iterable[Parked]) -> None:
     labels = ("projection", "generation", "stream", "topic", "reason")
     text = "Position from which a stream is parked; the first 20 streams"
-    position = Gauge("ledger_parked_position", text, labels, registry=registry)
+    position = gauges.add("ledger_parked_position", text, *labels)
     for each in parked:
         stream = (each.projection, str(each.generation), each.stream, each.topic, each.reason)
-        position.labels(*stream).set(each.position)
+        position.add_metric(stream, each.position)
 
 
-def _set_webhook_gauges(registry: CollectorRegistry, backlog: WebhookBacklog) -> None:
-    deliveries = Gauge(
-        "ledger_webhook_deliveries", "Unfinished deliveries by state", ("state",), registry=registry
-    )
+def _add_webhook_gauges(gauges: _DatabaseGauges, backlog: WebhookBacklog) -> None:
+    deliveries = gauges.add("ledger_webhook_deliveries", "Unfinished deliveries by state", "state")
     for state, count in backlog.deliveries_by_state.items():
-        deliveries.labels(state).set(count)
-    oldest_due = Gauge("ledger_webhook_due_seconds", "Age of the oldest delivery due", registry=registry)
-    oldest_due.set(backlog.oldest_due_seconds)
-    lag = Gauge("ledger_webhook_lag_events", "Events not fanned out yet", registry=registry)
-    lag.set(backlog.lag_events)
+        deliveries.add_metric([state], count)
+    gauges.add_value(
+        "ledger_webhook_due_seconds", "Age of the oldest delivery due", backlog.oldest_due_seconds
+    )
+    gauges.add_value("ledger_webhook_lag_events", "Events not fanned out yet", backlog.lag_events)
 
 
-def _set_sealing_gauges(registry: CollectorRegistry, sealing: SealingLag) -> None:
-    def gauge(name: str, text: str) -> Gauge:
-        return Gauge(name, text, registry=registry)
-
-    gauge("ledger_tree_size", "Records in the Merkle tree").set(sealing.size)
-    gauge("ledger_unsealed_events", "Records not sealed yet").set(sealing.events)
-    gauge("ledger_unsealed_seconds", "Age of the oldest record not sealed").set(sealing.seconds)
-    gauge("ledger_sealing_stopped", "Whether sealing has stopped with an error").set(
-        sealing.error is not None
+def _add_sealing_gauges(gauges: _DatabaseGauges, sealing: SealingLag) -> None:
+    gauges.add_value("ledger_tree_size", "Records in the Merkle tree", sealing.size)
+    gauges.add_value("ledger_unsealed_events", "Records not sealed yet", sealing.events)
+    gauges.add_value("ledger_unsealed_seconds", "Age of the oldest record not sealed", sealing.seconds)
+    gauges.add_value(
+        "ledger_sealing_stopped", "Whether sealing has stopped with an error", sealing.error is not None
     )
 
 
-def _set_witness_gauges(registry: CollectorRegistry, witnesses: Iterable[WitnessStatus]) -> None:
-    def gauge(name: str, text: str) -> Gauge:
-        return Gauge(name, text, ("witness",), registry=registry)
-
-    size = gauge("ledger_witness_size", "Records that a witness has cosigned")
-    behind = gauge("ledger_witness_behind_seconds", "Age of the oldest kept checkpoint not cosigned")
-    contradicts = gauge("ledger_witness_contradicts", "Whether a witness has seen a tree that ours is not")
+def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStatus]) -> None:
+    size = gauges.add("ledger_witness_size", "Records that a witness has cosigned", "witness")
+    behind = gauges.add(
+        "ledger_witness_behind_seconds", "Age of the oldest kept checkpoint not cosigned", "witness"
+    )
+    contradicts = gauges.add(
+        "ledger_witness_contradicts", "Whether a witness has seen a tree that ours is not", "witness"
+    )
     for each in witnesses:
-        size.labels(each.witness).set(each.size)
-        behind.labels(each.witness).set(each.behind_seconds)
-        contradicts.labels(each.witness).set(each.state == "contradicts")
+        size.add_metric([each.witness], each.size)
+        behind.add_metric([each.witness], each.behind_seconds)
+        contradicts.add_metric([each.witness], each.state == "contradicts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import structlog
@@ -11,12 +12,16 @@ from ledger.api.exchange import Exchange, LogAccess
 from ledger.config import Settings
 from ledger.metrics import Metrics
 
+_NO_ID = re.compile(r"[^/]*[^/A-Za-z0-9_.:*-][^/]*")
+"""A part of a path with a character that no id and no route has."""
+
 log = structlog.get_logger()
 
 
 def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
     """A function that counts each finished request, and logs those that LEDGER_LOG_REQUESTS selects. A line
-    never has parameters, body or query: they may hold secrets and personal data."""
+    never has parameters, body or query: they may hold secrets and personal data. Nor has it a part of the
+    path that cannot be an id: somebody may have sent an e-mail address in place of one."""
     log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 
     def log_access(exchange: Exchange) -> None:
@@ -26,7 +31,7 @@ def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
             log.info(
                 "request",
                 method=exchange.method,
-                path=exchange.path,
+                path=_NO_ID.sub("[removed]", exchange.path),
                 status=exchange.status,
                 ms=round(seconds * 1000, 2),
                 request_id=exchange.request_id,

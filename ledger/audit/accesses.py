@@ -26,13 +26,15 @@ from ledger.postgres.connections import Conn, Pool, fetch_all, fetch_one, first_
 
 PARAMETERS_MAX = 100
 """How many parameters of one access are kept."""
+WHOLE_LOG = "*"
+"""In place of an account: a command that reads all of them. Such accesses have test mode."""
 CLEAR_PARAMETERS = frozenset({
     "account", "actor", "after", "at", "before", "charge", "cosigned", "created", "currency", "customer",
     "dispute", "event", "expand", "expired", "file", "format", "from", "id", "idempotency_key", "json",
-    "ledger_account", "level", "limit", "live", "newest_first", "number", "object", "object_id",
-    "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data", "position", "purpose",
-    "record", "request", "resume", "sample", "since", "size", "starting_after", "status", "subscription",
-    "time", "to", "transaction", "transfer_group", "type", "until", "width",
+    "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
+    "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
+    "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
+    "status", "subscription", "time", "to", "transaction", "transfer_group", "type", "until", "width",
 })  # fmt: skip
 _OBJECT_PARAMETERS = ("id", "object_id", "object")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")
@@ -72,7 +74,7 @@ log = structlog.get_logger()
 class Access:
     """One question of an auditor, answered or not.
 
-    account, livemode  what it was about
+    account, livemode  what it was about; WHOLE_LOG for all accounts
     actor              the id of the key, or `cli`; then `operator` is the shell's user@host
     action             the method and the route, or the command
     parameters         names and values as they were sent

@@ -6,6 +6,7 @@ the other commands need, and those commands include each worker process of a reb
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,10 @@ def run_cli(cli: typer.Typer) -> None:
         sys.exit(f"ledger: {error}")
     except LedgerError as error:
         sys.exit(f"ledger: {type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        sys.exit(f"ledger: {error.strerror}")
 
 
 def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> None:

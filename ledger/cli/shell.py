@@ -1,4 +1,7 @@
-"""What the commands of an operator's shell share: a database connection, the clock, tables of results."""
+"""What the commands of an operator's shell share: a database connection, the clock, tables of results.
+
+Standard output has the answer of a command and nothing else: what is logged meanwhile goes to standard error.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import getpass
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
+
+import psycopg
 
 from ledger.accounts import list_accounts
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
-from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, open_connection
+from ledger.errors import SettingError, Unavailable
+from ledger.postgres.connections import Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
 
@@ -26,9 +31,10 @@ ReturnValue = TypeVar("ReturnValue")
 
 
 class Deployment(NamedTuple):
-    """The settings and the service key of a deployment."""
+    """The settings of a deployment, the connection string of its database, and its service key."""
 
     settings: Settings
+    dsn: str
     service_key: bytes
 
 
@@ -45,16 +51,31 @@ def run_with_deployment(
     action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]],
 ) -> ReturnValue:
     """`run_with_connection` for an action that also needs the settings and the service key."""
+    with open_deployment() as deployment:
+        return asyncio.run(_run(action, deployment))
+
+
+@contextmanager
+def open_deployment() -> Iterator[Deployment]:
+    """The configured deployment, for a command that only reads or changes its database. Warnings are logged
+    to standard error. Raises SettingError and Unavailable as `run_with_connection`, also when the connection
+    is lost or the database takes no writes while the command runs."""
+    from ledger import logs  # takes longer to import than most commands take to run
+
     settings = load_settings()
+    logs.configure("warning")
     with open_database(settings) as (dsn, service_key):
         check_database(settings, dsn, service_key)
-        return asyncio.run(_run(dsn, action, Deployment(settings, service_key)))
+        try:
+            yield Deployment(settings, dsn, service_key)
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+            raise Unavailable(first_line(error)) from error
 
 
 async def _run(
-    dsn: str, action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], deployment: Deployment
+    action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], deployment: Deployment
 ) -> ReturnValue:
-    async with open_connection(dsn, "ledger_api", name="cli") as conn:
+    async with open_connection(deployment.dsn, "ledger_api", name="cli") as conn:
         clock = Clock(movable=deployment.settings.test_clock)
         await clock.refresh(conn)
         return await action(conn, clock, deployment)

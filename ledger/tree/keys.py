@@ -16,9 +16,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ledger.config import Settings
-from ledger.errors import DamagedTree
+from ledger.errors import DamagedTree, SettingError
 from ledger.ids import new_id
-from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.keys import SEED_BYTES, SignerKey, VerifierKey
 from ledger.tlog.merkle import ProofError
@@ -39,7 +39,11 @@ SELECT id, origin, algorithm, sealed_private_key FROM ledger.signing_keys
 WHERE retired_at IS NULL ORDER BY algorithm
 """
 _SEALED = "SELECT id, origin, algorithm, sealed_private_key, public_key FROM ledger.signing_keys"
-_ANY_ORIGIN = "SELECT origin FROM ledger.signing_keys LIMIT 1"
+# The log may have had another name before (`rotate`).
+_ORIGIN = """
+SELECT origin FROM ledger.signing_keys ORDER BY retired_at IS NULL DESC, created_at DESC, id DESC LIMIT 1
+"""
+_HAD_ORIGIN = "SELECT EXISTS (SELECT FROM ledger.signing_keys WHERE origin = %(origin)s)"
 _INSERT = """
 INSERT INTO ledger.signing_keys (id, origin, algorithm, public_key, sealed_private_key)
 VALUES (%(id)s, %(origin)s, %(algorithm)s, %(public_key)s, %(sealed)s)
@@ -102,13 +106,19 @@ class Keyring:
         keys = tuple(self._open(*rows[algorithm]) for algorithm in self._algorithms)
         return LogSigner(keys[0].name, keys)
 
-    async def rotate(self, conn: Conn, reason: str, at: float) -> tuple[LogSigner, LogSigner]:
-        """Retire the current keys and make new ones. Returns the signers before and after. The caller holds
-        the lock on the tree. Raises as `open_signer`."""
+    async def rotate(
+        self, conn: Conn, reason: str, at: float, *, new_origin: str | None = None
+    ) -> tuple[LogSigner, LogSigner]:
+        """Retire the current keys and make new ones, with `new_origin` as the log's name from now on. Returns
+        the signers before and after. The caller holds the lock on the tree. Raises as `open_signer`, and
+        SettingError for a name that the log has or had."""
         before = await self.open_signer(conn, at)
+        row = await fetch_one(conn, _HAD_ORIGIN, {"origin": new_origin})
+        if row is not None and row[0]:
+            raise SettingError(f"--new-origin: the log is or was named {new_origin}")
         await conn.execute(_RETIRE, {"reason": reason})
         for algorithm in self._algorithms:
-            await self._make(conn, before.origin, algorithm, at)
+            await self._make(conn, new_origin or before.origin, algorithm, at)
         return before, await self.open_signer(conn, at)
 
     async def list_own_keys(self, conn: Conn) -> list[VerifierKey]:
@@ -123,7 +133,7 @@ class Keyring:
         return keys
 
     async def _find_origin(self, conn: Conn) -> str:
-        rows = await fetch_all(conn, _ANY_ORIGIN)
+        rows = await fetch_all(conn, _ORIGIN)
         return str(rows[0][0]) if rows else self.wanted_origin or f"ledger/{secrets.token_hex(8)}"
 
     async def _make(self, conn: Conn, origin: str, algorithm: str, at: float) -> None:

@@ -10,6 +10,14 @@ from ledger.tlog.notes import parse_note
 from ledger.tree.checkpoints import lock_tree, store_tree
 from ledger.tree.keys import Keyring, LogSigner
 
+# The cosignatures of a checkpoint of this size were for the log by its old name.
+_REPLACE_RENAMED = """
+INSERT INTO ledger.checkpoints (size, note) VALUES (%(size)s, %(note)s)
+ON CONFLICT ON CONSTRAINT checkpoints_size DO UPDATE SET note = excluded.note, cosignatures = 0
+"""
+_FORGET_COSIGNED = """
+UPDATE ledger.witnesses SET size = 0, state = 'cosigns', reason = NULL, changed_at = now()
+"""
 _LOCK_KEPT = "SELECT note FROM ledger.checkpoints WHERE size = %(size)s FOR UPDATE"
 _REPLACE_KEPT = """
 INSERT INTO ledger.checkpoints (size, note) VALUES (%(size)s, %(note)s)
@@ -20,7 +28,8 @@ ON CONFLICT ON CONSTRAINT checkpoints_size DO UPDATE SET note = excluded.note
 class Rotation(NamedTuple):
     """What a rotation did.
 
-    note  the checkpoint that both the retired and the new keys signed; it is kept
+    note  the checkpoint that both the retired and the new keys signed, and only the new keys if the log has
+          another name now; it is kept
     """
 
     retired: tuple[VerifierKey, ...]
@@ -45,6 +54,24 @@ async def rotate_keys(conn: Conn, keyring: Keyring, reason: str, at: float) -> R
         if tree.edge.size:
             note = await _keep(conn, tree.edge.size, note)
         await store_tree(conn, tree.edge, note, keep_seconds=0)
+    retired, current = (tuple(key.verifier for key in signer.keys) for signer in (before, after))
+    return Rotation(retired, current, note)
+
+
+async def rename_log(conn: Conn, keyring: Keyring, origin: str, reason: str, at: float) -> Rotation:
+    """Retire the current keys and go on as another log, named `origin`, with new keys: after a restore to an
+    earlier time, when the log cannot go on from what it has signed. No process may seal or ask witnesses
+    meanwhile. Raises as `rotate_keys`, and SettingError for a name that the log has or had.
+    """
+    async with conn.transaction():
+        tree = await lock_tree(conn, wait=True)
+        assert tree is not None
+        before, after = await keyring.rotate(conn, reason, at, new_origin=origin)
+        note = after.sign(tree.edge, at)
+        await store_tree(conn, tree.edge, note, keep_seconds=0)
+        if tree.edge.size:
+            await conn.execute(_REPLACE_RENAMED, {"size": tree.edge.size, "note": note})
+        await conn.execute(_FORGET_COSIGNED)
     retired, current = (tuple(key.verifier for key in signer.keys) for signer in (before, after))
     return Rotation(retired, current, note)
 

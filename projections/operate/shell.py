@@ -13,13 +13,11 @@ from typing import Annotated, TypeVar
 import psycopg
 import typer
 
-from ledger.cli.shell import get_shell_user
+from ledger.cli.shell import Deployment, get_shell_user, open_deployment
 from ledger.clock import Clock
-from ledger.config import Settings, load_settings
+from ledger.config import Settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
 from ledger.postgres.connections import Conn, first_line, is_disconnect, open_connection
-from ledger.postgres.deployment import open_database
-from ledger.service_key import check_database
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
@@ -74,18 +72,17 @@ def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnVal
     Raises SettingError for an option that is not valid and for a database that cannot be used or refuses the
     operation, Unavailable when the connection is lost, RequestError for what the action refuses.
     """
-    settings = load_settings()
 
-    async def run_in_context(dsn: str, key: bytes) -> ReturnValue:
+    async def run_in_context(deployment: Deployment) -> ReturnValue:
+        settings, dsn, key = deployment
         async with open_connection(dsn, "ledger_projector", name="cli") as conn:
             clock = Clock(movable=settings.test_clock)
             await clock.refresh(conn)
             return await action(CommandContext(dsn, key, clock, conn, settings))
 
-    with open_database(settings) as (dsn, key):
-        check_database(settings, dsn, key)
+    with open_deployment() as deployment:
         try:
-            return asyncio.run(run_in_context(dsn, key))
+            return asyncio.run(run_in_context(deployment))
         except InvalidParameter as error:
             if error.param not in OPTION_PARAMETERS:
                 raise

@@ -90,6 +90,15 @@ def test_the_log_file_has_no_key_no_secret_and_no_evidence(
     assert not SECRETS.search(log)
 
 
+def test_what_is_sent_in_place_of_an_id_is_not_logged(raw: Caller, service: Service) -> None:
+    for path in ("/internal/v1/audit/objects/", "/v1/disputes/", "/v1/customers/"):
+        for text in ("frau.holle@example.com", "frau.holle%40example.com", "Frau%20Holle", "Fr%C3%A4ulein"):
+            assert raw.get(f"{path}{text}").status_code in (403, 404)
+    logged = service.log
+    assert [text for text in ("holle", "Holle", "Fr\u00e4ulein", "%C3%A4ulein") if text in logged] == []
+    assert '"path":"/v1/disputes/[removed]"' in logged
+
+
 def test_recorded_events_have_no_readable_personal_data(
     secrets: list[str], service: Service, account: Account
 ) -> None:

@@ -93,3 +93,14 @@ def test_a_killed_process_leaves_no_gauge_in_the_metrics(folder: Path, settings:
         victim = min(gauge_pids() & set(list_children(service.process.pid)))
         os.kill(victim, signal.SIGKILL)
         service.wait_until(lambda: victim not in gauge_pids(), seconds=10)
+
+
+def test_the_gauges_of_the_database_are_rendered_once_each(folder: Path, settings: dict[str, Any]) -> None:
+    """Not as each of the processes saw them when it was last asked."""
+    with run_serve(folder / "data", workers=2, **settings) as service:
+        for _ in range(2):
+            lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+        names = ("ledger_tree_size", "ledger_unsealed_seconds", "ledger_sealing_stopped")
+        found = [line.split()[0] for line in lines if line.startswith(names)]
+        assert found == list(names)
+        assert not [line for line in lines if line.startswith("ledger_lag_seconds") and "pid=" in line]

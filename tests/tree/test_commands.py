@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from ledger.accounts import create_account
 from ledger.call import Cause
+from ledger.cli.audit.group import COMMANDS
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.postgres.connections import open_connection
@@ -24,7 +27,7 @@ from ledger.tlog.policies import parse_policy
 from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
 from ledger.tree.keys import Keyring
 from ledger.tree.sealer import Sealer
-from tests.serving.process import SERVICE_KEY, run_ledger, run_refused
+from tests.serving.process import PROGRAM, SERVICE_KEY, build_environment, run_ledger, run_refused
 from tests.store.stores import create_customer
 
 
@@ -40,6 +43,14 @@ class Operator:
         completed = run_ledger(self.place / "data", "audit", *arguments, **self._settings)
         assert completed.returncode == status, completed.stderr
         return completed.stdout
+
+    def run_any(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command, whatever its exit status is."""
+        return run_ledger(self.place / "data", "audit", *arguments, **self._settings)
+
+    def query(self, statement: str) -> list[Any]:
+        with psycopg.connect(self.dsn) as conn:
+            return conn.execute(statement.encode()).fetchall()
 
     def refuse(self, *arguments: str) -> str:
         return run_refused(self.place / "data", "audit", *arguments, **self._settings)
@@ -105,3 +116,70 @@ def test_the_status_shows_a_sealer_that_has_stopped(operator: Operator) -> None:
     assert "the log ends at position 2: see docs/operations.md" in operator.run(
         "checkpoint", "--status", status=1
     )
+
+
+def test_every_command_that_reads_the_database_is_recorded(operator: Operator) -> None:
+    """Those about the whole log under the account `*`."""
+    arguments = {
+        "object": ["cus_1"],
+        "history": ["cus_1"],
+        "diff": ["cus_1", "--from", "position:1", "--to", "position:3"],
+        "list": ["customer"],
+        "event": ["1"],
+        "proof": ["1"],
+    }
+    log_commands = {"verify", "reconcile", "checkpoint", "keys", "rotate-key", "witnesses"}
+    for name in COMMANDS:
+        if name not in ("verify-export", "accesses"):
+            operator.run_any(name, *arguments.get(name, []))
+    whole = json.loads(operator.run("accesses", "--account", "*", "--limit", "100", "--json"))["data"]
+    own = json.loads(operator.run("accesses", "--limit", "100", "--json"))["data"]
+    assert {each["action"] for each in whole} == {
+        f"ledger audit {name}" for name in (*log_commands, "accesses")
+    }
+    assert {each["action"] for each in own} == {
+        f"ledger audit {name}" for name in COMMANDS.keys() - log_commands - {"verify-export"}
+    }
+    assert {(each["actor"], bool(each["operator"])) for each in (*whole, *own)} == {("cli", True)}
+
+
+def test_reconciling_one_account_is_recorded_in_both_of_its_modes(operator: Operator) -> None:
+    [account] = operator.query("SELECT id FROM ledger.accounts")
+    operator.run_any("reconcile", "--account", account[0])
+    recorded = operator.query("SELECT account, livemode, action FROM ledger.audit_accesses ORDER BY number")
+    assert recorded == [(*account, livemode, "ledger audit reconcile") for livemode in (False, True)]
+    assert "no such account" in operator.refuse("reconcile", "--account", "*")
+
+
+def test_a_command_that_cannot_be_recorded_is_not_answered(operator: Operator) -> None:
+    with psycopg.connect(operator.dsn, autocommit=True) as superuser:
+        superuser.execute(b"REVOKE INSERT ON ledger.audit_accesses FROM ledger_api")
+    before = operator.query("SELECT id, retired_at FROM ledger.signing_keys")
+    for command in ("verify", "checkpoint", "keys", "rotate-key", "witnesses", "reconcile"):
+        refused = operator.run_any(command)
+        assert (refused.returncode, refused.stdout) == (1, ""), command
+        logged, said = refused.stderr.splitlines()
+        assert json.loads(logged)["event"] == "access_not_recorded"
+        assert said.startswith("ledger: This access cannot be recorded"), command
+    assert operator.query("SELECT id, retired_at FROM ledger.signing_keys") == before
+    assert "sealed" in operator.run("checkpoint", "--status")
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(operator: Operator) -> None:
+    with open("/dev/full", "w") as full:
+        completed = subprocess.run(
+            [*PROGRAM, "audit", "export"],
+            env=build_environment(operator.place / "data", database_url=operator.dsn, secret_key=SERVICE_KEY),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (completed.returncode, completed.stderr) == (1, "ledger: No space left on device\n")
+
+
+def test_a_folder_is_not_the_file_of_an_export(operator: Operator) -> None:
+    folder = operator.place / "folder"
+    folder.mkdir()
+    assert "is a directory" in operator.refuse("export", "--out", str(folder))
+    assert not folder.with_name("folder.partial").exists()

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.audit.accesses import Accesses, AccessFilters
+from ledger.audit.accesses import WHOLE_LOG, Accesses, AccessFilters
 from ledger.audit.auditor import Auditor
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run
-from ledger.cli.shell import print_table
+from ledger.cli.audit.shell import CLI_ACTOR, JsonOption, LiveOption, run, run_on_log
+from ledger.cli.shell import Deployment, print_table
+from ledger.clock import Clock
+from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
 
 
@@ -21,7 +23,9 @@ def list_accesses(
     until: Annotated[str | None, typer.Option(help="Not after this time (unix or ISO 8601).")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many, at most.")] = 20,
     starting_after: Annotated[int | None, typer.Option(help="The id of an access: those before it.")] = None,
-    account: AccountOption = None,
+    account: Annotated[
+        str | None, typer.Option(help="The account; optional if there is only one. `*`: the whole log.")
+    ] = None,
     live: LiveOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,7 +42,13 @@ def list_accesses(
         accesses = Accesses(queries.pool, queries.store.clock, queries.store.secret_key)
         return await accesses.list(auditor, filters)
 
-    page = run(fetch, account=account, livemode=live)
+    async def fetch_of_log(_: Conn, clock: Clock, deployment: Deployment) -> dict[str, Any]:
+        async with Pool(deployment.dsn) as pool:
+            accesses = Accesses(pool, clock, deployment.service_key)
+            return await accesses.list(Auditor(WHOLE_LOG, False, CLI_ACTOR, False), filters)
+
+    whole = account == WHOLE_LOG
+    page = run_on_log(fetch_of_log) if whole else run(fetch, account=account, livemode=live)
     if as_json:
         print(json.dumps(page, indent=2))
         return

@@ -75,6 +75,8 @@ def export_log(
     )  # fmt: skip
     if resume and (out is None or export_format is not Format.NDJSON):
         raise SettingError("--resume: needs --out, and a Parquet file cannot be continued")
+    if out is not None and out.is_dir():
+        raise SettingError(f"--out: {out} is a directory")
     if not resume and out is None and sys.stdout.isatty() and export_format is Format.PARQUET:
         raise SettingError("--out: a Parquet file is not written to a terminal")
     encoder = make_encoder(export_format.value)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
 from typing import Annotated, Any
 
-import psycopg
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from ledger.audit.reconciliation.reconcile import reconcile as reconcile_all
 from ledger.audit.reconciliation.report import Difference, Gap, Report
-from ledger.cli.audit.shell import JsonOption
-from ledger.cli.shell import choose_account, format_count
+from ledger.cli.audit.shell import JsonOption, run_on_log
+from ledger.cli.shell import Deployment, format_count
 from ledger.clock import Clock
-from ledger.config import Settings, load_settings
-from ledger.errors import SettingError, Unavailable
-from ledger.postgres.connections import first_line, open_connection
-from ledger.postgres.deployment import open_database
-from ledger.service_key import check_database
+from ledger.errors import SettingError
 from ledger.store.codec import Codec
 
 SAMPLE_MAX = 100_000
@@ -42,24 +36,17 @@ def reconcile(
     nothing was checked."""
     if sample is not None and not 1 <= sample <= SAMPLE_MAX:
         raise SettingError(f"--sample: must be 1 to {SAMPLE_MAX}")
-    settings = load_settings()
-    with open_database(settings) as (dsn, service_key):
-        check_database(settings, dsn, service_key)
-        try:
-            report = asyncio.run(_run(settings, dsn, service_key, account, sample, as_json))
-        except psycopg.OperationalError as error:
-            raise Unavailable(first_line(error)) from error
+    report = run_on_log(
+        lambda _, clock, deployment: _reconcile(deployment, clock, account, sample, as_json), account=account
+    )
     print(json.dumps(report.to_json()) if as_json else _render_summary(report), flush=True)
     if not report.is_success:
         raise typer.Exit(1)
 
 
-async def _run(
-    settings: Settings, dsn: str, service_key: bytes, account: str | None, sample: int | None, as_json: bool
+async def _reconcile(
+    deployment: Deployment, clock: Clock, account: str | None, sample: int | None, as_json: bool
 ) -> Report:
-    if account is not None:
-        async with open_connection(dsn, "ledger_api", name="cli") as conn:
-            await choose_account(conn, account)
     started = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(
@@ -73,9 +60,9 @@ async def _run(
             bar.update(task, description=f"{report.events:,} events, {rate:,.0f}/s, {found}")
 
         return await reconcile_all(
-            dsn,
-            Codec(service_key),
-            Clock(movable=settings.test_clock),
+            deployment.dsn,
+            Codec(deployment.service_key),
+            clock,
             show=_print_json if as_json else _print_line,
             show_progress=show_progress,
             account=account,

@@ -1,6 +1,7 @@
 """What every `ledger audit` command needs: the database, the account, and common options.
 
-`run` records each command that reads the database, with its parameters, before it reads anything.
+`run` and `run_on_log` record each command that reads the database, with its parameters, before it reads
+anything.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import typer
 from typer.core import TyperCommand
 
 from ledger.api.composition import build_queries
-from ledger.audit.accesses import Access, Accesses
+from ledger.audit.accesses import WHOLE_LOG, Access, Accesses
 from ledger.audit.auditor import Auditor
-from ledger.cli.shell import CLI_ACTOR, choose_account, get_shell_user
+from ledger.cli.shell import (
+    CLI_ACTOR,
+    Deployment,
+    choose_account,
+    get_shell_user,
+    open_deployment,
+    run_with_deployment,
+)
 from ledger.clock import Clock
-from ledger.config import Settings, load_settings
-from ledger.postgres.connections import Pool
-from ledger.postgres.deployment import open_database
+from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
-from ledger.service_key import check_database
 from ledger.store.store import Store
 
 AccountOption = Annotated[
@@ -41,7 +46,8 @@ _command: ContextVar[tuple[str, Mapping[str, Any]]] = ContextVar("command")
 
 
 class RecordedCommand(TyperCommand):
-    """A command whose name and parameters `run` records, as they are called in the shell."""
+    """A command that knows its name and its parameters while it runs: they are recorded as they are called in
+    the shell."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -67,21 +73,39 @@ def run(
     Raises SettingError for settings or an account that cannot be used, Unavailable when the database cannot
     be reached, AccessNotRecorded, RequestError for what the action refuses.
     """
-    settings = load_settings()
-    with open_database(settings) as (dsn, service_key):
-        check_database(settings, dsn, service_key)
-        return asyncio.run(_run(settings, dsn, service_key, action, account, livemode, shows_personal_data))
+    with open_deployment() as deployment:
+        return asyncio.run(_run(deployment, action, account, livemode, shows_personal_data))
+
+
+def run_on_log(
+    action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], *, account: str | None = None
+) -> ReturnValue:
+    """`run` for an action that reads all accounts of the log, or both modes of one `account`.
+
+    Raises as `run`; what the action raises of psycopg.Error, too.
+    """
+
+    async def run_recorded(conn: Conn, clock: Clock, deployment: Deployment) -> ReturnValue:
+        if account is not None:
+            await choose_account(conn, account)
+        modes = (False,) if account is None else (False, True)
+        async with Pool(deployment.dsn) as pool:
+            accesses = Accesses(pool, clock, deployment.service_key)
+            for livemode in modes:
+                await accesses.record(_describe_command(account or WHOLE_LOG, livemode))
+        return await action(conn, clock, deployment)
+
+    return run_with_deployment(run_recorded)
 
 
 async def _run(
-    settings: Settings,
-    dsn: str,
-    service_key: bytes,
+    deployment: Deployment,
     action: Action[ReturnValue],
     account: str | None,
     livemode: bool,
     shows_personal_data: bool,
 ) -> ReturnValue:
+    settings, dsn, service_key = deployment
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
     await pool.open()
@@ -92,7 +116,7 @@ async def _run(
             await store.clock.refresh(conn)
             chosen = await choose_account(conn, account)
         auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
-        await Accesses(pool, store.clock, service_key).record(_describe_command(auditor))
+        await Accesses(pool, store.clock, service_key).record(_describe_command(chosen, livemode))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
         await store.past_streams.close()
@@ -100,12 +124,12 @@ async def _run(
         await pool.close()
 
 
-def _describe_command(auditor: Auditor) -> Access:
+def _describe_command(account: str, livemode: bool) -> Access:
     name, parameters = _command.get()
     return Access(
-        account=auditor.account,
-        livemode=auditor.livemode,
-        actor=auditor.actor,
+        account=account,
+        livemode=livemode,
+        actor=CLI_ACTOR,
         operator=get_shell_user(),
         action=f"ledger audit {name}",
         parameters=list(_list_values(parameters)),

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from ledger.audit.proofs import read_proof_file
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run
-from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection, run_with_deployment
+from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run, run_on_log
+from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection
 from ledger.clock import Clock
+from ledger.config import check_origin
 from ledger.errors import SettingError
 from ledger.metrics import READY_LAG_SECONDS_MAX, SealingLag, read_sealing_lag
 from ledger.postgres.connections import Conn
@@ -21,7 +22,7 @@ from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import encode_base64
 from ledger.tlog.notes import parse_note
 from ledger.tree.keys import list_keys, make_keyring
-from ledger.tree.rotation import Rotation, rotate_keys
+from ledger.tree.rotation import Rotation, rename_log, rotate_keys
 from ledger.tree.storage import TreeHead, read_tree_head
 
 OutOption = Annotated[
@@ -43,10 +44,11 @@ def print_checkpoint(
     async def read(conn: Conn, clock: Clock) -> tuple[TreeHead, SealingLag]:
         return await read_tree_head(conn), await read_sealing_lag(conn, clock.now())
 
-    head, lag = run_with_connection(read)
-    if status:
+    if status:  # not recorded: it shows what /readyz shows to anybody, also when nothing can be written
+        head, lag = run_with_connection(read)
         _print_status(head, lag, as_json)
         raise typer.Exit(1 if lag.is_stuck(READY_LAG_SECONDS_MAX) else 0)
+    head = run_on_log(lambda conn, *_: read_tree_head(conn))
     if not head.note:
         raise SettingError("there is no checkpoint yet: start `ledger serve`, or a worker, which signs them")
     _put(json.dumps(_describe(head)) + "\n" if as_json else head.note, out)
@@ -54,7 +56,7 @@ def print_checkpoint(
 
 def print_keys(as_json: JsonOption = False) -> None:
     """List the keys that verify checkpoints."""
-    keys = run_with_connection(lambda conn, _: list_keys(conn))
+    keys = run_on_log(lambda conn, *_: list_keys(conn))
     if as_json:
         print(json.dumps([{"key": str(key.verifier), "retired": key.retired_at} for key in keys]))
         return
@@ -64,15 +66,28 @@ def print_keys(as_json: JsonOption = False) -> None:
 
 def rotate_key(
     reason: Annotated[str, typer.Option(help="Why; it is kept on record.")] = "",
+    new_origin: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Go on as another log, after a restore to an earlier time."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign with a new key from now on; the old one stays listed."""
+    """Sign with a new key from now on; the old one stays listed.
+
+    With --new-origin the log also gets another name: stop all workers before, and start them after."""
+    if new_origin is not None:
+        try:
+            check_origin(new_origin)
+        except ValueError as error:
+            raise SettingError(f"--new-origin: {error}") from None
 
     async def rotate(conn: Conn, clock: Clock, deployment: Deployment) -> Rotation:
         keyring = make_keyring(deployment.service_key, deployment.settings)
+        if new_origin is not None:
+            return await rename_log(conn, keyring, new_origin, reason, clock.now())
         return await rotate_keys(conn, keyring, reason, clock.now())
 
-    rotation = run_with_deployment(rotate)
+    rotation = run_on_log(rotate)
     if as_json:
         described: dict[str, Any] = {
             "retired": [str(key) for key in rotation.retired],
@@ -84,7 +99,8 @@ def rotate_key(
     for label, keys in (("retired", rotation.retired), ("current", rotation.current)):
         for key in keys:
             print(f"{label}  {key}")
-    print("\nThis checkpoint is signed by both. Give it, and the current keys, to those who verify:\n")
+    signers = "both" if new_origin is None else "the current keys alone: it is of a new log"
+    print(f"\nThis checkpoint is signed by {signers}. Give it, and the current keys, to those who verify:\n")
     print(rotation.note, end="")
 
 

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli.audit.shell import JsonOption
-from ledger.cli.shell import Deployment, format_count, run_with_deployment
+from ledger.cli.audit.shell import JsonOption, run_on_log
+from ledger.cli.shell import Deployment, format_count
 from ledger.clock import Clock
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn
@@ -48,7 +48,7 @@ def run_verification(against: dict[str, str]) -> Verification:
             keyring = make_keyring(deployment.service_key, deployment.settings)
             return await verify_log(conn, keyring, against=against, progress=progress)
 
-        return run_with_deployment(verify_all)
+        return run_on_log(verify_all)
 
 
 def describe(result: Verification) -> dict[str, object]:

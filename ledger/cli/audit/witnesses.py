@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from ledger.cli.audit.shell import JsonOption
-from ledger.cli.shell import print_table, run_with_connection
+from ledger.cli.audit.shell import JsonOption, run_on_log
+from ledger.cli.shell import print_table
 from ledger.tree.witnesses.cosignatures import read_witnesses
 
 
 def print_witnesses(as_json: JsonOption = False) -> None:
     """List the witnesses and how far each has cosigned."""
-    witnesses = run_with_connection(lambda conn, _: read_witnesses(conn))
+    witnesses = run_on_log(lambda conn, *_: read_witnesses(conn))
     if as_json:
         print(json.dumps([each._asdict() for each in witnesses]))
         return
