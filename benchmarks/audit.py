@@ -17,7 +17,7 @@ from benchmarks.database import Server
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.accesses import Access, Accesses
 from ledger.audit.auditor import Auditor
 from ledger.audit.lists import list_objects_at

@@ -20,7 +20,7 @@ from benchmarks.measurement import Effort
 from benchmarks.process_stats import read_peak_mb
 from benchmarks.report import Figure, compare_rates, figure
 from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.exports import ndjson, parquet
 from ledger.audit.exports.formats import Format, make_encoder
@@ -34,7 +34,7 @@ from ledger.store.codec import Codec
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import Checkpoint, parse_checkpoint
 from ledger.tlog.notes import parse_note
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import Keyring
 from ledger.tree.sealer import Sealer
 
 GROUP = "export and its check"
@@ -89,7 +89,7 @@ async def _measure_rates(directory: Path, dsn: str, store: Store, effort: Effort
 
 
 async def _seal(store: Store) -> None:
-    sealer = Sealer(store, KeyChest(SECRET_KEY), pause_ms=1, checkpoint_seconds=60)
+    sealer = Sealer(store, Keyring(SECRET_KEY), pause_ms=1, checkpoint_seconds=60)
     while (await sealer.seal()).remaining:
         pass
     await sealer.close()

@@ -18,7 +18,7 @@ from benchmarks.measurement import Effort
 from benchmarks.process_stats import read_peak_mb
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.store import ACCOUNT, open_store
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.money.bounds import Bounds
 from ledger.audit.money.journal import JournalQuery, list_postings

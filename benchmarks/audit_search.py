@@ -18,7 +18,7 @@ from benchmarks.history import copy_history
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import EXAMINED_MAX, search_log

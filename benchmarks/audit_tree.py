@@ -27,7 +27,7 @@ from ledger.store.store import Store
 from ledger.tlog.merkle import EMPTY_ROOT
 from ledger.tlog.tiles import TILE_WIDTH
 from ledger.tree.edge import StoredTile, TreeEdge
-from ledger.tree.keys import make_chest
+from ledger.tree.keys import make_keyring
 from ledger.tree.proofs import find_inclusion, prove_consistency
 from ledger.tree.sealer import Sealer
 from ledger.tree.storage import read_root
@@ -79,7 +79,7 @@ def _make_sealer(store: Store) -> Sealer:
     settings = load_settings()
     return Sealer(
         store,
-        make_chest(SECRET_KEY, settings),
+        make_keyring(SECRET_KEY, settings),
         pause_ms=settings.seal_ms,
         checkpoint_seconds=settings.checkpoint_seconds,
     )

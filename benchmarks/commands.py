@@ -19,7 +19,7 @@ from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates
 from benchmarks.store import CAUSE, open_store
-from ledger.api.app import build_execution, build_queries
+from ledger.api.composition import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
 from ledger.config import load_settings

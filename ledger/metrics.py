@@ -100,6 +100,10 @@ class WebhookBacklog(NamedTuple):
     lag_events: int
 
 
+READY_LAG_SECONDS_MAX = 30.0
+"""So far may a projection or sealing be behind while the service is ready."""
+
+
 class SealingLag(NamedTuple):
     """How far the Merkle tree is behind the log.
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger.api.app import Extensions, ServiceFactory, build_terms
+from ledger.api.app import Extensions, ServiceFactory
+from ledger.api.composition import build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
-from ledger.tree.keys import make_chest
+from ledger.tree.keys import make_keyring
 from ledger.tree.sealer import Sealer
 from ledger.tree.witnesses.addresses import parse_witnesses
 from ledger.tree.witnesses.service import WitnessService
@@ -65,7 +66,7 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
 def _create_sealer(store: Store, settings: Settings) -> Sealer:
     return Sealer(
         store,
-        make_chest(store.secret_key, settings),
+        make_keyring(store.secret_key, settings),
         pause_ms=settings.seal_ms,
         checkpoint_seconds=settings.checkpoint_seconds,
     )

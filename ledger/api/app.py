@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -18,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
-from ledger.api.errors import add_error_handlers, encode_answer, render_error, render_error_body
+from ledger.api.composition import build_execution, build_queries
+from ledger.api.error_handlers import add_error_handlers
+from ledger.api.errors import render_error, render_error_body
 from ledger.api.health import health_routes
 from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
@@ -40,23 +41,15 @@ from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
 from ledger.background import Service
 from ledger.clock import Clock
-from ledger.commands.context import CommandEnvironment
 from ledger.commands.execution import Execution
-from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.commands.resources import Publications
-from ledger.commands.session_secrets import EphemeralKeys, SessionSecrets
+from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
-from ledger.domain.money import Terms
-from ledger.files.storage import FileStorage
-from ledger.files.urls import FileLinkUrls
 from ledger.metrics import Metrics
 from ledger.postgres.connections import Pool
-from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
-from ledger.queries.pages import Pages
 from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
-from ledger.webhooks.secrets import WebhookSecrets
 
 log = structlog.get_logger()
 
@@ -161,41 +154,6 @@ def create_app(
     app.include_router(health_routes(pool, clock, components.metrics, terms))
     add_error_handlers(app)
     return app
-
-
-def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
-    """What the queries of this process read from."""
-    return QueryContext(
-        store=store,
-        pool=pool,
-        pages=Pages(pool, store.clock, wait_ms=settings.list_wait_ms),
-        link_urls=FileLinkUrls(store.secret_key),
-        derive_intent_secret=PaymentIntentSecrets(store.secret_key).derive,
-    )
-
-
-def build_execution(store: Store, queries: QueryContext, settings: Settings) -> Execution:
-    """What runs commands and encodes their answers for HTTP."""
-    environment = CommandEnvironment(
-        terms=build_terms(settings),
-        session_secrets=SessionSecrets(store.secret_key),
-        derive_endpoint_secret=WebhookSecrets(store.secret_key).derive,
-        link_urls=queries.link_urls,
-        derive_intent_secret=queries.derive_intent_secret,
-        storage=FileStorage(queries.pool, store.secret_key),
-        find_charge_id=partial(find_charge_id, queries),
-    )
-    return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)
-
-
-def build_terms(settings: Settings) -> Terms:
-    """The deployment's settings for money, deadlines and limits."""
-    return Terms(
-        fee_credited_on_win=settings.dispute_fee_credited,
-        due_days=settings.dispute_due_days,
-        session_seconds=settings.session_seconds,
-        webhook_endpoints_max=settings.webhook_endpoints_max,
-    )
 
 
 def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Components:

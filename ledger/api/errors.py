@@ -6,20 +6,13 @@ a general message: its details are logged, never sent.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import psycopg
 import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
-from starlette.exceptions import HTTPException
 
 from ledger.commands.execution import InternalError, refuse_unreadable
-from ledger.commands.models import invalid_json_error, validation_error
 from ledger.errors import (
     AccessNotRecorded,
     CardError,
@@ -29,7 +22,6 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InvalidDisputeState,
     InvalidProjectionState,
-    LedgerError,
     NotSealedYet,
     QueueFull,
     RateLimited,
@@ -42,8 +34,6 @@ from ledger.errors import (
     UnreadableRecord,
     make_doc_url,
 )
-from ledger.ids import new_id
-from ledger.postgres.connections import first_line
 
 Headers = list[tuple[bytes, bytes]]
 RenderError = Callable[[Exception], tuple[int, str, Headers]]
@@ -138,15 +128,6 @@ def render_error_body(error: Exception) -> str:
     return render_error(error)[1]
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Make the routes that FastAPI serves answer errors as the public protocol does."""
-    app.add_exception_handler(LedgerError, _handle_error)
-    app.add_exception_handler(psycopg.OperationalError, _handle_database_error)
-    app.add_exception_handler(HTTPException, _handle_http_exception)
-    app.add_exception_handler(Exception, _handle_error)
-    app.add_exception_handler(RequestValidationError, _handle_validation_error)
-
-
 def _encode_envelope(refusal: RequestError, error_type: str) -> str:
     error: dict[str, Any] = {"type": error_type, "message": refusal.message}
     if refusal.code is not None:
@@ -162,29 +143,3 @@ def _encode_envelope(refusal: RequestError, error_type: str) -> str:
     if refusal.payment_intent is not None:
         error["payment_intent"] = refusal.payment_intent
     return _encoder.encode({"error": error}).decode()
-
-
-async def _handle_error(request: Request, error: Exception) -> Response:
-    status, body, headers = render_error(error)
-    response_headers = {name.decode(): value.decode() for name, value in headers}
-    if not hasattr(request.state, "exchange"):  # outside the two APIs, which give each request its id
-        response_headers["request-id"] = new_id("req", time.time())
-    return Response(body, status, response_headers, "application/json")
-
-
-async def _handle_database_error(request: Request, error: Exception) -> Response:
-    return await _handle_error(request, Unavailable(first_line(error)))
-
-
-async def _handle_http_exception(request: Request, error: Exception) -> Response:
-    """FastAPI raises this for a path it has no route for, and for a body that is not JSON."""
-    assert isinstance(error, HTTPException)
-    if error.status_code == 400:
-        return await _handle_error(request, invalid_json_error())
-    refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
-    return await _handle_error(request, refusal)
-
-
-async def _handle_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return await _handle_error(request, validation_error(error.errors()[0], skip=1))

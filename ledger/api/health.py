@@ -15,6 +15,7 @@ from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
 from ledger.errors import Unavailable
 from ledger.metrics import (
+    READY_LAG_SECONDS_MAX,
     Lag,
     Metrics,
     Parked,
@@ -29,7 +30,6 @@ from ledger.postgres.connections import Conn, Pool
 from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 
-READY_LAG_SECONDS_MAX = 30.0
 CONNECTION_TIMEOUT_SECONDS = 2.0
 
 _Measured = tuple[

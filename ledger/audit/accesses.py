@@ -29,12 +29,12 @@ PARAMETERS_MAX = 100
 WHOLE_LOG = "*"
 """In place of an account: a command that reads all of them. Such accesses have test mode."""
 CLEAR_PARAMETERS = frozenset({
-    "account", "actor", "as_json", "at", "charge", "created", "currency", "customer", "direction", "dispute",
-    "ending_before", "event", "expand", "expired", "file", "format", "from", "from_", "id",
-    "idempotency_key", "level", "limit", "live", "livemode", "new", "new_origin", "number", "object",
-    "object_id", "object_type", "old", "order", "path", "payment_intent", "personal_data", "position",
-    "purpose", "request", "sample", "shows_personal_data", "since", "size", "starting_after", "status",
-    "subscription", "tile", "time", "to", "transfer_group", "type", "until", "version", "width",
+    "account", "actor", "after", "at", "before", "charge", "cosigned", "created", "currency", "customer",
+    "dispute", "event", "expand", "expired", "file", "format", "from", "id", "idempotency_key", "json",
+    "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
+    "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
+    "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
+    "status", "subscription", "time", "to", "transaction", "transfer_group", "type", "until", "width",
 })  # fmt: skip
 _OBJECT_PARAMETERS = ("id", "object_id", "object")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")

@@ -53,8 +53,10 @@ async def read_checkpoint(queries: QueryContext, size: int | None, *, cosigned: 
             return kept.note
         if size == head.size and head.note:
             return _get_note(head)
-        param = "cosigned" if cosigned else "size"
-        raise UnknownObject("checkpoint", param if cosigned else str(size), param=param)
+        if cosigned:
+            hint = ": no witness has cosigned one yet"
+            raise UnknownObject("checkpoint", "cosigned", param="cosigned", hint=hint)
+        raise UnknownObject("checkpoint", str(size), param="size")
 
     return await queries.pool.run_idempotent(read)
 

@@ -67,6 +67,7 @@ def run_cli(cli: typer.Typer) -> None:
     except UnicodeEncodeError:
         malformed = [argument for argument in sys.argv[1:] if not _is_utf8(argument)]
         if not malformed:
+            raise
         sys.exit(f"ledger: not UTF-8: {malformed[0]!a}")
 
 
@@ -179,7 +180,7 @@ def _add_verify_command(cli: typer.Typer) -> None:
     ) -> None:
         """Verify a proof file, without database, network or settings.
 
-        Prints what is proven; sealed personal data stays sealed. Exits with 1 when it is not proven."""
+        Prints what is proven; personal data stays encrypted. Exits with 1 when it is not proven."""
         from ledger.cli import proof_verification
 
         print(proof_verification.verify(file, policy, entry, record, as_json=as_json))

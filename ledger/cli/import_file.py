@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ledger.accounts import list_accounts
-from ledger.api.app import build_execution, build_queries
+from ledger.api.composition import build_execution, build_queries
 from ledger.api.errors import render_error_body
 from ledger.call import Cause
 from ledger.cli.processes import reduce_garbage_collection
+from ledger.cli.shell import CLI_ACTOR, choose_account
 from ledger.clock import Clock
 from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
@@ -35,7 +36,6 @@ from ledger.service_key import check_database
 from ledger.store.store import Store
 
 CHUNK_BYTES = 262_144
-CLI_ACTOR = "cli"
 
 
 class ImportSummary(NamedTuple):
@@ -73,10 +73,11 @@ async def _run_import(
     account: str | None,
     livemode: bool,
 ) -> ImportSummary:
-    cause = Cause(await _resolve_account(dsn, account), livemode, CLI_ACTOR, new_id("req", time.time()), None)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     async with open_connection(dsn, "ledger_api", name="import") as conn:
+        chosen = await choose_account(conn, account)
         await store.clock.refresh(conn)
+    cause = Cause(chosen, livemode, CLI_ACTOR, new_id("req", time.time()), None)
     await store.start()
     pool = Pool(dsn)
     await pool.open()
@@ -128,13 +129,3 @@ async def _check_connected(dsn: str, platform: str, account: str) -> None:
             raise Forbidden(
                 f"The account '{account}' is not connected to {platform}.", code="account_invalid"
             )
-
-
-async def _resolve_account(dsn: str, account: str | None) -> str:
-    async with open_connection(dsn, "ledger_api", name="import") as conn:
-        ids = [row[0] for row in await list_accounts(conn)]
-    if account is None and len(ids) != 1:
-        raise SettingError(f"--account: required, there are {len(ids)} accounts (ledger accounts list)")
-    if account is not None and account not in ids:
-        raise SettingError(f"--account: no such account: {account}")
-    return account or ids[0]

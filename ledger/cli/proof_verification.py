@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ledger.cli.shell import format_time
+from ledger.cli.shell import format_time, make_printable
 from ledger.errors import SettingError
 from ledger.tlog.encoding import encode_base64
 from ledger.tlog.merkle import HASH_BYTES, ProofError, hash_leaf
@@ -74,17 +74,17 @@ def _describe(proof: ProofFile, trusted: Trusted, record: Record | None) -> dict
 def _format(facts: dict[str, Any]) -> str:
     checkpoint = facts.pop("checkpoint")
     lines = [
-        f"Proven: position {facts['position']} is in the log {_printable(checkpoint['origin'])}, "
+        f"Proven: position {facts['position']} is in the log {make_printable(checkpoint['origin'])}, "
         f"whose tree had {checkpoint['size']} events."
     ]
     facts["recorded_at"] = _format_time(facts["recorded_at"]) if "recorded_at" in facts else None
     facts["mode"] = {True: "live", False: "test", None: None}[facts.get("livemode")]
     for name in ("stream", "version", "topic", "account", "mode", "actor", "request_id", "recorded_at"):
         if facts.get(name) is not None:
-            lines.append(f"  {name.replace('_', ' '):<12} {_printable(facts[name])}")
+            lines.append(f"  {name.replace('_', ' '):<12} {make_printable(facts[name])}")
     lines.append(f"  {'root':<12} {checkpoint['root']}")
     lines += (
-        f"  {'cosigned by':<12} {_printable(name)}, {_format_time(at)}"
+        f"  {'cosigned by':<12} {make_printable(name)}, {_format_time(at)}"
         for name, at in checkpoint["cosignatures"].items()
     )
     return "\n".join(lines)
@@ -96,11 +96,6 @@ def _format_time(at: float) -> str:
         return format_time(at)
     except (OverflowError, ValueError, OSError):
         return str(at)
-
-
-def _printable(value: object) -> str:
-    """A stored text for a terminal, which it must not be able to steer."""
-    return str(value).encode("unicode_escape").decode()
 
 
 def _parse_entry(text: str) -> bytes:

@@ -16,12 +16,16 @@ from typing import NamedTuple, TypeVar
 
 import psycopg
 
+from ledger.accounts import list_accounts
 from ledger.clock import Clock
 from ledger.config import Settings, load_settings
-from ledger.errors import Unavailable
+from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
+
+CLI_ACTOR = "cli"
+"""Who acts when a command does."""
 
 ReturnValue = TypeVar("ReturnValue")
 
@@ -77,6 +81,17 @@ async def _run(
         return await action(conn, clock, deployment)
 
 
+async def choose_account(conn: Conn, account: str | None) -> str:
+    """The account that --account names; for None the only one that exists. Raises SettingError if there is
+    no such account, or None does not say which."""
+    known = [row[0] for row in await list_accounts(conn)]
+    if account is None and len(known) != 1:
+        raise SettingError(f"--account: required, there are {len(known)} accounts (ledger accounts list)")
+    if account is not None and account not in known:
+        raise SettingError(f"--account: no such account: {account}")
+    return account or known[0]
+
+
 def get_shell_user() -> str:
     """The user of this shell, as user@host."""
     with suppress(KeyError, OSError):  # a container may have no such user: the host still says something
@@ -84,18 +99,26 @@ def get_shell_user() -> str:
     return socket.gethostname()
 
 
+def make_printable(value: object) -> str:
+    """A value from a caller or a foreign file as text for a terminal, which must not steer it or begin a
+    line of its own: control characters and line ends become escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)
+    )
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to a terminal, or tab-separated lines to a pipe or file."""
     if not sys.stdout.isatty():
         for row in (header, *rows):
-            print(*row, sep="\t")
+            print(*map(make_printable, row), sep="\t")
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*header)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*map(make_printable, row))
     Console().print(table)
 
 

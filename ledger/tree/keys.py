@@ -76,7 +76,7 @@ class LogSigner(NamedTuple):
         return sign_note(Checkpoint(self.origin, edge.size, edge.root).to_text(), self.keys, int(at))
 
 
-class KeyChest:
+class Keyring:
     """Makes and opens the private keys. `service_key` is the deployment's.
 
     origin        names the log when its first key is made; None: a random name
@@ -159,9 +159,9 @@ class KeyChest:
         return SignerKey.make(origin, seed, KINDS[algorithm])
 
 
-def make_chest(service_key: bytes, settings: Settings) -> KeyChest:
-    """The chest of a deployment."""
-    return KeyChest(service_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
+def make_keyring(service_key: bytes, settings: Settings) -> Keyring:
+    """The keyring of a deployment."""
+    return Keyring(service_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
 
 
 async def list_keys(conn: Conn) -> list[PublishedKey]:

@@ -8,7 +8,7 @@ from ledger.postgres.connections import Conn, fetch_one
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.notes import parse_note
 from ledger.tree.checkpoints import lock_tree, store_tree
-from ledger.tree.keys import KeyChest, LogSigner
+from ledger.tree.keys import Keyring, LogSigner
 
 # The cosignatures of a checkpoint of this size were for the log by its old name.
 _REPLACE_RENAMED = """
@@ -37,7 +37,7 @@ class Rotation(NamedTuple):
     note: str
 
 
-async def rotate_keys(conn: Conn, chest: KeyChest, reason: str, at: float) -> Rotation:
+async def rotate_keys(conn: Conn, keyring: Keyring, reason: str, at: float) -> Rotation:
     """Retire the current keys, make new ones, and sign the tree as it is with both: so whoever trusts the old
     keys can see that the log itself went on to the new ones.
 
@@ -49,7 +49,7 @@ async def rotate_keys(conn: Conn, chest: KeyChest, reason: str, at: float) -> Ro
     async with conn.transaction():
         tree = await lock_tree(conn, wait=True)
         assert tree is not None
-        before, after = await chest.rotate(conn, reason, at)
+        before, after = await keyring.rotate(conn, reason, at)
         note = LogSigner(after.origin, (*after.keys, *before.keys)).sign(tree.edge, at)
         if tree.edge.size:
             note = await _keep(conn, tree.edge.size, note)
@@ -58,7 +58,7 @@ async def rotate_keys(conn: Conn, chest: KeyChest, reason: str, at: float) -> Ro
     return Rotation(retired, current, note)
 
 
-async def rename_log(conn: Conn, chest: KeyChest, origin: str, reason: str, at: float) -> Rotation:
+async def rename_log(conn: Conn, keyring: Keyring, origin: str, reason: str, at: float) -> Rotation:
     """Retire the current keys and go on as another log, named `origin`, with new keys: after a restore to an
     earlier time, when the log cannot go on from what it has signed. No process may seal or ask witnesses
     meanwhile. Raises as `rotate_keys`, and SettingError for a name that the log has or had.
@@ -66,7 +66,7 @@ async def rename_log(conn: Conn, chest: KeyChest, origin: str, reason: str, at: 
     async with conn.transaction():
         tree = await lock_tree(conn, wait=True)
         assert tree is not None
-        before, after = await chest.rotate(conn, reason, at, new_origin=origin)
+        before, after = await keyring.rotate(conn, reason, at, new_origin=origin)
         note = after.sign(tree.edge, at)
         await store_tree(conn, tree.edge, note, keep_seconds=0)
         if tree.edge.size:

@@ -20,7 +20,7 @@ from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.tlog.merkle import HASH_BYTES, ProofError
 from ledger.tree.checkpoints import LockedTree, lock_tree, store_tree
-from ledger.tree.keys import KeyChest, LogSigner
+from ledger.tree.keys import Keyring, LogSigner
 
 BATCH_EVENTS_MAX = 4096
 POLL_SECONDS = 1.0
@@ -66,15 +66,15 @@ class SealResult(NamedTuple):
 class Sealer:
     """Seals from `start` to `close`.
 
-    chest               opens the log's keys
+    keyring               opens the log's keys
     pause_ms            least time between two seals, over all processes; a full batch does not wait for it
     checkpoint_seconds  least time between two checkpoints that are kept
     """
 
-    def __init__(self, store: Store, chest: KeyChest, *, pause_ms: int, checkpoint_seconds: int) -> None:
+    def __init__(self, store: Store, keyring: Keyring, *, pause_ms: int, checkpoint_seconds: int) -> None:
         self._clock = store.clock
         self._notifier = store.notifier
-        self._chest = chest
+        self._keyring = keyring
         self._pause_seconds = pause_ms / 1000
         self._checkpoint_seconds = checkpoint_seconds
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="sealer", options=OPTIONS)
@@ -108,7 +108,7 @@ class Sealer:
             upto = min(tree.head, size + BATCH_EVENTS_MAX)
             tiles = tree.edge.append(await _hash_events(conn, tree, upto))
             now = self._clock.now()
-            signer = await self._chest.open_signer(conn, now)
+            signer = await self._keyring.open_signer(conn, now)
             self._warn_of_another_origin(signer)
             note = signer.sign(tree.edge, now)
             await store_tree(conn, tree.edge, note, tiles, keep_seconds=self._checkpoint_seconds)
@@ -149,7 +149,7 @@ class Sealer:
 
     def _warn_of_another_origin(self, signer: LogSigner) -> None:
         """Log, once, that the setting asks for another name than the log has had since its first start."""
-        if not self._checked and self._chest.wanted_origin not in (None, signer.origin):
+        if not self._checked and self._keyring.wanted_origin not in (None, signer.origin):
             log.warning("log_origin_ignored", origin=signer.origin, setting="LEDGER_LOG_ORIGIN")
 
     async def _report_stop(self, reason: str) -> None:

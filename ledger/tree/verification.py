@@ -18,7 +18,7 @@ from ledger.tlog.keys import VerifierKey
 from ledger.tlog.merkle import ProofError
 from ledger.tlog.tiles import TILE_WIDTH
 from ledger.tree.comparison import Finding, Report, SignedRoot, TreeComparison
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import Keyring
 from ledger.tree.records import derive_leaf_hash
 from ledger.tree.storage import read_records, read_tile, read_tiles
 
@@ -94,17 +94,17 @@ class _Head(NamedTuple):
 
 
 async def verify_log(
-    conn: Conn, chest: KeyChest, *, against: Mapping[str, str] = {}, progress: Progress | None = None
+    conn: Conn, keyring: Keyring, *, against: Mapping[str, str] = {}, progress: Progress | None = None
 ) -> Verification:
     """Verify the whole log.
 
-    chest    opens the log's keys
+    keyring    opens the log's keys
     against  signed checkpoints that somebody kept elsewhere, by the name of the file
 
     Raises psycopg.Error.
     """
     result = Verification()
-    keys = await chest.list_own_keys(conn)
+    keys = await keyring.list_own_keys(conn)
     head = await _read_head(conn, keys, result)
     given = _open_given(against, keys, head, result)
     comparison = TreeComparison(lambda level, number: _read_tile(conn, level, number), result.report)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import stripe
 
-from ledger.api.app import build_execution, build_queries
+from ledger.api.composition import build_execution, build_queries
 from ledger.call import Call, Cause
 from ledger.commands import webhook_endpoints
 from ledger.config import load_settings

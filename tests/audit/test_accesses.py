@@ -14,13 +14,16 @@ import httpx
 import psycopg
 import pytest
 from fastapi import APIRouter, FastAPI
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from ledger import accounts
 from ledger.api.app import create_app
 from ledger.api.errors import render_error
 from ledger.api.internal.audit.accesses import record_accesses
 from ledger.api.internal.middleware import InternalApiMiddleware
-from ledger.audit.accesses import Accesses
+from ledger.audit.accesses import CLEAR_PARAMETERS, Accesses
+from ledger.cli.audit.group import build_group
 from ledger.config import load_settings
 from ledger.postgres.connections import Pool, connect
 from tests.api.conftest import account, http, raw, registrar, service  # noqa: F401  # fixtures
@@ -34,6 +37,7 @@ AUDIT = "/internal/v1/audit"
 _FIND = """
 SELECT actor, action, parameters, object, allowed FROM ledger.audit_accesses WHERE request_id = %s
 """
+MAY_BE_PERSONAL = {"filter", "out", "against", "reason", "key", "policy"}
 REWRITES = [
     "UPDATE ledger.audit_accesses SET actor = 'forged'",
     "DELETE FROM ledger.audit_accesses",
@@ -216,11 +220,31 @@ def test_commands_are_recorded_with_the_user_of_the_shell(
     assert item["request"] is None
     assert item["parameters"] == {
         "account": account.id,
-        "as_json": "true",
+        "json": "true",
         "limit": "20",
-        "object_id": item["object_id"],
+        "object": item["object_id"],
     }
     assert item["object_id"].startswith("digest:")
+
+
+def test_what_a_question_was_about_is_recorded_in_the_clear(operator: InternalClient) -> None:
+    """Every parameter of every route and command, except what may be personal: under the name by which the
+    caller knows it."""
+    paths = operator.http.get("/openapi.json").json()["paths"]
+    asked = {
+        re.sub(r"\W.*", "", item["name"])
+        for path in paths
+        if path.startswith(f"{AUDIT}/")
+        for item in paths[path]["get"].get("parameters", [])
+        if item["in"] != "header"
+    }
+    group = get_command(build_group())
+    assert isinstance(group, TyperGroup)
+    for command in group.commands.values():
+        for parameter in command.params:
+            asked.add(max(parameter.opts, key=len).strip("-").replace("-", "_"))
+    assert {"at", "from", "to", "ledger_account", "object_id"} <= asked
+    assert asked - CLEAR_PARAMETERS == MAY_BE_PERSONAL
 
 
 def test_what_cannot_be_recorded_is_not_answered(dsn: str) -> None:

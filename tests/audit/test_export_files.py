@@ -17,6 +17,7 @@ from ledger.audit.exports.content import COLUMNS, ExportError, ExportLine
 from ledger.audit.exports.formats import make_encoder
 from ledger.audit.exports.parquet import ParquetEncoder
 from ledger.audit.exports.verification import VerifiedExport, verify_export
+from ledger.cli.audit.export_check import verify_export_file
 from ledger.errors import InvalidParameter
 from ledger.tlog.checkpoints import Checkpoint, open_checkpoint
 from ledger.tree.records import Record, derive_leaf_hash
@@ -61,6 +62,20 @@ def test_an_export_of_one_account_of_many_is_verified_and_not_complete(tmp_path:
     assert (verified.records, verified.is_complete) == (len(FILTERED.lines), False)
     assert 0 < verified.records < 41
     assert verify_parquet(tmp_path, FILTERED) == verified
+
+
+def test_what_a_file_states_of_itself_neither_steers_the_terminal_nor_adds_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Filters are not proved: whoever hands on a file may write any text there."""
+    filters = {"type": "x\ncomplete: no record between these positions is left out\x1b[2J"}
+    header = msgspec.structs.replace(FILTERED.header, filters=filters)
+    file = tmp_path / "export.ndjson"
+    file.write_bytes(encode(FILTERED._replace(header=header)))
+    verify_export_file(file, str(KEY.verifier))
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert not any(line.startswith("complete") for line in printed.splitlines())
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 9])
@@ -285,7 +300,7 @@ def test_a_parquet_file_of_other_columns_or_without_header_is_refused(tmp_path: 
 
 def test_without_pyarrow_the_format_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InvalidParameter, match=r"ledger\[parquet\]") as refused:
+    with pytest.raises(InvalidParameter, match="pyarrow") as refused:
         make_encoder("parquet")
     assert refused.value.param == "format"
     make_encoder("ndjson")

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from ledger.accounts import create_account, create_key
-from ledger.api.app import build_queries, create_app
+from ledger.api.app import create_app
+from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.exports import ndjson, source
 from ledger.audit.exports.content import ExportError, ExportLine

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.history import read_history
 from ledger.audit.objects import compare_object, read_object

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from ledger.postgres.connections import Conn
 from ledger.store.store import Store
 from ledger.tlog.merkle import Frontier
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import Keyring
 from ledger.tree.records import derive_leaf_hash
 from ledger.tree.sealer import Sealer
 from ledger.tree.storage import read_records
@@ -18,7 +18,7 @@ from tests.store.stores import KEY, create_customer
 @asynccontextmanager
 async def make_sealer(store: Store, *, checkpoint_seconds: int = 60) -> AsyncIterator[Sealer]:
     """A sealer that seals when it is called; its connection is closed at the end."""
-    sealer = Sealer(store, KeyChest(KEY), pause_ms=1, checkpoint_seconds=checkpoint_seconds)
+    sealer = Sealer(store, Keyring(KEY), pause_ms=1, checkpoint_seconds=checkpoint_seconds)
     try:
         yield sealer
     finally:

@@ -25,7 +25,7 @@ from ledger.tlog.checkpoints import open_checkpoint
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.policies import parse_policy
 from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import Keyring
 from ledger.tree.sealer import Sealer
 from tests.serving.process import PROGRAM, SERVICE_KEY, build_environment, run_ledger, run_refused
 from tests.store.stores import create_customer
@@ -69,7 +69,7 @@ async def fill(dsn: str) -> None:
     key = SERVICE_KEY.encode()
     store = Store(dsn, key, load_settings(), Clock())
     await store.start()
-    sealer = Sealer(store, KeyChest(key), pause_ms=1, checkpoint_seconds=60)
+    sealer = Sealer(store, Keyring(key), pause_ms=1, checkpoint_seconds=60)
     try:
         async with open_connection(dsn, "ledger_api", name="test") as conn:
             account = await create_account(conn, "A test")

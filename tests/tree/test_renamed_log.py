@@ -12,7 +12,7 @@ from ledger.errors import SettingError
 from ledger.tlog.checkpoints import open_checkpoint
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.notes import parse_note, verify_note
-from ledger.tree.keys import KeyChest, list_keys
+from ledger.tree.keys import Keyring, list_keys
 from ledger.tree.rotation import rename_log
 from ledger.tree.verification import verify_log
 from ledger.tree.witnesses.cosignatures import WitnessState, record_witness
@@ -25,7 +25,7 @@ AT = 1_800_000_000
 
 
 async def rename(log: SealedLog, origin: str) -> VerifierKey:
-    rotation = await rename_log(log.conn, KeyChest(KEY), origin, "restored", AT)
+    rotation = await rename_log(log.conn, Keyring(KEY), origin, "restored", AT)
     [new] = rotation.current
     assert (new.name, len(rotation.retired)) == (origin, 1)
     assert verify_note(parse_note(rotation.note), [new, *rotation.retired]) == [new]
@@ -67,7 +67,7 @@ def test_a_restored_log_goes_on_as_another_log_with_the_same_witness(
             assert (kept.size, kept.cosignatures) == (7, 1)
             new = await log.key()
             assert open_checkpoint(kept.note, new).origin == new.name
-            verified = await verify_log(log.conn, KeyChest(KEY))
+            verified = await verify_log(log.conn, Keyring(KEY))
             assert (verified.findings, verified.origin) == ([], new.name)
 
     keys: dict[str, list[VerifierKey]] = {}
@@ -87,7 +87,7 @@ def test_a_key_of_another_kind_has_the_new_name(dsn: str) -> None:
             await log.grow(3)
             await rename(log, "ledger.example.com/a")
             await rename(log, "ledger.example.com/b")
-            await KeyChest(KEY, with_ml_dsa=True).open_signer(log.conn, AT)
+            await Keyring(KEY, with_ml_dsa=True).open_signer(log.conn, AT)
             current = [key.verifier.name for key in await list_keys(log.conn) if key.retired_at is None]
             assert current == ["ledger.example.com/b"] * 2
 
@@ -103,7 +103,7 @@ def test_a_name_that_the_log_had_is_refused_and_changes_nothing(dsn: str) -> Non
             before = await list_keys(log.conn)
             for name in (old.name, "ledger.example.com/a"):
                 with pytest.raises(SettingError, match="the log is or was named"):
-                    await rename_log(log.conn, KeyChest(KEY), name, "", AT)
+                    await rename_log(log.conn, Keyring(KEY), name, "", AT)
             assert await list_keys(log.conn) == before
 
     asyncio.run(main())

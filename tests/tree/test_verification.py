@@ -25,7 +25,7 @@ from ledger.tlog.keys import SignerKey
 from ledger.tlog.merkle import EMPTY_ROOT
 from ledger.tlog.notes import sign_note
 from ledger.tree.edge import TreeEdge
-from ledger.tree.keys import KeyChest
+from ledger.tree.keys import Keyring
 from ledger.tree.records import derive_leaf_hash
 from ledger.tree.storage import read_records, read_tree_head
 from ledger.tree.verification import Verification, verify_log
@@ -73,7 +73,7 @@ async def tamper(dsn: str, change: Tampering | None = None, **against: str) -> V
         await conn.execute("SET LOCAL session_replication_role = replica")  # no trigger refuses it
         if change:
             await change(conn)
-        return await verify_log(conn, KeyChest(KEY), against=against)
+        return await verify_log(conn, Keyring(KEY), against=against)
 
 
 def run_sql(*statements: str) -> Tampering:
@@ -219,7 +219,7 @@ async def rewrite(conn: Conn, signer: SignerKey | None, *, kept: bool = False) -
 
 
 async def open_own_key(conn: Conn) -> SignerKey:
-    return (await KeyChest(KEY).open_signer(conn, 0)).keys[0]
+    return (await Keyring(KEY).open_signer(conn, 0)).keys[0]
 
 
 def test_a_tree_made_anew_is_found_by_the_checkpoints(sealed: str) -> None:
@@ -321,11 +321,11 @@ def test_a_service_that_appends_and_seals_does_not_disturb(dsn: str) -> None:
             await grow(store, 0, 25)
             growth = asyncio.create_task(grow(store, 25, 800))
             while not growth.done():
-                result = await verify_log(conn, KeyChest(KEY))
+                result = await verify_log(conn, Keyring(KEY))
                 assert result.findings == []
                 sizes.append(result.sealed)
             await growth
-            return (await verify_log(conn, KeyChest(KEY))).sealed, set(sizes)
+            return (await verify_log(conn, Keyring(KEY))).sealed, set(sizes)
 
     sealed_count, sizes = asyncio.run(main())
     assert sealed_count == 800

@@ -11,7 +11,7 @@ from ledger.postgres.connections import open_connection
 from ledger.tlog.cosignatures import verify_cosignatures
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.notes import parse_note
-from ledger.tree.keys import KeyChest, list_keys
+from ledger.tree.keys import Keyring, list_keys
 from ledger.tree.sealer import Sealer
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, assert_refused
 from tests.internal.conftest import InternalClient
@@ -23,7 +23,7 @@ from tests.witness.server import WitnessProcess, run_witness
 async def make_log_key(dsn: str) -> VerifierKey:
     """As the first start of the service does: the witness has to know the key."""
     async with open_store(dsn) as store, open_connection(dsn, "ledger_api", name="test") as conn:
-        sealer = Sealer(store, KeyChest(SERVICE_KEY.encode()), pause_ms=1, checkpoint_seconds=60)
+        sealer = Sealer(store, Keyring(SERVICE_KEY.encode()), pause_ms=1, checkpoint_seconds=60)
         await sealer.seal()
         await sealer.close()
         return (await list_keys(conn))[0].verifier
@@ -41,7 +41,7 @@ def check_service(service: Service, witness: WitnessProcess, file: Path, account
     with httpx.Client(base_url=service.url, timeout=30) as http:
         operator = InternalClient(http, key)
         none = operator.get("/audit/checkpoint?cosigned=true")
-        assert_refused(none, 404, code="resource_missing", param="cosigned")
+        assert_refused(none, 404, code="resource_missing", param="cosigned", message="no witness has")
         for _ in range(3):
             Caller(http, account.secret).customer(name="Jenny Rosen")
         wait_until(lambda: read_metric(service, "ledger_witness_size", witness_id) == 3)

@@ -1,7 +1,7 @@
 """Exports as Apache Parquet, for analysts: the lines as rows, the header and the trailer as JSON in the
 file's metadata, which stands at its end. So a file that was cut off cannot be read, nor continued.
 
-Needs the optional extra `ledger[parquet]` (pyarrow).
+Needs pyarrow, which is optional (the extra `parquet`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def require_pyarrow() -> Any:
     except ImportError:
         raise InvalidParameter(
             "Invalid format: 'parquet' needs the package pyarrow, which is not installed here: "
-            "install ledger[parquet], or use ndjson.",
+            "install it, or use ndjson.",
             param="format",
         ) from None
     return pyarrow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.store.codec import Codec
+from ledger.tlog.encoding import encode_base64
 from ledger.tree.records import Record, derive_leaf_hash
 from ledger.wire.json_values import Json
 
@@ -61,7 +61,7 @@ async def read_recorded_event(context: QueryContext, auditor: Auditor, position:
             "account": record.account,
             "livemode": record.livemode,
             **_render_content(context.store.codec, record, opened=auditor.shows_personal_data),
-            "leaf_hash": b64encode(derive_leaf_hash(record)).decode(),
+            "leaf_hash": encode_base64(derive_leaf_hash(record)),
         }
 
     return await context.pool.run_idempotent(read)

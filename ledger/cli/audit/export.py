@@ -67,7 +67,7 @@ def export_log(
     """Write recorded events to a file that is checked offline.
 
     `ledger audit verify-export` finds whatever is changed, removed or added in it. Personal data stays
-    sealed."""
+    encrypted."""
     filters = options.make_filters(
         actor=actor, request=request, idempotency_key=idempotency_key, object_id=object_id, customer=customer,
         charge=charge, payment_intent=payment_intent, event=event, types=types, since=since, until=until,

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from ledger.audit.exports import ndjson, parquet
 from ledger.audit.exports.content import ExportError
 from ledger.audit.exports.verification import OpenNote, VerifiedExport, verify_export
-from ledger.cli.shell import format_count
+from ledger.cli.shell import format_count, make_printable
 from ledger.errors import SettingError
 from ledger.tlog.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
 from ledger.tlog.keys import VerifierKey
@@ -43,7 +43,7 @@ def verify_export_file(
     try:
         verified = _verify(file, trust.open_note)
     except (ExportError, ProofError) as error:
-        sys.exit(f"ledger: {file}: {error}")
+        sys.exit(f"ledger: {file}: {make_printable(error)}")
     _print_result(verified, trust)
 
 
@@ -140,10 +140,10 @@ def _follow(
 def _print_result(verified: VerifiedExport, trust: _Trust) -> None:
     header, checkpoint = verified.header, verified.checkpoint
     mode = "live" if header.livemode else "test"
-    filters = ", ".join(f"{name}={value}" for name, value in header.filters.items()) or "none"
+    filters = make_printable(", ".join(f"{name}={value}" for name, value in header.filters.items())) or "none"
     print(f"{format_count(verified.records, 'record')} unchanged and in their places.")
     print(f"positions: {verified.after + 1} to {header.upto}, of {checkpoint.size} in the log")
-    print(f"account: {header.account}, {mode} mode; filters: {filters}")
+    print(f"account: {make_printable(header.account)}, {mode} mode; filters: {filters}")
     if verified.is_complete:
         print("complete: no record between these positions is left out")
     else:
@@ -151,8 +151,9 @@ def _print_result(verified: VerifiedExport, trust: _Trust) -> None:
             f"partial: {header.upto - verified.after - verified.records} records between these positions are "
             "left out; that none of them fits the filters is not proved"
         )
-    print(f"checkpoint: {checkpoint.origin}, size {checkpoint.size}, root {checkpoint.root.hex()}")
+    origin = make_printable(checkpoint.origin)
+    print(f"checkpoint: {origin}, size {checkpoint.size}, root {checkpoint.root.hex()}")
     if trust.signers:
-        print(f"signed by: {'; '.join(trust.signers)}")
+        print(f"signed by: {make_printable('; '.join(trust.signers))}")
     else:
         print("signed by: NOT CHECKED. Name the log's key with --key, or a policy with --policy")

@@ -19,7 +19,7 @@ from ledger.cli.audit import (
     verify,
     witnesses,
 )
-from ledger.cli.audit.shell import name_command
+from ledger.cli.audit.shell import RecordedCommand
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "object": objects.show_object,
@@ -53,5 +53,5 @@ def build_group() -> typer.Typer:
         rich_markup_mode=None,
     )
     for name, command in COMMANDS.items():
-        group.command(name)(name_command(name, command))
+        group.command(name, cls=RecordedCommand)(command)
     return group

@@ -15,7 +15,7 @@ from ledger.audit.search.pages import LIMIT_MAX, search_log
 from ledger.audit.search.recorded_events import read_recorded_event
 from ledger.cli.audit import filter_options as options
 from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, PersonalOption, run
-from ledger.cli.shell import format_time
+from ledger.cli.shell import format_time, make_printable
 from ledger.queries.context import QueryContext
 from ledger.wire.json_values import Json
 
@@ -121,8 +121,13 @@ def _to_cells(entry: LogEntry) -> list[str]:
     time = format_time(entry.time)
     values = entry.to_json()
     return [
-        str(entry.position), time, values["type"], entry.stream, actor, entry.request_id or "-",
-    ]  # fmt: skip
+        str(entry.position),
+        time,
+        values["type"],
+        entry.stream,
+        make_printable(actor),
+        entry.request_id or "-",
+    ]
 
 
 def _print_line(cells: list[str]) -> None:
@@ -133,6 +138,8 @@ def _print_line(cells: list[str]) -> None:
 
 
 def _format_value(value: Any) -> list[str]:
-    if isinstance(value, dict | list) and value:
-        return json.dumps(value, indent=2, ensure_ascii=False).splitlines()
-    return ["-" if value is None or value == [] else str(value)]
+    if value is None or value == []:
+        return ["-"]
+    if isinstance(value, str):
+        return [make_printable(value)]
+    return [make_printable(line) for line in json.dumps(value, indent=2, ensure_ascii=False).split("\n")]

@@ -13,7 +13,7 @@ from rich.text import Text
 from ledger.audit.history import Order, read_history
 from ledger.audit.objects import compare_object, read_object
 from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, PersonalOption, run
-from ledger.cli.shell import format_count
+from ledger.cli.shell import format_count, make_printable
 
 ObjectArgument = Annotated[str, typer.Argument(help="The id of the object.")]
 _MOMENT = "A unix time, an ISO 8601 time or position:N."
@@ -45,11 +45,12 @@ def show_object(
     console = _open_console()
     as_of = answer["as_of"]
     console.print(
-        f"{_clean(object_id)} as of {as_of['time']}, position {as_of['position']}, "
+        f"{make_printable(object_id)} as of {as_of['time']}, position {as_of['position']}, "
         f"version {as_of['version']}",
         style="bold",
     )
-    console.print(_clean(json.dumps(answer["object"], indent=2, ensure_ascii=False)))
+    for line in json.dumps(answer["object"], indent=2, ensure_ascii=False).split("\n"):
+        console.print(make_printable(line))
 
 
 def show_history(
@@ -105,7 +106,7 @@ def show_diff(
     for sign, name, style in (("---", "from", _OLD), ("+++", "to", _NEW)):
         moment = answer["as_of"][name]
         console.print(
-            f"{sign} {_clean(object_id)} {moment['time']}, position {moment['position']}, "
+            f"{sign} {make_printable(object_id)} {moment['time']}, position {moment['position']}, "
             f"version {moment['version']}",
             style=style,
         )
@@ -120,21 +121,21 @@ def _print_change(console: Console, change: dict[str, Any]) -> None:
         (f"  position {change['position']}, version {change['version']}", _QUIET),
     )  # fmt: skip
     console.print(head)
-    console.print(Text(f"│ {_clean(_describe_cause(change))}", style="cyan"))
+    console.print(Text(f"│ {make_printable(_describe_cause(change))}", style="cyan"))
     for event in change["events"]:
-        console.print(Text(f"│ Event {event['id']} {_clean(event['type'])}", style=_QUIET))
+        console.print(Text(f"│ Event {event['id']} {make_printable(event['type'])}", style=_QUIET))
     _print_differences(console, change["changes"], indent="│   ")
 
 
 def _print_differences(console: Console, differences: Sequence[dict[str, Any]], *, indent: str) -> None:
     for difference in differences:
-        path = _clean(difference["path"] or "(the object)")
+        path = make_printable(difference["path"] or "(the object)")
         if difference.get("personal_data"):
             console.print(Text.assemble(indent, (f"± {path}: personal data", "yellow")))
             continue
         for sign, value, style in (("-", difference["before"], _OLD), ("+", difference["after"], _NEW)):
             if value is not None:
-                shown = _clean(json.dumps(value, ensure_ascii=False))
+                shown = make_printable(json.dumps(value, ensure_ascii=False))
                 console.print(Text.assemble(indent, (f"{sign} {path}: {shown}", style)))
 
 
@@ -164,11 +165,3 @@ def _describe_cause(change: dict[str, Any]) -> str:
 def _open_console() -> Console:
     """Prints in colour to a terminal, plainly elsewhere; never interprets or wraps what is printed."""
     return Console(markup=False, highlight=False, soft_wrap=True, emoji=False)
-
-
-def _clean(text: str) -> str:
-    """The text without characters that would control a terminal: names and values come from callers."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

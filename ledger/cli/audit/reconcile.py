@@ -29,7 +29,7 @@ def reconcile(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that the log and the read models agree about all money.
+    """Check that the log and the read models agree about money.
 
     Walks through all charges, refunds and disputes of all accounts and modes. Prints one line for each
     difference, and for each object that could not be checked. Exits with status 1 if there is any, and if

@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
-from functools import wraps
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
-from ledger.accounts import list_accounts
-from ledger.api.app import build_queries
+from ledger.api.composition import build_queries
 from ledger.audit.accesses import WHOLE_LOG, Access, Accesses
 from ledger.audit.auditor import Auditor
-from ledger.cli.shell import Deployment, get_shell_user, open_deployment, run_with_deployment
+from ledger.cli.shell import (
+    CLI_ACTOR,
+    Deployment,
+    choose_account,
+    get_shell_user,
+    open_deployment,
+    run_with_deployment,
+)
 from ledger.clock import Clock
-from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
 from ledger.store.store import Store
@@ -34,25 +39,24 @@ PersonalOption = Annotated[
     bool, typer.Option("--personal-data", help="Show personal data, which is otherwise left out.")
 ]
 
-CLI_ACTOR = "cli"
 ReturnValue = TypeVar("ReturnValue")
 Action = Callable[[QueryContext, Auditor], Awaitable[ReturnValue]]
 
 _command: ContextVar[tuple[str, Mapping[str, Any]]] = ContextVar("command")
 
 
-def name_command(name: str, command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, which knows its name and its parameters while it runs: they are recorded."""
+class RecordedCommand(TyperCommand):
+    """A command that knows its name and its parameters while it runs: they are recorded as they are called in
+    the shell."""
 
-    @wraps(command)
-    def run_named(**parameters: Any) -> None:
-        token = _command.set((name, parameters))
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        parameters = {_name_parameter(item): ctx.params[item.name] for item in self.params}
+        token = _command.set((self.name or "", parameters))
         try:
-            command(**parameters)
+            return super().invoke(ctx)
         finally:
             _command.reset(token)
-
-    return run_named
 
 
 def run(
@@ -83,7 +87,7 @@ def run_on_log(
 
     async def run_recorded(conn: Conn, clock: Clock, deployment: Deployment) -> ReturnValue:
         if account is not None:
-            _choose_account([row[0] for row in await list_accounts(conn)], account)
+            await choose_account(conn, account)
         modes = (False,) if account is None else (False, True)
         async with Pool(deployment.dsn) as pool:
             accesses = Accesses(pool, clock, deployment.service_key)
@@ -110,9 +114,9 @@ async def _run(
         await store.past_streams.start()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
-            known = [row[0] for row in await list_accounts(conn)]
-        auditor = Auditor(_choose_account(known, account), livemode, CLI_ACTOR, shows_personal_data)
-        await Accesses(pool, store.clock, service_key).record(_describe_command(auditor.account, livemode))
+            chosen = await choose_account(conn, account)
+        auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
+        await Accesses(pool, store.clock, service_key).record(_describe_command(chosen, livemode))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
         await store.past_streams.close()
@@ -132,17 +136,14 @@ def _describe_command(account: str, livemode: bool) -> Access:
     )
 
 
+def _name_parameter(parameter: Any) -> str:
+    """The name of an option or argument: `starting_after` for --starting-after."""
+    return str(max(parameter.opts, key=len)).lstrip("-").replace("-", "_")
+
+
 def _list_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and value of each parameter that was given, as text."""
     for name, value in parameters.items():
         for item in value if isinstance(value, list | tuple) else (value,):
             if item is not None and item is not False:
                 yield name, "true" if item is True else str(item)
-
-
-def _choose_account(known: list[str], account: str | None) -> str:
-    if account is None and len(known) != 1:
-        raise SettingError(f"--account: required, there are {len(known)} accounts (ledger accounts list)")
-    if account is not None and account not in known:
-        raise SettingError(f"--account: no such account: {account}")
-    return account or known[0]

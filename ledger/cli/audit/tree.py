@@ -10,19 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.api.health import READY_LAG_SECONDS_MAX
 from ledger.audit.proofs import read_proof_file
 from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run, run_on_log
 from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection
 from ledger.clock import Clock
 from ledger.config import check_origin
 from ledger.errors import SettingError
-from ledger.metrics import SealingLag, read_sealing_lag
+from ledger.metrics import READY_LAG_SECONDS_MAX, SealingLag, read_sealing_lag
 from ledger.postgres.connections import Conn
 from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import encode_base64
 from ledger.tlog.notes import parse_note
-from ledger.tree.keys import list_keys, make_chest
+from ledger.tree.keys import list_keys, make_keyring
 from ledger.tree.rotation import Rotation, rename_log, rotate_keys
 from ledger.tree.storage import TreeHead, read_tree_head
 
@@ -83,10 +82,10 @@ def rotate_key(
             raise SettingError(f"--new-origin: {error}") from None
 
     async def rotate(conn: Conn, clock: Clock, deployment: Deployment) -> Rotation:
-        chest = make_chest(deployment.service_key, deployment.settings)
+        keyring = make_keyring(deployment.service_key, deployment.settings)
         if new_origin is not None:
-            return await rename_log(conn, chest, new_origin, reason, clock.now())
-        return await rotate_keys(conn, chest, reason, clock.now())
+            return await rename_log(conn, keyring, new_origin, reason, clock.now())
+        return await rotate_keys(conn, keyring, reason, clock.now())
 
     rotation = run_on_log(rotate)
     if as_json:

@@ -17,7 +17,7 @@ from ledger.clock import Clock
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn
 from ledger.tlog.notes import NOTE_BYTES_MAX
-from ledger.tree.keys import make_chest
+from ledger.tree.keys import make_keyring
 from ledger.tree.verification import Progress, Verification, verify_log
 
 AgainstOption = Annotated[
@@ -45,8 +45,8 @@ def run_verification(against: dict[str, str]) -> Verification:
     with _show_progress() as progress:
 
         async def verify_all(conn: Conn, clock: Clock, deployment: Deployment) -> Verification:
-            chest = make_chest(deployment.service_key, deployment.settings)
-            return await verify_log(conn, chest, against=against, progress=progress)
+            keyring = make_keyring(deployment.service_key, deployment.settings)
+            return await verify_log(conn, keyring, against=against, progress=progress)
 
         return run_on_log(verify_all)
 

@@ -12,16 +12,25 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import Field
 
 from ledger.api.errors import STATUS_REFUSED_MIN
 from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
+from ledger.api.internal.audit.ranges import TimeRangeParams
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.middleware import get_route_template
 from ledger.audit.accesses import Access, Accesses, AccessFilters
 from ledger.errors import AccessNotRecorded
 
-Time = Annotated[str | None, Query(max_length=40, examples=["2026-11-27T12:00:00Z"])]
+
+class AccessParams(TimeRangeParams):
+    """The query of the list."""
+
+    actor: str | None = Field(None, max_length=255, examples=["key_1", "cli"])
+    object: str | None = Field(None, max_length=255)
+    limit: int = Field(10, ge=1, le=100)
+    starting_after: int | None = Field(None, ge=1, le=2**63 - 1, description="An access's id.")
 
 
 def record_accesses(accesses: Accesses) -> Any:
@@ -76,26 +85,15 @@ def access_routes(callers: Callers, accesses: Accesses) -> APIRouter:
     scope = callers.require_scopes("audit")
 
     @router.get("/accesses", summary="List what auditors looked at, newest first")
-    async def list_accesses(
-        actor: Annotated[str | None, Query(max_length=255, examples=["key_1", "cli"])] = None,
-        object_id: Annotated[str | None, Query(alias="object", max_length=255)] = None,
-        time_gt: Annotated[Time, Query(alias="time[gt]")] = None,
-        time_gte: Annotated[Time, Query(alias="time[gte]")] = None,
-        time_lt: Annotated[Time, Query(alias="time[lt]")] = None,
-        time_lte: Annotated[Time, Query(alias="time[lte]")] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 10,
-        starting_after: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="an access's id")] = None,
-        exchange: Exchange = scope,
-    ) -> Response:
+    async def list_accesses(params: Annotated[AccessParams, Query()], exchange: Exchange = scope) -> Response:
         """Each with `as_of`: the last position of the log at that time. With the parameters it determines
         what was seen. Personal data in parameters is kept as a keyed digest. This request is recorded too."""
-        times = {"gt": time_gt, "gte": time_gte, "lt": time_lt, "lte": time_lte}
         filters = AccessFilters(
-            actor=actor,
-            object=object_id,
-            time={comparison: text for comparison, text in times.items() if text is not None},
-            limit=limit,
-            starting_after=starting_after,
+            actor=params.actor,
+            object=params.object,
+            time=params.get_times(),
+            limit=params.limit,
+            starting_after=params.starting_after,
         )
         return JSONResponse(await accesses.list(get_auditor(exchange), filters))
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.api.errors import encode_answer
 from ledger.api.exchange import Exchange
+from ledger.api.internal.audit.answers import respond
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.versions import ApiVersion, set_version
 from ledger.api.internal.callers import Callers
@@ -52,8 +52,6 @@ def past_list_routes(callers: Callers, queries: QueryContext, public_url: str | 
         form = decode(request.scope["query_string"])
         base_url = public_url or exchange.base_url
         page = await list_objects_at(queries, get_auditor(exchange), form, base_url=base_url)
-        status, body = encode_answer(page)
-        headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
-        return Response(body, status, headers)
+        return respond(page, exchange)
 
     return router

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ledger.api.errors import encode_answer
 from ledger.api.exchange import Exchange
+from ledger.api.internal.audit.answers import respond
 from ledger.api.internal.audit.auditors import get_auditor
+from ledger.api.internal.audit.ranges import RangeParams
 from ledger.api.internal.callers import Callers
 from ledger.audit.moments import POSITION_MAX
-from ledger.audit.search.filters import COMPARISONS, LogFilters
+from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import LIMIT_MAX, search_log
 from ledger.audit.search.recorded_events import read_recorded_event
 from ledger.queries.context import QueryContext
-from ledger.wire.json_values import Json
 
 TEXT_LENGTH_MAX = 255
 TYPES_MAX = 50
 
-_TIME = "Unix time or ISO 8601 time. A time without a fraction includes its whole second."
 
-
-class LogFilterParams(BaseModel):
+class LogFilterParams(RangeParams):
     """The filters in a query; each may be left out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     actor: str | None = Field(None, max_length=TEXT_LENGTH_MAX, description="Id of a key, or `cli`.")
     request: str | None = Field(None, max_length=TEXT_LENGTH_MAX, examples=["req_0352CZ3z1jWpJM7B8upbma"])
@@ -48,14 +44,6 @@ class LogFilterParams(BaseModel):
         description="Type of recorded event; repeat it for several. `dispute.*` is all that begin so.",
         examples=[["dispute.opened", "charge.*"]],
     )
-    time_gt: str | None = Field(None, alias="time[gt]", description=_TIME)
-    time_gte: str | None = Field(None, alias="time[gte]", description=_TIME)
-    time_lt: str | None = Field(None, alias="time[lt]", description=_TIME)
-    time_lte: str | None = Field(None, alias="time[lte]", description=_TIME)
-    position_gt: int | None = Field(None, alias="position[gt]", ge=0, le=POSITION_MAX)
-    position_gte: int | None = Field(None, alias="position[gte]", ge=0, le=POSITION_MAX)
-    position_lt: int | None = Field(None, alias="position[lt]", ge=0, le=POSITION_MAX)
-    position_lte: int | None = Field(None, alias="position[lte]", ge=0, le=POSITION_MAX)
 
     def to_filters(self) -> LogFilters:
         """The filters of the search."""
@@ -69,13 +57,9 @@ class LogFilterParams(BaseModel):
             payment_intent=self.payment_intent,
             event=self.event,
             types=self.type,
-            time=self._read_comparisons("time"),
-            position=self._read_comparisons("position"),
+            time=self.get_times(),
+            position=self.get_positions(),
         )
-
-    def _read_comparisons(self, name: str) -> dict[str, Any]:
-        values = ((each, getattr(self, f"{name}_{each}")) for each in COMPARISONS)
-        return {comparison: value for comparison, value in values if value is not None}
 
 
 class LogParams(LogFilterParams):
@@ -106,7 +90,7 @@ def log_routes(callers: Callers, queries: QueryContext) -> APIRouter:
             starting_after=params.starting_after,
             descending=params.order == "desc",
         )
-        return _respond(page.to_json(), exchange)
+        return respond(page.to_json(), exchange)
 
     @router.get("/{position}", summary="One recorded event")
     async def retrieve(
@@ -115,12 +99,6 @@ def log_routes(callers: Callers, queries: QueryContext) -> APIRouter:
         """Whole: its metadata, its fields, the version of its class as it was stored, the public Events that
         it made, the hash of its leaf. Fields with personal data need the scope `personal_data`. A record that
         cannot be read is shown with the reason."""
-        return _respond(await read_recorded_event(queries, get_auditor(exchange), position), exchange)
+        return respond(await read_recorded_event(queries, get_auditor(exchange), position), exchange)
 
     return router
-
-
-def _respond(answer: Json, exchange: Exchange) -> Response:
-    status, body = encode_answer(answer)
-    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
-    return Response(body, status, headers)

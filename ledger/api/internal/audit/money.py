@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
+from ledger.api.internal.audit.ranges import RangeParams
 from ledger.api.internal.callers import Callers
 from ledger.audit.moments import POSITION_MAX
 from ledger.audit.money.bounds import Bounds
 from ledger.audit.money.journal import LIMIT_MAX, JournalQuery, list_postings
 from ledger.audit.money.trial_balance import TrialBalances
-from ledger.audit.search.filters import COMPARISONS
 from ledger.queries.context import QueryContext
 
 _MOMENT = "A unix time, an ISO 8601 time or `position:N`."
@@ -33,22 +33,12 @@ class TrialBalanceParams(BaseModel):
     currency: _Text = Field(None, examples=["usd"])
 
 
-class JournalParams(BaseModel):
+class JournalParams(RangeParams):
     """The query of the journal."""
-
-    model_config = ConfigDict(extra="forbid")
 
     at: _Moment = None
     from_: _Moment = Field(None, alias="from")
     to: _Moment = None
-    time_gt: _Moment = Field(None, alias="time[gt]")
-    time_gte: _Moment = Field(None, alias="time[gte]")
-    time_lt: _Moment = Field(None, alias="time[lt]")
-    time_lte: _Moment = Field(None, alias="time[lte]")
-    position_gt: _Position = Field(None, alias="position[gt]")
-    position_gte: _Position = Field(None, alias="position[gte]")
-    position_lt: _Position = Field(None, alias="position[lt]")
-    position_lte: _Position = Field(None, alias="position[lte]")
     ledger_account: _Text = Field(None, examples=["network"])
     currency: _Text = Field(None, examples=["usd"])
     object: _Text = Field(None, description="A charge with its refunds and disputes, a refund, or a dispute.")
@@ -59,7 +49,7 @@ class JournalParams(BaseModel):
 
     def to_query(self) -> JournalQuery:
         """What to list."""
-        bounds = Bounds(self.at, self.from_, self.to, self._collect("time"), self._collect("position"))
+        bounds = Bounds(self.at, self.from_, self.to, self.get_times(), self.get_positions())
         return JournalQuery(
             bounds,
             ledger_account=self.ledger_account,
@@ -70,11 +60,6 @@ class JournalParams(BaseModel):
             starting_after=self.starting_after,
             order=self.order,
         )
-
-    def _collect(self, name: str) -> dict[str, Any]:
-        """The bounds on `name` that are set, by comparison."""
-        bounds = {comparison: getattr(self, f"{name}_{comparison}") for comparison in COMPARISONS}
-        return {comparison: bound for comparison, bound in bounds.items() if bound is not None}
 
 
 def money_routes(callers: Callers, queries: QueryContext) -> APIRouter:

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
-from ledger.api.errors import encode_answer
 from ledger.api.exchange import Exchange
+from ledger.api.internal.audit.answers import respond
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.versions import ApiVersion, set_version
 from ledger.api.internal.callers import Callers
@@ -16,7 +16,6 @@ from ledger.audit.history import Order, read_history
 from ledger.audit.moments import POSITION_MAX
 from ledger.audit.objects import compare_object, read_object
 from ledger.queries.context import QueryContext
-from ledger.wire.json_values import Json
 
 _MOMENT = "Unix time, ISO 8601 time, or `position:N`. A time without a fraction includes its whole second."
 
@@ -54,7 +53,7 @@ def object_routes(callers: Callers, queries: QueryContext, public_url: str | Non
         answer = await read_object(
             queries, auditor, object_id, at, expand_paths=expand_paths, base_url=base_url
         )
-        return _respond(answer, exchange)
+        return respond(answer, exchange)
 
     @router.get("/{id}/history", summary="Every change of an object")
     async def read_object_history(
@@ -70,7 +69,7 @@ def object_routes(callers: Callers, queries: QueryContext, public_url: str | Non
         answer = await read_history(
             queries, auditor, object_id, limit=limit, starting_after=starting_after, order=order
         )
-        return _respond(answer, exchange)
+        return respond(answer, exchange)
 
     @router.get("/{id}/diff", summary="What differs between two moments of an object")
     async def compare_object_then(
@@ -81,12 +80,6 @@ def object_routes(callers: Callers, queries: QueryContext, public_url: str | Non
     ) -> Response:
         """`{as_of: {from, to}, changes: [{path, before, after}]}`. Before its creation the object has no
         members."""
-        return _respond(await compare_object(queries, get_auditor(exchange), object_id, start, end), exchange)
+        return respond(await compare_object(queries, get_auditor(exchange), object_id, start, end), exchange)
 
     return router
-
-
-def _respond(answer: Json, exchange: Exchange) -> Response:
-    status, body = encode_answer(answer)
-    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
-    return Response(body, status, headers)

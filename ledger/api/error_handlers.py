@@ -1,0 +1,52 @@
+"""What FastAPI does with errors: it answers them as the public protocol does."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from ledger.api.errors import render_error
+from ledger.commands.models import invalid_json_error, validation_error
+from ledger.errors import LedgerError, Unavailable, UnknownRoute
+from ledger.ids import new_id
+from ledger.postgres.connections import first_line
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the routes that FastAPI serves answer errors as the public protocol does."""
+    app.add_exception_handler(LedgerError, _handle_error)
+    app.add_exception_handler(psycopg.OperationalError, _handle_database_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+
+
+async def _handle_error(request: Request, error: Exception) -> Response:
+    status, body, headers = render_error(error)
+    response_headers = {name.decode(): value.decode() for name, value in headers}
+    if not hasattr(request.state, "exchange"):  # outside the two APIs, which give each request its id
+        response_headers["request-id"] = new_id("req", time.time())
+    return Response(body, status, response_headers, "application/json")
+
+
+async def _handle_database_error(request: Request, error: Exception) -> Response:
+    return await _handle_error(request, Unavailable(first_line(error)))
+
+
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    """FastAPI raises this for a path it has no route for, and for a body that is not JSON."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return await _handle_error(request, invalid_json_error())
+    refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
+    return await _handle_error(request, refusal)
+
+
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _handle_error(request, validation_error(error.errors()[0], skip=1))
