@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,11 @@ import httpx
 import msgspec
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from ledger.cli.audit.group import build_group
 from ledger.domain.money import DAY_SECONDS
 from ledger.wire.aggregates import AGGREGATES
 from tests.api.conftest import check_log
-from tests.api.service import SERVICE_KEY, Registrar, Service, assert_refused, ok
+from tests.api.service import Registrar, Service, assert_refused, ok
 from tests.audit.story import EXPANSIONS, MARK, Shown, Story
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
@@ -260,41 +259,28 @@ def test_an_object_that_is_not_the_callers_is_missing(story: Story, service: Ser
         assert_refused(refused, 403, code="more_permissions_required", message="lacks the scope 'audit'")
 
 
-@pytest.fixture
-def run_cli(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs `ledger audit ARGUMENTS` on the service's database and returns what it prints."""
-    settings = {"database_url": service.dsn, "secret_key": SERVICE_KEY, "data_dir": str(tmp_path)}
-    for name, value in (settings | {"test_clock": "true"}).items():
-        monkeypatch.setenv(f"LEDGER_{name.upper()}", value)
-
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(build_group(), arguments, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return run
-
-
-def test_the_commands_print_what_the_routes_answer(story: Story, run_cli: Any) -> None:
+def test_the_commands_print_what_the_routes_answer(story: Story, service: Service) -> None:
+    run_audit = partial(service.run_command, "audit")
     dispute = story.ids["disputes"][0]
     changes = ask(story.auditor, dispute, "/history", limit=100)
     own = ("--account", story.account.id)
     see_all = (*own, "--personal-data", "--json")
     at = f"position:{changes['data'][1]['position']}"
-    shown = json.loads(run_cli("object", dispute, "--at", at, "--expand", "charge", *see_all))
+    shown = json.loads(run_audit("object", dispute, "--at", at, "--expand", "charge", *see_all))
     assert shown == ask(story.auditor, dispute, at=at, **{"expand[]": "charge"})
-    assert json.loads(run_cli("history", dispute, *see_all)) == changes
-    diff = json.loads(run_cli("diff", dispute, "--from", "position:0", "--to", at, *see_all))
+    assert json.loads(run_audit("history", dispute, *see_all)) == changes
+    diff = json.loads(run_audit("diff", dispute, "--from", "position:0", "--to", at, *see_all))
     assert diff == ask(story.auditor, dispute, "/diff", from_="position:0", to=at)
-    closed = json.loads(run_cli("history", dispute, *own, "--json"))
+    closed = json.loads(run_audit("history", dispute, *own, "--json"))
     assert closed == ask(story.operator, dispute, "/history", limit=100)
 
 
-def test_the_commands_print_pictures(story: Story, run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_print_pictures(story: Story, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_audit = partial(service.run_command, "audit")
     dispute = story.ids["disputes"][0]
     first, second = ask(story.auditor, dispute, "/history", limit=100)["data"][:2]
     own = ("--account", story.account.id)
-    timeline = run_cli("history", dispute, "--limit", "2", *own)
+    timeline = run_audit("history", dispute, "--limit", "2", *own)
     assert f"● {first['time']}  dispute.opened  position {first['position']}, version 1\n" in timeline
     assert f"│ by test (sk_test_***{story.account.secret[-4:]}), because of ch_" in timeline
     assert f"│ Event {first['events'][0]['id']} charge.dispute.created\n" in timeline
@@ -304,11 +290,13 @@ def test_the_commands_print_pictures(story: Story, run_cli: Any, monkeypatch: py
     assert MARK not in timeline
     assert "\x1b" not in timeline
     between = ("--from", f"position:{first['position']}", "--to", f"position:{second['position']}")
-    diff = run_cli("diff", dispute, *between, "--personal-data", *own)
+    diff = run_audit("diff", dispute, *between, "--personal-data", *own)
     assert diff.startswith(f"--- {dispute} {first['time']}, position {first['position']}, version 1\n+++ ")
     assert f'+ evidence[product_description]: "{MARK} ' in diff
     assert "- evidence_details[has_evidence]: false\n+ evidence_details[has_evidence]: true\n" in diff
-    assert f"{dispute} as of {first['time']}" in run_cli("object", dispute, "--at", first["time"], *own)
+    assert f"{dispute} as of {first['time']}" in service.run_command(
+        "audit", "object", dispute, "--at", first["time"], *own
+    )
     monkeypatch.setenv("FORCE_COLOR", "1")
-    coloured = run_cli("diff", dispute, *between, *own)
+    coloured = run_audit("diff", dispute, *between, *own)
     assert "\x1b[3" in coloured
