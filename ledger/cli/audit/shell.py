@@ -96,12 +96,20 @@ async def _run(
             await store.clock.refresh(conn)
             known = [row[0] for row in await list_accounts(conn)]
         auditor = Auditor(_choose_account(known, account), livemode, CLI_ACTOR, shows_personal_data)
-        await Accesses(pool, store.clock, service_key).record(_describe_command(auditor))
+        await _record(Accesses(pool, store.clock, service_key), _describe_command(auditor))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
         await store.past_streams.close()
         await store.streams.close()
         await pool.close()
+
+
+async def _record(accesses: Accesses, access: Access) -> None:
+    await accesses.start()
+    try:
+        await accesses.record(access)
+    finally:
+        await accesses.close()
 
 
 def _describe_command(auditor: Auditor) -> Access:
