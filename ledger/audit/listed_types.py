@@ -7,24 +7,13 @@ of a projection with the names of the aggregate's members; here the members them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import eq, ge, gt, le, lt
 from types import ModuleType
 from typing import Any
 
 from ledger.audit.candidates import LOG_INDEXED
-from ledger.domain import (
-    charge,
-    customer,
-    customer_session,
-    dispute,
-    file,
-    file_link,
-    payment_intent,
-    refund,
-    resource,
-    webhook_endpoint,
-)
+from ledger.domain import customer_session, resource
 from ledger.domain.aggregate import State
 from ledger.domain.file_link import FileLink, is_expired
 from ledger.domain.resource import Resource
@@ -32,6 +21,7 @@ from ledger.errors import InvalidParameter
 from ledger.objects import render_object
 from ledger.queries.resources import build_filters, matches_filters
 from ledger.wire import tables
+from ledger.wire.aggregates import AGGREGATES
 from ledger.wire.elements import render_session_record
 from ledger.wire.json_values import Json
 from ledger.wire.parameters import PAGINATION, ParameterTable, TimestampFilter
@@ -52,23 +42,35 @@ _COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
 }
 PERSONAL_FILTERS = frozenset({"email"})
 """Filters by personal data: they need the scope `personal_data`."""
+_AGGREGATES = {row.object_type: row for row in AGGREGATES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedType:
     """A type of object and its list.
 
-    modules    of the aggregates that such an object may be
-    table      the parameters
-    references by filter, the class of the object that it must name
-    published  the row of a type that other services publish
+    table       the parameters
+    referenced  by filter, the type of the object that it must name
+    published   the row of a type that other services publish
     """
 
     name: str
-    modules: tuple[ModuleType, ...]
     table: ParameterTable
-    references: Mapping[str, type[State]]
+    referenced: Mapping[str, str] = field(default_factory=dict)
     published: PublishedType | None = None
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        """Those of the aggregates that such an object may be."""
+        if self.published is not None:
+            return (resource,)
+        row = _AGGREGATES[self.name]
+        return (row.module, resource) if row.published_too else (row.module,)
+
+    @property
+    def references(self) -> dict[str, type[State]]:
+        """By filter, the class of the object that it must name."""
+        return {name: _AGGREGATES[object_type].state for name, object_type in self.referenced.items()}
 
     @property
     def topics(self) -> list[str]:
@@ -157,9 +159,7 @@ def _make_table(public: ParameterTable, *, has_status: bool = True) -> Parameter
 def _make_published(published_type: PublishedType) -> ListedType:
     return ListedType(
         name=published_type.object_type,
-        modules=(resource,),
         table=_make_table(tables.published.build_list_table(published_type)),
-        references={},
         published=published_type,
     )
 
@@ -174,57 +174,45 @@ _SESSION_LIST = ParameterTable(
 _ROWS = (
     ListedType(
         name="customer",
-        modules=(customer,),
         table=_make_table(tables.customers.LIST, has_status=False),
-        references={},
     ),
     ListedType(
         name="charge",
-        modules=(charge,),
         table=_make_table(tables.charges.LIST),
-        references={"customer": customer.Customer, "payment_intent": payment_intent.PaymentIntent},
+        referenced={"customer": "customer", "payment_intent": "payment_intent"},
     ),
     ListedType(
         name="dispute",
-        modules=(dispute,),
         table=_make_table(tables.disputes.LIST),
-        references={"charge": charge.Charge, "payment_intent": payment_intent.PaymentIntent},
+        referenced={"charge": "charge", "payment_intent": "payment_intent"},
     ),
     ListedType(
         name="refund",
-        modules=(refund,),
         table=_make_table(tables.refunds.LIST),
-        references={"charge": charge.Charge, "payment_intent": payment_intent.PaymentIntent},
+        referenced={"charge": "charge", "payment_intent": "payment_intent"},
     ),
     ListedType(
         name="payment_intent",
-        modules=(payment_intent, resource),
         table=_make_table(tables.payment_intents.LIST),
-        references={"customer": customer.Customer},
+        referenced={"customer": "customer"},
     ),
     ListedType(
         name="file",
-        modules=(file,),
         table=_make_table(tables.files.LIST, has_status=False),
-        references={},
     ),
     ListedType(
         name="file_link",
-        modules=(file_link,),
         table=_make_table(tables.file_links.LIST, has_status=False),
-        references={"file": file.File},
+        referenced={"file": "file"},
     ),
     ListedType(
         name="webhook_endpoint",
-        modules=(webhook_endpoint,),
         table=_make_table(tables.webhook_endpoints.LIST),
-        references={},
     ),
     ListedType(
         name="customer_session",
-        modules=(customer_session,),
         table=_make_table(_SESSION_LIST),
-        references={"customer": customer.Customer},
+        referenced={"customer": "customer"},
     ),
 )
 _LISTED_TYPES = {row.name: row for row in _ROWS}
