@@ -24,7 +24,7 @@ from benchmarks.report import Figure, Goal, compare_rates
 from benchmarks.service import Service
 from ledger.postgres.cluster import SUPERUSER
 
-CONNECTIONS = (4, 64)
+CONNECTIONS = (16, 64)
 SECONDS_MIN = 1.0
 ROUNDS_MIN = 5
 GOAL = Goal(0.97)
