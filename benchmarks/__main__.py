@@ -20,11 +20,6 @@ from pathlib import Path
 from benchmarks import (
     append,
     audit,
-    audit_export,
-    audit_money,
-    audit_objects,
-    audit_search,
-    audit_tree,
     commands,
     expansion,
     http,
@@ -44,16 +39,11 @@ QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
 
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
-    "audit-export": audit_export.run,
     "audit": audit.run,
-    "audit-objects": audit_objects.run,
-    "audit-search": audit_search.run,
-    "audit-money": audit_money.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
-    "audit-tree": audit_tree.run,
 }
 SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
     "expansion": expansion.run,

@@ -1,114 +1,52 @@
-"""The audit API on a long log: lists as of a moment, and what it costs to record an access.
+"""Every figure of the audit, on one long log: `--events 10000000` makes it as long as the goals assume.
 
-The log and its index are filled by `audit_ground`. `--events 10000000` makes it as long as the goals assume;
-the other groups of the audit API measure on logs of their own.
+Each part measures on the ground that `audit_ground` fills, in an order in which none disturbs the next: the
+log is searched before it has an index, and sealed after its objects were read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from benchmarks.audit_ground import SEED, fill_index, fill_log
+from benchmarks import audit_export, audit_lists, audit_money, audit_objects, audit_search, audit_tree
+from benchmarks.audit_ground import Ground, create_ground, fill_index
 from benchmarks.database import Server
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, Goal, figure
-from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
-from ledger.api.composition import build_queries
-from ledger.audit.accesses import Access, Accesses
-from ledger.audit.auditor import Auditor
-from ledger.audit.lists import list_objects_at
-from ledger.config import load_settings
-from ledger.postgres.connections import Pool, fetch_all
-from ledger.queries.context import QueryContext
-from ledger.store.codec import Codec
-from ledger.store.store import Store
+from benchmarks.report import Figure, figure
 
-GROUP = "audit of a long log"
-MOMENTS_PER_ROUND = 20
-AUDITOR = Auditor(ACCOUNT, False, "cli", shows_personal_data=True)
-GOAL = Goal(20, is_maximum=True)
-
-MakeForm = Callable[[], Mapping[str, str]]
-
-_SOME_DISPUTES = """
-SELECT charge FROM ledger.events WHERE topic = 'dispute.opened' AND notification_id <= %(upto)s
-ORDER BY notification_id LIMIT 50
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A filled database, as a process reads it."""
-
-    queries: QueryContext
-    events: int
-    rng: random.Random
-
-    def draw_moment(self) -> str:
-        """Any position of the log but its first few."""
-        return f"position:{self.rng.randrange(self.events // 10, self.events + 1)}"
+GROUP = "audit: filling the log"
 
 
 def run(server: Server, effort: Effort) -> list[Figure]:
-    """Milliseconds of each answer, and the rate at which the log was filled."""
-    dsn = server.create_ledger_database("audit")
+    """Fill the ground, then measure one part after the other."""
     started = time.perf_counter()
-    fill_log(dsn, Codec(SECRET_KEY), effort.events)
-    filled = time.perf_counter()
-    asyncio.run(fill_index(dsn))
-    indexed = time.perf_counter()
-    figures = [
-        figure(GROUP, f"filling a log of {effort.events:,} events", [effort.events / (filled - started)]),
-        figure(GROUP, "filling its audit index set-wise", [effort.events / (indexed - filled)]),
-    ]
-    with open_store(dsn) as (runner, store):
-        return figures + runner.run(_measure(store, effort))
+    ground = create_ground(server, "audit", effort.events)
+    rate = effort.events / (time.perf_counter() - started)
+    figures = [figure(GROUP, f"filling a log of {effort.events:,} events", [rate])]
+    for name, measure in _PARTS.items():
+        started = time.perf_counter()
+        figures += measure(ground, effort)
+        print(f"  {name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return figures
 
 
-async def _measure(store: Store, effort: Effort) -> list[Figure]:
-    async with Pool(store.dsn) as pool:
-        queries = build_queries(store, pool, load_settings())
-        place = _Place(queries, effort.events, random.Random(SEED))
-        async with pool.connection() as conn:
-            charges = [row[0] for row in await fetch_all(conn, _SOME_DISPUTES, {"upto": effort.events // 10})]
-        figures = [await _measure_list(place, effort, *each) for each in _make_lists(place, charges)]
-        accesses = Accesses(pool, store.clock, store.secret_key)
-        access = Access(
-            account=ACCOUNT, livemode=False, actor="cli", action="benchmark", parameters=[("id", "du_1")]
-        )
-        count = effort.rounds * MOMENTS_PER_ROUND
-        times = [await _time(lambda: accesses.record(access)) for _ in range(count)]
-        return [*figures, figure(GROUP, "recording an access", times, "ms")]
-
-
-def _make_lists(place: _Place, charges: Sequence[str]) -> list[tuple[str, MakeForm, Goal | None]]:
-    """Each list with its name and its goal. The last one finds nothing: no page costs more."""
-    return [
-        ("newest 10 disputes", lambda: {"type": "dispute"}, GOAL),
-        ("newest 100 disputes", lambda: {"type": "dispute", "limit": "100"}, GOAL),
-        ("newest 10 customer sessions", lambda: {"type": "customer_session"}, GOAL),
-        ("disputes of a charge", lambda: {"type": "dispute", "charge": place.rng.choice(charges)}, GOAL),
-        ("nothing among 1,000 disputes", lambda: {"type": "dispute", "status": "prevented"}, None),
-    ]
-
-
-async def _measure_list(
-    place: _Place, effort: Effort, name: str, make_form: MakeForm, goal: Goal | None
-) -> Figure:
-    async def read() -> object:
-        return await list_objects_at(place.queries, AUDITOR, {**make_form(), "at": place.draw_moment()})
-
-    await read()  # prepares the statements
-    times = [await _time(read) for _ in range(effort.rounds * MOMENTS_PER_ROUND)]
-    return figure(GROUP, f"list as of any moment: {name}", times, "ms", goal=goal)
-
-
-async def _time(action: Callable[[], Awaitable[object]]) -> float:
-    """Milliseconds."""
+def _measure_index_fill(ground: Ground, effort: Effort) -> list[Figure]:
     started = time.perf_counter()
-    await action()
-    return (time.perf_counter() - started) * 1000
+    asyncio.run(fill_index(ground.dsn))
+    rate = effort.events / (time.perf_counter() - started)
+    return [figure(GROUP, "filling its audit index set-wise", [rate])]
+
+
+_PARTS: dict[str, Callable[[Ground, Effort], list[Figure]]] = {
+    "search without an index": audit_search.measure_without_index,
+    "index": _measure_index_fill,
+    "lists": audit_lists.measure,
+    "search": audit_search.measure,
+    "objects": audit_objects.measure,
+    "tree": audit_tree.measure,
+    "exports": audit_export.measure,
+    "books": audit_money.measure,
+}

@@ -1,12 +1,9 @@
-"""Exports of the whole log and of a part of it, and their check offline: records per second, and the most
-memory that the commands need for a tenth of the log and for all of it.
+"""Exports of a range of the sealed log and of a part of it, and their check offline: records per second, and
+the most memory that the commands need for a tenth of the range and for all of it.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,11 +11,10 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.database import Server
-from benchmarks.history import copy_history
+from benchmarks.audit_ground import Ground
 from benchmarks.measurement import Effort
-from benchmarks.process_stats import read_peak_mb
 from benchmarks.report import Figure, compare_rates, figure
+from benchmarks.service import run_ledger_command
 from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
 from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
@@ -30,74 +26,65 @@ from ledger.audit.search.filters import LogFilters
 from ledger.config import load_settings
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
-from ledger.store.codec import Codec
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import Checkpoint, parse_checkpoint
 from ledger.tlog.notes import parse_note
-from ledger.tree.keys import Keyring
-from ledger.tree.sealer import Sealer
 
-GROUP = "export and its check"
-SEED = 1
-LOG_DAYS = 20.0
+GROUP = "audit: export and its check"
+EVENTS_MAX = 300_000
 AUDITOR = Auditor(ACCOUNT, False, "benchmark")
 FORMATS: tuple[Format, ...] = ("ndjson", "parquet")
-WHOLE, DISPUTES = LogFilters(), LogFilters(types=["dispute.*"])
-LOOK_SECONDS = 0.01
 
-_COPY = "COPY (SELECT * FROM ledger.events) TO STDOUT"
-_CREATE_ACCOUNT = "INSERT INTO ledger.accounts (id, name, api_version) VALUES (%s, 'Benchmark', '')"
+_COPY = "COPY (SELECT * FROM ledger.events WHERE notification_id <= {events}) TO STDOUT"
 
 
-def run(server: Server, effort: Effort) -> list[Figure]:
-    """The yardstick of an export is Postgres's own COPY of the same rows to the client."""
-    dsn = server.create_ledger_database("audit_export")
-    copy_history(dsn, Codec(SECRET_KEY), SEED, effort.events, days=LOG_DAYS)
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(_CREATE_ACCOUNT, (ACCOUNT,))
-    with open_store(dsn) as (runner, store):
-        figures = runner.run(_measure_rates(server.directory, dsn, store, effort))
-    return [*figures, *_measure_memory(server.directory, dsn, effort.events)]
+def measure(ground: Ground, effort: Effort) -> list[Figure]:
+    """The yardstick of an export is Postgres's own COPY of the same rows to the client. The log is sealed."""
+    events = min(ground.events, EVENTS_MAX)
+    directory = ground.server.directory
+    with open_store(ground.dsn) as (runner, store):
+        figures = runner.run(_measure_rates(directory, ground.dsn, store, events, effort))
+    return [*figures, *_measure_memory(directory, ground.dsn, events)]
 
 
-async def _measure_rates(directory: Path, dsn: str, store: Store, effort: Effort) -> list[Figure]:
+async def _measure_rates(
+    directory: Path, dsn: str, store: Store, events: int, effort: Effort
+) -> list[Figure]:
+    whole = LogFilters(position={"lte": events})
+    disputes = LogFilters(types=["dispute.*"], position={"lte": events})
     rates: dict[str, list[float]] = defaultdict(list)
     async with Pool(dsn) as pool:
         queries = build_queries(store, pool, load_settings())
-        await _seal(store)
         for _ in range(effort.rounds):
-            rates["COPY"].append(effort.events / _time_copy(dsn))
+            rates["COPY"].append(events / _time_copy(dsn, events))
             for name in FORMATS:
                 file = directory / f"export.{name}"
-                seconds = await _write(queries, WHOLE, name, file)
-                rates[f"export, {name}"].append(effort.events / seconds)
+                seconds = await _write(queries, whole, name, file)
+                rates[f"export, {name}"].append(events / seconds)
                 verified, seconds = _verify(file, name)
                 assert verified.is_complete
-                assert verified.records == effort.events
-                rates[f"verify, {name}"].append(effort.events / seconds)
+                assert verified.records == events
+                rates[f"verify, {name}"].append(events / seconds)
             file = directory / "disputes.ndjson"
-            seconds = await _write(queries, DISPUTES, "ndjson", file)
+            seconds = await _write(queries, disputes, "ndjson", file)
             rates["export"].append(_verify(file, "ndjson")[0].records / seconds)
+    note = f"{events:,} events"
     return [
         *(
-            compare_rates(GROUP, f"export, {name}", rates[f"export, {name}"], "COPY", rates["COPY"])
+            compare_rates(
+                GROUP, f"export, {name}", rates[f"export, {name}"], "COPY", rates["COPY"], note=note
+            )
             for name in FORMATS
         ),
-        figure(GROUP, "export of dispute.*, ndjson, without an audit index", rates["export"]),
+        figure(GROUP, "export of dispute.*, ndjson", rates["export"]),
         *(figure(GROUP, f"verify-export, {name}", rates[f"verify, {name}"]) for name in FORMATS),
     ]
 
 
-async def _seal(store: Store) -> None:
-    sealer = Sealer(store, Keyring(SECRET_KEY), pause_ms=1, checkpoint_seconds=60)
-    while (await sealer.seal()).remaining:
-        pass
-    await sealer.close()
-
-
-def _time_copy(dsn: str) -> float:
+def _time_copy(dsn: str, events: int) -> float:
     started = time.perf_counter()
-    with psycopg.connect(dsn) as conn, conn.cursor() as cur, cur.copy(_COPY) as copy:
+    statement = _COPY.format(events=events).encode()
+    with psycopg.connect(dsn) as conn, conn.cursor() as cur, cur.copy(statement) as copy:
         for _ in copy:
             pass
     return time.perf_counter() - started
@@ -131,25 +118,10 @@ def _measure_memory(directory: Path, dsn: str, events: int) -> Iterator[Figure]:
     for name in FORMATS:
         for count in (events // 10, events):
             file = directory / f"memory.{name}"
+            file.unlink(missing_ok=True)
             export = ("export", "--account", ACCOUNT, "--format", name, "--out", str(file), "--before",
                       str(count + 1))  # fmt: skip
             for command in (export, ("verify-export", str(file))):
-                megabytes = _run_command(dsn, *command)
-                yield figure(GROUP, f"memory of {command[0]}, {name}, {count:,} events", [megabytes], "MB")
-
-
-def _run_command(dsn: str, *arguments: str) -> float:
-    """Run `ledger audit …`; its most memory at once, in MB. Raises RuntimeError when it fails."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ledger", "audit", *arguments],
-        env=os.environ | {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": SECRET_KEY.decode()},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, read_peak_mb(process.pid))
-        time.sleep(LOOK_SECONDS)
-    if process.returncode:
-        raise RuntimeError(f"ledger audit {arguments[0]} failed")
-    return peak
+                use = run_ledger_command(dsn, SECRET_KEY, "audit", *command)
+                work = f"memory of {command[0]}, {name}, {count:,} events"
+                yield figure(GROUP, work, [use.memory_mb], "MB")

@@ -1,53 +1,81 @@
-"""A long log for the benchmarks of the audit API, and its index: millions of events in minutes.
+"""The long log on which the audit is measured, and its index: millions of events in minutes.
 
-The oldest events are stories as `history` generates them. After them come copies of those of their streams
-that have nothing sealed, with other ids: sealed data is bound to its stream and could not be copied. So every
-event of the log can be decoded, and every object be folded.
+The oldest events are stories as `history` generates them. After them come copies of all of these with other
+ids, but without what is sealed, which is bound to its stream: as if the personal data had been erased. So
+every event of the log can be decoded, every object be folded, and the books agree. Rows are inserted over two
+connections into tables without indexes, which are made afterwards, two at a time.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import psycopg
 
+from benchmarks.database import Server
 from benchmarks.history import DAY_SECONDS, copy_history
+from benchmarks.store import ACCOUNT, SECRET_KEY
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec
+from ledger.wire.versions import LATEST_VERSION
 from projections.engine.registration import register_missing
 from projections.read_models.audit_index import AUDIT_INDEX
 
 STORY_EVENTS_MAX = 100_000
 SEED = 1
 LOG_DAYS = 20.0
+GUEST = "cus_guest"
+"""A customer with so many events that a search by it and something rare examines as many as a page may."""
+CONNECTIONS = 2
+INDEX_SLICES = 8
 
-_SECONDARY_INDEXES = """
-SELECT i.relname, pg_get_indexdef(i.oid) FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-WHERE x.indrelid = 'ledger.events'::regclass AND NOT x.indisunique
+_INSERT_ACCOUNT = "INSERT INTO ledger.accounts (id, name, api_version) VALUES (%s, 'Benchmark', %s)"
+_CONSTRAINTS = """
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = %(table)s::regclass AND contype IN ('p', 'u')
 """
-_MAKE_TEMPLATE = """
+# Of a partitioned table this names "ONLY" it, although the index has parts in the partitions.
+_INDEXES = """
+SELECT i.relname, replace(pg_get_indexdef(i.oid), ' ON ONLY ', ' ON ') FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid
+WHERE x.indrelid = %(table)s::regclass
+AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = x.indexrelid)
+"""
+_BUILD_OPTIONS = "SET maintenance_work_mem = '512MB'; SET synchronous_commit = off"
+# Ids are marked, so that a copy only has to replace the mark; as text has no such character.
+_MAKE_TEMPLATE = r"""
 CREATE UNLOGGED TABLE ledger.benchmark_template AS
-SELECT row_number() OVER (ORDER BY e.notification_id) AS number, e.*,
-       convert_from(e.state, 'UTF8') AS text, convert_from(e.state, 'UTF8')::json ->> 'at' AS at
+SELECT e.notification_id AS number, e.*, d.at,
+       regexp_replace(e.customer, '^((?!cus_guest).*)$', E'\\1\x01') AS marked_customer,
+       e.charge || E'\x01' AS marked_charge, e.payment_intent || E'\x01' AS marked_intent,
+       regexp_replace(
+           regexp_replace(
+               regexp_replace(d.text, ',"sealed":"[^"]*"', ''),
+               '"available_on":[0-9]+', '"available_on":' || d.at),
+           '"((?:ch|cus|cuss|du|pi|ref|txn)_[0-9A-Za-z]+)"', E'"\\1\x01"', 'g') AS text
 FROM ledger.events e
-WHERE NOT EXISTS (
-    SELECT FROM ledger.events sealed
-    WHERE sealed.originator_id = e.originator_id AND position('"sealed":"'::bytea IN sealed.state) > 0);
+CROSS JOIN LATERAL (
+    SELECT convert_from(e.state, 'UTF8') AS text, convert_from(e.state, 'UTF8')::json ->> 'at' AS at
+    OFFSET 0) d;
 ALTER TABLE ledger.benchmark_template ADD PRIMARY KEY (number);
 ANALYZE ledger.benchmark_template
 """
-_TEMPLATE_SIZE = "SELECT count(*) FROM ledger.benchmark_template"
 # A copy was decided when it was recorded, so that the order of creation is that of the log: the time of the
-# decision is replaced wherever the state has it. The ids of balance transactions have to differ too.
-_COPY_TEMPLATE = """
+# decision is replaced wherever the state has it. Its money is available at once.
+_COPY_TEMPLATE = r"""
 INSERT INTO ledger.events
     (notification_id, originator_id, originator_version, topic, state, account, livemode, actor, request_id,
      idempotency_key, causation, customer, charge, payment_intent, recorded_at)
 SELECT %(after)s + number, originator_id || %(copy)s, originator_version, topic,
-       convert_to(replace(replace(text, '"txn_', '"txn' || %(copy)s || '_'),
+       convert_to(replace(replace(text, E'\x01', %(copy)s),
                           at, floor(%(start)s + number * %(step)s)::bigint::text), 'UTF8'),
-       account, livemode, actor, 'req' || %(copy)s || '_' || number, idempotency_key, causation, customer,
-       charge, payment_intent, to_timestamp(%(start)s + number * %(step)s)
+       account, livemode, actor, 'req' || %(copy)s || '_' || number, idempotency_key || %(copy)s, causation,
+       replace(marked_customer, E'\x01', %(copy)s), replace(marked_charge, E'\x01', %(copy)s),
+       replace(marked_intent, E'\x01', %(copy)s), to_timestamp(%(start)s + number * %(step)s)
 FROM ledger.benchmark_template WHERE number <= %(count)s ORDER BY number
 """
 _MOVE_HEAD = """
@@ -65,8 +93,10 @@ SELECT l.generation, e.notification_id, e.account, e.livemode, e.notification_id
        CASE WHEN e.originator_version = 1 THEN split_part(e.topic, '.', 1) END,
        CASE WHEN e.originator_version = 1 THEN coalesce(s.state ->> 'created', s.state ->> 'at')::bigint END
 FROM projections.live l, ledger.events e
-CROSS JOIN LATERAL (SELECT convert_from(e.state, 'UTF8')::json AS state) s
-WHERE l.projection = 'audit_index'
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN e.originator_version = 1 THEN convert_from(e.state, 'UTF8')::json END AS state
+    OFFSET 0) s
+WHERE l.projection = 'audit_index' AND e.notification_id > %(after)s AND e.notification_id <= %(upto)s
 """
 _MOVE_CHECKPOINT = """
 UPDATE projections.checkpoints SET position = (SELECT position FROM ledger.head)
@@ -74,32 +104,47 @@ WHERE projection = 'audit_index'
 """
 
 
+class Ground(NamedTuple):
+    """A server's database with a filled log; the index is filled when `fill_index` was called."""
+
+    server: Server
+    dsn: str
+    events: int
+
+
+def create_ground(server: Server, name: str, events: int) -> Ground:
+    """A database with one account and a log of `events` events."""
+    dsn = server.create_ledger_database(name)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(_INSERT_ACCOUNT, (ACCOUNT, LATEST_VERSION))
+    fill_log(dsn, Codec(SECRET_KEY), events)
+    return Ground(server, dsn, events)
+
+
 def fill_log(dsn: str, codec: Codec, events: int) -> None:
     """Fill the log of an empty database with `events` events, recorded over the last LOG_DAYS."""
     stories = min(events, STORY_EVENTS_MAX)
     days = LOG_DAYS * stories / events
     end = time.time() - (LOG_DAYS - days) * DAY_SECONDS
-    copy_history(dsn, codec, SEED, stories, days=days, end=end)
+    copy_history(dsn, codec, SEED, stories, days=days, end=end, guest=GUEST)
     if stories == events:
         return
     with psycopg.connect(dsn, autocommit=True) as conn:
-        indexes = conn.execute(_SECONDARY_INDEXES).fetchall()
-        for name, _ in indexes:  # made again at the end, which is faster than to keep them up to date
-            conn.execute(f"DROP INDEX ledger.{name}".encode())
-        conn.execute("SET synchronous_commit = off")
-        conn.execute(_MAKE_TEMPLATE)
-        (template_size,) = conn.execute(_TEMPLATE_SIZE).fetchone() or (0,)
-        step = (LOG_DAYS - days) * DAY_SECONDS / (events - stories)
-        for number, after in enumerate(range(stories, events, template_size), 1):
-            start = end + (after - stories) * step
-            count = min(template_size, events - after)
-            conn.execute(
-                _COPY_TEMPLATE,
-                {"after": after, "copy": f"_{number}", "start": start, "step": step, "count": count},
-            )
-        conn.execute("SET maintenance_work_mem = '1GB'")
-        for _, definition in indexes:
-            conn.execute(definition.encode())
+        conn.execute(_MAKE_TEMPLATE.encode())
+    step = (LOG_DAYS - days) * DAY_SECONDS / (events - stories)
+    copies = [
+        {
+            "after": after,
+            "copy": f"_{number}",
+            "start": end + (after - stories) * step,
+            "step": step,
+            "count": min(stories, events - after),
+        }
+        for number, after in enumerate(range(stories, events, stories), 1)
+    ]
+    with _without_indexes(dsn, "ledger.events"):
+        _run_in_parallel(dsn, [(_COPY_TEMPLATE, copy) for copy in copies])
+    with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("DROP TABLE ledger.benchmark_template")
         conn.execute(_MOVE_HEAD)
         conn.execute("VACUUM ANALYZE ledger.events")
@@ -109,8 +154,46 @@ async def fill_index(dsn: str) -> None:
     """Fill the audit index of a log that only `fill_log` or `copy_history` wrote, as the projection would."""
     async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
         await register_missing(conn, [AUDIT_INDEX])
-        async with conn.transaction():
-            await conn.execute("SET LOCAL work_mem = '256MB'")
-            await conn.execute(_FILL_INDEX)
-            await conn.execute(_MOVE_CHECKPOINT)
-        await conn.execute("ANALYZE projections.audit_index")
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        (head,) = conn.execute("SELECT position FROM ledger.head").fetchone() or (0,)
+    slices = [
+        {"after": head * number // INDEX_SLICES, "upto": head * (number + 1) // INDEX_SLICES}
+        for number in range(INDEX_SLICES)
+    ]
+    with _without_indexes(dsn, "projections.audit_index"):
+        _run_in_parallel(dsn, [(_FILL_INDEX, each) for each in slices])
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(_MOVE_CHECKPOINT)
+        conn.execute("VACUUM ANALYZE projections.audit_index")
+
+
+@contextmanager
+def _without_indexes(dsn: str, table: str) -> Iterator[None]:
+    """Drop the table's indexes and keys, and make them again at the end: faster than to maintain them."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        constraints = conn.execute(_CONSTRAINTS, {"table": table}).fetchall()
+        indexes = conn.execute(_INDEXES, {"table": table}).fetchall()
+        schema = table.partition(".")[0]
+        for name, _ in constraints:
+            conn.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}".encode())
+        for name, _ in indexes:
+            conn.execute(f"DROP INDEX {schema}.{name}".encode())
+    yield
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(_BUILD_OPTIONS)
+        for name, definition in constraints:
+            conn.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}".encode())
+    _run_in_parallel(dsn, [(definition, None) for _, definition in indexes])
+
+
+def _run_in_parallel(dsn: str, statements: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
+    """Run each statement with its parameters, over CONNECTIONS at a time."""
+
+    def run(statement: str, parameters: dict[str, Any] | None) -> None:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(_BUILD_OPTIONS)
+            conn.execute(statement.encode(), parameters)
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        for done in [pool.submit(run, *each) for each in statements]:
+            done.result()

@@ -1,29 +1,25 @@
 """The books of a long history: the trial balance at any moment, pages of the journal, and the reconciliation.
 
-The history is copied into the log, and the projections of money are filled from it by the engine. A first
-trial balance passes over all postings; later ones over at most one slice of the log.
+The projections of money are filled from the log by the engine. A first trial balance passes over all
+postings; later ones over at most one slice of the log.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import random
-import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 
-from benchmarks.database import Server
-from benchmarks.history import copy_history
-from benchmarks.measurement import Effort
-from benchmarks.process_stats import read_peak_mb
+from benchmarks.audit_ground import SEED, Ground, create_ground
+from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure
-from benchmarks.store import ACCOUNT, open_store
+from benchmarks.service import run_ledger_command
+from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
 from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.money.bounds import Bounds
 from ledger.audit.money.journal import JournalQuery, list_postings
 from ledger.audit.money.trial_balance import TrialBalances
-from ledger.audit.reconciliation.reconcile import reconcile
 from ledger.config import load_settings
 from ledger.postgres.connections import Pool, open_connection
 from ledger.queries.context import QueryContext
@@ -32,39 +28,39 @@ from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
 from projections.read_models.postings import BALANCE_CHANGES, BALANCE_TRANSACTIONS, POSTINGS
 
-SEED = 1
-LOG_DAYS = 20.0
+EVENTS_MAX = 1_000_000
+"""The books of a longer log are measured on one of this length."""
 MOMENTS = 20
 LOG_POSITIONS = 20_000
 PAGE_POSTINGS = 100
-GROUP = "books of one account"
+GROUP = "audit: books of one account"
 PROJECTIONS = (POSTINGS, BALANCE_TRANSACTIONS, BALANCE_CHANGES)
 JOURNAL_GOAL = Goal(10, is_maximum=True)
 AUDITOR = Auditor(ACCOUNT, False, "cli")
 
 
-def run(server: Server, effort: Effort) -> list[Figure]:
+def measure(ground: Ground, effort: Effort) -> list[Figure]:
     """Milliseconds of each answer, and the events per second of the reconciliation."""
-    dsn = server.create_ledger_database("audit_money")
-    with open_store(dsn) as (runner, store):
-        copy_history(dsn, store.codec, SEED, effort.events, days=LOG_DAYS)
-        return runner.run(_measure(dsn, store, effort))
+    if ground.events > EVENTS_MAX:
+        ground = create_ground(ground.server, "audit_books", EVENTS_MAX)
+    with open_store(ground.dsn) as (runner, store):
+        figures = runner.run(_measure(ground, store, effort))
+    return [*figures, *_measure_reconciliation(ground.dsn)]
 
 
-async def _measure(dsn: str, store: Store, effort: Effort) -> list[Figure]:
-    async with Pool(dsn) as pool:
+async def _measure(ground: Ground, store: Store, effort: Effort) -> list[Figure]:
+    async with Pool(ground.dsn) as pool:
         queries = build_queries(store, pool, load_settings())
-        at = f"position:{min(effort.events, LOG_POSITIONS)}"
-        lagging = await _time(partial(TrialBalances(queries).compute, AUDITOR, at))
-        await _fill(dsn, store)
-        figures = [
+        at = f"position:{min(ground.events, LOG_POSITIONS)}"
+        lagging = await time_ms(partial(TrialBalances(queries).compute, AUDITOR, at))
+        await _fill(ground.dsn, store)
+        return [
             figure(
                 GROUP, f"trial balance of {LOG_POSITIONS:,} positions from the log alone", [lagging], "ms"
             ),
-            *await _measure_trial_balances(queries, effort),
-            *await _measure_journal(queries, effort),
+            *await _measure_trial_balances(queries, ground.events, effort),
+            *await _measure_journal(queries, ground.events, effort),
         ]
-    return [*figures, *await _measure_reconciliation(dsn, store)]
 
 
 async def _fill(dsn: str, store: Store) -> None:
@@ -82,17 +78,17 @@ async def _fill(dsn: str, store: Store) -> None:
             await conn.execute(f"VACUUM ANALYZE projections.{projection.name}".encode())
 
 
-async def _measure_trial_balances(queries: QueryContext, effort: Effort) -> list[Figure]:
+async def _measure_trial_balances(queries: QueryContext, events: int, effort: Effort) -> list[Figure]:
     rng = random.Random(SEED)
     firsts, nows, moments = [], [], []
     for _ in range(effort.rounds):
         balances = TrialBalances(queries)
-        firsts.append(await _time(partial(balances.compute, AUDITOR, None)))
-        nows.append(await _time(partial(balances.compute, AUDITOR, None)))
+        firsts.append(await time_ms(partial(balances.compute, AUDITOR, None)))
+        nows.append(await time_ms(partial(balances.compute, AUDITOR, None)))
         for _ in range(MOMENTS):
-            at = f"position:{rng.randint(1, effort.events)}"
-            moments.append(await _time(partial(balances.compute, AUDITOR, at)))
-    note = f"{effort.events:,} events"
+            at = f"position:{rng.randint(1, events)}"
+            moments.append(await time_ms(partial(balances.compute, AUDITOR, at)))
+    note = f"{events:,} events"
     return [
         figure(GROUP, "first trial balance of a process", firsts, "ms", note=note),
         figure(GROUP, "trial balance now, again", nows, "ms"),
@@ -100,12 +96,12 @@ async def _measure_trial_balances(queries: QueryContext, effort: Effort) -> list
     ]
 
 
-async def _measure_journal(queries: QueryContext, effort: Effort) -> list[Figure]:
+async def _measure_journal(queries: QueryContext, events: int, effort: Effort) -> list[Figure]:
     rng = random.Random(SEED)
     newest, middle, rare, objects = [], [], [], []
     for _ in range(effort.rounds * MOMENTS):
         newest.append(await _time_page(queries, JournalQuery(limit=PAGE_POSTINGS)))
-        bounds = Bounds(at=f"position:{rng.randint(1, effort.events)}")
+        bounds = Bounds(at=f"position:{rng.randint(1, events)}")
         middle.append(await _time_page(queries, JournalQuery(bounds, limit=PAGE_POSTINGS)))
         query = JournalQuery(bounds, ledger_account="dispute_fees", limit=PAGE_POSTINGS)
         rare.append(await _time_page(queries, query))
@@ -122,28 +118,17 @@ async def _measure_journal(queries: QueryContext, effort: Effort) -> list[Figure
     ]
 
 
-async def _measure_reconciliation(dsn: str, store: Store) -> list[Figure]:
-    peak_before = read_peak_mb(os.getpid())
-    started = time.perf_counter()
-    report = await reconcile(
-        dsn, store.codec, store.clock, show=lambda found: print(found), show_progress=lambda _: None
-    )
-    seconds = time.perf_counter() - started
-    note = f"{report.streams:,} objects, {report.entries:,} entries, {report.differences} differences"
+def _measure_reconciliation(dsn: str) -> list[Figure]:
+    command = run_ledger_command(dsn, SECRET_KEY, "audit", "reconcile", "--json")
+    report = json.loads(command.output)
+    note = f"{report['streams']:,} objects, {report['entries']:,} entries"
     return [
-        figure(GROUP, "reconciliation, events of charges, refunds and disputes",
-               [report.events / seconds], note=note),
-        figure(GROUP, "reconciliation, positions of the log", [report.position / seconds]),
-        figure(GROUP, "memory that the reconciliation adds", [read_peak_mb(os.getpid()) - peak_before], "MB"),
+        figure(GROUP, "ledger audit reconcile, events of charges, refunds and disputes",
+               [report["events"] / command.seconds], note=note),
+        figure(GROUP, "ledger audit reconcile, positions of the log", [report["position"] / command.seconds]),
+        figure(GROUP, "its memory", [command.memory_mb], "MB"),
     ]  # fmt: skip
 
 
 async def _time_page(queries: QueryContext, query: JournalQuery) -> float:
-    return await _time(lambda: list_postings(queries, AUDITOR, query))
-
-
-async def _time(action: Callable[[], Awaitable[object]]) -> float:
-    """Milliseconds."""
-    started = time.perf_counter()
-    await action()
-    return (time.perf_counter() - started) * 1000
+    return await time_ms(lambda: list_postings(queries, AUDITOR, query))

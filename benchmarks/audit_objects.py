@@ -1,7 +1,8 @@
 """Objects of the past over HTTP: any object as of any moment against reading it now, and pages of history.
 
-The log is filled by COPY; the service runs without the projections, which none of these reads needs. Each
-request is about another object and another moment, so nothing of it is cached.
+The service runs without the projections, which none of these reads needs. Each request is about another
+object and another moment, so nothing of it is cached. Nothing is sealed meanwhile. The measurement makes
+one object long, at the end of the log.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import NamedTuple
 
 import psycopg
 
-from benchmarks.database import Server
-from benchmarks.history import copy_history
+from benchmarks.audit_ground import Ground
 from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare_rates, figure
+from benchmarks.seal_impact import hold_sealing
 from benchmarks.service import (
     await_start,
     build_environment,
@@ -30,11 +31,7 @@ from benchmarks.service import (
 from benchmarks.store import ACCOUNT, SECRET_KEY
 from ledger.accounts import create_key
 from ledger.postgres.connections import open_connection
-from ledger.store.codec import Codec
-from ledger.wire.versions import LATEST_VERSION
 
-SEED = 12
-DAYS = 90
 OBJECTS_MAX = 20_000
 LONG_VERSIONS = 10_000
 CONNECTIONS = (1, 16)
@@ -48,7 +45,6 @@ SELECT originator_id, max(notification_id), extract(epoch FROM max(recorded_at))
 FROM ledger.events WHERE topic LIKE 'dispute.%%'
 GROUP BY originator_id ORDER BY hashtext(originator_id) LIMIT %s
 """
-_ACCOUNT = "INSERT INTO ledger.accounts (id, name, api_version) VALUES (%s, 'benchmark', %s)"
 _CUSTOMER = "SELECT originator_id FROM ledger.events WHERE topic = 'customer.created' LIMIT 1"
 _LENGTHEN = """
 WITH added AS (
@@ -75,9 +71,9 @@ class _Place(NamedTuple):
     long_object: str
 
 
-def run(server: Server, effort: Effort) -> list[Figure]:
+def measure(ground: Ground, effort: Effort) -> list[Figure]:
     """Figures at each of CONNECTIONS, and of pages of history."""
-    with _run_service(server, effort.events) as place:
+    with _run_service(ground) as place, hold_sealing(ground.dsn):
         figures = []
         for connections in CONNECTIONS:
             measure = partial(_measure_rate, place, connections, effort.seconds * 4)
@@ -90,7 +86,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             )
             figures.append(
                 compare_rates(
-                    f"audit, {effort.events:,} events, {connections} connections",
+                    f"audit: objects, {connections} connection{'s' * (connections > 1)}",
                     THEN,
                     rates[THEN],
                     NOW,
@@ -99,7 +95,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
                     note="another object and moment each time",
                 )
             )
-        return [*figures, *_measure_history(place, effort)]
+        return [*figures, *_measure_history(place)]
 
 
 def _measure_rate(
@@ -131,7 +127,7 @@ def _ask_then(dispute: str, changed_at: float) -> str:
     return f"/internal/v1/audit/objects/{dispute}?at={changed_at + 1:.3f}"
 
 
-def _measure_history(place: _Place, effort: Effort) -> list[Figure]:
+def _measure_history(place: _Place) -> list[Figure]:
     """Milliseconds for a page of an ordinary object, and for the first and the next page of a long one."""
 
     async def measure() -> tuple[list[float], list[float], list[float]]:
@@ -146,7 +142,7 @@ def _measure_history(place: _Place, effort: Effort) -> list[Figure]:
 
     ordinary, first, again = asyncio.run(measure())
     long = f"history, newest 100 of {LONG_VERSIONS:,} versions"
-    group = f"audit, {effort.events:,} events, 1 connection"
+    group = "audit: objects, 1 connection"
     return [
         figure(group, HISTORY, ordinary, "ms", goal=Goal(PAGE_MS_MAX, is_maximum=True)),
         figure(group, f"{long}, first time", first, "ms"),
@@ -184,10 +180,9 @@ class _Client:
 
 
 @contextmanager
-def _run_service(server: Server, events: int) -> Iterator[_Place]:
-    """Fill a database and serve it by `ledger api`."""
-    dsn = server.create_ledger_database("audit_objects")
-    copy_history(dsn, Codec(SECRET_KEY), SEED, events, days=DAYS)
+def _run_service(ground: Ground) -> Iterator[_Place]:
+    """Serve the ground by `ledger api`."""
+    dsn = ground.dsn
     secret, auditor = asyncio.run(_create_keys(dsn))
     with psycopg.connect(dsn, autocommit=True) as conn:
         rows = conn.execute(_DISPUTES, (OBJECTS_MAX,)).fetchall()
@@ -198,7 +193,7 @@ def _run_service(server: Server, events: int) -> Iterator[_Place]:
     settings = {
         "LEDGER_DATABASE_URL": dsn,
         "LEDGER_SECRET_KEY": SECRET_KEY.decode(),
-        "LEDGER_DATA_DIR": str(server.directory / "audit_objects"),
+        "LEDGER_DATA_DIR": str(ground.server.directory / "audit_objects"),
         "LEDGER_PORT": str(port),
         "LEDGER_LOG_LEVEL": "warning",
     }
@@ -220,7 +215,6 @@ async def _answers(port: int, secret: str) -> bool:
 async def _create_keys(dsn: str) -> tuple[str, str]:
     """The secrets of a key for the public API, and of an auditor's."""
     async with open_connection(dsn, "ledger_api", name="benchmark") as conn:
-        await conn.execute(_ACCOUNT, (ACCOUNT, LATEST_VERSION))
         _, secret = await create_key(conn, ACCOUNT, "sk", livemode=False, name="benchmark")
         scopes = ["audit", "personal_data"]
         _, auditor = await create_key(conn, ACCOUNT, "rk", livemode=False, name="auditor", scopes=scopes)

@@ -1,42 +1,31 @@
 """The first page of searches of the log: each filter alone, and pairs of which one alone is not selective.
 
-The log is copied, the audit index filled by the projection engine. Before that, the same searches are
-measured without an index: then they examine as many events of the log as a page may.
+A search without an index examines as many events of the log as a page may.
 """
 
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
 
-from benchmarks.database import Server
-from benchmarks.history import copy_history
-from benchmarks.measurement import Effort
+from benchmarks.audit_ground import GUEST, SEED, Ground
+from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure
-from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
+from benchmarks.store import ACCOUNT, open_store
 from ledger.api.composition import build_queries
 from ledger.audit.auditor import Auditor
 from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import EXAMINED_MAX, search_log
 from ledger.config import load_settings
 from ledger.ids import derive_id
-from ledger.postgres.connections import Pool, open_connection
+from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
-from ledger.store.codec import Codec
-from ledger.store.store import Store
-from projections.engine.engine import Engine
-from projections.engine.registration import register_missing
-from projections.read_models.audit_index import AUDIT_INDEX
 
-GROUP = "first page of a search of the log"
-SEED = 1
-LOG_DAYS = 20.0
-GUEST = "cus_guest"
-"""A customer with so many events that a search by it and something rare examines as many as a page may."""
+GROUP = "audit: first page of a search of the log"
 LIMITS = (10, 100)
 SEARCHES_PER_ROUND = 20
 GOAL = Goal(20, is_maximum=True)
@@ -84,39 +73,39 @@ FROM ledger.events WHERE notification_id = ANY (%s)
 _RARE_ACTOR = "SELECT actor FROM ledger.events GROUP BY actor ORDER BY count(*) LIMIT 1"
 
 
-def run(server: Server, effort: Effort) -> list[Figure]:
-    """Milliseconds for each search, and the rate at which the engine fills the index."""
-    dsn = server.create_ledger_database("audit_search")
-    copy_history(dsn, Codec(SECRET_KEY), SEED, effort.events, days=LOG_DAYS, guest=GUEST)
-    with open_store(dsn) as (runner, store):
-        return runner.run(_measure(dsn, store, effort))
-
-
-async def _measure(dsn: str, store: Store, effort: Effort) -> list[Figure]:
-    examples = _load_examples(dsn, effort.events, SEARCHES_PER_ROUND * effort.rounds)
-    async with Pool(dsn) as pool:
-        queries = build_queries(store, pool, load_settings())
-        unindexed = await _time_searches(queries, "rare actor and rare type", examples, LIMITS[0])
-        fill_rate = await _fill_index(dsn, store, effort.events)
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute("VACUUM ANALYZE projections.audit_index")
-        figures = [
-            figure(
-                GROUP,
-                f"{name}, limit {limit}",
-                await _time_searches(queries, name, examples, limit),
-                "ms",
-                goal=GOAL,
-            )
-            for limit in LIMITS
-            for name in SEARCHES
-        ]
+def measure_without_index(ground: Ground, effort: Effort) -> list[Figure]:
+    """Milliseconds of a search by two filters in a log whose index is empty."""
+    times = _measure(ground, effort, ["rare actor and rare type"], LIMITS[:1])
     note = f"{EXAMINED_MAX:,} events examined"
+    return [figure(GROUP, "two filters without an audit index", each, "ms", goal=GOAL, note=note)
+            for each in times.values()]  # fmt: skip
+
+
+def measure(ground: Ground, effort: Effort) -> list[Figure]:
+    """Milliseconds of each search."""
     return [
-        *figures,
-        figure(GROUP, "two filters without an audit index", unindexed, "ms", goal=GOAL, note=note),
-        figure(GROUP, f"filling the audit index, {effort.events:,} events", [fill_rate]),
+        figure(GROUP, f"{name}, limit {limit}", times, "ms", goal=GOAL)
+        for (name, limit), times in _measure(ground, effort, SEARCHES, LIMITS).items()
     ]
+
+
+def _measure(
+    ground: Ground, effort: Effort, names: Iterable[str], limits: Sequence[int]
+) -> dict[tuple[str, int], list[float]]:
+    """The milliseconds of each of the searches, by its name and limit."""
+    examples = _load_examples(ground, SEARCHES_PER_ROUND * effort.rounds)
+    with open_store(ground.dsn) as (runner, store):
+
+        async def search_all() -> dict[tuple[str, int], list[float]]:
+            async with Pool(ground.dsn) as pool:
+                queries = build_queries(store, pool, load_settings())
+                return {
+                    (name, limit): await _time_searches(queries, name, examples, limit)
+                    for limit in limits
+                    for name in names
+                }
+
+        return runner.run(search_all())
 
 
 async def _time_searches(
@@ -124,34 +113,18 @@ async def _time_searches(
 ) -> list[float]:
     """Milliseconds of a search for each of the examples. The first one, which prepares statements, is not
     among them."""
-    durations: list[float] = []
-    for example in (examples[0], *examples):
-        filters = SEARCHES[name](example)
-        started = time.perf_counter()
-        await search_log(queries, AUDITOR, filters, limit=limit)
-        durations.append((time.perf_counter() - started) * 1000)
+    durations = [
+        await time_ms(partial(search_log, queries, AUDITOR, SEARCHES[name](example), limit=limit))
+        for example in (examples[0], *examples)
+    ]
     return durations[1:]
 
 
-async def _fill_index(dsn: str, store: Store, events: int) -> float:
-    """Apply the whole log to the index; events per second."""
-    async with open_connection(dsn, "ledger_projector", name="benchmark") as conn:
-        await register_missing(conn, [AUDIT_INDEX])
-    engine = Engine(dsn, store.codec, store.clock, store.notifier, projections=[AUDIT_INDEX])
-    started = time.perf_counter()
-    caught_up = False
-    while not caught_up:
-        caught_up = (await engine.advance()).caught_up
-    rate = events / (time.perf_counter() - started)
-    await engine.close()
-    return rate
-
-
-def _load_examples(dsn: str, events: int, count: int) -> list[Example]:
+def _load_examples(ground: Ground, count: int) -> list[Example]:
     """Events drawn from the whole log."""
     rng = random.Random(SEED)
-    positions = [rng.randrange(1, events + 1) for _ in range(count)]
-    with psycopg.connect(dsn) as conn:
+    positions = [rng.randrange(1, ground.events + 1) for _ in range(count)]
+    with psycopg.connect(ground.dsn) as conn:
         rare = conn.execute(_RARE_ACTOR).fetchone()
         rows = conn.execute(_EXAMPLES, (positions,)).fetchall()
     assert rare is not None

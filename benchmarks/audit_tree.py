@@ -1,76 +1,74 @@
-"""The Merkle tree: how fast a log is sealed, how far sealing is behind a steady load, how long proofs take.
-
-The proofs are measured in a tree of random leaf hashes, because they read tiles only.
+"""The Merkle tree: how fast a log is sealed and verified, how far sealing is behind a steady load, how long
+proofs take, and how much memory `ledger audit verify` needs for a tenth of the log and for all of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import time
+from functools import partial
 from statistics import median, quantiles
+from time import perf_counter
 
-import psycopg
-
-from benchmarks.database import Server
-from benchmarks.history import copy_history, generate_history
-from benchmarks.measurement import Effort
+from benchmarks.audit_ground import SEED, Ground
+from benchmarks.history import generate_history
+from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure
+from benchmarks.service import run_ledger_command
 from benchmarks.store import CAUSE, SECRET_KEY, open_store
 from ledger.config import load_settings
 from ledger.metrics import read_sealing_lag
 from ledger.postgres.connections import Pool, open_connection
-from ledger.store.codec import Codec
 from ledger.store.journal import Append, Change
 from ledger.store.store import Store
-from ledger.tlog.merkle import EMPTY_ROOT
-from ledger.tlog.tiles import TILE_WIDTH
-from ledger.tree.edge import StoredTile, TreeEdge
 from ledger.tree.keys import make_keyring
 from ledger.tree.proofs import find_inclusion, prove_consistency
 from ledger.tree.sealer import Sealer
-from ledger.tree.storage import read_root
+from ledger.tree.storage import read_tree_head
 
-GROUP = "the Merkle tree"
-SEED = 1
-LOG_DAYS = 20.0
+GROUP = "audit: the Merkle tree"
 EVENTS_PER_SECOND = 5_000
 EVENTS_PER_APPEND = 50
 LOAD_SECONDS_MIN = 2.0
 LAG_SAMPLE_SECONDS = 0.02
-LEAVES_PER_EVENT = 100
-"""The tree in which proofs are measured has so many leaves for each event of the run's history."""
 PROOFS = 200
-COPY_LEAVES = TILE_WIDTH * 256
-
-_COPY_TILES = "COPY ledger.tree_tiles (level, number, hashes) FROM STDIN (FORMAT BINARY)"
-
-
-def run(server: Server, effort: Effort) -> list[Figure]:
-    """Figures of sealing and of proofs."""
-    return [
-        _measure_throughput(server.create_ledger_database("sealed"), effort.events),
-        _measure_lag(server.create_ledger_database("lag"), max(LOAD_SECONDS_MIN, effort.seconds * 10)),
-        *_measure_proofs(server.create_ledger_database("proofs"), effort.events * LEAVES_PER_EVENT),
-    ]
+VERIFIED_MAX = 1_000_000
+"""Of a longer log, so many events are sealed first and verified."""
 
 
-def _measure_throughput(dsn: str, events: int) -> Figure:
-    copy_history(dsn, Codec(SECRET_KEY), SEED, events, days=LOG_DAYS)
-    with open_store(dsn) as (runner, store):
-        rate = runner.run(_seal_all(store, events))
-    note = f"{events:,} events of a log that no release had sealed"
-    return figure(GROUP, "sealed events", [rate], goal=Goal(EVENTS_PER_SECOND), note=note)
+def measure(ground: Ground, effort: Effort) -> list[Figure]:
+    """Figures of sealing, verification and proofs; afterwards the whole ground is sealed."""
+    figures = []
+    with open_store(ground.dsn) as (runner, store):
+        verified = min(ground.events, VERIFIED_MAX)
+        for upto in (verified // 10, verified):
+            rate = runner.run(_seal(store, upto))
+            command = run_ledger_command(ground.dsn, SECRET_KEY, "audit", "verify", "--json")
+            figures += [
+                figure(GROUP, f"sealed events, up to {upto:,}", [rate], goal=Goal(EVENTS_PER_SECOND)),
+                figure(GROUP, f"ledger audit verify, {upto:,} events", [upto / command.seconds]),
+                figure(GROUP, f"its memory, {upto:,} events", [command.memory_mb], "MB"),
+            ]
+        if verified < ground.events:
+            rate = runner.run(_seal(store, ground.events))
+            work = f"sealed events, up to {ground.events:,}"
+            figures.append(figure(GROUP, work, [rate], goal=Goal(EVENTS_PER_SECOND)))
+    lag = _measure_lag(
+        ground.server.create_ledger_database("lag"), max(LOAD_SECONDS_MIN, effort.seconds * 10)
+    )
+    return [*figures, lag, *asyncio.run(_measure_proofs(ground.dsn))]
 
 
-async def _seal_all(store: Store, events: int) -> float:
+async def _seal(store: Store, upto: int) -> float:
+    """Seal the log up to this position at least; events per second."""
+    async with open_connection(store.dsn, "ledger_api", name="benchmark") as conn:
+        size = (await read_tree_head(conn)).size
     sealer = _make_sealer(store)
+    started, sealed = perf_counter(), 0
     try:
-        started = time.perf_counter()
-        while (await sealer.seal()).remaining:
-            pass
-        return events / (time.perf_counter() - started)
+        while size + sealed < upto:
+            sealed += (await sealer.seal()).sealed
+        return sealed / (perf_counter() - started)
     finally:
         await sealer.close()
 
@@ -118,58 +116,21 @@ async def _watch(store: Store, lags: list[float]) -> None:
             await asyncio.sleep(LAG_SAMPLE_SECONDS)
 
 
-def _measure_proofs(dsn: str, leaves: int) -> list[Figure]:
-    edge = _fill_tree(dsn, leaves)
-    with asyncio.Runner() as runner:
-        inclusion_ms, consistency_ms = runner.run(_time_proofs(dsn, edge))
-    note = f"of a tree of {leaves:,} leaves; p99 {{:.1f}} ms"
-    return [
-        figure(
-            GROUP,
-            work,
-            times_ms,
-            "ms",
-            goal=Goal(5, is_maximum=True) if work.startswith("an inclusion") else None,
-            note=note.format(quantiles(times_ms, n=100)[98]),
-        )
-        for work, times_ms in (
-            ("an inclusion proof with leaf hash and root", inclusion_ms),
-            ("a consistency proof", consistency_ms),
-        )
-    ]
-
-
-def _fill_tree(dsn: str, leaves: int) -> TreeEdge:
-    """Store the tiles of a tree of random leaf hashes. Only upper tiles are kept in memory."""
-    edge = TreeEdge(0, EMPTY_ROOT, {})
-    upper: dict[tuple[int, int], StoredTile] = {}
-    with psycopg.connect(dsn) as conn, conn.cursor() as cur, cur.copy(_COPY_TILES) as copy:
-        copy.set_types(("int2", "int8", "bytea"))
-        for begin in range(0, leaves, COPY_LEAVES):
-            for tile in edge.append(os.urandom(32 * min(COPY_LEAVES, leaves - begin))):
-                if tile.level:
-                    upper[tile.level, tile.number] = tile
-                else:
-                    copy.write_row(tile)
-        for tile in upper.values():
-            copy.write_row(tile)
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute("VACUUM ANALYZE ledger.tree_tiles")
-    return edge
-
-
-async def _time_proofs(dsn: str, edge: TreeEdge) -> tuple[list[float], list[float]]:
-    """Milliseconds of each proof of inclusion, and of each of consistency."""
+async def _measure_proofs(dsn: str) -> list[Figure]:
+    """Milliseconds of proofs of positions drawn from the whole tree."""
     rng = random.Random(SEED)
     inclusion_ms, consistency_ms = [], []
     async with Pool(dsn) as pool, pool.connection() as conn:
-        assert await read_root(conn, edge.size) == edge.root
+        size = (await read_tree_head(conn)).size
         for _ in range(PROOFS):
-            position = rng.randint(1, edge.size)
-            started = time.perf_counter()
-            await find_inclusion(conn, position, edge.size)
-            inclusion_ms.append((time.perf_counter() - started) * 1000)
-            started = time.perf_counter()
-            await prove_consistency(conn, position, edge.size)
-            consistency_ms.append((time.perf_counter() - started) * 1000)
-    return inclusion_ms, consistency_ms
+            position = rng.randint(1, size)
+            inclusion_ms.append(await time_ms(partial(find_inclusion, conn, position, size)))
+            consistency_ms.append(await time_ms(partial(prove_consistency, conn, position, size)))
+    return [
+        figure(GROUP, work, times_ms, "ms", goal=goal,
+               note=f"of {size:,} leaves; p99 {quantiles(times_ms, n=100)[98]:.1f} ms")
+        for work, times_ms, goal in (
+            ("an inclusion proof with leaf hash and root", inclusion_ms, Goal(5, is_maximum=True)),
+            ("a consistency proof", consistency_ms, None),
+        )
+    ]  # fmt: skip

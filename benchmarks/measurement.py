@@ -90,3 +90,10 @@ def rate_of_threads(
     with ThreadPoolExecutor(threads) as pool:
         done = sum(pool.map(call, range(threads)))
         return done / (time.perf_counter() - started)
+
+
+async def time_ms(action: Callable[[], Awaitable[object]]) -> float:
+    """Milliseconds that `action` takes."""
+    started = time.perf_counter()
+    await action()
+    return (time.perf_counter() - started) * 1000

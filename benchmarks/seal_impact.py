@@ -24,7 +24,7 @@ from benchmarks.report import Figure, Goal, compare_rates
 from benchmarks.service import Service
 from ledger.postgres.cluster import SUPERUSER
 
-CONNECTIONS = (4, 64)
+CONNECTIONS = (16, 64)
 SECONDS_MIN = 1.0
 ROUNDS_MIN = 5
 GOAL = Goal(0.97)
@@ -61,7 +61,7 @@ def _compare(service: Service, dsn: str, connections: int, effort: Effort) -> Fi
                 _wait_until_sealed(dsn)
                 with_sealing.append(run_load(request, connections=connections, seconds=seconds))
             else:
-                with _without_sealing(dsn):
+                with hold_sealing(dsn):
                     without_sealing.append(run_load(request, connections=connections, seconds=seconds))
     latencies = ", ".join(
         f"p99 {median(each.p99_ms for each in outcomes):.1f} ms {name}"
@@ -79,7 +79,7 @@ def _compare(service: Service, dsn: str, connections: int, effort: Effort) -> Fi
 
 
 @contextmanager
-def _without_sealing(dsn: str) -> Iterator[None]:
+def hold_sealing(dsn: str) -> Iterator[None]:
     """While this is open nothing is sealed."""
     with psycopg.connect(dsn) as conn:
         conn.execute(_LOCK)

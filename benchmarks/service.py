@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,9 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from benchmarks.process_stats import read_peak_mb
+
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 15.0
 POLL_SECONDS = 0.005
+COMMAND_POLL_SECONDS = 0.01
 
 
 class ServiceResponse(NamedTuple):
@@ -120,6 +124,36 @@ class Service:
         """Whether the service has written its keys and answers a list with 200."""
         self.secret = json.loads((self._data_dir / "dev-keys.json").read_text())["secret"]
         return self.call("GET", "/v1/events?limit=1").status == 200
+
+
+class CommandUse(NamedTuple):
+    """What a command used, and what it printed."""
+
+    seconds: float
+    memory_mb: float
+    output: str
+
+
+def run_ledger_command(dsn: str, secret_key: bytes, *arguments: str) -> CommandUse:
+    """Run `ledger ARGUMENTS…` on the database. Raises RuntimeError when it fails."""
+    started, peak = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile("w+") as file:
+        process = subprocess.Popen(
+            build_ledger_command(*arguments),
+            env=build_environment() | {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": secret_key.decode()},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+        while process.poll() is None:
+            peak = max(peak, read_peak_mb(process.pid))
+            time.sleep(COMMAND_POLL_SECONDS)
+        seconds = time.perf_counter() - started
+        file.seek(0)
+        output = file.read()
+    if process.returncode:
+        raise RuntimeError(f"ledger {' '.join(arguments)} failed:\n{output[-2000:]}")
+    return CommandUse(seconds, peak, output)
 
 
 @contextmanager

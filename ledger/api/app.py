@@ -21,6 +21,7 @@ from ledger.api.composition import build_execution, build_queries
 from ledger.api.error_handlers import add_error_handlers
 from ledger.api.errors import render_error, render_error_body
 from ledger.api.health import health_routes
+from ledger.api.internal.audit.objects import ObjectReader
 from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
@@ -39,6 +40,7 @@ from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
+from ledger.audit.accesses import Accesses
 from ledger.background import Service
 from ledger.clock import Clock
 from ledger.commands.execution import Execution
@@ -100,6 +102,7 @@ class _Components(NamedTuple):
     metrics: Metrics
     queries: QueryContext
     execution: Execution
+    accesses: Accesses
 
 
 def create_app(
@@ -119,11 +122,13 @@ def create_app(
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
     log_access = access_log(components.metrics, settings)
+    reader = ObjectReader(callers, queries, components.accesses, settings.public_url)
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
         log_access=log_access,
         body_bytes_max=settings.body_bytes_max,
+        find_direct=reader.find,
     )
     app.public_api = PublicApi(
         RouteTable(OPERATIONS),
@@ -147,6 +152,7 @@ def create_app(
     extend_openapi(app, OPERATIONS)
     routers = [
         *_create_internal_routers(components, callers),
+        audit_routes(callers, queries, components.accesses, reader, settings.public_url),
         *(create_router(callers, store) for create_router in extensions.router_factories),
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
@@ -179,6 +185,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         metrics=metrics,
         queries=queries,
         execution=execution,
+        accesses=Accesses(pool, clock, secret_key),
     )
 
 
@@ -190,7 +197,6 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
-        audit_routes(callers, components.queries, components.settings.public_url),
     ]
 
 
@@ -209,6 +215,8 @@ def _create_lifespan(
             await keys.start()
             stack.push_async_callback(keys.close)
             stack.push_async_callback(components.clock_reader.close)
+            await components.accesses.start()
+            stack.push_async_callback(components.accesses.close)
             await store.start()
             stack.push_async_callback(store.close)
             services: list[Service] = [ReplyCleanup(store)]

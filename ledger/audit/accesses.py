@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg
 import structlog
-from psycopg.types.json import Jsonb
 
 from ledger.audit.auditor import Auditor
 from ledger.audit.moments import format_time, parse_time_span
 from ledger.clock import Clock
 from ledger.errors import AccessNotRecorded, InvalidParameter, Unavailable
 from ledger.postgres.connections import Conn, Pool, fetch_all, fetch_one, first_line
+from ledger.store.batching import BatchQueue, Pending
 
 PARAMETERS_MAX = 100
 """How many parameters of one access are kept."""
@@ -36,17 +37,21 @@ CLEAR_PARAMETERS = frozenset({
     "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
     "status", "subscription", "time", "to", "transaction", "transfer_group", "type", "until", "width",
 })  # fmt: skip
+RECORD_BATCH_MAX = 256
+RECORD_QUEUE_MAX = 2048
 _OBJECT_PARAMETERS = ("id", "object_id", "object")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")
 _NAME = re.compile(r"([a-z_]{1,40})(\[[a-z_.0-9]{0,40}\]){0,3}")
 
-# Sent again after a lost connection, it may record one access twice; that is harmless.
+# Sent again after a lost connection, it may record accesses twice; that is harmless.
 _INSERT = """
 INSERT INTO ledger.audit_accesses
     (at, account, livemode, actor, operator, request_id, action, parameters, object, allowed, as_of)
-SELECT to_timestamp(%(at)s), %(account)s, %(livemode)s, %(actor)s, %(operator)s, %(request_id)s, %(action)s,
-       %(parameters)s, %(object)s, %(allowed)s, h.position
-FROM ledger.head h
+SELECT to_timestamp(r.at), r.account, r.livemode, r.actor, r.operator, r.request_id, r.action,
+       r.parameters, r.object, r.allowed, h.position
+FROM ledger.head h, json_to_recordset(%(rows)s::json) AS r(
+    at double precision, account text, livemode boolean, actor text, operator text, request_id text,
+    action text, parameters jsonb, object text, allowed boolean)
 """
 _SELECT = """
 SELECT number, extract(epoch FROM at)::float8, actor, operator, request_id, action, parameters, object,
@@ -108,15 +113,27 @@ class AccessFilters:
 
 
 class Accesses:
-    """Records and lists accesses of one database. `service_key` keys the digests."""
+    """Records and lists accesses of one database. Those of concurrent requests are recorded by one statement.
+    `service_key` keys the digests."""
 
     def __init__(self, pool: Pool, clock: Clock, service_key: bytes) -> None:
         self._pool = pool
         self._clock = clock
         self._digest_key = hmac.digest(service_key, b"ledger/audit/access/1", "sha256")
+        self._queue: BatchQueue[bytes, None] = BatchQueue(
+            self._record_batch, batch_max=RECORD_BATCH_MAX, queue_max=RECORD_QUEUE_MAX
+        )
+
+    async def start(self) -> None:
+        """Begin to record."""
+        self._queue.start("accesses")
+
+    async def close(self) -> None:
+        """Record what was submitted, then stop."""
+        await self._queue.close()
 
     async def record(self, access: Access) -> None:
-        """Record an access; returns once it is durable. Raises AccessNotRecorded."""
+        """Record an access; returns once it is durable. Raises AccessNotRecorded, QueueFull."""
         parameters = self._conceal(access.parameters)
         row = {
             "at": self._clock.now(),
@@ -126,12 +143,12 @@ class Accesses:
             "operator": access.operator,
             "request_id": access.request_id,
             "action": access.action,
-            "parameters": Jsonb(parameters),
+            "parameters": parameters,
             "object": _find_object(parameters),
             "allowed": access.allowed,
         }
         try:
-            await self._pool.run_idempotent(lambda conn: conn.execute(_INSERT, row))
+            await self._queue.submit(msgspec.json.encode(row))
         except (psycopg.Error, Unavailable) as error:
             log.warning("access_not_recorded", reason=first_line(error), request_id=access.request_id)
             raise AccessNotRecorded(
@@ -163,6 +180,25 @@ class Accesses:
         rows = await self._pool.run_idempotent(fetch)
         data = [_render(*row) for row in rows[: filters.limit]]
         return _make_page(data, has_more=len(rows) > filters.limit)
+
+    async def _record_batch(self, batch: Sequence[Pending[bytes, None]]) -> None:
+        """Record all of them in one transaction; where the database refuses one of them, each in its own."""
+        rows = (b"[" + b",".join(pending.item for pending in batch) + b"]").decode()
+        try:
+            await self._pool.run_idempotent(lambda conn: conn.execute(_INSERT, {"rows": rows}))
+        except psycopg.DataError:
+            if len(batch) == 1:
+                raise
+            for pending in batch:
+                try:
+                    await self._record_batch([pending])
+                except (psycopg.Error, Unavailable) as error:
+                    if not pending.future.done():
+                        pending.future.set_exception(error)
+            return
+        for pending in batch:
+            if not pending.future.done():
+                pending.future.set_result(None)
 
     def _conceal(self, parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """The parameters to keep, by name; several values of one name as a list."""

@@ -22,9 +22,10 @@ from ledger.api.app import create_app
 from ledger.api.errors import render_error
 from ledger.api.internal.audit.accesses import record_accesses
 from ledger.api.internal.middleware import InternalApiMiddleware
-from ledger.audit.accesses import CLEAR_PARAMETERS, Accesses
+from ledger.audit.accesses import CLEAR_PARAMETERS, Access, Accesses
 from ledger.cli.audit.group import build_group
 from ledger.config import load_settings
+from ledger.errors import AccessNotRecorded
 from ledger.postgres.connections import Pool, connect
 from tests.api.conftest import account, http, raw, registrar, service  # noqa: F401  # fixtures
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service
@@ -268,6 +269,77 @@ def test_what_cannot_be_recorded_is_not_answered(dsn: str) -> None:
     assert answer.headers["request-id"].startswith("req_")
     assert set(answer.json()) == {"error"}
     assert answer.json()["error"]["type"] == "api_error"
+
+
+def test_an_access_that_the_database_refuses_takes_no_others_with_it(dsn: str) -> None:
+    """Concurrent accesses are recorded by one statement."""
+
+    def make_access(action: str) -> Access:
+        return Access(
+            account="acct_1", livemode=False, actor="key_1", action=action, parameters=[("id", "du_1")]
+        )
+
+    async def main() -> list[object]:
+        async with Pool(dsn) as pool:
+            accesses = Accesses(pool, FixedClock(0), b"k")
+            await accesses.start()
+            try:
+                records = [accesses.record(make_access(action)) for action in ("first", "no\0text", "last")]
+                return await asyncio.gather(*records, return_exceptions=True)
+            finally:
+                await accesses.close()
+
+    first, refused, last = asyncio.run(main())
+    assert (first, last) == (None, None)
+    assert isinstance(refused, AccessNotRecorded)
+    with psycopg.connect(dsn) as conn:
+        actions = conn.execute("SELECT action, object FROM ledger.audit_accesses ORDER BY number").fetchall()
+    assert actions == [("first", "du_1"), ("last", "du_1")]
+
+
+def test_an_object_is_answered_alike_before_the_framework_and_by_it(dsn: str) -> None:
+    """Both record the access, under the same name."""
+
+    async def main() -> list[tuple[int, Any]]:
+        async with await connect(dsn, "ledger_api", name="test") as conn:
+            account = await accounts.create_account(conn, "A test")
+            keys = [
+                (await accounts.create_key(
+                    conn, account, "rk", livemode=False, name="auditor", scopes=scopes
+                ))[1]
+                for scopes in (["audit"], ["keys"])
+            ]  # fmt: skip
+        app = create_app(load_settings(), dsn, SERVICE_KEY.encode())
+        answers = []
+        async with app.router.lifespan_context(app), _open_client(app) as client:
+            for find_direct in (app.internal_api._find_direct, lambda exchange: None):
+                app.internal_api._find_direct = find_direct
+                for headers, query in (
+                    ({"authorization": f"Bearer {keys[0]}"}, "?at=position:0"),
+                    ({"authorization": f"Bearer {keys[0]}"}, "?at=tomorrow"),
+                    ({"authorization": f"Bearer {keys[0]}"}, "?at=position:0&expand[]=charge&unknown=1"),
+                    ({"authorization": f"Bearer {keys[0]}", "stripe-version": "1999-01-01"}, ""),
+                    ({"authorization": f"Bearer {keys[0]}", "stripe-account": "acct_2"}, ""),
+                    ({"authorization": f"Bearer {keys[1]}"}, ""),
+                    ({"authorization": "Bearer rk_unknown"}, ""),
+                    ({}, ""),
+                ):
+                    answer = await client.get(f"{AUDIT}/objects/du_1{query}", headers=headers)
+                    assert answer.headers["request-id"].startswith("req_")
+                    answers.append((answer.status_code, answer.json()))
+        return answers
+
+    answers = asyncio.run(main())
+    direct, framework = answers[: len(answers) // 2], answers[len(answers) // 2 :]
+    assert direct == framework
+    assert [status for status, _ in direct] == [404, 400, 400, 400, 403, 403, 401, 401]
+    with psycopg.connect(dsn) as conn:
+        records = conn.execute(
+            "SELECT account, actor, action, parameters, object, allowed FROM ledger.audit_accesses "
+            "ORDER BY number"
+        ).fetchall()
+    assert records[: len(records) // 2] == records[len(records) // 2 :]
+    assert [record[-1] for record in records] == [True, True, True, True, False, False] * 2
 
 
 def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:

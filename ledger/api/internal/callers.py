@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, get_origin
 
 from fastapi import Depends, Header, Request
@@ -40,24 +41,36 @@ class Callers:
             stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
         ) -> Exchange:
             exchange: Exchange = request.state.exchange
-            now = await self._refresh_clock()
-            key = await authenticate(self._keys, (authorization or "").encode(), now)
-            exchange.set_key(key)
-            allowed = False
-            try:
-                for scope in scopes:
-                    check_scope(key, scope)
-                account = await resolve_account(self._keys, key, stripe_account, stripe_context)
-                exchange.account, allowed = account, True
-            finally:  # a refused request counts too, but never against an account that is not the caller's
-                self._rate_limits.check(key.id, exchange.account)
-                if exchange.on_authorized is not None:
-                    exchange.on_authorized(allowed)
+            await self.authorize(exchange, scopes, authorization or "", stripe_account, stripe_context)
             check_query_names(request)
             check_repetitions(request)
             return exchange
 
         return Depends(authorize)
+
+    async def authorize(
+        self,
+        exchange: Exchange,
+        scopes: Iterable[str],
+        authorization: str,
+        account: str | None,
+        context: str | None,
+    ) -> None:
+        """Set the key and the account of a request, whose key must have all of `scopes`: from the headers
+        Authorization, Stripe-Account and Stripe-Context. Raises RequestError."""
+        now = await self._refresh_clock()
+        key = await authenticate(self._keys, authorization.encode(), now)
+        exchange.set_key(key)
+        allowed = False
+        try:
+            for scope in scopes:
+                check_scope(key, scope)
+            exchange.account = await resolve_account(self._keys, key, account, context)
+            allowed = True
+        finally:  # a refused request counts too, but never against an account that is not the caller's
+            self._rate_limits.check(key.id, exchange.account)
+            if exchange.on_authorized is not None:
+                exchange.on_authorized(allowed)
 
     async def check_account(self, exchange: Exchange, account: str) -> None:
         """Check that the request may act on `account`, which its body names. Raises Forbidden if the key

@@ -90,9 +90,9 @@ def run_on_log(
             await choose_account(conn, account)
         modes = (False,) if account is None else (False, True)
         async with Pool(deployment.dsn) as pool:
-            accesses = Accesses(pool, clock, deployment.service_key)
             for livemode in modes:
-                await accesses.record(_describe_command(account or WHOLE_LOG, livemode))
+                accesses = Accesses(pool, clock, deployment.service_key)
+                await _record(accesses, _describe_command(account or WHOLE_LOG, livemode))
         return await action(conn, clock, deployment)
 
     return run_with_deployment(run_recorded)
@@ -116,12 +116,20 @@ async def _run(
             await store.clock.refresh(conn)
             chosen = await choose_account(conn, account)
         auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
-        await Accesses(pool, store.clock, service_key).record(_describe_command(chosen, livemode))
+        await _record(Accesses(pool, store.clock, service_key), _describe_command(chosen, livemode))
         return await action(build_queries(store, pool, settings), auditor)
     finally:
         await store.past_streams.close()
         await store.streams.close()
         await pool.close()
+
+
+async def _record(accesses: Accesses, access: Access) -> None:
+    await accesses.start()
+    try:
+        await accesses.record(access)
+    finally:
+        await accesses.close()
 
 
 def _describe_command(account: str, livemode: bool) -> Access:

@@ -37,12 +37,17 @@ def record_accesses(accesses: Accesses) -> Any:
     """A FastAPI dependency for a whole router: every request to one of its routes is recorded."""
 
     async def begin(request: Request) -> None:
-        exchange: Exchange = request.state.exchange
-        recording = _Recording(accesses, request)
-        exchange.on_authorized = recording.start
-        exchange.before_answer = recording.finish
+        record_access(accesses, request)
 
     return Depends(begin)
+
+
+def record_access(accesses: Accesses, request: Request) -> None:
+    """Record this request once its key is known. It is not answered before that."""
+    exchange: Exchange = request.state.exchange
+    recording = _Recording(accesses, request)
+    exchange.on_authorized = recording.start
+    exchange.before_answer = recording.finish
 
 
 class _Recording:

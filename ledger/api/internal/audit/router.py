@@ -9,21 +9,26 @@ from ledger.api.internal.audit.export import export_routes
 from ledger.api.internal.audit.lists import past_list_routes
 from ledger.api.internal.audit.log import log_routes
 from ledger.api.internal.audit.money import money_routes
-from ledger.api.internal.audit.objects import object_routes
+from ledger.api.internal.audit.objects import ObjectReader, object_routes
 from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.callers import Callers
 from ledger.audit.accesses import Accesses
 from ledger.queries.context import QueryContext
 
 
-def audit_routes(callers: Callers, queries: QueryContext, public_url: str | None) -> APIRouter:
+def audit_routes(
+    callers: Callers,
+    queries: QueryContext,
+    accesses: Accesses,
+    reader: ObjectReader,
+    public_url: str | None,
+) -> APIRouter:
     """All of them. Each request is recorded before it is answered. `public_url`: the service's own URL in
     answers; default: as the caller knows it."""
-    accesses = Accesses(queries.pool, queries.store.clock, queries.store.secret_key)
     router = APIRouter(prefix="/audit", tags=["audit"], dependencies=[record_accesses(accesses)])
     router.include_router(access_routes(callers, accesses))
     router.include_router(past_list_routes(callers, queries, public_url))
-    router.include_router(object_routes(callers, queries, public_url))
+    router.include_router(object_routes(callers, queries, reader))
     router.include_router(log_routes(callers, queries))
     router.include_router(export_routes(callers, queries))
     router.include_router(money_routes(callers, queries))
