@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ledger.cli.accounts import build_accounts_group, build_keys_group
-from ledger.cli.shell import format_count
+from ledger.cli.shell import format_count, make_printable
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database
@@ -57,9 +57,9 @@ def run_cli(cli: typer.Typer) -> None:
     try:
         cli()
     except (SettingError, RequestError, ProofError) as error:
-        sys.exit(f"ledger: {error}")
+        sys.exit(f"ledger: {make_printable(error)}")
     except LedgerError as error:
-        sys.exit(f"ledger: {type(error).__name__}: {error}")
+        sys.exit(f"ledger: {type(error).__name__}: {make_printable(error)}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

@@ -65,7 +65,7 @@ def print_keys(as_json: JsonOption = False) -> None:
 
 
 def rotate_key(
-    reason: Annotated[str, typer.Option(help="Why; it is kept on record.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; it is kept on record, unencrypted.")] = "",
     new_origin: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Go on as another log, after a restore to an earlier time."),
