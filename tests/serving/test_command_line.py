@@ -13,8 +13,9 @@ import typer
 from typer.main import get_command
 
 from ledger.__main__ import LedgerGroup
-from ledger.cli.app import build_cli
+from ledger.cli.app import build_cli, run_cli
 from ledger.config import Settings
+from ledger.errors import Forbidden, LedgerError, SettingError, Unavailable
 from tests.serving.process import SERVICE_KEY, run_ledger
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
@@ -88,3 +89,20 @@ def test_a_command_imports_only_what_it_needs(
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "psycopg" in imported
     assert unneeded & imported == set()
+
+
+@pytest.mark.parametrize("error", [SettingError, Unavailable, Forbidden])
+def test_an_error_cannot_steer_the_terminal(
+    error: type[LedgerError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors quote what callers and foreign files say."""
+    cli = typer.Typer()
+
+    @cli.command()
+    def fail() -> None:
+        raise error("No such object: '\x1b[2J\nfound'")
+
+    monkeypatch.setattr(sys, "argv", ["ledger"])
+    with pytest.raises(SystemExit) as ended:
+        run_cli(cli)
+    assert str(ended.value).endswith("No such object: '\\x1b[2J\\nfound'")

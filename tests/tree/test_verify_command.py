@@ -132,10 +132,3 @@ def assert_refused(outcome: tuple[int, str, str], message: str) -> None:
     assert errors.startswith("ledger: ")
     assert errors.count("\n") == 1
     assert message in errors
-
-
-def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    done = run_ledger(tmp_path / "none", "verify", "event\x1b[2J\n.tlog-proof", "--policy", "policy")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "\x1b" not in done.stderr
-    assert done.stderr.count("\n") == 1
