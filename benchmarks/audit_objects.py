@@ -1,8 +1,8 @@
 """Objects of the past over HTTP: any object as of any moment against reading it now, and pages of history.
 
 The service runs without the projections, which none of these reads needs. Each request is about another
-object and another moment, so nothing of it is cached. Nothing is sealed meanwhile. The measurement makes
-one object long, at the end of the log.
+object and another moment, so on a long log nothing of it is cached. Nothing is sealed meanwhile. The
+measurement makes one object long, at the end of the log.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import psycopg
@@ -32,7 +33,8 @@ from benchmarks.store import ACCOUNT, SECRET_KEY
 from ledger.accounts import create_key
 from ledger.postgres.connections import open_connection
 
-OBJECTS_MAX = 20_000
+OBJECTS_MAX = 240_000
+REQUESTS_MAX = 20_000
 LONG_VERSIONS = 10_000
 CONNECTIONS = (1, 16)
 SLOWER_MAX, PAGE_MS_MAX = 2.0, 10.0
@@ -62,12 +64,12 @@ UPDATE ledger.head SET position = position + %(versions)s
 
 
 class _Place(NamedTuple):
-    """The running service and what to ask it for: disputes with the time of their last change."""
+    """The running service and what to ask it for: disputes with the time of their last change, endlessly."""
 
     port: int
     secret: str
     auditor: str
-    disputes: list[tuple[str, float]]
+    disputes: Iterator[tuple[str, float]]
     long_object: str
 
 
@@ -102,7 +104,7 @@ def _measure_rate(
     place: _Place, connections: int, seconds: float, secret: str, ask: Callable[[str, float], str]
 ) -> float:
     """Answers per second over this many connections, each about another dispute."""
-    paths = [ask(*dispute) for dispute in place.disputes]
+    paths = [ask(*dispute) for dispute in islice(place.disputes, REQUESTS_MAX)]
 
     async def main() -> float:
         clients = asyncio.Queue[_Client]()
@@ -134,7 +136,7 @@ def _measure_history(place: _Place) -> list[Figure]:
         client = await _Client.connect(place.port, place.auditor)
         ordinary = [
             await client.time(f"/internal/v1/audit/objects/{dispute}/history?limit=100")
-            for dispute, _ in place.disputes[:500]
+            for dispute, _ in islice(place.disputes, 500)
         ]
         path = f"/internal/v1/audit/objects/{place.long_object}/history?limit=100&order=desc"
         first, again = await client.time(path), [await client.time(path) for _ in range(10)]
@@ -203,7 +205,7 @@ def _run_service(ground: Ground) -> Iterator[_Place]:
     )  # fmt: skip
     try:
         await_start(process, "ledger api", lambda: asyncio.run(_answers(port, secret)))
-        yield _Place(port, secret, auditor, [(row[0], row[2]) for row in rows], customer)
+        yield _Place(port, secret, auditor, cycle([(row[0], row[2]) for row in rows]), customer)
     finally:
         stop_process(process)
 
