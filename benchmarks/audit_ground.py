@@ -38,6 +38,7 @@ _CONSTRAINTS = """
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
 WHERE conrelid = %(table)s::regclass AND contype IN ('p', 'u')
 """
+_IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = %(table)s::regclass"
 # Of a partitioned table this names "ONLY" it, although the index has parts in the partitions.
 _INDEXES = """
 SELECT i.relname, replace(pg_get_indexdef(i.oid), ' ON ONLY ', ' ON ') FROM pg_index x
@@ -183,17 +184,22 @@ def _without_indexes(dsn: str, table: str) -> Iterator[None]:
         conn.execute(_BUILD_OPTIONS)
         for name, definition in constraints:
             conn.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}".encode())
-    _run_in_parallel(dsn, [(definition, None) for _, definition in indexes])
+        row = conn.execute(_IS_PARTITIONED, {"table": table}).fetchone()
+    # Two statements at once may choose the same name for the part of their index in a partition.
+    connections = 1 if row is not None and row[0] else CONNECTIONS
+    _run_in_parallel(dsn, [(definition, None) for _, definition in indexes], connections)
 
 
-def _run_in_parallel(dsn: str, statements: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
-    """Run each statement with its parameters, over CONNECTIONS at a time."""
+def _run_in_parallel(
+    dsn: str, statements: Iterable[tuple[str, dict[str, Any] | None]], connections: int = CONNECTIONS
+) -> None:
+    """Run each statement with its parameters, over so many connections at a time."""
 
     def run(statement: str, parameters: dict[str, Any] | None) -> None:
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute(_BUILD_OPTIONS)
             conn.execute(statement.encode(), parameters)
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
+    with ThreadPoolExecutor(connections) as pool:
         for done in [pool.submit(run, *each) for each in statements]:
             done.result()

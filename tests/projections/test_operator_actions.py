@@ -16,7 +16,6 @@ import httpx
 import psycopg
 import pytest
 
-from ledger.__main__ import main
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.postgres.connections import open_connection
 from projections.operate.shell import OPTION_PARAMETERS
@@ -27,7 +26,7 @@ from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.projections.histories import KEY, Author, catch_up, run_story
 from tests.projections.rebuilds import OPERATOR, begin_rebuild, drive_rebuild, run_rebuild
-from tests.serving.process import build_environment
+from tests.serving.process import build_environment, run_ledger
 
 START_SECONDS = 30.0
 WHY = "a reason"
@@ -87,33 +86,31 @@ class Api:
 
 
 class Shell:
-    """`ledger projections …`, in this process."""
+    """`ledger projections …`."""
 
-    def __init__(
-        self, dsn: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        environment = build_environment(
-            place / "data", database_url=dsn, secret_key=KEY.decode(), test_clock=True
-        )
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
+    def __init__(self, dsn: str, place: Path) -> None:
+        self._dsn = dsn
+        self._data_dir = place / "data"
 
-    def run(self, *arguments: str) -> tuple[str | int | None, str]:
+    def run(self, *arguments: str) -> tuple[int | str, str]:
         """Exit status, or the line of a refusal, which is status 1; and what was printed."""
-        self._monkeypatch.setattr(sys, "argv", ["ledger", "projections", *arguments])
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, self._capsys.readouterr().out
+        done = run_ledger(
+            self._data_dir,
+            "projections",
+            *arguments,
+            database_url=self._dsn,
+            secret_key=KEY.decode(),
+            test_clock=True,
+        )
+        refusal = next((line for line in done.stderr.splitlines() if line.startswith("ledger: ")), None)
+        return refusal or done.returncode, done.stdout
 
     def call(self, *arguments: str) -> Outcome:
         status, printed = self.run(*arguments)
         if isinstance(status, str):
             assert printed == ""
             return Outcome(message=status.removeprefix("ledger: "))
-        assert status in (0, None), printed
+        assert status == 0, printed
         return Outcome(json.loads(printed) if "--json" in arguments else printed)
 
 
@@ -127,10 +124,8 @@ def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def shell(
-    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Shell:
-    return Shell(api.dsn, tmp_path, monkeypatch, capsys)
+def shell(api: Api, tmp_path: Path) -> Shell:
+    return Shell(api.dsn, tmp_path)
 
 
 async def write_history(author: Author) -> None:
