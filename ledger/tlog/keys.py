@@ -6,6 +6,7 @@ the oldest that the service runs on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Self
@@ -163,21 +164,22 @@ def _decode_key(encoded: bytes, lengths: dict[SignatureType, int]) -> tuple[Sign
 def _load_public(key: VerifierKey) -> Any:
     if key.kind is not SignatureType.COSIGNATURE_ML_DSA_44:
         return Ed25519PublicKey.from_public_bytes(key.public_key)
-    if mldsa is None:
-        raise ProofError(_NO_ML_DSA)
-    try:
-        return mldsa.MLDSA44PublicKey.from_public_bytes(key.public_key)
-    except UnsupportedAlgorithm:
-        raise ProofError(_NO_ML_DSA) from None
+    return _load_ml_dsa(lambda: mldsa.MLDSA44PublicKey.from_public_bytes(key.public_key))
 
 
 def _load_private(key: SignerKey) -> Any:
     if key.kind is not SignatureType.COSIGNATURE_ML_DSA_44:
         return Ed25519PrivateKey.from_private_bytes(key.seed)
+    return _load_ml_dsa(lambda: mldsa.MLDSA44PrivateKey.from_seed_bytes(key.seed))
+
+
+def _load_ml_dsa(load: Callable[[], Any]) -> Any:
+    """What `load` returns. Raises ProofError where `cryptography`, or the OpenSSL below it, lacks the
+    algorithm."""
     if mldsa is None:
         raise ProofError(_NO_ML_DSA)
     try:
-        return mldsa.MLDSA44PrivateKey.from_seed_bytes(key.seed)
+        return load()
     except UnsupportedAlgorithm:
         raise ProofError(_NO_ML_DSA) from None
 

@@ -70,19 +70,6 @@ def parse_tile_path(text: str) -> Tile:
     return Tile(level, number, width)
 
 
-def list_tiles(size: int) -> list[Tile]:
-    """All tiles of a tree of `size` leaves, level by level, each level from left to right."""
-    tiles: list[Tile] = []
-    level, count = 0, size
-    while count:
-        full, width = divmod(count, TILE_WIDTH)
-        tiles += (Tile(level, number, TILE_WIDTH) for number in range(full))
-        if width:
-            tiles.append(Tile(level, full, width))
-        level, count = level + 1, full
-    return tiles
-
-
 def locate(node: Node) -> Location:
     """Which hashes of which tile make the node's hash (`hash_node`)."""
     level, height = divmod(node.level, TILE_HEIGHT)

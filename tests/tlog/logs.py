@@ -16,7 +16,7 @@ from ledger.tlog.merkle import (
     plan_inclusion,
 )
 from ledger.tlog.notes import sign_note
-from ledger.tlog.tiles import TILE_HEIGHT, Tile, list_tiles, tile_path
+from ledger.tlog.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, tile_path
 
 SIGNER = SignerKey.make("log.example/1", bytes(32))
 
@@ -72,3 +72,16 @@ class MadeUpLog:
     def cover_hashes(self) -> list[bytes]:
         """Those of the nodes that cover the tree."""
         return [self.nodes[node] for node in cover(Leaves(0, self.size))]
+
+
+def list_tiles(size: int) -> list[Tile]:
+    """All tiles of a tree of `size` leaves, level by level, each level from left to right."""
+    tiles: list[Tile] = []
+    level, count = 0, size
+    while count:
+        full, width = divmod(count, TILE_WIDTH)
+        tiles += (Tile(level, number, TILE_WIDTH) for number in range(full))
+        if width:
+            tiles.append(Tile(level, full, width))
+        level, count = level + 1, full
+    return tiles

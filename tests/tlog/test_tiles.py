@@ -11,11 +11,11 @@ from ledger.tlog.tiles import (
     TILE_WIDTH,
     Tile,
     hash_node,
-    list_tiles,
     locate,
     parse_tile_path,
     tile_path,
 )
+from tests.tlog.logs import list_tiles
 
 SIZE = 3 * TILE_WIDTH + 77
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import pytest
 
 from ledger.tlog.merkle import hash_leaf
-from ledger.tlog.tiles import TILE_WIDTH, list_tiles
+from ledger.tlog.tiles import TILE_WIDTH
 from ledger.tree.comparison import FINDINGS_MAX, Report, SignedRoot, TreeComparison
-from tests.tlog.logs import MadeUpLog
+from tests.tlog.logs import MadeUpLog, list_tiles
 
 SIZE = TILE_WIDTH**2 + TILE_WIDTH + 44
 Tiles = dict[tuple[int, int], bytes]

@@ -16,13 +16,13 @@ from ledger.postgres.connections import Conn, fetch_one, open_connection
 from ledger.store.journal import Append
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import open_checkpoint
-from ledger.tlog.tiles import list_tiles
 from ledger.tree import sealer as sealer_module
 from ledger.tree.checkpoints import read_kept
 from ledger.tree.keys import list_keys
 from ledger.tree.sealer import Sealer
 from ledger.tree.storage import read_root, read_tile, read_tree_head
 from tests.store.stores import CAUSE, create_change, fetch_rows, open_store, wait_until
+from tests.tlog.logs import list_tiles
 from tests.tree.sealed import compute_root, make_sealer
 
 ROOT = Path(__file__).resolve().parents[2]

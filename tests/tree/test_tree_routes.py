@@ -22,9 +22,10 @@ from ledger.tlog.merkle import (
 )
 from ledger.tlog.policies import parse_policy
 from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
-from ledger.tlog.tiles import list_tiles, tile_path
+from ledger.tlog.tiles import tile_path
 from tests.api.service import Account, Registrar
 from tests.internal.conftest import InternalClient
+from tests.tlog.logs import list_tiles
 
 WAIT_SECONDS = 20
 

@@ -30,7 +30,6 @@ from ledger.errors import SettingError
 from ledger.queries.context import QueryContext
 
 PARTIAL_SUFFIX = ".partial"
-BLOCK_BYTES = 65_536
 
 
 class Format(StrEnum):
