@@ -211,6 +211,7 @@ def _create_lifespan(
         async with AsyncExitStack() as stack:
             await pool.open()
             stack.push_async_callback(pool.close)
+            stack.push_async_callback(components.queries.pages.close)
             await components.execution.environment.storage.delete_orphans()
             await keys.start()
             stack.push_async_callback(keys.close)

@@ -19,7 +19,8 @@ from ledger.clock import Clock
 from ledger.domain.money import DAY_SECONDS
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
-from ledger.postgres.connections import Conn, Pool, fetch_one
+from ledger.postgres.connections import READ_PLANNER_OPTIONS
+from ledger.postgres.statements import Statement, StatementPool, parse_statement
 from ledger.queries.list_query import (
     PROGRESS_COLUMNS,
     ListQuery,
@@ -34,6 +35,7 @@ from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 EVENT_RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 CREATED_MAX = 2**62
+PAGE_CONNECTIONS_MAX = 8
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05
 
@@ -70,12 +72,23 @@ class Page(NamedTuple):
 
 
 class Pages:
-    """Fetches pages for one process. `wait_ms`: how long a request waits for a projection at most."""
+    """Fetches pages for one process, on connections of its own, until `close`. `wait_ms`: how long a request
+    waits for a projection at most."""
 
-    def __init__(self, pool: Pool, clock: Clock, *, wait_ms: int) -> None:
-        self._pool = pool
+    def __init__(self, dsn: str, clock: Clock, *, wait_ms: int) -> None:
+        self._statements = StatementPool(
+            dsn,
+            "ledger_api",
+            name="pages",
+            options=READ_PLANNER_OPTIONS,
+            connections_max=PAGE_CONNECTIONS_MAX,
+        )
         self._clock = clock
         self._wait_seconds = wait_ms / 1000
+
+    async def close(self) -> None:
+        """Close the connections; the first query opened them."""
+        await self._statements.close()
 
     async def fetch_page(
         self, call: Call, list_query: ListQuery, filters: Mapping[str, Any] | None = None
@@ -143,7 +156,12 @@ class Pages:
         return {"account": call.account, "livemode": call.livemode, "since": since, "until": CREATED_MAX}
 
     async def _find_by_id(
-        self, list_query: ListQuery, query: str, bindings: Mapping[str, Any], object_id: str, deadline: float
+        self,
+        list_query: ListQuery,
+        query: Statement,
+        bindings: Mapping[str, Any],
+        object_id: str,
+        deadline: float,
     ) -> TupleRow | None:
         """The row of one id. If rows are partitioned by day, this looks near the time in the id. The id of an
         imported object has no such time, or another one: then it looks near the time of the recording."""
@@ -168,7 +186,7 @@ class Pages:
         return rows[0] if rows else None
 
     async def _fetch_recorded_at(self, query: str, object_id: str) -> float | None:
-        rows = await self._execute(query, {"id": object_id})
+        rows = await self._statements.fetch(parse_statement(query), {"id": object_id})
         return rows[0][0] if rows else None
 
     def _narrow_to_day(
@@ -203,7 +221,7 @@ class Pages:
         return older, key
 
     async def _fetch_rows(
-        self, list_query: ListQuery, query: str, bindings: Mapping[str, Any], deadline: float
+        self, list_query: ListQuery, query: Statement, bindings: Mapping[str, Any], deadline: float
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
         """The projection's progress, and rows at least as new. All queries of one page share the `deadline`
         until which they wait for the projection."""
@@ -216,22 +234,14 @@ class Pages:
         return progress._replace(lag_events=lag_events), rows
 
     async def _fetch_once(
-        self, query: str, bindings: Mapping[str, Any]
+        self, query: Statement, bindings: Mapping[str, Any]
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
-        rows = await self._execute(query, bindings)
+        rows = await self._statements.fetch(query, bindings)
         if not rows:
             raise Unavailable(f"the projection {bindings['projection']} has no live generation yet")
         page_rows = [row[PROGRESS_COLUMNS:] for row in rows]
         progress = ProjectionProgress(*rows[0][:PROGRESS_COLUMNS])
         return progress, page_rows if page_rows[0][0] is not None else []
-
-    async def _execute(self, query: str, bindings: Mapping[str, Any]) -> list[TupleRow]:
-        """The query's rows. Raises Unavailable."""
-
-        async def fetch(conn: Conn) -> list[TupleRow]:
-            return await (await conn.cursor(binary=True).execute(query.encode(), bindings)).fetchall()
-
-        return await self._pool.run_idempotent(fetch)
 
     async def _wait_until_applied(
         self, list_query: ListQuery, bindings: Mapping[str, Any], head: int, deadline: float
@@ -241,10 +251,10 @@ class Pages:
         would otherwise use up the pool, for all reads."""
         loop = asyncio.get_running_loop()
         pause = LIST_POLL_SECONDS
-        query = build_applied_position_query(list_query).encode()
+        query = build_applied_position_query(list_query)
         while True:
-            row = await self._pool.run_idempotent(lambda conn: fetch_one(conn, query, bindings))
-            lag_events = head - (row[0] if row is not None else 0)
+            rows = await self._statements.fetch(query, bindings)
+            lag_events = head - (rows[0][0] if rows else 0)
             if lag_events <= 0 or loop.time() >= deadline:
                 return max(lag_events, 0)
             await asyncio.sleep(pause)
