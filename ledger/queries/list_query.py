@@ -19,7 +19,7 @@ _QUERY_START = "SELECT progress.*, page.* FROM (SELECT h.position AS head, "
 _QUERY_PROGRESS = """
  AS checkpoint, c.shape, EXISTS (SELECT FROM projections.parked p
                                 WHERE p.projection = c.projection AND p.generation = c.generation)
-                            AS incomplete
+                            AS incomplete, extract(epoch FROM h.recorded_at)::bigint AS newest
     FROM ledger.head h, projections.live l
     JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
     WHERE l.projection = %(projection)s
@@ -31,8 +31,8 @@ FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
 WHERE l.projection = %(projection)s
 """
-PROGRESS_COLUMNS = 4
-"""How many columns of a row are the projection's progress: head, checkpoint, shape, incomplete."""
+PROGRESS_COLUMNS = 5
+"""How many columns of a row are the projection's progress: head, checkpoint, shape, incomplete, newest."""
 
 _CREATED_FILTERS = {
     "eq": "AND created = %(eq)s",

@@ -35,19 +35,25 @@ from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 EVENT_RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 CREATED_MAX = 2**62
+CLOCK_AHEAD_SECONDS = 3600
+"""How far the clock of another process may be ahead before its Events cost the first page a second query."""
 PAGE_CONNECTIONS_MAX = 8
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05
 
 
 class ProjectionProgress(NamedTuple):
-    """How far a projection was when a page was read. `lag_events`: how many events it had not applied after
-    the wait."""
+    """How far a projection was when a page was read.
+
+    newest_at   when the log's last event was recorded, in unix seconds: no event is later
+    lag_events  how many events it had not applied after the wait
+    """
 
     head: int
     checkpoint: int
     shape: int
     incomplete: bool
+    newest_at: int
     lag_events: int = 0
 
 
@@ -107,9 +113,10 @@ class Pages:
         query = build_page_query(list_query, tuple(filters), older)
         rows: list[TupleRow] = []
         if list_query.partitioned_by_day:  # first the day that most pages are within, then all days
-            progress, rows = await self._fetch_rows(
-                list_query, query, self._narrow_to_day(bindings, cursor_key, older), deadline
-            )
+            day_bindings = self._narrow_to_day(bindings, cursor_key, older)
+            progress, rows = await self._fetch_rows(list_query, query, day_bindings, deadline)
+            if older is None and progress.newest_at > day_bindings["until"]:  # recorded by a clock far ahead
+                rows = []
         if len(rows) <= params["limit"]:
             progress, rows = await self._fetch_rows(list_query, query, bindings, deadline)
         if progress.shape < max((list_query.filter_shape_min.get(name, 1) for name in filters), default=1):
@@ -196,7 +203,7 @@ class Pages:
         start = int(self._clock.now()) if cursor_key is None else cursor_key[0]
         if older is False:
             return {**bindings, "until": start + DAY_SECONDS}
-        until = CREATED_MAX if cursor_key is None else start
+        until = start + CLOCK_AHEAD_SECONDS if cursor_key is None else start
         return {**bindings, "since": max(bindings["since"], start - DAY_SECONDS), "until": until}
 
     async def _find_cursor(

@@ -79,7 +79,8 @@ def test_an_error_reaches_all_that_shared_the_run_and_no_others() -> None:
     async def story(source: Source) -> None:
         source.value = -1
         asked = [source.ask() for _ in range(3)]
-        await asyncio.sleep(0.003)  # the second run has begun
+        while source.runs < 2:
+            await asyncio.sleep(0)
         source.value = 7
         later = source.ask()
         for task in asked:
@@ -94,7 +95,7 @@ def test_an_error_reaches_all_that_shared_the_run_and_no_others() -> None:
 def test_a_caller_that_gives_up_takes_nobody_along(cancelled: int) -> None:
     async def story(source: Source) -> None:
         asked = [source.ask() for _ in range(4)]
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         asked[cancelled].cancel()
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(results.pop(cancelled), asyncio.CancelledError)
