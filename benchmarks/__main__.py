@@ -25,6 +25,7 @@ from benchmarks import (
     layers,
     mixed,
     ndjson_import,
+    peers,
     projections,
     rebuild,
     rebuild_impact,
@@ -58,11 +59,14 @@ SERVICE_BENCHMARKS: dict[str, Run] = {
     "layers": layers.run,
     "meanwhile": rebuild_impact.run,
     "mixed": mixed.run,
+    "peers": peers.run,
     "sealing": seal_impact.run,
     "sizes": sizes.run,
     "startup": startup.run,
     "workers": workers.run,
 }
+ONLY_BY_NAME = ("peers",)
+"""Groups that need another program: `make bench-peers` installs it."""
 IN_OWN_PROCESS = ("append", "commands", "projections", "rebuild")
 """Groups that run this checkout's code in their own process: `--against` starts them once for each build."""
 
@@ -82,7 +86,7 @@ def main() -> None:
         machine_facts = describe_machine(directory)
         print("  ".join(f"{name}: {value}" for name, value in machine_facts.items()))
         for name, run in _list_runs().items():
-            if name in (arguments.only or _list_runs()):
+            if name in arguments.only if arguments.only else name not in ONLY_BY_NAME:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
                 is_repeated = arguments.against and name in IN_OWN_PROCESS
                 figures[name] = (partial(measure_group, name) if is_repeated else run)(directory, effort)

@@ -35,7 +35,7 @@ LAYERS = {
     "wire": ("ledger.wire",),
     "encode": ("ledger.store.codec", "ledger.commands.session_secrets"),
     "decide": ("ledger.commands", "ledger.domain", "ledger.objects", "ledger.ids", "ledger.call"),
-    "database": ("ledger.store", "ledger.postgres", "psycopg", "psycopg_pool"),
+    "database": ("ledger.store", "ledger.queries", "ledger.postgres", "psycopg", "psycopg_pool"),
     HTTP: ("ledger.api", "ledger.metrics", "uvicorn", "starlette", "fastapi", "uvloop"),
 }
 """The modules of each layer. Those of `encode` come before the packages that they are in."""
@@ -51,7 +51,7 @@ Costs = Mapping[str, float]
 
 def get_layer(modules: Sequence[str]) -> str:
     """The layer of a sample, its modules from the innermost outward. The event loop itself is part of
-    http."""
+    http, in a process that answers requests."""
     for layer, packages in WHOLE_STACKS.items():
         if any(_is_in(module, packages) for module in modules):
             return layer
@@ -116,8 +116,11 @@ def _measure_layers(service: Service, samples: Path, request: Request, seconds: 
         file = samples / str(process.pid)
         if process.role == "postgres":
             seconds_by_part[f"Postgres: {process.name}"] += used
-        elif counts := count_layers(file.read_text().splitlines(), since, until):
+        elif file.exists():
+            counts = count_layers(file.read_text().splitlines(), since, until)
             for layer, count in counts.items():
+                if process.role == "background" and layer == HTTP:
+                    layer = OTHER
                 seconds_by_part[layer] += used * count / counts.total()
     service.wait_until_caught_up(timeout_seconds=CATCH_UP_TIMEOUT_SECONDS)
     return {part: used / outcome.completed * 1e6 for part, used in seconds_by_part.items()}

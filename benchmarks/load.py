@@ -8,6 +8,7 @@ sent in turns: a mix. Any status but 200 counts as a failure. The Python generat
 from __future__ import annotations
 
 import asyncio
+import http.client
 import itertools
 import json
 import resource
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -69,6 +70,22 @@ class Request:
                 f"Content-Length: {len(self.form)}\r\n\r\n{self.form}"
             )
         return head, tail
+
+    def send(self) -> Any:
+        """Send it once. Returns the JSON body. Raises RuntimeError when the status is not 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"} if self.form else {}
+            if self.secret:
+                headers["Authorization"] = f"Bearer {self.secret}"
+            connection.request(self.method, self.path, self.form or None, headers)
+            response = connection.getresponse()
+            body = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{self.method} {self.path} returned {response.status}: {body}")
+        return body
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,17 +70,19 @@ def read_service_cpu(pid: int) -> Cpu:
     return Cpu(*(sum(each.cpu_seconds for each in processes if each.role == role) for role in Cpu._fields))
 
 
-def parse_role(command_line: list[str]) -> tuple[Role, str]:
-    """The role and the name of a process, from its arguments."""
+def parse_role(name: str, command_line: list[str]) -> tuple[Role, str]:
+    """The role of a process and what it is called here, from its name and its arguments. A process that was
+    forked has those of its parent, but may have a name of its own: `ledger api`."""
     title = command_line[0] if command_line else ""
     if title.startswith("postgres: "):
         words = title.removeprefix("postgres: ").split()
         return "postgres", words[0] if "[local]" in words else " ".join(words)
     if Path(title).name == "postgres":
         return "postgres", "postmaster"
-    command = command_line[command_line.index("ledger") + 1 :] if "ledger" in command_line else command_line
-    name = command[0] if command else "ended"
-    return ("api" if name in API_COMMANDS else "background"), name
+    words = name.split() if name.startswith("ledger ") else command_line
+    command = words[words.index("ledger") + 1 :] if "ledger" in words else words
+    what = command[0] if command else "ended"
+    return ("api" if what in API_COMMANDS else "background"), what
 
 
 def _walk(pid: int, parents: dict[int, list[str]]) -> Iterator[int]:
@@ -93,10 +95,11 @@ def _walk(pid: int, parents: dict[int, list[str]]) -> Iterator[int]:
 
 def _describe(pid: int, fields: list[str]) -> ServiceProcess:
     try:
+        comm = Path(f"/proc/{pid}/comm").read_text().strip()
         line = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
     except OSError:
-        line = []
-    role, name = parse_role(line)
+        comm, line = "", []
+    role, name = parse_role(comm, line)
     ticks = sum(map(int, fields[OWN_TIME_FIELDS])) + sum(map(int, fields[ENDED_CHILDREN_TIME_FIELDS]))
     return ServiceProcess(
         pid, role, name, ticks / TICKS_PER_SECOND, int(fields[RESIDENT_FIELD]) * PAGE_BYTES / 1e6

@@ -15,23 +15,25 @@ from types import FrameType
 INTERVAL_SECONDS = 0.002
 
 
-def start(folder: str) -> None:
-    """Sample this process until it ends."""
-    file = os.open(f"{folder}/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def sample(_: int, frame: FrameType | None) -> None:
-        modules: list[str] = []
-        while frame is not None:
-            name = frame.f_globals.get("__name__", "")
-            if not modules or modules[-1] != name:
-                modules.append(name)
-            frame = frame.f_back
-        os.write(file, f"{time.monotonic():.3f} {' '.join(modules)}\n".encode())
-
-    signal.signal(signal.SIGPROF, sample)
+def start() -> None:
+    """Sample this process until it ends, and the children that it forks."""
+    signal.signal(signal.SIGPROF, _sample)
     signal.siginterrupt(signal.SIGPROF, False)
     signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)
 
 
+def _sample(_: int, frame: FrameType | None) -> None:
+    modules: list[str] = []
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not modules or modules[-1] != name:
+            modules.append(name)
+        frame = frame.f_back
+    # A descriptor that stays open would not survive a fork: the service closes those that it does not know.
+    with open(f"{os.environ['BENCHMARK_SAMPLES']}/{os.getpid()}", "ab", buffering=0) as file:
+        file.write(f"{time.monotonic():.3f} {' '.join(modules)}\n".encode())
+
+
 if "BENCHMARK_SAMPLES" in os.environ:
-    start(os.environ["BENCHMARK_SAMPLES"])
+    start()
+    os.register_at_fork(after_in_child=start)  # a fork does not inherit the timer
