@@ -96,6 +96,35 @@ def test_sigterm_under_load_loses_no_acknowledged_change_and_ends_in_time(dsn: s
     assert len(acknowledged) == len(set(acknowledged))
 
 
+def test_a_request_whose_body_arrives_after_sigterm_is_answered(dsn: str, place: Path) -> None:
+    """The answers of both APIs say that they are the last ones of their connections."""
+
+    async def main(service: ServeProcess) -> list[bytes]:
+        key = await create_secret(dsn)
+        address = service.url.removeprefix("http://").split(":")
+        streams = [await asyncio.open_connection(*address) for _ in range(2)]
+        for (_, writer), path in zip(streams, ("/v1/customers", "/internal/v1/keys"), strict=True):
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 6\r\n\r\n"
+            )
+            writer.write(head.encode() + b"name")
+        await asyncio.sleep(0.3)
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        for _, writer in streams:
+            writer.write(b"=x")
+        answers = [await reader.read() for reader, _ in streams]
+        for _, writer in streams:
+            writer.close()
+        return answers
+
+    with run_serve(place / "late", **settings(dsn)) as service:
+        answers = asyncio.run(main(service))
+        assert service.process.wait(10) == 0
+    assert [answer.split()[1] for answer in answers] == [b"200", b"403"]
+    assert all(b"\r\nconnection: close\r\n" in answer for answer in answers)
+
+
 def test_a_request_that_never_ends_does_not_delay_shutdown(dsn: str, place: Path) -> None:
     async def main(service: ServeProcess) -> float:
         _, writer = await asyncio.open_connection(*service.url.removeprefix("http://").split(":"))
