@@ -71,18 +71,18 @@ class SessionSecrets:
 
     def _derive(self, prefix: str, state: CustomerSession, *scope: Any) -> str:
         digits = state.id.partition("_")[2]
-        check = self._derive_check(prefix, digits, scope)
         grant = customer_session.encode_grant(state).decode()
-        return f"{prefix}{digits}{check}{encode_digest(self._digest(_encode(('grant', prefix, grant))))}"
+        grant_mac = self._digest(_encode(("grant", prefix, grant)))
+        return f"{prefix}{digits}{encode_digest(self._derive_check_mac(prefix, digits, scope) + grant_mac)}"
 
-    def _derive_check(self, prefix: str, digits: str, scope: tuple[Any, ...]) -> str:
-        return encode_digest(self._digest(_encode(("check", prefix, digits, *scope)))[:_CHECK_BYTES])
+    def _derive_check_mac(self, prefix: str, digits: str, scope: tuple[Any, ...]) -> bytes:
+        return self._digest(_encode(("check", prefix, digits, *scope)))[:_CHECK_BYTES]
 
     def _parse(self, prefix: str, text: str, *scope: Any) -> str | None:
         digits = text.removeprefix(prefix)
         if len(text) != len(prefix) + _DIGITS or len(digits) != _DIGITS or not digits.isascii():
             return None
-        check = self._derive_check(prefix, digits[:_ID_DIGITS], scope)
+        check = encode_digest(self._derive_check_mac(prefix, digits[:_ID_DIGITS], scope))
         if not hmac.compare_digest(digits[_ID_DIGITS:-_GRANT_DIGITS], check):
             return None
         return f"cuss_{digits[:_ID_DIGITS]}"
