@@ -18,7 +18,11 @@ _ID_DIGITS = 22
 _BASE62_POW_3 = 62**3
 _BASE62_POW_5 = 62**5  # below 2**30: Python divides such numbers twice as fast as larger ones
 _RANDOM_BYTES = 10
+# All pairs in 8 kB, which stay in the processor's cache between two requests; as strings they take 200 kB, and
+# the digits of a digest three times as long.
+_PACKED_PAIRS = memoryview("".join(_DIGIT_PAIRS).encode()).cast("H")
 _UNPACK_PAIRS = [struct.Struct(f">{pairs}H").unpack for pairs in range(33)]
+_PACK_PAIRS = [struct.Struct(f"={pairs}H").pack for pairs in range(33)]
 _VERSION_AND_VARIANT = 0x7 << 76 | 0b10 << 62
 RESERVED_IDS = frozenset({".", "..", "search"})
 """Ids that no object can have: in the URL of an object, `.` and `..` are resolved before the request is sent,
@@ -52,8 +56,8 @@ def new_id(prefix: str, created_at: float) -> str:
 def encode_digest(digest: bytes) -> str:
     """Two base62 digits for each two bytes of a digest (of at most 64 bytes), for secrets: the digest cannot
     be derived from them."""
-    pairs = _DIGIT_PAIRS
-    return "".join([pairs[pair % 3844] for pair in _UNPACK_PAIRS[len(digest) // 2](digest)])
+    pairs, count = _PACKED_PAIRS, len(digest) // 2
+    return _PACK_PAIRS[count](*[pairs[pair % 3844] for pair in _UNPACK_PAIRS[count](digest)]).decode()
 
 
 def derive_id(prefix: str, created_at: float, *source: str | int) -> str:
