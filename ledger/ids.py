@@ -18,8 +18,8 @@ _ID_DIGITS = 22
 _BASE62_POW_3 = 62**3
 _BASE62_POW_5 = 62**5  # below 2**30: Python divides such numbers twice as fast as larger ones
 _RANDOM_BYTES = 10
-# All pairs in 8 kB, which stay in the processor's cache between two requests; as strings they take 200 kB, and
-# the digits of a digest three times as long.
+# All pairs in 8 kB, which stay in the processor's cache between two requests; as strings they take 200 kB,
+# and the digits of a digest three times as long.
 _PACKED_PAIRS = memoryview("".join(_DIGIT_PAIRS).encode()).cast("H")
 _UNPACK_PAIRS = [struct.Struct(f">{pairs}H").unpack for pairs in range(33)]
 _PACK_PAIRS = [struct.Struct(f"={pairs}H").pack for pairs in range(33)]
