@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import derive_id, encode_base62, new_id, parse_id_time
+from ledger.ids import derive_id, encode_base62, encode_digest, new_id, parse_id_time
 
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 NOW = 1_700_000_000.123
 TIMES = st.integers(0, 2**40).map(lambda milliseconds: milliseconds / 1000)
 FORM = re.compile(r"[a-z]+_[0-9A-Za-z]{22}")
@@ -40,6 +41,22 @@ def test_ids_sort_as_their_times_do(one: float, other: float) -> None:
 def test_base62_sorts_as_the_numbers_do(one: int, other: int) -> None:
     assert (encode_base62(one) < encode_base62(other)) == (one < other)
     assert len(encode_base62(one)) == 22
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_base62_is_the_number_divided_digit_by_digit(number: int) -> None:
+    digits = ""
+    rest = number
+    for _ in range(22):
+        rest, digit = divmod(rest, 62)
+        digits = DIGITS[digit] + digits
+    assert encode_base62(number) == digits
+
+
+@given(st.binary(max_size=64).filter(lambda digest: len(digest) % 2 == 0))
+def test_each_two_bytes_of_a_digest_are_two_digits(digest: bytes) -> None:
+    pairs = [int.from_bytes(digest[at : at + 2], "big") % 3844 for at in range(0, len(digest), 2)]
+    assert encode_digest(digest) == "".join(DIGITS[pair // 62] + DIGITS[pair % 62] for pair in pairs)
 
 
 def test_base62_of_the_least_and_the_greatest() -> None:

@@ -9,7 +9,6 @@ stored topic is looked up in a closed table: what is stored never decides what i
 from __future__ import annotations
 
 import hmac
-import secrets
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
@@ -24,6 +23,8 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import register_topic
 
+from ledger.crypto.entropy import RandomPieces
+from ledger.crypto.mac import Mac
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableReason, UnreadableRecord
@@ -34,6 +35,7 @@ CACHED_CIPHERS_MAX = 4096
 
 _SEALED = "sealed"
 _NONCE_BYTES = 12
+_nonces = RandomPieces(_NONCE_BYTES)
 _decode = msgspec.json.Decoder().decode
 
 # Fields of an event that are stored beside its content.
@@ -147,7 +149,7 @@ class Codec(Mapper[str]):
         self._key = key
         self._event_classes = tuple(event_classes)
         self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
-        self._seal_key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
+        self._seal_mac = Mac(hmac.digest(key, b"ledger/events/seal/1", "sha256"))
         self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
@@ -249,7 +251,7 @@ class Codec(Mapper[str]):
         return UnreadableReason.FIELDS_MISSING
 
     def _seal(self, stream: str, version: int, topic: str, plaintext: bytes) -> str:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = _nonces.draw()
         associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
         return b64encode(nonce + self._cipher(stream).encrypt(nonce, plaintext, associated_data)).decode()
 
@@ -259,7 +261,7 @@ class Codec(Mapper[str]):
         return self._cipher(stream).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated_data)
 
     def _make_cipher(self, stream: str) -> AESGCM:
-        return AESGCM(hmac.digest(self._seal_key, stream.encode(), "sha256"))
+        return AESGCM(self._seal_mac.digest(stream.encode()))
 
 
 class _ClosedCodec(Codec):
