@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -63,6 +64,20 @@ def test_base62_of_the_least_and_the_greatest() -> None:
     assert encode_base62(0) == "0" * 22
     assert encode_base62(61) == "0" * 21 + "z"
     assert encode_base62(62) == "0" * 20 + "10"
+
+
+def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
+    """The processes of a service are forked from one that has made ids already."""
+    new_id("cus", NOW)
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write_fd, new_id("cus", NOW).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(read_fd, 100).decode() != new_id("cus", NOW)
+    os.close(read_fd)
+    os.close(write_fd)
 
 
 def test_a_derived_id_follows_from_its_source_and_nothing_else() -> None:
