@@ -38,6 +38,7 @@ SELECT %b::integer, * FROM unnest(%b::bigint[], {arrays})
 ON CONFLICT (generation, {key}) DO UPDATE SET {updates}
 """
 
+_encode_json = msgspec.json.Encoder().encode
 
 Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 """`write_all` or `write_each`."""
@@ -158,12 +159,13 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
 async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert], statement: bytes) -> None:
     columns = target.projection.columns
     json_indexes = [index for index, column in enumerate(columns, 2) if column.type == "json"]
+    generation = target.generation
     async with conn.cursor() as cur, cur.copy(statement) as copy:
         copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
         for position, row in upserts:
-            values = [target.generation, position, *row]
-            for number in json_indexes:
-                values[number] = msgspec.json.encode(values[number])
+            values = [generation, position, *row]
+            for index in json_indexes:
+                values[index] = _encode_json(values[index])
             await copy.write_row(values)
 
 
@@ -174,7 +176,7 @@ async def _upsert_rows(
     arrays = [list(values) for values in zip(*rows, strict=True)]
     for index, column in enumerate(projection.columns):
         if column.type == "json":
-            arrays[index] = [msgspec.json.encode(value) for value in arrays[index]]
+            arrays[index] = [_encode_json(value) for value in arrays[index]]
         elif column.type == "document":
             arrays[index] = [value.decode() for value in arrays[index]]
     await conn.execute(_build_upsert(projection), [generation, list(positions), *arrays])

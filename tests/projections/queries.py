@@ -15,14 +15,14 @@ from tests.projections.histories import Author
 
 
 @asynccontextmanager
-async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
-    """What a process reads from that never waits for a projection. Its connections are open and set up, so
-    that tests can count the statements that follow."""
+async def open_queries(author: Author, *, wait_ms: int = 0) -> AsyncIterator[QueryContext]:
+    """What a process reads from that waits so long for a projection, by default never. Its connections are
+    open and set up, so that tests can count the statements that follow."""
     async with Pool(author.dsn) as pool:
         await pool.wait()
         await author.store.streams.read("cus_x")
         key = author.store.secret_key
-        pages = Pages(author.dsn, author.store.clock, wait_ms=0)
+        pages = Pages(author.dsn, author.store.clock, author.store.notifier, wait_ms=wait_ms)
         await pages._statements.fetch(parse_statement("SELECT 1"), {})
         yield QueryContext(
             store=author.store,

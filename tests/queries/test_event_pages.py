@@ -66,7 +66,7 @@ def test_events_recorded_by_a_clock_ahead_of_ours_are_listed(dsn: str, days: flo
         await catch_up(dsn)
         async with open_queries(author) as queries:
             newest = await list_ids(queries)
-            late_pages = Pages(dsn, LateClock(), wait_ms=0)
+            late_pages = Pages(dsn, LateClock(), author.store.notifier, wait_ms=0)
             late_queries = QueryContext(
                 store=author.store,
                 pool=queries.pool,

@@ -17,10 +17,13 @@ class Source:
     def __init__(self) -> None:
         self.value = 0
         self.runs = 0
+        self.second_run = asyncio.Event()
         self.shared: SharedReads[str, int] = SharedReads()
 
     async def read(self) -> int:
         self.runs += 1
+        if self.runs == 2:
+            self.second_run.set()
         value = self.value
         await asyncio.sleep(0.002)
         if value < 0:
@@ -79,8 +82,7 @@ def test_an_error_reaches_all_that_shared_the_run_and_no_others() -> None:
     async def story(source: Source) -> None:
         source.value = -1
         asked = [source.ask() for _ in range(3)]
-        while source.runs < 2:
-            await asyncio.sleep(0)
+        await source.second_run.wait()
         source.value = 7
         later = source.ask()
         for task in asked:
