@@ -12,7 +12,7 @@ import hmac
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,7 +26,7 @@ from eventsourcing.utils import register_topic
 from ledger.crypto.entropy import RandomPieces
 from ledger.crypto.mac import Mac
 from ledger.domain.aggregate import State
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT, EVENT_CLASSES
@@ -46,7 +46,7 @@ _EVOLVE_BY_CLASS: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] =
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class UnreadableEvent(DomainEvent):
     """Stands in the place of a record that cannot be read, for readers that go on past it.
 

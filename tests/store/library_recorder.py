@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -27,7 +26,7 @@ from eventsourcing.persistence import (
 from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.store.codec import Codec
 from ledger.store.journal import Append, Change, Journal, VersionConflict
 from ledger.store.log import StreamReader
@@ -53,7 +52,7 @@ ORDER BY notification_id LIMIT %(limit)s
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class RawEvent(DomainEvent):
     """An event of which only the stored form is known."""
 
