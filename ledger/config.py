@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         10_000, description="how long an append waits while the database is lost"
     )
     decide_attempts_max: Count = Field(16, description="decisions of a command that loses races, before 429")
-    cached_streams_max: Count = Field(50_000, description="aggregates cached in each process")
+    cached_streams_max: Count = Field(10_000, description="aggregates cached in each process")
     list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")
     poll_ms: Milliseconds = Field(
         100, description="how often projections look for events when no notification arrives"

@@ -86,7 +86,7 @@ class Engine:
         projections: Iterable[Projection],
         batch_max: int = 1000,
         poll_ms: int = 100,
-        cached_streams_max: int = 50_000,
+        cached_streams_max: int = 10_000,
     ) -> None:
         self._codec = codec
         self._clock = clock
