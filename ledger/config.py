@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         100, description="how often projections look for events when no notification arrives"
     )
     deadline_poll_ms: Milliseconds = Field(1_000, description="how often a sweep looks for due dates")
-    projection_batch_max: Count = Field(1000, description="events in one transaction of a projection")
+    projection_batch_max: Count = Field(2000, description="events in one transaction of a projection")
     seal_ms: Milliseconds = Field(500, description="least time between two signed checkpoints of the log")
     checkpoint_seconds: Seconds = Field(60, description="least time between two checkpoints that are kept")
     log_origin: Annotated[str, AfterValidator(check_origin)] | None = Field(
