@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import the rooms on lower floors and itself, never one on its own floor.
 LEDGER = (
-    "errors ids logs lru",
+    "compression errors ids logs lru",
     "background config domain tlog",
     "postgres wire",
     "call clock metrics",
