@@ -14,7 +14,7 @@ PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev test test-fast check format schema clients bench clean
+.PHONY: help serve dev test test-fast check format schema clients bench bench-peers clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -50,6 +50,9 @@ clients: .clients/.fetched $(PROGRAMS)  ## download clients, their tests and pro
 
 bench: .venv/.test  ## measure the service against the yardsticks
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: .venv/.test .clients/localstripe/.installed  ## measure the service beside localstripe and the stock library's application
+	@exec $(BIN)/python -m benchmarks --only peers $(ARGS)
 
 clean:  ## delete the environment and the caches; data stays
 	rm -rf .venv .clients tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
@@ -106,6 +109,13 @@ endef
 	@rm -rf .clients/$* && $(BIN)/python -m venv .clients/$*
 	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
 	    --requirement $<
+	@cp $< $@
+
+# For benchmarks alone: no test runs it.
+.clients/localstripe/.installed: benchmarks/yardsticks/localstripe.txt | .venv/.test
+	@echo "Installing localstripe into .clients/localstripe ..." >&2
+	@rm -rf .clients/localstripe && $(BIN)/python -m venv .clients/localstripe
+	@.clients/localstripe/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@cp $< $@
 
 # It needs Python 3.12. Without one its tests are skipped, and say why. pyenv's own names for its versions run only

@@ -19,23 +19,31 @@ from pathlib import Path
 
 from benchmarks import (
     append,
-    audit,
     commands,
     expansion,
     http,
+    layers,
+    mixed,
     ndjson_import,
+    peers,
     projections,
     rebuild,
     rebuild_impact,
     seal_impact,
+    sizes,
     startup,
+    workers,
 )
+from benchmarks.against import measure_group
+from benchmarks.audit import group as audit
 from benchmarks.database import Server, run_server
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, describe_machine, show, write_json
 
 FULL = Effort(seconds=0.5, rounds=3, events=100_000)
-QUICK = Effort(seconds=0.2, rounds=1, events=10_000)
+QUICK = Effort(seconds=0.2, rounds=1, events=10_000, mixed_seconds=2.0)
+
+Run = Callable[[Path, Effort], list[Figure]]
 
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
@@ -45,42 +53,53 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "projections": projections.run,
     "rebuild": rebuild.run,
 }
-SERVICE_BENCHMARKS: dict[str, Callable[[Path, Effort], list[Figure]]] = {
+SERVICE_BENCHMARKS: dict[str, Run] = {
     "expansion": expansion.run,
     "http": http.run,
+    "layers": layers.run,
     "meanwhile": rebuild_impact.run,
+    "mixed": mixed.run,
+    "peers": peers.run,
     "sealing": seal_impact.run,
+    "sizes": sizes.run,
     "startup": startup.run,
+    "workers": workers.run,
 }
+ONLY_BY_NAME = ("peers",)
+"""Groups that need another program: `make bench-peers` installs it."""
+IN_OWN_PROCESS = ("append", "commands", "projections", "rebuild")
+"""Groups that run this checkout's code in their own process: `--against` starts them once for each build."""
 
 
 def main() -> None:
     """Run the groups that the command line names, print the table, write the JSON."""
     arguments = _parse_arguments()
     effort = QUICK if arguments.quick else FULL
-    if arguments.rounds:
-        effort = effort._replace(rounds=arguments.rounds)
-    if arguments.events:
-        effort = effort._replace(events=arguments.events)
+    given = {"rounds": arguments.rounds, "events": arguments.events, "mixed_seconds": arguments.seconds}
+    effort = effort._replace(**{name: value for name, value in given.items() if value})
+    if arguments.against:
+        effort = effort._replace(against=arguments.against.resolve())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that context managers stop what they started
     started = time.monotonic()
-    figures: list[Figure] = []
+    figures: dict[str, list[Figure]] = {}
     with _temporary_directory(arguments.directory) as directory:
         machine_facts = describe_machine(directory)
         print("  ".join(f"{name}: {value}" for name, value in machine_facts.items()))
-        runs: dict[str, Callable[[], list[Figure]]] = {}
-        runs |= {
-            name: partial(_run_on_server, run, directory, effort) for name, run in SERVER_BENCHMARKS.items()
-        }
-        runs |= {name: partial(run, directory, effort) for name, run in SERVICE_BENCHMARKS.items()}
-        for name, run in runs.items():
-            if name in (arguments.only or runs):
+        for name, run in _list_runs().items():
+            if name in arguments.only if arguments.only else name not in ONLY_BY_NAME:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
-                figures += run()
-    show(figures)
+                is_repeated = arguments.against and name in IN_OWN_PROCESS
+                figures[name] = (partial(measure_group, name) if is_repeated else run)(directory, effort)
+    show([each for group in figures.values() for each in group])
     if arguments.json:
-        write_json(arguments.json, machine_facts, figures)
+        write_json(arguments.json, machine_facts, effort, figures)
     print(f"\n{effort.rounds} rounds, medians; {time.monotonic() - started:.0f} s in all")
+
+
+def _list_runs() -> dict[str, Run]:
+    return {
+        name: partial(_run_on_server, run) for name, run in SERVER_BENCHMARKS.items()
+    } | SERVICE_BENCHMARKS
 
 
 def _run_on_server(
@@ -100,6 +119,18 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"rounds of measurements, default {FULL.rounds}")
     parser.add_argument(
         "--events", type=int, help=f"events in the history that is projected, default {FULL.events}"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"seconds of the mixed load, default {FULL.mixed_seconds:.0f}; 540 is the long form",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="another checkout of this repository to measure in turns with this one: http, layers and mixed, "
+        + ", ".join(IN_OWN_PROCESS),
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     parser.add_argument(

@@ -16,11 +16,11 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
 
-from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
-from benchmarks.report import Figure, Goal, compare_rates
+from benchmarks.report import Figure, Goal, compare
 from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, open_store
+from benchmarks.yardsticks import stock
 from ledger.domain import customer_session
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
@@ -76,10 +76,8 @@ def run(server: Server, effort: Effort) -> list[Figure]:
                 work = f"{callers} caller{'s' * (callers > 1)}{', commits 1 ms longer' * slow}"
                 stock_goal, pgbench_goal = _get_goals(callers, slow)
                 figures += [
-                    compare_rates(
-                        GROUP, work, rates["ours"], "stock recorder", rates["stock"], goal=stock_goal
-                    ),
-                    compare_rates(GROUP, work, rates["ours"], "pgbench", rates["pgbench"], goal=pgbench_goal),
+                    compare(GROUP, work, rates["ours"], "stock recorder", rates["stock"], goal=stock_goal),
+                    compare(GROUP, work, rates["ours"], "pgbench", rates["pgbench"], goal=pgbench_goal),
                 ]
     return figures
 

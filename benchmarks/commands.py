@@ -14,11 +14,11 @@ from itertools import cycle, islice
 
 import msgspec
 
-from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate, rate_of_callers
-from benchmarks.report import Figure, Goal, compare_rates
+from benchmarks.report import Figure, Goal, compare
 from benchmarks.store import CAUSE, open_store
+from benchmarks.yardsticks import stock
 from ledger.api.composition import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands import customers
@@ -95,7 +95,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             effort.rounds,
         )
     return [
-        compare_rates(
+        compare(
             GROUP,
             "aggregates cached",
             rates["cached"],
@@ -103,7 +103,7 @@ def run(server: Server, effort: Effort) -> list[Figure]:
             rates["stock"],
             goal=GOAL,
         ),
-        compare_rates(GROUP, "every aggregate loaded", rates["loaded"], "stock Application", rates["stock"]),
+        compare(GROUP, "every aggregate loaded", rates["loaded"], "stock Application", rates["stock"]),
     ]
 
 

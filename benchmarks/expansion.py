@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.http import run_service
 from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort, alternate
-from benchmarks.report import Figure, compare_rates
-from benchmarks.service import Service
+from benchmarks.report import Figure, compare
+from benchmarks.service import Service, run_service
 
 ITEMS = 100
 CUSTOMERS = 20
@@ -52,7 +51,7 @@ def _measure_list(service: Service, plural: str, members: tuple[str, ...], effor
     rates = alternate({name: partial(measure, name, query) for name, query in queries.items()}, effort.rounds)
     milliseconds = {name: median(each.median_ms for each in found) for name, found in outcomes.items()}
     return [
-        compare_rates(
+        compare(
             f"lists with expansion, 1 connection, load by {get_generator_name()}",
             f"GET /v1/{plural}?limit={ITEMS}&expand[]=data.{member}",
             rates[member],

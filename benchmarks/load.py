@@ -1,16 +1,17 @@
 """Sends load over keep-alive connections: with wrk where it is installed, else with a generator in Python.
 
-Both are closed loops: a connection sends its next request when the last is answered. Any status but 200
-counts as a failure. The Python generator is a process of its own, `python -m benchmarks.load`: it reads a
-`Request`, the number of connections and the seconds as JSON from stdin and writes the outcome as JSON to
-stdout.
+Both are closed loops: a connection sends its next request when the last is answered. Several requests are
+sent in turns: a mix. Any status but 200 counts as a failure. The Python generator is a process of its own,
+`python -m benchmarks.load`: it reads its task as JSON from stdin and writes the outcome as JSON to stdout.
 """
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import itertools
 import json
+import resource
 import secrets
 import shutil
 import signal
@@ -18,23 +19,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
 WRK = shutil.which("wrk")
 GRACE_SECONDS = 30.0
-WRK_SECONDS_MAX = 60
 
 # `done` gets the sums over all threads. One thread sends far more than any server here can answer.
 _SCRIPT = """
-local head, tail, key, n = [==[{head}]==], [==[{tail}]==], "{key}", 0
+local heads, tails, keys, n = {heads}, {tails}, {keys}, 0
 function request()
-  if key == "" then return head .. tail end
   n = n + 1
-  return head .. "Idempotency-Key: " .. key .. n .. "\\r\\n" .. tail
+  local i = n % #heads + 1
+  if keys[i] == "" then return heads[i] .. tails[i] end
+  return heads[i] .. "Idempotency-Key: " .. keys[i] .. n .. "\\r\\n" .. tails[i]
 end
 function done(summary, latency, requests)
   local errors = summary.errors
@@ -69,14 +71,33 @@ class Request:
             )
         return head, tail
 
+    def send(self) -> Any:
+        """Send it once. Returns the JSON body. Raises RuntimeError when the status is not 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"} if self.form else {}
+            if self.secret:
+                headers["Authorization"] = f"Bearer {self.secret}"
+            connection.request(self.method, self.path, self.form or None, headers)
+            response = connection.getresponse()
+            body = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{self.method} {self.path} returned {response.status}: {body}")
+        return body
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Responses per second, and the latencies in milliseconds."""
+    """Responses per second, the latencies in milliseconds, and the CPU seconds of the load generator."""
 
     rate: float
     median_ms: float
     p99_ms: float
+    completed: int
+    failed: int
+    generator_seconds: float
 
 
 def get_generator_name() -> str:
@@ -84,30 +105,50 @@ def get_generator_name() -> str:
     return "wrk" if WRK else "asyncio"
 
 
-def run_load(request: Request, *, connections: int, seconds: float) -> Outcome:
-    """Send `request` over `connections` connections for `seconds`. Raises RuntimeError if any request
-    fails."""
-    return _run_wrk(request, connections, seconds) if WRK else _run_asyncio(request, connections, seconds)
+def run_load(
+    request: Request | Sequence[Request], *, connections: int, seconds: float, may_fail: bool = False
+) -> Outcome:
+    """Send a request, or several in turns, over `connections` connections for `seconds`.
+
+    Raises RuntimeError if no request is answered or, unless they `may_fail`, if any fails.
+    """
+    requests = [request] if isinstance(request, Request) else list(request)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = _run_wrk if WRK else _run_asyncio
+    rate, median_ms, p99_ms, completed, failed = run(requests, connections, seconds)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if not completed or (failed and not may_fail):
+        names = ", ".join(dict.fromkeys(f"{each.method} {each.path}" for each in requests))
+        raise RuntimeError(f"{names}: {failed} of {completed} requests failed")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Outcome(rate, median_ms, p99_ms, completed, failed, used)
 
 
-def _run_wrk(request: Request, connections: int, seconds: float) -> Outcome:
+def _run_wrk(
+    requests: Sequence[Request], connections: int, seconds: float
+) -> tuple[float, float, float, int, int]:
     assert WRK is not None
-    head, tail = request.split_bytes()
-    # CR LF are escaped by hand: a Lua long string reads them as a single line end.
-    head, tail = head.replace("\r\n", "]==]..'\\r\\n'..[==["), tail.replace("\r\n", "]==]..'\\r\\n'..[==[")
-    key = secrets.token_hex(16) if request.keyed else ""
-    script = _SCRIPT.replace("{head}", head).replace("{tail}", tail).replace("{key}", key)
+    heads, tails = zip(*(each.split_bytes() for each in requests), strict=True)
+    keys = [secrets.token_hex(16) if each.keyed else "" for each in requests]
+    script = _SCRIPT
+    for name, texts in (("heads", heads), ("tails", tails), ("keys", keys)):
+        script = script.replace(f"{{{name}}}", "{" + ", ".join(map(_quote_lua, texts)) + "}")
     with tempfile.TemporaryDirectory(prefix="ledger-bench-") as directory:
         file = Path(directory) / "request.lua"
         file.write_text(script)
-        command = [WRK, "-t1", f"-c{connections}", f"-d{WRK_SECONDS_MAX}s", f"--script={file}"]
-        output = _run_for_seconds([*command, f"http://127.0.0.1:{request.port}"], seconds)
+        limit = round(seconds + GRACE_SECONDS)
+        command = [WRK, "-t1", f"-c{connections}", f"-d{limit}s", f"--script={file}"]
+        output = _run_for_seconds([*command, f"http://127.0.0.1:{requests[0].port}"], seconds)
     lines = [line.split() for line in output.splitlines() if line.startswith("OUTCOME ")]
     if not lines:
         raise RuntimeError(f"wrk failed: {output.strip()}")
     completed, microseconds, failed, median, p99 = map(int, lines[0][1:])
-    _check(request, completed, failed)
-    return Outcome(completed / microseconds * 1e6, median / 1000, p99 / 1000)
+    return completed / microseconds * 1e6, median / 1000, p99 / 1000, completed, failed
+
+
+def _quote_lua(text: str) -> str:
+    # CR LF are escaped by hand: a Lua long string reads them as a single line end.
+    return "[==[" + text.replace("\r\n", "]==]..'\\r\\n'..[==[") + "]==]"
 
 
 def _run_for_seconds(command: list[str], seconds: float) -> str:
@@ -124,24 +165,25 @@ def _run_for_seconds(command: list[str], seconds: float) -> str:
             process.kill()
 
 
-def _run_asyncio(request: Request, connections: int, seconds: float) -> Outcome:
-    parameters = {"request": asdict(request), "connections": connections, "seconds": seconds}
+def _run_asyncio(
+    requests: Sequence[Request], connections: int, seconds: float
+) -> tuple[float, float, float, int, int]:
+    task = {
+        "requests": [asdict(each) for each in requests],
+        "connections": connections,
+        "seconds": seconds,
+    }
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"],
-        input=json.dumps(parameters),
+        input=json.dumps(task),
         capture_output=True,
         text=True,
         check=True,
         timeout=seconds + GRACE_SECONDS,
     )
     outcome = json.loads(process.stdout)
-    _check(request, outcome["done"], outcome["failed"])
-    return Outcome(outcome["done"] / outcome["seconds"], outcome["median_ms"], outcome["p99_ms"])
-
-
-def _check(request: Request, completed: int, failed: int) -> None:
-    if failed or not completed:
-        raise RuntimeError(f"{request.method} {request.path}: {failed} of {completed} requests failed")
+    rate = outcome["completed"] / outcome["seconds"]
+    return rate, outcome["median_ms"], outcome["p99_ms"], outcome["completed"], outcome["failed"]
 
 
 class _Connection(asyncio.Protocol):
@@ -187,10 +229,11 @@ class _Connection(asyncio.Protocol):
 class _LoadRun:
     """The state that the connections of one run share."""
 
-    def __init__(self, request: Request, connections: int, seconds: float) -> None:
-        head, tail = request.split_bytes()
-        self._head, self._tail = head.encode(), tail.encode()
-        self._keys = f"{secrets.token_hex(16)}-%d".encode() if request.keyed else b""
+    def __init__(self, requests: Sequence[Request], connections: int, seconds: float) -> None:
+        heads, tails = zip(*(each.split_bytes() for each in requests), strict=True)
+        self._heads, self._tails = [head.encode() for head in heads], [tail.encode() for tail in tails]
+        self._keyed = [each.keyed for each in requests]
+        self._key = secrets.token_hex(16).encode()
         self._numbers = itertools.count()
         self._open_connections = connections
         self.latencies_ms: list[float] = []
@@ -200,9 +243,10 @@ class _LoadRun:
 
     def create_request(self) -> bytes:
         """The bytes of the next request."""
-        if not self._keys:
-            return self._head + self._tail
-        return b"%bIdempotency-Key: %b\r\n%b" % (self._head, self._keys % next(self._numbers), self._tail)
+        number = next(self._numbers)
+        choice = number % len(self._heads)
+        key = b"Idempotency-Key: %b-%d\r\n" % (self._key, number) if self._keyed[choice] else b""
+        return self._heads[choice] + key + self._tails[choice]
 
     def connection_closed(self) -> None:
         """Count a connection that has closed. The last one ends the run."""
@@ -211,18 +255,18 @@ class _LoadRun:
             self.all_closed.set_result(None)
 
 
-async def _run(request: Request, connections: int, seconds: float) -> dict[str, float]:
-    run = _LoadRun(request, connections, seconds)
+async def _run(requests: Sequence[Request], connections: int, seconds: float) -> dict[str, float]:
+    run = _LoadRun(requests, connections, seconds)
     started = time.perf_counter()
     for _ in range(connections):
         await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(run), "127.0.0.1", request.port
+            lambda: _Connection(run), "127.0.0.1", requests[0].port
         )
     await run.all_closed
     elapsed = time.perf_counter() - started
     latencies = sorted(run.latencies_ms)
     return {
-        "done": len(latencies),
+        "completed": len(latencies),
         "failed": run.failed,
         "seconds": elapsed,
         "median_ms": latencies[len(latencies) // 2] if latencies else 0.0,
@@ -231,8 +275,8 @@ async def _run(request: Request, connections: int, seconds: float) -> dict[str, 
 
 
 def _main() -> None:
-    parameters = json.load(sys.stdin)
-    run = _run(Request(**parameters["request"]), parameters["connections"], parameters["seconds"])
+    task = json.load(sys.stdin)
+    run = _run([Request(**each) for each in task["requests"]], task["connections"], task["seconds"])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(run)))
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeVar
 
@@ -26,11 +27,15 @@ class Effort(NamedTuple):
     seconds  bound of one measurement
     rounds   how often each contestant is measured
     events   size of the history that projections and rebuilds work on
+    against  another checkout of this repository, measured in turns with this one
+    mixed_seconds  how long the mixed load runs
     """
 
     seconds: float
     rounds: int
     events: int
+    against: Path | None = None
+    mixed_seconds: float = 60.0
 
 
 def alternate(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, list[float]]:

@@ -20,12 +20,11 @@ from typing import NamedTuple
 
 import psycopg
 
-from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.export import generate_lines
 from benchmarks.measurement import Effort, alternate
 from benchmarks.process_stats import read_cpu_seconds, read_peak_mb, read_server_cpu_seconds
-from benchmarks.report import Figure, Goal, compare_rates, figure
+from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.service import (
     await_start,
     build_environment,
@@ -33,6 +32,7 @@ from benchmarks.service import (
     find_free_port,
     stop_process,
 )
+from benchmarks.yardsticks import stock
 
 GROUP = "import of NDJSON: customers, charges, disputes, facts"
 COMMAND, REQUEST = "ledger import", "POST /internal/v1/import"
@@ -216,7 +216,7 @@ def _build_figures(
     postgres = [usage.postgres_seconds / lines * 1000 for usage in usages]
     return [
         figure(GROUP, method, rates, goal=GOAL, note=f"{lines:,} lines"),
-        compare_rates(GROUP, method, rates, "stock Application", stock_rates),
+        compare(GROUP, method, rates, "stock Application", stock_rates),
         figure(GROUP, f"{method}: CPU of its process, 1,000 lines", client, "s", note=_CPU_NOTES[method]),
         figure(GROUP, f"{method}: CPU of Postgres, 1,000 lines", postgres, "s"),
     ]

@@ -14,12 +14,12 @@ from contextlib import closing
 
 from eventsourcing.persistence import StoredEvent
 
-from benchmarks import stock
 from benchmarks.database import Server
 from benchmarks.history import append_in_bulk, generate_history
 from benchmarks.measurement import Effort, alternate
-from benchmarks.report import Figure, Goal, compare_rates, figure
+from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.store import open_store, register_projections
+from benchmarks.yardsticks import stock
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.read_models.catalog import PROJECTIONS
@@ -96,8 +96,6 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     work = f"{len(changes):,} events, {len(PROJECTIONS)} projections"
     note = f"the stock runner: {len(stock_events):,} of these events, one upsert each"
     return [
-        compare_rates(
-            GROUP, work, rates["ours"], "stock ProjectionRunner", rates["stock"], goal=GOAL, note=note
-        ),
+        compare(GROUP, work, rates["ours"], "stock ProjectionRunner", rates["stock"], goal=GOAL, note=note),
         figure(GROUP, "bulk append of these events", [append_rate]),
     ]

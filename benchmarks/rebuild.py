@@ -16,7 +16,6 @@ from typing import NamedTuple
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
-from benchmarks import stock, stock_projections
 from benchmarks.database import Server
 from benchmarks.history import copy_history, generate_history
 from benchmarks.measurement import Effort
@@ -26,8 +25,9 @@ from benchmarks.process_stats import (
     read_peak_mb,
     read_server_cpu_seconds,
 )
-from benchmarks.report import Figure, Goal, compare_rates, figure
+from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.store import SECRET_KEY
+from benchmarks.yardsticks import stock, stock_projections
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.postgres.connections import open_connection
@@ -162,7 +162,7 @@ def _build_elapsed_figures(results: Results) -> list[Figure]:
         events = rebuilds[0].measurement.events
         work = f"{events:,} events, {PROJECTIONS_LABEL}, {workers} worker{'s' * (workers > 1)}"
         rates = [rebuild.measurement.rate for rebuild in rebuilds]
-        figures.append(compare_rates(GROUP, work, rates, STOCK_ALL, stock_rates, note="; ".join(stages)))
+        figures.append(compare(GROUP, work, rates, STOCK_ALL, stock_rates, note="; ".join(stages)))
     return figures
 
 
@@ -170,7 +170,7 @@ def _build_per_core_figures(results: Results) -> list[Figure]:
     """Events per CPU second, with one worker."""
     one_worker = results.by_workers[1]
     return [
-        compare_rates(
+        compare(
             GROUP,
             f"{work}, events per CPU second",
             [rebuild.measurement.rate_per_core for rebuild in rebuilds],

@@ -6,7 +6,6 @@ together need more cores than there are, the figures show the worst case.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -16,15 +15,12 @@ from pathlib import Path
 from statistics import median
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from benchmarks.history import copy_history
-from benchmarks.http import run_service
 from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
-from benchmarks.service import build_ledger_command, stop_process
-from ledger.postgres.cluster import SUPERUSER
+from benchmarks.service import build_ledger_command, run_service, stop_process
 from ledger.store.codec import Codec
 
 GROUP = "POST /v1/customers during a rebuild"
@@ -50,7 +46,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
     data_dir = directory / "meanwhile"
     with run_service(data_dir) as service:
         # The service's own logins may not rewrite the log.
-        dsn = make_conninfo(json.loads((data_dir / "database.json").read_text())["dsn"], user=SUPERUSER)
+        dsn = service.dsn
         codec = Codec((data_dir / "secret.key").read_text().encode())
         copy_history(dsn, codec, SEED, effort.events // EVENTS_DIVISOR, days=LOG_DAYS)
         service.wait_until_caught_up(timeout_seconds=TIMEOUT_SECONDS)

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -15,7 +15,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measurement import Rates, ratio
+from benchmarks.measurement import Effort, Rates, ratio
 
 FLUSHES = 200
 
@@ -27,13 +27,18 @@ class Goal:
     bound: float
     is_maximum: bool = False
 
+    def is_reached(self, value: float) -> bool:
+        """Whether the ratio or figure `value` reaches the goal."""
+        return value <= self.bound if self.is_maximum else value >= self.bound
+
     def __str__(self) -> str:
         return f"{'≤' if self.is_maximum else '≥'} {self.bound:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table: the work, our figure, and the yardstick's figure from the same rounds."""
+    """One line of the table: the work, our figure, and the yardstick's figure from the same rounds.
+    `reached` says whether the goal was, where there is one."""
 
     group: str
     work: str
@@ -46,12 +51,41 @@ class Figure:
     ratio: float | None = None
     goal: str = ""
     note: str = ""
+    reached: bool | None = None
 
 
 def figure(
     group: str, work: str, values: Rates, unit: str = "/s", *, goal: Goal | None = None, note: str = ""
 ) -> Figure:
     """A figure without a yardstick: the median of the measured values."""
+    value = median(values)
+    return Figure(
+        group,
+        work,
+        value,
+        unit,
+        min(values),
+        max(values),
+        goal=str(goal or ""),
+        note=note,
+        reached=goal.is_reached(value) if goal else None,
+    )
+
+
+def compare(
+    group: str,
+    work: str,
+    values: Rates,
+    yardstick: str,
+    yardstick_values: Rates,
+    *,
+    unit: str = "/s",
+    goal: Goal | None = None,
+    note: str = "",
+) -> Figure:
+    """A rate or a cost beside its yardstick's. Both are medians over the rounds; `ratio` says how the ratio
+    is taken."""
+    quotient = ratio(values, yardstick_values)
     return Figure(
         group,
         work,
@@ -59,35 +93,12 @@ def figure(
         unit,
         min(values),
         max(values),
-        goal=str(goal or ""),
-        note=note,
-    )
-
-
-def compare_rates(
-    group: str,
-    work: str,
-    rates: Rates,
-    yardstick: str,
-    yardstick_rates: Rates,
-    *,
-    goal: Goal | None = None,
-    note: str = "",
-) -> Figure:
-    """A rate beside its yardstick's. Both are medians over the rounds; `ratio` says how the ratio is
-    taken."""
-    return Figure(
-        group,
-        work,
-        median(rates),
-        "/s",
-        min(rates),
-        max(rates),
         yardstick,
-        median(yardstick_rates),
-        ratio(rates, yardstick_rates),
+        median(yardstick_values),
+        quotient,
         str(goal or ""),
         note,
+        goal.is_reached(quotient) if goal else None,
     )
 
 
@@ -147,9 +158,18 @@ def show(figures: Sequence[Figure]) -> None:
         console.print(table)
 
 
-def write_json(path: Path, facts: dict[str, str], figures: Sequence[Figure]) -> None:
-    """Write the figures as `{"machine": {…}, "figures": [{…}, …]}`."""
-    document = {"machine": facts, "figures": [asdict(item) for item in figures]}
+def write_json(
+    path: Path, facts: Mapping[str, str], effort: Effort, figures: Mapping[str, Sequence[Figure]]
+) -> None:
+    """Write the figures as `{"machine": {…}, "date": …, "rounds": …, "events": …, "figures": [{…}, …]}`.
+    Each figure has the name of its benchmark."""
+    document = {
+        "machine": facts,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "rounds": effort.rounds,
+        "events": effort.events,
+        "figures": [{"benchmark": name, **asdict(item)} for name, group in figures.items() for item in group],
+    }
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -7,7 +7,6 @@ keeps Postgres from removing old row versions.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +14,11 @@ from pathlib import Path
 from statistics import median
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
-from benchmarks.http import run_service
 from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, Goal, compare_rates
-from benchmarks.service import Service
-from ledger.postgres.cluster import SUPERUSER
+from benchmarks.report import Figure, Goal, compare
+from benchmarks.service import Service, run_service
 
 CONNECTIONS = (16, 64)
 SECONDS_MIN = 1.0
@@ -40,7 +36,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
     data_dir = directory / "sealing"
     figures = []
     with run_service(data_dir) as service:
-        dsn = make_conninfo(json.loads((data_dir / "database.json").read_text())["dsn"], user=SUPERUSER)
+        dsn = service.dsn
         for connections in CONNECTIONS:
             figures.append(_compare(service, dsn, connections, effort))
     return figures
@@ -67,7 +63,7 @@ def _compare(service: Service, dsn: str, connections: int, effort: Effort) -> Fi
         f"p99 {median(each.p99_ms for each in outcomes):.1f} ms {name}"
         for name, outcomes in (("with", with_sealing), ("without", without_sealing))
     )
-    return compare_rates(
+    return compare(
         f"POST /v1/customers with sealing, load by {get_generator_name()}",
         f"{connections} connections",
         [outcome.rate for outcome in with_sealing],

@@ -15,13 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from benchmarks.process_stats import read_peak_mb
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from benchmarks.process_stats import Cpu, list_service_processes, read_peak_mb, read_service_cpu
+from ledger.postgres.cluster import SUPERUSER
 
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 15.0
@@ -37,11 +41,37 @@ class ServiceResponse(NamedTuple):
     body: Any
 
 
-class Service:
-    """`ledger serve` on one data directory: API and projections in one process, with an embedded Postgres."""
+class Build(NamedTuple):
+    """A checkout of this repository that is measured. It runs in its own environment `.venv` where it has
+    one, else in ours."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+    name: str
+    root: Path
+
+    @property
+    def python(self) -> str:
+        """The Python that runs it."""
+        own = self.root / ".venv" / "bin" / "python"
+        return str(own) if own.exists() else sys.executable
+
+    def build_environment(self) -> dict[str, str]:
+        """Our environment without the service's settings, so that every run measures the defaults."""
+        return build_environment() | {"PYTHONPATH": str(self.root)}
+
+
+THIS_BUILD = Build("this build", Path(__file__).resolve().parents[1])
+
+
+class Service:
+    """`ledger serve` of one build on one data directory, with an embedded Postgres and these `settings`
+    (environment variables)."""
+
+    def __init__(
+        self, data_dir: Path, *, build: Build = THIS_BUILD, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.build = build
+        self.data_dir = data_dir
+        self._settings = dict(settings or {})
         self._log = data_dir.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -51,16 +81,12 @@ class Service:
         """Start the service. Returns the seconds until a list was answered with 200. Raises RuntimeError with
         the end of the service's log when it does not start in time."""
         self.port = find_free_port()
-        settings = {
-            "LEDGER_DATA_DIR": str(self._data_dir),
-            "LEDGER_PORT": str(self.port),
-            "LEDGER_LOG_LEVEL": "warning",
-        }
         started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                build_ledger_command("serve"),
-                env=build_environment() | settings,
+                [self.build.python, "-m", "ledger", "serve"],
+                env=self._join_environment() | {"LEDGER_LOG_LEVEL": "warning", "LEDGER_PORT": str(self.port)},
+                cwd=self.build.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -113,17 +139,63 @@ class Service:
         return time.perf_counter() - started
 
     def read_memory_mb(self) -> float:
-        """Resident memory of the serving process in MB, without its database."""
+        """Resident memory of the largest process that answers requests, in MB, without its database."""
+        return max(each.memory_mb for each in list_service_processes(self.pid) if each.role == "api")
+
+    def read_cpu(self) -> Cpu:
+        """CPU seconds that all processes of the service have used so far."""
+        return read_service_cpu(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; the others are its children."""
         assert self._process is not None
-        process = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, text=True, check=True
-        )
-        return int(process.stdout) * 1024 / 1e6
+        return self._process.pid
+
+    @property
+    def dsn(self) -> str:
+        """A connection string for the owner of the database: the service's own logins may not rewrite the
+        log."""
+        return make_conninfo(json.loads((self.data_dir / "database.json").read_text())["dsn"], user=SUPERUSER)
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        """A connection of the owner of the database, in autocommit mode."""
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            yield conn
+
+    def run_command(self, *arguments: str) -> str:
+        """Run `ledger ARGUMENTS…` beside the service. Returns what it printed. Raises CalledProcessError."""
+        return subprocess.run(
+            [self.build.python, "-m", "ledger", *arguments],
+            env=self._join_environment(),
+            cwd=self.build.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    def _join_environment(self) -> dict[str, str]:
+        return self.build.build_environment() | self._settings | {"LEDGER_DATA_DIR": str(self.data_dir)}
 
     def _answers(self) -> bool:
         """Whether the service has written its keys and answers a list with 200."""
-        self.secret = json.loads((self._data_dir / "dev-keys.json").read_text())["secret"]
+        self.secret = json.loads((self.data_dir / "dev-keys.json").read_text())["secret"]
         return self.call("GET", "/v1/events?limit=1").status == 200
+
+
+@contextmanager
+def run_service(
+    data_dir: Path, *, build: Build = THIS_BUILD, settings: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """Start a service on the data directory `data_dir`. Stop it afterwards."""
+    service = Service(data_dir, build=build, settings=settings)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
 
 
 class CommandUse(NamedTuple):
@@ -157,16 +229,24 @@ def run_ledger_command(dsn: str, secret_key: bytes, *arguments: str) -> CommandU
 
 
 @contextmanager
-def run_yardstick(application: str) -> Iterator[int]:
-    """Serve an application of `benchmarks.yardstick_app` with uvicorn. Yields its port."""
+def run_yardstick(application: str, environment: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Serve an application of `benchmarks.yardsticks` with uvicorn: of `constant_app` unless its name has a
+    module. Yields its port."""
     port = find_free_port()
+    name = application if ":" in application else f"constant_app:{application}"
     command = [
-        sys.executable, "-m", "uvicorn", f"benchmarks.yardstick_app:{application}", f"--port={port}",
+        sys.executable, "-m", "uvicorn", f"benchmarks.yardsticks.{name}", f"--port={port}",
         "--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | dict(environment or {}),
+        cwd=THIS_BUILD.root,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        await_start(process, f"uvicorn with {application}", lambda: _is_listening(port))
+        await_start(process, f"uvicorn with {application}", lambda: is_listening(port))
         yield port
     finally:
         stop_process(process)
@@ -214,6 +294,7 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _is_listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Whether a process listens on this loopback port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

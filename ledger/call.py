@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ledger.wire.expansion import ExpandTree
 
@@ -26,8 +27,7 @@ class Cause(NamedTuple):
     idempotency_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """The input of a command or a query.
 
     target       the id in the path; empty where the path has none
@@ -40,7 +40,7 @@ class Call:
     cause: Cause
     target: str
     parameters: dict[str, Any]
-    expand: ExpandTree = field(default_factory=dict)
+    expand: ExpandTree = msgspec.field(default_factory=dict)
     part: str = ""
     as_platform: bool = False
     base_url: str = ""
@@ -54,3 +54,7 @@ class Call:
     def livemode(self) -> bool:
         """Whether the call is in live mode."""
         return self.cause.livemode
+
+    def replace(self, **fields: Any) -> Call:
+        """The same call with other values of some fields."""
+        return msgspec.structs.replace(self, **fields)

@@ -6,6 +6,7 @@ line that names the variable.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +33,12 @@ def _parse_schedule(value: object) -> object:
     if len(numbers) > RETRIES_MAX or not all(0 < number < 1e9 for number in numbers):
         raise ValueError("must be seconds separated by commas, as in 600,3600")
     return numbers
+
+
+def _count_default_workers() -> int:
+    """A worker process needs a core of its own: on one core, it would only cost its memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if cores > 1 else 0
 
 
 def check_origin(value: str) -> str:
@@ -61,7 +68,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
-    workers: Count = Field(1, description="API processes")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default_factory=_count_default_workers,
+        description="API processes beside the worker; 0: one process does all; default: 1, on one core 0",
+    )
     test_clock: bool = Field(False, description="whether tests may move the clock")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level logged")
     log_requests: Literal["all", "errors", "none"] = Field("errors", description="which requests are logged")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -60,12 +59,12 @@ async def target_newest_dispute(call: Call, fetch: Fetch) -> Call:
     charge = await get_target(call, Charge, fetch)
     if not charge.disputes:
         raise DisputeNotFound(charge.id)
-    return replace(call, target=list(charge.disputes)[-1])
+    return call.replace(target=list(charge.disputes)[-1])
 
 
 async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object that the parameter `param` names. Raises UnknownReference, also for a deleted object."""
-    state = await get_filter(call, kind, param, object_id, fetch)
+    state = _check_reference(await fetch_own(call, object_id, fetch), call, kind, param, object_id)
     if getattr(state, "deleted", False):
         raise UnknownReference(AGGREGATES_BY_STATE[kind].noun, object_id, param=param)
     return state
@@ -74,7 +73,10 @@ async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fe
 async def get_filter(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
     """The object by which a list is filtered. A deleted customer is accepted: its payments can still be
     listed (contract §2.5). Raises UnknownReference, and UnreadableRecord for the caller's own."""
-    state = await fetch_own(call, object_id, fetch)
+    return _check_reference(await fetch_own(call, object_id, fetch), call, kind, param, object_id)
+
+
+def _check_reference(state: State | None, call: Call, kind: type[Kind], param: str, object_id: str) -> Kind:
     if isinstance(state, kind) and is_visible(state, call):
         return state
     noun = AGGREGATES_BY_STATE[kind].noun
@@ -343,7 +345,8 @@ async def _render_refunds(state: Charge, tree: ExpandTree, now: int, fetch: Fetc
 
 def is_visible(state: State, call: Call) -> bool:
     """Whether the object belongs to the account and the mode of the call."""
-    return state.account == call.account and state.livemode == call.livemode
+    cause = call.cause
+    return state.account == cause.account and state.livemode == cause.livemode
 
 
 def mode_hint(state: State | None, kind: type[State], call: Call) -> str:

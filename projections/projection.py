@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import HANDLER_RAISED, parse_reason
@@ -49,7 +51,7 @@ RowUpsert = tuple[int, Row]
 """The position of a row's first change, which an update keeps, and the row to insert or update."""
 
 
-class EventRows(NamedTuple):
+class EventRows(msgspec.Struct, frozen=True, gc=False):
     """The rows that one recorded event changed, as they are after it."""
 
     position: int
@@ -120,11 +122,11 @@ class Projection:
     def collect_upserts(self, event_rows: Iterable[EventRows]) -> list[RowUpsert]:
         """The last row of each key, with the position of the key's first. An immutable row has only one."""
         if not self.mutable_columns:
-            return [(position, row) for position, _, rows in event_rows for row in rows]
+            return [(item.position, row) for item in event_rows for row in item.rows]
         positions: dict[Any, int] = {}
         last_rows: dict[Any, Row] = {}
-        for position, _, rows in event_rows:
-            for row in rows:
-                positions.setdefault(row[0], position)
+        for item in event_rows:
+            for row in item.rows:
+                positions.setdefault(row[0], item.position)
                 last_rows[row[0]] = row
         return list(zip(positions.values(), last_rows.values(), strict=True))

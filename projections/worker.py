@@ -15,7 +15,7 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.lru import LruCache
-from ledger.postgres.connections import ReconnectingConnection, open_connection
+from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
@@ -51,6 +51,7 @@ class RebuildSupervisor:
         self._create_engine = create_engine
         self._backfill_shard = backfill_shard
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._connection = ReconnectingConnection(store.dsn, "ledger_projector", name="rebuilds")
         self._sweep_at = 0.0
         self._loop = BackgroundLoop("rebuilds", self._supervise)
 
@@ -64,6 +65,7 @@ class RebuildSupervisor:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._connection.drop()
 
     async def _supervise(self) -> float:
         for rebuild_id in [rebuild_id for rebuild_id, task in self._tasks.items() if task.done()]:
@@ -83,7 +85,7 @@ class RebuildSupervisor:
             await engine.close()
 
     async def _list_runnable(self) -> list[int]:
-        async with open_connection(self._store.dsn, "ledger_projector", name="rebuilds") as conn:
+        async with self._connection as conn:
             # A projection whose first rebuild was cancelled has no generation until it is registered.
             await register_missing(conn, PROJECTIONS)
             now = asyncio.get_running_loop().time()

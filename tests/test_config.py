@@ -29,10 +29,16 @@ def load_refusal() -> str:
 
 def test_no_setting_is_required() -> None:
     settings = load_settings()
-    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 4242, 1)
+    assert (settings.host, settings.port) == ("127.0.0.1", 4242)
     assert settings.data_dir == Path(".ledger")
     assert settings.database_url is None
     assert settings.test_clock is False
+
+
+def test_a_machine_with_one_core_runs_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers in (({3}, 0), ({0, 1}, 1), (set(range(64)), 1)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: cores, raising=False)
+        assert load_settings().workers == workers
 
 
 def test_every_setting_has_a_description_and_a_default() -> None:
@@ -55,7 +61,7 @@ def test_a_schedule_is_a_list_of_seconds_separated_by_commas(monkeypatch: pytest
         ("LEDGER_PORT", "http"),
         ("LEDGER_PORT", "65536"),
         ("LEDGER_PORT", "-1"),
-        ("LEDGER_WORKERS", "0"),
+        ("LEDGER_WORKERS", "-1"),
         ("LEDGER_WORKERS", "1.5"),
         ("LEDGER_APPEND_QUEUE_MAX", "0"),
         ("LEDGER_APPEND_TIMEOUT_MS", ""),

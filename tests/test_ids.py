@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import derive_id, encode_base62, new_id, parse_id_time
+from ledger.ids import derive_id, encode_base62, encode_digest, new_id, parse_id_time
 
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 NOW = 1_700_000_000.123
 TIMES = st.integers(0, 2**40).map(lambda milliseconds: milliseconds / 1000)
 FORM = re.compile(r"[a-z]+_[0-9A-Za-z]{22}")
@@ -42,10 +44,40 @@ def test_base62_sorts_as_the_numbers_do(one: int, other: int) -> None:
     assert len(encode_base62(one)) == 22
 
 
+@given(st.integers(0, 2**128 - 1))
+def test_base62_is_the_number_divided_digit_by_digit(number: int) -> None:
+    digits = ""
+    rest = number
+    for _ in range(22):
+        rest, digit = divmod(rest, 62)
+        digits = DIGITS[digit] + digits
+    assert encode_base62(number) == digits
+
+
+@given(st.binary(max_size=64).filter(lambda digest: len(digest) % 2 == 0))
+def test_each_two_bytes_of_a_digest_are_two_digits(digest: bytes) -> None:
+    pairs = [int.from_bytes(digest[at : at + 2], "big") % 3844 for at in range(0, len(digest), 2)]
+    assert encode_digest(digest) == "".join(DIGITS[pair // 62] + DIGITS[pair % 62] for pair in pairs)
+
+
 def test_base62_of_the_least_and_the_greatest() -> None:
     assert encode_base62(0) == "0" * 22
     assert encode_base62(61) == "0" * 21 + "z"
     assert encode_base62(62) == "0" * 20 + "10"
+
+
+def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
+    """The processes of a service are forked from one that has made ids already."""
+    new_id("cus", NOW)
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write_fd, new_id("cus", NOW).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(read_fd, 100).decode() != new_id("cus", NOW)
+    os.close(read_fd)
+    os.close(write_fd)
 
 
 def test_a_derived_id_follows_from_its_source_and_nothing_else() -> None:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A room may import the rooms on lower floors and itself, never one on its own floor.
 LEDGER = (
+    "crypto",
     "compression errors ids logs lru",
     "background config domain tlog",
     "postgres wire",
@@ -39,7 +40,7 @@ LEDGER = (
 PROJECTIONS = ("projection", "read_models", "engine", "rebuild", "operate worker", "composition")
 # These rooms compose processes and may import all of `ledger`; the others only its lower floors.
 COMPOSED_IN = {"operate", "worker", "composition"}
-BELOW_PROJECTIONS = set(" ".join(LEDGER[:5]).split())
+BELOW_PROJECTIONS = set(" ".join(LEDGER[:6]).split())
 COMMAND = "ledger.__main__"
 """The `ledger` command: the one module above both packages."""
 # Pure rooms have no I/O, clock, randomness, environment or logging: what they may import beside lower floors.
@@ -72,7 +73,7 @@ READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",
     "ledger/postgres/binaries.py": "the environment of the programs it runs, without PG variables",
     "ledger/metrics.py": "prometheus_client's own switch for several processes",
-    "ledger/cli/processes.py": "the environment of its child processes",
+    "ledger/cli/metrics_folder.py": "prometheus_client's own switch for several processes",
     "projections/rebuild/processes.py": "the environment of its child processes",
 }
 

@@ -17,12 +17,16 @@ from ledger.wire.forms import decode
 async def authenticate(keys: KeyCache, authorization: bytes, now: float) -> ApiKey:
     """The key in an Authorization header. Raises Unauthenticated for a missing, unknown or expired one;
     `now` is in unix seconds."""
-    secret = _parse_secret(authorization)
-    key = keys.get_cached(secret) or await keys.find(secret)
-    if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
-        raise Unauthenticated(f"Invalid API Key provided: {_mask_secret(secret)}")
+    key = keys.get_cached(authorization)
+    if key is None:
+        secret = _parse_secret(authorization)
+        key = await keys.find(secret)
+        if key is None or (key.kind == "ek" and not _is_bearer(authorization)):
+            raise Unauthenticated(f"Invalid API Key provided: {_mask_secret(secret)}")
+        keys.put(authorization, key)
     if key.is_expired(now):
-        raise Unauthenticated(f"Expired API Key provided: {_mask_secret(secret)}", code="api_key_expired")
+        masked = _mask_secret(_parse_secret(authorization))
+        raise Unauthenticated(f"Expired API Key provided: {masked}", code="api_key_expired")
     return key
 
 

@@ -7,6 +7,7 @@ a general message: its details are logged, never sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -85,6 +86,17 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
         if isinstance(answer, error_class):
             return status, _encode_envelope(answer, error_type)
     raise AssertionError("the last row of the table is every RequestError")
+
+
+def encode_refusal(refusal: RequestError, request_id: str) -> bytes:
+    """A whole HTTP response with an error, for a connection that is closed after it."""
+    status, text = encode_answer(refusal)
+    body = text.encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"request-id: {request_id}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def indent(text: str) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Send
 
 from ledger.accounts import ApiKey
 from ledger.api.errors import FAULT_STATUS_MIN, BodyTooLarge, Headers
@@ -30,6 +31,47 @@ POSITION_HEADER = b"ledger-position"
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
+class Source(Protocol):
+    """Where a request comes from: the connection, or an ASGI server."""
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+
+    async def receive_chunk(self) -> tuple[bytes, bool]:
+        """The next part of the body, and whether there are more. Raises InvalidParameter if the connection
+        was closed."""
+
+
+class AsgiSource(NamedTuple):
+    """A request from an ASGI server."""
+
+    scheme: str
+    receive: Receive
+
+    async def receive_chunk(self) -> tuple[bytes, bool]:
+        """As for any source."""
+        message: Message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidParameter("The connection closed before the request was complete.")
+        return message.get("body", b""), message.get("more_body", False)
+
+
+class HeaderBlock(NamedTuple):
+    """Headers that many responses have: in pairs, and encoded once."""
+
+    pairs: Headers
+    encoded: bytes
+
+    @classmethod
+    def of(cls, *pairs: tuple[bytes, bytes]) -> Self:
+        """The block of these headers."""
+        return cls([*pairs], b"".join(b"%b: %b\r\n" % pair for pair in pairs))
+
+
+JSON_HEADERS = HeaderBlock.of(JSON_CONTENT_TYPE)
+
+
 class Exchange:
     """A request and what is known so far of its response.
 
@@ -42,40 +84,40 @@ class Exchange:
                    LedgerError, the caller gets that instead of the answer
     """
 
-    __slots__ = (
-        "account", "before_answer", "idempotency_key", "key", "key_id", "method", "on_authorized",
-        "operation", "operation_name", "part", "path", "position", "receive", "request_headers",
-        "request_id", "response_headers", "scope", "started_at", "status", "target", "uploads",
-    )  # fmt: skip
-
     key: ApiKey
     operation: Operation
     target: str
     part: str
 
+    # What most requests leave as it is stands in the class: an exchange sets only its own.
+    default_headers: HeaderBlock = JSON_HEADERS
+    operation_name = "none"  # method and path of the operation, for the metrics
+    key_id: str | None = None
+    account = ""
+    idempotency_key: str | None = None
+    uploads: Mapping[str, Upload] = MappingProxyType({})
+    position: int | None = None  # of the last event that the request appended
+    status = 0
+    on_authorized: Callable[[bool], None] | None = None
+    before_answer: Callable[[int], Awaitable[None]] | None = None
+
     def __init__(
-        self, scope: Scope, receive: Receive, request_id: str, default_headers: Headers | None = None
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Mapping[bytes, bytes],
+        source: Source,
+        request_id: str,
     ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.request_headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.method = method
+        self.path = path
+        self.query = query
+        self.request_headers = headers
+        self.source = source
         self.request_id = request_id
         self.started_at = time.perf_counter()
-        self.response_headers: Headers = [
-            *(default_headers or (JSON_CONTENT_TYPE,)),
-            (b"request-id", request_id.encode()),
-        ]
-        self.operation_name = "none"  # method and path of the operation, for the metrics
-        self.key_id: str | None = None
-        self.account = ""
-        self.idempotency_key: str | None = None
-        self.uploads: dict[str, Upload] = {}
-        self.position: int | None = None  # of the last event that the request appended
-        self.status = 0
-        self.on_authorized: Callable[[bool], None] | None = None
-        self.before_answer: Callable[[int], Awaitable[None]] | None = None
+        self.response_headers: Headers = [(b"request-id", request_id.encode())]
 
     def set_key(self, key: ApiKey) -> None:
         """Set the request's key. The request acts on the key's own account until another one is resolved."""
@@ -97,7 +139,7 @@ class Exchange:
     def base_url(self) -> str:
         """The service's URL as the caller knows it, which may be a proxy's: that of the Host header."""
         host = self.request_headers.get(b"host", b"").decode("latin-1")
-        return f"{self.scope['scheme']}://{host}"
+        return f"{self.source.scheme}://{host}"
 
     def read_idempotency_key(self) -> str | None:
         """The request's Idempotency-Key, None if it has none; the response will repeat it.
@@ -137,14 +179,6 @@ class Exchange:
         length = self.request_headers.get(b"content-length", b"0")
         return int(length) if length.isdigit() else 0
 
-    async def receive_chunk(self) -> tuple[bytes, bool]:
-        """The next part of the body, and whether there are more. Raises InvalidParameter if the connection
-        was closed."""
-        message: Message = await self.receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidParameter("The connection closed before the request was complete.")
-        return message.get("body", b""), message.get("more_body", False)
-
     async def read_body(self, bytes_max: int) -> bytes:
         """The whole body.
 
@@ -153,20 +187,23 @@ class Exchange:
         """
         if self.content_length > bytes_max:
             raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
-        body, more = await self.receive_chunk()
+        body, more = await self.source.receive_chunk()
         while more:
-            chunk, more = await self.receive_chunk()
+            chunk, more = await self.source.receive_chunk()
             body += chunk
             if len(body) > bytes_max:
                 raise BodyTooLarge(f"The request body is larger than {bytes_max} bytes.")
         return body
 
-    async def send_response(self, send: Send, body: str) -> None:
-        """Send the response: `status`, the collected headers and `body`."""
-        payload = body.encode()
-        self.response_headers.append((b"content-length", str(len(payload)).encode()))
-        await send({"type": "http.response.start", "status": self.status, "headers": self.response_headers})
-        await send({"type": "http.response.body", "body": payload})
+    def collect_headers(self) -> Headers:
+        """All headers of the response so far."""
+        return [*self.default_headers.pairs, *self.response_headers]
+
+    async def send_response(self, send: Send, body: bytes) -> None:
+        """Send the response to an ASGI server: `status`, the collected headers and `body`."""
+        headers = [*self.collect_headers(), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 LogAccess = Callable[[Exchange], None]

@@ -46,7 +46,8 @@ class KeyCache:
     def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
         self._find_ephemeral_key = find_ephemeral_key
-        self._keys: ExpiringCache[str, ApiKey] = ExpiringCache(
+        # By the bytes of the Authorization header, so that a request need not decode them.
+        self._keys: ExpiringCache[bytes, ApiKey] = ExpiringCache(
             CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
         )
         # By account; "" for one that is connected to no platform.
@@ -70,9 +71,15 @@ class KeyCache:
                 await self.write_last_used()
         await self._connection.drop()
 
-    def get_cached(self, secret: str) -> ApiKey | None:
-        """The key, if it was looked up within the last CACHE_SECONDS."""
-        return self._keys.get(secret)
+    def get_cached(self, authorization: bytes) -> ApiKey | None:
+        """The key in this Authorization header, if `put` was called within the last CACHE_SECONDS."""
+        return self._keys.get(authorization)
+
+    def put(self, authorization: bytes, key: ApiKey) -> None:
+        """Cache the key that was found by the secret in this Authorization header, except an ephemeral one:
+        it is folded from the log, which has a cache."""
+        if key.kind != "ek":
+            self._keys.put(authorization, key)
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key that has this secret; None when there is none. Raises Unavailable."""
@@ -82,7 +89,6 @@ class KeyCache:
         if row is None:
             return None
         key = to_api_key(row)
-        self._keys.put(secret, key)
         self._last_used[key.id] = time.time()
         return key
 

@@ -51,10 +51,11 @@ class RateLimits:
     """How many requests per second one key, and one account, may make to this process."""
 
     def __init__(self, *, key_per_second: int, account_per_second: int) -> None:
+        self._has_limits = key_per_second > 0 or account_per_second > 0
         self._key_buckets = TokenBuckets(key_per_second)
         self._account_buckets = TokenBuckets(account_per_second)
 
     def check(self, key_id: str, account: str) -> None:
         """Count one request. Raises RateLimited (contract §1.6)."""
-        if not (self._key_buckets.take(key_id) and self._account_buckets.take(account)):
+        if self._has_limits and not (self._key_buckets.take(key_id) and self._account_buckets.take(account)):
             raise RateLimited("Request rate limit exceeded.", code="rate_limit")

@@ -1,9 +1,10 @@
-"""HTTP connections: uvicorn's protocol with a limit on the request head, our error envelope and fewer writes.
+"""HTTP connections: uvicorn's protocol with a short way to the public API, a limit on the request head and
+our error envelope.
 
-uvicorn writes head and body of a response separately, and a write is the most expensive part of a small
-response (a fifth of a POST's profile). Writes of one turn of the event loop are collected and sent at its
-end. uvicorn's parser accepts a request head of any length; this one accepts HEAD_BYTES_MAX. uvicorn would
-lose the body of a request that offers an upgrade to another protocol; this one ignores the offer.
+A request to the public API becomes a `RequestCycle`, which answers it with one write and without ASGI
+(decision 0079). All others are uvicorn's. uvicorn's parser accepts a request head of any length; this one
+accepts HEAD_BYTES_MAX. uvicorn would lose the body of a request that offers an upgrade to another protocol;
+this one ignores the offer.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ledger.api.errors import encode_answer
+from ledger.api.app import LedgerApp
+from ledger.api.errors import encode_refusal
+from ledger.api.public.request_cycle import RequestCycle
 from ledger.errors import InvalidParameter
 from ledger.ids import encode_base62
 
 HEAD_BYTES_MAX = 65_536
+PUBLIC_PATHS = b"/v1/"
 
 
 class BufferedTransport:
@@ -37,6 +41,14 @@ class BufferedTransport:
         if not self._buffer:
             self._loop.call_soon(self._flush)
         self._buffer.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Write at once, after what is buffered."""
+        if self._buffer:
+            self._buffer.append(data)
+            self._flush()
+        else:
+            self._transport.write(data)
 
     def close(self) -> None:
         """Write what is buffered, then close the connection."""
@@ -56,15 +68,26 @@ class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection."""
 
     _in_head = False
-    _header_bytes = 0
     _head_bytes = 0
+    _received_bytes = 0
+    _default_headers: list[tuple[bytes, bytes]] | None = None
+    _encoded_default_headers = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the buffer in front of the connection's transport."""
-        super().connection_made(BufferedTransport(transport, self.loop))  # type: ignore[arg-type]
+        assert isinstance(self.app, LedgerApp)
+        self._public_api = self.app.public_api
+        self.buffered = BufferedTransport(transport, self.loop)
+        super().connection_made(self.buffered)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the request that the connection was on, and let go of it: it knows this connection too."""
+        super().connection_lost(exc)
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Parse the received bytes; refuse a request head that is too long."""
+        self._received_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
         self._unset_keepalive_if_required()
@@ -95,35 +118,77 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count the bytes of a request head."""
-        self._in_head, self._header_bytes, self._head_bytes = True, 0, 0
-        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        self.url = b""
+        self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header's bytes. Raises ValueError for a head that is too large."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > HEAD_BYTES_MAX:
-            raise ValueError("request head too large")  # stops the parser; uvicorn then answers 400
-        super().on_header(name, value)
+        """Keep a header."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Stop counting: the body follows."""
+        """Begin to answer the request; its body follows. Raises ValueError for a head that is too large,
+        which stops the parser."""
         self._in_head = False
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
+        if (
+            self._head_bytes or self._received_bytes > HEAD_BYTES_MAX
+        ) and self._sum_headers() > HEAD_BYTES_MAX:
+            raise ValueError("request head too large")
+        if self.parser.should_upgrade():
+            return
+        path, _, query = self.url.partition(b"?")
+        if path.startswith(PUBLIC_PATHS) and b"%" not in path and b"#" not in self.url:
+            self._begin_cycle(RequestCycle(self, path.decode("ascii"), query))
+        else:
+            self._begin_asgi_cycle()
 
     def on_message_complete(self) -> None:
         """End the request, except one that is about to be parsed again."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
+    def on_cycle_complete(self, cycle: RequestCycle) -> None:
+        """The response is written: close the connection, wait for the next request, or begin one that has
+        arrived already."""
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def keeps_alive(self) -> bool:
+        """Whether the request that is being parsed leaves the connection open."""
+        return self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+
+    def encode_default_headers(self) -> bytes:
+        """The header lines that the server adds to each response. It makes new ones every second."""
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._encoded_default_headers = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._encoded_default_headers
+
     def send_400_response(self, msg: str) -> None:
         """Answer a malformed HTTP request with the contract's error envelope, and close the connection."""
-        _, text = encode_answer(InvalidParameter(msg))
-        body = text.encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"request-id: req_{encode_base62(secrets.randbits(128))}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        request_id = f"req_{encode_base62(secrets.randbits(128))}"
+        self.transport.write(encode_refusal(InvalidParameter(msg), request_id))
         self.transport.close()
+
+    def _begin_cycle(self, cycle: RequestCycle) -> None:
+        """Start the request now, or after the earlier ones of this connection."""
+        previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(cycle, self._public_api)  # type: ignore[arg-type]
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self._public_api))  # type: ignore[arg-type]
+
+    def _begin_asgi_cycle(self) -> None:
+        """Let uvicorn begin the request; it makes its own copy of the head."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def _sum_headers(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.headers)

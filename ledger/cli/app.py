@@ -89,7 +89,8 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         """Run the API and the projections.
 
         The database is an embedded one unless LEDGER_DATABASE_URL is set. LEDGER_WORKERS is the number of API
-        processes; with more than one, the projections run in a process of their own."""
+        processes (default: 1), beside which the projections run in a process of their own; with 0, the
+        default on one core, one process does all."""
         from ledger.cli import serve
 
         overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
@@ -97,30 +98,24 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         serve.serve(settings, make_extensions(settings), lambda text: print(text, flush=True))
 
     @cli.command()
-    def api(
-        fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
-    ) -> None:
+    def api() -> None:
         """Run the API without the projections.
 
         Any number may run on one database."""
         from ledger.cli import serve
 
         settings = _configure()
-        serve.serve_api(settings, make_extensions(settings), fd)
+        serve.serve_api(settings, make_extensions(settings))
 
     @cli.command()
-    def worker(
-        watched: Annotated[
-            bool, typer.Option("--watched", hidden=True, help="Exit when the parent process exits.")
-        ] = False,
-    ) -> None:
+    def worker() -> None:
         """Run the projections without the API.
 
         Due dates, webhooks and rebuilds too. Any number may run on one database."""
         from ledger.cli import serve
 
         settings = _configure()
-        serve.run_worker(settings, make_extensions(settings).service_factories, supervised=watched)
+        serve.run_worker(settings, make_extensions(settings).service_factories)
 
 
 def _add_import_command(cli: typer.Typer) -> None:

@@ -16,15 +16,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client import values
 
 PREFIX = "ledger-metrics-"
 LOCK_FILE = "lock"
 
 
+class MetricsFolder(NamedTuple):
+    """A folder, and the descriptor of its lock."""
+
+    folder: Path
+    lock_fd: int
+
+
 @contextmanager
-def open_metrics_folder() -> Iterator[tuple[Path, int]]:
-    """(a new folder, the descriptor of its lock, to be inherited by the processes that use it). It is removed
-    at the end of the `with` block."""
+def open_metrics_folder() -> Iterator[MetricsFolder]:
+    """A new folder, removed at the end of the `with` block. The processes that use it inherit its lock."""
     parent = Path(tempfile.gettempdir())
     # It gets its name when it is locked: another process that starts now does not take it for a leftover.
     new_folder = Path(tempfile.mkdtemp(prefix="ledger-new-metrics-", dir=parent))
@@ -33,11 +42,18 @@ def open_metrics_folder() -> Iterator[tuple[Path, int]]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         folder = new_folder.rename(parent / new_folder.name.replace("ledger-new-metrics-", PREFIX))
         try:
-            yield folder, descriptor
+            yield MetricsFolder(folder, descriptor)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(descriptor)
+
+
+def keep_metrics_in(folder: Path) -> None:
+    """Keep the metrics that this process makes from now on in `folder`, beside those of other processes."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    # The library chooses this when it is imported, which was before the fork.
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
 
 
 def remove_leftover_folders() -> None:

@@ -5,81 +5,125 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-
-from ledger.config import Settings
-
-LEDGER_PROGRAM = (sys.executable, "-P", "-m", "ledger")
-"""Starts this program again. Without -P, a folder `ledger` in the working directory would be imported
-instead."""
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 RESTART_PAUSE_SECONDS = 1.0
+END_POLL_SECONDS = 0.01
 GC_THRESHOLD_OBJECTS = 10_000
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+class Task(NamedTuple):
+    """The work of one child process.
+
+    name       of the process, in `ps -o comm` and `top`: 15 bytes at most
+    run        works until SIGTERM
+    ends_last  whether it gets SIGTERM only when all others have ended: their last requests need it
+    """
+
+    name: str
+    run: Callable[[], None]
+    ends_last: bool = False
 
 
 class Supervisor:
-    """Runs child processes: restarts one that dies, and ends all of them when it ends.
+    """Runs each task in a child process: restarts one that dies, and ends all of them when it ends.
 
-    `commands` are arguments of `ledger`, one child each; the children inherit the descriptors
-    `inherited_fds`.
+    The children are forked from this process, so they start in milliseconds with the modules that are
+    imported here, and share their memory. For that no thread and no event loop may run in it. As with
+    `subprocess`, a child inherits no descriptor but the standard streams and `inherited_fds`.
     """
 
-    def __init__(
-        self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], inherited_fds: Sequence[int]
-    ) -> None:
-        self._commands = [(*LEDGER_PROGRAM, *arguments) for arguments in commands]
-        self._environment = os.environ | environment
-        self._inherited_fds = inherited_fds
-        self._stopping = False
+    def __init__(self, tasks: Sequence[Task], inherited_fds: Iterable[int]) -> None:
+        self._tasks = tasks
+        self._inherited_fds = frozenset(inherited_fds)
+        self._children: dict[int, Task] = {}
+        # The kernel closes the write end when this process ends, however it ends.
+        self._parent_read_fd, self._parent_write_fd = os.pipe()
 
-    def run(self, settings: Settings, forget: Callable[[int], None]) -> None:
-        """Run until SIGTERM or SIGINT, then end the children; kill those that do not end in time. `forget`
-        is called with the process id of each child that died before."""
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signal_number, self._request_stop)
-        children = {self._start(command): command for command in self._commands}
-        while not self._stopping:
-            time.sleep(0.1)
-            for child in [child for child in children if child.poll() is not None]:
-                command = children.pop(child)
-                forget(child.pid)
+    def run(self, *, end_seconds: float, forget: Callable[[int], None]) -> None:
+        """Run until SIGTERM or SIGINT, then end the children within `end_seconds`; kill those that take
+        longer. `forget` is called with the process id of each child that died before."""
+        for number in _SIGNALS:
+            signal.signal(number, _ignore)
+        # Only sigwait receives a signal: none can be lost between a fork and what the child does first.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        freeze_garbage()
+        for task in self._tasks:
+            self._start(task)
+        while signal.sigwait(_SIGNALS) == signal.SIGCHLD:
+            for pid, task in self._collect_ended():
+                forget(pid)
                 time.sleep(RESTART_PAUSE_SECONDS)
-                if not self._stopping:
-                    children[self._start(command)] = command
-        for child in children:
-            child.terminate()
-        deadline = time.monotonic() + settings.drain_seconds + 1
-        for child in children:
-            try:
-                child.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
+                self._start(task)
+        self._end_children(time.monotonic() + end_seconds)
 
-    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        # In a session of its own, a child does not get the Ctrl-C: this process ends its children in order.
-        return subprocess.Popen(
-            command,
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            pass_fds=self._inherited_fds,
-            start_new_session=True,
-        )
+    def _start(self, task: Task) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._run_in_child(task)
+        self._children[pid] = task
 
-    def _request_stop(self, *_: object) -> None:
-        self._stopping = True
+    def _run_in_child(self, task: Task) -> NoReturn:
+        """Run the task and end: nothing of what this process would do afterwards is the child's to do."""
+        status = 1
+        try:
+            # In a session of its own, a child does not get the Ctrl-C: the supervisor ends them in order.
+            os.setsid()
+            _name_process(task.name)
+            _close_descriptors_except({0, 1, 2, self._parent_read_fd, *self._inherited_fds})
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            exit_with_parent(self._parent_read_fd)
+            task.run()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _collect_ended(self) -> list[tuple[int, Task]]:
+        """The children that have ended. Not any child of this process: the database server is one, too."""
+        ended = [pid for pid in self._children if os.waitpid(pid, os.WNOHANG)[0]]
+        return [(pid, self._children.pop(pid)) for pid in ended]
+
+    def _end_children(self, deadline: float) -> None:
+        for ends_last in (False, True):
+            for pid, task in self._children.items():
+                if task.ends_last is ends_last:
+                    os.kill(pid, signal.SIGTERM)
+            while any(task.ends_last is ends_last for task in self._children.values()):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(END_POLL_SECONDS)
+                self._collect_ended()
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
-def exit_with_parent() -> None:
-    """Stop when the parent process ends, however it ends: the kernel then closes its end of our standard
-    input. A child that stayed would hold the port, and the next `serve` could not start."""
+def exit_with_parent(fd: int = 0) -> None:
+    """Stop when the parent process ends, however it ends: the kernel then closes its end of the pipe `fd`, by
+    default our standard input. A child that stayed would hold the port, and the next `serve` could not
+    start."""
 
     def wait_for_parent_exit() -> None:
         # Not sys.stdin: the interpreter cannot exit while a thread waits in its buffer.
-        while os.read(0, 4096):
+        while os.read(fd, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -90,6 +134,31 @@ def reduce_garbage_collection() -> None:
     """Search for garbage cycles less often than Python's default, every 700 objects, and never among what is
     loaded now. Cached aggregates live long and have no cycles: searching them took a fifth of the time of an
     import."""
+    freeze_garbage()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 10)
+
+
+def freeze_garbage() -> None:
+    """Never search for garbage cycles among what is loaded now: that would also copy the memory which a
+    forked process shares with its parent."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 10)
+
+
+def _ignore(*_: object) -> None:
+    """A handler, so that the kernel keeps a blocked signal; SIG_IGN would drop it."""
+
+
+def _name_process(name: str) -> None:
+    """Name this process in `ps -o comm` and `top`, on Linux: its command line is that of its parent."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+def _close_descriptors_except(kept: set[int]) -> None:
+    """Close what a child does not use. It would keep the lock of the data directory, say, when its parent is
+    killed, and the next service could not start until it has drained."""
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd not in kept:
+            with suppress(OSError):  # that of the listing is closed already
+                os.close(fd)

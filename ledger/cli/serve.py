@@ -1,8 +1,8 @@
 """Run the service: its processes, its development keys and its shutdown.
 
-`serve` is one process, unless LEDGER_WORKERS asks for several: then this one only supervises the others and
-restarts one that dies. On SIGTERM and SIGINT the service drains: requests under way finish, and no
-acknowledged change is lost.
+`serve` supervises an API process, or LEDGER_WORKERS of them, and a worker for what runs in the background,
+and restarts one that dies. With LEDGER_WORKERS=0, the default on one core, it does all of this itself. On
+SIGTERM and SIGINT the service drains: requests under way finish, and no acknowledged change is lost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
 
 import uvicorn
 import uvloop
@@ -22,8 +22,8 @@ from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
 from ledger.cli.listener import LISTEN_BACKLOG, open_listener
-from ledger.cli.metrics_folder import open_metrics_folder, remove_leftover_folders
-from ledger.cli.processes import Supervisor, exit_with_parent, reduce_garbage_collection
+from ledger.cli.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
+from ledger.cli.processes import Supervisor, Task, reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.postgres.connections import Conn, open_connection
@@ -55,68 +55,77 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
             announce(f"Ledger listens on {url}. Create keys with: ledger keys create")
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
-        if settings.workers == 1:
+        if settings.workers == 0:
             _run_api(settings, dsn, service_key, extensions, sock)
         else:
-            _supervise(settings, dsn, service_key, sock, ["worker", "--watched"])
+            worker = Task(
+                "ledger worker",
+                lambda: _run_worker(settings, dsn, service_key, extensions.service_factories),
+                ends_last=True,
+            )
+            _supervise(settings, dsn, service_key, extensions, sock, [worker])
 
 
-def serve_api(settings: Settings, extensions: Extensions, fd: int | None) -> None:
-    """Run the API only, until a signal stops it. `fd` is a listening socket inherited from a supervisor.
+def serve_api(settings: Settings, extensions: Extensions) -> None:
+    """Run the API only, until a signal stops it.
 
     Raises SettingError when it cannot listen, and when the database is not migrated to this release or was
     made with another service key.
     """
-    api_extensions = extensions._replace(service_factories=())
+    remove_leftover_folders()
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
         check_database(settings, dsn, service_key)
-        if fd is not None:
-            exit_with_parent()
-            _run_api(
-                settings, dsn, service_key, api_extensions, stack.enter_context(socket.socket(fileno=fd))
-            )
-            return
-        remove_leftover_folders()
         sock = stack.enter_context(_open_listener(settings))
-        if settings.workers == 1:
-            _run_api(settings, dsn, service_key, api_extensions, sock)
+        if settings.workers <= 1:
+            _run_api(settings, dsn, service_key, extensions._replace(service_factories=()), sock)
         else:
-            _supervise(settings, dsn, service_key, sock)
+            _supervise(settings, dsn, service_key, extensions, sock, [])
 
 
-def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory], *, supervised: bool) -> None:
-    """Run only the background services, until a signal stops them, or if `supervised`, until the supervisor
-    ends.
+def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory]) -> None:
+    """Run only the background services, until a signal stops them.
 
     Raises SettingError when the database is not migrated to this release or was made with another service
     key.
     """
-    if supervised:
-        exit_with_parent()
     with open_database(settings) as (dsn, service_key):
         check_database(settings, dsn, service_key)
-        uvloop.run(_run_services(settings, dsn, service_key, service_factories))
+        _run_worker(settings, dsn, service_key, service_factories)
 
 
 def _supervise(
-    settings: Settings, dsn: str, service_key: bytes, sock: socket.socket, *other_commands: Sequence[str]
+    settings: Settings,
+    dsn: str,
+    service_key: bytes,
+    extensions: Extensions,
+    sock: socket.socket,
+    other_tasks: Sequence[Task],
 ) -> None:
-    """Supervise `settings.workers` API processes on one socket, and one process for each of
-    `other_commands`."""
-    with open_metrics_folder() as (metrics_dir, metrics_lock):
-        environment = {
-            "LEDGER_DATABASE_URL": dsn,
-            "LEDGER_SECRET_KEY": service_key.decode(),
-            "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
-        }
-        api_commands = [["api", "--fd", str(sock.fileno())]] * settings.workers
-        inherited = (sock.fileno(), metrics_lock)
-        supervisor = Supervisor([*api_commands, *other_commands], environment, inherited)
-        supervisor.run(
-            settings,
-            lambda pid: mark_process_dead(pid, str(metrics_dir)),  # type: ignore[no-untyped-call]
-        )
+    """Supervise `settings.workers` API processes, which share one socket and, if several, their metrics;
+    and a process for each of `other_tasks`."""
+    api_extensions = extensions._replace(service_factories=())
+    with open_metrics_folder() if settings.workers > 1 else nullcontext() as shared_metrics:
+        inherited_fds = [sock.fileno()] if shared_metrics is None else [sock.fileno(), shared_metrics.lock_fd]
+
+        def run_api() -> None:
+            if shared_metrics is not None:
+                keep_metrics_in(shared_metrics.folder)
+            _run_api(settings, dsn, service_key, api_extensions, sock)
+
+        def forget(pid: int) -> None:
+            if shared_metrics is not None:
+                mark_process_dead(pid, str(shared_metrics.folder))  # type: ignore[no-untyped-call]
+
+        tasks = [*[Task("ledger api", run_api)] * settings.workers, *other_tasks]
+        Supervisor(tasks, inherited_fds).run(end_seconds=settings.drain_seconds + 1, forget=forget)
+
+
+def _run_worker(
+    settings: Settings, dsn: str, service_key: bytes, service_factories: Sequence[ServiceFactory]
+) -> None:
+    reduce_garbage_collection()
+    uvloop.run(_run_services(settings, dsn, service_key, service_factories))
 
 
 def _run_api(

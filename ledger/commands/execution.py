@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -53,8 +51,7 @@ def refuse_unreadable(error: UnreadableRecord) -> InternalError:
     return InternalError("This object cannot be read at the moment.")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What a command decided: the changes to append and the object to respond with.
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
@@ -63,13 +60,13 @@ class Decision:
     """
 
     changes: Sequence[Change]
-    answer: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] = msgspec.field(default_factory=dict)
     refusal: RequestError | None = None
     secret: str | None = None
     secret_of: str | None = None
 
 
-class CommandResult(NamedTuple):
+class CommandResult(msgspec.Struct, frozen=True):
     """The response to a command that ran.
 
     status               the HTTP status
@@ -113,16 +110,18 @@ class Execution:
         QueueFull, UnreadableRecord and Unavailable.
         """
         for attempt in range(self._attempts_max):
-            async with self._get_lock(call.target) if attempt and call.target else nullcontext():
-                try:
+            try:
+                if not attempt or not call.target:
                     return await self._attempt(call, decide, fingerprint, exact=attempt > 0)
-                except VersionConflict:
-                    continue
-                except IdempotencyKeyUsed:
-                    assert call.cause.idempotency_key is not None
-                    stored_reply = await self.find_reply(call.cause)
-                    assert stored_reply is not None, "a used key has a stored reply for a day"
-                    return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
+                async with self._get_lock(call.target):
+                    return await self._attempt(call, decide, fingerprint, exact=True)
+            except VersionConflict:
+                continue
+            except IdempotencyKeyUsed:
+                assert call.cause.idempotency_key is not None
+                stored_reply = await self.find_reply(call.cause)
+                assert stored_reply is not None, "a used key has a stored reply for a day"
+                return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
         raise ConcurrencyConflict
 
     def begin_group(self, pending: Sequence[Change], *, exact: bool) -> GroupContext:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 
+from ledger.crypto.mac import Mac
 from ledger.ids import encode_digest
 
 
@@ -14,10 +15,10 @@ class PaymentIntentSecrets:
     """Derives the client secrets of payment intents under the service key."""
 
     def __init__(self, service_key: bytes) -> None:
-        self._key = hmac.digest(service_key, b"ledger/payment_intent/secret/1", "sha256")
+        self._mac = Mac(hmac.digest(service_key, b"ledger/payment_intent/secret/1", "sha256"))
 
     def derive(self, intent_id: str) -> str:
         """The client secret: the intent's id, `_secret_`, and 32 base-62 digits that only the service key can
         produce."""
-        digits = encode_digest(hmac.digest(self._key, intent_id.encode(), "sha256"))
+        digits = encode_digest(self._mac.digest(intent_id.encode()))
         return f"{intent_id}_secret_{digits}"

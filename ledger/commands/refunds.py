@@ -6,8 +6,6 @@ The append checks the versions of the charge and of its disputes, so two refunds
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import consequences, read_disputes
@@ -50,7 +48,7 @@ async def decide_refund(
 ) -> tuple[Refund, list[Change]]:
     """The refund that the call's parameters request, and all its changes. Raises UnknownObject for the
     charge, and what `refund_decisions.create` raises."""
-    paid_charge = await get_target(replace(call, target=charge_id), Charge, context.get)
+    paid_charge = await get_target(call.replace(target=charge_id), Charge, context.get)
     disputes = await read_disputes(paid_charge, context)
     created_event, refunded_event = refund_decisions.create(
         paid_charge,

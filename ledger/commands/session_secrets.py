@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ledger.accounts import ApiKey
+from ledger.crypto.mac import Mac
 from ledger.domain import customer_session
 from ledger.domain.customer_session import CustomerSession
 from ledger.ids import encode_digest
@@ -26,6 +27,7 @@ _ID_DIGITS = 22
 _CHECK_DIGITS = 16
 _GRANT_DIGITS = 32
 _DIGITS = _ID_DIGITS + _CHECK_DIGITS + _GRANT_DIGITS
+_CHECK_BYTES = _CHECK_DIGITS  # of a digest: each two bytes result in two digits
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,7 +36,8 @@ class SessionSecrets:
     """Derives client secrets and ephemeral keys from the service key, and recognizes those it derived."""
 
     def __init__(self, service_key: bytes) -> None:
-        self._key = hmac.digest(service_key, b"ledger/customer_session/secret/1", "sha256")
+        key = hmac.digest(service_key, b"ledger/customer_session/secret/1", "sha256")
+        self._digest = Mac(key).digest
 
     def derive_client_secret(self, state: CustomerSession) -> str:
         """The session's client secret: `cuss_secret_` and 70 base-62 digits, of which only the
@@ -68,21 +71,21 @@ class SessionSecrets:
 
     def _derive(self, prefix: str, state: CustomerSession, *scope: Any) -> str:
         digits = state.id.partition("_")[2]
-        check = self._mac("check", prefix, digits, *scope)[:_CHECK_DIGITS]
         grant = customer_session.encode_grant(state).decode()
-        return f"{prefix}{digits}{check}{self._mac('grant', prefix, grant)}"
+        grant_mac = self._digest(_encode(("grant", prefix, grant)))
+        return f"{prefix}{digits}{encode_digest(self._derive_check_mac(prefix, digits, scope) + grant_mac)}"
+
+    def _derive_check_mac(self, prefix: str, digits: str, scope: tuple[Any, ...]) -> bytes:
+        return self._digest(_encode(("check", prefix, digits, *scope)))[:_CHECK_BYTES]
 
     def _parse(self, prefix: str, text: str, *scope: Any) -> str | None:
         digits = text.removeprefix(prefix)
         if len(text) != len(prefix) + _DIGITS or len(digits) != _DIGITS or not digits.isascii():
             return None
-        check = self._mac("check", prefix, digits[:_ID_DIGITS], *scope)[:_CHECK_DIGITS]
+        check = encode_digest(self._derive_check_mac(prefix, digits[:_ID_DIGITS], scope))
         if not hmac.compare_digest(digits[_ID_DIGITS:-_GRANT_DIGITS], check):
             return None
         return f"cuss_{digits[:_ID_DIGITS]}"
-
-    def _mac(self, *parts: Any) -> str:
-        return encode_digest(hmac.digest(self._key, _encode(parts), "sha256"))
 
 
 class EphemeralKeys:

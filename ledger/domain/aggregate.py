@@ -11,8 +11,9 @@ from typing import TypedDict
 import msgspec
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """An aggregate after its first `version` domain events.
+class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An aggregate after its first `version` domain events. The garbage collector need not look at it: it is
+    never part of a cycle.
 
     id        the stream: the object's public id
     account   id of the account it belongs to

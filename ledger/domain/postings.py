@@ -29,7 +29,7 @@ DISPUTE_FEES = "dispute_fees"
 
 _CHARGE_EVENTS = (ChargeSucceeded, ChargeCaptured, ChargeRefunded)
 _DISPUTE_EVENTS = (DisputeOpened, InquiryEscalated, DisputeConceded, DisputeLost, DisputeWon)
-_EVENTS_WITH_MOVEMENT = (*_CHARGE_EVENTS, *_DISPUTE_EVENTS)
+_EVENTS_WITH_MOVEMENT = frozenset((*_CHARGE_EVENTS, *_DISPUTE_EVENTS))
 
 
 class Posting(NamedTuple):
@@ -42,7 +42,7 @@ class Posting(NamedTuple):
 
 def get_movement(event: DomainEvent) -> Movement | None:
     """The money that `event` moved; None if it moved none."""
-    return event.movement if isinstance(event, _EVENTS_WITH_MOVEMENT) else None
+    return event.movement if type(event) in _EVENTS_WITH_MOVEMENT else None  # type: ignore[attr-defined]
 
 
 def derive_postings(event: DomainEvent) -> list[Posting]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 
+from ledger.crypto.mac import Mac
 from ledger.ids import encode_digest
 
 
@@ -14,11 +15,11 @@ class FileLinkUrls:
     """Derives and checks the digits of file links under the service key."""
 
     def __init__(self, service_key: bytes) -> None:
-        self._key = hmac.digest(service_key, b"ledger/file_link/address/1", "sha256")
+        self._mac = Mac(hmac.digest(service_key, b"ledger/file_link/address/1", "sha256"))
 
     def derive_digits(self, link_id: str) -> str:
         """32 base-62 digits that only the service key can produce."""
-        return encode_digest(hmac.digest(self._key, link_id.encode(), "sha256"))
+        return encode_digest(self._mac.digest(link_id.encode()))
 
     def parse_link_name(self, name: str) -> str | None:
         """The id of the link that `name`, the last segment of a URL, belongs to; None for a forged name."""

@@ -113,7 +113,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
     row = await context.pages.fetch_by_id(call, EVENTS, call.target)
     if row is None:
-        other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
+        other_mode_call = call.replace(cause=call.cause._replace(livemode=not call.livemode))
         other_mode_row = await context.pages.fetch_by_id(other_mode_call, EVENTS, call.target)
         hint = "" if other_mode_row is None else other_mode_hint(call)
         raise UnknownObject("event", call.target, hint=hint)

@@ -28,12 +28,14 @@ from ledger.queries.list_query import (
     build_page_query,
     build_whole_query,
 )
+from ledger.store.notifications import HeadNotifier
 from ledger.wire.json_values import make_list_object
 from ledger.wire.parameters import two_cursors_error
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 EVENT_RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 CREATED_MAX = 2**62
+LIST_NOTIFIED_SECONDS = 0.2
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05
 
@@ -72,9 +74,10 @@ class Page(NamedTuple):
 class Pages:
     """Fetches pages for one process. `wait_ms`: how long a request waits for a projection at most."""
 
-    def __init__(self, pool: Pool, clock: Clock, *, wait_ms: int) -> None:
+    def __init__(self, pool: Pool, clock: Clock, notifier: HeadNotifier, *, wait_ms: int) -> None:
         self._pool = pool
         self._clock = clock
+        self._notifier = notifier
         self._wait_seconds = wait_ms / 1000
 
     async def fetch_page(
@@ -209,11 +212,17 @@ class Pages:
         until which they wait for the projection."""
         bindings = {**bindings, "projection": list_query.projection}
         progress, rows = await self._fetch_once(query, bindings)
-        lag_events = 0
-        if progress.checkpoint < progress.head:
-            lag_events = await self._wait_until_applied(list_query, bindings, progress.head, deadline)
+        head = progress.head
+        if progress.checkpoint < head:
+            # Usually the projection is a moment behind, and a notification arrives: then nothing is polled.
+            left_seconds = deadline - asyncio.get_running_loop().time()
+            wait_seconds = min(LIST_NOTIFIED_SECONDS, max(left_seconds, 0))
+            if await self._notifier.wait_applied(head, timeout_seconds=wait_seconds):
+                progress, rows = await self._fetch_once(query, bindings)
+        if progress.checkpoint < head:
+            await self._wait_until_applied(list_query, bindings, head, deadline)
             progress, rows = await self._fetch_once(query, bindings)
-        return progress._replace(lag_events=lag_events), rows
+        return progress._replace(lag_events=max(head - progress.checkpoint, 0)), rows
 
     async def _fetch_once(
         self, query: str, bindings: Mapping[str, Any]
@@ -235,18 +244,18 @@ class Pages:
 
     async def _wait_until_applied(
         self, list_query: ListQuery, bindings: Mapping[str, Any], head: int, deadline: float
-    ) -> int:
-        """Wait until the projection has applied the log up to `head`, or until `deadline`. Returns how many
-        events it lacks. Holds no connection between polls: a few requests that wait for a stalled projection
-        would otherwise use up the pool, for all reads."""
+    ) -> None:
+        """Wait until the projection has applied the log up to `head`, or until `deadline`.
+
+        Holds no connection between polls: a few requests that wait for a stalled projection would otherwise
+        use up the pool, for all reads."""
         loop = asyncio.get_running_loop()
         pause = LIST_POLL_SECONDS
         query = build_applied_position_query(list_query).encode()
         while True:
             row = await self._pool.run_idempotent(lambda conn: fetch_one(conn, query, bindings))
-            lag_events = head - (row[0] if row is not None else 0)
-            if lag_events <= 0 or loop.time() >= deadline:
-                return max(lag_events, 0)
+            if (row is not None and row[0] >= head) or loop.time() >= deadline:
+                return
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LIST_POLL_SECONDS_MAX)
 

@@ -130,7 +130,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
         card = holder.find_source(call.target)
         if card is not None:
             return QueryResult(await render_saved_card(card, holder, call.expand, now, fetch))
-    other_mode_call = replace(call, cause=call.cause._replace(livemode=not call.livemode))
+    other_mode_call = call.replace(cause=call.cause._replace(livemode=not call.livemode))
     other_holder = await _find_holder(other_mode_call, context) if holder is None else None
     hint = "" if other_holder is None else other_mode_hint(call)
     raise UnknownObject(PAYMENT_METHOD_NOUN, call.target, param="payment_method", hint=hint)
@@ -152,7 +152,7 @@ async def _find_holder(call: Call, context: QueryContext) -> Customer | Charge |
     """The newest object of the caller that holds the card in the call's path: a charge on it, the intent that
     is to charge it, or else the customer who saved it. Raises Unavailable if the projection lacks events, one
     of which may be about the card."""
-    newest_call = replace(call, parameters={"limit": 1})
+    newest_call = call.replace(parameters={"limit": 1})
     page = await context.pages.fetch_page(newest_call, HOLDERS, {"card": call.target})
     if not page.rows:
         if page.progress.lag_events:

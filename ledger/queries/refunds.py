@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ledger.call import Call
 from ledger.domain.charge import Charge
 from ledger.domain.refund import Refund
@@ -37,6 +35,6 @@ async def list_refunds(call: Call, context: QueryContext) -> QueryResult:
 async def list_refunds_of_charge(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/charges/{id}/refunds`"""
     state = await get_target(call, Charge, context.get)
-    charge_call = replace(call, parameters={**call.parameters, "charge": state.id})
+    charge_call = call.replace(parameters={**call.parameters, "charge": state.id})
     url = f"/v1/charges/{state.id}/refunds"
     return await list_objects(charge_call, context, REFUNDS, Refund, url=url)

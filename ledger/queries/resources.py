@@ -98,7 +98,7 @@ async def retrieve_of_customer(
     """`GET /v1/customers/{id}/{of_customer}/{part}`: an object of a type, which names the customer. Raises
     UnknownObject for either."""
     customer = await get_customer(call, context)
-    state = await _get_resource(published_type, replace(call, target=call.part), context)
+    state = await _get_resource(published_type, call.replace(target=call.part), context)
     if state.customer != customer.id:
         raise UnknownObject(published_type.object_type, call.part)
     return QueryResult(await render(call, context, state, context.now()))

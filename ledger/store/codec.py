@@ -9,7 +9,6 @@ stored topic is looked up in a closed table: what is stored never decides what i
 from __future__ import annotations
 
 import hmac
-import secrets
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
@@ -24,6 +23,8 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import register_topic
 
+from ledger.crypto.entropy import RandomPieces
+from ledger.crypto.mac import Mac
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableReason, UnreadableRecord
@@ -34,6 +35,7 @@ CACHED_CIPHERS_MAX = 4096
 
 _SEALED = "sealed"
 _NONCE_BYTES = 12
+_nonces = RandomPieces(_NONCE_BYTES)
 _decode = msgspec.json.Decoder().decode
 
 # Fields of an event that are stored beside its content.
@@ -94,10 +96,14 @@ def fold(events: Iterable[DomainEvent], state: State | None = None) -> State | N
 
 
 class _StoredShape(NamedTuple):
-    """What decoding an event of a class needs to know. `field_count`: how many fields it must have."""
+    """What decoding an event of a class needs to know.
+
+    erased       its personal fields, as they are read once they have been erased
+    field_count  how many fields it must have
+    """
 
     event_class: type[DomainEvent]
-    personal: frozenset[str]
+    erased: dict[str, None]
     class_version: int
     field_count: int
 
@@ -105,7 +111,8 @@ class _StoredShape(NamedTuple):
     def of(cls, event_class: type[DomainEvent]) -> _StoredShape:
         """The shape of the class as it is now."""
         class_version = getattr(event_class, "class_version", 1)
-        return cls(event_class, event_class.PERSONAL, class_version, len(_required_fields(event_class)))
+        erased = dict.fromkeys(each.name for each in fields(event_class) if each.name in event_class.PERSONAL)
+        return cls(event_class, erased, class_version, len(_required_fields(event_class)))
 
 
 def _required_fields(event_class: type[DomainEvent]) -> set[str]:
@@ -147,7 +154,7 @@ class Codec(Mapper[str]):
         self._key = key
         self._event_classes = tuple(event_classes)
         self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
-        self._seal_key = hmac.digest(key, b"ledger/events/seal/1", "sha256")
+        self._seal_mac = Mac(hmac.digest(key, b"ledger/events/seal/1", "sha256"))
         self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
@@ -182,10 +189,10 @@ class Codec(Mapper[str]):
         time of a read. What is wrong with a record is found out only when decoding it has failed.
         """
         try:
-            cls, personal, class_version, field_count = self._shapes[topic]
+            cls, erased, class_version, field_count = self._shapes[topic]
             state: dict[str, Any] = _decode(stored_state)
-            if personal:
-                self._open_personal(state, personal, stream, version, topic)
+            if erased:
+                state = self._open_personal(state, erased, stream, version, topic)
             from_version = state.pop("class_version", 1)
             if from_version != class_version:
                 _upcast(cls, state, from_version, class_version)
@@ -217,14 +224,13 @@ class Codec(Mapper[str]):
         return _ClosedCodec(self._key, self._event_classes)
 
     def _open_personal(
-        self, state: dict[str, Any], personal: frozenset[str], stream: str, version: int, topic: str
-    ) -> None:
-        """Put the personal fields into `state`: opened, or None where they have been erased."""
+        self, state: dict[str, Any], erased: dict[str, None], stream: str, version: int, topic: str
+    ) -> dict[str, Any]:
+        """`state` with its personal fields: opened, or None where they have been erased."""
         sealed = state.pop(_SEALED, None)
-        if sealed is not None:
-            state |= _decode(self._unseal(stream, version, topic, sealed))
-        for name in personal.difference(state):
-            state[name] = None
+        if sealed is None:
+            return {**erased, **state}
+        return {**erased, **state, **_decode(self._unseal(stream, version, topic, sealed))}
 
     def _find_reason(self, stream: str, version: int, topic: str, stored_state: bytes) -> UnreadableReason:
         """Which step of decoding a record fails."""
@@ -238,7 +244,7 @@ class Codec(Mapper[str]):
         if not isinstance(state, dict):
             return UnreadableReason.NOT_JSON
         try:
-            self._open_personal(state, shape.personal, stream, version, topic)
+            self._open_personal(state, shape.erased, stream, version, topic)
         except Exception:
             return UnreadableReason.CANNOT_BE_OPENED
         from_version = state.get("class_version", 1)
@@ -249,7 +255,7 @@ class Codec(Mapper[str]):
         return UnreadableReason.FIELDS_MISSING
 
     def _seal(self, stream: str, version: int, topic: str, plaintext: bytes) -> str:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = _nonces.draw()
         associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
         return b64encode(nonce + self._cipher(stream).encrypt(nonce, plaintext, associated_data)).decode()
 
@@ -259,18 +265,17 @@ class Codec(Mapper[str]):
         return self._cipher(stream).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated_data)
 
     def _make_cipher(self, stream: str) -> AESGCM:
-        return AESGCM(hmac.digest(self._seal_key, stream.encode(), "sha256"))
+        return AESGCM(self._seal_mac.digest(stream.encode()))
 
 
 class _ClosedCodec(Codec):
     """Decodes events without what is sealed in them."""
 
     def _open_personal(
-        self, state: dict[str, Any], personal: frozenset[str], stream: str, version: int, topic: str
-    ) -> None:
+        self, state: dict[str, Any], erased: dict[str, None], stream: str, version: int, topic: str
+    ) -> dict[str, Any]:
         state.pop(_SEALED, None)
-        for name in personal.difference(state):
-            state[name] = None
+        return {**erased, **state}
 
 
 def _upcast(cls: type[DomainEvent], state: dict[str, Any], from_version: int, class_version: int) -> None:

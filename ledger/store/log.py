@@ -139,7 +139,7 @@ WHERE originator_id = ANY (%s::text[]) AND originator_version = 1
 """
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """A domain event with its position in the log and what caused it.
 
     `recorded_at` is in unix seconds and never decreases with `position`. An event that was not caused by an
@@ -355,8 +355,7 @@ def _fold_rows(
 
 
 def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
-    position, stream, version, topic, state, *rest = row
-    return Recorded(position, codec.decode_event(stream, version, topic, state), *rest)
+    return Recorded(row[0], codec.decode_event(*row[1:5]), *row[5:])
 
 
 async def _decode_rows(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:

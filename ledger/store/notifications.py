@@ -1,8 +1,9 @@
-"""Notify readers of the log that its head moved: in this process at once, in others by NOTIFY.
+"""Notify readers of the log that its head moved, and readers of projections that these have applied it: in
+this process at once, in others by NOTIFY.
 
-Readers also poll, so a lost notification costs one poll interval and nothing else. Therefore no NOTIFY is in
-the transaction of an append (it would halve the throughput), and a process sends at most one every
-`NOTIFY_INTERVAL_SECONDS`.
+All of them also poll, so a lost notification costs one poll interval and nothing else. Therefore no NOTIFY is
+in the transaction of an append (it would halve the throughput), and a process sends at most one every
+`NOTIFY_INTERVAL_SECONDS`. A batch of the projections has it in its transaction: there is one at a time.
 """
 
 from __future__ import annotations
@@ -15,24 +16,38 @@ from ledger.postgres.connections import ReconnectingConnection, Role
 
 NOTIFY_INTERVAL_SECONDS = 0.02
 LISTEN_SECONDS = 5.0
+QUIET_POLL_SECONDS = 1.0
+"""How often to look for what notifications announce, while they arrive."""
 CHANNEL = "ledger_head"
+APPLIED_CHANNEL = "ledger_applied"
 
 _NOTIFY = "SELECT pg_notify(%s, %s)"
 
 
 class HeadNotifier:
-    """Holds the last position of the log that this process knows of, and wakes callers who wait for the next
-    one."""
+    """Holds the last position of the log that this process knows of, and the last one that it knows to be
+    applied by projections; wakes callers who wait for the next one."""
 
     def __init__(self, dsn: str, role: Role) -> None:
-        self.position = 0
+        self._head = _Position()
+        self._applied = _Position()
         self._notified_position = 0
-        self._position_changed = asyncio.Event()
+        self._listening = False
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
         # Both end immediately: a poll finds whatever a lost notification would have announced.
         self._notify_loop = BackgroundLoop("notify", self._notify, close_timeout_seconds=0)
         self._listen_loop = BackgroundLoop("listen", self._listen, close_timeout_seconds=0)
+
+    @property
+    def position(self) -> int:
+        """The last position of the log that this process knows of."""
+        return self._head.value
+
+    @property
+    def applied_position(self) -> int:
+        """The last position that this process knows to be applied by some projection."""
+        return self._applied.value
 
     async def start(self) -> None:
         """Begin to notify other processes and to listen to them."""
@@ -48,22 +63,27 @@ class HeadNotifier:
 
     def advance(self, position: int) -> None:
         """Notify this process and the others that the log has events up to `position`."""
-        self._update_position(position)
+        self._head.advance(position)
         self._notify_loop.wake()
+
+    def advance_applied(self, position: int) -> None:
+        """Notify this process that projections have applied the log up to `position`. Others are notified by
+        the transaction that did it, on APPLIED_CHANNEL."""
+        self._applied.advance(position)
 
     async def wait_past(self, position: int, *, timeout_seconds: float) -> bool:
         """Wait until the log is known to have a later position than `position`; False after the timeout."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                while self.position <= position:
-                    await self._position_changed.wait()
-        return self.position > position
+        return await self._head.wait_for(position + 1, timeout_seconds)
 
-    def _update_position(self, position: int) -> None:
-        if position > self.position:
-            self.position = position
-            self._position_changed.set()
-            self._position_changed = asyncio.Event()
+    async def wait_applied(self, position: int, *, timeout_seconds: float) -> bool:
+        """Wait until some projection is known to have applied the log up to `position`; False after the
+        timeout. It may have been another projection than the caller's: who is woken looks again."""
+        return await self._applied.wait_for(position, timeout_seconds)
+
+    def get_poll_seconds(self, poll_seconds: float) -> float:
+        """How long to wait for a notification before looking for what it would announce: `poll_seconds`, or
+        longer while this process listens."""
+        return max(poll_seconds, QUIET_POLL_SECONDS) if self._listening else poll_seconds
 
     async def _notify(self) -> None:
         """Notify other processes of the position, unless they were notified of it already, then pause."""
@@ -78,9 +98,36 @@ class HeadNotifier:
     async def _listen(self) -> float:
         """Receive the positions that other processes announce, for LISTEN_SECONDS. A step has an end so that
         the loop can log a recovery."""
-        async with self._listen_connection as conn:
-            await conn.execute(f"LISTEN {CHANNEL}")
-            async for notification in conn.notifies(timeout=LISTEN_SECONDS):
-                if notification.payload.isdecimal():
-                    self._update_position(int(notification.payload))
+        positions = {CHANNEL: self._head, APPLIED_CHANNEL: self._applied}
+        try:
+            async with self._listen_connection as conn:
+                await conn.execute(f"LISTEN {CHANNEL}; LISTEN {APPLIED_CHANNEL}", prepare=False)
+                self._listening = True
+                async for notification in conn.notifies(timeout=LISTEN_SECONDS):
+                    if notification.payload.isdecimal():
+                        positions[notification.channel].advance(int(notification.payload))
+        except BaseException:
+            self._listening = False
+            raise
         return 0
+
+
+class _Position:
+    """A position that only grows, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._changed = asyncio.Event()
+
+    def advance(self, position: int) -> None:
+        if position > self.value:
+            self.value = position
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def wait_for(self, position: int, timeout_seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while self.value < position:
+                    await self._changed.wait()
+        return self.value >= position

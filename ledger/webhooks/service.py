@@ -11,7 +11,6 @@ from ledger.store.store import Store
 from ledger.webhooks.fanout import Fanout
 from ledger.webhooks.sender import Sender
 
-POLL_SECONDS_MIN = 0.01
 CLOSE_TIMEOUT_SECONDS = 2.0
 
 
@@ -26,7 +25,6 @@ class WebhookService:
         )
         self._sender = Sender(store, settings, get_secrets)
         self._poll_seconds = settings.poll_ms / 1000
-        self._pause_seconds = POLL_SECONDS_MIN
 
     async def start(self) -> None:
         """Begin to fan out and to send."""
@@ -39,25 +37,18 @@ class WebhookService:
         await self._fanout.close()
 
     async def _fan_out(self) -> float:
-        """Advance the fan-out, then wait for the log or the feed to move.
-
-        The feed is usually a little behind the log. So while it is behind, this polls often; as long as it
-        does not move, less and less often, down to once every `poll_ms`. While no account has an endpoint,
-        polling is enough: the first endpoint may wait for one poll.
-        """
-        head_seen = self._head_notifier.position
+        """Advance the fan-out, then wait until projections have applied more of the log. While no account has
+        an endpoint, polling is enough: the first endpoint may wait for one poll."""
+        applied_seen = self._head_notifier.applied_position
         result = await self._fanout.advance()
         if result.new_deliveries:
             self._sender.wake()
         if result.has_more:
             return 0
-        if result.feed_behind and not result.checkpoint_moved:
-            self._pause_seconds = min(self._pause_seconds * 2, self._poll_seconds)
-        else:
-            self._pause_seconds = POLL_SECONDS_MIN
-        if result.no_endpoints:
+        if result.no_endpoints and (result.checkpoint_moved or result.feed_behind):
             return self._poll_seconds
-        if result.checkpoint_moved or result.feed_behind:
-            return self._pause_seconds
-        await self._head_notifier.wait_past(max(head_seen, result.head), timeout_seconds=self._poll_seconds)
+        poll_seconds = self._poll_seconds
+        if not result.feed_behind:
+            poll_seconds = self._head_notifier.get_poll_seconds(poll_seconds)
+        await self._head_notifier.wait_applied(applied_seen + 1, timeout_seconds=poll_seconds)
         return 0

@@ -7,7 +7,7 @@ of earlier events stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import NamedTuple, TypeGuard
@@ -105,37 +105,42 @@ class BatchFold:
 
     def get_prior_versions(self, recorded: Iterable[Recorded]) -> dict[str, int]:
         """The streams that will be folded, each with its version before `recorded`; 0: none yet."""
+        parked = self._list_parked()
         versions: dict[str, int] = {}
         for item in recorded:
             event = item.event
             stream = event.originator_id
-            if stream not in versions and self._get_subscribers(event):
+            if stream not in versions and self._get_subscribers(event, parked):
                 versions[stream] = event.originator_version - 1
         return versions
 
-    def get_days(self, recorded: Iterable[Recorded]) -> dict[GenerationKey, set[int]]:
+    def get_days(self, recorded: Sequence[Recorded]) -> dict[GenerationKey, set[int]]:
         """The days (since 1970, UTC) that rows may fall on, by target with a retention period."""
         days: dict[GenerationKey, set[int]] = {}
-        for item in recorded:
-            for target in self._subscribers.get(type(item.event), ()):
-                if (
-                    target.projection.retention_days is not None
-                    and item.recorded_at >= target.retention_start
-                ):
-                    days.setdefault(target.key, set()).add(to_utc_day(item.recorded_at))
+        for target in self._targets:
+            if target.projection.retention_days is not None:
+                event_classes, start = target.projection.event_classes, target.retention_start
+                moments = {
+                    int(item.recorded_at)
+                    for item in recorded
+                    if type(item.event) in event_classes and item.recorded_at >= start
+                }
+                if moments:
+                    days[target.key] = set(map(to_utc_day, moments))
         return days
 
     def apply_events(self, recorded: Iterable[Recorded]) -> None:
         """Fold each event and collect the rows of each target."""
         states = self.states
         failures = self.failures
+        parked = self._list_parked()
         for item in recorded:
             event = item.event
             stream = event.originator_id
-            subscribers = self._get_subscribers(event)
+            subscribers = self._get_subscribers(event, parked)
             if not subscribers:
                 if _is_unreadable(event):  # passed over; a later event of the stream cannot be folded
-                    self._fail(item, event.error, ())
+                    self._fail(item, event.error, (), parked)
                 continue
             before = states.get(stream)
             try:
@@ -143,28 +148,43 @@ class BatchFold:
                     raise failures[stream]
                 after = evolve_stored(before, event)
             except UnreadableRecord as error:  # no projection can fold the stream: all park it
-                self._fail(item, error, subscribers)
+                self._fail(item, error, subscribers, parked)
                 continue
             states[stream] = after
+            position, recorded_at = item.position, item.recorded_at
             for target in subscribers:
-                if item.recorded_at >= target.retention_start:
-                    _apply_event(target, before, item, after)
+                if recorded_at < target.retention_start:
+                    continue
+                try:
+                    rows = target.projection.apply(before, item, after)
+                except Exception as error:  # whatever a handler raises parks its stream
+                    _park(target, item, error)
+                    parked.add(stream)
+                else:
+                    if rows:
+                        target.event_rows.append(EventRows(position, stream, rows))
 
-    def _fail(self, item: Recorded, error: UnreadableRecord, subscribers: Iterable[Target]) -> None:
+    def _fail(
+        self, item: Recorded, error: UnreadableRecord, subscribers: Iterable[Target], parked: set[str]
+    ) -> None:
         stream = item.event.originator_id
         for target in subscribers:
-            target.park(stream, item.position, error, _topic_of(item.event))
+            _park(target, item, error)
+            parked.add(stream)
         self.states.pop(stream, None)
         self.failures[stream] = error
 
-    def _get_subscribers(self, event: DomainEvent) -> list[Target]:
+    def _list_parked(self) -> set[str]:
+        """The streams that some target has parked: few, so for most events no target needs to be asked."""
+        return set().union(*[target.parked_streams for target in self._targets])
+
+    def _get_subscribers(self, event: DomainEvent, parked: set[str]) -> list[Target]:
         subscribers = self._subscribers.get(type(event), [])
         if not subscribers and _is_unreadable(event):
             subscribers = self._find_followers(event)
         stream = event.originator_id
-        for target in subscribers:
-            if stream in target.parked_streams:
-                return [other for other in subscribers if stream not in other.parked_streams]
+        if stream in parked:
+            return [target for target in subscribers if stream not in target.parked_streams]
         return subscribers
 
     def _find_followers(self, event: UnreadableEvent) -> list[Target]:
@@ -185,14 +205,10 @@ def ignored_topics(targets: Iterable[Target]) -> list[str]:
     return [event_class.TOPIC for event_class in EVENT_CLASSES if event_class not in subscribed]
 
 
-def _apply_event(target: Target, before: State | None, item: Recorded, after: State) -> None:
-    try:
-        rows = target.projection.apply(before, item, after)
-    except Exception as error:  # whatever a handler raises parks its stream
-        target.park(item.event.originator_id, item.position, error, item.event.TOPIC)
-    else:
-        if rows:
-            target.event_rows.append(EventRows(item.position, item.event.originator_id, rows))
+def _park(target: Target, item: Recorded, error: Exception) -> None:
+    event = item.event
+    topic = event.error.topic if _is_unreadable(event) else event.TOPIC  # as it is stored
+    target.park(event.originator_id, item.position, error, topic)
 
 
 def _find_module(topic: str) -> ModuleType | None:
@@ -201,8 +217,3 @@ def _find_module(topic: str) -> ModuleType | None:
 
 def _is_unreadable(event: DomainEvent) -> TypeGuard[UnreadableEvent]:
     return type(event) is UnreadableEvent
-
-
-def _topic_of(event: DomainEvent) -> str:
-    """The topic as it is stored."""
-    return event.error.topic if _is_unreadable(event) else event.TOPIC

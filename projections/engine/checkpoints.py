@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ledger.postgres.connections import Conn, fetch_one
+from ledger.store.notifications import APPLIED_CHANNEL
 from projections.engine.batch import GenerationKey, Target
 
 # This release does not write a generation that a later release built: it lacks its columns, or fills them
@@ -35,10 +36,13 @@ ORDER BY c.projection, c.generation
 FOR UPDATE OF c SKIP LOCKED
 """
 _MOVE = """
-UPDATE projections.checkpoints c SET position = %(position)s, recorded_at = last.recorded_at
-FROM json_to_recordset(%(moved)s::json) AS moved(projection text, generation integer)
-CROSS JOIN (SELECT recorded_at FROM ledger.events WHERE notification_id = %(position)s) AS last
-WHERE c.projection = moved.projection AND c.generation = moved.generation
+WITH updated AS (
+    UPDATE projections.checkpoints c SET position = %(position)s, recorded_at = last.recorded_at
+    FROM json_to_recordset(%(moved)s::json) AS moved(projection text, generation integer)
+    CROSS JOIN (SELECT recorded_at FROM ledger.events WHERE notification_id = %(position)s) AS last
+    WHERE c.projection = moved.projection AND c.generation = moved.generation
+)
+SELECT pg_notify(%(channel)s, %(position)s::text) WHERE %(notify)s
 """
 _PARKED_STREAMS = """
 SELECT p.projection, p.generation, p.stream
@@ -102,9 +106,12 @@ async def find_parked(
     return [(GenerationKey(name, generation), stream) for name, generation, stream in await cur.fetchall()]
 
 
-async def move(conn: Conn, keys: Iterable[GenerationKey], position: int) -> None:
-    """Move locked checkpoints to the event at `position`."""
-    await conn.execute(_MOVE, {"moved": _encode_keys(keys), "position": position})
+async def move(conn: Conn, keys: Iterable[GenerationKey], position: int, *, notify: bool) -> None:
+    """Move locked checkpoints to the event at `position`. With `notify`, the commit notifies readers."""
+    await conn.execute(
+        _MOVE,
+        {"moved": _encode_keys(keys), "position": position, "channel": APPLIED_CHANNEL, "notify": notify},
+    )
 
 
 async def save_parked(conn: Conn, target: Target) -> None:

@@ -143,7 +143,10 @@ class Engine:
         if result.contended:
             return self._poll_seconds
         if not result.events:
-            await self._notifier.wait_past(max(head_seen, result.head), timeout_seconds=self._poll_seconds)
+            poll_seconds = self._poll_seconds
+            if result.caught_up:
+                poll_seconds = self._notifier.get_poll_seconds(poll_seconds)
+            await self._notifier.wait_past(max(head_seen, result.head), timeout_seconds=poll_seconds)
             return 0.0
         return PAUSE_SECONDS if result.events < self._batch_max else 0.0
 
@@ -167,10 +170,12 @@ class Engine:
             position, upto = self._choose_range(set(ready.values()), head)
             keys = [key for key, at in ready.items() if at == position]
             written, errors = await write_or_isolate(
-                conn, lambda write: self._run_batch(conn, keys, position, upto, write)
+                conn, lambda write: self._run_batch(conn, keys, position, upto, write, at_head=upto == head)
             )
         self._record_results(written, errors)
         events = upto - position if written else 0
+        if events and upto == head:
+            self._notifier.advance_applied(upto)
         return BatchResult(events, head, contended=not written, errors=errors)
 
     async def retry(self, name: str, stream: str, operator: Operator) -> bool:
@@ -225,7 +230,14 @@ class Engine:
         return highest, min(highest + self._batch_max, head)
 
     async def _run_batch(
-        self, conn: Conn, keys: Sequence[GenerationKey], position: int, upto: int, write: Writer
+        self,
+        conn: Conn,
+        keys: Sequence[GenerationKey],
+        position: int,
+        upto: int,
+        write: Writer,
+        *,
+        at_head: bool,
     ) -> tuple[list[Target], dict[GenerationKey, str]]:
         """The targets that were advanced from `position` to `upto`, and why others could not be written."""
         if write is write_each:
@@ -250,7 +262,8 @@ class Engine:
                     written = [target for target in targets if target.key not in errors]
                     for target in written:
                         await checkpoints.save_parked(conn, target)
-                    await checkpoints.move(conn, [target.key for target in written], upto)
+                    # Lists wait for the head: only a batch that reaches it is announced.
+                    await checkpoints.move(conn, [target.key for target in written], upto, notify=at_head)
                     return written, errors
             # DDL stays out of the batch's transaction: the batch starts again when the partitions exist.
             await self._daily_partitions.create(conn, missing_days)

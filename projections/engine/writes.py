@@ -39,6 +39,7 @@ SELECT %b::integer, * FROM unnest(%b::bigint[], {arrays})
 ON CONFLICT (generation, {key}) DO UPDATE SET {updates}
 """
 
+_encode_json = msgspec.json.Encoder().encode
 
 Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 """`write_all` or `write_each`."""
@@ -159,10 +160,11 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
 async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert], statement: bytes) -> None:
     columns = target.projection.columns
     encoders = _get_encoders(target)
+    generation = target.generation
     async with conn.cursor() as cur, cur.copy(statement) as copy:
         copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
         for position, row in upserts:
-            values = [target.generation, position, *row]
+            values = [generation, position, *row]
             for index, encode in encoders:
                 values[index + 2] = encode(values[index + 2])
             await copy.write_row(values)
@@ -189,11 +191,11 @@ def _get_encoders(target: Target) -> list[tuple[int, Callable[[Any], bytes]]]:
 
 
 def _compress_json(value: Any) -> bytes:
-    return compress(msgspec.json.encode(value))
+    return compress(_encode_json(value))
 
 
 _ENCODERS: dict[tuple[str, bool], Callable[[Any], bytes]] = {
-    ("json", False): msgspec.json.encode,
+    ("json", False): _encode_json,
     ("json", True): _compress_json,
     ("document", False): bytes,
     ("document", True): compress_as_text,

@@ -14,7 +14,7 @@ from ledger.domain import charge, dispute
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
-from ledger.domain.postings import MERCHANT_BALANCE, derive_postings, get_balance_transaction
+from ledger.domain.postings import derive_postings, get_balance_transaction
 from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
@@ -73,10 +73,6 @@ def _apply_balance_changes(before: State | None, recorded: Recorded, after: Stat
     transaction = get_balance_transaction(recorded.event, after)
     if transaction is None:
         return ()
-    # The merchant's account is a debt of the ledger: a credit, which is negative, adds to the balance.
-    net = -sum(
-        amount for account, _, amount in derive_postings(recorded.event) if account == MERCHANT_BALANCE
-    )
     return [
         (
             transaction["id"],
@@ -84,7 +80,8 @@ def _apply_balance_changes(before: State | None, recorded: Recorded, after: Stat
             after.livemode,
             transaction["created"],
             transaction["currency"],
-            net,
+            # What `merchant_balance` was credited with: that account is a debt of the ledger.
+            transaction["amount"] - transaction["fee"],
             transaction["available_on"],
         )
     ]

@@ -165,7 +165,7 @@ class _ShardBackfill:
                 progress = {
                     "upto": recorded[-1].event.originator_id if recorded else stream,
                     "events": len(recorded),
-                    "rows": sum(len(item.rows) for target in targets for item in target.event_rows),
+                    "rows": sum([len(item.rows) for target in targets for item in target.event_rows]),
                     "done": done,
                 }
                 await self._conn.execute(_ADVANCE_SHARD, {**self._shard_parameters, **progress})
@@ -173,7 +173,7 @@ class _ShardBackfill:
 
         return await write_or_isolate(self._conn, run)
 
-    async def _make_days(self, fold: BatchFold, recorded: Iterable[Recorded]) -> None:
+    async def _make_days(self, fold: BatchFold, recorded: Sequence[Recorded]) -> None:
         for key, days in fold.get_days(recorded).items():
             days_made = self._days_made.setdefault(key, set())
             if days - days_made:

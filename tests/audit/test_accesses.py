@@ -312,7 +312,7 @@ def test_an_object_is_answered_alike_before_the_framework_and_by_it(dsn: str) ->
         app = create_app(load_settings(), dsn, SERVICE_KEY.encode())
         answers = []
         async with app.router.lifespan_context(app), _open_client(app) as client:
-            for find_direct in (app.internal_api._find_direct, lambda exchange: None):
+            for find_direct in (app.internal_api._find_direct, lambda exchange, scope: None):
                 app.internal_api._find_direct = find_direct
                 for headers, query in (
                     ({"authorization": f"Bearer {keys[0]}"}, "?at=position:0"),

@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
-from benchmarks import audit_ground
+from benchmarks.audit import ground
 from ledger.store.codec import Codec
 from projections.read_models.audit_index import AUDIT_INDEX
 from tests.projections.histories import KEY, catch_up
@@ -22,9 +22,9 @@ UPDATE projections.checkpoints SET position = 0 WHERE projection = 'audit_index'
 
 def test_the_index_has_the_rows_that_the_projection_writes(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The projection folds every stream, so this shows too that all events can be decoded."""
-    monkeypatch.setattr(audit_ground, "STORY_EVENTS_MAX", 700)
-    audit_ground.fill_log(dsn, Codec(KEY), 2500)
-    asyncio.run(audit_ground.fill_index(dsn))
+    monkeypatch.setattr(ground, "STORY_EVENTS_MAX", 700)
+    ground.fill_log(dsn, Codec(KEY), 2500)
+    asyncio.run(ground.fill_index(dsn))
     with psycopg.connect(dsn, autocommit=True) as conn:
         assert (conn.execute(_LOG).fetchone() or ())[:2] == (2500, 2500)
         filled = conn.execute(_INDEX).fetchall()

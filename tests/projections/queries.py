@@ -14,9 +14,9 @@ from tests.projections.histories import Author
 
 
 @asynccontextmanager
-async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
-    """What a process reads from that never waits for a projection. Its connections are open and set up, so
-    that tests can count the statements that follow."""
+async def open_queries(author: Author, *, wait_ms: int = 0) -> AsyncIterator[QueryContext]:
+    """What a process reads from that waits so long for a projection, by default never. Its connections are
+    open and set up, so that tests can count the statements that follow."""
     async with Pool(author.dsn) as pool:
         await pool.wait()
         await author.store.streams.read("cus_x")
@@ -24,7 +24,7 @@ async def open_queries(author: Author) -> AsyncIterator[QueryContext]:
         yield QueryContext(
             store=author.store,
             pool=pool,
-            pages=Pages(pool, author.store.clock, wait_ms=0),
+            pages=Pages(pool, author.store.clock, author.store.notifier, wait_ms=wait_ms),
             link_urls=FileLinkUrls(key),
             derive_intent_secret=PaymentIntentSecrets(key).derive,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from ledger.call import Call, Cause
@@ -24,14 +22,14 @@ def test_a_card_that_the_projection_may_lack_is_not_said_to_be_missing(dsn: str)
         await catch_up(dsn)
         holder = author.states[await author.create_customer(source="tok_visa")]
         assert isinstance(holder, Customer)
-        card_call = replace(CALL, target=str(holder.default_source))
+        card_call = CALL.replace(target=str(holder.default_source))
         async with open_queries(author) as queries:
             with pytest.raises(Unavailable):
                 await payment_methods.retrieve(card_call, queries)
             await catch_up(dsn)
             assert (await payment_methods.retrieve(card_call, queries)).body["customer"] == holder.id
             with pytest.raises(UnknownObject):
-                await payment_methods.retrieve(replace(CALL, target="card_x"), queries)
+                await payment_methods.retrieve(CALL.replace(target="card_x"), queries)
 
     run_story(dsn, story)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from projections.read_models.lists import CHARGES, CUSTOMERS
 from projections.rebuild import records
 from tests.api.service import Registrar
 from tests.conftest import Cluster
+from tests.forks import start_ledger
 from tests.projections.histories import KEY, Author, catch_up, run_story
 from tests.projections.rebuilds import OPERATOR, begin_rebuild, drive_rebuild, run_rebuild
 from tests.serving.process import build_environment, run_ledger
@@ -48,16 +47,14 @@ class Api:
 
     def __init__(self, dsn: str, place: Path) -> None:
         self.dsn = dsn
-        listener = socket.create_server(("127.0.0.1", 0))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", "api", "--fd", str(listener.fileno())],
-            env=build_environment(place / "data", database_url=dsn, secret_key=KEY.decode(), test_clock=True),
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.PIPE,
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        settings = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True, "port": port}
+        self._process = start_ledger(
+            ["api"], environment=build_environment(place / "data", **settings), output=place / "api.log"
         )
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        url = f"http://127.0.0.1:{port}"
         self._url = f"{url}/internal/v1/projections"
-        listener.close()
         registrar = Registrar(dsn)
         key = registrar.key(registrar.account().id, "rk", scopes=INTERNAL_SCOPES)[1]
         registrar.close()

@@ -175,9 +175,9 @@ def run_serve(data_dir: Path, **settings: Any) -> Iterator[ServeProcess]:
 
 
 def list_children(pid: int) -> dict[int, str]:
-    """Command lines of the direct children by process id."""
+    """Names of the direct children by process id: `ledger api`, `ledger worker`, `postgres`."""
     completed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "pid=,comm=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
     lines = (line.split(maxsplit=1) for line in completed.stdout.splitlines())
-    return {int(child): command for child, command in lines}
+    return {int(child): name for child, name in lines}

@@ -96,6 +96,35 @@ def test_sigterm_under_load_loses_no_acknowledged_change_and_ends_in_time(dsn: s
     assert len(acknowledged) == len(set(acknowledged))
 
 
+def test_a_request_whose_body_arrives_after_sigterm_is_answered(dsn: str, place: Path) -> None:
+    """The answers of both APIs say that they are the last ones of their connections."""
+
+    async def main(service: ServeProcess) -> list[bytes]:
+        key = await create_secret(dsn)
+        address = service.url.removeprefix("http://").split(":")
+        streams = [await asyncio.open_connection(*address) for _ in range(2)]
+        for (_, writer), path in zip(streams, ("/v1/customers", "/internal/v1/keys"), strict=True):
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 6\r\n\r\n"
+            )
+            writer.write(head.encode() + b"name")
+        await asyncio.sleep(0.3)
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        for _, writer in streams:
+            writer.write(b"=x")
+        answers = [await reader.read() for reader, _ in streams]
+        for _, writer in streams:
+            writer.close()
+        return answers
+
+    with run_serve(place / "late", **settings(dsn)) as service:
+        answers = asyncio.run(main(service))
+        assert service.process.wait(10) == 0
+    assert [answer.split()[1] for answer in answers] == [b"200", b"403"]
+    assert all(b"\r\nconnection: close\r\n" in answer for answer in answers)
+
+
 def test_a_request_that_never_ends_does_not_delay_shutdown(dsn: str, place: Path) -> None:
     async def main(service: ServeProcess) -> float:
         _, writer = await asyncio.open_connection(*service.url.removeprefix("http://").split(":"))
@@ -148,9 +177,7 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
             assert httpx.post(f"{service.url}/v1/customers", auth=(key, "")).status_code == 200
 
     def api_processes(service: ServeProcess) -> set[int]:
-        return {
-            pid for pid, command in list_children(service.process.pid).items() if " api " in f"{command} "
-        }
+        return {pid for pid, name in list_children(service.process.pid).items() if name == "ledger api"}
 
     def appenders() -> int:
         with psycopg.connect(dsn) as conn:
@@ -192,6 +219,44 @@ def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> 
             time.sleep(0.05)
         with run_serve(place / "orphans", **settings(dsn), port=service.url.rpartition(":")[2]) as again:
             assert again.url == service.url
+
+
+def test_a_killed_worker_is_replaced_while_the_api_answers(dsn: str, place: Path) -> None:
+    def find_worker(service: ServeProcess) -> int | None:
+        names = list_children(service.process.pid)
+        return next((pid for pid, name in names.items() if name == "ledger worker"), None)
+
+    key = asyncio.run(create_secret(dsn))
+    with run_serve(place / "worker", workers=1, **settings(dsn)) as service:
+        service.wait_until(lambda: find_worker(service) is not None, seconds=10)
+        killed = find_worker(service)
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        with httpx.Client(base_url=service.url, auth=(key, "")) as http:
+            made = http.post("/v1/customers").json()["id"]
+            service.wait_until(lambda: find_worker(service) not in (None, killed), seconds=10)
+            service.wait_until(
+                lambda: [row["id"] for row in http.get("/v1/customers").json()["data"]] == [made], seconds=10
+            )
+        assert sorted(list_children(service.process.pid).values()) == ["ledger api", "ledger worker"]
+
+
+def test_zero_workers_are_one_process_that_does_all(dsn: str, place: Path) -> None:
+    key = asyncio.run(create_secret(dsn))
+    with run_serve(place / "single", workers=0, **settings(dsn)) as service:
+        with httpx.Client(base_url=service.url, auth=(key, "")) as http:
+            made = http.post("/v1/customers").json()["id"]
+            assert [row["id"] for row in http.get("/v1/customers").json()["data"]] == [made]
+        assert list_children(service.process.pid) == {}
+
+
+def test_a_child_inherits_no_lock_of_its_parent(place: Path) -> None:
+    """It would keep the data directory from the next service while it drains."""
+    with run_serve(place / "locks", workers=1) as service:
+        service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
+        for pid, name in list_children(service.process.pid).items():
+            descriptors = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
+            assert str(place / "locks" / "lock") not in descriptors, name
 
 
 def is_running(pid: int) -> bool:

@@ -133,8 +133,8 @@ def test_it_runs_as_a_module(python: Path, place: Path) -> None:
 
 def test_it_serves(service: ServeProcess) -> None:
     """The API processes answer; the customer is listed once the worker's projections have it."""
-    children = " ".join(list_children(service.process.pid).values())
-    assert (children.count("-m ledger api"), children.count("-m ledger worker")) == (2, 1)
+    children = list(list_children(service.process.pid).values())
+    assert (children.count("ledger api"), children.count("ledger worker")) == (2, 1)
     with client_of(service) as client:
         assert client.post("/v1/customers", data={"name": "Ada"}).status_code == 200
         assert client.get("/v1/customers").json()["data"][0]["name"] == "Ada"

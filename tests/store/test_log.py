@@ -17,6 +17,7 @@ from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.journal import Append
 from ledger.store.log import read_log, read_states_at, read_stream
+from ledger.store.notifications import QUIET_POLL_SECONDS
 from ledger.store.positions import find_last_position
 from tests.store.stores import (
     CAUSE,
@@ -205,7 +206,9 @@ def test_the_listener_reconnects_after_its_connection_was_lost(dsn: str) -> None
         async with open_store(dsn) as store:
             await wait_until(lambda: len(list_listeners(dsn)) == 1)
             [[lost]] = list_listeners(dsn)
+            await wait_until(lambda: store.notifier.get_poll_seconds(0.1) == QUIET_POLL_SECONDS)
             await asyncio.to_thread(fetch_rows, dsn, f"SELECT pg_terminate_backend({lost})")
+            await wait_until(lambda: store.notifier.get_poll_seconds(0.1) == 0.1)  # it cannot be notified
             await wait_until(lambda: len(list_listeners(dsn)) == 1 and list_listeners(dsn) != [(lost,)])
             await asyncio.to_thread(notify, dsn, "8")
             assert await store.notifier.wait_past(7, timeout_seconds=5)
@@ -215,7 +218,7 @@ def test_the_listener_reconnects_after_its_connection_was_lost(dsn: str) -> None
 
 def list_listeners(dsn: str) -> list[TupleRow]:
     query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
-               AND query = 'LISTEN ledger_head' AND state = 'idle'"""
+               AND query LIKE 'LISTEN %' AND state = 'idle'"""
     return fetch_rows(dsn, query)
 
 

@@ -133,5 +133,5 @@ async def run_command(
 def build_response(result: CommandResult, exchange: Exchange) -> Response:
     """The response with a command's result, with the headers that mark a replay if it is one."""
     exchange.set_result(result)
-    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
+    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.collect_headers()}
     return Response(result.body, result.status, headers)

@@ -14,7 +14,7 @@ import psycopg
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.api.errors import RenderError, encode_answer
-from ledger.api.exchange import Exchange, LogAccess, generate_request_ids
+from ledger.api.exchange import AsgiSource, Exchange, LogAccess, generate_request_ids
 from ledger.errors import LedgerError, RequestError, Unavailable
 from ledger.postgres.connections import first_line
 
@@ -24,7 +24,7 @@ REQUEST_ID_HEADER = b"request-id"
 
 DirectAnswer = Callable[[], Awaitable[Mapping[str, Any]]]
 """Makes the object that answers a request. An error of the request is raised."""
-FindDirectAnswer = Callable[[Exchange], DirectAnswer | None]
+FindDirectAnswer = Callable[[Exchange, Scope], DirectAnswer | None]
 
 
 class InternalApiMiddleware:
@@ -42,7 +42,7 @@ class InternalApiMiddleware:
         render_error: RenderError,
         log_access: LogAccess,
         body_bytes_max: int,
-        find_direct: FindDirectAnswer = lambda exchange: None,
+        find_direct: FindDirectAnswer = lambda exchange, scope: None,
     ) -> None:
         self._app = app
         self._render_error = render_error
@@ -52,7 +52,14 @@ class InternalApiMiddleware:
         self._request_ids = generate_request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, next(self._request_ids))
+        exchange = Exchange(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            dict(scope["headers"]),
+            AsgiSource(scope["scheme"], receive),
+            next(self._request_ids),
+        )
         scope.setdefault("state", {})["exchange"] = exchange
 
         replaced = False
@@ -77,8 +84,8 @@ class InternalApiMiddleware:
 
         try:
             if exchange.path != IMPORT_PATH:
-                receive = await self._buffer_body(exchange)
-            direct = self._find_direct(exchange)
+                receive = await self._buffer_body(exchange, receive)
+            direct = self._find_direct(exchange, scope)
             if direct is None:
                 await self._app(scope, receive, send_with_request_id)
             else:
@@ -101,20 +108,20 @@ class InternalApiMiddleware:
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
-        await exchange.send_response(send, body)
+        await exchange.send_response(send, body.encode())
 
     async def _send_error(self, exchange: Exchange, error: LedgerError, send: Send) -> None:
         exchange.status, body, headers = self._render_error(error)
         exchange.response_headers += headers
-        await exchange.send_response(send, body)
+        await exchange.send_response(send, body.encode())
 
-    async def _buffer_body(self, exchange: Exchange) -> Receive:
+    async def _buffer_body(self, exchange: Exchange, receive: Receive) -> Receive:
         """Read the body, and return a `receive` that passes it to the framework as one message."""
         body = await exchange.read_body(self._body_bytes_max)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive_buffered() -> Message:
-            return messages.pop() if messages else await exchange.receive()
+            return messages.pop() if messages else await receive()
 
         return receive_buffered
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
@@ -42,7 +43,7 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
         )
         if result.status == STATUS_OK:
             event = await publications.fetch_event(result.body)
-            result = result._replace(body=execution.encode(event)[1])
+            result = msgspec.structs.replace(result, body=execution.encode(event)[1])
         return build_response(result, exchange)
 
     @router.put("/{type}/{id}", summary="Publish a resource's present state")

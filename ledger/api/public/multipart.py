@@ -67,7 +67,7 @@ class UploadReceiver:
             raise InvalidParameter("Invalid request: the multipart boundary is too long.") from None
         received_bytes, more_body = 0, True
         while more_body:
-            chunk, more_body = await exchange.receive_chunk()
+            chunk, more_body = await exchange.source.receive_chunk()
             received_bytes += len(chunk)
             try:
                 parser.write(preamble.remove(chunk))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ledger.call import Call
@@ -40,6 +40,7 @@ class Operation:
     open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
                 for its own customer, the target
     targets_account  whether the target is an account, which the key must reach
+    name        method and path, for the metrics
     """
 
     method: str
@@ -54,6 +55,10 @@ class Operation:
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None
     targets_account: bool = False
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.method} {self.path}")
 
     @property
     def required_scope(self) -> str:

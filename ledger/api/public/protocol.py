@@ -1,4 +1,4 @@
-"""The public API's protocol: one request from ASGI messages to a response, in the contract's order of checks.
+"""The public API's protocol: one request from its head to a response, in the contract's order of checks.
 
 Authentication → URL → version → account → parameters and `expand` → the operation. A request that fails
 before its operation runs leaves no reply under its idempotency key; but if its parameters are invalid and the
@@ -8,7 +8,7 @@ Request-Id. No framework is on this path: in a measurement, it cost as much as t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -24,7 +24,15 @@ from ledger.api.authentication import (
 )
 from ledger.api.clock import RefreshClock
 from ledger.api.errors import STATUS_OK, RenderError, indent
-from ledger.api.exchange import JSON_CONTENT_TYPE, Exchange, LogAccess, generate_request_ids
+from ledger.api.exchange import (
+    JSON_CONTENT_TYPE,
+    AsgiSource,
+    Exchange,
+    HeaderBlock,
+    LogAccess,
+    Source,
+    generate_request_ids,
+)
 from ledger.api.key_cache import KeyCache
 from ledger.api.public.cors import CORS_HEADERS, REQUEST_METHOD_HEADER, preflight_headers
 from ledger.api.public.downloads import build_file_headers
@@ -39,17 +47,19 @@ from ledger.files.storage import FileStorage
 from ledger.queries.context import QueryContext
 from ledger.wire.expansion import ExpandTree, parse_expand
 from ledger.wire.forms import decode
-from ledger.wire.versions import is_version
+from ledger.wire.versions import VERSIONS, is_version
 
 FORM_CONTENT_TYPE = b"application/x-www-form-urlencoded"
 
-_DEFAULT_HEADERS = [JSON_CONTENT_TYPE, *CORS_HEADERS]
+_JSON_HEADERS = HeaderBlock.of(JSON_CONTENT_TYPE, *CORS_HEADERS)
+_DOWNLOAD_HEADERS = HeaderBlock.of(*CORS_HEADERS)
+_ENCODED_VERSIONS = frozenset(version.encode() for version in VERSIONS)
 _ACCOUNT_HEADER = b"stripe-account"
 _CONTEXT_HEADER = b"stripe-context"
 
 
 class PublicApi:
-    """An ASGI application for everything under /v1."""
+    """Answers everything under /v1: for a `RequestCycle`, and as an ASGI application."""
 
     def __init__(
         self,
@@ -73,7 +83,7 @@ class PublicApi:
         self._queries = queries
         self._refresh_clock = refresh_clock
         self._render_error = render_error
-        self._log_access = log_access
+        self.log_access = log_access
         self._rate_limits = rate_limits
         self._storage = storage
         self._upload_receiver = upload_receiver
@@ -82,37 +92,44 @@ class PublicApi:
         self._request_ids = generate_request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, next(self._request_ids), _DEFAULT_HEADERS)
-        body: str | File
-        contents: AsyncIterator[bytes] | None = None
+        """Answer a request of an ASGI server."""
+        source = AsgiSource(scope["scheme"], receive)
+        headers = dict(scope["headers"])
+        exchange = self.begin(scope["method"], scope["path"], scope["query_string"], headers, source)
+        body = await self.answer(exchange)
+        if isinstance(body, bytes):
+            await exchange.send_response(send, body)
+        else:
+            start = {"status": exchange.status, "headers": exchange.collect_headers()}
+            await send({"type": "http.response.start", **start})
+            async for chunk in body:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        self.log_access(exchange)
+
+    def begin(
+        self, method: str, path: str, query: bytes, headers: Mapping[bytes, bytes], source: Source
+    ) -> Exchange:
+        """The exchange of a request that has arrived."""
+        exchange = Exchange(method, path, query, headers, source, next(self._request_ids))
+        exchange.default_headers = _JSON_HEADERS
+        return exchange
+
+    async def answer(self, exchange: Exchange) -> bytes | AsyncIterator[bytes]:
+        """The body of the response, in chunks if it is a file, whose length the headers state. Status and
+        headers are set in the exchange. The caller sends them, and then calls `log_access`."""
         try:
             now = await self._refresh_clock()
             exchange.status, body = await self._handle(exchange, now)
             if isinstance(body, File):
                 contents = await self._storage.read(body)
+                _set_file_headers(exchange, body)
+                return contents
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
-        if isinstance(body, File):
-            assert contents is not None
-            await self._send_file(exchange, body, contents, send)
-        else:
-            user_agent = exchange.request_headers.get(b"user-agent", b"")
-            await exchange.send_response(send, indent(body) if _is_read_by_people(user_agent) else body)
-        self._log_access(exchange)
-
-    async def _send_file(
-        self, exchange: Exchange, file: File, contents: AsyncIterator[bytes], send: Send
-    ) -> None:
-        file_headers = {name.encode(): value.encode() for name, value in build_file_headers(file).items()}
-        headers = [
-            *(header for header in exchange.response_headers if header[0] not in file_headers),
-            *file_headers.items(),
-        ]
-        await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
-        async for chunk in contents:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        user_agent = exchange.request_headers.get(b"user-agent", b"")
+        return (indent(body) if _is_read_by_people(user_agent) else body).encode()
 
     async def _handle(self, exchange: Exchange, now: float) -> tuple[int, str | File]:
         """Status and body of the response. An error of the request is raised."""
@@ -135,15 +152,15 @@ class PublicApi:
         headers = exchange.request_headers
         authorization = headers.get(b"authorization", b"")
         if not authorization and self._routes.accepts_key_in_query(exchange.method, exchange.path):
-            authorization = authorization_from_query(exchange.scope["query_string"])
+            authorization = authorization_from_query(exchange.query)
         key = await authenticate(self._keys, authorization, now)
         exchange.set_key(key)
-        version = (
-            headers[b"stripe-version"].decode("latin-1") if b"stripe-version" in headers else key.api_version
-        )
-        version_is_known = is_version(version)
+        version = headers.get(b"stripe-version")
+        if version is None:
+            version = key.api_version.encode()
+        version_is_known = version in _ENCODED_VERSIONS or is_version(version.decode("latin-1"))
         if version_is_known:  # every authenticated response has it, even an error raised below
-            exchange.response_headers.append((b"stripe-version", version.encode()))
+            exchange.response_headers.append((b"stripe-version", version))
         try:
             operation, target, exchange.part = self._routes.find(exchange.method, exchange.path)
         except UnknownRoute:
@@ -152,13 +169,13 @@ class PublicApi:
             raise
         exchange.operation = operation
         exchange.target = target
-        exchange.operation_name = f"{operation.method} {operation.path}"
+        exchange.operation_name = operation.name
         if key.kind != "sk" or operation.open_to == "pk":
             check_permission(key, operation, target)
         if operation.open_to == "pk":
             exchange.response_headers.append((b"cache-control", b"no-store"))  # the answer contains a key
         if not version_is_known:
-            raise InvalidParameter(f"Invalid Stripe API version: {version[:80]}")
+            raise InvalidParameter(f"Invalid Stripe API version: {version.decode('latin-1')[:80]}")
         if _ACCOUNT_HEADER in headers or _CONTEXT_HEADER in headers:
             await self._resolve_account(exchange)
         if operation.targets_account and not await self._keys.can_access(key, target):
@@ -180,7 +197,7 @@ class PublicApi:
 
     async def _run_read(self, exchange: Exchange) -> tuple[int, str | File]:
         headers = exchange.request_headers
-        encoded_parameters: bytes = exchange.scope["query_string"]
+        encoded_parameters: bytes = exchange.query
         if b"content-length" in headers or b"transfer-encoding" in headers:  # otherwise there is no body
             encoded_parameters = await self._read_form(exchange)
         operation = exchange.operation
@@ -230,7 +247,7 @@ class PublicApi:
         incoming = self._upload_receiver.start_upload()
         try:
             fields, exchange.uploads = await self._upload_receiver.receive(exchange, incoming)
-            encoded_parameters = _join_parameters(exchange.scope["query_string"], fields)
+            encoded_parameters = _join_parameters(exchange.query, fields)
             status, body = await self._run_command(exchange, encoded_parameters)
         except RequestError:
             await incoming.discard()
@@ -249,7 +266,7 @@ class PublicApi:
                 "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
                 "If you have questions, see https://docs.stripe.com/api."
             )
-        return _join_parameters(exchange.scope["query_string"], body)
+        return _join_parameters(exchange.query, body)
 
     def _build_call(self, exchange: Exchange, encoded_parameters: bytes) -> Call:
         operation = exchange.operation
@@ -271,6 +288,16 @@ class PublicApi:
             as_platform=exchange.as_platform,
             base_url=self._public_url or exchange.base_url,
         )
+
+
+def _set_file_headers(exchange: Exchange, file: File) -> None:
+    """Put the headers of a file's bytes in place of those of JSON."""
+    file_headers = {name.encode(): value.encode() for name, value in build_file_headers(file).items()}
+    exchange.default_headers = _DOWNLOAD_HEADERS
+    exchange.response_headers = [
+        *(header for header in exchange.response_headers if header[0] not in file_headers),
+        *file_headers.items(),
+    ]
 
 
 def _is_read_by_people(user_agent: bytes) -> bool:

@@ -12,5 +12,5 @@ from ledger.wire.json_values import Json
 def respond(answer: Json, exchange: Exchange) -> Response:
     """The response with the headers of the exchange."""
     status, body = encode_answer(answer)
-    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.response_headers}
+    headers = {name.decode(): value.decode("latin-1") for name, value in exchange.collect_headers()}
     return Response(body, status, headers)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
+from starlette.types import Scope
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.accesses import record_access
@@ -55,12 +56,12 @@ class ObjectReader:
         self._accesses = accesses
         self._public_url = public_url
 
-    def find(self, exchange: Exchange) -> DirectAnswer | None:
+    def find(self, exchange: Exchange, scope: Scope) -> DirectAnswer | None:
         """What answers this request before the framework; None for one that it has to answer."""
         if exchange.method != "GET" or not exchange.path.startswith(_OBJECT_PATH):
             return None
         object_id = exchange.path.removeprefix(_OBJECT_PATH)
-        request = Request(exchange.scope)
+        request = Request(scope)
         query = request.query_params
         is_plain = query.keys() <= _OBJECT_PARAMETERS and len(query.getlist("at")) <= 1
         if not object_id or "/" in object_id or not is_plain:
@@ -83,7 +84,7 @@ class ObjectReader:
         )
 
     async def _answer(self, exchange: Exchange, request: Request, object_id: str) -> Json:
-        exchange.scope.update(endpoint=self._answer, path_params={"id": object_id})
+        request.scope.update(endpoint=self._answer, path_params={"id": object_id})
         record_access(self._accesses, request)
         headers = {name: value.decode("latin-1") for name, value in exchange.request_headers.items()}
         account, context, version = map(

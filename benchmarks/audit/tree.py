@@ -10,7 +10,7 @@ from functools import partial
 from statistics import median, quantiles
 from time import perf_counter
 
-from benchmarks.audit_ground import SEED, Ground
+from benchmarks.audit.ground import SEED, Ground
 from benchmarks.history import generate_history
 from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure

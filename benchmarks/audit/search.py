@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.audit_ground import GUEST, SEED, Ground
+from benchmarks.audit.ground import GUEST, SEED, Ground
 from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.store import ACCOUNT, open_store

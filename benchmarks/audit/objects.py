@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import psycopg
 
-from benchmarks.audit_ground import Ground
+from benchmarks.audit.ground import Ground
 from benchmarks.measurement import Effort, alternate, rate_of_callers
-from benchmarks.report import Figure, Goal, compare_rates, figure
+from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.seal_impact import hold_sealing
 from benchmarks.service import (
     await_start,
@@ -87,7 +87,7 @@ def measure(ground: Ground, effort: Effort) -> list[Figure]:
                 effort.rounds,
             )
             figures.append(
-                compare_rates(
+                compare(
                     f"audit: objects, {connections} connection{'s' * (connections > 1)}",
                     THEN,
                     rates[THEN],

@@ -10,7 +10,7 @@ import json
 import random
 from functools import partial
 
-from benchmarks.audit_ground import SEED, Ground, create_ground
+from benchmarks.audit.ground import SEED, Ground, create_ground
 from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.service import run_ledger_command

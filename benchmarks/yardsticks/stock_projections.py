@@ -20,8 +20,8 @@ from eventsourcing.projection import Projection as StockProjection
 from eventsourcing.projection import ProjectionRunner
 from psycopg.sql import SQL, Composed, Identifier
 
-from benchmarks import stock
 from benchmarks.store import ACCOUNT, ACTOR, REQUEST, SECRET_KEY, register_projections
+from benchmarks.yardsticks import stock
 from ledger.domain.aggregate import State
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, evolve

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.audit_ground import SEED, Ground
+from benchmarks.audit.ground import SEED, Ground
 from benchmarks.measurement import Effort, time_ms
 from benchmarks.report import Figure, Goal, figure
 from benchmarks.store import ACCOUNT, open_store

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.audit_ground import Ground
+from benchmarks.audit.ground import Ground
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, compare_rates, figure
+from benchmarks.report import Figure, compare, figure
 from benchmarks.service import run_ledger_command
 from benchmarks.store import ACCOUNT, SECRET_KEY, open_store
 from ledger.api.composition import build_queries
@@ -71,9 +71,7 @@ async def _measure_rates(
     note = f"{events:,} events"
     return [
         *(
-            compare_rates(
-                GROUP, f"export, {name}", rates[f"export, {name}"], "COPY", rates["COPY"], note=note
-            )
+            compare(GROUP, f"export, {name}", rates[f"export, {name}"], "COPY", rates["COPY"], note=note)
             for name in FORMATS
         ),
         figure(GROUP, "export of dispute.*, ndjson", rates["export"]),

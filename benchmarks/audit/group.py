@@ -1,6 +1,6 @@
 """Every figure of the audit, on one long log: `--events 10000000` makes it as long as the goals assume.
 
-Each part measures on the ground that `audit_ground` fills, in an order in which none disturbs the next: the
+Each part measures on the ground that `ground` fills, in an order in which none disturbs the next: the
 log is searched before it has an index, and sealed after its objects were read.
 """
 
@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import audit_export, audit_lists, audit_money, audit_objects, audit_search, audit_tree
-from benchmarks.audit_ground import Ground, create_ground, fill_index
+from benchmarks.audit import export, lists, money, objects, search, tree
+from benchmarks.audit.ground import Ground, create_ground, fill_index
 from benchmarks.database import Server
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
@@ -41,12 +41,12 @@ def _measure_index_fill(ground: Ground, effort: Effort) -> list[Figure]:
 
 
 _PARTS: dict[str, Callable[[Ground, Effort], list[Figure]]] = {
-    "search without an index": audit_search.measure_without_index,
+    "search without an index": search.measure_without_index,
     "index": _measure_index_fill,
-    "lists": audit_lists.measure,
-    "search": audit_search.measure,
-    "objects": audit_objects.measure,
-    "tree": audit_tree.measure,
-    "exports": audit_export.measure,
-    "books": audit_money.measure,
+    "lists": lists.measure,
+    "search": search.measure,
+    "objects": objects.measure,
+    "tree": tree.measure,
+    "exports": export.measure,
+    "books": money.measure,
 }

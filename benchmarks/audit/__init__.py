@@ -1,0 +1,1 @@
+"""The audit, measured on one long log: `python -m benchmarks --only audit`."""

@@ -1,0 +1,136 @@
+"""What a POST, a GET and a page of a list cost as the log gets longer: 10,000 events, a million, `--events`.
+
+One service for each size is filled before the measurement: the log by COPY, the projections by their own
+catch-up. Then all are measured in turns. A page is read at the front of
+the list, and behind the 10,000th object or the middle of a shorter list.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from benchmarks.audit.ground import fill_log
+from benchmarks.http import LoadMeasurement, format_cpu, measure_load
+from benchmarks.load import Request, get_generator_name
+from benchmarks.measurement import Effort
+from benchmarks.report import Figure, Goal, compare
+from benchmarks.routes import CUSTOMER_FORM
+from benchmarks.service import Service, run_service
+from benchmarks.store import ACCOUNT
+from ledger.store.codec import Codec
+from ledger.wire.versions import LATEST_VERSION
+
+SMALLEST_EVENTS = 10_000
+MIDDLE_EVENTS = 1_000_000
+CONNECTIONS = 4
+SECONDS_MIN = 1.0
+DEPTH = 10_000
+PAGE = 100
+CATCH_UP_PER_SECOND_MIN = 1000
+GOAL = Goal(1.3, is_maximum=True)
+
+_INSERT_ACCOUNT = "INSERT INTO ledger.accounts (id, name, api_version) VALUES (%s, 'Benchmark', %s)"
+
+
+def choose_sizes(events: int) -> list[int]:
+    """The sizes to measure, the smallest first, for a longest log of `events` events."""
+    return sorted({min(SMALLEST_EVENTS, events // 10), *([MIDDLE_EVENTS] * (events > MIDDLE_EVENTS)), events})
+
+
+def run(directory: Path, effort: Effort) -> list[Figure]:
+    """The cost of each request at each size beside that at the smallest."""
+    sizes = choose_sizes(effort.events)
+    measurements: dict[tuple[str, int], list[LoadMeasurement]] = {}
+    with ExitStack() as stack:
+        services, requests = {}, {}
+        for size in sizes:
+            started = time.perf_counter()
+            service = stack.enter_context(run_service(directory / f"sizes_{size}"))
+            services[size] = service
+            _fill(service, size)
+            requests[size] = _create_requests(service)
+            print(f"  {size:,} events: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        for _ in range(effort.rounds):
+            for name in requests[sizes[0]]:
+                for size in sizes:
+                    measurement = measure_load(
+                        services[size],
+                        requests[size][name],
+                        connections=CONNECTIONS,
+                        seconds=max(SECONDS_MIN, effort.seconds),
+                    )
+                    measurements.setdefault((name, size), []).append(measurement)
+    return [
+        _compare_sizes(name, size, measurements[name, size], sizes[0], measurements[name, sizes[0]])
+        for name in requests[sizes[0]]
+        for size in sizes[1:]
+    ]
+
+
+def _compare_sizes(
+    name: str, size: int, ours: list[LoadMeasurement], smallest: int, yardstick: list[LoadMeasurement]
+) -> Figure:
+    latency, smallest_latency = (
+        median(each.outcome.median_ms for each in measurements) for measurements in (ours, yardstick)
+    )
+    return compare(
+        f"cost by length of the log, CPU, {CONNECTIONS} connections, load by {get_generator_name()}",
+        f"{name}, {size:,} events",
+        [each.cpu_microseconds().total for each in ours],
+        f"{smallest:,} events",
+        [each.cpu_microseconds().total for each in yardstick],
+        unit="µs",
+        goal=GOAL,
+        note=f"p50 {latency:.2f} and {smallest_latency:.2f} ms; {format_cpu(ours)}",
+    )
+
+
+def _fill(service: Service, events: int) -> None:
+    """Fill the log, and wait until the projections have applied it."""
+    with service.connect() as conn:
+        conn.execute(_INSERT_ACCOUNT, (ACCOUNT, LATEST_VERSION))
+    fill_log(service.dsn, Codec((service.data_dir / "secret.key").read_text().encode()), events)
+    match = re.search(r"sk_test_\w+", service.run_command("keys", "create", ACCOUNT))
+    if match is None:
+        raise RuntimeError("`ledger keys create` printed no key")
+    service.secret = match[0]
+    service.wait_until_caught_up(timeout_seconds=60 + events / CATCH_UP_PER_SECOND_MIN)
+    with service.connect() as conn:
+        conn.execute("VACUUM ANALYZE")
+        conn.execute("CHECKPOINT")
+
+
+def _create_requests(service: Service) -> dict[str, Request]:
+    def get(path: str) -> Request:
+        return Request(service.port, "GET", path, service.secret)
+
+    front = service.call("GET", "/v1/charges?limit=1").body["data"][0]["id"]
+    return {
+        "POST /v1/customers": Request(
+            service.port, "POST", "/v1/customers", service.secret, CUSTOMER_FORM, True
+        ),
+        "GET /v1/charges/{id}": get(f"/v1/charges/{front}"),
+        **{
+            f"GET /v1/{plural}?limit=10{place}": get(f"/v1/{plural}?limit=10{cursor}")
+            for plural in ("charges", "events")
+            for place, cursor in (("", ""), (", deep", f"&starting_after={_find_deep(service, plural)}"))
+        },
+    }
+
+
+def _find_deep(service: Service, plural: str) -> str:
+    """The object at DEPTH in a list, or in the middle of a shorter one."""
+    ids: list[str] = []
+    cursor = ""
+    while len(ids) < DEPTH:
+        page = service.call("GET", f"/v1/{plural}?limit={PAGE}{cursor}").body
+        ids += [each["id"] for each in page["data"]]
+        if not page["has_more"]:
+            return ids[len(ids) // 2]
+        cursor = f"&starting_after={ids[-1]}"
+    return ids[-1]

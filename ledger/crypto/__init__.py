@@ -1,0 +1,1 @@
+"""What secrets are made of: random bytes, and keyed hashes."""

@@ -1,0 +1,73 @@
+"""Who waits is woken, across processes too: little is asked of the database while nothing happens."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from psycopg import AsyncCursor
+
+from ledger.config import load_settings
+from ledger.postgres.connections import Pool
+from ledger.queries import customers, pages
+from projections.composition import make_extensions
+from tests.projections.histories import Author, catch_up, open_engine, run_story
+from tests.projections.queries import open_queries
+from tests.projections.test_money import call
+from tests.work import record_runs
+
+IDLE_SECONDS = 2.0
+IDLE_STATEMENTS_MAX = 25
+"""In a second, by all background work together. One more loop that polls every 100 ms would exceed it."""
+
+
+def test_a_list_is_woken_by_the_batch_of_another_process_and_polls_nothing(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LIST_NOTIFIED_SECONDS", 5.0)
+
+    async def story(author: Author) -> None:
+        await catch_up(dsn)
+        async with open_queries(author, wait_ms=5000) as queries, open_engine(dsn) as engine:
+            created = await author.create_customer()
+            with record_runs(Pool.run_idempotent) as reads:
+                listing = asyncio.create_task(customers.list_customers(call(limit=1), queries))
+                while not reads:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                await engine.advance()
+                assert [row["id"] for row in (await listing).body["data"]] == [created]
+        assert len(reads) == 2  # the page before the batch, and after it
+
+    run_story(dsn, story)
+
+
+def test_the_commit_of_a_batch_notifies_other_processes_only_at_the_head(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await catch_up(dsn)
+        for _ in range(4):
+            await author.create_customer()
+        listener = author.store.notifier
+        async with open_engine(dsn, batch_max=2) as engine:
+            await engine.advance()
+            assert not await listener.wait_applied(2, timeout_seconds=0.2)
+            await engine.advance()
+            assert await listener.wait_applied(4, timeout_seconds=5)
+
+    run_story(dsn, story)
+
+
+def test_an_idle_service_asks_the_database_little(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with AsyncExitStack() as stack:
+            for create_service in make_extensions(load_settings()).service_factories:
+                service = create_service(author.store)
+                stack.push_async_callback(service.close)
+                await service.start()
+            await author.create_customer()
+            await asyncio.sleep(2)  # what the customer causes, and the first step of each loop
+            with record_runs(AsyncCursor.execute) as statements:
+                await asyncio.sleep(IDLE_SECONDS)
+        assert len(statements) <= IDLE_STATEMENTS_MAX * IDLE_SECONDS
+
+    run_story(dsn, story)
