@@ -22,34 +22,16 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
-
-_SELECT_REPLY = """
-SELECT fingerprint, status, body, secret_of, secret_at, request_id, position FROM ledger.replies
-WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
-"""
-# `ledger.append` writes replies under the head lock, so this does too: an append that met an uncommitted row
-# for the same key would fail with its whole batch.
-_LOCK_HEAD = "SELECT FROM ledger.head FOR UPDATE"
-_INSERT_REPLY = """
-INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
-VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(request_id)s,
-        to_timestamp(%(at)s))
-ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
-"""
+from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoreBody, StoredReply
 
 
 class VersionConflict(LedgerError):
     """A stream that the command wrote or relied on has a newer version: decide again."""
-
-
-class IdempotencyKeyUsed(LedgerError):
-    """The idempotency key has a reply already: respond with that reply."""
 
 
 class Change(NamedTuple):
@@ -81,31 +63,6 @@ def fold_changes(
     return changes
 
 
-class Reply(NamedTuple):
-    """The response that the cause's idempotency key gets from now on.
-
-    A body with a secret is stored without it: the secret is cut out at offset `secret_offset` (characters),
-    and can be derived again from the object `secret_object_id`.
-    """
-
-    fingerprint: str
-    status: int
-    body: str
-    secret_object_id: str | None = None
-    secret_offset: int | None = None
-
-
-class StoredReply(NamedTuple):
-    """A stored reply, with the id of the request that first got it.
-
-    position  of the last event that this request recorded; None if it recorded none
-    """
-
-    reply: Reply
-    request_id: str
-    position: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Append:
     """The effect of one command, accepted as a whole or not at all: changes on any number of streams, and a
@@ -115,32 +72,6 @@ class Append:
     changes: Sequence[Change]
     reply: Reply | None = None
     expected_versions: Mapping[str, int] = field(default_factory=dict)
-
-
-async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:
-    """Store the reply to a command that appends nothing to the log. `created_at` is in unix seconds.
-
-    Call it last in the transaction that makes the command's changes: appends wait until that ends. Raises
-    IdempotencyKeyUsed when the idempotency key has a reply already; the transaction then rolls back.
-    """
-    await conn.execute(_LOCK_HEAD)
-    fingerprint, status, body, secret_object_id, _ = reply
-    assert secret_object_id is None, "only a reply about an object in the log may contain a secret"
-    cur = await conn.execute(
-        _INSERT_REPLY,
-        {
-            "account": cause.account,
-            "livemode": cause.livemode,
-            "key": cause.idempotency_key,
-            "fingerprint": fingerprint,
-            "status": status,
-            "body": body,
-            "request_id": cause.request_id,
-            "at": created_at,
-        },
-    )
-    if not cur.rowcount:
-        raise IdempotencyKeyUsed
 
 
 AppendObserver = Callable[[int, int, float, int], None]
@@ -170,7 +101,7 @@ class Journal:
         self._streams = streams
         self._notifier = notifier
         self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
-        self._reply_connection = ReconnectingConnection(dsn, "ledger_api", name="replies")
+        self._replies = Replies(dsn)
         self._queue: BatchQueue[Append, int] = BatchQueue(
             self._commit, batch_max=batch_max, queue_max=queue_max
         )
@@ -184,7 +115,7 @@ class Journal:
         """Commit what was submitted, then stop."""
         await self._queue.close()
         await self._appender.close()
-        await self._reply_connection.drop()
+        await self._replies.close()
 
     @property
     def appender_id(self) -> UUID:
@@ -207,11 +138,7 @@ class Journal:
 
     async def find_reply(self, account: str, livemode: bool, key: str) -> StoredReply | None:
         """The stored reply of the idempotency key `key`; None when there is none. Raises Unavailable."""
-        parameters = {"account": account, "livemode": livemode, "key": key}
-        row = await self._reply_connection.run_idempotent(
-            lambda conn: fetch_one(conn, _SELECT_REPLY, parameters)
-        )
-        return StoredReply(Reply(*row[:5]), *row[5:]) if row else None
+        return await self._replies.find(account, livemode, key)
 
     async def _commit(self, batch: list[Pending[Append, int]]) -> None:
         """Commit the batch, in groups of commands that do not touch the same streams and keys.
@@ -238,8 +165,9 @@ class Journal:
     async def _commit_group(self, batch: list[Pending[Append, int]]) -> set[object]:
         """Commit in one transaction; returns the keys that the accepted commands wrote."""
         started = asyncio.get_running_loop().time()
+        store_body = await self._replies.find_form()
         try:
-            arguments = _encode_commands(self._codec, [pending.item for pending in batch])
+            arguments = _encode_commands(self._codec, store_body, [pending.item for pending in batch])
             result = await self._appender.append(*arguments)
         except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError) as error:
             # A command that cannot be stored or encoded must not make its neighbours fail: commit each
@@ -319,7 +247,9 @@ def _reject(pending: Pending[Append, int], error: Exception) -> None:
 # members have names of one letter. This is the one place that writes them; the SQL function reads them.
 
 
-def _encode_commands(codec: Codec, commands: Sequence[Append]) -> tuple[str, str | None, str | None]:
+def _encode_commands(
+    codec: Codec, store_body: StoreBody, commands: Sequence[Append]
+) -> tuple[str, str | None, str | None]:
     """The arguments `checks`, `events` and `replies` of `ledger.append`: JSON arrays, None for an empty one.
 
     Raises ValueError when the versions of a stream are not consecutive.
@@ -342,7 +272,7 @@ def _encode_commands(codec: Codec, commands: Sequence[Append]) -> tuple[str, str
                 checks.append(_check_row(command_index, stream, version))
         if command.reply is not None:
             event_count = len(events) if command.changes else None
-            replies.append(_reply_row(command_index, command.cause, command.reply, event_count))
+            replies.append(_reply_row(command_index, command.cause, command.reply, store_body, event_count))
     return (
         _encode_json(checks),
         _encode_json(events) if events else None,
@@ -380,7 +310,9 @@ def _event_row(codec: Codec, command_index: int, cause: Cause, change: Change) -
     }
 
 
-def _reply_row(command_index: int, cause: Cause, reply: Reply, event_count: int | None) -> dict[str, Any]:
+def _reply_row(
+    command_index: int, cause: Cause, reply: Reply, store_body: StoreBody, event_count: int | None
+) -> dict[str, Any]:
     return {
         "c": command_index,
         "a": cause.account,
@@ -388,7 +320,7 @@ def _reply_row(command_index: int, cause: Cause, reply: Reply, event_count: int 
         "k": cause.idempotency_key,
         "f": reply.fingerprint,
         "s": reply.status,
-        "d": reply.body,  # data
+        "d": store_body(reply.body),  # data
         "o": reply.secret_object_id,
         "n": reply.secret_offset,
         "r": cause.request_id,

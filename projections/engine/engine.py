@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_log
 from ledger.store.notifications import HeadNotifier
@@ -110,6 +111,7 @@ class Engine:
         self._assignment = WorkAssignment(self._shapes)
         self._retry_at: dict[GenerationKey, float] = {}
         self._errors: dict[GenerationKey, str] = {}
+        self._compressed = False
         self._last_position_was_lowest = False
         self._loop: BackgroundLoop | None = None
         self._first_batch_ended = asyncio.Event()
@@ -217,7 +219,9 @@ class Engine:
                 )
 
     async def _prepare_tables(self, conn: Conn) -> None:
-        """Register new projections, and maintain the daily partitions."""
+        """Register new projections, and maintain the daily partitions. Once a day this also finds out that
+        no older release is left that could not read compressed documents."""
+        self._compressed = await may_compress(conn)
         await register_missing(conn, self._projections.values())
         positions, _ = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {
@@ -307,7 +311,12 @@ class Engine:
         self._aggregate_cache.put(fold.states)
 
     def _create_target(self, key: GenerationKey) -> Target:
-        return Target.create(self._projections[key.projection], key.generation, self._clock.now())
+        return Target.create(
+            self._projections[key.projection],
+            key.generation,
+            self._clock.now(),
+            compressed=self._compressed,
+        )
 
     def _record_results(self, written: Iterable[Target], errors: Mapping[GenerationKey, str]) -> None:
         """Log parked streams and failures, each reason once; hold back what failed for a while."""

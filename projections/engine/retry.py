@@ -16,6 +16,7 @@ import psycopg
 
 from ledger.errors import InvalidProjectionState, UnreadableReason, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec, fold
 from ledger.store.log import read_stream
 from projections.engine import checkpoints, operations
@@ -102,7 +103,7 @@ async def retry_stream(
     """
     all_applied = True
     for generation in await _find_retryable(conn, projection, stream):
-        target = Target.create(projection, generation, now)
+        target = Target.create(projection, generation, now, compressed=await may_compress(conn))
         all_applied &= await _retry_generation(conn, codec, target, stream, operator)
         operator = operator._replace(idempotency_key=None)  # the first record carries the call's key
     return all_applied

@@ -12,7 +12,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
-from ledger.store.journal import IdempotencyKeyUsed, VersionConflict
+from ledger.store.journal import VersionConflict
+from ledger.store.replies import IdempotencyKeyUsed
 from tests.store.lossy_proxy import Loss, open_lossy_proxy
 from tests.store.stores import (
     NOW,
