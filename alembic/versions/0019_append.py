@@ -34,7 +34,8 @@ SET LOCAL lock_timeout = '2s';
 --   base       the log's last position before the batch
 --   stale      indexes of commands refused for the version of a stream; NULL: none
 --   taken      indexes of commands refused because their idempotency key has a reply; NULL: none
--- The arrays are read by unnest in the SELECT list: in FROM, each array would be copied to a buffer of 16 kB.
+-- A column may be NULL instead of an array of NULLs: unnest in the SELECT list gives NULLs beside the others.
+-- It is there because in FROM each array would be copied to a buffer of 16 kB.
 CREATE FUNCTION ledger.append_batch(
     appender uuid, number bigint, at double precision,
     check_command integer[], check_stream text[], check_version integer[],

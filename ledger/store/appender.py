@@ -22,13 +22,14 @@ from ledger.clock import Clock
 from ledger.errors import Unavailable
 from ledger.postgres.connections import Conn, ReconnectingConnection, first_line
 from ledger.store.arrays import (
-    ArrayEncoder,
+    BOOLEAN,
+    BYTEA,
+    INTEGER,
+    SMALLINT,
+    TEXT,
+    ElementType,
     decode_integers,
-    encode_booleans,
-    encode_byteas,
-    encode_integers,
-    encode_smallints,
-    encode_texts,
+    encode_array,
 )
 from ledger.store.log import PLANNER_OPTIONS
 
@@ -49,15 +50,9 @@ ReplyRow = tuple[
 offset; request id; the place in the batch, from 1, of the command's last event, None if it has no events."""
 
 # The arguments of `ledger.append_batch` are the columns of these rows, in order.
-_CHECK: tuple[ArrayEncoder, ...] = (encode_integers, encode_texts, encode_integers)
-_EVENT: tuple[ArrayEncoder, ...] = (
-    encode_integers, encode_texts, encode_integers, encode_texts, encode_byteas, encode_texts,
-    encode_booleans, *[encode_texts] * 7,
-)  # fmt: skip
-_REPLY: tuple[ArrayEncoder, ...] = (
-    encode_integers, encode_texts, encode_booleans, encode_texts, encode_texts, encode_smallints,
-    encode_texts, encode_texts, encode_integers, encode_texts, encode_integers,
-)  # fmt: skip
+_CHECK = (INTEGER, TEXT, INTEGER)
+_EVENT = (INTEGER, TEXT, INTEGER, TEXT, BYTEA, TEXT, BOOLEAN, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT)
+_REPLY = (INTEGER, TEXT, BOOLEAN, TEXT, TEXT, SMALLINT, TEXT, TEXT, INTEGER, TEXT, INTEGER)
 _PARAMETER_COUNT = 3 + len(_CHECK) + len(_EVENT) + len(_REPLY)
 _BINARY = [1] * _PARAMETER_COUNT
 _STATEMENT = b"append"
@@ -172,10 +167,8 @@ async def _fetch_result(conn: Conn) -> PGresult:
     return result
 
 
-def _encode_columns(
-    rows: Sequence[tuple[Any, ...]], encoders: tuple[ArrayEncoder, ...]
-) -> Iterable[bytes | None]:
+def _encode_columns(rows: Sequence[tuple[Any, ...]], types: Sequence[ElementType]) -> Iterable[bytes | None]:
     """The columns of the rows as arrays; NULLs if there are no rows."""
     if not rows:
-        return [None] * len(encoders)
-    return [encode(column) for encode, column in zip(encoders, zip(*rows, strict=True), strict=True)]
+        return [None] * len(types)
+    return map(encode_array, zip(*rows, strict=True), types)
