@@ -18,7 +18,7 @@ from ledger.store import arrays
 from ledger.store.appender import Appender, BatchResult, CheckRow, EventRow, ReplyRow
 from ledger.store.arrays import ElementType, decode_integers, encode_array
 from tests.conftest import Cluster
-from tests.store.stores import NOW, FixedClock
+from tests.store.stores import NOW, FixedClock, create_customer, open_store, with_reply
 
 _APPEND = "SELECT base, stale, taken FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
 _CHECK_MEMBERS = "csv"
@@ -189,3 +189,16 @@ def test_arrays_are_those_that_the_database_makes(dsns: tuple[str, str], column:
     encoded = encode_array([3, 1, 2], arrays.INTEGER)
     assert encoded is not None
     assert decode_integers(encoded) == [3, 1, 2]
+
+
+def test_texts_arrive_whatever_encoding_the_connection_string_asks_for(dsns: tuple[str, str]) -> None:
+    dsn = psycopg.conninfo.make_conninfo(dsns[1], client_encoding="latin1")
+
+    async def main() -> None:
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer("cus_1", **with_reply("kéy €", '{"é€":1}')))
+            stored = await store.journal.find_reply("acct_1", False, "kéy €")
+            assert stored is not None
+            assert stored.reply.body == '{"é€":1}'
+
+    asyncio.run(main())
