@@ -1,13 +1,13 @@
 """A new database may hold compressed documents from its first row on.
 
 Revision ID: 0021
-Revises: 0018
+Revises: 0019
 """
 
 from alembic import op
 
 revision = "0021"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

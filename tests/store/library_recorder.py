@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 import psycopg
-from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import (
     ApplicationRecorder,
     IntegrityError,
@@ -70,14 +69,9 @@ class StubState(msgspec.Struct, frozen=True):
 class PassThroughCodec(Codec):
     """Leaves stored events as they are."""
 
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        assert isinstance(domain_event, RawEvent)
-        return StoredEvent(
-            domain_event.originator_id,
-            domain_event.originator_version,
-            domain_event.topic,
-            domain_event.state,
-        )
+    def encode_event(self, event: DomainEvent) -> tuple[str, bytes]:
+        assert isinstance(event, RawEvent)
+        return event.topic, event.state
 
 
 class JournalRecorder(ApplicationRecorder):
