@@ -1,0 +1,149 @@
+"""What the server does for one small request to the public API, counted; and how long it keeps a connection.
+
+The connection ends in a list of what was written, so that each write is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from ledger.api.app import LedgerApp, create_app
+from ledger.api.transport import HttpProtocol
+from ledger.config import load_settings
+from tests.api.service import SERVICE_KEY
+from tests.work import record_runs
+
+KEEP_ALIVE_SECONDS = 0.2
+HEAD = "Host: x\r\nUser-Agent: test\r\n\r\n"
+
+
+class Writes(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.pieces: list[bytes] = []
+        self.closed_at: float | None = None
+
+    def write(self, data: Any) -> None:
+        self.pieces.append(data)
+
+    def close(self) -> None:
+        self.closed_at = time.monotonic()
+
+    def is_closing(self) -> bool:
+        return self.closed_at is not None
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    async def wait(self, number: int) -> None:
+        """Wait for so many writes."""
+        async with asyncio.timeout(10):
+            while len(self.pieces) < number:  # noqa: ASYNC110  # the server does not know of an event
+                await asyncio.sleep(0)
+
+
+@pytest.fixture(scope="module")
+def app() -> LedgerApp:
+    """An application without a database: requests without a key are refused before they need one."""
+    return create_app(load_settings(log_requests="none"), "dbname=none", SERVICE_KEY.encode())
+
+
+def run_connection(
+    app: LedgerApp, main: Callable[[HttpProtocol, Writes], Coroutine[None, None, None]]
+) -> None:
+    """Run `main` with a new connection."""
+
+    async def run() -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,  # type: ignore[arg-type]
+        )
+        config.load()
+        state = ServerState()
+        state.default_headers = [(b"date", b"Sat, 28 Nov 2026 00:00:00 GMT")]
+        protocol = HttpProtocol(config, state, {}, asyncio.get_running_loop())
+        transport = Writes()
+        protocol.connection_made(transport)
+        await main(protocol, transport)
+        await asyncio.sleep(0)  # the task of the last request ends after its write
+        assert not state.tasks
+        protocol.connection_lost(None)
+
+    asyncio.run(run())
+
+
+def test_a_response_of_the_public_api_is_one_write_without_asgi(app: LedgerApp) -> None:
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        with record_runs(LedgerApp.__call__) as asgi_runs:
+            for number in range(1, 7, 2):
+                protocol.data_received(f"GET /v1/customers?limit=3 HTTP/1.1\r\n{HEAD}".encode())
+                await transport.wait(number)
+                form = f"POST /v1/customers HTTP/1.1\r\nContent-Length: 6\r\n{HEAD}name=x"
+                protocol.data_received(form.encode())
+                await transport.wait(number + 1)
+        assert len(transport.pieces) == 6
+        assert not asgi_runs
+        assert all(re.match(rb"HTTP/1\.1 401 .*\}$", piece, re.S) for piece in transport.pieces)
+
+    run_connection(app, main)
+
+
+def test_both_ways_to_the_public_api_give_the_same_bytes(app: LedgerApp) -> None:
+    """A path with an escape goes through ASGI."""
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        answers = []
+        for path, expected_runs in (
+            ("/v1/customers", 0),
+            ("/v1/c%75stomers", 1),
+            ("http://x/v1/customers", 1),
+        ):
+            with record_runs(LedgerApp.__call__) as asgi_runs:
+                protocol.data_received(f"GET {path} HTTP/1.1\r\n{HEAD}".encode())
+                await transport.wait(1)
+                await asyncio.sleep(0.01)
+            assert len(asgi_runs) == expected_runs
+            head, _, body = b"".join(transport.pieces).partition(b"\r\n\r\n")
+            transport.pieces.clear()
+            answers.append((re.sub(rb"req_\w+", b"", head).split(b"\r\n"), body))
+        assert answers[0] == answers[1] == answers[2]
+
+    run_connection(app, main)
+
+
+def test_an_idle_connection_is_closed_after_the_time_for_it(app: LedgerApp) -> None:
+    """Not one whose request arrives slowly."""
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        request = f"GET /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+        for number in range(1, 4):
+            protocol.data_received(request)
+            await transport.wait(number)
+            await asyncio.sleep(KEEP_ALIVE_SECONDS * 0.6)
+        protocol.data_received(request[:-2])
+        await asyncio.sleep(KEEP_ALIVE_SECONDS * 2)
+        assert not transport.is_closing()
+        protocol.data_received(request[-2:])
+        await transport.wait(4)
+        idle_since = time.monotonic()
+        await asyncio.sleep(KEEP_ALIVE_SECONDS * 3)
+        assert transport.closed_at is not None
+        assert transport.closed_at - idle_since >= KEEP_ALIVE_SECONDS * 0.9
+
+    run_connection(app, main)
