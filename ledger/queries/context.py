@@ -69,10 +69,15 @@ class QueryContext:
         return int(self.store.clock.now())
 
 
+_WITH_URLS = (File, FileLink)
+
+
 async def retrieve_object(call: Call, context: QueryContext, kind: type[Kind]) -> QueryResult:
     """The object of this kind in the call's path. Raises UnknownObject."""
     state = await get_target(call, kind, context.get)
-    return QueryResult(await render(call, context, state, context.now()))
+    if call.expand or kind in _WITH_URLS:
+        return QueryResult(await render(call, context, state, context.now()))
+    return QueryResult(render_object(state, context.now()))
 
 
 async def list_objects(
@@ -101,7 +106,7 @@ async def render(
     """The object as of `now` (unix seconds), expanded by the call's `expand`. Files and file links in it have
     their URL. `fetch`: that of a page, which the objects of the page share."""
     rendered = render_object(state, now)
-    if call.expand or isinstance(state, File | FileLink):
+    if call.expand or isinstance(state, _WITH_URLS):
         await expand(state, rendered, call.expand, now, fetch or share_reads(context.get_expanded))
         add_urls(rendered, call.base_url, context.link_urls.derive_digits)
     return rendered

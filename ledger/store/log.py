@@ -273,10 +273,10 @@ class StreamReader:
         await self._queue.close()
         await self._statements.close()
 
-    async def read(self, stream: str) -> State | None:
+    def read(self, stream: str) -> asyncio.Future[State | None]:
         """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable, and
         UnreadableRecord when one of its events cannot be read."""
-        return await self._queue.submit(stream)
+        return self._queue.submit(stream)
 
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
         """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""

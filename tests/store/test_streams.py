@@ -158,7 +158,7 @@ def test_a_cancelled_read_harms_no_other(dsn: str) -> None:
     async def main() -> None:
         async with open_store(dsn) as store:
             await store.journal.append(create_customer("cus_1"))
-            tasks = [asyncio.create_task(store.streams.read("cus_1")) for _ in range(3)]
+            tasks = [asyncio.ensure_future(store.streams.read("cus_1")) for _ in range(3)]
             await asyncio.sleep(0)
             tasks[1].cancel()
             outcomes: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
