@@ -141,8 +141,11 @@ class Appender:
             await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
     async def _send(self, conn: Conn, parameters: list[bytes | None]) -> BatchResult:
-        """One sending of a batch. By libpq's calls: a cursor costs four times as much, for a statement whose
-        types never change."""
+        """Send the batch once.
+
+        By libpq's calls: a cursor would look up the types of the same statement for each batch
+        (docs/decisions/0081-append-takes-arrays.md).
+        """
         if conn is not self._prepared_on:
             conn.pgconn.send_prepare(_STATEMENT, _APPEND)
             await _fetch_result(conn)

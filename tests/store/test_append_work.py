@@ -11,7 +11,7 @@ import pytest
 from ledger.store.appender import Appender, _fetch_result
 from ledger.store.batching import Pending
 from ledger.store.codec import Codec
-from ledger.store.journal import Append, Journal, _to_rows
+from ledger.store.journal import Append, Journal, VersionConflict, _to_rows
 from tests.store.stores import KEY, create_customer, fetch_rows, open_store, with_reply
 from tests.work import count_calls, record_runs
 
@@ -69,6 +69,21 @@ def test_a_batch_is_one_round_trip(dsn: str) -> None:
             return len(round_trips)
 
     assert asyncio.run(main()) == 1
+
+
+def test_a_stream_that_exists_although_a_command_creates_it_costs_one_round_trip_more(dsn: str) -> None:
+    async def main() -> int:
+        async with open_store(dsn) as store:
+            await append_together(store.journal, "first", 1)
+            taken = create_customer("cus_first_0", **with_reply("another key"))
+            again = [taken, *commands("second", 15)]
+            with record_runs(_fetch_result) as round_trips:
+                outcomes = await asyncio.gather(*map(store.journal.append, again), return_exceptions=True)
+            assert isinstance(outcomes[0], VersionConflict)
+            assert outcomes[1:] == list(range(2, 17))
+            return len(round_trips)
+
+    assert asyncio.run(main()) == 2
 
 
 @pytest.mark.parametrize(("count", "records_max", "bytes_max"), [(1, 12, 1_600), (16, 96, 18_000)])
