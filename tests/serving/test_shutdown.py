@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 
 from ledger.accounts import create_account, create_key
 from ledger.postgres.connections import connect
@@ -221,20 +222,21 @@ def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> 
             assert again.url == service.url
 
 
-def test_a_killed_worker_is_replaced_while_the_api_answers(dsn: str, place: Path) -> None:
-    def find_worker(service: ServeProcess) -> int | None:
+@pytest.mark.parametrize("name", ["ledger api", "ledger worker"])
+def test_a_killed_process_is_replaced_and_requests_wait_for_it(dsn: str, place: Path, name: str) -> None:
+    def find(service: ServeProcess) -> int | None:
         names = list_children(service.process.pid)
-        return next((pid for pid, name in names.items() if name == "ledger worker"), None)
+        return next((pid for pid, child in names.items() if child == name), None)
 
     key = asyncio.run(create_secret(dsn))
-    with run_serve(place / "worker", workers=1, **settings(dsn)) as service:
-        service.wait_until(lambda: find_worker(service) is not None, seconds=10)
-        killed = find_worker(service)
+    with run_serve(place / name.replace(" ", "-"), workers=1, **settings(dsn)) as service:
+        service.wait_until(lambda: find(service) is not None, seconds=10)
+        killed = find(service)
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
-        with httpx.Client(base_url=service.url, auth=(key, "")) as http:
+        service.wait_until(lambda: find(service) not in (None, killed), seconds=10)
+        with httpx.Client(base_url=service.url, auth=(key, ""), timeout=20) as http:
             made = http.post("/v1/customers").json()["id"]
-            service.wait_until(lambda: find_worker(service) not in (None, killed), seconds=10)
             service.wait_until(
                 lambda: [row["id"] for row in http.get("/v1/customers").json()["data"]] == [made], seconds=10
             )
