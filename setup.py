@@ -13,5 +13,5 @@ setup(
         "ledger.migrations.versions",
     ],
     package_dir={"ledger.migrations": "alembic"},
-    package_data={"ledger.migrations": ["script.py.mako"]},
+    package_data={"ledger.migrations": ["script.py.mako"], "ledger.compression": ["*.zstd"]},
 )

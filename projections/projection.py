@@ -30,11 +30,13 @@ class Column(NamedTuple):
     type         `json`: a value that is encoded into a bytea when it is written, so that only the last of
                  many changes in a batch is encoded. `document`: bytes that are JSON already, stored as text
     since_shape  the first shape of the projection that has the column
+    compressed   whether JSON is stored compressed (`ledger.compression`); not where SQL looks into it
     """
 
     name: str
     type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
     since_shape: int = 1
+    compressed: bool = False
 
 
 OBJECT_COLUMNS = (

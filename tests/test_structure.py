@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. A room may import the rooms on lower floors and itself, never one on its own floor.
 LEDGER = (
     "crypto",
-    "errors ids logs lru",
+    "compression errors ids logs lru",
     "background config domain tlog",
     "postgres wire",
     "call clock metrics",

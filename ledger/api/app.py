@@ -209,6 +209,7 @@ def _create_lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.callback(components.metrics.fold_requests)
             await pool.open()
             stack.push_async_callback(pool.close)
             stack.push_async_callback(components.queries.pages.close)

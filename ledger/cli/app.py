@@ -149,13 +149,19 @@ def _add_import_command(cli: typer.Typer) -> None:
 
 def _add_migrate_command(cli: typer.Typer) -> None:
     @cli.command("migrate")
-    def migrate_schema() -> None:
+    def migrate_schema(
+        contract: Annotated[
+            bool, typer.Option(help="Let no older release start any more; stop all older processes first.")
+        ] = False,
+    ) -> None:
         """Upgrade the database to this release."""
         settings = load_settings()
         with open_database(settings) as (dsn, service_key):
-            migrate_database(settings, dsn)
+            migrate_database(settings, dsn, contract=contract)
             check_service_key(settings, dsn, service_key)
         print("The schema is up to date.")
+        if contract:
+            print("Older releases do not start any more.")
 
 
 def _add_verify_command(cli: typer.Typer) -> None:

@@ -30,15 +30,8 @@ from ledger.errors import (
     UnreadableRecord,
 )
 from ledger.objects import Fetch, expand, get_readable, render_object
-from ledger.store.journal import (
-    Append,
-    Change,
-    IdempotencyKeyUsed,
-    Reply,
-    StoredReply,
-    VersionConflict,
-    fold_changes,
-)
+from ledger.store.journal import Append, Change, VersionConflict, fold_changes
+from ledger.store.replies import IdempotencyKeyUsed, Reply, StoredReply
 from ledger.store.store import Store
 from ledger.wire.files import add_urls
 

@@ -19,7 +19,7 @@ from ledger.errors import DataDirectoryInUse, SettingError
 from ledger.postgres.cluster import SUPERUSER
 from ledger.postgres.connections import ROLES
 from ledger.postgres.embedded import EmbeddedPostgres
-from ledger.postgres.migrations import migrate
+from ledger.postgres.migrations import end_support, migrate
 from ledger.postgres.private_files import write_private_file
 
 DSN_FILE = "database.json"
@@ -73,10 +73,13 @@ def get_key_file(settings: Settings) -> Path:
     return settings.data_dir / "secret.key"
 
 
-def migrate_database(settings: Settings, dsn: str) -> None:
-    """Upgrade the schema of the database that `open_database` has opened, as its owner. Raises
-    SettingError."""
-    migrate(dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER))
+def migrate_database(settings: Settings, dsn: str, *, contract: bool = False) -> None:
+    """Upgrade the schema of the database that `open_database` has opened, as its owner. `contract`: no older
+    release may start on it any more. Raises SettingError."""
+    owner_dsn = dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER)
+    migrate(owner_dsn)
+    if contract:
+        end_support(owner_dsn)
 
 
 def _require_database(settings: Settings) -> None:

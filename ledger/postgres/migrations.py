@@ -27,6 +27,7 @@ MIGRATE_PAUSE_SECONDS = 1.0
 
 _LOCK_MIGRATIONS = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _SELECT_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
+_END_SUPPORT = "UPDATE ledger.served SET oldest = %(release)s WHERE oldest < %(release)s"
 _SELECT_OLDEST_SUPPORTED_RELEASE = "SELECT oldest FROM ledger.served"
 
 
@@ -49,6 +50,12 @@ def migrate(dsn: str) -> None:
                 f"the database user lacks the rights to migrate ({first_line(error)}): "
                 "it needs CREATE on the database and CREATEROLE"
             ) from None
+
+
+def end_support(dsn: str) -> None:
+    """Let no release before this one start on the migrated database any more. Raises psycopg.Error."""
+    with _connect_checked(dsn) as conn:
+        conn.execute(_END_SUPPORT, {"release": release_version()})
 
 
 def check_schema(dsn: str) -> None:

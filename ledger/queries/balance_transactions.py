@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ledger.call import Call
+from ledger.compression.documents import decompress
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
@@ -63,7 +64,7 @@ async def list_balance_transactions(call: Call, context: QueryContext) -> QueryR
     page = await context.pages.fetch_page(call, BALANCE_TRANSACTIONS)
     now = context.now()
     fetch = share_reads(context.get_expanded)
-    steps = [_render(call, context, msgspec.json.decode(row[0]), now, fetch) for row in page.rows]
+    steps = [_render(call, context, msgspec.json.decode(decompress(row[0])), now, fetch) for row in page.rows]
     data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(BALANCE_TRANSACTIONS, data, page)
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ledger.call import Call
+from ledger.compression.documents import decompress
 from ledger.domain.aggregate import State
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
@@ -87,7 +88,7 @@ async def list_objects(
     `url` as in `render_list`. Raises InvalidParameter, Unavailable."""
     page = await context.pages.fetch_page(call, list_query, filters)
     now = context.now()
-    states = [msgspec.json.decode(row[0], type=kind) for row in page.rows]
+    states = [msgspec.json.decode(decompress(row[0]), type=kind) for row in page.rows]
     fetch = share_reads(context.get_expanded)
     steps = [render(call, context, state, now, fetch) for state in states]
     data = await run_together(steps) if call.expand or kind is File else [await step for step in steps]

@@ -9,6 +9,7 @@ import msgspec
 from psycopg.rows import TupleRow
 
 from ledger.call import Call
+from ledger.compression.documents import decompress_text
 from ledger.errors import UnknownObject
 from ledger.objects import other_mode_hint
 from ledger.queries.context import QueryContext
@@ -106,8 +107,8 @@ FROM (
 
 
 class FeedEvent(NamedTuple):
-    """The columns of the feed that an Event shows. `data` is JSON; `pending_webhooks`: how many endpoints the
-    Event was owed to when it was read."""
+    """The columns of the feed that an Event shows. `data` is JSON, compressed or not; `pending_webhooks`:
+    how many endpoints the Event was owed to when it was read."""
 
     id: str
     livemode: bool
@@ -155,7 +156,7 @@ def render_event(event: FeedEvent, *, account: str | None, api_version: str | No
         created=event.created,
         livemode=event.livemode,
         api_version=api_version or event.api_version,
-        data=msgspec.Raw(event.data.encode()),
+        data=msgspec.Raw(decompress_text(event.data)),
         request_id=event.request_id,
         idempotency_key=event.idempotency_key,
         pending_webhooks=event.pending_webhooks,

@@ -239,23 +239,26 @@ class Pages:
         """The projection's progress, and rows at least as new. All queries of one page share the `deadline`
         until which they wait for the projection."""
         bindings = {**bindings, "projection": list_query.projection}
-        progress, rows = await self._fetch_once(query, bindings)
+        progress, rows = await self._fetch_once(query, bindings, deadline)
         head = progress.head
         if progress.checkpoint < head:
             # Usually the projection is a moment behind, and a notification arrives: then nothing is polled.
             left_seconds = deadline - asyncio.get_running_loop().time()
             wait_seconds = min(LIST_NOTIFIED_SECONDS, max(left_seconds, 0))
             if await self._notifier.wait_applied(head, timeout_seconds=wait_seconds):
-                progress, rows = await self._fetch_once(query, bindings)
+                progress, rows = await self._fetch_once(query, bindings, deadline)
         if progress.checkpoint < head:
             await self._wait_until_applied(list_query, bindings, head, deadline)
-            progress, rows = await self._fetch_once(query, bindings)
+            progress, rows = await self._fetch_once(query, bindings, deadline)
         return progress._replace(lag_events=max(head - progress.checkpoint, 0)), rows
 
     async def _fetch_once(
-        self, query: Statement, bindings: Mapping[str, Any]
+        self, query: Statement, bindings: Mapping[str, Any], deadline: float
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
         rows = await self._statements.fetch(query, bindings)
+        while not rows and asyncio.get_running_loop().time() < deadline:  # the first worker has just started
+            await asyncio.sleep(LIST_POLL_SECONDS_MAX)
+            rows = await self._statements.fetch(query, bindings)
         if not rows:
             raise Unavailable(f"the projection {bindings['projection']} has no live generation yet")
         page_rows = [row[PROGRESS_COLUMNS:] for row in rows]

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 from ledger.call import Call
+from ledger.compression.documents import decompress
 from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
@@ -45,7 +46,8 @@ async def list_payment_intents(call: Call, context: QueryContext) -> QueryResult
     page = await context.pages.fetch_page(call, PAYMENT_INTENTS)
     now = context.now()
     states: list[State] = [
-        msgspec.json.decode(row[0], type=Resource if row[1] else PaymentIntent) for row in page.rows
+        msgspec.json.decode(decompress(row[0]), type=Resource if row[1] else PaymentIntent)
+        for row in page.rows
     ]
     fetch = share_reads(context.get_expanded)
     steps = [_render(call, context, state, now, fetch) for state in states]

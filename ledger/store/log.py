@@ -8,6 +8,7 @@ that cannot be read fails only reads of its own stream: readers of many go on pa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -28,6 +29,8 @@ from ledger.store.codec import Codec, UnreadableEvent, fold
 
 READ_BATCH_MAX = 256
 READ_QUEUE_MAX = 10_000
+# Rows decoded before the event loop gets its turn: one or two milliseconds.
+SLICE_ROWS = 256
 
 # Nested loops over the unique index whatever the statistics say: a plan made for an empty table is kept.
 # Postgres before 18 counts a disabled plan node as a huge cost: without jit=off it would compile each append,
@@ -344,8 +347,12 @@ def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
 
 async def _decode_rows(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
     """The recorded events; an `UnreadableEvent` in the place of each that cannot be read."""
+    recorded: list[Recorded] = []
     try:
-        return [_to_recorded(codec, row) for row in rows]
+        for start in range(0, len(rows), SLICE_ROWS):
+            recorded += [_to_recorded(codec, row) for row in rows[start : start + SLICE_ROWS]]
+            await asyncio.sleep(0)
+        return recorded
     except UnreadableRecord:
         streams = list({row[1] for row in rows})
     first_topics: dict[str, str] = dict(await fetch_all(conn, _FIRST_TOPICS, {"streams": streams}))

@@ -45,6 +45,7 @@ class Target:
 
     retention_start  unix seconds: events recorded before it make no rows, their day is dropped
     detached         a rebuild is filling the generation: its table has no index and no reader yet
+    compressed       whether columns of JSON that may be compressed are
     parked_streams   streams whose events the generation does not apply
     event_rows       the rows to write
     newly_parked     the streams that this batch parked
@@ -54,15 +55,24 @@ class Target:
     generation: int
     retention_start: float = 0.0
     detached: bool = False
+    compressed: bool = False
     parked_streams: set[str] = field(default_factory=set)
     event_rows: list[EventRows] = field(default_factory=list)
     newly_parked: list[ParkedStream] = field(default_factory=list)
 
     @classmethod
-    def create(cls, projection: Projection, generation: int, now: float, *, detached: bool = False) -> Target:
+    def create(
+        cls,
+        projection: Projection,
+        generation: int,
+        now: float,
+        *,
+        detached: bool = False,
+        compressed: bool = False,
+    ) -> Target:
         """A target without rows yet, whose retention period ends at `now` (unix seconds)."""
         retention_start = get_retention_start(now, projection.retention_days)
-        return cls(projection, generation, retention_start, detached)
+        return cls(projection, generation, retention_start, detached, compressed)
 
     @property
     def key(self) -> GenerationKey:

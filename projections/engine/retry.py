@@ -16,6 +16,7 @@ import psycopg
 
 from ledger.errors import InvalidProjectionState, UnreadableReason, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec, fold
 from ledger.store.log import read_stream
 from projections.engine import checkpoints, operations
@@ -37,6 +38,8 @@ WHERE split_part(p.error, ':', 1) = ANY (%(reasons)s::text[])
 AND (p.projection, p.stream) > (%(projection)s, %(stream)s)
 GROUP BY p.projection, p.stream ORDER BY p.projection, p.stream LIMIT %(limit)s
 """
+# The engine's connection does not wait for its commits to be flushed; what an operator was told is kept.
+_SYNCHRONOUS_COMMIT = "SET LOCAL synchronous_commit = on"
 _AUTOMATIC = Operator("ledger", "its records can be read now")
 
 
@@ -100,7 +103,7 @@ async def retry_stream(
     """
     all_applied = True
     for generation in await _find_retryable(conn, projection, stream):
-        target = Target.create(projection, generation, now)
+        target = Target.create(projection, generation, now, compressed=await may_compress(conn))
         all_applied &= await _retry_generation(conn, codec, target, stream, operator)
         operator = operator._replace(idempotency_key=None)  # the first record carries the call's key
     return all_applied
@@ -137,6 +140,7 @@ async def _retry_generation(
     while True:
         missing_days: dict[GenerationKey, set[int]] = {}
         async with conn.transaction():
+            await conn.execute(_SYNCHRONOUS_COMMIT)
             position_range = await checkpoints.unpark(conn, target.key, stream)
             if position_range is None:
                 return True

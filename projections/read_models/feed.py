@@ -1,7 +1,7 @@
 """The public Event feed: the Events that each recorded event shows to integrators, kept for 30 days.
 
 A row never changes. Its id derives from the log, so a rebuild gives the Event of a change the same id again
-(README, invariant 4). `data` is the JSON text that is served. Delivery state is not here.
+(README, invariant 4). `data` is the JSON that is served. Delivery state is not here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ FEED = Projection(
         Column("api_version", "text"),
         Column("request_id", "text"),
         Column("idempotency_key", "text"),
-        Column("data", "document"),
+        Column("data", "document", compressed=True),
     ),
     apply=_apply_public_events,
     # Events of an aggregate that only a later release knows would otherwise never be shown nor delivered.

@@ -16,6 +16,8 @@ from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
+_STATE = Column("state", "json", compressed=True)
+
 
 def _create_list(
     name: str,
@@ -23,6 +25,7 @@ def _create_list(
     *columns: Column,
     mutable_columns: Sequence[str] = (),
     shape: int = 1,
+    state: Column = _STATE,
 ) -> Projection:
     """A list with `columns` besides those of every list; `mutable_columns` and `state` may change."""
     columns = (*OBJECT_COLUMNS, *columns)
@@ -34,7 +37,7 @@ def _create_list(
     return Projection(
         name=name,
         aggregates=(aggregate,),
-        columns=(*columns, Column("state", "json")),
+        columns=(*columns, state),
         apply=apply_object,
         mutable_columns=(*mutable_columns, "state"),
         shape=shape,
@@ -97,4 +100,6 @@ RESOURCES = _create_list(
     Column("status", "text"),
     # Its owner may publish a resource again with any content.
     mutable_columns=("created", "deleted", "customer", "subscription", "status"),
+    # Its lists filter by members of the state, in SQL.
+    state=_STATE._replace(compressed=False),
 )

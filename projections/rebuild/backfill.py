@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, connect, fetch_one
+from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS, Recorded, read_streams
 from ledger.store.positions import find_last_position
@@ -81,7 +82,8 @@ async def backfill_shard(
         stream, done, upto, shard_count = row
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
-        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard)
+        compressed = await may_compress(conn)
+        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard, compressed=compressed)
         since = await backfill.load_start_position()
         while not done:
             recorded, done = await read_streams(
@@ -113,6 +115,8 @@ class _ShardBackfill:
         builds: Sequence[tuple[Projection, int]],
         rebuild_id: int,
         shard: int,
+        *,
+        compressed: bool,
     ) -> None:
         self._conn = conn
         self._codec = codec
@@ -124,12 +128,13 @@ class _ShardBackfill:
             "backfilling": RebuildState.BACKFILLING,
         }
         self._days_made: dict[GenerationKey, set[int]] = {}
+        self._compressed = compressed
 
     def targets(self) -> list[Target]:
         """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target.create(projection, generation, now, detached=True)
+            Target.create(projection, generation, now, detached=True, compressed=self._compressed)
             for projection, generation in self._builds
         ]
 

@@ -1,8 +1,9 @@
 """Comparison of two generations of a projection at one position: by digest, and row by row if they differ.
 
 Both are read in one snapshot in which their checkpoints are equal, so nothing waits and nothing is locked. A
-digest is the sum of a 64-bit hash of every row, so it does not depend on the order of rows. A difference in
-personal data is reported without the data.
+digest is the sum of a 64-bit hash of every row as it is stored, so it does not depend on the order of rows.
+Rows that are stored differently are compared by their documents: one may be compressed, or by another release
+of zstd. A difference in personal data is reported without the data.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-from psycopg.rows import TupleRow
+from psycopg.pq import Format
 from psycopg.sql import SQL, Composed, Identifier
 
+from ledger.compression.documents import decompress, decompress_text
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine import partitions
@@ -24,6 +26,7 @@ from projections.engine.partitions import get_retention_start, get_table
 from projections.projection import Projection
 
 DIFFERENCES_SHOWN_MAX = 20
+_CURSOR = "differences"
 COMMON_POSITION_SECONDS_MAX = 30.0
 COMMON_POSITION_POLL_SECONDS = 0.02
 REDACTED = "…"
@@ -45,7 +48,7 @@ SELECT {first}, {second}
 FROM (SELECT {columns} FROM {one} WHERE {within}) AS a
 FULL JOIN (SELECT {columns} FROM {other} WHERE {within}) AS b ON a.{key} = b.{key}
 WHERE ROW ({first}) IS DISTINCT FROM ROW ({second})
-ORDER BY coalesce(a.{key}, b.{key}) LIMIT {limit}
+ORDER BY coalesce(a.{key}, b.{key})
 """
 
 
@@ -76,7 +79,7 @@ class Comparison(NamedTuple):
     @property
     def equal(self) -> bool:
         """Whether both generations have the same rows."""
-        return self.live == self.other
+        return not self.differences
 
 
 class NoCommonPosition(Exception):
@@ -123,9 +126,8 @@ async def compare(conn: Conn, projection: Projection, live: int, other: int, *, 
         digests = [await digest(conn, projection, generation, since) for generation in (live, other)]
         differences: list[Difference] = []
         if digests[0] != digests[1]:
-            cur = conn.cursor(binary=True)
-            await cur.execute(_differences_query(projection, live, other, since))
-            differences = [_parse_difference(projection, row) for row in await cur.fetchall()]
+            query = _differences_query(projection, live, other, since)
+            differences = await _find_differences(conn, projection, query)
         return Comparison(position, digests[0], digests[1], differences)
 
 
@@ -133,7 +135,7 @@ async def digest(conn: Conn, projection: Projection, generation: int, since: int
     """The digest of a generation; where rows are kept for some days only, of those created from `since` on
     (unix seconds)."""
     statement = SQL(_DIGEST).format(
-        columns=SQL(", ").join(map(Identifier, _compared_columns(projection))),
+        columns=SQL(", ").join(map(Identifier, compared_columns(projection))),
         generation=get_table(projection.name, generation),
         within=partitions.retention_condition(projection.retention_days, since),
     )
@@ -143,7 +145,7 @@ async def digest(conn: Conn, projection: Projection, generation: int, since: int
 
 
 def _differences_query(projection: Projection, live: int, other: int, since: int) -> Composed:
-    columns = _compared_columns(projection)
+    columns = compared_columns(projection)
     return SQL(_DIFFERENCES).format(
         first=SQL(", ").join(Identifier("a", name) for name in columns),
         second=SQL(", ").join(Identifier("b", name) for name in columns),
@@ -152,21 +154,51 @@ def _differences_query(projection: Projection, live: int, other: int, since: int
         other=get_table(projection.name, other),
         within=partitions.retention_condition(projection.retention_days, since),
         key=Identifier(projection.columns[0].name),
-        limit=DIFFERENCES_SHOWN_MAX,
     )
 
 
-def _compared_columns(projection: Projection) -> list[str]:
+def compared_columns(projection: Projection) -> list[str]:
+    """The columns of a row that are compared, in their order: the key, the position, the others."""
     key, *others = [column.name for column in projection.columns]
     return [key, "position", *others]
 
 
-def _parse_difference(projection: Projection, row: TupleRow) -> Difference:
-    names = _compared_columns(projection)
-    live, other = (
-        _flatten_row(projection, dict(zip(names, values, strict=True)))
-        for values in (row[: len(names)], row[len(names) :])
-    )
+async def _find_differences(conn: Conn, projection: Projection, query: Composed) -> list[Difference]:
+    """The first DIFFERENCES_SHOWN_MAX rows whose documents differ, of those that are stored differently."""
+    differences: list[Difference] = []
+    column_count = len(compared_columns(projection))
+    async with conn.cursor(_CURSOR) as cur:
+        cur.format = Format.BINARY
+        await cur.execute(query)
+        async for row in cur:
+            live, other = (
+                decompress_row(projection, values) for values in (row[:column_count], row[column_count:])
+            )
+            if live != other:
+                differences.append(_describe_difference(projection, live, other))
+                if len(differences) == DIFFERENCES_SHOWN_MAX:
+                    break
+    return differences
+
+
+def decompress_row(projection: Projection, values: Sequence[Any]) -> dict[str, Any]:
+    """The values of a row by column, documents as JSON. `values`: of the key, of `position` and of the other
+    columns."""
+    row = dict(zip(compared_columns(projection), values, strict=True))
+    for column in projection.columns:
+        if (stored := row[column.name]) is not None:
+            if column.type == "json":
+                row[column.name] = decompress(stored)
+            elif column.type == "document":
+                row[column.name] = decompress_text(stored)
+    return row
+
+
+def _describe_difference(
+    projection: Projection, live_row: dict[str, Any], other_row: dict[str, Any]
+) -> Difference:
+    names = compared_columns(projection)
+    live, other = (_flatten_row(projection, row) for row in (live_row, other_row))
     key = str((live or other or {})[names[0]])
     if live is None or other is None:
         return Difference(key, redact(live), redact(other))

@@ -28,7 +28,7 @@ from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_stream
 from projections.engine import partitions
 from projections.engine.batch import BatchFold, Target, ignored_topics
 from projections.projection import ParkedStream, Projection
-from projections.rebuild.comparison import digest
+from projections.rebuild.comparison import compared_columns, decompress_row, digest
 
 KEYS_SHOWN_MAX = 20
 # The keys of differing rows are stored, so that a row counts once however often a sample draws it.
@@ -307,22 +307,23 @@ class _ProjectionCheck:
         actual = {row[0]: row for row in await cur.fetchall()}
         for key, (position, row) in expected.items():
             self._result.rows += 1
-            if actual.get(key) != (*self._stored_values(row), position):
+            stored = actual.get(key)
+            if stored is None or decompress_row(self._projection, stored) != self._expected_row(
+                row, position
+            ):
                 self._result.add_difference(str(key))
         return list(expected)
 
-    def _stored_values(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(
-            msgspec.json.encode(value)
-            if column.type == "json"
-            else value.decode()
-            if column.type == "document"
-            else value
+    def _expected_row(self, row: Sequence[Any], position: int) -> dict[str, Any]:
+        """The row that is expected, in the form of `decompress_row`."""
+        values = {
+            column.name: msgspec.json.encode(value) if column.type == "json" else value
             for column, value in zip(self._projection.columns, row, strict=True)
-        )
+        }
+        return values | {"position": position}
 
     def _rows_query(self) -> Composed:
-        names = [*(column.name for column in self._projection.columns), "position"]
+        names = compared_columns(self._projection)
         return SQL(_SELECT_ROWS).format(
             columns=SQL(", ").join(map(Identifier, names)),
             generation=self._table(),

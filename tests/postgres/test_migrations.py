@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from ledger.errors import SettingError
 from ledger.postgres import migrations
 from ledger.postgres.migrations import check_schema, migrate, release_version
+from ledger.postgres.served import COMPRESSED_SINCE
 
 NEXT = '''"""Changes what everybody uses."""
 
@@ -53,6 +55,35 @@ def test_a_release_that_the_schema_no_longer_serves_is_refused(dsn: str) -> None
     for use in (check_schema, migrate):
         with pytest.raises(SettingError, match=rf"9998 on; this release is {release_version()}: run a newer"):
             use(dsn)
+
+
+def test_after_the_contract_no_older_release_starts_and_this_one_does(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations.end_support(dsn)
+    check_schema(dsn)
+    monkeypatch.setattr(migrations, "release_version", lambda: "0018")
+    with pytest.raises(SettingError, match=r"supports releases from .* on; this release is 0018"):
+        check_schema(dsn)
+
+
+@pytest.mark.parametrize("in_use", ["by an event", "by a process", ""])
+def test_a_database_in_use_serves_older_releases_until_the_contract(dsn: str, in_use: str) -> None:
+    """Else an older release that runs on it would meet compressed documents."""
+    [script] = (migrations.MIGRATIONS / "versions").glob("*_compressed_documents.py")
+    with (
+        psycopg.connect(dsn) as conn,
+        psycopg.connect(dsn, application_name="ledger api" if in_use == "by a process" else "psql"),
+    ):
+        conn.execute("UPDATE ledger.served SET oldest = '0010'")
+        if in_use == "by an event":
+            conn.execute(
+                "INSERT INTO ledger.events (notification_id, originator_id, originator_version, topic, state,"
+                " account, livemode, recorded_at) VALUES (1, 'cus_1', 1, 't', '', 'acct_1', false, now())"
+            )
+        conn.execute(runpy.run_path(str(script))["UPGRADE"])
+        row = conn.execute("SELECT oldest FROM ledger.served").fetchone()
+        assert row == ("0010" if in_use else COMPRESSED_SINCE,)
 
 
 def test_a_migration_blocked_by_a_lock_changes_nothing_and_reports_it(

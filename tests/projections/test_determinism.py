@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import cycle
 
+import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ledger.compression.documents import decompress_text
 from ledger.ids import derive_id
 from ledger.postgres.connections import open_connection
 from ledger.store.log import read_log, read_states_at
@@ -100,8 +102,8 @@ def test_the_feed_holds_the_public_events_under_ids_derived_from_the_log(dsn: st
                 " ORDER BY position, ordinal"
             )
             assert await cur.fetchall() == expected
-            cur = await conn.execute("SELECT data::jsonb FROM projections.feed ORDER BY position, ordinal")
-            data = [row[0] for row in await cur.fetchall()]
+            cur = await conn.execute("SELECT data FROM projections.feed ORDER BY position, ordinal")
+            data = [msgspec.json.decode(decompress_text(row[0])) for row in await cur.fetchall()]
             updated = data[[row[1] for row in expected].index("charge.dispute.updated")]
             assert updated["object"]["evidence"]["product_description"] == "A book"
             assert updated["previous_attributes"]["evidence"] == {"product_description": None}

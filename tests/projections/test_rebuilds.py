@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import Iterable
 
 import psycopg
@@ -118,10 +119,10 @@ def test_events_appended_during_a_rebuild_are_applied_and_no_event_changes_its_i
     run_story(dsn, story)
 
 
-def test_rows_that_fit_into_a_page_are_stored_uncompressed_live_and_rebuilt(dsn: str) -> None:
+def test_postgres_does_not_compress_rows_that_fit_into_a_page_live_and_rebuilt(dsn: str) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
-        await author.create_customer(metadata={f"key{n}": "-" * 400 for n in range(10)})
+        await author.create_customer(metadata={f"key{n}": secrets.token_hex(250) for n in range(10)})
         await catch_up(dsn)
         assert (await run_rebuild(dsn)).state == "switched"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
@@ -131,8 +132,7 @@ def test_rows_that_fit_into_a_page_are_stored_uncompressed_live_and_rebuilt(dsn:
                 "FROM projections.customers"
             )
             found = await cur.fetchall()
-        assert {row[0] for row in found if row[1] > 2500} == {1, 2}
-        assert len([row for row in found if row[1] > 2500]) == 6
+        assert sorted(row[0] for row in found if row[1] > 2500) == [1, 1, 2, 2]
         assert {row[2] for row in found} == {None}
 
     run_story(dsn, story)

@@ -18,7 +18,8 @@ from ledger.domain import customer
 from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.store.codec import evolve
-from ledger.store.journal import Append, Change, Reply
+from ledger.store.journal import Append, Change
+from ledger.store.replies import Reply
 from ledger.store.store import Store
 
 KEY = b"the service key of these tests, of 32 bytes and more"

@@ -27,7 +27,7 @@ from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
 from ledger.errors import Forbidden, InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
 from ledger.postgres.connections import Conn, Pool
-from ledger.store.journal import IdempotencyKeyUsed, Reply, insert_reply
+from ledger.store.replies import IdempotencyKeyUsed, Reply, insert_reply
 
 _LIMIT = Query(ge=1, le=100)
 _STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")

@@ -248,10 +248,9 @@ class PublicApi:
             raise
         fingerprint = ""
         if idempotency_key is not None:
-            upload_digests = {
-                name: (upload.digest, upload.filename) for name, upload in exchange.uploads.items()
-            }
-            parameters = call.parameters | {"expand": call.expand} | upload_digests
+            parameters = {**call.parameters, "expand": call.expand}
+            for name, upload in exchange.uploads.items():
+                parameters[name] = (upload.digest, upload.filename)
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
         result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
         exchange.set_result(result)

@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 
 from ledger.audit.reconciliation.model import Entry
 from ledger.audit.reconciliation.report import Report
+from ledger.compression.documents import decompress
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.balance import BALANCE
 
@@ -172,7 +173,7 @@ class RowChecker:
 
     def _compare_fact(self, entry: Entry, what: str, expected: dict[str, Any], stored: bytes) -> None:
         try:
-            fact = msgspec.json.decode(stored, type=dict[str, Any])
+            fact = msgspec.json.decode(decompress(stored), type=dict[str, Any])
         except msgspec.MsgspecError:
             self._report.add(
                 entry.position, entry.source, f"fact of {what}", expected="JSON", found="no JSON"

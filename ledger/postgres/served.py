@@ -1,0 +1,21 @@
+"""Which releases may run on a database: new forms of stored data wait until no release is left that cannot
+read them.
+
+`ledger.served` names the oldest one. A contract migration raises it, and so does `ledger migrate --contract`.
+"""
+
+from __future__ import annotations
+
+from ledger.postgres.connections import Conn, fetch_one
+
+COMPRESSED_SINCE = "0020"
+"""The schema version of the first release that reads compressed documents."""
+
+_SELECT_OLDEST = "SELECT oldest FROM ledger.served"
+
+
+async def may_compress(conn: Conn) -> bool:
+    """Whether every release that may run on this database reads compressed documents. Raises
+    psycopg.Error."""
+    row = await fetch_one(conn, _SELECT_OLDEST)
+    return row is not None and row[0] >= COMPRESSED_SINCE

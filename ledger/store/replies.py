@@ -1,0 +1,120 @@
+"""The replies to idempotency keys: what each key got, for a day (contract §1.9).
+
+A reply to a command that appends to the log commits with it (`ledger.append_batch`). Bodies are stored
+compressed once every release that may run reads that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ledger.call import Cause
+from ledger.compression.documents import compress_as_text, decompress_text
+from ledger.errors import LedgerError
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
+from ledger.postgres.served import may_compress
+
+_SELECT_REPLY = """
+SELECT fingerprint, status, body, secret_of, secret_at, request_id, position FROM ledger.replies
+WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
+"""
+# `ledger.append_batch` writes replies under the head lock, so this does too: an append that met an
+# uncommitted row for the same key would fail with its whole batch.
+_LOCK_HEAD = "SELECT FROM ledger.head FOR UPDATE"
+_INSERT_REPLY = """
+INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
+VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(request_id)s,
+        to_timestamp(%(at)s))
+ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
+"""
+
+StoreBody = Callable[[str], str]
+"""The text that is stored for a body."""
+
+
+class IdempotencyKeyUsed(LedgerError):
+    """The idempotency key has a reply already: respond with that reply."""
+
+
+class Reply(NamedTuple):
+    """The response that the cause's idempotency key gets from now on.
+
+    A body with a secret is stored without it: the secret is cut out at offset `secret_offset` (characters),
+    and can be derived again from the object `secret_object_id`.
+    """
+
+    fingerprint: str
+    status: int
+    body: str
+    secret_object_id: str | None = None
+    secret_offset: int | None = None
+
+
+class StoredReply(NamedTuple):
+    """A stored reply, with the id of the request that first got it.
+
+    position  of the last event that this request recorded; None if it recorded none
+    """
+
+    reply: Reply
+    request_id: str
+    position: int | None = None
+
+
+class Replies:
+    """The stored replies, for one process."""
+
+    def __init__(self, dsn: str) -> None:
+        self._connection = ReconnectingConnection(dsn, "ledger_api", name="replies")
+        self._store_body: StoreBody | None = None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.drop()
+
+    async def find(self, account: str, livemode: bool, key: str) -> StoredReply | None:
+        """The stored reply of the idempotency key `key`; None when there is none. Raises Unavailable."""
+        parameters = {"account": account, "livemode": livemode, "key": key}
+        row = await self._connection.run_idempotent(lambda conn: fetch_one(conn, _SELECT_REPLY, parameters))
+        if row is None:
+            return None
+        fingerprint, status, body, *secret = row[:5]
+        return StoredReply(Reply(fingerprint, status, decompress_text(body).decode(), *secret), *row[5:])
+
+    async def find_form(self) -> StoreBody:
+        """How this process stores bodies: as they are, or compressed. Raises Unavailable."""
+        if self._store_body is None:
+            compressed = await self._connection.run_idempotent(may_compress)
+            self._store_body = _compress_body if compressed else str
+        return self._store_body
+
+
+async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:
+    """Store the reply to a command that appends nothing to the log. `created_at` is in unix seconds.
+
+    Call it last in the transaction that makes the command's changes: appends wait until that ends. Raises
+    IdempotencyKeyUsed when the idempotency key has a reply already; the transaction then rolls back.
+    """
+    await conn.execute(_LOCK_HEAD)
+    fingerprint, status, body, secret_object_id, _ = reply
+    assert secret_object_id is None, "only a reply about an object in the log may contain a secret"
+    cur = await conn.execute(
+        _INSERT_REPLY,
+        {
+            "account": cause.account,
+            "livemode": cause.livemode,
+            "key": cause.idempotency_key,
+            "fingerprint": fingerprint,
+            "status": status,
+            "body": body,
+            "request_id": cause.request_id,
+            "at": created_at,
+        },
+    )
+    if not cur.rowcount:
+        raise IdempotencyKeyUsed
+
+
+def _compress_body(body: str) -> str:
+    return compress_as_text(body.encode()).decode()

@@ -1,0 +1,69 @@
+"""Documents are stored compressed, and come back byte for byte, whatever release stored them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.compression.documents import compress, compress_as_text, decompress, decompress_text
+from ledger.postgres.served import COMPRESSED_SINCE
+from tests.store.stores import create_customer, fetch_rows, open_store, with_reply
+
+CUSTOMER = (
+    '{"id":"cus_0354vo1uemHRzlFMc1A2qH","object":"customer","address":null,"balance":0,"business_name":null,'
+    '"created":1795826138,"currency":null,"customer_account":null,"default_source":null,"delinquent":false,'
+    '"description":null,"discount":null,"email":"jenny@example.com","individual_name":null,'
+    '"invoice_prefix":"SKWB5VR6","invoice_settings":{"custom_fields":null,"default_payment_method":null,'
+    '"footer":null,"rendering_options":null},"livemode":false,"metadata":{"order":"2"},"name":"Jenny Rosen",'
+    '"next_invoice_sequence":1,"phone":null,"preferred_locales":[],"shipping":null,"tax_exempt":"none",'
+    '"test_clock":null}'
+)
+STORED_CUSTOMER = (
+    "KLUv/WEBYQE1AgCTwgd889kVqMJJiSJX8vly7PfvkhI3rnaBgOtGEnLpHU86DfwK1HpS65EtIiWsEwkwZ8YPn5TKZ1"
+    "6s8dje1qXs2O6VBRPS"
+)
+"""What this release stored for it."""
+
+
+@given(st.text().map(lambda text: ('{"é":"' + text + '"}').encode(errors="replace")))
+def test_a_document_comes_back_byte_for_byte(document: bytes) -> None:
+    assert decompress(compress(document)) == document
+    assert decompress_text(compress_as_text(document).decode()) == document
+
+
+@pytest.mark.parametrize("document", [b"{}", b"[]", b"null", b"", CUSTOMER.encode()])
+def test_a_document_that_is_not_compressed_is_read_as_it_is(document: bytes) -> None:
+    assert decompress(document) == document
+    assert decompress_text(document.decode()) == document
+
+
+def test_what_an_earlier_release_compressed_is_read_for_ever() -> None:
+    """Fails when the dictionary was changed: nobody could read any document any more."""
+    assert decompress_text(STORED_CUSTOMER) == CUSTOMER.encode()
+
+
+def test_a_customer_takes_a_fifth() -> None:
+    assert len(compress(CUSTOMER.encode())) <= 110 < len(CUSTOMER) / 5
+
+
+@pytest.mark.parametrize("oldest", ["0010", COMPRESSED_SINCE])
+def test_a_reply_is_compressed_once_no_older_release_may_run_and_replayed_byte_for_byte(
+    dsn: str, oldest: str
+) -> None:
+    async def story() -> None:
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer("cus_1", **with_reply("key", CUSTOMER)))
+            stored = await store.journal.find_reply("acct_1", False, "key")
+            assert stored is not None
+            assert stored.reply.body == CUSTOMER
+
+    with psycopg.connect(dsn) as conn:
+        conn.execute("UPDATE ledger.served SET oldest = %s", (oldest,))
+    asyncio.run(story())
+    [[body]] = fetch_rows(dsn, "SELECT body FROM ledger.replies")
+    assert (body == CUSTOMER) == (oldest == "0010")
+    assert len(body) <= 150 or oldest == "0010"
