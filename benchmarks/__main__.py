@@ -88,8 +88,10 @@ def main() -> None:
         for name, run in _list_runs().items():
             if name in arguments.only if arguments.only else name not in ONLY_BY_NAME:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
-                is_repeated = arguments.against and name in IN_OWN_PROCESS
-                figures[name] = (partial(measure_group, name) if is_repeated else run)(directory, effort)
+                if effort.against and name in IN_OWN_PROCESS:
+                    figures[f"{name}-against"] = measure_group(name, directory, effort)
+                else:
+                    figures[name] = run(directory, effort)
     show([each for group in figures.values() for each in group])
     if arguments.json:
         write_json(arguments.json, machine_facts, effort, figures)

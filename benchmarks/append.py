@@ -86,7 +86,7 @@ def _get_goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
     """The goals against the stock recorder and against pgbench. Only 16 callers have goals."""
     if callers != 16:
         return None, None
-    return (Goal(15), None) if slow else (Goal(20), Goal(1))
+    return (Goal(20), None) if slow else (Goal(20), Goal(1.2))
 
 
 def _measure_ledger(runner: asyncio.Runner, store: Store, callers: int, seconds: float) -> float:

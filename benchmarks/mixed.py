@@ -56,12 +56,14 @@ class MixedRun:
 
 
 def read_memory(service: Service) -> dict[str, float]:
-    """MB of memory by role: of the largest process that answers requests; of the other processes together; of
-    Postgres, with what its processes share counted once."""
+    """MB of memory: of the largest process that answers requests; of all Python processes together and of
+    Postgres, where what processes share counts once."""
     processes = list_service_processes(service.pid)
     return {
         "serving process": max(each.memory_mb for each in processes if each.role == "api"),
-        "background processes": sum(each.memory_mb for each in processes if each.role == "background"),
+        "all Python processes": sum(
+            read_shared_mb(each.pid) for each in processes if each.role != "postgres"
+        ),
         "Postgres": sum(read_shared_mb(each.pid) for each in processes if each.role == "postgres"),
     }
 

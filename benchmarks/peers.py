@@ -1,7 +1,7 @@
 """Two other services on the routes that they share with ours, under the same load, in turns.
 
 localstripe (PyPI) imitates Stripe for tests. It is one asyncio process that keeps all objects in memory. At
-each write it writes all of them to one file in /tmp, without making that durable; a list sorts all objects.
+each write it writes all of them to one file in /tmp, without making that durable; a list goes through all.
 The stock application is the `eventsourcing` library behind FastAPI, with Postgres
 (`yardsticks/stock_app.py`); it has no list of customers, and its events are the library's notifications.
 """

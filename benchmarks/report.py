@@ -118,7 +118,7 @@ def describe_machine(directory: Path) -> dict[str, str]:
     return {
         "cpu": f"{os.cpu_count()} x {model}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "flush": f"{_measure_flush_microseconds(directory):.0f} µs",
         "load": f"{os.getloadavg()[0]:.1f}",
@@ -193,17 +193,18 @@ def _show_plain(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
 def _format_cells(item: Figure) -> tuple[str, ...]:
     return (
         item.work,
-        f"{_format_number(item.value)} {item.unit}",
+        f"{format_number(item.value)} {item.unit}",
         ""
         if item.lowest == item.highest
-        else f"{_format_number(item.lowest)} - {_format_number(item.highest)}",
+        else f"{format_number(item.lowest)} - {format_number(item.highest)}",
         item.yardstick,
-        "" if item.yardstick_value is None else f"{_format_number(item.yardstick_value)} {item.unit}",
+        "" if item.yardstick_value is None else f"{format_number(item.yardstick_value)} {item.unit}",
         "" if item.ratio is None else f"{item.ratio:.2f}",
         item.goal,
         item.note,
     )
 
 
-def _format_number(value: float) -> str:
+def format_number(value: float) -> str:
+    """Three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -129,11 +129,11 @@ class Service:
             raise RuntimeError(f"POST {path} returned {response.status}: {response.body}")
         return response.body
 
-    def wait_until_caught_up(self, *, timeout_seconds: float) -> float:
-        """Wait until a list is answered from projections at the head. Returns the seconds that took. Raises
+    def wait_until_caught_up(self, *, timeout_seconds: float, plural: str = "events") -> float:
+        """Wait until a list is answered from a projection at the head. Returns the seconds that took. Raises
         RuntimeError after `timeout_seconds`."""
         started = time.perf_counter()
-        while "ledger-behind-events" in self.call("GET", "/v1/events?limit=1").headers:
+        while "ledger-behind-events" in self.call("GET", f"/v1/{plural}?limit=1").headers:
             if time.perf_counter() - started > timeout_seconds:
                 raise RuntimeError(f"the projections did not catch up in {timeout_seconds:.0f} s")
         return time.perf_counter() - started

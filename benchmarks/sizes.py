@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
+import psycopg
+
 from benchmarks.audit.ground import fill_log
 from benchmarks.http import LoadMeasurement, format_cpu, measure_load
 from benchmarks.load import Request, get_generator_name
@@ -22,6 +24,7 @@ from benchmarks.report import Figure, Goal, compare
 from benchmarks.routes import CUSTOMER_FORM
 from benchmarks.service import Service, run_service
 from benchmarks.store import ACCOUNT
+from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.store.codec import Codec
 from ledger.wire.versions import LATEST_VERSION
 
@@ -31,6 +34,7 @@ CONNECTIONS = 4
 SECONDS_MIN = 1.0
 DEPTH = 10_000
 PAGE = 100
+LISTS = ("charges", "events")
 CATCH_UP_PER_SECOND_MIN = 1000
 GOAL = Goal(1.3, is_maximum=True)
 
@@ -91,15 +95,22 @@ def _compare_sizes(
 
 
 def _fill(service: Service, events: int) -> None:
-    """Fill the log, and wait until the projections have applied it."""
-    with service.connect() as conn:
-        conn.execute(_INSERT_ACCOUNT, (ACCOUNT, LATEST_VERSION))
-    fill_log(service.dsn, Codec((service.data_dir / "secret.key").read_text().encode()), events)
+    """Fill the log while the service is stopped, since it would read what is half filled. Then wait until its
+    projections have applied it."""
+    service.stop()
+    with EmbeddedPostgres(service.data_dir) as postgres:
+        with psycopg.connect(postgres.dsn(), autocommit=True) as conn:
+            conn.execute(_INSERT_ACCOUNT, (ACCOUNT, LATEST_VERSION))
+        codec = Codec((service.data_dir / "secret.key").read_text().encode())
+        fill_log(postgres.dsn(), codec, events)
+    service.start()
     match = re.search(r"sk_test_\w+", service.run_command("keys", "create", ACCOUNT))
     if match is None:
         raise RuntimeError("`ledger keys create` printed no key")
     service.secret = match[0]
-    service.wait_until_caught_up(timeout_seconds=60 + events / CATCH_UP_PER_SECOND_MIN)
+    for plural in LISTS:
+        timeout_seconds = 60 + events / CATCH_UP_PER_SECOND_MIN
+        service.wait_until_caught_up(timeout_seconds=timeout_seconds, plural=plural)
     with service.connect() as conn:
         conn.execute("VACUUM ANALYZE")
         conn.execute("CHECKPOINT")
@@ -117,7 +128,7 @@ def _create_requests(service: Service) -> dict[str, Request]:
         "GET /v1/charges/{id}": get(f"/v1/charges/{front}"),
         **{
             f"GET /v1/{plural}?limit=10{place}": get(f"/v1/{plural}?limit=10{cursor}")
-            for plural in ("charges", "events")
+            for plural in LISTS
             for place, cursor in (("", ""), (", deep", f"&starting_after={_find_deep(service, plural)}"))
         },
     }

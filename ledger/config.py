@@ -84,13 +84,13 @@ class Settings(BaseSettings):
         10_000, description="how long an append waits while the database is lost"
     )
     decide_attempts_max: Count = Field(16, description="decisions of a command that loses races, before 429")
-    cached_streams_max: Count = Field(50_000, description="aggregates cached in each process")
+    cached_streams_max: Count = Field(10_000, description="aggregates cached in each process")
     list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")
     poll_ms: Milliseconds = Field(
         100, description="how often projections look for events when no notification arrives"
     )
     deadline_poll_ms: Milliseconds = Field(1_000, description="how often a sweep looks for due dates")
-    projection_batch_max: Count = Field(1000, description="events in one transaction of a projection")
+    projection_batch_max: Count = Field(2000, description="events in one transaction of a projection")
     seal_ms: Milliseconds = Field(500, description="least time between two signed checkpoints of the log")
     checkpoint_seconds: Seconds = Field(60, description="least time between two checkpoints that are kept")
     log_origin: Annotated[str, AfterValidator(check_origin)] | None = Field(

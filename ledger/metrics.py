@@ -6,9 +6,11 @@ them can render the metrics of all. What comes from the database (lags, backlogs
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,6 +22,7 @@ from ledger.errors import parse_reason, printable_topic
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+FOLD_SECONDS = 0.5
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 _LAG = """
@@ -169,15 +172,32 @@ async def read_parked(conn: Conn) -> list[Parked]:
     ]
 
 
+class _FoldedHistogram(Histogram):
+    """A histogram that many observations are added to at once: one by one, they cost more than a tenth of a
+    small request."""
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Add observations: how many by bucket, the last of which has no upper bound, and their total."""
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
 class Metrics:
-    """The metrics of one process, and the rendering of all."""
+    """The metrics of one process, and the rendering of all.
+
+    Requests are counted in plain lists and folded into the metrics when these are rendered; with several
+    processes, each of which renders those of all, within FOLD_SECONDS.
+    """
 
     def __init__(self) -> None:
+        self._has_several_processes = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "ledger_requests_total", "Responses", ("operation", "status"), registry=self._registry
         )
-        self._request_seconds = Histogram(
+        self._request_seconds = _FoldedHistogram(
             "ledger_request_seconds",
             "Time from the head of a request to its response",
             ("operation",),
@@ -204,20 +224,26 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._request_metrics: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        # By operation and status: requests in each bucket, and the seconds of all of them.
+        self._unfolded: dict[tuple[str, int], tuple[list[int], list[float]]] = {}
         self._stalled_since: dict[tuple[str, int], tuple[int, float]] = {}
 
     def observe_request(self, operation: str, status: int, seconds: float) -> None:
         """Count one response, which took `seconds`."""
-        labeled = self._request_metrics.get((operation, status))
-        if labeled is None:
-            counter = self._requests.labels(operation, str(status))
-            labeled = self._request_metrics[operation, status] = (
-                counter,
-                self._request_seconds.labels(operation),
-            )
-        labeled[0].inc()
-        labeled[1].observe(seconds)
+        observed = self._unfolded.get((operation, status))
+        if observed is None:
+            if self._has_several_processes and not self._unfolded:
+                asyncio.get_running_loop().call_later(FOLD_SECONDS, self.fold_requests)
+            observed = self._unfolded[operation, status] = [0] * (len(SECONDS_BUCKETS) + 1), [0.0]
+        observed[0][bisect_left(SECONDS_BUCKETS, seconds)] += 1
+        observed[1][0] += seconds
+
+    def fold_requests(self) -> None:
+        """Add the requests that are only counted so far to the metrics."""
+        unfolded, self._unfolded = self._unfolded, {}
+        for (operation, status), (counts, total) in unfolded.items():
+            self._requests.labels(operation, str(status)).inc(sum(counts))
+            self._request_seconds.labels(operation).add(counts, total[0])
 
     def observe_append(self, commands: int, refused: int, seconds: float, queue_length: int) -> None:
         """Count one append of so many commands, of which some were refused; `queue_length` still wait."""
@@ -240,8 +266,9 @@ class Metrics:
 
         While the database cannot be reached, `backlog` and `sealing` are None and the others are empty.
         """
+        self.fold_requests()
         registry = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if self._has_several_processes:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         gauges = _DatabaseGauges()

@@ -25,14 +25,15 @@ def count_calls(work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def record_runs(function: Callable[..., object]) -> Iterator[list[FrameType]]:
-    """The runs of `function` in this thread, while the context is open. A coroutine is one run however often
-    it is resumed."""
+def record_runs(*functions: Callable[..., object]) -> Iterator[list[FrameType]]:
+    """The runs of these functions in this thread, while the context is open. A coroutine is one run however
+    often it is resumed."""
     runs: list[FrameType] = []
-    assert isinstance(function, FunctionType)
+    codes = {function.__code__ for function in functions if isinstance(function, FunctionType)}
+    assert len(codes) == len(functions)
 
     def profile(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is function.__code__ and frame not in runs:
+        if event == "call" and frame.f_code in codes and frame not in runs:
             runs.append(frame)
 
     sys.setprofile(profile)

@@ -209,8 +209,10 @@ def _create_lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.callback(components.metrics.fold_requests)
             await pool.open()
             stack.push_async_callback(pool.close)
+            stack.push_async_callback(components.queries.pages.close)
             await components.execution.environment.storage.delete_orphans()
             await keys.start()
             stack.push_async_callback(keys.close)

@@ -28,7 +28,7 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
     return QueryContext(
         store=store,
         pool=pool,
-        pages=Pages(pool, store.clock, store.notifier, wait_ms=settings.list_wait_ms),
+        pages=Pages(store.dsn, store.clock, store.notifier, wait_ms=settings.list_wait_ms),
         link_urls=FileLinkUrls(store.secret_key),
         derive_intent_secret=PaymentIntentSecrets(store.secret_key).derive,
     )

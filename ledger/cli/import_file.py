@@ -81,8 +81,9 @@ async def _run_import(
     await store.start()
     pool = Pool(dsn)
     await pool.open()
+    queries = build_queries(store, pool, settings)
     importer = Import(
-        build_execution(store, build_queries(store, pool, settings), settings),
+        build_execution(store, queries, settings),
         cause,
         check_account=partial(_check_connected, dsn, cause.account),
         render_error=render_error_body,
@@ -91,6 +92,7 @@ async def _run_import(
         return await _import_lines(importer, source, size_bytes)
     finally:
         await store.close()
+        await queries.pages.close()
         await pool.close()
 
 

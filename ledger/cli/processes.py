@@ -34,6 +34,11 @@ class Task(NamedTuple):
     ends_last: bool = False
 
 
+class _Child(NamedTuple):
+    task: Task
+    started_at: float
+
+
 class Supervisor:
     """Runs each task in a child process: restarts one that dies, and ends all of them when it ends.
 
@@ -45,7 +50,7 @@ class Supervisor:
     def __init__(self, tasks: Sequence[Task], inherited_fds: Iterable[int]) -> None:
         self._tasks = tasks
         self._inherited_fds = frozenset(inherited_fds)
-        self._children: dict[int, Task] = {}
+        self._children: dict[int, _Child] = {}
         # The kernel closes the write end when this process ends, however it ends.
         self._parent_read_fd, self._parent_write_fd = os.pipe()
 
@@ -60,10 +65,12 @@ class Supervisor:
         for task in self._tasks:
             self._start(task)
         while signal.sigwait(_SIGNALS) == signal.SIGCHLD:
-            for pid, task in self._collect_ended():
+            for pid, child in self._collect_ended():
                 forget(pid)
-                time.sleep(RESTART_PAUSE_SECONDS)
-                self._start(task)
+                # At once, for new connections wait for it; but not again and again.
+                if time.monotonic() - child.started_at < RESTART_PAUSE_SECONDS:
+                    time.sleep(RESTART_PAUSE_SECONDS)
+                self._start(child.task)
         self._end_children(time.monotonic() + end_seconds)
 
     def _start(self, task: Task) -> None:
@@ -72,7 +79,7 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             self._run_in_child(task)
-        self._children[pid] = task
+        self._children[pid] = _Child(task, time.monotonic())
 
     def _run_in_child(self, task: Task) -> NoReturn:
         """Run the task and end: nothing of what this process would do afterwards is the child's to do."""
@@ -96,17 +103,17 @@ class Supervisor:
                 sys.stderr.flush()
             os._exit(status)
 
-    def _collect_ended(self) -> list[tuple[int, Task]]:
+    def _collect_ended(self) -> list[tuple[int, _Child]]:
         """The children that have ended. Not any child of this process: the database server is one, too."""
         ended = [pid for pid in self._children if os.waitpid(pid, os.WNOHANG)[0]]
         return [(pid, self._children.pop(pid)) for pid in ended]
 
     def _end_children(self, deadline: float) -> None:
         for ends_last in (False, True):
-            for pid, task in self._children.items():
-                if task.ends_last is ends_last:
+            for pid, child in self._children.items():
+                if child.task.ends_last is ends_last:
                     os.kill(pid, signal.SIGTERM)
-            while any(task.ends_last is ends_last for task in self._children.values()):
+            while any(child.task.ends_last is ends_last for child in self._children.values()):
                 if time.monotonic() > deadline:
                     break
                 time.sleep(END_POLL_SECONDS)

@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -21,7 +22,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
-from ledger.cli.listener import LISTEN_BACKLOG, open_listener
+from ledger.cli.listener import LISTEN_BACKLOG, open_listeners
 from ledger.cli.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
 from ledger.cli.processes import Supervisor, Task, reduce_garbage_collection
 from ledger.clock import Clock
@@ -45,9 +46,9 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     """
     remove_leftover_folders()
     with ExitStack() as stack:
-        sock = stack.enter_context(_open_listener(settings))
+        socks = stack.enter_context(_open_listeners(settings))
         dsn, service_key = stack.enter_context(open_own_database(settings))
-        url = f"http://{settings.host}:{sock.getsockname()[1]}"
+        url = f"http://{settings.host}:{socks[0].getsockname()[1]}"
         if settings.database_url is not None:
             migrate(dsn)
         check_service_key(settings, dsn, service_key)
@@ -56,14 +57,14 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
         if settings.workers == 0:
-            _run_api(settings, dsn, service_key, extensions, sock)
+            _run_api(settings, dsn, service_key, extensions, socks[0])
         else:
             worker = Task(
                 "ledger worker",
                 lambda: _run_worker(settings, dsn, service_key, extensions.service_factories),
                 ends_last=True,
             )
-            _supervise(settings, dsn, service_key, extensions, sock, [worker])
+            _supervise(settings, dsn, service_key, extensions, socks, [worker])
 
 
 def serve_api(settings: Settings, extensions: Extensions) -> None:
@@ -76,11 +77,11 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
         check_database(settings, dsn, service_key)
-        sock = stack.enter_context(_open_listener(settings))
-        if settings.workers <= 1:
-            _run_api(settings, dsn, service_key, extensions._replace(service_factories=()), sock)
+        socks = stack.enter_context(_open_listeners(settings))
+        if len(socks) == 1:
+            _run_api(settings, dsn, service_key, extensions._replace(service_factories=()), socks[0])
         else:
-            _supervise(settings, dsn, service_key, extensions, sock, [])
+            _supervise(settings, dsn, service_key, extensions, socks, [])
 
 
 def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory]) -> None:
@@ -99,16 +100,18 @@ def _supervise(
     dsn: str,
     service_key: bytes,
     extensions: Extensions,
-    sock: socket.socket,
+    socks: Sequence[socket.socket],
     other_tasks: Sequence[Task],
 ) -> None:
-    """Supervise `settings.workers` API processes, which share one socket and, if several, their metrics;
-    and a process for each of `other_tasks`."""
+    """Supervise an API process for each of the listening sockets, whose metrics are shared if there are
+    several; and a process for each of `other_tasks`."""
     api_extensions = extensions._replace(service_factories=())
-    with open_metrics_folder() if settings.workers > 1 else nullcontext() as shared_metrics:
-        inherited_fds = [sock.fileno()] if shared_metrics is None else [sock.fileno(), shared_metrics.lock_fd]
+    with open_metrics_folder() if len(socks) > 1 else nullcontext() as shared_metrics:
+        inherited_fds = {sock.fileno() for sock in socks}
+        if shared_metrics is not None:
+            inherited_fds.add(shared_metrics.lock_fd)
 
-        def run_api() -> None:
+        def run_api(sock: socket.socket) -> None:
             if shared_metrics is not None:
                 keep_metrics_in(shared_metrics.folder)
             _run_api(settings, dsn, service_key, api_extensions, sock)
@@ -117,7 +120,7 @@ def _supervise(
             if shared_metrics is not None:
                 mark_process_dead(pid, str(shared_metrics.folder))  # type: ignore[no-untyped-call]
 
-        tasks = [*[Task("ledger api", run_api)] * settings.workers, *other_tasks]
+        tasks = [*(Task("ledger api", partial(run_api, sock)) for sock in socks), *other_tasks]
         Supervisor(tasks, inherited_fds).run(end_seconds=settings.drain_seconds + 1, forget=forget)
 
 
@@ -175,8 +178,10 @@ async def _run_services(
         await stop.wait()
 
 
-def _open_listener(settings: Settings) -> AbstractContextManager[socket.socket]:
-    return open_listener(settings.host, settings.port, hint="LEDGER_HOST, LEDGER_PORT")
+def _open_listeners(settings: Settings) -> AbstractContextManager[list[socket.socket]]:
+    """The sockets of the API processes."""
+    count = max(settings.workers, 1)
+    return open_listeners(settings.host, settings.port, count, hint="LEDGER_HOST, LEDGER_PORT")
 
 
 def _load_dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:

@@ -6,14 +6,14 @@ what may still be refunded or disputed is decided on one stream, under its versi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
 
 FEE_DESCRIPTION = "Stripe processing fees"
@@ -33,7 +33,7 @@ EMPTY_BILLING_DETAILS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class _ChargeCreated(DomainEvent):
     """The fields of a new charge, paid or declined.
 
@@ -76,7 +76,7 @@ class _ChargeCreated(DomainEvent):
     payment_method_details: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeSucceeded(_ChargeCreated):
     """The charge was paid if it has a `movement`; without one it was only authorized and awaits capture."""
 
@@ -85,7 +85,7 @@ class ChargeSucceeded(_ChargeCreated):
     movement: Movement | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeFailed(_ChargeCreated):
     """The issuer declined the card."""
 
@@ -95,7 +95,7 @@ class ChargeFailed(_ChargeCreated):
     failure_message: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeCaptured(DomainEvent):
     """`movement["amount"]` was captured of the authorized amount; `changes` as in ChargeUpdated."""
 
@@ -106,7 +106,7 @@ class ChargeCaptured(DomainEvent):
     changes: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeUpdated(DomainEvent):
     """`changes` maps each changed field of the state to its complete new value."""
 
@@ -116,7 +116,7 @@ class ChargeUpdated(DomainEvent):
     changes: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeDisputed(DomainEvent):
     """A dispute over `amount` was opened, or the inquiry was escalated over this amount, another than before.
 
@@ -130,7 +130,7 @@ class ChargeDisputed(DomainEvent):
     reference: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeRefunded(DomainEvent):
     """The refund with the id `refund` returned -`movement["amount"]` to the card holder."""
 
@@ -140,14 +140,14 @@ class ChargeRefunded(DomainEvent):
     movement: Movement
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeExpired(DomainEvent):
     """The authorization was not captured in time: nothing was paid."""
 
     TOPIC: ClassVar[str] = "charge.expired"
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ChargeReleased(DomainEvent):
     """The authorization was given up because the charge's payment intent was canceled: nothing was paid."""
 

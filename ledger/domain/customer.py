@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,7 +18,7 @@ from ledger.domain import cards, merge_patch
 from ledger.domain.aggregate import State, next_header
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.cards import SourceCard
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnknownObject, UnknownReference
 
 DEFAULT_INVOICE_SETTINGS: dict[str, Any] = {
@@ -42,7 +42,7 @@ _UNSET_VALUES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class CustomerCreated(DomainEvent):
     """`card` is the first saved card, and the default source. `created` (unix seconds) is before `at` for a
     customer that was made in another system and imported later."""
@@ -90,7 +90,7 @@ class CustomerCreated(DomainEvent):
         state["created"] = state["at"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class CustomerUpdated(DomainEvent):
     """`changes` maps each changed field of the state to its complete new value; `card` a new saved card."""
 
@@ -101,7 +101,7 @@ class CustomerUpdated(DomainEvent):
     card: SourceCard | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class CustomerDeleted(DomainEvent):
     """The customer was deleted; it cannot be used or changed any more."""
 

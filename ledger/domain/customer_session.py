@@ -8,13 +8,12 @@ several concurrent claims the version check accepts exactly one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State, next_header
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import Terms
 from ledger.errors import InvalidParameter, InvalidState
 
@@ -50,7 +49,7 @@ DEFAULT_FEATURES: dict[str, dict[str, Any] | None] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class CustomerSessionCreated(DomainEvent):
     """`component` is the enabled one; `features` are its features, defaults included, or None if it has none.
     `expires_at` is in unix seconds."""
@@ -65,14 +64,14 @@ class CustomerSessionCreated(DomainEvent):
     expires_at: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class CustomerSessionClaimed(DomainEvent):
     """A front end exchanged the client secret; it cannot be used again."""
 
     TOPIC: ClassVar[str] = "customer_session.claimed"
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class CustomerSessionRevoked(DomainEvent):
     """The session was withdrawn before it was used."""
 

@@ -7,7 +7,6 @@ withdrawal and its reversal; or three, if it was lost, returned a refunded part,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from ledger.domain import evidence
 from ledger.domain.aggregate import State
 from ledger.domain.dispute_states import INITIAL_STATUSES, TRANSITIONS
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
 
 FEE_DESCRIPTION = "Dispute fee"
@@ -27,7 +26,7 @@ _CASE_TYPES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class DisputeOpened(DomainEvent):
     """The network reported a dispute over `amount` (minor units) of the charge with the id `charge`.
 
@@ -67,7 +66,7 @@ class DisputeOpened(DomainEvent):
         state["created"] = state["at"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class DisputeUpdated(DomainEvent):
     """`changes` has the new values of `metadata` and `intended_submission_method`, those that changed."""
 
@@ -77,7 +76,7 @@ class DisputeUpdated(DomainEvent):
     changes: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class EvidenceStaged(DomainEvent):
     """`evidence` has the changed fields, None for an unset one; `changes` as in DisputeUpdated."""
 
@@ -88,7 +87,7 @@ class EvidenceStaged(DomainEvent):
     changes: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class EvidenceSubmitted(DomainEvent):
     """All staged evidence was submitted to the bank, with the last changes in `evidence`.
 
@@ -103,7 +102,7 @@ class EvidenceSubmitted(DomainEvent):
     past_due: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class DisputeConceded(DomainEvent):
     """The merchant closed the dispute, which loses it. `movement` as in DisputeLost."""
 
@@ -118,7 +117,7 @@ class DisputeConceded(DomainEvent):
         state["movement"] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class DisputeLost(DomainEvent):
     """`cause` is `network` (reported under `reference`) or `deadline`: no evidence was submitted in time.
 
@@ -138,7 +137,7 @@ class DisputeLost(DomainEvent):
         state["movement"] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class DisputeWon(DomainEvent):
     """The bank decided for the merchant; `movement` is the reversal of the withdrawal.
 
@@ -151,7 +150,7 @@ class DisputeWon(DomainEvent):
     reference: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class InquiryEscalated(DomainEvent):
     """The inquiry became a chargeback over the amount that `movement` withdraws; `due_by` is the new due
     date."""
@@ -163,7 +162,7 @@ class InquiryEscalated(DomainEvent):
     reference: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class InquiryClosed(DomainEvent):
     """`cause` is `network` (reported under `reference`), `refunded` (the charge was), `deadline`, or
     `merchant`, who closed the inquiry."""
@@ -174,7 +173,7 @@ class InquiryClosed(DomainEvent):
     reference: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class AppealOpened(DomainEvent):
     """The lost dispute can be appealed until `due_by` (unix seconds)."""
 

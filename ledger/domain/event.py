@@ -7,11 +7,20 @@ fields hold plain JSON values (no enums, tuples or datetimes). To change the sha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar, dataclass_transform
+
+Event = TypeVar("Event")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def domain_event(cls: type[Event]) -> type[Event]:
+    """Declares a class of domain events. That nobody changes an event is checked by mypy alone: at run time
+    each field would take 0.08 us instead of 0.02, and a decision 1 us longer."""
+    return dataclass(kw_only=True, unsafe_hash=True)(cls)
+
+
+@domain_event
 class DomainEvent:
     """One fact about one aggregate.
 

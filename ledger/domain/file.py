@@ -9,14 +9,13 @@ no decision reads the bytes.
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State
 from ledger.domain.backdating import resolve_created_at
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import InvalidState
 
 EVIDENCE_PURPOSE = "dispute_evidence"
@@ -47,7 +46,7 @@ _MAGIC_NUMBERS = (
 _CONTROL_BYTES = frozenset(range(32)) - {9, 10, 12, 13}
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class FileUploaded(DomainEvent):
     """A file was uploaded, or imported from another system.
 
@@ -78,7 +77,7 @@ class FileUploaded(DomainEvent):
         state["created"] = state["at"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class FileLinked(DomainEvent):
     """A file link with the id `link` was created for the file."""
 

@@ -7,14 +7,13 @@ an event.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain import merge_patch
 from ledger.domain.aggregate import State, next_header
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.file import File, FileLinked
 from ledger.errors import InvalidParameter, InvalidState
 
@@ -29,7 +28,7 @@ LINKABLE_PURPOSES = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class FileLinkCreated(DomainEvent):
     """A link to the file with the id `file`. `expires_at` is in unix seconds; None: it never expires."""
 
@@ -43,7 +42,7 @@ class FileLinkCreated(DomainEvent):
     metadata: dict[str, str] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class FileLinkUpdated(DomainEvent):
     """`changes` maps each changed field (expires_at, metadata) to its complete new value."""
 

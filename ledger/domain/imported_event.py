@@ -7,19 +7,18 @@ feed is that of the import, because the feed is in the order of the log.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.resource import check_mode
 
 _sorted_json_encoder = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class EventImported(DomainEvent):
     """`type`, `object` and `previous_attributes` (None if it has none) are those of the public Event."""
 

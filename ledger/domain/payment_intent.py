@@ -6,14 +6,14 @@ charge that it follows from, so an intent and its newest charge never disagree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, TypedDict
 
 import msgspec
 
 from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 
 REQUIRES_PAYMENT_METHOD = "requires_payment_method"
 REQUIRES_CONFIRMATION = "requires_confirmation"
@@ -33,7 +33,7 @@ class PaymentError(TypedDict):
     param: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class PaymentIntentCreated(DomainEvent):
     """`amount` (minor units of `currency`) is to be charged to `card`, or to a card named later.
 
@@ -63,7 +63,7 @@ class PaymentIntentCreated(DomainEvent):
     transfer_group: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class PaymentIntentUpdated(DomainEvent):
     """`changes` maps each changed field of the state to its complete new value."""
 
@@ -73,7 +73,7 @@ class PaymentIntentUpdated(DomainEvent):
     changes: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class PaymentIntentAuthorized(DomainEvent):
     """The charge with the id `charge` authorized the amount, which awaits capture."""
 
@@ -82,7 +82,7 @@ class PaymentIntentAuthorized(DomainEvent):
     charge: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class PaymentIntentSucceeded(DomainEvent):
     """The charge with the id `charge` captured `amount_received` (minor units)."""
 
@@ -92,7 +92,7 @@ class PaymentIntentSucceeded(DomainEvent):
     amount_received: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class PaymentIntentFailed(DomainEvent):
     """The issuer declined the card; `error` names the failed charge."""
 
@@ -101,7 +101,7 @@ class PaymentIntentFailed(DomainEvent):
     error: PaymentError
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class PaymentIntentCanceled(DomainEvent):
     """Nothing more will be charged. `reason`: the caller's or None, or `expired` if the authorization was not
     captured in time."""

@@ -6,17 +6,16 @@ reduces what remains of the charge; the refund's own stream folds to the object 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class RefundCreated(DomainEvent):
     """`amount` (minor units) of the charge with the id `charge` was refunded.
 
@@ -51,7 +50,7 @@ class RefundCreated(DomainEvent):
         state["created"] = state["at"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class RefundUpdated(DomainEvent):
     """`changes` has the new value of `metadata`."""
 

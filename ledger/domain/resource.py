@@ -7,13 +7,12 @@ under the same id, as a new one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State, next_header
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import InvalidParameter
 
 ID_LENGTH_MAX = 255
@@ -23,7 +22,7 @@ UPDATED_SUFFIX = ".updated"
 DELETED_SUFFIX = ".deleted"
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ResourcePublished(DomainEvent):
     """The owner published the resource.
 
@@ -42,7 +41,7 @@ class ResourcePublished(DomainEvent):
     object: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class ResourceDeleted(DomainEvent):
     """The owner deleted the resource; `event_type` is the type of the public Event."""
 

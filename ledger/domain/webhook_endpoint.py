@@ -9,14 +9,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain import merge_patch
 from ledger.domain.aggregate import State, next_header
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import InvalidParameter, UnknownObject
 
 EVENT_TYPE_WILDCARD = "*"
@@ -31,7 +30,7 @@ _match_authority = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::([0-9]{0
 _match_label = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?").fullmatch
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class WebhookEndpointCreated(DomainEvent):
     """The endpoint was created.
 
@@ -53,7 +52,7 @@ class WebhookEndpointCreated(DomainEvent):
     metadata: dict[str, str] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class WebhookEndpointUpdated(DomainEvent):
     """`changes` maps each changed field (url, enabled_events, description, disabled, metadata) to its
     complete new value."""
@@ -64,7 +63,7 @@ class WebhookEndpointUpdated(DomainEvent):
     changes: dict[str, Any] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class WebhookEndpointDeleted(DomainEvent):
     """The endpoint was deleted; nothing is delivered to it any more."""
 

@@ -8,17 +8,16 @@ accepts one of two concurrent commands, and the limit holds exactly in any numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State, next_header
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import InvalidState
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class EndpointQuotaReserved(DomainEvent):
     """The webhook endpoint with the id `endpoint` was created."""
 
@@ -29,7 +28,7 @@ class EndpointQuotaReserved(DomainEvent):
     endpoint: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class EndpointQuotaReleased(DomainEvent):
     """The webhook endpoint with the id `endpoint` was deleted."""
 

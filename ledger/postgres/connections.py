@@ -218,6 +218,7 @@ def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
         **login,
         options=f"{_SERVER_TCP_OPTIONS} {dsn_options} -c role={role} {_ISOLATION} {options}".strip(),
         application_name=f"ledger {name}",
+        client_encoding="UTF8",  # the journal encodes texts itself
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         **_CLIENT_TCP_OPTIONS,
     )

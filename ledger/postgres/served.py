@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ledger.postgres.connections import Conn, fetch_one
 
-COMPRESSED_SINCE = "0021"
+COMPRESSED_SINCE = "0020"
 """The schema version of the first release that reads compressed documents."""
 
 _SELECT_OLDEST = "SELECT oldest FROM ledger.served"

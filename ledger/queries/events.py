@@ -21,32 +21,44 @@ from ledger.wire.event_types import EVENT_TYPES, matches
 
 CACHED_EVENTS_MAX = 2048
 
-# For an account that has, or had, webhook endpoints the feed is as new as the fan-out: only after the
-# fan-out is it known to how many endpoints each Event is owed. No deliveries are owed to other accounts; that
-# they have no endpoints is known up to the checkpoint of the projection of endpoints.
+# The feed is as new as the fan-out: only after the fan-out is it known to how many endpoints each Event is
+# owed. While the fan-out is behind the log, an account without endpoints does not wait for it: no deliveries
+# are owed to that one. That it has no endpoints is known up to the checkpoint of the projection of endpoints.
 _FANNED_OUT_POSITION = """
 least(c.position, (
-    SELECT CASE WHEN EXISTS (
-        SELECT FROM projections.webhook_endpoints w
-        WHERE w.generation = endpoints.generation AND w.livemode = %(livemode)s AND w.account = ANY (ARRAY[
+    SELECT CASE WHEN fanout.position >= (SELECT position FROM ledger.head) THEN fanout.position
+    WHEN EXISTS (
+        SELECT FROM projections.webhook_endpoints w, projections.live live_endpoints
+        WHERE live_endpoints.projection = 'webhook_endpoints'
+        AND w.generation = live_endpoints.generation AND w.livemode = %(livemode)s AND w.account = ANY (ARRAY[
             %(account)s, (SELECT a.platform FROM ledger.accounts a WHERE a.id = %(account)s)])
-    ) THEN fanout.position ELSE endpoints.position END
-    FROM webhooks.checkpoint fanout, projections.live live_endpoints
-    JOIN projections.checkpoints endpoints
-        ON endpoints.projection = live_endpoints.projection
-        AND endpoints.generation = live_endpoints.generation
-    WHERE live_endpoints.projection = 'webhook_endpoints'))
+    ) THEN fanout.position
+    ELSE (
+        SELECT endpoints.position FROM projections.live live_endpoints
+        JOIN projections.checkpoints endpoints
+            ON endpoints.projection = live_endpoints.projection
+            AND endpoints.generation = live_endpoints.generation
+        WHERE live_endpoints.projection = 'webhook_endpoints'
+    ) END
+    FROM webhooks.checkpoint fanout))
 """
 _LIVE = in_live_generation("feed")
+# Looks once whether anything is owed to the account at all, before it looks for each Event.
+_PENDING_WEBHOOKS = """
+CASE WHEN EXISTS (
+    SELECT FROM webhooks.deliveries o
+    WHERE o.account = %(account)s AND o.livemode = %(livemode)s AND o.state IN ('pending', 'failed')
+) THEN (
+    SELECT count(*) FROM webhooks.deliveries d WHERE d.event = feed.id AND d.state IN ('pending', 'failed')
+) ELSE 0 END
+"""
 EVENTS = ListQuery(
     projection="feed",
     noun="event",
     url="/v1/events",
     select=f"""
 SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data,
-       (SELECT count(*) FROM webhooks.deliveries d
-        WHERE d.event = feed.id AND d.state IN ('pending', 'failed')) AS pending_webhooks,
-       position, ordinal
+       {_PENDING_WEBHOOKS} AS pending_webhooks, position, ordinal
 FROM projections.feed
 WHERE {_LIVE}
 AND account = %(account)s AND livemode = %(livemode)s AND created > %(since)s AND created <= %(until)s

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
+from ledger.postgres.statements import Statement, parse_statement
+
 # One statement, one snapshot: the checkpoint it reads covers the rows it reads. `applied_position` comes
 # between the first two parts.
 _QUERY_START = "SELECT progress.*, page.* FROM (SELECT h.position AS head, "
 _QUERY_PROGRESS = """
  AS checkpoint, c.shape, EXISTS (SELECT FROM projections.parked p
                                 WHERE p.projection = c.projection AND p.generation = c.generation)
-                            AS incomplete
+                            AS incomplete, extract(epoch FROM h.recorded_at)::bigint AS newest
     FROM ledger.head h, projections.live l
     JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
     WHERE l.projection = %(projection)s
@@ -29,8 +31,8 @@ FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
 WHERE l.projection = %(projection)s
 """
-PROGRESS_COLUMNS = 4
-"""How many columns of a row are the projection's progress: head, checkpoint, shape, incomplete."""
+PROGRESS_COLUMNS = 5
+"""How many columns of a row are the projection's progress: head, checkpoint, shape, incomplete, newest."""
 
 _CREATED_FILTERS = {
     "eq": "AND created = %(eq)s",
@@ -120,9 +122,9 @@ class ListQuery:
 
 
 @lru_cache(maxsize=1024)
-def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool | None) -> str:
-    """The SQL of one page with these `filters`. `older`: whether the page has rows older than the cursor, or
-    newer ones; None without a cursor. Binds projection, limit and the parameters of the parts."""
+def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool | None) -> Statement:
+    """The statement of one page with these `filters`. `older`: whether the page has rows older than the
+    cursor, or newer ones; None without a cursor. Binds projection, limit and the parameters of the parts."""
     conditions = {**_CREATED_FILTERS, **list_query.filters}
     parts = [
         _QUERY_START + list_query.applied_position + _QUERY_PROGRESS,
@@ -135,21 +137,24 @@ def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool 
             f"AND {_SORT_KEYS[list_query.by_ordinal]} {comparison} {_CURSOR_KEYS[list_query.by_ordinal]}"
         )
     order = _ORDER_BY[list_query.by_ordinal, older is False]
-    return "\n".join([*parts, order, "LIMIT %(limit)s", _QUERY_END, order])
+    return parse_statement("\n".join([*parts, order, "LIMIT %(limit)s", _QUERY_END, order]))
 
 
-def build_whole_query(list_query: ListQuery) -> str:
-    """The SQL of all rows of `select`, with the projection's progress."""
+@lru_cache
+def build_whole_query(list_query: ListQuery) -> Statement:
+    """The statement of all rows of `select`, with the projection's progress."""
     progress = _QUERY_START + list_query.applied_position + _QUERY_PROGRESS
-    return progress + list_query.select + _QUERY_END
+    return parse_statement(progress + list_query.select + _QUERY_END)
 
 
-def build_cursor_query(list_query: ListQuery) -> str:
-    """The SQL for the sort key of the cursor's row, with the projection's progress."""
+@lru_cache
+def build_cursor_query(list_query: ListQuery) -> Statement:
+    """The statement for the sort key of the cursor's row, with the projection's progress."""
     progress = _QUERY_START + list_query.applied_position + _QUERY_PROGRESS
-    return progress + list_query.cursor_select + _QUERY_END
+    return parse_statement(progress + list_query.cursor_select + _QUERY_END)
 
 
-def build_applied_position_query(list_query: ListQuery) -> str:
-    """The SQL for only the position up to which the list is complete."""
-    return "SELECT " + list_query.applied_position + _FROM_LIVE_CHECKPOINT
+@lru_cache
+def build_applied_position_query(list_query: ListQuery) -> Statement:
+    """The statement for only the position up to which the list is complete."""
+    return parse_statement("SELECT " + list_query.applied_position + _FROM_LIVE_CHECKPOINT)

@@ -19,7 +19,8 @@ from ledger.clock import Clock
 from ledger.domain.money import DAY_SECONDS
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
-from ledger.postgres.connections import Conn, Pool, fetch_one
+from ledger.postgres.connections import READ_PLANNER_OPTIONS
+from ledger.postgres.statements import Statement, StatementPool, parse_statement
 from ledger.queries.list_query import (
     PROGRESS_COLUMNS,
     ListQuery,
@@ -35,19 +36,26 @@ from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 EVENT_RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 CREATED_MAX = 2**62
+CLOCK_AHEAD_SECONDS = 3600
+"""How far the clock of another process may be ahead before its Events cost the first page a second query."""
+PAGE_CONNECTIONS_MAX = 8
 LIST_NOTIFIED_SECONDS = 0.2
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05
 
 
 class ProjectionProgress(NamedTuple):
-    """How far a projection was when a page was read. `lag_events`: how many events it had not applied after
-    the wait."""
+    """How far a projection was when a page was read.
+
+    newest_at   when the log's last event was recorded, in unix seconds: no event is later
+    lag_events  how many events it had not applied after the wait
+    """
 
     head: int
     checkpoint: int
     shape: int
     incomplete: bool
+    newest_at: int
     lag_events: int = 0
 
 
@@ -72,13 +80,24 @@ class Page(NamedTuple):
 
 
 class Pages:
-    """Fetches pages for one process. `wait_ms`: how long a request waits for a projection at most."""
+    """Fetches pages for one process, on connections of its own, until `close`. `wait_ms`: how long a request
+    waits for a projection at most."""
 
-    def __init__(self, pool: Pool, clock: Clock, notifier: HeadNotifier, *, wait_ms: int) -> None:
-        self._pool = pool
+    def __init__(self, dsn: str, clock: Clock, notifier: HeadNotifier, *, wait_ms: int) -> None:
+        self._statements = StatementPool(
+            dsn,
+            "ledger_api",
+            name="pages",
+            options=READ_PLANNER_OPTIONS,
+            connections_max=PAGE_CONNECTIONS_MAX,
+        )
         self._clock = clock
         self._notifier = notifier
         self._wait_seconds = wait_ms / 1000
+
+    async def close(self) -> None:
+        """Close the connections; the first query opened them."""
+        await self._statements.close()
 
     async def fetch_page(
         self, call: Call, list_query: ListQuery, filters: Mapping[str, Any] | None = None
@@ -97,9 +116,10 @@ class Pages:
         query = build_page_query(list_query, tuple(filters), older)
         rows: list[TupleRow] = []
         if list_query.partitioned_by_day:  # first the day that most pages are within, then all days
-            progress, rows = await self._fetch_rows(
-                list_query, query, self._narrow_to_day(bindings, cursor_key, older), deadline
-            )
+            day_bindings = self._narrow_to_day(bindings, cursor_key, older)
+            progress, rows = await self._fetch_rows(list_query, query, day_bindings, deadline)
+            if older is None and progress.newest_at > day_bindings["until"]:  # recorded by a clock far ahead
+                rows = []
         if len(rows) <= params["limit"]:
             progress, rows = await self._fetch_rows(list_query, query, bindings, deadline)
         if progress.shape < max((list_query.filter_shape_min.get(name, 1) for name in filters), default=1):
@@ -146,7 +166,12 @@ class Pages:
         return {"account": call.account, "livemode": call.livemode, "since": since, "until": CREATED_MAX}
 
     async def _find_by_id(
-        self, list_query: ListQuery, query: str, bindings: Mapping[str, Any], object_id: str, deadline: float
+        self,
+        list_query: ListQuery,
+        query: Statement,
+        bindings: Mapping[str, Any],
+        object_id: str,
+        deadline: float,
     ) -> TupleRow | None:
         """The row of one id. If rows are partitioned by day, this looks near the time in the id. The id of an
         imported object has no such time, or another one: then it looks near the time of the recording."""
@@ -171,7 +196,7 @@ class Pages:
         return rows[0] if rows else None
 
     async def _fetch_recorded_at(self, query: str, object_id: str) -> float | None:
-        rows = await self._execute(query, {"id": object_id})
+        rows = await self._statements.fetch(parse_statement(query), {"id": object_id})
         return rows[0][0] if rows else None
 
     def _narrow_to_day(
@@ -181,7 +206,7 @@ class Pages:
         start = int(self._clock.now()) if cursor_key is None else cursor_key[0]
         if older is False:
             return {**bindings, "until": start + DAY_SECONDS}
-        until = CREATED_MAX if cursor_key is None else start
+        until = start + CLOCK_AHEAD_SECONDS if cursor_key is None else start
         return {**bindings, "since": max(bindings["since"], start - DAY_SECONDS), "until": until}
 
     async def _find_cursor(
@@ -206,41 +231,36 @@ class Pages:
         return older, key
 
     async def _fetch_rows(
-        self, list_query: ListQuery, query: str, bindings: Mapping[str, Any], deadline: float
+        self, list_query: ListQuery, query: Statement, bindings: Mapping[str, Any], deadline: float
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
         """The projection's progress, and rows at least as new. All queries of one page share the `deadline`
         until which they wait for the projection."""
         bindings = {**bindings, "projection": list_query.projection}
-        progress, rows = await self._fetch_once(query, bindings)
+        progress, rows = await self._fetch_once(query, bindings, deadline)
         head = progress.head
         if progress.checkpoint < head:
             # Usually the projection is a moment behind, and a notification arrives: then nothing is polled.
             left_seconds = deadline - asyncio.get_running_loop().time()
             wait_seconds = min(LIST_NOTIFIED_SECONDS, max(left_seconds, 0))
             if await self._notifier.wait_applied(head, timeout_seconds=wait_seconds):
-                progress, rows = await self._fetch_once(query, bindings)
+                progress, rows = await self._fetch_once(query, bindings, deadline)
         if progress.checkpoint < head:
             await self._wait_until_applied(list_query, bindings, head, deadline)
-            progress, rows = await self._fetch_once(query, bindings)
+            progress, rows = await self._fetch_once(query, bindings, deadline)
         return progress._replace(lag_events=max(head - progress.checkpoint, 0)), rows
 
     async def _fetch_once(
-        self, query: str, bindings: Mapping[str, Any]
+        self, query: Statement, bindings: Mapping[str, Any], deadline: float
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
-        rows = await self._execute(query, bindings)
+        rows = await self._statements.fetch(query, bindings)
+        while not rows and asyncio.get_running_loop().time() < deadline:  # the first worker has just started
+            await asyncio.sleep(LIST_POLL_SECONDS_MAX)
+            rows = await self._statements.fetch(query, bindings)
         if not rows:
             raise Unavailable(f"the projection {bindings['projection']} has no live generation yet")
         page_rows = [row[PROGRESS_COLUMNS:] for row in rows]
         progress = ProjectionProgress(*rows[0][:PROGRESS_COLUMNS])
         return progress, page_rows if page_rows[0][0] is not None else []
-
-    async def _execute(self, query: str, bindings: Mapping[str, Any]) -> list[TupleRow]:
-        """The query's rows. Raises Unavailable."""
-
-        async def fetch(conn: Conn) -> list[TupleRow]:
-            return await (await conn.cursor(binary=True).execute(query.encode(), bindings)).fetchall()
-
-        return await self._pool.run_idempotent(fetch)
 
     async def _wait_until_applied(
         self, list_query: ListQuery, bindings: Mapping[str, Any], head: int, deadline: float
@@ -251,10 +271,10 @@ class Pages:
         use up the pool, for all reads."""
         loop = asyncio.get_running_loop()
         pause = LIST_POLL_SECONDS
-        query = build_applied_position_query(list_query).encode()
+        query = build_applied_position_query(list_query)
         while True:
-            row = await self._pool.run_idempotent(lambda conn: fetch_one(conn, query, bindings))
-            if (row is not None and row[0] >= head) or loop.time() >= deadline:
+            rows = await self._statements.fetch(query, bindings)
+            if (rows and rows[0][0] >= head) or loop.time() >= deadline:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LIST_POLL_SECONDS_MAX)

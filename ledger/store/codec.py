@@ -12,7 +12,7 @@ import hmac
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,7 +26,7 @@ from eventsourcing.utils import register_topic
 from ledger.crypto.entropy import RandomPieces
 from ledger.crypto.mac import Mac
 from ledger.domain.aggregate import State
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT, EVENT_CLASSES
@@ -46,7 +46,7 @@ _EVOLVE_BY_CLASS: dict[type[DomainEvent], Callable[[Any, DomainEvent], State]] =
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class UnreadableEvent(DomainEvent):
     """Stands in the place of a record that cannot be read, for readers that go on past it.
 
@@ -151,6 +151,7 @@ class Codec(Mapper[str]):
     def __init__(self, key: bytes, event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES) -> None:
         register_topics()
         super().__init__(JsonTranscoder())
+        self._encode = msgspec.json.Encoder().encode
         self._key = key
         self._event_classes = tuple(event_classes)
         self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
@@ -160,18 +161,22 @@ class Codec(Mapper[str]):
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
         """The event as the log stores it: its fields as JSON, the personal ones sealed."""
         assert isinstance(domain_event, DomainEvent)
-        cls = type(domain_event)
-        state = dict(vars(domain_event))
-        stream, version = state.pop("originator_id"), state.pop("originator_version")
-        topic = cls.TOPIC
+        topic, state = self.encode_event(domain_event)
+        return StoredEvent(domain_event.originator_id, domain_event.originator_version, topic, state)
+
+    def encode_event(self, event: DomainEvent) -> tuple[str, bytes]:
+        """The topic of the event, and its fields as JSON, the personal ones sealed."""
+        cls = type(event)
+        fields = event.__dict__.copy()
+        stream, version = fields.pop("originator_id"), fields.pop("originator_version")
         if cls.PERSONAL:
-            personal = {name: value for name in cls.PERSONAL if (value := state.pop(name)) is not None}
+            personal = {name: value for name in cls.PERSONAL if (value := fields.pop(name)) is not None}
             if personal:
-                state[_SEALED] = self._seal(stream, version, topic, self.transcoder.encode(personal))
+                fields[_SEALED] = self._seal(stream, version, cls.TOPIC, self._encode(personal))
         class_version = getattr(cls, "class_version", 1)
         if class_version > 1:
-            state["class_version"] = class_version
-        return StoredEvent(stream, version, topic, self.transcoder.encode(state))
+            fields["class_version"] = class_version
+        return cls.TOPIC, self._encode(fields)
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
         """The domain event of a stored event, upcast to the current version of its class. Raises

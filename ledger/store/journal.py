@@ -1,6 +1,6 @@
 """Append to the log. One task per process commits the waiting commands in batches (group commit).
 
-Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append` (migration 0001):
+Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_batch` (migration 0019):
 positions are gapless and in commit order, because an append holds the lock of `ledger.head` until it commits;
 each command of a batch is accepted as a whole or rejected as a whole, without effect on its neighbours; an
 acknowledged command is durable. How a batch survives a lost connection: `ledger.store.appender`.
@@ -9,12 +9,12 @@ acknowledged command is durable. How a batch survives a lost connection: `ledger
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
 import psycopg
 
 from ledger.call import Cause
@@ -22,7 +22,7 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
-from ledger.store.appender import Appender, BatchResult
+from ledger.store.appender import Appender, BatchResult, CheckRow, EventRow, ReplyRow
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
@@ -143,13 +143,16 @@ class Journal:
     async def _commit(self, batch: list[Pending[Append, int]]) -> None:
         """Commit the batch, in groups of commands that do not touch the same streams and keys.
 
-        `ledger.append` checks commands against what is committed, not against each other. So of two commands
-        on one stream or idempotency key the second one runs in a later group, or is rejected if the first was
-        accepted.
+        `ledger.append_batch` checks commands against what is committed, not against each other. So of two
+        commands on one stream or idempotency key the second one runs in a later group, or is rejected if the
+        first was accepted.
         """
         while batch:
             compatible, deferred = _split_compatible(batch)
-            written_keys = await self._commit_group(compatible)
+            accepted = await self._commit_group(compatible)
+            if not deferred:
+                return
+            written_keys = {key for pending in accepted for key in _get_written_keys(pending.item)}
             batch = []
             for pending in deferred:
                 if written_keys.isdisjoint(_get_touched_keys(pending.item)):
@@ -162,46 +165,53 @@ class Journal:
                         else VersionConflict(),
                     )
 
-    async def _commit_group(self, batch: list[Pending[Append, int]]) -> set[object]:
-        """Commit in one transaction; returns the keys that the accepted commands wrote."""
+    async def _commit_group(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
+        """Commit in one transaction; returns the accepted commands."""
         started = asyncio.get_running_loop().time()
         store_body = await self._replies.find_form()
         try:
-            arguments = _encode_commands(self._codec, store_body, [pending.item for pending in batch])
-            result = await self._appender.append(*arguments)
-        except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError) as error:
+            rows = _to_rows(self._codec, store_body, batch)
+            try:
+                result = await self._appender.append(rows.checks, rows.events, rows.replies)
+            except psycopg.errors.UniqueViolation:
+                # A stream that a command creates exists. Commands rarely assume what is not so: it costs
+                # less to find it out now than to look up each new stream first.
+                checks = rows.checks + rows.creations
+                result = await self._appender.append(checks, rows.events, rows.replies)
+        except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error) as error:
             # A command that cannot be stored or encoded must not make its neighbours fail: commit each
             # command alone.
             if len(batch) > 1:
-                return {key for pending in batch for key in await self._commit_group([pending])}
+                return [accepted for pending in batch for accepted in await self._commit_group([pending])]
             _reject(batch[0], error)
-            return set()
-        written_keys = self._resolve(batch, result)
+            return []
+        accepted = self._resolve(batch, result)
         seconds = asyncio.get_running_loop().time() - started
-        rejected_count = len(result.version_conflicts) + len(result.key_conflicts)
-        self.on_append(len(batch), rejected_count, seconds, len(self._queue))
-        return written_keys
+        self.on_append(len(batch), len(batch) - len(accepted), seconds, len(self._queue))
+        return accepted
 
-    def _resolve(self, batch: list[Pending[Append, int]], result: BatchResult) -> set[object]:
-        """Give each command of a committed group its result; returns the keys that accepted ones wrote."""
-        position = result.last_position
-        version_conflicts, key_conflicts = set(result.version_conflicts), set(result.key_conflicts)
-        written_keys: set[object] = set()
-        for number, pending in enumerate(batch):
-            command = pending.item
-            if number in key_conflicts:
-                _reject(pending, IdempotencyKeyUsed())
-            elif number in version_conflicts:
-                _reject(pending, VersionConflict())
-            else:
-                position += len(command.changes)
-                for change in command.changes:
-                    self._streams.update_cache(change.state)
-                written_keys.update(_get_written_keys(command))
-                if not pending.future.done():
-                    pending.future.set_result(position)
+    def _resolve(self, batch: list[Pending[Append, int]], result: BatchResult) -> list[Pending[Append, int]]:
+        """Give each command of a committed group its result; returns the accepted ones."""
+        position, version_conflicts, key_conflicts = result
+        if version_conflicts or key_conflicts:
+            accepted = []
+            for index, pending in enumerate(batch):
+                if index in key_conflicts:
+                    _reject(pending, IdempotencyKeyUsed())
+                elif index in version_conflicts:
+                    _reject(pending, VersionConflict())
+                else:
+                    accepted.append(pending)
+        else:
+            accepted = batch
+        for command, future in accepted:
+            position += len(command.changes)
+            for change in command.changes:
+                self._streams.update_cache(change.state)
+            if not future.done():
+                future.set_result(position)
         self._notifier.advance(position)
-        return written_keys
+        return accepted
 
 
 def _get_reply_key(command: Append) -> object:
@@ -227,6 +237,8 @@ def _split_compatible(
     written: set[object] = set()
     compatible: list[Pending[Append, int]] = []
     deferred: list[Pending[Append, int]] = []
+    if len(batch) == 1:
+        return batch, deferred
     for pending in batch:
         command = pending.item
         writes = _get_written_keys(command)
@@ -243,90 +255,50 @@ def _reject(pending: Pending[Append, int], error: Exception) -> None:
         pending.future.set_exception(error)
 
 
-# The rows of `ledger.append`'s arguments: each event is encoded here and decoded in the database, so the
-# members have names of one letter. This is the one place that writes them; the SQL function reads them.
+class _Rows(NamedTuple):
+    """A batch as rows. `creations` are checks of the streams that it creates."""
+
+    checks: list[CheckRow]
+    creations: list[CheckRow]
+    events: list[EventRow]
+    replies: list[ReplyRow]
 
 
-def _encode_commands(
-    codec: Codec, store_body: StoreBody, commands: Sequence[Append]
-) -> tuple[str, str | None, str | None]:
-    """The arguments `checks`, `events` and `replies` of `ledger.append`: JSON arrays, None for an empty one.
-
-    Raises ValueError when the versions of a stream are not consecutive.
-    """
-    checks: list[dict[str, Any]] = []
-    events: list[dict[str, Any]] = []
-    replies: list[dict[str, Any]] = []
-    for command_index, command in enumerate(commands):
+def _to_rows(codec: Codec, store_body: StoreBody, batch: Sequence[Pending[Append, int]]) -> _Rows:
+    """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive."""
+    rows = _Rows([], [], [], [])
+    for index, (command, _) in enumerate(batch):
+        account, livemode, actor, request_id, key = command.cause
         new_versions: dict[str, int] = {}
-        for change in command.changes:
-            stream, version = change.event.originator_id, change.event.originator_version
+        for event, state, causation in command.changes:
+            stream, version = event.originator_id, event.originator_version
             if stream not in new_versions:
-                checks.append(_check_row(command_index, stream, version - 1))
+                checks = rows.checks if version > 1 else rows.creations
+                checks.append((index, stream, version - 1))
             elif version != new_versions[stream] + 1:
                 raise ValueError("the versions of a stream must be consecutive")
             new_versions[stream] = version
-            events.append(_event_row(codec, command_index, command.cause, change))
+            rows.events.append(
+                (
+                    index, stream, version, *codec.encode_event(event), account, livemode, actor,
+                    None if causation else request_id,
+                    None if causation else key,
+                    causation,
+                    getattr(state, "customer", None),
+                    getattr(state, "charge", None),
+                    getattr(state, "payment_intent", None),
+                )
+            )  # fmt: skip
         for stream, version in command.expected_versions.items():
             if stream not in new_versions:
-                checks.append(_check_row(command_index, stream, version))
+                rows.checks.append((index, stream, version))
         if command.reply is not None:
-            event_count = len(events) if command.changes else None
-            replies.append(_reply_row(command_index, command.cause, command.reply, store_body, event_count))
-    return (
-        _encode_json(checks),
-        _encode_json(events) if events else None,
-        _encode_json(replies) if replies else None,
-    )
-
-
-def _check_row(command_index: int, stream: str, version: int) -> dict[str, Any]:
-    return {
-        "c": command_index,  # which command of the batch
-        "s": stream,
-        "v": version,  # the version that the stream must have; 0: no event yet
-    }
-
-
-def _event_row(codec: Codec, command_index: int, cause: Cause, change: Change) -> dict[str, Any]:
-    event, state, causation = change
-    account, livemode, actor, request_id, idempotency_key = cause
-    stored = codec.to_stored_event(event)
-    return {
-        "c": command_index,
-        "s": event.originator_id,  # stream
-        "v": event.originator_version,  # version
-        "t": stored.topic,
-        "d": stored.state.decode(),  # data
-        "a": account,
-        "l": livemode,
-        "k": actor,
-        "r": None if causation else request_id,
-        "i": None if causation else idempotency_key,
-        "b": causation,  # because of
-        "u": getattr(state, "customer", None),  # the objects that the stream belongs to
-        "h": getattr(state, "charge", None),
-        "p": getattr(state, "payment_intent", None),
-    }
-
-
-def _reply_row(
-    command_index: int, cause: Cause, reply: Reply, store_body: StoreBody, event_count: int | None
-) -> dict[str, Any]:
-    return {
-        "c": command_index,
-        "a": cause.account,
-        "l": cause.livemode,
-        "k": cause.idempotency_key,
-        "f": reply.fingerprint,
-        "s": reply.status,
-        "d": store_body(reply.body),  # data
-        "o": reply.secret_object_id,
-        "n": reply.secret_offset,
-        "r": cause.request_id,
-        "e": event_count,  # events of the batch up to the last one of this command; None if it has none
-    }
-
-
-def _encode_json(rows: list[dict[str, Any]]) -> str:
-    return msgspec.json.encode(rows).decode()
+            fingerprint, status, body, secret_of, secret_at = command.reply
+            place = len(rows.events) if command.changes else None
+            rows.replies.append(
+                (
+                    index, account, livemode, key, fingerprint, status, store_body(body),
+                    secret_of, secret_at, request_id, place,
+                )
+            )  # fmt: skip
+    return rows

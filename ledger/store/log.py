@@ -12,30 +12,25 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, LiteralString
+from typing import Any
 
 import msgspec
-import psycopg
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.errors import Unavailable, UnreadableRecord
+from ledger.errors import UnreadableRecord
 from ledger.lru import LruCache
-from ledger.postgres.connections import (
-    QUERY_TIMEOUT_SECONDS,
-    Conn,
-    ReconnectingConnection,
-    fetch_all,
-    first_line,
-)
+from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.statements import StatementPool, parse_statement
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, UnreadableEvent, fold
 
 READ_BATCH_MAX = 256
 READ_QUEUE_MAX = 10_000
-READ_ATTEMPTS_MAX = 2
+# Rows decoded before the event loop gets its turn: one or two milliseconds.
+SLICE_ROWS = 256
 
 # Nested loops over the unique index whatever the statistics say: a plan made for an empty table is kept.
 # Postgres before 18 counts a disabled plan node as a huge cost: without jit=off it would compile each append,
@@ -51,12 +46,12 @@ SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.stat
        e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
 """
 
-_EVENTS_AFTER_VERSIONS = """
+_EVENTS_AFTER_VERSIONS = parse_statement("""
 SELECT e.originator_id, e.originator_version, e.topic, e.state
-FROM json_to_recordset(%s::json) AS known(s text, v integer)
+FROM json_to_recordset(%(known)s::json) AS known(s text, v integer)
 JOIN ledger.events e ON e.originator_id = known.s AND e.originator_version > known.v
 ORDER BY e.originator_id, e.originator_version
-"""
+""")
 
 _TAIL = (
     _SELECT_RECORDED
@@ -133,10 +128,10 @@ SELECT originator_id, topic FROM ledger.events
 WHERE originator_id = ANY (%(streams)s::text[]) AND originator_version = 1
 """
 
-_OWNERS = """
+_OWNERS = parse_statement("""
 SELECT originator_id, account, livemode FROM ledger.events
-WHERE originator_id = ANY (%s::text[]) AND originator_version = 1
-"""
+WHERE originator_id = ANY (%(streams)s::text[]) AND originator_version = 1
+""")
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -261,7 +256,9 @@ class StreamReader:
 
     def __init__(self, dsn: str, codec: Codec, *, cached_streams_max: int) -> None:
         self._codec = codec
-        self._connection = ReconnectingConnection(dsn, "ledger_api", name="streams", options=PLANNER_OPTIONS)
+        self._statements = StatementPool(
+            dsn, "ledger_api", name="streams", options=PLANNER_OPTIONS, connections_max=1
+        )
         self._cache: LruCache[str, State] = LruCache(cached_streams_max)
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
@@ -274,7 +271,7 @@ class StreamReader:
     async def close(self) -> None:
         """Finish the pending reads, then stop."""
         await self._queue.close()
-        await self._connection.drop()
+        await self._statements.close()
 
     async def read(self, stream: str) -> State | None:
         """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable, and
@@ -283,9 +280,7 @@ class StreamReader:
 
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
         """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""
-        known_versions = [{"s": stream, "v": 0} for stream in streams]
-        encoded_versions = msgspec.json.encode(known_versions).decode()
-        rows = await self._fetch(_EVENTS_AFTER_VERSIONS, (encoded_versions,))
+        rows = await self._fetch_after(dict.fromkeys(streams, 0))
         return [self._codec.decode_event(*row) for row in rows]
 
     def get_cached(self, stream: str) -> State | None:
@@ -300,14 +295,12 @@ class StreamReader:
 
     async def _read_batch(self, batch: list[Pending[str, State | None]]) -> None:
         states = {pending.item: self._cache.get(pending.item) for pending in batch}
-        known_versions = [
-            {"s": stream, "v": state.version if state else 0} for stream, state in states.items()
-        ]
-        encoded_versions = msgspec.json.encode(known_versions).decode()
-        rows = await self._fetch(_EVENTS_AFTER_VERSIONS, (encoded_versions,))
+        rows = await self._fetch_after(
+            {stream: state.version if state else 0 for stream, state in states.items()}
+        )
         folded, failures = _fold_rows(self._codec, rows, states)
         if failures:
-            for stream, *owner in await self._fetch(_OWNERS, (list(failures),)):
+            for stream, *owner in await self._statements.fetch(_OWNERS, {"streams": list(failures)}):
                 failures[stream].owner = (owner[0], owner[1])
         for state in folded.values():
             self.update_cache(state)
@@ -320,17 +313,11 @@ class StreamReader:
             else:
                 pending.future.set_result(states[pending.item])
 
-    async def _fetch(self, query: LiteralString, parameters: Sequence[object]) -> list[TupleRow]:
-        for attempt in range(READ_ATTEMPTS_MAX):
-            try:
-                async with asyncio.timeout(QUERY_TIMEOUT_SECONDS), self._connection as conn:
-                    cur = _binary(conn)
-                    await cur.execute(query, parameters)
-                    return await cur.fetchall()
-            except (psycopg.OperationalError, TimeoutError) as error:
-                if attempt + 1 == READ_ATTEMPTS_MAX:
-                    raise Unavailable(first_line(error)) from error
-        raise AssertionError("unreachable")
+    async def _fetch_after(self, versions: Mapping[str, int]) -> list[TupleRow]:
+        """The events after these versions of streams. Raises Unavailable."""
+        known_versions = [{"s": stream, "v": version} for stream, version in versions.items()]
+        known = msgspec.json.encode(known_versions).decode()
+        return await self._statements.fetch(_EVENTS_AFTER_VERSIONS, {"known": known})
 
 
 def _binary(conn: Conn) -> AsyncCursor[TupleRow]:
@@ -360,8 +347,12 @@ def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
 
 async def _decode_rows(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
     """The recorded events; an `UnreadableEvent` in the place of each that cannot be read."""
+    recorded: list[Recorded] = []
     try:
-        return [_to_recorded(codec, row) for row in rows]
+        for start in range(0, len(rows), SLICE_ROWS):
+            recorded += [_to_recorded(codec, row) for row in rows[start : start + SLICE_ROWS]]
+            await asyncio.sleep(0)
+        return recorded
     except UnreadableRecord:
         streams = list({row[1] for row in rows})
     first_topics: dict[str, str] = dict(await fetch_all(conn, _FIRST_TOPICS, {"streams": streams}))

@@ -1,7 +1,7 @@
 """The replies to idempotency keys: what each key got, for a day (contract §1.9).
 
-A reply to a command that appends to the log commits with it (`ledger.append`). Bodies are stored compressed
-once every release that may run reads that.
+A reply to a command that appends to the log commits with it (`ledger.append_batch`). Bodies are stored
+compressed once every release that may run reads that.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _SELECT_REPLY = """
 SELECT fingerprint, status, body, secret_of, secret_at, request_id, position FROM ledger.replies
 WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
-# `ledger.append` writes replies under the head lock, so this does too: an append that met an uncommitted row
-# for the same key would fail with its whole batch.
+# `ledger.append_batch` writes replies under the head lock, so this does too: an append that met an
+# uncommitted row for the same key would fail with its whole batch.
 _LOCK_HEAD = "SELECT FROM ledger.head FOR UPDATE"
 _INSERT_REPLY = """
 INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)

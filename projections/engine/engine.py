@@ -3,14 +3,15 @@
 `advance` is one batch in one transaction: lock checkpoints, read the log after them, fold, apply, write,
 move the checkpoints with the rows; a crash leaves all of it or nothing. Catching up, filling a new
 generation and following live are this same code. Projections at one position share the batch. Any number
-of processes may run it: a checkpoint's lock lets one write (README, invariant 5).
+of processes may run it: a checkpoint's lock lets one write (README, invariant 5). Of a backlog, the next
+batch is prepared while Postgres writes the current one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ledger.background import BackgroundLoop
@@ -26,6 +27,7 @@ from projections.engine.assignment import WorkAssignment
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
 from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
+from projections.engine.read_ahead import BatchRange, PreparedBatch, ReadAhead
 from projections.engine.registration import register_missing
 from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, ParkedIn, retry_readable, retry_stream
 from projections.engine.writes import Writer, write_each, write_or_isolate
@@ -41,11 +43,15 @@ SLICE_EVENTS = 64
 # The server ends the connection of a process that hangs within a batch, which frees its checkpoints. Between
 # two statements a batch computes for a twentieth of this time.
 IN_BATCH_IDLE_SECONDS_MAX = 4.0
-IN_BATCH_IDLE_MS_PER_EVENT = 4
+IN_BATCH_IDLE_MS_PER_EVENT = 2
 # The server also ends the connection of a process that hangs between batches, which frees its slot
 # (engine/assignment.py). A process that does not hang polls within this time.
 IDLE_SECONDS_MAX = 3.0
 IDLE_POLLS_MAX = 10
+
+# A crash of the server may lose the last batches, rows and checkpoints together: they are applied again. What
+# others commit because of these rows, a delivery for example, is flushed after them: there is one WAL.
+_ASYNCHRONOUS_COMMITS = "-c synchronous_commit=off"
 
 _log = logging.getLogger("ledger.projections")
 
@@ -85,9 +91,9 @@ class Engine:
         notifier: HeadNotifier,
         *,
         projections: Iterable[Projection],
-        batch_max: int = 1000,
+        batch_max: int = 2000,
         poll_ms: int = 100,
-        cached_streams_max: int = 50_000,
+        cached_streams_max: int = 10_000,
     ) -> None:
         self._codec = codec
         self._clock = clock
@@ -99,6 +105,7 @@ class Engine:
         self._connection = ReconnectingConnection(
             dsn, "ledger_projector", name="projections", options=_connection_options(batch_max, poll_ms)
         )
+        self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
@@ -129,6 +136,7 @@ class Engine:
         """Finish the batch under way, then stop. The engine can be started again."""
         if self._loop is not None:
             await self._loop.close()
+        await self._read_ahead.close()
         await self._connection.drop()
 
     async def _follow(self) -> float:
@@ -165,12 +173,20 @@ class Engine:
             assigned = await self._assignment.select_assigned(conn, self._projections, lagging)
             ready = {key: at for key, at in assigned.items() if self._retry_at.get(key, 0.0) <= started}
             if not ready:
+                await self._read_ahead.close()
                 contended = len(assigned) < len(lagging)
                 return BatchResult(0, head, caught_up=not lagging, contended=contended)
-            position, upto = self._choose_range(set(ready.values()), head)
-            keys = [key for key, at in ready.items() if at == position]
+            positions_ready = set(ready.values())
+            position, upto = self._choose_range(positions_ready, head)
+            keys = frozenset(key for key, at in ready.items() if at == position)
+            batch_range = BatchRange(keys, position, upto)
+            # Only if a whole batch follows, which its events cannot grow, and for all generations alike.
+            next_upto = upto + self._batch_max
+            has_next = len(positions_ready) == 1 and next_upto <= head
+            next_range = BatchRange(keys, upto, next_upto) if has_next else None
             written, errors = await write_or_isolate(
-                conn, lambda write: self._run_batch(conn, keys, position, upto, write, at_head=upto == head)
+                conn,
+                lambda write: self._run_batch(conn, batch_range, next_range, write, at_head=upto == head),
             )
         self._record_results(written, errors)
         events = upto - position if written else 0
@@ -232,32 +248,34 @@ class Engine:
     async def _run_batch(
         self,
         conn: Conn,
-        keys: Sequence[GenerationKey],
-        position: int,
-        upto: int,
+        batch_range: BatchRange,
+        next_range: BatchRange | None,
         write: Writer,
         *,
         at_head: bool,
     ) -> tuple[list[Target], dict[GenerationKey, str]]:
-        """The targets that were advanced from `position` to `upto`, and why others could not be written."""
+        """The targets that were advanced over the range, and why others could not be written."""
+        keys, position, upto = batch_range
         if write is write_each:
             # The first run failed, perhaps because another process has dropped a partition.
             self._daily_partitions.invalidate()
+            next_range = None
+            await self._read_ahead.drop()
         while True:
             async with conn.transaction():
                 has_parked = await checkpoints.lock(conn, keys, position)
-                targets = [self._create_target(key) for key in has_parked]
-                if not targets:
+                if not has_parked:
                     return [], {}
-                recorded = await read_log(
-                    conn, self._codec, position, upto - position, ignored_topics=ignored_topics(targets)
-                )
-                fold = BatchFold(targets)
+                locked_range = BatchRange(frozenset(has_parked), position, upto)
+                batch = await self._read_ahead.take(locked_range, has_parked.values())
+                if batch is None:
+                    with_parked = {key for key, parked in has_parked.items() if parked}
+                    batch = await self._prepare(conn, locked_range, with_parked)
+                recorded, fold, targets = batch
                 missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
                 if not missing_days:
-                    with_parked = [target for target in targets if has_parked[target.key]]
-                    await _load_parked(conn, with_parked, recorded)
-                    await self._fold(conn, fold, recorded, position)
+                    if next_range is not None and next_range.keys == locked_range.keys:
+                        self._read_ahead.start(next_range)
                     errors = await write(conn, targets)
                     written = [target for target in targets if target.key not in errors]
                     for target in written:
@@ -267,6 +285,20 @@ class Engine:
                     return written, errors
             # DDL stays out of the batch's transaction: the batch starts again when the partitions exist.
             await self._daily_partitions.create(conn, missing_days)
+
+    async def _prepare(
+        self, conn: Conn, batch_range: BatchRange, with_parked: Collection[GenerationKey] = ()
+    ) -> PreparedBatch:
+        """Read and fold the events of a batch. `with_parked`: generations that have parked streams."""
+        keys, position, upto = batch_range
+        targets = [self._create_target(key) for key in sorted(keys)]
+        recorded = await read_log(
+            conn, self._codec, position, upto - position, ignored_topics=ignored_topics(targets)
+        )
+        fold = BatchFold(targets)
+        await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
+        await self._fold(conn, fold, recorded, position)
+        return PreparedBatch(recorded, fold, targets)
 
     async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:
         versions = fold.get_prior_versions(recorded)
@@ -321,6 +353,6 @@ def _connection_options(batch_max: int, poll_ms: int) -> str:
     in_batch_idle_ms = max(IN_BATCH_IDLE_SECONDS_MAX * 1000, IN_BATCH_IDLE_MS_PER_EVENT * batch_max)
     idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
     return (
-        f"{PLANNER_OPTIONS} -c statement_timeout={BATCH_TIMEOUT_SECONDS}s "
+        f"{PLANNER_OPTIONS} -c statement_timeout={BATCH_TIMEOUT_SECONDS}s {_ASYNCHRONOUS_COMMITS} "
         f"-c idle_in_transaction_session_timeout={in_batch_idle_ms:.0f} -c idle_session_timeout={idle_ms:.0f}"
     )

@@ -38,6 +38,8 @@ WHERE split_part(p.error, ':', 1) = ANY (%(reasons)s::text[])
 AND (p.projection, p.stream) > (%(projection)s, %(stream)s)
 GROUP BY p.projection, p.stream ORDER BY p.projection, p.stream LIMIT %(limit)s
 """
+# The engine's connection does not wait for its commits to be flushed; what an operator was told is kept.
+_SYNCHRONOUS_COMMIT = "SET LOCAL synchronous_commit = on"
 _AUTOMATIC = Operator("ledger", "its records can be read now")
 
 
@@ -138,6 +140,7 @@ async def _retry_generation(
     while True:
         missing_days: dict[GenerationKey, set[int]] = {}
         async with conn.transaction():
+            await conn.execute(_SYNCHRONOUS_COMMIT)
             position_range = await checkpoints.unpark(conn, target.key, stream)
             if position_range is None:
                 return True

@@ -25,6 +25,7 @@ from ledger.files.storage import CHUNK_BYTES
 from ledger.postgres.connections import POOL_SIZE_MAX
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
+from ledger.queries.pages import PAGE_CONNECTIONS_MAX
 from tests.api.service import Caller, Registrar, Service, create_client, ok
 from tests.internal.conftest import InternalClient
 
@@ -37,7 +38,11 @@ _END_CONNECTIONS = """
 SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'ledger %' AND pg_terminate_backend(pid)
 """
 _COUNT_ENDING = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s)"
-_COUNT_POOLED = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ledger reads'"
+_COUNT_KEPT = """
+SELECT count(*) FILTER (WHERE application_name = 'ledger reads'),
+       count(*) FILTER (WHERE application_name = 'ledger pages')
+FROM pg_stat_activity
+"""
 
 Request = Callable[[], object]
 
@@ -169,9 +174,14 @@ def requests(service: Service) -> Iterator[Requests]:
 
 def fill_pool(service: Service, requests: Requests) -> None:
     """Make the service hold as many idle connections as it may."""
+
+    def read(number: int) -> None:
+        ok(requests.operator.get("/accounts"))
+        requests.client.v1.customers.list({"limit": 100, "created": {"gte": number}})  # all different
+
     with ThreadPoolExecutor(24) as threads, psycopg.connect(service.dsn) as conn:
-        while conn.execute(_COUNT_POOLED).fetchone() != (POOL_SIZE_MAX,):
-            list(threads.map(lambda _: requests.client.v1.customers.list({"limit": 100}), range(48)))
+        while conn.execute(_COUNT_KEPT).fetchone() != (POOL_SIZE_MAX, PAGE_CONNECTIONS_MAX):
+            list(threads.map(read, range(48)))
             conn.rollback()
 
 

@@ -15,6 +15,7 @@ from ledger.wire.aggregates import AGGREGATES, AGGREGATES_BY_EVENT, AGGREGATES_B
 from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX, derive_public_events
 from tests.domain.builders import NOW
 from tests.domain.histories import HISTORIES
+from tests.work import count_calls
 
 
 def test_the_histories_have_every_class_of_event() -> None:
@@ -45,6 +46,11 @@ def test_texts_of_people_are_marked_personal() -> None:
     assert {"object", "previous_attributes"} <= marks["past_event.imported"]
     assert "url" in marks["webhook_endpoint.created"]
     assert "changes" in marks["webhook_endpoint.updated"]
+
+
+@pytest.mark.parametrize("event", {type(event): event for events in HISTORIES for event in events}.values())
+def test_making_an_event_calls_nothing_for_each_field(event: DomainEvent) -> None:
+    assert count_calls(lambda: type(event)(**vars(event))) <= 6
 
 
 @pytest.mark.parametrize("events", HISTORIES)

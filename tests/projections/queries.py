@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.files.urls import FileLinkUrls
 from ledger.postgres.connections import Pool
+from ledger.postgres.statements import parse_statement
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import Pages
 from tests.projections.histories import Author
@@ -21,10 +22,13 @@ async def open_queries(author: Author, *, wait_ms: int = 0) -> AsyncIterator[Que
         await pool.wait()
         await author.store.streams.read("cus_x")
         key = author.store.secret_key
+        pages = Pages(author.dsn, author.store.clock, author.store.notifier, wait_ms=wait_ms)
+        await pages._statements.fetch(parse_statement("SELECT 1"), {})
         yield QueryContext(
             store=author.store,
             pool=pool,
-            pages=Pages(pool, author.store.clock, author.store.notifier, wait_ms=wait_ms),
+            pages=pages,
             link_urls=FileLinkUrls(key),
             derive_intent_secret=PaymentIntentSecrets(key).derive,
         )
+        await pages.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -12,20 +13,26 @@ import pytest
 from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
+from ledger.domain.aggregate import State
 from ledger.domain.customer import CustomerCreated
 from ledger.lru import LruCache
 from ledger.metrics import Metrics
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import evolve
+from ledger.store.log import Recorded, read_log
 from projections.engine.aggregates import AggregateCache
 from projections.engine.assignment import REFRESH_SECONDS
 from projections.engine.engine import Engine
+from projections.engine.read_ahead import ReadAhead
 from projections.engine.registration import register_missing
 from projections.engine.status import load_statuses
-from projections.projection import Column, Projection
+from projections.engine.writes import write_each
+from projections.projection import Column, Projection, Row
 from projections.read_models.catalog import PROJECTIONS
 from projections.read_models.feed import FEED
+from projections.read_models.lists import CUSTOMERS
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
+from tests.work import record_runs
 
 
 async def wait_until_caught_up(conn: Conn) -> None:
@@ -67,6 +74,47 @@ async def count_events(engine: Engine, done: asyncio.Event) -> int:
         if not result.events:
             await asyncio.sleep(0.001)
     return events
+
+
+def test_the_next_batch_of_a_backlog_is_prepared_once(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(7):
+            await author.create_charge()
+        with record_runs(ReadAhead.start) as prepared:
+            await catch_up(dsn, batch_max=2)
+        assert len(prepared) == 2  # a whole batch follows the first two of four
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            generation = await create_generation(conn)
+            with record_runs(read_log) as reads:
+                await catch_up(dsn, batch_max=2)
+            assert len(reads) == 4
+            assert await load_rows(conn, generation) == await load_rows(conn, 1)
+
+    run_story(dsn, story)
+
+
+def test_a_batch_prepared_for_streams_that_are_parked_meanwhile_is_not_used(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        bad, good = await author.create_customer(), await author.create_customer()
+        for name in ("Ann", "Bob"):
+            await author.update_customer(bad, name=name)
+            await author.update_customer(good, name=name)
+
+        def refuse_bad(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
+            rows = CUSTOMERS.apply(before, recorded, after)
+            return [(None, *row[1:]) if row[0] == bad else row for row in rows]  # a key must not be null
+
+        broken = dataclasses.replace(CUSTOMERS, apply=refuse_bad)
+        with record_runs(write_each) as isolated:
+            await catch_up(dsn, projections=[broken], batch_max=2)
+        assert len(isolated) == 1  # by then the stream is parked, and its next events are left out
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            (status,) = await load_statuses(conn, now=0.0)
+            assert [(each.stream, each.position) for each in status.parked] == [(bad, 1)]
+            cur = await conn.execute("SELECT id FROM projections.customers")
+            assert await cur.fetchall() == [(good,)]
+
+    run_story(dsn, story)
 
 
 def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn: str) -> None:

@@ -13,6 +13,7 @@ from ledger.call import Call, Cause
 from ledger.domain import refund_decisions
 from ledger.domain.charge import Charge
 from ledger.objects import READS_AT_ONCE_MAX, run_together, share_reads
+from ledger.postgres.statements import StatementPool
 from ledger.queries.balance_transactions import list_balance_transactions
 from ledger.queries.charges import list_charges
 from ledger.queries.context import QueryContext
@@ -76,7 +77,7 @@ async def write_payments(author: Author) -> None:
 async def count_statements(list_page: List, queries: QueryContext, expand: Any, limit: int) -> int:
     """How many statements a page of `limit` items takes."""
     call = Call(Cause(ACCOUNT, False, "key_test", "req_test", None), "", {"limit": limit}, expand)
-    with record_runs(psycopg.AsyncCursor.execute) as statements:
+    with record_runs(psycopg.AsyncCursor.execute, StatementPool.fetch) as statements:
         answer = await list_page(call, queries)
     assert len(answer.body["data"]) == limit
     return len(statements)
@@ -89,6 +90,7 @@ def test_each_level_of_a_page_is_read_by_one_statement(dsn: str) -> None:
             for name, (list_page, object_type, paths, levels) in CASES.items():
                 tree = parse_expand(paths, object_type, in_list=False)
                 plain = await count_statements(list_page, queries, {}, ITEMS)
+                assert plain == (2 if list_page is list_payment_methods else 1), name
                 for limit in (2, ITEMS):
                     expanded = await count_statements(list_page, queries, tree, limit)
                     assert expanded == plain + levels, (name, limit)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import msgspec
 import psycopg
-from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import (
     ApplicationRecorder,
     IntegrityError,
@@ -27,7 +25,7 @@ from eventsourcing.persistence import (
 from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.store.codec import Codec
 from ledger.store.journal import Append, Change, Journal, VersionConflict
 from ledger.store.log import StreamReader
@@ -53,7 +51,7 @@ ORDER BY notification_id LIMIT %(limit)s
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class RawEvent(DomainEvent):
     """An event of which only the stored form is known."""
 
@@ -71,14 +69,9 @@ class StubState(msgspec.Struct, frozen=True):
 class PassThroughCodec(Codec):
     """Leaves stored events as they are."""
 
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        assert isinstance(domain_event, RawEvent)
-        return StoredEvent(
-            domain_event.originator_id,
-            domain_event.originator_version,
-            domain_event.topic,
-            domain_event.state,
-        )
+    def encode_event(self, event: DomainEvent) -> tuple[str, bytes]:
+        assert isinstance(event, RawEvent)
+        return event.topic, event.state
 
 
 class JournalRecorder(ApplicationRecorder):

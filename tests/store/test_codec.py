@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import eventsourcing.utils
@@ -16,7 +15,7 @@ from eventsourcing.persistence import Mapper, StoredEvent
 
 from ledger.domain import customer_session
 from ledger.domain.customer import CustomerCreated, CustomerDeleted, CustomerUpdated
-from ledger.domain.event import DomainEvent
+from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import Terms
 from ledger.errors import UnreadableRecord
 from ledger.store.codec import Codec, JsonTranscoder
@@ -145,7 +144,7 @@ def test_every_event_class_is_found_by_its_topic() -> None:
         assert eventsourcing.utils.get_topic(event_class) == event_class.TOPIC
 
 
-@dataclass(frozen=True, kw_only=True)
+@domain_event
 class Renamed(DomainEvent):
     """A class as it may look after two changes of its shape."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -30,6 +31,19 @@ from tests.store.stores import (
 )
 
 _APPEND = "SELECT base, stale, taken FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
+_APPEND_BATCH = """
+SELECT base, coalesce(stale, '{}'), coalesce(taken, '{}')
+FROM (SELECT %s::uuid AS appender, %s::bigint AS number, %s::float8 AS at, %s::int[] AS commands,
+             %s::text[] AS streams, %s::int[] AS versions) AS b,
+     array_fill(1, ARRAY[cardinality(streams)]) AS first,
+     array_fill('customer.deleted'::text, ARRAY[cardinality(streams)]) AS topics,
+     array_fill('{}'::bytea, ARRAY[cardinality(streams)]) AS states,
+     array_fill('acct_1'::text, ARRAY[cardinality(streams)]) AS accounts,
+     array_fill(false, ARRAY[cardinality(streams)]) AS livemodes,
+     ledger.append_batch(appender, number, at, commands, streams, versions, commands, streams, first, topics,
+                         states, accounts, livemodes, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+"""
 
 
 def check(number: int, stream: str, version: int) -> dict[str, Any]:
@@ -48,18 +62,36 @@ def event(number: int, stream: str, version: int) -> dict[str, Any]:
     }
 
 
-def send(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
-    """One batch, a command for each stream, as the journal sends it."""
+Send = Callable[..., tuple[Any, ...]]
+"""Sends one batch: (dsn, appender, number, *streams)."""
+
+
+def send_json(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
+    """One batch, a command for each stream, as the journal of an older release sends it."""
     checks = [check(n, stream, 0) for n, stream in enumerate(streams)]
     events = [event(n, stream, 1) for n, stream in enumerate(streams)]
+    return call(dsn, _APPEND, (appender, number, NOW, json.dumps(checks), json.dumps(events), None))
+
+
+def send_arrays(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
+    """The same as the journal of this release sends it."""
+    commands, versions = list(range(len(streams))), [0] * len(streams)
+    return call(dsn, _APPEND_BATCH, (appender, number, NOW, commands, list(streams), versions))
+
+
+def call(dsn: str, query: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     with psycopg.connect(dsn, options="-c role=ledger_api", autocommit=True) as conn:
-        document = (json.dumps(checks), json.dumps(events), None)
-        row = conn.execute(_APPEND, (appender, number, NOW, *document)).fetchone()
+        row = conn.execute(query.encode(), arguments).fetchone()
         assert row is not None
         return row
 
 
-def test_a_batch_sent_twice_has_one_effect_and_one_result(dsn: str) -> None:
+@pytest.fixture(params=[send_json, send_arrays])
+def send(request: pytest.FixtureRequest) -> Send:
+    return cast(Send, request.param)
+
+
+def test_a_batch_sent_twice_has_one_effect_and_one_result(dsn: str, send: Send) -> None:
     appender = uuid.uuid4()
     assert send(dsn, appender, 1, "cus_0") == (0, [], [])
     first = send(dsn, appender, 2, "cus_1", "cus_0", "cus_2")
@@ -70,14 +102,14 @@ def test_a_batch_sent_twice_has_one_effect_and_one_result(dsn: str) -> None:
     assert fetch_rows(dsn, "SELECT position FROM ledger.head") == [(4,)]
 
 
-def test_another_number_or_another_appender_is_another_batch(dsn: str) -> None:
+def test_another_number_or_another_appender_is_another_batch(dsn: str, send: Send) -> None:
     appender = uuid.uuid4()
     assert send(dsn, appender, 1, "cus_0") == (0, [], [])
     assert send(dsn, appender, 2, "cus_0") == (1, [0], [])
     assert send(dsn, uuid.uuid4(), 1, "cus_0") == (1, [0], [])
 
 
-def test_a_batch_that_its_appender_gave_up_is_refused_after_the_next_batch(dsn: str) -> None:
+def test_a_batch_that_its_appender_gave_up_is_refused_after_the_next_batch(dsn: str, send: Send) -> None:
     appender = uuid.uuid4()
     after = send(dsn, appender, 2, "cus_2")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
@@ -107,7 +139,7 @@ def test_appends_use_read_committed_whatever_the_default_of_the_database(dsn: st
             conn.execute(SQL(isolation).format(name, SQL("RESET")))
 
 
-def test_a_batch_sent_again_while_the_first_sending_still_waits_has_one_effect(dsn: str) -> None:
+def test_a_batch_sent_again_while_the_first_sending_still_waits_has_one_effect(dsn: str, send: Send) -> None:
     """The connection was lost, but not the backend: it gets the lock later, or earlier, than the second."""
     appender = uuid.uuid4()
 

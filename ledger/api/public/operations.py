@@ -85,43 +85,50 @@ class RouteTable:
     segment the part."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._without_target: dict[tuple[str, str], Operation] = {}
-        self._with_target: dict[tuple[str, str, str], Operation] = {}
+        self._without_target: dict[tuple[str, str], Route] = {}
+        self._ending_in_target: dict[tuple[str, str], Operation] = {}
+        self._with_verb: dict[tuple[str, str, str], Operation] = {}
         self._with_part: dict[tuple[str, str, str], Operation] = {}
         for operation in operations:
             prefix, brace, rest = operation.path.partition("{")
             verb, part_brace, _ = rest.partition("}")[2].partition("/{")
             if part_brace:
                 self._with_part[operation.method, prefix, verb] = operation
+            elif verb:
+                self._with_verb[operation.method, prefix, verb] = operation
             elif brace:
-                self._with_target[operation.method, prefix, verb] = operation
+                self._ending_in_target[operation.method, prefix] = operation
             else:
-                self._without_target[operation.method, operation.path] = operation
+                self._without_target[operation.method, operation.path] = Route(operation)
 
     def accepts_key_in_query(self, method: str, path: str) -> bool:
         """Whether a publishable key may be given as `key=` in the query."""
-        operation = self._without_target.get((method, path))
-        return operation is not None and operation.open_to == "pk"
+        route = self._without_target.get((method, path))
+        return route is not None and route.operation.open_to == "pk"
 
     def find(self, method: str, path: str) -> Route:
         """The operation and the ids in the path. Raises UnknownRoute."""
-        operation = self._without_target.get((method, path))
-        if operation is not None:
-            return Route(operation)
-        operation, target = _find_by_target(self._with_target, method, path)
+        route = self._without_target.get((method, path))
+        if route is not None:
+            return route
+        last_at = path.rfind("/") + 1
+        prefix, last = path[:last_at], path[last_at:]
+        operation = self._ending_in_target.get((method, prefix))
+        if operation is not None and _is_id(last):
+            return Route(operation, last)
+        operation, target = _find_by_verb(self._with_verb, method, path)
         if operation is not None and _is_id(target):
             return Route(operation, target)
-        outer_path, _, part = path.rpartition("/")
-        operation, target = _find_by_target(self._with_part, method, outer_path)
-        if operation is not None and _is_id(target) and _is_id(part):
-            return Route(operation, target, part)
+        operation, target = _find_by_verb(self._with_part, method, prefix[:-1])
+        if operation is not None and _is_id(target) and _is_id(last):
+            return Route(operation, target, last)
         raise UnknownRoute(
             f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
             "the API's URLs."
         )
 
 
-def _find_by_target(
+def _find_by_verb(
     operations: Mapping[tuple[str, str, str], Operation], method: str, path: str
 ) -> tuple[Operation | None, str]:
     """The operation, by method and what is before and after the target in its path, and the target."""

@@ -9,7 +9,7 @@ Request-Id. No framework is on this path: in a measurement, it cost as much as t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
@@ -23,7 +23,7 @@ from ledger.api.authentication import (
     resolve_account,
 )
 from ledger.api.clock import RefreshClock
-from ledger.api.errors import STATUS_OK, RenderError, indent
+from ledger.api.errors import STATUS_OK, Headers, RenderError, indent
 from ledger.api.exchange import (
     JSON_CONTENT_TYPE,
     AsgiSource,
@@ -45,6 +45,7 @@ from ledger.domain.file import File
 from ledger.errors import InvalidParameter, RequestError, UnknownRoute
 from ledger.files.storage import FileStorage
 from ledger.queries.context import QueryContext
+from ledger.queries.shared_reads import SharedReads
 from ledger.wire.expansion import ExpandTree, parse_expand
 from ledger.wire.forms import decode
 from ledger.wire.versions import VERSIONS, is_version
@@ -56,6 +57,14 @@ _DOWNLOAD_HEADERS = HeaderBlock.of(*CORS_HEADERS)
 _ENCODED_VERSIONS = frozenset(version.encode() for version in VERSIONS)
 _ACCOUNT_HEADER = b"stripe-account"
 _CONTEXT_HEADER = b"stripe-context"
+
+
+class _ReadAnswer(NamedTuple):
+    """The answer to a query, and its own response headers."""
+
+    status: int
+    body: str
+    headers: Headers
 
 
 class PublicApi:
@@ -90,6 +99,7 @@ class PublicApi:
         self._public_url = public_url
         self._body_bytes_max = body_bytes_max
         self._request_ids = generate_request_ids()
+        self._shared_reads: SharedReads[tuple[str | bytes, ...], _ReadAnswer] = SharedReads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server."""
@@ -201,16 +211,26 @@ class PublicApi:
         if b"content-length" in headers or b"transfer-encoding" in headers:  # otherwise there is no body
             encoded_parameters = await self._read_form(exchange)
         operation = exchange.operation
-        call = self._build_call(exchange, encoded_parameters)
         if operation.download is not None:
+            call = self._build_call(exchange, encoded_parameters)
             return STATUS_OK, await operation.download(call, self._queries)
-        assert operation.read is not None
-        result = await operation.read(call, self._queries)
+        # Nothing else of a request decides what it reads. The key's id stands for its permissions.
+        key = (exchange.key.id, exchange.account, exchange.path, encoded_parameters, self._base_url(exchange))
+        answer = await self._shared_reads.run(key, lambda: self._read(exchange, encoded_parameters))
+        exchange.response_headers += answer.headers
+        return answer.status, answer.body
+
+    async def _read(self, exchange: Exchange, encoded_parameters: bytes) -> _ReadAnswer:
+        """The answer to a query, for all requests that share it."""
+        read = exchange.operation.read
+        assert read is not None
+        result = await read(self._build_call(exchange, encoded_parameters), self._queries)
+        headers: Headers = []
         if result.lag_events:
-            exchange.response_headers.append((b"ledger-behind-events", str(result.lag_events).encode()))
+            headers.append((b"ledger-behind-events", str(result.lag_events).encode()))
         if result.incomplete:
-            exchange.response_headers.append((b"ledger-incomplete", b"true"))
-        return self._execution.encode(result.body)
+            headers.append((b"ledger-incomplete", b"true"))
+        return _ReadAnswer(*self._execution.encode(result.body), headers)
 
     async def _run_command(self, exchange: Exchange, encoded_parameters: bytes) -> tuple[int, str]:
         operation = exchange.operation
@@ -228,10 +248,9 @@ class PublicApi:
             raise
         fingerprint = ""
         if idempotency_key is not None:
-            upload_digests = {
-                name: (upload.digest, upload.filename) for name, upload in exchange.uploads.items()
-            }
-            parameters = call.parameters | {"expand": call.expand} | upload_digests
+            parameters = {**call.parameters, "expand": call.expand}
+            for name, upload in exchange.uploads.items():
+                parameters[name] = (upload.digest, upload.filename)
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
         result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
         exchange.set_result(result)
@@ -286,8 +305,11 @@ class PublicApi:
             expand,
             part=exchange.part,
             as_platform=exchange.as_platform,
-            base_url=self._public_url or exchange.base_url,
+            base_url=self._base_url(exchange),
         )
+
+    def _base_url(self, exchange: Exchange) -> str:
+        return self._public_url or exchange.base_url
 
 
 def _set_file_headers(exchange: Exchange, file: File) -> None:

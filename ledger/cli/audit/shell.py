@@ -108,6 +108,7 @@ async def _run(
     settings, dsn, service_key = deployment
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
+    queries = build_queries(store, pool, settings)
     await pool.open()
     try:
         await store.streams.start()
@@ -117,8 +118,9 @@ async def _run(
             chosen = await choose_account(conn, account)
         auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
         await _record(Accesses(pool, store.clock, service_key), _describe_command(chosen, livemode))
-        return await action(build_queries(store, pool, settings), auditor)
+        return await action(queries, auditor)
     finally:
+        await queries.pages.close()
         await store.past_streams.close()
         await store.streams.close()
         await pool.close()

@@ -1,13 +1,13 @@
 """A new database may hold compressed documents from its first row on.
 
-Revision ID: 0021
-Revises: 0018
+Revision ID: 0020
+Revises: 0019
 """
 
 from alembic import op
 
-revision = "0021"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -22,7 +22,7 @@ SET LOCAL lock_timeout = '2s';
 -- From the release of this version on, replies, Events and the states in read models are stored compressed,
 -- once no release may run that cannot read that: `ledger migrate --contract` says so of a database in use. In
 -- a database without events and without processes no older release has anything to read.
-UPDATE ledger.served SET oldest = '0021'
+UPDATE ledger.served SET oldest = '0020'
 WHERE NOT EXISTS (SELECT FROM ledger.events)
 AND NOT EXISTS (SELECT FROM pg_stat_activity
                 WHERE datname = current_database() AND pid <> pg_backend_pid()

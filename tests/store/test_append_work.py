@@ -1,0 +1,91 @@
+"""The work of appending, counted: round trips, WAL and calls for each batch and each command."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import psycopg
+import pytest
+
+from ledger.store.appender import Appender, _fetch_result
+from ledger.store.batching import Pending
+from ledger.store.codec import Codec
+from ledger.store.journal import Append, Journal, _to_rows
+from tests.store.stores import KEY, create_customer, fetch_rows, open_store, with_reply
+from tests.work import count_calls, record_runs
+
+CODEC = Codec(KEY)
+_ATTEMPTS_MAX = 5
+_WAL = """
+SELECT w.wal_records, w.wal_bytes, w.wal_fpi
+FROM pg_stat_activity a, pg_stat_get_backend_wal(a.pid) w
+WHERE a.datname = current_database() AND a.application_name = 'ledger journal'
+"""
+
+
+class Wal(NamedTuple):
+    records: int
+    bytes: int
+    full_pages: int
+
+
+def commands(name: str, count: int) -> list[Append]:
+    return [create_customer(f"cus_{name}_{n}", **with_reply(f"key_{name}_{n}")) for n in range(count)]
+
+
+async def append_together(journal: Journal, name: str, count: int) -> None:
+    await asyncio.gather(*map(journal.append, commands(name, count)))
+
+
+async def read_wal(dsn: str, appender: Appender) -> Wal:
+    """What the journal's backend has written so far."""
+    conn = await appender._connection.get()
+    await conn.execute("SELECT pg_stat_force_next_flush()")
+    [row] = fetch_rows(dsn, _WAL)
+    return Wal(*map(int, row))
+
+
+async def measure_wal(dsn: str, count: int) -> Wal:
+    """The WAL of one batch; free of the full pages that Postgres adds after a checkpoint."""
+    async with open_store(dsn) as store:
+        for attempt in range(_ATTEMPTS_MAX):
+            await append_together(store.journal, f"warm_{attempt}", count)
+            before = await read_wal(dsn, store.journal._appender)
+            await append_together(store.journal, f"measured_{attempt}", count)
+            after = await read_wal(dsn, store.journal._appender)
+            wal = Wal(*(now - then for now, then in zip(after, before, strict=True)))
+            if not wal.full_pages:
+                return wal
+    raise AssertionError("a checkpoint in each batch")
+
+
+def test_a_batch_is_one_round_trip(dsn: str) -> None:
+    async def main() -> int:
+        async with open_store(dsn) as store:
+            await append_together(store.journal, "first", 1)
+            with record_runs(_fetch_result) as round_trips:
+                await append_together(store.journal, "second", 16)
+            return len(round_trips)
+
+    assert asyncio.run(main()) == 1
+
+
+@pytest.mark.parametrize(("count", "records_max", "bytes_max"), [(1, 12, 1_600), (16, 96, 18_000)])
+def test_a_batch_writes_little_wal(dsn: str, count: int, records_max: int, bytes_max: int) -> None:
+    with psycopg.connect(dsn) as conn:
+        if conn.info.server_version < 180_000:
+            pytest.skip("Postgres counts the WAL of a backend since version 18")
+    wal = asyncio.run(measure_wal(dsn, count))
+    assert wal.records <= records_max
+    assert wal.bytes <= bytes_max
+
+
+def test_a_command_more_costs_few_calls() -> None:
+    async def count(size: int) -> int:
+        loop = asyncio.get_running_loop()
+        batch = [Pending(command, loop.create_future()) for command in commands("a", size)]
+        _to_rows(CODEC, str, batch)  # derive each stream's key
+        return count_calls(lambda: _to_rows(CODEC, str, batch))
+
+    assert asyncio.run(count(32)) - asyncio.run(count(16)) <= 16 * 40
