@@ -151,7 +151,10 @@ def _add_migrate_command(cli: typer.Typer) -> None:
     @cli.command("migrate")
     def migrate_schema(
         contract: Annotated[
-            bool, typer.Option(help="Let no older release start any more; stop all older processes first.")
+            bool,
+            typer.Option(
+                "--contract", help="Let no older release start any more; stop all older processes first."
+            ),
         ] = False,
     ) -> None:
         """Upgrade the database to this release."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,8 @@ from ledger.queries.list_query import ListQuery, in_live_generation
 from ledger.queries.pages import QueryResult, render_list
 from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
+
+CACHED_EVENTS_MAX = 2048
 
 # The feed is as new as the fan-out: only after the fan-out is it known to how many endpoints each Event is
 # owed. While the fan-out is behind the log, an account without endpoints does not wait for it: no deliveries
@@ -106,6 +109,10 @@ FROM (
 )
 
 
+# Rows of the feed never change and mostly the newest are read: ten that were read before take 1 µs, not 10.
+_read_data = lru_cache(CACHED_EVENTS_MAX)(decompress_text)
+
+
 class FeedEvent(NamedTuple):
     """The columns of the feed that an Event shows. `data` is JSON, compressed or not; `pending_webhooks`:
     how many endpoints the Event was owed to when it was read."""
@@ -156,7 +163,7 @@ def render_event(event: FeedEvent, *, account: str | None, api_version: str | No
         created=event.created,
         livemode=event.livemode,
         api_version=api_version or event.api_version,
-        data=msgspec.Raw(decompress_text(event.data)),
+        data=msgspec.Raw(_read_data(event.data)),
         request_id=event.request_id,
         idempotency_key=event.idempotency_key,
         pending_webhooks=event.pending_webhooks,
