@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import stripe
 
 from ledger.accounts import KeyKind, create_account, create_key, revoke_key
+from ledger.compression.documents import decompress_text
 from ledger.postgres.connections import connect
 from tests.forks import start_ledger
 from tests.serving.process import run_ledger
@@ -185,6 +187,15 @@ class Caller:
 
 def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
+    """The bodies of stored replies, decompressed, by idempotency key; by default those of all accounts."""
+    with psycopg.connect(service.dsn) as conn:
+        rows = conn.execute(
+            "SELECT key, body FROM ledger.replies WHERE account LIKE %s", (account,)
+        ).fetchall()
+    return {key: decompress_text(body).decode() for key, body in rows}
 
 
 def ok(response: httpx.Response) -> Any:
