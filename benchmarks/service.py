@@ -167,7 +167,7 @@ class Service:
             yield conn
 
     def write_first_wal(self) -> None:
-        """Write WAL, then a checkpoint: from then on its files are used again, as in any database that has run
+        """Write WAL, then a checkpoint: from then on its files are used again, as in a database that has run
         for some minutes. A new database makes each file first, and commits wait for that: ten times in
         100,000 POSTs, up to a tenth of a second each."""
         message = "SELECT pg_logical_emit_message(false, 'benchmark', repeat('x', %s))"
