@@ -9,7 +9,7 @@ import pytest
 from psycopg import AsyncCursor
 
 from ledger.config import load_settings
-from ledger.postgres.connections import Pool
+from ledger.postgres.statements import StatementPool
 from ledger.queries import customers, pages
 from projections.composition import make_extensions
 from tests.projections.histories import Author, catch_up, open_engine, run_story
@@ -31,10 +31,11 @@ def test_a_list_is_woken_by_the_batch_of_another_process_and_polls_nothing(
         await catch_up(dsn)
         async with open_queries(author, wait_ms=5000) as queries, open_engine(dsn) as engine:
             created = await author.create_customer()
-            with record_runs(Pool.run_idempotent) as reads:
+            with record_runs(StatementPool.fetch) as reads:
                 listing = asyncio.create_task(customers.list_customers(call(limit=1), queries))
-                while not reads:  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
+                async with asyncio.timeout(5):
+                    while not reads:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
                 await engine.advance()
                 assert [row["id"] for row in (await listing).body["data"]] == [created]
         assert len(reads) == 2  # the page before the batch, and after it
@@ -66,7 +67,7 @@ def test_an_idle_service_asks_the_database_little(dsn: str) -> None:
                 await service.start()
             await author.create_customer()
             await asyncio.sleep(2)  # what the customer causes, and the first step of each loop
-            with record_runs(AsyncCursor.execute) as statements:
+            with record_runs(AsyncCursor.execute, StatementPool.fetch) as statements:
                 await asyncio.sleep(IDLE_SECONDS)
         assert len(statements) <= IDLE_STATEMENTS_MAX * IDLE_SECONDS
 
