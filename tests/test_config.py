@@ -12,6 +12,8 @@ from ledger.config import Settings, load_settings
 from ledger.errors import SettingError
 
 KEY = "0123456789abcdef0123456789abcdef"
+ROOT = Path(__file__).resolve().parents[1]
+_DOCUMENTED_NUMBER = re.compile(r"^\| `LEDGER_(\w+)` \| (\d+) \|", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,13 @@ def test_every_setting_has_a_description_and_a_default() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
+
+
+def test_documented_defaults_are_those_of_the_settings() -> None:
+    documented = _DOCUMENTED_NUMBER.findall((ROOT / "docs/operations.md").read_text())
+    assert len(documented) > 10
+    for name, default in documented:
+        assert getattr(load_settings(), name.lower()) == int(default), name
 
 
 def test_a_schedule_is_a_list_of_seconds_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

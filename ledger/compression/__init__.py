@@ -1,0 +1,1 @@
+"""JSON documents, compressed with a dictionary of such documents."""

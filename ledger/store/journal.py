@@ -27,7 +27,7 @@ from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
-from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoreBody, StoredReply
+from ledger.store.replies import EncodeBody, IdempotencyKeyUsed, Replies, Reply, StoredReply
 
 
 class VersionConflict(LedgerError):
@@ -168,9 +168,9 @@ class Journal:
     async def _commit_group(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
         """Commit in one transaction; returns the accepted commands."""
         started = asyncio.get_running_loop().time()
-        store_body = await self._replies.find_form()
+        encode_body = await self._replies.get_body_encoder()
         try:
-            rows = _to_rows(self._codec, store_body, batch)
+            rows = _to_rows(self._codec, encode_body, batch)
             try:
                 result = await self._appender.append(rows.checks, rows.events, rows.replies)
             except psycopg.errors.UniqueViolation:
@@ -264,7 +264,7 @@ class _Rows(NamedTuple):
     replies: list[ReplyRow]
 
 
-def _to_rows(codec: Codec, store_body: StoreBody, batch: Sequence[Pending[Append, int]]) -> _Rows:
+def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Append, int]]) -> _Rows:
     """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive."""
     rows = _Rows([], [], [], [])
     for index, (command, _) in enumerate(batch):
@@ -297,7 +297,7 @@ def _to_rows(codec: Codec, store_body: StoreBody, batch: Sequence[Pending[Append
             place = len(rows.events) if command.changes else None
             rows.replies.append(
                 (
-                    index, account, livemode, key, fingerprint, status, store_body(body),
+                    index, account, livemode, key, fingerprint, status, encode_body(body),
                     secret_of, secret_at, request_id, place,
                 )
             )  # fmt: skip

@@ -29,8 +29,8 @@ VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)
 ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
 """
 
-StoreBody = Callable[[str], str]
-"""The text that is stored for a body."""
+EncodeBody = Callable[[str], str]
+"""Makes the text that is stored for a body."""
 
 
 class IdempotencyKeyUsed(LedgerError):
@@ -67,7 +67,7 @@ class Replies:
 
     def __init__(self, dsn: str) -> None:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="replies")
-        self._store_body: StoreBody | None = None
+        self._encode_body: EncodeBody | None = None
 
     async def close(self) -> None:
         """Close the connection."""
@@ -82,12 +82,12 @@ class Replies:
         fingerprint, status, body, *secret = row[:5]
         return StoredReply(Reply(fingerprint, status, decompress_text(body).decode(), *secret), *row[5:])
 
-    async def find_form(self) -> StoreBody:
+    async def get_body_encoder(self) -> EncodeBody:
         """How this process stores bodies: as they are, or compressed. Raises Unavailable."""
-        if self._store_body is None:
+        if self._encode_body is None:
             compressed = await self._connection.run_idempotent(may_compress)
-            self._store_body = _compress_body if compressed else str
-        return self._store_body
+            self._encode_body = _compress_body if compressed else str
+        return self._encode_body
 
 
 async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:

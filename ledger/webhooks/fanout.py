@@ -82,7 +82,6 @@ class FanoutResult(NamedTuple):
     has_more          whether the next step already has work
     feed_behind       whether the feed, or the projection of endpoints, is behind the log
     no_endpoints      whether no account has had an endpoint yet
-    head              the log's last position, as this step saw it
     """
 
     new_deliveries: int = 0
@@ -90,7 +89,6 @@ class FanoutResult(NamedTuple):
     has_more: bool = False
     feed_behind: bool = False
     no_endpoints: bool = False
-    head: int = 0
 
 
 class _Progress(NamedTuple):
@@ -144,7 +142,6 @@ class Fanout:
         result = FanoutResult(
             feed_behind=projected_position < progress.head,
             no_endpoints=not progress.any_endpoints,
-            head=progress.head,
         )
         if progress.any_late_streams and checkpoint <= progress.feed_position:
             new_deliveries, has_more = await self._late_fanout.fan_out_recovered(

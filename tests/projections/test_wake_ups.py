@@ -33,8 +33,9 @@ def test_a_list_is_woken_by_the_batch_of_another_process_and_polls_nothing(
             created = await author.create_customer()
             with record_runs(StatementPool.fetch) as reads:
                 listing = asyncio.create_task(customers.list_customers(call(limit=1), queries))
-                while not reads:  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
+                async with asyncio.timeout(5):
+                    while not reads:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
                 await engine.advance()
                 assert [row["id"] for row in (await listing).body["data"]] == [created]
         assert len(reads) == 2  # the page before the batch, and after it
