@@ -173,16 +173,32 @@ def requests(service: Service) -> Iterator[Requests]:
 
 
 def fill_pool(service: Service, requests: Requests) -> None:
-    """Make the service hold as many idle connections as it may."""
+    """Make the service hold as many idle connections as it may: more reads than that wait for a lock."""
 
     def read(number: int) -> None:
         ok(requests.operator.get("/accounts"))
         requests.client.v1.customers.list({"limit": 100, "created": {"gte": number}})  # all different
 
-    with ThreadPoolExecutor(24) as threads, psycopg.connect(service.dsn) as conn:
-        while conn.execute(_COUNT_KEPT).fetchone() != (POOL_SIZE_MAX, PAGE_CONNECTIONS_MAX):
-            list(threads.map(read, range(48)))
-            conn.rollback()
+    count = 2 * (POOL_SIZE_MAX + PAGE_CONNECTIONS_MAX)
+    with ThreadPoolExecutor(count) as threads, psycopg.connect(service.dsn, autocommit=True) as conn:
+        read(0)  # the keys are known from now on
+        for table, column in (("ledger.accounts", 0), ("projections.customers", 1)):
+            with conn.transaction():
+                conn.execute(f"LOCK TABLE {table}")
+                reads = [threads.submit(read, number) for number in range(count)]
+                while fetch_kept(conn)[column] < (POOL_SIZE_MAX, PAGE_CONNECTIONS_MAX)[column]:
+                    time.sleep(0.005)
+            for each in reads:
+                each.result()
+        assert fetch_kept(conn) == (POOL_SIZE_MAX, PAGE_CONNECTIONS_MAX)
+
+
+def fetch_kept(conn: psycopg.Connection) -> tuple[int, int]:
+    """The idle and busy connections of both pools. Not of the statement's own transaction's snapshot."""
+    conn.execute("SELECT pg_stat_clear_snapshot()")
+    row = conn.execute(_COUNT_KEPT).fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def send_in_a_row(service: Service, requests: Requests, count: int) -> None:

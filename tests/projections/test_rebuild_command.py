@@ -214,7 +214,7 @@ def kill(pid: int) -> None:
 
 
 def list_backfill_pids(driver: subprocess.Popen[str]) -> set[int]:
-    return {pid for pid, command in list_children(driver.pid).items() if " fill " in command}
+    return {pid for pid, command in list_children(driver.pid, "args").items() if " fill " in command}
 
 
 def has_ended(pid: int) -> bool:

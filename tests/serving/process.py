@@ -174,10 +174,11 @@ def run_serve(data_dir: Path, **settings: Any) -> Iterator[ServeProcess]:
         service.kill_group()
 
 
-def list_children(pid: int) -> dict[int, str]:
-    """Names of the direct children by process id: `ledger api`, `ledger worker`, `postgres`."""
+def list_children(pid: int, column: str = "comm") -> dict[int, str]:
+    """Names of the direct children by process id: `ledger api`, `ledger worker`, `postgres`; with the column
+    `args`, their command lines."""
     completed = subprocess.run(
-        ["ps", "-o", "pid=,comm=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", f"pid=,{column}=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
     lines = (line.split(maxsplit=1) for line in completed.stdout.splitlines())
     return {int(child): name for child, name in lines}
