@@ -11,6 +11,7 @@ import pytest
 from ledger.config import Settings, load_settings
 from ledger.errors import SettingError
 
+ROOT = Path(__file__).resolve().parents[1]
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -45,6 +46,16 @@ def test_every_setting_has_a_description_and_a_default() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/operations.md"])
+def test_documented_defaults_are_those_of_the_settings(file: str) -> None:
+    rows = re.findall(
+        r"^\| `LEDGER_(\w+)` \| `?(\d+|true|false)`? \|", (ROOT / file).read_text(), re.MULTILINE
+    )
+    assert rows
+    for name, default in rows:
+        assert default == str(Settings.model_fields[name.lower()].default).lower(), name
 
 
 def test_a_schedule_is_a_list_of_seconds_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
