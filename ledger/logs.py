@@ -7,6 +7,7 @@ place where it was raised. The redaction here is a second line of defence.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -31,6 +32,7 @@ def configure(level: str) -> None:
     processors: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _add_process_id,
         _summarize_exception,
         _redact_entry,
     ]
@@ -80,6 +82,12 @@ def describe_error(error: BaseException) -> str:
     code = trace.tb_frame.f_code
     module = trace.tb_frame.f_globals.get("__name__", "?")
     return f"{type(error).__name__} at {module}.{code.co_qualname}:{trace.tb_lineno}"
+
+
+def _add_process_id(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The processes of one service write to the same log. Asked for each line: a child is a fork."""
+    entry["pid"] = os.getpid()
+    return entry
 
 
 def _redact_entry(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+
+import structlog
 
 RESTART_PAUSE_SECONDS = 1.0
 END_POLL_SECONDS = 0.01
@@ -20,18 +21,23 @@ GC_THRESHOLD_OBJECTS = 10_000
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
+log = structlog.get_logger()
+
 
 class Task(NamedTuple):
     """The work of one child process.
 
-    name       of the process, in `ps -o comm` and `top`: 15 bytes at most
-    run        works until SIGTERM
-    ends_last  whether it gets SIGTERM only when all others have ended: their last requests need it
+    name           of the process, in `ps -o comm` and `top`: 15 bytes at most
+    run            works until SIGTERM
+    ends_last      whether it gets SIGTERM only when all others have ended: their last requests need it
+    inherited_fds  the descriptors that it inherits. A listening socket that another process holds too keeps
+                   the port, and takes connections that nobody answers
     """
 
     name: str
     run: Callable[[], None]
     ends_last: bool = False
+    inherited_fds: Collection[int] = ()
 
 
 class _Child(NamedTuple):
@@ -44,19 +50,26 @@ class Supervisor:
 
     The children are forked from this process, so they start in milliseconds with the modules that are
     imported here, and share their memory. For that no thread and no event loop may run in it. As with
-    `subprocess`, a child inherits no descriptor but the standard streams and `inherited_fds`.
+    `subprocess`, a child inherits no descriptor but the standard streams and those of its task.
     """
 
-    def __init__(self, tasks: Sequence[Task], inherited_fds: Iterable[int]) -> None:
+    def __init__(self, tasks: Sequence[Task]) -> None:
         self._tasks = tasks
-        self._inherited_fds = frozenset(inherited_fds)
         self._children: dict[int, _Child] = {}
+        self._ending = False
         # The kernel closes the write end when this process ends, however it ends.
         self._parent_read_fd, self._parent_write_fd = os.pipe()
 
-    def run(self, *, end_seconds: float, forget: Callable[[int], None]) -> None:
+    def run(
+        self, *, end_seconds: float, stop_listening: Callable[[], None], forget: Callable[[int], None]
+    ) -> None:
         """Run until SIGTERM or SIGINT, then end the children within `end_seconds`; kill those that take
-        longer. `forget` is called with the process id of each child that died before."""
+        longer.
+
+        stop_listening  is called before the children end, to close what this process holds for them: new
+                        connections are then refused, and do not wait for a child that will not accept them
+        forget          is called with the process id of each child that died before
+        """
         for number in _SIGNALS:
             signal.signal(number, _ignore)
         # Only sigwait receives a signal: none can be lost between a fork and what the child does first.
@@ -71,6 +84,8 @@ class Supervisor:
                 if time.monotonic() - child.started_at < RESTART_PAUSE_SECONDS:
                     time.sleep(RESTART_PAUSE_SECONDS)
                 self._start(child.task)
+        self._ending = True
+        stop_listening()
         self._end_children(time.monotonic() + end_seconds)
 
     def _start(self, task: Task) -> None:
@@ -88,15 +103,15 @@ class Supervisor:
             # In a session of its own, a child does not get the Ctrl-C: the supervisor ends them in order.
             os.setsid()
             _name_process(task.name)
-            _close_descriptors_except({0, 1, 2, self._parent_read_fd, *self._inherited_fds})
+            _close_descriptors_except({0, 1, 2, self._parent_read_fd, *task.inherited_fds})
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             exit_with_parent(self._parent_read_fd)
             task.run()
             status = 0
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            log.critical("process_failed", process=task.name, exc_info=error)
         finally:
             with suppress(OSError):
                 sys.stdout.flush()
@@ -105,8 +120,15 @@ class Supervisor:
 
     def _collect_ended(self) -> list[tuple[int, _Child]]:
         """The children that have ended. Not any child of this process: the database server is one, too."""
-        ended = [pid for pid in self._children if os.waitpid(pid, os.WNOHANG)[0]]
-        return [(pid, self._children.pop(pid)) for pid in ended]
+        statuses = [os.waitpid(pid, os.WNOHANG) for pid in self._children]
+        return [(pid, self._forget_child(pid, status)) for pid, status in statuses if pid]
+
+    def _forget_child(self, pid: int, status: int) -> _Child:
+        child, exit_code = self._children.pop(pid), os.waitstatus_to_exitcode(status)
+        if not self._ending:
+            reason = signal.Signals(-exit_code).name if exit_code < 0 else f"exit status {exit_code}"
+            log.error("process_died", process=child.task.name, process_id=pid, reason=reason)
+        return child
 
     def _end_children(self, deadline: float) -> None:
         for ends_last in (False, True):

@@ -107,9 +107,7 @@ def _supervise(
     several; and a process for each of `other_tasks`."""
     api_extensions = extensions._replace(service_factories=())
     with open_metrics_folder() if len(socks) > 1 else nullcontext() as shared_metrics:
-        inherited_fds = {sock.fileno() for sock in socks}
-        if shared_metrics is not None:
-            inherited_fds.add(shared_metrics.lock_fd)
+        metrics_fds = [] if shared_metrics is None else [shared_metrics.lock_fd]
 
         def run_api(sock: socket.socket) -> None:
             if shared_metrics is not None:
@@ -120,8 +118,17 @@ def _supervise(
             if shared_metrics is not None:
                 mark_process_dead(pid, str(shared_metrics.folder))  # type: ignore[no-untyped-call]
 
-        tasks = [*(Task("ledger api", partial(run_api, sock)) for sock in socks), *other_tasks]
-        Supervisor(tasks, inherited_fds).run(end_seconds=settings.drain_seconds + 1, forget=forget)
+        def stop_listening() -> None:
+            for sock in socks:
+                sock.close()
+
+        tasks = [
+            Task("ledger api", partial(run_api, sock), inherited_fds=(sock.fileno(), *metrics_fds))
+            for sock in socks
+        ]
+        Supervisor([*tasks, *other_tasks]).run(
+            end_seconds=settings.drain_seconds + 1, stop_listening=stop_listening, forget=forget
+        )
 
 
 def _run_worker(

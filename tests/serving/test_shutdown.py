@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -143,6 +145,23 @@ def test_a_request_that_never_ends_does_not_delay_shutdown(dsn: str, place: Path
         assert service.process.returncode == 0
 
 
+def is_refused(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((host, port)) == errno.ECONNREFUSED
+
+
+def test_connections_are_refused_while_requests_finish(dsn: str, place: Path) -> None:
+    """One that the kernel takes would wait for the end of the service, and get no answer."""
+    with run_serve(place / "refusing", workers=2, drain_seconds=6, **settings(dsn)) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as unfinished:
+            unfinished.sendall(b"POST /v1/customers HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nname=")
+            time.sleep(0.3)
+            service.process.send_signal(signal.SIGTERM)
+            service.wait_until(lambda: is_refused(host, int(port)), seconds=4)
+            assert service.process.poll() is None
+
+
 def test_a_sigterm_before_the_first_request_is_obeyed(dsn: str, place: Path) -> None:
     for milliseconds in (0, 10, 30, 60):
         process = subprocess.Popen(
@@ -241,6 +260,21 @@ def test_a_killed_process_is_replaced_and_requests_wait_for_it(dsn: str, place: 
                 lambda: [row["id"] for row in http.get("/v1/customers").json()["data"]] == [made], seconds=10
             )
         assert sorted(list_children(service.process.pid).values()) == ["ledger api", "ledger worker"]
+
+
+def test_each_api_process_holds_a_listening_socket_and_a_worker_none(dsn: str, place: Path) -> None:
+    """A service that is killed can be started again at once, while its worker finishes what it does."""
+
+    def count_listening(pid: int) -> int:
+        table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        listening = {f"socket:[{row[9]}]" for row in table if row[3] == "0A"}
+        descriptors = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
+        return sum(descriptor in listening for descriptor in descriptors)
+
+    with run_serve(place / "sockets", workers=2, **settings(dsn)) as service:
+        service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
+        found = [(name, count_listening(pid)) for pid, name in list_children(service.process.pid).items()]
+        assert sorted(found) == [("ledger api", 1), ("ledger api", 1), ("ledger worker", 0)]
 
 
 def test_zero_workers_are_one_process_that_does_all(dsn: str, place: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger import logs
 from ledger.cli.processes import Supervisor, Task
 from tests.forks import ForkedProcess
 
@@ -41,7 +44,11 @@ def supervise(file: str, end_seconds: float, api_end_seconds: float) -> None:
         Task("ledger worker", lambda: work(file, "worker", 0), ends_last=True),
         Task("ledger api", lambda: work(file, "api", api_end_seconds)),
     ]
-    Supervisor(tasks, []).run(end_seconds=end_seconds, forget=lambda pid: write(file, f"forget {pid} by"))
+    Supervisor(tasks).run(
+        end_seconds=end_seconds,
+        stop_listening=lambda: write(file, "refuse connections"),
+        forget=lambda pid: write(file, f"forget {pid} by"),
+    )
 
 
 Read = Callable[[], list[str]]
@@ -80,7 +87,8 @@ def test_the_worker_ends_after_the_last_request(start: Start) -> None:
     wait_for(read, "worker starts")
     process.terminate()
     assert process.wait(WAIT_SECONDS) == 0
-    assert [line.rpartition(" ")[0] for line in read()][-2:] == ["api ends", "worker ends"]
+    ended = [line.rpartition(" ")[0] for line in read()]
+    assert ended[-3:] == ["refuse connections", "api ends", "worker ends"]
 
 
 def test_a_process_that_does_not_end_in_time_is_killed(start: Start) -> None:
@@ -92,13 +100,49 @@ def test_a_process_that_does_not_end_in_time_is_killed(start: Start) -> None:
         os.kill(api, 0)
 
 
-def test_each_process_that_dies_is_replaced_and_forgotten(start: Start) -> None:
+def test_each_process_that_dies_is_replaced_and_forgotten(start: Start, tmp_path: Path) -> None:
     process, read = start(10, 0)
     for text in ("worker starts", "api starts"):
         [first] = wait_for(read, text)
         os.kill(first, signal.SIGKILL)
         assert len(set(wait_for(read, text, count=2))) == 2
         assert wait_for(read, f"forget {first}") == [process.pid]
+        assert re.search(rf"process_died.*{first}.*SIGKILL", (tmp_path / "output").read_text())
+
+
+def fail() -> None:
+    raise ValueError("sk_test_secret")
+
+
+def supervise_failure(file: str) -> None:
+    logs.configure("info")
+    Supervisor([Task("ledger worker", fail)]).run(
+        end_seconds=1, stop_listening=lambda: None, forget=lambda pid: write(file, f"forget {pid} by")
+    )
+
+
+def test_a_process_that_fails_is_two_lines_of_the_log(tmp_path: Path) -> None:
+    """An exception's text may hold personal data: it is not logged."""
+    file, errors = tmp_path / "happened", tmp_path / "errors"
+    process = ForkedProcess(supervise_failure, str(file), output=tmp_path / "output", errors=errors)
+    try:
+        wait_for(lambda: file.read_text().splitlines() if file.exists() else [], "forget")
+    finally:
+        process.kill()
+        process.wait()
+    failed, died = (json.loads(line) for line in errors.read_text().splitlines()[:2])
+    assert (failed["event"], failed["process"], failed["exception"]) == (
+        "process_failed",
+        "ledger worker",
+        "ValueError",
+    )
+    assert (died["event"], died["process"], died["reason"]) == (
+        "process_died",
+        "ledger worker",
+        "exit status 1",
+    )
+    assert failed["pid"] == died["process_id"] != died["pid"] == process.pid
+    assert "sk_test" not in errors.read_text()
 
 
 def test_no_process_outlives_a_supervisor_that_is_killed(start: Start) -> None:
