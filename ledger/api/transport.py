@@ -73,6 +73,7 @@ class HttpProtocol(HttpToolsProtocol):
     _idle_since: float | None = None
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _encoded_default_headers = b""
+    _last_words: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the buffer in front of the connection's transport."""
@@ -90,6 +91,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the received bytes; refuse a request head that is too long."""
+        if self._last_words is not None:
+            return
         self._received_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -102,6 +105,16 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. Returns whether it still gets answers: to the whole requests that it has
+        sent to the public API. Over TLS it gets none, because the event loop closes the connection."""
+        if self._last_words is not None:
+            return True
+        cycle: object = self.cycle
+        if self.scheme == "https" or not isinstance(cycle, RequestCycle):
+            return False
+        return self._end_after_answers(b"")
 
     def _read_without_upgrade(self, rest: bytes) -> None:
         """Parse the request again without its offer of an upgrade, which a server may ignore (RFC 9110,
@@ -162,6 +175,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
+        if self._last_words is not None:
+            self._close_with(self._last_words)
+            return
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._start_idle_timer(self.timeout_keep_alive)
@@ -194,9 +210,27 @@ class HttpProtocol(HttpToolsProtocol):
         return self._encoded_default_headers
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a malformed HTTP request with the contract's error envelope, and close the connection."""
-        request_id = f"req_{encode_base62(secrets.randbits(128))}"
-        self.transport.write(encode_refusal(InvalidParameter(msg), request_id))
+        """Answer a malformed HTTP request with the contract's error envelope, after the requests before it,
+        and close the connection."""
+        if self._last_words is None:
+            request_id = f"req_{encode_base62(secrets.randbits(128))}"
+            self._end_after_answers(encode_refusal(InvalidParameter(msg), request_id))
+
+    def _end_after_answers(self, last_words: bytes) -> bool:
+        """Receive nothing more. Answer the whole requests that have arrived, write `last_words`, and close.
+        Returns whether a request was still to be answered."""
+        self._last_words = last_words
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and self.pipeline:
+            self.pipeline.popleft()  # the rest of its body does not come
+        elif cycle is None or cycle.more_body or cycle.response_complete:
+            self._close_with(last_words)
+            return False
+        return True
+
+    def _close_with(self, last_words: bytes) -> None:
+        if last_words:
+            self.transport.write(last_words)
         self.transport.close()
 
     def _unset_keepalive_if_required(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -147,3 +148,54 @@ def test_an_idle_connection_is_closed_after_the_time_for_it(app: LedgerApp) -> N
         assert transport.closed_at - idle_since >= KEEP_ALIVE_SECONDS * 0.9
 
     run_connection(app, main)
+
+
+def test_a_malformed_request_is_answered_after_the_requests_before_it(app: LedgerApp) -> None:
+    """Its refusal must not be taken for the answer to one of them."""
+    request = f"GET /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+    through_asgi = request.replace(b"customers", b"c%75stomers")
+    chunked = f"POST /v1/customers HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{HEAD}zz\r\n".encode()
+
+    async def main(sent: bytes, expected: list[bytes], protocol: HttpProtocol, transport: Writes) -> None:
+        protocol.data_received(sent)
+        protocol.data_received(b"more of it")
+        async with asyncio.timeout(10):
+            while not transport.is_closing():  # noqa: ASYNC110  # the server does not know of an event
+                await asyncio.sleep(0)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+)", b"".join(transport.pieces))
+        assert statuses == expected, sent
+
+    for sent, expected in (
+        (b"nonsense\r\n\r\n", [b"400"]),
+        (request + b"nonsense\r\n\r\n", [b"401", b"400"]),
+        (through_asgi + request + b"nonsense\r\n\r\n", [b"401", b"401", b"400"]),
+        (request + through_asgi + chunked, [b"401", b"401", b"400"]),
+        (request + request + b"CONNECT x:1 HTTP/1.1\r\n\r\n", [b"401", b"401", b"400"]),
+    ):
+        run_connection(app, partial(main, sent, expected))
+
+
+def test_a_client_that_ends_its_side_gets_the_answers_to_whole_requests(app: LedgerApp) -> None:
+    request = f"GET /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+    cut_off = f"POST /v1/customers HTTP/1.1\r\nContent-Length: 6\r\n{HEAD}na".encode()
+
+    async def main(sent: bytes, expected: int, protocol: HttpProtocol, transport: Writes) -> None:
+        protocol.data_received(sent)
+        assert protocol.eof_received() is (expected > 0)
+        if not expected:
+            transport.close()  # as the event loop does
+        async with asyncio.timeout(10):
+            while not transport.is_closing():  # noqa: ASYNC110  # the server does not know of an event
+                await asyncio.sleep(0)
+        assert len(re.findall(rb"HTTP/1\.1 401", b"".join(transport.pieces))) == expected
+        protocol.connection_lost(None)
+        await asyncio.sleep(0.01)
+
+    for sent, expected in (
+        (request, 1),
+        (request * 3, 3),
+        (request + request[:-2], 1),
+        (request + cut_off, 1),
+        (request[:-2], 0),
+    ):
+        run_connection(app, partial(main, sent, expected))
