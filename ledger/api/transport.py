@@ -70,6 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     _received_bytes = 0
+    _bytes_since_body = 0
     _idle_since: float | None = None
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _encoded_default_headers = b""
@@ -90,12 +91,14 @@ class HttpProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the received bytes; refuse a request head that is too long."""
+        """Parse the received bytes; refuse a request head that is too long, and headers after the body that
+        are."""
         if self._last_words is not None:
             return
         self._received_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
+        self._bytes_since_body += len(data)
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -105,6 +108,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
+        elif self._bytes_since_body > HEAD_BYTES_MAX and not self._in_head:
+            self.send_400_response("Request trailers too large.")
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. Returns whether it still gets answers: to the whole requests that it has
@@ -146,6 +151,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin to answer the request; its body follows. Raises ValueError for a head that is too large,
         which stops the parser."""
         self._in_head = False
+        self._bytes_since_body = 0
         if (
             self._head_bytes or self._received_bytes > HEAD_BYTES_MAX
         ) and self._sum_headers() > HEAD_BYTES_MAX:
@@ -158,8 +164,14 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._begin_asgi_cycle()
 
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        self._bytes_since_body = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """End the request, except one that is about to be parsed again."""
+        self._bytes_since_body = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 

@@ -199,3 +199,25 @@ def test_a_client_that_ends_its_side_gets_the_answers_to_whole_requests(app: Led
         (request[:-2], 0),
     ):
         run_connection(app, partial(main, sent, expected))
+
+
+def test_headers_after_the_body_are_limited_as_those_before_it(app: LedgerApp) -> None:
+    """They would be kept in memory without end. A long body may come in between, in small pieces."""
+    head = f"POST /v1/customers HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{HEAD}".encode()
+    line = b"x: " + b"y" * 1000 + b"\r\n"
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        protocol.data_received(head)
+        for _ in range(200):
+            protocol.data_received(b"400\r\n" + b"x" * 1024 + b"\r\n")
+        protocol.data_received(b"0\r\n")
+        lines = 0
+        while not transport.is_closing() and lines < 1000:
+            protocol.data_received(line)
+            lines += 1
+        assert 60 < lines < 70
+        assert b"trailers too large" in b"".join(transport.pieces)
+        protocol.connection_lost(None)
+        await asyncio.sleep(0.01)
+
+    run_connection(app, main)
