@@ -27,7 +27,8 @@ PUBLIC_PATHS = b"/v1/"
 
 
 class BufferedTransport:
-    """A transport that sends what is written in one turn of the event loop as one write."""
+    """A transport that sends what is written in one turn of the event loop as one write, and nothing once the
+    connection is closed: uvloop raises then."""
 
     __slots__ = ("_buffer", "_loop", "_transport")
 
@@ -48,7 +49,7 @@ class BufferedTransport:
             self._buffer.append(data)
             self._flush()
         else:
-            self._transport.write(data)
+            self._send(data)
 
     def close(self) -> None:
         """Write what is buffered, then close the connection."""
@@ -60,8 +61,13 @@ class BufferedTransport:
 
     def _flush(self) -> None:
         if self._buffer:
-            self._transport.write(b"".join(self._buffer))
+            data = b"".join(self._buffer)
             self._buffer.clear()
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class HttpProtocol(HttpToolsProtocol):

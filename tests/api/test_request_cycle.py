@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
 from ledger.api.app import LedgerApp, create_app
@@ -35,6 +36,8 @@ class Writes(asyncio.Transport):
         self.closed_at: float | None = None
 
     def write(self, data: Any) -> None:
+        if self.is_closing():  # as uvloop does
+            raise RuntimeError("the handler is closed")
         self.pieces.append(data)
 
     def close(self) -> None:
@@ -219,5 +222,38 @@ def test_headers_after_the_body_are_limited_as_those_before_it(app: LedgerApp) -
         assert b"trailers too large" in b"".join(transport.pieces)
         protocol.connection_lost(None)
         await asyncio.sleep(0.01)
+
+    run_connection(app, main)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_client_that_goes_before_its_answers_is_no_fault_of_the_service(
+    app: LedgerApp, method: str
+) -> None:
+    request = f"{method} /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        errors: list[Any] = []
+        protocol.loop.set_exception_handler(lambda _, context: errors.append(context))
+        with capture_logs() as logs:
+            protocol.data_received(request * 3)
+            transport.close()
+            protocol.connection_lost(None)
+            await asyncio.sleep(0.01)
+        assert not errors
+        assert [line["event"] for line in logs] == []
+        assert not transport.pieces
+
+    run_connection(app, main)
+
+
+def test_an_answer_is_dropped_when_the_client_goes_at_the_end_of_the_turn(app: LedgerApp) -> None:
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        errors: list[Any] = []
+        protocol.loop.set_exception_handler(lambda _, context: errors.append(context))
+        protocol.buffered.write(b"x")
+        transport.close()
+        await asyncio.sleep(0.01)
+        assert not errors
 
     run_connection(app, main)
