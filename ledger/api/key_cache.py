@@ -20,6 +20,7 @@ from ledger.postgres.connections import ReconnectingConnection, fetch_one
 
 CACHE_SECONDS = 1.0
 CACHE_SIZE_MAX = 10_000
+CACHED_AUTHORIZATION_BYTES_MAX = 512
 LAST_USED_INTERVAL_SECONDS = 5.0
 LAST_USED_TIMEOUT_SECONDS = 2.0
 
@@ -77,8 +78,9 @@ class KeyCache:
 
     def put(self, authorization: bytes, key: ApiKey) -> None:
         """Cache the key that was found by the secret in this Authorization header, except an ephemeral one:
-        it is folded from the log, which has a cache."""
-        if key.kind != "ek":
+        it is folded from the log, which has a cache. Nor under a long header: any number of headers may hold
+        one key, beside a password that is ignored, and would fill the memory."""
+        if key.kind != "ek" and len(authorization) <= CACHED_AUTHORIZATION_BYTES_MAX:
             self._keys.put(authorization, key)
 
     async def find(self, secret: str) -> ApiKey | None:

@@ -27,7 +27,8 @@ PUBLIC_PATHS = b"/v1/"
 
 
 class BufferedTransport:
-    """A transport that sends what is written in one turn of the event loop as one write."""
+    """A transport that sends what is written in one turn of the event loop as one write, and nothing once the
+    connection is closed: uvloop raises then."""
 
     __slots__ = ("_buffer", "_loop", "_transport")
 
@@ -48,7 +49,7 @@ class BufferedTransport:
             self._buffer.append(data)
             self._flush()
         else:
-            self._transport.write(data)
+            self._send(data)
 
     def close(self) -> None:
         """Write what is buffered, then close the connection."""
@@ -60,8 +61,13 @@ class BufferedTransport:
 
     def _flush(self) -> None:
         if self._buffer:
-            self._transport.write(b"".join(self._buffer))
+            data = b"".join(self._buffer)
             self._buffer.clear()
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -70,9 +76,11 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     _received_bytes = 0
+    _bytes_since_body = 0
     _idle_since: float | None = None
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _encoded_default_headers = b""
+    _last_words: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the buffer in front of the connection's transport."""
@@ -89,10 +97,14 @@ class HttpProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the received bytes; refuse a request head that is too long."""
+        """Parse the received bytes; refuse a request head that is too long, and headers after the body that
+        are."""
+        if self._last_words is not None:
+            return
         self._received_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
+        self._bytes_since_body += len(data)
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -102,6 +114,18 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
+        elif self._bytes_since_body > HEAD_BYTES_MAX and not self._in_head:
+            self.send_400_response("Request trailers too large.")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. Returns whether it still gets answers: to the whole requests that it has
+        sent to the public API. Over TLS it gets none, because the event loop closes the connection."""
+        if self._last_words is not None:
+            return True
+        cycle: object = self.cycle
+        if self.scheme == "https" or not isinstance(cycle, RequestCycle):
+            return False
+        return self._end_after_answers(b"")
 
     def _read_without_upgrade(self, rest: bytes) -> None:
         """Parse the request again without its offer of an upgrade, which a server may ignore (RFC 9110,
@@ -133,6 +157,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin to answer the request; its body follows. Raises ValueError for a head that is too large,
         which stops the parser."""
         self._in_head = False
+        self._bytes_since_body = 0
         if (
             self._head_bytes or self._received_bytes > HEAD_BYTES_MAX
         ) and self._sum_headers() > HEAD_BYTES_MAX:
@@ -145,8 +170,14 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._begin_asgi_cycle()
 
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        self._bytes_since_body = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """End the request, except one that is about to be parsed again."""
+        self._bytes_since_body = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -161,6 +192,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            return
+        if self._last_words is not None:
+            self._close_with(self._last_words)
             return
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -194,9 +228,27 @@ class HttpProtocol(HttpToolsProtocol):
         return self._encoded_default_headers
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a malformed HTTP request with the contract's error envelope, and close the connection."""
-        request_id = f"req_{encode_base62(secrets.randbits(128))}"
-        self.transport.write(encode_refusal(InvalidParameter(msg), request_id))
+        """Answer a malformed HTTP request with the contract's error envelope, after the requests before it,
+        and close the connection."""
+        if self._last_words is None:
+            request_id = f"req_{encode_base62(secrets.randbits(128))}"
+            self._end_after_answers(encode_refusal(InvalidParameter(msg), request_id))
+
+    def _end_after_answers(self, last_words: bytes) -> bool:
+        """Receive nothing more. Answer the whole requests that have arrived, write `last_words`, and close.
+        Returns whether a request was still to be answered."""
+        self._last_words = last_words
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and self.pipeline:
+            self.pipeline.popleft()  # the rest of its body does not come
+        elif cycle is None or cycle.more_body or cycle.response_complete:
+            self._close_with(last_words)
+            return False
+        return True
+
+    def _close_with(self, last_words: bytes) -> None:
+        if last_words:
+            self.transport.write(last_words)
         self.transport.close()
 
     def _unset_keepalive_if_required(self) -> None:

@@ -9,10 +9,12 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
 from ledger.api.app import LedgerApp, create_app
@@ -34,6 +36,8 @@ class Writes(asyncio.Transport):
         self.closed_at: float | None = None
 
     def write(self, data: Any) -> None:
+        if self.is_closing():  # as uvloop does
+            raise RuntimeError("the handler is closed")
         self.pieces.append(data)
 
     def close(self) -> None:
@@ -145,5 +149,111 @@ def test_an_idle_connection_is_closed_after_the_time_for_it(app: LedgerApp) -> N
         await asyncio.sleep(KEEP_ALIVE_SECONDS * 3)
         assert transport.closed_at is not None
         assert transport.closed_at - idle_since >= KEEP_ALIVE_SECONDS * 0.9
+
+    run_connection(app, main)
+
+
+def test_a_malformed_request_is_answered_after_the_requests_before_it(app: LedgerApp) -> None:
+    """Its refusal must not be taken for the answer to one of them."""
+    request = f"GET /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+    through_asgi = request.replace(b"customers", b"c%75stomers")
+    chunked = f"POST /v1/customers HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{HEAD}zz\r\n".encode()
+
+    async def main(sent: bytes, expected: list[bytes], protocol: HttpProtocol, transport: Writes) -> None:
+        protocol.data_received(sent)
+        protocol.data_received(b"more of it")
+        async with asyncio.timeout(10):
+            while not transport.is_closing():  # noqa: ASYNC110  # the server does not know of an event
+                await asyncio.sleep(0)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+)", b"".join(transport.pieces))
+        assert statuses == expected, sent
+
+    for sent, expected in (
+        (b"nonsense\r\n\r\n", [b"400"]),
+        (request + b"nonsense\r\n\r\n", [b"401", b"400"]),
+        (through_asgi + request + b"nonsense\r\n\r\n", [b"401", b"401", b"400"]),
+        (request + through_asgi + chunked, [b"401", b"401", b"400"]),
+        (request + request + b"CONNECT x:1 HTTP/1.1\r\n\r\n", [b"401", b"401", b"400"]),
+    ):
+        run_connection(app, partial(main, sent, expected))
+
+
+def test_a_client_that_ends_its_side_gets_the_answers_to_whole_requests(app: LedgerApp) -> None:
+    request = f"GET /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+    cut_off = f"POST /v1/customers HTTP/1.1\r\nContent-Length: 6\r\n{HEAD}na".encode()
+
+    async def main(sent: bytes, expected: int, protocol: HttpProtocol, transport: Writes) -> None:
+        protocol.data_received(sent)
+        assert protocol.eof_received() is (expected > 0)
+        if not expected:
+            transport.close()  # as the event loop does
+        async with asyncio.timeout(10):
+            while not transport.is_closing():  # noqa: ASYNC110  # the server does not know of an event
+                await asyncio.sleep(0)
+        assert len(re.findall(rb"HTTP/1\.1 401", b"".join(transport.pieces))) == expected
+        protocol.connection_lost(None)
+        await asyncio.sleep(0.01)
+
+    for sent, expected in (
+        (request, 1),
+        (request * 3, 3),
+        (request + request[:-2], 1),
+        (request + cut_off, 1),
+        (request[:-2], 0),
+    ):
+        run_connection(app, partial(main, sent, expected))
+
+
+def test_headers_after_the_body_are_limited_as_those_before_it(app: LedgerApp) -> None:
+    """They would be kept in memory without end. A long body may come in between, in small pieces."""
+    head = f"POST /v1/customers HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{HEAD}".encode()
+    line = b"x: " + b"y" * 1000 + b"\r\n"
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        protocol.data_received(head)
+        for _ in range(200):
+            protocol.data_received(b"400\r\n" + b"x" * 1024 + b"\r\n")
+        protocol.data_received(b"0\r\n")
+        lines = 0
+        while not transport.is_closing() and lines < 1000:
+            protocol.data_received(line)
+            lines += 1
+        assert 60 < lines < 70
+        assert b"trailers too large" in b"".join(transport.pieces)
+        protocol.connection_lost(None)
+        await asyncio.sleep(0.01)
+
+    run_connection(app, main)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_client_that_goes_before_its_answers_is_no_fault_of_the_service(
+    app: LedgerApp, method: str
+) -> None:
+    request = f"{method} /v1/customers HTTP/1.1\r\n{HEAD}".encode()
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        errors: list[Any] = []
+        protocol.loop.set_exception_handler(lambda _, context: errors.append(context))
+        with capture_logs() as logs:
+            protocol.data_received(request * 3)
+            transport.close()
+            protocol.connection_lost(None)
+            await asyncio.sleep(0.01)
+        assert not errors
+        assert [line["event"] for line in logs] == []
+        assert not transport.pieces
+
+    run_connection(app, main)
+
+
+def test_an_answer_is_dropped_when_the_client_goes_at_the_end_of_the_turn(app: LedgerApp) -> None:
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        errors: list[Any] = []
+        protocol.loop.set_exception_handler(lambda _, context: errors.append(context))
+        protocol.buffered.write(b"x")
+        transport.close()
+        await asyncio.sleep(0.01)
+        assert not errors
 
     run_connection(app, main)

@@ -131,7 +131,7 @@ class RequestCycle:
         async for chunk in chunks:
             if flow.write_paused:
                 await flow.drain()
-            if self.disconnected:
+            if transport.is_closing():
                 break
             transport.write(chunk)
         self._complete()
