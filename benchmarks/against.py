@@ -1,8 +1,9 @@
 """Groups that measure inside their own process, side by side with another checkout of this repository.
 
 Each round runs the group once by this checkout's `python -m benchmarks` and once by the other's, each in its
-own environment; figures of the same work are compared within each round. The other checkout only has to know
-the group: its figures may have other goals and yardsticks.
+own environment; figures of the same work are compared within each round. The other checkout's figures may
+have other goals and yardsticks, and the names of an earlier time. What it does not measure has a note instead
+of a ratio.
 """
 
 from __future__ import annotations
@@ -18,13 +19,29 @@ from typing import Any
 
 from benchmarks.http import EARLIER
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, Goal, compare
+from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.service import THIS_BUILD, Build
 
 GOALS = {("rebuild", "projections, events per CPU second"): Goal(2.0)}
 """By group and the end of the work."""
 
+FORMER_NAMES = {
+    "views": "projections",
+    "by the second of computing": "events per CPU second",
+    "the customers alone": "customers only",
+    "computing for 1,000 events": "CPU for 1,000 events",
+    "append of ready events, one an append": "append of decided events, one per append",
+    "aggregates remembered": "aggregates cached",
+    "catch-up of all projections from nothing": "catch-up of all projections from an empty generation",
+    "appending these in bulk": "bulk append of these events",
+}
+"""What groups and works were called in builds of 2026-11-26 and before."""
+NOT_MEASURED = f"the {EARLIER} does not measure this"
+
 _COUNTED = re.compile(r"\d+ projections")
+
+Key = tuple[str, str, str]
+"""Group, work and unit of a figure."""
 
 
 def measure_group(name: str, directory: Path, effort: Effort) -> list[Figure]:
@@ -36,42 +53,64 @@ def measure_group(name: str, directory: Path, effort: Effort) -> list[Figure]:
         for build in builds:
             runs[build.name].append(_run_group(build, name, directory, effort))
     ours, earlier = (collect_values(runs[build.name]) for build in builds)
-    return compare_builds(name, ours, earlier)
+    counts = "; ".join(
+        f"{build.name}: {count}" for build in builds if (count := find_count(runs[build.name]))
+    )
+    return compare_builds(name, ours, earlier, projections_note=counts)
 
 
-def collect_values(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[tuple[str, str, str], list[float]]:
-    """The values of one build by group, work and unit: one for each run. Of figures with the same work, which
-    differ in the yardstick, only the first counts. How many projections there are is not part of the work."""
-    values: dict[tuple[str, str, str], list[float]] = {}
+def find_count(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """How many projections a build has, as `11 projections`, from the names of its works."""
+    works = (use_present_names(each["work"]) for figures in runs for each in figures)
+    return next((match[0] for work in works if (match := _COUNTED.search(work))), "")
+
+
+def collect_values(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[Key, list[float]]:
+    """The values of one build: one for each run. Of figures with the same work, which differ in the
+    yardstick, only the first counts. How many projections there are is not part of the work."""
+    values: dict[Key, list[float]] = {}
     for figures in runs:
         seen = set()
         for each in figures:
-            key = (each["group"], _COUNTED.sub("projections", each["work"]), each["unit"])
+            group, work = use_present_names(each["group"]), use_present_names(each["work"])
+            key = (group, _COUNTED.sub("projections", work), each["unit"])
             if key not in seen:
                 seen.add(key)
                 values.setdefault(key, []).append(each["value"])
     return values
 
 
+def use_present_names(text: str) -> str:
+    """The group or work with the names of FORMER_NAMES replaced."""
+    for former, present in FORMER_NAMES.items():
+        text = text.replace(former, present)
+    return text
+
+
 def compare_builds(
     name: str,
-    ours: Mapping[tuple[str, str, str], list[float]],
-    earlier: Mapping[tuple[str, str, str], list[float]],
+    ours: Mapping[Key, list[float]],
+    earlier: Mapping[Key, list[float]],
+    *,
+    projections_note: str = "",
 ) -> list[Figure]:
-    """One figure for each work that both builds measured in all rounds."""
+    """One figure for each work, with the ratio where both builds measured it in all rounds. The note is for
+    works of all projections."""
     return [
-        compare(
-            f"{group}, against the {EARLIER}",
-            work,
-            values,
-            EARLIER,
-            earlier[group, work, unit],
-            unit=unit,
-            goal=next((goal for (of, end), goal in GOALS.items() if of == name and work.endswith(end)), None),
+        _compare_work(
+            name, key, values, earlier.get(key, []), projections_note if "projections" in key[1] else ""
         )
-        for (group, work, unit), values in ours.items()
-        if len(earlier.get((group, work, unit), ())) == len(values)
+        for key, values in ours.items()
     ]
+
+
+def _compare_work(name: str, key: Key, ours: Sequence[float], earlier: Sequence[float], note: str) -> Figure:
+    group, work, unit = key
+    title = f"{group}, against the {EARLIER}"
+    if len(earlier) != len(ours):
+        return figure(title, work, ours, unit, note=NOT_MEASURED)
+    goal = next((goal for (of, end), goal in GOALS.items() if of == name and work.endswith(end)), None)
+    return compare(title, work, ours, EARLIER, earlier, unit=unit, goal=goal, note=note)
 
 
 def _run_group(build: Build, name: str, directory: Path, effort: Effort) -> Sequence[Mapping[str, Any]]:
@@ -81,6 +120,15 @@ def _run_group(build: Build, name: str, directory: Path, effort: Effort) -> Sequ
             build.python, "-m", "benchmarks", f"--only={name}", "--rounds=1", f"--events={effort.events}",
             f"--json={file}", f"--directory={directory}",
         ]  # fmt: skip
-        subprocess.run(command, env=build.build_environment(), cwd=build.root, stdout=sys.stderr, check=True)
+        # An earlier build without this group, or without a library that it needs, has no figures.
+        subprocess.run(
+            command,
+            env=build.build_environment(),
+            cwd=build.root,
+            stdout=sys.stderr,
+            check=build == THIS_BUILD,
+        )
+        if not file.exists():
+            return []
         figures: Sequence[Mapping[str, Any]] = json.loads(file.read_text())["figures"]
         return figures

@@ -171,6 +171,8 @@ def _build_disk_figures(group: str, ours: DiskUse, earlier: DiskUse | None) -> l
             f"{use.rows / ours.events:.2f} rows an event"
         )
         before = earlier.tables.get(name) if earlier else None
+        if earlier and not before:
+            note += f"; the {EARLIER} has no such table"
         figures.append(
             _compare_bytes(
                 group, f"{name}, a row", use.bytes_per_row, before and before.bytes_per_row, note=note

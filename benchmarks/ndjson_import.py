@@ -26,9 +26,9 @@ from benchmarks.measurement import Effort, alternate
 from benchmarks.process_stats import read_cpu_seconds, read_peak_mb, read_server_cpu_seconds
 from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.service import (
+    THIS_BUILD,
     await_start,
     build_environment,
-    build_ledger_command,
     find_free_port,
     stop_process,
 )
@@ -77,7 +77,7 @@ class ImportBenchmark:
         self._key = output.stdout.split()[-1]
         self._port = find_free_port()
         self._process = subprocess.Popen(
-            build_ledger_command("api"),
+            THIS_BUILD.build_command("api"),
             env=self._environment(LEDGER_PORT=str(self._port)),
             stdin=subprocess.DEVNULL,
         )
@@ -102,7 +102,7 @@ class ImportBenchmark:
         output = self._server.directory / "import.output"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                build_ledger_command("import", str(file)),
+                THIS_BUILD.build_command("import", str(file)),
                 env=self._environment(**settings),
                 stdout=stream,
                 stderr=stream,
@@ -159,7 +159,7 @@ class ImportBenchmark:
 
     def _run_ledger(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            build_ledger_command(*arguments),
+            THIS_BUILD.build_command(*arguments),
             env=self._environment(),
             capture_output=True,
             text=True,

@@ -79,7 +79,7 @@ def parse_role(name: str, command_line: list[str]) -> tuple[Role, str]:
         return "postgres", words[0] if "[local]" in words else " ".join(words)
     if Path(title).name == "postgres":
         return "postgres", "postmaster"
-    words = name.split() if name.startswith("ledger ") else command_line
+    words = name.split() if name.startswith("ledger ") else [Path(word).name for word in command_line]
     command = words[words.index("ledger") + 1 :] if "ledger" in words else words
     what = command[0] if command else "ended"
     return ("api" if what in API_COMMANDS else "background"), what

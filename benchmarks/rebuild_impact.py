@@ -20,7 +20,7 @@ from benchmarks.history import copy_history
 from benchmarks.load import Outcome, Request, get_generator_name, run_load
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, figure
-from benchmarks.service import build_ledger_command, run_service, stop_process
+from benchmarks.service import THIS_BUILD, run_service, stop_process
 from ledger.store.codec import Codec
 
 GROUP = "POST /v1/customers during a rebuild"
@@ -78,7 +78,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
 def _run_rebuild(dsn: str, data_dir: Path) -> Iterator[None]:
     """Start a rebuild of all projections and wait for its first page. Afterwards wait until it has ended."""
     process = subprocess.Popen(
-        build_ledger_command("projections", "rebuild", "--all"),
+        THIS_BUILD.build_command("projections", "rebuild", "--all"),
         env=os.environ | {"LEDGER_DATA_DIR": str(data_dir)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

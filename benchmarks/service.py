@@ -56,6 +56,12 @@ class Build(NamedTuple):
         own = self.root / ".venv" / "bin" / "python"
         return str(own) if own.exists() else sys.executable
 
+    def build_command(self, *arguments: str) -> list[str]:
+        """The command line of `ledger ARGUMENTS…`: by the command that is installed in its own environment,
+        since an earlier build may have its main module elsewhere."""
+        installed = self.root / ".venv" / "bin" / "ledger"
+        return [self.python, *([str(installed)] if installed.exists() else ["-m", "ledger"]), *arguments]
+
     def build_environment(self) -> dict[str, str]:
         """Our environment without the service's settings, so that every run measures the defaults."""
         return build_environment() | {"PYTHONPATH": str(self.root)}
@@ -86,7 +92,7 @@ class Service:
         started = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [self.build.python, "-m", "ledger", "serve"],
+                self.build.build_command("serve"),
                 env=self._join_environment() | {"LEDGER_LOG_LEVEL": "warning", "LEDGER_PORT": str(self.port)},
                 cwd=self.build.root,
                 stdin=subprocess.DEVNULL,
@@ -179,7 +185,7 @@ class Service:
     def run_command(self, *arguments: str) -> str:
         """Run `ledger ARGUMENTS…` beside the service. Returns what it printed. Raises CalledProcessError."""
         return subprocess.run(
-            [self.build.python, "-m", "ledger", *arguments],
+            self.build.build_command(*arguments),
             env=self._join_environment(),
             cwd=self.build.root,
             stdin=subprocess.DEVNULL,
@@ -225,7 +231,7 @@ def run_ledger_command(dsn: str, secret_key: bytes, *arguments: str) -> CommandU
     started, peak = time.perf_counter(), 0.0
     with tempfile.TemporaryFile("w+") as file:
         process = subprocess.Popen(
-            build_ledger_command(*arguments),
+            THIS_BUILD.build_command(*arguments),
             env=build_environment() | {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": secret_key.decode()},
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -264,11 +270,6 @@ def run_yardstick(application: str, environment: Mapping[str, str] | None = None
         yield port
     finally:
         stop_process(process)
-
-
-def build_ledger_command(*arguments: str) -> list[str]:
-    """The command line of `ledger ARGUMENTS…` in this Python environment."""
-    return [sys.executable, "-m", "ledger", *arguments]
 
 
 def build_environment() -> dict[str, str]:

@@ -23,9 +23,9 @@ from benchmarks.measurement import Effort, alternate, rate_of_callers
 from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.seal_impact import hold_sealing
 from benchmarks.service import (
+    THIS_BUILD,
     await_start,
     build_environment,
-    build_ledger_command,
     find_free_port,
     stop_process,
 )
@@ -200,7 +200,7 @@ def _run_service(ground: Ground) -> Iterator[_Place]:
         "LEDGER_LOG_LEVEL": "warning",
     }
     process = subprocess.Popen(
-        build_ledger_command("api"), env=build_environment() | settings, stdin=subprocess.DEVNULL,
+        THIS_BUILD.build_command("api"), env=build_environment() | settings, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

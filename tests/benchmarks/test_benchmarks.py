@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks import disk, document, layers, load, process_stats, sizes, workers
+from benchmarks import against, disk, document, layers, load, process_stats, sizes, workers
 from benchmarks.against import collect_values, compare_builds
 from benchmarks.history import copy_history
 from benchmarks.http import LoadMeasurement
@@ -34,6 +34,8 @@ from ledger.store.codec import Codec
     [
         ("python3", "/usr/bin/python3 -m ledger serve", "api", "serve"),
         ("python3", "/usr/bin/python3 -P -m ledger api --fd 7", "api", "api"),
+        ("ledger", "/opt/env/bin/python /opt/env/bin/ledger serve", "api", "serve"),
+        ("ledger", "/opt/env/bin/python /opt/env/bin/ledger worker", "background", "worker"),
         ("python3", "/usr/bin/python3 -P -m ledger worker --watched", "background", "worker"),
         ("ledger api", "/usr/bin/python3 -m ledger serve", "api", "api"),
         ("ledger worker", "/usr/bin/python3 -m ledger serve", "background", "worker"),
@@ -139,9 +141,31 @@ def test_builds_are_compared_by_work_whatever_the_number_of_projections() -> Non
     earlier = collect_values(
         [run(100.0, "10 events, 15 projections"), run(100.0, "10 events, 15 projections")]
     )
-    (figure,) = compare_builds("projections", ours, earlier)
+    (figure,) = compare_builds("projections", ours, earlier, projections_note="16 and 15")
+    assert figure.note == "16 and 15"
     assert (figure.work, figure.value, figure.ratio) == ("10 events, projections", 250.0, 2.5)
-    assert compare_builds("projections", ours, {}) == []
+    (alone,) = compare_builds("projections", ours, {})
+    assert (alone.value, alone.ratio, alone.note) == (250.0, None, against.NOT_MEASURED)
+
+
+def test_how_many_projections_a_build_has_is_read_from_its_works() -> None:
+    assert (
+        against.find_count([[{"work": "bulk append"}, {"work": "500 events, 11 views"}]]) == "11 projections"
+    )
+    assert against.find_count([[{"work": "16 callers"}]]) == ""
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("11 views, by the second of computing", "11 projections, events per CPU second"),
+        ("5,000 events, 11 views, 1 worker", "5,000 events, 11 projections, 1 worker"),
+        ("the customers alone, by the second of computing", "customers only, events per CPU second"),
+        ("16 callers", "16 callers"),
+    ],
+)
+def test_works_of_an_earlier_build_are_known_by_their_former_names(former: str, present: str) -> None:
+    assert against.use_present_names(former) == present
 
 
 def test_a_goal_is_reached_by_the_ratio_or_else_by_the_figure() -> None:
