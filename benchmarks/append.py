@@ -16,9 +16,9 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
 
-from benchmarks.database import Server
-from benchmarks.measurement import Effort, alternate, rate_of_callers
-from benchmarks.report import Figure, Goal, compare
+from benchmarks.database import COMMIT_MS, Server
+from benchmarks.measurement import Effort, Rates, alternate, rate_of_callers
+from benchmarks.report import Figure, Goal, compare, measure_flush_seconds
 from benchmarks.store import ACCOUNT, ACTOR, CAUSE, REQUEST, SECRET_KEY, open_store
 from benchmarks.yardsticks import stock
 from ledger.domain import customer_session
@@ -37,7 +37,7 @@ STOCK_PER_SECOND_MAX = 10_000
 
 # One event row per transaction, in a table with every column, index and constraint of ours. Positions come
 # from a sequence, so nothing orders the commits: a reader could not follow such a table as a log.
-_PGBENCH_TABLE = """
+PGBENCH_TABLE = """
 CREATE SCHEMA bench;
 CREATE TABLE bench.events (LIKE ledger.events INCLUDING ALL);
 CREATE SEQUENCE bench.positions;
@@ -56,8 +56,8 @@ def run(server: Server, effort: Effort) -> list[Figure]:
     figures: list[Figure] = []
     dsn = server.create_ledger_database("append")
     with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(_PGBENCH_TABLE)
-    insert = _build_pgbench_script()
+        conn.execute(PGBENCH_TABLE)
+    insert = build_pgbench_script()
     with (
         open_store(dsn) as (runner, store),
         stock.open_recorder(server.create_empty_database("append_stock"), server.password) as recorder,
@@ -73,13 +73,27 @@ def run(server: Server, effort: Effort) -> list[Figure]:
                 }
                 with server.slow_commits() if slow else nullcontext():
                     rates = alternate(contestants, effort.rounds)
+                    flush = measure_flush_seconds(server.directory)
                 work = f"{callers} caller{'s' * (callers > 1)}{', commits 1 ms longer' * slow}"
                 stock_goal, pgbench_goal = _get_goals(callers, slow)
                 figures += [
                     compare(GROUP, work, rates["ours"], "stock recorder", rates["stock"], goal=stock_goal),
                     compare(GROUP, work, rates["ours"], "pgbench", rates["pgbench"], goal=pgbench_goal),
                 ]
+                if slow and callers > 1:
+                    figures.append(build_bound_figure(work, callers, flush, rates["stock"]))
     return figures
+
+
+def build_bound_figure(work: str, callers: int, flush: float, stock_rates: Rates) -> Figure:
+    """The most that any log can do for callers who wait for their own commit: all of them in each one."""
+    commit = flush + COMMIT_MS / 1000
+    note = (
+        f"{callers} callers / (flush of {flush * 1e6:.0f} µs + {COMMIT_MS} ms): "
+        "each waits for its own commit, and all are in each"
+    )
+    bounds = [callers / commit] * len(stock_rates)
+    return compare(GROUP, f"bound: {work}", bounds, "stock recorder", stock_rates, note=note)
 
 
 def _get_goals(callers: int, slow: bool) -> tuple[Goal | None, Goal | None]:
@@ -125,7 +139,8 @@ def _create_event(now: float) -> DomainEvent:
     return created
 
 
-def _build_pgbench_script() -> str:
+def build_pgbench_script() -> str:
+    """The insert of one event row, as a script for pgbench on a database with PGBENCH_TABLE."""
     stored = Codec(SECRET_KEY).to_stored_event(_create_event(time.time()))
     return _PGBENCH_INSERT.format(
         topic=stored.topic,

@@ -18,8 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.bounds import BARE, INSERT, build_bound_figures, run_bounds
 from benchmarks.load import Outcome, Request, get_generator_name, run_load
-from benchmarks.measurement import Effort, alternate
+from benchmarks.measurement import Contestant, Effort, alternate
 from benchmarks.process_stats import Cpu
 from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.routes import (
@@ -94,14 +95,22 @@ class ConnectionRun:
         self._rates: dict[str, list[float]] = {}
         self._measurements: dict[str, list[LoadMeasurement]] = {}
 
-    def measure(self, services: Mapping[str, Service], requests: Mapping[str, Mapping[str, Request]]) -> None:
-        """Measure in turns: `requests` by contestant (a build, or the yardsticks) and name."""
-        contestants = {
+    def measure(
+        self,
+        services: Mapping[str, Service],
+        requests: Mapping[str, Mapping[str, Request]],
+        measure_insert: Contestant,
+    ) -> None:
+        """Measure in turns: `requests` by contestant (a build, or the yardsticks) and name. The insert only
+        with one connection."""
+        contestants: dict[str, Contestant] = {
             f"{who}: {name}": partial(self._measure, f"{who}: {name}", services.get(who), request)
             for name in dict.fromkeys(name for named in requests.values() for name in named)
             for who, named in requests.items()
             if (request := named.get(name)) is not None
         }
+        if self._connections == 1:
+            contestants[f"yardstick: {INSERT}"] = measure_insert
         self._rates = alternate(contestants, self._effort.rounds)
 
     def build_figures(self, names: Sequence[str], *, is_compared: bool) -> list[Figure]:
@@ -119,9 +128,13 @@ class ConnectionRun:
             if is_compared:
                 figures.append(compare(group, name, rates, EARLIER, self._rates[f"{EARLIER}: {name}"]))
         raw = figure(group, f"{SESSIONS} to raw ASGI", self._rates[f"yardstick: {RAW}"], note=RAW_NOTE)
+        yardsticks = {name.removeprefix("yardstick: "): each for name, each in self._rates.items()}
+        ours = self._rates[f"ours: {SESSIONS}"]
+        bounds = build_bound_figures(group, SESSIONS, ours, FORM, yardsticks, connections=self._connections)
         return [
             *figures,
             raw,
+            *bounds,
             *self._build_p99_figures(group),
             *self._build_cpu_figures(names, f"CPU of one request, {count}", is_compared=is_compared),
         ]
@@ -181,6 +194,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
         ExitStack() as stack,
         run_yardstick("app") as fastapi_port,
         run_yardstick("raw") as raw_port,
+        run_bounds(directory, effort.seconds) as bounds,
     ):
         services = {"ours": stack.enter_context(run_service(directory / "http"))}
         if effort.against:
@@ -192,9 +206,10 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
             FORM: Request(fastapi_port, "POST", "/form", form="customer=cus_0000000000000000000000"),
             CONSTANT: Request(fastapi_port, "GET", "/constant"),
             RAW: replace(requests["ours"][SESSIONS], port=raw_port),
+            BARE: replace(requests["ours"][SESSIONS], port=bounds.bare_port),
         }
         for connections in CONNECTIONS:
             connection_run = ConnectionRun(effort, connections)
-            connection_run.measure(services, requests)
+            connection_run.measure(services, requests, bounds.measure_insert)
             figures += connection_run.build_figures(names, is_compared=bool(effort.against))
     return figures

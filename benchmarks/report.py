@@ -120,12 +120,13 @@ def describe_machine(directory: Path) -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
-        "flush": f"{_measure_flush_microseconds(directory):.0f} µs",
+        "flush": f"{measure_flush_seconds(directory) * 1e6:.0f} µs",
         "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 
-def _measure_flush_microseconds(directory: Path) -> float:
+def measure_flush_seconds(directory: Path) -> float:
+    """How long 8 KiB written to `directory` take to be durable: the median of FLUSHES times."""
     file = directory / "flush"
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -138,7 +139,7 @@ def _measure_flush_microseconds(directory: Path) -> float:
     finally:
         os.close(descriptor)
         file.unlink()
-    return median(durations) * 1e6
+    return median(durations)
 
 
 def show(figures: Sequence[Figure]) -> None:

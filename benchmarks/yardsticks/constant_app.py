@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 app = FastAPI()
 
 _BODY = b'{"id":"du_0000000000000000000000","object":"dispute"}'
-_START = {
+START = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(_BODY)).encode())],
 }
-_END = {"type": "http.response.body", "body": _BODY}
+END = {"type": "http.response.body", "body": _BODY}
 
 
 @app.post("/form")
@@ -47,5 +47,5 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
-    await send(_START)
-    await send(_END)
+    await send(START)
+    await send(END)
