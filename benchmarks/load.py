@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import uvloop
 
@@ -124,6 +124,19 @@ def run_load(
     return Outcome(rate, median_ms, p99_ms, completed, failed, used)
 
 
+class Latency(NamedTuple):
+    """Of the responses to some of the requests, in milliseconds."""
+
+    median_ms: float
+    p99_ms: float
+
+
+def measure_latencies(requests: Sequence[Request], *, connections: int, seconds: float) -> dict[str, Latency]:
+    """The latency of the requests of each method, by the generator in Python: wrk knows only that of all."""
+    by_method = _run_generator(requests, connections, seconds)["by_method"]
+    return {method: Latency(*latency) for method, latency in by_method.items()}
+
+
 def _run_wrk(
     requests: Sequence[Request], connections: int, seconds: float
 ) -> tuple[float, float, float, int, int]:
@@ -168,6 +181,12 @@ def _run_for_seconds(command: list[str], seconds: float) -> str:
 def _run_asyncio(
     requests: Sequence[Request], connections: int, seconds: float
 ) -> tuple[float, float, float, int, int]:
+    outcome = _run_generator(requests, connections, seconds)
+    rate = outcome["completed"] / outcome["seconds"]
+    return rate, *outcome["latency"], outcome["completed"], outcome["failed"]
+
+
+def _run_generator(requests: Sequence[Request], connections: int, seconds: float) -> dict[str, Any]:
     task = {
         "requests": [asdict(each) for each in requests],
         "connections": connections,
@@ -181,9 +200,7 @@ def _run_asyncio(
         check=True,
         timeout=seconds + GRACE_SECONDS,
     )
-    outcome = json.loads(process.stdout)
-    rate = outcome["completed"] / outcome["seconds"]
-    return rate, outcome["median_ms"], outcome["p99_ms"], outcome["completed"], outcome["failed"]
+    return cast(dict[str, Any], json.loads(process.stdout))
 
 
 class _Connection(asyncio.Protocol):
@@ -194,6 +211,7 @@ class _Connection(asyncio.Protocol):
         self._run = run
         self._buffer = b""
         self._sent = 0.0
+        self._method = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -210,7 +228,7 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = b""
         now = time.perf_counter()
-        self._run.latencies_ms.append((now - self._sent) * 1000)
+        self._run.latencies_ms[self._method].append((now - self._sent) * 1000)
         self._run.failed += b" 200 " not in head[:13]
         if now < self._run.deadline:
             self._send()
@@ -223,7 +241,8 @@ class _Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self._sent = time.perf_counter()
-        self._transport.write(self._run.create_request())
+        self._method, request = self._run.create_request()
+        self._transport.write(request)
 
 
 class _LoadRun:
@@ -236,17 +255,18 @@ class _LoadRun:
         self._key = secrets.token_hex(16).encode()
         self._numbers = itertools.count()
         self._open_connections = connections
-        self.latencies_ms: list[float] = []
+        self._methods = [each.method for each in requests]
+        self.latencies_ms: dict[str, list[float]] = {method: [] for method in self._methods}
         self.failed = 0
         self.deadline = time.perf_counter() + seconds
         self.all_closed = asyncio.get_running_loop().create_future()
 
-    def create_request(self) -> bytes:
-        """The bytes of the next request."""
+    def create_request(self) -> tuple[str, bytes]:
+        """The method and the bytes of the next request."""
         number = next(self._numbers)
         choice = number % len(self._heads)
         key = b"Idempotency-Key: %b-%d\r\n" % (self._key, number) if self._keyed[choice] else b""
-        return self._heads[choice] + key + self._tails[choice]
+        return self._methods[choice], self._heads[choice] + key + self._tails[choice]
 
     def connection_closed(self) -> None:
         """Count a connection that has closed. The last one ends the run."""
@@ -255,7 +275,7 @@ class _LoadRun:
             self.all_closed.set_result(None)
 
 
-async def _run(requests: Sequence[Request], connections: int, seconds: float) -> dict[str, float]:
+async def _run(requests: Sequence[Request], connections: int, seconds: float) -> dict[str, Any]:
     run = _LoadRun(requests, connections, seconds)
     started = time.perf_counter()
     for _ in range(connections):
@@ -264,14 +284,21 @@ async def _run(requests: Sequence[Request], connections: int, seconds: float) ->
         )
     await run.all_closed
     elapsed = time.perf_counter() - started
-    latencies = sorted(run.latencies_ms)
+    latencies = [each for of_method in run.latencies_ms.values() for each in of_method]
     return {
         "completed": len(latencies),
         "failed": run.failed,
         "seconds": elapsed,
-        "median_ms": latencies[len(latencies) // 2] if latencies else 0.0,
-        "p99_ms": latencies[len(latencies) * 99 // 100] if latencies else 0.0,
+        "latency": _summarize(latencies),
+        "by_method": {method: _summarize(each) for method, each in run.latencies_ms.items()},
     }
+
+
+def _summarize(latencies_ms: list[float]) -> Latency:
+    if not latencies_ms:
+        return Latency(0.0, 0.0)
+    ordered = sorted(latencies_ms)
+    return Latency(ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100])
 
 
 def _main() -> None:

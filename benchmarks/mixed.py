@@ -2,7 +2,8 @@
 sessions, two of charges, two lists.
 
 It runs in slices, with another build's in turns where there is one. Memory is read after each slice, when the
-projections have caught up; disk at the end.
+projections have caught up; disk at the end. wrk knows the latency of all requests only: after the slices, one
+slice by the generator in Python has those of POSTs and lists apart.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from pathlib import Path
 
 from benchmarks.disk import DiskUse, read_disk_use, subtract
 from benchmarks.http import EARLIER, LoadMeasurement, format_cpu, measure_load
-from benchmarks.load import Request, get_generator_name
+from benchmarks.load import Latency, Request, get_generator_name, measure_latencies
 from benchmarks.measurement import Effort
 from benchmarks.process_stats import list_service_processes, read_shared_mb
 from benchmarks.report import Figure, Goal, compare, figure
-from benchmarks.routes import create_mix
+from benchmarks.routes import CATCH_UP_TIMEOUT_SECONDS, create_mix
 from benchmarks.service import THIS_BUILD, Build, Service, run_service
 
 CONNECTIONS = 12
@@ -41,6 +42,7 @@ class MixedRun:
             self._disk_before = read_disk_use(conn)
         self.slices: list[LoadMeasurement] = []
         self.memory: list[Mapping[str, float]] = []
+        self.latencies: Mapping[str, Latency] = {}
 
     def run_slice(self, seconds: float) -> None:
         """Send the load once."""
@@ -48,6 +50,11 @@ class MixedRun:
             measure_load(self._service, self._mix, connections=CONNECTIONS, seconds=seconds, may_fail=True)
         )
         self.memory.append(read_memory(self._service))
+
+    def measure_latencies(self, seconds: float) -> None:
+        """Send the load once by the generator that knows the latency of each method."""
+        self.latencies = measure_latencies(self._mix, connections=CONNECTIONS, seconds=seconds)
+        self._service.wait_until_caught_up(timeout_seconds=CATCH_UP_TIMEOUT_SECONDS)
 
     def read_disk_use(self) -> DiskUse:
         """What the load has left on disk so far."""
@@ -84,6 +91,8 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
         for _ in range(count):
             for each in runs:
                 each.run_slice(effort.mixed_seconds / count)
+        for each in runs:
+            each.measure_latencies(effort.mixed_seconds / count)
         disk = [each.read_disk_use() for each in runs]
     earlier, earlier_disk = (runs[1], disk[1]) if effort.against else (None, None)
     group = (
@@ -113,16 +122,32 @@ def _build_load_figures(group: str, ours: MixedRun, earlier: MixedRun | None) ->
 
     completed = sum(each.outcome.completed for each in ours.slices)
     failed = sum(each.outcome.failed for each in ours.slices)
-    note = format_cpu(ours.slices)
+    note, errors_note = format_cpu(ours.slices), ""
     if earlier is not None:
+        errors_note = f"{EARLIER}: {sum(each.outcome.failed for each in earlier.slices)}"
         note += f"; {EARLIER}: {format_cpu(earlier.slices)}"
     return [
         build(WORK, "/s", lambda each: each.outcome.rate, goal=RATE_GOAL, note=f"{completed:,} requests"),
         build("p50", "ms", lambda each: each.outcome.median_ms),
         build("p99", "ms", lambda each: each.outcome.p99_ms),
-        figure(group, "errors", [failed], "", goal=Goal(0, is_maximum=True)),
+        *_build_latency_figures(group, ours, earlier),
+        figure(group, "errors", [failed], "", goal=Goal(0, is_maximum=True), note=errors_note),
         build("CPU of one request", "µs", lambda each: each.cpu_microseconds().total, note=note),
     ]
+
+
+def _build_latency_figures(group: str, ours: MixedRun, earlier: MixedRun | None) -> list[Figure]:
+    """p50 and p99 of POSTs and of lists: which of them waits."""
+    figures = []
+    for method, what in (("POST", "POSTs"), ("GET", "lists")):
+        for field, name in (("median_ms", "p50"), ("p99_ms", "p99")):
+            work, value = f"{name} of {what}", getattr(ours.latencies[method], field)
+            if earlier is None:
+                figures.append(figure(group, work, [value], "ms"))
+            else:
+                before = getattr(earlier.latencies[method], field)
+                figures.append(compare(group, work, [value], EARLIER, [before], unit="ms"))
+    return figures
 
 
 def _build_memory_figures(group: str, ours: MixedRun, earlier: MixedRun | None) -> list[Figure]:

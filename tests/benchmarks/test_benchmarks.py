@@ -26,6 +26,7 @@ from benchmarks.load import Outcome, Request
 from benchmarks.measurement import Effort
 from benchmarks.process_stats import Cpu, parse_role
 from benchmarks.report import Figure, Goal, compare, figure, write_json
+from benchmarks.service import run_yardstick
 from ledger.store.codec import Codec
 
 
@@ -122,14 +123,26 @@ def test_a_mix_is_sent_in_turns_and_only_keyed_requests_have_a_key() -> None:
     post = Request(1, "POST", "/v1/customers", form="name=Jenny", keyed=True)
     get = Request(1, "GET", "/v1/customers")
 
-    async def create_requests() -> list[bytes]:
+    async def create_requests() -> list[tuple[str, bytes]]:
         run = load._LoadRun([post, get], connections=1, seconds=1)
         return [run.create_request() for _ in range(4)]
 
-    sent = asyncio.run(create_requests())
+    methods, sent = zip(*asyncio.run(create_requests()), strict=True)
+    assert methods == ("POST", "GET", "POST", "GET")
     assert [each.split()[0] for each in sent] == [b"POST", b"GET", b"POST", b"GET"]
     keys = [line for each in sent for line in each.split(b"\r\n") if line.startswith(b"Idempotency-Key: ")]
     assert len(set(keys)) == 2
+
+
+def test_the_latencies_of_a_mix_are_known_by_method() -> None:
+    with run_yardstick("raw") as port:
+        mix = [
+            Request(port, "POST", "/v1/customers", form="name=Jenny"),
+            Request(port, "GET", "/v1/customers"),
+        ]
+        latencies = load.measure_latencies(mix, connections=2, seconds=0.1)
+    assert latencies.keys() == {"POST", "GET"}
+    assert all(0 < each.median_ms <= each.p99_ms for each in latencies.values())
 
 
 def test_builds_are_compared_by_work_whatever_the_number_of_projections() -> None:
