@@ -20,7 +20,7 @@ from benchmarks.audit.ground import fill_log
 from benchmarks.http import LoadMeasurement, format_cpu, measure_load
 from benchmarks.load import Request, get_generator_name
 from benchmarks.measurement import Effort
-from benchmarks.report import Figure, Goal, compare
+from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.routes import CUSTOMER_FORM
 from benchmarks.service import Service, run_service
 from benchmarks.store import ACCOUNT
@@ -38,6 +38,9 @@ LISTS = ("charges", "events")
 CATCH_UP_PER_SECOND_MIN = 1000
 GOAL = Goal(1.3, is_maximum=True)
 
+DISK_GROUP = "disk by length of the log, all tables and indexes"
+
+_DISK = "SELECT pg_database_size(current_database()), (SELECT sum(size) FROM pg_ls_waldir())::bigint"
 _INSERT_ACCOUNT = "INSERT INTO ledger.accounts (id, name, api_version) VALUES (%s, 'Benchmark', %s)"
 
 
@@ -51,14 +54,17 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
     sizes = choose_sizes(effort.events)
     measurements: dict[tuple[str, int], list[LoadMeasurement]] = {}
     with ExitStack() as stack:
-        services, requests = {}, {}
+        services, requests, disk = {}, {}, {}
         for size in sizes:
             started = time.perf_counter()
             service = stack.enter_context(run_service(directory / f"sizes_{size}"))
             services[size] = service
             _fill(service, size)
             requests[size] = _create_requests(service)
-            print(f"  {size:,} events: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+            disk[size] = _read_disk_bytes(service)
+            seconds = time.perf_counter() - started
+            gigabytes = sum(disk[size]) / 1e9
+            print(f"  {size:,} events: {seconds:.0f} s, {gigabytes:.1f} GB", file=sys.stderr, flush=True)
         for _ in range(effort.rounds):
             for name in requests[sizes[0]]:
                 for size in sizes:
@@ -69,11 +75,12 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
                         seconds=max(SECONDS_MIN, effort.seconds),
                     )
                     measurements.setdefault((name, size), []).append(measurement)
-    return [
+    figures = [
         _compare_sizes(name, size, measurements[name, size], sizes[0], measurements[name, sizes[0]])
         for name in requests[sizes[0]]
         for size in sizes[1:]
     ]
+    return figures + [_build_disk_figure(size, *disk[size]) for size in sizes]
 
 
 def _compare_sizes(
@@ -92,6 +99,18 @@ def _compare_sizes(
         goal=GOAL,
         note=f"p50 {latency:.2f} and {smallest_latency:.2f} ms; {format_cpu(ours)}",
     )
+
+
+def _build_disk_figure(events: int, database_bytes: int, wal_bytes: int) -> Figure:
+    note = f"{database_bytes / events:,.0f} B an event; {wal_bytes / 1e9:.1f} GB of WAL beside it"
+    return figure(DISK_GROUP, f"{events:,} events", [database_bytes / 1e9], "GB", note=note)
+
+
+def _read_disk_bytes(service: Service) -> tuple[int, int]:
+    """Bytes of the service's database, and of the files of WAL of its server."""
+    with service.connect() as conn:
+        database_bytes, wal_bytes = conn.execute(_DISK).fetchone() or (0, 0)
+    return database_bytes, wal_bytes
 
 
 def _fill(service: Service, events: int) -> None:
