@@ -19,6 +19,8 @@ from benchmarks.report import format_number
 FIGURES = Path(__file__).resolve().parent / "figures"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 END = "<!-- end of figures -->"
+NOISY_LOAD = 2.0
+NOISY_FLUSH_US = 300.0
 COLUMNS = ("work", "figure", "range", "yardstick", "its figure", "ratio", "goal", "note")
 
 _PLACE = re.compile(rf"<!-- figures: (?P<name>[\w-]+) -->\n.*?{END}", re.DOTALL)
@@ -79,6 +81,7 @@ def _render_run(run: Run | None) -> Iterator[str]:
     yield (
         f"{run['date']}, {rounds}, {machine['cpu']}, {machine['memory']}, {machine['system']}, "
         f"Python {machine['python']}, flush {machine['flush']}, load {machine['load']}."
+        f"{_describe_noise(machine)}"
     )
     for group in dict.fromkeys(each["group"] for each in run["figures"]):
         yield ""
@@ -86,6 +89,15 @@ def _render_run(run: Run | None) -> Iterator[str]:
         yield ""
         yield from _render_table([_render_cells(each) for each in run["figures"] if each["group"] == group])
     yield ""
+
+
+def _describe_noise(machine: Mapping[str, str]) -> str:
+    """A sentence for a run on a machine whose cores or disk other programs were using."""
+    load, flush_us = float(machine["load"]), float(machine["flush"].partition(" ")[0])
+    busy = ["cores"] * (load > NOISY_LOAD) + ["disk"] * (flush_us > NOISY_FLUSH_US)
+    if not busy:
+        return ""
+    return f" **Other programs used the {' and the '.join(busy)}: the rates are too low.**"
 
 
 def _render_table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -247,6 +247,27 @@ def test_a_run_becomes_tables_between_the_marks_of_its_groups(tmp_path: Path) ->
     assert document.fill_document(text, {}).count("|") == 0
 
 
+@pytest.mark.parametrize(
+    ("load", "flush", "words"),
+    [
+        ("0.8", "74 µs", None),
+        ("5.0", "74 µs", "used the cores: "),
+        ("0.8", "1274 µs", "used the disk: "),
+        ("5.0", "1274 µs", "used the cores and the disk: "),
+    ],
+)
+def test_a_run_on_a_busy_machine_says_so(load: str, flush: str, words: str | None) -> None:
+    run = {
+        "machine": MACHINE | {"load": load, "flush": flush},
+        "date": "2026-11-28",
+        "rounds": 1,
+        "figures": [],
+    }
+    text = document.fill_document(TEXT, {"http": run})
+    assert ("**Other programs" in text) == (words is not None)
+    assert words is None or words in text
+
+
 def test_figures_without_a_place_are_refused() -> None:
     with pytest.raises(ValueError, match="append"):
         document.fill_document("nothing here", {"append": {}})
