@@ -77,6 +77,7 @@ def test_this_process_is_found_with_its_memory_and_its_cpu() -> None:
         ("psycopg.cursor_async projections.engine.batch asyncio.runners", "project"),
         ("ledger.store.codec ledger.tree.sealer asyncio.runners", "other background work"),
         ("asyncio.runners ledger.cli.serve", "http"),
+        ("ledger.wire.forms asyncio.runners ledger.serving projections.__main__", "wire"),
         ("ledger.wires", "http"),
         ("", "http"),
     ],
