@@ -38,9 +38,9 @@ from projections.projection import Projection
 
 BATCH_TIMEOUT_SECONDS = 60
 # Under a steady load the events of this pause make one batch, not many. It ends when a list waits, and while
-# lists wait one after another there is none.
+# lists wait one after another it is short: about as long as such a batch takes.
 PAUSE_SECONDS = 0.04
-WANTED_POLL_SECONDS = 0.002
+WANTED_PAUSE_SECONDS = 0.002
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 # Events folded before the event loop gets its turn: a few milliseconds.
@@ -164,9 +164,11 @@ class Engine:
             if result.caught_up:
                 poll_seconds = self._notifier.get_poll_seconds(poll_seconds)
                 if self._notifier.is_wanted:  # others announce their appends less often
-                    poll_seconds = WANTED_POLL_SECONDS
+                    poll_seconds = WANTED_PAUSE_SECONDS
             await self._notifier.wait_past(max(head_seen, result.head), timeout_seconds=poll_seconds)
         elif result.events < self._batch_max:
+            if self._notifier.is_wanted:
+                return WANTED_PAUSE_SECONDS
             await self._notifier.wait_wanted(timeout_seconds=PAUSE_SECONDS)
         return 0.0
 
