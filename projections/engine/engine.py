@@ -18,6 +18,7 @@ from psycopg.rows import TupleRow
 
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
+from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, ReconnectingConnection
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
 from ledger.postgres.served import may_compress
@@ -43,6 +44,7 @@ PAUSE_SECONDS = 0.04
 WANTED_PAUSE_SECONDS = 0.002
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
+IGNORED_TOPICS_MAX = 100
 # Events folded before the event loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
 # The server ends the connection of a process that hangs within a batch, which frees its checkpoints. Between
@@ -116,6 +118,7 @@ class Engine:
         )
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
+        self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
         self._retry_at: dict[GenerationKey, float] = {}
@@ -312,7 +315,10 @@ class Engine:
 
     def _build_log_query(self, batch_range: BatchRange) -> BoundStatement:
         keys, position, upto = batch_range
-        ignored = ignored_topics([self._create_target(key) for key in keys])
+        ignored = self._ignored_topics.get(keys)
+        if ignored is None:
+            ignored = ignored_topics([self._create_target(key) for key in keys])
+            self._ignored_topics.put(keys, ignored)
         return build_log_query(position, upto, ignored_topics=ignored)
 
     async def _prepare(
