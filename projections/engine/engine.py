@@ -41,7 +41,7 @@ BATCH_TIMEOUT_SECONDS = 60
 # Under a steady load the events of this pause make one batch, not many. It ends when a list waits, and while
 # lists wait one after another it is short: about as long as such a batch takes.
 PAUSE_SECONDS = 0.04
-WANTED_PAUSE_SECONDS = 0.002
+WANTED_PAUSE_SECONDS = 0.003
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 IGNORED_TOPICS_MAX = 100
