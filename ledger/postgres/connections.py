@@ -64,13 +64,15 @@ Query = Callable[[Conn], Awaitable[Result]]
 _ISOLATION = r"-c default_transaction_isolation=read\ committed"
 
 
-async def connect(dsn: str, role: Role, *, name: str, options: str = "") -> Conn:
+async def connect(
+    dsn: str, role: Role, *, name: str, options: str = "", prepare_threshold: int | None = 1
+) -> Conn:
     """An autocommit connection in `role`, shown as `ledger {name}` in pg_stat_activity. `options` are
-    libpq's.
+    libpq's, `prepare_threshold` is psycopg's; None for a connection whose user prepares statements.
 
     Raises psycopg.OperationalError when the database cannot be reached.
     """
-    task = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options)))
+    task = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options), prepare_threshold))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -190,8 +192,8 @@ def is_disconnect(error: psycopg.OperationalError) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-async def _open(conninfo: str) -> Conn:
-    conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=1)
+async def _open(conninfo: str, prepare_threshold: int | None) -> Conn:
+    conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=prepare_threshold)
     try:
         await _enable_client_check(conn)
     except BaseException:
@@ -230,11 +232,14 @@ class ReconnectingConnection:
     `async with connection as conn` lends it to one user at a time, and drops it if that user fails.
     """
 
-    def __init__(self, dsn: str, role: Role, *, name: str, options: str = "") -> None:
+    def __init__(
+        self, dsn: str, role: Role, *, name: str, options: str = "", prepare_threshold: int | None = 1
+    ) -> None:
         self._dsn = dsn
         self._role: Role = role
         self._name = name
         self._options = options
+        self._prepare_threshold = prepare_threshold
         self._conn: Conn | None = None
         self._lock = asyncio.Lock()
 
@@ -271,7 +276,13 @@ class ReconnectingConnection:
         if self._conn is not None and _has_ended(self._conn):
             await self.drop()
         if self._conn is None:
-            self._conn = await connect(self._dsn, self._role, name=self._name, options=self._options)
+            self._conn = await connect(
+                self._dsn,
+                self._role,
+                name=self._name,
+                options=self._options,
+                prepare_threshold=self._prepare_threshold,
+            )
         return self._conn
 
     @property

@@ -150,7 +150,7 @@ class _Connection:
         timer = self._loop.call_later(QUERY_TIMEOUT_SECONDS, self._fail, "no answer in time")
         try:
             name = self._prepared.get(statement.text) or await self._prepare(statement.text)
-            values, formats = _encode_values(statement.names, bindings)
+            values, formats = encode_values(statement.names, bindings)
             self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
             result = await self._receive_answer()
         except asyncio.CancelledError:
@@ -229,10 +229,11 @@ class _Connection:
         self._on_close(self)
 
 
-def _encode_values(
+def encode_values(
     names: tuple[str, ...], bindings: Mapping[str, Any]
 ) -> tuple[list[bytes | None], list[int]]:
-    """The values of the parameters of these names as Postgres reads them, and the format of each."""
+    """The values of the parameters of these names as Postgres reads them, and the format of each. A value is
+    a text, a number, a boolean, a list of texts, or None."""
     values: list[bytes | None] = []
     formats: list[int] = []
     for name in names:

@@ -243,6 +243,7 @@ class Pages:
         head = progress.head
         if progress.checkpoint < head:
             # Usually the projection is a moment behind, and a notification arrives: then nothing is polled.
+            self._notifier.want_applied(head)
             left_seconds = deadline - asyncio.get_running_loop().time()
             wait_seconds = min(LIST_NOTIFIED_SECONDS, max(left_seconds, 0))
             if await self._notifier.wait_applied(head, timeout_seconds=wait_seconds):

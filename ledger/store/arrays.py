@@ -26,6 +26,7 @@ class ElementType(NamedTuple):
 BOOLEAN = ElementType(16, Struct(">?").pack)
 BYTEA = ElementType(17, bytes)
 SMALLINT = ElementType(21, Struct(">h").pack)
+BIGINT = ElementType(20, Struct(">q").pack)
 INTEGER = ElementType(23, Struct(">i").pack)
 TEXT = ElementType(25, str.encode)
 

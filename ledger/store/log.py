@@ -23,6 +23,7 @@ from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableRecord
 from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.pipelines import BoundStatement, bind
 from ledger.postgres.statements import StatementPool, parse_statement
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, UnreadableEvent, fold
@@ -170,6 +171,18 @@ async def read_log(
     cur = _binary(conn)
     await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(ignored_topics)})
     return await _decode_rows(conn, codec, await cur.fetchall())
+
+
+def build_log_query(after: int, upto: int, *, ignored_topics: Sequence[str] = ()) -> BoundStatement:
+    """The statement of `read_log` up to the position `upto`; `decode_log` decodes its rows."""
+    bindings = {"after": after, "upto": upto, "without": list(ignored_topics)}
+    return bind(parse_statement(_TAIL), bindings)
+
+
+async def decode_log(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
+    """The recorded events of rows of the log. An `UnreadableEvent` stands for each record that cannot be
+    read."""
+    return await _decode_rows(conn, codec, rows)
 
 
 async def read_streams(

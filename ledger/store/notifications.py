@@ -1,9 +1,9 @@
-"""Notify readers of the log that its head moved, and readers of projections that these have applied it: in
-this process at once, in others by NOTIFY.
+"""Notify readers of the log that its head moved, readers of projections that these have applied it, and who
+fills the projections that somebody waits for them: in this process at once, in others by NOTIFY.
 
 All of them also poll, so a lost notification costs one poll interval and nothing else. Therefore no NOTIFY is
-in the transaction of an append (it would halve the throughput), and a process sends at most one every
-`NOTIFY_INTERVAL_SECONDS`. A batch of the projections has it in its transaction: there is one at a time.
+in the transaction of an append (it would halve the throughput), and a process sends at most one of the head
+every `NOTIFY_INTERVAL_SECONDS`. A batch of the projections has it in its transaction: there is one at a time.
 """
 
 from __future__ import annotations
@@ -20,23 +20,33 @@ QUIET_POLL_SECONDS = 1.0
 """How often to look for what notifications announce, while they arrive."""
 CHANNEL = "ledger_head"
 APPLIED_CHANNEL = "ledger_applied"
+WANTED_CHANNEL = "ledger_wanted"
+WANTED_SECONDS = 0.05
+"""For how long the projections are wanted after a reader began to wait for them."""
+WANTED_NOTIFY_SECONDS = 0.025
+"""A process tells others so at most this often: readers that wait one after another cost little."""
 
 _NOTIFY = "SELECT pg_notify(%s, %s)"
+_LISTEN = f"LISTEN {CHANNEL}; LISTEN {APPLIED_CHANNEL}; LISTEN {WANTED_CHANNEL}"
 
 
 class HeadNotifier:
     """Holds the last position of the log that this process knows of, and the last one that it knows to be
-    applied by projections; wakes callers who wait for the next one."""
+    applied by projections; wakes callers who wait for the next one. Knows whether somebody, in any process,
+    waits for projections."""
 
     def __init__(self, dsn: str, role: Role) -> None:
         self._head = _Position()
         self._applied = _Position()
         self._notified_position = 0
+        self._wanted = asyncio.Event()
+        self._wanted_until = 0.0
         self._listening = False
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
         # Both end immediately: a poll finds whatever a lost notification would have announced.
         self._notify_loop = BackgroundLoop("notify", self._notify, close_timeout_seconds=0)
+        self._notify_wanted_loop = BackgroundLoop("want", self._notify_wanted, close_timeout_seconds=0)
         self._listen_loop = BackgroundLoop("listen", self._listen, close_timeout_seconds=0)
 
     @property
@@ -52,11 +62,13 @@ class HeadNotifier:
     async def start(self) -> None:
         """Begin to notify other processes and to listen to them."""
         await self._notify_loop.start()
+        await self._notify_wanted_loop.start()
         await self._listen_loop.start()
 
     async def close(self) -> None:
         """Stop notifying and listening."""
         await self._notify_loop.close()
+        await self._notify_wanted_loop.close()
         await self._listen_loop.close()
         await self._notify_connection.drop()
         await self._listen_connection.drop()
@@ -70,6 +82,25 @@ class HeadNotifier:
         """Notify this process that projections have applied the log up to `position`. Others are notified by
         the transaction that did it, on APPLIED_CHANNEL."""
         self._applied.advance(position)
+
+    def want_applied(self, position: int) -> None:
+        """Notify who fills the projections, here and in other processes, that somebody waits until the log is
+        applied up to `position`."""
+        self._head.advance(position)
+        self._begin_wanted()
+        self._notify_wanted_loop.wake()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody, here or in another process, has waited for projections a moment ago."""
+        return asyncio.get_running_loop().time() < self._wanted_until
+
+    async def wait_wanted(self, *, timeout_seconds: float) -> None:
+        """Wait until somebody waits for projections, or until the timeout."""
+        if not self.is_wanted:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._wanted.wait()
 
     async def wait_past(self, position: int, *, timeout_seconds: float) -> bool:
         """Wait until the log is known to have a later position than `position`; False after the timeout."""
@@ -95,17 +126,32 @@ class HeadNotifier:
         self._notified_position = position
         await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
 
+    async def _notify_wanted(self) -> None:
+        """Notify other processes that the projections are wanted, and of the head, then pause."""
+        if not self.is_wanted:
+            return
+        async with self._notify_connection as conn:
+            await conn.execute(_NOTIFY, (WANTED_CHANNEL, str(self.position)))
+        await asyncio.sleep(WANTED_NOTIFY_SECONDS)
+
+    def _begin_wanted(self) -> None:
+        self._wanted_until = asyncio.get_running_loop().time() + WANTED_SECONDS
+        self._wanted.set()
+        self._wanted = asyncio.Event()
+
     async def _listen(self) -> float:
         """Receive the positions that other processes announce, for LISTEN_SECONDS. A step has an end so that
         the loop can log a recovery."""
-        positions = {CHANNEL: self._head, APPLIED_CHANNEL: self._applied}
+        positions = {CHANNEL: self._head, WANTED_CHANNEL: self._head, APPLIED_CHANNEL: self._applied}
         try:
             async with self._listen_connection as conn:
-                await conn.execute(f"LISTEN {CHANNEL}; LISTEN {APPLIED_CHANNEL}", prepare=False)
+                await conn.execute(_LISTEN, prepare=False)
                 self._listening = True
                 async for notification in conn.notifies(timeout=LISTEN_SECONDS):
                     if notification.payload.isdecimal():
                         positions[notification.channel].advance(int(notification.payload))
+                    if notification.channel == WANTED_CHANNEL:
+                        self._begin_wanted()
         except BaseException:
             self._listening = False
             raise

@@ -14,12 +14,16 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from psycopg.rows import TupleRow
+
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
+from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
 from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, read_log
+from ledger.store.log import PLANNER_OPTIONS, Recorded, build_log_query, decode_log
 from ledger.store.notifications import HeadNotifier
 from projections.engine import checkpoints
 from projections.engine.aggregates import AggregateCache, load_states
@@ -30,14 +34,17 @@ from projections.engine.operations import Operator
 from projections.engine.read_ahead import BatchRange, PreparedBatch, ReadAhead
 from projections.engine.registration import register_missing
 from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, ParkedIn, retry_readable, retry_stream
-from projections.engine.writes import Writer, write_each, write_or_isolate
+from projections.engine.writes import Writer, add_writes, write_all, write_each, write_or_isolate
 from projections.projection import Projection
 
 BATCH_TIMEOUT_SECONDS = 60
-# Under a steady load the events of this pause make one batch, not many.
-PAUSE_SECONDS = 0.01
+# Under a steady load the events of this pause make one batch, not many. It ends when a list waits, and while
+# lists wait one after another it is short: about as long as such a batch takes.
+PAUSE_SECONDS = 0.04
+WANTED_PAUSE_SECONDS = 0.003
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
+IGNORED_TOPICS_MAX = 100
 # Events folded before the event loop gets its turn: a few milliseconds.
 SLICE_EVENTS = 64
 # The server ends the connection of a process that hangs within a batch, which frees its checkpoints. Between
@@ -103,10 +110,15 @@ class Engine:
         self._batch_max = batch_max
         self._poll_seconds = poll_ms / 1000
         self._connection = ReconnectingConnection(
-            dsn, "ledger_projector", name="projections", options=_connection_options(batch_max, poll_ms)
+            dsn,
+            "ledger_projector",
+            name="projections",
+            options=_connection_options(batch_max, poll_ms),
+            prepare_threshold=None,
         )
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
+        self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
         self._retry_at: dict[GenerationKey, float] = {}
@@ -154,9 +166,14 @@ class Engine:
             poll_seconds = self._poll_seconds
             if result.caught_up:
                 poll_seconds = self._notifier.get_poll_seconds(poll_seconds)
+                if self._notifier.is_wanted:  # others announce their appends less often
+                    poll_seconds = WANTED_PAUSE_SECONDS
             await self._notifier.wait_past(max(head_seen, result.head), timeout_seconds=poll_seconds)
-            return 0.0
-        return PAUSE_SECONDS if result.events < self._batch_max else 0.0
+        elif result.events < self._batch_max:
+            if self._notifier.is_wanted:
+                return WANTED_PAUSE_SECONDS
+            await self._notifier.wait_wanted(timeout_seconds=PAUSE_SECONDS)
+        return 0.0
 
     async def advance(self) -> BatchResult:
         """Apply the next events to the checkpoints that are before them: one batch, one transaction.
@@ -262,42 +279,64 @@ class Engine:
             next_range = None
             await self._read_ahead.drop()
         while True:
-            async with conn.transaction():
-                has_parked = await checkpoints.lock(conn, keys, position)
+            async with PipelinedTransaction(conn) as transaction:
+                lock = checkpoints.build_lock(keys, position)
+                if self._read_ahead.has(batch_range):
+                    [locked], rows = await transaction.fetch(lock), None
+                else:
+                    locked, rows = await transaction.fetch(lock, self._build_log_query(batch_range))
+                has_parked = checkpoints.read_locked(locked)
                 if not has_parked:
                     return [], {}
                 locked_range = BatchRange(frozenset(has_parked), position, upto)
                 batch = await self._read_ahead.take(locked_range, has_parked.values())
                 if batch is None:
                     with_parked = {key for key, parked in has_parked.items() if parked}
-                    batch = await self._prepare(conn, locked_range, with_parked)
+                    batch = await self._prepare(conn, locked_range, with_parked, rows)
                 recorded, fold, targets = batch
                 missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
                 if not missing_days:
                     if next_range is not None and next_range.keys == locked_range.keys:
                         self._read_ahead.start(next_range)
-                    errors = await write(conn, targets)
+                    errors: dict[GenerationKey, str] = {}
+                    if write is write_all:
+                        await add_writes(transaction, targets)
+                    else:
+                        errors = await write(conn, targets)
                     written = [target for target in targets if target.key not in errors]
                     for target in written:
                         await checkpoints.save_parked(conn, target)
                     # Lists wait for the head: only a batch that reaches it is announced.
-                    await checkpoints.move(conn, [target.key for target in written], upto, notify=at_head)
+                    moved = [target.key for target in written]
+                    transaction.add(checkpoints.build_move(moved, upto, notify=at_head))
                     return written, errors
             # DDL stays out of the batch's transaction: the batch starts again when the partitions exist.
             await self._daily_partitions.create(conn, missing_days)
 
-    async def _prepare(
-        self, conn: Conn, batch_range: BatchRange, with_parked: Collection[GenerationKey] = ()
-    ) -> PreparedBatch:
-        """Read and fold the events of a batch. `with_parked`: generations that have parked streams."""
+    def _build_log_query(self, batch_range: BatchRange) -> BoundStatement:
         keys, position, upto = batch_range
-        targets = [self._create_target(key) for key in sorted(keys)]
-        recorded = await read_log(
-            conn, self._codec, position, upto - position, ignored_topics=ignored_topics(targets)
-        )
+        ignored = self._ignored_topics.get(keys)
+        if ignored is None:
+            ignored = ignored_topics([self._create_target(key) for key in keys])
+            self._ignored_topics.put(keys, ignored)
+        return build_log_query(position, upto, ignored_topics=ignored)
+
+    async def _prepare(
+        self,
+        conn: Conn,
+        batch_range: BatchRange,
+        with_parked: Collection[GenerationKey] = (),
+        rows: Sequence[TupleRow] | None = None,
+    ) -> PreparedBatch:
+        """Fold the events of a batch, after reading them unless `rows` has them. `with_parked`: generations
+        that have parked streams."""
+        targets = [self._create_target(key) for key in sorted(batch_range.keys)]
+        if rows is None:
+            [rows] = await fetch_together(conn, [self._build_log_query(batch_range)])
+        recorded = await decode_log(conn, self._codec, rows)
         fold = BatchFold(targets)
         await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
-        await self._fold(conn, fold, recorded, position)
+        await self._fold(conn, fold, recorded, batch_range.position)
         return PreparedBatch(recorded, fold, targets)
 
     async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:

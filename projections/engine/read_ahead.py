@@ -45,7 +45,7 @@ class ReadAhead:
 
     def __init__(self, dsn: str, prepare: Prepare) -> None:
         self._connection = ReconnectingConnection(
-            dsn, "ledger_projector", name="read-ahead", options=_OPTIONS
+            dsn, "ledger_projector", name="read-ahead", options=_OPTIONS, prepare_threshold=None
         )
         self._prepare = prepare
         self._range: BatchRange | None = None
@@ -56,6 +56,10 @@ class ReadAhead:
         assert self._task is None, "the batch before was taken"
         self._range = batch_range
         self._task = asyncio.create_task(self._run(batch_range), name="projections read-ahead")
+
+    def has(self, batch_range: BatchRange) -> bool:
+        """Whether this batch is being prepared, or is prepared."""
+        return self._task is not None and self._range == batch_range
 
     async def take(self, batch_range: BatchRange, parked: Iterable[bool]) -> PreparedBatch | None:
         """The batch that was prepared, if it is this one and no generation has `parked` a stream. None: the

@@ -15,12 +15,15 @@ from typing import Any, LiteralString, TypeVar
 import msgspec
 import psycopg
 from psycopg.errors import CheckViolation
+from psycopg.pq import Format
 from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.compression.documents import compress, compress_as_text
 from ledger.errors import LedgerError
 from ledger.logs import describe_error
 from ledger.postgres.connections import Conn
+from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, run_together
+from ledger.store.arrays import BIGINT, BOOLEAN, BYTEA, INTEGER, SMALLINT, TEXT, encode_array
 from projections.engine.batch import GenerationKey, Target
 from projections.engine.partitions import get_table
 from projections.projection import Column, EventRows, Projection, RowUpsert
@@ -29,15 +32,21 @@ _ARRAY_TYPES: dict[str, LiteralString] = {
     "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
     "document": "text",
 }  # fmt: skip
+_ELEMENTS = {
+    "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "smallint": SMALLINT, "json": BYTEA,
+    "document": TEXT._replace(encode=bytes),
+}  # fmt: skip
 # The binary form of a text is its bytes: a document, which is encoded already, is copied as it is.
 _COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}
 _COPY = "COPY {table} (generation, position, {columns}) FROM STDIN (FORMAT BINARY)"
-# Only the mutable columns are updated: `position` stays that of the first change.
-_UPSERT = """
+_INSERT = """
 INSERT INTO {table} (generation, position, {columns})
-SELECT %b::integer, * FROM unnest(%b::bigint[], {arrays})
-ON CONFLICT (generation, {key}) DO UPDATE SET {updates}
+SELECT $1::integer, * FROM unnest($2::bigint[], {arrays})
+{conflict}
 """
+# Only the mutable columns are updated: `position` stays that of the first change.
+_UPDATE = "ON CONFLICT (generation, {key}) DO UPDATE SET {updates}"
+COPIED_ROWS_MIN = 200
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -73,6 +82,22 @@ async def write_all(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey
     for target in targets:
         await _write_rows(conn, target, target.event_rows)
     return {}
+
+
+async def add_writes(transaction: PipelinedTransaction, targets: Sequence[Target]) -> None:
+    """As `write_all`, but most rows are sent with the transaction's COMMIT.
+
+    Raises psycopg.Error, and whatever encoding a row raises.
+    """
+    for target in targets:
+        if target.event_rows:
+            upserts = target.projection.collect_upserts(target.event_rows)
+            if _is_copied(target, upserts):
+                await _copy_rows(transaction.conn, target, upserts)
+            else:
+                transaction.add(_bind_insert(target, upserts))
+            if target.projection.constraint_check_sql is not None and not target.detached:
+                transaction.add(BoundStatement(target.projection.constraint_check_sql.encode()))
 
 
 async def write_each(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, str]:
@@ -140,15 +165,11 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
     projection = target.projection
     upserts = projection.collect_upserts(event_rows)
     try:
-        if target.detached:
-            await _copy_rows(conn, target, upserts, _build_copy(projection, target.generation))
-            return
-        if projection.mutable_columns:
-            await _upsert_rows(conn, target, upserts)
+        if _is_copied(target, upserts):
+            await _copy_rows(conn, target, upserts)
         else:
-            # COPY takes two thirds of the time of an INSERT from arrays.
-            await _copy_rows(conn, target, upserts, _build_copy(projection))
-        if projection.constraint_check_sql is not None:
+            await run_together(conn, [_bind_insert(target, upserts)], prepare=False)
+        if projection.constraint_check_sql is not None and not target.detached:
             await conn.execute(projection.constraint_check_sql.encode())
     except CheckViolation as error:
         # "no partition of relation found for row": the only check violation without a constraint's name.
@@ -157,10 +178,17 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
         raise
 
 
-async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert], statement: bytes) -> None:
+def _is_copied(target: Target, upserts: Sequence[RowUpsert]) -> bool:
+    """Whether the rows are sent by COPY, which takes two thirds of the time of an INSERT from arrays, but a
+    round trip of its own."""
+    return target.detached or (not target.projection.mutable_columns and len(upserts) >= COPIED_ROWS_MIN)
+
+
+async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -> None:
     columns = target.projection.columns
     encoders = _get_encoders(target)
     generation = target.generation
+    statement = _build_copy(target.projection, generation if target.detached else None)
     async with conn.cursor() as cur, cur.copy(statement) as copy:
         copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
         for position, row in upserts:
@@ -170,15 +198,18 @@ async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert], s
             await copy.write_row(values)
 
 
-async def _upsert_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -> None:
-    projection = target.projection
+def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement:
+    columns = target.projection.columns
     positions, rows = zip(*upserts, strict=True)
-    arrays = [list(values) for values in zip(*rows, strict=True)]
+    values_by_column: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for index, encode in _get_encoders(target):
-        arrays[index] = [encode(value) for value in arrays[index]]
-        if projection.columns[index].type == "document":
-            arrays[index] = [value.decode() for value in arrays[index]]
-    await conn.execute(_build_upsert(projection), [target.generation, list(positions), *arrays])
+        values_by_column[index] = [encode(value) for value in values_by_column[index]]
+    arrays = [
+        encode_array(values, _ELEMENTS[column.type])
+        for values, column in zip(values_by_column, columns, strict=True)
+    ]
+    values = [INTEGER.encode(target.generation), encode_array(positions, BIGINT), *arrays]
+    return BoundStatement(_build_insert(target.projection), values, [Format.BINARY] * len(values))
 
 
 def _get_encoders(target: Target) -> list[tuple[int, Callable[[Any], bytes]]]:
@@ -211,15 +242,20 @@ def _build_copy(projection: Projection, generation: int | None = None) -> bytes:
 
 
 @lru_cache
-def _build_upsert(projection: Projection) -> bytes:
-    arrays = [SQL(f"%b::{_ARRAY_TYPES[column.type]}[]") for column in projection.columns]
+def _build_insert(projection: Projection) -> bytes:
+    arrays = [
+        SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]")
+        for number, column in enumerate(projection.columns, start=3)
+    ]
     updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.mutable_columns]
-    statement = SQL(_UPSERT).format(
+    conflict = SQL(_UPDATE).format(
+        key=Identifier(projection.columns[0].name), updates=SQL(", ").join(updates)
+    )
+    statement = SQL(_INSERT).format(
         table=get_table(projection.name),
         columns=_format_column_names(projection.columns),
         arrays=SQL(", ").join(arrays),
-        key=Identifier(projection.columns[0].name),
-        updates=SQL(", ").join(updates),
+        conflict=conflict if updates else SQL(""),
     )
     return statement.as_bytes()
 

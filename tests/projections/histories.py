@@ -192,14 +192,20 @@ class Author:
 
 @asynccontextmanager
 async def open_engine(
-    dsn: str, *, projections: Iterable[Projection] = PROJECTIONS, batch_max: int = 1000, poll_ms: int = 20
+    dsn: str,
+    *,
+    projections: Iterable[Projection] = PROJECTIONS,
+    batch_max: int = 1000,
+    poll_ms: int = 20,
+    notifier: HeadNotifier | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine as another process would run it: it shares nothing but the database."""
+    """An engine as another process would run it: it shares nothing but the database. By default its notifier
+    hears nothing."""
     engine = Engine(
         dsn,
         Codec(KEY),
         Clock(movable=True),
-        HeadNotifier(dsn, "ledger_projector"),
+        notifier or HeadNotifier(dsn, "ledger_projector"),
         projections=projections,
         batch_max=batch_max,
         poll_ms=poll_ms,

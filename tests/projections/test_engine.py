@@ -18,8 +18,9 @@ from ledger.domain.customer import CustomerCreated
 from ledger.lru import LruCache
 from ledger.metrics import Metrics
 from ledger.postgres.connections import Conn, open_connection
+from ledger.postgres.pipelines import run_together
 from ledger.store.codec import evolve
-from ledger.store.log import Recorded, read_log
+from ledger.store.log import Recorded, decode_log
 from projections.engine.aggregates import AggregateCache
 from projections.engine.assignment import REFRESH_SECONDS
 from projections.engine.engine import Engine
@@ -85,10 +86,23 @@ def test_the_next_batch_of_a_backlog_is_prepared_once(dsn: str) -> None:
         assert len(prepared) == 2  # a whole batch follows the first two of four
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             generation = await create_generation(conn)
-            with record_runs(read_log) as reads:
+            with record_runs(decode_log) as reads:
                 await catch_up(dsn, batch_max=2)
             assert len(reads) == 4
             assert await load_rows(conn, generation) == await load_rows(conn, 1)
+
+    run_story(dsn, story)
+
+
+def test_a_batch_takes_three_round_trips_however_many_projections_it_writes(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with open_engine(dsn) as engine:
+            for _ in range(2):  # the first one also registers the projections
+                await author.create_customer()
+                await author.create_charge()
+                with record_runs(run_together) as round_trips:
+                    assert (await engine.advance()).events == 2
+            assert len(round_trips) == 3
 
     run_story(dsn, story)
 
@@ -306,7 +320,7 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(
 ) -> None:
     async def story(author: Author) -> None:
         await author.create_charge()
-        broken = replace_feed(columns=(*FEED.columns[:-1], Column("no_such_column", "text")))
+        broken = replace_feed(columns=(*FEED.columns[:-1], Column("no_such_column", "document")))
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             async with open_engine(dsn, projections=broken) as each:
                 result = await each.advance()
