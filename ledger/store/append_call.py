@@ -54,7 +54,8 @@ class AppendCall(NamedTuple):
 
 def _define_function(name: str, argument_count: int) -> Function:
     numbers = ", ".join(f"${number}" for number in range(1, argument_count + 1))
-    statement = f"SELECT * FROM ledger.{name}({numbers})"  # noqa: S608  # only numbers
+    # Not in FROM, where its result would be copied to a buffer: 3 µs of 45.
+    statement = f"SELECT ledger.{name}({numbers})"
     return Function(name.encode(), statement.encode(), [1] * argument_count)
 
 

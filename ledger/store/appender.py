@@ -30,7 +30,7 @@ from ledger.store.append_call import (
     ReplyRow,
     encode_call,
 )
-from ledger.store.arrays import decode_integers
+from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.log import PLANNER_OPTIONS
 
 RECONNECT_PAUSE_SECONDS = 0.05
@@ -125,7 +125,9 @@ class Appender:
             self._prepared_on = conn
         conn.pgconn.send_query_prepared(function.name, arguments, function.formats, result_format=1)
         result = await _fetch_result(conn)
-        base, stale, taken = (result.get_value(0, column) for column in range(3))
+        record = result.get_value(0, 0)
+        assert record is not None
+        base, stale, taken = decode_record(record)
         assert base is not None
         return BatchResult(
             _INT8.unpack(base)[0],

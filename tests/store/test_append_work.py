@@ -87,7 +87,7 @@ def test_a_stream_that_exists_although_a_command_creates_it_costs_one_round_trip
     assert asyncio.run(main()) == 2
 
 
-@pytest.mark.parametrize(("count", "records_max", "bytes_max"), [(1, 10, 1_350), (16, 90, 16_000)])
+@pytest.mark.parametrize(("count", "records_max", "bytes_max"), [(1, 12, 1_450), (16, 92, 16_500)])
 def test_a_batch_writes_little_wal(dsn: str, count: int, records_max: int, bytes_max: int) -> None:
     with psycopg.connect(dsn) as conn:
         if conn.info.server_version < 180_000:

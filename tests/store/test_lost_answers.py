@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
 from ledger.store.append_call import encode_call
-from ledger.store.arrays import decode_integers
+from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.journal import VersionConflict
 from ledger.store.replies import IdempotencyKeyUsed
 from tests.store.lossy_proxy import Loss, open_lossy_proxy
@@ -100,7 +100,9 @@ def send_now(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple
         )
         if result.status != ExecStatus.TUPLES_OK:
             raise psycopg.errors.error_from_result(result)
-        base, *refused = (result.get_value(0, column) for column in range(3))
+        record = result.get_value(0, 0)
+    assert record is not None
+    base, *refused = decode_record(record)
     assert base is not None
     return int.from_bytes(base), *(decode_integers(each) if each else [] for each in refused)
 
