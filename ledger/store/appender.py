@@ -14,16 +14,12 @@ from struct import Struct
 from typing import NamedTuple
 
 import psycopg
-from psycopg.generators import execute
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGresult
 
 from ledger.clock import Clock
 from ledger.errors import Unavailable
-from ledger.postgres.connections import Conn, ReconnectingConnection, first_line
+from ledger.postgres.connections import connect, first_line
+from ledger.postgres.prepared import PreparedConnection
 from ledger.store.append_call import (
-    APPEND_MANY,
-    APPEND_ONE,
     CheckRow,
     EventRow,
     Function,
@@ -75,14 +71,14 @@ class Appender:
         self._clock = clock
         self._timeout_seconds = timeout_ms / 1000
         self._batch_number = 0
-        self._prepared_on: Conn | None = None
-        self._connection = ReconnectingConnection(
-            dsn, "ledger_api", name="journal", options=f"{PLANNER_OPTIONS} -c statement_timeout={timeout_ms}"
-        )
+        self._dsn = dsn
+        self._options = f"{PLANNER_OPTIONS} -c statement_timeout={timeout_ms}"
+        self._connection: PreparedConnection | None = None
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._connection.drop()
+        if self._connection is not None:
+            self._connection.close()
 
     async def append(
         self, checks: Sequence[CheckRow], events: Sequence[EventRow], replies: Sequence[ReplyRow]
@@ -99,47 +95,37 @@ class Appender:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_seconds
         while True:
+            connection = self._connection
             try:
-                async with asyncio.timeout_at(deadline):
-                    conn = await self._connection.get()
-                    at = _FLOAT8.pack(self._clock.now())
-                    return await self._send(conn, function, [self.id.bytes, number, at, *arguments])
+                if connection is None or connection.closed:
+                    connection = self._connection = await self._connect(deadline)
+                at = _FLOAT8.pack(self._clock.now())
+                return await _send(connection, function, [self.id.bytes, number, at, *arguments], deadline)
             except (psycopg.OperationalError, psycopg.InternalError, TimeoutError) as error:
-                disconnected = isinstance(error, TimeoutError) or self._connection.is_disconnected
+                disconnected = connection is None or connection.closed
                 # Dropped in any case: a session that began on a read-only database stays read-only.
-                await self._connection.drop()
+                await self.close()
                 if not disconnected or loop.time() + RECONNECT_PAUSE_SECONDS >= deadline:
                     raise Unavailable(first_line(error)) from error
             await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
-    async def _send(self, conn: Conn, function: Function, arguments: list[bytes | None]) -> BatchResult:
-        """Send the batch once.
-
-        By libpq's calls: a cursor would look up the types of the same statement for each batch
-        (docs/decisions/0081-append-takes-arrays.md).
-        """
-        if conn is not self._prepared_on:
-            for each in (APPEND_ONE, APPEND_MANY):
-                conn.pgconn.send_prepare(each.name, each.statement)
-                await _fetch_result(conn)
-            self._prepared_on = conn
-        conn.pgconn.send_query_prepared(function.name, arguments, function.formats, result_format=1)
-        result = await _fetch_result(conn)
-        record = result.get_value(0, 0)
-        assert record is not None
-        base, stale, taken = decode_record(record)
-        assert base is not None
-        return BatchResult(
-            _INT8.unpack(base)[0],
-            decode_integers(stale) if stale is not None else [],
-            decode_integers(taken) if taken is not None else [],
-        )
+    async def _connect(self, deadline: float) -> PreparedConnection:
+        async with asyncio.timeout_at(deadline):
+            conn = await connect(self._dsn, "ledger_api", name="journal", options=self._options)
+        return PreparedConnection(conn)
 
 
-async def _fetch_result(conn: Conn) -> PGresult:
-    """The result of what was sent over the connection. Raises psycopg.Error."""
-    results: list[PGresult] = await conn.wait(execute(conn.pgconn))
-    result = results[-1]
-    if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-        raise psycopg.errors.error_from_result(result, encoding="utf-8")
-    return result
+async def _send(
+    connection: PreparedConnection, function: Function, arguments: list[bytes | None], deadline: float
+) -> BatchResult:
+    """Send the batch once."""
+    result = await connection.run(function.statement, arguments, function.formats, deadline=deadline)
+    record = result.get_value(0, 0)
+    assert record is not None
+    base, stale, taken = decode_record(record)
+    assert base is not None
+    return BatchResult(
+        _INT8.unpack(base)[0],
+        decode_integers(stale) if stale is not None else [],
+        decode_integers(taken) if taken is not None else [],
+    )

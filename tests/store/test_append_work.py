@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import NamedTuple
 
 import psycopg
 import pytest
 
-from ledger.store.appender import Appender, _fetch_result
+from ledger.postgres.prepared import PreparedConnection
+from ledger.store.appender import Appender
 from ledger.store.batching import Pending
 from ledger.store.codec import Codec
 from ledger.store.journal import Append, Journal, VersionConflict, _to_rows
@@ -41,8 +43,8 @@ async def append_together(journal: Journal, name: str, count: int) -> None:
 
 async def read_wal(dsn: str, appender: Appender) -> Wal:
     """What the journal's backend has written so far."""
-    conn = await appender._connection.get()
-    await conn.execute("SELECT pg_stat_force_next_flush()")
+    assert appender._connection is not None
+    await appender._connection.run(b"SELECT pg_stat_force_next_flush()", [], [], deadline=math.inf)
     [row] = fetch_rows(dsn, _WAL)
     return Wal(*map(int, row))
 
@@ -64,8 +66,8 @@ async def measure_wal(dsn: str, count: int) -> Wal:
 def test_a_batch_is_one_round_trip(dsn: str) -> None:
     async def main() -> int:
         async with open_store(dsn) as store:
-            await append_together(store.journal, "first", 1)
-            with record_runs(_fetch_result) as round_trips:
+            await append_together(store.journal, "first", 2)
+            with record_runs(PreparedConnection._receive_answer) as round_trips:
                 await append_together(store.journal, "second", 16)
             return len(round_trips)
 
@@ -75,13 +77,13 @@ def test_a_batch_is_one_round_trip(dsn: str) -> None:
 def test_a_stream_that_exists_although_a_command_creates_it_costs_one_round_trip_more(dsn: str) -> None:
     async def main() -> int:
         async with open_store(dsn) as store:
-            await append_together(store.journal, "first", 1)
+            await append_together(store.journal, "first", 2)
             taken = create_customer("cus_first_0", **with_reply("another key"))
             again = [taken, *commands("second", 15)]
-            with record_runs(_fetch_result) as round_trips:
+            with record_runs(PreparedConnection._receive_answer) as round_trips:
                 outcomes = await asyncio.gather(*map(store.journal.append, again), return_exceptions=True)
             assert isinstance(outcomes[0], VersionConflict)
-            assert outcomes[1:] == list(range(2, 17))
+            assert outcomes[1:] == list(range(3, 18))
             return len(round_trips)
 
     assert asyncio.run(main()) == 2
