@@ -59,7 +59,7 @@ Conn = AsyncConnection[TupleRow]
 Result = TypeVar("Result")
 Query = Callable[[Conn], Awaitable[Result]]
 
-# Overrides the default of the database or user: each statement of ledger.append_batch must see what was
+# Overrides the default of the database or user: each statement of ledger.append_many must see what was
 # committed before it got the head lock.
 _ISOLATION = r"-c default_transaction_isolation=read\ committed"
 

@@ -54,3 +54,15 @@ def encode_array(values: Sequence[Any], element_type: ElementType) -> bytes | No
 def decode_integers(array: bytes) -> list[int]:
     """The elements of an integer[] without NULLs."""
     return [value for (value,) in Struct(">4xi").iter_unpack(array[_HEADER.size :])]
+
+
+def decode_record(record: bytes) -> list[bytes | None]:
+    """The fields of a composite value, None for NULL."""
+    fields: list[bytes | None] = []
+    start = 4  # after the number of fields
+    while start < len(record):
+        start += 8  # the field's type and length
+        length = int.from_bytes(record[start - 4 : start], signed=True)
+        fields.append(record[start : start + length] if length >= 0 else None)
+        start += max(length, 0)
+    return fields

@@ -1,6 +1,6 @@
 """Append to the log. One task per process commits the waiting commands in batches (group commit).
 
-Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_batch` (migration 0019):
+Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_any` (migration 0021):
 positions are gapless and in commit order, because an append holds the lock of `ledger.head` until it commits;
 each command of a batch is accepted as a whole or rejected as a whole, without effect on its neighbours; an
 acknowledged command is durable. How a batch survives a lost connection: `ledger.store.appender`.
@@ -22,7 +22,8 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
-from ledger.store.appender import Appender, BatchResult, CheckRow, EventRow, ReplyRow
+from ledger.store.append_call import CheckRow, EventRow, ReplyRow
+from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
@@ -143,7 +144,7 @@ class Journal:
     async def _commit(self, batch: list[Pending[Append, int]]) -> None:
         """Commit the batch, in groups of commands that do not touch the same streams and keys.
 
-        `ledger.append_batch` checks commands against what is committed, not against each other. So of two
+        The database checks commands against what is committed, not against each other. So of two
         commands on one stream or idempotency key the second one runs in a later group, or is rejected if the
         first was accepted.
         """
@@ -297,7 +298,7 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
             place = len(rows.events) if command.changes else None
             rows.replies.append(
                 (
-                    index, account, livemode, key, fingerprint, status, encode_body(body),
+                    index, account, livemode, key, fingerprint, status, *encode_body(body),
                     secret_of, secret_at, request_id, place,
                 )
             )  # fmt: skip

@@ -19,8 +19,8 @@ import psycopg
 import stripe
 
 from ledger.accounts import KeyKind, create_account, create_key, revoke_key
-from ledger.compression.documents import decompress_text
 from ledger.postgres.connections import connect
+from ledger.store.replies import read_body
 from tests.forks import start_ledger
 from tests.serving.process import run_ledger
 
@@ -193,9 +193,9 @@ def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
     """The bodies of stored replies, decompressed, by idempotency key; by default those of all accounts."""
     with psycopg.connect(service.dsn) as conn:
         rows = conn.execute(
-            "SELECT key, body FROM ledger.replies WHERE account LIKE %s", (account,)
+            "SELECT key, body, compressed FROM ledger.replies WHERE account LIKE %s", (account,)
         ).fetchall()
-    return {key: decompress_text(body).decode() for key, body in rows}
+    return {key: read_body(*stored) for key, *stored in rows}
 
 
 def ok(response: httpx.Response) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from ledger.errors import SettingError
 from ledger.postgres import migrations
 from ledger.postgres.migrations import check_schema, migrate, release_version
-from ledger.postgres.served import COMPRESSED_SINCE
+from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
 
 NEXT = '''"""Changes what everybody uses."""
 
@@ -70,7 +70,8 @@ def test_after_the_contract_no_older_release_starts_and_this_one_does(
 @pytest.mark.parametrize("in_use", ["by an event", "by a process", ""])
 def test_a_database_in_use_serves_older_releases_until_the_contract(dsn: str, in_use: str) -> None:
     """Else an older release that runs on it would meet compressed documents."""
-    [script] = (migrations.MIGRATIONS / "versions").glob("*_compressed_documents.py")
+    scripts = sorted((migrations.MIGRATIONS / "versions").glob("002[01]_*.py"))
+    compressed, as_bytes = (runpy.run_path(str(script)) for script in scripts)
     with (
         psycopg.connect(dsn) as conn,
         psycopg.connect(dsn, application_name="ledger api" if in_use == "by a process" else "psql"),
@@ -81,9 +82,13 @@ def test_a_database_in_use_serves_older_releases_until_the_contract(dsn: str, in
                 "INSERT INTO ledger.events (notification_id, originator_id, originator_version, topic, state,"
                 " account, livemode, recorded_at) VALUES (1, 'cus_1', 1, 't', '', 'acct_1', false, now())"
             )
-        conn.execute(runpy.run_path(str(script))["UPGRADE"])
-        row = conn.execute("SELECT oldest FROM ledger.served").fetchone()
-        assert row == ("0010" if in_use else COMPRESSED_SINCE,)
+        for statement, oldest in (
+            (compressed["UPGRADE"], COMPRESSED_SINCE),
+            (as_bytes["END_SUPPORT_OF_EMPTY"], REPLIES_AS_BYTES_SINCE),
+        ):
+            conn.execute(statement)
+            row = conn.execute("SELECT oldest FROM ledger.served").fetchone()
+            assert row == ("0010" if in_use else oldest,)
 
 
 def test_a_migration_blocked_by_a_lock_changes_nothing_and_reports_it(

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import Unavailable
-from ledger.postgres import statements
+from ledger.postgres import prepared, statements
+from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.statements import StatementPool, parse_statement
 from tests.postgres.test_connections import end_backend
 from tests.store.lossy_proxy import open_lossy_proxy
+from tests.work import record_runs
 
 CONNECTIONS = 3
 PID = parse_statement("SELECT pg_backend_pid()")
@@ -161,8 +163,9 @@ def test_no_answer_is_waited_for_forever(dsn: str, monkeypatch: pytest.MonkeyPat
     async def story(pool: StatementPool) -> None:
         pid = await fetch_pid(pool)
         monkeypatch.setattr(statements, "QUERY_TIMEOUT_SECONDS", 0.1)
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable), record_runs(PreparedConnection.run) as attempts:
             await pool.fetch(SLEEP, {"seconds": 2})
+        assert len(attempts) == 1  # the time is for all attempts
         monkeypatch.undo()
         assert await fetch_pid(pool) != pid
 
@@ -195,7 +198,7 @@ def test_a_refused_statement_leaves_the_connection_usable(dsn: str) -> None:
 
 
 def test_a_connection_keeps_a_bounded_number_of_statements(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "PREPARED_MAX", 5)
+    monkeypatch.setattr(prepared, "PREPARED_MAX", 5)
 
     async def story(pool: StatementPool) -> None:
         for _ in range(2):

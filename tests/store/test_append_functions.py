@@ -1,4 +1,4 @@
-"""`ledger.append_batch` does what `ledger.append` does, which releases before it call on the same schema."""
+"""`ledger.append_one` and `append_many` do what `ledger.append` does, which earlier releases call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.store import arrays
-from ledger.store.appender import Appender, BatchResult, CheckRow, EventRow, ReplyRow
+from ledger.store.append_call import APPEND_MANY, APPEND_ONE, CheckRow, EventRow, ReplyRow, encode_call
+from ledger.store.appender import Appender, BatchResult
 from ledger.store.arrays import ElementType, decode_integers, encode_array
 from tests.conftest import Cluster
 from tests.store.stores import NOW, FixedClock, create_customer, open_store, with_reply
@@ -23,7 +24,7 @@ from tests.store.stores import NOW, FixedClock, create_customer, open_store, wit
 _APPEND = "SELECT base, stale, taken FROM ledger.append(%s, %s, %s, %s::json, %s::json, %s::json)"
 _CHECK_MEMBERS = "csv"
 _EVENT_MEMBERS = "csvtdalkribuhp"
-_REPLY_MEMBERS = "calkfsdonre"
+_REPLY_MEMBERS = "calkfsdxonre"
 _CONTENT = """
 SELECT (SELECT json_agg(e ORDER BY notification_id) FROM ledger.events e)::text,
        (SELECT json_agg(r ORDER BY account, livemode, key) FROM ledger.replies r)::text,
@@ -69,7 +70,7 @@ def batches(draw: st.DrawFn) -> Batch:
             place = len(batch.events) if streams else None
             secret = draw(st.sampled_from([(None, None), ("A", 2)]))
             batch.replies.append(
-                (command, "acct_1", False, key, "print", 200, '{"é":1}', *secret, "req_1", place)
+                (command, "acct_1", False, key, "print", 200, '{"é":1}', None, *secret, "req_1", place)
             )
     return batch
 
@@ -202,3 +203,23 @@ def test_texts_arrive_whatever_encoding_the_connection_string_asks_for(dsns: tup
             assert stored.reply.body == '{"é€":1}'
 
     asyncio.run(main())
+
+
+def test_one_event_of_one_command_goes_as_scalars_and_anything_else_as_arrays() -> None:
+    def event(command: int) -> EventRow:
+        return (command, "A", 1, "t", b"{}", "acct_1", False, *(None,) * 7)
+
+    def reply(command: int) -> ReplyRow:
+        return (command, "acct_1", False, "key", "print", 200, "{}", None, None, None, "req_1", 1)
+
+    assert encode_call([(0, "B", 1)], [event(0)], [reply(0)]).function is APPEND_ONE
+    assert encode_call([], [event(0)], []).function is APPEND_ONE
+    for checks, events, replies in (
+        ([(0, "B", 1), (0, "C", 1)], [event(0)], [reply(0)]),
+        ([], [event(0), event(0)], [reply(0)]),
+        ([], [], [reply(0)]),
+        ([(1, "B", 1)], [event(0)], [reply(0)]),  # parts of two commands
+        ([], [event(1)], [reply(0)]),
+        ([], [event(0)], [reply(1)]),
+    ):
+        assert encode_call(checks, events, replies).function is APPEND_MANY

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.compression.documents import compress, compress_as_text, decompress, decompress_text
-from ledger.postgres.served import COMPRESSED_SINCE
+from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
+from ledger.store.replies import read_body
 from tests.store.stores import create_customer, fetch_rows, open_store, with_reply
 
 CUSTOMER = (
@@ -50,7 +51,7 @@ def test_a_customer_takes_a_fifth() -> None:
     assert len(compress(CUSTOMER.encode())) <= 110 < len(CUSTOMER) / 5
 
 
-@pytest.mark.parametrize("oldest", ["0010", COMPRESSED_SINCE])
+@pytest.mark.parametrize("oldest", ["0010", COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE])
 def test_a_reply_is_compressed_once_no_older_release_may_run_and_replayed_byte_for_byte(
     dsn: str, oldest: str
 ) -> None:
@@ -64,6 +65,13 @@ def test_a_reply_is_compressed_once_no_older_release_may_run_and_replayed_byte_f
     with psycopg.connect(dsn) as conn:
         conn.execute("UPDATE ledger.served SET oldest = %s", (oldest,))
     asyncio.run(story())
-    [[body]] = fetch_rows(dsn, "SELECT body FROM ledger.replies")
-    assert (body == CUSTOMER) == (oldest == "0010")
-    assert len(body) <= 150 or oldest == "0010"
+    [[body, compressed]] = fetch_rows(dsn, "SELECT body, compressed FROM ledger.replies")
+    if oldest == REPLIES_AS_BYTES_SINCE:
+        assert body is None
+        assert len(compressed) <= 110
+    else:  # what the release of COMPRESSED_SINCE reads
+        assert (body, compressed) == (CUSTOMER, None)
+
+
+def test_a_reply_that_an_earlier_release_compressed_is_replayed() -> None:
+    assert read_body(STORED_CUSTOMER, None) == CUSTOMER

@@ -6,13 +6,17 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, cast
 
 import psycopg
 import pytest
+from psycopg.pq import ExecStatus
 from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
+from ledger.store.append_call import encode_call
+from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.journal import VersionConflict
 from ledger.store.replies import IdempotencyKeyUsed
 from tests.store.lossy_proxy import Loss, open_lossy_proxy
@@ -74,9 +78,33 @@ def send_json(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tupl
 
 
 def send_arrays(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
-    """The same as the journal of this release sends it."""
+    """The same as the journal of the releases between sends it."""
     commands, versions = list(range(len(streams))), [0] * len(streams)
     return call(dsn, _APPEND_BATCH, (appender, number, NOW, commands, list(streams), versions))
+
+
+def send_now(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
+    """The same as the journal of this release sends it: one command as scalars, several as arrays."""
+    function, arguments = encode_call(
+        [(n, stream, 0) for n, stream in enumerate(streams)],
+        [
+            (n, stream, 1, "customer.deleted", b"{}", "acct_1", False, *(None,) * 7)
+            for n, stream in enumerate(streams)
+        ],
+        [],
+    )
+    sent = [appender.bytes, Struct(">q").pack(number), Struct(">d").pack(NOW), *arguments]
+    with psycopg.connect(dsn, options="-c role=ledger_api", autocommit=True) as conn:
+        result = conn.pgconn.exec_params(
+            function.statement, sent, param_formats=function.formats, result_format=1
+        )
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.errors.error_from_result(result)
+        record = result.get_value(0, 0)
+    assert record is not None
+    base, *refused = decode_record(record)
+    assert base is not None
+    return int.from_bytes(base), *(decode_integers(each) if each else [] for each in refused)
 
 
 def call(dsn: str, query: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -86,7 +114,7 @@ def call(dsn: str, query: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return row
 
 
-@pytest.fixture(params=[send_json, send_arrays])
+@pytest.fixture(params=[send_json, send_arrays, send_now])
 def send(request: pytest.FixtureRequest) -> Send:
     return cast(Send, request.param)
 
