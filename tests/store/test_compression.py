@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ledger.compression.documents import compress, compress_as_text, decompress, decompress_text
 from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
 from ledger.store.replies import read_body
-from tests.store.stores import create_customer, fetch_rows, open_store, with_reply
+from tests.store.stores import NOW, create_customer, fetch_rows, open_store, with_reply
 
 CUSTOMER = (
     '{"id":"cus_0354vo1uemHRzlFMc1A2qH","object":"customer","address":null,"balance":0,"business_name":null,'
@@ -75,3 +76,25 @@ def test_a_reply_is_compressed_once_no_older_release_may_run_and_replayed_byte_f
 
 def test_a_reply_that_an_earlier_release_compressed_is_replayed() -> None:
     assert read_body(STORED_CUSTOMER, None) == CUSTOMER
+
+
+def test_an_older_release_beside_this_one_stores_and_reads_replies(dsn: str) -> None:
+    """By `ledger.append_batch` and the column `body`, which this release reads, and writes as long as
+    `ledger.served` names such a release."""
+    stored = ([0], ["acct_1"], [False], ["its key"], ["print"], [200], [STORED_CUSTOMER])
+    arguments = (uuid.uuid4(), 1, NOW, *(None,) * 17, *stored, None, None, ["req_1"], None)
+
+    async def story() -> None:
+        async with open_store(dsn) as store:
+            await store.journal.append(create_customer("cus_1", **with_reply("our key", CUSTOMER)))
+            reply = await store.journal.find_reply("acct_1", False, "its key")
+            assert reply is not None
+            assert reply.reply.body == CUSTOMER
+
+    with psycopg.connect(dsn) as conn:
+        conn.execute("UPDATE ledger.served SET oldest = %s", (COMPRESSED_SINCE,))
+        places = ", ".join(["%s"] * len(arguments))
+        conn.execute(f"SELECT ledger.append_batch({places})".encode(), arguments)
+    asyncio.run(story())
+    bodies = dict(fetch_rows(dsn, "SELECT key, body FROM ledger.replies"))
+    assert bodies == {"its key": STORED_CUSTOMER, "our key": CUSTOMER}
