@@ -300,7 +300,7 @@ class Engine:
                         self._read_ahead.start(next_range)
                     errors: dict[GenerationKey, str] = {}
                     if write is write_all:
-                        await add_writes(transaction, targets)
+                        add_writes(transaction, targets)
                     else:
                         errors = await write(conn, targets)
                     written = [target for target in targets if target.key not in errors]

@@ -46,7 +46,6 @@ SELECT $1::integer, * FROM unnest($2::bigint[], {arrays})
 """
 # Only the mutable columns are updated: `position` stays that of the first change.
 _UPDATE = "ON CONFLICT (generation, {key}) DO UPDATE SET {updates}"
-COPIED_ROWS_MIN = 200
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -84,19 +83,16 @@ async def write_all(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey
     return {}
 
 
-async def add_writes(transaction: PipelinedTransaction, targets: Sequence[Target]) -> None:
-    """As `write_all`, but most rows are sent with the transaction's COMMIT.
+def add_writes(transaction: PipelinedTransaction, targets: Sequence[Target]) -> None:
+    """As `write_all`, for generations that are attached; the rows are sent with the transaction's COMMIT.
 
-    Raises psycopg.Error, and whatever encoding a row raises.
+    Raises whatever encoding a row raises.
     """
     for target in targets:
         if target.event_rows:
             upserts = target.projection.collect_upserts(target.event_rows)
-            if _is_copied(target, upserts):
-                await _copy_rows(transaction.conn, target, upserts)
-            else:
-                transaction.add(_bind_insert(target, upserts))
-            if target.projection.constraint_check_sql is not None and not target.detached:
+            transaction.add(_bind_insert(target, upserts))
+            if target.projection.constraint_check_sql is not None:
                 transaction.add(BoundStatement(target.projection.constraint_check_sql.encode()))
 
 
@@ -165,11 +161,11 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
     projection = target.projection
     upserts = projection.collect_upserts(event_rows)
     try:
-        if _is_copied(target, upserts):
+        if target.detached:
             await _copy_rows(conn, target, upserts)
-        else:
-            await run_together(conn, [_bind_insert(target, upserts)], prepare=False)
-        if projection.constraint_check_sql is not None and not target.detached:
+            return
+        await run_together(conn, [_bind_insert(target, upserts)], prepare=False)
+        if projection.constraint_check_sql is not None:
             await conn.execute(projection.constraint_check_sql.encode())
     except CheckViolation as error:
         # "no partition of relation found for row": the only check violation without a constraint's name.
@@ -178,17 +174,11 @@ async def _write_rows(conn: Conn, target: Target, event_rows: list[EventRows]) -
         raise
 
 
-def _is_copied(target: Target, upserts: Sequence[RowUpsert]) -> bool:
-    """Whether the rows are sent by COPY, which takes two thirds of the time of an INSERT from arrays, but a
-    round trip of its own."""
-    return target.detached or (not target.projection.mutable_columns and len(upserts) >= COPIED_ROWS_MIN)
-
-
 async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -> None:
     columns = target.projection.columns
     encoders = _get_encoders(target)
     generation = target.generation
-    statement = _build_copy(target.projection, generation if target.detached else None)
+    statement = _build_copy(target.projection, generation)
     async with conn.cursor() as cur, cur.copy(statement) as copy:
         copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
         for position, row in upserts:
@@ -234,7 +224,7 @@ _ENCODERS: dict[tuple[str, bool], Callable[[Any], bytes]] = {
 
 
 @lru_cache
-def _build_copy(projection: Projection, generation: int | None = None) -> bytes:
+def _build_copy(projection: Projection, generation: int) -> bytes:
     table_identifier = get_table(projection.name, generation)
     return (
         SQL(_COPY).format(table=table_identifier, columns=_format_column_names(projection.columns)).as_bytes()
