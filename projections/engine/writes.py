@@ -26,8 +26,8 @@ from projections.engine.partitions import get_table
 from projections.projection import Column, EventRows, Projection, RowUpsert
 
 _ARRAY_TYPES: dict[str, LiteralString] = {
-    "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
-    "document": "text",
+    "text": "text", "boolean": "bool", "bigint": "int8", "integer": "int4", "smallint": "int2",
+    "json": "bytea", "document": "text",
 }  # fmt: skip
 # The binary form of a text is its bytes: a document, which is encoded already, is copied as it is.
 _COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}
