@@ -30,12 +30,12 @@ CREATE TABLE projections.audit_keys (
     id bigint NOT NULL,
     position bigint NOT NULL,
     created bigint,
+    by_creation bigint,
     by_topic integer NOT NULL,
     by_actor integer,
     by_actor_and_topic integer,
     by_request integer,
     by_idempotency_key integer,
-    by_creation bigint,
     aggregate text,
     CONSTRAINT audit_keys_key PRIMARY KEY (generation, id) WITH (fillfactor = 100)
 ) PARTITION BY LIST (generation);

@@ -115,7 +115,7 @@ class CandidateQuery:
 
     def bind(self, **more: Any) -> dict[str, Any]:
         """The parameters of the statements."""
-        created, position = self.before or (CREATED_MAX, 0)
+        created, position = self.before or (CREATED_MAX, CREATED_MAX)
         return {
             "account": self.account,
             "livemode": self.livemode,

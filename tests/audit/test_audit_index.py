@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ledger.audit.candidates import CREATED_MAX, CandidateQuery, find_candidates
 from ledger.clock import Clock
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec
@@ -78,5 +79,39 @@ def test_rows_that_differ_from_the_log_are_found_by_their_position(dsn: str) -> 
             differences = {each["key"]: each for each in comparison["differences"]}
             assert differences.keys() == {"2", "3", "99"}
             assert differences["2"]["live"] == {"by_actor": 7}
+
+    run_story(dsn, story)
+
+
+def test_creation_keys_are_in_the_order_of_time_and_apart_by_owner_and_type() -> None:
+    times = (0, 1, 1_800_000_000, 2**40 - 1)
+    keys = [derive_creation_key(ACCOUNT, False, "invoice", created) for created in times]
+    assert keys == sorted(set(keys))
+    assert all(0 <= key < 2**63 for key in keys)
+    assert keys[-1] == derive_creation_key(ACCOUNT, False, "invoice", 2**53), "later times are one"
+    others = {derive_creation_key(*owner) >> 40 for owner in (
+        (ACCOUNT, False, "invoice", 0), (ACCOUNT, True, "invoice", 0), (ACCOUNT, False, "charge", 0),
+        ("acct_other", False, "invoice", 0),
+    )}  # fmt: skip
+    assert len(others) == 4
+
+
+def test_an_object_created_after_all_keys_is_listed(dsn: str) -> None:
+    """A published resource may say that it was created in the far future."""
+
+    async def story(author: Author) -> None:
+        await author.run_command("publish_resource", 0, 1)
+        await catch_up(dsn, projections=[AUDIT_INDEX])
+        async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            key = derive_creation_key(ACCOUNT, False, "invoice", 2**53)
+            await conn.execute(
+                "UPDATE projections.audit_keys SET created = %s, by_creation = %s", (2**53, key)
+            )
+            query = CandidateQuery(
+                account=ACCOUNT, livemode=False, type="invoice", topics=["resource.published"], upto=1,
+                created_min=0, created_max=CREATED_MAX, before=None, first=11, named={},
+            )  # fmt: skip
+            found = [each async for each in find_candidates(conn, Codec(KEY), query)]
+            assert [each.position for each in found] == [1]
 
     run_story(dsn, story)
