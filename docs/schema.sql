@@ -760,29 +760,30 @@ CREATE SCHEMA projections;
 GRANT USAGE ON SCHEMA projections TO ledger_api;
 GRANT CREATE, USAGE ON SCHEMA projections TO ledger_projector;
 
-CREATE TABLE projections.audit_index (
+CREATE TABLE projections.audit_keys (
     generation integer NOT NULL,
+    by_owner integer NOT NULL,
     id bigint NOT NULL,
-    account text NOT NULL,
-    livemode boolean NOT NULL,
     "position" bigint NOT NULL,
-    topic text NOT NULL,
-    actor text,
-    request_id text,
-    idempotency_key text,
-    aggregate text,
     created bigint,
-    CONSTRAINT audit_index_key PRIMARY KEY (generation, id)
+    by_creation bigint,
+    by_topic integer NOT NULL,
+    by_actor integer,
+    by_actor_and_topic integer,
+    by_request integer,
+    by_idempotency_key integer,
+    aggregate text,
+    CONSTRAINT audit_keys_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX audit_index_by_actor ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, actor), (0)::bigint), "position") WHERE (actor IS NOT NULL);
-CREATE INDEX audit_index_by_actor_and_topic ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, actor, topic), (0)::bigint), "position") WHERE (actor IS NOT NULL);
-CREATE INDEX audit_index_by_creation ON projections.audit_index USING btree (account, livemode, aggregate, created, "position") WHERE (aggregate IS NOT NULL);
-CREATE INDEX audit_index_by_idempotency_key ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, idempotency_key), (0)::bigint), "position") WHERE (idempotency_key IS NOT NULL);
-CREATE INDEX audit_index_by_request ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, request_id), (0)::bigint), "position") WHERE (request_id IS NOT NULL);
-CREATE INDEX audit_index_by_topic ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode, topic), (0)::bigint), "position");
-CREATE INDEX audit_index_newest ON projections.audit_index USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), "position");
-ALTER TABLE projections.audit_index OWNER TO ledger_projector;
-GRANT SELECT ON projections.audit_index TO ledger_api;
+CREATE INDEX audit_keys_by_actor ON projections.audit_keys USING btree (by_actor, "position") WITH (fillfactor='100') WHERE (by_actor IS NOT NULL);
+CREATE INDEX audit_keys_by_actor_and_topic ON projections.audit_keys USING btree (by_actor_and_topic, "position") WITH (fillfactor='100') WHERE (by_actor_and_topic IS NOT NULL);
+CREATE INDEX audit_keys_by_creation ON projections.audit_keys USING btree (by_creation, "position") WITH (fillfactor='100') WHERE (by_creation IS NOT NULL);
+CREATE INDEX audit_keys_by_idempotency_key ON projections.audit_keys USING btree (by_idempotency_key, "position") WHERE (by_idempotency_key IS NOT NULL);
+CREATE INDEX audit_keys_by_owner ON projections.audit_keys USING btree (by_owner, "position") WITH (fillfactor='100');
+CREATE INDEX audit_keys_by_request ON projections.audit_keys USING btree (by_request, "position") WHERE (by_request IS NOT NULL);
+CREATE INDEX audit_keys_by_topic ON projections.audit_keys USING btree (by_topic, "position") WITH (fillfactor='100');
+ALTER TABLE projections.audit_keys OWNER TO ledger_projector;
+GRANT SELECT ON projections.audit_keys TO ledger_api;
 
 CREATE TABLE projections.balance_changes (
     generation integer NOT NULL,
@@ -814,10 +815,10 @@ CREATE TABLE projections.balance_transactions (
     fact bytea NOT NULL,
     CONSTRAINT balance_transactions_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX balance_transactions_by_currency ON projections.balance_transactions USING btree (account, livemode, currency, created, "position");
-CREATE INDEX balance_transactions_by_source ON projections.balance_transactions USING btree (account, livemode, source, created, "position");
-CREATE INDEX balance_transactions_by_type ON projections.balance_transactions USING btree (account, livemode, type, created, "position");
-CREATE INDEX balance_transactions_newest ON projections.balance_transactions USING btree (account, livemode, created, "position");
+CREATE INDEX balance_transactions_hashed_by_currency ON projections.balance_transactions USING btree (hash_record_extended(ROW(account, livemode, currency), (0)::bigint), created, "position") WITH (fillfactor='100');
+CREATE INDEX balance_transactions_hashed_by_source ON projections.balance_transactions USING btree (hash_record_extended(ROW(account, livemode, source), (0)::bigint), created, "position") WITH (fillfactor='100');
+CREATE INDEX balance_transactions_hashed_by_type ON projections.balance_transactions USING btree (hash_record_extended(ROW(account, livemode, type), (0)::bigint), created, "position") WITH (fillfactor='100');
+CREATE INDEX balance_transactions_hashed_newest ON projections.balance_transactions USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), created, "position") WITH (fillfactor='100');
 ALTER TABLE projections.balance_transactions OWNER TO ledger_projector;
 GRANT SELECT ON projections.balance_transactions TO ledger_api;
 
@@ -848,10 +849,10 @@ CREATE TABLE projections.charges (
     state bytea NOT NULL,
     CONSTRAINT charges_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX charges_by_customer ON projections.charges USING btree (account, livemode, customer, created, "position") WHERE (customer IS NOT NULL);
-CREATE INDEX charges_by_payment_intent ON projections.charges USING btree (account, livemode, payment_intent, created, "position") WHERE (payment_intent IS NOT NULL);
-CREATE INDEX charges_by_transfer_group ON projections.charges USING btree (account, livemode, transfer_group, created, "position") WHERE (transfer_group IS NOT NULL);
-CREATE INDEX charges_newest ON projections.charges USING btree (account, livemode, created, "position");
+CREATE INDEX charges_hashed_by_customer ON projections.charges USING btree (hash_record_extended(ROW(account, livemode, customer), (0)::bigint), created, "position") WHERE (customer IS NOT NULL);
+CREATE INDEX charges_hashed_by_payment_intent ON projections.charges USING btree (hash_record_extended(ROW(account, livemode, payment_intent), (0)::bigint), created, "position") WHERE (payment_intent IS NOT NULL);
+CREATE INDEX charges_hashed_by_transfer_group ON projections.charges USING btree (hash_record_extended(ROW(account, livemode, transfer_group), (0)::bigint), created, "position") WHERE (transfer_group IS NOT NULL);
+CREATE INDEX charges_hashed_newest ON projections.charges USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), created, "position");
 ALTER TABLE projections.charges OWNER TO ledger_projector;
 GRANT SELECT ON projections.charges TO ledger_api;
 
@@ -878,8 +879,8 @@ CREATE TABLE projections.customers (
     state bytea NOT NULL,
     CONSTRAINT customers_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX customers_by_email ON projections.customers USING btree (account, livemode, email, created, "position") WHERE (NOT deleted);
-CREATE INDEX customers_newest ON projections.customers USING btree (account, livemode, created, "position") WHERE (NOT deleted);
+CREATE INDEX customers_hashed_by_email ON projections.customers USING btree (hash_record_extended(ROW(account, livemode, email), (0)::bigint), created, "position") WHERE (NOT deleted);
+CREATE INDEX customers_hashed_newest ON projections.customers USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), created, "position") WHERE (NOT deleted);
 ALTER TABLE projections.customers OWNER TO ledger_projector;
 GRANT SELECT ON projections.customers TO ledger_api;
 
@@ -929,8 +930,8 @@ CREATE TABLE projections.feed (
     data text NOT NULL,
     CONSTRAINT feed_key PRIMARY KEY (generation, id, created)
 ) PARTITION BY LIST (generation);
-CREATE INDEX feed_by_type ON projections.feed USING btree (account, livemode, type, created, "position", ordinal);
-CREATE INDEX feed_newest ON projections.feed USING btree (account, livemode, created, "position", ordinal);
+CREATE INDEX feed_hashed_by_type ON projections.feed USING btree (hash_record_extended(ROW(account, livemode, type), (0)::bigint), created, "position", ordinal) WITH (fillfactor='100');
+CREATE INDEX feed_hashed_newest ON projections.feed USING btree (hash_record_extended(ROW(account, livemode), (0)::bigint), created, "position", ordinal) WITH (fillfactor='100');
 ALTER TABLE projections.feed OWNER TO ledger_projector;
 GRANT SELECT ON projections.feed TO ledger_api;
 
@@ -1036,7 +1037,7 @@ CREATE TABLE projections.payment_methods (
     saved boolean NOT NULL,
     CONSTRAINT payment_methods_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
-CREATE INDEX payment_methods_by_card ON projections.payment_methods USING btree (account, livemode, card, created, "position");
+CREATE INDEX payment_methods_hashed_by_card ON projections.payment_methods USING btree (hash_record_extended(ROW(account, livemode, card), (0)::bigint), created, "position");
 CREATE INDEX payment_methods_newest ON projections.payment_methods USING btree (account, livemode, created, "position") WHERE saved;
 ALTER TABLE projections.payment_methods OWNER TO ledger_projector;
 GRANT SELECT ON projections.payment_methods TO ledger_api;
@@ -1165,6 +1166,49 @@ CREATE INDEX webhook_endpoints_newest ON projections.webhook_endpoints USING btr
 CREATE INDEX webhook_endpoints_of_account ON projections.webhook_endpoints USING btree (account, livemode);
 ALTER TABLE projections.webhook_endpoints OWNER TO ledger_projector;
 GRANT SELECT ON projections.webhook_endpoints TO ledger_api;
+
+CREATE OR REPLACE FUNCTION projections.drop_superseded()
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET lock_timeout TO '2s'
+AS $function$
+DECLARE
+    projection text;
+    superseded text;
+    successor text;
+BEGIN
+    IF EXISTS (SELECT FROM projections.checkpoints c WHERE c.projection = 'audit_index') THEN
+        RETURN NEXT 'audit_index';
+    ELSE
+        DROP TABLE IF EXISTS projections.audit_index;
+    END IF;
+    FOR projection, superseded, successor IN VALUES
+    ('customers', 'customers_newest', 'customers_hashed_newest'),
+    ('customers', 'customers_by_email', 'customers_hashed_by_email'),
+    ('charges', 'charges_newest', 'charges_hashed_newest'),
+    ('charges', 'charges_by_customer', 'charges_hashed_by_customer'),
+    ('charges', 'charges_by_payment_intent', 'charges_hashed_by_payment_intent'),
+    ('charges', 'charges_by_transfer_group', 'charges_hashed_by_transfer_group'),
+    ('balance_transactions', 'balance_transactions_newest', 'balance_transactions_hashed_newest'),
+    ('balance_transactions', 'balance_transactions_by_currency', 'balance_transactions_hashed_by_currency'),
+    ('balance_transactions', 'balance_transactions_by_source', 'balance_transactions_hashed_by_source'),
+    ('balance_transactions', 'balance_transactions_by_type', 'balance_transactions_hashed_by_type'),
+    ('payment_methods', 'payment_methods_by_card', 'payment_methods_hashed_by_card'),
+    ('feed', 'feed_newest', 'feed_hashed_newest'),
+    ('feed', 'feed_by_type', 'feed_hashed_by_type')
+    LOOP
+        IF EXISTS (
+            SELECT FROM pg_inherits g WHERE g.inhparent = ('projections.' || projection)::regclass
+            AND NOT EXISTS (
+                SELECT FROM pg_inherits i JOIN pg_index x ON x.indexrelid = i.inhrelid
+                WHERE i.inhparent = ('projections.' || successor)::regclass AND x.indrelid = g.inhrelid))
+        THEN
+            RETURN NEXT projection;
+        ELSE
+            EXECUTE format('DROP INDEX IF EXISTS projections.%I', superseded);
+        END IF;
+    END LOOP;
+END $function$;
 
 CREATE OR REPLACE FUNCTION projections.refuse_unbalanced()
  RETURNS trigger

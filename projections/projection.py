@@ -34,7 +34,7 @@ class Column(NamedTuple):
     """
 
     name: str
-    type: Literal["text", "boolean", "bigint", "smallint", "json", "document"]
+    type: Literal["text", "boolean", "bigint", "integer", "smallint", "json", "document"]
     since_shape: int = 1
     compressed: bool = False
 

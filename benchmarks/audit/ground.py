@@ -85,23 +85,37 @@ FROM (SELECT notification_id, recorded_at FROM ledger.events ORDER BY notificati
 """
 # The same rows as the projection writes, for the kinds of events of these histories. An event that does not
 # say when its object was created was decided then.
-_FILL_INDEX = """
-INSERT INTO projections.audit_index
-    (generation, id, account, livemode, position, topic, actor, request_id, idempotency_key, aggregate,
-     created)
-SELECT l.generation, e.notification_id, e.account, e.livemode, e.notification_id, e.topic, e.actor,
-       e.request_id, e.idempotency_key,
-       CASE WHEN e.originator_version = 1 THEN split_part(e.topic, '.', 1) END,
-       CASE WHEN e.originator_version = 1 THEN coalesce(s.state ->> 'created', s.state ->> 'at')::bigint END
+_KEY = "(crc32(convert_to(e.account || ' ' || e.livemode::integer{values}, 'UTF8')) - 2147483648)::integer"
+_KEYS = ",\n       ".join(
+    _KEY.format(values="".join(f" || ' ' || {value}" for value in values))
+    for values in (
+        (),
+        ("e.topic",),
+        ("e.actor",),
+        ("e.actor", "e.topic"),
+        ("e.request_id",),
+        ("e.idempotency_key",),
+    )
+)
+_FILL_INDEX = f"""
+INSERT INTO projections.audit_keys
+    (generation, id, position, by_owner, by_topic, by_actor, by_actor_and_topic, by_request,
+     by_idempotency_key, by_creation, aggregate, created)
+SELECT l.generation, e.notification_id, e.notification_id,
+       {_KEYS},
+       (({_KEY.format(values=" || ' ' || s.aggregate")} & 8388607)::bigint << 40) | s.created,
+       s.aggregate, s.created
 FROM projections.live l, ledger.events e
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN e.originator_version = 1 THEN convert_from(e.state, 'UTF8')::json END AS state
-    OFFSET 0) s
-WHERE l.projection = 'audit_index' AND e.notification_id > %(after)s AND e.notification_id <= %(upto)s
+LEFT JOIN LATERAL (
+    SELECT split_part(e.topic, '.', 1) AS aggregate,
+           coalesce(first.state ->> 'created', first.state ->> 'at')::bigint AS created
+    FROM (SELECT convert_from(e.state, 'UTF8')::json AS state OFFSET 0) AS first
+    WHERE e.originator_version = 1) AS s ON true
+WHERE l.projection = 'audit_keys' AND e.notification_id > %(after)s AND e.notification_id <= %(upto)s
 """
 _MOVE_CHECKPOINT = """
 UPDATE projections.checkpoints SET position = (SELECT position FROM ledger.head)
-WHERE projection = 'audit_index'
+WHERE projection = 'audit_keys'
 """
 
 
@@ -161,11 +175,11 @@ async def fill_index(dsn: str) -> None:
         {"after": head * number // INDEX_SLICES, "upto": head * (number + 1) // INDEX_SLICES}
         for number in range(INDEX_SLICES)
     ]
-    with _without_indexes(dsn, "projections.audit_index"):
+    with _without_indexes(dsn, "projections.audit_keys"):
         _run_in_parallel(dsn, [(_FILL_INDEX, each) for each in slices])
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(_MOVE_CHECKPOINT)
-        conn.execute("VACUUM ANALYZE projections.audit_index")
+        conn.execute("VACUUM ANALYZE projections.audit_keys")
 
 
 @contextmanager

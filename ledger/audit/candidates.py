@@ -1,6 +1,6 @@
 """Which objects a list as of a moment may have, newest first: their ids only, found without reading states.
 
-In the order of creation they come from the projection `audit_index`. What it does not have, because it is
+In the order of creation they come from the projection `audit_keys`. What it does not have, because it is
 behind, parked a stream or does not exist yet, is found in the log itself: so the candidates are complete in
 any state of the projections. A filter by which the log has an index finds its candidates there, if they are
 few.
@@ -21,6 +21,7 @@ from ledger.errors import UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.list_query import in_live_generation
 from ledger.store.codec import Codec, evolve_stored
+from ledger.store.index_keys import derive_creation_key
 
 CHUNK_MAX = 100
 FILTERED_EVENTS_MAX = 1_000
@@ -35,15 +36,16 @@ LOG_INDEXED = ("payment_intent", "charge", "customer")
 _CHECKPOINT = """
 SELECT c.position FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
-WHERE l.projection = 'audit_index'
+WHERE l.projection = 'audit_keys'
 """
 _INDEXED = f"""
 SELECT a.created, a.position, e.originator_id
-FROM projections.audit_index a JOIN ledger.events e ON e.notification_id = a.position
-WHERE a.{in_live_generation("audit_index")} AND a.account = %(account)s AND a.livemode = %(livemode)s
-AND a.aggregate = %(type)s AND a.created <= %(created_max)s AND a.created >= %(created_min)s
-AND (a.created, a.position) < (%(created)s, %(position)s)
-ORDER BY a.created DESC, a.position DESC LIMIT %(limit)s
+FROM projections.audit_keys a JOIN ledger.events e ON e.notification_id = a.position
+WHERE a.{in_live_generation("audit_keys")} AND a.aggregate = %(type)s
+AND e.account = %(account)s AND e.livemode = %(livemode)s
+AND a.by_creation <= %(key_max)s AND a.by_creation >= %(key_min)s
+AND (a.by_creation, a.position) < (%(key)s, %(position)s)
+ORDER BY a.by_creation DESC, a.position DESC LIMIT %(limit)s
 """  # noqa: S608 (constants)
 _OWNED = "AND e.account = %(account)s AND e.livemode = %(livemode)s AND e.topic = ANY (%(topics)s::text[])"
 _FIRST_EVENT = "SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state"
@@ -54,7 +56,7 @@ WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.orig
 _PARKED = f"""
 {_FIRST_EVENT} FROM projections.parked p JOIN ledger.events e
     ON e.originator_id = p.stream AND e.originator_version = 1 AND e.notification_id >= p.position
-WHERE p.projection = 'audit_index' AND p.{in_live_generation("audit_index")}
+WHERE p.projection = 'audit_keys' AND p.{in_live_generation("audit_keys")}
 AND e.notification_id <= %(upto)s {_OWNED}
 """
 _NAMED = {
@@ -113,7 +115,7 @@ class CandidateQuery:
 
     def bind(self, **more: Any) -> dict[str, Any]:
         """The parameters of the statements."""
-        created, position = self.before or (CREATED_MAX, 0)
+        created, position = self.before or (CREATED_MAX, CREATED_MAX)
         return {
             "account": self.account,
             "livemode": self.livemode,
@@ -124,8 +126,15 @@ class CandidateQuery:
             "created_max": self.created_max,
             "created": created,
             "position": position,
+            "key_min": self.derive_key(self.created_min),
+            "key_max": self.derive_key(self.created_max),
+            "key": self.derive_key(created),
             **more,
         }
+
+    def derive_key(self, created: int) -> int:
+        """The key in the index of an object of the type that was created then."""
+        return derive_creation_key(self.account, self.livemode, self.type, created)
 
 
 async def find_candidates(conn: Conn, codec: Codec, query: CandidateQuery) -> AsyncIterator[Candidate]:
@@ -200,7 +209,11 @@ async def _find_indexed(conn: Conn, query: CandidateQuery) -> AsyncIterator[Cand
             yield Candidate(*row)
         if len(rows) < bindings["limit"]:
             return
-        bindings |= {"created": rows[-1][0], "position": rows[-1][1], "limit": CHUNK_MAX}
+        bindings |= {
+            "key": query.derive_key(rows[-1][0]),
+            "position": rows[-1][1],
+            "limit": CHUNK_MAX,
+        }
 
 
 def _to_candidates(codec: Codec, rows: Sequence[TupleRow], query: CandidateQuery) -> list[Candidate]:

@@ -160,11 +160,13 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         """Upgrade the database to this release."""
         settings = load_settings()
         with open_database(settings) as (dsn, service_key):
-            migrate_database(settings, dsn, contract=contract)
+            kept = migrate_database(settings, dsn, contract=contract)
             check_service_key(settings, dsn, service_key)
         print("The schema is up to date.")
         if contract:
             print("Older releases do not start any more.")
+        if kept:
+            print(f"To save disk, rebuild and retire, then run this again: {', '.join(kept)}.")
 
 
 def _add_verify_command(cli: typer.Typer) -> None:

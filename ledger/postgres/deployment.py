@@ -73,13 +73,13 @@ def get_key_file(settings: Settings) -> Path:
     return settings.data_dir / "secret.key"
 
 
-def migrate_database(settings: Settings, dsn: str, *, contract: bool = False) -> None:
+def migrate_database(settings: Settings, dsn: str, *, contract: bool = False) -> list[str]:
     """Upgrade the schema of the database that `open_database` has opened, as its owner. `contract`: no older
-    release may start on it any more. Raises SettingError."""
+    release may start on it any more. Returns the projections that keep what only older releases use, as
+    `end_support` does. Raises SettingError."""
     owner_dsn = dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER)
     migrate(owner_dsn)
-    if contract:
-        end_support(owner_dsn)
+    return end_support(owner_dsn) if contract else []
 
 
 def _require_database(settings: Settings) -> None:

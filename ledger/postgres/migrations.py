@@ -28,6 +28,7 @@ MIGRATE_PAUSE_SECONDS = 1.0
 _LOCK_MIGRATIONS = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _SELECT_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
 _END_SUPPORT = "UPDATE ledger.served SET oldest = %(release)s WHERE oldest < %(release)s"
+_DROP_SUPERSEDED = "SELECT DISTINCT superseded FROM projections.drop_superseded() AS superseded ORDER BY 1"
 _SELECT_OLDEST_SUPPORTED_RELEASE = "SELECT oldest FROM ledger.served"
 
 
@@ -52,10 +53,22 @@ def migrate(dsn: str) -> None:
             ) from None
 
 
-def end_support(dsn: str) -> None:
-    """Let no release before this one start on the migrated database any more. Raises psycopg.Error."""
+def end_support(dsn: str) -> list[str]:
+    """Let no release before this one start on the migrated database any more, and drop what only those use.
+
+    Returns the projections that still need it: their rows were written before. Raises SettingError when other
+    transactions hold locks on it.
+    """
     with _connect_checked(dsn) as conn:
         conn.execute(_END_SUPPORT, {"release": release_version()})
+        conn.commit()
+        try:
+            return [row[0] for row in conn.execute(_DROP_SUPERSEDED)]
+        except psycopg.errors.LockNotAvailable as error:
+            raise SettingError(
+                f"older releases do not start any more, but what only they use was not dropped because other "
+                f"transactions hold locks ({first_line(error)}): run `ledger migrate --contract` again"
+            ) from None
 
 
 def check_schema(dsn: str) -> None:

@@ -45,6 +45,7 @@ BALANCE_TRANSACTIONS = ListQuery.of(
         "source": "AND source = %(source)s",
         "type": "AND type = %(type)s",
     },
+    hashed=("currency", "source", "type"),
 )
 
 

@@ -29,6 +29,7 @@ CHARGES = ListQuery.of(
         "payment_intent": "AND payment_intent = %(payment_intent)s",
         "transfer_group": "AND transfer_group = %(transfer_group)s",
     },
+    hashed=("customer", "payment_intent", "transfer_group"),
 )
 
 

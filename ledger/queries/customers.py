@@ -11,7 +11,11 @@ from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
 
 CUSTOMERS = ListQuery.of(
-    "customers", noun="customer", where="AND NOT deleted", filters={"email": "AND email = %(email)s"}
+    "customers",
+    noun="customer",
+    where="AND NOT deleted",
+    filters={"email": "AND email = %(email)s"},
+    hashed=("email",),
 )
 
 

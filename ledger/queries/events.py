@@ -78,6 +78,7 @@ AND NOT EXISTS (SELECT FROM webhooks.deliveries d
                 WHERE d.event = feed.id AND d.state IN ('pending', 'failed'))
 """,
     },
+    hashed=frozenset({"type"}),
     by_ordinal=True,
     partitioned_by_day=True,
     recorded_at_select="""
@@ -90,6 +91,7 @@ WHERE originator_id = %(id)s AND originator_version = 1
 # Event that is owed to several endpoints is listed once.
 UNDELIVERED_EVENTS = replace(
     EVENTS,
+    hashed=None,
     select=f"""
 SELECT id, livemode, created, type, api_version, request_id, idempotency_key, data, pending_webhooks,
        position, ordinal

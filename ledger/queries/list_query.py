@@ -6,7 +6,7 @@ filters, by `build_page_query`. Nothing that a caller sends is part of it: value
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
@@ -58,6 +58,13 @@ def in_live_generation(projection: str) -> str:
     return f"generation = ({live})"
 
 
+def equal_hash(*columns: str) -> str:
+    """The condition by which an index of hashes finds the rows whose columns equal the parameters of their
+    names. The columns are compared as well."""
+    values = ", ".join(f"%({name})s::{'boolean' if name == 'livemode' else 'text'}" for name in columns)
+    return f"hash_record_extended(ROW ({', '.join(columns)}), 0) = hash_record_extended(ROW ({values}), 0)"
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ListQuery:
     """One list over one projection.
@@ -69,6 +76,9 @@ class ListQuery:
     cursor_select       selects the sort key (created, position, and ordinal if `by_ordinal`) of the id
                         %(cursor)s
     filters             by parameter, the condition that it adds
+    hashed              of `filters`, those that have an index of hashes, of account, mode and the column of
+                        that name. Other pages, but not the row of one id, are read along the index of the
+                        hashes of account and mode. None: the list has no such indexes
     filter_shape_min    by parameter, the first shape of rows that has the column it needs
     by_ordinal          whether several rows may share a position
     partitioned_by_day  whether rows are partitioned by day; then %(since)s and %(until)s are bound: `created`
@@ -83,6 +93,7 @@ class ListQuery:
     select: str
     cursor_select: str
     filters: Mapping[str, str] = field(default_factory=dict)
+    hashed: frozenset[str] | None = None
     filter_shape_min: Mapping[str, int] = field(default_factory=dict)
     by_ordinal: bool = False
     partitioned_by_day: bool = False
@@ -96,6 +107,7 @@ class ListQuery:
         *,
         noun: str,
         filters: Mapping[str, str] | None = None,
+        hashed: Collection[str] | None = None,
         filter_shape_min: Mapping[str, int] | None = None,
         column: str = "state",
         where: str = "",
@@ -117,6 +129,7 @@ class ListQuery:
             select=f"SELECT {column}, created, position {source}{owned} {where}",
             cursor_select=f"SELECT created, position {source}AND id = %(cursor)s {owned}",
             filters=filters or {},
+            hashed=None if hashed is None else frozenset(hashed),
             filter_shape_min=filter_shape_min or {},
         )
 
@@ -130,6 +143,7 @@ def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool 
         _QUERY_START + list_query.applied_position + _QUERY_PROGRESS,
         list_query.select,
         *(conditions[name] for name in filters),
+        *_build_hash_conditions(list_query, filters),
     ]
     if older is not None:
         comparison = "<" if older else ">"
@@ -138,6 +152,14 @@ def build_page_query(list_query: ListQuery, filters: Sequence[str], older: bool 
         )
     order = _ORDER_BY[list_query.by_ordinal, older is False]
     return parse_statement("\n".join([*parts, order, "LIMIT %(limit)s", _QUERY_END, order]))
+
+
+def _build_hash_conditions(list_query: ListQuery, filters: Sequence[str]) -> list[str]:
+    """The conditions that lead into the indexes of hashes."""
+    if list_query.hashed is None or "id" in filters:
+        return []
+    columns = [[name] for name in filters if name in list_query.hashed] or [[]]
+    return [f"AND {equal_hash('account', 'livemode', *names)}" for names in columns]
 
 
 @lru_cache

@@ -54,6 +54,7 @@ HOLDERS = ListQuery.of(
     noun=PAYMENT_METHOD_NOUN,
     column="coalesce(customer, id)",
     filters={"card": "AND card = %(card)s"},
+    hashed=("card",),
 )
 
 

@@ -38,6 +38,8 @@ SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal
 FROM ledger.events e
 JOIN projections.feed f
     ON f.generation = %(feed)s AND f.account = e.account AND f.livemode = e.livemode
+    AND hash_record_extended(ROW (f.account, f.livemode), 0)
+        = hash_record_extended(ROW (e.account, e.livemode), 0)
     AND f.created = floor(extract(epoch FROM e.recorded_at))::bigint AND f.position = e.notification_id
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topic <> ALL (%(past)s::text[])
 """

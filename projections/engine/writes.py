@@ -29,8 +29,8 @@ from projections.engine.partitions import get_table
 from projections.projection import Column, EventRows, Projection, RowUpsert
 
 _ARRAY_TYPES: dict[str, LiteralString] = {
-    "text": "text", "boolean": "bool", "bigint": "int8", "smallint": "int2", "json": "bytea",
-    "document": "text",
+    "text": "text", "boolean": "bool", "bigint": "int8", "integer": "int4", "smallint": "int2",
+    "json": "bytea", "document": "text",
 }  # fmt: skip
 _ELEMENTS = {
     "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "smallint": SMALLINT, "json": BYTEA,

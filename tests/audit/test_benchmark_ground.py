@@ -13,10 +13,10 @@ from projections.read_models.audit_index import AUDIT_INDEX
 from tests.projections.histories import KEY, catch_up
 
 _LOG = "SELECT count(*), max(notification_id), count(DISTINCT topic) FROM ledger.events"
-_INDEX = "SELECT * FROM projections.audit_index ORDER BY id"
+_INDEX = "SELECT * FROM projections.audit_keys ORDER BY id"
 _EMPTY_INDEX = """
-DELETE FROM projections.audit_index;
-UPDATE projections.checkpoints SET position = 0 WHERE projection = 'audit_index'
+DELETE FROM projections.audit_keys;
+UPDATE projections.checkpoints SET position = 0 WHERE projection = 'audit_keys'
 """
 
 

@@ -55,15 +55,15 @@ PATHS = {
 COMMANDS_COUNT = 120
 _PARK_STREAM = """
 INSERT INTO projections.parked (projection, generation, stream, position, error)
-SELECT 'audit_index', l.generation, e.originator_id, e.notification_id, 'a fault'
+SELECT 'audit_keys', l.generation, e.originator_id, e.notification_id, 'a fault'
 FROM projections.live l, ledger.events e
-WHERE l.projection = 'audit_index' AND e.topic = 'dispute.opened' ORDER BY e.notification_id LIMIT 1
+WHERE l.projection = 'audit_keys' AND e.topic = 'dispute.opened' ORDER BY e.notification_id LIMIT 1
 """
 _DELETE_PARKED = """
-DELETE FROM projections.audit_index a USING projections.parked p, ledger.events e
+DELETE FROM projections.audit_keys a USING projections.parked p, ledger.events e
 WHERE e.originator_id = p.stream AND a.id = e.notification_id
 """
-_STOP_INDEX = "UPDATE projections.checkpoints SET position = %s WHERE projection = 'audit_index'"
+_STOP_INDEX = "UPDATE projections.checkpoints SET position = %s WHERE projection = 'audit_keys'"
 REMEMBERED_EVERY = 30
 
 
@@ -205,9 +205,9 @@ def test_lists_as_of_a_moment_are_what_the_public_lists_showed(dsn: str, seed: i
                 conn.execute(_DELETE_PARKED)
                 await check(queries, remembered)
                 conn.execute(_STOP_INDEX, (half,))
-                conn.execute("DELETE FROM projections.audit_index WHERE position > %s", (half,))
+                conn.execute("DELETE FROM projections.audit_keys WHERE position > %s", (half,))
                 await check(queries, remembered)
-                conn.execute("DELETE FROM projections.live WHERE projection = 'audit_index'")
+                conn.execute("DELETE FROM projections.live WHERE projection = 'audit_keys'")
             await check(queries, remembered)
 
     run_story(dsn, story)

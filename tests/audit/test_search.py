@@ -18,6 +18,7 @@ from ledger.audit.search.pages import search_log
 from ledger.call import Cause
 from ledger.postgres.connections import Conn, open_connection
 from ledger.queries.context import QueryContext
+from ledger.store.index_keys import derive_key
 from ledger.store.journal import Append, Change
 from projections.engine.registration import register
 from projections.read_models.audit_index import AUDIT_INDEX
@@ -227,11 +228,15 @@ def _draw_cases(rows: list[Row], count: int) -> list[dict[str, Any]]:
 
 def test_what_the_index_says_of_an_event_is_compared_with_the_log(dsn: str) -> None:
     async def story(author: Author) -> None:
+        other = ("key_other",)
         for _ in range(3):
             await author.create_customer(email="jenny@example.com")
         await catch_up(dsn, projections=[AUDIT_INDEX])
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
-            await conn.execute("UPDATE projections.audit_index SET actor = 'key_other' WHERE id = 2")
+            await conn.execute(
+                "UPDATE projections.audit_keys SET by_actor = %s, by_actor_and_topic = %s WHERE id = 2",
+                (derive_key(ACCOUNT, False, *other), derive_key(ACCOUNT, False, *other, "customer.created")),
+            )
         async with open_queries(author) as queries:
             for filters in (
                 LogFilters(actor="key_other"),

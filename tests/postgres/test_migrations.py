@@ -108,3 +108,25 @@ def test_a_migration_blocked_by_a_lock_changes_nothing_and_reports_it(
         assert read_schema_version(dsn) == previous
     migrate(dsn)
     assert read_schema_version(dsn) == "9000"
+
+
+def test_an_index_of_older_releases_stays_until_each_generation_has_its_successor(dsn: str) -> None:
+    """A generation from before the migration lacks the successor; one from after it has both."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("CREATE INDEX charges_newest ON projections.charges (account, livemode, created)")
+        conn.execute("DROP INDEX projections.charges_hashed_newest")
+        conn.execute("CREATE TABLE projections.charges_g1 PARTITION OF projections.charges FOR VALUES IN (1)")
+        conn.execute(
+            "CREATE INDEX charges_hashed_newest ON ONLY projections.charges"
+            " (hash_record_extended(ROW (account, livemode), 0), created, position)"
+        )
+        conn.execute("CREATE TABLE projections.charges_g2 PARTITION OF projections.charges FOR VALUES IN (2)")
+        assert migrations.end_support(dsn) == ["charges"]
+        assert _count_indexes(conn, "charges_newest") == 1
+        conn.execute("DROP TABLE projections.charges_g1")
+        assert migrations.end_support(dsn) == []
+        assert _count_indexes(conn, "charges_newest") == 0
+
+
+def _count_indexes(conn: psycopg.Connection, name: str) -> int:
+    return conn.execute("SELECT FROM pg_indexes WHERE indexname = %s", (name,)).rowcount

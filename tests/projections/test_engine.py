@@ -146,7 +146,7 @@ def test_a_crash_before_commit_changes_nothing_and_the_batch_is_applied_once(dsn
             written = {table: len(found) for table, found in (await load_rows(conn, 1)).items() if found}
             assert written == {
                 "charges": 1, "payment_methods": 1, "postings": 3, "balance_transactions": 1,
-                "balance_changes": 1, "feed": 1, "audit_index": 1,
+                "balance_changes": 1, "feed": 1, "audit_keys": 1,
             }  # fmt: skip
 
     run_story(dsn, story)

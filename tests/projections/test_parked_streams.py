@@ -261,7 +261,7 @@ def test_a_stream_that_cannot_be_folded_is_parked_by_all_and_stops_none(dsn: str
         await author.store.journal.append(Append(cause, [Change(unknown_field, author.states[bad])]))
         good = await author.create_customer(email="is@example.com")
         await catch_up(dsn)
-        followers = ["audit_index_g1", "customers_g1", "feed_g1", "payment_methods_g1"]
+        followers = ["audit_keys_g1", "customers_g1", "feed_g1", "payment_methods_g1"]
         assert sorted(await load_parked(dsn)) == followers
         assert await load_emails(dsn) == {bad: "was@example.com", good: "is@example.com"}
 
@@ -296,7 +296,7 @@ def test_the_operator_retries_a_parked_stream(dsn: str, tmp_path: Path) -> None:
     status = run_ledger(tmp_path, "projections", "status", **settings)
     assert "stalled, 1 stream parked" in status.stdout
     assert (
-        "stalled: audit_index_g1, balance_changes_g1, balance_transactions_g1, charges_g1, " in status.stdout
+        "stalled: audit_keys_g1, balance_changes_g1, balance_transactions_g1, charges_g1, " in status.stdout
     )
     assert f"ledger projections retry customers {bad}" in status.stdout
     retry = ("projections", "retry", "customers", bad)

@@ -38,7 +38,7 @@ from tests.projections.history_commands import COMMANDS
 from tests.projections.rebuilds import OPERATOR, begin_rebuild, create_filler, drive_rebuild, run_rebuild
 from tests.serving.process import run_ledger
 
-FOLLOWS_CUSTOMERS = {"audit_index", "customers", "feed", "payment_methods"}
+FOLLOWS_CUSTOMERS = {"audit_keys", "customers", "feed", "payment_methods"}
 # Kinds of records that no event of any stream can be read from. Another aggregate's topic is not one.
 ANYWHERE = sorted(kind for kind, (record, _) in UNREADABLE.items() if record.topic != "customer.updated")
 Rows = dict[str, list[dict[str, Any]]]
@@ -175,7 +175,7 @@ def test_feed_and_audit_index_park_what_only_a_later_release_knows_and_all_other
         await catch_up(dsn, batch_max=batch_max)
         parked = await load_parked(dsn)
         assert {name: [each.position for each in streams] for name, streams in parked.items()} == {
-            "audit_index": [1],
+            "audit_keys": [1],
             "feed": [1],
         }
         assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [3]
@@ -185,7 +185,7 @@ def test_feed_and_audit_index_park_what_only_a_later_release_knows_and_all_other
             await store_record(dsn, position, was)
         assert await retry_automatically(dsn, Codec(KEY, earlier)) == []
         retried = await retry_automatically(dsn, author.store.codec)
-        assert retried == [ParkedIn("audit_index", payout), ParkedIn("feed", payout)]
+        assert retried == [ParkedIn("audit_keys", payout), ParkedIn("feed", payout)]
         assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [1, 2, 3]
 
     run_story(dsn, story)
@@ -202,7 +202,7 @@ def test_a_stream_whose_first_topic_is_unknown_is_parked_at_the_first_event_that
         await catch_up(dsn, batch_max=batch_max)
         parked = await load_parked(dsn)
         assert {name: (each.position, each.error) for name, (each,) in parked.items()} == {
-            "audit_index": (1, "unknown_topic: version 1, topic payout.created"),
+            "audit_keys": (1, "unknown_topic: version 1, topic payout.created"),
             "feed": (1, "unknown_topic: version 1, topic payout.created"),
             "customers": (2, "unknown_topic: version 1, topic payout.created"),
             "payment_methods": (2, "unknown_topic: version 1, topic payout.created"),

@@ -50,7 +50,7 @@ def test_the_sampler_logs_rows_that_differ_and_keeps_them_for_the_metrics(dsn: s
 
 
 def test_an_event_that_cannot_be_read_is_logged_once_and_the_sampler_continues(dsn: str) -> None:
-    followers = ["audit_index", "customers", "feed", "payment_methods"]
+    followers = ["audit_keys", "customers", "feed", "payment_methods"]
 
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")

@@ -33,11 +33,11 @@ _SET_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # The index has no row 0, but looking for it locks the tables: none is dropped before the search has ended.
 _SELECT_PROGRESS = """
 SELECT h.position, coalesce(c.position, 0), parked.streams, parked.first,
-       EXISTS (SELECT FROM projections.audit_index i WHERE i.generation = l.generation AND i.id = 0)
+       EXISTS (SELECT FROM projections.audit_keys i WHERE i.generation = l.generation AND i.id = 0)
 FROM ledger.head h
 LEFT JOIN (projections.live l JOIN projections.checkpoints c
            ON c.projection = l.projection AND c.generation = l.generation)
-    ON l.projection = 'audit_index'
+    ON l.projection = 'audit_keys'
 LEFT JOIN LATERAL (SELECT count(*) AS streams, min(p.position) AS first FROM projections.parked p
                    WHERE p.projection = l.projection AND p.generation = l.generation) AS parked ON true
 """
@@ -170,6 +170,7 @@ class _Search:
             "limit": limit + 1,
             "examined": examined_max,
         }
+        self._parameters |= scans.derive_keys(self._parameters)
 
     async def run(self, searched: PositionRange) -> Found:
         """The positions of the page, and after which one the next page begins."""

@@ -7,7 +7,7 @@ is assembled from texts in the code; what a caller sends are parameters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.queries.list_query import in_live_generation
+from ledger.store.index_keys import derive_key
 
 # Without an entry here a filter would be ignored.
 _CONDITIONS = {
@@ -48,14 +49,15 @@ _LOG_DRIVERS = {
         ("e.originator_id = %(customer)s", _STREAM_ORDER),
     ),
 }
-# By filter, the column of the audit index; the index itself is made of hashes, which save most of its space.
-_INDEX_COLUMNS = {
-    "request": "request_id",
-    "idempotency_key": "idempotency_key",
-    "actor": "actor",
-    "topic": "topic",
+# By filters, the key in the audit index that they make with account and mode.
+_KEYS = {
+    (): "by_owner",
+    ("request",): "by_request",
+    ("idempotency_key",): "by_idempotency_key",
+    ("actor",): "by_actor",
+    ("topics",): "by_topic",
+    ("actor", "topics"): "by_actor_and_topic",
 }
-_HASHED = "hash_record_extended(ROW ({values}), 0)"
 _DRIVERS = ("object", "payment_intent", "charge", "request", "idempotency_key", "customer")
 
 # The inner SELECT is read only as far as the outer one needs, and no further than `examined` rows. The last
@@ -73,17 +75,17 @@ _EXAMINE_INDEX = """
 SELECT position, matches, number FROM (
     SELECT i.position, (SELECT {conditions} FROM ledger.events e WHERE e.notification_id = i.position)
            AS matches, row_number() OVER (ORDER BY i.position {direction}) AS number
-    FROM projections.audit_index i
-    WHERE i.{live} AND {driver} AND i.position > %(after)s AND i.position <= %(upto)s
+    FROM projections.audit_keys i
+    WHERE i.{live} AND i.{key} = {value} AND i.position > %(after)s AND i.position <= %(upto)s
     ORDER BY i.position {direction} LIMIT %(examined)s
 ) AS met WHERE matches OR number = %(examined)s LIMIT %(limit)s
 """
 # By each topic, as many as a page may need.
 _EXAMINE_INDEX_BY_TOPIC = """
 SELECT found.position, (SELECT {conditions} FROM ledger.events e WHERE e.notification_id = found.position), 0
-FROM unnest(%(topics)s::text[]) AS wanted(topic) CROSS JOIN LATERAL (
-    SELECT i.position FROM projections.audit_index i
-    WHERE i.{live} AND {driver} AND i.position > %(after)s AND i.position <= %(upto)s
+FROM unnest(%(key)s::integer[]) AS wanted(key) CROSS JOIN LATERAL (
+    SELECT i.position FROM projections.audit_keys i
+    WHERE i.{live} AND i.{key} = {value} AND i.position > %(after)s AND i.position <= %(upto)s
     ORDER BY i.position {direction} LIMIT %(limit)s
 ) AS found
 ORDER BY found.position {direction} LIMIT %(limit)s
@@ -99,10 +101,10 @@ FROM projections.parked p CROSS JOIN LATERAL (
     AND {position} > %(after)s AND {position} <= %(upto)s
     ORDER BY e.originator_version {direction} LIMIT %(limit)s
 ) AS found
-WHERE p.projection = 'audit_index' AND p.{live}
+WHERE p.projection = 'audit_keys' AND p.{live}
 ORDER BY found.position {direction} LIMIT %(limit)s
 """
-_LIVE = in_live_generation("audit_index")
+_LIVE = in_live_generation("audit_keys")
 
 
 class Found(NamedTuple):
@@ -143,16 +145,26 @@ def build_tail_scan(filters: frozenset[str], *, descending: bool) -> str:
 @lru_cache
 def build_index_scan(filters: frozenset[str], *, descending: bool) -> str:
     """The statement that searches the audit index."""
-    driver = _choose_driver(filters)
-    query, names = _EXAMINE_INDEX, [driver] if driver else [name for name in ("actor",) if name in filters]
-    if driver is None and "topics" in filters:
-        query, names = _EXAMINE_INDEX_BY_TOPIC, [*names, "topic"]
-    return query.format(
+    names = _choose_key(filters)
+    by_topic = "topics" in names
+    return (_EXAMINE_INDEX_BY_TOPIC if by_topic else _EXAMINE_INDEX).format(
         conditions=_join_conditions(filters),
-        driver=_build_index_driver(names),
+        key=_KEYS[names],
+        value="wanted.key" if by_topic else "%(key)s",
         live=_LIVE,
         direction=_direction(descending),
     )
+
+
+def derive_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameter `key` of the statement that `build_index_scan` makes for these filters, account and mode:
+    a key, or one for each topic."""
+    names = _choose_key(parameters)
+    owner = parameters["account"], parameters["livemode"]
+    values = [parameters[name] for name in names if name != "topics"]
+    if "topics" not in names:
+        return {"key": derive_key(*owner, *values)}
+    return {"key": sorted({derive_key(*owner, *values, topic) for topic in parameters["topics"]})}
 
 
 @lru_cache
@@ -193,18 +205,16 @@ def merge(scans: Iterable[Found], limit: int, *, descending: bool) -> Found:
     return Found(ordered[:limit], ordered[limit - 1] if len(ordered) > limit else end)
 
 
-def _choose_driver(filters: frozenset[str]) -> str | None:
+def _choose_driver(filters: Collection[str]) -> str | None:
     return next((name for name in _DRIVERS if name in filters), None)
 
 
-def _build_index_driver(names: Sequence[str]) -> str:
-    """The condition that leads into the audit index by these filters."""
-    columns = ["i.account", "i.livemode", *(f"i.{_INDEX_COLUMNS[name]}" for name in names)]
-    values = ["%(account)s::text", "%(livemode)s::boolean"]
-    values += ["wanted.topic" if name == "topic" else f"%({name})s::text" for name in names]
-    present = "".join(f" AND i.{_INDEX_COLUMNS[name]} IS NOT NULL" for name in names if name != "topic")
-    hashes = [_HASHED.format(values=", ".join(each)) for each in (columns, values)]
-    return f"{hashes[0]} = {hashes[1]}{present}"
+def _choose_key(filters: Collection[str]) -> tuple[str, ...]:
+    """The filters along whose key the audit index is read."""
+    driver = _choose_driver(filters)
+    if driver is not None and (driver,) in _KEYS:
+        return (driver,)
+    return tuple(name for name in ("actor", "topics") if name in filters)
 
 
 def _join_conditions(filters: frozenset[str]) -> str:
