@@ -284,6 +284,7 @@ class Engine:
                     await checkpoints.move(conn, [target.key for target in written], upto, notify=at_head)
                     return written, errors
             # DDL stays out of the batch's transaction: the batch starts again when the partitions exist.
+            self._read_ahead.put_back(locked_range, batch)
             await self._daily_partitions.create(conn, missing_days)
 
     async def _prepare(
