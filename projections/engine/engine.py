@@ -311,6 +311,7 @@ class Engine:
                     transaction.add(checkpoints.build_move(moved, upto, notify=at_head))
                     return written, errors
             # DDL stays out of the batch's transaction: the batch starts again when the partitions exist.
+            self._read_ahead.put_back(locked_range, batch)
             await self._daily_partitions.create(conn, missing_days)
 
     def _build_log_query(self, batch_range: BatchRange) -> BoundStatement:

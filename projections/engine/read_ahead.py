@@ -49,7 +49,7 @@ class ReadAhead:
         )
         self._prepare = prepare
         self._range: BatchRange | None = None
-        self._task: asyncio.Task[PreparedBatch] | None = None
+        self._task: asyncio.Future[PreparedBatch] | None = None
 
     def start(self, batch_range: BatchRange) -> None:
         """Begin to prepare this batch."""
@@ -60,6 +60,13 @@ class ReadAhead:
     def has(self, batch_range: BatchRange) -> bool:
         """Whether this batch is being prepared, or is prepared."""
         return self._task is not None and self._range == batch_range
+
+    def put_back(self, batch_range: BatchRange, batch: PreparedBatch) -> None:
+        """Keep a batch that was not written, for the next `take`."""
+        assert self._task is None, "the batch before was taken"
+        self._range = batch_range
+        self._task = asyncio.get_running_loop().create_future()
+        self._task.set_result(batch)
 
     async def take(self, batch_range: BatchRange, parked: Iterable[bool]) -> PreparedBatch | None:
         """The batch that was prepared, if it is this one and no generation has `parked` a stream. None: the

@@ -181,11 +181,14 @@ async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -
     statement = _build_copy(target.projection, generation)
     async with conn.cursor() as cur, cur.copy(statement) as copy:
         copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
+        # As `copy.write_row` does it, without a coroutine for each row.
+        add_row = copy.formatter.write_row
         for position, row in upserts:
             values = [generation, position, *row]
             for index, encode in encoders:
                 values[index + 2] = encode(values[index + 2])
-            await copy.write_row(values)
+            if block := add_row(values):
+                await copy.writer.write(block)
 
 
 def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement:

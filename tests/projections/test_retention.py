@@ -6,8 +6,10 @@ import time
 from datetime import UTC, date, datetime, timedelta
 
 from ledger.postgres.connections import open_connection
+from ledger.store.log import read_log
 from projections.engine.status import load_statuses
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
+from tests.work import record_runs
 
 
 async def load_days(dsn: str, generation: int = 1) -> list[date]:
@@ -85,6 +87,23 @@ def test_after_40_days_without_a_runner_old_events_are_gone_and_the_rest_is_ther
         await catch_up(dsn)
         assert await load_object_ids(dsn) == [between, last]
         assert await load_days(dsn) == [day_between, *list_days_ahead(get_today(author))]
+
+    run_story(dsn, story)
+
+
+def test_a_batch_of_a_new_day_is_read_once(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        async with open_engine(dsn) as engine:
+            await engine.advance()
+            await author.advance_clock(days=10)
+            charge = await author.create_charge()
+            day = get_today(author)
+            await author.advance_clock(days=10)
+            with record_runs(read_log) as reads:
+                assert (await engine.advance()).events
+            assert len(reads) == 1
+            assert day in await load_days(dsn)
+            assert await load_object_ids(dsn) == [charge]
 
     run_story(dsn, story)
 
