@@ -88,6 +88,14 @@ class RequestCycle:
             self._break_off(exchange, response_started=response_started)
         app.log_access(exchange)
 
+    def take_body(self, bytes_max: int) -> bytes | None:
+        """The body, if all of it has arrived and has at most `bytes_max`; else None, and `receive_chunk` gets
+        it."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue or len(self.body) > bytes_max:
+            return None
+        body, self.body = self.body, b""
+        return body
+
     async def receive_chunk(self) -> tuple[bytes, bool]:
         """The next part of the body, and whether there are more. Raises InvalidParameter if the connection
         was closed."""
