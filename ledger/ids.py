@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from array import array
+from operator import itemgetter
 
 from ledger.crypto.entropy import RandomPieces
 
@@ -16,6 +18,9 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # the processor's cache between two requests. As strings they take 200 kB, and an id or secret twice as long.
 _PACKED_DIGITS = _DIGITS.encode()
 _PACKED_PAIRS = memoryview("".join([a + b for a in _DIGITS for b in _DIGITS]).encode()).cast("H")
+_DIGEST_PAIRS = array("H", [_PACKED_PAIRS[pair % len(_PACKED_PAIRS)] for pair in range(2**16)])
+"""The pair of digits for each two bytes of a digest: 128 kB, and no division for each pair (1.0 us instead of
+1.6 for a client secret)."""
 _pack_id = struct.Struct("=H HHB HHB HHB HHB").pack
 _DIGIT_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _ID_DIGITS = 22
@@ -55,10 +60,11 @@ def new_id(prefix: str, created_at: float) -> str:
 
 
 def encode_digest(digest: bytes) -> str:
-    """Two base62 digits for each two bytes of a digest (of at most 64 bytes), for secrets: the digest cannot
+    """Two base62 digits for each two bytes of a digest (of 4 to 64 bytes), for secrets: the digest cannot
     be derived from them."""
-    pairs, count = _PACKED_PAIRS, len(digest) // 2
-    return _PACK_PAIRS[count](*[pairs[pair % 3844] for pair in _UNPACK_PAIRS[count](digest)]).decode()
+    count = len(digest) // 2
+    pairs = itemgetter(*_UNPACK_PAIRS[count](digest))(_DIGEST_PAIRS)
+    return _PACK_PAIRS[count](*pairs).decode()
 
 
 def derive_id(prefix: str, created_at: float, *source: str | int) -> str:

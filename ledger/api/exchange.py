@@ -10,6 +10,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
@@ -26,6 +27,7 @@ from ledger.ids import encode_base62
 if TYPE_CHECKING:
     from ledger.api.public.operations import Operation
 
+BASE_URLS_CACHED_MAX = 16
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 POSITION_HEADER = b"ledger-position"
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
@@ -38,6 +40,10 @@ class Source(Protocol):
     def scheme(self) -> str:
         """`http` or `https`."""
 
+    def take_body(self, bytes_max: int) -> bytes | None:
+        """The body, if all of it has arrived and has at most `bytes_max`; else None, and `receive_chunk` gets
+        it."""
+
     async def receive_chunk(self) -> tuple[bytes, bool]:
         """The next part of the body, and whether there are more. Raises InvalidParameter if the connection
         was closed."""
@@ -48,6 +54,10 @@ class AsgiSource(NamedTuple):
 
     scheme: str
     receive: Receive
+
+    def take_body(self, bytes_max: int) -> bytes | None:
+        """As for any source: what has arrived is not known."""
+        return None
 
     async def receive_chunk(self) -> tuple[bytes, bool]:
         """As for any source."""
@@ -138,8 +148,7 @@ class Exchange:
     @property
     def base_url(self) -> str:
         """The service's URL as the caller knows it, which may be a proxy's: that of the Host header."""
-        host = self.request_headers.get(b"host", b"").decode("latin-1")
-        return f"{self.source.scheme}://{host}"
+        return _format_base_url(self.source.scheme, self.request_headers.get(b"host", b""))
 
     def read_idempotency_key(self) -> str | None:
         """The request's Idempotency-Key, None if it has none; the response will repeat it.
@@ -204,6 +213,11 @@ class Exchange:
         headers = [*self.collect_headers(), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(maxsize=BASE_URLS_CACHED_MAX)
+def _format_base_url(scheme: str, host: bytes) -> str:
+    return f"{scheme}://{host.decode('latin-1')}"
 
 
 LogAccess = Callable[[Exchange], None]

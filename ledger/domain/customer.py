@@ -6,7 +6,6 @@ changes nothing makes no event.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import field
@@ -27,6 +26,9 @@ DEFAULT_INVOICE_SETTINGS: dict[str, Any] = {
     "footer": None,
     "rendering_options": None,
 }
+_PREFIX_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_PREFIX_PAIRS = [a + b for a in _PREFIX_DIGITS for b in _PREFIX_DIGITS]
+"""Base 32, ten bits at a time: `base64.b32encode` takes three times as long."""
 _DEFAULT_RENDERING_OPTIONS: dict[str, Any] = {"amount_tax_display": None, "template": None}
 # Fields that an update replaces as a whole.
 _SIMPLE_FIELDS = (
@@ -284,4 +286,7 @@ def _merge_invoice_settings(current: Mapping[str, Any], patch: Mapping[str, Any]
 
 def _derive_invoice_prefix(customer_id: str) -> str:
     """Eight upper-case letters or digits, derived from the id."""
-    return base64.b32encode(hashlib.blake2b(customer_id.encode(), digest_size=5).digest()).decode()
+    number = int.from_bytes(hashlib.blake2b(customer_id.encode(), digest_size=5).digest(), "big")
+    first, second, third = number >> 30, number >> 20 & 1023, number >> 10 & 1023
+    pairs = _PREFIX_PAIRS
+    return pairs[first] + pairs[second] + pairs[third] + pairs[number & 1023]

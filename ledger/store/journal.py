@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import psycopg
 
 from ledger.call import Cause
@@ -64,15 +64,14 @@ def fold_changes(
     return changes
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """The effect of one command, accepted as a whole or not at all: changes on any number of streams, and a
     reply. `expected_versions` are the versions of further streams that the decision relied on."""
 
     cause: Cause
     changes: Sequence[Change]
     reply: Reply | None = None
-    expected_versions: Mapping[str, int] = field(default_factory=dict)
+    expected_versions: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 AppendObserver = Callable[[int, int, float, int], None]

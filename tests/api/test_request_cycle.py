@@ -17,9 +17,12 @@ import uvicorn
 from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
+from ledger.accounts import ApiKey
 from ledger.api.app import LedgerApp, create_app
-from ledger.api.transport import HttpProtocol
+from ledger.api.public.request_cycle import RequestCycle
+from ledger.api.transport import BufferedTransport, HttpProtocol
 from ledger.config import load_settings
+from ledger.wire.versions import LATEST_VERSION
 from tests.api.service import SERVICE_KEY
 from tests.work import record_runs
 
@@ -104,6 +107,28 @@ def test_a_response_of_the_public_api_is_one_write_without_asgi(app: LedgerApp) 
         assert len(transport.pieces) == 6
         assert not asgi_runs
         assert all(re.match(rb"HTTP/1\.1 401 .*\}$", piece, re.S) for piece in transport.pieces)
+
+    run_connection(app, main)
+
+
+def test_a_post_whose_body_arrived_with_its_head_does_not_wait_for_it(app: LedgerApp) -> None:
+    """And as no other command ends with it, its answer does not wait for others'."""
+    key = ApiKey(
+        id="key_1", account="acct_1", kind="sk", livemode=False, last4="1234", name="", scopes=(),
+        expires_at=None, api_version=LATEST_VERSION,
+    )  # fmt: skip
+    head = f"POST /v1/customers HTTP/1.1\r\nAuthorization: Bearer x\r\nContent-Length: 6\r\n{HEAD}".encode()
+
+    async def main(protocol: HttpProtocol, transport: Writes) -> None:
+        for number, (pieces, chunk_runs) in enumerate((([head + b"none=1"], 0), ([head, b"non", b"e=1"], 2))):
+            app.public_api._keys.put(b"Bearer x", key)
+            with record_runs(RequestCycle.receive_chunk, BufferedTransport.write) as runs:
+                for piece in pieces:
+                    protocol.data_received(piece)
+                    await asyncio.sleep(0.01)
+                await transport.wait(number + 1)
+            assert b"Received unknown parameter: none" in transport.pieces[number]
+            assert [run.f_code.co_name for run in runs] == ["receive_chunk"] * chunk_runs
 
     run_connection(app, main)
 

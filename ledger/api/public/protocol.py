@@ -163,7 +163,9 @@ class PublicApi:
         authorization = headers.get(b"authorization", b"")
         if not authorization and self._routes.accepts_key_in_query(exchange.method, exchange.path):
             authorization = authorization_from_query(exchange.query)
-        key = await authenticate(self._keys, authorization, now)
+        key = self._keys.get_cached(authorization)
+        if key is None or key.is_expired(now):
+            key = await authenticate(self._keys, authorization, now)
         exchange.set_key(key)
         version = headers.get(b"stripe-version")
         if version is None:
@@ -277,7 +279,9 @@ class PublicApi:
 
     async def _read_form(self, exchange: Exchange) -> bytes:
         """The parameters of query and body, encoded as a form."""
-        body = await exchange.read_body(self._body_bytes_max)
+        body = exchange.source.take_body(self._body_bytes_max)  # most have arrived with their head
+        if body is None:
+            body = await exchange.read_body(self._body_bytes_max)
         if body and not exchange.request_headers.get(b"content-type", FORM_CONTENT_TYPE).lower().startswith(
             FORM_CONTENT_TYPE
         ):
