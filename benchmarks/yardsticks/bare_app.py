@@ -31,7 +31,7 @@ _STATE = (
     b'{"account":"acct_benchmark","livemode":false,"customer":"cus_0000000000000000000000",'
     b'"components":{"pricing_table":{"enabled":true}},"expires_at":1700001800,"created":1700000000}'
 )
-_REPLY = '{"object":"customer_session","padding":"' + "x" * 500 + '"}'
+_COMPRESSED_REPLY = b"x" * 150
 _FINGERPRINT = "0" * 64
 
 
@@ -63,7 +63,20 @@ class _GroupCommit:
             for place, name in names
         ]  # fmt: skip
         replies = [
-            (place, ACCOUNT, False, name, _FINGERPRINT, 200, _REPLY, None, None, REQUEST, place + 1)
+            (
+                place,
+                ACCOUNT,
+                False,
+                name,
+                _FINGERPRINT,
+                200,
+                None,
+                _COMPRESSED_REPLY,
+                None,
+                None,
+                REQUEST,
+                place + 1,
+            )
             for place, name in names
         ]
         result = await self._appender.append([], events, replies)

@@ -96,5 +96,5 @@ def test_an_older_release_beside_this_one_stores_and_reads_replies(dsn: str) -> 
         places = ", ".join(["%s"] * len(arguments))
         conn.execute(f"SELECT ledger.append_batch({places})".encode(), arguments)
     asyncio.run(story())
-    bodies = dict(fetch_rows(dsn, "SELECT key, body FROM ledger.replies"))
+    bodies: dict[str, str] = dict(fetch_rows(dsn, "SELECT key, body FROM ledger.replies"))
     assert bodies == {"its key": STORED_CUSTOMER, "our key": CUSTOMER}
