@@ -1,7 +1,8 @@
 """A queue of many callers with one worker, which processes pending items in batches.
 
-Items submitted while a batch is processed form the next batch. There is no timer and no added delay: an
-idle worker starts at once. The queue is bounded: a full one refuses callers.
+Items submitted while a batch is processed form the next batch. There is no timer: an idle worker starts at
+once, or when the callers that run now have submitted theirs. The queue is bounded: a full one refuses
+callers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ class Pending(NamedTuple, Generic[Item, Result]):
 
 class BatchQueue(Generic[Item, Result]):
     """Calls `process_batch` with up to `batch_max` pending items. `process_batch` sets the result of each
-    item; the items without a result get the exception that it raises. At most `queue_max` items wait."""
+    item; the items without a result get the exception that it raises. At most `queue_max` items wait.
+
+    A batch of fewer than `gather_max` items waits for more as long as each turn of the event loop brings one,
+    unless as many wait as there were callers last time: callers that come back after a batch come together.
+    """
 
     def __init__(
         self,
@@ -36,10 +41,13 @@ class BatchQueue(Generic[Item, Result]):
         *,
         batch_max: int,
         queue_max: int,
+        gather_max: int = 0,
     ) -> None:
         self._process_batch = process_batch
         self._batch_max = batch_max
         self._queue_max = queue_max
+        self._gather_max = gather_max
+        self._callers = 0
         self._queue: deque[Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -81,10 +89,19 @@ class BatchQueue(Generic[Item, Result]):
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            await self._gather()
             batch = [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
             try:
                 await self._process_batch(batch)
+                self._callers = len(batch) + len(queue)
             except Exception as error:
                 for pending in batch:
                     if not pending.future.done():
                         pending.future.set_exception(error)
+
+    async def _gather(self) -> None:
+        wanted = min(self._callers, self._gather_max)
+        length = 0
+        while length < len(self._queue) < wanted:
+            length = len(self._queue)
+            await asyncio.sleep(0)

@@ -30,6 +30,9 @@ from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 from ledger.store.replies import EncodeBody, IdempotencyKeyUsed, Replies, Reply, StoredReply
 
+GATHER_MAX = 16
+"""A larger batch saves little more for each command; then it is better that the database has work."""
+
 
 class VersionConflict(LedgerError):
     """A stream that the command wrote or relied on has a newer version: decide again."""
@@ -103,7 +106,7 @@ class Journal:
         self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
         self._replies = Replies(dsn)
         self._queue: BatchQueue[Append, int] = BatchQueue(
-            self._commit, batch_max=batch_max, queue_max=queue_max
+            self._commit, batch_max=batch_max, queue_max=queue_max, gather_max=GATHER_MAX
         )
         self.on_append: AppendObserver = lambda commands, rejected, seconds, queue_length: None
 

@@ -74,6 +74,25 @@ def test_a_batch_is_one_round_trip(dsn: str) -> None:
     assert asyncio.run(main()) == 1
 
 
+def test_callers_that_come_back_after_a_batch_form_one_batch(dsn: str) -> None:
+    """Without that they would keep alternating in two halves, and a commit would serve half of them."""
+
+    async def call(journal: Journal, caller: int) -> None:
+        await asyncio.sleep(0.005 * (caller % 2))  # the second half comes while the first is under way
+        for command in commands(f"caller_{caller}", 20):
+            await journal.append(command)
+
+    async def main() -> list[int]:
+        async with open_store(dsn) as store:
+            sizes: list[int] = []
+            store.journal.on_append = lambda size, *_: sizes.append(size)
+            await asyncio.gather(*(call(store.journal, caller) for caller in range(16)))
+            return sizes
+
+    sizes = asyncio.run(main())
+    assert sizes.count(16) >= 10, sizes
+
+
 def test_a_stream_that_exists_although_a_command_creates_it_costs_one_round_trip_more(dsn: str) -> None:
     async def main() -> int:
         async with open_store(dsn) as store:
