@@ -232,6 +232,8 @@ Try it:
 
   curl {keys["url"]}/v1/customers -u {keys["secret"]}: -d name="Jenny Rosen"
 
-  python3 -c 'import stripe; stripe.api_key = "{keys["secret"]}"; stripe.api_base = "{keys["url"]}"; \
+  python3 -c 'import stripe; stripe.api_key = "{keys["secret"]}"; \
+stripe.api_base = stripe.upload_api_base = stripe.connect_api_base = stripe.meter_events_api_base = \
+"{keys["url"]}"; \
 print(stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute"))'
 """

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 import stripe
+from stripe._base_address import BaseAddresses
 
 from ledger.accounts import KeyKind, create_account, create_key, revoke_key
 from ledger.postgres.connections import connect
@@ -231,4 +232,6 @@ def assert_refused(
 
 def create_client(service: Service, key: str, **options: Any) -> stripe.StripeClient:
     """The official client with the service's address, otherwise as it comes."""
-    return stripe.StripeClient(key, base_addresses={"api": service.url, "files": service.url}, **options)
+    url = service.url
+    bases: BaseAddresses = {"api": url, "files": url, "connect": url, "meter_events": url}
+    return stripe.StripeClient(key, base_addresses=bases, **options)
