@@ -1,13 +1,13 @@
 """Contract: no release that does not fill the status of disputes starts any more.
 
-Revision ID: 0022
-Revises: 0021
+Revision ID: 0024
+Revises: 0023
 """
 
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
@@ -19,5 +19,5 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
-UPDATE ledger.served SET oldest = '0021';
+UPDATE ledger.served SET oldest = '0023';
 """
