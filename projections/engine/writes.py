@@ -33,7 +33,7 @@ _ARRAY_TYPES: dict[str, LiteralString] = {
     "json": "bytea", "document": "text",
 }  # fmt: skip
 _ELEMENTS = {
-    "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "smallint": SMALLINT, "json": BYTEA,
+    "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "integer": INTEGER, "smallint": SMALLINT, "json": BYTEA,
     "document": TEXT._replace(encode=bytes),
 }  # fmt: skip
 # The binary form of a text is its bytes: a document, which is encoded already, is copied as it is.
