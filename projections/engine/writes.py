@@ -33,8 +33,8 @@ _ARRAY_TYPES: dict[str, LiteralString] = {
     "json": "bytea", "document": "text",
 }  # fmt: skip
 _ELEMENTS = {
-    "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "integer": INTEGER, "smallint": SMALLINT, "json": BYTEA,
-    "document": TEXT._replace(encode=bytes),
+    "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "integer": INTEGER, "smallint": SMALLINT,
+    "json": BYTEA, "document": TEXT._replace(encode=bytes),
 }  # fmt: skip
 # The binary form of a text is its bytes: a document, which is encoded already, is copied as it is.
 _COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}

@@ -140,7 +140,7 @@ def test_a_stream_is_applied_up_to_the_next_record_that_cannot_be_read(dsn: str)
         assert {name: each.position for name, (each,) in parked.items()} == dict.fromkeys(
             FOLLOWS_CUSTOMERS, 4
         )
-        assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [1, 2, 3]
+        assert sorted(row["position"] for row in (await load_generation(dsn))["feed"]) == [1, 2, 3]
 
     run_story(dsn, story)
 
@@ -186,7 +186,7 @@ def test_feed_and_audit_index_park_what_only_a_later_release_knows_and_all_other
         assert await retry_automatically(dsn, Codec(KEY, earlier)) == []
         retried = await retry_automatically(dsn, author.store.codec)
         assert retried == [ParkedIn("audit_keys", payout), ParkedIn("feed", payout)]
-        assert [row["position"] for row in (await load_generation(dsn))["feed"]] == [1, 2, 3]
+        assert sorted(row["position"] for row in (await load_generation(dsn))["feed"]) == [1, 2, 3]
 
     run_story(dsn, story)
 
