@@ -38,10 +38,10 @@ from projections.engine.writes import Writer, add_writes, write_all, write_each,
 from projections.projection import Projection
 
 BATCH_TIMEOUT_SECONDS = 60
-# Under a steady load the events of this pause make one batch, not many. It ends when a list waits, and while
-# lists wait one after another it is short: about as long as such a batch takes.
+# Under a steady load the events of this pause make one batch, not many. There is none while lists wait.
 PAUSE_SECONDS = 0.04
-WANTED_PAUSE_SECONDS = 0.003
+# How often the log is read while lists wait: other processes announce their appends less often.
+WANTED_POLL_SECONDS = 0.003
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 IGNORED_TOPICS_MAX = 100
@@ -166,12 +166,10 @@ class Engine:
             poll_seconds = self._poll_seconds
             if result.caught_up:
                 poll_seconds = self._notifier.get_poll_seconds(poll_seconds)
-                if self._notifier.is_wanted:  # others announce their appends less often
-                    poll_seconds = WANTED_PAUSE_SECONDS
+                if self._notifier.is_wanted:
+                    poll_seconds = WANTED_POLL_SECONDS
             await self._notifier.wait_past(max(head_seen, result.head), timeout_seconds=poll_seconds)
         elif result.events < self._batch_max:
-            if self._notifier.is_wanted:
-                return WANTED_PAUSE_SECONDS
             await self._notifier.wait_wanted(timeout_seconds=PAUSE_SECONDS)
         return 0.0
 
