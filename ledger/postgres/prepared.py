@@ -99,9 +99,9 @@ class PreparedConnection:
     async def _receive_answer(self) -> PGresult:
         """The result of what was just sent. Raises psycopg.Error."""
         self._result = None
-        self._answer = self._loop.create_future()
         if self._pgconn.flush():
             self._loop.add_writer(self._socket, self._flush)
+        self._answer = self._loop.create_future()
         result = await self._answer
         if result.status not in _RESULTS:
             raise error_from_result(result, encoding="utf-8")

@@ -30,6 +30,9 @@ from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.log import PLANNER_OPTIONS
 
 RECONNECT_PAUSE_SECONDS = 0.05
+ANSWER_GRACE_SECONDS = 0.5
+"""For how long the database may still say that it has given a batch up at the timeout. Were the connection
+closed before it has, its backend could append the batch a moment later."""
 
 _INT8 = Struct(">q")
 _FLOAT8 = Struct(">d")
@@ -61,9 +64,9 @@ class Appender:
       backend holds, then finds one of the two cases above.
 
     So no batch is appended twice, and no command that was appended is reported as rejected. After the timeout
-    the outcome is unknown: the callers get Unavailable, and a retry under an idempotency key gets the stored
-    reply. If that batch reaches the database after all, but later than the next one, its lower number is
-    refused.
+    the callers get Unavailable. The database itself ends a statement then, and says so; without its answer
+    the outcome is unknown, and a retry under an idempotency key gets the stored reply. If that batch reaches
+    the database after all, but later than the next one, its lower number is refused.
     """
 
     def __init__(self, dsn: str, clock: Clock, *, timeout_ms: int) -> None:
@@ -100,7 +103,8 @@ class Appender:
                 if connection is None or connection.closed:
                     connection = self._connection = await self._connect(deadline)
                 at = _FLOAT8.pack(self._clock.now())
-                return await _send(connection, function, [self.id.bytes, number, at, *arguments], deadline)
+                values = [self.id.bytes, number, at, *arguments]
+                return await _send(connection, function, values, deadline + ANSWER_GRACE_SECONDS)
             except (psycopg.OperationalError, psycopg.InternalError, TimeoutError) as error:
                 disconnected = connection is None or connection.closed
                 # Dropped in any case: a session that began on a read-only database stays read-only.

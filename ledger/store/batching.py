@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from ledger.errors import QueueFull, Unavailable
@@ -72,13 +72,15 @@ class BatchQueue(Generic[Item, Result]):
         return future
 
     async def close(self) -> None:
-        """Process everything submitted, then stop. Cancels what takes longer than CLOSE_TIMEOUT_SECONDS."""
+        """Process everything submitted, then stop. What takes longer than CLOSE_TIMEOUT_SECONDS is cancelled,
+        and its callers get Unavailable."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECONDS)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        _fail(self._queue, Unavailable("shutting down"))
 
     async def _run(self) -> None:
         queue = self._queue
@@ -95,9 +97,10 @@ class BatchQueue(Generic[Item, Result]):
                 await self._process_batch(batch)
                 self._callers = len(batch) + len(queue)
             except Exception as error:
-                for pending in batch:
-                    if not pending.future.done():
-                        pending.future.set_exception(error)
+                _fail(batch, error)
+            except asyncio.CancelledError:
+                _fail(batch, Unavailable("shutting down"))
+                raise
 
     async def _gather(self) -> None:
         wanted = min(self._callers, self._gather_max)
@@ -105,3 +108,9 @@ class BatchQueue(Generic[Item, Result]):
         while length < len(self._queue) < wanted:
             length = len(self._queue)
             await asyncio.sleep(0)
+
+
+def _fail(batch: Iterable[Pending[Item, Result]], error: Exception) -> None:
+    for pending in batch:
+        if not pending.future.done():
+            pending.future.set_exception(error)

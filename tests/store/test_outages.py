@@ -19,6 +19,8 @@ from ledger.errors import Unavailable
 from ledger.postgres.connections import connect
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
+from ledger.store import batching
+from ledger.store.batching import BatchQueue
 from ledger.store.codec import Codec
 from ledger.store.journal import VersionConflict
 from ledger.store.log import read_log
@@ -203,3 +205,24 @@ def _fill_up(ballast: Path) -> None:
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"x" * 4096):
             pass
+
+
+def test_callers_of_an_append_that_is_cut_off_at_the_end_are_told() -> None:
+    """What began and what waited: none of them waits for an answer that does not come any more."""
+
+    async def main() -> list[object]:
+        async def hang(batch: object) -> None:
+            await asyncio.Event().wait()
+
+        queue: BatchQueue[str, int] = BatchQueue(hang, batch_max=1, queue_max=2)
+        queue.start("test")
+        begun = queue.submit("begun")
+        await asyncio.sleep(0.01)
+        waiting = queue.submit("waiting")
+        await queue.close()
+        async with asyncio.timeout(5):
+            return list(await asyncio.gather(begun, waiting, return_exceptions=True))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "CLOSE_TIMEOUT_SECONDS", 0.05)
+        assert [type(outcome) for outcome in asyncio.run(main())] == [Unavailable] * 2
