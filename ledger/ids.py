@@ -19,7 +19,7 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PACKED_DIGITS = _DIGITS.encode()
 _PACKED_PAIRS = memoryview("".join([a + b for a in _DIGITS for b in _DIGITS]).encode()).cast("H")
 _DIGEST_PAIRS = array("H", [_PACKED_PAIRS[pair % len(_PACKED_PAIRS)] for pair in range(2**16)])
-"""The pair of digits for each two bytes of a digest: 128 kB, and no division for each pair (1.0 us instead of
+"""The pair of digits for each two bytes of a digest: 128 kB, and no division for each pair (1.0 µs instead of
 1.6 for a client secret)."""
 _pack_id = struct.Struct("=H HHB HHB HHB HHB").pack
 _DIGIT_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}

@@ -1,6 +1,6 @@
 """Random bytes from the operating system, drawn in blocks.
 
-A request needs a few of them, for ids and nonces, and each draw of its own is a system call: 4 us of 113 in a
+A request needs a few of them, for ids and nonces, and each draw of its own is a system call: 4 µs of 113 in a
 POST. No piece is handed out twice: not to two threads, and not to a process and its child, because a child
 that was forked discards what its parent has drawn.
 """

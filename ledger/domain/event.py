@@ -16,7 +16,7 @@ Event = TypeVar("Event")
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 def domain_event(cls: type[Event]) -> type[Event]:
     """Declares a class of domain events. That nobody changes an event is checked by mypy alone: at run time
-    each field would take 0.08 us instead of 0.02, and a decision 1 us longer."""
+    each field would take 0.08 µs instead of 0.02, and a decision 1 µs longer."""
     return dataclass(kw_only=True, unsafe_hash=True)(cls)
 
 

@@ -42,7 +42,7 @@ _BRAND_NAMES = {
 }
 _CHECKS_TEMPLATE: Json = {"address_line1_check": None, "address_postal_code_check": None}
 # A renderer fills in a copy of the template. Building a dict of this size from a literal takes Python three
-# times as long (9 instead of 3 us for a charge), and the feed renders an object for every change.
+# times as long (9 instead of 3 µs for a charge), and the feed renders an object for every change.
 _CARD_TEMPLATE: Json = {
     "id": None,
     "object": "card",

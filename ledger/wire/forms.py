@@ -30,7 +30,7 @@ NAME_LENGTH_MAX = 500
 
 _NAMES_CACHED_MAX = 2_048
 
-_decode_escapes = codecs.getdecoder("unicode_escape")  # bytes.decode would look it up in each call: 1 us
+_decode_escapes = codecs.getdecoder("unicode_escape")  # bytes.decode would look it up in each call: 1 µs
 
 
 def decode(

@@ -104,7 +104,7 @@ async def attach(conn: Conn, name: str, generation: int) -> None:
 async def analyze(conn: Conn, name: str, generation: int) -> None:
     """Collect a generation's statistics for the planner, which only chooses between indexes by them."""
     # From 9,000 rows of each partition. The default of 30,000 may be all rows of a day, and took Postgres
-    # 17 us an event instead of 7 (50,000 events over 20 days).
+    # 17 µs an event instead of 7 (50,000 events over 20 days).
     async with conn.transaction():
         await conn.execute("SET LOCAL default_statistics_target = 30")
         await conn.execute(SQL("ANALYZE {partition}").format(partition=get_table(name, generation)))

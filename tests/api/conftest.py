@@ -83,8 +83,8 @@ def client(service: Service, account: Account) -> stripe.StripeClient:
 def configured(service: Service, account: Account, monkeypatch: pytest.MonkeyPatch) -> Account:
     """The `stripe` module itself set up, as contract §7 says."""
     monkeypatch.setattr(stripe, "api_key", account.secret)
-    monkeypatch.setattr(stripe, "api_base", service.url)
-    monkeypatch.setattr(stripe, "upload_api_base", service.url)
+    for base in ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_base"):
+        monkeypatch.setattr(stripe, base, service.url)
     return account
 
 

@@ -232,6 +232,9 @@ def assert_refused(
 
 def create_client(service: Service, key: str, **options: Any) -> stripe.StripeClient:
     """The official client with the service's address, otherwise as it comes."""
-    url = service.url
-    bases: BaseAddresses = {"api": url, "files": url, "connect": url, "meter_events": url}
-    return stripe.StripeClient(key, base_addresses=bases, **options)
+    return stripe.StripeClient(key, base_addresses=name_bases(service.url), **options)
+
+
+def name_bases(url: str) -> BaseAddresses:
+    """All base addresses of the official client: each that is left out is a host of Stripe."""
+    return {"api": url, "files": url, "connect": url, "meter_events": url}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, name_bases, ok
 
 
 def _assert_same_replies(caller: Caller, path: str, form: str, times: int = 3) -> Any:
@@ -314,7 +314,8 @@ def cutting(service: Service) -> Iterator[Cutting]:
 def test_the_clients_own_retry_after_a_cut_connection_makes_one_object(
     cutting: Cutting, account: Account, raw: Caller
 ) -> None:
-    client = stripe.StripeClient(account.secret, base_addresses={"api": cutting.url}, max_network_retries=2)
+    bases = name_bases(cutting.url)
+    client = stripe.StripeClient(account.secret, base_addresses=bases, max_network_retries=2)
     made = client.v1.customers.create({"name": "once"})
     assert len(cutting.requests) == 2
     assert made.last_response is not None

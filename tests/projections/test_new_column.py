@@ -18,7 +18,7 @@ from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.migrations import check_schema
 from projections.rebuild import generations
-from tests.api.service import Registrar
+from tests.api.service import Registrar, name_bases
 from tests.conftest import Cluster
 from tests.projections.rebuilds import OPERATOR
 from tests.projections.releases import EXAMPLES, add_migration, create_release
@@ -170,4 +170,4 @@ def create_secret(dsn: str) -> str:
 
 
 def create_client(url: str, secret: str) -> stripe.StripeClient:
-    return stripe.StripeClient(secret, base_addresses={"api": url}, max_network_retries=0)
+    return stripe.StripeClient(secret, base_addresses=name_bases(url), max_network_retries=0)

@@ -15,7 +15,7 @@ import stripe
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.postgres.connections import open_connection
 from projections.rebuild import generations, promotion, records
-from tests.api.service import Registrar
+from tests.api.service import Registrar, name_bases
 from tests.conftest import Cluster
 from tests.projections.rebuilds import OPERATOR
 from tests.projections.releases import EXAMPLES, create_release, run_tests
@@ -82,7 +82,7 @@ async def accept_differences(dsn: str) -> set[str]:
 
 
 def create_client(url: str, secret: str) -> stripe.StripeClient:
-    return stripe.StripeClient(secret, base_addresses={"api": url}, max_network_retries=0)
+    return stripe.StripeClient(secret, base_addresses=name_bases(url), max_network_retries=0)
 
 
 def open_dispute(client: stripe.StripeClient) -> str:

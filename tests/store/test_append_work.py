@@ -78,7 +78,8 @@ def test_callers_that_come_back_after_a_batch_form_one_batch(dsn: str) -> None:
     """Without that they would keep alternating in two halves, and a commit would serve half of them."""
 
     async def call(journal: Journal, caller: int) -> None:
-        await asyncio.sleep(0.005 * (caller % 2))  # the second half comes while the first is under way
+        for _ in range(3 * (caller % 2)):  # the second half comes while the first is under way
+            await asyncio.sleep(0)
         for command in commands(f"caller_{caller}", 20):
             await journal.append(command)
 

@@ -126,7 +126,7 @@ class RequestCycle:
             if self._method == "POST" and len(self._protocol.tasks) > 1:
                 # Commands of one batch end together. Written together, at the end of the turn, their answers
                 # wake the clients once: 5 % more POSTs a second with 16 connections. GETs would lose 10 %. A
-                # POST alone would only wait for another turn of the event loop (3 us).
+                # POST alone would only wait for another turn of the event loop (3 µs).
                 self._protocol.buffered.write(response)
             else:
                 self._protocol.buffered.write_now(response)

@@ -17,6 +17,7 @@ import stripe
 warnings.simplefilter("ignore", DeprecationWarning)  # `save`, since 12.0
 stripe.api_key = os.environ["STRIPE_KEY"]
 stripe.api_base = stripe.upload_api_base = os.environ["STRIPE_BASE"]
+stripe.connect_api_base = stripe.meter_events_api_base = os.environ["STRIPE_BASE"]
 # The errors moved out of `stripe.error` between these releases.
 errors = getattr(stripe, "error", stripe)
 
