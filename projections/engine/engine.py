@@ -39,7 +39,7 @@ from projections.projection import Projection
 
 BATCH_TIMEOUT_SECONDS = 60
 # Under a steady load the events of this pause make one batch, not many. There is none while lists wait.
-PAUSE_SECONDS = 0.04
+PAUSE_SECONDS = 0.02
 # How often the log is read while lists wait: other processes announce their appends less often.
 WANTED_POLL_SECONDS = 0.003
 BACKOFF_SECONDS_MIN = 0.1
