@@ -38,6 +38,7 @@ FROM ledger.head h
 CROSS JOIN projections.checkpoints c
 LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
 LEFT JOIN ledger.events e ON e.notification_id = c.position + 1
+WHERE c.projection = ANY (coalesce(%(projections)s::text[], ARRAY[c.projection]))
 ORDER BY c.projection, c.generation
 """
 _SEALING = """
@@ -54,6 +55,7 @@ LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
 _PARKED = """
 SELECT p.projection, p.generation, p.stream, p.position, p.error, coalesce(e.topic, '')
 FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.position
+WHERE p.projection = ANY (coalesce(%(projections)s::text[], ARRAY[p.projection]))
 ORDER BY p.position, p.projection, p.generation LIMIT 20
 """
 
@@ -152,9 +154,11 @@ class WitnessStatus(NamedTuple):
     behind_seconds: float
 
 
-async def read_lags(conn: Conn, now: float) -> list[Lag]:
-    """The lag of each generation of each projection at `now` (unix seconds). Raises psycopg.Error."""
-    return [Lag(*row) for row in await fetch_all(conn, _LAG, {"now": now})]
+async def read_lags(conn: Conn, now: float, projections: Sequence[str] | None = None) -> list[Lag]:
+    """The lag of each generation of `projections` at `now` (unix seconds); None: of all that the database
+    has, also of those that only another release has. Raises psycopg.Error."""
+    parameters = {"now": now, "projections": None if projections is None else list(projections)}
+    return [Lag(*row) for row in await fetch_all(conn, _LAG, parameters)]
 
 
 async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
@@ -164,11 +168,13 @@ async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
     return SealingLag(*row)
 
 
-async def read_parked(conn: Conn) -> list[Parked]:
-    """The 20 streams that were parked first in the order of the log. Raises psycopg.Error."""
+async def read_parked(conn: Conn, projections: Sequence[str] | None = None) -> list[Parked]:
+    """The 20 streams that were parked first in the order of the log, by `projections`; None: by any. Raises
+    psycopg.Error."""
+    parameters = {"projections": None if projections is None else list(projections)}
     return [
         Parked(name, generation, stream, position, parse_reason(error), printable_topic(topic))
-        for name, generation, stream, position, error, topic in await fetch_all(conn, _PARKED)
+        for name, generation, stream, position, error, topic in await fetch_all(conn, _PARKED, parameters)
     ]
 
 

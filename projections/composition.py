@@ -47,7 +47,8 @@ def make_extensions(settings: Settings) -> Extensions:
         service_factories.append(_prepare_checkpoint_file(settings.checkpoint_file))
     if settings.verify_pause_seconds:
         service_factories.append(lambda store: Sampler(store, pause_seconds=settings.verify_pause_seconds))
-    return Extensions(service_factories, [projection_routes, rebuild_routes])
+    names = [projection.name for projection in PROJECTIONS]
+    return Extensions(service_factories, [projection_routes, rebuild_routes], names)
 
 
 def _create_engine(store: Store, settings: Settings) -> Engine:

@@ -60,10 +60,12 @@ RouterFactory = Callable[[Callers, Store], APIRouter]
 
 
 class Extensions(NamedTuple):
-    """What other packages add to a process: background services, and routes of the internal API."""
+    """What other packages add to a process: background services, routes of the internal API, and the names of
+    the projections that this release keeps up to date (None: not known)."""
 
     service_factories: Sequence[ServiceFactory] = ()
     router_factories: Sequence[RouterFactory] = ()
+    projections: Sequence[str] | None = None
 
 
 NO_EXTENSIONS = Extensions()
@@ -157,7 +159,7 @@ def create_app(
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
-    app.include_router(health_routes(pool, clock, components.metrics, terms))
+    app.include_router(health_routes(pool, clock, components.metrics, terms, extensions.projections))
     add_error_handlers(app)
     return app
 

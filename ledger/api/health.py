@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -38,8 +39,11 @@ _Measured = tuple[
 _NOTHING_MEASURED: _Measured = [], [], {}, None, None, []
 
 
-def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> APIRouter:
-    """The three routes."""
+def health_routes(
+    pool: Pool, clock: Clock, metrics: Metrics, terms: Terms, projections: Sequence[str] | None
+) -> APIRouter:
+    """The three routes. They look at `projections`, those of this release: nobody applies events to one that
+    the release has removed, and nobody reads it. None: at all that the database has."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -53,7 +57,8 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
         for as long."""
         try:
             projection_lags, sealing = await pool.run_idempotent(
-                lambda conn: _read_readiness(conn, clock.now()), wait_seconds=CONNECTION_TIMEOUT_SECONDS
+                lambda conn: _read_readiness(conn, clock.now(), projections),
+                wait_seconds=CONNECTION_TIMEOUT_SECONDS,
             )
         except (Unavailable, psycopg.Error) as error:
             response.status_code = STATUS_NOT_READY
@@ -80,7 +85,7 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
 
         try:
             measured = await pool.run_idempotent(
-                lambda conn: _read_measured(conn, terms, clock.now()),
+                lambda conn: _read_measured(conn, terms, clock.now(), projections),
                 wait_seconds=CONNECTION_TIMEOUT_SECONDS,
             )
         except Unavailable:
@@ -90,15 +95,19 @@ def health_routes(pool: Pool, clock: Clock, metrics: Metrics, terms: Terms) -> A
     return router
 
 
-async def _read_readiness(conn: Conn, now: float) -> tuple[list[Lag], SealingLag]:
-    return await read_lags(conn, now), await read_sealing_lag(conn, now)
+async def _read_readiness(
+    conn: Conn, now: float, projections: Sequence[str] | None
+) -> tuple[list[Lag], SealingLag]:
+    return await read_lags(conn, now, projections), await read_sealing_lag(conn, now)
 
 
-async def _read_measured(conn: Conn, terms: Terms, now: float) -> _Measured:
+async def _read_measured(
+    conn: Conn, terms: Terms, now: float, projections: Sequence[str] | None
+) -> _Measured:
     """What the metrics show of the database."""
     return (
-        await read_lags(conn, now),
-        await read_parked(conn),
+        await read_lags(conn, now, projections),
+        await read_parked(conn, projections),
         await read_overdue_seconds(conn, terms, now),
         await read_backlog(conn, now),
         await read_sealing_lag(conn, now),

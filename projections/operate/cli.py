@@ -27,6 +27,7 @@ from projections.operate.shell import (
     run,
 )
 from projections.operate.watch import suggest_next_step
+from projections.read_models.catalog import PROJECTIONS_BY_NAME
 from projections.rebuild.verification import KEYS_SHOWN_MAX, Verification
 
 PARKED_SHOWN_MAX = 20
@@ -127,6 +128,8 @@ def _print_generations(statuses: Sequence[GenerationStatus]) -> None:
 
 def _format_rows(each: GenerationStatus) -> str:
     lag = each.lag
+    if lag.projection not in PROJECTIONS_BY_NAME:
+        return "not of this release"
     stalled = "stalled" if each.stalled else ""
     parked = f"{lag.parked} {'stream' if lag.parked == 1 else 'streams'} parked" if lag.parked else ""
     differing = f"{lag.differing} {'row differs' if lag.differing == 1 else 'rows differ'}"
@@ -135,7 +138,8 @@ def _format_rows(each: GenerationStatus) -> str:
 
 def _format_stalled(statuses: Sequence[GenerationStatus]) -> list[str]:
     """Which generations no process moves, and where to look for the reason."""
-    labels = ", ".join(f"{each.lag.projection}_g{each.lag.generation}" for each in statuses if each.stalled)
+    stalled = [each.lag for each in statuses if each.stalled and each.lag.projection in PROJECTIONS_BY_NAME]
+    labels = ", ".join(f"{lag.projection}_g{lag.generation}" for lag in stalled)
     return [f"stalled: {labels}: no worker is running, or its log says why"] if labels else []
 
 

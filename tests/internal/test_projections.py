@@ -348,3 +348,19 @@ def test_a_parked_stream_is_reported_everywhere_until_it_is_retried(
     assert not get_projection(operator, "customers")["incomplete"]
     assert http.get("/readyz").json()["incomplete"] == []
     assert read_metric(http, "ledger_parked_streams", "customers", generation) == 0
+
+
+def test_readiness_and_metrics_leave_out_a_projection_that_only_another_release_has(
+    http: httpx.Client, sql: Callable[[str], Any], registrar: Registrar
+) -> None:
+    """Once the workers of that release have been stopped it lags until it is retired: nobody reads it."""
+    sql("INSERT INTO projections.checkpoints (projection, generation) VALUES ('gone', 1)")
+    sql("INSERT INTO projections.live (projection, generation) VALUES ('gone', 1)")
+    sql("INSERT INTO projections.parked VALUES ('gone', 1, 'cus_1', 1, 'unknown_topic: x')")
+    try:
+        names = {each["projection"] for each in http.get("/readyz").json()["projections"]}
+        assert names == {projection.name for projection in PROJECTIONS}
+        assert "gone" not in http.get("/metrics").text
+    finally:
+        for table in ("parked", "live", "checkpoints"):
+            sql(f"DELETE FROM projections.{table} WHERE projection = 'gone'")

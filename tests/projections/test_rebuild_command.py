@@ -403,6 +403,7 @@ def test_a_projection_that_no_release_has_is_dropped_unless_a_worker_of_another_
         "INSERT INTO projections.checkpoints (projection, generation) VALUES ('gone', 1); "
         "INSERT INTO projections.live (projection, generation) VALUES ('gone', 1)"
     )
+    assert "not of this release" in next(line for line in shell.does("status").splitlines() if "gone" in line)
     remove = ("retire", "gone", "--removed", "--reason", "nobody lists it")
     with psycopg.connect(shell.dsn, application_name="ledger projections", autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(1, 0)")
