@@ -24,7 +24,7 @@ PRELOADED = (
     "uvicorn.lifespan.on",
     "ledger.cli.audit.group",
     "ledger.cli.import_file",
-    "ledger.cli.serve",
+    "ledger.cli.service.serve",
     "projections.composition",
     "projections.operate.cli",
 )

@@ -91,7 +91,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         The database is an embedded one unless LEDGER_DATABASE_URL is set. LEDGER_WORKERS is the number of API
         processes (default: 1), beside which the projections run in a process of their own; with 0, the
         default on one core, one process does all."""
-        from ledger.cli import serve
+        from ledger.cli.service import serve
 
         overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = _configure(**overrides)
@@ -102,7 +102,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         """Run the API without the projections.
 
         Any number may run on one database."""
-        from ledger.cli import serve
+        from ledger.cli.service import serve
 
         settings = _configure()
         serve.serve_api(settings, make_extensions(settings))
@@ -112,7 +112,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         """Run the projections without the API.
 
         Due dates, webhooks and rebuilds too. Any number may run on one database."""
-        from ledger.cli import serve
+        from ledger.cli.service import serve
 
         settings = _configure()
         serve.run_worker(settings, make_extensions(settings).service_factories)

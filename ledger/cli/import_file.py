@@ -23,7 +23,7 @@ from ledger.accounts import list_accounts
 from ledger.api.composition import build_execution, build_queries
 from ledger.api.errors import render_error_body
 from ledger.call import Cause
-from ledger.cli.processes import reduce_garbage_collection
+from ledger.cli.service.processes import reduce_garbage_collection
 from ledger.cli.shell import CLI_ACTOR, choose_account
 from ledger.clock import Clock
 from ledger.commands.imports.bulk_import import Import

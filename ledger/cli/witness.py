@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from ledger.cli.listener import open_listener
+from ledger.cli.service.listener import open_listener
 from ledger.errors import SettingError
 from ledger.witness.app import WitnessApp
 from ledger.witness.storage import WitnessStorage

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.cli.processes import exit_with_parent
+from ledger.cli.service.processes import exit_with_parent
 from ledger.cli.shell import format_count
 from ledger.errors import SettingError
 from ledger.logs import describe_error

@@ -76,7 +76,7 @@ def test_this_process_is_found_with_its_memory_and_its_cpu() -> None:
         ("psycopg.generators psycopg.cursor_async ledger.store.appender asyncio.runners", "database"),
         ("psycopg.cursor_async projections.engine.batch asyncio.runners", "project"),
         ("ledger.store.codec ledger.tree.sealer asyncio.runners", "other background work"),
-        ("asyncio.runners ledger.cli.serve", "http"),
+        ("asyncio.runners ledger.cli.service.serve", "http"),
         ("ledger.wire.forms asyncio.runners ledger.serving projections.__main__", "wire"),
         ("ledger.wires", "http"),
         ("", "http"),

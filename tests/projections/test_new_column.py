@@ -87,7 +87,7 @@ def test_a_filterable_column_is_added_while_the_previous_release_serves(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     new = create_release(EXAMPLE / "release.patch", tmp_path / "new")
-    expanded = add_migration(new, EXAMPLE / "0023_dispute_status.py")
+    expanded = add_migration(new, EXAMPLE / "0100_dispute_status.py")
     with cluster.create_database() as dsn, ExitStack() as stack:
         settings: dict[str, Any] = {
             "database_url": dsn, "secret_key": SERVICE_KEY, "verify_pause_seconds": 1, "list_wait_ms": 10_000,
@@ -138,7 +138,7 @@ def test_a_filterable_column_is_added_while_the_previous_release_serves(
         # Contract: stop the old release, then retire its generation; from now on it cannot start any more.
         old.stop()
         run_as_operator(dsn, partial(generations.retire, name="disputes", generations=[1], operator=OPERATOR))
-        contracted = add_migration(new, EXAMPLE / "0024_dispute_status_only.py")
+        contracted = add_migration(new, EXAMPLE / "0101_dispute_status_only.py")
         assert run_new("migrate").returncode == 0
         assert_too_old_for(dsn, contracted, expanded)
         assert list_statuses(client, status="won") == won

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ledger.cli.listener import open_listeners
+from ledger.cli.service.listener import open_listeners
 from ledger.errors import SettingError
 
 CONNECTIONS = 64

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ledger import logs
-from ledger.cli.processes import Supervisor, Task
+from ledger.cli.service.processes import Supervisor, Task
 from tests.forks import ForkedProcess
 
 WAIT_SECONDS = 15.0

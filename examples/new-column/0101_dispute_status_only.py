@@ -1,13 +1,13 @@
 """Contract: no release that does not fill the status of disputes starts any more.
 
-Revision ID: 0024
-Revises: 0023
+Revision ID: 0101
+Revises: 0100
 """
 
 from alembic import op
 
-revision = "0024"
-down_revision = "0023"
+revision = "0101"
+down_revision = "0100"
 branch_labels = None
 depends_on = None
 
@@ -19,5 +19,5 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
-UPDATE ledger.served SET oldest = '0023';
+UPDATE ledger.served SET oldest = '0100';
 """

@@ -22,9 +22,9 @@ from prometheus_client.multiprocess import mark_process_dead
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
-from ledger.cli.listener import LISTEN_BACKLOG, open_listeners
-from ledger.cli.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
-from ledger.cli.processes import Supervisor, Task, reduce_garbage_collection
+from ledger.cli.service.listener import LISTEN_BACKLOG, open_listeners
+from ledger.cli.service.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
+from ledger.cli.service.processes import Supervisor, Task, reduce_garbage_collection
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.postgres.connections import Conn, open_connection

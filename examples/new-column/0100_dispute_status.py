@@ -1,13 +1,13 @@
 """Expand: disputes can be filtered by their status. The previous release continues to run without it.
 
-Revision ID: 0023
-Revises: 0022
+Revision ID: 0100
+Revises: 0099
 """
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0100"
+down_revision = "0099"
 branch_labels = None
 depends_on = None
 
