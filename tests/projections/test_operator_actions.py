@@ -95,6 +95,7 @@ class Shell:
             self._data_dir,
             "projections",
             *arguments,
+            *(("--yes",) if arguments[0] == "retire" else ()),
             database_url=self._dsn,
             secret_key=KEY.decode(),
             test_clock=True,

@@ -111,7 +111,7 @@ class KeyRegistry:
 
     async def render_key(self, conn: Conn, caller: Exchange, key_id: str) -> dict[str, Any]:
         """The key as the API shows it. Raises UnknownObject."""
-        return _render_key(await self.get_key(conn, caller, key_id), self.clock.now())
+        return (await self.get_key(conn, caller, key_id)).to_json(self.clock.now())
 
     async def create_once(self, caller: Exchange, body: Body, create: CreateObject) -> Response:
         """Run `create` and respond with its result, once per Idempotency-Key.
@@ -200,7 +200,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
             lambda conn: accounts.list_keys(conn, account_id, mode=mode)
         )
         now = registry.clock.now()
-        return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
+        return _paginate([row.to_json(now) for row in rows], limit, starting_after)
 
     @router.post("/keys", summary="Create a key")
     async def create_key(body: KeyBody, caller: Exchange = keys_caller) -> Response:
@@ -279,24 +279,6 @@ def _replay_answer(created: dict[str, Any]) -> dict[str, Any] | RequestError:
         "not stored: roll the key, or use another idempotency key to create another one.",
         code="secret_shown_once",
     )
-
-
-def _render_key(listed: KeySummary, now: float) -> dict[str, Any]:
-    key = listed.key
-    return {
-        "id": key.id,
-        "account": key.account,
-        "kind": key.kind,
-        "mode": key.mode,
-        "livemode": key.livemode,
-        "masked": key.masked,
-        "name": key.name,
-        "scopes": list(key.scopes),
-        "state": key.get_status(now),
-        "created_at": listed.created_at,
-        "expires_at": key.expires_at,
-        "last_used_at": listed.last_used_at,
-    }
 
 
 def _paginate(rows: Sequence[dict[str, Any]], limit: int, starting_after: str | None) -> dict[str, Any]:
