@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.shell import format_count, make_printable
+from ledger.cli.webhooks import build_webhooks_group
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database
@@ -48,6 +49,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) ->
     _add_witness_command(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
 
