@@ -77,7 +77,10 @@ def _add_pause_command(group: typer.Typer) -> None:
         from ledger.webhooks import switch
 
         async def change(conn: Conn, clock: Clock, deployment: Deployment) -> _Status:
-            await (switch.declare_copy if copy else switch.pause)(conn, get_shell_user(), reason)
+            before = await switch.read_switch(conn)
+            is_so = before.action == "declare_copy" if copy else not before.sends
+            if reason or not is_so:  # the reason on record is not lost to a pause without one
+                await (switch.declare_copy if copy else switch.pause)(conn, get_shell_user(), reason)
             return await _read_status(conn, clock, deployment)
 
         _print_status(run_with_deployment(change), as_json)
@@ -192,9 +195,10 @@ def _print_status(status: _Status, as_json: bool) -> None:
         print(f"  {_explain(reason, switch)}")
     deliveries = format_count(pending.deliveries, "delivery", "deliveries")
     print(
-        f"{deliveries} to {format_count(pending.endpoints, 'endpoint')} pending, {pending.due} of them due; "
-        f"{format_count(waiting_events, 'recorded event')} may still make more."
+        f"Pending: {deliveries} to {format_count(pending.endpoints, 'endpoint')}, {pending.due} of them due."
     )
+    if waiting_events:
+        print(f"{format_count(waiting_events, 'recorded event')} not turned into deliveries yet.")
 
 
 def _explain(reason: OffReason, switch: Switch) -> str:

@@ -258,6 +258,8 @@ def test_a_copy_that_cannot_be_recognised_is_declared_one(dsn: str, tmp_path: Pa
     assert declared.returncode == 0, declared
     assert "copy, declared so by" in declared.stdout
     assert not load_switch(dsn).is_active
+    again = run_ledger(data_dir, "webhooks", "pause", "--copy", **settings)
+    assert "drill" in again.stdout, "the reason on record is kept"
     run_ledger(data_dir, "webhooks", "pause", **settings)
     assert load_switch(dsn).list_off_reasons("on") == [OffReason.COPY, OffReason.PAUSED]
     resumed = run_ledger(data_dir, "webhooks", "resume", "--yes", "--json", **settings)
