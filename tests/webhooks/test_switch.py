@@ -36,6 +36,7 @@ from tests.witness.server import WitnessProcess, run_witness
 
 PATH = "/hooks/switch"
 NINE_DAYS = 9 * 86_400
+WITNESS_ASKED: LiteralString = "SELECT changed_at FROM ledger.witnesses"
 QUIET_SECONDS = 1.0
 """Twenty polls of what must not happen."""
 SETTINGS = {
@@ -57,17 +58,21 @@ class Installation:
 
     def ask(self, query: LiteralString) -> Any:
         """The one value that the query finds."""
-        with psycopg.connect(self.service.dsn, autocommit=True) as conn:
-            row = conn.execute(query).fetchone()
-            assert row is not None
-            return row[0]
+        return ask(self.service.dsn, query)
 
     def count_pending(self) -> int:
-        return int(self.ask("SELECT count(*) FROM webhooks.deliveries WHERE state = 'pending'"))
+        return count_pending(self.service.dsn)
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(self.service.run_command("webhooks", "status", "--json"))
         return status
+
+
+def ask(dsn: str, query: LiteralString) -> Any:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        row = conn.execute(query).fetchone()
+        assert row is not None
+        return row[0]
 
 
 @contextmanager
@@ -198,10 +203,12 @@ def test_a_restored_dump_does_nothing_by_itself_until_it_is_made_the_one_that_ac
         receiver.scripts[PATH] = [ScriptedResponse(200)]
         with cluster.create_database(template="template0") as restored:
             dump_and_restore(dsn, restored, tmp_path / "dump")
+            asked_at = ask(restored, WITNESS_ASKED)
             with run_installation(restored, tmp_path / "copy", account, key, **witnesses) as copy:
                 output = (tmp_path / "copy" / "output").read_text()
                 assert "Webhooks are off (copy): see `ledger webhooks status`." in output
                 check_copy(copy, receiver, witness, dispute)
+                assert copy.ask(WITNESS_ASKED) == asked_at
                 check_resumed(copy, receiver, witness, dispute)
 
 
@@ -270,10 +277,7 @@ def test_a_copy_that_cannot_be_recognised_is_declared_one(dsn: str, tmp_path: Pa
 
 
 def count_pending(dsn: str) -> int:
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        row = conn.execute("SELECT count(*) FROM webhooks.deliveries WHERE state = 'pending'").fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(ask(dsn, "SELECT count(*) FROM webhooks.deliveries WHERE state = 'pending'"))
 
 
 def test_with_the_setting_off_a_process_sends_nothing(dsn: str, receiver: Receiver) -> None:
