@@ -23,6 +23,23 @@ CREATE INDEX accounts_connected ON ledger.accounts USING btree (platform, create
 GRANT INSERT, SELECT ON ledger.accounts TO ledger_api;
 GRANT SELECT ON ledger.accounts TO ledger_projector;
 
+CREATE TABLE ledger.activations (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    action text NOT NULL,
+    who text NOT NULL,
+    reason text NOT NULL,
+    database_oid bigint,
+    table_oid bigint,
+    system_identifier bigint,
+    sends_webhooks boolean NOT NULL,
+    details jsonb NOT NULL,
+    CONSTRAINT activations_key PRIMARY KEY (id),
+    CONSTRAINT activations_action CHECK (action = ANY (ARRAY['first_start'::text, 'pause'::text, 'resume'::text, 'declare_copy'::text]))
+);
+CREATE UNIQUE INDEX activations_first_start ON ledger.activations USING btree (action) WHERE (action = 'first_start'::text);
+GRANT INSERT, SELECT ON ledger.activations TO ledger_api;
+
 CREATE TABLE ledger.alembic_version (
     version_num character varying(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -668,6 +685,35 @@ BEGIN
             event_charge, event_payment_intent, recorded);
 END $function$;
 
+CREATE OR REPLACE FUNCTION ledger.is_active_database()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+DECLARE
+    newest ledger.activations;
+    this record;
+BEGIN
+    SELECT * INTO newest FROM ledger.activations ORDER BY id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    this := ledger.this_database();
+    RETURN newest.database_oid IS NOT DISTINCT FROM this.database_oid
+        AND newest.table_oid IS NOT DISTINCT FROM this.table_oid
+        AND newest.system_identifier IS NOT DISTINCT FROM this.system_identifier;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.may_send_webhooks()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    RETURN coalesce((SELECT a.sends_webhooks FROM ledger.activations a ORDER BY a.id DESC LIMIT 1), true)
+        AND ledger.is_active_database();
+END $function$;
+
 CREATE OR REPLACE FUNCTION ledger.movement_id(state bytea)
  RETURNS text
  LANGUAGE sql
@@ -753,6 +799,19 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'ledger.% only grows: % refused', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.this_database(OUT database_oid bigint, OUT table_oid bigint, OUT system_identifier bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    SELECT d.oid INTO database_oid FROM pg_database d WHERE d.datname = current_database();
+    table_oid := 'ledger.activations'::regclass::oid;
+    IF has_function_privilege('pg_control_system()', 'EXECUTE') THEN
+        SELECT s.system_identifier INTO system_identifier FROM pg_control_system() s;
+    END IF;
 END $function$;
 
 

@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     webhook_endpoints_max: Count = Field(16, description="webhook endpoints an account may have per mode")
     dispute_fee_credited: bool = Field(False, description="whether a won dispute's fee is credited back")
 
+    webhooks: Literal["on", "off"] = Field(
+        "on", description="off: this process sends no webhooks, whatever the database says"
+    )
     webhook_retry_seconds_live: Schedule = Field(
         (300, 1800, 7200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200),
         description="pauses after failed attempts of a delivery, in live mode",

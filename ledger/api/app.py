@@ -114,7 +114,7 @@ def create_app(
     components = _create_components(settings, dsn, secret_key)
     clock, clock_reader = components.clock, components.clock_reader
     store, pool, queries = components.store, components.pool, components.queries
-    terms, storage = components.execution.environment.terms, components.execution.environment.storage
+    storage = components.execution.environment.storage
     callers = Callers(components.keys, clock_reader.refresh, components.rate_limits)
     app = LedgerApp(
         title="Ledger",
@@ -159,7 +159,7 @@ def create_app(
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
-    app.include_router(health_routes(pool, clock, components.metrics, terms, extensions.projections))
+    app.include_router(health_routes(pool, clock, components.metrics, settings, extensions.projections))
     add_error_handlers(app)
     return app
 

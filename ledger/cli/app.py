@@ -27,6 +27,7 @@ from ledger.cli.groups import (
     require_consent,
 )
 from ledger.cli.shell import format_count, make_printable
+from ledger.cli.webhooks import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database
@@ -57,6 +58,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_witness_command(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
 

@@ -128,11 +128,14 @@ def _print_status(head: TreeHead, lag: SealingLag, as_json: bool) -> None:
     if as_json:
         print(json.dumps(lag._asdict() | {"sealed_at": head.sealed_at, "stuck": stuck}))
         return
-    state = "stopped" if lag.error else "stuck" if stuck else "sealed" if not lag.events else "sealing"
+    is_behind = "waits" if lag.is_copy else "sealing"
+    state = "stopped" if lag.error else "stuck" if stuck else is_behind if lag.events else "sealed"
     header = ("state", "size", "lag (events)", "lag (s)", "sealed")
     print_table(header, [(state, lag.size, lag.events, f"{lag.seconds:.1f}", format_time(head.sealed_at))])
     if lag.error:
         print(f"{lag.error}: see docs/operations.md, Sealing has stopped")
+    if lag.is_copy:
+        print("This database is a copy, which signs no checkpoints: see docs/operations.md, Webhooks are off")
 
 
 def _describe(head: TreeHead) -> dict[str, Any]:
