@@ -167,7 +167,7 @@ def check_resumed(copy: Installation, receiver: Receiver, witness: WitnessProces
     files_before = read_files(witness.directory)
     place, settings = copy.service._data_dir, {"database_url": copy.service.dsn, "secret_key": SERVICE_KEY}
     refusal = run_refused(place, "webhooks", "resume", **settings)
-    assert "--yes: needed where nobody can be asked" in refusal
+    assert "pass --yes: there is no terminal to ask on" in refusal
     assert copy.status()["off"] == ["copy"]
     copy.service.run_command("webhooks", "resume", "--yes", "--reason", "the old one is gone")
     wait_until(lambda: copy.count_pending() == 0)
