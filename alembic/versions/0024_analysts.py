@@ -1,7 +1,7 @@
 """The schema `reporting`: views of what is live, one row per object, and the role that may read them.
 
 Revision ID: 0024
-Revises: 0022
+Revises: 0023
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from alembic import op
 
 revision = "0024"
-down_revision = "0022"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
