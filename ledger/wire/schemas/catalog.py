@@ -36,7 +36,6 @@ from ledger.wire.schemas.fields import (
 )
 
 PUBLISHED = "published_object"
-DELETED_PUBLISHED = "deleted_published_object"
 
 
 class ObjectSchema(NamedTuple):
@@ -93,13 +92,12 @@ def build_public_schemas() -> dict[str, Json]:
         schemas[f"{name}_list"] = _build_list(f"A page of objects of the type {name}.", *kinds)
     for name in DELETED:
         schemas[f"deleted_{name}"] = _build_stub(constant(name))
-    schemas[DELETED_PUBLISHED] = _build_stub(text("Of which kind it was.", "coupon"))
     schemas[f"{PUBLISHED}_list"] = _build_list("A page of objects of another service.", PUBLISHED)
     schemas["empty_list"] = build_schema("A list without items.", make_list_fields(document("Nothing.")))
     published = build_schema(
         "An object that another service published, as it published it.", events.PUBLISHED_OBJECT
     )
-    example = {name: field.example for name, field in events.PUBLISHED_OBJECT.items()}
+    example = {name: events.PUBLISHED_OBJECT[name].example for name in ("id", "object")}
     schemas[PUBLISHED] = {**published, "additionalProperties": True, "examples": [example]}
     return schemas
 
@@ -143,6 +141,4 @@ def list_kinds(name: str) -> tuple[str, ...]:
     )
 
 
-EXPANSION = Expansion(
-    {name: list_kinds(name) for name in OBJECTS} | {"source": SOURCES}, (PUBLISHED, DELETED_PUBLISHED)
-)
+EXPANSION = Expansion({name: list_kinds(name) for name in OBJECTS} | {"source": SOURCES}, (PUBLISHED,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ledger.wire.schemas.fields import (
     Fields,
     array,
+    boolean,
     choice,
     constant,
     document,
@@ -60,5 +61,6 @@ WEBHOOK_ENDPOINT: Fields = {
 PUBLISHED_OBJECT: Fields = {
     "id": text("Its id.", "in_1NXWPnCo6bFb1KQto6C8OWvE").or_missing(),
     "object": text("Of which kind it is.", "invoice").or_missing(),
+    "deleted": boolean("Always true: of a deleted object, its id and kind remain.").or_missing(),
 }
 """An object of another service: it has whatever that service published."""
