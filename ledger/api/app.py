@@ -6,9 +6,9 @@ internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -32,10 +32,10 @@ from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.key_cache import KeyCache
+from ledger.api.openapi.document import extend_openapi, name_route
 from ledger.api.paths import keep_encoded_slashes
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
-from ledger.api.public.openapi import extend_openapi
 from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.routes import OPERATIONS
@@ -60,12 +60,14 @@ RouterFactory = Callable[[Callers, Store], APIRouter]
 
 
 class Extensions(NamedTuple):
-    """What other packages add to a process: background services, routes of the internal API, and the names of
-    the projections that this release keeps up to date (None: not known)."""
+    """What other packages add to a process: background services, routes of the internal API, the names of the
+    projections that this release keeps up to date (None: not known), and the schemas of the routes' answers.
+    """
 
     service_factories: Sequence[ServiceFactory] = ()
     router_factories: Sequence[RouterFactory] = ()
     projections: Sequence[str] | None = None
+    build_schemas: Callable[[], Mapping[str, Any]] = dict
 
 
 NO_EXTENSIONS = Extensions()
@@ -121,6 +123,7 @@ def create_app(
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
         lifespan=_create_lifespan(components, extensions.service_factories),
+        generate_unique_id_function=name_route,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
     log_access = access_log(components.metrics, settings)
@@ -151,7 +154,7 @@ def create_app(
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
-    extend_openapi(app, OPERATIONS)
+    extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings.public_url),
