@@ -23,6 +23,7 @@ from tests.api.service import Caller, assert_refused
             "/v1/disputes/",
             "To list objects, remove the trailing slash; to retrieve one, append its id.",
         ),
+        ("GET", "/docs/", "Remove the trailing slash."),
         ("PATCH", "/v1/customers/cus_1", "This URL takes DELETE, GET, POST."),
         (
             "POST",

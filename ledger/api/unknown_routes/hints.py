@@ -52,7 +52,9 @@ def _find_hint(method: str, path: str, served: Methods) -> str:
     if path == _CLOCK_PATH:
         return "Only a service with LEDGER_TEST_CLOCK=true has a clock to move."
     if path.endswith("/") and _find_template(path.rstrip("/"), served):
-        return "To list objects, remove the trailing slash; to retrieve one, append its id."
+        if any(each.startswith(f"{path}{{") for each in served):
+            return "To list objects, remove the trailing slash; to retrieve one, append its id."
+        return "Remove the trailing slash."
     of_stripe = read_stripe_routes()
     stripe_template = _find_template(path, of_stripe)
     template = _find_template(path, served)
