@@ -33,6 +33,7 @@ from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.key_cache import KeyCache
 from ledger.api.openapi.document import extend_openapi, name_route
+from ledger.api.pages.routes import add_pages
 from ledger.api.paths import keep_encoded_slashes
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
@@ -124,6 +125,8 @@ def create_app(
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
         lifespan=_create_lifespan(components, extensions.service_factories),
         generate_unique_id_function=name_route,
+        docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
+        redoc_url=None,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
     log_access = access_log(components.metrics, settings)
@@ -163,6 +166,7 @@ def create_app(
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
     app.include_router(health_routes(pool, clock, components.metrics, settings, extensions.projections))
+    add_pages(app)
     add_error_handlers(app)
     return app
 
