@@ -1281,6 +1281,26 @@ CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
 
+CREATE TABLE webhooks.endpoint_health (
+    endpoint text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    failing boolean NOT NULL,
+    since timestamp with time zone NOT NULL,
+    attempts integer NOT NULL,
+    given_up integer NOT NULL,
+    last_attempt_at timestamp with time zone NOT NULL,
+    status smallint,
+    error text,
+    began_at timestamp with time zone NOT NULL,
+    failure_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    given_up_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    CONSTRAINT endpoint_health_key PRIMARY KEY (endpoint),
+    CONSTRAINT endpoint_health_outcome CHECK ((status IS NULL) = (error IS NOT NULL))
+) WITH (fillfactor=50);
+CREATE INDEX endpoint_health_failing ON webhooks.endpoint_health USING btree (since) WHERE failing;
+GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.endpoint_health TO ledger_api;
+
 CREATE TABLE webhooks.late (
     stream text NOT NULL,
     "position" bigint NOT NULL,

@@ -47,7 +47,7 @@ from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
-from ledger.metrics import Metrics
+from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
 from ledger.store.reply_cleanup import ReplyCleanup

@@ -15,28 +15,22 @@ from ledger.clock import Clock
 from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
 from ledger.errors import Unavailable
-from ledger.metrics import (
+from ledger.metrics.backlogs import (
+    NOTHING_MEASURED,
     READY_LAG_SECONDS_MAX,
     Lag,
-    Metrics,
-    Parked,
+    Measured,
     SealingLag,
-    WebhookBacklog,
-    WitnessStatus,
     read_lags,
     read_parked,
     read_sealing_lag,
 )
+from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn, Pool
 from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 
 CONNECTION_TIMEOUT_SECONDS = 2.0
-
-_Measured = tuple[
-    list[Lag], list[Parked], dict[str, float], WebhookBacklog | None, SealingLag | None, list[WitnessStatus]
-]
-_NOTHING_MEASURED: _Measured = [], [], {}, None, None, []
 
 
 def health_routes(
@@ -89,8 +83,8 @@ def health_routes(
                 wait_seconds=CONNECTION_TIMEOUT_SECONDS,
             )
         except Unavailable:
-            measured = _NOTHING_MEASURED
-        return Response(metrics.render(*measured), media_type="text/plain; version=0.0.4")
+            measured = NOTHING_MEASURED
+        return Response(metrics.render(measured), media_type="text/plain; version=0.0.4")
 
     return router
 
@@ -101,11 +95,9 @@ async def _read_readiness(
     return await read_lags(conn, now, projections), await read_sealing_lag(conn, now)
 
 
-async def _read_measured(
-    conn: Conn, terms: Terms, now: float, projections: Sequence[str] | None
-) -> _Measured:
+async def _read_measured(conn: Conn, terms: Terms, now: float, projections: Sequence[str] | None) -> Measured:
     """What the metrics show of the database."""
-    return (
+    return Measured(
         await read_lags(conn, now, projections),
         await read_parked(conn, projections),
         await read_overdue_seconds(conn, terms, now),

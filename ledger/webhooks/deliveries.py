@@ -15,9 +15,10 @@ import msgspec
 
 from ledger.domain.money import DAY_SECONDS
 from ledger.ids import encode_base62
-from ledger.metrics import WebhookBacklog
+from ledger.metrics.backlogs import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.events import FeedEvent
+from ledger.webhooks.health import LOG_PAUSE_SECONDS, HealthChange, read_failing
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
@@ -61,18 +62,58 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 """
+# The health of the endpoint is written with it: a row only for one that fails or has failed. Two processes
+# that record at once wait for each other at that row, so each change of it is seen, and logged, by one.
 _RECORD_OUTCOME = """
 WITH settled AS (
     UPDATE webhooks.deliveries
     SET tries = tries + 1, leased_until = '-infinity',
         state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
         due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
-    WHERE id = %(id)s RETURNING id, tries
+    WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
+), attempt AS (
+    INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, error)
+    SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(status)s::smallint,
+           %(answer)s::bytea, %(error)s::text
+    FROM settled WHERE %(at)s::float8 IS NOT NULL
+), failed AS (
+    INSERT INTO webhooks.endpoint_health AS h
+        (endpoint, account, livemode, failing, since, attempts, given_up, last_attempt_at, status, error,
+         began_at, failure_logged_at, given_up_logged_at)
+    SELECT endpoint, %(account)s, livemode, true, to_timestamp(%(at)s::float8), 1, gave_up::integer,
+           to_timestamp(%(at)s::float8), %(status)s::smallint, %(error)s::text,
+           now(), now(), CASE WHEN gave_up THEN now() ELSE '-infinity' END
+    FROM settled, LATERAL (SELECT settled.state = 'failed' AS gave_up) AS outcome
+    WHERE %(at)s::float8 IS NOT NULL AND %(state)s <> 'delivered'
+    ON CONFLICT ON CONSTRAINT endpoint_health_key DO UPDATE
+    SET account = excluded.account, failing = true,
+        since = CASE WHEN h.failing THEN h.since ELSE excluded.since END,
+        attempts = CASE WHEN h.failing THEN h.attempts ELSE 0 END + 1,
+        given_up = CASE WHEN h.failing THEN h.given_up ELSE 0 END + excluded.given_up,
+        last_attempt_at = excluded.last_attempt_at, status = excluded.status, error = excluded.error,
+        began_at = CASE WHEN h.failing THEN h.began_at ELSE now() END,
+        failure_logged_at = CASE
+            WHEN h.failing AND h.failure_logged_at >= h.began_at THEN h.failure_logged_at
+            WHEN h.failure_logged_at > now() - %(pause)s * interval '1 second' THEN h.failure_logged_at
+            ELSE now() END,
+        given_up_logged_at = CASE
+            WHEN (CASE WHEN h.failing THEN h.given_up ELSE 0 END) + excluded.given_up = 0
+                OR h.failing AND h.given_up_logged_at >= h.began_at
+                OR h.given_up_logged_at > now() - %(pause)s * interval '1 second' THEN h.given_up_logged_at
+            ELSE now() END
+    RETURNING h.*
+), recovered AS (
+    UPDATE webhooks.endpoint_health h SET failing = false
+    FROM settled WHERE h.endpoint = settled.endpoint AND h.failing AND %(state)s = 'delivered'
+    RETURNING h.*
 )
-INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, error)
-SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(status)s::smallint,
-       %(answer)s::bytea, %(error)s::text
-FROM settled WHERE %(at)s::float8 IS NOT NULL
+SELECT endpoint, account, livemode, failing, extract(epoch FROM since)::float8, attempts, given_up, status,
+       error, failure_logged_at = now(), given_up_logged_at = now()
+FROM failed WHERE now() IN (failure_logged_at, given_up_logged_at)
+UNION ALL
+SELECT endpoint, account, livemode, failing, extract(epoch FROM since)::float8, attempts, given_up, status,
+       error, false, false
+FROM recovered WHERE failure_logged_at >= began_at
 """
 _RELEASE_LEASES = """
 UPDATE webhooks.deliveries SET leased_until = '-infinity' WHERE id = ANY (%(ids)s::text[])
@@ -159,13 +200,27 @@ async def record_outcome(
     delivery: str,
     state: DeliveryState,
     *,
+    account: str,
     due_at: float | None = None,
     attempt: Attempt | None = None,
-) -> None:
-    """Store the outcome of an attempt and release the lease. `due_at` (unix seconds) is when the next attempt
-    is due. `attempt` is None when none was made; it counts all the same."""
+) -> HealthChange | None:
+    """Store the outcome of an attempt and release the lease; returns what to log of the endpoint's health,
+    if anything. `account` is the endpoint's. `due_at` (unix seconds) is when the next attempt is due.
+    `attempt` is None when none was made; it counts all the same, but not as a failure of the endpoint."""
     attempt_columns = attempt._asdict() if attempt is not None else _NO_ATTEMPT
-    await conn.execute(_RECORD_OUTCOME, {"id": delivery, "state": state, "due_at": due_at, **attempt_columns})
+    row = await fetch_one(
+        conn,
+        _RECORD_OUTCOME,
+        {
+            "id": delivery,
+            "state": state,
+            "account": account,
+            "due_at": due_at,
+            "pause": LOG_PAUSE_SECONDS,
+            **attempt_columns,
+        },
+    )
+    return None if row is None else HealthChange(*row)
 
 
 async def release_leases(conn: Conn, deliveries: Sequence[str]) -> None:
@@ -183,9 +238,10 @@ async def delete_expired(conn: Conn, now: float) -> int:
 async def read_backlog(conn: Conn, now: float) -> WebhookBacklog:
     """The unfinished webhook work at `now` (unix seconds). Counts COUNT_ROWS_MAX deliveries at most."""
     rows = await fetch_all(conn, _BACKLOG, {"limit": COUNT_ROWS_MAX})
+    failing_count, failing = await read_failing(conn, now)
     by_state = {state: (count, since) for state, count, since in rows}
     lag = await fetch_one(conn, _LAG)
     assert lag is not None
     overdue_seconds = max(0.0, now - by_state["pending"][1]) if "pending" in by_state else 0.0
     counts = {state: by_state.get(state, (0, 0.0))[0] for state in ("pending", "failed")}
-    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]))
+    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]), failing_count, failing)
