@@ -32,7 +32,7 @@ from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.key_cache import KeyCache
-from ledger.api.paths import keep_encoded_slashes
+from ledger.api.paths import answer_head_as_get, keep_encoded_slashes
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
 from ledger.api.public.openapi import extend_openapi
@@ -88,7 +88,7 @@ class LedgerApp(FastAPI):
         elif scope["path"].startswith("/internal/v1/"):
             await self.internal_api(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await super().__call__(answer_head_as_get(scope), receive, send)
 
 
 class _Components(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -34,15 +34,25 @@ CONNECTION_TIMEOUT_SECONDS = 2.0
 
 
 def health_routes(
-    pool: Pool, clock: Clock, metrics: Metrics, terms: Terms, projections: Sequence[str] | None
+    pool: Pool,
+    clock: Clock,
+    metrics: Metrics,
+    terms: Terms,
+    projections: Sequence[str] | None,
+    list_hung: Callable[[], list[str]] = list,
 ) -> APIRouter:
     """The three routes. They look at `projections`, those of this release: nobody applies events to one that
-    the release has removed, and nobody reads it. None: at all that the database has."""
+    the release has removed, and nobody reads it. None: at all that the database has.
+
+    `list_hung` names the background work for which this process should be started again."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
-    async def healthz() -> dict[str, str]:
+    async def healthz(response: Response) -> dict[str, Any]:
         """The process is up."""
+        if hung := list_hung():
+            response.status_code = STATUS_NOT_READY
+            return {"status": "hung", "version": __version__, "hung": hung}
         return {"status": "ok", "version": __version__}
 
     @router.get("/readyz")
@@ -57,21 +67,10 @@ def health_routes(
         except (Unavailable, psycopg.Error) as error:
             response.status_code = STATUS_NOT_READY
             return {"status": "unavailable", "database": type(error.__cause__ or error).__name__}
-        stuck = [
-            lag.projection for lag in projection_lags if lag.live and lag.seconds > READY_LAG_SECONDS_MAX
-        ]
-        if sealing.is_stuck(READY_LAG_SECONDS_MAX):
-            stuck.append("sealing")
-        incomplete = [lag.projection for lag in projection_lags if lag.live and lag.parked]
-        if stuck or not projection_lags:
+        readiness = _describe_readiness(projection_lags, sealing)
+        if readiness["status"] != "ok":
             response.status_code = STATUS_NOT_READY
-        return {
-            "status": "stuck" if stuck else "starting" if not projection_lags else "ok",
-            "stuck": stuck,
-            "incomplete": incomplete,
-            "sealing": sealing._asdict(),
-            "projections": [lag._asdict() for lag in projection_lags],
-        }
+        return readiness
 
     @router.get("/metrics")
     async def render_metrics() -> Response:
@@ -93,6 +92,20 @@ async def _read_readiness(
     conn: Conn, now: float, projections: Sequence[str] | None
 ) -> tuple[list[Lag], SealingLag]:
     return await read_lags(conn, now, projections), await read_sealing_lag(conn, now)
+
+
+def _describe_readiness(projection_lags: Sequence[Lag], sealing: SealingLag) -> dict[str, Any]:
+    """The answer of /readyz, also while it is not ready."""
+    stuck = [lag.projection for lag in projection_lags if lag.live and lag.seconds > READY_LAG_SECONDS_MAX]
+    if sealing.is_stuck(READY_LAG_SECONDS_MAX):
+        stuck.append("sealing")
+    return {
+        "status": "stuck" if stuck else "starting" if not projection_lags else "ok",
+        "stuck": stuck,
+        "incomplete": [lag.projection for lag in projection_lags if lag.live and lag.parked],
+        "sealing": sealing._asdict(),
+        "projections": [lag._asdict() for lag in projection_lags],
+    }
 
 
 async def _read_measured(conn: Conn, terms: Terms, now: float, projections: Sequence[str] | None) -> Measured:
