@@ -23,6 +23,7 @@ SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|pi_\w+_s
 
 WARNINGS = {
     "Invalid HTTP request received.",
+    "tls_hello_on_plain_port",
     "webhook_delivery_given_up",
     "webhook_endpoint_failing",
     "webhook_endpoint_recovered",

@@ -47,7 +47,7 @@ class WorkerProcess:
 
 @pytest.fixture
 def worker(dsn: str, tmp_path: Path) -> Iterator[WorkerProcess]:
-    settings = {"database_url": dsn, "secret_key": SERVICE_KEY, "health_port": 0}
+    settings: dict[str, Any] = {"database_url": dsn, "secret_key": SERVICE_KEY, "health_port": 0}
     (tmp_path / "log").touch()
     process = start_ledger(
         ["worker"],
