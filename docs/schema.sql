@@ -154,6 +154,22 @@ CREATE TABLE ledger.head (
 GRANT SELECT, UPDATE ON ledger.head TO ledger_api;
 GRANT SELECT ON ledger.head TO ledger_projector;
 
+CREATE TABLE ledger.operations (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    who text NOT NULL,
+    action text NOT NULL,
+    account text NOT NULL,
+    key text,
+    details jsonb NOT NULL DEFAULT '{}'::jsonb,
+    logged boolean NOT NULL DEFAULT false,
+    CONSTRAINT operations_key PRIMARY KEY (id)
+);
+CREATE INDEX operations_of_key ON ledger.operations USING btree (key) WHERE (key IS NOT NULL);
+CREATE INDEX operations_to_log ON ledger.operations USING btree (id) WHERE (NOT logged);
+GRANT INSERT, SELECT ON ledger.operations TO ledger_api;
+GRANT SELECT ON ledger.operations TO ledger_projector;
+
 CREATE TABLE ledger.replies (
     account text NOT NULL,
     livemode boolean NOT NULL,
@@ -988,10 +1004,12 @@ CREATE TABLE projections.operations (
     reason text NOT NULL,
     idempotency_key text,
     details jsonb NOT NULL,
+    logged boolean NOT NULL DEFAULT false,
     CONSTRAINT operations_key PRIMARY KEY (id)
 );
 CREATE INDEX operations_of_projection ON projections.operations USING btree (projection, id);
 CREATE UNIQUE INDEX operations_once ON projections.operations USING btree (who, idempotency_key, action, projection) WHERE (idempotency_key IS NOT NULL);
+CREATE INDEX operations_to_log ON projections.operations USING btree (id) WHERE (NOT logged);
 GRANT SELECT ON projections.operations TO ledger_api;
 GRANT INSERT, SELECT ON projections.operations TO ledger_projector;
 

@@ -9,7 +9,7 @@ import typer
 
 from ledger import accounts
 from ledger.accounts import SCOPES, KeyKind
-from ledger.cli.shell import format_time, print_table, run_with_connection
+from ledger.cli.shell import format_time, get_shell_user, print_table, run_with_connection
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
@@ -31,7 +31,11 @@ def build_accounts_group() -> typer.Typer:
         ] = None,
     ) -> None:
         """Create an account and print its id."""
-        print(run_with_connection(lambda conn, _: accounts.create_account(conn, name, platform=platform)))
+        print(
+            run_with_connection(
+                lambda conn, _: accounts.create_account(conn, name, platform=platform, who=get_shell_user())
+            )
+        )
 
     @group.command("list")
     def list_all() -> None:
@@ -86,7 +90,14 @@ def _add_create_command(group: typer.Typer) -> None:
         async def create_key(conn: Conn, clock: Clock) -> tuple[str, str]:
             expires_at = None if expires_in_days is None else clock.now() + expires_in_days * 86_400
             return await accounts.create_key(
-                conn, account, kind, livemode=live, name=name, scopes=scopes, expires_at=expires_at
+                conn,
+                account,
+                kind,
+                livemode=live,
+                name=name,
+                scopes=scopes,
+                expires_at=expires_at,
+                who=get_shell_user(),
             )
 
         _print_new_key(*run_with_connection(create_key))
@@ -132,7 +143,9 @@ def _add_roll_command(group: typer.Typer) -> None:
             raise SettingError(f"--overlap: must be 0 to {accounts.OVERLAP_SECONDS_MAX} seconds")
 
         async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
-            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now())
+            return await accounts.roll_key(
+                conn, key, overlap_seconds=overlap, now=clock.now(), who=get_shell_user()
+            )
 
         _print_new_key(*run_with_connection(roll_key))
 
@@ -143,7 +156,9 @@ def _add_revoke_command(group: typer.Typer) -> None:
         """Revoke a key.
 
         Every process refuses it within a second."""
-        run_with_connection(lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now()))
+        run_with_connection(
+            lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now(), who=get_shell_user())
+        )
         print(f"{key} is revoked.")
 
 

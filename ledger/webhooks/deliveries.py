@@ -9,7 +9,7 @@ results in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -62,59 +62,57 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 """
-# The health of the endpoint is written with it: a row only for one that fails or has failed. Two processes
-# that record at once wait for each other at that row, so each change of it is seen, and logged, by one.
-_RECORD_OUTCOME = """
-WITH settled AS (
-    UPDATE webhooks.deliveries
-    SET tries = tries + 1, leased_until = '-infinity',
-        state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
-        due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
-    WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
-), attempt AS (
+_SETTLE = """
+UPDATE webhooks.deliveries
+SET tries = tries + 1, leased_until = '-infinity',
+    state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
+    due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
+WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
+"""
+_RECORD_ATTEMPT = f"""
+WITH settled AS ({_SETTLE}), attempt AS (
     INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, error)
     SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(status)s::smallint,
            %(answer)s::bytea, %(error)s::text
-    FROM settled WHERE %(at)s::float8 IS NOT NULL
-), failed AS (
-    INSERT INTO webhooks.endpoint_health AS h
-        (endpoint, account, livemode, failing, since, attempts, given_up, last_attempt_at, status, error,
-         began_at, failure_logged_at, given_up_logged_at)
-    SELECT endpoint, %(account)s, livemode, true, to_timestamp(%(at)s::float8), 1, gave_up::integer,
-           to_timestamp(%(at)s::float8), %(status)s::smallint, %(error)s::text,
-           now(), now(), CASE WHEN gave_up THEN now() ELSE '-infinity' END
-    FROM settled, LATERAL (SELECT settled.state = 'failed' AS gave_up) AS outcome
-    WHERE %(at)s::float8 IS NOT NULL AND %(state)s <> 'delivered'
-    ON CONFLICT ON CONSTRAINT endpoint_health_key DO UPDATE
-    SET account = excluded.account, failing = true,
-        since = CASE WHEN h.failing THEN h.since ELSE excluded.since END,
-        attempts = CASE WHEN h.failing THEN h.attempts ELSE 0 END + 1,
-        given_up = CASE WHEN h.failing THEN h.given_up ELSE 0 END + excluded.given_up,
-        last_attempt_at = excluded.last_attempt_at, status = excluded.status, error = excluded.error,
-        began_at = CASE WHEN h.failing THEN h.began_at ELSE now() END,
-        failure_logged_at = CASE
-            WHEN h.failing AND h.failure_logged_at >= h.began_at THEN h.failure_logged_at
-            WHEN h.failure_logged_at > now() - %(pause)s * interval '1 second' THEN h.failure_logged_at
-            ELSE now() END,
-        given_up_logged_at = CASE
-            WHEN (CASE WHEN h.failing THEN h.given_up ELSE 0 END) + excluded.given_up = 0
-                OR h.failing AND h.given_up_logged_at >= h.began_at
-                OR h.given_up_logged_at > now() - %(pause)s * interval '1 second' THEN h.given_up_logged_at
-            ELSE now() END
-    RETURNING h.*
-), recovered AS (
-    UPDATE webhooks.endpoint_health h SET failing = false
-    FROM settled WHERE h.endpoint = settled.endpoint AND h.failing AND %(state)s = 'delivered'
-    RETURNING h.*
-)
-SELECT endpoint, account, livemode, failing, extract(epoch FROM since)::float8, attempts, given_up, status,
-       error, failure_logged_at = now(), given_up_logged_at = now()
-FROM failed WHERE now() IN (failure_logged_at, given_up_logged_at)
-UNION ALL
-SELECT endpoint, account, livemode, failing, extract(epoch FROM since)::float8, attempts, given_up, status,
-       error, false, false
-FROM recovered WHERE failure_logged_at >= began_at
+    FROM settled)
+"""  # noqa: S608 (constants)
+# The health of the endpoint is written with it: a row only for one that fails or has failed. Two processes
+# that record at once wait for each other at that row, so each change of it is seen, and logged, by one.
+_HEALTH = """
+h.endpoint, h.account, h.livemode, h.failing, extract(epoch FROM h.since)::float8, h.attempts, h.given_up,
+h.status, h.error
 """
+_RECORD_FAILURE = f"""{_RECORD_ATTEMPT}
+INSERT INTO webhooks.endpoint_health AS h
+    (endpoint, account, livemode, failing, since, attempts, given_up, last_attempt_at, status, error,
+     began_at, failure_logged_at, given_up_logged_at)
+SELECT endpoint, %(account)s, livemode, true, to_timestamp(%(at)s::float8), 1, (state = 'failed')::integer,
+       to_timestamp(%(at)s::float8), %(status)s::smallint, %(error)s::text,
+       now(), now(), CASE state WHEN 'failed' THEN now() ELSE '-infinity' END
+FROM settled
+ON CONFLICT ON CONSTRAINT endpoint_health_key DO UPDATE
+SET account = excluded.account, failing = true,
+    since = CASE WHEN h.failing THEN h.since ELSE excluded.since END,
+    attempts = CASE WHEN h.failing THEN h.attempts ELSE 0 END + 1,
+    given_up = CASE WHEN h.failing THEN h.given_up ELSE 0 END + excluded.given_up,
+    last_attempt_at = excluded.last_attempt_at, status = excluded.status, error = excluded.error,
+    began_at = CASE WHEN h.failing THEN h.began_at ELSE now() END,
+    failure_logged_at = CASE
+        WHEN h.failing AND h.failure_logged_at >= h.began_at
+            OR h.failure_logged_at > now() - %(pause)s * interval '1 second' THEN h.failure_logged_at
+        ELSE now() END,
+    given_up_logged_at = CASE
+        WHEN excluded.given_up = 0 AND NOT (h.failing AND h.given_up > 0)
+            OR h.failing AND h.given_up_logged_at >= h.began_at
+            OR h.given_up_logged_at > now() - %(pause)s * interval '1 second' THEN h.given_up_logged_at
+        ELSE now() END
+RETURNING {_HEALTH}, h.failure_logged_at = now(), h.given_up_logged_at = now()
+"""  # noqa: S608 (constants)
+_RECORD_SUCCESS = f"""{_RECORD_ATTEMPT}
+UPDATE webhooks.endpoint_health h SET failing = false
+FROM settled WHERE h.endpoint = settled.endpoint AND h.failing
+RETURNING {_HEALTH}, h.failure_logged_at >= h.began_at, false
+"""  # noqa: S608 (constants)
 _RELEASE_LEASES = """
 UPDATE webhooks.deliveries SET leased_until = '-infinity' WHERE id = ANY (%(ids)s::text[])
 """
@@ -156,9 +154,6 @@ class Attempt(NamedTuple):
     def succeeded(self) -> bool:
         """Whether the status is 2xx; anything else is a failure (contract §5.5)."""
         return self.status is not None and 200 <= self.status < 300
-
-
-_NO_ATTEMPT: dict[str, Any] = dict.fromkeys(Attempt._fields)
 
 
 async def claim(
@@ -207,20 +202,18 @@ async def record_outcome(
     """Store the outcome of an attempt and release the lease; returns what to log of the endpoint's health,
     if anything. `account` is the endpoint's. `due_at` (unix seconds) is when the next attempt is due.
     `attempt` is None when none was made; it counts all the same, but not as a failure of the endpoint."""
-    attempt_columns = attempt._asdict() if attempt is not None else _NO_ATTEMPT
+    settlement = {"id": delivery, "state": state, "due_at": due_at}
+    if attempt is None:
+        await conn.execute(_SETTLE, settlement)
+        return None
+    query = _RECORD_SUCCESS if attempt.succeeded else _RECORD_FAILURE
     row = await fetch_one(
         conn,
-        _RECORD_OUTCOME,
-        {
-            "id": delivery,
-            "state": state,
-            "account": account,
-            "due_at": due_at,
-            "pause": LOG_PAUSE_SECONDS,
-            **attempt_columns,
-        },
+        query,
+        {**settlement, **attempt._asdict(), "account": account, "pause": LOG_PAUSE_SECONDS},
     )
-    return None if row is None else HealthChange(*row)
+    change = None if row is None else HealthChange(*row)
+    return change if change is not None and change.is_news else None
 
 
 async def release_leases(conn: Conn, deliveries: Sequence[str]) -> None:

@@ -45,8 +45,9 @@ log = structlog.get_logger()
 
 
 class HealthChange(NamedTuple):
-    """A change of an endpoint's health that is to be logged: it fails (`begins`), a delivery was given up
-    (`gives_up`), or it has recovered (not `failing`). `since` is in unix seconds."""
+    """An endpoint's health after an attempt that failed, or that ended its failure (then not `failing`).
+    `since` is in unix seconds. `news`: whether the log is to say so; `gives_up`: also that a delivery was
+    given up."""
 
     endpoint: str
     account: str
@@ -57,8 +58,13 @@ class HealthChange(NamedTuple):
     given_up: int
     status: int | None
     error: str | None
-    begins: bool
+    news: bool
     gives_up: bool
+
+    @property
+    def is_news(self) -> bool:
+        """Whether anything of it is to be logged."""
+        return self.news or self.gives_up
 
 
 async def read_failing(
@@ -104,7 +110,7 @@ def log_change(change: HealthChange, *, delivery: str, event: str) -> None:
         log.warning("webhook_endpoint_recovered", **facts)
         return
     facts |= {"status": change.status} if change.error is None else {"error": change.error}
-    if change.begins:
+    if change.news:
         log.warning("webhook_endpoint_failing", **facts)
     if change.gives_up:
         log.warning("webhook_delivery_given_up", delivery=delivery, event_id=event, **facts)

@@ -14,8 +14,10 @@ from ledger.webhooks import deliveries
 from ledger.webhooks.health import HealthChange
 from tests.api.conftest import parse_log
 from tests.api.service import Account, Caller, Service
+from tests.projections.histories import Author, catch_up, run_story
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
+from tests.webhooks.test_fanout import create_endpoint, run_webhooks, update_endpoint
 
 HEALTH = "SELECT failing, attempts, given_up, status, error FROM webhooks.endpoint_health WHERE endpoint = %s"
 END_LOG_PAUSE = """
@@ -156,6 +158,29 @@ def test_an_endpoint_that_is_disabled_or_deleted_fails_no_longer(
         assert ask(HEALTH, endpoint.id)[0][0] is False
 
 
+def test_a_failing_endpoint_to_which_nothing_is_pending_is_withdrawn_too(
+    dsn: str, receiver: Receiver, path: str
+) -> None:
+    receiver.scripts[path] = [ScriptedResponse(500)]
+
+    def load_health() -> list[bool]:
+        with psycopg.connect(dsn) as conn:
+            return [row[0] for row in conn.execute("SELECT failing FROM webhooks.endpoint_health")]
+
+    async def story(author: Author) -> None:
+        endpoint = await create_endpoint(author, receiver.url(path))
+        await author.create_customer()
+        await catch_up(dsn)
+        async with run_webhooks(author, webhook_retry_seconds_test=()):
+            await asyncio.to_thread(wait_until, lambda: load_health() == [True])
+            await update_endpoint(author, endpoint, disabled=True)
+        async with run_webhooks(author):
+            await asyncio.to_thread(wait_until, lambda: load_health() == [False])
+
+    run_story(dsn, story)
+    assert len(receiver.requests_to(path)) == 1
+
+
 def test_of_processes_that_see_an_endpoint_fail_at_once_one_logs_it(dsn: str) -> None:
     async def record(number: int) -> HealthChange | None:
         attempt = deliveries.Attempt(1.0, 1, None, None, "refused")
@@ -172,6 +197,6 @@ def test_of_processes_that_see_an_endpoint_fail_at_once_one_logs_it(dsn: str) ->
     with psycopg.connect(dsn) as conn:
         conn.cursor().executemany(INSERT_DELIVERY, [(f"dlv_{number}", number) for number in range(PROCESSES)])
     changes = [change for change in asyncio.run(record_all()) if change is not None]
-    assert [(change.begins, change.gives_up, change.attempts) for change in changes] == [(True, True, 1)]
+    assert [(change.news, change.gives_up, change.attempts) for change in changes] == [(True, True, 1)]
     with psycopg.connect(dsn) as conn:
         assert conn.execute(HEALTH, ["we_1"]).fetchall() == [(True, PROCESSES, PROCESSES, None, "refused")]

@@ -1,4 +1,4 @@
-"""Health of webhook endpoints: which fail, since when, and what the log has been told of it.
+"""Health of webhook endpoints; what operators do, for the log of the service.
 
 Revision ID: 0025
 Revises: 0022
@@ -43,4 +43,27 @@ CREATE TABLE webhooks.endpoint_health (
 ) WITH (fillfactor = 50);
 CREATE INDEX endpoint_health_failing ON webhooks.endpoint_health (since) WHERE failing;
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks.endpoint_health TO ledger_api;
+
+-- What was done to accounts and keys: by whom (a key's id, or user@host of a shell), and when. Nothing of it
+-- is ever changed or deleted, but `logged`: whether a worker has written a line of it into the log.
+CREATE TABLE ledger.operations (
+    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT operations_key PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(),
+    who text NOT NULL,
+    action text NOT NULL,
+    account text NOT NULL,
+    key text,
+    details jsonb NOT NULL DEFAULT '{}',
+    logged boolean NOT NULL DEFAULT false
+);
+CREATE INDEX operations_of_key ON ledger.operations (key) WHERE key IS NOT NULL;
+CREATE INDEX operations_to_log ON ledger.operations (id) WHERE NOT logged;
+GRANT SELECT, INSERT ON ledger.operations TO ledger_api;
+GRANT SELECT, UPDATE (logged) ON ledger.operations TO ledger_projector;
+
+-- The same of what was done to projections. What is there already counts as logged.
+ALTER TABLE projections.operations ADD COLUMN logged boolean NOT NULL DEFAULT true;
+ALTER TABLE projections.operations ALTER COLUMN logged SET DEFAULT false;
+CREATE INDEX operations_to_log ON projections.operations (id) WHERE NOT logged;
+GRANT UPDATE (logged) ON projections.operations TO ledger_projector;
 """
