@@ -53,10 +53,12 @@ SCOPES = (
 
 _ALPHABET = string.ascii_letters + string.digits
 
-# Each change is recorded in the statement that makes it; a worker logs it from there.
+# Each change is recorded in the statement that makes it. A worker logs it from there, but not what the
+# service itself did: whoever starts it for the first time has just been shown the keys.
 _CREATE_ACCOUNT = """
 WITH operation AS (
-    INSERT INTO ledger.operations (who, action, account) VALUES (%(who)s, 'account_created', %(id)s))
+    INSERT INTO ledger.operations (who, action, account, logged)
+    VALUES (%(who)s::text, 'account_created', %(id)s, %(who)s::text = 'ledger'))
 INSERT INTO ledger.accounts (id, name, platform, api_version)
 VALUES (%(id)s, %(name)s, %(platform)s, %(api_version)s)
 """
@@ -89,9 +91,10 @@ ORDER BY created_at, id LIMIT %(limit)s
 """
 _CREATE_KEY = """
 WITH operation AS (
-    INSERT INTO ledger.operations (who, action, account, key, details)
-    VALUES (%(who)s, CASE WHEN %(replaces)s::text IS NULL THEN 'key_created' ELSE 'key_rolled' END,
-            %(account)s, %(id)s, jsonb_strip_nulls(jsonb_build_object(
+    INSERT INTO ledger.operations (who, logged, action, account, key, details)
+    VALUES (%(who)s::text, %(who)s::text = 'ledger',
+            CASE WHEN %(replaces)s::text IS NULL THEN 'key_created' ELSE 'key_rolled' END, %(account)s,
+            %(id)s, jsonb_strip_nulls(jsonb_build_object(
                 'kind', %(kind)s::text, 'mode', CASE WHEN %(livemode)s THEN 'live' ELSE 'test' END,
                 'replaces', %(replaces)s::text))))
 INSERT INTO ledger.api_keys (id, account, kind, livemode, hash, last4, name, scopes, expires_at)
