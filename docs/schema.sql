@@ -172,6 +172,22 @@ CREATE TABLE ledger.head (
 GRANT SELECT, UPDATE ON ledger.head TO ledger_api;
 GRANT SELECT ON ledger.head TO ledger_projector;
 
+CREATE TABLE ledger.operations (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    who text NOT NULL,
+    action text NOT NULL,
+    account text NOT NULL,
+    key text,
+    details jsonb NOT NULL DEFAULT '{}'::jsonb,
+    logged boolean NOT NULL DEFAULT false,
+    CONSTRAINT operations_key PRIMARY KEY (id)
+);
+CREATE INDEX operations_of_key ON ledger.operations USING btree (key) WHERE (key IS NOT NULL);
+CREATE INDEX operations_to_log ON ledger.operations USING btree (id) WHERE (NOT logged);
+GRANT INSERT, SELECT ON ledger.operations TO ledger_api;
+GRANT SELECT ON ledger.operations TO ledger_projector;
+
 CREATE TABLE ledger.replies (
     account text NOT NULL,
     livemode boolean NOT NULL,
@@ -1048,10 +1064,12 @@ CREATE TABLE projections.operations (
     reason text NOT NULL,
     idempotency_key text,
     details jsonb NOT NULL,
+    logged boolean NOT NULL DEFAULT false,
     CONSTRAINT operations_key PRIMARY KEY (id)
 );
 CREATE INDEX operations_of_projection ON projections.operations USING btree (projection, id);
 CREATE UNIQUE INDEX operations_once ON projections.operations USING btree (who, idempotency_key, action, projection) WHERE (idempotency_key IS NOT NULL);
+CREATE INDEX operations_to_log ON projections.operations USING btree (id) WHERE (NOT logged);
 GRANT SELECT ON projections.operations TO ledger_api;
 GRANT INSERT, SELECT ON projections.operations TO ledger_projector;
 
@@ -2099,6 +2117,26 @@ CREATE TABLE webhooks.deliveries (
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
+
+CREATE TABLE webhooks.endpoint_health (
+    endpoint text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    failing boolean NOT NULL,
+    since timestamp with time zone NOT NULL,
+    attempts integer NOT NULL,
+    given_up integer NOT NULL,
+    last_attempt_at timestamp with time zone NOT NULL,
+    status smallint,
+    error text,
+    began_at timestamp with time zone NOT NULL,
+    failure_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    given_up_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    CONSTRAINT endpoint_health_key PRIMARY KEY (endpoint),
+    CONSTRAINT endpoint_health_outcome CHECK ((status IS NULL) = (error IS NOT NULL))
+) WITH (fillfactor=50);
+CREATE INDEX endpoint_health_failing ON webhooks.endpoint_health USING btree (since) WHERE failing;
+GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.endpoint_health TO ledger_api;
 
 CREATE TABLE webhooks.late (
     stream text NOT NULL,

@@ -26,6 +26,8 @@ from ledger.wire.versions import LATEST_VERSION
 SECRET_CHARACTERS = 32
 NAME_LENGTH_MAX = 5000
 OVERLAP_SECONDS_MAX = 30 * 86_400
+SERVICE_ACTOR = "ledger"
+"""Who acts when the service itself does, at the first start of an embedded database."""
 
 KeyKind = Literal["sk", "rk", "pk"]
 Mode = Literal["test", "live"]
@@ -51,7 +53,12 @@ SCOPES = (
 
 _ALPHABET = string.ascii_letters + string.digits
 
+# Each change is recorded in the statement that makes it. A worker logs it from there, but not what the
+# service itself did: whoever starts it for the first time has just been shown the keys.
 _CREATE_ACCOUNT = """
+WITH operation AS (
+    INSERT INTO ledger.operations (who, action, account, logged)
+    VALUES (%(who)s::text, 'account_created', %(id)s, %(who)s::text = 'ledger'))
 INSERT INTO ledger.accounts (id, name, platform, api_version)
 VALUES (%(id)s, %(name)s, %(platform)s, %(api_version)s)
 """
@@ -83,6 +90,13 @@ AND (%(cursor)s::text IS NULL OR (created_at, id) > {_CURSOR})
 ORDER BY created_at, id LIMIT %(limit)s
 """
 _CREATE_KEY = """
+WITH operation AS (
+    INSERT INTO ledger.operations (who, logged, action, account, key, details)
+    VALUES (%(who)s::text, %(who)s::text = 'ledger',
+            CASE WHEN %(replaces)s::text IS NULL THEN 'key_created' ELSE 'key_rolled' END, %(account)s,
+            %(id)s, jsonb_strip_nulls(jsonb_build_object(
+                'kind', %(kind)s::text, 'mode', CASE WHEN %(livemode)s THEN 'live' ELSE 'test' END,
+                'replaces', %(replaces)s::text))))
 INSERT INTO ledger.api_keys (id, account, kind, livemode, hash, last4, name, scopes, expires_at)
 VALUES (%(id)s, %(account)s, %(kind)s, %(livemode)s, %(hash)s, %(last4)s, %(name)s, %(scopes)s,
         to_timestamp(%(expires_at)s))
@@ -101,7 +115,12 @@ ORDER BY k.created_at, k.id
 _KEY_IN_REACH = f"""{_KEYS}
 WHERE k.id = %(id)s AND k.livemode <= %(livemode)s AND %(account)s IN (a.id, a.platform)
 """
+# One that has expired already is not revoked: a call that is repeated is recorded once.
 _REVOKE_KEY = """
+WITH operation AS (
+    INSERT INTO ledger.operations (who, action, account, key)
+    SELECT %(who)s, 'key_revoked', account, id FROM ledger.api_keys
+    WHERE id = %(id)s AND (expires_at IS NULL OR expires_at > to_timestamp(%(now)s)))
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(now)s))
 WHERE id = %(id)s RETURNING id
 """
@@ -196,8 +215,10 @@ class KeySummary(NamedTuple):
         }
 
 
-async def create_account(conn: Conn, name: str, *, platform: str | None = None) -> str:
-    """Create an account, connected to the account `platform` if given; its id.
+async def create_account(
+    conn: Conn, name: str, *, platform: str | None = None, who: str = SERVICE_ACTOR
+) -> str:
+    """Create an account, connected to the account `platform` if given; its id. `who` does it, for the record.
 
     Raises InvalidParameter for an empty name, and when `platform` is not an account.
     """
@@ -205,7 +226,9 @@ async def create_account(conn: Conn, name: str, *, platform: str | None = None) 
         raise InvalidParameter("The name of an account must not be empty.", param="name")
     _check_name(name)
     account = new_id("acct", time.time())
-    values = {"id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION}
+    values = {
+        "id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION, "who": who,
+    }  # fmt: skip
     try:
         await conn.execute(_CREATE_ACCOUNT, values)
     except psycopg.errors.ForeignKeyViolation:
@@ -250,8 +273,11 @@ async def create_key(
     name: str,
     scopes: Sequence[str] = (),
     expires_at: float | None = None,
+    who: str = SERVICE_ACTOR,
+    replaces: str | None = None,
 ) -> tuple[str, str]:
     """Create a key: (its id, its secret, which is shown once). `expires_at` is in unix seconds; None: never.
+    `who` does it, and `replaces` is the id of the key that it replaces, for the record.
 
     Raises InvalidParameter for an unknown account, or a name that cannot be stored.
     """
@@ -272,6 +298,8 @@ async def create_key(
                 "name": name,
                 "scopes": list(scopes),
                 "expires_at": expires_at,
+                "who": who,
+                "replaces": replaces,
             },
         )
     except psycopg.errors.ForeignKeyViolation:
@@ -279,7 +307,9 @@ async def create_key(
     return key_id, secret
 
 
-async def roll_key(conn: Conn, key_id: str, *, overlap_seconds: int, now: float) -> tuple[str, str]:
+async def roll_key(
+    conn: Conn, key_id: str, *, overlap_seconds: int, now: float, who: str = SERVICE_ACTOR
+) -> tuple[str, str]:
     """Replace a key: (id, secret) of a new key with the same rights. The old key expires `overlap_seconds`
     after `now` (unix seconds of the ledger's clock), or earlier if it was to expire earlier.
 
@@ -293,7 +323,15 @@ async def roll_key(conn: Conn, key_id: str, *, overlap_seconds: int, now: float)
         if expires_at is not None and expires_at <= now:
             raise InvalidParameter(f"The key '{key_id}' has expired; create a new one.", param="id")
         new_key = await create_key(
-            conn, account, kind, livemode=livemode, name=name, scopes=scopes, expires_at=expires_at
+            conn,
+            account,
+            kind,
+            livemode=livemode,
+            name=name,
+            scopes=scopes,
+            expires_at=expires_at,
+            who=who,
+            replaces=key_id,
         )
         await conn.execute(_EXPIRE_KEY, {"id": key_id, "at": now + overlap_seconds})
     return new_key
@@ -315,12 +353,12 @@ async def find_key(conn: Conn, key_id: str, *, account: str, livemode: bool) -> 
     return None if row is None else _to_key_summary(row)
 
 
-async def revoke_key(conn: Conn, key_id: str, *, now: float) -> None:
+async def revoke_key(conn: Conn, key_id: str, *, now: float, who: str = SERVICE_ACTOR) -> None:
     """Make a key expire at `now` (unix seconds of the ledger's clock), unless it has expired before.
 
     Raises InvalidParameter when there is no such key.
     """
-    if await fetch_one(conn, _REVOKE_KEY, {"id": key_id, "now": now}) is None:
+    if await fetch_one(conn, _REVOKE_KEY, {"id": key_id, "now": now, "who": who}) is None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 

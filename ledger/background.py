@@ -1,7 +1,8 @@
 """The loop behind all background work of a process, and the interface by which such work starts and ends.
 
 A loop survives every exception of its work: it logs a failure once per reason, retries after a backoff, and
-logs the recovery. `close` lets the step under way finish, up to a timeout.
+logs the recovery. `close` lets the step under way finish, up to a timeout. A process can say which of its
+loops hang.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
+from weakref import WeakSet
 
 import psycopg
 import structlog
@@ -20,6 +22,8 @@ from ledger.logs import describe_error
 BACKOFF_SECONDS_MIN = 0.25
 BACKOFF_SECONDS_MAX = 5.0
 CLOSE_TIMEOUT_SECONDS = 3.0
+STEP_SECONDS_MAX = 300.0
+"""A step that takes longer hangs: what it waits for has shorter limits."""
 
 log = structlog.get_logger()
 
@@ -65,6 +69,12 @@ class BackgroundLoop:
         self._close_requested = asyncio.Event()
         self._failure_reason: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._step_began_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in logs."""
+        return self._name
 
     @property
     def closing(self) -> bool:
@@ -75,6 +85,16 @@ class BackgroundLoop:
         """Begin with the first step, at once. A loop is started once."""
         assert self._task is None, "a loop is started once"
         self._task = asyncio.create_task(self._run(), name=self._name)
+        _started_loops.add(self)
+
+    def is_hung(self, step_seconds_max: float = STEP_SECONDS_MAX) -> bool:
+        """Whether it no longer turns: its step under way takes longer than this, or it ended by itself."""
+        if self.closing or self._task is None:
+            return False
+        began_at = self._step_began_at
+        if began_at is None:
+            return self._task.done()
+        return self._task.get_loop().time() - began_at > step_seconds_max
 
     def wake(self) -> None:
         """Begin the next step now rather than after the wait; after the step under way, if there is one."""
@@ -97,13 +117,16 @@ class BackgroundLoop:
         backoff_seconds = self._backoff_seconds_min
         while not self.closing:
             self._woken.clear()
+            self._step_began_at = asyncio.get_running_loop().time()
             try:
                 wait_seconds = await self._step()
             except Exception as error:
+                self._step_began_at = None
                 self._log_failure(error)
                 await _wait(self._close_requested, backoff_seconds)
                 backoff_seconds = min(backoff_seconds * 2, self._backoff_seconds_max)
             else:
+                self._step_began_at = None
                 self._log_recovery()
                 backoff_seconds = self._backoff_seconds_min
                 if not self.closing:
@@ -124,6 +147,14 @@ class BackgroundLoop:
         if self._failure_reason is not None:
             log.info("background_work_recovered", loop=self._name, reason=self._failure_reason)
             self._failure_reason = None
+
+
+_started_loops: WeakSet[BackgroundLoop] = WeakSet()
+
+
+def list_hung_loops(step_seconds_max: float = STEP_SECONDS_MAX) -> list[str]:
+    """Names of the loops of this process that no longer turn, see `BackgroundLoop.is_hung`."""
+    return sorted(loop.name for loop in _started_loops if loop.is_hung(step_seconds_max))
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

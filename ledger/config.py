@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
+    health_port: Port | None = Field(
+        None, description="port of a worker's /healthz, /readyz and /metrics; default: none"
+    )
     workers: Annotated[int, Field(ge=0)] = Field(
         default_factory=_count_default_workers,
         description="API processes beside the worker; 0: one process does all; default: 1, on one core 0",

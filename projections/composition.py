@@ -20,6 +20,7 @@ from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
 from projections.operate.answer_schemas import build_schemas
+from projections.operate.operation_log import OperationLog
 from projections.operate.rebuild_routes import rebuild_routes
 from projections.operate.routes import projection_routes
 from projections.read_models.catalog import PROJECTIONS
@@ -40,6 +41,7 @@ def make_extensions(settings: Settings) -> Extensions:
             BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: OperationLog(store),
         lambda store: _create_sealer(store, settings),
         lambda store: WitnessService(store, witnesses),
         lambda store: _create_webhook_service(store, settings),

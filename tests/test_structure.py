@@ -74,7 +74,7 @@ TOO_LONG: set[str] = set()
 READS_ENVIRONMENT = {
     "ledger/config.py": "the settings",
     "ledger/postgres/binaries.py": "the environment of the programs it runs, without PG variables",
-    "ledger/metrics.py": "prometheus_client's own switch for several processes",
+    "ledger/metrics/prometheus.py": "prometheus_client's own switch for several processes",
     "ledger/cli/service/metrics_folder.py": "prometheus_client's own switch for several processes",
     "projections/rebuild/processes.py": "the environment of its child processes",
 }

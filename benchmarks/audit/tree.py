@@ -17,7 +17,7 @@ from benchmarks.report import Figure, Goal, figure
 from benchmarks.service import run_ledger_command
 from benchmarks.store import CAUSE, SECRET_KEY, open_store
 from ledger.config import load_settings
-from ledger.metrics import read_sealing_lag
+from ledger.metrics.backlogs import read_sealing_lag
 from ledger.postgres.connections import Pool, open_connection
 from ledger.store.journal import Append, Change
 from ledger.store.store import Store

@@ -10,7 +10,7 @@ import structlog
 from ledger.api.errors import FAULT_STATUS_MIN
 from ledger.api.exchange import Exchange, LogAccess
 from ledger.config import Settings
-from ledger.metrics import Metrics
+from ledger.metrics.prometheus import Metrics
 
 _NO_ID = re.compile(r"[^/]*[^/A-Za-z0-9_.:*-][^/]*")
 """A part of a path with a character that no id and no route has."""

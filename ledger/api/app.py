@@ -34,7 +34,7 @@ from ledger.api.internal.router import internal_routes
 from ledger.api.key_cache import KeyCache
 from ledger.api.openapi.document import extend_openapi, name_route
 from ledger.api.pages.routes import add_pages
-from ledger.api.paths import keep_encoded_slashes
+from ledger.api.paths import answer_head_as_get, keep_encoded_slashes
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
 from ledger.api.public.operations import RouteTable
@@ -48,7 +48,7 @@ from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
-from ledger.metrics import Metrics
+from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
 from ledger.store.reply_cleanup import ReplyCleanup
@@ -91,7 +91,7 @@ class LedgerApp(FastAPI):
         elif scope["path"].startswith("/internal/v1/"):
             await self.internal_api(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await super().__call__(answer_head_as_get(scope), receive, send)
 
 
 class _Components(NamedTuple):

@@ -1,4 +1,5 @@
-"""The path of a request: split at its slashes before it is percent-decoded (contract §1.2; RFC 3986, 2.2)."""
+"""The path of a request: split at its slashes before it is percent-decoded (contract §1.2; RFC 3986, 2.2).
+And its method, where HEAD is answered."""
 
 from __future__ import annotations
 
@@ -19,3 +20,9 @@ def keep_encoded_slashes(scope: Scope) -> None:
     if b"%" in raw_path and ENCODED_SLASH in raw_path.decode("latin-1").upper():
         segments = raw_path.decode("latin-1").split("/")
         scope["path"] = "/".join(unquote(segment).replace("/", ENCODED_SLASH) for segment in segments)
+
+
+def answer_head_as_get(scope: Scope) -> Scope:
+    """The scope for an application that has routes for GET only: the server sends the headers of its
+    response to a HEAD and leaves out the body, because it goes by the scope that it made."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope

@@ -14,6 +14,7 @@ import secrets
 from typing import Any
 
 import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.api.app import LedgerApp
@@ -24,6 +25,36 @@ from ledger.ids import encode_base62
 
 HEAD_BYTES_MAX = 65_536
 PUBLIC_PATHS = b"/v1/"
+
+
+TLS_HELLO = b"\x16\x03"
+"""What a client that speaks TLS begins with: a handshake record, of any version."""
+TLS_LOG_PAUSE_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+class TlsHelloLog:
+    """Logs that clients speak TLS to a process that does not: one line in TLS_LOG_PAUSE_SECONDS at most, for
+    anybody may cause it."""
+
+    def __init__(self) -> None:
+        self._logged_at: float | None = None
+        self._others = 0
+
+    def add(self, client: str, now: float) -> None:
+        """Log a client, or count it for the next line. `now` in seconds of the event loop's clock."""
+        if self._logged_at is not None and now - self._logged_at < TLS_LOG_PAUSE_SECONDS:
+            self._others += 1
+            return
+        log.warning(
+            "tls_hello_on_plain_port",
+            client=client,
+            others_since_last_line=self._others,
+            advice="use http:// in the client's URL, or terminate TLS in front of Ledger",
+            see="docs/operations.md, TLS in front of Ledger",
+        )
+        self._logged_at, self._others = now, 0
 
 
 class BufferedTransport:
@@ -73,6 +104,7 @@ class BufferedTransport:
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection."""
 
+    _tls_hellos = TlsHelloLog()  # of all connections of the process
     _in_head = False
     _head_bytes = 0
     _received_bytes = 0
@@ -111,7 +143,10 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._read_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if data.startswith(TLS_HELLO):
+                self._refuse_tls()
+            else:
+                self.send_400_response("Invalid HTTP request received.")
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
         elif self._bytes_since_body > HEAD_BYTES_MAX and not self._in_head:
@@ -233,6 +268,15 @@ class HttpProtocol(HttpToolsProtocol):
         if self._last_words is None:
             request_id = f"req_{encode_base62(secrets.randbits(128))}"
             self._end_after_answers(encode_refusal(InvalidParameter(msg), request_id))
+
+    def _refuse_tls(self) -> None:
+        """Say why, though only who looks at the bytes sees it: TLS libraries report a wrong version."""
+        host = self.client[0] if self.client else "unknown"
+        self._tls_hellos.add(host, self.loop.time())
+        self.send_400_response(
+            "This port speaks HTTP, not HTTPS: use http:// in the URL, or let a proxy in front of Ledger "
+            "terminate TLS."
+        )
 
     def _end_after_answers(self, last_words: bytes) -> bool:
         """Receive nothing more. Answer the whole requests that have arrived, write `last_words`, and close.

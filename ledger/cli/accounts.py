@@ -17,7 +17,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
-from ledger.cli.shell import format_time, print_table, run_with_connection
+from ledger.cli.shell import format_time, get_shell_user, print_table, run_with_connection
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
@@ -49,7 +49,9 @@ def build_accounts_group() -> typer.Typer:
         as_json: JsonOption = False,
     ) -> None:
         """Create an account and print its id."""
-        account = run_with_connection(lambda conn, _: accounts.create_account(conn, name, platform=platform))
+        account = run_with_connection(
+            lambda conn, _: accounts.create_account(conn, name, platform=platform, who=get_shell_user())
+        )
         if as_json:
             print_json({"id": account, "name": name, "platform": platform})
         else:
@@ -120,7 +122,14 @@ def _add_create_command(group: typer.Typer) -> None:
         async def create_key(conn: Conn, clock: Clock) -> tuple[str, str]:
             expires_at = None if expires_in_days is None else clock.now() + expires_in_days * 86_400
             return await accounts.create_key(
-                conn, account, kind, livemode=live, name=name, scopes=scopes, expires_at=expires_at
+                conn,
+                account,
+                kind,
+                livemode=live,
+                name=name,
+                scopes=scopes,
+                expires_at=expires_at,
+                who=get_shell_user(),
             )
 
         _print_new_key(*run_with_connection(create_key), as_json=as_json)
@@ -177,7 +186,9 @@ def _add_roll_command(group: typer.Typer) -> None:
             raise SettingError(f"--overlap: must be 0 to {accounts.OVERLAP_SECONDS_MAX} seconds")
 
         async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
-            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now())
+            return await accounts.roll_key(
+                conn, key, overlap_seconds=overlap, now=clock.now(), who=get_shell_user()
+            )
 
         _print_new_key(*run_with_connection(roll_key), as_json=as_json)
 
@@ -195,7 +206,9 @@ def _add_revoke_command(group: typer.Typer) -> None:
         Every process refuses it within a second."""
         if not yes:
             require_consent(run_with_connection(lambda conn, _: _describe_loss(conn, key)), yes=yes)
-        run_with_connection(lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now()))
+        run_with_connection(
+            lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now(), who=get_shell_user())
+        )
         if as_json:
             print_json({"id": key, "state": "expired"})
         else:

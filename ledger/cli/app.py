@@ -154,11 +154,12 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
     def worker() -> None:
         """Run the projections without the API.
 
-        Due dates, webhooks and rebuilds too. Any number may run on one database."""
+        Due dates, webhooks and rebuilds too. Any number may run on one database. With LEDGER_HEALTH_PORT it
+        answers /healthz, /readyz and /metrics there."""
         from ledger.cli.service import serve
 
         settings = _configure()
-        serve.run_worker(settings, make_extensions(settings).service_factories)
+        serve.run_worker(settings, make_extensions(settings))
 
 
 def _add_config_command(cli: typer.Typer) -> None:

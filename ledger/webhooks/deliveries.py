@@ -9,15 +9,16 @@ results in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from ledger.domain.money import DAY_SECONDS
 from ledger.ids import encode_base62
-from ledger.metrics import WebhookBacklog
+from ledger.metrics.backlogs import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.events import FeedEvent
+from ledger.webhooks.health import LOG_PAUSE_SECONDS, HealthChange, read_failing
 from ledger.webhooks.switch import OffReason, Setting, read_switch
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
@@ -63,19 +64,57 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 """
-_RECORD_OUTCOME = """
-WITH settled AS (
-    UPDATE webhooks.deliveries
-    SET tries = tries + 1, leased_until = '-infinity',
-        state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
-        due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
-    WHERE id = %(id)s RETURNING id, tries
-)
-INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, error)
-SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(status)s::smallint,
-       %(answer)s::bytea, %(error)s::text
-FROM settled WHERE %(at)s::float8 IS NOT NULL
+_SETTLE = """
+UPDATE webhooks.deliveries
+SET tries = tries + 1, leased_until = '-infinity',
+    state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
+    due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
+WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
 """
+_RECORD_ATTEMPT = f"""
+WITH settled AS ({_SETTLE}), attempt AS (
+    INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, error)
+    SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(status)s::smallint,
+           %(answer)s::bytea, %(error)s::text
+    FROM settled)
+"""  # noqa: S608 (constants)
+# The health of the endpoint is written with it: a row only for one that fails or has failed. Two processes
+# that record at once wait for each other at that row, so each change of it is seen, and logged, by one.
+_HEALTH = """
+h.endpoint, h.account, h.livemode, h.failing, extract(epoch FROM h.since)::float8, h.attempts, h.given_up,
+h.status, h.error
+"""
+_RECORD_FAILURE = f"""{_RECORD_ATTEMPT}
+INSERT INTO webhooks.endpoint_health AS h
+    (endpoint, account, livemode, failing, since, attempts, given_up, last_attempt_at, status, error,
+     began_at, failure_logged_at, given_up_logged_at)
+SELECT endpoint, %(account)s, livemode, true, to_timestamp(%(at)s::float8), 1, (state = 'failed')::integer,
+       to_timestamp(%(at)s::float8), %(status)s::smallint, %(error)s::text,
+       now(), now(), CASE state WHEN 'failed' THEN now() ELSE '-infinity' END
+FROM settled
+ON CONFLICT ON CONSTRAINT endpoint_health_key DO UPDATE
+SET account = excluded.account, failing = true,
+    since = CASE WHEN h.failing THEN h.since ELSE excluded.since END,
+    attempts = CASE WHEN h.failing THEN h.attempts ELSE 0 END + 1,
+    given_up = CASE WHEN h.failing THEN h.given_up ELSE 0 END + excluded.given_up,
+    last_attempt_at = excluded.last_attempt_at, status = excluded.status, error = excluded.error,
+    began_at = CASE WHEN h.failing THEN h.began_at ELSE now() END,
+    failure_logged_at = CASE
+        WHEN h.failing AND h.failure_logged_at >= h.began_at
+            OR h.failure_logged_at > now() - %(pause)s * interval '1 second' THEN h.failure_logged_at
+        ELSE now() END,
+    given_up_logged_at = CASE
+        WHEN excluded.given_up = 0 AND NOT (h.failing AND h.given_up > 0)
+            OR h.failing AND h.given_up_logged_at >= h.began_at
+            OR h.given_up_logged_at > now() - %(pause)s * interval '1 second' THEN h.given_up_logged_at
+        ELSE now() END
+RETURNING {_HEALTH}, h.failure_logged_at = now(), h.given_up_logged_at = now()
+"""  # noqa: S608 (constants)
+_RECORD_SUCCESS = f"""{_RECORD_ATTEMPT}
+UPDATE webhooks.endpoint_health h SET failing = false
+FROM settled WHERE h.endpoint = settled.endpoint AND h.failing
+RETURNING {_HEALTH}, h.failure_logged_at >= h.began_at, false
+"""  # noqa: S608 (constants)
 _RELEASE_LEASES = """
 UPDATE webhooks.deliveries SET leased_until = '-infinity' WHERE id = ANY (%(ids)s::text[])
 """
@@ -140,9 +179,6 @@ class PendingDeliveries(NamedTuple):
     head: int
 
 
-_NO_ATTEMPT: dict[str, Any] = dict.fromkeys(Attempt._fields)
-
-
 async def claim(
     conn: Conn,
     *,
@@ -182,13 +218,25 @@ async def record_outcome(
     delivery: str,
     state: DeliveryState,
     *,
+    account: str,
     due_at: float | None = None,
     attempt: Attempt | None = None,
-) -> None:
-    """Store the outcome of an attempt and release the lease. `due_at` (unix seconds) is when the next attempt
-    is due. `attempt` is None when none was made; it counts all the same."""
-    attempt_columns = attempt._asdict() if attempt is not None else _NO_ATTEMPT
-    await conn.execute(_RECORD_OUTCOME, {"id": delivery, "state": state, "due_at": due_at, **attempt_columns})
+) -> HealthChange | None:
+    """Store the outcome of an attempt and release the lease; returns what to log of the endpoint's health,
+    if anything. `account` is the endpoint's. `due_at` (unix seconds) is when the next attempt is due.
+    `attempt` is None when none was made; it counts all the same, but not as a failure of the endpoint."""
+    settlement = {"id": delivery, "state": state, "due_at": due_at}
+    if attempt is None:
+        await conn.execute(_SETTLE, settlement)
+        return None
+    query = _RECORD_SUCCESS if attempt.succeeded else _RECORD_FAILURE
+    row = await fetch_one(
+        conn,
+        query,
+        {**settlement, **attempt._asdict(), "account": account, "pause": LOG_PAUSE_SECONDS},
+    )
+    change = None if row is None else HealthChange(*row)
+    return change if change is not None and change.is_news else None
 
 
 async def release_leases(conn: Conn, deliveries: Sequence[str]) -> None:
@@ -220,6 +268,7 @@ async def read_backlog(conn: Conn, now: float, setting: Setting) -> WebhookBackl
     """The unfinished webhook work at `now` (unix seconds), for a process with this LEDGER_WEBHOOKS. Counts
     COUNT_ROWS_MAX deliveries at most."""
     rows = await fetch_all(conn, _BACKLOG, {"limit": COUNT_ROWS_MAX})
+    failing_count, failing = await read_failing(conn, now)
     by_state = {state: (count, since) for state, count, since in rows}
     lag = await fetch_one(conn, _LAG)
     assert lag is not None
@@ -227,4 +276,4 @@ async def read_backlog(conn: Conn, now: float, setting: Setting) -> WebhookBackl
     counts = {state: by_state.get(state, (0, 0.0))[0] for state in ("pending", "failed")}
     off_reasons = (await read_switch(conn)).list_off_reasons(setting)
     off_by_reason = {reason.value: reason in off_reasons for reason in OffReason}
-    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]), off_by_reason)
+    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]), off_by_reason, failing_count, failing)

@@ -21,6 +21,7 @@ from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all,
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
+from ledger.webhooks.health import withdraw
 from ledger.webhooks.late import (
     LateFanout,
     find_next_parked_endpoint,
@@ -176,6 +177,7 @@ class Fanout:
             new_deliveries += await self._fan_out_range(conn, checkpoint, upto, progress)
             if change is not None and change[2] == WebhookEndpointDeleted.TOPIC:
                 await conn.execute(_DROP_DELIVERIES, {"endpoint": change[1]})
+                await withdraw(conn, change[1], "deleted")
         await conn.execute(_MOVE_CHECKPOINT, {"upto": upto})
         return result._replace(
             new_deliveries=new_deliveries,

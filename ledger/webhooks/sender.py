@@ -27,8 +27,8 @@ from ledger.postgres.connections import ReconnectingConnection
 from ledger.queries.events import FeedEvent, render_event
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
-from ledger.webhooks import deliveries
-from ledger.webhooks.deliveries import DELETE_ROWS_MAX, Attempt, ClaimedDelivery
+from ledger.webhooks import deliveries, health
+from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
 from ledger.webhooks.signature import sign
 from ledger.webhooks.switch import SwitchLog
@@ -37,6 +37,8 @@ ENDPOINT_CONCURRENCY_MAX = 8
 SLOW_ATTEMPT_SECONDS = 3.0
 RETRY_JITTER = 0.05
 CLEANUP_INTERVAL_SECONDS = 3600.0
+WITHDRAWAL_INTERVAL_SECONDS = 60.0
+WITHDRAWAL_ENDPOINTS_MAX = 100
 LOOP_CLOSE_TIMEOUT_SECONDS = 2.0
 ATTEMPTS_CLOSE_TIMEOUT_SECONDS = 1.0
 _OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
@@ -70,7 +72,7 @@ class Sender:
         }
         self._in_flight: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._slow_endpoints: set[str] = set()
-        self._cleaned_up_at: float | None = None
+        self._cleanup_at = self._withdrawal_at = 0.0
         self._loop = BackgroundLoop(
             "webhook sender", self._send_due, close_timeout_seconds=LOOP_CLOSE_TIMEOUT_SECONDS
         )
@@ -105,7 +107,7 @@ class Sender:
             return 0
         async with self._connection as conn:
             await self._switch_log.observe(conn)
-        await self._delete_expired()
+        await self._clean_up()
         return self._poll_seconds
 
     async def _start_due_attempts(self) -> int:
@@ -145,12 +147,12 @@ class Sender:
             assert isinstance(endpoint, WebhookEndpoint)
             if endpoint.deleted:
                 async with self._connection as conn:
-                    await deliveries.record_outcome(conn, delivery.id, "dropped")
+                    await deliveries.record_outcome(conn, delivery.id, "dropped", account=endpoint.account)
             elif delivery.event is not None:
                 attempt = None
                 if not endpoint.disabled:
                     attempt = await self._post(delivery, delivery.event, endpoint)
-                await self._record_outcome(delivery, endpoint.livemode, attempt)
+                await self._record_outcome(delivery, delivery.event.id, endpoint, attempt)
         except UnreadableRecord as error:  # of the endpoint; sent once it can be read
             log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
@@ -174,13 +176,13 @@ class Sender:
         return attempt
 
     async def _record_outcome(
-        self, delivery: ClaimedDelivery, livemode: bool, attempt: Attempt | None
+        self, delivery: ClaimedDelivery, event: str, endpoint: WebhookEndpoint, attempt: Attempt | None
     ) -> None:
         """Store the attempt's outcome, and when the next one is due. `attempt` is None when the endpoint
         was disabled: it misses this attempt and gets the next one (contract §5.5)."""
         state: deliveries.DeliveryState = "failed"
         due_at = None
-        retry_seconds = self._retry_seconds[livemode]
+        retry_seconds = self._retry_seconds[endpoint.livemode]
         if attempt is not None and attempt.succeeded:
             state = "delivered"
         elif delivery.attempts_made < len(retry_seconds):
@@ -189,7 +191,13 @@ class Sender:
             jitter_factor = 1 + RETRY_JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
             due_at = self._clock.now() + retry_seconds[delivery.attempts_made] * jitter_factor
         async with self._connection as conn:
-            await deliveries.record_outcome(conn, delivery.id, state, due_at=due_at, attempt=attempt)
+            change = await deliveries.record_outcome(
+                conn, delivery.id, state, account=endpoint.account, due_at=due_at, attempt=attempt
+            )
+            if attempt is None:
+                await health.withdraw(conn, endpoint.id, "disabled")
+        if change is not None:
+            health.log_change(change, delivery=delivery.id, event=event)
         if attempt is not None and not attempt.succeeded:
             log.debug(
                 "webhook_attempt_failed",
@@ -201,12 +209,29 @@ class Sender:
                 state=state,
             )
 
-    async def _delete_expired(self) -> None:
-        """Delete expired deliveries, every CLEANUP_INTERVAL_SECONDS."""
+    async def _clean_up(self) -> None:
+        """Delete expired deliveries, every CLEANUP_INTERVAL_SECONDS; and every WITHDRAWAL_INTERVAL_SECONDS
+        look for failing endpoints that were disabled or deleted, which may have no delivery pending."""
         monotonic_now = asyncio.get_running_loop().time()
-        if self._cleaned_up_at is not None and monotonic_now < self._cleaned_up_at + CLEANUP_INTERVAL_SECONDS:
-            return
+        if monotonic_now >= self._withdrawal_at:
+            await self._withdraw_endpoints()
+            self._withdrawal_at = monotonic_now + WITHDRAWAL_INTERVAL_SECONDS
+        if monotonic_now >= self._cleanup_at:
+            async with self._connection as conn:
+                now = self._clock.now()
+                deleted_count = await deliveries.delete_expired(conn, now)
+                await health.delete_expired(conn, now - RETENTION_SECONDS)
+            if deleted_count < DELETE_ROWS_MAX:
+                self._cleanup_at = monotonic_now + CLEANUP_INTERVAL_SECONDS
+
+    async def _withdraw_endpoints(self) -> None:
         async with self._connection as conn:
-            deleted_count = await deliveries.delete_expired(conn, self._clock.now())
-        if deleted_count < DELETE_ROWS_MAX:
-            self._cleaned_up_at = monotonic_now
+            failing = await health.list_failing(conn, WITHDRAWAL_ENDPOINTS_MAX)
+        for endpoint_id in failing:
+            with suppress(UnreadableRecord):
+                endpoint = await self._streams.read(endpoint_id)
+                assert isinstance(endpoint, WebhookEndpoint)
+                if endpoint.deleted or endpoint.disabled:
+                    async with self._connection as conn:
+                        reason = "deleted" if endpoint.deleted else "disabled"
+                        await health.withdraw(conn, endpoint_id, reason)

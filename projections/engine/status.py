@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ledger.errors import printable_topic
-from ledger.metrics import Lag, read_lags
+from ledger.metrics.backlogs import Lag, read_lags
 from ledger.postgres.connections import Conn, fetch_all
 from projections.engine.batch import GenerationKey
 from projections.projection import ParkedStream

@@ -8,9 +8,10 @@ rebuild locks its row before any row of its projections, so that no two processe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from psycopg.errors import InsufficientPrivilege, LockNotAvailable, UniqueViolation
@@ -317,9 +318,13 @@ async def pause(conn: Conn, rebuild_id: int, operator: Operator) -> None:
 
 
 async def pause_on_error(conn: Conn, rebuild_id: int, error: str) -> None:
-    """Stop a rebuild because of an error, which is kept with it. Raises TransitionRefused when it has ended
-    or waits for a decision."""
-    await transition(conn, rebuild_id, RebuildAction.PAUSE, error=error)
+    """Stop a rebuild because of an error, which is kept with it, and recorded. Raises TransitionRefused when
+    it has ended or waits for a decision."""
+    async with conn.transaction():
+        await transition(conn, rebuild_id, RebuildAction.PAUSE, error=error)
+        rebuild = await load(conn, rebuild_id)
+        operator = Operator(rebuild.who, rebuild.reason)
+        await _record_operation(conn, rebuild, operator, "fail", {"error": error})
 
 
 async def resume(conn: Conn, rebuild_id: int, operator: Operator) -> None:
@@ -376,9 +381,16 @@ async def drop_cancelled_generations(conn: Conn, rebuild_id: int | None = None) 
     return all_dropped
 
 
-async def _record_operation(conn: Conn, rebuild: Rebuild, operator: Operator, action: str) -> None:
-    """Record for each projection of a rebuild what an operator did to it."""
+async def _record_operation(
+    conn: Conn,
+    rebuild: Rebuild,
+    operator: Operator,
+    action: str,
+    details: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Record for each projection of a rebuild what an operator did to it, or what became of it."""
+    details_of_rebuild = {"rebuild": rebuild.id, **details}
     for build in rebuild.builds:
         await operations.record(
-            conn, operator, action, build.projection, build.generation, rebuild.upto, {"rebuild": rebuild.id}
+            conn, operator, action, build.projection, build.generation, rebuild.upto, details_of_rebuild
         )

@@ -115,6 +115,17 @@ def test_head_has_the_headers_of_a_response_and_no_body(
     assert connection.read().status == 200
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
+def test_head_is_answered_where_get_is(connection: Connection, account: Account, path: str) -> None:
+    """Some load balancers and uptime checks send it."""
+    connection.send(account, "HEAD", path)
+    reply = connection.read(with_body=False)
+    assert reply.status == 200
+    assert int(re.findall(r"content-length: (\d+)", reply.head)[0]) > 0
+    connection.send(account, "GET", path)
+    assert connection.read().status == 200
+
+
 def test_pipelined_requests_of_both_kinds_are_answered_in_order(
     connection: Connection, account: Account, raw: Caller
 ) -> None:

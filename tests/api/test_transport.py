@@ -7,9 +7,11 @@ import json
 import socket
 import time
 
+import httpx
 import pytest
 
 from ledger.wire.versions import LATEST_VERSION, ORDERED_VERSIONS
+from tests.api.conftest import parse_log
 from tests.api.service import FORM, Account, Caller, Service, assert_refused, ok
 
 
@@ -306,3 +308,21 @@ def test_a_websocket_is_answered_as_a_plain_request(raw: Caller) -> None:
     assert_refused(raw.call("GET", "/v1/nothing", headers=headers), 404)
     refused = raw.http.request("CONNECT", "/v1/customers")
     assert refused.status_code == 400
+
+
+def test_a_client_that_speaks_tls_is_told_why_and_the_log_says_it_once(
+    service: Service, http: httpx.Client
+) -> None:
+    for _ in range(3):
+        with pytest.raises(httpx.ConnectError, match=r"(?i)wrong.version|record layer"):
+            httpx.get(service.url.replace("http", "https", 1) + "/v1/customers")
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(hello)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"This port speaks HTTP, not HTTPS: use http:// in the URL" in answer
+    lines = [entry for entry in parse_log(service.log) if entry["event"] == "tls_hello_on_plain_port"]
+    assert [line["client"] for line in lines] == ["127.0.0.1"]
+    assert "http://" in lines[0]["advice"]
+    assert ok(http.get("/healthz"))["status"] == "ok"

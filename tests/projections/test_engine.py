@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from ledger.domain.aggregate import State
 from ledger.domain.customer import CustomerCreated
 from ledger.lru import LruCache
-from ledger.metrics import Metrics
+from ledger.metrics.backlogs import Measured
+from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.pipelines import run_together
 from ledger.store.codec import evolve
@@ -335,8 +336,8 @@ def test_a_projection_that_fails_as_a_whole_stays_behind_alone(
             later = await load_statuses(conn, now=author.store.clock.now() + 60)
             assert [status.lag.projection for status in later if status.stalled] == ["feed"]
             metrics = Metrics()
-            metrics.render([status.lag for status in later], [], {}, None, None)
-            text = metrics.render([status.lag for status in later], [], {}, None, None).decode()
+            metrics.render(Measured([status.lag for status in later]))
+            text = metrics.render(Measured([status.lag for status in later])).decode()
             stalled = re.findall(
                 r'^ledger_stands_still_seconds{.*projection="(\w+)"} (.+)$', text, re.MULTILINE
             )

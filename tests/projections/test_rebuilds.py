@@ -219,6 +219,8 @@ def test_a_backfill_without_progress_pauses_the_rebuild_which_can_be_resumed(dsn
         )
         assert (await drive_rebuild(dsn, number)).paused, "paused, it is left alone"
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
+            last, *_ = await operations.list_operations(conn, CUSTOMERS.name)
+            assert (last["action"], last["details"]["error"]) == ("fail", stopped.error)
             assert await records.list_runnable(conn, PROJECTIONS) == []
             await records.resume(conn, number, OPERATOR)
             assert await records.list_runnable(conn, PROJECTIONS) == [number]

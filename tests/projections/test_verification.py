@@ -13,7 +13,8 @@ from ledger.clock import Clock
 from ledger.domain import customer
 from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
-from ledger.metrics import Lag, Metrics, read_lags
+from ledger.metrics.backlogs import Lag, Measured, read_lags
+from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import Recorded
@@ -133,7 +134,7 @@ def test_differing_rows_in_a_kept_generation_raise_no_alarm(dsn: str) -> None:
 
 def list_alarms(standing: list[Lag]) -> set[tuple[str, str]]:
     """Projection and generation of each for which the metrics show differing rows."""
-    exposed = Metrics().render(standing, [], {}, None, None).decode()
+    exposed = Metrics().render(Measured(standing)).decode()
     return {
         (projection, generation)
         for generation, projection, rows in re.findall(

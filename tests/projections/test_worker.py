@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
-from ledger.metrics import read_lags
+from ledger.metrics.backlogs import read_lags
 from ledger.postgres.connections import open_connection
 from projections.worker import Sampler
 from tests.projections.corruption import corrupt_event

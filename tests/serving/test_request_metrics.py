@@ -7,7 +7,8 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from ledger.metrics import SECONDS_BUCKETS, Metrics
+from ledger.metrics.backlogs import NOTHING_MEASURED
+from ledger.metrics.prometheus import SECONDS_BUCKETS, Metrics
 from tests.work import count_calls
 
 CALLS_MAX = 4
@@ -15,7 +16,7 @@ CALLS_MAX = 4
 
 
 def render_requests(metrics: Metrics) -> dict[str, float]:
-    lines = metrics.render([], [], {}, None, None).decode().splitlines()
+    lines = metrics.render(NOTHING_MEASURED).decode().splitlines()
     matches = (
         re.match(r"(ledger_request\S*_(?:total|bucket|sum|count)\{.*\}) (\S+)$", line) for line in lines
     )

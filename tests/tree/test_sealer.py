@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ledger.errors import DamagedTree
-from ledger.metrics import read_sealing_lag
+from ledger.metrics.backlogs import read_sealing_lag
 from ledger.postgres.connections import Conn, fetch_one, open_connection
 from ledger.store.journal import Append
 from ledger.store.store import Store

@@ -333,7 +333,7 @@ def test_deliveries_are_deleted_with_their_events(dsn: str) -> None:
         async with open_connection(dsn, "ledger_api", name="test") as conn:
             ((delivery,),) = await (await conn.execute("SELECT id FROM webhooks.deliveries")).fetchall()
             attempt = deliveries.Attempt(author.now, 1, 200, b"", None)
-            await deliveries.record_outcome(conn, delivery, "delivered", attempt=attempt)
+            await deliveries.record_outcome(conn, delivery, "delivered", account="acct_x", attempt=attempt)
             now = author.store.clock.now()
             assert await deliveries.delete_expired(conn, now + 30 * 86_400 - 60) == 0
             assert await deliveries.delete_expired(conn, now + 30 * 86_400 + 60) == 1

@@ -181,7 +181,9 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
         async def create(conn: Conn) -> dict[str, Any]:
-            account = await accounts.create_account(conn, body.name, platform=caller.account)
+            account = await accounts.create_account(
+                conn, body.name, platform=caller.account, who=caller.key.id
+            )
             return {"id": account, "name": body.name, "platform": caller.account}
 
         return await registry.create_once(caller, body, create)
@@ -228,6 +230,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
                 name=body.name,
                 scopes=body.scopes,
                 expires_at=body.expires_at,
+                who=caller.key.id,
             )
             return await registry.render_key(conn, caller, key_id) | {"key": secret}
 
@@ -247,7 +250,11 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
         async def roll(conn: Conn) -> dict[str, Any]:
             await registry.get_key(conn, caller, key_id)
             new_key_id, secret = await accounts.roll_key(
-                conn, key_id, overlap_seconds=body.overlap_seconds, now=registry.clock.now()
+                conn,
+                key_id,
+                overlap_seconds=body.overlap_seconds,
+                now=registry.clock.now(),
+                who=caller.key.id,
             )
             return await registry.render_key(conn, caller, new_key_id) | {"key": secret}
 
@@ -259,7 +266,7 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
 
         async def revoke(conn: Conn) -> dict[str, Any]:
             await registry.get_key(conn, caller, key_id)
-            await accounts.revoke_key(conn, key_id, now=registry.clock.now())
+            await accounts.revoke_key(conn, key_id, now=registry.clock.now(), who=caller.key.id)
             return await registry.render_key(conn, caller, key_id)
 
         return await registry.pool.run_idempotent(revoke)

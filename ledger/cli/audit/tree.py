@@ -17,7 +17,7 @@ from ledger.cli.shell import Deployment, format_time, print_table, run_with_conn
 from ledger.clock import Clock
 from ledger.config import check_origin
 from ledger.errors import SettingError
-from ledger.metrics import READY_LAG_SECONDS_MAX, SealingLag, read_sealing_lag
+from ledger.metrics.backlogs import READY_LAG_SECONDS_MAX, SealingLag, read_sealing_lag
 from ledger.postgres.connections import Conn
 from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import encode_base64

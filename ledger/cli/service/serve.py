@@ -20,9 +20,11 @@ import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
-from ledger.api.app import Extensions, ServiceFactory, create_app
+from ledger.api.app import Extensions, create_app
 from ledger.api.transport import HttpProtocol
-from ledger.cli.service.listener import LISTEN_BACKLOG, open_listeners
+from ledger.api.worker_health import create_worker_health_app
+from ledger.cli.service.health_port import serve_health
+from ledger.cli.service.listener import LISTEN_BACKLOG, open_listener, open_listeners
 from ledger.cli.service.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
 from ledger.cli.service.processes import Supervisor, Task, reduce_garbage_collection
 from ledger.clock import Clock
@@ -64,7 +66,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
         else:
             worker = Task(
                 "ledger worker",
-                lambda: _run_worker(settings, dsn, service_key, extensions.service_factories),
+                lambda: _run_worker(settings, dsn, service_key, extensions, None),
                 ends_last=True,
             )
             _supervise(settings, dsn, service_key, extensions, socks, [worker])
@@ -87,15 +89,20 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
             _supervise(settings, dsn, service_key, extensions, socks, [])
 
 
-def run_worker(settings: Settings, service_factories: Sequence[ServiceFactory]) -> None:
-    """Run only the background services, until a signal stops them.
+def run_worker(settings: Settings, extensions: Extensions) -> None:
+    """Run only the background services, and the health port if there is to be one, until a signal stops them.
 
-    Raises SettingError when the database is not migrated to this release or was made with another service
-    key.
+    Raises SettingError when it cannot listen, and when the database is not migrated to this release or was
+    made with another service key.
     """
-    with open_database(settings) as (dsn, service_key):
+    with ExitStack() as stack:
+        dsn, service_key = stack.enter_context(open_database(settings))
         check_database(settings, dsn, service_key)
-        _run_worker(settings, dsn, service_key, service_factories)
+        sock = None
+        if settings.health_port is not None:
+            hint = "LEDGER_HOST, LEDGER_HEALTH_PORT"
+            sock = stack.enter_context(open_listener(settings.host, settings.health_port, hint=hint))
+        _run_worker(settings, dsn, service_key, extensions, sock)
 
 
 def _supervise(
@@ -135,10 +142,14 @@ def _supervise(
 
 
 def _run_worker(
-    settings: Settings, dsn: str, service_key: bytes, service_factories: Sequence[ServiceFactory]
+    settings: Settings,
+    dsn: str,
+    service_key: bytes,
+    extensions: Extensions,
+    health_sock: socket.socket | None,
 ) -> None:
     reduce_garbage_collection()
-    uvloop.run(_run_services(settings, dsn, service_key, service_factories))
+    uvloop.run(_run_services(settings, dsn, service_key, extensions, health_sock))
 
 
 def _run_api(
@@ -172,16 +183,23 @@ def _run_api(
 
 
 async def _run_services(
-    settings: Settings, dsn: str, service_key: bytes, service_factories: Sequence[ServiceFactory]
+    settings: Settings,
+    dsn: str,
+    service_key: bytes,
+    extensions: Extensions,
+    health_sock: socket.socket | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     async with AsyncExitStack() as stack:
+        if health_sock is not None:
+            app = create_worker_health_app(store, settings, extensions.projections)
+            await stack.enter_async_context(serve_health(app, health_sock))
         await store.start()
         stack.push_async_callback(store.close)
-        for create_service in service_factories:
+        for create_service in extensions.service_factories:
             service = create_service(store)
             stack.push_async_callback(service.close)
             await service.start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from ledger.metrics import WitnessStatus
+from ledger.metrics.backlogs import WitnessStatus
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.tlog.notes import NoteSignature, parse_note
 

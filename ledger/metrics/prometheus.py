@@ -10,176 +10,26 @@ import asyncio
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from ledger.errors import parse_reason, printable_topic
-from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.metrics.backlogs import (
+    FailingEndpoint,
+    Lag,
+    Measured,
+    Parked,
+    SealingLag,
+    WebhookBacklog,
+    WitnessStatus,
+)
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 FOLD_SECONDS = 0.5
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-_LAG = """
-SELECT c.projection, c.generation, l.generation IS NOT NULL, c.position, h.position - c.position,
-       CASE WHEN h.position > c.position
-            THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
-            ELSE 0 END::float8,
-       (SELECT count(*) FROM projections.parked p
-        WHERE p.projection = c.projection AND p.generation = c.generation),
-       coalesce((SELECT v.differing FROM projections.verified v
-                 WHERE v.projection = c.projection AND v.generation = c.generation), 0)
-FROM ledger.head h
-CROSS JOIN projections.checkpoints c
-LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
-LEFT JOIN ledger.events e ON e.notification_id = c.position + 1
-WHERE c.projection = ANY (coalesce(%(projections)s::text[], ARRAY[c.projection]))
-ORDER BY c.projection, c.generation
-"""
-_SEALING = """
-SELECT t.size, h.position - t.size,
-       CASE WHEN h.position > t.size
-            THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
-            ELSE 0 END::float8,
-       extract(epoch FROM now() - t.sealed_at)::float8, t.note <> '', t.error, NOT ledger.is_active_database()
-FROM ledger.head h
-CROSS JOIN ledger.tree_head t
-LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
-"""
-# The first ones: a label for each of many would overload whoever stores the metrics.
-_PARKED = """
-SELECT p.projection, p.generation, p.stream, p.position, p.error, coalesce(e.topic, '')
-FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.position
-WHERE p.projection = ANY (coalesce(%(projections)s::text[], ARRAY[p.projection]))
-ORDER BY p.position, p.projection, p.generation LIMIT 20
-"""
-
-
-class Lag(NamedTuple):
-    """How far one generation of a projection is behind the log.
-
-    position   the last position applied
-    events     how many events are not applied yet
-    seconds    age of the oldest event not applied; 0 when there is none
-    parked     how many streams are parked
-    differing  rows that verification found to differ from a replay, until a full verification finds none
-    """
-
-    projection: str
-    generation: int
-    live: bool
-    position: int
-    events: int
-    seconds: float
-    parked: int
-    differing: int
-
-
-class Parked(NamedTuple):
-    """A stream that a generation has parked from `position` on; `topic` is that of the event there, `reason`
-    a code (`errors.parse_reason`)."""
-
-    projection: str
-    generation: int
-    stream: str
-    position: int
-    reason: str
-    topic: str
-
-
-class WebhookBacklog(NamedTuple):
-    """Webhook work that is not finished.
-
-    deliveries_by_state  unfinished deliveries by state, counted up to a bound
-    oldest_due_seconds   for how long the oldest due delivery has been due; 0 for none
-    lag_events           events of the log that are not fanned out yet
-    off_by_reason        whether none are sent, by each reason for it
-    """
-
-    deliveries_by_state: Mapping[str, int]
-    oldest_due_seconds: float
-    lag_events: int
-    off_by_reason: Mapping[str, bool]
-
-
-READY_LAG_SECONDS_MAX = 30.0
-"""So far may a projection or sealing be behind while the service is ready."""
-
-
-class SealingLag(NamedTuple):
-    """How far the Merkle tree is behind the log.
-
-    size          how many records are sealed
-    events        how many are not; negative when the log was cut
-    seconds       age of the oldest record that is not sealed; 0 when there is none
-    idle_seconds  since the tree was last sealed
-    has_begun     whether it was ever sealed
-    error         why sealing has stopped; None while it works
-    is_copy       whether sealing waits, because this database is a copy of the one that acts
-    """
-
-    size: int
-    events: int
-    seconds: float
-    idle_seconds: float
-    has_begun: bool
-    error: str | None
-    is_copy: bool
-
-    def is_stuck(self, seconds_max: float) -> bool:
-        """Whether sealing has stopped, or has not moved for `seconds_max` although it is as far behind.
-
-        It is not stuck while it works on a long backlog, nor in a copy, nor before its first start: API
-        processes that are upgraded before the workers serve as ever."""
-        has_stopped = self.error is not None or self.events < 0
-        is_idle = self.has_begun and not self.is_copy and min(self.seconds, self.idle_seconds) > seconds_max
-        return has_stopped or is_idle
-
-
-class WitnessStatus(NamedTuple):
-    """What is known of a witness that cosigns our checkpoints.
-
-    witness         its id: name and key id of its first key
-    size            of the last checkpoint that it cosigned; 0 for none
-    state           how it answered last (`tree.witnesses.cosignatures.WitnessState`)
-    reason          why it does not cosign; None while it does
-    behind_seconds  age of the oldest kept checkpoint after that; 0 when there is none
-    """
-
-    witness: str
-    size: int
-    state: str
-    reason: str | None
-    behind_seconds: float
-
-
-async def read_lags(conn: Conn, now: float, projections: Sequence[str] | None = None) -> list[Lag]:
-    """The lag of each generation of `projections` at `now` (unix seconds); None: of all that the database
-    has, also of those that only another release has. Raises psycopg.Error."""
-    parameters = {"now": now, "projections": None if projections is None else list(projections)}
-    return [Lag(*row) for row in await fetch_all(conn, _LAG, parameters)]
-
-
-async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
-    """The lag of the Merkle tree at `now` (unix seconds). Raises psycopg.Error."""
-    row = await fetch_one(conn, _SEALING, {"now": now})
-    assert row is not None
-    return SealingLag(*row)
-
-
-async def read_parked(conn: Conn, projections: Sequence[str] | None = None) -> list[Parked]:
-    """The 20 streams that were parked first in the order of the log, by `projections`; None: by any. Raises
-    psycopg.Error."""
-    parameters = {"projections": None if projections is None else list(projections)}
-    return [
-        Parked(name, generation, stream, position, parse_reason(error), printable_topic(topic))
-        for name, generation, stream, position, error, topic in await fetch_all(conn, _PARKED, parameters)
-    ]
 
 
 class _FoldedHistogram(Histogram):
@@ -263,37 +113,26 @@ class Metrics:
         if refused:
             self._refused.inc(refused)
 
-    def render(
-        self,
-        lags: Iterable[Lag],
-        parked: Iterable[Parked],
-        overdue_seconds: Mapping[str, float],
-        backlog: WebhookBacklog | None,
-        sealing: SealingLag | None,
-        witnesses: Iterable[WitnessStatus] = (),
-    ) -> bytes:
-        """All metrics in Prometheus' text format. `overdue_seconds` is by kind of deadline.
-
-        While the database cannot be reached, `backlog` and `sealing` are None and the others are empty.
-        """
+    def render(self, measured: Measured) -> bytes:
+        """All metrics in Prometheus' text format, with what was measured of the database."""
         self.fold_requests()
         registry = self._registry
         if self._has_several_processes:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         gauges = _DatabaseGauges()
-        self._add_projection_gauges(gauges, lags)
-        _add_parked_gauge(gauges, parked)
+        self._add_projection_gauges(gauges, measured.lags)
+        _add_parked_gauge(gauges, measured.parked)
         overdue = gauges.add(
             "ledger_deadline_overdue_seconds", "Seconds since the oldest missed deadline", "kind"
         )
-        for kind, age_seconds in overdue_seconds.items():
+        for kind, age_seconds in measured.overdue_seconds.items():
             overdue.add_metric([kind], age_seconds)
-        if backlog is not None:
-            _add_webhook_gauges(gauges, backlog)
-        if sealing is not None:
-            _add_sealing_gauges(gauges, sealing)
-        _add_witness_gauges(gauges, witnesses)
+        if measured.webhooks is not None:
+            _add_webhook_gauges(gauges, measured.webhooks)
+        if measured.sealing is not None:
+            _add_sealing_gauges(gauges, measured.sealing)
+        _add_witness_gauges(gauges, measured.witnesses)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
@@ -377,6 +216,27 @@ def _add_webhook_gauges(gauges: _DatabaseGauges, backlog: WebhookBacklog) -> Non
     off = gauges.add("ledger_webhooks_off", "Whether no webhooks are sent for this reason", "reason")
     for reason, is_off in backlog.off_by_reason.items():
         off.add_metric([reason], is_off)
+    gauges.add_value("ledger_webhook_failing_endpoints", "Endpoints that fail", backlog.failing_count)
+    _add_failing_gauges(gauges, backlog.failing)
+
+
+def _add_failing_gauges(gauges: _DatabaseGauges, failing: Iterable[FailingEndpoint]) -> None:
+    """One series for each of the first endpoints that fail, never one for each endpoint."""
+
+    def gauge(name: str, text: str) -> GaugeMetricFamily:
+        name, text = f"ledger_webhook_failing_{name}", f"{text}; the endpoints that fail longest"
+        return gauges.add(name, text, "endpoint", "account", "mode")
+
+    seconds = gauge("seconds", "Seconds since an endpoint fails")
+    attempts = gauge("attempts", "Failed attempts since then")
+    pending = gauge("pending", "Deliveries to it that wait for an attempt")
+    given_up = gauge("given_up", "Deliveries to it given up since then")
+    for each in failing:
+        endpoint = (each.endpoint, each.account, "live" if each.livemode else "test")
+        seconds.add_metric(endpoint, each.seconds)
+        attempts.add_metric(endpoint, each.attempts)
+        pending.add_metric(endpoint, each.pending)
+        given_up.add_metric(endpoint, each.given_up)
 
 
 def _add_sealing_gauges(gauges: _DatabaseGauges, sealing: SealingLag) -> None:

@@ -1,0 +1,1 @@
+"""What the service says of itself: what is not done yet, and Prometheus metrics."""

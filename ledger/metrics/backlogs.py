@@ -1,0 +1,211 @@
+"""What is not done yet, as the database has it: lags of projections and of sealing, parked streams, webhooks,
+witnesses. Metrics, readiness and operators' commands show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ledger.errors import parse_reason, printable_topic
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
+
+_LAG = """
+SELECT c.projection, c.generation, l.generation IS NOT NULL, c.position, h.position - c.position,
+       CASE WHEN h.position > c.position
+            THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
+            ELSE 0 END::float8,
+       (SELECT count(*) FROM projections.parked p
+        WHERE p.projection = c.projection AND p.generation = c.generation),
+       coalesce((SELECT v.differing FROM projections.verified v
+                 WHERE v.projection = c.projection AND v.generation = c.generation), 0)
+FROM ledger.head h
+CROSS JOIN projections.checkpoints c
+LEFT JOIN projections.live l ON l.projection = c.projection AND l.generation = c.generation
+LEFT JOIN ledger.events e ON e.notification_id = c.position + 1
+WHERE c.projection = ANY (coalesce(%(projections)s::text[], ARRAY[c.projection]))
+ORDER BY c.projection, c.generation
+"""
+_SEALING = """
+SELECT t.size, h.position - t.size,
+       CASE WHEN h.position > t.size
+            THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
+            ELSE 0 END::float8,
+       extract(epoch FROM now() - t.sealed_at)::float8, t.note <> '', t.error, NOT ledger.is_active_database()
+FROM ledger.head h
+CROSS JOIN ledger.tree_head t
+LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
+"""
+# The first ones: a label for each of many would overload whoever stores the metrics.
+_PARKED = """
+SELECT p.projection, p.generation, p.stream, p.position, p.error, coalesce(e.topic, '')
+FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.position
+WHERE p.projection = ANY (coalesce(%(projections)s::text[], ARRAY[p.projection]))
+ORDER BY p.position, p.projection, p.generation LIMIT 20
+"""
+
+
+class Lag(NamedTuple):
+    """How far one generation of a projection is behind the log.
+
+    position   the last position applied
+    events     how many events are not applied yet
+    seconds    age of the oldest event not applied; 0 when there is none
+    parked     how many streams are parked
+    differing  rows that verification found to differ from a replay, until a full verification finds none
+    """
+
+    projection: str
+    generation: int
+    live: bool
+    position: int
+    events: int
+    seconds: float
+    parked: int
+    differing: int
+
+
+class Parked(NamedTuple):
+    """A stream that a generation has parked from `position` on; `topic` is that of the event there, `reason`
+    a code (`errors.parse_reason`)."""
+
+    projection: str
+    generation: int
+    stream: str
+    position: int
+    reason: str
+    topic: str
+
+
+class FailingEndpoint(NamedTuple):
+    """A webhook endpoint that has accepted nothing since `since` (unix seconds), although it was tried.
+
+    seconds   how long ago that is
+    attempts  how many attempts have failed since then
+    given_up  deliveries without a further attempt, of these
+    pending   deliveries that wait for an attempt, counted up to a bound
+    status    what it answered last; None when it did not answer
+    error     why it did not (`webhooks.http_client.classify_error`); None when it answered
+    """
+
+    endpoint: str
+    account: str
+    livemode: bool
+    since: float
+    seconds: float
+    attempts: int
+    given_up: int
+    pending: int
+    last_attempt_at: float
+    status: int | None
+    error: str | None
+
+
+class WebhookBacklog(NamedTuple):
+    """Webhook work that is not finished.
+
+    deliveries_by_state  unfinished deliveries by state, counted up to a bound
+    oldest_due_seconds   for how long the oldest due delivery has been due; 0 for none
+    lag_events           events of the log that are not fanned out yet
+    off_by_reason        whether none are sent, by each reason for it
+    failing_count        endpoints that fail
+    failing              the first of them: those that have failed longest
+    """
+
+    deliveries_by_state: Mapping[str, int]
+    oldest_due_seconds: float
+    lag_events: int
+    off_by_reason: Mapping[str, bool]
+    failing_count: int = 0
+    failing: Sequence[FailingEndpoint] = ()
+
+
+READY_LAG_SECONDS_MAX = 30.0
+"""So far may a projection or sealing be behind while the service is ready."""
+
+
+class SealingLag(NamedTuple):
+    """How far the Merkle tree is behind the log.
+
+    size          how many records are sealed
+    events        how many are not; negative when the log was cut
+    seconds       age of the oldest record that is not sealed; 0 when there is none
+    idle_seconds  since the tree was last sealed
+    has_begun     whether it was ever sealed
+    error         why sealing has stopped; None while it works
+    is_copy       whether sealing waits, because this database is a copy of the one that acts
+    """
+
+    size: int
+    events: int
+    seconds: float
+    idle_seconds: float
+    has_begun: bool
+    error: str | None
+    is_copy: bool
+
+    def is_stuck(self, seconds_max: float) -> bool:
+        """Whether sealing has stopped, or has not moved for `seconds_max` although it is as far behind.
+
+        It is not stuck while it works on a long backlog, nor in a copy, nor before its first start: API
+        processes that are upgraded before the workers serve as ever."""
+        has_stopped = self.error is not None or self.events < 0
+        is_idle = self.has_begun and not self.is_copy and min(self.seconds, self.idle_seconds) > seconds_max
+        return has_stopped or is_idle
+
+
+class WitnessStatus(NamedTuple):
+    """What is known of a witness that cosigns our checkpoints.
+
+    witness         its id: name and key id of its first key
+    size            of the last checkpoint that it cosigned; 0 for none
+    state           how it answered last (`tree.witnesses.cosignatures.WitnessState`)
+    reason          why it does not cosign; None while it does
+    behind_seconds  age of the oldest kept checkpoint after that; 0 when there is none
+    """
+
+    witness: str
+    size: int
+    state: str
+    reason: str | None
+    behind_seconds: float
+
+
+class Measured(NamedTuple):
+    """What the metrics show of the database; nothing while it cannot be reached. `overdue_seconds` is by kind
+    of deadline."""
+
+    lags: Sequence[Lag] = ()
+    parked: Sequence[Parked] = ()
+    overdue_seconds: Mapping[str, float] = MappingProxyType({})
+    webhooks: WebhookBacklog | None = None
+    sealing: SealingLag | None = None
+    witnesses: Sequence[WitnessStatus] = ()
+
+
+NOTHING_MEASURED = Measured()
+
+
+async def read_lags(conn: Conn, now: float, projections: Sequence[str] | None = None) -> list[Lag]:
+    """The lag of each generation of `projections` at `now` (unix seconds); None: of all that the database
+    has, also of those that only another release has. Raises psycopg.Error."""
+    parameters = {"now": now, "projections": None if projections is None else list(projections)}
+    return [Lag(*row) for row in await fetch_all(conn, _LAG, parameters)]
+
+
+async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
+    """The lag of the Merkle tree at `now` (unix seconds). Raises psycopg.Error."""
+    row = await fetch_one(conn, _SEALING, {"now": now})
+    assert row is not None
+    return SealingLag(*row)
+
+
+async def read_parked(conn: Conn, projections: Sequence[str] | None = None) -> list[Parked]:
+    """The 20 streams that were parked first in the order of the log, by `projections`; None: by any. Raises
+    psycopg.Error."""
+    parameters = {"projections": None if projections is None else list(projections)}
+    return [
+        Parked(name, generation, stream, position, parse_reason(error), printable_topic(topic))
+        for name, generation, stream, position, error, topic in await fetch_all(conn, _PARKED, parameters)
+    ]
