@@ -22,9 +22,9 @@ from ledger.wire.expansion import EXPANDABLE_FIELDS
 from ledger.wire.payment_methods import render_payment_method
 from ledger.wire.schemas.catalog import EXPANSION, OBJECTS, build_public_schemas, list_kinds
 from ledger.wire.schemas.fields import Field, Fields, make_reference
-from tests.api.answer_schemas import AnswerSchemas
 from tests.domain.builders import NOW, a_charge, a_session
 from tests.domain.histories import HISTORIES
+from tests.wire.closed_schemas import AnswerSchemas
 
 COMPONENTS = build_public_schemas()
 SCHEMAS = AnswerSchemas(COMPONENTS)
