@@ -10,7 +10,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 BIN := .venv/bin
 PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
-    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed
+    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed .clients/generated/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -137,3 +137,12 @@ endef
 	    echo "Installing sync-engine into .clients/sync-engine ..." >&2; \
 	    cp $^ .clients/sync-engine && npm ci --prefix .clients/sync-engine --loglevel error && cp $< $@; \
 	    else echo "npm is not installed: the tests of the sync engine will be skipped" >&2; fi
+
+# The generators of clients/README.md. The tests generate with them, and run what was generated.
+.clients/generated/.installed: clients/python/requirements.txt clients/typescript/package-lock.json | .venv/.test
+	@echo "Installing generators of clients into .clients/generated ..." >&2
+	@$(MAKE) --no-print-directory -C clients BUILD=../.clients/generated PYTHON=../$(BIN)/python tools-python
+	@if command -v npm >/dev/null; then \
+	    $(MAKE) --no-print-directory -C clients BUILD=../.clients/generated tools-typescript; \
+	    else echo "npm is not installed: the tests of the TypeScript client will be skipped" >&2; fi
+	@touch $@
