@@ -55,7 +55,7 @@ bench-peers: .venv/.test .clients/localstripe/.installed  ## measure the service
 	@exec $(BIN)/python -m benchmarks --only peers $(ARGS)
 
 clean:  ## delete the environment and the caches; data stays
-	rm -rf .venv .clients tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .clients clients/build tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 # python3 comes first, because it is the one that people mean. A name that is found may still not run (pyenv),
 # and Debian's Python may lack ensurepip: so try each candidate.

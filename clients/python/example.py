@@ -1,11 +1,12 @@
 """Calls the internal API through the generated client: publishes an invoice, follows its Event, and more.
 
-Settings: LEDGER_URL, LEDGER_OPERATOR_KEY (a restricted key with the scopes publish, catalog, audit and keys),
-LEDGER_SECRET_KEY (reads Events). With LEDGER_CLIENT_SECRET and LEDGER_PUBLISHABLE_KEY it also exchanges a
+Settings: API_URL, API_OPERATOR_KEY (a restricted key with the scopes publish, catalog, audit and keys),
+API_SECRET_KEY (reads Events). With API_CLIENT_SECRET and API_PUBLISHABLE_KEY it also exchanges a
 customer session's client secret, as a front end does.
 """
 
 import os
+import sys
 from uuid import uuid4
 
 from ledger_client import AuthenticatedClient
@@ -34,9 +35,16 @@ from ledger_client.models import (
 )
 
 
+def read(name: str) -> str:
+    """A setting. Ends the program with its name if it is not set."""
+    if name not in os.environ:
+        sys.exit(f"set {name}")
+    return os.environ[name]
+
+
 def connect(key: str) -> AuthenticatedClient:
     """A client of the service that sends this key."""
-    return AuthenticatedClient(os.environ["LEDGER_URL"], key, raise_on_unexpected_status=True)
+    return AuthenticatedClient(read("API_URL"), key, raise_on_unexpected_status=True)
 
 
 def publish_invoice(operator: AuthenticatedClient, reader: AuthenticatedClient) -> None:
@@ -84,7 +92,7 @@ def show_error(operator: AuthenticatedClient) -> None:
 
 def exchange(operator: AuthenticatedClient, client_secret: str) -> None:
     """Exchange a client secret, and see that it was used."""
-    front_end = connect(os.environ["LEDGER_PUBLISHABLE_KEY"])
+    front_end = connect(read("API_PUBLISHABLE_KEY"))
     session = exchange_client_secret.sync(client=front_end, customer_session_client_secret=client_secret)
     assert isinstance(session, ElementsSession), session
     assert session.customer, session
@@ -96,12 +104,12 @@ def exchange(operator: AuthenticatedClient, client_secret: str) -> None:
 
 def main() -> None:
     """Run all of it."""
-    operator, reader = connect(os.environ["LEDGER_OPERATOR_KEY"]), connect(os.environ["LEDGER_SECRET_KEY"])
+    operator, reader = connect(read("API_OPERATOR_KEY")), connect(read("API_SECRET_KEY"))
     publish_invoice(operator, reader)
     show_history(operator)
     roll_keys(operator)
     show_error(operator)
-    if client_secret := os.environ.get("LEDGER_CLIENT_SECRET"):
+    if client_secret := os.environ.get("API_CLIENT_SECRET"):
         exchange(operator, client_secret)
 
 

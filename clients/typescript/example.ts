@@ -1,7 +1,7 @@
 // Calls the internal API with the generated types: publishes an invoice, follows its Event, and more.
 //
-// Settings: LEDGER_URL, LEDGER_OPERATOR_KEY (a restricted key with the scopes publish, catalog, audit and keys),
-// LEDGER_SECRET_KEY (reads Events). With LEDGER_CLIENT_SECRET and LEDGER_PUBLISHABLE_KEY it also exchanges a
+// Settings: API_URL, API_OPERATOR_KEY (a restricted key with the scopes publish, catalog, audit and keys),
+// API_SECRET_KEY (reads Events). With API_CLIENT_SECRET and API_PUBLISHABLE_KEY it also exchanges a
 // customer session's client secret, as a front end does.
 
 import { randomUUID } from "node:crypto";
@@ -13,12 +13,13 @@ type Problem = { error: { message: string } };
 
 function read(name: string): string {
   const value = process.env[name];
-  if (value === undefined) throw new Error(`set ${name}`);
-  return value;
+  if (value !== undefined) return value;
+  console.error(`set ${name}`);
+  process.exit(1);
 }
 
 function connect(key: string): Ledger {
-  return createClient<paths>({ baseUrl: read("LEDGER_URL"), headers: { authorization: `Bearer ${key}` } });
+  return createClient<paths>({ baseUrl: read("API_URL"), headers: { authorization: `Bearer ${key}` } });
 }
 
 /** The data of an answer; an error of the API ends the program with its message. */
@@ -66,7 +67,7 @@ async function showError(operator: Ledger): Promise<void> {
 }
 
 async function exchange(operator: Ledger, clientSecret: string): Promise<void> {
-  const frontEnd = connect(read("LEDGER_PUBLISHABLE_KEY"));
+  const frontEnd = connect(read("API_PUBLISHABLE_KEY"));
   const query = { customer_session_client_secret: clientSecret };
   const used = unwrap(await frontEnd.GET("/v1/elements/sessions", { params: { query } })).customer?.customer_session;
   if (used === undefined) throw new Error("the session has no customer");
@@ -76,10 +77,10 @@ async function exchange(operator: Ledger, clientSecret: string): Promise<void> {
   console.log("session:", records.data.filter((record) => record.id === used.id).map((record) => record.state));
 }
 
-const operator = connect(read("LEDGER_OPERATOR_KEY"));
-await publishInvoice(operator, connect(read("LEDGER_SECRET_KEY")));
+const operator = connect(read("API_OPERATOR_KEY"));
+await publishInvoice(operator, connect(read("API_SECRET_KEY")));
 await showHistory(operator);
 await rollKeys(operator);
 await showError(operator);
-const clientSecret = process.env["LEDGER_CLIENT_SECRET"];
+const clientSecret = process.env["API_CLIENT_SECRET"];
 if (clientSecret !== undefined) await exchange(operator, clientSecret);

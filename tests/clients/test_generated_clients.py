@@ -52,11 +52,11 @@ def settings(
         {"customer": customer.id, "components": {"buy_button": {"enabled": True}}}
     )
     return {
-        "LEDGER_URL": service.url,
-        "LEDGER_OPERATOR_KEY": registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1],
-        "LEDGER_SECRET_KEY": account.secret,
-        "LEDGER_PUBLISHABLE_KEY": account.publishable,
-        "LEDGER_CLIENT_SECRET": session.client_secret,
+        "API_URL": service.url,
+        "API_OPERATOR_KEY": registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1],
+        "API_SECRET_KEY": account.secret,
+        "API_PUBLISHABLE_KEY": account.publishable,
+        "API_CLIENT_SECRET": session.client_secret,
     }
 
 
