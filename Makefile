@@ -10,7 +10,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 BIN := .venv/bin
 PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
-    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed
+    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed .clients/generated/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -61,7 +61,7 @@ bench-peers: .venv/.test .clients/localstripe/.installed  ## measure the service
 	@exec $(BIN)/python -m benchmarks --only peers $(ARGS)
 
 clean:  ## delete the environment and the caches; data stays
-	rm -rf .venv .clients tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .clients clients/build tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 # python3 comes first, because it is the one that people mean. A name that is found may still not run (pyenv),
 # and Debian's Python may lack ensurepip: so try each candidate.
@@ -143,3 +143,12 @@ endef
 	    echo "Installing sync-engine into .clients/sync-engine ..." >&2; \
 	    cp $^ .clients/sync-engine && npm ci --prefix .clients/sync-engine --loglevel error && cp $< $@; \
 	    else echo "npm is not installed: the tests of the sync engine will be skipped" >&2; fi
+
+# The generators of clients/README.md. The tests generate with them, and run what was generated.
+.clients/generated/.installed: clients/python/requirements.txt clients/typescript/package-lock.json | .venv/.test
+	@echo "Installing generators of clients into .clients/generated ..." >&2
+	@$(MAKE) --no-print-directory -C clients BUILD=../.clients/generated PYTHON=../$(BIN)/python tools-python
+	@if command -v npm >/dev/null; then \
+	    $(MAKE) --no-print-directory -C clients BUILD=../.clients/generated tools-typescript; \
+	    else echo "npm is not installed: the tests of the TypeScript client will be skipped" >&2; fi
+	@touch $@

@@ -54,6 +54,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_config_command(cli)
     _add_import_command(cli)
     _add_migrate_command(cli)
+    _add_openapi_command(cli, make_extensions)
     _add_verify_command(cli)
     _add_witness_command(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
@@ -252,6 +253,23 @@ def _add_migrate_command(cli: typer.Typer) -> None:
             print("Older releases do not start any more.")
         if kept:
             print(f"To save disk, rebuild and retire, then run this again: {', '.join(kept)}.")
+
+
+def _add_openapi_command(cli: typer.Typer, make_extensions: MakeExtensions) -> None:
+    @cli.command("openapi")
+    def print_openapi(
+        paths: Annotated[
+            list[str] | None,
+            typer.Option("--path", help="Only paths that begin so, such as /internal/v1; may be repeated."),
+        ] = None,
+    ) -> None:
+        """Print the OpenAPI document, without a database.
+
+        It is that of GET /openapi.json, for generators of clients: clients/README.md."""
+        from ledger.cli import openapi
+
+        settings = load_settings()
+        print(openapi.format_document(settings, make_extensions(settings), paths or ()))
 
 
 def _add_verify_command(cli: typer.Typer) -> None:

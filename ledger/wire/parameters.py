@@ -223,11 +223,12 @@ class ParameterTable:
         """The OpenAPI query parameters of a GET or DELETE."""
         return [
             {
-                "name": name,
+                # Only so do clients send an array as it is read: the style deepObject is not for arrays.
+                "name": f"{name}[]" if schema.get("type") == "array" else name,
                 "in": "query",
                 "required": self.members[name].required,
                 "schema": schema,
-                **(_DEEP_OBJECT_ENCODING if _is_nested(schema) else {}),
+                **(_DEEP_OBJECT_ENCODING if _is_nested(schema) and schema.get("type") != "array" else {}),
             }
             for name, schema in self.schema()["properties"].items()
         ]

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tests.internal.conftest import InternalClient
 
 LIMIT = Settings.model_fields["body_bytes_max"].default
 PATHS = ["/customers", "/keys", "/clock", "/nothing"]
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "internal-api.md"
 
 
 def send_body(operator: InternalClient, path: str, content: Any) -> httpx.Response:
@@ -132,6 +134,18 @@ def test_calls_are_logged_like_public_ones(
     assert NAME not in service.log
     unknown = operator.get("/nothing/sk_test_abcdefghijklmnop?key=sk_test_abcdefghijklmnop")
     assert read_log_entry(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"
+
+
+def test_the_document_lists_the_names_of_all_operations(operator: InternalClient) -> None:
+    described = operator.http.get("/openapi.json").json()["paths"]
+    names = {
+        entry["operationId"]
+        for path, methods in described.items()
+        for entry in methods.values()
+        if path.startswith("/internal/v1/")
+    }
+    section = DOCUMENT.read_text().partition("### Names of operations")[2].partition("| group |")[2]
+    assert set(re.findall(r"`(\w+)`", section)) == names
 
 
 def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(operator: InternalClient) -> None:

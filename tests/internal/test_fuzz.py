@@ -23,10 +23,10 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.api.app import create_app
 from ledger.config import load_settings
-from tests.api.answer_schemas import close
 from tests.api.conftest import check_log
 from tests.api.service import Registrar, Service
 from tests.conftest import Cluster
+from tests.wire.closed_schemas import close
 
 ANSWER_SECONDS = 10
 # 403: the body names an account that does not exist. No 401: the key is valid.

@@ -65,6 +65,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "The answer is that of an earlier request with the same Idempotency-Key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
+    "Stripe-Should-Retry": {
+        "description": "Only where it is known: whether the same request may succeed later.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    },
 }
 """The headers of answers, by name."""
 READ_HEADERS = ("Request-Id", "Stripe-Version")
@@ -119,6 +123,6 @@ def list_error_answers(*, charges_cards: bool = False) -> dict[str, Any]:
 def _make_error_answer(description: str) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": refer_to_headers("Request-Id"),
+        "headers": refer_to_headers("Request-Id", "Stripe-Should-Retry"),
         "content": make_json_content(make_reference(ERROR)),
     }

@@ -45,16 +45,25 @@ def address(description: str) -> Field:
     return hash_of(description, ADDRESS)
 
 
+_RECIPIENT: Fields = {
+    "address": address("Address of the recipient.").or_null(),
+    "name": nullable_text("Name of the recipient.", "Jenny Rosen"),
+    "phone": nullable_text("Phone number of the recipient."),
+}
+_PARCEL: Fields = {
+    "carrier": nullable_text("Carrier.").or_missing(),
+    "tracking_number": nullable_text("Tracking number of the carrier.").or_missing(),
+}
+
+
+def recipient(description: str) -> Field:
+    """Where goods of a customer go to."""
+    return hash_of(description, _RECIPIENT)
+
+
 def shipping(description: str) -> Field:
-    """Where goods go to."""
-    members = {
-        "address": address("Address of the recipient.").or_null(),
-        "carrier": nullable_text("Carrier.").or_missing(),
-        "name": nullable_text("Name of the recipient.", "Jenny Rosen"),
-        "phone": nullable_text("Phone number of the recipient."),
-        "tracking_number": nullable_text("Tracking number of the carrier.").or_missing(),
-    }
-    return hash_of(description, members)
+    """Where the goods of a payment go to, and how."""
+    return hash_of(description, {**_RECIPIENT, **_PARCEL})
 
 
 def billing_details() -> Field:

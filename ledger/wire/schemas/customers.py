@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.domain.customer_session import DEFAULT_FEATURES
-from ledger.wire.schemas.cards import address, shipping
+from ledger.wire.schemas.cards import address, recipient
 from ledger.wire.schemas.fields import (
     Field,
     Fields,
@@ -60,7 +60,7 @@ CUSTOMER: Fields = {
     "next_invoice_sequence": integer("Number of the next invoice.", 1),
     "phone": nullable_text("Phone number."),
     "preferred_locales": array("Preferred languages, best first.", text("A language.", "en")),
-    "shipping": shipping("Shipping details.").or_null(),
+    "shipping": recipient("Shipping details.").or_null(),
     "sources": component("The saved cards. Only if expanded.", "card_list").or_missing(),
     "subscriptions": component("Only if expanded; always empty.", "empty_list").or_missing(),
     "tax": document("Only if expanded: that nothing is known of the location.").or_missing(),
@@ -89,11 +89,21 @@ _FEATURES: Fields = {
     "payment_method_set_as_default": choice("Whether one can be made the default.", _ON_OFF),
     "payment_method_sync_default": choice("Whether the default is kept in step.", _ON_OFF),
 }
-_MOBILE_FEATURES = {
-    "customer_sheet": ("payment_method_remove_last", "payment_method_sync_default"),
-    "mobile_payment_element": ("payment_method_remove_last", "payment_method_set_as_default"),
+_FRONT_END_FEATURES = {
+    "customer_sheet": (
+        "payment_method_remove",
+        "payment_method_remove_last",
+        "payment_method_sync_default",
+    ),
+    "mobile_payment_element": (
+        "payment_method_save",
+        "payment_method_remove",
+        "payment_method_remove_last",
+        "payment_method_set_as_default",
+        "payment_method_save_allow_redisplay_override",
+    ),
 }
-"""What a front end receives of the features of these components, besides some of the caller's."""
+"""The features that the mobile SDKs know: a front end receives these."""
 
 
 def _make_component(name: str, features: Fields | None) -> Field:
@@ -104,7 +114,7 @@ def _make_component(name: str, features: Fields | None) -> Field:
     return hash_of(f"The component {name}.", {"enabled": enabled, "features": described})
 
 
-COMPONENTS: Fields = {
+COMPONENTS: dict[str, Field] = {
     name: _make_component(
         name, None if features is None else {feature: _FEATURES[feature] for feature in features}
     )
@@ -112,14 +122,10 @@ COMPONENTS: Fields = {
 }
 
 
-def _make_front_end_component(name: str) -> Field:
-    added = _MOBILE_FEATURES.get(name)
-    if added is None:
-        return COMPONENTS[name]
-    names = sorted({*(DEFAULT_FEATURES[name] or ()), *added})
-    return _make_component(name, {feature: _FEATURES[feature].or_missing() for feature in names})
-
-
+FRONT_END_COMPONENTS: Fields = COMPONENTS | {
+    name: _make_component(name, {feature: _FEATURES[feature] for feature in features})
+    for name, features in _FRONT_END_FEATURES.items()
+}
 CUSTOMER_SESSION: Fields = {
     "object": constant("customer_session"),
     "client_secret": text(
@@ -146,9 +152,7 @@ _FRONT_END_SESSION: Fields = {
     "customer": text("The customer.", "cus_NffrFeUfNV2Hib"),
     "api_key": text("An ephemeral key for this customer alone.", "ek_…"),
     "api_key_expiry": unix_time("When the key expires.", 1795001800),
-    "components": hash_of(
-        "Which component is enabled.", {name: _make_front_end_component(name) for name in COMPONENTS}
-    ),
+    "components": hash_of("Which component is enabled.", FRONT_END_COMPONENTS),
 }
 _FRONT_END_CUSTOMER: Fields = {
     "payment_methods": array(
