@@ -17,6 +17,7 @@ import pytest
 import stripe
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from ledger.domain.money import CURRENCIES, get_decimal_places
 from tests.analysis.answers import to_major
@@ -335,6 +336,24 @@ def test_a_damaged_record_fails_no_query(
     assert (row["amount"], row["currency"]) == (None, None)
     assert before.pop(dispute)["amount"] == 5000
     assert after == before
+
+
+def test_what_a_projection_has_not_applied_is_in_the_figures(
+    service: Service, story: Story, reports: Reports
+) -> None:
+    """The projection may lag, or have parked the stream."""
+    dispute = f"du_{story.account.id}_1"
+    assert reports.read("disputes")[dispute]["status"] == "under_review"
+    lost = """
+        INSERT INTO ledger.events
+        SELECT (e).* FROM (SELECT jsonb_populate_record(e, %s) AS e FROM ledger.events e
+                           WHERE e.originator_id = %s AND e.originator_version = 1) AS copied"""
+    fields = {"notification_id": story.head + 1, "originator_version": 3, "topic": "dispute.lost"}
+    state = msgspec.json.encode({"at": 1, "cause": "network", "movement": None, "reference": None})
+    with psycopg.connect(service.dsn) as owner, owner.transaction(force_rollback=True):
+        owner.execute(lost.encode(), (Jsonb(fields | {"state": f"\\x{state.hex()}"}), dispute))
+        row = Reports(owner).read("disputes")[dispute]
+    assert (row["status"], row["outcome"], row["decided_by"]) == ("lost", "lost", "network")
 
 
 def test_freshness_says_how_complete_the_figures_are(story: Story, reports: Reports) -> None:
