@@ -54,4 +54,8 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
 
 async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return await _handle_error(request, validation_error(error.errors()[0], skip=1))
+    first = error.errors()[0]
+    declared = request.scope["route"].dependant
+    parameters = declared.body_params if first["loc"][0] == "body" else declared.query_params
+    model = parameters[0].field_info.annotation if parameters else None
+    return await _handle_error(request, validation_error(first, skip=1, model=model))

@@ -8,8 +8,8 @@ bits, and each object that is returned unchanged passes `check_object`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -19,6 +19,7 @@ from ledger.ids import RESERVED_IDS
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
 from ledger.wire.scalars import INTEGER_MAX
+from ledger.wire.suggestions import find_nearest
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
 """The id of an object that exists."""
@@ -63,8 +64,6 @@ _CREATED_DESCRIPTION = "Creation time in unix seconds. Default: now."
 _FACT_CREATED_DESCRIPTION = (
     "When it happened, in unix seconds: in the past, not before the {subject}. Default: now."
 )
-
-_FIELD_ERRORS = {"extra_forbidden": unknown_parameter_error, "missing": missing_parameter_error}
 
 
 class Body(BaseModel):
@@ -284,18 +283,38 @@ def invalid_json_error(noun: str = "request body") -> InvalidParameter:
     return InvalidParameter(f"The {noun} is not valid UTF-8 JSON.")
 
 
-def validation_error(error: Mapping[str, Any], *, skip: int = 0) -> InvalidParameter:
+def validation_error(error: Mapping[str, Any], *, skip: int = 0, model: Any = None) -> InvalidParameter:
     """The refusal for one of pydantic's errors; its `param` is the field's path, `metadata[order]`. `skip`:
-    how many leading parts of the error's location are not part of the caller's path."""
+    how many leading parts of the error's location are not part of the caller's path. `model`: what was
+    validated, for the name that was probably meant by an unknown one."""
     if error["type"] == "json_invalid":  # its location is a number of characters
         return invalid_json_error()
     path = [
         str(part) for part in error["loc"][skip:] if part != "[key]"
     ]  # the error is in a key, not in its value
-    name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
-    param = name + "".join(f"[{member}]" for member in members)
-    make_error = _FIELD_ERRORS.get(error["type"])
-    if make_error:
-        return make_error(param)
+    path = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
+    param = _join_path(path)
+    if error["type"] == "missing":
+        return missing_parameter_error(param)
+    if error["type"] == "extra_forbidden":
+        nearest = find_nearest(path[-1], _list_fields(model, path[:-1]))
+        return unknown_parameter_error(param, nearest and _join_path([*path[:-1], nearest]))
     text = error["msg"].removeprefix("Value error, ")  # pydantic's prefix to the messages of our validators
     return InvalidParameter(f"Invalid {param}: {text}", param=param)
+
+
+def _join_path(path: Sequence[str]) -> str:
+    name, *members = path
+    return name + "".join(f"[{member}]" for member in members)
+
+
+def _list_fields(annotation: Any, path: Sequence[str]) -> list[str]:
+    """The fields of the model at `path` inside what `annotation` allows; of each, where it allows several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields
+        if not path:
+            return list(fields)
+        return _list_fields(fields[path[0]].annotation, path[1:]) if path[0] in fields else []
+    if get_origin(annotation) is list:  # the path has an index
+        path = path[1:]
+    return [name for each in get_args(annotation) for name in _list_fields(each, path)]

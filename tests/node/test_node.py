@@ -39,8 +39,8 @@ NAMES = [
 ]
 
 
-def _missing() -> str:
-    """Why the tests cannot run here; empty if they can."""
+def find_missing_node() -> str:
+    """Why tests with the Node client cannot run here; empty if they can."""
     if NODE is None:
         return f"no Node here (Debian: apt-get install nodejs npm); {NODE_MAJOR_MIN} or newer is needed"
     version = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -62,7 +62,7 @@ class Outcomes(NamedTuple):
 
 @pytest.fixture(scope="module")
 def outcomes(cluster: Cluster) -> Iterator[Outcomes]:
-    if missing := _missing():
+    if missing := find_missing_node():
         pytest.skip(missing)
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         service = Service(

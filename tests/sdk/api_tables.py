@@ -56,9 +56,9 @@ def render_document(text: str) -> str:
         "cards": _render_cards(),
     }
     for name, table in tables.items():
-        between = re.compile(rf"(<!-- table {name}[^\n]*-->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text, count = between.subn(lambda found, table=table: found[1] + table + found[2], text)
-        assert count == 1, name
+        start, found, rest = text.partition(f"<!-- table {name} (written by `make api-tables`) -->\n")
+        assert found, name
+        text = start + found + table + rest[rest.index("\n<!-- end -->") :]
     return text
 
 
