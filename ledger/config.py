@@ -163,7 +163,9 @@ def load_settings(**overrides: object) -> Settings:
     if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
         raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
     if settings.database_url is not None and settings.secret_key is None:
-        raise SettingError("LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL")
+        raise SettingError(
+            f"LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL{name_unknown_settings()}"
+        )
     return settings
 
 
@@ -186,6 +188,12 @@ def find_unknown_settings() -> list[UnknownSetting]:
     return [
         UnknownSetting(name, find_nearest_variable(name)) for name in variables if name.upper() not in known
     ]
+
+
+def name_unknown_settings() -> str:
+    """The unknown settings as the end of an error that one of them may be the reason of; else nothing."""
+    unknown = find_unknown_settings()
+    return f" ({', '.join(map(str, unknown))})" if unknown else ""
 
 
 def find_nearest_variable(name: str) -> str | None:

@@ -74,8 +74,6 @@ def run_cli(cli: typer.Typer) -> None:
     except typer.Abort:
         sys.exit("ledger: nothing was changed")
     except (SettingError, RequestError, ProofError) as error:
-        if isinstance(error, SettingError):  # what is misspelt may be the reason
-            _print_unknown_settings()
         sys.exit(f"ledger: {make_printable(error)}")
     except LedgerError as error:
         sys.exit(f"ledger: {type(error).__name__}: {make_printable(error)}")

@@ -116,7 +116,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*header)
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")  # an id that is cut off is of no use
     for row in rows:
         table.add_row(*map(make_printable, row))
     Console().print(table)

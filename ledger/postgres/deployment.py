@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from ledger.config import Settings
+from ledger.config import Settings, name_unknown_settings
 from ledger.errors import DataDirectoryInUse, SettingError
 from ledger.postgres.cluster import SUPERUSER
 from ledger.postgres.connections import ROLES
@@ -92,7 +92,7 @@ def _require_database(settings: Settings) -> None:
     if not EmbeddedPostgres(data_dir).exists:
         raise SettingError(
             f"there is no database in {data_dir}: start one with `ledger serve`, or set LEDGER_DATA_DIR or "
-            "LEDGER_DATABASE_URL"
+            f"LEDGER_DATABASE_URL{name_unknown_settings()}"
         )
     key_file = get_key_file(settings).absolute()
     if settings.secret_key is None and not key_file.exists():

@@ -40,7 +40,8 @@ _ATTACH_GENERATION = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALU
 # For a detached table that is not partitioned by day, pg_partition_tree returns no rows.
 _MEASURE = """
 SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint,
-       coalesce(sum(greatest(c.reltuples, 0)) FILTER (WHERE c.relkind = 'r'), 0)::bigint
+       CASE WHEN min(c.reltuples) FILTER (WHERE c.relkind = 'r') >= 0
+            THEN sum(c.reltuples) FILTER (WHERE c.relkind = 'r') END::bigint
 FROM (SELECT to_regclass(%(partition)s) AS relid
       UNION SELECT relid FROM pg_partition_tree(to_regclass(%(partition)s))) AS tables
 LEFT JOIN pg_class c ON c.oid = relid
@@ -132,11 +133,12 @@ async def filter_existing(conn: Conn, generations: Iterable[Sequence[Any]]) -> l
 
 
 class StoredGeneration(NamedTuple):
-    """What a generation takes on disk, indexes included. `rows` is what Postgres estimates."""
+    """What a generation takes on disk, indexes included. `rows` is what Postgres estimates, None before it
+    has."""
 
     generation: int
     size_bytes: int
-    rows: int
+    rows: int | None
 
 
 async def measure(conn: Conn, name: str, generation: int) -> StoredGeneration:
@@ -146,7 +148,7 @@ async def measure(conn: Conn, name: str, generation: int) -> StoredGeneration:
         partition = f"projections.{_partition_name(name, generation)}"
         row = await fetch_one(conn, _MEASURE, {"partition": partition})
     assert row is not None
-    return StoredGeneration(generation, int(row[0]), int(row[1]))
+    return StoredGeneration(generation, *row)
 
 
 async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int]) -> None:

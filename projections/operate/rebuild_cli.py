@@ -236,11 +236,11 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
 def _describe_loss(name: str, stored: Sequence[StoredGeneration]) -> str:
     """What `retire` is about to drop."""
     numbers = ", ".join(str(each.generation) for each in stored)
-    rows, size_bytes = sum(each.rows for each in stored), sum(each.size_bytes for each in stored)
-    return (
-        f"This drops generation {numbers} of {name}: about {format_count(rows, 'row')}, "
-        f"{decimal(size_bytes)}. There is no rolling back to what is dropped."
-    )
+    known = [each.rows for each in stored if each.rows is not None]
+    rows = f"about {format_count(sum(known), 'row')}, " if len(known) == len(stored) else ""
+    size = decimal(sum(each.size_bytes for each in stored))
+    loss = f"generation {numbers} of {name}: {rows}{size}"
+    return f"This drops {loss}. There is no rolling back to what is dropped."
 
 
 def _print_comparison(comparison: Mapping[str, Any]) -> None:

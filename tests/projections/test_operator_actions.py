@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import select
+import signal
 import socket
+import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +34,7 @@ from tests.conftest import Cluster
 from tests.forks import start_ledger
 from tests.projections.histories import KEY, Author, catch_up, run_story
 from tests.projections.rebuilds import OPERATOR, begin_rebuild, drive_rebuild, run_rebuild
-from tests.serving.process import build_environment, run_ledger
+from tests.serving.process import PROGRAM, build_environment, run_ledger
 
 START_SECONDS = 30.0
 WHY = "a reason"
@@ -87,22 +95,51 @@ class Shell:
     """`ledger projections …`."""
 
     def __init__(self, dsn: str, place: Path) -> None:
-        self._dsn = dsn
         self._data_dir = place / "data"
+        self._settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode(), "test_clock": True}
 
     def run(self, *arguments: str) -> tuple[int | str, str]:
+        """`run_as_typed`, with the answer to what would be asked."""
+        return self.run_as_typed(*arguments, *(("--yes",) if arguments[0] == "retire" else ()))
+
+    def run_as_typed(self, *arguments: str) -> tuple[int | str, str]:
         """Exit status, or the line of a refusal, which is status 1; and what was printed."""
-        done = run_ledger(
-            self._data_dir,
-            "projections",
-            *arguments,
-            *(("--yes",) if arguments[0] == "retire" else ()),
-            database_url=self._dsn,
-            secret_key=KEY.decode(),
-            test_clock=True,
-        )
+        done = run_ledger(self._data_dir, "projections", *arguments, **self._settings)
         refusal = next((line for line in done.stderr.splitlines() if line.startswith("ledger: ")), None)
         return refusal or done.returncode, done.stdout
+
+    def answer(self, typed: str, *arguments: str) -> tuple[int, str]:
+        """Run on a terminal, and type this when asked: exit status, and what the terminal showed."""
+        environment = build_environment(self._data_dir, **self._settings)
+        master, terminal = pty.openpty()
+        with subprocess.Popen(
+            [*PROGRAM, "projections", *arguments], env=environment, cwd=self._data_dir.parent,
+            stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=_take_terminal,
+        ) as process:  # fmt: skip
+            os.close(terminal)
+            shown = b""
+            with contextlib.suppress(OSError):  # the other end is closed
+                while select.select([master], [], [], START_SECONDS)[0]:
+                    shown += os.read(master, 4096)
+                    if b"[y/N]: " in shown and typed:
+                        os.write(master, typed.encode())
+                        typed = ""
+                process.kill()
+            status = process.wait(START_SECONDS)
+        os.close(master)
+        return status, shown.decode()
+
+    def begins(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command, left running, which can be interrupted."""
+        return subprocess.Popen(
+            [*PROGRAM, "projections", *arguments],
+            env=build_environment(self._data_dir, **self._settings),
+            cwd=self._data_dir.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_heed_interrupts,
+        )
 
     def call(self, *arguments: str) -> Outcome:
         status, printed = self.run(*arguments)
@@ -111,6 +148,18 @@ class Shell:
             return Outcome(message=status.removeprefix("ledger: "))
         assert status == 0, printed
         return Outcome(json.loads(printed) if "--json" in arguments else printed)
+
+
+def _heed_interrupts() -> None:
+    """What runs in the background of a shell ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _take_terminal() -> None:
+    """Make standard input the terminal that Ctrl-C is typed on."""
+    _heed_interrupts()
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture(scope="module")
@@ -370,6 +419,75 @@ def test_shell_and_http_have_the_same_effect_and_the_same_record(
         ("rebuild", 3, "a test"), ("cancel", 3, WHY),
         ("rebuild", 4, WHY), ("compare", 4, WHY), ("switch", 4, WHY), ("retire", 2, WHY),
     ]  # fmt: skip
+
+
+def test_actions_in_a_shell_answer_with_the_json_of_http(api: Api, shell: Shell) -> None:
+    name = "webhook_endpoints"
+    begin(api.dsn, name)
+    paused = shell.call("pause", name, "--json").document
+    assert paused["paused"]
+    assert paused.keys() == api.call("GET", f"/{name}").document["rebuild"].keys()
+    assert shell.call("cancel", name, "--json").document["state"] == "cancelled"
+    begin(api.dsn, name)
+    drive(api.dsn)
+    switched = shell.call("rollback", name, "--json").document
+    assert (switched["name"], switched["live"]) == (name, 1)
+    assert shell.call("switch", name, "--generation", "3", "--json").document["live"] == 3
+    retired = shell.call("retire", name, "--json").document
+    assert retired["dropped"] == [1]
+    listed = api.call("GET", f"/{name}").document
+    assert [each["generation"] for each in retired["generations"]] == [3]
+    assert retired.keys() - listed.keys() == {"dropped"}
+    one = shell.call("status", name, "--json").document
+    assert [each["name"] for each in one["data"]] == [name]
+    assert shell.call("status", "nothing").message == UNKNOWN
+
+
+def test_retiring_is_asked_for_on_a_terminal_and_refused_elsewhere(api: Api, shell: Shell) -> None:
+    name = "payment_methods"
+    begin(api.dsn, name)
+    drive(api.dsn)
+    before = dump(api.dsn)
+    refusal, _ = shell.run_as_typed("retire", name)
+    assert re.match(f"ledger: This drops generation 1 of {name}: [0-9.]+ kB\\. There is no", str(refusal))
+    execute(api.dsn, f"ANALYZE projections.{name}_g1")
+    refusal, printed = shell.run_as_typed("retire", name)
+    assert printed == ""
+    assert str(refusal).startswith(f"ledger: This drops generation 1 of {name}: about 1 row, ")
+    assert str(refusal).endswith("pass --yes: there is no terminal to ask on")
+    for answer in ("\n", "\x03"):
+        status, shown = shell.answer(answer, "retire", name)
+        assert (status, "Go on? [y/N]" in shown) == (1, True)
+        assert shown.rstrip().endswith("ledger: nothing was changed")
+    assert dump(api.dsn) == before
+    status, shown = shell.answer("y\n", "retire", name)
+    assert (status, f"Dropped of {name}: 1" in shown) == (0, True)
+
+
+def test_watching_prints_each_change_until_ctrl_c(api: Api, shell: Shell) -> None:
+    name = "charges"
+    text, documents = (
+        shell.begins("status", name, "--watch"),
+        shell.begins("status", name, "--watch", "--json"),
+    )
+    assert text.stdout is not None
+    assert documents.stdout is not None
+    header, first = text.stdout.readline(), text.stdout.readline()
+    assert header.startswith("time\tprojection\tgeneration\t")
+    assert first.split("\t")[1:4] == [name, "1", "live"]
+    assert json.loads(documents.stdout.readline())["data"][0]["name"] == name
+    execute(api.dsn, f"UPDATE projections.live SET generation = 2 WHERE projection = '{name}'")
+    try:
+        changed = []
+        while "live" not in changed:
+            changed = text.stdout.readline().split("\t")
+        assert changed[1:4] == [name, "2", "live"]
+        assert json.loads(documents.stdout.readline())["data"][0]["live"] == 2
+    finally:
+        execute(api.dsn, f"UPDATE projections.live SET generation = 1 WHERE projection = '{name}'")
+    for process in (text, documents):
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(START_SECONDS), process.communicate()[1]) == (0, "")
 
 
 @pytest.mark.parametrize("over_http", [False, True], ids=["shell", "http"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from ledger import __version__
 from ledger.cli.app import run_cli
 from ledger.errors import Forbidden, LedgerError, SettingError, Unavailable
 from tests.serving.commands import COMMANDS, LEAVES, is_group, list_examples, make_root, split_call
-from tests.serving.process import SERVICE_KEY, build_environment, run_ledger
+from tests.serving.process import SERVICE_KEY, build_environment, run_ledger, run_refused
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
 IMPORT_TIME = (sys.executable, "-X", "importtime", "-m", "ledger")
@@ -190,6 +191,51 @@ def test_a_command_imports_only_what_it_needs(
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "psycopg" in imported
     assert unneeded & imported == set()
+
+
+def test_the_settings_are_shown_and_unknown_ones_named_without_their_values(tmp_path: Path) -> None:
+    settings = {
+        "database_url": "postgresql://ada:lovelace@db/x",
+        "secret_key": SERVICE_KEY,
+        "prot": "lovelace",
+    }
+    line = "ledger: LEDGER_PROT: unknown setting; did you mean LEDGER_PORT?\n"
+    shown = run_ledger(tmp_path / "data", "config", "--json", **settings)
+    assert (shown.returncode, shown.stderr) == (0, line)
+    document = json.loads(shown.stdout)
+    assert document["unknown"] == [{"variable": "LEDGER_PROT", "nearest": "LEDGER_PORT"}]
+    values = {row["name"]: (row["value"], row["source"]) for row in document["data"]}
+    assert values["LEDGER_DATABASE_URL"] == ("postgresql://ada@db/x", "environment")
+    assert values["LEDGER_HOST"] == ("127.0.0.1", "default")
+    table = run_ledger(tmp_path / "data", "config", **settings)
+    assert "LEDGER_DRAIN_SECONDS\t8\tseconds\tdefault\thow long SIGTERM waits" in table.stdout
+    for ended in (shown, table):
+        assert "lovelace" not in ended.stdout + ended.stderr
+        assert SERVICE_KEY not in ended.stdout
+    one = run_ledger(tmp_path / "data", "config", "drain_seconds")
+    assert len(one.stdout.splitlines()) == 2
+    assert "did you mean LEDGER_DRAIN_SECONDS?" in run_refused(tmp_path / "data", "config", "drain_second")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("serve",), ("api",), ("worker",), ("migrate",)])
+def test_what_runs_the_service_warns_of_unknown_settings(tmp_path: Path, command: tuple[str, ...]) -> None:
+    settings = {"database_url": NOWHERE, "secret_key": SERVICE_KEY, "webhook_retry_second_live": "lovelace"}
+    ended = run_ledger(tmp_path / "data", *command, **settings)
+    warning = ended.stderr.splitlines()[0]
+    assert (
+        "LEDGER_WEBHOOK_RETRY_SECOND_LIVE: unknown setting; did you mean LEDGER_WEBHOOK_RETRY_SECONDS_LIVE?"
+        in (warning)
+    )
+    assert "lovelace" not in ended.stderr
+
+
+def test_an_error_that_a_misspelt_setting_may_explain_names_it(tmp_path: Path) -> None:
+    missing = run_refused(tmp_path / "data", "keys", "list", databse_url=NOWHERE)
+    assert missing.endswith("(LEDGER_DATABSE_URL: unknown setting; did you mean LEDGER_DATABASE_URL?)")
+    keyless = run_refused(tmp_path / "data", "keys", "list", database_url=NOWHERE, secretkey=SERVICE_KEY)
+    assert "did you mean LEDGER_SECRET_KEY?" in keyless
+    assert SERVICE_KEY not in keyless
 
 
 @pytest.mark.parametrize("error", [SettingError, Unavailable, Forbidden])
