@@ -13,6 +13,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -454,6 +455,6 @@ def test_every_dependency_is_pinned_to_a_version_and_to_no_location() -> None:
         assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[\w.+!]+( ;.+)?", line), line
     assert not re.search(r"https?://|@|--index|--find-links|/simple", "\n".join(lines))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    required = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     names = {re.split(r"[\[><=;\s]", requirement)[0].lower() for requirement in required}
     assert names <= {re.split(r"==|\[", line)[0].lower() for line in pins}
