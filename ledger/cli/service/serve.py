@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, ServiceFactory, create_app
 from ledger.api.transport import HttpProtocol
-from ledger.cli.service.listener import LISTEN_BACKLOG, open_listeners
+from ledger.cli.service.listener import LISTEN_BACKLOG, format_url, open_listeners
 from ledger.cli.service.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
 from ledger.cli.service.processes import Supervisor, Task, reduce_garbage_collection
 from ledger.clock import Clock
@@ -48,12 +48,15 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     with ExitStack() as stack:
         socks = stack.enter_context(_open_listeners(settings))
         dsn, service_key = stack.enter_context(open_own_database(settings))
-        url = f"http://{settings.host}:{socks[0].getsockname()[1]}"
+        url = format_url(settings.host, socks[0])
         if settings.database_url is not None:
             migrate(dsn)
         check_service_key(settings, dsn, service_key)
         if settings.database_url is not None:
-            announce(f"Ledger listens on {url}. Create keys with: ledger keys create")
+            announce(
+                f"Ledger listens on {url}. Create an account and its keys with: "
+                "ledger accounts create NAME, ledger keys create ACCOUNT"
+            )
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
         if settings.workers == 0:
