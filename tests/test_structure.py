@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-import yaml
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -402,50 +401,6 @@ def test_migrations_limit_their_wait_for_locks_and_are_numbered_in_a_row() -> No
         assert (constants["revision"], constants["down_revision"]) == (number, previous)
         assert "SET LOCAL lock_timeout" in module.path.read_text(), module.file
         previous = number
-
-
-@cache
-def compose() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    return document
-
-
-def test_compose_runs_existing_commands() -> None:
-    services = compose()["services"]
-    commands = {name: service["command"] for name, service in services.items() if "command" in service}
-    assert commands == {"migrate": ["migrate"], "api": ["api"], "worker": ["worker"]}
-    cli = (ROOT / "ledger/cli/app.py").read_text()
-    for (command,) in commands.values():
-        assert f'@cli.command("{command}")' in cli or f"@cli.command()\n    def {command}(" in cli
-
-
-def test_compose_holds_no_secret_and_publishes_one_local_port() -> None:
-    text = (ROOT / "compose.yaml").read_text()
-    for line in re.findall(r"^.*(?:PASSWORD|SECRET)\w*: .*$", text, re.MULTILINE):
-        assert line.lstrip().startswith("#") or "${" in line, line
-    services = compose()["services"]
-    assert {name for name, service in services.items() if "ports" in service} == {"api"}
-    assert services["api"]["ports"] == ["${LEDGER_PUBLISH:-127.0.0.1:4242}:4242"]
-    for name in ("migrate", "api", "worker"):
-        assert services[name]["read_only"] is True
-        assert services[name]["cap_drop"] == ["ALL"]
-
-
-def test_compose_lets_the_service_drain_and_keeps_the_data() -> None:
-    services, volumes = compose()["services"], compose()["volumes"]
-    for name in ("api", "worker"):
-        assert int(services[name]["stop_grace_period"].removesuffix("s")) > 10
-        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
-    assert services["postgres"]["volumes"][0].partition(":")[0] in volumes
-
-
-def test_compose_sets_only_known_settings() -> None:
-    from ledger.config import Settings
-
-    known = {f"LEDGER_{name.upper()}" for name in Settings.model_fields}
-    for service in compose()["services"].values():
-        names = {name for name in service.get("environment", {}) if name.startswith("LEDGER_")}
-        assert names <= known
 
 
 def test_every_dependency_is_pinned_to_a_version_and_to_no_location() -> None:

@@ -37,7 +37,7 @@ MENU = {
         "README", "docs/wire-contract", "docs/compatibility", "docs/internal-api",
         "examples/front-end/README",
     ),
-    "Run it": ("docs/operations", "docs/rebuilding", "docs/benchmarks"),
+    "Run it": ("docs/operations", "deploy/README", "docs/rebuilding", "docs/benchmarks"),
     "Ask it": ("docs/audit",),
     "Change it": (
         "docs/architecture", "docs/glossary", "CONTRIBUTING", "docs/decisions/README",
