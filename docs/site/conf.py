@@ -34,11 +34,11 @@ html_use_index = False
 # By role, then what concerns all. The build fails for a page that is in none of these.
 MENU = {
     "Use it": (
-        "README", "docs/wire-contract", "docs/compatibility", "docs/internal-api",
-        "examples/front-end/README",
+        "README", "docs/api", "docs/testing", "docs/wire-contract", "docs/compatibility", "docs/internal-api",
+        "clients/README", "examples/front-end/README",
     ),
     "Run it": ("docs/operations", "deploy/README", "docs/rebuilding", "docs/benchmarks"),
-    "Ask it": ("docs/audit",),
+    "Ask it": ("docs/analysis", "docs/audit"),
     "Change it": (
         "docs/architecture", "docs/glossary", "CONTRIBUTING", "docs/decisions/README",
         "examples/new-command/README", "examples/new-column/README", "examples/new-event-shape/README",

@@ -88,3 +88,12 @@ def test_every_place_of_the_menu_is_a_document() -> None:
     named = set(re.findall(r'"((?:[\w-]+/)*(?:README|[A-Z]{4,}|docs/[\w-]+))"', settings))
     assert len(named) > 10
     assert {f"{name}.md" for name in named} <= set(texts())
+
+
+def test_the_home_page_answers_ten_tasks_of_each_role() -> None:
+    home = texts()["docs/README.md"]
+    for role in ("You have an application", "You run Ledger for others", "You ask it questions"):
+        table = home.partition(f"\n## {role}\n")[2].partition("\n## ")[0]
+        answers = [line for line in table.splitlines() if line.startswith("| ") and "I want to" not in line]
+        assert len(answers) >= 10, role
+        assert all("](" in answer for answer in answers)
