@@ -44,7 +44,12 @@ RUN = {
 POSITION = 6
 """Of the event by which the dispute is won, the last one."""
 CURL_RUN = ("README.md", "docs/audit")
-NO_SETTINGS = {"LEDGER_TEST_DATABASE_URL": "of the tests", "LEDGER_ACCOUNTS": "of a module"}
+NO_SETTINGS = {
+    "LEDGER_TEST_DATABASE_URL", "LEDGER_ACCOUNTS",  # of the tests, of a module
+    "LEDGER_CLIENT_SECRET", "LEDGER_OPERATOR_KEY", "LEDGER_PUBLISHABLE_KEY", "LEDGER_URL",  # of examples
+    "LEDGER_SERVICE_HOST", "LEDGER_WEBHOOK_RETRY_SECOND_LIVE",  # examples of names that are no setting
+}  # fmt: skip
+"""Names like those of settings that are none."""
 
 
 class Story(NamedTuple):
@@ -186,15 +191,19 @@ def test_every_address_that_curl_is_given_is_a_route(story: Story) -> None:
     assert wrong == []
 
 
+MAKE = re.compile(r"(?:[A-Z_]+=\S+ )*make(?: -C (?P<folder>\S+))?(?: --?\w+(?: \d+)?)* (?P<target>[\w./-]+)")
+
+
 def test_every_target_of_make_exists() -> None:
-    targets = set(re.findall(r"^([a-z.][\w./-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = [
-        (line.place, match[1])
-        for line in lines()
-        if (match := re.match(r"(?:[A-Z_]+=\S+ )*make(?: --?\w+(?: \d+)?)* ([\w./-]+)", line.text))
-    ]
+    named = [(line.place, match) for line in lines() if (match := MAKE.match(line.text))]
     assert len(named) > 20
-    assert [each for each in named if each[1] not in targets] == []
+    unknown = []
+    for place, match in named:
+        makefile = ROOT / (match["folder"] or "") / "Makefile"
+        targets = re.findall(r"^([a-z.][\w./-]*)(?: [\w. /-]+)?:", makefile.read_text(), re.MULTILINE)
+        if match["target"] not in targets:
+            unknown.append(f"{place}: {match[0]}")
+    assert unknown == []
 
 
 def test_every_setting_in_the_documents_exists() -> None:
