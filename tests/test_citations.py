@@ -18,9 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 DOCUMENTS = {"contract": "docs/wire-contract.md", "internal api": "docs/internal-api.md"}
-FOLDERS = ("ledger", "projections", "tests", "benchmarks", "alembic", "docs", "examples", "deploy")
+FOLDERS = ("ledger", "projections", "tests", "benchmarks", "alembic", "docs", "examples", "clients", "deploy")
 SUFFIXES = {".py", ".mjs", ".md", ".sql", ".html", ".patch"}
-NOT_OURS = {"node_modules", "__pycache__"}
+NOT_OURS = {"node_modules", "__pycache__", "build"}
 
 SECTION = r"§\d+(?:\.\d+)*|Appendix [A-Z]\b"
 CITATION = re.compile(
