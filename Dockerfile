@@ -21,7 +21,8 @@ WORKDIR /data
 USER ledger
 VOLUME /data
 EXPOSE 4242
+# A worker answers on LEDGER_HEALTH_PORT.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['LEDGER_PORT'] + '/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + (os.environ.get('LEDGER_HEALTH_PORT') or os.environ['LEDGER_PORT']) + '/healthz', timeout=2)"]
 ENTRYPOINT ["ledger"]
 CMD ["serve"]

@@ -14,7 +14,7 @@ PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev test test-fast check format schema api-tables swagger-ui clients bench bench-peers clean
+.PHONY: help serve dev test test-fast check format schema api-tables swagger-ui docs clients bench bench-peers clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -45,6 +45,12 @@ format: .venv/.test  ## format the sources and correct what ruff can
 
 schema: .venv/.test  ## write docs/schema.sql from the migrations
 	@exec $(BIN)/python -m tests.postgres.schema
+
+docs: .venv/.docs  ## make the site of the documents in build/site, and check its links
+	@rm -rf build/site
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --jobs auto --conf-dir docs/site --doctree-dir build/doctrees \
+	    --fresh-env . build/site
+	@echo "The site is built: file://$(CURDIR)/build/site/index.html"
 
 api-tables: .venv/.test  ## write the tables of docs/api.md, and the routes of Stripe, from the code and the pinned SDK
 	@exec $(BIN)/python -m tests.sdk.api_tables
@@ -96,6 +102,11 @@ endef
 .venv/.test: pyproject.toml setup.py constraints.txt
 	@$(make_venv)
 	@$(PIP) -e '.[test]'
+	@touch .venv/.runtime $@
+
+.venv/.docs: pyproject.toml setup.py constraints.txt
+	@$(make_venv)
+	@$(PIP) -e '.[docs]'
 	@touch .venv/.runtime $@
 
 # Without npm the tests that use the Node client are skipped, and say why.

@@ -18,9 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 DOCUMENTS = {"contract": "docs/wire-contract.md", "internal api": "docs/internal-api.md"}
-FOLDERS = ("ledger", "projections", "tests", "benchmarks", "alembic", "docs", "examples")
+FOLDERS = ("ledger", "projections", "tests", "benchmarks", "alembic", "docs", "examples", "clients", "deploy")
 SUFFIXES = {".py", ".mjs", ".md", ".sql", ".html", ".patch"}
-NOT_OURS = {"node_modules", "__pycache__"}
+NOT_OURS = {"node_modules", "__pycache__", "build"}
 
 SECTION = r"§\d+(?:\.\d+)*|Appendix [A-Z]\b"
 CITATION = re.compile(
@@ -32,7 +32,7 @@ OTHER_FORMS = re.compile(
 FILE = re.compile(
     r"(?<![\w./-])(?:\.\./)*(?:(?:[\w-]+/)*[\w-]+\.md|(?:docs|tests)/[\w/-]+\.txt|[A-Z]{4,}\.txt)\b"
 )
-PATH = re.compile(r"`((?:ledger|projections|tests|benchmarks|alembic|examples|docs)/[\w./-]*)`")
+PATH = re.compile(r"`((?:ledger|projections|tests|benchmarks|alembic|examples|docs|deploy)/[\w./-]*)`")
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(?P<title>.+?) *$", re.M)
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)

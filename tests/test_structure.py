@@ -13,13 +13,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-import yaml
-
-from tests.serving.commands import COMMANDS
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -405,49 +403,6 @@ def test_migrations_limit_their_wait_for_locks_and_are_numbered_in_a_row() -> No
         previous = number
 
 
-@cache
-def compose() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    return document
-
-
-def test_compose_runs_existing_commands() -> None:
-    services = compose()["services"]
-    commands = {name: service["command"] for name, service in services.items() if "command" in service}
-    assert commands == {"migrate": ["migrate"], "api": ["api"], "worker": ["worker"]}
-    for (command,) in commands.values():
-        assert f"ledger {command}" in COMMANDS
-
-
-def test_compose_holds_no_secret_and_publishes_one_local_port() -> None:
-    text = (ROOT / "compose.yaml").read_text()
-    for line in re.findall(r"^.*(?:PASSWORD|SECRET)\w*: .*$", text, re.MULTILINE):
-        assert line.lstrip().startswith("#") or "${" in line, line
-    services = compose()["services"]
-    assert {name for name, service in services.items() if "ports" in service} == {"api"}
-    assert services["api"]["ports"] == ["${LEDGER_PUBLISH:-127.0.0.1:4242}:4242"]
-    for name in ("migrate", "api", "worker"):
-        assert services[name]["read_only"] is True
-        assert services[name]["cap_drop"] == ["ALL"]
-
-
-def test_compose_lets_the_service_drain_and_keeps_the_data() -> None:
-    services, volumes = compose()["services"], compose()["volumes"]
-    for name in ("api", "worker"):
-        assert int(services[name]["stop_grace_period"].removesuffix("s")) > 10
-        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
-    assert services["postgres"]["volumes"][0].partition(":")[0] in volumes
-
-
-def test_compose_sets_only_known_settings() -> None:
-    from ledger.config import Settings
-
-    known = {f"LEDGER_{name.upper()}" for name in Settings.model_fields}
-    for service in compose()["services"].values():
-        names = {name for name in service.get("environment", {}) if name.startswith("LEDGER_")}
-        assert names <= known
-
-
 def test_every_dependency_is_pinned_to_a_version_and_to_no_location() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.lstrip().startswith("#")]
@@ -455,6 +410,6 @@ def test_every_dependency_is_pinned_to_a_version_and_to_no_location() -> None:
         assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[\w.+!]+( ;.+)?", line), line
     assert not re.search(r"https?://|@|--index|--find-links|/simple", "\n".join(lines))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    required = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     names = {re.split(r"[\[><=;\s]", requirement)[0].lower() for requirement in required}
     assert names <= {re.split(r"==|\[", line)[0].lower() for line in pins}

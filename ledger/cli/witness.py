@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from ledger.cli.service.listener import open_listener
+from ledger.cli.service.listener import format_url, open_listener
 from ledger.errors import SettingError
 from ledger.witness.app import WitnessApp
 from ledger.witness.storage import WitnessStorage
@@ -52,7 +52,7 @@ def serve_witness(
         open_listener(host, port, hint="--host, --port") as sock,
     ):
         app = WitnessApp(Witness(logs, storage), storage)
-        print(f"The witness listens on http://{host}:{sock.getsockname()[1]}", flush=True)
+        print(f"The witness listens on {format_url(host, sock)}", flush=True)
         for key in storage.verifiers:
             print(f"  key  {key}", flush=True)
         config = uvicorn.Config(

@@ -141,6 +141,7 @@ class Metrics:
         def gauge(name: str, text: str) -> GaugeMetricFamily:
             return gauges.add(name, text, "projection", "generation")
 
+        live = gauge("ledger_generation_live", "Whether readers use this generation")
         position = gauge("ledger_checkpoint_position", "Position applied")
         events = gauge("ledger_lag_events", "Events not applied yet")
         seconds = gauge("ledger_lag_seconds", "Age of the oldest event not applied")
@@ -151,6 +152,7 @@ class Metrics:
         )
         for lag in lags:
             generation = (lag.projection, str(lag.generation))
+            live.add_metric(generation, lag.live)
             position.add_metric(generation, lag.position)
             events.add_metric(generation, lag.events)
             seconds.add_metric(generation, lag.seconds)

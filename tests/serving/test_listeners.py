@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ledger.cli.service.listener import open_listeners
+from ledger.cli.service.listener import format_url, open_listener, open_listeners
 from ledger.errors import SettingError
 
 CONNECTIONS = 64
@@ -51,3 +51,13 @@ def test_a_single_process_has_a_single_socket() -> None:
     with open_listeners("127.0.0.1", 0, 1, hint="") as socks:
         assert len(socks) == 1
         assert not socks[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached_at"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("localhost", "localhost"), ("::1", "[::1]")],
+)
+def test_the_announced_url_can_be_called(host: str, reached_at: str) -> None:
+    with open_listener(host, 0, hint="") as sock:
+        assert format_url(host, sock) == f"http://{reached_at}:{sock.getsockname()[1]}"
+        socket.create_connection((reached_at.strip("[]"), sock.getsockname()[1])).close()

@@ -24,7 +24,7 @@ from ledger.api.app import Extensions, create_app
 from ledger.api.transport import HttpProtocol
 from ledger.api.worker_health import create_worker_health_app
 from ledger.cli.service.health_port import serve_health
-from ledger.cli.service.listener import LISTEN_BACKLOG, open_listener, open_listeners
+from ledger.cli.service.listener import LISTEN_BACKLOG, format_url, open_listener, open_listeners
 from ledger.cli.service.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
 from ledger.cli.service.processes import Supervisor, Task, reduce_garbage_collection
 from ledger.clock import Clock
@@ -51,12 +51,15 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     with ExitStack() as stack:
         socks = stack.enter_context(_open_listeners(settings))
         dsn, service_key = stack.enter_context(open_own_database(settings))
-        url = f"http://{settings.host}:{socks[0].getsockname()[1]}"
+        url = format_url(settings.host, socks[0])
         if settings.database_url is not None:
             migrate(dsn)
         check_service_key(settings, dsn, service_key)
         if settings.database_url is not None:
-            announce(f"Ledger listens on {url}. Create keys with: ledger keys create")
+            announce(
+                f"Ledger listens on {url}. Create an account and its keys with: "
+                "ledger accounts create NAME, ledger keys create ACCOUNT"
+            )
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
         if off_reasons := asyncio.run(_read_webhooks_off(settings, dsn)):
