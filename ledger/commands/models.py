@@ -18,7 +18,7 @@ from ledger.errors import InvalidParameter
 from ledger.ids import RESERVED_IDS
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
-from ledger.wire.scalars import INTEGER_MAX
+from ledger.wire.scalars import INTEGER_MAX, abbreviate
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
 """The id of an object that exists."""
@@ -63,8 +63,6 @@ _CREATED_DESCRIPTION = "Creation time in unix seconds. Default: now."
 _FACT_CREATED_DESCRIPTION = (
     "When it happened, in unix seconds: in the past, not before the {subject}. Default: now."
 )
-
-_FIELD_ERRORS = {"extra_forbidden": unknown_parameter_error, "missing": missing_parameter_error}
 
 
 class Body(BaseModel):
@@ -284,18 +282,24 @@ def invalid_json_error(noun: str = "request body") -> InvalidParameter:
     return InvalidParameter(f"The {noun} is not valid UTF-8 JSON.")
 
 
-def validation_error(error: Mapping[str, Any], *, skip: int = 0) -> InvalidParameter:
+def validation_error(
+    error: Mapping[str, Any], *, skip: int = 0, suggestion: str | None = None
+) -> InvalidParameter:
     """The refusal for one of pydantic's errors; its `param` is the field's path, `metadata[order]`. `skip`:
-    how many leading parts of the error's location are not part of the caller's path."""
+    how many leading parts of the error's location are not part of the caller's path. `suggestion`: the
+    declared member that was probably meant by an unknown one."""
     if error["type"] == "json_invalid":  # its location is a number of characters
         return invalid_json_error()
     path = [
         str(part) for part in error["loc"][skip:] if part != "[key]"
     ]  # the error is in a key, not in its value
-    name, *members = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
+    name, *members = [abbreviate(part.encode("utf-8", "backslashreplace").decode()) for part in path] or [
+        "body"
+    ]
     param = name + "".join(f"[{member}]" for member in members)
-    make_error = _FIELD_ERRORS.get(error["type"])
-    if make_error:
-        return make_error(param)
+    if error["type"] == "extra_forbidden":
+        return unknown_parameter_error(param, suggestion)
+    if error["type"] == "missing":
+        return missing_parameter_error(param)
     text = error["msg"].removeprefix("Value error, ")  # pydantic's prefix to the messages of our validators
     return InvalidParameter(f"Invalid {param}: {text}", param=param)

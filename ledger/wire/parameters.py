@@ -235,9 +235,12 @@ class ParameterTable:
 _DEEP_OBJECT_ENCODING: dict[str, Any] = {"style": "deepObject", "explode": True}
 
 
-def unknown_parameter_error(name: str) -> InvalidParameter:
-    """The error for an undeclared parameter."""
-    return InvalidParameter(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
+def unknown_parameter_error(name: str, suggestion: str | None = None) -> InvalidParameter:
+    """The error for an undeclared parameter. `suggestion` is the declared one that was probably meant."""
+    text = f"Received unknown parameter: {name}"
+    if suggestion is not None:
+        text += f". Did you mean {suggestion}?"
+    return InvalidParameter(text, code="parameter_unknown", param=name)
 
 
 def _format_first_name(name: str, raw: Any) -> str:

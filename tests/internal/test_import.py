@@ -133,6 +133,40 @@ def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> Non
     assert "longer than" in errors[14]["message"]
 
 
+@pytest.mark.parametrize(
+    ("line", "param", "message"),
+    [
+        ({"op": "custmer"}, "op", "must be one of charge, customer, dispute, "),
+        ({"op": "custmer"}, "op", "Did you mean customer?"),
+        ({"id": "cus_1"}, "op", "Missing required param: op. It must be one of charge, customer, "),
+        ({"op": "customer", "id": "cus_1", "nmae": "Ada"}, "nmae", "Did you mean name?"),
+        (
+            {"op": "customer", "id": "cus_1", "address": {"citty": "Paris"}},
+            "address[citty]",
+            "Did you mean city?",
+        ),
+        (
+            {"op": "webhook_endpoint", "id": "we_1", "url": "u", "enabled_events": ["dispute.created"]},
+            "enabled_events[0]",
+            "must be * or an Event type: charge.dispute.created, ",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_misspelt_name_is_refused_with_the_names_there_are(
+    operator: InternalClient, line: dict[str, Any], param: str, message: str
+) -> None:
+    (result,) = import_lines(operator, [line])
+    assert result["error"]["param"] == param
+    assert message in result["error"]["message"]
+
+
+@pytest.mark.parametrize("member", ["op", "x" * 100_000])
+def test_an_error_about_a_long_name_is_short(operator: InternalClient, member: str) -> None:
+    (result,) = import_lines(operator, [{"op": "customer", "id": "cus_1"} | {member: "y" * 100_000}])
+    assert len(json.dumps(result)) < 1000
+
+
 def test_webhook_endpoints_are_imported_once_and_within_their_limits(
     operator: InternalClient, raw: Caller, name: str
 ) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ledger.commands import external_facts
 from ledger.commands.execution import Decide
@@ -16,6 +16,7 @@ from ledger.commands.models import invalid_json_error, validation_error
 from ledger.domain import webhook_endpoint_quota
 from ledger.errors import InvalidParameter
 from ledger.ids import parse_id_time
+from ledger.wire.suggestions import find_nearest, list_alternatives, suggest
 
 LINE_BYTES_MAX = 1_048_576
 
@@ -61,10 +62,7 @@ def parse_line(line: bytes | None, *, account: str, livemode: bool) -> LineComma
     try:
         model = _LINE_ADAPTER.validate_json(line)
     except ValidationError as error:
-        first_error = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first_error["type"] == "json_invalid":
-            raise invalid_json_error("line") from None
-        raise validation_error(first_error, skip=1 if first_error["loc"] else 0) from None
+        raise _explain(error.errors(include_url=False)[0]) from None
     params = model.to_params()
     del params["op"]
     decide = _COMMANDS[model.op]
@@ -88,6 +86,47 @@ def parse_line(line: bytes | None, *, account: str, livemode: bool) -> LineComma
         case "webhook_endpoint":
             quota_stream = webhook_endpoint_quota.get_stream_id(account, livemode)
             return LineCommand(decide, "", params, model.id, (quota_stream,))
+
+
+def _explain(error: Mapping[str, Any]) -> InvalidParameter:
+    """The refusal of a line for one of pydantic's errors. It names the kinds of line there are, and the
+    member that was probably meant by one that there is not."""
+    kinds = list(_COMMANDS)
+    match error["type"]:
+        case "json_invalid":
+            return invalid_json_error("line")
+        case "union_tag_not_found" if isinstance(error["input"], Mapping):
+            text = f"Missing required param: op. It must be one of {list_alternatives('', kinds)}."
+            return InvalidParameter(text, code="parameter_missing", param="op")
+        case "union_tag_invalid":
+            op = error["ctx"]["tag"]
+            text = f"Invalid op: must be one of {list_alternatives(op, kinds)}.{suggest(op, kinds)}"
+            return InvalidParameter(text, param="op")
+        case "extra_forbidden":
+            kind, *path, name = error["loc"]
+            members = _list_members(kind, path)
+            return validation_error(error, skip=1, suggestion=find_nearest(str(name), members))
+    return validation_error(error, skip=1 if error["loc"] else 0)
+
+
+def _list_members(kind: str, path: Sequence[str | int]) -> list[str]:
+    """The declared members of the object at `path` in a line of this kind."""
+    models = [model for model in get_args(ImportLine) if kind in get_args(_type_of(model, "op"))]
+    for part in path:
+        if isinstance(part, str):
+            models = [found for model in models for found in _find_models(_type_of(model, part))]
+    return [name for model in models for name in model.model_fields]
+
+
+def _type_of(model: type[BaseModel], member: str) -> Any:
+    return model.model_fields[member].annotation
+
+
+def _find_models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in the type of a member: `Address | None` has one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _find_models(part)]
 
 
 def _find_subject(event_id: str, shown_object: Mapping[str, Any]) -> tuple[str, ...]:

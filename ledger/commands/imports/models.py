@@ -31,8 +31,9 @@ from ledger.commands.models import (
 from ledger.domain.file import GENERATED_PURPOSES, UPLOAD_PURPOSES
 from ledger.domain.refund_decisions import REASONS
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
-from ledger.wire.event_types import EVENT_TYPES
-from ledger.wire.versions import is_version
+from ledger.wire.event_types import EVENT_TYPES, ORDERED_EVENT_TYPES
+from ledger.wire.suggestions import list_alternatives
+from ledger.wire.versions import LATEST_VERSION, is_version
 
 FILENAME_LENGTH_MAX = 255
 
@@ -52,13 +53,14 @@ def _decode_base64(text: Any) -> bytes:
 
 def _check_event_type(name: str) -> str:
     if name != EVENT_TYPE_WILDCARD and name not in EVENT_TYPES:
-        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or an Event type")
+        alternatives = list_alternatives(name, ORDERED_EVENT_TYPES)
+        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or an Event type: {alternatives}")
     return name
 
 
 def _check_api_version(name: str) -> str:
     if not is_version(name):
-        raise ValueError("must be a supported API version")
+        raise ValueError(f"must be a supported API version, for example {LATEST_VERSION}")
     return name
 
 
