@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ledger.cli.accounts import build_accounts_group, build_keys_group
+from ledger.cli.database.commands import add_database_commands
 from ledger.cli.shell import format_count, make_printable
 from ledger.config import Settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
@@ -46,6 +47,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) ->
     _add_migrate_command(cli)
     _add_verify_command(cli)
     _add_witness_command(cli)
+    add_database_commands(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
     return cli

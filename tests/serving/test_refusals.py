@@ -35,6 +35,8 @@ def test_a_wrong_setting_is_named(place: Path) -> None:
         ("worker",),
         ("migrate",),
         ("import", "-"),
+        ("backup", "never.dump"),
+        ("psql",),
         ("accounts", "list"),
         ("accounts", "create", "Ada"),
         ("keys", "list"),
