@@ -168,6 +168,9 @@ class ChargeBody(Body):
     id: NewId | None = Field(None, description=_ID_DESCRIPTION)
     amount: Integer = Field(description="In minor units of the currency.")
     currency: Currency
+    amount_captured: PositiveInteger | None = Field(
+        None, description="In minor units, if less than the amount was captured. Default: all of it."
+    )
     billing_details: BillingDetails | None = None
     captured: bool | None = Field(None, description="False if the charge is only authorized. Default: true.")
     created: Seconds | None = Field(None, description=_CREATED_DESCRIPTION)

@@ -23,6 +23,7 @@ from ledger.commands.models import (
     Metadata,
     NewId,
     PositiveInteger,
+    PublishBody,
     Reference,
     Seconds,
     StorableText,
@@ -33,6 +34,7 @@ from ledger.domain.refund_decisions import REASONS
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
 from ledger.wire.event_types import EVENT_TYPES, ORDERED_EVENT_TYPES
 from ledger.wire.suggestions import list_alternatives
+from ledger.wire.tables.disputes import SUBMISSION_METHODS
 from ledger.wire.versions import LATEST_VERSION, is_version
 
 FILENAME_LENGTH_MAX = 255
@@ -86,6 +88,34 @@ class FactLine(FactBody):
     op: Literal["fact"]
     dispute: Id
     reference: Reference
+
+
+class ResponseLine(Body):
+    """What the merchant did about a dispute in another system. Test outcomes do not follow from it."""
+
+    op: Literal["response"]
+    dispute: Id
+    evidence: JsonObject | None = None
+    submission: PositiveInteger | None = None
+    past_due: bool | None = None
+    metadata: Metadata | None = None
+    intended_submission_method: Literal[SUBMISSION_METHODS] | None = None  # type: ignore[valid-type]
+    closed: bool | None = None
+
+
+class DeletionLine(Body):
+    """The deletion of a customer in another system."""
+
+    op: Literal["deletion"]
+    customer: Id
+
+
+class ResourceLine(PublishBody):
+    """The current state of another service's resource, as `PUT /resources/{type}/{id}` takes it."""
+
+    op: Literal["resource"]
+    id: NewId
+    type: EventType
 
 
 class WebhookEndpointLine(Body):
@@ -145,10 +175,13 @@ class FileLine(Body):
 ImportLine = (
     ChargeLine
     | CustomerLine
+    | DeletionLine
     | DisputeLine
     | EventLine
     | FactLine
     | FileLine
     | RefundLine
+    | ResourceLine
+    | ResponseLine
     | WebhookEndpointLine
 )
