@@ -44,6 +44,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) ->
     )
     _add_service_commands(cli, make_extensions)
     _add_import_command(cli)
+    _add_export_command(cli)
     _add_migrate_command(cli)
     _add_verify_command(cli)
     _add_witness_command(cli)
@@ -147,6 +148,29 @@ def _add_import_command(cli: typer.Typer) -> None:
         )
         if summary.refused_count:
             raise typer.Exit(1)
+
+
+def _add_export_command(cli: typer.Typer) -> None:
+    @cli.command("export")
+    def export_file(
+        file: Annotated[Path, typer.Argument(help="The file to write, NDJSON; - writes standard output.")],
+        account: Annotated[
+            str | None, typer.Option(help="The account to export; optional if there is only one.")
+        ] = None,
+        live: Annotated[bool, typer.Option("--live", help="Export live mode instead of test mode.")] = False,
+        unseal: Annotated[
+            bool, typer.Option("--unseal", help="With personal data, evidence and files; this is recorded.")
+        ] = False,
+        force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    ) -> None:
+        """Export objects to a file that `ledger import` takes.
+
+        One JSON object a line, as of one position of the log. Example: ledger export shop.ndjson --unseal"""
+        from ledger.cli import export_file
+
+        summary = export_file.run_export(file, account, livemode=live, unseal=unseal, overwrite=force)
+        for text in export_file.describe(summary):
+            print(text, file=sys.stderr)
 
 
 def _add_migrate_command(cli: typer.Typer) -> None:

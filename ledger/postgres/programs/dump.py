@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 
 from ledger.errors import SettingError
 from ledger.postgres.cluster import find_reason
 from ledger.postgres.connections import first_line
-from ledger.postgres.private_files import fsync_directory
+from ledger.postgres.private_files import open_new_file
 from ledger.postgres.programs.client import (
     connect,
     describe_connection,
@@ -121,33 +121,3 @@ def explain(output: str) -> str:
     if "permission denied" in reason or "may lack" in reason:
         reason += ": use the user who owns the database, as for `ledger migrate`"
     return reason
-
-
-@contextmanager
-def open_new_file(path: Path, *, overwrite: bool) -> Iterator[tuple[BinaryIO, Path]]:
-    """A file with mode 0600 that is called `path` when the block ends without an error, and is removed
-    otherwise; its path until then. Raises SettingError, also for a name that is taken, unless `overwrite`."""
-    _check_free(path, overwrite=overwrite)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    except OSError as error:
-        raise SettingError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with open(descriptor, "wb") as file:
-            yield file, Path(name)
-            file.flush()
-            os.fsync(file.fileno())
-        _check_free(path, overwrite=overwrite)
-        os.replace(name, path)
-        fsync_directory(path.parent)
-    except OSError as error:
-        raise SettingError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _check_free(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
-        raise SettingError(f"{path} is a directory")
-    if path.exists() and not overwrite:
-        raise SettingError(f"{path} exists: choose another name, or --force")
