@@ -14,7 +14,7 @@ PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev test test-fast check format schema clients bench bench-peers clean
+.PHONY: help serve dev test test-fast check format schema api-tables swagger-ui clients bench bench-peers clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -45,6 +45,12 @@ format: .venv/.test  ## format the sources and correct what ruff can
 
 schema: .venv/.test  ## write docs/schema.sql from the migrations
 	@exec $(BIN)/python -m tests.postgres.schema
+
+api-tables: .venv/.test  ## write the tables of docs/api.md, and the routes of Stripe, from the code and the pinned SDK
+	@exec $(BIN)/python -m tests.sdk.api_tables
+
+swagger-ui: .venv/.test  ## write the files of Swagger UI again from npm; ARGS=VERSION takes another release
+	@exec $(BIN)/python -m tests.api.swagger_ui $(ARGS)
 
 clients: .clients/.fetched $(PROGRAMS)  ## download clients, their tests and programs that use the API, which `make test` then runs
 

@@ -13,5 +13,10 @@ setup(
         "ledger.migrations.versions",
     ],
     package_dir={"ledger.migrations": "alembic"},
-    package_data={"ledger.migrations": ["script.py.mako"], "ledger.compression": ["*.zstd"]},
+    package_data={
+        "ledger.migrations": ["script.py.mako"],
+        "ledger.compression": ["*.zstd"],
+        "ledger.api.pages": ["*.html", "*.js", "swagger_ui/*"],
+        "ledger.api.unknown_routes": ["*.txt"],
+    },
 )

@@ -2,6 +2,7 @@
 -- `make schema` writes this file. A projection's table is partitioned by generation: the service makes and
 -- drops the partitions while it runs.
 
+CREATE ROLE ledger_analyst NOLOGIN;
 CREATE ROLE ledger_api NOLOGIN;
 CREATE ROLE ledger_projector NOLOGIN;
 
@@ -22,6 +23,23 @@ CREATE TABLE ledger.accounts (
 CREATE INDEX accounts_connected ON ledger.accounts USING btree (platform, created_at, id) WHERE (platform IS NOT NULL);
 GRANT INSERT, SELECT ON ledger.accounts TO ledger_api;
 GRANT SELECT ON ledger.accounts TO ledger_projector;
+
+CREATE TABLE ledger.activations (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    action text NOT NULL,
+    who text NOT NULL,
+    reason text NOT NULL,
+    database_oid bigint,
+    table_oid bigint,
+    system_identifier bigint,
+    sends_webhooks boolean NOT NULL,
+    details jsonb NOT NULL,
+    CONSTRAINT activations_key PRIMARY KEY (id),
+    CONSTRAINT activations_action CHECK (action = ANY (ARRAY['first_start'::text, 'pause'::text, 'resume'::text, 'declare_copy'::text]))
+);
+CREATE UNIQUE INDEX activations_first_start ON ledger.activations USING btree (action) WHERE (action = 'first_start'::text);
+GRANT INSERT, SELECT ON ledger.activations TO ledger_api;
 
 CREATE TABLE ledger.alembic_version (
     version_num character varying(32) NOT NULL,
@@ -668,6 +686,35 @@ BEGIN
             event_charge, event_payment_intent, recorded);
 END $function$;
 
+CREATE OR REPLACE FUNCTION ledger.is_active_database()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+DECLARE
+    newest ledger.activations;
+    this record;
+BEGIN
+    SELECT * INTO newest FROM ledger.activations ORDER BY id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    this := ledger.this_database();
+    RETURN newest.database_oid IS NOT DISTINCT FROM this.database_oid
+        AND newest.table_oid IS NOT DISTINCT FROM this.table_oid
+        AND newest.system_identifier IS NOT DISTINCT FROM this.system_identifier;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.may_send_webhooks()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    RETURN coalesce((SELECT a.sends_webhooks FROM ledger.activations a ORDER BY a.id DESC LIMIT 1), true)
+        AND ledger.is_active_database();
+END $function$;
+
 CREATE OR REPLACE FUNCTION ledger.movement_id(state bytea)
  RETURNS text
  LANGUAGE sql
@@ -753,6 +800,19 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'ledger.% only grows: % refused', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.this_database(OUT database_oid bigint, OUT table_oid bigint, OUT system_identifier bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    SELECT d.oid INTO database_oid FROM pg_database d WHERE d.datname = current_database();
+    table_oid := 'ledger.activations'::regclass::oid;
+    IF has_function_privilege('pg_control_system()', 'EXECUTE') THEN
+        SELECT s.system_identifier INTO system_identifier FROM pg_control_system() s;
+    END IF;
 END $function$;
 
 
@@ -1230,6 +1290,765 @@ BEGIN
             USING ERRCODE = 'check_violation', SCHEMA = 'projections', TABLE = 'postings',
                   CONSTRAINT = 'postings_balance';
     END IF;
+    RETURN NULL;
+END $function$;
+
+
+CREATE SCHEMA reporting;
+GRANT USAGE ON SCHEMA reporting TO ledger_analyst;
+
+CREATE TYPE reporting.movement AS (amount bigint, fee bigint, currency text, created bigint, available_on bigint);
+
+CREATE TYPE reporting.fields AS (amount bigint, currency text, movement reporting.movement, customer text, charge text, dispute text, outcome jsonb, failure_code text, kind text, reason text, network_reason_code text, brand text, due_by bigint, past_due boolean, cause text, amount_received bigint, error jsonb, component text, expires_at bigint);
+
+CREATE VIEW reporting.accounts AS
+ SELECT id,
+    name,
+    platform,
+    created_at
+   FROM ledger.accounts a;
+COMMENT ON VIEW reporting.accounts IS 'The accounts.';
+COMMENT ON COLUMN reporting.accounts.id IS 'Id of the account, acct_….';
+COMMENT ON COLUMN reporting.accounts.name IS 'Name that the operator gave it.';
+COMMENT ON COLUMN reporting.accounts.platform IS 'Id of the account that it is connected to; null: none.';
+COMMENT ON COLUMN reporting.accounts.created_at IS 'When it was created.';
+GRANT SELECT ON reporting.accounts TO ledger_analyst;
+
+CREATE VIEW reporting.api_keys AS
+ SELECT id,
+    account,
+    livemode,
+    kind,
+    name,
+    scopes,
+    created_at,
+    expires_at,
+    last_used_at
+   FROM ledger.api_keys k;
+COMMENT ON VIEW reporting.api_keys IS 'The API keys, without anything by which one could be used. Their ids stand in other views as `api_key`.';
+COMMENT ON COLUMN reporting.api_keys.id IS 'Id of the key, key_….';
+COMMENT ON COLUMN reporting.api_keys.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.api_keys.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.api_keys.kind IS 'sk: secret, rk: restricted, pk: publishable.';
+COMMENT ON COLUMN reporting.api_keys.name IS 'Name that was given to it when it was created.';
+COMMENT ON COLUMN reporting.api_keys.scopes IS 'What a restricted key may do.';
+COMMENT ON COLUMN reporting.api_keys.created_at IS 'When it was created.';
+COMMENT ON COLUMN reporting.api_keys.expires_at IS 'When it stops to work; null: never.';
+COMMENT ON COLUMN reporting.api_keys.last_used_at IS 'When it was last used, to within some minutes; null: never.';
+GRANT SELECT ON reporting.api_keys TO ledger_analyst;
+
+CREATE VIEW reporting.balance_transactions AS
+ SELECT b.id,
+    b.account,
+    b.livemode,
+    to_timestamp(b.created::double precision) AS created_at,
+    b."position",
+    b.type,
+    b.source,
+    b.currency,
+    (s.movement).amount AS amount,
+    (s.movement).fee AS fee,
+    (s.movement).amount - (s.movement).fee AS net,
+    to_timestamp((s.movement).available_on::double precision) AS available_at
+   FROM projections.balance_transactions b
+     LEFT JOIN ledger.events e ON e.notification_id = b."position"
+     CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+  WHERE b.generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'balance_transactions'::text));
+COMMENT ON VIEW reporting.balance_transactions IS 'One row per change of an account''s balance: of a charge, refund or dispute.';
+COMMENT ON COLUMN reporting.balance_transactions.id IS 'Id of the balance transaction, txn_….';
+COMMENT ON COLUMN reporting.balance_transactions.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.balance_transactions.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.balance_transactions.created_at IS 'When it was made.';
+COMMENT ON COLUMN reporting.balance_transactions.position IS 'Position in the log of the record that made it.';
+COMMENT ON COLUMN reporting.balance_transactions.type IS 'charge, refund or adjustment (a dispute''s).';
+COMMENT ON COLUMN reporting.balance_transactions.source IS 'Id of the charge, refund or dispute.';
+COMMENT ON COLUMN reporting.balance_transactions.currency IS 'Three-letter ISO code in lower case: the currency of the amounts in this row.';
+COMMENT ON COLUMN reporting.balance_transactions.amount IS 'Minor units before the fee; negative: out of the balance.';
+COMMENT ON COLUMN reporting.balance_transactions.fee IS 'Minor units that were kept as a fee; negative: returned.';
+COMMENT ON COLUMN reporting.balance_transactions.net IS 'Minor units by which the balance changed.';
+COMMENT ON COLUMN reporting.balance_transactions.available_at IS 'From when on the money can be used.';
+GRANT SELECT ON reporting.balance_transactions TO ledger_analyst;
+
+CREATE VIEW reporting.changes AS
+ SELECT e.notification_id AS "position",
+    e.recorded_at,
+    e.account,
+    e.livemode,
+    e.originator_id AS object,
+    e.originator_version AS version,
+    e.topic,
+    e.actor AS api_key,
+    k.name AS api_key_name,
+    e.request_id,
+    e.idempotency_key,
+    e.causation
+   FROM ledger.events e
+     LEFT JOIN ledger.api_keys k ON k.id = e.actor;
+COMMENT ON VIEW reporting.changes IS 'One row per record of the log: what changed, when, by whom. Bound `position` where the log is large.';
+COMMENT ON COLUMN reporting.changes.position IS '1, 2, 3 … in the order of the changes, without holes.';
+COMMENT ON COLUMN reporting.changes.recorded_at IS 'When it was recorded. Never decreases along the positions.';
+COMMENT ON COLUMN reporting.changes.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.changes.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.changes.object IS 'Id of the changed object.';
+COMMENT ON COLUMN reporting.changes.version IS '1, 2, 3 … within the object.';
+COMMENT ON COLUMN reporting.changes.topic IS 'What happened: customer.updated, dispute.won ….';
+COMMENT ON COLUMN reporting.changes.api_key IS 'Id of the API key that caused it; null: not the API.';
+COMMENT ON COLUMN reporting.changes.api_key_name IS 'Name of that key; null: not the API.';
+COMMENT ON COLUMN reporting.changes.request_id IS 'Id of the API request that caused it; null: none.';
+COMMENT ON COLUMN reporting.changes.idempotency_key IS 'Idempotency key of that request; null: none.';
+COMMENT ON COLUMN reporting.changes.causation IS 'What else caused it: network:…, clock; null: nothing else.';
+GRANT SELECT ON reporting.changes TO ledger_analyst;
+
+CREATE VIEW reporting.charges AS
+ SELECT c.id,
+    c.account,
+    c.livemode,
+    to_timestamp(c.created::double precision) AS created_at,
+    c.customer,
+    c.payment_intent,
+    c.transfer_group,
+    f.currency,
+    f.amount,
+    f.status,
+    f.captured,
+    f.captured_at,
+    f.amount_captured,
+    f.amount_refunded,
+    f.fee,
+    f.disputes,
+    f.ended_by,
+    f.failure_code,
+    f.risk_level
+   FROM projections.charges c
+     CROSS JOIN LATERAL ( SELECT max(s.currency) FILTER (WHERE e.originator_version = 1) AS currency,
+            max(s.amount) FILTER (WHERE e.originator_version = 1) AS amount,
+                CASE
+                    WHEN bool_or(e.topic = 'charge.failed'::text) THEN 'failed'::text
+                    ELSE 'succeeded'::text
+                END AS status,
+            bool_or((s.movement).amount > 0) IS TRUE AS captured,
+            to_timestamp(min((s.movement).created) FILTER (WHERE (s.movement).amount > 0)::double precision) AS captured_at,
+            COALESCE(sum((s.movement).amount) FILTER (WHERE e.topic <> 'charge.refunded'::text), 0::numeric)::bigint AS amount_captured,
+            COALESCE(- sum((s.movement).amount) FILTER (WHERE e.topic = 'charge.refunded'::text), 0::numeric)::bigint AS amount_refunded,
+            COALESCE(sum((s.movement).fee), 0::numeric)::bigint AS fee,
+            count(DISTINCT s.dispute) AS disputes,
+                CASE
+                    WHEN bool_or(e.topic = 'charge.expired'::text) THEN 'expired'::text
+                    WHEN bool_or(e.topic = 'charge.released'::text) THEN 'released'::text
+                    ELSE NULL::text
+                END AS ended_by,
+            max(s.failure_code) AS failure_code,
+            max(s.outcome ->> 'risk_level'::text) AS risk_level
+           FROM ledger.events e
+             CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+          WHERE e.originator_id = c.id) f
+  WHERE c.generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'charges'::text));
+COMMENT ON VIEW reporting.charges IS 'One row per charge, declined ones too. Brand and country of its card are sealed with the card.';
+COMMENT ON COLUMN reporting.charges.id IS 'Id of the charge, ch_….';
+COMMENT ON COLUMN reporting.charges.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.charges.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.charges.created_at IS 'When it was created, perhaps in another system.';
+COMMENT ON COLUMN reporting.charges.customer IS 'Id of its customer; null: none.';
+COMMENT ON COLUMN reporting.charges.payment_intent IS 'Id of its payment intent; null: none.';
+COMMENT ON COLUMN reporting.charges.transfer_group IS 'The group that the caller named.';
+COMMENT ON COLUMN reporting.charges.currency IS 'Three-letter ISO code in lower case: the currency of the amounts in this row.';
+COMMENT ON COLUMN reporting.charges.amount IS 'Minor units that were to be charged.';
+COMMENT ON COLUMN reporting.charges.status IS 'succeeded (paid or authorized) or failed (declined).';
+COMMENT ON COLUMN reporting.charges.captured IS 'Whether money was taken. An authorized charge is not captured yet, or never.';
+COMMENT ON COLUMN reporting.charges.captured_at IS 'When it was captured; null: not.';
+COMMENT ON COLUMN reporting.charges.amount_captured IS 'Minor units that were taken; 0 before the capture.';
+COMMENT ON COLUMN reporting.charges.amount_refunded IS 'Minor units of it that refunds have returned.';
+COMMENT ON COLUMN reporting.charges.fee IS 'Processing fee in minor units, kept also when it is refunded.';
+COMMENT ON COLUMN reporting.charges.disputes IS 'How many disputes it has had, whatever became of them.';
+COMMENT ON COLUMN reporting.charges.ended_by IS 'Why an authorization can no longer be captured: expired, released (its payment intent was canceled); null: neither.';
+COMMENT ON COLUMN reporting.charges.failure_code IS 'Why it was declined, as the API''s code; null: it was not.';
+COMMENT ON COLUMN reporting.charges.risk_level IS 'The risk that the API shows: normal, elevated, highest ….';
+GRANT SELECT ON reporting.charges TO ledger_analyst;
+
+CREATE VIEW reporting.customer_sessions AS
+ SELECT e.originator_id AS id,
+    e.account,
+    e.livemode,
+    e.recorded_at AS created_at,
+    e.notification_id AS "position",
+    s.customer,
+    s.component,
+    to_timestamp(s.expires_at::double precision) AS expires_at,
+    later.claimed_at,
+    later.revoked_at
+   FROM ledger.events e
+     CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+     CROSS JOIN LATERAL ( SELECT max(o.recorded_at) FILTER (WHERE o.topic = 'customer_session.claimed'::text) AS claimed_at,
+            max(o.recorded_at) FILTER (WHERE o.topic = 'customer_session.revoked'::text) AS revoked_at
+           FROM ledger.events o
+          WHERE o.originator_id = e.originator_id) later
+  WHERE e.topic = 'customer_session.created'::text;
+COMMENT ON VIEW reporting.customer_sessions IS 'One row per customer session, from the log alone: bound `position` where the log is large.';
+COMMENT ON COLUMN reporting.customer_sessions.id IS 'Id of the session, cuss_….';
+COMMENT ON COLUMN reporting.customer_sessions.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.customer_sessions.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.customer_sessions.created_at IS 'When it was created.';
+COMMENT ON COLUMN reporting.customer_sessions.position IS 'Position in the log of the record that created it.';
+COMMENT ON COLUMN reporting.customer_sessions.customer IS 'Id of the customer.';
+COMMENT ON COLUMN reporting.customer_sessions.component IS 'The component that it enables.';
+COMMENT ON COLUMN reporting.customer_sessions.expires_at IS 'When its client secret stops to work.';
+COMMENT ON COLUMN reporting.customer_sessions.claimed_at IS 'When a front end exchanged the client secret; null: not.';
+COMMENT ON COLUMN reporting.customer_sessions.revoked_at IS 'When it was withdrawn; null: not.';
+GRANT SELECT ON reporting.customer_sessions TO ledger_analyst;
+
+CREATE VIEW reporting.customers AS
+ SELECT id,
+    account,
+    livemode,
+    to_timestamp(created::double precision) AS created_at,
+    deleted
+   FROM projections.customers c
+  WHERE generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'customers'::text));
+COMMENT ON VIEW reporting.customers IS 'One row per customer, deleted ones too. Names, addresses and the like are personal data and not here.';
+COMMENT ON COLUMN reporting.customers.id IS 'Id of the customer, cus_….';
+COMMENT ON COLUMN reporting.customers.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.customers.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.customers.created_at IS 'When it was created, perhaps in another system.';
+COMMENT ON COLUMN reporting.customers.deleted IS 'Whether it was deleted.';
+GRANT SELECT ON reporting.customers TO ledger_analyst;
+
+CREATE VIEW reporting.dispute_history AS
+ SELECT d.id AS dispute,
+    d.account,
+    d.livemode,
+    h.version,
+    h."position",
+    h.recorded_at,
+    h.topic,
+    max(h.status) OVER (PARTITION BY d.id, h.step) AS status,
+    h.currency,
+    h.amount,
+    h.fee,
+    h.api_key,
+    h.request_id,
+    h.causation
+   FROM projections.disputes d
+     CROSS JOIN LATERAL ( SELECT g.version,
+            g."position",
+            g.recorded_at,
+            g.topic,
+            g.currency,
+            g.amount,
+            g.fee,
+            g.api_key,
+            g.request_id,
+            g.causation,
+            g.status,
+            count(g.status) OVER (ORDER BY g.version) AS step
+           FROM ( SELECT e.originator_version AS version,
+                    e.notification_id AS "position",
+                    e.recorded_at,
+                    e.topic,
+                    (s.movement).currency AS currency,
+                    (s.movement).amount AS amount,
+                    (s.movement).fee AS fee,
+                    e.actor AS api_key,
+                    e.request_id,
+                    e.causation,
+                    reporting.dispute_status(e.topic, s.kind, max(
+                        CASE
+                            WHEN e.topic = 'dispute.appeal_opened'::text THEN 3
+                            WHEN s.kind = 'inquiry'::text THEN 1
+                            WHEN e.topic = ANY (ARRAY['dispute.opened'::text, 'dispute.inquiry_escalated'::text]) THEN 2
+                            ELSE NULL::integer
+                        END) OVER (ORDER BY e.originator_version)) AS status
+                   FROM ledger.events e
+                     CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+                  WHERE e.originator_id = d.id) g) h
+  WHERE d.generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'disputes'::text));
+COMMENT ON VIEW reporting.dispute_history IS 'One row per record of a dispute: how the dispute was from then on until the next.';
+COMMENT ON COLUMN reporting.dispute_history.dispute IS 'Id of the dispute, du_….';
+COMMENT ON COLUMN reporting.dispute_history.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.dispute_history.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.dispute_history.version IS '1, 2, 3 … within the dispute.';
+COMMENT ON COLUMN reporting.dispute_history.position IS 'Position of the record in the log.';
+COMMENT ON COLUMN reporting.dispute_history.recorded_at IS 'When it was recorded.';
+COMMENT ON COLUMN reporting.dispute_history.topic IS 'What happened: dispute.opened, dispute.evidence_submitted, dispute.won ….';
+COMMENT ON COLUMN reporting.dispute_history.status IS 'Status of the dispute from then on.';
+COMMENT ON COLUMN reporting.dispute_history.currency IS 'Three-letter ISO code in lower case: the currency of the amounts in this row.';
+COMMENT ON COLUMN reporting.dispute_history.amount IS 'Minor units that this moved into the balance, negative: out of it; null: none.';
+COMMENT ON COLUMN reporting.dispute_history.fee IS 'Minor units of the fee that came with it, negative: returned; null: none.';
+COMMENT ON COLUMN reporting.dispute_history.api_key IS 'Id of the API key that caused it; null: not the API.';
+COMMENT ON COLUMN reporting.dispute_history.request_id IS 'Id of the API request that caused it; null: none.';
+COMMENT ON COLUMN reporting.dispute_history.causation IS 'What else caused it: network:…, clock; null: nothing else.';
+GRANT SELECT ON reporting.dispute_history TO ledger_analyst;
+
+CREATE VIEW reporting.disputes AS
+ SELECT d.id,
+    d.account,
+    d.livemode,
+    to_timestamp(d.created::double precision) AS opened_at,
+    f.reported_at,
+    d.charge,
+    d.payment_intent,
+    f.customer,
+    f.kind,
+    f.reason,
+    f.network_reason_code,
+    f.card_brand,
+    f.currency,
+    f.amount,
+    reporting.dispute_status(f.last_topic, f.kind, f.round) AS status,
+    (f.last_topic <> ALL (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text, 'dispute.inquiry_closed'::text])) AND f.kind <> 'prevented'::text AS open,
+        CASE
+            WHEN f.decisions IS NULL THEN NULL::text
+            WHEN f.last_topic = 'dispute.won'::text THEN 'won'::text
+            ELSE 'lost'::text
+        END AS outcome,
+    f.decided_at,
+    f.decided_by,
+    to_timestamp(NULLIF(f.due_by, 0)::double precision) AS evidence_due_at,
+    f.evidence_submitted_at,
+    f.submissions,
+    f.past_due,
+    f.amount_withdrawn,
+    f.fee
+   FROM projections.disputes d
+     CROSS JOIN LATERAL ( SELECT min(e.recorded_at) AS reported_at,
+            max(s.customer) AS customer,
+            max(s.kind) AS kind,
+            max(s.reason) AS reason,
+            max(s.network_reason_code) AS network_reason_code,
+            max(s.brand) AS card_brand,
+            max(s.currency) AS currency,
+            COALESCE(max(- (s.movement).amount) FILTER (WHERE e.topic = 'dispute.inquiry_escalated'::text), max(s.amount)) AS amount,
+            max(
+                CASE
+                    WHEN e.topic = 'dispute.appeal_opened'::text THEN 3
+                    WHEN s.kind = 'inquiry'::text THEN 1
+                    WHEN e.topic = ANY (ARRAY['dispute.opened'::text, 'dispute.inquiry_escalated'::text]) THEN 2
+                    ELSE NULL::integer
+                END) AS round,
+            (array_agg(e.topic ORDER BY e.originator_version DESC) FILTER (WHERE e.topic <> ALL (ARRAY['dispute.updated'::text, 'dispute.evidence_staged'::text])))[1] AS last_topic,
+            max(e.originator_version) FILTER (WHERE e.topic = ANY (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text])) AS decisions,
+            max(COALESCE(to_timestamp((s.movement).created::double precision), e.recorded_at)) FILTER (WHERE e.topic = ANY (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text, 'dispute.inquiry_closed'::text])) AS decided_at,
+            (array_agg(
+                CASE e.topic
+                    WHEN 'dispute.won'::text THEN 'network'::text
+                    WHEN 'dispute.conceded'::text THEN 'merchant'::text
+                    ELSE s.cause
+                END ORDER BY e.originator_version DESC) FILTER (WHERE e.topic = ANY (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text, 'dispute.inquiry_closed'::text])))[1] AS decided_by,
+            (array_agg(s.due_by ORDER BY e.originator_version DESC) FILTER (WHERE s.due_by IS NOT NULL))[1] AS due_by,
+            min(e.recorded_at) FILTER (WHERE e.topic = 'dispute.evidence_submitted'::text) AS evidence_submitted_at,
+            count(*) FILTER (WHERE e.topic = 'dispute.evidence_submitted'::text) AS submissions,
+            (array_agg(s.past_due ORDER BY e.originator_version DESC) FILTER (WHERE s.past_due IS NOT NULL))[1] AS past_due,
+            COALESCE(- sum((s.movement).amount), 0::numeric)::bigint AS amount_withdrawn,
+            COALESCE(sum((s.movement).fee), 0::numeric)::bigint AS fee
+           FROM ledger.events e
+             CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+          WHERE e.originator_id = d.id) f
+  WHERE d.generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'disputes'::text));
+COMMENT ON VIEW reporting.disputes IS 'One row per dispute, inquiries too.';
+COMMENT ON COLUMN reporting.disputes.id IS 'Id of the dispute, du_….';
+COMMENT ON COLUMN reporting.disputes.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.disputes.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.disputes.opened_at IS 'When the network opened it.';
+COMMENT ON COLUMN reporting.disputes.reported_at IS 'When it was recorded: later than `opened_at` if it was reported late, or imported.';
+COMMENT ON COLUMN reporting.disputes.charge IS 'Id of the disputed charge.';
+COMMENT ON COLUMN reporting.disputes.payment_intent IS 'Id of the charge''s payment intent; null: none.';
+COMMENT ON COLUMN reporting.disputes.customer IS 'Id of the charge''s customer when it was opened; null: none.';
+COMMENT ON COLUMN reporting.disputes.kind IS 'How it began: chargeback, inquiry, compliance or prevented.';
+COMMENT ON COLUMN reporting.disputes.reason IS 'Its category: fraudulent, product_not_received ….';
+COMMENT ON COLUMN reporting.disputes.network_reason_code IS 'The network''s code of the reason.';
+COMMENT ON COLUMN reporting.disputes.card_brand IS 'Brand of the card: visa ….';
+COMMENT ON COLUMN reporting.disputes.currency IS 'Three-letter ISO code in lower case: the currency of the amounts in this row.';
+COMMENT ON COLUMN reporting.disputes.amount IS 'Disputed minor units; of an escalated inquiry, those of the chargeback.';
+COMMENT ON COLUMN reporting.disputes.status IS 'As in the API: needs_response ….';
+COMMENT ON COLUMN reporting.disputes.open IS 'Whether it still awaits the merchant or a decision.';
+COMMENT ON COLUMN reporting.disputes.outcome IS 'won or lost, also while it is appealed; null: neither yet, or closed as an inquiry.';
+COMMENT ON COLUMN reporting.disputes.decided_at IS 'When it was last won, lost or closed; if that moved no money, when it was recorded. Null: not yet.';
+COMMENT ON COLUMN reporting.disputes.decided_by IS 'Who decided that: network, merchant (conceded or closed), deadline, refunded.';
+COMMENT ON COLUMN reporting.disputes.evidence_due_at IS 'Last second for evidence; null: none.';
+COMMENT ON COLUMN reporting.disputes.evidence_submitted_at IS 'When evidence was first submitted; null: never.';
+COMMENT ON COLUMN reporting.disputes.submissions IS 'How many times evidence was submitted.';
+COMMENT ON COLUMN reporting.disputes.past_due IS 'Whether the last submission was after `evidence_due_at`; null: there was none.';
+COMMENT ON COLUMN reporting.disputes.amount_withdrawn IS 'Minor units that the dispute has taken from the balance and not returned.';
+COMMENT ON COLUMN reporting.disputes.fee IS 'Dispute fees in minor units, less those that were returned.';
+GRANT SELECT ON reporting.disputes TO ledger_analyst;
+
+CREATE VIEW reporting.events AS
+ SELECT id,
+    account,
+    livemode,
+    to_timestamp(created::double precision) AS created_at,
+    "position",
+    type,
+    object_id AS object,
+    request_id,
+    idempotency_key
+   FROM projections.feed f
+  WHERE generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'feed'::text));
+COMMENT ON VIEW reporting.events IS 'One row per public Event of the last 30 days, without its data. What is older is in `changes`.';
+COMMENT ON COLUMN reporting.events.id IS 'Id of the Event, evt_….';
+COMMENT ON COLUMN reporting.events.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.events.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.events.created_at IS 'When it was recorded, in whole seconds.';
+COMMENT ON COLUMN reporting.events.position IS 'Position in the log of the record that it shows; that has the API key.';
+COMMENT ON COLUMN reporting.events.type IS 'Type of the Event: charge.dispute.created ….';
+COMMENT ON COLUMN reporting.events.object IS 'Id of the object that it is about; empty: the object has none.';
+COMMENT ON COLUMN reporting.events.request_id IS 'Id of the API request that caused it; null: none.';
+COMMENT ON COLUMN reporting.events.idempotency_key IS 'Idempotency key of that request; null: none.';
+GRANT SELECT ON reporting.events TO ledger_analyst;
+
+CREATE VIEW reporting.freshness AS
+ SELECT c.projection,
+    c."position",
+    c.recorded_at,
+    h."position" - c."position" AS events_behind,
+    EXTRACT(epoch FROM GREATEST(h.recorded_at - c.recorded_at, '00:00:00'::interval))::double precision AS seconds_behind,
+    ( SELECT count(*) AS count
+           FROM projections.parked p
+          WHERE p.projection = c.projection AND p.generation = c.generation) AS parked_streams
+   FROM ledger.head h
+     CROSS JOIN ( SELECT 'log'::text AS projection,
+            0 AS generation,
+            i."position",
+            i.recorded_at
+           FROM ledger.head i
+        UNION ALL
+         SELECT k.projection,
+            k.generation,
+            k."position",
+            k.recorded_at
+           FROM projections.live l
+             JOIN projections.checkpoints k ON k.projection = l.projection AND k.generation = l.generation
+          WHERE l.projection = ANY (ARRAY['customers'::text, 'charges'::text, 'refunds'::text, 'disputes'::text, 'payment_intents'::text, 'postings'::text, 'balance_transactions'::text, 'feed'::text, 'resources'::text, 'webhook_endpoints'::text])) c;
+COMMENT ON VIEW reporting.freshness IS 'How fresh the figures are: one row per source, `log` and the projections that the other views read.';
+COMMENT ON COLUMN reporting.freshness.projection IS 'Name of the projection; views of the same name read it, and `events` reads `feed`.';
+COMMENT ON COLUMN reporting.freshness.position IS 'Position in the log up to which it is complete.';
+COMMENT ON COLUMN reporting.freshness.recorded_at IS 'When the record at that position was recorded.';
+COMMENT ON COLUMN reporting.freshness.events_behind IS 'Records of the log that it lacks; 0: it is complete.';
+COMMENT ON COLUMN reporting.freshness.seconds_behind IS 'Time between its last record and the newest one.';
+COMMENT ON COLUMN reporting.freshness.parked_streams IS 'Objects that it does not keep up to date, because of an error.';
+GRANT SELECT ON reporting.freshness TO ledger_analyst;
+
+CREATE VIEW reporting.payment_intents AS
+ SELECT p.id,
+    p.account,
+    p.livemode,
+    to_timestamp(p.created::double precision) AS created_at,
+    p.customer,
+    p.published,
+    p.deleted,
+        CASE
+            WHEN NOT p.published THEN
+            CASE f.last_topic
+                WHEN 'payment_intent.succeeded'::text THEN 'succeeded'::text
+                WHEN 'payment_intent.canceled'::text THEN 'canceled'::text
+                WHEN 'payment_intent.authorized'::text THEN 'requires_capture'::text
+                ELSE 'open'::text
+            END
+            ELSE NULL::text
+        END AS status,
+    COALESCE(c.currency, f.currency) AS currency,
+    COALESCE(c.amount, f.amount) AS amount,
+    f.amount_received,
+    f.latest_charge,
+    f.failures,
+    f.last_failure_code,
+    f.succeeded_at,
+    f.canceled_at,
+    f.cancellation_reason
+   FROM projections.payment_intents p
+     CROSS JOIN LATERAL ( SELECT max(s.currency) AS currency,
+            max(s.amount) AS amount,
+            max(s.amount_received) AS amount_received,
+            (array_agg(e.topic ORDER BY e.originator_version DESC) FILTER (WHERE e.topic = ANY (ARRAY['payment_intent.succeeded'::text, 'payment_intent.canceled'::text, 'payment_intent.authorized'::text])))[1] AS last_topic,
+            (array_agg(COALESCE(s.charge, s.error ->> 'charge'::text) ORDER BY e.originator_version DESC) FILTER (WHERE s.charge IS NOT NULL OR s.error IS NOT NULL))[1] AS latest_charge,
+            count(s.error) AS failures,
+            (array_agg(s.error ->> 'code'::text ORDER BY e.originator_version DESC) FILTER (WHERE s.error IS NOT NULL))[1] AS last_failure_code,
+            max(e.recorded_at) FILTER (WHERE e.topic = 'payment_intent.succeeded'::text) AS succeeded_at,
+            max(e.recorded_at) FILTER (WHERE e.topic = 'payment_intent.canceled'::text) AS canceled_at,
+            max(s.reason) AS cancellation_reason
+           FROM ledger.events e
+             CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+          WHERE e.originator_id = p.id) f
+     LEFT JOIN LATERAL ( SELECT s.currency,
+            s.amount
+           FROM ledger.events e
+             CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+          WHERE e.originator_id = f.latest_charge AND e.originator_version = 1) c ON true
+  WHERE p.generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'payment_intents'::text));
+COMMENT ON VIEW reporting.payment_intents IS 'One row per payment intent, also of those that other services publish.';
+COMMENT ON COLUMN reporting.payment_intents.id IS 'Id of the payment intent, pi_….';
+COMMENT ON COLUMN reporting.payment_intents.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.payment_intents.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.payment_intents.created_at IS 'When it was created.';
+COMMENT ON COLUMN reporting.payment_intents.customer IS 'Id of its customer; null: none.';
+COMMENT ON COLUMN reporting.payment_intents.published IS 'Whether another service keeps it: then the columns after `deleted` are not known.';
+COMMENT ON COLUMN reporting.payment_intents.deleted IS 'Whether the service that keeps it deleted it.';
+COMMENT ON COLUMN reporting.payment_intents.status IS 'succeeded, canceled, requires_capture; or open, which the API shows as requires_payment_method or requires_confirmation: they differ by the card, which is sealed.';
+COMMENT ON COLUMN reporting.payment_intents.currency IS 'Of the newest charge; without one, of the creation.';
+COMMENT ON COLUMN reporting.payment_intents.amount IS 'Minor units of the newest charge; without one, those of the creation: a change that was not charged yet is sealed.';
+COMMENT ON COLUMN reporting.payment_intents.amount_received IS 'Minor units that were captured; null: none.';
+COMMENT ON COLUMN reporting.payment_intents.latest_charge IS 'Id of the newest charge, perhaps a failed one; null: none.';
+COMMENT ON COLUMN reporting.payment_intents.failures IS 'How many confirmations were declined.';
+COMMENT ON COLUMN reporting.payment_intents.last_failure_code IS 'Code of the last one; null: none.';
+COMMENT ON COLUMN reporting.payment_intents.succeeded_at IS 'When the amount was captured; null: not.';
+COMMENT ON COLUMN reporting.payment_intents.canceled_at IS 'When it was canceled; null: not.';
+COMMENT ON COLUMN reporting.payment_intents.cancellation_reason IS 'Why: the caller''s reason, or expired; null: none given.';
+GRANT SELECT ON reporting.payment_intents TO ledger_analyst;
+
+CREATE VIEW reporting.postings AS
+ SELECT id,
+    account,
+    livemode,
+    to_timestamp(created::double precision) AS created_at,
+    "position",
+    transaction,
+    source,
+    ledger_account,
+    currency,
+    amount
+   FROM projections.postings p
+  WHERE generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'postings'::text));
+COMMENT ON VIEW reporting.postings IS 'One row per posting: one side of an entry of the double-entry journal. The postings of a transaction sum to zero in each currency.';
+COMMENT ON COLUMN reporting.postings.id IS 'Id of the posting: that of the transaction and a number.';
+COMMENT ON COLUMN reporting.postings.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.postings.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.postings.created_at IS 'When the transaction was made.';
+COMMENT ON COLUMN reporting.postings.position IS 'Position in the log of the record that made it.';
+COMMENT ON COLUMN reporting.postings.transaction IS 'Id of the balance transaction.';
+COMMENT ON COLUMN reporting.postings.source IS 'Id of the charge, refund or dispute.';
+COMMENT ON COLUMN reporting.postings.ledger_account IS 'network, merchant_balance, processing_fees or dispute_fees.';
+COMMENT ON COLUMN reporting.postings.currency IS 'Three-letter ISO code in lower case: the currency of the amounts in this row.';
+COMMENT ON COLUMN reporting.postings.amount IS 'Minor units: positive is a debit, negative a credit.';
+GRANT SELECT ON reporting.postings TO ledger_analyst;
+
+CREATE VIEW reporting.readable_events AS
+ SELECT notification_id AS "position",
+    originator_id AS stream,
+    originator_version AS version,
+    topic,
+    reporting.read_state(state) AS state,
+    account,
+    livemode,
+    actor,
+    request_id,
+    idempotency_key,
+    causation,
+    customer,
+    charge,
+    payment_intent,
+    recorded_at
+   FROM ledger.events e;
+COMMENT ON VIEW reporting.readable_events IS 'One row per record of the log, with its content as JSON, without what is personal. Bound `position` where the log is large.';
+COMMENT ON COLUMN reporting.readable_events.position IS '1, 2, 3 … in the order of the changes, without holes.';
+COMMENT ON COLUMN reporting.readable_events.stream IS 'Id of the changed object.';
+COMMENT ON COLUMN reporting.readable_events.version IS '1, 2, 3 … within the object.';
+COMMENT ON COLUMN reporting.readable_events.topic IS 'What happened: customer.updated, dispute.won ….';
+COMMENT ON COLUMN reporting.readable_events.state IS 'The fields of the event as JSON; null: the record is damaged.';
+COMMENT ON COLUMN reporting.readable_events.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.readable_events.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.readable_events.actor IS 'Id of the API key that caused it; null: not the API.';
+COMMENT ON COLUMN reporting.readable_events.request_id IS 'Id of the API request that caused it; null: none.';
+COMMENT ON COLUMN reporting.readable_events.idempotency_key IS 'Idempotency key of that request; null: none.';
+COMMENT ON COLUMN reporting.readable_events.causation IS 'What else caused it: network:…, clock; null: nothing else.';
+COMMENT ON COLUMN reporting.readable_events.customer IS 'Id of the customer that it refers to; null: none.';
+COMMENT ON COLUMN reporting.readable_events.charge IS 'Id of the charge that it refers to; null: none.';
+COMMENT ON COLUMN reporting.readable_events.payment_intent IS 'Id of the payment intent that it refers to; null: none.';
+COMMENT ON COLUMN reporting.readable_events.recorded_at IS 'When it was recorded. Never decreases along the positions.';
+GRANT SELECT ON reporting.readable_events TO ledger_analyst;
+
+CREATE VIEW reporting.refunds AS
+ SELECT r.id,
+    r.account,
+    r.livemode,
+    to_timestamp(r.created::double precision) AS created_at,
+    r.charge,
+    r.payment_intent,
+    s.customer,
+    s.currency,
+    s.amount,
+    s.reason
+   FROM projections.refunds r
+     LEFT JOIN ledger.events e ON e.originator_id = r.id AND e.originator_version = 1
+     CROSS JOIN LATERAL reporting.read_fields(e.state) s(amount, currency, movement, customer, charge, dispute, outcome, failure_code, kind, reason, network_reason_code, brand, due_by, past_due, cause, amount_received, error, component, expires_at)
+  WHERE r.generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'refunds'::text));
+COMMENT ON VIEW reporting.refunds IS 'One row per refund. All succeed at once.';
+COMMENT ON COLUMN reporting.refunds.id IS 'Id of the refund, re_….';
+COMMENT ON COLUMN reporting.refunds.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.refunds.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.refunds.created_at IS 'When it was made, perhaps in another system.';
+COMMENT ON COLUMN reporting.refunds.charge IS 'Id of the refunded charge.';
+COMMENT ON COLUMN reporting.refunds.payment_intent IS 'Id of the charge''s payment intent; null: none.';
+COMMENT ON COLUMN reporting.refunds.customer IS 'Id of the customer; null: none.';
+COMMENT ON COLUMN reporting.refunds.currency IS 'Three-letter ISO code in lower case: the currency of the amounts in this row.';
+COMMENT ON COLUMN reporting.refunds.amount IS 'Minor units that were returned.';
+COMMENT ON COLUMN reporting.refunds.reason IS 'duplicate, fraudulent, requested_by_customer; null: none given.';
+GRANT SELECT ON reporting.refunds TO ledger_analyst;
+
+CREATE VIEW reporting.resources AS
+ SELECT id,
+    account,
+    livemode,
+    type,
+    to_timestamp(created::double precision) AS created_at,
+    customer,
+    subscription,
+    status,
+    deleted
+   FROM projections.resources r
+  WHERE generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'resources'::text));
+COMMENT ON VIEW reporting.resources IS 'One row per object that another service publishes, without its content.';
+COMMENT ON COLUMN reporting.resources.id IS 'Id of the object, as its service names it.';
+COMMENT ON COLUMN reporting.resources.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.resources.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.resources.type IS 'Type of the object: invoice ….';
+COMMENT ON COLUMN reporting.resources.created_at IS 'When it was created, as its service says; else first published.';
+COMMENT ON COLUMN reporting.resources.customer IS 'Id of the customer that it names; null: none.';
+COMMENT ON COLUMN reporting.resources.subscription IS 'Id of the subscription that it names; null: none.';
+COMMENT ON COLUMN reporting.resources.status IS 'Its status, if it has one.';
+COMMENT ON COLUMN reporting.resources.deleted IS 'Whether its service deleted it.';
+GRANT SELECT ON reporting.resources TO ledger_analyst;
+
+CREATE VIEW reporting.webhook_attempts AS
+ SELECT delivery,
+    number,
+    at,
+    duration_ms,
+    status,
+    error,
+    COALESCE(status >= 200 AND status <= 299, false) AS succeeded
+   FROM webhooks.attempts t;
+COMMENT ON VIEW reporting.webhook_attempts IS 'One row per attempt to deliver an Event.';
+COMMENT ON COLUMN reporting.webhook_attempts.delivery IS 'Id of the delivery.';
+COMMENT ON COLUMN reporting.webhook_attempts.number IS '1, 2, 3 … within the delivery.';
+COMMENT ON COLUMN reporting.webhook_attempts.at IS 'When it was made.';
+COMMENT ON COLUMN reporting.webhook_attempts.duration_ms IS 'How many milliseconds it took.';
+COMMENT ON COLUMN reporting.webhook_attempts.status IS 'HTTP status of the answer; null: there was no answer.';
+COMMENT ON COLUMN reporting.webhook_attempts.error IS 'Why there was no answer, as a code; null: there was one.';
+COMMENT ON COLUMN reporting.webhook_attempts.succeeded IS 'Whether it was delivered by this attempt.';
+GRANT SELECT ON reporting.webhook_attempts TO ledger_analyst;
+
+CREATE VIEW reporting.webhook_deliveries AS
+ SELECT d.id,
+    d.event,
+    d.type,
+    d.endpoint,
+    d.account,
+    d.livemode,
+    to_timestamp(d.created::double precision) AS created_at,
+    d.state,
+    d.tries AS attempts,
+    a.last_attempt_at,
+        CASE
+            WHEN d.state = 'pending'::text THEN d.due_at
+            ELSE NULL::timestamp with time zone
+        END AS due_at
+   FROM webhooks.deliveries d
+     CROSS JOIN LATERAL ( SELECT max(t.at) AS last_attempt_at
+           FROM webhooks.attempts t
+          WHERE t.delivery = d.id) a;
+COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event that was owed to an endpoint in the last 30 days.';
+COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
+COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';
+COMMENT ON COLUMN reporting.webhook_deliveries.type IS 'Type of the Event.';
+COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_….';
+COMMENT ON COLUMN reporting.webhook_deliveries.account IS 'Id of the account whose Event it is.';
+COMMENT ON COLUMN reporting.webhook_deliveries.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was recorded.';
+COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (the endpoint was deleted).';
+COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were made.';
+COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
+COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is.';
+GRANT SELECT ON reporting.webhook_deliveries TO ledger_analyst;
+
+CREATE VIEW reporting.webhook_endpoints AS
+ SELECT id,
+    account,
+    livemode,
+    to_timestamp(created::double precision) AS created_at,
+    deleted
+   FROM projections.webhook_endpoints w
+  WHERE generation = (( SELECT l.generation
+           FROM projections.live l
+          WHERE l.projection = 'webhook_endpoints'::text));
+COMMENT ON VIEW reporting.webhook_endpoints IS 'One row per webhook endpoint, deleted ones too, without its URL.';
+COMMENT ON COLUMN reporting.webhook_endpoints.id IS 'Id of the endpoint, we_….';
+COMMENT ON COLUMN reporting.webhook_endpoints.account IS 'Id of the account that owns it.';
+COMMENT ON COLUMN reporting.webhook_endpoints.livemode IS 'True: live mode; false: test mode.';
+COMMENT ON COLUMN reporting.webhook_endpoints.created_at IS 'When it was created.';
+COMMENT ON COLUMN reporting.webhook_endpoints.deleted IS 'Whether it was deleted.';
+GRANT SELECT ON reporting.webhook_endpoints TO ledger_analyst;
+
+CREATE OR REPLACE FUNCTION reporting.dispute_status(topic text, kind text, round integer)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE topic WHEN 'dispute.opened'::text THEN CASE kind WHEN 'inquiry'::text THEN 'warning_needs_response'::text WHEN 'prevented'::text THEN 'prevented'::text ELSE 'needs_response'::text END WHEN 'dispute.evidence_submitted'::text THEN CASE round WHEN 1 THEN 'warning_under_review'::text WHEN 2 THEN 'under_review'::text WHEN 3 THEN 'appeal_under_review'::text ELSE NULL::text END WHEN 'dispute.inquiry_escalated'::text THEN 'needs_response'::text WHEN 'dispute.inquiry_closed'::text THEN 'warning_closed'::text WHEN 'dispute.appeal_opened'::text THEN 'appeal_needs_response'::text WHEN 'dispute.won'::text THEN 'won'::text WHEN 'dispute.lost'::text THEN 'lost'::text WHEN 'dispute.conceded'::text THEN 'lost'::text ELSE NULL::text END;
+
+CREATE OR REPLACE FUNCTION reporting.major_units(amount numeric, currency text)
+ RETURNS numeric
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN CASE WHEN (currency = ANY (ARRAY['bif'::text, 'clp'::text, 'djf'::text, 'gnf'::text, 'jpy'::text, 'kmf'::text, 'krw'::text, 'mga'::text, 'pyg'::text, 'rwf'::text, 'vnd'::text, 'vuv'::text, 'xaf'::text, 'xof'::text, 'xpf'::text])) THEN round(amount) WHEN (currency = ANY (ARRAY['bhd'::text, 'jod'::text, 'kwd'::text, 'omr'::text, 'tnd'::text])) THEN round((amount / (1000)::numeric), 3) ELSE round((amount / (100)::numeric), 2) END;
+
+CREATE OR REPLACE FUNCTION reporting.position_at(moment timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE STRICT
+AS $function$
+DECLARE
+    low bigint := 0;  -- 0, or the position of a record that is not later than the moment
+    high bigint := (SELECT f.position + 1 FROM reporting.freshness f WHERE f.projection = 'log');
+    middle bigint;
+BEGIN
+    WHILE high - low > 1 LOOP
+        middle := (low + high) / 2;
+        IF (SELECT c.recorded_at FROM reporting.changes c WHERE c.position = middle) <= moment THEN
+            low := middle;
+        ELSE
+            high := middle;
+        END IF;
+    END LOOP;
+    RETURN low;
+END $function$;
+
+CREATE OR REPLACE FUNCTION reporting.read_fields(state bytea)
+ RETURNS reporting.fields
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+BEGIN
+    RETURN jsonb_populate_record(NULL::reporting.fields, convert_from(state, 'UTF8')::jsonb);
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END $function$;
+
+CREATE OR REPLACE FUNCTION reporting.read_state(state bytea)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+BEGIN
+    RETURN convert_from(state, 'UTF8')::jsonb - 'sealed';
+EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END $function$;
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperGroup
 from typer.main import get_command
 
 from ledger.cli import app
+from ledger.cli.groups import CommandGroup
 from ledger.config import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _PROJECTIONS = "projections"
 _AUDIT = "audit"
 
 
-class LedgerGroup(TyperGroup):
+class LedgerGroup(CommandGroup):
     """The group of all commands. It imports `ledger audit` and `ledger projections` only when they are called
     or listed: their imports take longer than everything else that `ledger keys` or `ledger migrate` needs to
     start."""

@@ -177,6 +177,24 @@ class KeySummary(NamedTuple):
     created_at: float
     last_used_at: float | None
 
+    def to_json(self, now: float) -> dict[str, Any]:
+        """The key as HTTP and the shell show it at `now`, without its secret."""
+        key = self.key
+        return {
+            "id": key.id,
+            "account": key.account,
+            "kind": key.kind,
+            "mode": key.mode,
+            "livemode": key.livemode,
+            "masked": key.masked,
+            "name": key.name,
+            "scopes": list(key.scopes),
+            "state": key.get_status(now),
+            "created_at": self.created_at,
+            "expires_at": key.expires_at,
+            "last_used_at": self.last_used_at,
+        }
+
 
 async def create_account(conn: Conn, name: str, *, platform: str | None = None) -> str:
     """Create an account, connected to the account `platform` if given; its id.

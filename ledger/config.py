@@ -7,8 +7,9 @@ line that names the variable.
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -20,6 +21,7 @@ Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[int, Field(ge=1)]
 Seconds = Annotated[int, Field(ge=1)]
 RETRIES_MAX = 100
+PREFIX = "LEDGER_"
 
 
 def _parse_schedule(value: object) -> object:
@@ -55,7 +57,7 @@ Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_parse_schedul
 class Settings(BaseSettings):
     """Every setting of the service, with its default. The name of a time ends with its unit."""
 
-    model_config = SettingsConfigDict(env_prefix="LEDGER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     database_url: SecretStr | None = Field(
         None, description="Postgres 15 or newer; default: an embedded server"
@@ -128,6 +130,9 @@ class Settings(BaseSettings):
     webhook_endpoints_max: Count = Field(16, description="webhook endpoints an account may have per mode")
     dispute_fee_credited: bool = Field(False, description="whether a won dispute's fee is credited back")
 
+    webhooks: Literal["on", "off"] = Field(
+        "on", description="off: this process sends no webhooks, whatever the database says"
+    )
     webhook_retry_seconds_live: Schedule = Field(
         (300, 1800, 7200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200),
         description="pauses after failed attempts of a delivery, in live mode",
@@ -150,10 +155,48 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         first_error = error.errors(include_url=False, include_input=False)[0]
-        name = "LEDGER_" + "_".join(str(part) for part in first_error["loc"]).upper()
+        name = get_variable("_".join(str(part) for part in first_error["loc"]))
         raise SettingError(f"{name}: {first_error['msg']}") from None
     if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
         raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
     if settings.database_url is not None and settings.secret_key is None:
         raise SettingError("LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL")
     return settings
+
+
+class UnknownSetting(NamedTuple):
+    """A variable that begins as a setting does and is none, and the setting that is spelt most like it."""
+
+    variable: str
+    nearest: str | None
+
+    def __str__(self) -> str:
+        """One line. It does not have the value, which may be a secret."""
+        hint = f"; did you mean {self.nearest}?" if self.nearest else ""
+        return f"{self.variable}: unknown setting{hint}"
+
+
+def find_unknown_settings() -> list[UnknownSetting]:
+    """The variables of the environment that begin with LEDGER_ and are no settings, by name."""
+    variables = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    known = list_variables()
+    return [
+        UnknownSetting(name, find_nearest_variable(name)) for name in variables if name.upper() not in known
+    ]
+
+
+def find_nearest_variable(name: str) -> str | None:
+    """The variable of the setting that is spelt most like `name`, a variable or what follows its prefix; None
+    if none is like it."""
+    nearest = get_close_matches(name.upper().removeprefix(PREFIX).lower(), Settings.model_fields, n=1)
+    return get_variable(nearest[0]) if nearest else None
+
+
+def list_variables() -> dict[str, str]:
+    """The name of each setting by its variable, in the order in which they are declared."""
+    return {get_variable(name): name for name in Settings.model_fields}
+
+
+def get_variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()

@@ -2,7 +2,8 @@
 
 A sweep finds what is due by the ledger's clock in the projection `deadlines`, but decides on the object as
 the log has it, and its append checks the object's version. So any number of processes may sweep, a crash
-loses nothing, and nothing expires twice: what a sweep leaves undone is due at the next one.
+loses nothing, and nothing expires twice: what a sweep leaves undone is due at the next one. A copy of the
+database does not decide what the original decides: there nothing is due.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _SELECT_DUE = """
 SELECT d.id, d.moment
 FROM projections.live l JOIN projections.deadlines d ON d.generation = l.generation
 WHERE l.projection = 'deadlines' AND d.kind = %(kind)s AND d.moment <= %(upto)s
-  AND (d.moment, d.id) > (%(moment)s, %(id)s)
+  AND (d.moment, d.id) > (%(moment)s, %(id)s) AND (SELECT ledger.is_active_database())
 ORDER BY d.moment, d.id LIMIT %(limit)s
 """
 _SELECT_OLDEST_DUE = """

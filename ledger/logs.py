@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import msgspec
@@ -55,6 +55,12 @@ def configure(level: str) -> None:
     logging.basicConfig(level=max(level_min, logging.WARNING), handlers=[handler], force=True)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def warn_of_unknown_settings(settings: Iterable[object]) -> None:
+    """Log each variable that begins as a setting does and is none, without its value."""
+    for unknown in settings:
+        structlog.get_logger().warning("unknown_setting", reason=str(unknown))
 
 
 def redact(text: str) -> str:

@@ -46,7 +46,7 @@ SELECT t.size, h.position - t.size,
        CASE WHEN h.position > t.size
             THEN greatest(0, %(now)s - extract(epoch FROM coalesce(e.recorded_at, h.recorded_at)))
             ELSE 0 END::float8,
-       extract(epoch FROM now() - t.sealed_at)::float8, t.note <> '', t.error
+       extract(epoch FROM now() - t.sealed_at)::float8, t.note <> '', t.error, NOT ledger.is_active_database()
 FROM ledger.head h
 CROSS JOIN ledger.tree_head t
 LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
@@ -98,11 +98,13 @@ class WebhookBacklog(NamedTuple):
     deliveries_by_state  unfinished deliveries by state, counted up to a bound
     oldest_due_seconds   for how long the oldest due delivery has been due; 0 for none
     lag_events           events of the log that are not fanned out yet
+    off_by_reason        whether none are sent, by each reason for it
     """
 
     deliveries_by_state: Mapping[str, int]
     oldest_due_seconds: float
     lag_events: int
+    off_by_reason: Mapping[str, bool]
 
 
 READY_LAG_SECONDS_MAX = 30.0
@@ -118,6 +120,7 @@ class SealingLag(NamedTuple):
     idle_seconds  since the tree was last sealed
     has_begun     whether it was ever sealed
     error         why sealing has stopped; None while it works
+    is_copy       whether sealing waits, because this database is a copy of the one that acts
     """
 
     size: int
@@ -126,14 +129,15 @@ class SealingLag(NamedTuple):
     idle_seconds: float
     has_begun: bool
     error: str | None
+    is_copy: bool
 
     def is_stuck(self, seconds_max: float) -> bool:
         """Whether sealing has stopped, or has not moved for `seconds_max` although it is as far behind.
 
-        It is not stuck while it works on a long backlog, nor before its first start: API processes that are
-        upgraded before the workers serve as ever."""
+        It is not stuck while it works on a long backlog, nor in a copy, nor before its first start: API
+        processes that are upgraded before the workers serve as ever."""
         has_stopped = self.error is not None or self.events < 0
-        is_idle = self.has_begun and min(self.seconds, self.idle_seconds) > seconds_max
+        is_idle = self.has_begun and not self.is_copy and min(self.seconds, self.idle_seconds) > seconds_max
         return has_stopped or is_idle
 
 
@@ -368,19 +372,18 @@ def _add_webhook_gauges(gauges: _DatabaseGauges, backlog: WebhookBacklog) -> Non
     deliveries = gauges.add("ledger_webhook_deliveries", "Unfinished deliveries by state", "state")
     for state, count in backlog.deliveries_by_state.items():
         deliveries.add_metric([state], count)
-    gauges.add_value(
-        "ledger_webhook_due_seconds", "Age of the oldest delivery due", backlog.oldest_due_seconds
-    )
+    gauges.add_value("ledger_webhook_due_seconds", "Age of oldest delivery due", backlog.oldest_due_seconds)
     gauges.add_value("ledger_webhook_lag_events", "Events not fanned out yet", backlog.lag_events)
+    off = gauges.add("ledger_webhooks_off", "Whether no webhooks are sent for this reason", "reason")
+    for reason, is_off in backlog.off_by_reason.items():
+        off.add_metric([reason], is_off)
 
 
 def _add_sealing_gauges(gauges: _DatabaseGauges, sealing: SealingLag) -> None:
     gauges.add_value("ledger_tree_size", "Records in the Merkle tree", sealing.size)
     gauges.add_value("ledger_unsealed_events", "Records not sealed yet", sealing.events)
     gauges.add_value("ledger_unsealed_seconds", "Age of the oldest record not sealed", sealing.seconds)
-    gauges.add_value(
-        "ledger_sealing_stopped", "Whether sealing has stopped with an error", sealing.error is not None
-    )
+    gauges.add_value("ledger_sealing_stopped", "Whether sealing has stopped", sealing.error is not None)
 
 
 def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStatus]) -> None:

@@ -2,8 +2,8 @@
 
 The database holds a check value of the key: a keyed hash of a fixed text. The first process that has the key
 inserts it; every later one compares. Data of a release that had no check value has to open under the key
-first, so an upgrade does not accept a wrong key for good. With a wrong key, a process would seal new data
-that nobody can open once the right key is back.
+first, so an upgrade does not accept a wrong key for good. The first process also marks the database as the
+one that acts by itself: a dump has the mark too, and it does not fit where that is restored.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ from ledger.postgres.migrations import check_schema
 SAMPLED_EVENTS = 100
 SAMPLED_CHUNKS = 3
 
-_SELECT_CHECK_VALUE = "SELECT check_value FROM ledger.service_key"
+_SELECT_CHECK_VALUE = """
+SELECT check_value, EXISTS (SELECT FROM ledger.activations) FROM ledger.service_key
+"""
 _INSERT_CHECK_VALUE = "INSERT INTO ledger.service_key (check_value) VALUES (%s) ON CONFLICT DO NOTHING"
+_MARK_AS_ACTIVE = """
+INSERT INTO ledger.activations
+    (action, who, reason, database_oid, table_oid, system_identifier, sends_webhooks, details)
+SELECT 'first_start', 'ledger', '', t.database_oid, t.table_oid, t.system_identifier, true, '{}'
+FROM ledger.this_database() t ON CONFLICT DO NOTHING
+"""
 # Along the primary key from both ends: it reads few rows, because most events have personal data.
 _SAMPLE_SEALED_EVENTS = """
 (SELECT originator_id, originator_version, topic, state FROM ledger.events
@@ -45,8 +53,10 @@ def check_database(settings: Settings, dsn: str, key: bytes) -> None:
 
 
 def check_service_key(settings: Settings, dsn: str, key: bytes) -> None:
-    """Check that `key` is the one that the data of the migrated database was made with. Raises SettingError,
-    and Unavailable when the database cannot be reached."""
+    """Check that `key` is the one that the data of the migrated database was made with, and mark the database
+    as the one that acts at its first start. Raises SettingError, and Unavailable when the database cannot be
+    reached."""
+    # With a wrong key, a process would seal new data that nobody can open once the right key is back.
     if not asyncio.run(_is_right(dsn, key)):
         source = "" if settings.secret_key is not None else f", read from {get_key_file(settings)},"
         raise SettingError(
@@ -71,7 +81,10 @@ async def _is_right(dsn: str, key: bytes) -> bool:
             await conn.execute(_INSERT_CHECK_VALUE, (check_value,))
             row = await fetch_one(conn, _SELECT_CHECK_VALUE)  # another process may have been first
             assert row is not None
-        return hmac.compare_digest(row[0], check_value)
+        is_right = hmac.compare_digest(row[0], check_value)
+        if is_right and not row[1]:
+            await conn.execute(_MARK_AS_ACTIVE)
+        return is_right
 
 
 async def _opens_data(conn: Conn, key: bytes) -> bool:

@@ -19,6 +19,7 @@ from ledger.tree.witnesses.service import WitnessService
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
+from projections.operate.answer_schemas import build_schemas
 from projections.operate.rebuild_routes import rebuild_routes
 from projections.operate.routes import projection_routes
 from projections.read_models.catalog import PROJECTIONS
@@ -48,7 +49,7 @@ def make_extensions(settings: Settings) -> Extensions:
     if settings.verify_pause_seconds:
         service_factories.append(lambda store: Sampler(store, pause_seconds=settings.verify_pause_seconds))
     names = [projection.name for projection in PROJECTIONS]
-    return Extensions(service_factories, [projection_routes, rebuild_routes], names)
+    return Extensions(service_factories, [projection_routes, rebuild_routes], names, build_schemas)
 
 
 def _create_engine(store: Store, settings: Settings) -> Engine:

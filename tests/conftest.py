@@ -50,8 +50,9 @@ class Cluster:
         self.maintenance_dsn = maintenance_dsn
 
     @contextlib.contextmanager
-    def create_database(self, template: str = TEMPLATE_DATABASE) -> Iterator[str]:
-        """A connection string to a fresh copy of the template, dropped at the end."""
+    def create_database(self, template: str = TEMPLATE_DATABASE, *, is_active: bool = True) -> Iterator[str]:
+        """A connection string to a fresh copy of the template, dropped at the end. By default a copy of a
+        database that ran acts like the original; with `is_active` false it knows that it is a copy."""
         name = f"test_{uuid.uuid4().hex}"
         self.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
@@ -59,13 +60,23 @@ class Cluster:
             )
         )
         try:
-            yield make_conninfo(self.maintenance_dsn, dbname=name)
+            dsn = make_conninfo(self.maintenance_dsn, dbname=name)
+            if is_active and template != TEMPLATE_DATABASE:
+                _forget_activations(dsn)
+            yield dsn
         finally:
             self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.maintenance_dsn, autocommit=True) as conn:
             conn.execute(statement)
+
+
+def _forget_activations(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        row = conn.execute("SELECT to_regclass('ledger.activations')").fetchone()
+        if row is not None and row[0] is not None:
+            conn.execute("DELETE FROM ledger.activations")
 
 
 def _create_template_database(maintenance_dsn: str) -> None:

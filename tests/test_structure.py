@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from tests.serving.commands import COMMANDS
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -413,9 +415,8 @@ def test_compose_runs_existing_commands() -> None:
     services = compose()["services"]
     commands = {name: service["command"] for name, service in services.items() if "command" in service}
     assert commands == {"migrate": ["migrate"], "api": ["api"], "worker": ["worker"]}
-    cli = (ROOT / "ledger/cli/app.py").read_text()
     for (command,) in commands.values():
-        assert f'@cli.command("{command}")' in cli or f"@cli.command()\n    def {command}(" in cli
+        assert f"ledger {command}" in COMMANDS
 
 
 def test_compose_holds_no_secret_and_publishes_one_local_port() -> None:

@@ -6,9 +6,9 @@ internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -32,10 +32,11 @@ from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.key_cache import KeyCache
+from ledger.api.openapi.document import extend_openapi, name_route
+from ledger.api.pages.routes import add_pages
 from ledger.api.paths import keep_encoded_slashes
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
-from ledger.api.public.openapi import extend_openapi
 from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.routes import OPERATIONS
@@ -60,12 +61,14 @@ RouterFactory = Callable[[Callers, Store], APIRouter]
 
 
 class Extensions(NamedTuple):
-    """What other packages add to a process: background services, routes of the internal API, and the names of
-    the projections that this release keeps up to date (None: not known)."""
+    """What other packages add to a process: background services, routes of the internal API, the names of the
+    projections that this release keeps up to date (None: not known), and the schemas of the routes' answers.
+    """
 
     service_factories: Sequence[ServiceFactory] = ()
     router_factories: Sequence[RouterFactory] = ()
     projections: Sequence[str] | None = None
+    build_schemas: Callable[[], Mapping[str, Any]] = dict
 
 
 NO_EXTENSIONS = Extensions()
@@ -114,13 +117,16 @@ def create_app(
     components = _create_components(settings, dsn, secret_key)
     clock, clock_reader = components.clock, components.clock_reader
     store, pool, queries = components.store, components.pool, components.queries
-    terms, storage = components.execution.environment.terms, components.execution.environment.storage
+    storage = components.execution.environment.storage
     callers = Callers(components.keys, clock_reader.refresh, components.rate_limits)
     app = LedgerApp(
         title="Ledger",
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
         lifespan=_create_lifespan(components, extensions.service_factories),
+        generate_unique_id_function=name_route,
+        docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
+        redoc_url=None,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
     log_access = access_log(components.metrics, settings)
@@ -151,7 +157,7 @@ def create_app(
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
-    extend_openapi(app, OPERATIONS)
+    extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings.public_url),
@@ -159,7 +165,8 @@ def create_app(
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
-    app.include_router(health_routes(pool, clock, components.metrics, terms, extensions.projections))
+    app.include_router(health_routes(pool, clock, components.metrics, settings, extensions.projections))
+    add_pages(app)
     add_error_handlers(app)
     return app
 

@@ -11,10 +11,14 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from ledger.api.errors import render_error
+from ledger.api.unknown_routes.hints import unknown_route_error
 from ledger.commands.models import invalid_json_error, validation_error
-from ledger.errors import LedgerError, Unavailable, UnknownRoute
+from ledger.errors import LedgerError, Unavailable
 from ledger.ids import new_id
 from ledger.postgres.connections import first_line
+
+_PAGES = dict.fromkeys(("/", "/docs", "/openapi.json"), ("GET",))
+"""Routes that the OpenAPI document does not list."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -43,8 +47,9 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
         return await _handle_error(request, invalid_json_error())
-    refusal = UnknownRoute(f"Unrecognized request URL ({request.method}: {request.url.path}).")
-    return await _handle_error(request, refusal)
+    described = request.app.openapi()["paths"].items()
+    served = {path: {method.upper() for method in methods} for path, methods in described} | _PAGES
+    return await _handle_error(request, unknown_route_error(request.method, request.url.path, served))
 
 
 async def _handle_validation_error(request: Request, error: Exception) -> Response:

@@ -57,7 +57,7 @@ class BodyTooLarge(RequestError):
 
 
 # The first row whose class the error is an instance of applies.
-_STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
+STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (UnknownObject, 404, "invalid_request_error"),
     (UnknownRoute, 404, "invalid_request_error"),
     (CardError, 402, "card_error"),
@@ -75,6 +75,7 @@ _STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (AccessNotRecorded, 503, "api_error"),
     (RequestError, 400, "invalid_request_error"),
 )
+ERROR_TYPES = tuple(sorted({error_type for _, _, error_type in STATUS_CODES}))
 _RETRY_HEADERS: Headers = [(b"stripe-should-retry", b"true")]
 
 
@@ -82,7 +83,7 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
     """Status and JSON text: of an object, or of an error in the contract's envelope."""
     if not isinstance(answer, RequestError):
         return STATUS_OK, _encoder.encode(answer).decode()
-    for error_class, status, error_type in _STATUS_CODES:
+    for error_class, status, error_type in STATUS_CODES:
         if isinstance(answer, error_class):
             return status, _encode_envelope(answer, error_type)
     raise AssertionError("the last row of the table is every RequestError")

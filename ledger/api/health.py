@@ -10,10 +10,11 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from ledger import __version__
+from ledger.api.composition import build_terms
 from ledger.api.errors import STATUS_NOT_READY
 from ledger.clock import Clock
+from ledger.config import Settings
 from ledger.deadlines import read_overdue_seconds
-from ledger.domain.money import Terms
 from ledger.errors import Unavailable
 from ledger.metrics import (
     READY_LAG_SECONDS_MAX,
@@ -30,6 +31,7 @@ from ledger.metrics import (
 from ledger.postgres.connections import Conn, Pool
 from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
+from ledger.webhooks.switch import Switch, read_switch
 
 CONNECTION_TIMEOUT_SECONDS = 2.0
 
@@ -40,7 +42,7 @@ _NOTHING_MEASURED: _Measured = [], [], {}, None, None, []
 
 
 def health_routes(
-    pool: Pool, clock: Clock, metrics: Metrics, terms: Terms, projections: Sequence[str] | None
+    pool: Pool, clock: Clock, metrics: Metrics, settings: Settings, projections: Sequence[str] | None
 ) -> APIRouter:
     """The three routes. They look at `projections`, those of this release: nobody applies events to one that
     the release has removed, and nobody reads it. None: at all that the database has."""
@@ -56,7 +58,7 @@ def health_routes(
         """503 if the database is unreachable, a live projection lags more than 30 s, or sealing has stopped
         for as long."""
         try:
-            projection_lags, sealing = await pool.run_idempotent(
+            projection_lags, sealing, switch = await pool.run_idempotent(
                 lambda conn: _read_readiness(conn, clock.now(), projections),
                 wait_seconds=CONNECTION_TIMEOUT_SECONDS,
             )
@@ -76,6 +78,7 @@ def health_routes(
             "stuck": stuck,
             "incomplete": incomplete,
             "sealing": sealing._asdict(),
+            "webhooks": {"off": switch.list_off_reasons(settings.webhooks)},
             "projections": [lag._asdict() for lag in projection_lags],
         }
 
@@ -85,7 +88,7 @@ def health_routes(
 
         try:
             measured = await pool.run_idempotent(
-                lambda conn: _read_measured(conn, terms, clock.now(), projections),
+                lambda conn: _read_measured(conn, settings, clock.now(), projections),
                 wait_seconds=CONNECTION_TIMEOUT_SECONDS,
             )
         except Unavailable:
@@ -97,19 +100,20 @@ def health_routes(
 
 async def _read_readiness(
     conn: Conn, now: float, projections: Sequence[str] | None
-) -> tuple[list[Lag], SealingLag]:
-    return await read_lags(conn, now, projections), await read_sealing_lag(conn, now)
+) -> tuple[list[Lag], SealingLag, Switch]:
+    lags = await read_lags(conn, now, projections)
+    return lags, await read_sealing_lag(conn, now), await read_switch(conn)
 
 
 async def _read_measured(
-    conn: Conn, terms: Terms, now: float, projections: Sequence[str] | None
+    conn: Conn, settings: Settings, now: float, projections: Sequence[str] | None
 ) -> _Measured:
     """What the metrics show of the database."""
     return (
         await read_lags(conn, now, projections),
         await read_parked(conn, projections),
-        await read_overdue_seconds(conn, terms, now),
-        await read_backlog(conn, now),
+        await read_overdue_seconds(conn, build_terms(settings), now),
+        await read_backlog(conn, now, settings.webhooks),
         await read_sealing_lag(conn, now),
         await read_witnesses(conn),
     )

@@ -36,7 +36,7 @@ CLEAR_PARAMETERS = frozenset({
     "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
     "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
     "status", "subscription", "time", "to", "transaction", "transfer_group", "type", "unseal", "until",
-    "width",
+    "width", "yes",
 })  # fmt: skip
 RECORD_BATCH_MAX = 256
 RECORD_QUEUE_MAX = 2048

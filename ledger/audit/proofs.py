@@ -27,7 +27,7 @@ from ledger.tree.storage import TreeHead, read_record, read_root, read_tile, rea
 
 _ENTRY_LENGTH = HASH_BYTES.to_bytes(2, "big")
 
-_HEAD = "SELECT position FROM ledger.head"
+_HEAD = "SELECT position, ledger.is_active_database() FROM ledger.head"
 _OWNER = "SELECT account, livemode FROM ledger.events WHERE notification_id = %(position)s"
 _ENTRIES = """
 SELECT ledger.record_digest(e) FROM ledger.events e
@@ -218,9 +218,9 @@ async def _read_sealed(conn: Conn, positions: dict[str, int | None]) -> TreeHead
             raise InvalidParameter(
                 f"Position {position} is in the future: the last one is {row[0]}.", param=param
             )
+        hint = "Try again in a moment." if row[1] else "This database is a copy, which signs no checkpoints."
         raise NotSealedYet(
-            f"Position {position} is not sealed yet: the tree ends at {tree.size}. Try again in a moment.",
-            param=param,
+            f"Position {position} is not sealed yet: the tree ends at {tree.size}. {hint}", param=param
         )
     return tree
 

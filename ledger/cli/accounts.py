@@ -8,35 +8,60 @@ from typing import Annotated
 import typer
 
 from ledger import accounts
-from ledger.accounts import SCOPES, KeyKind
+from ledger.accounts import SCOPES, KeyKind, KeySummary
+from ledger.cli.groups import (
+    JsonOption,
+    YesOption,
+    build_group,
+    format_examples,
+    print_json,
+    require_consent,
+)
 from ledger.cli.shell import format_time, print_table, run_with_connection
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
 
 EXPIRES_IN_DAYS_MAX = 100_000
+EXAMPLE_KEY = "key_0352CZ3z1jWpJM7B8upbma"
 
 KeyArgument = Annotated[str, typer.Argument(help="The id of the key (key_…).")]
 
 
 def build_accounts_group() -> typer.Typer:
     """`ledger accounts`."""
-    group = typer.Typer(help="Create and list accounts.", no_args_is_help=True, rich_markup_mode=None)
+    group = build_group(
+        "Create and list accounts.", "ledger accounts create 'Example GmbH'", "ledger accounts list --json"
+    )
 
-    @group.command("create")
+    @group.command(
+        "create",
+        epilog=format_examples(
+            "ledger accounts create 'Example GmbH'",
+            "ledger accounts create 'Branch office' --platform acct_0352CZ3z1jWpJM",
+        ),
+    )
     def create(
         name: Annotated[str, typer.Argument(help="A name for the account.")],
         platform: Annotated[
             str | None, typer.Option(help="The platform account to connect the new account to.")
         ] = None,
+        as_json: JsonOption = False,
     ) -> None:
         """Create an account and print its id."""
-        print(run_with_connection(lambda conn, _: accounts.create_account(conn, name, platform=platform)))
+        account = run_with_connection(lambda conn, _: accounts.create_account(conn, name, platform=platform))
+        if as_json:
+            print_json({"id": account, "name": name, "platform": platform})
+        else:
+            print(account)
 
-    @group.command("list")
-    def list_all() -> None:
+    @group.command("list", epilog=format_examples("ledger accounts list", "ledger accounts list --json"))
+    def list_all(as_json: JsonOption = False) -> None:
         """List all accounts."""
         rows = run_with_connection(lambda conn, _: accounts.list_accounts(conn))
+        if as_json:
+            print_json({"data": [row._asdict() for row in rows]})
+            return
         print_table(
             ("id", "name", "platform", "api version", "created"),
             [
@@ -50,8 +75,10 @@ def build_accounts_group() -> typer.Typer:
 
 def build_keys_group() -> typer.Typer:
     """`ledger keys`."""
-    group = typer.Typer(
-        help="Create, list, replace and revoke API keys.", no_args_is_help=True, rich_markup_mode=None
+    group = build_group(
+        "Create, list, replace and revoke API keys.",
+        "ledger keys list",
+        "ledger keys create acct_0352CZ3z1jWpJM --name web",
     )
     _add_create_command(group)
     _add_list_command(group)
@@ -61,7 +88,13 @@ def build_keys_group() -> typer.Typer:
 
 
 def _add_create_command(group: typer.Typer) -> None:
-    @group.command("create")
+    @group.command(
+        "create",
+        epilog=format_examples(
+            "ledger keys create acct_0352CZ3z1jWpJM --live --name web",
+            "ledger keys create acct_0352CZ3z1jWpJM --kind rk --scope projections --scope audit",
+        ),
+    )
     def create(
         account: Annotated[str, typer.Argument(help="The account that the key belongs to.")],
         kind: Annotated[KeyKind, typer.Option(help="Secret, restricted or publishable.")] = "sk",
@@ -76,6 +109,7 @@ def _add_create_command(group: typer.Typer) -> None:
         expires_in_days: Annotated[
             float | None, typer.Option(help="Days until the key expires; without it, the key never does.")
         ] = None,
+        as_json: JsonOption = False,
     ) -> None:
         """Create a key and print its secret.
 
@@ -89,41 +123,52 @@ def _add_create_command(group: typer.Typer) -> None:
                 conn, account, kind, livemode=live, name=name, scopes=scopes, expires_at=expires_at
             )
 
-        _print_new_key(*run_with_connection(create_key))
+        _print_new_key(*run_with_connection(create_key), as_json=as_json)
 
 
 def _add_list_command(group: typer.Typer) -> None:
-    @group.command("list")
+    @group.command(
+        "list",
+        epilog=format_examples(
+            "ledger keys list", "ledger keys list --json | jq -r '.data[] | select(.last_used_at == null).id'"
+        ),
+    )
     def list_all(
         account: Annotated[str | None, typer.Option(help="List only the keys of this account.")] = None,
+        as_json: JsonOption = False,
     ) -> None:
         """List keys without their secrets."""
 
-        async def list_keys(conn: Conn, clock: Clock) -> list[tuple[object, ...]]:
+        async def list_keys(conn: Conn, clock: Clock) -> tuple[list[KeySummary], float]:
             if account is not None and not await accounts.list_accounts(conn, account):
                 raise InvalidParameter(f"No such account: '{account}'", param="account")
-            return [
-                (
-                    key.id,
-                    key.account,
-                    key.masked,
-                    key.name,
-                    " ".join(key.scopes),
-                    key.get_status(clock.now()),
-                    format_time(last_used_at),
-                )
-                for key, _, last_used_at in await accounts.list_keys(conn, account)
-            ]
+            return await accounts.list_keys(conn, account), clock.now()
 
-        rows = run_with_connection(list_keys)
+        keys, now = run_with_connection(list_keys)
+        if as_json:
+            print_json({"data": [summary.to_json(now) for summary in keys]})
+            return
+        rows = [
+            (
+                key.id,
+                key.account,
+                key.masked,
+                key.name,
+                " ".join(key.scopes),
+                key.get_status(now),
+                format_time(last_used_at),
+            )
+            for key, _, last_used_at in keys
+        ]
         print_table(("id", "account", "key", "name", "scopes", "state", "last used"), rows)
 
 
 def _add_roll_command(group: typer.Typer) -> None:
-    @group.command("roll")
+    @group.command("roll", epilog=format_examples(f"ledger keys roll {EXAMPLE_KEY} --overlap 86400"))
     def roll(
         key: KeyArgument,
         overlap: Annotated[int, typer.Option(help="Seconds for which the old key stays valid.")] = 0,
+        as_json: JsonOption = False,
     ) -> None:
         """Replace a key by a new one.
 
@@ -134,17 +179,40 @@ def _add_roll_command(group: typer.Typer) -> None:
         async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
             return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now())
 
-        _print_new_key(*run_with_connection(roll_key))
+        _print_new_key(*run_with_connection(roll_key), as_json=as_json)
 
 
 def _add_revoke_command(group: typer.Typer) -> None:
-    @group.command("revoke")
-    def revoke(key: KeyArgument) -> None:
-        """Revoke a key.
+    @group.command(
+        "revoke",
+        epilog=format_examples(
+            f"ledger keys revoke {EXAMPLE_KEY}", f"ledger keys revoke {EXAMPLE_KEY} --yes"
+        ),
+    )
+    def revoke(key: KeyArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
+        """Revoke a key for good, after asking.
 
         Every process refuses it within a second."""
+        if not yes:
+            require_consent(run_with_connection(lambda conn, _: _describe_loss(conn, key)), yes=yes)
         run_with_connection(lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now()))
-        print(f"{key} is revoked.")
+        if as_json:
+            print_json({"id": key, "state": "expired"})
+        else:
+            print(f"{key} is revoked.")
+
+
+async def _describe_loss(conn: Conn, key_id: str) -> str:
+    """What revoking a key does, and who may still use it. Raises InvalidParameter for a key that there is
+    not."""
+    for key, _, last_used_at in await accounts.list_keys(conn):
+        if key.id == key_id:
+            name = f", {key.name!r}" if key.name else ""
+            return (
+                f"{key.masked} of {key.account}{name}, last used: {format_time(last_used_at)}. Whoever uses "
+                "it is refused from now on, and it cannot be made valid again."
+            )
+    raise InvalidParameter(f"No such key: '{key_id}'", code="resource_missing", param="id")
 
 
 def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float | None) -> None:
@@ -158,5 +226,8 @@ def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float 
             raise SettingError(f"--scope {scope}: must be one of {', '.join(SCOPES)}")
 
 
-def _print_new_key(key_id: str, secret: str) -> None:
+def _print_new_key(key_id: str, secret: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": key_id, "key": secret})
+        return
     print(f"id   {key_id}\nkey  {secret}")

@@ -7,18 +7,29 @@ the other commands need, and those commands include each worker process of a reb
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from ledger import __version__
 from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.database.commands import add_database_commands
+from ledger.cli.groups import (
+    CommandGroup,
+    JsonOption,
+    YesOption,
+    explain_usage_error,
+    format_examples,
+    print_json,
+    require_consent,
+)
 from ledger.cli.shell import format_count, make_printable
-from ledger.config import Settings, load_settings
+from ledger.cli.webhooks import build_webhooks_group
+from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database
 from ledger.service_key import check_service_key
@@ -30,19 +41,18 @@ if TYPE_CHECKING:
 MakeExtensions = Callable[[Settings], "Extensions"]
 
 
-def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) -> typer.Typer:
+def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) -> typer.Typer:
     """The `ledger` command, a group of class `group_class`. `make_extensions` makes what runs beside the
     API."""
     cli = typer.Typer(
         cls=group_class,
-        help="An event-sourced ledger that speaks Stripe's wire protocol. Its settings are environment "
-        "variables that begin with LEDGER_.",
-        no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    _add_root(cli)
     _add_service_commands(cli, make_extensions)
+    _add_config_command(cli)
     _add_import_command(cli)
     _add_export_command(cli)
     _add_migrate_command(cli)
@@ -51,15 +61,23 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[TyperGroup]) ->
     add_database_commands(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
 
 def run_cli(cli: typer.Typer) -> None:
     """Run the command line. An error that the caller can correct is one line on standard error and exit
-    status 1."""
+    status 1; 2 for arguments that the command does not take."""
     try:
-        cli()
+        sys.exit(cli(standalone_mode=False))
+    except typer.TyperException as error:
+        print(f"ledger: {make_printable(explain_usage_error(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit("ledger: nothing was changed")
     except (SettingError, RequestError, ProofError) as error:
+        if isinstance(error, SettingError):  # what is misspelt may be the reason
+            _print_unknown_settings()
         sys.exit(f"ledger: {make_printable(error)}")
     except LedgerError as error:
         sys.exit(f"ledger: {type(error).__name__}: {make_printable(error)}")
@@ -83,8 +101,33 @@ def _is_utf8(argument: str) -> bool:
     return True
 
 
+def _print_unknown_settings() -> None:
+    for unknown in find_unknown_settings():
+        print(f"ledger: {make_printable(unknown)}", file=sys.stderr)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"ledger {__version__}")
+        raise typer.Exit
+
+
+def _add_root(cli: typer.Typer) -> None:
+    @cli.callback(epilog=format_examples("ledger serve", "ledger keys list", "ledger keys create --help"))
+    def ledger(
+        version: Annotated[
+            bool,
+            typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        ] = False,
+    ) -> None:
+        """An event-sourced ledger that speaks Stripe's wire protocol.
+
+        Its settings are environment variables that begin with LEDGER_; `ledger config` shows them. A command
+        that cannot do what it was asked prints one line and exits with status 1, or 2 for wrong arguments."""
+
+
 def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> None:
-    @cli.command()
+    @cli.command(epilog=format_examples("ledger serve", "LEDGER_DATA_DIR=/tmp/trial ledger serve --port 0"))
     def serve(
         host: Annotated[str | None, typer.Option(help="Address to listen on (LEDGER_HOST).")] = None,
         port: Annotated[int | None, typer.Option(help="Port to listen on (LEDGER_PORT).")] = None,
@@ -100,7 +143,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         settings = _configure(**overrides)
         serve.serve(settings, make_extensions(settings), lambda text: print(text, flush=True))
 
-    @cli.command()
+    @cli.command(epilog=format_examples("ledger api", "LEDGER_WORKERS=4 ledger api"))
     def api() -> None:
         """Run the API without the projections.
 
@@ -110,7 +153,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         settings = _configure()
         serve.serve_api(settings, make_extensions(settings))
 
-    @cli.command()
+    @cli.command(epilog=format_examples("ledger worker", "LEDGER_LOG_LEVEL=warning ledger worker"))
     def worker() -> None:
         """Run the projections without the API.
 
@@ -121,8 +164,32 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         serve.run_worker(settings, make_extensions(settings).service_factories)
 
 
+def _add_config_command(cli: typer.Typer) -> None:
+    @cli.command(
+        epilog=format_examples(
+            "ledger config", "ledger config LEDGER_PORT", "ledger config --json | jq '.unknown'"
+        )
+    )
+    def config(
+        name: Annotated[str | None, typer.Argument(help="One setting; default: all.")] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Show the settings in force and where each comes from.
+
+        Secrets are masked. Nothing is connected to or created. Variables that begin with LEDGER_ and are no
+        settings are named on standard error."""
+        from ledger.cli import settings
+
+        settings.show_settings(name, as_json=as_json)
+
+
 def _add_import_command(cli: typer.Typer) -> None:
-    @cli.command("import")
+    @cli.command(
+        "import",
+        epilog=format_examples(
+            "ledger import objects.ndjson", "zcat objects.ndjson.gz | ledger import - --live --json"
+        ),
+    )
     def import_file(
         file: Annotated[
             Path, typer.Argument(help="An NDJSON file, one object per line; - reads standard input.")
@@ -133,25 +200,35 @@ def _add_import_command(cli: typer.Typer) -> None:
         live: Annotated[
             bool, typer.Option("--live", help="Import into live mode instead of test mode.")
         ] = False,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print the summary as JSON, one line after the refused ones.")
+        ] = False,
     ) -> None:
         """Import objects and Events from a file.
 
-        Prints the lines that are refused, with the reason. Importing a file again changes nothing."""
+        Prints the lines that are refused, with the reason, as JSON. Importing a file again changes
+        nothing."""
         from ledger.cli import import_file
 
         summary = import_file.run_import(_configure(), file, account, livemode=live)
-        unchanged_count = summary.line_count - summary.changed_count - summary.refused_count
-        print(
-            f"{format_count(summary.line_count, 'line')} in {summary.seconds:.1f} s: "
-            f"{summary.changed_count} changed, {unchanged_count} unchanged, {summary.refused_count} refused.",
-            file=sys.stderr,
-        )
+        if as_json:
+            print(json.dumps(summary.to_json()))
+        else:
+            print(
+                f"{format_count(summary.line_count, 'line')} in {summary.seconds:.1f} s: "
+                f"{summary.changed_count} changed, {summary.unchanged_count} unchanged, "
+                f"{summary.refused_count} refused.",
+                file=sys.stderr,
+            )
         if summary.refused_count:
             raise typer.Exit(1)
 
 
 def _add_export_command(cli: typer.Typer) -> None:
-    @cli.command("export")
+    @cli.command(
+        "export",
+        epilog=format_examples("ledger export shop.ndjson --unseal", "ledger export - --live | head"),
+    )
     def export_file(
         file: Annotated[Path, typer.Argument(help="The file to write, NDJSON; - writes standard output.")],
         account: Annotated[
@@ -165,7 +242,7 @@ def _add_export_command(cli: typer.Typer) -> None:
     ) -> None:
         """Export objects to a file that `ledger import` takes.
 
-        One JSON object a line, as of one position of the log. Example: ledger export shop.ndjson --unseal"""
+        One JSON object a line, as of one position of the log."""
         from ledger.cli import export_file
 
         summary = export_file.run_export(file, account, livemode=live, unseal=unseal, overwrite=force)
@@ -174,7 +251,7 @@ def _add_export_command(cli: typer.Typer) -> None:
 
 
 def _add_migrate_command(cli: typer.Typer) -> None:
-    @cli.command("migrate")
+    @cli.command("migrate", epilog=format_examples("ledger migrate", "ledger migrate --contract"))
     def migrate_schema(
         contract: Annotated[
             bool,
@@ -182,12 +259,22 @@ def _add_migrate_command(cli: typer.Typer) -> None:
                 "--contract", help="Let no older release start any more; stop all older processes first."
             ),
         ] = False,
+        yes: YesOption = False,
+        as_json: JsonOption = False,
     ) -> None:
-        """Upgrade the database to this release."""
+        """Upgrade the database to this release.
+
+        With --contract it asks first: there is no way back to an older release then."""
         settings = load_settings()
+        _print_unknown_settings()
+        if contract:
+            require_consent("No older release can start on this database afterwards.", yes=yes)
         with open_database(settings) as (dsn, service_key):
             kept = migrate_database(settings, dsn, contract=contract)
             check_service_key(settings, dsn, service_key)
+        if as_json:
+            print_json({"contract": contract, "rebuild_and_retire": kept})
+            return
         print("The schema is up to date.")
         if contract:
             print("Older releases do not start any more.")
@@ -196,7 +283,12 @@ def _add_migrate_command(cli: typer.Typer) -> None:
 
 
 def _add_verify_command(cli: typer.Typer) -> None:
-    @cli.command()
+    @cli.command(
+        epilog=format_examples(
+            "ledger verify event.tlog-proof --policy policy.txt",
+            "ledger verify event.tlog-proof --policy policy.txt --record event.record --json",
+        )
+    )
     def verify(
         file: Annotated[Path, typer.Argument(help="A proof file (.tlog-proof).")],
         policy: Annotated[
@@ -208,7 +300,7 @@ def _add_verify_command(cli: typer.Typer) -> None:
         record: Annotated[
             Path | None, typer.Option(help="A file with the record in its canonical form.")
         ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+        as_json: JsonOption = False,
     ) -> None:
         """Verify a proof file, without database, network or settings.
 
@@ -219,7 +311,13 @@ def _add_verify_command(cli: typer.Typer) -> None:
 
 
 def _add_witness_command(cli: typer.Typer) -> None:
-    @cli.command("witness")
+    @cli.command(
+        "witness",
+        epilog=format_examples(
+            "ledger witness --data /var/lib/witness --print-key",
+            "ledger witness --data /var/lib/witness --logs logs.txt --host 0.0.0.0",
+        ),
+    )
     def run_witness(
         data: Annotated[Path, typer.Option("--data", help="Directory of its key, checkpoints and evidence.")],
         log: Annotated[
@@ -253,9 +351,11 @@ def _add_witness_command(cli: typer.Typer) -> None:
 
 
 def _configure(**overrides: object) -> Settings:
-    """Load the settings of a command that logs, and configure logging by them."""
+    """Load the settings of a command that logs, and configure logging by them. A variable that is no setting
+    is logged."""
     from ledger import logs
 
     settings = load_settings(**overrides)
     logs.configure(settings.log_level)
+    logs.warn_of_unknown_settings(find_unknown_settings())
     return settings

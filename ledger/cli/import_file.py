@@ -46,6 +46,21 @@ class ImportSummary(NamedTuple):
     refused_count: int
     seconds: float
 
+    @property
+    def unchanged_count(self) -> int:
+        """The lines that were imported before."""
+        return self.line_count - self.changed_count - self.refused_count
+
+    def to_json(self) -> dict[str, object]:
+        """The summary as JSON."""
+        return {
+            "lines": self.line_count,
+            "changed": self.changed_count,
+            "unchanged": self.unchanged_count,
+            "refused": self.refused_count,
+            "seconds": round(self.seconds, 3),
+        }
+
 
 def run_import(settings: Settings, file: Path, account: str | None, *, livemode: bool) -> ImportSummary:
     """Import the lines of `file` (`-`: standard input) into `account`; None: into the only account that

@@ -122,9 +122,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     Console().print(table)
 
 
-def format_count(number: int, noun: str) -> str:
-    """A number of things, for example `1 row` and `2 rows`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """A number of things, for example `1 row` and `2 rows`; `plural` where that is not the noun with an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def format_time(at: float | None) -> str:

@@ -23,6 +23,8 @@ from ledger.postgres.migrations import end_support, migrate
 from ledger.postgres.private_files import write_private_file
 
 DSN_FILE = "database.json"
+ANALYST = "ledger_analyst"
+"""The role that reads the schema `reporting`. The service itself never uses it."""
 _HAS_DATA = """
 SELECT EXISTS (SELECT FROM ledger.service_key) OR EXISTS (SELECT FROM ledger.events)
     OR EXISTS (SELECT FROM ledger.file_chunks)
@@ -49,8 +51,8 @@ def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
 @contextmanager
 def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     """(connection string, service key) for the service. Without a database URL an embedded server runs inside
-    the `with` block, migrated; its connections log in as the roles of the service. Raises SettingError, also
-    when another process uses the data directory."""
+    the `with` block, migrated; its connections log in as the roles of the service, and analysts as theirs.
+    Raises SettingError, also when another process uses the data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
@@ -61,7 +63,7 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
         dsn_file.unlink(missing_ok=True)  # left by a killed process
         migrate(server.dsn())
         service_key = _load_service_key(settings, server.dsn())
-        server.enable_logins(ROLES)
+        server.enable_logins((*ROLES, ANALYST))
         dsn = server.dsn(user=ROLES[0])
         write_private_file(dsn_file, json.dumps({"pid": os.getpid(), "dsn": dsn}))
         stack.callback(dsn_file.unlink, missing_ok=True)

@@ -3,7 +3,8 @@
 It runs behind the log's end, never in an append: in one transaction it hashes the next events (in the
 database, by one statement), appends them to the tiles and signs the root. The lock on `ledger.tree_head` lets
 one process seal; a crash leaves all of a batch or nothing, and the next one begins where it did. Where the
-log or the tiles are not what was signed, nothing is signed any more, and `ledger.tree_head` says why.
+log or the tiles are not what was signed, nothing is signed any more, and `ledger.tree_head` says why. A copy
+of the database signs nothing: what it signed under the log's name could contradict the original.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ log = structlog.get_logger()
 _PEEK = """
 SELECT h.position - t.size, extract(epoch FROM now() - t.sealed_at)::float8,
        t.note = '' OR t.error IS NOT NULL OR (t.size > coalesce(k.size, 0)
-           AND now() >= coalesce(k.made_at, '-infinity') + make_interval(secs => %(keep_seconds)s))
+           AND now() >= coalesce(k.made_at, '-infinity') + make_interval(secs => %(keep_seconds)s)),
+       ledger.is_active_database()
 FROM ledger.tree_head t
 CROSS JOIN ledger.head h
 LEFT JOIN (SELECT size, made_at FROM ledger.checkpoints ORDER BY size DESC LIMIT 1) k ON true
@@ -123,6 +125,8 @@ class Sealer:
         pending: int = row[0]
         age_seconds: float = row[1]
         is_due: bool = row[2]
+        if not row[3]:
+            return POLL_SECONDS
         if not pending and not is_due and self._checked:
             await self._notifier.wait_past(head_seen, timeout_seconds=POLL_SECONDS)
             return 0

@@ -18,6 +18,7 @@ from ledger.ids import encode_base62
 from ledger.metrics import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.events import FeedEvent
+from ledger.webhooks.switch import OffReason, Setting, read_switch
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
 RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
@@ -28,10 +29,11 @@ DeliveryState = Literal["pending", "delivered", "failed", "dropped"]
 
 # `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;
-# it is claimed again when the lease has expired.
+# it is claimed again when the lease has expired. While webhooks are off, nothing is claimed.
 _CLAIM = """
 WITH RECURSIVE owing AS (
-    (SELECT endpoint FROM webhooks.deliveries WHERE state = 'pending' ORDER BY endpoint LIMIT 1)
+    (SELECT endpoint FROM webhooks.deliveries
+     WHERE state = 'pending' AND (SELECT ledger.may_send_webhooks()) ORDER BY endpoint LIMIT 1)
     UNION ALL
     SELECT (SELECT d.endpoint FROM webhooks.deliveries d
             WHERE d.state = 'pending' AND d.endpoint > owing.endpoint ORDER BY d.endpoint LIMIT 1)
@@ -87,6 +89,15 @@ FROM (SELECT state, due_at FROM webhooks.deliveries WHERE state IN ('pending', '
       LIMIT %(limit)s) AS owed
 GROUP BY state
 """
+_COUNT_PENDING = """
+SELECT count(*), count(DISTINCT d.endpoint), count(*) FILTER (WHERE d.due_at <= to_timestamp(%(now)s)),
+       count(DISTINCT d.endpoint) FILTER (WHERE d.due_at <= to_timestamp(%(now)s)),
+       (SELECT position FROM webhooks.checkpoint), (SELECT position FROM ledger.head)
+FROM webhooks.deliveries d WHERE d.state = 'pending'
+"""
+_DROP_PENDING = """
+UPDATE webhooks.deliveries SET state = 'dropped' WHERE state = 'pending' AND position <= %(upto)s
+"""
 _LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c"
 
 
@@ -117,6 +128,18 @@ class Attempt(NamedTuple):
         return self.status is not None and 200 <= self.status < 300
 
 
+class PendingDeliveries(NamedTuple):
+    """What is owed and not given up. `due` of the deliveries, to `due_endpoints`, would be sent at once.
+    Events after position `fanned_out` of the log, which ends at `head`, have no deliveries yet."""
+
+    deliveries: int
+    endpoints: int
+    due: int
+    due_endpoints: int
+    fanned_out: int
+    head: int
+
+
 _NO_ATTEMPT: dict[str, Any] = dict.fromkeys(Attempt._fields)
 
 
@@ -132,7 +155,7 @@ async def claim(
     """Claim deliveries due at `now` (unix seconds) for `lease_seconds`, the longest due first.
 
     At most `limit`, and of each endpoint at most as many as `endpoint_limits` has for its id, or
-    `endpoint_limit_default`.
+    `endpoint_limit_default`. None at all while webhooks are off (`switch`).
     """
     endpoint_rows = [
         {"endpoint": endpoint, "free": limit_of_endpoint}
@@ -180,12 +203,28 @@ async def delete_expired(conn: Conn, now: float) -> int:
     return (await conn.execute(_DELETE_EXPIRED, {"before": before, "limit": DELETE_ROWS_MAX})).rowcount
 
 
-async def read_backlog(conn: Conn, now: float) -> WebhookBacklog:
-    """The unfinished webhook work at `now` (unix seconds). Counts COUNT_ROWS_MAX deliveries at most."""
+async def count_pending(conn: Conn, now: float) -> PendingDeliveries:
+    """Count all pending deliveries at `now` (unix seconds), however long it takes. Raises psycopg.Error."""
+    row = await fetch_one(conn, _COUNT_PENDING, {"now": now})
+    assert row is not None
+    return PendingDeliveries(*row)
+
+
+async def drop_pending(conn: Conn, upto: int) -> int:
+    """Give up the pending deliveries of Events up to this position: nobody is owed them any more. Returns how
+    many. Raises psycopg.Error."""
+    return (await conn.execute(_DROP_PENDING, {"upto": upto})).rowcount
+
+
+async def read_backlog(conn: Conn, now: float, setting: Setting) -> WebhookBacklog:
+    """The unfinished webhook work at `now` (unix seconds), for a process with this LEDGER_WEBHOOKS. Counts
+    COUNT_ROWS_MAX deliveries at most."""
     rows = await fetch_all(conn, _BACKLOG, {"limit": COUNT_ROWS_MAX})
     by_state = {state: (count, since) for state, count, since in rows}
     lag = await fetch_one(conn, _LAG)
     assert lag is not None
     overdue_seconds = max(0.0, now - by_state["pending"][1]) if "pending" in by_state else 0.0
     counts = {state: by_state.get(state, (0, 0.0))[0] for state in ("pending", "failed")}
-    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]))
+    off_reasons = (await read_switch(conn)).list_off_reasons(setting)
+    off_by_reason = {reason.value: reason in off_reasons for reason in OffReason}
+    return WebhookBacklog(counts, overdue_seconds, max(0, lag[0]), off_by_reason)

@@ -31,6 +31,7 @@ from ledger.webhooks import deliveries
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
 from ledger.webhooks.signature import sign
+from ledger.webhooks.switch import SwitchLog
 
 ENDPOINT_CONCURRENCY_MAX = 8
 SLOW_ATTEMPT_SECONDS = 3.0
@@ -51,6 +52,8 @@ class Sender:
         self._clock = store.clock
         self._get_secrets = get_secrets
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
+        self._is_off = settings.webhooks == "off"
+        self._switch_log = SwitchLog(settings.webhooks)
         timeout_seconds = settings.webhook_timeout_ms / 1000
         # Long enough for an attempt and the statements before and after it.
         self._lease_seconds = 1.5 * timeout_seconds + 1
@@ -98,8 +101,10 @@ class Sender:
         await self._connection.drop()
 
     async def _send_due(self) -> float:
-        if await self._start_due_attempts():
+        if not self._is_off and await self._start_due_attempts():
             return 0
+        async with self._connection as conn:
+            await self._switch_log.observe(conn)
         await self._delete_expired()
         return self._poll_seconds
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from ledger.domain.customer import Customer
 from ledger.wire.json_values import Json, make_list_object
+from ledger.wire.schemas.customers import CUSTOMER
+from ledger.wire.schemas.fields import make_template
 
 EXPANDABLE_FIELDS: dict[str, Any] = {
     "address": {},
@@ -27,33 +29,7 @@ _TAX: Json = {
     "provider": "stripe",
 }
 # The renderer fills in a copy of the template, for the reason given in `charges`.
-_CUSTOMER_TEMPLATE: Json = {
-    "id": None,
-    "object": "customer",
-    "address": None,
-    "balance": None,
-    "business_name": None,
-    "created": None,
-    "currency": None,
-    "customer_account": None,
-    "default_source": None,
-    "delinquent": False,
-    "description": None,
-    "discount": None,
-    "email": None,
-    "individual_name": None,
-    "invoice_prefix": None,
-    "invoice_settings": None,
-    "livemode": None,
-    "metadata": None,
-    "name": None,
-    "next_invoice_sequence": None,
-    "phone": None,
-    "preferred_locales": None,
-    "shipping": None,
-    "tax_exempt": None,
-    "test_clock": None,
-}
+_CUSTOMER_TEMPLATE = make_template(CUSTOMER, delinquent=False)
 
 
 def render_customer(state: Customer) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.errors import InvalidParameter
-from ledger.wire.scalars import format_alternatives
+from ledger.wire.suggestions import find_nearest, list_alternatives
 
 _SUFFIXES_BY_PREFIX = """
 account.application: authorized deauthorized
@@ -111,20 +111,21 @@ def _expand_prefixes(compact: str) -> tuple[str, ...]:
 
 ORDERED_EVENT_TYPES: tuple[str, ...] = _expand_prefixes(_SUFFIXES_BY_PREFIX)
 EVENT_TYPES: frozenset[str] = frozenset(ORDERED_EVENT_TYPES)
+EVENT_TYPES_DESCRIBED_IN = "docs/wire-contract.md, Appendix A"
 
 
 def check_event_type(name: str, param: str) -> None:
     """Raises InvalidParameter, param `param`, for an unknown event type; the error suggests similar ones."""
     if name in EVENT_TYPES:
         return
-    suggestions = [
-        event_type
-        for event_type in ORDERED_EVENT_TYPES
-        if event_type.partition(".")[0] == name.partition(".")[0]
-    ]
-    expected = (
-        f"one of {format_alternatives(suggestions)}" if suggestions else "an event type, such as invoice.paid"
-    )
+    prefix = name.partition(".")[0]
+    relatives = [event_type for event_type in ORDERED_EVENT_TYPES if event_type.partition(".")[0] == prefix]
+    if relatives:
+        expected = f"one of {list_alternatives(name, relatives, EVENT_TYPES_DESCRIBED_IN)}"
+    elif find_nearest(name, ORDERED_EVENT_TYPES):
+        expected = f"one of {list_alternatives(name, ORDERED_EVENT_TYPES, EVENT_TYPES_DESCRIBED_IN)}"
+    else:
+        expected = "an event type, such as invoice.paid"
     raise InvalidParameter(f"Invalid {param}: must be {expected}", param=param)
 
 

@@ -18,6 +18,7 @@ from ledger.domain.merge_patch import (
 )
 from ledger.errors import InvalidParameter
 from ledger.wire.scalars import Integer, Parameter, Parser, Text, Timestamp, abbreviate, not_text_error
+from ledger.wire.suggestions import find_nearest
 
 EXPAND_PATHS_MAX = 100
 PAGE_LIMIT_MAX = 100
@@ -243,6 +244,26 @@ def unknown_parameter_error(name: str, suggestion: str | None = None) -> Invalid
     return InvalidParameter(text, code="parameter_unknown", param=name)
 
 
+def _suggest_parameter(name: str, key: str, members: Mapping[str, Parameter]) -> str | None:
+    """The full name of the member of the hash `name` that was probably meant by `key`: one with a name much
+    like it, else one that is named so inside a hash."""
+    served = {each: member for each, member in members.items() if not isinstance(member, Unsupported)}
+    nearest = find_nearest(key, served)
+    if nearest is None:
+        nearest = next(
+            (
+                f"{outer}[{key}]"
+                for outer, member in served.items()
+                if isinstance(member, Hash) and key in member.members
+            ),
+            None,
+        )
+    if nearest is None or not name:
+        return nearest
+    first, bracket, rest = nearest.partition("[")
+    return f"{name}[{first}]{bracket}{rest}"
+
+
 def _format_first_name(name: str, raw: Any) -> str:
     """The full name, with brackets as sent, of the first value under `name`."""
     while type(raw) is dict:
@@ -284,7 +305,10 @@ def _compile_members(
             if parser is None:
                 if ignore_unknown:
                     continue
-                raise unknown_parameter_error(f"{name}[{key}]" if name else _format_first_name(key, raw))
+                raise unknown_parameter_error(
+                    f"{name}[{key}]" if name else _format_first_name(key, raw),
+                    _suggest_parameter(name, str(key), members),
+                )
             values[key] = parser(raw)
         for key in required:
             if key not in values:

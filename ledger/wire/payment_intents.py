@@ -8,6 +8,8 @@ from ledger.domain.payment_intent import REQUIRES_CAPTURE, PaymentIntent
 from ledger.errors import make_doc_url
 from ledger.wire.json_values import Json
 from ledger.wire.payment_methods import render_payment_method
+from ledger.wire.schemas.fields import make_template
+from ledger.wire.schemas.payment_intents import PAYMENT_INTENT
 
 EXPANDABLE_FIELDS: dict[str, Any] = {
     "application": "application",
@@ -22,50 +24,9 @@ EXPANDABLE_FIELDS: dict[str, Any] = {
     "transfer_data": {"destination": "account"},
 }
 # A renderer fills in a copy: see `charges`.
-_TEMPLATE: Json = {
-    "id": None,
-    "object": "payment_intent",
-    "allowed_payment_method_types": None,
-    "amount": None,
-    "amount_capturable": 0,
-    "amount_details": {"tip": {}},
-    "amount_received": None,
-    "application": None,
-    "application_fee_amount": None,
-    "automatic_payment_methods": None,
-    "canceled_at": None,
-    "cancellation_reason": None,
-    "capture_method": None,
-    "client_secret": None,
-    "confirmation_method": None,
-    "created": None,
-    "currency": None,
-    "customer": None,
-    "customer_account": None,
-    "description": None,
-    "excluded_payment_method_types": None,
-    "last_payment_error": None,
-    "latest_charge": None,
-    "livemode": None,
-    "metadata": None,
-    "next_action": None,
-    "on_behalf_of": None,
-    "payment_method": None,
-    "payment_method_configuration_details": None,
-    "payment_method_options": None,
-    "payment_method_types": ["card"],
-    "processing": None,
-    "receipt_email": None,
-    "review": None,
-    "setup_future_usage": None,
-    "shipping": None,
-    "source": None,
-    "statement_descriptor": None,
-    "statement_descriptor_suffix": None,
-    "status": None,
-    "transfer_data": None,
-    "transfer_group": None,
-}
+_TEMPLATE = make_template(
+    PAYMENT_INTENT, amount_capturable=0, amount_details={"tip": {}}, payment_method_types=["card"]
+)
 
 
 def render_payment_intent(state: PaymentIntent) -> Json:

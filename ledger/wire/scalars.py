@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.errors import InvalidParameter
+from ledger.wire.suggestions import list_alternatives
 
 Parser = Callable[[Any], Any]
 
@@ -184,13 +185,15 @@ class Boolean(Parameter):
 
 @dataclass(frozen=True)
 class Choice(Parameter):
-    """One of the strings in `values`; the error lists them in this order."""
+    """One of the strings in `values`; the error lists them in this order, of many only the nearest."""
 
     values: tuple[str, ...]
+    described_in: str = field(default="", kw_only=True)
+    """Where a long list of values is described."""
 
     def compile(self, name: str) -> Parser:
-        allowed, parse_empty = frozenset(self.values), self.parse_empty
-        message = f"Invalid {name}: must be one of {format_alternatives(self.values)}"
+        values, described_in, parse_empty = self.values, self.described_in, self.parse_empty
+        allowed = frozenset(values)
 
         def parse(raw: Any) -> str | None:
             if type(raw) is not str:
@@ -199,19 +202,13 @@ class Choice(Parameter):
                 return raw
             if not raw:
                 return parse_empty(name)
-            raise InvalidParameter(message, param=name)
+            expected = list_alternatives(raw, values, described_in)
+            raise InvalidParameter(f"Invalid {name}: must be one of {expected}", param=name)
 
         return parse
 
     def value_schema(self) -> dict[str, Any]:
         return {"type": "string", "enum": [*self.values, *([""] if self.unsettable else [])]}
-
-
-def format_alternatives(values: Sequence[str]) -> str:
-    """The values as an error lists them: `a`, `a or b`, `a, b, or c`."""
-    if len(values) < 3:
-        return " or ".join(values)
-    return f"{', '.join(values[:-1])}, or {values[-1]}"
 
 
 def not_text_error(raw: Any, name: str) -> InvalidParameter:

@@ -21,12 +21,6 @@ def find_nearest(name: str, candidates: Iterable[str]) -> str | None:
     return ranked[0] if ranked else None
 
 
-def suggest(name: str, candidates: Iterable[str]) -> str:
-    """The sentence to append to an error about `name`: ` Did you mean …?`, or nothing."""
-    nearest = find_nearest(name, candidates)
-    return f" Did you mean {nearest}?" if nearest else ""
-
-
 def list_alternatives(name: str, candidates: Collection[str], described_in: str = "") -> str:
     """The candidates as an error about `name` lists them: all of a short list, `a, b, or c`; of a long one
     the nearest, how many more there are, and where they are described."""
@@ -48,10 +42,8 @@ def _rank(name: str, candidates: Iterable[str], count: int, ratio_min: float) ->
             return 0.0
         return matcher.ratio()
 
-    ratios = ((measure(candidate), -place, candidate) for place, candidate in enumerate(candidates))
-    return [
-        candidate for _, _, candidate in nlargest(count, (each for each in ratios if each[0] >= ratio_min))
-    ]
+    measured = ((measure(candidate), -place, candidate) for place, candidate in enumerate(candidates))
+    return [candidate for ratio, _, candidate in nlargest(count, measured) if ratio >= ratio_min]
 
 
 def _join_alternatives(values: list[str]) -> str:

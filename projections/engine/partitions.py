@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -38,10 +38,12 @@ _BY_DAY = " PARTITION BY RANGE (created)"
 _UNCOMPRESSED = " WITH (toast_tuple_target = 8160)"
 _ATTACH_GENERATION = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES IN ({generation})"
 # For a detached table that is not partitioned by day, pg_partition_tree returns no rows.
-_SIZE_BYTES = """
-SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
+_MEASURE = """
+SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint,
+       coalesce(sum(greatest(c.reltuples, 0)) FILTER (WHERE c.relkind = 'r'), 0)::bigint
 FROM (SELECT to_regclass(%(partition)s) AS relid
       UNION SELECT relid FROM pg_partition_tree(to_regclass(%(partition)s))) AS tables
+LEFT JOIN pg_class c ON c.oid = relid
 """
 _ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
 _DROP = "DROP TABLE IF EXISTS {partition}"
@@ -129,14 +131,22 @@ async def filter_existing(conn: Conn, generations: Iterable[Sequence[Any]]) -> l
     return [(name, generation) for name, generation in rows]
 
 
-async def get_size_bytes(conn: Conn, name: str, generation: int) -> int:
-    """The bytes a generation takes, indexes included. Raises LockNotAvailable while these are being built."""
+class StoredGeneration(NamedTuple):
+    """What a generation takes on disk, indexes included. `rows` is what Postgres estimates."""
+
+    generation: int
+    size_bytes: int
+    rows: int
+
+
+async def measure(conn: Conn, name: str, generation: int) -> StoredGeneration:
+    """What a generation takes. Raises LockNotAvailable while its indexes are being built."""
     async with conn.transaction():
         await conn.execute(_SET_LOCK_TIMEOUT)
         partition = f"projections.{_partition_name(name, generation)}"
-        row = await fetch_one(conn, _SIZE_BYTES, {"partition": partition})
+        row = await fetch_one(conn, _MEASURE, {"partition": partition})
     assert row is not None
-    return int(row[0])
+    return StoredGeneration(generation, int(row[0]), int(row[1]))
 
 
 async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int]) -> None:

@@ -50,14 +50,15 @@ class RebuildReport(NamedTuple):
 
 
 class StatusReport(NamedTuple):
-    """Every generation of every projection, and the rebuilds that have not ended."""
+    """Every generation of every projection, or of those in `names`, and the rebuilds that have not ended."""
 
     generations: list[GenerationStatus]
     rebuilds: list[RebuildReport]
+    names: Sequence[str] = tuple(PROJECTIONS_BY_NAME)
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object, projections by name."""
-        names = {status.lag.projection for status in self.generations} | set(PROJECTIONS_BY_NAME)
+        names = {status.lag.projection for status in self.generations} | set(self.names)
         return {
             "data": [describe_projection(name, self.generations) for name in sorted(names)],
             "rebuilds": [report.to_json() for report in self.rebuilds],
@@ -94,8 +95,11 @@ class Actions:
         self._clock = clock
         self._create_engine = create_engine
 
-    async def load_status(self) -> StatusReport:
-        """The state of all projections."""
+    async def load_status(self, name: str | None = None) -> StatusReport:
+        """The state of one projection, or of all. Raises UnknownObject."""
+        if name is not None:
+            one = await self.load_projection(name)
+            return StatusReport(one.generations, [] if one.rebuild is None else [one.rebuild], (name,))
         statuses = await load_statuses(self._conn, now=self._clock.now())
         rebuild_ids = await records.list_open(self._conn)
         return StatusReport(statuses, [await self._load_rebuild(rebuild_id) for rebuild_id in rebuild_ids])

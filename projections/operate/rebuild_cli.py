@@ -9,20 +9,22 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
+from ledger.cli.groups import JsonOption, YesOption, format_examples, print_json, require_consent
 from ledger.cli.service.processes import exit_with_parent
 from ledger.cli.shell import format_count
 from ledger.errors import SettingError
 from ledger.logs import describe_error
 from ledger.store.codec import Codec
+from projections.engine.partitions import StoredGeneration
 from projections.operate.shell import (
     AllOption,
     CommandContext,
-    JsonOption,
     NameArgument,
     NamesArgument,
     ReasonOption,
@@ -32,6 +34,7 @@ from projections.operate.shell import (
 from projections.operate.watch import run_and_watch
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import backfill
+from projections.rebuild.generations import preview_retirement
 from projections.rebuild.processes import EXIT_STOPPED
 
 GC_THRESHOLD_OBJECTS = 1_000_000
@@ -40,8 +43,9 @@ GC_THRESHOLD_OBJECTS = 1_000_000
 
 def add_commands(group: typer.Typer) -> None:
     """Add them to the group of commands."""
-    for command in (rebuild, resume, pause, cancel, switch, diff, rollback, retire):
-        group.command()(command)
+    for command, examples in EXAMPLES.items():
+        epilog = format_examples(*(f"ledger projections {example}" for example in examples))
+        group.command(epilog=epilog)(command)
     group.command(hidden=True)(fill)
 
 
@@ -77,15 +81,21 @@ def resume(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = 
     run_and_watch(lambda actions: actions.resume(get_operator(reason), name), as_json=as_json)
 
 
-def pause(name: NameArgument, reason: ReasonOption = "") -> None:
+def pause(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
     """Pause a rebuild; its work is kept."""
-    run(lambda context: context.actions.pause(get_operator(reason), name))
+    report = run(lambda context: context.actions.pause(get_operator(reason), name))
+    if as_json:
+        print_json(report.to_json())
+        return
     print(f"The rebuild of {name} is paused. To continue: ledger projections resume {name}")
 
 
-def cancel(name: NameArgument, reason: ReasonOption = "") -> None:
+def cancel(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
     """End a rebuild and drop its tables."""
     report = run(lambda context: context.actions.cancel(get_operator(reason), name))
+    if as_json:
+        print_json(report.to_json())
+        return
     later = "" if report.size_bytes == 0 else " A worker will drop its tables once they are unlocked."
     print(f"The rebuild of {name} is cancelled; the live generation has not changed.{later}")
 
@@ -122,15 +132,22 @@ def switch(
         typer.Option("--accept-differences", help="Promote the rebuilt generation despite its differences."),
     ] = False,
     reason: ReasonOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Switch readers to another generation.
 
     A rebuild with differences is promoted with all its projections."""
-    run(
-        lambda context: context.actions.switch(
+
+    async def perform(context: CommandContext) -> dict[str, Any]:
+        await context.actions.switch(
             get_operator(reason), name, generation=generation, accept_differences=accept_differences
         )
-    )
+        return await context.actions.describe_projection(name)
+
+    document = run(perform)
+    if as_json:
+        print_json(document)
+        return
     print(f"{name} is switched. To go back: ledger projections rollback {name}")
 
 
@@ -140,16 +157,24 @@ def diff(name: NameArgument, as_json: JsonOption = False) -> None:
     The first ones are kept."""
     comparison = run(lambda context: context.actions.load_diff(name))
     if as_json:
-        print(json.dumps(comparison, indent=2))
+        print_json(comparison)
     else:
         _print_comparison(comparison)
 
 
-def rollback(name: NameArgument, reason: ReasonOption = "") -> None:
+def rollback(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
     """Switch back to the generation that was live before.
 
     Run it again to switch forward."""
-    generation = run(lambda context: context.actions.roll_back(get_operator(reason), name))
+
+    async def perform(context: CommandContext) -> tuple[int, dict[str, Any]]:
+        generation = await context.actions.roll_back(get_operator(reason), name)
+        return generation, await context.actions.describe_projection(name)
+
+    generation, document = run(perform)
+    if as_json:
+        print_json(document)
+        return
     print(f"Generation {generation} of {name} is live again.")
 
 
@@ -162,14 +187,60 @@ def retire(
         bool, typer.Option("--removed", help="Drop a projection that no release has any more.")
     ] = False,
     reason: ReasonOption = "",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Drop generations; they cannot be rolled back to."""
-    dropped = run(
-        lambda context: context.actions.retire(
+    """Drop generations, after asking.
+
+    They cannot be rolled back to."""
+    if not yes:
+        stored = run(
+            lambda context: preview_retirement(context.conn, name, generation=generation, removed=removed)
+        )
+        if stored:
+            require_consent(_describe_loss(name, stored), yes=yes)
+
+    async def perform(context: CommandContext) -> tuple[list[int], dict[str, Any]]:
+        dropped = await context.actions.retire(
             get_operator(reason), name, generation=generation, removed=removed
         )
-    )
+        return dropped, await context.actions.describe_projection(name)
+
+    dropped, document = run(perform)
+    if as_json:
+        print_json(document | {"dropped": dropped})
+        return
     print(f"Dropped of {name}: " + (", ".join(map(str, dropped)) or "nothing"))
+
+
+EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
+    rebuild: (
+        "rebuild disputes --reason 'a column was added'",
+        "rebuild --all --workers 4",
+        "rebuild disputes --json | tail -1 | jq .state",
+    ),
+    resume: ("resume disputes",),
+    pause: ("pause disputes --reason 'the disk is busy'",),
+    cancel: ("cancel disputes",),
+    switch: (
+        "switch disputes --accept-differences --reason 'the old rows were wrong'",
+        "switch disputes --generation 2",
+    ),
+    diff: ("diff disputes --json",),
+    rollback: ("rollback disputes --reason 'a page shows wrong amounts'",),
+    retire: ("retire disputes", "retire disputes --generation 1 --yes"),
+}
+"""The commands in the order in which --help shows them, each with calls of it."""
+
+
+def _describe_loss(name: str, stored: Sequence[StoredGeneration]) -> str:
+    """What `retire` is about to drop."""
+    numbers = ", ".join(str(each.generation) for each in stored)
+    rows, size_bytes = sum(each.rows for each in stored), sum(each.size_bytes for each in stored)
+    return (
+        f"This drops generation {numbers} of {name}: about {format_count(rows, 'row')}, "
+        f"{decimal(size_bytes)}. There is no rolling back to what is dropped."
+    )
 
 
 def _print_comparison(comparison: Mapping[str, Any]) -> None:

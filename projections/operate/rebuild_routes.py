@@ -13,10 +13,13 @@ from pydantic import Field
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.store.store import Store
 from projections.operate.actions import GENERATION_MAX, get_projection
 from projections.operate.routes import Name, NameList, OperationBody, get_operator, open_actions
 from projections.rebuild.records import WORKERS_MAX
+
+_REBUILD, _PROJECTION = answers_with("rebuild"), answers_with("projection")
 
 
 class AcceptDifferencesBody(OperationBody):
@@ -66,6 +69,7 @@ def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
     router = APIRouter(prefix="/projections", tags=["projections"])
     scope = callers.require_scopes("projections")
     _add_rebuild_routes(router, scope, store)
+    _add_control_routes(router, scope, store)
     _add_generation_routes(router, scope, store)
     return router
 
@@ -89,14 +93,16 @@ def _add_rebuild_routes(router: APIRouter, scope: Any, store: Store) -> None:
             )
         return report.to_json()
 
-    @router.post("/rebuild", summary="Rebuild several projections in one pass")
+    @router.post("/rebuild", summary="Rebuild several projections in one pass", responses=_REBUILD)
     async def rebuild_projections(
         request: Request, body: RebuildManyBody, caller: Exchange = scope
     ) -> dict[str, Any]:
         """They are promoted together or not at all."""
         return await begin(request, body.names, body, caller, all_projections=body.all)
 
-    @router.post("/{name}/rebuild", summary="Rebuild a projection beside the live generation")
+    @router.post(
+        "/{name}/rebuild", summary="Rebuild a projection beside the live generation", responses=_REBUILD
+    )
     async def rebuild_projection(
         request: Request, name: Name, body: RebuildBody, caller: Exchange = scope
     ) -> dict[str, Any]:
@@ -105,7 +111,9 @@ def _add_rebuild_routes(router: APIRouter, scope: Any, store: Store) -> None:
         get_projection(name)
         return await begin(request, [name], body, caller)
 
-    @router.post("/{name}/pause", summary="Pause the rebuild of a projection")
+
+def _add_control_routes(router: APIRouter, scope: Any, store: Store) -> None:
+    @router.post("/{name}/pause", summary="Pause the rebuild of a projection", responses=_REBUILD)
     async def pause_rebuild(
         request: Request, name: Name, body: OperationBody | None = None, caller: Exchange = scope
     ) -> dict[str, Any]:
@@ -113,7 +121,7 @@ def _add_rebuild_routes(router: APIRouter, scope: Any, store: Store) -> None:
         async with open_actions(store) as actions:
             return (await actions.pause(get_operator(request, caller, body), name)).to_json()
 
-    @router.post("/{name}/resume", summary="Continue a rebuild that was paused or failed")
+    @router.post("/{name}/resume", summary="Continue a rebuild that was paused or failed", responses=_REBUILD)
     async def resume_rebuild(
         request: Request, name: Name, body: OperationBody | None = None, caller: Exchange = scope
     ) -> dict[str, Any]:
@@ -121,7 +129,9 @@ def _add_rebuild_routes(router: APIRouter, scope: Any, store: Store) -> None:
         async with open_actions(store) as actions:
             return (await actions.resume(get_operator(request, caller, body), name)).to_json()
 
-    @router.post("/{name}/cancel", summary="End the rebuild of a projection and drop its tables")
+    @router.post(
+        "/{name}/cancel", summary="End the rebuild of a projection and drop its tables", responses=_REBUILD
+    )
     async def cancel_rebuild(
         request: Request, name: Name, body: OperationBody | None = None, caller: Exchange = scope
     ) -> dict[str, Any]:
@@ -131,7 +141,7 @@ def _add_rebuild_routes(router: APIRouter, scope: Any, store: Store) -> None:
 
 
 def _add_generation_routes(router: APIRouter, scope: Any, store: Store) -> None:
-    @router.post("/{name}/switch", summary="Switch readers to another generation")
+    @router.post("/{name}/switch", summary="Switch readers to another generation", responses=_PROJECTION)
     async def switch_generation(
         request: Request, name: Name, body: SwitchBody, caller: Exchange = scope
     ) -> dict[str, Any]:
@@ -146,14 +156,22 @@ def _add_generation_routes(router: APIRouter, scope: Any, store: Store) -> None:
             )
             return await actions.describe_projection(name)
 
-    @router.get("/{name}/diff", summary="Get how the last rebuild differed from the live generation")
-    async def get_diff(name: Name, caller: Exchange = scope) -> dict[str, Any]:
+    @router.get(
+        "/{name}/diff",
+        summary="Get how the last rebuild differed from the live generation",
+        responses=answers_with("rebuild_differences"),
+    )
+    async def get_rebuild_differences(name: Name, caller: Exchange = scope) -> dict[str, Any]:
         """The first rows that differ, by path, without personal data. 409 when no rebuild was compared."""
         async with open_actions(store) as actions:
             return await actions.load_diff(name)
 
-    @router.post("/{name}/rollback", summary="Switch back to the generation that was live before")
-    async def roll_back(
+    @router.post(
+        "/{name}/rollback",
+        summary="Switch back to the generation that was live before",
+        responses=_PROJECTION,
+    )
+    async def roll_back_projection(
         request: Request, name: Name, body: OperationBody | None = None, caller: Exchange = scope
     ) -> dict[str, Any]:
         """Calling it twice switches forward again: give an Idempotency-Key if you may repeat it."""
@@ -161,7 +179,7 @@ def _add_generation_routes(router: APIRouter, scope: Any, store: Store) -> None:
             await actions.roll_back(get_operator(request, caller, body), name)
             return await actions.describe_projection(name)
 
-    @router.post("/{name}/retire", summary="Drop generations of a projection")
+    @router.post("/{name}/retire", summary="Drop generations of a projection", responses=_PROJECTION)
     async def retire_generations(
         request: Request, name: Name, body: RetireBody | None = None, caller: Exchange = scope
     ) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
 from ledger.errors import InvalidProjectionState
@@ -98,9 +99,10 @@ _STATUS_EXAMPLE = {
         }
     ],
 }
-_STATUS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/json": {"example": _STATUS_EXAMPLE}}}
-}
+_VERIFICATION = answers_with("projection_verification")
+_VERIFICATIONS = answers_with("projection_verification_list")
+_STATUS_RESPONSES = answers_with("projection_status")
+_STATUS_RESPONSES[200]["content"]["application/json"]["example"] = _STATUS_EXAMPLE
 
 
 class OperationBody(BaseModel):
@@ -149,8 +151,17 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
     """The routes that show projections, verify them, and retry parked streams."""
     router = APIRouter(prefix="/projections", tags=["projections"])
     scope = callers.require_scopes("projections")
+    _add_status_routes(router, scope, store)
+    _add_verification_routes(router, scope, store)
+    return router
 
-    @router.get("", summary="List projections with their generations and lag")
+
+def _add_status_routes(router: APIRouter, scope: Any, store: Store) -> None:
+    @router.get(
+        "",
+        summary="List projections with their generations and lag",
+        responses=answers_with("projection_list"),
+    )
     async def list_projections(caller: Exchange = scope) -> dict[str, Any]:
         """Each generation is live, kept to roll back to, or being built. `rebuilds`: those that have not
         ended."""
@@ -164,7 +175,13 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         async with open_actions(store) as actions:
             return (await actions.load_projection(name)).to_json()
 
-    @router.post("/verify", summary="Compare the rows of several projections with a replay of the log")
+
+def _add_verification_routes(router: APIRouter, scope: Any, store: Store) -> None:
+    @router.post(
+        "/verify",
+        summary="Compare the rows of several projections with a replay of the log",
+        responses=_VERIFICATIONS,
+    )
     async def verify_projections(body: VerifyManyBody, caller: Exchange = scope) -> dict[str, Any]:
         """A projection that could not be verified has an `error`; `left_out` names the streams that have a
         record that cannot be read. A full check of a large log takes minutes."""
@@ -172,7 +189,11 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
             results = await actions.verify(body.names, all_projections=body.all, sample=body.sample)
         return {"data": [result.to_json() for result in results]}
 
-    @router.post("/{name}/verify", summary="Compare the rows of a projection with a replay of the log")
+    @router.post(
+        "/{name}/verify",
+        summary="Compare the rows of a projection with a replay of the log",
+        responses=_VERIFICATION,
+    )
     async def verify_projection(name: Name, body: VerifyBody, caller: Exchange = scope) -> dict[str, Any]:
         """409 when it could not be verified. A full check of a large log takes minutes."""
         get_projection(name)
@@ -182,8 +203,12 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
             raise InvalidProjectionState(f"{name}: not verified: {result.error}")
         return result.to_json()
 
-    @router.post("/{name}/parked/{stream}/retry", summary="Retry a parked stream")
-    async def retry_stream(
+    @router.post(
+        "/{name}/parked/{stream}/retry",
+        summary="Retry a parked stream",
+        responses=answers_with("parked_stream_retry"),
+    )
+    async def retry_parked_stream(
         request: Request,
         name: Name,
         stream: Annotated[str, Path(max_length=255)],
@@ -195,8 +220,6 @@ def projection_routes(callers: Callers, store: Store) -> APIRouter:
         async with open_actions(store) as actions:
             parked = await actions.retry(get_operator(request, caller, body), name, stream)
         return {"projection": name, "stream": stream, "healed": not parked, "left_out_of": list(parked)}
-
-    return router
 
 
 @asynccontextmanager

@@ -25,10 +25,17 @@ from projections.engine.operations import Operator
 from projections.operate.actions import Actions
 from projections.read_models.catalog import PROJECTIONS
 
-NameArgument = Annotated[str, typer.Argument(help="The projection.")]
-NamesArgument = Annotated[list[str] | None, typer.Argument(help="The projections; or --all.")]
+
+def complete_projection(incomplete: str) -> list[str]:
+    """The projections that a shell offers for what was typed."""
+    return [projection.name for projection in PROJECTIONS if projection.name.startswith(incomplete)]
+
+
+NameArgument = Annotated[str, typer.Argument(help="The projection.", autocompletion=complete_projection)]
+NamesArgument = Annotated[
+    list[str] | None, typer.Argument(help="The projections; or --all.", autocompletion=complete_projection)
+]
 AllOption = Annotated[bool, typer.Option("--all", help="Every projection of this release.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
 
 OPTION_PARAMETERS = {"accept_differences", "all", "generation", "reason", "sample", "workers"}

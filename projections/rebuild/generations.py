@@ -17,6 +17,7 @@ from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from projections.engine import partitions
 from projections.engine.operations import Operator, record
+from projections.engine.partitions import StoredGeneration
 
 ReturnValue = TypeVar("ReturnValue")
 
@@ -152,6 +153,18 @@ async def retire(conn: Conn, name: str, generations: Sequence[int], operator: Op
     await _retry_while_locked(name, drop_if_unused)
 
 
+async def preview_retirement(
+    conn: Conn, name: str, *, generation: int | None = None, removed: bool = False
+) -> list[StoredGeneration]:
+    """What would be dropped, unless it is refused: `generation`, or with `removed` all generations, or all
+    that are older than the live one. Nothing for a name or generation that there is not."""
+    if generation is None and not removed:
+        numbers = await list_older_generations(conn, name)
+    else:
+        numbers = [n for n in await list_generations(conn, name) if generation in (None, n)]
+    return [await partitions.measure(conn, name, number) for number in numbers]
+
+
 async def remove_projection(conn: Conn, name: str, operator: Operator) -> list[int]:
     """Drop all generations of a projection that no release has any more; their numbers. A migration drops
     its parent table. Raises InvalidProjectionState when there is none, one is being built, or a long
@@ -160,15 +173,19 @@ async def remove_projection(conn: Conn, name: str, operator: Operator) -> list[i
     async def drop_all() -> list[int]:
         async with conn.transaction():
             await conn.execute(_DELETE_LIVE, {"projection": name})
-            rows = await fetch_all(conn, _SELECT_GENERATIONS, {"projection": name})
-            if not rows:
+            generations = await list_generations(conn, name)
+            if not generations:
                 raise InvalidProjectionState(f"{name} has no generations.")
-            generations = [row[0] for row in rows]
             await _refuse_if_building(conn, name, *generations)
             await _drop_generations(conn, name, generations, operator)
             return generations
 
     return await _retry_while_locked(name, drop_all)
+
+
+async def list_generations(conn: Conn, name: str) -> list[int]:
+    """All generations, oldest first."""
+    return [row[0] for row in await fetch_all(conn, _SELECT_GENERATIONS, {"projection": name})]
 
 
 async def list_older_generations(conn: Conn, name: str) -> list[int]:

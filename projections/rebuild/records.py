@@ -272,7 +272,7 @@ async def load_size_bytes(conn: Conn, rebuild: Rebuild) -> int | None:
     try:
         return sum(
             [
-                await partitions.get_size_bytes(conn, build.projection, build.generation)
+                (await partitions.measure(conn, build.projection, build.generation)).size_bytes
                 for build in rebuild.builds
             ]
         )

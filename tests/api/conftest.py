@@ -17,6 +17,7 @@ from ledger.audit.reconciliation.reconcile import reconcile
 from ledger.audit.reconciliation.report import Difference, Gap
 from ledger.clock import Clock
 from ledger.store.codec import Codec
+from tests.api.answer_schemas import check_answers
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, create_client
 
 SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|pi_\w+_secret_|whsec_|_evidence_text")
@@ -38,8 +39,11 @@ def registrar(service: Service) -> Iterator[Registrar]:
 
 @pytest.fixture(scope="module")
 def http(service: Service) -> Iterator[httpx.Client]:
-    """Kept connections to the service, without a key."""
-    with httpx.Client(base_url=service.url, verify=False, timeout=30) as http:
+    """Kept connections to the service, without a key. Each JSON answer must be one that the OpenAPI document
+    describes."""
+    with httpx.Client(
+        base_url=service.url, verify=False, timeout=30, event_hooks=check_answers(service.url)
+    ) as http:
         yield http
 
 

@@ -193,7 +193,7 @@ def _fill(path: str, objects: dict[str, str]) -> str:
 def _add_required(path: str, entry: Any) -> str:
     """The path with a value for each query parameter that the operation requires."""
     required = [
-        each["name"] for each in entry.get("parameters", ()) if each["in"] == "query" and each["required"]
+        each["name"] for each in entry.get("parameters", ()) if each.get("in") == "query" and each["required"]
     ]
     return path + "".join(f"{'&' if number else '?'}{name}=x" for number, name in enumerate(required))
 
@@ -213,7 +213,7 @@ def _references(method: str, path: str, entry: Any, document: Any) -> Iterator[t
         (content,) = entry["requestBody"]["content"].values()
         names = list(content["schema"]["properties"])
     else:
-        names = [each["name"] for each in entry["parameters"] if each["in"] == "query"]
+        names = [each["name"] for each in entry["parameters"] if each.get("in") == "query"]
     for name in names:
         match name:
             case "starting_after" | "ending_before":

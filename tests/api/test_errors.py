@@ -17,7 +17,11 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "unknown parameter": (
         "/v1/customers",
         "nmae=x",
-        {"code": "parameter_unknown", "param": "nmae", "message": "^Received unknown parameter: nmae$"},
+        {
+            "code": "parameter_unknown",
+            "param": "nmae",
+            "message": "^Received unknown parameter: nmae. Did you mean name\\?$",
+        },
     ),
     "unknown nested parameter": (
         "/v1/customers",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import httpx
+import openapi_spec_validator
 import pytest
 
 from ledger.wire import tables
@@ -14,6 +16,12 @@ from ledger.wire.published_types import PUBLISHED_TYPES
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.files import FilePart
 from projections.read_models.catalog import PROJECTIONS
+from tests.api.answer_schemas import load_document
+from tests.api.operation_names import NAMES
+from tests.api.service import Caller, Service
+
+# Answers that are not about objects: of operators' tools, whose members increase.
+OPEN_ANSWERS = {"/healthz", "/readyz", "/metrics", "/links/{name}"}
 
 TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/customers"): tables.customers.CREATE,
@@ -109,6 +117,14 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
 }
 
 
+def resolve(document: Any, part: Any) -> Any:
+    """The component that the part refers to, or the part itself."""
+    if "$ref" not in part:
+        return part
+    _, _, kind, name = part["$ref"].split("/")
+    return document["components"][kind][name]
+
+
 @pytest.fixture(scope="module")
 def document(http: httpx.Client) -> Any:
     answer = http.get("/openapi.json")
@@ -135,13 +151,15 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     entry = document["paths"][path][method]
     table = TABLES[method, path]
     assert entry["summary"]
-    assert entry["security"] == [{"key": []}]
-    assert {"200", "default"} <= set(entry["responses"])
-    in_path = [each["name"] for each in entry["parameters"] if each["in"] == "path"]
+    assert entry["security"] == [{"bearer": []}, {"basic": []}]
+    assert {"200", "400", "401", "403", "404", "409", "429", "500", "default"} <= set(entry["responses"])
+    parameters = [resolve(document, each) for each in entry["parameters"]]
+    in_path = [each["name"] for each in parameters if each["in"] == "path"]
     assert in_path == re.findall(r"\{(\w+)\}", path)
+    headers = [each["name"] for each in parameters if each["in"] == "header"]
+    assert headers == [*(["Idempotency-Key"] if method == "post" else []), "Stripe-Version", "Stripe-Account"]
     served = {name: member for name, member in table.members.items() if not isinstance(member, Unsupported)}
     if method == "post":
-        assert [each["name"] for each in entry["parameters"] if each["in"] == "header"] == ["Idempotency-Key"]
         (kind,) = entry["requestBody"]["content"]
         takes_file = any(isinstance(member, FilePart) for member in served.values())
         assert kind == ("multipart/form-data" if takes_file else "application/x-www-form-urlencoded")
@@ -157,7 +175,7 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
         } == nested
     else:
         assert "requestBody" not in entry
-        documented = {each["name"]: each["schema"] for each in entry["parameters"] if each["in"] == "query"}
+        documented = {each["name"]: each["schema"] for each in parameters if each["in"] == "query"}
     assert set(documented) == set(served)
     for name, member in served.items():
         _compare(member, documented[name], name)
@@ -193,6 +211,57 @@ def _compare(member: Parameter, schema: Any, name: str) -> None:
             assert (described["type"], described["maxLength"]) == ("string", member.length_max), name
         case _:
             raise AssertionError(f"{name}: {type(member).__name__}")
+
+
+def test_the_document_is_valid(document: Any) -> None:
+    openapi_spec_validator.validate(document)
+    assert document["servers"] == [{"url": "/", "description": "This service."}]
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "basic"}
+    tags = [each["name"] for each in document["tags"]]
+    used = {
+        tag for methods in document["paths"].values() for entry in methods.values() for tag in entry["tags"]
+    }
+    assert set(tags) == used
+    assert all(each["description"] for each in document["tags"])
+
+
+def test_every_answer_has_a_schema(document: Any) -> None:
+    for path, methods in document["paths"].items():
+        for method, entry in methods.items():
+            answer = entry["responses"]["200"]
+            schemas = [content["schema"] for content in answer.get("content", {}).values()]
+            described = all(
+                "$ref" in schema or "anyOf" in schema or schema.get("type") == "string" for schema in schemas
+            )
+            assert path in OPEN_ANSWERS or (schemas and described), (method, path)
+            if "/v1/" in path:
+                assert "Request-Id" in answer["headers"], (method, path)
+    components = document["components"]["schemas"]
+    text = json.dumps(document)
+    assert [name for name in components if f'#/components/schemas/{name}"' not in text] == ["card_details"]
+
+
+def test_names_of_operations_stay(document: Any) -> None:
+    """They are names of functions in generated clients: rename none, add new ones."""
+    names = {
+        entry["operationId"]
+        for path, methods in document["paths"].items()
+        for entry in methods.values()
+        if "published_object" not in entry["tags"]
+    }
+    assert names >= NAMES
+    for name in names:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name)
+
+
+def test_an_answer_with_an_undeclared_member_is_noticed(raw: Caller, service: Service) -> None:
+    customer = raw.customer(name="Ada")
+    documented = load_document(service.url)
+    documented.check("POST", "/v1/customers", 200, customer)
+    with pytest.raises(AssertionError, match="undeclared"):
+        documented.check("POST", "/v1/customers", 200, {**customer, "undeclared": 1})
+    with pytest.raises(AssertionError, match="name"):
+        documented.check("POST", "/v1/customers", 200, {**customer, "name": 1})
 
 
 def test_the_docs_page_and_the_health_routes_answer(http: httpx.Client) -> None:

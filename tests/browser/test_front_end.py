@@ -7,50 +7,25 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
 import pytest
 
-from tests.api.service import ROOT, Account, Caller, Registrar, Service, ok
-from tests.conftest import Cluster
+from tests.api.service import ROOT, Account, Caller, Service, ok
+from tests.browser.chromium import CHROMIUM
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGE_SECONDS = 60
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"
 )
-
-
-@pytest.fixture(scope="module")
-def service(cluster: Cluster) -> Iterator[Service]:
-    with cluster.create_database() as dsn, TemporaryDirectory() as place:
-        running = Service(dsn, Path(place))
-        yield running
-        running.stop()
-
-
-@pytest.fixture(scope="module")
-def account(service: Service) -> Iterator[Account]:
-    registrar = Registrar(service.dsn)
-    yield registrar.account()
-    registrar.close()
-
-
-@pytest.fixture(scope="module")
-def raw(service: Service, account: Account) -> Iterator[Caller]:
-    with httpx.Client(base_url=service.url, timeout=30) as http:
-        yield Caller(http, account.secret)
 
 
 @pytest.fixture(scope="module")

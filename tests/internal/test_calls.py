@@ -141,7 +141,7 @@ def test_a_name_in_the_query_that_is_not_declared_is_refused_on_every_route(oper
             continue
         concrete = re.sub(r"\{\w+\}", "x", path.removeprefix("/internal/v1"))
         for method, entry in methods.items():
-            query = [each for each in entry.get("parameters", []) if each["in"] == "query"]
+            query = [each for each in entry.get("parameters", []) if each.get("in") == "query"]
             needed = "".join(f"{each['name']}=x&" for each in query if each["required"])
             answer = operator.call(method.upper(), f"{concrete}?{needed}foo=1", {})
             assert_refused(answer, code="parameter_unknown", param="foo")

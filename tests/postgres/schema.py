@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "schema.sql"
-SCHEMAS = ["ledger", "projections", "webhooks"]
+SCHEMAS = ["ledger", "projections", "reporting", "webhooks"]
+ROLES = ["ledger_analyst", "ledger_api", "ledger_projector"]
 HEADING = """\
 -- The database schema that the migrations in alembic/versions make: to read in one file, not to run.
 -- `make schema` writes this file. A projection's table is partitioned by generation: the service makes and
@@ -54,6 +56,16 @@ SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = 
     ORDER BY c.relname"""
 _TRIGGERS = """
 SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %s AND NOT tgisinternal ORDER BY tgname"""
+_TYPES = """
+SELECT format('CREATE TYPE %%s AS (%%s);', c.oid::regclass, string_agg(
+           format('%%I %%s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum))
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE c.relnamespace = %s::regnamespace AND c.relkind = 'c' GROUP BY c.oid ORDER BY c.oid"""
+_COMMENTS = """
+SELECT coalesce(a.attname, ''), d.description
+    FROM pg_description d
+    LEFT JOIN pg_attribute a ON a.attrelid = d.objoid AND a.attnum = nullif(d.objsubid, 0)
+    WHERE d.classoid = 'pg_class'::regclass AND d.objoid = %s ORDER BY d.objsubid"""
 _FUNCTIONS = """
 SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = %s::regnamespace ORDER BY proname"""
 _STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
@@ -75,10 +87,11 @@ def render_schema(dsn: str) -> str:
     """The schema of a migrated database as SQL."""
     with psycopg.connect(dsn) as conn:
         conn.execute("SET search_path = ''")
-        statements = ["CREATE ROLE ledger_api NOLOGIN;\nCREATE ROLE ledger_projector NOLOGIN;"]
+        statements = ["\n".join(f"CREATE ROLE {role} NOLOGIN;" for role in ROLES)]
         for schema, acl in _fetch(conn, _SCHEMA_ACLS, SCHEMAS):
             tables = [Table(*row) for row in _fetch(conn, _TABLES, schema)]
             statements.append(f"\nCREATE SCHEMA {schema};\n" + _render_grants(conn, acl, f"SCHEMA {schema}"))
+            statements += [definition for (definition,) in _fetch(conn, _TYPES, schema)]
             statements += ["\n".join(_render_table(conn, table)) for table in tables if table.kind != "v"]
             statements += ["\n".join(_render_view(conn, table)) for table in tables if table.kind == "v"]
             statements += [f"{function.rstrip()};" for (function,) in _fetch(conn, _FUNCTIONS, schema)]
@@ -107,6 +120,9 @@ def _render_table(conn: psycopg.Connection, table: Table) -> Iterator[str]:
 def _render_view(conn: psycopg.Connection, view: Table) -> Iterator[str]:
     ((definition,),) = _fetch(conn, "SELECT pg_get_viewdef(%s, true)", view.oid)
     yield f"CREATE VIEW {view.name} AS\n{definition}"
+    for column, comment in _fetch(conn, _COMMENTS, view.oid):
+        target = f"COLUMN {view.name}.{column}" if column else f"VIEW {view.name}"
+        yield f"COMMENT ON {target} IS {sql.quote(comment)};"
     yield _render_grants(conn, view.acl, view.name)
 
 

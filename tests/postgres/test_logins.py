@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 
 from ledger.config import Settings, load_settings
 from ledger.postgres.connections import ROLES, Role, connect, fetch_all
-from ledger.postgres.deployment import migrate_database, open_database, open_own_database
+from ledger.postgres.deployment import ANALYST, migrate_database, open_database, open_own_database
 from ledger.postgres.embedded import EmbeddedPostgres
 
 USERS = "SELECT session_user::text, current_user::text"
@@ -119,7 +119,7 @@ def test_the_schema_belongs_to_the_owner(dsn: str, settings: Settings) -> None:
 def test_the_passwords_are_in_the_private_file_alone(dsn: str, settings: Settings) -> None:
     passfile = settings.data_dir / "postgres.pass"
     lines = [line.split(":") for line in passfile.read_text().splitlines()]
-    assert [line[3] for line in lines] == ["postgres", *ROLES]
+    assert [line[3] for line in lines] == ["postgres", *ROLES, ANALYST]
     assert passfile.stat().st_mode & 0o077 == 0
     log = (settings.data_dir / "postgres.log").read_text()
     connection_file = (settings.data_dir / "database.json").read_text()

@@ -20,6 +20,7 @@ from projections.operate.shell import OPTION_PARAMETERS
 from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.read_models.lists import CHARGES, CUSTOMERS
 from projections.rebuild import records
+from tests.api.answer_schemas import check_answers
 from tests.api.service import Registrar
 from tests.conftest import Cluster
 from tests.forks import start_ledger
@@ -59,7 +60,7 @@ class Api:
         key = registrar.key(registrar.account().id, "rk", scopes=INTERNAL_SCOPES)[1]
         registrar.close()
         headers = {"authorization": f"Bearer {key}"}
-        self._http = httpx.Client(headers=headers, timeout=30)
+        self._http = httpx.Client(headers=headers, timeout=30, event_hooks=check_answers(url))
         deadline = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(httpx.TransportError):
@@ -95,6 +96,7 @@ class Shell:
             self._data_dir,
             "projections",
             *arguments,
+            *(("--yes",) if arguments[0] == "retire" else ()),
             database_url=self._dsn,
             secret_key=KEY.decode(),
             test_clock=True,

@@ -279,10 +279,10 @@ def test_an_operator_rebuilds_compares_accepts_and_rolls_back(shell: Shell) -> N
     assert accepted == [("drifted by hand", "true")]
 
     assert "Generation 2 of customers is live" in shell.does("rollback", "customers")
-    assert shell.does("retire", "customers") == "Dropped of customers: 1\n", (
+    assert shell.does("retire", "customers", "--yes") == "Dropped of customers: 1\n", (
         "generation 3 is newer and is kept for switching forward"
     )
-    assert "Dropped of customers: 3" in shell.does("retire", "customers", "--generation", "3")
+    assert "Dropped of customers: 3" in shell.does("retire", "customers", "--generation", "3", "--yes")
     assert list(shell.generations("customers")) == [2]
 
 
@@ -295,10 +295,13 @@ def test_an_operator_rebuilds_compares_accepts_and_rolls_back(shell: Shell) -> N
         (("retire", "customers", "--generation", "0"), "--generation: Must be 1 to 2147483647."),
         (("switch", "customers", "--generation", "0"), "--generation: Must be 1 to 2147483647."),
         (
-            ("retire", "customers", "--removed"),
+            ("retire", "customers", "--removed", "--yes"),
             "--reason: Give a reason for dropping the projection; it is kept on record.",
         ),
-        (("retire", "customers", "--removed", "--reason", "x"), "customers is a projection of this release"),
+        (
+            ("retire", "customers", "--removed", "--reason", "x", "--yes"),
+            "customers is a projection of this release",
+        ),
     ],
 )
 def test_an_impossible_request_is_refused_in_one_line(
@@ -404,7 +407,7 @@ def test_a_projection_that_no_release_has_is_dropped_unless_a_worker_of_another_
         "INSERT INTO projections.live (projection, generation) VALUES ('gone', 1)"
     )
     assert "not of this release" in next(line for line in shell.does("status").splitlines() if "gone" in line)
-    remove = ("retire", "gone", "--removed", "--reason", "nobody lists it")
+    remove = ("retire", "gone", "--removed", "--reason", "nobody lists it", "--yes")
     with psycopg.connect(shell.dsn, application_name="ledger projections", autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(1, 0)")
         assert "a worker of another release, which may still have gone, is running" in shell.refused(*remove)

@@ -141,6 +141,11 @@ def test_an_embedded_database_is_backed_up_while_it_is_used(place: Path) -> None
     position, name = "SELECT position FROM head", "SELECT name FROM accounts"
     shown = run_ledger(copy, "psql", "-At", "-c", position, "-c", name).stdout.split()
     assert shown == ["1", "Development"]
+    roles = "SELECT rolname, rolconfig FROM pg_roles WHERE rolname LIKE 'ledger%' ORDER BY 1"
+    ended = [run_ledger(each, "psql", "-At", "-c", roles) for each in (copy, data_dir)]
+    assert ended[0].stdout == ended[1].stdout
+    assert "ledger_analyst" in ended[0].stdout
+    assert json.loads(run_ledger(copy, "webhooks", "status", "--json").stdout)["off"] == ["copy"]
 
 
 def test_a_file_that_cannot_be_restored_is_refused_in_one_line(

@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from typer.main import get_command
 
-from ledger.__main__ import LedgerGroup
-from ledger.cli.app import build_cli, run_cli
-from ledger.config import Settings
+from ledger import __version__
+from ledger.cli.app import run_cli
 from ledger.errors import Forbidden, LedgerError, SettingError, Unavailable
-from tests.serving.process import SERVICE_KEY, run_ledger
+from tests.serving.commands import COMMANDS, LEAVES, is_group, list_examples, make_root, split_call
+from tests.serving.process import SERVICE_KEY, build_environment, run_ledger
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
 IMPORT_TIME = (sys.executable, "-X", "importtime", "-m", "ledger")
 WEB = {"fastapi", "starlette", "uvicorn"}
 MIGRATIONS = {"alembic", "sqlalchemy"}
-
-
-def all_commands() -> Iterator[tuple[str, Any]]:
-    """Every command that an operator sees, with its name."""
-
-    def make_nothing(settings: Settings) -> Any:
-        raise AssertionError("no command runs")
-
-    def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-        yield name, command
-        if hasattr(command, "list_commands"):
-            context = typer.Context(command)
-            for child in command.list_commands(context):
-                yield from walk(f"{name} {child}", command.get_command(context, child))
-
-    for name, command in walk("ledger", get_command(build_cli(make_nothing, LedgerGroup))):
-        if not command.hidden:
-            yield name, command
-
-
-COMMANDS = dict(all_commands())
+WITHOUT_JSON = {
+    "ledger serve": "runs until it is stopped; its log is JSON",
+    "ledger api": "runs until it is stopped; its log is JSON",
+    "ledger worker": "runs until it is stopped; its log is JSON",
+    "ledger witness": "runs until it is stopped",
+    "ledger export": "its answer is the export, NDJSON",
+    "ledger psql": "its answer is that of psql, which has options for its form",
+    "ledger audit export": "its answer is the export, NDJSON or Parquet",
+    "ledger audit proof": "its answer is a proof file, whose form C2SP defines",
+}
 
 
 def test_all_commands_are_there() -> None:
     assert {"ledger serve", "ledger keys roll", "ledger projections rebuild"} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if hasattr(COMMANDS[name], "list_commands")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if is_group(COMMANDS[name])])
 def test_no_summary_is_cut_in_a_terminal_of_80_columns(name: str) -> None:
     """The library leaves two columns free."""
     text = COMMANDS[name].get_help(typer.Context(COMMANDS[name], terminal_width=78, info_name=name))
@@ -64,6 +51,122 @@ def test_a_command_explains_itself_its_arguments_and_its_options(name: str) -> N
     for parameter in command.params:
         if not getattr(parameter, "hidden", False):
             assert re.fullmatch(r"[A-Z].*\.", parameter.help or "", re.DOTALL), parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_examples_of_it_which_parse(name: str) -> None:
+    examples = list_examples(COMMANDS[name])
+    assert examples
+    for example in examples:
+        assert f"{name} " in f"{example} ", "an example is of the command whose help has it"
+        parse(split_call(example))
+
+
+def parse(arguments: list[str]) -> None:
+    """Parse a call down to its last argument. Raises what the command line says of a wrong one."""
+    command, context = make_root(), None
+    name = "ledger"
+    while is_group(command):
+        context = command.make_context(name, arguments, parent=context)
+        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+    if not {"-h", "--help"} & set(arguments):
+        command.make_context(name, arguments, parent=context)
+
+
+def test_a_wrong_example_does_not_parse() -> None:
+    for wrong in ("keys lst", "keys list --acount x", "keys roll", "keys create acct_1 --kind none"):
+        with pytest.raises(typer.TyperException):
+            parse(wrong.split())
+
+
+def test_every_command_with_an_answer_has_it_as_json() -> None:
+    without = {
+        name
+        for name, command in LEAVES.items()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == set(WITHOUT_JSON)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("projection", "status"),
+            "No such command: projection. Did you mean: ledger projections? See: ledger",
+        ),
+        (("keys", "lsit"), "No such command: lsit. Did you mean: ledger keys list? See: ledger keys --help"),
+        (("frobnicate",), "No such command: frobnicate. See: ledger --help"),
+        (("projections", "fil"), "No such command: fil. "),
+        (
+            ("keys", "list", "--acount", "x"),
+            "No such option: --acount. Did you mean: --account? See: ledger ",
+        ),
+        (("keys", "roll"), "Missing argument 'key'. See: ledger keys roll --help"),
+        (("keys", "create", "acct_1", "--kind", "none"), "Invalid value for '--kind': "),
+        (("projections", "status", "\x1b[2J", "x"), "Got unexpected extra argument(s) (x). "),
+    ],
+    ids=lambda value: " ".join(value).encode("ascii", "replace").decode() if type(value) is tuple else "",
+)
+def test_a_mistyped_call_is_one_line_with_the_nearest_name(
+    tmp_path: Path, arguments: tuple[str, ...], line: str
+) -> None:
+    ended = run_ledger(tmp_path / "data", *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"ledger: {line}")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "ledger projections fill" not in ended.stderr, "nobody is to call it by hand"
+
+
+def test_help_is_there_by_a_short_option_and_where_a_command_is_missing(tmp_path: Path) -> None:
+    for arguments in (("-h",), ("keys", "-h"), ("projections", "retire", "-h")):
+        ended = run_ledger(tmp_path / "data", *arguments)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "Usage: ledger" in ended.stdout
+        assert "Examples:\n    ledger" in ended.stdout
+    missing = run_ledger(tmp_path / "data", "keys")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "Usage: ledger keys" in missing.stderr
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert run_ledger(tmp_path / "data", "--version").stdout == f"ledger {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["ledger", "pro"], "projections"),
+        (["ledger", "projections", "ret"], "retry retire"),
+        (["ledger", "projections", "retire", "disp"], "disputes"),
+        (["ledger", "audit", "trial"], "trial-balance"),
+        (["ledger", "keys", "list", "--acc"], "--account"),
+    ],
+    ids=lambda value: " ".join(value) if type(value) is list else "",
+)
+def test_bash_completes_commands_options_and_names(tmp_path: Path, words: list[str], completed: str) -> None:
+    """By the script that --show-completion prints there."""
+    program = tmp_path / "ledger"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.argv[0] = 'ledger'\nfrom ledger.__main__ import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    script = f"""
+        eval "$(ledger --show-completion)"
+        COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}
+        _ledger_completion ledger; echo "${{COMPREPLY[@]}}"
+    """
+    environment = build_environment(tmp_path / "data")
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    ended = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout.split(), ended.stderr) == (completed.split(), "")
 
 
 @pytest.mark.parametrize(

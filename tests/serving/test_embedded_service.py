@@ -122,7 +122,7 @@ def test_accounts_and_keys_are_created_and_revoked_while_it_serves(service: Serv
     assert title == ["id", "account", "key", "name", "scopes", "state", "last used"]
     assert key[:6] == [key_id, account, f"sk_test_***{secret[-4:]}", "ci", "", "active"]
 
-    assert run_ledger(data_dir, "keys", "revoke", key_id).returncode == 0
+    assert run_ledger(data_dir, "keys", "revoke", key_id, "--yes").returncode == 0
     service.wait_until(lambda: create_customer(keys, "Ada").status_code == 401, seconds=2)
 
 

@@ -18,9 +18,18 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.migrations import SERVER_VERSION_MIN
 from tests.conftest import Cluster
+from tests.serving.commands import LEAVES, list_examples, split_call
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
+OFFLINE = {
+    "ledger config": ("config",),
+    "ledger restore": ("restore", "none"),
+    "ledger verify": ("verify", "none", "--policy", "none"),
+    "ledger witness": ("witness", "--data", "witness", "--print-key"),
+    "ledger audit verify-export": ("audit", "verify-export", "none"),
+}
+"""The commands that need no database by design, each with a call of it."""
 
 
 def test_a_wrong_setting_is_named(place: Path) -> None:
@@ -28,40 +37,35 @@ def test_a_wrong_setting_is_named(place: Path) -> None:
     assert not (place / "data").exists()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("api",),
-        ("worker",),
-        ("migrate",),
-        ("import", "-"),
-        ("backup", "never.dump"),
-        ("psql",),
-        ("accounts", "list"),
-        ("accounts", "create", "Ada"),
-        ("keys", "list"),
-        ("keys", "create", "acct_none"),
-        ("keys", "roll", "key_none"),
-        ("keys", "revoke", "key_none"),
-        ("projections", "status"),
-        ("projections", "verify"),
-        ("projections", "rebuild", "--all"),
-        ("projections", "resume", "customers"),
-        ("projections", "retry", "customers", "cus_none"),
-    ],
-    ids=" ".join,
-)
-def test_only_serve_creates_a_database(place: Path, command: tuple[str, ...]) -> None:
-    empty = place / "empty"
+def make_call(name: str) -> list[str]:
+    """A call of a command that parses: the first example in its help, without questions."""
+    arguments = split_call(list_examples(LEAVES[name])[0])
+    asks = any("--yes" in parameter.opts for parameter in LEAVES[name].params)
+    return [*arguments, *(["--yes"] if asks else [])]
+
+
+def test_only_serve_creates_a_database(place: Path) -> None:
+    """Whatever a command is, unless it is known to need none: it is called as its help shows."""
+    assert OFFLINE.keys() < LEAVES.keys()
+    empty, missing = place / "empty", place / "missing"
     empty.mkdir(exist_ok=True)
-    for data_dir in (empty, place / "missing"):
-        line = run_refused(data_dir, *command)
-        assert line == (
+    (place / "objects.ndjson").touch()  # which an example imports
+    before = set(place.iterdir())
+    needing = LEAVES.keys() - OFFLINE.keys() - {"ledger serve"}
+    for data_dir, name in ((empty, "ledger accounts list"), *((missing, name) for name in needing)):
+        assert run_refused(data_dir, *make_call(name)) == (
             f"ledger: there is no database in {data_dir}: start one with `ledger serve`, or set "
             "LEDGER_DATA_DIR or LEDGER_DATABASE_URL"
-        )
-    assert not (place / "missing").exists()
+        ), name
+    assert set(place.iterdir()) == before
     assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_command_that_needs_no_database_makes_none(place: Path, name: str) -> None:
+    ended = run_ledger(place / "missing", *OFFLINE[name])
+    assert "there is no database" not in ended.stderr
+    assert not (place / "missing").exists()
 
 
 def test_a_command_without_the_key_of_the_database_makes_no_other(place: Path) -> None:

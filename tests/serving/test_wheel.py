@@ -110,7 +110,7 @@ def test_the_wheel_holds_the_packages_and_the_migrations_and_nothing_else(wheel:
         str(file.relative_to(REPOSITORY))
         for package in ("ledger", "projections", "alembic")
         for file in (REPOSITORY / package).rglob("*")
-        if file.suffix in (".py", ".mako", ".zstd")
+        if file.is_file() and "__pycache__" not in file.parts
     }
     assert packaged == {name.replace("alembic/", "ledger/migrations/") for name in sources}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
 import typing
 from collections.abc import Iterator
 from typing import Any, ForwardRef, get_args, get_type_hints
@@ -349,12 +350,44 @@ def test_an_operation_refuses_undeclared_parameters(
     assert (refusal.value.code, refusal.value.param) == (code, param)
 
 
-def test_the_error_for_an_unknown_event_type_lists_all_types() -> None:
+def test_the_error_for_an_unknown_event_type_lists_the_nearest_types_first() -> None:
     with pytest.raises(InvalidParameter) as refusal:
-        webhook_endpoints.CREATE.parse(decode(HOOK + b"&enabled_events[0]=charge.*"))
+        webhook_endpoints.CREATE.parse(decode(HOOK + b"&enabled_events[0]=dispute.created"))
     message = refusal.value.message
-    assert message.startswith("Invalid enabled_events[0]: must be one of *, account.application.authorized, ")
-    assert message.endswith(", or treasury.received_debit.created")
+    assert message.startswith(
+        "Invalid enabled_events[0]: must be one of charge.dispute.created, issuing_dispute.created, "
+    )
+    assert message.endswith(", or one of 271 more (see docs/wire-contract.md, Appendix A)")
+    assert message.count(",") == 6
+
+
+@pytest.mark.parametrize(
+    ("table", "raw", "suggestion"),
+    [
+        (customers.CREATE, b"metdata[a]=1", "metadata"),
+        (customers.CREATE, b"address[line_1]=x", "address[line1]"),
+        (disputes.UPDATE, b"receipt=file_1", "evidence[receipt]"),
+        (disputes.UPDATE, b"evidence[reciept]=file_1", "evidence[receipt]"),
+        (customers.CREATE, b"zebra=x", None),
+        (charges.CREATE, b"transfer_dta[a]=x", None),  # no service of the parameter that is much like it
+    ],
+)
+def test_an_unknown_parameter_is_answered_with_the_one_that_was_meant(
+    table: ParameterTable, raw: bytes, suggestion: str | None
+) -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        table.parse(decode(raw))
+    name = raw.decode().partition("=")[0]
+    expected = f"Received unknown parameter: {name}" + (f". Did you mean {suggestion}?" if suggestion else "")
+    assert (refusal.value.message, refusal.value.param) == (expected, name)
+
+
+def test_a_long_name_costs_no_more_than_a_short_one_to_refuse() -> None:
+    started = time.perf_counter()
+    for _ in range(5):
+        with pytest.raises(InvalidParameter):
+            webhook_endpoints.CREATE.parse(decode(HOOK + b"&enabled_events[0]=" + b"charge" * 10_000))
+    assert time.perf_counter() - started < 2
 
 
 def test_every_event_type_can_be_enabled_at_once() -> None:

@@ -19,6 +19,7 @@ from ledger.call import Call
 from ledger.commands.execution import CommandResult, Decide, Execution, fingerprint_of
 from ledger.errors import Forbidden, InvalidParameter
 from ledger.wire.parameters import unknown_parameter_error
+from ledger.wire.suggestions import find_nearest
 
 
 class Callers:
@@ -92,7 +93,7 @@ def check_query_names(request: Request) -> None:
     names = {field.alias for field in declared}
     for name in request.query_params:
         if name not in names:
-            raise unknown_parameter_error(name)
+            raise unknown_parameter_error(name, find_nearest(name, sorted(names)))
 
 
 def check_repetitions(request: Request) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response, run_command
+from ledger.api.openapi.answers import answers_with
 from ledger.commands import customer_sessions
 from ledger.commands.execution import Execution
 from ledger.queries.context import QueryContext
@@ -36,8 +37,10 @@ def customer_session_routes(callers: Callers, execution: Execution, queries: Que
     router = APIRouter(prefix="/customer_sessions", tags=["customer sessions"])
     catalog_scope, audit_scope = callers.require_scopes("catalog"), callers.require_scopes("audit")
 
-    @router.delete("/{id}", summary="Revoke an unused customer session")
-    async def revoke_session(
+    @router.delete(
+        "/{id}", summary="Revoke an unused customer session", responses=answers_with("session_record")
+    )
+    async def revoke_customer_session(
         session: Annotated[str, Path(alias="id", max_length=255)], exchange: Exchange = catalog_scope
     ) -> Response:
         """Its client secret can no longer be exchanged. A revoked or expired session stays as it is. A
@@ -45,8 +48,10 @@ def customer_session_routes(callers: Callers, execution: Execution, queries: Que
         result = await run_command(execution, exchange, customer_sessions.revoke, {}, target=session)
         return build_response(result, exchange)
 
-    @router.get("", summary="List a customer's sessions, newest first")
-    async def list_sessions(
+    @router.get(
+        "", summary="List a customer's sessions, newest first", responses=answers_with("session_record_list")
+    )
+    async def list_customer_sessions(
         params: Annotated[SessionListParams, Query()], exchange: Exchange = audit_scope
     ) -> Response:
         """Each with its state: open, claimed, expired or revoked. Also the sessions of a deleted customer."""

@@ -22,6 +22,7 @@ from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response
 from ledger.api.key_cache import KeyCache
+from ledger.api.openapi.answers import answers_with
 from ledger.clock import Clock
 from ledger.commands.execution import CommandResult, Execution, fingerprint_of
 from ledger.commands.models import Body, Id, Seconds, Text
@@ -111,7 +112,7 @@ class KeyRegistry:
 
     async def render_key(self, conn: Conn, caller: Exchange, key_id: str) -> dict[str, Any]:
         """The key as the API shows it. Raises UnknownObject."""
-        return _render_key(await self.get_key(conn, caller, key_id), self.clock.now())
+        return (await self.get_key(conn, caller, key_id)).to_json(self.clock.now())
 
     async def create_once(self, caller: Exchange, body: Body, create: CreateObject) -> Response:
         """Run `create` and respond with its result, once per Idempotency-Key.
@@ -159,7 +160,11 @@ def key_routes(
 
 
 def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
-    @router.get("/accounts", summary="List your own and connected accounts")
+    @router.get(
+        "/accounts",
+        summary="List your own and connected accounts",
+        responses=answers_with("kept_account_list"),
+    )
     async def list_accounts(
         limit: Annotated[int, _LIMIT] = 10,
         starting_after: Annotated[str | None, _STARTING_AFTER] = None,
@@ -169,7 +174,9 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
         rows = await registry.pool.run_idempotent(lambda conn: accounts.list_accounts(conn, caller.account))
         return _paginate([row._asdict() for row in rows], limit, starting_after)
 
-    @router.post("/accounts", summary="Create a connected account")
+    @router.post(
+        "/accounts", summary="Create a connected account", responses=answers_with("connected_account")
+    )
     async def create_account(body: AccountBody, caller: Exchange = keys_caller) -> Response:
         """It is connected to the caller's account, which may act on it with Stripe-Account."""
 
@@ -181,7 +188,7 @@ def _add_account_routes(router: APIRouter, registry: KeyRegistry, keys_caller: A
 
 
 def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
-    @router.get("/keys", summary="List keys, without their secrets")
+    @router.get("/keys", summary="List keys, without their secrets", responses=answers_with("api_key_list"))
     async def list_keys(
         account: Annotated[str | None, Query(max_length=255)] = None,
         mode: Annotated[
@@ -200,9 +207,9 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
             lambda conn: accounts.list_keys(conn, account_id, mode=mode)
         )
         now = registry.clock.now()
-        return _paginate([_render_key(row, now) for row in rows], limit, starting_after)
+        return _paginate([row.to_json(now) for row in rows], limit, starting_after)
 
-    @router.post("/keys", summary="Create a key")
+    @router.post("/keys", summary="Create a key", responses=answers_with("new_api_key"))
     async def create_key(body: KeyBody, caller: Exchange = keys_caller) -> Response:
         """The secret is in the response's `key` and cannot be shown again: a repetition under the same
         Idempotency-Key gets 409 `secret_shown_once`, which names the key that was created. If the response
@@ -228,7 +235,7 @@ def _add_key_list_and_creation(router: APIRouter, registry: KeyRegistry, keys_ca
 
 
 def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: Any) -> None:
-    @router.post("/keys/{id}/roll", summary="Replace a key")
+    @router.post("/keys/{id}/roll", summary="Replace a key", responses=answers_with("new_api_key"))
     async def roll_key(
         body: RollBody,
         key_id: Annotated[str, _KEY_ID],
@@ -246,7 +253,7 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
 
         return await registry.create_once(caller, body, roll)
 
-    @router.post("/keys/{id}/revoke", summary="Revoke a key")
+    @router.post("/keys/{id}/revoke", summary="Revoke a key", responses=answers_with("api_key"))
     async def revoke_key(key_id: Annotated[str, _KEY_ID], caller: Exchange = keys_caller) -> dict[str, Any]:
         """Every process refuses it within a second."""
 
@@ -279,24 +286,6 @@ def _replay_answer(created: dict[str, Any]) -> dict[str, Any] | RequestError:
         "not stored: roll the key, or use another idempotency key to create another one.",
         code="secret_shown_once",
     )
-
-
-def _render_key(listed: KeySummary, now: float) -> dict[str, Any]:
-    key = listed.key
-    return {
-        "id": key.id,
-        "account": key.account,
-        "kind": key.kind,
-        "mode": key.mode,
-        "livemode": key.livemode,
-        "masked": key.masked,
-        "name": key.name,
-        "scopes": list(key.scopes),
-        "state": key.get_status(now),
-        "created_at": listed.created_at,
-        "expires_at": key.expires_at,
-        "last_used_at": listed.last_used_at,
-    }
 
 
 def _paginate(rows: Sequence[dict[str, Any]], limit: int, starting_after: str | None) -> dict[str, Any]:

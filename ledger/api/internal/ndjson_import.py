@@ -28,7 +28,7 @@ _BODY = {
     "required": True,
     "content": {
         "application/x-ndjson": {
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "format": "binary"},
             "example": '{"op": "customer", "id": "cus_1", "name": "Ada"}\n'
             '{"op": "charge", "id": "ch_1", "customer": "cus_1", "amount": 2000, "currency": "usd"}\n'
             '{"op": "dispute", "id": "du_1", "charge": "ch_1", "kind": "chargeback", "reference": "n-1"}\n'
@@ -56,7 +56,7 @@ def import_routes(
         response_class=NdjsonResponse,
         openapi_extra={"requestBody": _BODY},
     )
-    async def import_lines(request: Request, exchange: Exchange = import_scope) -> Response:
+    async def import_objects(request: Request, exchange: Exchange = import_scope) -> Response:
         """One object per line, each with its id; one result per line, in order: `{"line", "id", "changed"}`
         or `{"line", "error"}`, with the `position` of the last event that the line recorded if it recorded
         any. An invalid line fails alone. Repeating the input changes nothing; a known id or reference with

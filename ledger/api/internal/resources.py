@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from ledger.api.errors import STATUS_OK
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response, run_command
+from ledger.api.openapi.answers import answers_with
 from ledger.commands import resources
 from ledger.commands.execution import Decide, Execution
 from ledger.commands.models import Id, NewId, PublishBody, UnpublishBody
@@ -46,7 +47,7 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
             result = msgspec.structs.replace(result, body=execution.encode(event)[1])
         return build_response(result, exchange)
 
-    @router.put("/{type}/{id}", summary="Publish a resource's present state")
+    @router.put("/{type}/{id}", summary="Publish a resource's present state", responses=answers_with("event"))
     async def publish_resource(
         resource_type: ResourceType,
         resource_id: Annotated[NewId, _RESOURCE_ID],
@@ -61,8 +62,10 @@ def resource_routes(callers: Callers, execution: Execution, publications: Public
             exchange, body.to_params(), resources.publish, resource_type, resource_id
         )
 
-    @router.delete("/{type}/{id}", summary="Publish that a resource is deleted")
-    async def publish_deleted_resource(
+    @router.delete(
+        "/{type}/{id}", summary="Publish that a resource is deleted", responses=answers_with("event")
+    )
+    async def delete_resource(
         resource_type: ResourceType,
         resource_id: Annotated[Id, _RESOURCE_ID],
         body: UnpublishBody | None = None,

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import InvalidParameter
@@ -53,6 +54,7 @@ def internal_routes(
             "/clock",
             dependencies=[callers.require_scopes("clock")],
             summary="Move the test clock",
+            responses=answers_with("clock_time"),
             tags=["clock"],
         )
         async def move_clock(body: MoveClock) -> dict[str, float]:

@@ -19,6 +19,7 @@ from ledger.errors import InvalidParameter
 from ledger.files.storage import FileStorage, IncomingFile, Upload
 from ledger.ids import new_id
 from ledger.wire.parameters import unknown_parameter_error
+from ledger.wire.suggestions import find_nearest
 
 MULTIPART_CONTENT_TYPE = b"multipart/form-data"
 FILE_FIELD = "file"
@@ -178,7 +179,7 @@ class _PartCollector:
         if self._in_file:
             name = self._part_name.decode(errors="replace")
             if name != FILE_FIELD:
-                raise unknown_parameter_error(name)
+                raise unknown_parameter_error(name, find_nearest(name, (FILE_FIELD,)))
             if self.has_file:
                 raise InvalidParameter("Only one file is allowed per request.", param=FILE_FIELD)
             self.has_file = True

@@ -6,17 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from ledger.api.unknown_routes.hints import SEARCH_SEGMENT, group_methods, unknown_route_error
 from ledger.call import Call
 from ledger.commands.execution import Decide
 from ledger.domain.file import File
-from ledger.errors import UnknownRoute
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import QueryResult
 from ledger.wire.parameters import ParameterTable
-
-SEARCH_SEGMENT = "search"
-"""The segment in place of an id in the URLs of Stripe's searches, which are not served. No object has this
-id."""
 
 VERB_SEGMENTS_MAX = 2
 """How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
@@ -89,6 +85,8 @@ class RouteTable:
         self._ending_in_target: dict[tuple[str, str], Operation] = {}
         self._with_verb: dict[tuple[str, str, str], Operation] = {}
         self._with_part: dict[tuple[str, str, str], Operation] = {}
+        operations = tuple(operations)
+        self._methods = group_methods((operation.method, operation.path) for operation in operations)
         for operation in operations:
             prefix, brace, rest = operation.path.partition("{")
             verb, part_brace, _ = rest.partition("}")[2].partition("/{")
@@ -122,10 +120,7 @@ class RouteTable:
         operation, target = _find_by_verb(self._with_part, method, prefix[:-1])
         if operation is not None and _is_id(target) and _is_id(last):
             return Route(operation, target, last)
-        raise UnknownRoute(
-            f"Unrecognized request URL ({method}: {path}). Please see https://docs.stripe.com/api for "
-            "the API's URLs."
-        )
+        raise unknown_route_error(method, path, self._methods)
 
 
 def _find_by_verb(

@@ -9,7 +9,8 @@ import typer
 
 from ledger.audit.accesses import WHOLE_LOG, Accesses, AccessFilters
 from ledger.audit.auditor import Auditor
-from ledger.cli.audit.shell import JsonOption, LiveOption, run, run_on_log
+from ledger.cli.audit.shell import LiveOption, run, run_on_log
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import CLI_ACTOR, Deployment, print_table
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, Pool

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -15,9 +15,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from ledger.audit.exports import ndjson, parquet
 from ledger.audit.exports.content import ExportError
 from ledger.audit.exports.verification import OpenNote, VerifiedExport, verify_export
+from ledger.cli.groups import JsonOption, print_json
 from ledger.cli.shell import format_count, make_printable
 from ledger.errors import SettingError
 from ledger.tlog.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
+from ledger.tlog.encoding import encode_base64
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.merkle import ProofError
 from ledger.tlog.notes import parse_note
@@ -34,6 +36,7 @@ def verify_export_file(
     policy: Annotated[
         Path | None, typer.Option(help="A C2SP tlog-policy file: trusted logs and witnesses.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check that an export is whole and unchanged.
 
@@ -44,7 +47,10 @@ def verify_export_file(
         verified = _verify(file, trust.open_note)
     except (ExportError, ProofError) as error:
         sys.exit(f"ledger: {file}: {make_printable(error)}")
-    _print_result(verified, trust)
+    if as_json:
+        print_json(_describe(verified, trust))
+    else:
+        _print_result(verified, trust)
 
 
 class _Trust(NamedTuple):
@@ -135,6 +141,27 @@ def _follow(
         if number % PROGRESS_PARTS == 0:
             progress.update(progress.task_ids[0], completed=tell(), description=f"verifying, {part[0]}")
         yield part
+
+
+def _describe(verified: VerifiedExport, trust: _Trust) -> dict[str, Any]:
+    """The result as JSON. `signers` is empty when nobody's key was given to check."""
+    header, checkpoint = verified.header, verified.checkpoint
+    return {
+        "verified": True,
+        "records": verified.records,
+        "complete": verified.is_complete,
+        "after": verified.after,
+        "upto": header.upto,
+        "account": header.account,
+        "livemode": header.livemode,
+        "filters": header.filters,
+        "checkpoint": {
+            "origin": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": encode_base64(checkpoint.root),
+        },
+        "signers": trust.signers,
+    }
 
 
 def _print_result(verified: VerifiedExport, trust: _Trust) -> None:

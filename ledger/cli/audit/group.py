@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from ledger.cli import groups
 from ledger.cli.audit import (
     accesses,
     export,
@@ -20,38 +21,51 @@ from ledger.cli.audit import (
     witnesses,
 )
 from ledger.cli.audit.shell import RecordedCommand
+from ledger.cli.groups import format_examples
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "object": objects.show_object,
-    "history": objects.show_history,
-    "diff": objects.show_diff,
-    "list": lists.list_objects,
-    "log": log.show_log,
-    "event": log.show_event,
-    "export": export.export_log,
-    "verify-export": export_check.verify_export_file,
-    "trial-balance": money.show_trial_balance,
-    "journal": money.show_journal,
-    "reconcile": reconcile.reconcile,
-    "verify": verify.verify,
-    "checkpoint": tree.print_checkpoint,
-    "keys": tree.print_keys,
-    "rotate-key": tree.rotate_key,
-    "proof": tree.print_proof,
-    "witnesses": witnesses.print_witnesses,
-    "accesses": accesses.list_accesses,
+_OBJECT = "dp_0352CZ3z1jWpJM7B8upbma"
+
+COMMANDS: dict[str, tuple[Callable[..., None], list[str]]] = {
+    "object": (objects.show_object, [f"{_OBJECT} --at 2026-03-01T12:00:00Z"]),
+    "history": (objects.show_history, [f"{_OBJECT} --newest-first"]),
+    "diff": (objects.show_diff, [f"{_OBJECT} --from 2026-03-01T12:00:00Z"]),
+    "list": (
+        lists.list_objects,
+        ["dispute --at 2026-03-01T12:00:00Z --filter charge=ch_0352I2S0wXTRNVkqM8D9w9"],
+    ),
+    "log": (log.show_log, ["--type 'dispute.*' --since 2026-03-01T00:00:00Z --limit 20"]),
+    "event": (log.show_event, ["1042 --json"]),
+    "export": (
+        export.export_log,
+        ["--out march.ndjson --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z"],
+    ),
+    "verify-export": (export_check.verify_export_file, ["march.ndjson --key log.key"]),
+    "trial-balance": (money.show_trial_balance, ["--at 2026-03-31T23:59:59Z --currency usd"]),
+    "journal": (money.show_journal, ["--from 2026-03-01T00:00:00Z --ledger-account dispute_fees"]),
+    "reconcile": (reconcile.reconcile, ["--json"]),
+    "verify": (verify.verify, ["", "--against /mnt/elsewhere/checkpoint"]),
+    "checkpoint": (tree.print_checkpoint, ["--out checkpoint", "--status"]),
+    "keys": (tree.print_keys, ["--json"]),
+    "rotate-key": (
+        tree.rotate_key,
+        ["--reason 'yearly rotation'", "--new-origin ledger.example.com/after-2026-11"],
+    ),
+    "proof": (tree.print_proof, ["evt_0352CZ3z1jWpJM7B8upbma --out event.tlog-proof"]),
+    "witnesses": (witnesses.print_witnesses, ["--json"]),
+    "accesses": (accesses.list_accesses, ["--actor cli --since 2026-03-01T00:00:00Z"]),
 }
-"""By name, in the order in which --help shows them."""
+"""By name, in the order in which --help shows them; with the arguments of examples."""
 
 
 def build_group() -> typer.Typer:
     """The group of commands."""
-    group = typer.Typer(
-        help="What happened, how it looked then, and the proof.",
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
+    group = groups.build_group(
+        "What happened, how it looked then, and the proof.",
+        f"ledger audit history {_OBJECT}",
+        "ledger audit log --type 'dispute.*' --limit 20",
+        "ledger audit verify",
     )
-    for name, command in COMMANDS.items():
-        group.command(name, cls=RecordedCommand)(command)
+    for name, (command, examples) in COMMANDS.items():
+        epilog = format_examples(*(f"ledger audit {name} {example}".rstrip() for example in examples))
+        group.command(name, cls=RecordedCommand, epilog=epilog)(command)
     return group

@@ -10,7 +10,8 @@ import typer
 
 from ledger.audit.auditor import Auditor
 from ledger.audit.lists import list_objects_at
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, PersonalOption, run
+from ledger.cli.audit.shell import AccountOption, LiveOption, PersonalOption, run
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import format_time, print_table
 from ledger.errors import SettingError
 from ledger.queries.context import QueryContext

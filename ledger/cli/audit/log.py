@@ -14,7 +14,8 @@ from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import LIMIT_MAX, search_log
 from ledger.audit.search.recorded_events import read_recorded_event
 from ledger.cli.audit import filter_options as options
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, PersonalOption, run
+from ledger.cli.audit.shell import AccountOption, LiveOption, PersonalOption, run
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import format_time, make_printable
 from ledger.queries.context import QueryContext
 from ledger.wire.json_values import Json

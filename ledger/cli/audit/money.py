@@ -12,7 +12,8 @@ from ledger.audit.auditor import Auditor
 from ledger.audit.money.bounds import Bounds
 from ledger.audit.money.journal import JournalQuery, list_postings
 from ledger.audit.money.trial_balance import TrialBalances
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run
+from ledger.cli.audit.shell import AccountOption, LiveOption, run
+from ledger.cli.groups import JsonOption
 from ledger.domain.money import get_decimal_places
 from ledger.queries.context import QueryContext
 

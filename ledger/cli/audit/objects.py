@@ -12,7 +12,8 @@ from rich.text import Text
 
 from ledger.audit.history import Order, read_history
 from ledger.audit.objects import compare_object, read_object
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, PersonalOption, run
+from ledger.cli.audit.shell import AccountOption, LiveOption, PersonalOption, run
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import format_count, make_printable
 
 ObjectArgument = Annotated[str, typer.Argument(help="The id of the object.")]

@@ -13,7 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from ledger.audit.reconciliation.reconcile import reconcile as reconcile_all
 from ledger.audit.reconciliation.report import Difference, Gap, Report
-from ledger.cli.audit.shell import JsonOption, run_on_log
+from ledger.cli.audit.shell import run_on_log
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import Deployment, format_count
 from ledger.clock import Clock
 from ledger.errors import SettingError

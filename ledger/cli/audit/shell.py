@@ -35,7 +35,6 @@ AccountOption = Annotated[
     str | None, typer.Option("--account", help="The account; optional if there is only one.")
 ]
 LiveOption = Annotated[bool, typer.Option("--live", help="Live mode instead of test mode.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PersonalOption = Annotated[
     bool, typer.Option("--personal-data", help="Show personal data, which is otherwise left out.")
 ]

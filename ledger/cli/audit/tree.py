@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ledger.audit.proofs import read_proof_file
-from ledger.cli.audit.shell import AccountOption, JsonOption, LiveOption, run, run_on_log
+from ledger.cli.audit.shell import AccountOption, LiveOption, run, run_on_log
+from ledger.cli.groups import JsonOption, YesOption, require_consent
 from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection
 from ledger.clock import Clock
 from ledger.config import check_origin
@@ -70,16 +71,21 @@ def rotate_key(
         str | None,
         typer.Option(metavar="NAME", help="Go on as another log, after a restore to an earlier time."),
     ] = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sign with a new key from now on; the old one stays listed.
 
-    With --new-origin the log also gets another name: stop all workers before, and start them after."""
+    With --new-origin the log also gets another name, after asking: stop all workers before, and start them
+    after."""
     if new_origin is not None:
         try:
             check_origin(new_origin)
         except ValueError as error:
             raise SettingError(f"--new-origin: {error}") from None
+        require_consent(
+            f"The log goes on as {new_origin}. Its old name and keys sign nothing any more.", yes=yes
+        )
 
     async def rotate(conn: Conn, clock: Clock, deployment: Deployment) -> Rotation:
         keyring = make_keyring(deployment.service_key, deployment.settings)
@@ -122,11 +128,14 @@ def _print_status(head: TreeHead, lag: SealingLag, as_json: bool) -> None:
     if as_json:
         print(json.dumps(lag._asdict() | {"sealed_at": head.sealed_at, "stuck": stuck}))
         return
-    state = "stopped" if lag.error else "stuck" if stuck else "sealed" if not lag.events else "sealing"
+    is_behind = "waits" if lag.is_copy else "sealing"
+    state = "stopped" if lag.error else "stuck" if stuck else is_behind if lag.events else "sealed"
     header = ("state", "size", "lag (events)", "lag (s)", "sealed")
     print_table(header, [(state, lag.size, lag.events, f"{lag.seconds:.1f}", format_time(head.sealed_at))])
     if lag.error:
         print(f"{lag.error}: see docs/operations.md, Sealing has stopped")
+    if lag.is_copy:
+        print("This database is a copy, which signs no checkpoints: see docs/operations.md, Webhooks are off")
 
 
 def _describe(head: TreeHead) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli.audit.shell import JsonOption, run_on_log
+from ledger.cli.audit.shell import run_on_log
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import Deployment, format_count
 from ledger.clock import Clock
 from ledger.errors import SettingError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ledger.cli.audit.shell import JsonOption, run_on_log
+from ledger.cli.audit.shell import run_on_log
+from ledger.cli.groups import JsonOption
 from ledger.cli.shell import print_table
 from ledger.tree.witnesses.cosignatures import read_witnesses
 

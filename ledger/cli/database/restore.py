@@ -6,6 +6,7 @@ one can read, and made with the key that is here.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import shutil
 from collections.abc import Iterator
@@ -13,25 +14,26 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ledger.cli.shell import get_shell_user
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import get_key_file
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
 from ledger.postgres.programs.restore import DumpFacts, check_empty, read_facts, restore_dump
 from ledger.service_key import check_service_key, derive_check_value
+from ledger.webhooks.switch import declare_copy, read_switch
 
 KEY_LENGTH_MIN = 32
 
 
 class Restored(NamedTuple):
-    """A restored database: what the dump said of it, roles of the dump that the server does not have, and
-    whether the service key was put into the data directory."""
+    """A restored database: what the dump said of it, and roles of the dump that the server does not have."""
 
     facts: DumpFacts
     missing_roles: list[str]
-    key_was_stored: bool
 
 
 def restore(settings: Settings, file: Path, key_file: Path | None) -> Restored:
@@ -52,7 +54,7 @@ def _restore_into_url(settings: Settings, dsn: str, file: Path, key_file: Path |
     _check_key(facts, key, "LEDGER_SECRET_KEY")
     missing_roles = restore_dump(dsn, file)
     _finish(settings, dsn, key)
-    return Restored(facts, missing_roles, key_was_stored=False)
+    return Restored(facts, missing_roles)
 
 
 def _restore_embedded(settings: Settings, file: Path, key_file: Path | None) -> Restored:
@@ -71,13 +73,12 @@ def _restore_embedded(settings: Settings, file: Path, key_file: Path | None) -> 
     key, source = _read_key(settings, own_key_file, key_file)
     facts = read_facts(file)
     _check_key(facts, key, source)
-    stored = settings.secret_key is None and not own_key_file.exists()
     with _create_embedded(data_dir) as server:
         missing_roles = restore_dump(server.dsn(), file)
-        if stored:
+        if settings.secret_key is None and not own_key_file.exists():
             write_private_file(own_key_file, key.decode())
         _finish(settings, server.dsn(), key)
-    return Restored(facts, missing_roles, stored)
+    return Restored(facts, missing_roles)
 
 
 @contextmanager
@@ -135,3 +136,11 @@ def _check_key(facts: DumpFacts, key: bytes, source: str) -> None:
 def _finish(settings: Settings, dsn: str, key: bytes) -> None:
     migrate(dsn)
     check_service_key(settings, dsn, key)
+    asyncio.run(_mark_as_copy(dsn))
+
+
+async def _mark_as_copy(dsn: str) -> None:
+    """Let nothing happen by itself, even if the dump is of a release that left no mark to recognise it by."""
+    async with open_connection(dsn, "ledger_api", name="restore") as conn:
+        if (await read_switch(conn)).is_active:
+            await declare_copy(conn, get_shell_user(), "restored by `ledger restore`")

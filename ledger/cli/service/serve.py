@@ -33,6 +33,7 @@ from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
 from ledger.service_key import check_database, check_service_key
 from ledger.store.store import Store
+from ledger.webhooks.switch import OffReason, read_switch
 
 KEEP_ALIVE_SECONDS = 75
 DEV_KEYS_FILE = "dev-keys.json"
@@ -56,6 +57,8 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
             announce(f"Ledger listens on {url}. Create keys with: ledger keys create")
         else:
             announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
+        if off_reasons := asyncio.run(_read_webhooks_off(settings, dsn)):
+            announce(f"Webhooks are off ({', '.join(off_reasons)}): see `ledger webhooks status`.")
         if settings.workers == 0:
             _run_api(settings, dsn, service_key, extensions, socks[0])
         else:
@@ -189,6 +192,11 @@ def _open_listeners(settings: Settings) -> AbstractContextManager[list[socket.so
     """The sockets of the API processes."""
     count = max(settings.workers, 1)
     return open_listeners(settings.host, settings.port, count, hint="LEDGER_HOST, LEDGER_PORT")
+
+
+async def _read_webhooks_off(settings: Settings, dsn: str) -> list[OffReason]:
+    async with open_connection(dsn, "ledger_api", name="webhooks") as conn:
+        return (await read_switch(conn)).list_off_reasons(settings.webhooks)
 
 
 def _load_dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ledger.commands.models import invalid_json_error, validation_error
 from ledger.domain import webhook_endpoint_quota
 from ledger.errors import InvalidParameter
 from ledger.ids import parse_id_time
-from ledger.wire.suggestions import find_nearest, list_alternatives, suggest
+from ledger.wire.suggestions import find_nearest, list_alternatives
 
 LINE_BYTES_MAX = 1_048_576
 FILE_LINE_BYTES_MAX = 24 * 1_048_576
@@ -120,7 +120,9 @@ def _explain(error: Mapping[str, Any]) -> InvalidParameter:
             return InvalidParameter(text, code="parameter_missing", param="op")
         case "union_tag_invalid":
             op = error["ctx"]["tag"]
-            text = f"Invalid op: must be one of {list_alternatives(op, kinds)}.{suggest(op, kinds)}"
+            nearest = find_nearest(op, kinds)
+            hint = f" Did you mean {nearest}?" if nearest else ""
+            text = f"Invalid op: must be one of {list_alternatives(op, kinds)}.{hint}"
             return InvalidParameter(text, param="op")
         case "extra_forbidden":
             kind, *path, name = error["loc"]

@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 
 from ledger.errors import SettingError
 from ledger.postgres.cluster import find_reason
+from ledger.postgres.connections import ROLES
 from ledger.postgres.migrations import release_version
 from ledger.postgres.programs.client import (
     connect,
@@ -45,12 +46,23 @@ LIMIT 1
 """
 _SELECT_ROLES = "SELECT rolname FROM pg_roles"
 _CREATE_ROLE = """
-DO $$ BEGIN CREATE ROLE {0} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+DO $$ BEGIN CREATE ROLE {0} NOLOGIN; {1} EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+"""
+_JOIN_ROLE = """
 DO $$ BEGIN
     EXECUTE format('GRANT {0} TO %I', current_user);
 EXCEPTION WHEN unique_violation OR invalid_grant_operation THEN NULL;
 END $$;
 """
+# As the migrations made them: no dump of a database has the settings of a role.
+_ROLE_SETTINGS = {
+    "ledger_analyst": (
+        "default_transaction_read_only = on",
+        "timezone = 'UTC'",
+        "statement_timeout = '5min'",
+        "idle_in_transaction_session_timeout = '1min'",
+    )
+}
 
 
 class DumpFacts(NamedTuple):
@@ -117,7 +129,10 @@ def restore_dump(dsn: str, path: Path) -> list[str]:
     with _run_psql([psql, *options, *connection.arguments], connection.environment) as script:
         script.write(b"BEGIN;\n")
         for role in sorted(before.created_roles | after.created_roles):
-            script.write(_CREATE_ROLE.format(role).encode())
+            settings = "".join(f"ALTER ROLE {role} SET {text};" for text in _ROLE_SETTINGS.get(role, ()))
+            script.write(_CREATE_ROLE.format(role, settings).encode())
+            if role in ROLES:
+                script.write(_JOIN_ROLE.format(role).encode())
         script.write(before.text.encode())
         _copy_data(pg_restore, path, script)
         script.write(after.text.encode())

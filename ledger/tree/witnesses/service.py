@@ -3,7 +3,8 @@
 Each witness has a loop of its own, so one that hangs delays no other. In the process that holds the witness's
 advisory lock it submits the newest kept checkpoint, once there is a new one, and stores the cosignatures in
 it. All witnesses are given the same checkpoints. A witness that has seen more of our log than there is, or
-another tree, is an alarm: the log was rolled back or rewritten. It is not asked again before a restart.
+another tree, is an alarm: the log was rolled back or rewritten. It is not asked again before a restart. In a
+copy of the database nobody is asked: what the original has signed is for the original to show.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ SUBMISSIONS_MAX = 3
 
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ledger.witness'), hashtext(%(id)s))"
 _HEAD = "SELECT position FROM ledger.head"
+_IS_ACTIVE = "SELECT ledger.is_active_database()"
 
 log = structlog.get_logger()
 
@@ -104,7 +106,8 @@ class WitnessFollower:
         """Have the newest kept checkpoint cosigned, if it is new. Returns the seconds to wait before the next
         time, None for ever. Raises psycopg.Error and DamagedTree."""
         async with self._connection as conn:
-            if not await self._hold_lock(conn):
+            active = await fetch_one(conn, _IS_ACTIVE)
+            if active != (True,) or not await self._hold_lock(conn):
                 return POLL_SECONDS
             newest = await list_kept(conn, before=NUMBER_MAX, limit=1)
         # The first time it is asked all the same: a log restored from a backup may not grow for long.

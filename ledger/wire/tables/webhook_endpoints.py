@@ -37,7 +37,7 @@ class Url(Text):
 def _make_enabled_events(*, required: bool) -> Array:
     names = (EVENT_TYPE_WILDCARD, *event_types.ORDERED_EVENT_TYPES)
     return Array(
-        Choice(names),
+        Choice(names, described_in=event_types.EVENT_TYPES_DESCRIBED_IN),
         items_max=len(names),
         required=required,
         description="Types of Events to deliver, or `*` for all. An update replaces the existing ones.",
@@ -55,6 +55,7 @@ CREATE = ParameterTable(
         **_CREATE_AND_UPDATE,
         "api_version": Choice(
             versions.ORDERED_VERSIONS,
+            described_in="docs/wire-contract.md, Appendix B",
             description="API version of the Events. Default: that of the account.",
         ),
         "connect": Boolean(

@@ -20,6 +20,7 @@ from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.ranges import TimeRangeParams
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.middleware import get_route_template
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.accesses import Access, Accesses, AccessFilters
 from ledger.errors import AccessNotRecorded
 
@@ -89,7 +90,11 @@ def access_routes(callers: Callers, accesses: Accesses) -> APIRouter:
     router = APIRouter()
     scope = callers.require_scopes("audit")
 
-    @router.get("/accesses", summary="List what auditors looked at, newest first")
+    @router.get(
+        "/accesses",
+        summary="List what auditors looked at, newest first",
+        responses=answers_with("audit_access_list"),
+    )
     async def list_accesses(params: Annotated[AccessParams, Query()], exchange: Exchange = scope) -> Response:
         """Each with `as_of`: the last position of the log at that time. With the parameters it determines
         what was seen. Personal data in parameters is kept as a keyed digest. This request is recorded too."""

@@ -43,7 +43,7 @@ def export_routes(callers: Callers, queries: QueryContext) -> APIRouter:
             }
         },
     )
-    async def export(
+    async def export_log(
         params: Annotated[ExportParams, Query()], exchange: Exchange = audit_scope
     ) -> StreamingResponse:
         """The events that satisfy all filters, oldest first, up to the newest signed checkpoint, with the

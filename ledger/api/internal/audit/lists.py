@@ -13,6 +13,7 @@ from ledger.api.internal.audit.answers import respond
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.versions import ApiVersion, set_version
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.lists import list_objects_at
 from ledger.queries.context import QueryContext
 from ledger.wire.forms import decode
@@ -38,7 +39,7 @@ def past_list_routes(callers: Callers, queries: QueryContext, public_url: str | 
     router = APIRouter(prefix="/objects")
     scope = callers.require_scopes("audit")
 
-    @router.get("", summary="A list as it was")
+    @router.get("", summary="A list as it was", responses=answers_with("past_list"))
     async def list_past_objects(
         request: Request,
         params: Annotated[PastListParams, Query()],

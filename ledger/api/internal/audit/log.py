@@ -13,6 +13,7 @@ from ledger.api.internal.audit.answers import respond
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.ranges import RangeParams
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.moments import POSITION_MAX
 from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import LIMIT_MAX, search_log
@@ -77,8 +78,10 @@ def log_routes(callers: Callers, queries: QueryContext) -> APIRouter:
     router = APIRouter(prefix="/log")
     audit_scope = callers.require_scopes("audit")
 
-    @router.get("", summary="Search the recorded events")
-    async def search(params: Annotated[LogParams, Query()], exchange: Exchange = audit_scope) -> Response:
+    @router.get("", summary="Search the recorded events", responses=answers_with("log_page"))
+    async def search_audit_log(
+        params: Annotated[LogParams, Query()], exchange: Exchange = audit_scope
+    ) -> Response:
         """Any combination of filters. A page may have fewer entries than `limit`, even none, while `has_more`
         is true: it then has looked at as many events as a page may, and the search goes on with
         `starting_after` = `next_position`."""
@@ -92,8 +95,8 @@ def log_routes(callers: Callers, queries: QueryContext) -> APIRouter:
         )
         return respond(page.to_json(), exchange)
 
-    @router.get("/{position}", summary="One recorded event")
-    async def retrieve(
+    @router.get("/{position}", summary="One recorded event", responses=answers_with("recorded_event"))
+    async def read_recorded_event_at(
         position: Annotated[int, Path(ge=1, le=POSITION_MAX)], exchange: Exchange = audit_scope
     ) -> Response:
         """Whole: its metadata, its fields, the version of its class as it was stored, the public Events that

@@ -12,6 +12,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.ranges import RangeParams
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.moments import POSITION_MAX
 from ledger.audit.money.bounds import Bounds
 from ledger.audit.money.journal import LIMIT_MAX, JournalQuery, list_postings
@@ -68,7 +69,11 @@ def money_routes(callers: Callers, queries: QueryContext) -> APIRouter:
     audit_scope = callers.require_scopes("audit")
     trial_balances = TrialBalances(queries)
 
-    @router.get("/trial_balance", summary="Compute the trial balance at a moment")
+    @router.get(
+        "/trial_balance",
+        summary="Compute the trial balance at a moment",
+        responses=answers_with("trial_balance"),
+    )
     async def compute_trial_balance(
         params: Annotated[TrialBalanceParams, Query()], exchange: Exchange = audit_scope
     ) -> Response:
@@ -78,7 +83,11 @@ def money_routes(callers: Callers, queries: QueryContext) -> APIRouter:
         trial_balance = await trial_balances.compute(get_auditor(exchange), params.at, params.currency)
         return JSONResponse(trial_balance.to_json())
 
-    @router.get("/journal", summary="List postings with the event that made each")
+    @router.get(
+        "/journal",
+        summary="List postings with the event that made each",
+        responses=answers_with("journal_page"),
+    )
     async def list_journal(
         params: Annotated[JournalParams, Query()], exchange: Exchange = audit_scope
     ) -> Response:

@@ -16,6 +16,7 @@ from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.audit.versions import ApiVersion, set_version
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.middleware import DirectAnswer
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.accesses import Accesses
 from ledger.audit.history import Order, read_history
 from ledger.audit.moments import POSITION_MAX
@@ -101,8 +102,8 @@ def object_routes(callers: Callers, queries: QueryContext, reader: ObjectReader)
     router = APIRouter(prefix="/objects")
     audit_scope = callers.require_scopes(*AUDIT_SCOPES)
 
-    @router.get("/{id}", summary="An object as it was")
-    async def read_object_then(
+    @router.get("/{id}", summary="An object as it was", responses=answers_with("past_object"))
+    async def read_past_object(
         object_id: ObjectId,
         at: At = None,
         expand_paths: ExpandPaths = [],  # noqa: B006  # FastAPI copies it
@@ -114,7 +115,9 @@ def object_routes(callers: Callers, queries: QueryContext, reader: ObjectReader)
         answer = await reader.read(exchange, object_id, at, expand_paths, stripe_version)
         return respond(answer, exchange)
 
-    @router.get("/{id}/history", summary="Every change of an object")
+    @router.get(
+        "/{id}/history", summary="Every change of an object", responses=answers_with("object_change_list")
+    )
     async def read_object_history(
         object_id: ObjectId,
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
@@ -130,8 +133,12 @@ def object_routes(callers: Callers, queries: QueryContext, reader: ObjectReader)
         )
         return respond(answer, exchange)
 
-    @router.get("/{id}/diff", summary="What differs between two moments of an object")
-    async def compare_object_then(
+    @router.get(
+        "/{id}/diff",
+        summary="What differs between two moments of an object",
+        responses=answers_with("object_difference"),
+    )
+    async def compare_past_object(
         object_id: ObjectId,
         start: From,
         end: To = None,

@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse, Response
 from ledger.api.exchange import Exchange
 from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.callers import Callers
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.moments import POSITION_MAX
 from ledger.audit.proofs import (
     list_checkpoints,
@@ -60,8 +61,13 @@ def _add_checkpoint_routes(router: APIRouter, queries: QueryContext, audit_scope
         """A signed note (C2SP tlog-checkpoint): origin, number of records, root hash, and signatures."""
         return PlainTextResponse(await read_checkpoint(queries, size, cosigned=cosigned), headers=_MUTABLE)
 
-    @router.get("/checkpoints", summary="The checkpoints that are kept", dependencies=[audit_scope])
-    async def get_checkpoints(
+    @router.get(
+        "/checkpoints",
+        summary="The checkpoints that are kept",
+        responses=answers_with("kept_checkpoint_list"),
+        dependencies=[audit_scope],
+    )
+    async def list_kept_checkpoints(
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         starting_after: Annotated[
             int | None,
@@ -71,8 +77,13 @@ def _add_checkpoint_routes(router: APIRouter, queries: QueryContext, audit_scope
         """Newest first, each with its size, its note, and the number of witnesses that have cosigned it."""
         return await list_checkpoints(queries, starting_after=starting_after, limit=limit)
 
-    @router.get("/keys", summary="The keys that verify checkpoints", dependencies=[audit_scope])
-    async def get_keys() -> dict[str, Any]:
+    @router.get(
+        "/keys",
+        summary="The keys that verify checkpoints",
+        responses=answers_with("verifier_key_list"),
+        dependencies=[audit_scope],
+    )
+    async def list_log_keys() -> dict[str, Any]:
         """Current and retired, the newest first; `key` is a verifier key as in C2SP signed-note."""
         return await list_verifier_keys(queries)
 
@@ -97,7 +108,11 @@ def _add_tile_routes(router: APIRouter, queries: QueryContext, audit_scope: Any)
 
 
 def _add_proof_routes(router: APIRouter, queries: QueryContext, audit_scope: Any) -> None:
-    @router.get("/proof/inclusion", summary="Prove that a record is in the log")
+    @router.get(
+        "/proof/inclusion",
+        summary="Prove that a record is in the log",
+        responses=answers_with("inclusion_proof"),
+    )
     async def prove_inclusion(
         position: Position | None = None,
         event: Annotated[
@@ -110,7 +125,12 @@ def _add_proof_routes(router: APIRouter, queries: QueryContext, audit_scope: Any
         auditor = get_auditor(exchange)
         return await read_inclusion(queries, auditor, position=position, event_id=event, size=size)
 
-    @router.get("/proof/consistency", summary="Prove that the log only grew", dependencies=[audit_scope])
+    @router.get(
+        "/proof/consistency",
+        summary="Prove that the log only grew",
+        responses=answers_with("consistency_proof"),
+        dependencies=[audit_scope],
+    )
     async def prove_consistency(
         old_size: Annotated[
             int, Query(alias="from", ge=0, le=POSITION_MAX, description="Records in the older tree.")

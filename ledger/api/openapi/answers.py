@@ -1,0 +1,124 @@
+"""Answers in the OpenAPI document: what routes say of theirs, headers, and every error with its statuses."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ledger.api.errors import ERROR_TYPES, STATUS_CODES, STATUS_OK
+from ledger.wire.schemas.catalog import build_schema
+from ledger.wire.schemas.fields import (
+    Fields,
+    choice,
+    component,
+    hash_of,
+    make_reference,
+    text,
+)
+
+Responses = dict[int | str, dict[str, Any]]
+
+ERROR = "error_answer"
+CARD_ERROR_STATUS = "402"
+_ERROR_FIELDS: Fields = {
+    "type": choice("The kind of error.", ERROR_TYPES, "invalid_request_error"),
+    "charge": text("Of a card error: id of the failed charge.", "ch_1").or_missing(),
+    "code": text("What is wrong, for programs.", "resource_missing").or_missing(),
+    "decline_code": text("Of a card error: why the issuer declined.", "generic_decline").or_missing(),
+    "doc_url": text("Where the code is explained.", "https://docs.stripe.com/error-codes").or_missing(),
+    "message": text("What is wrong, in words.", "No such customer: 'cus_none'"),
+    "param": text("The parameter that is wrong.", "id").or_missing(),
+    "payment_intent": component(
+        "The payment intent, if a confirmation failed.", "payment_intent"
+    ).or_missing(),
+}
+HEADERS: dict[str, dict[str, Any]] = {
+    "Request-Id": {
+        "description": "Id of the request: quote it when you ask the operators about it.",
+        "schema": {"type": "string", "examples": ["req_0352CZ3z1jWpJM7B8upbma"]},
+    },
+    "Stripe-Version": {
+        "description": "The API version that answered.",
+        "schema": {"type": "string", "examples": ["2026-10-28.endive"]},
+    },
+    "Ledger-Position": {
+        "description": "Position of the last event that the request recorded; absent if it recorded none.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Ledger-Behind-Events": {
+        "description": "Only if the list is behind: how many events it may lack.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Ledger-Incomplete": {
+        "description": "Only if objects may be missing, because their events could not be applied.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Idempotency-Key": {
+        "description": "The Idempotency-Key of the request.",
+        "schema": {"type": "string"},
+    },
+    "Original-Request": {
+        "description": "Id of the request that first used the Idempotency-Key.",
+        "schema": {"type": "string"},
+    },
+    "Idempotent-Replayed": {
+        "description": "The answer is that of an earlier request with the same Idempotency-Key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+"""The headers of answers, by name."""
+READ_HEADERS = ("Request-Id", "Stripe-Version")
+LIST_HEADERS = (*READ_HEADERS, "Ledger-Behind-Events", "Ledger-Incomplete")
+WRITE_HEADERS = (
+    *READ_HEADERS, "Ledger-Position", "Idempotency-Key", "Original-Request", "Idempotent-Replayed",
+)  # fmt: skip
+
+
+def answers_with(name: str, description: str = "The answer.") -> Responses:
+    """What a route of the internal API says of its answer: the schema of this name. FastAPI only shows it:
+    unlike a response model it is not applied to each answer, which takes time."""
+    return {STATUS_OK: {"description": description, "content": make_json_content(make_reference(name))}}
+
+
+def make_json_content(schema: dict[str, Any]) -> dict[str, Any]:
+    """The content of a JSON answer."""
+    return {"application/json": {"schema": schema}}
+
+
+def refer_to_headers(*names: str) -> dict[str, Any]:
+    """The headers of an answer."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def build_error_components() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schemas of errors by name, and the answers by status: each with the errors that have it."""
+    schema = build_schema("An error.", {"error": hash_of("What is wrong.", _ERROR_FIELDS)})
+    reasons: dict[str, list[str]] = {}
+    for error_class, status, _ in STATUS_CODES:
+        summary = " ".join((inspect.getdoc(error_class) or "").partition("\n\n")[0].split())
+        reasons.setdefault(str(status), []).append(summary)
+    reasons["500"].append("The service has failed. The details are in its log, under the id of the request.")
+    answers = {status: _make_error_answer(" Or: ".join(texts)) for status, texts in sorted(reasons.items())}
+    answers["Error"] = _make_error_answer("Any other error.")
+    return {ERROR: schema}, answers
+
+
+def list_error_answers(*, charges_cards: bool = False) -> dict[str, Any]:
+    """The errors of an operation, by status. `charges_cards`: whether a card may be declined."""
+    statuses = sorted({str(status) for _, status, _ in STATUS_CODES})
+    return {
+        **{
+            status: {"$ref": f"#/components/responses/{status}"}
+            for status in statuses
+            if charges_cards or status != CARD_ERROR_STATUS
+        },
+        "default": {"$ref": "#/components/responses/Error"},
+    }
+
+
+def _make_error_answer(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": refer_to_headers("Request-Id"),
+        "content": make_json_content(make_reference(ERROR)),
+    }
