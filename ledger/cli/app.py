@@ -17,6 +17,7 @@ import typer
 
 from ledger import __version__
 from ledger.cli.accounts import build_accounts_group, build_keys_group
+from ledger.cli.database.commands import add_database_commands
 from ledger.cli.groups import (
     CommandGroup,
     JsonOption,
@@ -53,10 +54,12 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_service_commands(cli, make_extensions)
     _add_config_command(cli)
     _add_import_command(cli)
+    _add_export_command(cli)
     _add_migrate_command(cli)
     _add_openapi_command(cli, make_extensions)
     _add_verify_command(cli)
     _add_witness_command(cli)
+    add_database_commands(cli)
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
     cli.add_typer(build_webhooks_group(), name="webhooks")
@@ -219,6 +222,32 @@ def _add_import_command(cli: typer.Typer) -> None:
             )
         if summary.refused_count:
             raise typer.Exit(1)
+
+
+def _add_export_command(cli: typer.Typer) -> None:
+    @cli.command(
+        "export",
+        epilog=format_examples("ledger export shop.ndjson --unseal", "ledger export - --live | head"),
+    )
+    def export_file(
+        file: Annotated[Path, typer.Argument(help="The file to write, NDJSON; - writes standard output.")],
+        account: Annotated[
+            str | None, typer.Option(help="The account to export; optional if there is only one.")
+        ] = None,
+        live: Annotated[bool, typer.Option("--live", help="Export live mode instead of test mode.")] = False,
+        unseal: Annotated[
+            bool, typer.Option("--unseal", help="With personal data, evidence and files; this is recorded.")
+        ] = False,
+        force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    ) -> None:
+        """Export objects to a file that `ledger import` takes.
+
+        One JSON object a line, as of one position of the log."""
+        from ledger.cli import export_file
+
+        summary = export_file.run_export(file, account, livemode=live, unseal=unseal, overwrite=force)
+        for text in export_file.describe(summary):
+            print(text, file=sys.stderr)
 
 
 def _add_migrate_command(cli: typer.Typer) -> None:

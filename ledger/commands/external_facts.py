@@ -106,6 +106,8 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
         now=now,
     )
     if existing is not None:
+        if params.get("amount_captured", existing.amount_captured) != existing.amount_captured:
+            return _repeat(existing, "amount_captured")
         return await _repeat_creation(call, context, existing, events[0])
     return _apply_events(events)
 

@@ -18,7 +18,7 @@ from ledger.errors import InvalidParameter
 from ledger.ids import RESERVED_IDS
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
 from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
-from ledger.wire.scalars import INTEGER_MAX
+from ledger.wire.scalars import INTEGER_MAX, abbreviate
 from ledger.wire.suggestions import find_nearest
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
@@ -169,6 +169,9 @@ class ChargeBody(Body):
     id: NewId | None = Field(None, description=_ID_DESCRIPTION)
     amount: Integer = Field(description="In minor units of the currency.")
     currency: Currency
+    amount_captured: PositiveInteger | None = Field(
+        None, description="In minor units, if less than the amount was captured. Default: all of it."
+    )
     billing_details: BillingDetails | None = None
     captured: bool | None = Field(None, description="False if the charge is only authorized. Default: true.")
     created: Seconds | None = Field(None, description=_CREATED_DESCRIPTION)
@@ -304,7 +307,7 @@ def validation_error(error: Mapping[str, Any], *, skip: int = 0, model: Any = No
 
 
 def _join_path(path: Sequence[str]) -> str:
-    name, *members = path
+    name, *members = map(abbreviate, path)
     return name + "".join(f"[{member}]" for member in members)
 
 

@@ -107,10 +107,12 @@ def create(
 def register(
     *, charge_id: str, account: str, livemode: bool, params: Mapping[str, Any], txn_id: str, now: int
 ) -> list[DomainEvent]:
-    """Registers a charge that another system made (internal API).
+    """Registers a charge that another system made (internal API): ChargeSucceeded or ChargeFailed, and
+    ChargeCaptured if less than its amount was captured.
 
     `params` has `amount` and `currency`, and may have further members of the charge object: `created`,
-    `captured` (default True), `status` (default succeeded), `payment_intent`, `payment_method_details`,
+    `captured` (default True), `amount_captured`, `status` (default succeeded), `payment_intent`,
+    `payment_method_details`,
     `billing_details`, `failure_code`, `failure_message`, `customer`, `metadata` and others. Raises
     InvalidParameter for an invalid currency, amount, metadata or `created`.
     """
@@ -132,9 +134,26 @@ def register(
         outcome = params.get("outcome") or _make_outcome("declined", reason=code)
         return [ChargeFailed(outcome=outcome, failure_code=code, failure_message=message, **fields)]
     captured = params.get("captured") is not False
-    movement = _make_movement(txn_id, amount, currency, created, False) if captured else None
+    amount_captured = params.get("amount_captured", amount)
     outcome = params.get("outcome") or _make_outcome("authorized")
-    return [ChargeSucceeded(outcome=outcome, movement=movement, **fields)]
+    if amount_captured == amount:
+        movement = _make_movement(txn_id, amount, currency, created, False) if captured else None
+        return [ChargeSucceeded(outcome=outcome, movement=movement, **fields)]
+    _check_captured_part(amount_captured, amount, currency, captured=captured)
+    movement = _make_movement(txn_id, amount_captured, currency, created, False)
+    authorized = ChargeSucceeded(outcome=outcome, movement=None, **fields)
+    return [
+        authorized,
+        ChargeCaptured(originator_id=charge_id, originator_version=2, at=now, movement=movement, changes={}),
+    ]
+
+
+def _check_captured_part(amount_captured: int, amount: int, currency: str, *, captured: bool) -> None:
+    """Raises InvalidParameter for a captured amount that a registered charge cannot have."""
+    if not captured or amount_captured > amount:
+        text = "amount_captured must be at most the amount, and is only of a charge that is captured."
+        raise InvalidParameter(text, param="amount_captured")
+    money.check_divisible(amount_captured, currency)
 
 
 def make_card_error(state: Charge) -> CardError:

@@ -24,6 +24,11 @@ from typing import Any, NamedTuple
 from ledger.errors import SettingError
 
 
+def copy_environment() -> dict[str, str]:
+    """Our environment for a program of PostgreSQL, without our PG variables (PGPORT and so on)."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
 class ServerUser(NamedTuple):
     """The user id and group id that run the server's programs; None for both: our own."""
 
@@ -33,8 +38,7 @@ class ServerUser(NamedTuple):
     def get_process_options(self) -> dict[str, Any]:
         """Arguments of `subprocess.Popen`: this user, none of our PG variables (PGPORT and so on), and a
         locale and a working directory that exist everywhere."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        options: dict[str, Any] = {"cwd": "/", "env": environment | {"LC_ALL": "C"}}
+        options: dict[str, Any] = {"cwd": "/", "env": copy_environment() | {"LC_ALL": "C"}}
         if self.uid is not None:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
         return options

@@ -70,6 +70,11 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
         yield dsn, service_key
 
 
+def get_owner_dsn(settings: Settings, dsn: str) -> str:
+    """The connection string of the owner of the database that `open_database` has opened."""
+    return dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER)
+
+
 def get_key_file(settings: Settings) -> Path:
     """The file with the service key of an embedded server, unless the settings have the key."""
     return settings.data_dir / "secret.key"
@@ -79,7 +84,7 @@ def migrate_database(settings: Settings, dsn: str, *, contract: bool = False) ->
     """Upgrade the schema of the database that `open_database` has opened, as its owner. `contract`: no older
     release may start on it any more. Returns the projections that keep what only older releases use, as
     `end_support` does. Raises SettingError."""
-    owner_dsn = dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER)
+    owner_dsn = get_owner_dsn(settings, dsn)
     migrate(owner_dsn)
     return end_support(owner_dsn) if contract else []
 

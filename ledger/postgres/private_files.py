@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from ledger.errors import SettingError
 
 
 def write_private_file(path: Path, text: str) -> None:
@@ -30,3 +36,33 @@ def fsync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def open_new_file(path: Path, *, overwrite: bool) -> Iterator[tuple[BinaryIO, Path]]:
+    """A file with mode 0600 that is called `path` when the block ends without an error, and is removed
+    otherwise; its path until then. Raises SettingError, also for a name that is taken, unless `overwrite`."""
+    _check_free(path, overwrite=overwrite)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with open(descriptor, "wb") as file:
+            yield file, Path(name)
+            file.flush()
+            os.fsync(file.fileno())
+        _check_free(path, overwrite=overwrite)
+        os.replace(name, path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise SettingError(f"{path} is a directory")
+    if path.exists() and not overwrite:
+        raise SettingError(f"{path} exists: choose another name, or --force")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -131,6 +132,95 @@ def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> Non
     assert errors[12]["code"] == "dispute_state"
     assert errors[13]["param"] == "reference"
     assert "longer than" in errors[14]["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "param", "message"),
+    [
+        ({"op": "custmer"}, "op", "must be one of charge, customer, deletion, dispute, "),
+        ({"op": "custmer"}, "op", "Did you mean customer?"),
+        ({"id": "cus_1"}, "op", "Missing required param: op. It must be one of charge, customer, deletion, "),
+        ({"op": "customer", "id": "cus_1", "nmae": "Ada"}, "nmae", "Did you mean name?"),
+        (
+            {"op": "customer", "id": "cus_1", "address": {"citty": "Paris"}},
+            "address[citty]",
+            "Did you mean city?",
+        ),
+        (
+            {"op": "webhook_endpoint", "id": "we_1", "url": "u", "enabled_events": ["dispute.created"]},
+            "enabled_events[0]",
+            "must be * or an Event type: charge.dispute.created, ",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_misspelt_name_is_refused_with_the_names_there_are(
+    operator: InternalClient, line: dict[str, Any], param: str, message: str
+) -> None:
+    (result,) = import_lines(operator, [line])
+    assert result["error"]["param"] == param
+    assert message in result["error"]["message"]
+
+
+@pytest.mark.parametrize("member", ["op", "x" * 100_000])
+def test_an_error_about_a_long_name_is_short(operator: InternalClient, member: str) -> None:
+    (result,) = import_lines(operator, [{"op": "customer", "id": "cus_1"} | {member: "y" * 100_000}])
+    assert len(json.dumps(result)) < 1000
+
+
+def test_a_charge_may_be_captured_in_part(operator: InternalClient, raw: Caller, name: str) -> None:
+    line = create_story(name)[1] | {"amount_captured": 1500}
+    del line["customer"]
+    (made,) = import_lines(operator, [line])
+    assert made["changed"]
+    shown = ok(raw.get(f"/v1/charges/ch_{name}"))
+    assert (shown["amount"], shown["amount_captured"], shown["captured"]) == (2000, 1500, True)
+    results = import_lines(
+        operator,
+        [
+            line,
+            line | {"amount_captured": 1400},
+            line | {"id": f"ch_{name}2", "amount_captured": 2001},
+            line | {"id": f"ch_{name}3", "captured": False},
+        ],
+    )
+    assert not results[0]["changed"]
+    assert [result["error"]["param"] for result in results[1:]] == ["amount_captured"] * 3
+
+
+def test_a_response_to_a_dispute_is_imported_once(operator: InternalClient, raw: Caller, name: str) -> None:
+    *story, won = create_story(name)
+    content = base64.b64encode(b"%PDF-1.4 ".ljust(3_000_000, b"x")).decode()
+    dispute, file = f"du_{name}", f"file_{name}"
+    evidence = {"uncategorized_text": "winning_evidence", "receipt": file}
+    submission = {"op": "response", "dispute": dispute, "submission": 1, "evidence": evidence}
+    lines = [
+        *story,
+        {"op": "file", "id": file, "purpose": "dispute_evidence", "content": content},
+        {"op": "response", "dispute": dispute, "evidence": {"receipt": file}, "metadata": {"a": "1"}},
+        submission,
+    ]
+    assert all(result["changed"] for result in import_lines(operator, lines))
+    shown = ok(raw.get(f"/v1/disputes/{dispute}"))  # no test outcome follows
+    assert (shown["status"], shown["evidence"]["receipt"]) == ("under_review", file)
+    assert (shown["metadata"], shown["evidence_details"]["submission_count"]) == ({"a": "1"}, 1)
+    assert import_lines(operator, [won])[0]["changed"]
+    closed = {"op": "response", "dispute": dispute, "closed": True}
+    again = import_lines(operator, [submission, won, closed])
+    assert [result["changed"] for result in again] == [False] * 3
+    refused = import_lines(
+        operator,
+        [
+            submission | {"evidence": {"uncategorized_text": "other"}},
+            submission | {"submission": 3},
+            submission | {"submission": 2},
+            submission | {"evidence": {"uncategorized_txt": "x"}},
+            submission | {"dispute": "du_none"},
+        ],
+    )
+    params = ["evidence", "submission", "submission", "evidence[uncategorized_txt]", None]
+    assert [result["error"].get("param") for result in refused[:4]] == params[:4]
+    assert refused[4]["error"]["code"] == "resource_missing"
 
 
 def test_webhook_endpoints_are_imported_once_and_within_their_limits(

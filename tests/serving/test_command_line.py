@@ -26,6 +26,8 @@ WITHOUT_JSON = {
     "ledger api": "runs until it is stopped; its log is JSON",
     "ledger worker": "runs until it is stopped; its log is JSON",
     "ledger witness": "runs until it is stopped",
+    "ledger export": "its answer is the export, NDJSON",
+    "ledger psql": "its answer is that of psql, which has options for its form",
     "ledger audit export": "its answer is the export, NDJSON or Parquet",
     "ledger audit proof": "its answer is a proof file, whose form C2SP defines",
 }

@@ -24,6 +24,7 @@ from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serv
 NOWHERE = "postgresql://127.0.0.1:1/none"
 OFFLINE = {
     "ledger config": ("config",),
+    "ledger restore": ("restore", "none"),
     "ledger verify": ("verify", "none", "--policy", "none"),
     "ledger witness": ("witness", "--data", "witness", "--print-key"),
     "ledger audit verify-export": ("audit", "verify-export", "none"),

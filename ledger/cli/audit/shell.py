@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
@@ -51,11 +52,18 @@ class RecordedCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         parameters = {_name_parameter(item): ctx.params[item.name] for item in self.params}
-        token = _command.set((self.name or "", parameters))
-        try:
+        with record_as(f"audit {self.name}", parameters):
             return super().invoke(ctx)
-        finally:
-            _command.reset(token)
+
+
+@contextmanager
+def record_as(name: str, parameters: Mapping[str, Any]) -> Iterator[None]:
+    """What is read in this block is recorded as the command `ledger {name}` with these parameters."""
+    token = _command.set((name, parameters))
+    try:
+        yield
+    finally:
+        _command.reset(token)
 
 
 def run(
@@ -140,7 +148,7 @@ def _describe_command(account: str, livemode: bool) -> Access:
         livemode=livemode,
         actor=CLI_ACTOR,
         operator=get_shell_user(),
-        action=f"ledger audit {name}",
+        action=f"ledger {name}",
         parameters=list(_list_values(parameters)),
     )
 

@@ -23,6 +23,7 @@ from ledger.commands.models import (
     Metadata,
     NewId,
     PositiveInteger,
+    PublishBody,
     Reference,
     Seconds,
     StorableText,
@@ -31,8 +32,10 @@ from ledger.commands.models import (
 from ledger.domain.file import GENERATED_PURPOSES, UPLOAD_PURPOSES
 from ledger.domain.refund_decisions import REASONS
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
-from ledger.wire.event_types import EVENT_TYPES
-from ledger.wire.versions import is_version
+from ledger.wire.event_types import EVENT_TYPES, ORDERED_EVENT_TYPES
+from ledger.wire.suggestions import list_alternatives
+from ledger.wire.tables.disputes import SUBMISSION_METHODS
+from ledger.wire.versions import LATEST_VERSION, is_version
 
 FILENAME_LENGTH_MAX = 255
 
@@ -52,13 +55,14 @@ def _decode_base64(text: Any) -> bytes:
 
 def _check_event_type(name: str) -> str:
     if name != EVENT_TYPE_WILDCARD and name not in EVENT_TYPES:
-        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or an Event type")
+        alternatives = list_alternatives(name, ORDERED_EVENT_TYPES)
+        raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or an Event type: {alternatives}")
     return name
 
 
 def _check_api_version(name: str) -> str:
     if not is_version(name):
-        raise ValueError("must be a supported API version")
+        raise ValueError(f"must be a supported API version, for example {LATEST_VERSION}")
     return name
 
 
@@ -84,6 +88,34 @@ class FactLine(FactBody):
     op: Literal["fact"]
     dispute: Id
     reference: Reference
+
+
+class ResponseLine(Body):
+    """What the merchant did about a dispute in another system. Test outcomes do not follow from it."""
+
+    op: Literal["response"]
+    dispute: Id
+    evidence: JsonObject | None = None
+    submission: PositiveInteger | None = None
+    past_due: bool | None = None
+    metadata: Metadata | None = None
+    intended_submission_method: Literal[SUBMISSION_METHODS] | None = None  # type: ignore[valid-type]
+    closed: bool | None = None
+
+
+class DeletionLine(Body):
+    """The deletion of a customer in another system."""
+
+    op: Literal["deletion"]
+    customer: Id
+
+
+class ResourceLine(PublishBody):
+    """The current state of another service's resource, as `PUT /resources/{type}/{id}` takes it."""
+
+    op: Literal["resource"]
+    id: NewId
+    type: EventType
 
 
 class WebhookEndpointLine(Body):
@@ -143,10 +175,13 @@ class FileLine(Body):
 ImportLine = (
     ChargeLine
     | CustomerLine
+    | DeletionLine
     | DisputeLine
     | EventLine
     | FactLine
     | FileLine
     | RefundLine
+    | ResourceLine
+    | ResponseLine
     | WebhookEndpointLine
 )

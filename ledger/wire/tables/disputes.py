@@ -15,6 +15,7 @@ LONG_TEXT_LENGTH_MAX = 20_000
 SHORT_TEXT_LENGTH_MAX = 5_000
 PRIOR_TRANSACTIONS_MAX = 2
 SUPPORTING_FILES_MAX = 50
+SUBMISSION_METHODS = ("manual", "prefer_manual", "prefer_smart_disputes", "smart_disputes")
 DEVICE_FINGERPRINT_LENGTH_MIN = 20
 DEVICE_ID_LENGTH_MIN = 15
 
@@ -131,7 +132,7 @@ UPDATE = ParameterTable(
         ),
         "expand": EXPAND,
         "intended_submission_method": Choice(
-            ("manual", "prefer_manual", "prefer_smart_disputes", "smart_disputes"),
+            SUBMISSION_METHODS,
             unsettable=True,
             description="How you intend to respond to the dispute.",
         ),

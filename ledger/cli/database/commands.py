@@ -1,0 +1,115 @@
+"""Registers `ledger backup`, `ledger restore` and `ledger psql`, which import what only they need."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.cli.groups import JsonOption, format_examples, print_json
+from ledger.config import load_settings
+
+NEXT_STEPS = """\
+Next: start `ledger worker` or `ledger serve`, wait until `ledger projections status` shows no lag, and
+run `ledger projections verify`. It sends no webhooks until `ledger webhooks resume`. Before it takes the
+place of the original: docs/operations.md, Backups."""
+
+
+def add_database_commands(cli: typer.Typer) -> None:
+    """Add the commands to the `ledger` command."""
+    _add_backup_command(cli)
+    _add_restore_command(cli)
+    _add_psql_command(cli)
+
+
+def _add_backup_command(cli: typer.Typer) -> None:
+    @cli.command(
+        "backup",
+        epilog=format_examples("ledger backup ledger.dump", "ledger backup log.dump --log-only --force"),
+    )
+    def back_up(
+        file: Annotated[Path, typer.Argument(help="The file to write, of pg_dump's custom format.")],
+        log_only: Annotated[
+            bool, typer.Option("--log-only", help="Leave out what can be rebuilt from the log: about half.")
+        ] = False,
+        force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Back up the database into a file.
+
+        The service may go on meanwhile. The file has everything but the service key; it is read back before
+        it gets its name."""
+        from ledger.cli.database import backup
+
+        settings = load_settings()
+        dump = backup.back_up(settings, file, log_only=log_only, overwrite=force)
+        if as_json:
+            print_json({"file": str(file)} | dump._asdict())
+            return
+        print(f"{file}: {dump.size_bytes:,} bytes, everything up to position {dump.position}.")
+        print(f"Not in it: the service key ({backup.describe_key(settings)}).")
+        print("Keep that too, elsewhere: without it, personal data and files cannot be read.")
+
+
+def _add_restore_command(cli: typer.Typer) -> None:
+    @cli.command(
+        "restore",
+        epilog=format_examples(
+            "LEDGER_DATA_DIR=/srv/drill ledger restore ledger.dump --key-file /safe/secret.key"
+        ),
+    )
+    def restore_file(
+        file: Annotated[Path, typer.Argument(help="A file of `ledger backup`.")],
+        key_file: Annotated[
+            Path | None,
+            typer.Option(
+                help="The service key of an embedded database (secret.key); it is copied to the new one."
+            ),
+        ] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Restore a backup into an empty database.
+
+        The database is the one of LEDGER_DATABASE_URL, which must be empty, or a new embedded one in
+        LEDGER_DATA_DIR, which must not exist. It needs the service key of the data. When it fails, nothing
+        has changed."""
+        from ledger.cli.database import restore
+
+        settings = load_settings()
+        restored = restore.restore(settings, file, key_file)
+        place = "the database" if settings.database_url is not None else settings.data_dir.absolute()
+        if as_json:
+            print_json({"restored_into": str(place), "missing_roles": restored.missing_roles})
+            return
+        print(f"Restored into {place}, which is at this release's schema; the service key is the right one.")
+        if restored.missing_roles:
+            names = ", ".join(restored.missing_roles)
+            print(f"Roles that this server does not have, which got no rights: {names}.")
+        print(NEXT_STEPS)
+
+
+def _add_psql_command(cli: typer.Typer) -> None:
+    @cli.command(
+        "psql",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        epilog=format_examples(
+            "ledger psql", "ledger psql -c 'SELECT * FROM head'", "ledger psql --role ledger_analyst"
+        ),
+    )
+    def run_psql(
+        context: typer.Context,
+        role: Annotated[
+            str | None, typer.Option(help="Work in this role, for example ledger_analyst.")
+        ] = None,
+        write: Annotated[
+            bool, typer.Option("--write", help="Allow changes; otherwise every transaction is read-only.")
+        ] = False,
+    ) -> None:
+        """Open psql on the database, read-only.
+
+        As the database's owner, who sees everything. All other options and arguments are psql's."""
+        from ledger.cli.database import psql
+
+        sys.exit(psql.run_psql(load_settings(), context.args, role=role, write=write))

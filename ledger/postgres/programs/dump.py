@@ -1,0 +1,123 @@
+"""Dumps of a database: files of pg_dump's custom format, complete or not there at all, for their owner alone.
+
+A dump is of one snapshot. It is read back whole before it gets its name, so what its disk has lost is found
+while the database is still there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from ledger.errors import SettingError
+from ledger.postgres.cluster import find_reason
+from ledger.postgres.connections import first_line
+from ledger.postgres.private_files import open_new_file
+from ledger.postgres.programs.client import (
+    connect,
+    describe_connection,
+    describe_server,
+    find_newest_program,
+    find_program,
+)
+
+REBUILDABLE = (
+    "--exclude-table=projections.*_g[0-9]*",
+    "--exclude-table-data=projections.(checkpoints|live|parked|rebuilds|builds|shares|verified)",
+)
+"""What can be rebuilt from the log. Without both, a later rebuild finds a table of its name."""
+_POLL_SECONDS = 0.2
+
+_EXPORT_SNAPSHOT = "SELECT pg_export_snapshot(), (SELECT position FROM ledger.head)"
+
+ShowBytes = Callable[[int], None]
+"""Is called again and again with the size of the file so far."""
+
+
+class Dump(NamedTuple):
+    """A dump that was written: its size, and the last position of the log in it."""
+
+    size_bytes: int
+    position: int
+
+
+def write_dump(dsn: str, path: Path, *, log_only: bool, overwrite: bool, show_bytes: ShowBytes) -> Dump:
+    """Dump the database into the file `path`, which is there as a whole or not at all, with mode 0600.
+
+    log_only   leave out what can be rebuilt from the log
+    overwrite  replace a file of that name
+
+    Raises SettingError, also for a file that exists.
+    """
+    with open_new_file(path, overwrite=overwrite) as (_, partial), connect(dsn) as conn:
+        server = describe_server(conn)
+        pg_dump, pg_restore = find_program("pg_dump", server), find_newest_program("pg_restore")
+        snapshot, position = _export_snapshot(conn)
+        connection = describe_connection(dsn)
+        arguments = [f"--snapshot={snapshot}", *(REBUILDABLE if log_only else ()), *connection.arguments]
+        # Not to standard output: then the file has its table of contents twice, the second one at the end,
+        # and what is cut off there is missed by nobody.
+        command = [pg_dump, "--format=custom", f"--file={partial}", *arguments]
+        _run(command, partial, connection.environment, show_bytes)
+        _read_back(pg_restore, partial)
+    return Dump(path.stat().st_size, position)
+
+
+def _export_snapshot(conn: psycopg.Connection) -> tuple[str, int]:
+    """The name of the snapshot that lasts while this connection's transaction does, and the log's head in
+    it. Raises SettingError for a database that is not a ledger's."""
+    try:
+        conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        row = conn.execute(_EXPORT_SNAPSHOT).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        raise SettingError("the database is not migrated: there is nothing to back up") from None
+    except psycopg.Error as error:
+        raise SettingError(
+            f"the database user cannot dump the database ({first_line(error)}): use the owner's, as for "
+            "`ledger migrate`"
+        ) from None
+    assert row is not None
+    return row[0], row[1]
+
+
+def _run(
+    command: Sequence[str | Path], file: Path, environment: dict[str, str], show_bytes: ShowBytes
+) -> None:
+    """Run pg_dump, which writes `file`. Raises SettingError with its reason."""
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stderr=errors, env=environment) as process,
+    ):
+        try:
+            while process.poll() is None:
+                show_bytes(file.stat().st_size)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL_SECONDS)
+        finally:
+            process.kill()  # only has an effect if this process is interrupted
+        errors.seek(0)
+        if process.returncode != 0:
+            raise SettingError(f"the database cannot be dumped: {explain(errors.read())}")
+
+
+def _read_back(pg_restore: Path, path: Path) -> None:
+    completed = subprocess.run(
+        [pg_restore, f"--file={os.devnull}", path], capture_output=True, text=True, check=False
+    )
+    if completed.returncode != 0:
+        raise SettingError(f"the dump cannot be read back: {explain(completed.stderr)}")
+
+
+def explain(output: str) -> str:
+    """The one line of a program's output that names the reason why it failed, and what helps."""
+    reason = find_reason(output)
+    if "permission denied" in reason or "may lack" in reason:
+        reason += ": use the user who owns the database, as for `ledger migrate`"
+    return reason
