@@ -283,7 +283,12 @@ def _add_migrate_command(cli: typer.Typer) -> None:
 
 
 def _add_openapi_command(cli: typer.Typer, make_extensions: MakeExtensions) -> None:
-    @cli.command("openapi")
+    @cli.command(
+        "openapi",
+        epilog=format_examples(
+            "ledger openapi > openapi.json", "ledger openapi --path /internal/v1 --path /v1/events"
+        ),
+    )
     def print_openapi(
         paths: Annotated[
             list[str] | None,

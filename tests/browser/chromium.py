@@ -86,7 +86,7 @@ class Page:
         match event.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(event["params"]["request"]["url"])
-            case "Log.entryAdded":
+            case "Log.entryAdded" if event["params"]["entry"]["level"] in ("warning", "error"):
                 self.complaints.append(event["params"]["entry"]["text"])
             case "Runtime.exceptionThrown":
                 self.complaints.append(str(event["params"]["exceptionDetails"]))

@@ -45,9 +45,10 @@ def find_fault(words: list[str], *, whole: bool) -> str | None:
         return fault
     known = {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts}
     known |= {"--help", "-h"}
+    passes_on = command.context_settings.get("ignore_unknown_options", False)  # to another program
     for word in rest:
         if word.startswith("-") and len(word) > 1 and word.partition("=")[0] not in known:
-            return f"there is no option {word}"
+            return None if passes_on else f"there is no option {word}"
     if not whole or set(rest) & {"--help", "-h"}:
         return None
     if hasattr(command, "get_command"):

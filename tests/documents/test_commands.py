@@ -142,7 +142,8 @@ def test_commands_that_only_look_are_run(story: Story) -> None:
     for each in dict.fromkeys(commands()):
         words = [_fill_in(word, story.values) for word in each.words]
         name = _get_name(each)
-        if each.whole and name and not any(re.search(r"…|^[A-Z]+$", word) for word in words):
+        ends = "--watch" not in words
+        if each.whole and name and ends and not any(re.search(r"…|^[A-Z]+$", word) for word in words):
             story.service.run_command(*words)
             ran.add(name)
     assert len(ran) >= 10

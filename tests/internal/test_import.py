@@ -144,7 +144,7 @@ def test_an_invalid_line_fails_alone(operator: InternalClient, name: str) -> Non
         (
             {"op": "customer", "id": "cus_1", "address": {"citty": "Paris"}},
             "address[citty]",
-            "Did you mean city?",
+            "Did you mean address[city]?",
         ),
         (
             {"op": "webhook_endpoint", "id": "we_1", "url": "u", "enabled_events": ["dispute.created"]},

@@ -73,7 +73,7 @@ def test_changes_of_keys_from_a_shell_are_logged_with_its_user(service: Service,
     printed = service.run_command("keys", "create", account.id, "--kind", "pk").split()
     key, secret = printed[1], printed[3]
     rolled = service.run_command("keys", "roll", key).split()[1]
-    service.run_command("keys", "revoke", rolled)
+    service.run_command("keys", "revoke", rolled, "--yes")
     lines = [line for each in (key, rolled) for line in read_lines(service, "key", each)]
     assert [line["event"] for line in lines] == ["key_created", "key_rolled", "key_revoked"]
     assert all("@" in line["who"] for line in lines)
@@ -85,7 +85,7 @@ def test_what_is_done_to_a_projection_is_logged_once_with_who_and_why(service: S
     service.run_command("projections", "rebuild", name, "--reason", "a column was added")
     service.run_command("projections", "rollback", name, "--reason", "it was too early")
     service.run_command("projections", "switch", name, "--generation", "2")
-    service.run_command("projections", "retire", name, "--generation", "1", "--reason", "space")
+    service.run_command("projections", "retire", name, "--generation", "1", "--reason", "space", "--yes")
     lines = read_lines(service, "projection", name)
     assert [(line["event"], line["generation"], line["reason"]) for line in lines] == [
         ("projection_rebuild_begun", 2, "a column was added"),

@@ -24,6 +24,7 @@ from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serv
 NOWHERE = "postgresql://127.0.0.1:1/none"
 OFFLINE = {
     "ledger config": ("config",),
+    "ledger openapi": ("openapi", "--path", "/v1/balance"),
     "ledger restore": ("restore", "none"),
     "ledger verify": ("verify", "none", "--policy", "none"),
     "ledger witness": ("witness", "--data", "witness", "--print-key"),

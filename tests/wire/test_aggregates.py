@@ -83,15 +83,22 @@ def test_every_row_renders_its_aggregate() -> None:
     assert rendered_states == {row.state for row in AGGREGATES}
 
 
+def list_imports(file: Path) -> set[str]:
+    return {
+        name
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for name in (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+    }
+
+
 def test_no_other_module_lists_all_aggregates() -> None:
-    """A second list would have to be kept in step with the registry."""
+    """A second list would have to be kept in step with the registry. That of an export is: it has an order,
+    and leaves out quotas, which an import makes by itself."""
     names = {row.module.__name__ for row in AGGREGATES}
+    export = ROOT / "ledger/audit/importable/stream.py"
+    quota = "ledger.domain.webhook_endpoint_quota"
+    assert list_imports(export) & names == names - {quota}
     for file in (*ROOT.glob("ledger/**/*.py"), *ROOT.glob("projections/**/*.py")):
-        imported = {
-            name
-            for node in ast.walk(ast.parse(file.read_text()))
-            if isinstance(node, ast.ImportFrom)
-            for name in (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
-        }
-        is_registry = file == ROOT / "ledger/wire/aggregates.py"
-        assert (len(names & imported) > len(names) - 3) == is_registry, file
+        is_list = file in (ROOT / "ledger/wire/aggregates.py", export)
+        assert (len(names & list_imports(file)) > len(names) - 3) == is_list, file
