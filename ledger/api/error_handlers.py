@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from ledger.api.errors import render_error
 from ledger.api.unknown_routes.hints import unknown_route_error
-from ledger.commands.models import invalid_json_error, validation_error
+from ledger.commands.body_errors import choose_error, invalid_json_error, validation_error
 from ledger.errors import LedgerError, Unavailable
 from ledger.ids import new_id
 from ledger.postgres.connections import first_line
@@ -54,7 +54,7 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
 
 async def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    first = choose_error(error.errors())
     declared = request.scope["route"].dependant
     parameters = declared.body_params if first["loc"][0] == "body" else declared.query_params
     model = parameters[0].field_info.annotation if parameters else None

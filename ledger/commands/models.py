@@ -8,22 +8,30 @@ bits, and each object that is returned unchanged passes `check_object`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from ledger.domain.dispute_decisions import FACTS, KINDS, REASONS
-from ledger.errors import InvalidParameter
 from ledger.ids import RESERVED_IDS
 from ledger.wire.json_values import OBJECT_BYTES_MAX, check_object
-from ledger.wire.parameters import missing_parameter_error, unknown_parameter_error
-from ledger.wire.scalars import INTEGER_MAX, abbreviate
-from ledger.wire.suggestions import find_nearest
+from ledger.wire.scalars import INTEGER_MAX
 
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,255}$")]
+_ID_PATTERN = r"^[A-Za-z0-9_.\-]{1,255}$"
+_STORABLE_PATTERN = r"^[^\x00]*$"
+_CURRENCY_PATTERN = r"^[A-Za-z]{3}$"
+_INVOICE_PREFIX_PATTERN = r"^[A-Z0-9]{3,12}$"
+PATTERN_RULES = {
+    _ID_PATTERN: "must be 1 to 255 letters, digits, _, - and .",
+    _STORABLE_PATTERN: "must be Unicode text without NUL characters",
+    _CURRENCY_PATTERN: "must be a three-letter ISO currency code",
+    _INVOICE_PREFIX_PATTERN: "must be 3 to 12 uppercase letters or digits",
+}
+"""What an error says of a value that does not match a pattern of a body."""
+
+Id = Annotated[str, Field(pattern=_ID_PATTERN)]
 """The id of an object that exists."""
-StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+StorableText = Annotated[str, Field(pattern=_STORABLE_PATTERN)]
 """Text that Postgres and JSON can store: no NUL. The pattern also refuses half of a surrogate pair."""
 Text = Annotated[StorableText, Field(max_length=5000)]
 Email = Annotated[StorableText, Field(max_length=512)]
@@ -35,7 +43,7 @@ Metadata = dict[StorableText, Text]
 Integer = Annotated[int, Field(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 PositiveInteger = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Seconds = Annotated[int, Field(ge=0, le=2**53)]
-Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$", examples=["usd"])]
+Currency = Annotated[str, Field(pattern=_CURRENCY_PATTERN, examples=["usd"])]
 
 
 def _check_not_reserved(object_id: str) -> str:
@@ -130,7 +138,7 @@ class CustomerBody(Body):
     description: Text | None = None
     email: Email | None = None
     individual_name: Name | None = None
-    invoice_prefix: Annotated[str, Field(pattern=r"^[A-Z0-9]{3,12}$")] | None = None
+    invoice_prefix: Annotated[str, Field(pattern=_INVOICE_PREFIX_PATTERN)] | None = None
     invoice_settings: InvoiceSettings | None = None
     metadata: Metadata | None = None
     name: Text | None = None
@@ -279,45 +287,3 @@ class UnpublishBody(Body):
 
     event_type: EventType | None = Field(None, description="Ends in `.deleted`. Default: `{type}.deleted`.")
     account: Id | None = Field(None, description="A connected account to act on, like Stripe-Account.")
-
-
-def invalid_json_error(noun: str = "request body") -> InvalidParameter:
-    """The refusal of a body, or of another `noun`, that is not JSON at all."""
-    return InvalidParameter(f"The {noun} is not valid UTF-8 JSON.")
-
-
-def validation_error(error: Mapping[str, Any], *, skip: int = 0, model: Any = None) -> InvalidParameter:
-    """The refusal for one of pydantic's errors; its `param` is the field's path, `metadata[order]`. `skip`:
-    how many leading parts of the error's location are not part of the caller's path. `model`: what was
-    validated, for the name that was probably meant by an unknown one."""
-    if error["type"] == "json_invalid":  # its location is a number of characters
-        return invalid_json_error()
-    path = [
-        str(part) for part in error["loc"][skip:] if part != "[key]"
-    ]  # the error is in a key, not in its value
-    path = [part.encode("utf-8", "backslashreplace").decode() for part in path] or ["body"]
-    param = _join_path(path)
-    if error["type"] == "missing":
-        return missing_parameter_error(param)
-    if error["type"] == "extra_forbidden":
-        nearest = find_nearest(path[-1], _list_fields(model, path[:-1]))
-        return unknown_parameter_error(param, nearest and _join_path([*path[:-1], nearest]))
-    text = error["msg"].removeprefix("Value error, ")  # pydantic's prefix to the messages of our validators
-    return InvalidParameter(f"Invalid {param}: {text}", param=param)
-
-
-def _join_path(path: Sequence[str]) -> str:
-    name, *members = map(abbreviate, path)
-    return name + "".join(f"[{member}]" for member in members)
-
-
-def _list_fields(annotation: Any, path: Sequence[str]) -> list[str]:
-    """The fields of the model at `path` inside what `annotation` allows; of each, where it allows several."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields
-        if not path:
-            return list(fields)
-        return _list_fields(fields[path[0]].annotation, path[1:]) if path[0] in fields else []
-    if get_origin(annotation) is list:  # the path has an index
-        path = path[1:]
-    return [name for each in get_args(annotation) for name in _list_fields(each, path)]

@@ -273,3 +273,11 @@ def test_the_docs_page_and_the_health_routes_answer(http: httpx.Client) -> None:
     assert (ready["status"], ready["stuck"], ready["incomplete"]) == ("ok", [], [])
     assert {each["projection"] for each in ready["projections"]} == {each.name for each in PROJECTIONS}
     assert http.get("/metrics").status_code == 200
+
+
+def test_every_parameter_that_most_operations_have_is_described(document: Any) -> None:
+    for path, entries in document["paths"].items():
+        for entry in entries.values():
+            for each in entry.get("parameters", ()) if path.startswith("/v1/") else ():
+                general = each.get("in") == "path" or each.get("name") in ("limit", "expand[]", "created")
+                assert "description" in each or not general, (path, each)

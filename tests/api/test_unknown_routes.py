@@ -46,6 +46,10 @@ from tests.api.service import Caller, assert_refused
             "/v1/customers/search",
             "Ledger does not have this operation; see docs/api.md for what it has.",
         ),
+        # Only the words are compared, not the ids and the prefix that all paths have.
+        ("GET", "/v1/foo/bar", "See docs/api.md for the URLs that Ledger has."),
+        ("GET", "/internal/v1/foo", "See docs/api.md for the URLs that Ledger has."),
+        ("GET", "/internal/v1/account", "Did you mean /internal/v1/accounts?"),
         ("GET", "/v1/" + "x" * 3000, "See docs/api.md for the URLs that Ledger has."),
     ],
 )

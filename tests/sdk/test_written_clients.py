@@ -4,6 +4,7 @@ service: they contact nothing but loopback.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.node.test_node import find_missing_node
@@ -161,6 +163,17 @@ def test_an_invoice_is_published_and_read_with_the_lines_of_the_document(service
     assert run.returncode == 0, run.stderr
     assert '"type":"invoice.paid"' in run.stdout
     assert '"object": "invoice"' in run.stdout
+
+
+def test_events_are_read_with_the_lines_of_the_document(service: ServeProcess) -> None:
+    key = json.loads((service.data_dir / "dev-keys.json").read_text())["secret"]
+    httpx.post(f"{service.url}/v1/customers", auth=(key, ""), data={"name": "Ada"}).raise_for_status()
+    section = API_DOCUMENT.read_text().partition("## Read Events")[2].partition("\n## ")[0]
+    run = run_shell(service, list_shell_lines(section))
+    assert run.returncode == 0, run.stderr
+    *_, history = run.stdout.splitlines()
+    changes = json.loads(history[history.index("{") :])["data"]
+    assert [[event["type"] for event in each["events"]] for each in changes] == [["customer.created"]]
 
 
 def test_the_receiver_of_the_document_shows_a_failed_delivery_and_its_retry(service: ServeProcess) -> None:

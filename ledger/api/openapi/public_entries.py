@@ -56,6 +56,19 @@ _OWN_ANSWERS = {
 }
 """Answers that are not an object, or a list of objects, of the operation's type."""
 _CHARGING = ("charge", "customer", "payment_intent")
+_QUERY_DESCRIPTIONS = {
+    "limit": "How many objects a page has, 1 to 100; default: 10.",
+    "starting_after": "The id of the last object of a page: the next page, of older ones, begins after it.",
+    "ending_before": "The id of the first object of a page: the page before it, of newer ones, ends there.",
+    "expand[]": "Ids to replace by their objects, such as `data.charge` in a list, or `charge`.",
+    "created": "A time in unix seconds, or bounds: `created[gte]`, `[gt]`, `[lte]`, `[lt]`.",
+}
+"""What the parameters mean that most operations have."""
+_EVENT_DESCRIPTIONS = {
+    "type": "One type, or a group: `charge.*`.",
+    "types[]": "Up to 20 types, instead of `type`.",
+    "delivery_success": "Whether all webhooks of the Event have been delivered.",
+}
 
 
 def build_entry(operation: Operation) -> dict[str, Any]:
@@ -68,7 +81,13 @@ def build_entry(operation: Operation) -> dict[str, Any]:
         "tags": [get_tag(operation)],
         "security": KEY_SCHEMES,
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "description": f"The id of the {name.replace('_', ' ')}.",
+                "schema": {"type": "string"},
+            }
             for name in re.findall(r"\{(\w+)\}", operation.path)
         ],
         "responses": {
@@ -83,7 +102,10 @@ def build_entry(operation: Operation) -> dict[str, Any]:
         if operation.takes_file:
             body["content"] = {MULTIPART_CONTENT_TYPE.decode(): {"schema": operation.table.schema()}}
     else:
-        entry["parameters"] += operation.table.query_parameters()
+        described = _QUERY_DESCRIPTIONS | (_EVENT_DESCRIPTIONS if operation.resource == "event" else {})
+        for parameter in operation.table.query_parameters():
+            known = {"description": described[parameter["name"]]} if parameter["name"] in described else {}
+            entry["parameters"].append(parameter | known)
     entry["parameters"] += [{"$ref": f"#/components/parameters/{name}"} for name in headers]
     return entry
 

@@ -25,6 +25,7 @@ Methods = Mapping[str, Collection[str]]
 
 _COMPARED_LENGTH_MAX = 200
 _CLOCK_PATH = "/internal/v1/clock"
+_PREFIX = re.compile("^/(internal/)?(v1/)?")
 
 
 def unknown_route_error(method: str, path: str, served: Methods) -> UnknownRoute:
@@ -84,7 +85,21 @@ def _find_nearest_path(path: str, served: Methods) -> str | None:
     path = path[:_COMPARED_LENGTH_MAX]
     by_filled = {_fill(each, path): each for each in served}
     nearest = find_nearest(path, by_filled)
-    return None if nearest is None else by_filled[nearest]
+    if nearest is None or not _have_like_words(path, by_filled[nearest]):
+        return None
+    return by_filled[nearest]
+
+
+def _have_like_words(path: str, template: str) -> bool:
+    """Whether the two are alike also without what paths have in common anyway: the prefix, and the ids."""
+    segments, wanted = path.split("/"), template.split("/")
+    if len(segments) == len(wanted):
+        segments = [
+            segment for segment, each in zip(segments, wanted, strict=True) if not each.startswith("{")
+        ]
+    wanted = [each for each in wanted if not each.startswith("{")]
+    words, wanted_words = (_PREFIX.sub("", "/".join(each)) for each in (segments, wanted))
+    return find_nearest(words, [wanted_words]) is not None
 
 
 def _find_template(path: str, templates: Iterable[str]) -> str | None:

@@ -9,10 +9,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ledger.commands import external_facts, reported_actions
+from ledger.commands.body_errors import choose_error, invalid_json_error, validation_error
 from ledger.commands.execution import Decide
 from ledger.commands.external_facts import answer_with_summary
 from ledger.commands.imports.models import ImportLine
-from ledger.commands.models import invalid_json_error, validation_error
 from ledger.domain import webhook_endpoint_quota
 from ledger.errors import InvalidParameter
 from ledger.ids import parse_id_time
@@ -67,7 +67,7 @@ def parse_line(line: bytes | None, *, account: str, livemode: bool) -> LineComma
     try:
         model = _LINE_ADAPTER.validate_json(line)
     except ValidationError as error:
-        first_error = error.errors(include_url=False)[0]
+        first_error = choose_error(error.errors(include_url=False))
         _check_length(line, *first_error["loc"][:1])
         raise _explain(first_error) from None
     _check_length(line, model.op)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
@@ -46,7 +46,7 @@ class JournalParams(RangeParams):
     transaction: _Text = Field(None, description="A balance transaction.")
     limit: int = Field(10, ge=1, le=LIMIT_MAX, description="Postings; a page ends with a whole entry.")
     starting_after: _Position = Field(None, description="`next_position` of the page before.")
-    order: str = Field("desc", pattern="^(asc|desc)$", description="`asc`: oldest first.")
+    order: Literal["desc", "asc"] = Field("desc", description="`asc`: oldest first.")
 
     def to_query(self) -> JournalQuery:
         """What to list."""
