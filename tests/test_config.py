@@ -207,3 +207,26 @@ def test_described_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_database_url_is_shown_without_its_passwords(url: str, masked: str) -> None:
     assert mask_database_url(url) == masked
     assert "love" not in masked
+
+
+@pytest.mark.parametrize("password", ["love@lace", "love/lace", "12/love@lace", "@lovelace", "love#@lace"])
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("LEDGER_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("LEDGER_DATABASE_URL", f"postgresql://ada:{password}@127.0.0.1/ledger")
+    with pytest.raises(SettingError, match="Escape special characters of the password: @ is %40") as refusal:
+        load_settings()
+    assert "love" not in str(refusal.value)
+    assert "lace" not in str(refusal.value)
+
+
+def test_an_escaped_password_and_several_hosts_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SECRET_KEY", "k" * 32)
+    for url in (
+        "postgresql://ada:love%40%2Flace@a:5432,b:5433/ledger",
+        "postgresql:///x?host=/run/pg",
+        "dbname=x",
+    ):
+        monkeypatch.setenv("LEDGER_DATABASE_URL", url)
+        assert load_settings().database_url is not None
