@@ -50,6 +50,7 @@ SCOPES = (
     *(f"rak_{resource}_{access}" for resource in sorted(_PERMISSIONS) for access in ("read", "write")),
     *INTERNAL_SCOPES,
 )
+SCOPES_PAGE = "docs/operations.md, Accounts and keys"
 
 _ALPHABET = string.ascii_letters + string.digits
 

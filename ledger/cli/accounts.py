@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger import accounts
-from ledger.accounts import SCOPES, KeyKind, KeySummary
+from ledger.accounts import SCOPES, SCOPES_PAGE, KeyKind, KeySummary
 from ledger.cli.groups import (
     JsonOption,
     YesOption,
@@ -21,6 +21,7 @@ from ledger.cli.shell import format_time, get_shell_user, print_table, run_with_
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
+from ledger.wire.suggestions import list_alternatives
 
 EXPIRES_IN_DAYS_MAX = 100_000
 EXAMPLE_KEY = "key_0352CZ3z1jWpJM7B8upbma"
@@ -236,7 +237,9 @@ def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float 
         raise SettingError("--scope is for restricted keys (--kind rk)")
     for scope in scopes:
         if scope not in SCOPES:
-            raise SettingError(f"--scope {scope}: must be one of {', '.join(SCOPES)}")
+            raise SettingError(
+                f"--scope {scope}: must be one of {list_alternatives(scope, SCOPES, SCOPES_PAGE)}"
+            )
 
 
 def _print_new_key(key_id: str, secret: str, *, as_json: bool) -> None:
