@@ -50,7 +50,7 @@ SCOPES = (
     *(f"rak_{resource}_{access}" for resource in sorted(_PERMISSIONS) for access in ("read", "write")),
     *INTERNAL_SCOPES,
 )
-SCOPES_DESCRIBED_IN = "docs/internal-api.md, and docs/wire-contract.md 1.2"
+SCOPES_PAGE = "docs/operations.md, Accounts and keys"
 
 _ALPHABET = string.ascii_letters + string.digits
 

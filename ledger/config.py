@@ -7,9 +7,10 @@ line that names the variable.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -162,11 +163,38 @@ def load_settings(**overrides: object) -> Settings:
         raise SettingError(f"{name}: {first_error['msg']}") from None
     if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
         raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
+    if settings.database_url is not None:
+        _check_database_url(settings.database_url.get_secret_value())
     if settings.database_url is not None and settings.secret_key is None:
         raise SettingError(
             f"LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL{name_unknown_settings()}"
         )
     return settings
+
+
+def has_stray_password(parts: Mapping[str, Any]) -> bool:
+    """Whether a part of a password was taken for the host, the port or the database of a connection string: a
+    password with @ or / in it that is not escaped."""
+    ports = str(parts.get("port") or "").split(",")
+    places = (str(parts.get(name) or "") for name in ("host", "dbname"))
+    return any(port and not port.isdecimal() for port in ports) or any("@" in place for place in places)
+
+
+def _check_database_url(url: str) -> None:
+    """Raises SettingError for a stray password: errors of a connection name the host, the port and the
+    database. Whoever connects refuses what is no connection string at all."""
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(url)
+    except Error:
+        return
+    if has_stray_password(parts):
+        raise SettingError(
+            "LEDGER_DATABASE_URL: not a valid connection string. Escape special characters of the password: "
+            "@ is %40, / is %2F, : is %3A, ? is %3F, # is %23, % is %25"
+        )
 
 
 class UnknownSetting(NamedTuple):

@@ -151,3 +151,26 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(
     monkeypatch.setenv(variable, "a secret")
     monkeypatch.setenv("ledger_port", "1")
     assert [str(unknown) for unknown in find_unknown_settings()] == [line]
+
+
+@pytest.mark.parametrize("password", ["love@lace", "love/lace", "12/love@lace", "@lovelace", "love#@lace"])
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("LEDGER_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("LEDGER_DATABASE_URL", f"postgresql://ada:{password}@127.0.0.1/ledger")
+    with pytest.raises(SettingError, match="Escape special characters of the password: @ is %40") as refusal:
+        load_settings()
+    assert "love" not in str(refusal.value)
+    assert "lace" not in str(refusal.value)
+
+
+def test_an_escaped_password_and_several_hosts_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SECRET_KEY", "k" * 32)
+    for url in (
+        "postgresql://ada:love%40%2Flace@a:5432,b:5433/ledger",
+        "postgresql:///x?host=/run/pg",
+        "dbname=x",
+    ):
+        monkeypatch.setenv("LEDGER_DATABASE_URL", url)
+        assert load_settings().database_url is not None

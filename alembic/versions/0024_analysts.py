@@ -60,6 +60,12 @@ DO $$ BEGIN
     END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; -- two migrations at once, one cluster
 END $$;
+-- For `ledger psql --role`: from PostgreSQL 16 on, a user that makes a role may give it to others, but not
+-- take it. Another user may have made it for the cluster.
+DO $$ BEGIN
+    EXECUTE format('GRANT ledger_analyst TO %I', current_user);
+EXCEPTION WHEN unique_violation OR invalid_grant_operation OR insufficient_privilege THEN NULL;
+END $$;
 CREATE SCHEMA reporting;
 COMMENT ON SCHEMA reporting IS
     'For analysts: what is live, one row per object, without personal data (docs/analysis.md)';

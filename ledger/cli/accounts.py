@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger import accounts
-from ledger.accounts import SCOPES, SCOPES_DESCRIBED_IN, KeyKind, KeySummary
+from ledger.accounts import SCOPES, SCOPES_PAGE, KeyKind, KeySummary
 from ledger.cli.groups import (
     JsonOption,
     YesOption,
@@ -237,8 +237,9 @@ def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float 
         raise SettingError("--scope is for restricted keys (--kind rk)")
     for scope in scopes:
         if scope not in SCOPES:
-            known = list_alternatives(scope, SCOPES, SCOPES_DESCRIBED_IN)
-            raise SettingError(f"--scope {scope}: must be one of {known}")
+            raise SettingError(
+                f"--scope {scope}: must be one of {list_alternatives(scope, SCOPES, SCOPES_PAGE)}"
+            )
 
 
 def _print_new_key(key_id: str, secret: str, *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from ledger.config import (
     find_nearest_variable,
     find_unknown_settings,
     get_variable,
+    has_stray_password,
     list_variables,
     load_settings,
 )
@@ -90,13 +91,10 @@ def mask_database_url(url: str) -> str:
         and option.dispchar != b"*"
         and not any(word in option.keyword for word in (b"password", b"secret", b"_key"))
     }
+    if has_stray_password(shown):
+        return _INVALID_URL
     user, database = shown.pop("user", None), shown.pop("dbname", "")
     hosts, ports = shown.pop("host", "").split(","), shown.pop("port", "").split(",")
-    # A password with / or @ in it that is not escaped ends up in a port, a host or the database.
-    if any(port and not port.isdecimal() for port in ports) or any(
-        "@" in each for each in (*hosts, database)
-    ):
-        return _INVALID_URL
     places = [
         quote(host, safe=":[]") + (f":{port}" if port else "")
         for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)

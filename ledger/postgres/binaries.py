@@ -29,6 +29,13 @@ def copy_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
+def forget_other_servers() -> None:
+    """Remove the variables by which a shell chooses another server: libpq believes PGPASSWORD before our file
+    of passwords, and PGSERVICE or PGREQUIREAUTH can make it refuse to connect."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
 class ServerUser(NamedTuple):
     """The user id and group id that run the server's programs; None for both: our own."""
 

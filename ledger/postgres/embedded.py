@@ -26,6 +26,7 @@ from ledger.postgres.binaries import (
     choose_server_user,
     find_binaries,
     find_wheel_bin_dir,
+    forget_other_servers,
     get_accessible_dir,
 )
 from ledger.postgres.cluster import SUPERUSER, Cluster
@@ -90,6 +91,7 @@ class EmbeddedPostgres:
         """
         if self._postmaster is not None:
             return
+        forget_other_servers()
         try:
             self._start()
         except OSError as error:

@@ -337,6 +337,14 @@ def test_a_contradictory_key_is_refused(operator: InternalClient, body: Any, par
     assert_refused(operator.post("/keys", body), param=param)
 
 
+def test_a_mistyped_scope_is_answered_with_the_nearest_ones(operator: InternalClient) -> None:
+    answer = operator.post("/keys", {"kind": "rk", "scopes": ["adit"]})
+    message = answer.json()["error"]["message"]
+    assert message.startswith("Invalid scope: must be one of audit, ")
+    assert message.endswith("more (see docs/operations.md, Accounts and keys)")
+    assert len(message) < 300
+
+
 def test_an_account_needs_a_name(operator: InternalClient) -> None:
     for name in ("", " "):
         assert_refused(operator.post("/accounts", {"name": name}), param="name", message="must not be empty")

@@ -132,6 +132,16 @@ def test_a_command_beside_the_service_logs_in_as_the_service_does(dsn: str, sett
         assert conninfo_to_dict(found)["user"] in ROLES
 
 
+def test_variables_for_another_server_change_nothing(
+    dsn: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at a start nor for a command beside the service; each alone would break a connection."""
+    for name, value in (("PGPASSWORD", "lovelace"), ("PGSERVICE", "none"), ("PGREQUIREAUTH", "none")):
+        monkeypatch.setenv(name, value)
+        with open_database(settings) as (found, _), psycopg.connect(found) as conn:
+            assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_a_data_directory_of_an_earlier_release_is_upgraded_at_the_next_start(place: Path) -> None:
     """There the roles cannot log in, and the password file has the superuser alone."""
     settings = load_settings(data_dir=place / "earlier")

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres import migrations
+from ledger.postgres.connections import ROLES
+from ledger.postgres.deployment import ANALYST
 from ledger.postgres.migrations import check_schema, migrate, release_version
 from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
+from tests.conftest import Cluster
 
 NEXT = '''"""Changes what everybody uses."""
 
@@ -65,6 +70,26 @@ def test_after_the_contract_no_older_release_starts_and_this_one_does(
     monkeypatch.setattr(migrations, "release_version", lambda: "0018")
     with pytest.raises(SettingError, match=r"supports releases from .* on; this release is 0018"):
         check_schema(dsn)
+
+
+def test_the_owner_of_the_database_may_work_as_an_analyst(cluster: Cluster) -> None:
+    """Also one who is no superuser: PostgreSQL lets who makes a role give it to others, but not take it."""
+    owner = sql.Identifier("test_owner")
+    with cluster.create_database(template="template0") as dsn:
+        database = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
+        cluster.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE PASSWORD 'test'").format(owner))
+        try:
+            for role in (*ROLES, ANALYST):  # as if it had made them; others in this cluster did
+                grant = sql.SQL("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+                cluster.execute(grant.format(sql.Identifier(role), owner))
+            cluster.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, owner))
+            owned = make_conninfo(dsn, user="test_owner", password="test")
+            migrate(owned)
+            with psycopg.connect(owned, options=f"-c role={ANALYST}") as conn:
+                assert conn.execute("SELECT count(*) FROM reporting.charges").fetchone() == (0,)
+        finally:
+            cluster.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            cluster.execute(sql.SQL("DROP ROLE {}").format(owner))
 
 
 @pytest.mark.parametrize("in_use", ["by an event", "by a process", ""])

@@ -91,6 +91,8 @@ def test_a_backup_is_restored_by_a_user_who_is_no_superuser(
         for granted in ("ledger_api", "ledger_projector"):  # made by this server's first migration
             statement = "GRANT {} TO {} WITH ADMIN OPTION"
             cluster.execute(sql.SQL(statement).format(sql.Identifier(granted), role))
+        # What whoever makes a role has of it.
+        cluster.execute(sql.SQL("GRANT ledger_analyst TO {} WITH ADMIN TRUE, SET FALSE").format(role))
         cluster.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role))
         owned = make_conninfo(target, user="test_restorer", password=PASSWORD)
         restored = run_ledger(place / "data", "restore", str(backup), **on(owned))
@@ -99,6 +101,13 @@ def test_a_backup_is_restored_by_a_user_who_is_no_superuser(
         assert read(target) == read(source)
         again = run_refused(place / "data", "restore", str(backup), **on(owned))
         assert "the database is not empty (it has the schema" in again
+        question = (
+            "--role",
+            "ledger_analyst",
+            "-Atc",
+            "SELECT current_user FROM reporting.freshness LIMIT 1",
+        )
+        assert run_ledger(place / "data", "psql", *question, **on(owned)).stdout == "ledger_analyst\n"
     finally:
         cluster.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
         cluster.execute(sql.SQL("DROP ROLE {}").format(role))

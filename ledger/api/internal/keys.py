@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from ledger import accounts
-from ledger.accounts import OVERLAP_SECONDS_MAX, SCOPES, SCOPES_DESCRIBED_IN, KeyKind, KeySummary, Mode
+from ledger.accounts import OVERLAP_SECONDS_MAX, SCOPES, SCOPES_PAGE, KeyKind, KeySummary, Mode
 from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, build_response
@@ -279,7 +279,7 @@ def _check_key_body(body: KeyBody, now: float) -> None:
         raise InvalidParameter("Only restricted keys (kind rk) have scopes.", param="scopes")
     for number, scope in enumerate(body.scopes):
         if scope not in SCOPES:
-            known = list_alternatives(scope, SCOPES, SCOPES_DESCRIBED_IN)
+            known = list_alternatives(scope, SCOPES, SCOPES_PAGE)
             raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
     if body.expires_at is not None and body.expires_at <= now:
         raise InvalidParameter("expires_at is in the past.", param="expires_at")

@@ -51,7 +51,7 @@ DO $$ BEGIN CREATE ROLE {0} NOLOGIN; {1} EXCEPTION WHEN duplicate_object THEN NU
 _JOIN_ROLE = """
 DO $$ BEGIN
     EXECUTE format('GRANT {0} TO %I', current_user);
-EXCEPTION WHEN unique_violation OR invalid_grant_operation THEN NULL;
+EXCEPTION WHEN unique_violation OR invalid_grant_operation {1} THEN NULL;
 END $$;
 """
 # As the migrations made them: no dump of a database has the settings of a role.
@@ -132,7 +132,9 @@ def restore_dump(dsn: str, path: Path) -> list[str]:
             settings = "".join(f"ALTER ROLE {role} SET {text};" for text in _ROLE_SETTINGS.get(role, ()))
             script.write(_CREATE_ROLE.format(role, settings).encode())
             if role in ROLES:
-                script.write(_JOIN_ROLE.format(role).encode())
+                script.write(_JOIN_ROLE.format(role, "").encode())
+            elif role in _ROLE_SETTINGS:  # nothing but `ledger psql --role` needs it
+                script.write(_JOIN_ROLE.format(role, "OR insufficient_privilege").encode())
         script.write(before.text.encode())
         _copy_data(pg_restore, path, script)
         script.write(after.text.encode())
