@@ -1479,7 +1479,7 @@ COMMENT ON COLUMN reporting.charges.status IS 'succeeded (paid or authorized) or
 COMMENT ON COLUMN reporting.charges.captured IS 'Whether money was taken. An authorized charge is not captured yet, or never.';
 COMMENT ON COLUMN reporting.charges.captured_at IS 'When it was captured; null: not.';
 COMMENT ON COLUMN reporting.charges.amount_captured IS 'Minor units that were taken; 0 before the capture.';
-COMMENT ON COLUMN reporting.charges.amount_refunded IS 'Minor units of it that refunds have returned.';
+COMMENT ON COLUMN reporting.charges.amount_refunded IS 'Minor units of it that refunds have returned. Of an authorization that expired, 0: the API shows its amount there.';
 COMMENT ON COLUMN reporting.charges.fee IS 'Processing fee in minor units, kept also when it is refunded.';
 COMMENT ON COLUMN reporting.charges.disputes IS 'How many disputes it has had, whatever became of them.';
 COMMENT ON COLUMN reporting.charges.ended_by IS 'Why an authorization can no longer be captured: expired, released (its payment intent was canceled); null: neither.';
@@ -1652,7 +1652,7 @@ CREATE VIEW reporting.disputes AS
                 END) AS round,
             (array_agg(e.topic ORDER BY e.originator_version DESC) FILTER (WHERE e.topic <> ALL (ARRAY['dispute.updated'::text, 'dispute.evidence_staged'::text])))[1] AS last_topic,
             max(e.originator_version) FILTER (WHERE e.topic = ANY (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text])) AS decisions,
-            max(COALESCE(to_timestamp((s.movement).created::double precision), e.recorded_at)) FILTER (WHERE e.topic = ANY (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text, 'dispute.inquiry_closed'::text])) AS decided_at,
+            (array_agg(COALESCE(to_timestamp((s.movement).created::double precision), e.recorded_at) ORDER BY e.originator_version DESC) FILTER (WHERE e.topic = ANY (ARRAY['dispute.won'::text, 'dispute.lost'::text, 'dispute.conceded'::text, 'dispute.inquiry_closed'::text])))[1] AS decided_at,
             (array_agg(
                 CASE e.topic
                     WHEN 'dispute.won'::text THEN 'network'::text

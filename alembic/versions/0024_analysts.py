@@ -194,7 +194,8 @@ CREATE VIEW reporting.charges AS SELECT
     f.captured,  -- Whether money was taken. An authorized charge is not captured yet, or never.
     f.captured_at,  -- When it was captured; null: not.
     f.amount_captured,  -- Minor units that were taken; 0 before the capture.
-    f.amount_refunded,  -- Minor units of it that refunds have returned.
+    f.amount_refunded,  -- Minor units of it that refunds have returned. Of an authorization that expired, 0:
+                        -- the API shows its amount there.
     f.fee,  -- Processing fee in minor units, kept also when it is refunded.
     f.disputes,  -- How many disputes it has had, whatever became of them.
     f.ended_by,  -- Why an authorization can no longer be captured: expired, released (its payment intent was
@@ -286,9 +287,10 @@ CROSS JOIN LATERAL (
                WHERE e.topic NOT IN ('dispute.updated', 'dispute.evidence_staged')))[1] AS last_topic,
            max(e.originator_version) FILTER (
                WHERE e.topic IN ('dispute.won', 'dispute.lost', 'dispute.conceded')) AS decisions,
-           max(coalesce(to_timestamp((s.movement).created), e.recorded_at)) FILTER (
+           (array_agg(coalesce(to_timestamp((s.movement).created), e.recorded_at)
+                      ORDER BY e.originator_version DESC) FILTER (
                WHERE e.topic IN ('dispute.won', 'dispute.lost', 'dispute.conceded', 'dispute.inquiry_closed')
-           ) AS decided_at,
+           ))[1] AS decided_at,
            (array_agg(CASE e.topic WHEN 'dispute.won' THEN 'network' WHEN 'dispute.conceded' THEN 'merchant'
                       ELSE s.cause END ORDER BY e.originator_version DESC) FILTER (
                WHERE e.topic IN ('dispute.won', 'dispute.lost', 'dispute.conceded', 'dispute.inquiry_closed')

@@ -93,19 +93,21 @@ class Answers:
 
     def top_customers(self) -> list[Any]:
         """Question 6."""
-        rows = [
-            (
-                *customer_and_currency,
-                len(disputes),
-                sum(dispute.amount for dispute in disputes),
-                sum(dispute.status == "lost" for dispute in disputes),
-            )
-            for customer_and_currency, disputes in _group(
-                [dispute for dispute in self._chargebacks() if self.customers[dispute.charge]],
-                lambda dispute: (self.customers[dispute.charge], dispute.currency),
-            )
-        ]
-        return sorted(rows, key=lambda row: (-row[3], row[0]))
+        of_customers = [dispute for dispute in self._chargebacks() if self.customers[dispute.charge]]
+        rows = []
+        for currency, disputes in _group(of_customers, lambda dispute: dispute.currency):
+            by_customer = [
+                (
+                    customer,
+                    len(each),
+                    sum(dispute.amount for dispute in each),
+                    sum(dispute.status == "lost" for dispute in each),
+                )
+                for customer, each in _group(disputes, lambda dispute: self.customers[dispute.charge])
+            ]
+            by_customer.sort(key=lambda row: (-row[2], row[0]))
+            rows += [(currency, rank, *row) for rank, row in enumerate(by_customer[:10], 1)]
+        return rows
 
     def fees(self) -> list[Any]:
         """Question 9."""
@@ -178,7 +180,8 @@ class Answers:
         return (event for event in self.events[::-1] if event.data.object["id"] == object_id)
 
     def _chargebacks(self) -> list[Any]:
-        return [dispute for dispute in self.disputes if not dispute.status.startswith("warning")]
+        others = ("warning", "prevented")
+        return [dispute for dispute in self.disputes if not dispute.status.startswith(others)]
 
     def _open(self) -> list[Any]:
         return [dispute for dispute in self.disputes if dispute.status in OPEN]

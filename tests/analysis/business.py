@@ -19,6 +19,8 @@ from tests.api.service import Registrar, Service, create_client
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
 HOOKS = ("/hooks/reliable", "/hooks/unsteady")
+KINDS = {6: "inquiry", 14: "inquiry", 16: "prevented"}
+"""Of the disputes of the history, by number; all others are chargebacks."""
 
 
 class Business:
@@ -89,12 +91,12 @@ class Business:
                     "op": "refund", "id": f"re_{number}_{account}", "charge": charge, "amount": 300,
                     "created": created + DAY_SECONDS,
                 }  # fmt: skip
-            if number % 4 == 2:
+            if number % 4 == 2 or number in KINDS:
                 yield from self._describe_dispute(number, charge, created + 2 * DAY_SECONDS)
 
     def _describe_dispute(self, number: int, charge: str, created: int) -> Iterator[dict[str, Any]]:
         dispute = f"du_{number}_{self.account.id}"
-        kind = "inquiry" if number in (6, 14) else "chargeback"
+        kind = KINDS.get(number, "chargeback")
         reason = "product_not_received" if number % 8 == 2 else "fraudulent"
         due_by = self.started_at + (number - 15) * DAY_SECONDS
         yield {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -19,7 +20,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from ledger.domain.money import CURRENCIES, get_decimal_places
+from ledger.domain.money import CURRENCIES, DAY_SECONDS, get_decimal_places
 from tests.analysis.answers import to_major
 from tests.api.conftest import check_money
 from tests.api.service import Registrar, Service, ok
@@ -84,8 +85,11 @@ def story(service: Service) -> Iterator[Story]:
 def play_dispute(story: Story, name: str, kind: str, *actions: str) -> None:
     charge, dispute = f"ch_{name}", f"du_{name}"
     card = {"type": "card", "card": {"brand": "amex"}}
-    post_line(story, op="charge", id=charge, amount=5000, currency="kwd", payment_method_details=card)
-    post_line(story, op="dispute", id=dispute, charge=charge, kind=kind, reason="duplicate")
+    reported = {"created": int(time.time()) - 2 * DAY_SECONDS}
+    post_line(
+        story, op="charge", id=charge, amount=5000, currency="kwd", payment_method_details=card, **reported
+    )
+    post_line(story, op="dispute", id=dispute, charge=charge, kind=kind, reason="duplicate", **reported)
     for number, action in enumerate(actions):
         if action in SUBMISSIONS:
             params: Any = {"evidence": SUBMISSIONS[action], "submit": True}
@@ -93,7 +97,9 @@ def play_dispute(story: Story, name: str, kind: str, *actions: str) -> None:
         else:
             amount = {"amount": 3000} if action == "escalated" else {}
             reference = f"{action} {number} {name}"
-            post_line(story, op="fact", dispute=dispute, fact=action, reference=reference, **amount)
+            post_line(
+                story, op="fact", dispute=dispute, fact=action, reference=reference, **amount, **reported
+            )
 
 
 def pay_at_the_second_try(story: Story) -> None:
@@ -191,6 +197,8 @@ def check_disputes(story: Story, reports: Reports) -> None:
         assert row | expected == row
         decided = api.status in OUTCOMES or api.status == "warning_closed"
         assert (row["decided_at"] is not None) == (row["decided_by"] is not None) == decided
+        if api.status == "won":
+            assert row["decided_at"] == moved[-1].created, "also when it was lost before"
         assert (row["evidence_submitted_at"] is None) == (details.submission_count == 0)
     last = {row["dispute"]: row["status"] for row in reports.read("dispute_history", "position").values()}
     assert last == {dispute: row["status"] for dispute, row in rows.items()}

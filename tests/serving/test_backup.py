@@ -243,6 +243,11 @@ def test_psql_is_read_only_unless_told_otherwise(source: str, place: Path) -> No
     assert psql("--role", "ledger_api", "--write", "-c", "DELETE FROM events")[2].startswith(
         "ERROR:  permission denied"
     )
+    names = ("statement_timeout", "timezone", "default_transaction_read_only")
+    show = [argument for name in names for argument in ("-c", f"SHOW {name}")]
+    as_analyst = psql("--role", "ledger_analyst", "-At", *show)[1].splitlines()
+    assert as_analyst == ["5min", "UTC", "on"], "as in a login of the role"
+    assert psql("--role", "ledger_analyst", "--write", "-At", *show)[1].splitlines()[-1] == "off"
 
 
 def test_a_password_is_no_argument_of_a_program() -> None:

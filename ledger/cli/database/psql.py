@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.config import Settings
@@ -14,22 +15,28 @@ from ledger.postgres.deployment import get_owner_dsn, open_database
 from ledger.postgres.programs.client import connect, describe_connection, describe_server, find_program
 
 SEARCH_PATH = "ledger, projections, webhooks, reporting, public"
+_READ_ONLY = "default_transaction_read_only"
+_ROLE_SETTINGS = """
+SELECT setting FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) setting
+JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
+WHERE r.rolname = %s AND (d.oid IS NULL OR d.datname = current_database())
+ORDER BY d.oid NULLS FIRST"""
 
 
 def run_psql(settings: Settings, arguments: Sequence[str], *, role: str | None, write: bool) -> int:
-    """Run psql with `arguments` as the owner of the database, or in `role`, and return its exit status.
+    """Run psql with `arguments` as the owner of the database, or in `role` with the settings that a login of
+    it has, and return its exit status.
 
     Raises SettingError when the database cannot be reached or there is no psql.
     """
     options = {"search_path": SEARCH_PATH}
-    if not write:
-        options["default_transaction_read_only"] = "on"
-    if role is not None:
-        options["role"] = role
     with open_database(settings) as (dsn, _):
         owner_dsn = get_owner_dsn(settings, dsn)
         with connect(owner_dsn) as conn:
             server = describe_server(conn)
+            if role is not None:
+                options |= _read_role_settings(conn, role) | {"role": role}
+        options[_READ_ONLY] = "off" if write else "on"
         try:
             psql = find_program("psql", server, older=True)
         except SettingError as error:
@@ -42,6 +49,12 @@ def run_psql(settings: Settings, arguments: Sequence[str], *, role: str | None, 
             return process.wait()
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+def _read_role_settings(conn: psycopg.Connection, role: str) -> dict[str, str]:
+    """What ALTER ROLE … SET has set. Postgres applies it to a login of the role, but not to SET ROLE."""
+    rows = conn.execute(_ROLE_SETTINGS, (role,)).fetchall()
+    return dict(setting.split("=", 1) for (setting,) in rows)
 
 
 def _show_command(settings: Settings, dsn: str) -> str:
