@@ -181,6 +181,33 @@ def test_a_file_that_cannot_be_restored_is_refused_in_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("whole", "altered", "reason"),
+    [
+        (
+            b"IS 'For analysts",
+            b"IS 'For \xe3nalysts",
+            "is damaged or incomplete: its definitions are not UTF-8",
+        ),
+        (
+            b"COMMENT ON SCHEMA reporting",
+            b";\n\\! touch altered\n--      ",
+            "backslash commands are restricted",
+        ),
+    ],
+    ids=["text that is not UTF-8", "a shell command"],
+)
+def test_a_file_with_other_statements_is_refused_in_one_line(
+    backup: Path, target: str, place: Path, whole: bytes, altered: bytes, reason: str
+) -> None:
+    file = place / "altered.dump"
+    assert len(whole) == len(altered)
+    file.write_bytes(backup.read_bytes().replace(whole, altered))
+    assert reason in run_refused(place / "data", "restore", str(file), **on(target))
+    assert not Path("altered").exists()
+    assert is_empty(target)
+
+
 def test_a_damaged_backup_leaves_no_embedded_database(backup: Path, place: Path) -> None:
     damaged, data_dir = place / "damaged.dump", place / "half"
     content = backup.read_bytes()
