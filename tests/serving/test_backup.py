@@ -40,7 +40,7 @@ ORDER BY 1, 2, 3
 """
 
 
-def on(dsn: str, key: str = SERVICE_KEY) -> dict[str, str]:
+def on(dsn: str, key: str = SERVICE_KEY) -> dict[str, Any]:
     return {"database_url": dsn, "secret_key": key}
 
 
