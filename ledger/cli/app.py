@@ -27,7 +27,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
-from ledger.cli.shell import format_count, make_printable
+from ledger.cli.shell import clean_up_at_signals, format_count, make_printable
 from ledger.cli.webhooks import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
@@ -245,7 +245,8 @@ def _add_export_command(cli: typer.Typer) -> None:
         One JSON object a line, as of one position of the log."""
         from ledger.cli import export_file
 
-        summary = export_file.run_export(file, account, livemode=live, unseal=unseal, overwrite=force)
+        with clean_up_at_signals():
+            summary = export_file.run_export(file, account, livemode=live, unseal=unseal, overwrite=force)
         for text in export_file.describe(summary):
             print(text, file=sys.stderr)
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psycopg
-from psycopg import pq
-
 from ledger.cli.groups import print_json
 from ledger.cli.shell import make_printable, print_table
 from ledger.config import (
@@ -22,7 +19,7 @@ from ledger.config import (
     load_settings,
 )
 from ledger.errors import SettingError
-from ledger.postgres.deployment import get_key_file
+from ledger.postgres.deployment import check_connection_string, get_key_file
 
 _INVALID_URL = "not a valid connection string"
 _UNITS = {"ms": "milliseconds", "seconds": "seconds", "days": "days", "bytes": "bytes"}
@@ -80,8 +77,8 @@ def mask_database_url(url: str) -> str:
     """A connection string as a URL, without its passwords. One that is not valid is not shown at all: nobody
     knows where its password begins."""
     try:
-        options = pq.Conninfo.parse(url.encode())
-    except psycopg.Error:
+        options = check_connection_string(url)
+    except SettingError:
         return _INVALID_URL
     # libpq marks passwords with an asterisk; keys of SCRAM and secrets of OAuth are as good as passwords
     shown = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import signal
 import socket
 import sys
 import time
@@ -132,3 +133,24 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
 def format_time(at: float | None) -> str:
     """Unix seconds as date and time in UTC; `never` for None."""
     return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
+
+
+@contextmanager
+def clean_up_at_signals() -> Iterator[None]:
+    """While the block runs, SIGTERM and SIGHUP end it as an error does, so that it removes what it has half
+    made; by default they end the process at once. A signal that is ignored (nohup) stays so."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # what cleans up is not interrupted
+        raise SystemExit(128 + number)
+
+    numbers = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

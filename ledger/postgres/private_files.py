@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,15 @@ def open_new_file(path: Path, *, overwrite: bool) -> Iterator[tuple[BinaryIO, Pa
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
         raise SettingError(f"{path} is a directory")
-    if path.exists() and not overwrite:
+    if not stat.S_ISREG(mode):  # replaced, /dev/null would be an ordinary file from then on
+        raise SettingError(f"{path} is not an ordinary file")
+    if not overwrite:
         raise SettingError(f"{path} exists: choose another name, or --force")

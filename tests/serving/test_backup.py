@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.programs.client import describe_connection, find_newest_program
 from tests.conftest import Cluster
-from tests.serving.process import PROGRAM, SERVICE_KEY, run_ledger, run_refused, run_serve
+from tests.serving.process import PROGRAM, SERVICE_KEY, build_environment, run_ledger, run_refused, run_serve
 
 PASSWORD = "the password: 'of' \\ the owner"
 LINES: list[dict[str, Any]] = [
@@ -37,7 +40,7 @@ ORDER BY 1, 2, 3
 """
 
 
-def on(dsn: str, key: str = SERVICE_KEY) -> dict[str, str]:
+def on(dsn: str, key: str = SERVICE_KEY) -> dict[str, Any]:
     return {"database_url": dsn, "secret_key": key}
 
 
@@ -187,6 +190,33 @@ def test_a_file_that_cannot_be_restored_is_refused_in_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("whole", "altered", "reason"),
+    [
+        (
+            b"IS 'For analysts",
+            b"IS 'For \xe3nalysts",
+            "is damaged or incomplete: its definitions are not UTF-8",
+        ),
+        (
+            b"COMMENT ON SCHEMA reporting",
+            b";\n\\! touch altered\n--      ",
+            "backslash commands are restricted",
+        ),
+    ],
+    ids=["text that is not UTF-8", "a shell command"],
+)
+def test_a_file_with_other_statements_is_refused_in_one_line(
+    backup: Path, target: str, place: Path, whole: bytes, altered: bytes, reason: str
+) -> None:
+    file = place / "altered.dump"
+    assert len(whole) == len(altered)
+    file.write_bytes(backup.read_bytes().replace(whole, altered))
+    assert reason in run_refused(place / "data", "restore", str(file), **on(target))
+    assert not Path("altered").exists()
+    assert is_empty(target)
+
+
 def test_a_damaged_backup_leaves_no_embedded_database(backup: Path, place: Path) -> None:
     damaged, data_dir = place / "damaged.dump", place / "half"
     content = backup.read_bytes()
@@ -209,6 +239,7 @@ def test_a_backup_replaces_no_file_and_is_whole_or_not_there(source: str, place:
     assert "kept.dump exists" in run_refused(place / "data", "backup", str(file), **on(source))
     assert "is a directory" in run_refused(place / "data", "backup", str(folder), "--force", **on(source))
     assert "cannot write" in run_refused(place / "data", "backup", str(folder / "no" / "x"), **on(source))
+    assert "cannot write" in run_refused(place / "data", "backup", str(file / "x"), **on(source))
     limited = ("sh", "-c", 'ulimit -f 32; exec "$0" "$@"', *PROGRAM)
     line = run_refused(
         place / "data", "backup", str(file), "--force", program=limited, release=Path.cwd(), **on(source)
@@ -218,6 +249,47 @@ def test_a_backup_replaces_no_file_and_is_whole_or_not_there(source: str, place:
     assert file.read_text() == "kept"
     assert run_ledger(place / "data", "backup", str(file), "--force", **on(source)).returncode == 0
     assert file.read_bytes().startswith(b"PGDMP")
+
+
+@pytest.mark.parametrize("command", ["backup", "export"])
+def test_a_device_or_pipe_is_not_replaced_by_a_file(source: str, place: Path, command: str) -> None:
+    pipe = place / f"{command}.pipe"
+    os.mkfifo(pipe)
+    assert "is not an ordinary file" in run_refused(
+        place / "data", command, str(pipe), "--force", **on(source)
+    )
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_backup_that_a_signal_ends_leaves_nothing(source: str, place: Path, number: signal.Signals) -> None:
+    folder = place / f"ended by {number}"
+    folder.mkdir()
+    with psycopg.connect(source) as conn:
+        conn.execute("LOCK TABLE ledger.service_key")  # pg_dump waits for it
+        process = subprocess.Popen(
+            [*PROGRAM, "backup", str(folder / "x")],
+            env=build_environment(place / "data", **on(source)),
+        )
+        while not (waiting := read(source, "SELECT pid FROM pg_locks WHERE NOT granted")):
+            time.sleep(0.05)
+        assert list(folder.iterdir())
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    assert not list(folder.iterdir())
+    assert waiting[0] not in read(source, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+
+def test_a_restore_that_a_signal_ends_leaves_no_embedded_database(backup: Path, place: Path) -> None:
+    drill = place / "ended"
+    process = subprocess.Popen(
+        [*PROGRAM, "restore", str(backup)], env=build_environment(drill, secret_key=SERVICE_KEY)
+    )
+    while not drill.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert not drill.exists()
 
 
 def test_a_user_without_the_rights_to_dump_is_told_so(source: str, place: Path) -> None:

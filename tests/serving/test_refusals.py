@@ -96,6 +96,17 @@ def test_an_invalid_connection_string_is_reported(place: Path) -> None:
     assert line.startswith("ledger: LEDGER_DATABASE_URL: ")
 
 
+@pytest.mark.parametrize("password", ["p@ssLOVELACE", "12/LOVELACE", "LOVELACE/1", "p@1:2/LOVELACE"])
+@pytest.mark.parametrize("command", [["accounts", "list"], ["psql"], ["restore", "no.dump"]])
+def test_a_password_that_is_not_escaped_is_in_no_error(
+    place: Path, command: list[str], password: str
+) -> None:
+    url = f"postgresql://ada:{password}@127.0.0.1:1/none"
+    line = run_refused(place / "data", *command, database_url=url, secret_key=SERVICE_KEY)
+    assert "write @ as %40 and / as %2F" in line
+    assert "LOVELACE" not in line
+
+
 def test_a_password_is_not_printed(place: Path) -> None:
     url = "postgresql://ada:lovelace@127.0.0.1:1/none"
     assert "lovelace" not in run_refused(place / "data", "migrate", database_url=url, secret_key=SERVICE_KEY)

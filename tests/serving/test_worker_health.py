@@ -16,7 +16,8 @@ import pytest
 
 from ledger.api.worker_health import create_worker_health_app
 from ledger.background import BackgroundLoop
-from ledger.cli.service.health_port import serve_health
+from ledger.cli.service import health_port
+from ledger.cli.service.health_port import CONNECTIONS_MAX, serve_health
 from ledger.config import load_settings
 from tests.api.conftest import parse_log
 from tests.forks import ForkedProcess, start_ledger
@@ -120,3 +121,26 @@ def test_a_worker_whose_loop_hangs_is_not_healthy_and_counts_what_it_appends(dsn
     # With so short a limit, the loop that listens for notifications hangs too.
     assert ["stuck" in answer.json().get("hung", ()) for answer in answers] == [False, True, False]
     assert "\nledger_append_batch_commands_sum 1.0" in metrics
+
+
+def test_connections_without_a_request_make_no_worker_unhealthy(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_port, "REQUEST_SECONDS", 0.3)
+
+    async def ask_among_idle_connections(author: Author) -> list[int]:
+        app = create_worker_health_app(author.store, load_settings(), None)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            address = sock.getsockname()
+            async with serve_health(app, sock), httpx.AsyncClient() as http:
+                idle = [await asyncio.open_connection(*address) for _ in range(CONNECTIONS_MAX)]
+                statuses = []
+                for _ in range(2):
+                    statuses.append((await http.get(f"http://127.0.0.1:{address[1]}/healthz")).status_code)
+                    async with asyncio.timeout(WAIT_SECONDS):
+                        await asyncio.gather(*(reader.read() for reader, _ in idle))  # until they are closed
+                for _, writer in idle:
+                    writer.close()
+                return statuses
+
+    assert run_story(dsn, ask_among_idle_connections) == [503, 200]

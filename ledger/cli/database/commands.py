@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.groups import JsonOption, format_examples, print_json
+from ledger.cli.shell import clean_up_at_signals
 from ledger.config import load_settings
 
 NEXT_STEPS = """\
@@ -44,7 +45,8 @@ def _add_backup_command(cli: typer.Typer) -> None:
         from ledger.cli.database import backup
 
         settings = load_settings()
-        dump = backup.back_up(settings, file, log_only=log_only, overwrite=force)
+        with clean_up_at_signals():
+            dump = backup.back_up(settings, file, log_only=log_only, overwrite=force)
         if as_json:
             print_json({"file": str(file)} | dump._asdict())
             return
@@ -78,7 +80,8 @@ def _add_restore_command(cli: typer.Typer) -> None:
         from ledger.cli.database import restore
 
         settings = load_settings()
-        restored = restore.restore(settings, file, key_file)
+        with clean_up_at_signals():
+            restored = restore.restore(settings, file, key_file)
         place = "the database" if settings.database_url is not None else settings.data_dir.absolute()
         if as_json:
             print_json({"restored_into": str(place), "missing_roles": restored.missing_roles})

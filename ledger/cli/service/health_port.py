@@ -11,13 +11,30 @@ from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ledger.api.worker_health import WorkerHealthApp
 
 CONNECTIONS_MAX = 64
 CLOSE_SECONDS = 1
+REQUEST_SECONDS = 5.0
+"""So long a new connection may take to send a request."""
 
 log = structlog.get_logger()
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed if no request comes: idle ones would fill CONNECTIONS_MAX, and what asks
+    for the health of the worker would be refused, and start it again."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_SECONDS, self._close_without_request)
+
+    def _close_without_request(self) -> None:
+        if getattr(self, "cycle", None) is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -34,7 +51,7 @@ async def serve_health(app: WorkerHealthApp, sock: socket.socket) -> AsyncIterat
     """Serve `app` on a listening socket until the end of the `async with` block."""
     config = uvicorn.Config(
         app,
-        http="h11",  # it limits the length of a request's head
+        http=_Connection,  # of h11, which limits the length of a request's head
         ws="none",
         lifespan="on",
         log_config=None,

@@ -92,7 +92,7 @@ def _run(
 ) -> None:
     """Run pg_dump, which writes `file`. Raises SettingError with its reason."""
     with (
-        tempfile.TemporaryFile("w+") as errors,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(command, stderr=errors, env=environment) as process,
     ):
         try:
@@ -109,10 +109,11 @@ def _run(
 
 def _read_back(pg_restore: Path, path: Path) -> None:
     completed = subprocess.run(
-        [pg_restore, f"--file={os.devnull}", path], capture_output=True, text=True, check=False
+        [pg_restore, f"--file={os.devnull}", path], stderr=subprocess.PIPE, check=False
     )
     if completed.returncode != 0:
-        raise SettingError(f"the dump cannot be read back: {explain(completed.stderr)}")
+        reason = explain(completed.stderr.decode(errors="replace"))
+        raise SettingError(f"the dump cannot be read back: {reason}")
 
 
 def explain(output: str) -> str:

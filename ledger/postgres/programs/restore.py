@@ -95,7 +95,10 @@ def read_facts(path: Path) -> DumpFacts:
             f"{release_version()}: use a newer one"
         )
     key_rows = rows.get("service_key")
-    check_value = bytes.fromhex(key_rows[0].split("\t")[0].removeprefix("\\\\x")) if key_rows else None
+    try:
+        check_value = bytes.fromhex(key_rows[0].split("\t")[0].removeprefix("\\\\x")) if key_rows else None
+    except ValueError:
+        raise _damaged_error(path, "its check value of the service key is none") from None
     return DumpFacts(schema_version, oldest, check_value)
 
 
@@ -190,12 +193,13 @@ def _check_file(path: Path) -> None:
 
 
 def _read_script(pg_restore: Path, path: Path, *options: str) -> str:
-    completed = subprocess.run(
-        [pg_restore, "--file=-", *options, path], capture_output=True, text=True, check=False
-    )
+    completed = subprocess.run([pg_restore, "--file=-", *options, path], capture_output=True, check=False)
     if completed.returncode != 0:
-        raise _damaged_error(path, completed.stderr)
-    return completed.stdout
+        raise _damaged_error(path, completed.stderr.decode(errors="replace"))
+    try:
+        return completed.stdout.decode()
+    except UnicodeDecodeError:
+        raise _damaged_error(path, "its definitions are not UTF-8") from None
 
 
 def _damaged_error(path: Path, output: str) -> SettingError:
@@ -207,7 +211,7 @@ def _damaged_error(path: Path, output: str) -> SettingError:
 def _copy_data(pg_restore: Path, path: Path, script: IO[bytes]) -> None:
     """Write the part of the script that has the rows. Raises SettingError for a damaged file."""
     command: list[str | Path] = [pg_restore, "--file=-", "--section=data", path]
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None
             for line in process.stdout:  # up to the first table: what follows is not looked at
@@ -225,7 +229,7 @@ def _copy_data(pg_restore: Path, path: Path, script: IO[bytes]) -> None:
 def _run_psql(command: list[str | Path], environment: dict[str, str]) -> Iterator[IO[bytes]]:
     """The standard input of psql. If the block ends by an error, psql does not commit. Raises SettingError
     with the reason for which it failed."""
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=environment)
         assert process.stdin is not None
         try:
