@@ -177,7 +177,8 @@ def has_stray_password(parts: Mapping[str, Any]) -> bool:
     password with @ or / in it that is not escaped."""
     ports = str(parts.get("port") or "").split(",")
     places = (str(parts.get(name) or "") for name in ("host", "dbname"))
-    return any(port and not port.isdecimal() for port in ports) or any("@" in place for place in places)
+    has_wrong_port = any(port and not port.isdecimal() for port in ports)
+    return has_wrong_port or any("@" in place[1:] for place in places)  # a socket may be @name
 
 
 def _check_database_url(url: str) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
+from psycopg import pq
+
 from ledger.cli.groups import print_json
 from ledger.cli.shell import make_printable, print_table
 from ledger.config import (
@@ -19,7 +22,7 @@ from ledger.config import (
     load_settings,
 )
 from ledger.errors import SettingError
-from ledger.postgres.deployment import check_connection_string, get_key_file
+from ledger.postgres.deployment import get_key_file
 
 _INVALID_URL = "not a valid connection string"
 _UNITS = {"ms": "milliseconds", "seconds": "seconds", "days": "days", "bytes": "bytes"}
@@ -77,8 +80,8 @@ def mask_database_url(url: str) -> str:
     """A connection string as a URL, without its passwords. One that is not valid is not shown at all: nobody
     knows where its password begins."""
     try:
-        options = check_connection_string(url)
-    except SettingError:
+        options = pq.Conninfo.parse(url.encode())
+    except psycopg.Error:
         return _INVALID_URL
     # libpq marks passwords with an asterisk; keys of SCRAM and secrets of OAuth are as good as passwords
     shown = {
@@ -92,6 +95,11 @@ def mask_database_url(url: str) -> str:
         return _INVALID_URL
     user, database = shown.pop("user", None), shown.pop("dbname", "")
     hosts, ports = shown.pop("host", "").split(","), shown.pop("port", "").split(",")
+    # A password with / or @ in it that is not escaped ends up in a port, a host or the database.
+    if any(port and not port.isdecimal() for port in ports) or any(
+        "@" in each for each in (*hosts, database)
+    ):
+        return _INVALID_URL
     places = [
         quote(host, safe=":[]") + (f":{port}" if port else "")
         for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)

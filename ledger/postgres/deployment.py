@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
-from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from ledger.config import Settings, name_unknown_settings
@@ -56,7 +55,6 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     Raises SettingError, also when another process uses the data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
-        check_connection_string(settings.database_url.get_secret_value())
         yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
         return
     dsn_file = settings.data_dir / DSN_FILE
@@ -70,27 +68,6 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
         write_private_file(dsn_file, json.dumps({"pid": os.getpid(), "dsn": dsn}))
         stack.callback(dsn_file.unlink, missing_ok=True)
         yield dsn, service_key
-
-
-def check_connection_string(dsn: str) -> list[pq.ConninfoOption]:
-    """The options in a connection string, without the defaults. Raises SettingError for one that is not
-    valid, and for one that only became valid by a password with / or @ in it that is not escaped: its end
-    would be taken for a port, a host or a database, and errors name those."""
-    try:
-        options = [option for option in pq.Conninfo.parse(dsn.encode()) if option.val is not None]
-    except psycopg.Error:
-        raise SettingError("LEDGER_DATABASE_URL: not a Postgres connection string") from None
-    values = {option.keyword: (option.val or b"").decode(errors="replace") for option in options}
-    ports, hosts = values.get(b"port", "").split(","), values.get(b"host", "").split(",")
-    if any(port and not port.isdecimal() for port in ports) or any(
-        "@" in name[1:]  # a socket may be called @name
-        for name in (*hosts, values.get(b"dbname", ""))
-    ):
-        raise SettingError(
-            "LEDGER_DATABASE_URL: not a Postgres connection string: "
-            "in a password, write @ as %40 and / as %2F"
-        )
-    return options
 
 
 def get_owner_dsn(settings: Settings, dsn: str) -> str:

@@ -103,7 +103,7 @@ def test_a_password_that_is_not_escaped_is_in_no_error(
 ) -> None:
     url = f"postgresql://ada:{password}@127.0.0.1:1/none"
     line = run_refused(place / "data", *command, database_url=url, secret_key=SERVICE_KEY)
-    assert "write @ as %40 and / as %2F" in line
+    assert "@ is %40, / is %2F" in line
     assert "LOVELACE" not in line
 
 

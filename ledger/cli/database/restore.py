@@ -18,7 +18,7 @@ from ledger.cli.shell import get_shell_user
 from ledger.config import Settings
 from ledger.errors import SettingError
 from ledger.postgres.connections import open_connection
-from ledger.postgres.deployment import check_connection_string, get_key_file
+from ledger.postgres.deployment import get_key_file
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
@@ -49,7 +49,6 @@ def _restore_into_url(settings: Settings, dsn: str, file: Path, key_file: Path |
         raise SettingError("--key-file: only for an embedded database; LEDGER_SECRET_KEY is the key here")
     assert settings.secret_key is not None
     key = settings.secret_key.get_secret_value().encode()
-    check_connection_string(dsn)
     check_empty(dsn)
     facts = read_facts(file)
     _check_key(facts, key, "LEDGER_SECRET_KEY")
