@@ -69,7 +69,10 @@ def describe(summary: Summary) -> list[str]:
 
 
 def _list(counts: dict[str, int], *, count_first: bool = True) -> str:
-    items = [f"{number} {name}" if count_first else f"{name} ({number})" for name, number in counts.items()]
+    items = [
+        format_count(number, name.removesuffix("s")) if count_first else f"{name} ({number})"
+        for name, number in counts.items()
+    ]
     return ", ".join(items)
 
 
