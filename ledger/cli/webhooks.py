@@ -29,6 +29,7 @@ from ledger.errors import SettingError
 from ledger.postgres.connections import Conn
 
 if TYPE_CHECKING:
+    from ledger.metrics.backlogs import FailingEndpoint
     from ledger.webhooks.deliveries import PendingDeliveries
     from ledger.webhooks.switch import OffReason, Switch
 
@@ -42,6 +43,8 @@ class _Status(NamedTuple):
     switch: Switch
     off: list[OffReason]
     pending: PendingDeliveries
+    failing_count: int
+    failing: list[FailingEndpoint]
 
 
 def build_webhooks_group() -> typer.Typer:
@@ -62,7 +65,7 @@ def _add_status_command(group: typer.Typer) -> None:
         "status", epilog=format_examples("ledger webhooks status", "ledger webhooks status --json")
     )
     def status(as_json: JsonOption = False) -> None:
-        """Show whether webhooks are sent, why not, and how many are pending."""
+        """Show whether webhooks are sent, why not, how many are pending, and which endpoints fail."""
         _print_status(run_with_deployment(_read_status), as_json)
 
 
@@ -142,11 +145,12 @@ def _add_resume_command(group: typer.Typer) -> None:
 
 
 async def _read_status(conn: Conn, clock: Clock, deployment: Deployment) -> _Status:
+    from ledger.webhooks.health import read_failing
     from ledger.webhooks.switch import read_switch
 
     switch = await read_switch(conn)
     off = switch.list_off_reasons(deployment.settings.webhooks)
-    return _Status(switch, off, await _count(conn, clock))
+    return _Status(switch, off, await _count(conn, clock), *await read_failing(conn, clock.now()))
 
 
 async def _count(conn: Conn, clock: Clock) -> PendingDeliveries:
@@ -194,7 +198,7 @@ def _ask_before_resume(status: _Status, *, drop_pending: bool, yes: bool) -> Non
 
 
 def _print_status(status: _Status, as_json: bool) -> None:
-    switch, off, pending = status
+    switch, off, pending, failing_count, failing = status
     waiting_events = max(0, pending.head - pending.fanned_out)
     if as_json:
         last_change = {"action": switch.action, "who": switch.who, "reason": switch.reason, "at": switch.at}
@@ -204,6 +208,8 @@ def _print_status(status: _Status, as_json: bool) -> None:
             "due": pending.due,
             "due_endpoints": pending.due_endpoints,
             "events_without_deliveries_yet": waiting_events,
+            "failing_endpoints": failing_count,
+            "failing": [each._asdict() for each in failing],
         }
         print_json({"off": off, "last_change": last_change, **counts})
         return
@@ -216,6 +222,21 @@ def _print_status(status: _Status, as_json: bool) -> None:
     )
     if waiting_events:
         print(f"{format_count(waiting_events, 'recorded event')} not turned into deliveries yet.")
+    for each in failing:
+        print(_describe_failure(each))
+    if failing_count > len(failing):
+        print(f"{failing_count - len(failing)} more fail.")
+
+
+def _describe_failure(failing: FailingEndpoint) -> str:
+    """One line, without the URL, which may have a token in it."""
+    reason = failing.error or f"status {failing.status}"
+    mode = "live" if failing.livemode else "test"
+    return (
+        f"Failing: {failing.endpoint} of {failing.account} ({mode}) since {format_time(failing.since)}: "
+        f"{reason}; "
+        f"{format_count(failing.attempts, 'attempt')}, {failing.pending} pending, {failing.given_up} given up."
+    )
 
 
 def _explain(reason: OffReason, switch: Switch) -> str:

@@ -110,7 +110,8 @@ def test_an_endpoint_that_fails_and_recovers_all_the_time_does_not_fill_the_log(
     assert read_events(service, endpoint.id).count("webhook_endpoint_failing") == 2
 
 
-def test_the_metrics_name_the_endpoints_that_fail_and_no_others(
+def test_metrics_and_status_name_the_endpoints_that_fail_and_no_others(
+    service: Service,
     client: stripe.StripeClient,
     raw: Caller,
     account: Account,
@@ -138,6 +139,11 @@ def test_the_metrics_name_the_endpoints_that_fail_and_no_others(
     assert gauges.pop("seconds") >= 1
     assert gauges == {"attempts": 3, "pending": 0, "given_up": 1}
     assert "\nledger_webhook_failing_endpoints 0.0" not in raw.get("/metrics").text
+    status = service.run_command("webhooks", "status")
+    line = next(line for line in status.splitlines() if endpoint.id in line)
+    assert line.startswith(f"Failing: {endpoint.id} of {account.id} (test) since 20")
+    assert line.endswith(": status 500; 3 attempts, 0 pending, 1 given up.")
+    assert working.id not in status
 
 
 def test_an_endpoint_that_is_disabled_or_deleted_fails_no_longer(
