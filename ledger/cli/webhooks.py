@@ -65,7 +65,7 @@ def _add_status_command(group: typer.Typer) -> None:
         "status", epilog=format_examples("ledger webhooks status", "ledger webhooks status --json")
     )
     def status(as_json: JsonOption = False) -> None:
-        """Show whether webhooks are sent, why not, how many are pending, and which endpoints fail."""
+        """Show whether webhooks are sent, why not, what is pending and what fails."""
         _print_status(run_with_deployment(_read_status), as_json)
 
 
@@ -234,8 +234,8 @@ def _describe_failure(failing: FailingEndpoint) -> str:
     mode = "live" if failing.livemode else "test"
     return (
         f"Failing: {failing.endpoint} of {failing.account} ({mode}) since {format_time(failing.since)}: "
-        f"{reason}; "
-        f"{format_count(failing.attempts, 'attempt')}, {failing.pending} pending, {failing.given_up} given up."
+        f"{reason}; {format_count(failing.attempts, 'attempt')}, {failing.pending} pending, "
+        f"{failing.given_up} given up."
     )
 
 
