@@ -5,8 +5,8 @@
 
 PYTHON ?=
 ARGS ?=
-# One more than cores: a third of the time a test waits, for the database, a service or a moment to come.
-JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# Two more than cores: half of the time a test waits, for the database, a service or a moment to come.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 
 BIN := .venv/bin
 PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \

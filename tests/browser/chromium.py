@@ -25,6 +25,10 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
+class NavigatedError(Exception):
+    """Another page was opened before the answer."""
+
+
 class Page:
     """One page. `requests` are the URLs it asked for, `complaints` what the console and the policy said."""
 
@@ -54,12 +58,18 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
-        """The value of an expression as soon as it is true."""
+        """The value of an expression as soon as it is true, also on a page that a click leads to."""
         deadline = time.monotonic() + WAIT_SECONDS
-        while not (value := self.evaluate(expression)):
+        while not (value := self._try_to_evaluate(expression)):
             assert time.monotonic() < deadline, (expression, self.complaints)
             time.sleep(0.05)
         return value
+
+    def _try_to_evaluate(self, expression: str) -> Any:
+        try:
+            return self.evaluate(expression)
+        except NavigatedError:
+            return None
 
     def _call(self, method: str, **parameters: Any) -> Any:
         self._number += 1
@@ -70,6 +80,8 @@ class Page:
         while True:
             answer = self._read()
             if answer.get("id") == self._number:
+                if "target navigated" in answer.get("error", {}).get("message", ""):
+                    raise NavigatedError
                 assert "error" not in answer, answer
                 return answer["result"]
             self._record(answer)

@@ -270,6 +270,7 @@ def test_a_backup_that_a_signal_ends_leaves_nothing(source: str, place: Path, nu
         process = subprocess.Popen(
             [*PROGRAM, "backup", str(folder / "x")],
             env=build_environment(place / "data", **on(source)),
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup one is ignored
         )
         while not (waiting := read(source, "SELECT pid FROM pg_locks WHERE NOT granted")):
             time.sleep(0.05)
