@@ -34,6 +34,7 @@ LEDGER = (
     "deadlines objects service_key tree",
     "commands queries",
     "audit webhooks witness",
+    "stripe_cli",
     "api",
     "cli",
 )

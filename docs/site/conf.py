@@ -34,8 +34,8 @@ html_use_index = False
 # By role, then what concerns all. The build fails for a page that is in none of these.
 MENU = {
     "Use it": (
-        "README", "docs/api", "docs/testing", "docs/wire-contract", "docs/compatibility", "docs/internal-api",
-        "clients/README", "examples/front-end/README",
+        "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
+        "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
     ),
     "Run it": ("docs/operations", "deploy/README", "docs/rebuilding", "docs/benchmarks"),
     "Ask it": ("docs/analysis", "docs/audit"),

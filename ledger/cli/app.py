@@ -28,7 +28,7 @@ from ledger.cli.groups import (
     require_consent,
 )
 from ledger.cli.shell import clean_up_at_signals, format_count, make_printable
-from ledger.cli.webhooks import build_webhooks_group
+from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database

@@ -1,4 +1,4 @@
-"""`ledger webhooks`: whether webhooks are sent; pause and resume them, beside a running service or not."""
+"""Whether webhooks are sent; pause and resume them, beside a running service or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from ledger.cli.groups import (
     JsonOption,
     YesOption,
-    build_group,
     format_examples,
     print_json,
     require_consent,
@@ -47,17 +46,11 @@ class _Status(NamedTuple):
     failing: list[FailingEndpoint]
 
 
-def build_webhooks_group() -> typer.Typer:
-    """`ledger webhooks`."""
-    group = build_group(
-        "Show whether webhooks are sent; pause and resume them.",
-        "ledger webhooks status",
-        "ledger webhooks pause --reason 'a receiver is being moved'",
-    )
+def add_switch_commands(group: typer.Typer) -> None:
+    """Add `status`, `pause` and `resume`."""
     _add_status_command(group)
     _add_pause_command(group)
     _add_resume_command(group)
-    return group
 
 
 def _add_status_command(group: typer.Typer) -> None:

@@ -1,0 +1,1 @@
+"""`ledger webhooks`: look after webhooks on the command line."""

@@ -1,0 +1,1 @@
+"""What the official Stripe CLI is served with: listeners and their queues."""
