@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 import stripe
 
+from ledger.ids import new_id
 from tests.api.conftest import parse_log
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
+from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
+INSERT_FORWARDED = """
+INSERT INTO webhooks.deliveries
+    (id, event, endpoint, account, livemode, created, position, ordinal, type, state, tries, due_at)
+SELECT %s, event, 'wsl_test', account, livemode, created, position, ordinal, type, 'forwarded', 1, due_at
+FROM webhooks.deliveries WHERE id = %s RETURNING id
+"""
 DELIVERIES = "/internal/v1/webhooks/deliveries"
 
 
@@ -282,6 +291,29 @@ def test_nothing_is_sent_again_to_an_endpoint_that_is_disabled_or_deleted(
     assert_refused(
         desk.retry("dlv_none"), 404, code="resource_missing", param="id", message="No such delivery"
     )
+
+
+def test_what_went_to_a_listener_of_the_stripe_cli_is_shown_and_not_sent_again(
+    desk: Desk, raw: Caller, registrar: Registrar, ask: Ask, endpoint: stripe.WebhookEndpoint
+) -> None:
+    """It belongs to the account of the Event, and is owed to nobody."""
+    raw.customer()
+    (delivery,) = desk.wait_for_all("delivered", 1)
+    forwarded = new_id("dlv", time.time() + 1)
+    ask(INSERT_FORWARDED, forwarded, delivery["id"])
+    rows = desk.find()
+    assert [(row["id"], row["endpoint"], row["state"]) for row in rows] == [
+        (forwarded, "wsl_test", "forwarded"),
+        (delivery["id"], endpoint.id, "delivered"),
+    ]
+    for query in ("state=forwarded", "endpoint=wsl_test", f"event={delivery['event']}&state=forwarded"):
+        assert desk.find(query) == rows[:1]
+    assert desk.read(forwarded)["next_attempt_at"] is None
+    assert raw.events()[0]["pending_webhooks"] == 0
+    stranger = Desk(Caller(raw.http, registrar.key(registrar.account().id, "rk", scopes=["webhooks"])[1]))
+    assert stranger.find("endpoint=wsl_test") == stranger.find("state=forwarded") == []
+    assert_refused(desk.retry(forwarded), 409, code="webhook_state", message="stripe events resend")
+    assert desk.find("state=forwarded") == rows[:1]
 
 
 def test_the_health_of_an_endpoint_tells_what_fails_and_what_waits(
