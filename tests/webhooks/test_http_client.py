@@ -42,7 +42,7 @@ def post_event(
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
-            return await poster.post(f"http://{host}:{port}/hook", b"{}", "t=1,v1=x", sent_at=1.0)
+            return await poster.post(f"http://{host}:{port}/hook", b"{}", [], sent_at=1.0)
         finally:
             await poster.close()
             server.close()
@@ -96,7 +96,7 @@ def test_an_endless_response_is_a_success_by_its_status() -> None:
     ("serve", "error"), [(not_http, "protocol"), (hangs_up, "protocol"), (silent, "timeout")]
 )
 def test_an_attempt_without_a_valid_response_fails_with_its_kind(serve: Serve, error: str) -> None:
-    assert post_event(serve)[2:] == (None, None, error)
+    assert post_event(serve)[2:5] == (None, None, error)
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -150,9 +150,9 @@ async def post_twice(receiver: KeepingReceiver) -> list[Attempt]:
     server = await asyncio.start_server(receiver.handle, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     try:
-        attempts = [await client.post(url, b"{}", "t=1,v1=x", sent_at=1.0)]
+        attempts = [await client.post(url, b"{}", [], sent_at=1.0)]
         await asyncio.sleep(2 * receiver.idle_seconds)
-        return [*attempts, await client.post(url, b"{}", "t=2,v1=x", sent_at=2.0)]
+        return [*attempts, await client.post(url, b"{}", [], sent_at=2.0)]
     finally:
         await client.close()
         server.close()
@@ -160,7 +160,7 @@ async def post_twice(receiver: KeepingReceiver) -> list[Attempt]:
 
 def test_a_connection_is_kept_for_the_next_delivery() -> None:
     receiver = KeepingReceiver()
-    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 1
 
 
@@ -170,7 +170,7 @@ def test_what_a_receiver_sends_after_its_response_is_not_the_next_one(
     stray: bytes, idle_seconds: float
 ) -> None:
     receiver = KeepingReceiver(stray=stray, idle_seconds=idle_seconds)
-    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 2
 
 
@@ -185,7 +185,7 @@ def test_what_a_receiver_sends_after_its_response_is_not_the_next_one(
     ids=["closes at once", "closes while idle", "answers 408", "closes instead of an answer"],
 )
 def test_a_kept_connection_that_ends_does_not_fail_the_next_delivery(receiver: KeepingReceiver) -> None:
-    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 2
 
 
@@ -209,7 +209,7 @@ def test_nothing_is_sent_to_a_private_address_that_is_refused(host: str) -> None
     async def serve(writer: asyncio.StreamWriter) -> None:
         came.append(writer)
 
-    assert post_event(serve, private=False, host=host)[2:] == (None, None, "private_address")
+    assert post_event(serve, private=False, host=host)[2:5] == (None, None, "private_address")
     assert came == []
 
 
