@@ -1,13 +1,13 @@
 """Order per object, and endpoints that fail are tried less often.
 
 Revision ID: 0030
-Revises: 0025
+Revises: 0028
 """
 
 from alembic import op
 
 revision = "0030"
-down_revision = "0025"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

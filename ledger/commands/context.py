@@ -53,7 +53,7 @@ class CommandEnvironment:
     storage: FileStorage
     find_charge_id: FindChargeId
 
-    def derive_secret(self, state: State, version: int) -> str:
+    def derive_secret(self, state: State, version: int = 1) -> str:
         """The secret of an object, of its secrets the one with this number; the same at each call. It is not
         stored: this adds it to a reply that is sent again under its idempotency key (README, invariant 7)."""
         match state:

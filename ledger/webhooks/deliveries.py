@@ -77,9 +77,10 @@ WITH RECURSIVE owing AS (
 ), claimed AS (
     UPDATE webhooks.deliveries d SET leased_until = now() + %(lease)s * interval '1 second'
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, d.tries, d.position, d.ordinal, d.object, d.event, d.created
+    RETURNING d.id, d.endpoint, d.account, greatest(d.tries - d.schedule_from, 0) AS made,
+              d.position, d.ordinal, d.object, d.event, d.created
 )
-SELECT claimed.id, claimed.endpoint, claimed.account, claimed.tries, claimed.position, claimed.ordinal,
+SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,
        claimed.object,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
        (SELECT count(*) FROM webhooks.deliveries o
@@ -89,11 +90,23 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 """
+# Sets the columns of a delivery that is to be sent again: it is due at `now` (unix seconds), with the whole
+# schedule before it. An attempt under way goes on. If it fails, the next one is made, but not within the same
+# second, in which the signature would be the same.
+RENEW = """
+state = 'pending',
+due_at = CASE WHEN d.leased_until > now() THEN to_timestamp(%(now)s + 1)
+         WHEN d.state = 'pending' THEN least(d.due_at, to_timestamp(%(now)s)) ELSE to_timestamp(%(now)s) END,
+schedule_from = d.tries + (d.leased_until > now())::integer
+"""
+# A failure leaves a delivery as it is that was made due again while this attempt was under way.
 _SETTLE = """
 UPDATE webhooks.deliveries
 SET tries = tries + 1, leased_until = '-infinity',
-    state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
-    due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
+    state = CASE WHEN state = 'pending' AND NOT (schedule_from > tries AND %(state)s::text = 'failed')
+            THEN %(state)s ELSE state END,
+    due_at = CASE WHEN schedule_from > tries THEN due_at
+             ELSE coalesce(to_timestamp(%(due_at)s::float8), due_at) END
 WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
 """
 _RECORD_ATTEMPT = f"""
@@ -169,9 +182,9 @@ _LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c
 
 
 class ClaimedDelivery(NamedTuple):
-    """A delivery claimed under a lease. `account` is the Event's; `attempts_made` counts earlier attempts;
-    `position` and `ordinal` are the Event's place in the log; `object` is set if it is sent in order;
-    `event` is None while the live feed does not have it."""
+    """A delivery claimed under a lease. `account` is the Event's; `attempts_made` counts earlier attempts
+    since the schedule began; `position` and `ordinal` are the Event's place in the log; `object` is set if it
+    is sent in order; `event` is None while the live feed does not have it."""
 
     id: str
     endpoint: str
@@ -244,8 +257,7 @@ async def claim(
     }
     rows = await fetch_all(conn, _CLAIM, parameters)
     return [
-        ClaimedDelivery(*delivery[:7], FeedEvent(*event) if (event := delivery[7:])[0] is not None else None)
-        for delivery in rows
+        ClaimedDelivery._make((*row[:7], FeedEvent(*row[7:]) if row[7] is not None else None)) for row in rows
     ]
 
 

@@ -61,7 +61,7 @@ Owner = tuple[str, bool]
 
 
 class FeedEvent(NamedTuple):
-    """A row of the feed without its data. `stream` is that of the log: the object's."""
+    """A row of the feed without its data. `stream` is the object's in the log, where it was asked for."""
 
     id: str
     account: str
@@ -70,7 +70,7 @@ class FeedEvent(NamedTuple):
     created: int
     position: int
     ordinal: int
-    stream: str
+    stream: str = ""
 
 
 Match = tuple[FeedEvent, WebhookEndpoint]
