@@ -14,6 +14,7 @@ from ledger.webhooks.http_client import (
     RESPONSE_SECONDS_MAX,
     WebhookClient,
     is_public_address,
+    parse_retry_after,
 )
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -75,6 +76,29 @@ async def hangs_up(writer: asyncio.StreamWriter) -> None:
 
 async def silent(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0), ("120", 120), (" 7 ", 7), ("3601", 3600), ("9" * 400, 3600),
+        ("-1", 0), ("1.5", 0), ("soon", 0), ("", 0), ("\xb2", 0),
+        ("Sat, 28 Nov 2026 10:01:30 GMT", 90), ("Sat, 28 Nov 2026 09:00:00 GMT", 0),
+        ("Saturday, 28-Nov-26 10:01:30 GMT", 90), ("Fri, 01 Jan 2100 00:00:00 GMT", 3600),
+        ("Sat, 28 Nov 99999 10:01:30 GMT", 0),
+    ],
+)  # fmt: skip
+def test_a_receiver_asks_for_a_pause_of_an_hour_at_most(value: str, seconds: float) -> None:
+    headers = [(b"Retry-After", value.encode("latin-1")), (b"Date", b"Sat, 28 Nov 2026 10:00:00 GMT")]
+    assert parse_retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 30), (503, 30), (500, 0), (301, 0), (200, 0)])
+def test_only_a_busy_receiver_may_ask_for_a_pause(status: int, seconds: float) -> None:
+    async def serve(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d Any\r\nretry-after: 30\r\ncontent-length: 0\r\n\r\n" % status)
+
+    assert post_event(serve).pause_seconds == seconds
 
 
 def test_no_more_of_a_response_is_read_than_is_stored() -> None:
