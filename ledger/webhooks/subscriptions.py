@@ -142,7 +142,8 @@ async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) ->
     many are new."""
     if not matches:
         return 0
-    ids = [new_id("dlv", now) for _ in matches]
+    # In order of their Events: lists of deliveries are in order of ids.
+    ids = sorted(new_id("dlv", now) for _ in matches)
     cur = await conn.execute(
         _INSERT_DELIVERIES,
         {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import stripe
 
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
+from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, wait_until
 
 
@@ -103,6 +105,22 @@ def test_a_platform_sends_an_event_of_a_connected_account_to_its_endpoint_for_th
         raw.post(url, {**form, "account": account.id}, stripe_account=connected.id),
         param="account", message="differs from the Stripe-Account header",
     )  # fmt: skip
+
+
+def test_an_event_goes_to_the_open_listeners_of_the_stripe_cli(
+    raw: Caller, live: Caller, service: Service, registrar: Registrar, ask: Ask
+) -> None:
+    """Those of its account and mode: it is queued for each."""
+    raw.customer()
+    (event,) = raw.events()
+    form = {"device_name": "laptop", "websocket_features[]": "webhooks"}
+    for key in (raw.key, raw.key, live.key, registrar.account().secret):
+        headers = {"authorization": f"Bearer {key}"}
+        ok(httpx.post(f"{service.url}/v1/stripecli/sessions", data=form, headers=headers))
+    url = f"/v1/events/{event['id']}/retry"
+    assert ok(raw.post(url, {"for_stripecli": "true"})) == event
+    assert ask("SELECT count(*) FROM stripe_cli.resends WHERE event = %s", event["id"]) == [(2,)]
+    assert raw.events()[0]["pending_webhooks"] == 0
 
 
 def test_a_repetition_under_an_idempotency_key_sends_nothing_more(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ledger.api.unknown_routes.hints import SEARCH_SEGMENT, group_methods, unknown_route_error
 from ledger.call import Call
@@ -19,12 +19,13 @@ VERB_SEGMENTS_MAX = 2
 
 Read = Callable[[Call, QueryContext], Awaitable[QueryResult]]
 PrepareChange = Callable[[Call, QueryContext], Awaitable[MakeChange]]
+Act = Callable[[Call, QueryContext], Awaitable[Mapping[str, Any]]]
 Download = Callable[[Call, QueryContext], Awaitable[File]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path, and the function that runs: one of `decide`, `change`, `read` and
+    """One method and path, and the function that runs: one of `decide`, `change`, `read`, `act` and
     `download`.
 
     table       the parameters
@@ -32,8 +33,10 @@ class Operation:
     resource    the permission that a restricted key needs: `rak_<resource>_read` for GET, else
                 `rak_<resource>_write`
     decide      a command
-    change      prepares a change that is not recorded in the log
+    change      prepares a change that is not recorded in the log; its reply is stored as that of a command
     read        a query, answered with JSON
+    act         neither: what it changes is no part of the log, as a session of the Stripe CLI; so it has no
+                stored reply, and each request is answered anew
     download    a query, answered with the contents of a file
     takes_file  whether a command has a multipart body, whose file is stored before the command runs
     open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
@@ -52,6 +55,7 @@ class Operation:
     decide: Decide | None = None
     change: PrepareChange | None = None
     read: Read | None = None
+    act: Act | None = None
     download: Download | None = None
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None

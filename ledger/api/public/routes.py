@@ -20,7 +20,7 @@ from ledger.queries import charges as charge_queries
 from ledger.queries import customers as customer_queries
 from ledger.queries import disputes as dispute_queries
 from ledger.queries import refunds as refund_queries
-from ledger.webhooks.history.event_retry import retry_event
+from ledger.stripe_cli.event_retry import retry_event
 from ledger.wire import tables
 
 _customer = partial(Operation, resource="customer", expandable="customer")

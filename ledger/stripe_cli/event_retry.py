@@ -16,6 +16,7 @@ from ledger.objects import other_mode_hint
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.queries.events import fetch_event, render_event
+from ledger.stripe_cli.sessions import resend
 from ledger.webhooks.history.retry import Request, send_event
 from ledger.webhooks.subscriptions import FeedEvent
 
@@ -47,7 +48,7 @@ async def retry_event(call: Call, context: QueryContext) -> MakeChange:
         if endpoint is not None:
             await send_event(conn, endpoint, event, request)
         if to_listeners:
-            pass  # SEAM: resend(conn, event.account, event.livemode, event.id) of ledger.stripe_cli
+            await resend(conn, event.account, event.livemode, event.id)
         row = await fetch_one(conn, _COUNT_OWED, {"event": event.id})
         assert row is not None
         return render_event(
