@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
+    unix_socket: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="path of a Unix socket on which the API listens as well; default: none"
+    )
     health_port: Port | None = Field(
         None, description="port of a worker's /healthz, /readyz and /metrics; default: none"
     )

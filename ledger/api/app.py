@@ -76,8 +76,12 @@ NO_EXTENSIONS = Extensions()
 
 class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
-    middleware wraps it for /internal/v1."""
+    middleware wraps it for /internal/v1.
 
+    own_host  host and port at which a program on this machine reaches the service
+    """
+
+    own_host = b"localhost"
     public_api: PublicApi
     internal_api: InternalApiMiddleware
 
