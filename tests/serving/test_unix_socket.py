@@ -58,8 +58,8 @@ def test_the_service_answers_on_both_and_names_its_own_address(on_socket: OnSock
     ):
         customer = over_socket.post("/v1/customers", data={"name": "Ada"}).json()["id"]
         assert http.get(f"/v1/customers/{customer}").json()["name"] == "Ada"
-        upload = {"purpose": (None, "dispute_evidence"), "file": ("a.png", PNG)}
-        uploaded = over_socket.post("/v1/files", files=upload).json()
+        upload: Any = {"data": {"purpose": "dispute_evidence"}, "files": {"file": ("a.png", PNG)}}
+        uploaded = over_socket.post("/v1/files", **upload).json()
         link = over_socket.post("/v1/file_links", data={"file": uploaded["id"]}).json()["url"]
         assert link.startswith(f"{service.url}/"), "not where the Host header leads"
         assert httpx.get(link).content == PNG

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.config import Settings
+from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.private_files import write_private_file
 
@@ -79,6 +80,26 @@ def format_stripe_cli_command(url: str, secret: str) -> str | None:
         f"STRIPE_API_KEY={secret} stripe listen --all-snapshot --api-base http://{host}:{port}   "
         "(docs/stripe-cli.md)"
     )
+
+
+def find_login_url(settings: Settings, url: str) -> str | None:
+    """The URL at which a person confirms `stripe login` of a service that listens at `url`: only where this
+    machine is all that can reach it, and its data is a developer's. None elsewhere, or if it is switched off.
+
+    Raises SettingError when it is switched on where it may not be.
+    """
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host
+    reasons = {
+        "LEDGER_DATABASE_URL is set": settings.database_url is not None,
+        "LEDGER_PUBLIC_URL is set": settings.public_url is not None,
+        "LEDGER_HOST is no loopback address": not is_loopback(host),
+    }
+    found = [reason for reason, is_so in reasons.items() if is_so]
+    if found and settings.stripe_cli_login:
+        raise SettingError(f"LEDGER_STRIPE_CLI_LOGIN: only for development, and {found[0]}")
+    if found or settings.stripe_cli_login is False:
+        return None
+    return url.replace("//localhost:", "//127.0.0.1:")
 
 
 def is_loopback(host: str) -> bool:

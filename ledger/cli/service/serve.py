@@ -20,9 +20,11 @@ import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
 from ledger.api.app import Extensions, create_app
+from ledger.api.stripe_cli.login import add_login
 from ledger.api.transport import HttpProtocol
 from ledger.api.worker_health import create_worker_health_app
 from ledger.cli.service.development import (
+    find_login_url,
     format_stripe_cli_command,
     format_welcome,
     load_development_keys,
@@ -34,6 +36,7 @@ from ledger.cli.service.processes import Supervisor, Task, reduce_garbage_collec
 from ledger.cli.service.unix_listener import UnixListener, open_unix_listener
 from ledger.clock import Clock
 from ledger.config import Settings
+from ledger.errors import SettingError
 from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import open_database, open_own_database
 from ledger.postgres.migrations import migrate
@@ -50,11 +53,13 @@ class _Listeners(NamedTuple):
     url    of the port, for a program on this machine
     ports  a socket on the port for each API process
     unix   the Unix socket, if there is one, which they share: a path has only one
+    login  the URL at which `stripe login` is confirmed; None: nobody can log in
     """
 
     url: str
     ports: Sequence[socket.socket]
     unix: UnixListener | None
+    login: str | None
 
     def __str__(self) -> str:
         return self.url if self.unix is None else f"{self.url} and on {self.unix.path}"
@@ -79,7 +84,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     """
     remove_leftover_folders()
     with ExitStack() as stack:
-        listeners = stack.enter_context(_open_listeners(settings))
+        listeners = stack.enter_context(_open_listeners(settings, may_log_in=True))
         dsn, service_key = stack.enter_context(open_own_database(settings))
         if settings.database_url is not None:
             migrate(dsn)
@@ -113,6 +118,8 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
     Raises SettingError when it cannot listen, and when the database is not migrated to this release or was
     made with another service key.
     """
+    if settings.stripe_cli_login:
+        raise SettingError("LEDGER_STRIPE_CLI_LOGIN: only for development, with `ledger serve`")
     remove_leftover_folders()
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
@@ -198,6 +205,8 @@ def _run_api(
 ) -> None:
     app = create_app(settings, dsn, service_key, extensions=extensions)
     app.own_host = listeners.url.removeprefix("http://").encode()
+    if listeners.login is not None:
+        add_login(app, settings, dsn, service_key, listeners.login)
     reduce_garbage_collection()
     config = uvicorn.Config(
         app,
@@ -249,8 +258,8 @@ async def _run_services(
 
 
 @contextmanager
-def _open_listeners(settings: Settings) -> Iterator[_Listeners]:
-    """The sockets of the API processes."""
+def _open_listeners(settings: Settings, *, may_log_in: bool = False) -> Iterator[_Listeners]:
+    """The sockets of the API processes. Raises SettingError."""
     count = max(settings.workers, 1)
     with ExitStack() as stack:
         hint = "LEDGER_HOST, LEDGER_PORT"
@@ -258,7 +267,8 @@ def _open_listeners(settings: Settings) -> Iterator[_Listeners]:
         unix = None
         if settings.unix_socket is not None:
             unix = stack.enter_context(open_unix_listener(settings.unix_socket))
-        yield _Listeners(format_url(settings.host, ports[0]), ports, unix)
+        url = format_url(settings.host, ports[0])
+        yield _Listeners(url, ports, unix, find_login_url(settings, url) if may_log_in else None)
 
 
 async def _read_webhooks_off(settings: Settings, dsn: str) -> list[OffReason]:
