@@ -1,13 +1,13 @@
 """Logins of the Stripe CLI, and the requests that `stripe logs tail` shows.
 
 Revision ID: 0027
-Revises: 0025
+Revises: 0026
 """
 
 from alembic import op
 
 revision = "0027"
-down_revision = "0025"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
@@ -18,9 +18,6 @@ def upgrade() -> None:
 
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
-
-CREATE SCHEMA IF NOT EXISTS stripe_cli;
-GRANT USAGE ON SCHEMA stripe_cli TO ledger_api;
 
 -- One run of `stripe login`, for five minutes. The digests are of the secrets with which the program asks and
 -- the browser opens the page. `account`: whose keys the program gets, once a person has confirmed it;
