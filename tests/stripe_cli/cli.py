@@ -165,11 +165,11 @@ class StripeCli:
     def run(self, *arguments: str, stdin: str = "", **settings: str) -> Completed:
         """Run one command to its end. `settings`: environment variables, empty ones are left out."""
         completed = subprocess.run(
-            self._build_command(arguments),
+            self.build_command(arguments),
             input=stdin,
             capture_output=True,
             text=True,
-            env=self._build_environment(settings),
+            env=self.build_environment(settings),
             cwd=self.home,
             timeout=RUN_SECONDS,
             check=False,
@@ -203,12 +203,12 @@ class StripeCli:
     @contextmanager
     def _start(self, arguments: Sequence[str], settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            self._build_command(arguments),
+            self.build_command(arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=self._build_environment(settings),
+            env=self.build_environment(settings),
             cwd=self.home,
         )
         try:
@@ -217,11 +217,13 @@ class StripeCli:
             process.kill()
             process.wait()
 
-    def _build_command(self, arguments: Sequence[str]) -> list[str]:
+    def build_command(self, arguments: Sequence[str]) -> list[str]:
+        """The command line. The address comes first: `config --set` would take it for a value."""
         base = ("--api-base", self.url) if self.url else ()
-        return [str(PROGRAM), *arguments, *base]
+        return [str(PROGRAM), *base, *arguments]
 
-    def _build_environment(self, settings: dict[str, str]) -> dict[str, str]:
+    def build_environment(self, settings: dict[str, str]) -> dict[str, str]:
+        """The whole environment; an empty setting is left out."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
