@@ -193,7 +193,7 @@ class StripeCli:
     @contextmanager
     def listen(self, *arguments: str, **settings: str) -> Iterator[Listener]:
         """`stripe listen`, once it is ready: all snapshot events, unless `arguments` choose others."""
-        chosen = any(word.startswith(("--events", "-e", "--all-", "-a", "--use-")) for word in arguments)
+        chosen = any(word.startswith(("--events", "-e", "--all-")) for word in arguments)
         choice = () if chosen else ("--all-snapshot",)
         with self._start(("listen", "-s", *choice, *arguments), settings) as process:
             listener = Listener(process)
