@@ -79,8 +79,12 @@ NO_EXTENSIONS = Extensions()
 
 class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
-    middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's."""
+    middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's.
 
+    own_host  host and port at which a program on this machine reaches the service
+    """
+
+    own_host = b"localhost"
     public_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
