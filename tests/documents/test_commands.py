@@ -35,7 +35,7 @@ NO_COMMANDS = {
     "account": "where postings go", "acts": "of a picture", "pages": "connections", "reads": "connections",
 }  # fmt: skip
 """What follows the word `ledger` in code that is no command."""
-NOT_BUILT = {"events", "listen", "trigger"}
+NOT_BUILT = {"listen"}
 """Commands that docs/internal-api.md announces."""
 RUN = {
     "accounts list", "audit accesses", "audit checkpoint", "audit diff", "audit export", "audit history",

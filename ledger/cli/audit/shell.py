@@ -52,7 +52,7 @@ class RecordedCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         parameters = {_name_parameter(item): ctx.params[item.name] for item in self.params}
-        with record_as(f"audit {self.name}", parameters):
+        with record_as(f"{ctx.parent.info_name} {self.name}", parameters):
             return super().invoke(ctx)
 
 
