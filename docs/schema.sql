@@ -2112,7 +2112,7 @@ CREATE TABLE webhooks.deliveries (
     leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
-    CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text]))
+    CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
 );
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));

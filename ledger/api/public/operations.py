@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ledger.api.unknown_routes.hints import SEARCH_SEGMENT, group_methods, unknown_route_error
 from ledger.call import Call
@@ -18,12 +18,13 @@ VERB_SEGMENTS_MAX = 2
 """How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
 
 Read = Callable[[Call, QueryContext], Awaitable[QueryResult]]
+Act = Callable[[Call, QueryContext], Awaitable[Mapping[str, Any]]]
 Download = Callable[[Call, QueryContext], Awaitable[File]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path, and the function that runs: one of `decide`, `read` and `download`.
+    """One method and path, and the function that runs: one of `decide`, `read`, `act` and `download`.
 
     table       the parameters
     expandable  the object in the answer, or in its list: a key of `wire.expansion.EXPANDABLE_FIELDS`
@@ -31,6 +32,8 @@ class Operation:
                 `rak_<resource>_write`
     decide      a command
     read        a query, answered with JSON
+    act         neither: what it changes is no part of the log, as a session of the Stripe CLI; so it has no
+                stored reply, and each request is answered anew
     download    a query, answered with the contents of a file
     takes_file  whether a command has a multipart body, whose file is stored before the command runs
     open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
@@ -47,6 +50,7 @@ class Operation:
     resource: str
     decide: Decide | None = None
     read: Read | None = None
+    act: Act | None = None
     download: Download | None = None
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None

@@ -149,6 +149,9 @@ class PublicApi:
             return STATUS_OK, ""
         await self._authorize(exchange, now)
         operation = exchange.operation
+        if operation.act is not None:
+            call = self._build_call(exchange, await self._read_form(exchange))
+            return self._execution.encode(await operation.act(call, self._queries))
         if operation.decide is None:
             return await self._run_read(exchange)
         if operation.takes_file and headers.get(b"content-type", b"").lower().startswith(
