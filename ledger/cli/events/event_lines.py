@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ledger.cli.shell import format_time, make_printable
+from ledger.webhooks.deliveries import Attempt
 
 _COLUMNS = {"time": 20, "type": 40, "event": 28, "object": 0}
 """By name, the width on a terminal; 0: to the end of the line."""
@@ -25,9 +26,25 @@ def print_event(event: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(event), flush=True)
         return
-    _print_cells(
-        [format_time(event["created"]), event["type"], event["id"], event["data"]["object"].get("id") or "-"]
-    )
+    object_id = event["data"]["object"].get("id") or "-"
+    if "account" in event:  # a connected one
+        object_id = f"{object_id} of {event['account']}"
+    _print_cells([format_time(event["created"]), event["type"], event["id"], object_id])
+
+
+def print_attempt(event_id: str, attempt: Attempt, *, as_json: bool) -> None:
+    """Print the outcome of a POST of an Event, at once."""
+    if as_json:
+        outcome = {"status": attempt.status, "error": attempt.error, "duration_ms": attempt.duration_ms}
+        print(json.dumps({"object": "forward", "event": event_id, **outcome}), flush=True)
+        return
+    outcome_text = f"forwarded: {attempt.error or f'status {attempt.status}'}"
+    _print_cells([format_time(attempt.at), outcome_text, event_id, f"{attempt.duration_ms} ms"])
+
+
+def print_notice(text: str) -> None:
+    """Print to standard error what is no Event."""
+    print(f"ledger: {make_printable(text)}", file=sys.stderr, flush=True)
 
 
 def to_plain(event: Mapping[str, Any]) -> dict[str, Any]:

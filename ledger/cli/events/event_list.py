@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,12 +14,16 @@ from ledger.audit.auditor import Auditor
 from ledger.audit.moments import parse_time_span
 from ledger.call import Call, Cause
 from ledger.cli.audit.shell import AccountOption, LiveOption, RecordedCommand, run
-from ledger.cli.events.event_lines import print_event, print_header, to_plain
+from ledger.cli.events.event_lines import print_event, print_header, print_notice, to_plain
+from ledger.cli.events.event_types import expand_types
+from ledger.cli.events.live_events import LiveEvents, print_live, read_head
 from ledger.cli.groups import JsonOption, format_examples, print_json
-from ledger.cli.shell import CLI_ACTOR, format_count
+from ledger.cli.shell import CLI_ACTOR, end_at_closed_output, format_count, run_until_stopped
+from ledger.config import load_settings
+from ledger.errors import SettingError
+from ledger.postgres.deployment import read_running_database
 from ledger.queries import events
 from ledger.queries.context import QueryContext
-from ledger.wire.event_types import ORDERED_EVENT_TYPES, check_event_type, matches
 
 LIMIT_DEFAULT = 20
 PAGE_EVENTS = 100
@@ -27,6 +32,16 @@ TypesOption = Annotated[
     list[str] | None,
     typer.Option("--type", help="A type, or a pattern such as 'charge.dispute.*'; repeat it for several."),
 ]
+
+
+class _Wanted(NamedTuple):
+    """Which Events are to be listed: of these types, about this object, of this time (as the list's filter
+    `created`); at most `limit`."""
+
+    types: list[str] | None
+    object: str | None
+    created: dict[str, int]
+    limit: int
 
 
 def add_list_commands(group: typer.Typer) -> None:
@@ -42,6 +57,7 @@ def _add_list_command(group: typer.Typer) -> None:
         epilog=format_examples(
             "ledger events list",
             "ledger events list --type 'charge.dispute.*' --since 2026-03-01T00:00:00Z --limit 100",
+            "ledger events list --follow",
             "ledger events list --object ch_0352I2S0wXTRNVkqM8D9w9 --json | jq .id",
         ),
     )
@@ -53,21 +69,22 @@ def _add_list_command(group: typer.Typer) -> None:
         since: Annotated[str | None, typer.Option(help="The first time: unix seconds or ISO 8601.")] = None,
         until: Annotated[str | None, typer.Option(help="The last time.")] = None,
         limit: Annotated[int, typer.Option(min=1, help="How many Events to print.")] = LIMIT_DEFAULT,
+        follow: Annotated[
+            bool, typer.Option("--follow", help="Oldest first, and then new ones as they come, until Ctrl-C.")
+        ] = False,
         as_json: JsonOption = False,
     ) -> None:
         """List the Events of the last 30 days, newest first.
 
         With --json, each line is one Event, as the API shows it."""
-        filters = make_filters(types or [], object_id)
-        created = _make_span(since, until)
-
-        async def show(queries: QueryContext, auditor: Auditor) -> None:
-            if not as_json:
-                print_header()
-            async for event in _read_pages(queries, auditor, filters, created, limit):
-                print_event(event, as_json=as_json)
-
-        run(show, account=account, livemode=live, shows_personal_data=True)
+        if follow and until is not None:
+            raise SettingError("--follow: leave out --until")
+        wanted = _Wanted(expand_types(types) if types else None, object_id, _make_span(since, until), limit)
+        with end_at_closed_output():
+            if follow:
+                _follow(wanted, account, livemode=live, as_json=as_json)
+            else:
+                run(partial(_list, wanted, as_json), account=account, livemode=live)
 
 
 def _add_show_command(group: typer.Typer) -> None:
@@ -90,30 +107,11 @@ def _add_show_command(group: typer.Typer) -> None:
         async def read(queries: QueryContext, auditor: Auditor) -> Mapping[str, Any]:
             return (await events.retrieve(_make_call(auditor, target=event), queries)).body
 
-        document = to_plain(run(read, account=account, livemode=live, shows_personal_data=True))
+        document = to_plain(run(read, account=account, livemode=live))
         if as_json:
             print(json.dumps(document))
         else:
             print_json(document)
-
-
-def make_filters(types: list[str], object_id: str | None = None) -> dict[str, Any]:
-    """The filters of the list query that the options mean. Raises InvalidParameter for a type that there is
-    not, and a pattern that matches none."""
-    filters: dict[str, Any] = {}
-    if types:
-        filters["types"] = expand_types(types)
-    if object_id is not None:
-        filters["object"] = object_id.replace("\0", "")
-    return filters
-
-
-def expand_types(patterns: list[str]) -> list[str]:
-    """The types that the patterns match, in order. Raises InvalidParameter as `make_filters`."""
-    for pattern in patterns:
-        if not any(matches(pattern, name) for name in ORDERED_EVENT_TYPES):
-            check_event_type(pattern, "type")
-    return [name for name in ORDERED_EVENT_TYPES if any(matches(pattern, name) for pattern in patterns)]
 
 
 def _make_span(since: str | None, until: str | None) -> dict[str, int]:
@@ -126,29 +124,59 @@ def _make_span(since: str | None, until: str | None) -> dict[str, int]:
     return created
 
 
+async def _list(wanted: _Wanted, as_json: bool, queries: QueryContext, auditor: Auditor) -> None:
+    if not as_json:
+        print_header()
+    async for event in _read_pages(wanted, queries, auditor):
+        print_event(event, as_json=as_json)
+
+
+def _follow(wanted: _Wanted, account: str | None, *, livemode: bool, as_json: bool) -> None:
+    """Print the newest Events, oldest first, and then those that come."""
+    settings = load_settings()
+    read_running_database(settings)  # otherwise the list would start one, and nothing new would come
+    printed: set[str] = set()
+
+    async def begin(queries: QueryContext, auditor: Auditor) -> tuple[str, int]:
+        async with queries.pool.connection() as conn:
+            head = await read_head(conn)
+        if not as_json:
+            print_header()
+        for event in [event async for event in _read_pages(wanted, queries, auditor)][::-1]:
+            printed.add(event["id"])
+            print_event(event, as_json=as_json)
+        return auditor.account, head
+
+    def print_new(event: dict[str, Any]) -> None:
+        is_of_object = wanted.object in (None, event["data"]["object"].get("id"))
+        if is_of_object and event["id"] not in printed:
+            print_event(event, as_json=as_json)
+
+    chosen, head = run(begin, account=account, livemode=livemode)
+    types = None if wanted.types is None else frozenset(wanted.types)
+    live_events = LiveEvents(settings, chosen, livemode, types)
+    asyncio.run(run_until_stopped([print_live(live_events, head, print_new)]))
+
+
 async def _read_pages(
-    queries: QueryContext,
-    auditor: Auditor,
-    filters: Mapping[str, Any],
-    created: Mapping[str, int],
-    limit: int,
+    wanted: _Wanted, queries: QueryContext, auditor: Auditor
 ) -> AsyncIterator[dict[str, Any]]:
-    """The newest Events, at most `limit`. Each page is given as soon as it is read."""
-    parameters: dict[str, Any] = {"created": created} if created else {}
-    while limit > 0:
-        parameters["limit"] = min(limit, PAGE_EVENTS)
+    """The newest Events. Each page is given as soon as it is read."""
+    filters = {"types": wanted.types, "object": wanted.object}
+    filters = {name: value for name, value in filters.items() if value is not None}
+    parameters: dict[str, Any] = {"created": wanted.created}
+    left = wanted.limit
+    while left > 0:
+        parameters["limit"] = min(left, PAGE_EVENTS)
         page = await events.fetch_events(_make_call(auditor, parameters), queries, filters)
         if page.lag_events:
-            print(
-                f"ledger: {format_count(page.lag_events, 'recorded event')} not in the list yet: "
-                "a worker makes it (ledger serve, ledger worker)",
-                file=sys.stderr,
-            )
+            waiting = format_count(page.lag_events, "recorded event")
+            print_notice(f"{waiting} not in the list yet: a worker makes it (ledger serve, ledger worker)")
         for event in page.body["data"]:
             yield to_plain(event)
         if not page.body["has_more"]:
             return
-        limit -= len(page.body["data"])
+        left -= len(page.body["data"])
         parameters["starting_after"] = page.body["data"][-1]["id"]
 
 
