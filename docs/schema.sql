@@ -1987,12 +1987,12 @@ COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event 
 COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';
 COMMENT ON COLUMN reporting.webhook_deliveries.type IS 'Type of the Event.';
-COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_….';
+COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_…; wsl_…: of a listener of the Stripe CLI.';
 COMMENT ON COLUMN reporting.webhook_deliveries.account IS 'Id of the account whose Event it is.';
 COMMENT ON COLUMN reporting.webhook_deliveries.livemode IS 'True: live mode; false: test mode.';
 COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was recorded.';
-COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (the endpoint was deleted).';
-COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were made.';
+COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up), dropped (no longer owed) or forwarded (to a listener).';
+COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were due: one that was due while the endpoint was disabled was not made.';
 COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
 COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is.';
 GRANT SELECT ON reporting.webhook_deliveries TO ledger_analyst;
@@ -2110,11 +2110,14 @@ CREATE TABLE webhooks.deliveries (
     tries smallint NOT NULL DEFAULT 0,
     due_at timestamp with time zone NOT NULL,
     leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    schedule_from smallint NOT NULL DEFAULT 0,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
     CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
 );
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
+CREATE INDEX deliveries_forwarded ON webhooks.deliveries USING btree (account, livemode, id) WHERE (state = 'forwarded'::text);
+CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
 

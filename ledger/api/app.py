@@ -31,6 +31,7 @@ from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
+from ledger.api.internal.webhooks.router import webhook_routes
 from ledger.api.key_cache import KeyCache
 from ledger.api.openapi.document import extend_openapi, name_route
 from ledger.api.pages.routes import add_pages
@@ -216,6 +217,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
+        webhook_routes(callers, execution, components.queries),
     ]
 
 

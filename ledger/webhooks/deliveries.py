@@ -26,7 +26,7 @@ RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 DELETE_ROWS_MAX = 1000
 COUNT_ROWS_MAX = 100_000
 
-DeliveryState = Literal["pending", "delivered", "failed", "dropped"]
+DeliveryState = Literal["pending", "delivered", "failed", "dropped", "forwarded"]
 
 # `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;
@@ -53,9 +53,9 @@ WITH RECURSIVE owing AS (
 ), claimed AS (
     UPDATE webhooks.deliveries d SET leased_until = now() + %(lease)s * interval '1 second'
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, d.tries, d.event, d.created
+    RETURNING d.id, d.endpoint, d.account, greatest(d.tries - d.schedule_from, 0) AS made, d.event, d.created
 )
-SELECT claimed.id, claimed.endpoint, claimed.account, claimed.tries,
+SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
        (SELECT count(*) FROM webhooks.deliveries o
         WHERE o.event = claimed.event AND o.state IN ('pending', 'failed'))
@@ -64,11 +64,23 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 """
+# Sets the columns of a delivery that is to be sent again: it is due at `now` (unix seconds), with the whole
+# schedule before it. An attempt under way goes on. If it fails, the next one is made, but not within the same
+# second, in which the signature would be the same.
+RENEW = """
+state = 'pending',
+due_at = CASE WHEN d.leased_until > now() THEN to_timestamp(%(now)s + 1)
+         WHEN d.state = 'pending' THEN least(d.due_at, to_timestamp(%(now)s)) ELSE to_timestamp(%(now)s) END,
+schedule_from = d.tries + (d.leased_until > now())::integer
+"""
+# A failure leaves a delivery as it is that was made due again while this attempt was under way.
 _SETTLE = """
 UPDATE webhooks.deliveries
 SET tries = tries + 1, leased_until = '-infinity',
-    state = CASE state WHEN 'pending' THEN %(state)s ELSE state END,
-    due_at = coalesce(to_timestamp(%(due_at)s::float8), due_at)
+    state = CASE WHEN state = 'pending' AND NOT (schedule_from > tries AND %(state)s::text = 'failed')
+            THEN %(state)s ELSE state END,
+    due_at = CASE WHEN schedule_from > tries THEN due_at
+             ELSE coalesce(to_timestamp(%(due_at)s::float8), due_at) END
 WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
 """
 _RECORD_ATTEMPT = f"""
@@ -141,8 +153,8 @@ _LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c
 
 
 class ClaimedDelivery(NamedTuple):
-    """A delivery claimed under a lease. `account` is the Event's; `attempts_made` counts earlier attempts;
-    `event` is None while the live feed does not have it."""
+    """A delivery claimed under a lease. `account` is the Event's; `attempts_made` counts earlier attempts
+    since the schedule began; `event` is None while the live feed does not have it."""
 
     id: str
     endpoint: str
