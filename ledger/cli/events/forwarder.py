@@ -40,10 +40,9 @@ async def forward(
         try:
             sent_at = time.time()
             body = encode_event(found, account)
-            report(
-                found.event.id,
-                await client.post(url, body, sign([secret], int(sent_at), body), sent_at=sent_at),
-            )
+            signature = sign([secret], int(sent_at), body).encode()
+            headers = [(b"Stripe-Signature", signature)]
+            report(found.event.id, await client.post(url, body, headers, sent_at=sent_at))
         finally:
             free.release()
 
