@@ -327,6 +327,8 @@ def test_what_went_to_a_listener_of_the_stripe_cli_is_shown_and_not_sent_again(
     assert stranger.find("endpoint=wsl_test") == stranger.find("state=forwarded") == []
     assert_refused(desk.retry(forwarded), 409, code="webhook_state", message="stripe events resend")
     assert desk.find("state=forwarded") == rows[:1]
+    reported = ask("SELECT id, state FROM reporting.webhook_deliveries WHERE event = %s", delivery["event"])
+    assert reported == [(delivery["id"], "delivered")], "reports are about what is owed"
 
 
 def test_the_health_of_an_endpoint_tells_what_fails_and_what_waits(
