@@ -36,7 +36,7 @@ def test_a_session_has_what_the_cli_needs_and_no_secret_of_it_is_stored(
         "websocket_features[]": "request_logs",
         "filters": '{"filter_source":["API"]}',
     }
-    other = httpx.post(f"{service.url}{SESSIONS}", data=form, headers=behind_a_proxy).json()
+    other = httpx.post(f"{service.url}{SESSIONS}", data=form, headers=behind_a_proxy, verify=False).json()
     assert other["websocket_url"].startswith("ws://ledger.example.com/")
     assert other["websocket_authorized_feature"] == "request_logs"
 
