@@ -28,7 +28,7 @@ UNKNOWN = "Unknown WebSocket ID."
 SUBPROTOCOL = "stripecli-devproxy-v1"
 SEND_SECONDS_MAX = 15.0
 """How long a listener may take to make room for the next message."""
-SAVE_SECONDS = 0.25
+SAVE_SECONDS = 0.1
 """Acknowledgements within this time are stored together. They are lost if the process is killed: the Events
 are then sent again."""
 RETRY_SECONDS = 1.0
