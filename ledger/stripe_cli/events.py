@@ -69,7 +69,7 @@ class EventSource:
         self._news = asyncio.Event()
         self._saved: Cursor | None = None
         self._missed = session.missed
-        self._missed_told = 0
+        self._told: list[int] = []  # of these, by message, how many the listener was told
         self._counted_head = 0
         self._has_resends = True
         self._resent_upto = 0
@@ -107,10 +107,10 @@ class EventSource:
                 batch = await feed.read_events(conn, account, livemode, self.read_position)
             if await self._skip_excess(batch.head):
                 continue
-            if self._missed > self._missed_told:
+            if untold := self._missed - sum(self._told):
+                self._told.append(untold)
                 for rendering in RENDERINGS:
-                    yield self._encode_missed(rendering)
-                self._missed_told = self._missed
+                    yield self._encode_missed(len(self._told) - 1, untold, rendering)
             for found in batch.events:
                 for rendering in RENDERINGS:
                     key = make_key(found.position, found.ordinal, rendering)
@@ -127,17 +127,19 @@ class EventSource:
         message = parse_message_id(ack.webhook_conversation_id)
         if message is None:
             return
-        self._window.acknowledge(message.key)
-        kind, _, rest = message.key.partition(".")
-        if kind == _MISSED_KEY:
-            self._missed -= self._missed_told
-            self._missed_told = 0
-        elif kind == _RESEND_KEY:
+        is_in_window = self._window.acknowledge(message.key)
+        if is_in_window:
+            kind, _, rest = message.key.partition(".")
             number, _, rendering = rest.partition(".")
-            waiting = self._resent.get(int(number), set()) if number.isdecimal() else set()
-            waiting.discard(rendering)
-            if not waiting and self._resent.pop(int(number), None) is not None:
-                self._acknowledged_resends.append(int(number))
+            if kind == _MISSED_KEY:
+                self._missed -= self._told[int(number)]
+                self._told[int(number)] = 0
+            elif kind == _RESEND_KEY:
+                waiting = self._resent[int(number)]
+                waiting.discard(rendering)
+                if not waiting:
+                    self._acknowledged_resends.append(int(number))
+                    del self._resent[int(number)]
         self._room.set()
 
     async def save(self) -> None:
@@ -211,23 +213,23 @@ class EventSource:
         body = render_event(event, account=shown_account, api_version=version)
         return self._encode_body(key, position, body, version)
 
-    def _encode_missed(self, rendering: str) -> str:
+    def _encode_missed(self, number: int, count: int, rendering: str) -> str:
         """The message with an Event of our own that says how many were missed. The CLI shows its type and
         its id."""
         now = self._clock.now()
         version = LATEST_VERSION if rendering == "latest" else None
         body = render_own_event(
-            event_id=f"evt_missed_{self._missed}",
+            event_id=f"evt_missed_{count}",
             event_type=MISSED_TYPE,
             created=int(now),
             livemode=self.session.livemode,
             api_version=LATEST_VERSION,
-            data={"object": {"object": "events_missed", "count": self._missed}},
+            data={"object": {"object": "events_missed", "count": count}},
             request_id=None,
             idempotency_key=None,
             pending_webhooks=0,
         )
-        return self._encode_body(f"{_MISSED_KEY}.{rendering}", None, body, version)
+        return self._encode_body(f"{_MISSED_KEY}.{number}.{rendering}", None, body, version)
 
     def _encode_body(self, key: str, position: int | None, event: dict[str, Any], version: str | None) -> str:
         body = msgspec.json.encode(event)

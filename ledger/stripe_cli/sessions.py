@@ -1,8 +1,8 @@
 """Sessions of the Stripe CLI in the database: open one, connect to it, keep its cursor, delete it.
 
 A session belongs to the account and mode of the API key that opened it and ends with that key, or
-SESSION_SECONDS_MAX after nothing was connected to it any more. Only its newest connection may move its
-cursor: an older one that has not noticed yet that it is gone changes nothing.
+SESSION_SECONDS_MAX after nothing was connected to it any more. Its cursor only moves forward, whatever an
+older connection does that has not noticed yet that it is gone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ WHERE s.id = open.id AND s.connection = open.connection
 _SAVE = """
 UPDATE stripe_cli.sessions
 SET position = %(position)s, acknowledged = %(acknowledged)s::text[], missed = %(missed)s, seen_at = now()
-WHERE id = %(id)s AND connection = %(connection)s
+WHERE id = %(id)s AND position <= %(position)s
 """
 _DELETE = "DELETE FROM stripe_cli.sessions WHERE id = ANY (%(sessions)s::text[])"
 _DELETE_ENDED = """
@@ -215,10 +215,10 @@ async def touch_sessions(conn: Conn, connections: Mapping[str, str]) -> None:
 
 
 async def save_cursor(conn: Conn, session: Session, cursor: Cursor) -> None:
-    """Store how far a session is. Does nothing for a connection that is not its newest."""
+    """Store how far a session is, unless a newer connection is further: what it has acknowledged to an older
+    one it has acknowledged."""
     parameters = {
         "id": session.id,
-        "connection": session.connection,
         "position": cursor.position,
         "acknowledged": sorted(cursor.acknowledged),
         "missed": cursor.missed,
