@@ -32,5 +32,15 @@ CREATE UNLOGGED TABLE stripe_cli.logins (
     redeemed boolean NOT NULL DEFAULT false,
     CONSTRAINT logins_redeemed_when_confirmed CHECK (account IS NOT NULL OR NOT redeemed)
 );
-GRANT SELECT, INSERT, UPDATE, DELETE ON stripe_cli.logins TO ledger_api;
+
+-- Requests that a run of `stripe logs tail` is to be shown: one row for each run, until it acknowledges it or
+-- ends. `payload` is the JSON that the CLI gets. Also not logged: it is of use for seconds.
+CREATE UNLOGGED TABLE stripe_cli.request_logs (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    session text COLLATE "C" NOT NULL REFERENCES stripe_cli.sessions ON DELETE CASCADE,
+    at timestamptz NOT NULL DEFAULT now(),
+    payload text NOT NULL,
+    CONSTRAINT request_logs_key PRIMARY KEY (session, id)
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON stripe_cli.logins, stripe_cli.request_logs TO ledger_api;
 """
