@@ -1953,7 +1953,10 @@ CREATE VIEW reporting.webhook_attempts AS
     status,
     error,
     COALESCE(status >= 200 AND status <= 299, false) AS succeeded
-   FROM webhooks.attempts t;
+   FROM webhooks.attempts t
+  WHERE NOT (EXISTS ( SELECT
+           FROM webhooks.deliveries d
+          WHERE d.id = t.delivery AND d.state = 'forwarded'::text));
 COMMENT ON VIEW reporting.webhook_attempts IS 'One row per attempt to deliver an Event.';
 COMMENT ON COLUMN reporting.webhook_attempts.delivery IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_attempts.number IS '1, 2, 3 … within the delivery.';
@@ -1982,16 +1985,17 @@ CREATE VIEW reporting.webhook_deliveries AS
    FROM webhooks.deliveries d
      CROSS JOIN LATERAL ( SELECT max(t.at) AS last_attempt_at
            FROM webhooks.attempts t
-          WHERE t.delivery = d.id) a;
+          WHERE t.delivery = d.id) a
+  WHERE d.state <> 'forwarded'::text;
 COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event that was owed to an endpoint in the last 30 days.';
 COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';
 COMMENT ON COLUMN reporting.webhook_deliveries.type IS 'Type of the Event.';
-COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_…; wsl_…: of a listener of the Stripe CLI.';
+COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_….';
 COMMENT ON COLUMN reporting.webhook_deliveries.account IS 'Id of the account whose Event it is.';
 COMMENT ON COLUMN reporting.webhook_deliveries.livemode IS 'True: live mode; false: test mode.';
 COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was recorded.';
-COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up), dropped (no longer owed) or forwarded (to a listener).';
+COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (nobody is owed it any more).';
 COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were due: one that was due while the endpoint was disabled was not made.';
 COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
 COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is.';

@@ -51,9 +51,11 @@ WITH RECURSIVE owing AS (
     ) AS next
     ORDER BY next.due_at LIMIT %(limit)s
 ), claimed AS (
-    UPDATE webhooks.deliveries d SET leased_until = now() + %(lease)s * interval '1 second'
+    UPDATE webhooks.deliveries d
+    SET leased_until = now() + %(lease)s * interval '1 second',
+        schedule_from = least(d.schedule_from, d.tries)
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, greatest(d.tries - d.schedule_from, 0) AS made, d.event, d.created
+    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made, d.event, d.created
 )
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
