@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -154,22 +154,26 @@ class Listener(BackgroundCommand):
 
 
 class StripeCli:
-    """The CLI of one person: home folder, key, and address of the service."""
+    """The CLI of one person: home folder, key, and address of the service; more variables in `settings`."""
 
-    def __init__(self, home: Path, url: str, key: str, proxy: RefusingProxy) -> None:
+    def __init__(
+        self, home: Path, url: str, key: str, proxy: RefusingProxy, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.home = home
         self.url = url
         self.key = key
         self.proxy = proxy
+        self.settings = settings or {}
 
     def run(self, *arguments: str, stdin: str = "", **settings: str) -> Completed:
-        """Run one command to its end. `settings`: environment variables, empty ones are left out."""
+        """Run one command to its end. `settings`: environment variables, empty ones are left out. It collects
+        no garbage: that takes a third of the processor time of a command that ends at once."""
         completed = subprocess.run(
             self.build_command(arguments),
             input=stdin,
             capture_output=True,
             text=True,
-            env=self.build_environment(settings),
+            env=self.build_environment({"GOGC": "off", **settings}),
             cwd=self.home,
             timeout=RUN_SECONDS,
             check=False,
@@ -214,8 +218,12 @@ class StripeCli:
         try:
             yield process
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def build_command(self, arguments: Sequence[str]) -> list[str]:
         """The command line. The address comes first: `config --set` would take it for a value."""
@@ -232,5 +240,7 @@ class StripeCli:
             "DO_NOT_TRACK": "1",
             "HTTP_PROXY": self.proxy.url,
             "HTTPS_PROXY": self.proxy.url,
-        } | settings
+            **self.settings,
+            **settings,
+        }
         return {name: value for name, value in environment.items() if value}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import pytest
@@ -16,17 +15,13 @@ pytestmark = needs_stripe_cli
 
 NOT_HERE = [
     ("customers", "search", "--query", "name:'x'"),
-    ("tokens", "create"),
     ("v2", "core", "events", "list"),
     ("post", "/v1/products", "-d", "name=x"),
 ]
 NOT_IN_CLI = [
     (("status",), "no longer available"),
-    (("serve",), "no longer available"),
-    (("samples", "list"), "no longer available"),
     (("playback",), "Unknown command"),
     (("get", "du_0123456789abcdefghijkl"), "unrecognized object id"),
-    (("get", "cuss_0123456789abcdefghijkl"), "unrecognized object id"),
     (("listen", "-s", "--forward-to", "127.0.0.1:9"), "--all-snapshot"),
     (("listen", "-s", "--events", "*"), "--all-snapshot"),
 ]
@@ -183,4 +178,3 @@ def test_a_key_can_be_kept_without_a_login(cli: StripeCli, account: Account) -> 
     wrong = "sk_test_0123456789abcdef"
     assert cli.run("get", "/v1/customers", "--api-key", wrong, **without).status == 1
     assert cli.run("get", "/v1/customers", "--api-key", wrong).status == 0
-    assert json.loads(cli.run("whoami", "--format", "json", **without).output)

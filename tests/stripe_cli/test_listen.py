@@ -139,3 +139,28 @@ def test_paths_of_configured_endpoints_are_forwarded_to(
         (deleted,) = receiver.wait_for("/base/b", 1)
     assert created.event(listener.secret).type == "customer.created"
     assert deleted.event(listener.secret).type == "customer.deleted"
+
+
+def test_an_event_is_sent_again_to_listeners_and_to_an_endpoint(
+    cli: StripeCli, raw: Caller, service: Service, account: Account, receiver: Receiver
+) -> None:
+    form = {"url": receiver.url("/endpoint"), "enabled_events[]": "customer.created"}
+    endpoint = ok(raw.post("/v1/webhook_endpoints", form))
+    with cli.listen("--forward-to", receiver.url("/again")) as listener:
+        raw.customer()
+        (event,) = raw.events()
+        receiver.wait_for("/again", 1)
+        assert cli.call("events", "resend", event["id"])["id"] == event["id"]
+        first, again = receiver.wait_for("/again", 2)
+        assert first.event(listener.secret).id == again.event(listener.secret).id == event["id"]
+        receiver.wait_for("/endpoint", 1)
+        cli.call("events", "resend", event["id"], "--webhook-endpoint", endpoint["id"])
+        assert receiver.wait_for("/endpoint", 2)[1].event(endpoint["secret"]).id == event["id"]
+    missing = cli.run("events", "resend", "evt_none")
+    assert (missing.status, missing.answer["error"]["code"]) == (0, "resource_missing")
+    no_endpoint = cli.run("events", "resend", event["id"], "--webhook-endpoint", "we_none")
+    assert no_endpoint.answer["error"]["param"] == "webhook_endpoint"
+    attempts = wait_until(lambda: found if len(found := read_attempts(service, account)) == 4 else None)
+    assert sorted((attempt[1], attempt[3]) for attempt in attempts) == [
+        ("delivered", 1), ("delivered", 2), ("forwarded", 1), ("forwarded", 2),
+    ]  # fmt: skip

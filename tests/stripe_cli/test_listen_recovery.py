@@ -46,7 +46,8 @@ class FragileService:
         self.dsn = dsn
         self._settings: dict[str, Any] = {
             "database_url": dsn, "secret_key": SERVICE_KEY, "port": port, "workers": 2,
-            "stripe_cli_connection_seconds": CONNECTION_SECONDS,
+            "stripe_cli_connection_seconds": CONNECTION_SECONDS, "log_requests": "all",
+            "unix_socket": place / "api.sock",
         }  # fmt: skip
         self.process = ServeProcess(place / "data", **self._settings)
         self.url = self.process.url
@@ -54,6 +55,11 @@ class FragileService:
     def kill_and_start(self) -> None:
         self.process.kill_group()
         self.process = ServeProcess(self._place / "data", **self._settings)
+
+    def find_writers(self) -> set[int]:
+        """The API processes that have created customers."""
+        entries = parse_log(self.process.log)
+        return {entry["pid"] for entry in entries if entry.get("method") == "POST"}
 
     def count_connections(self) -> int:
         """How often a listener has connected to the service since it was started."""
@@ -143,6 +149,19 @@ def wait_for_all(http: httpx.Client, receiver: Receiver, listener: Listener) -> 
     return expected
 
 
+def test_a_unix_socket_needs_no_address(
+    cli: StripeCli, place: Path, http: httpx.Client, receiver: Receiver
+) -> None:
+    cli.url = ""
+    cli.settings = {
+        "STRIPE_CLI_UNIX_SOCKET": str(place / "api.sock"), "HTTPS_PROXY": "", "HTTP_PROXY": "",
+    }  # fmt: skip
+    with cli.listen("--forward-to", receiver.url("/")) as listener:
+        customer = cli.call("customers", "create", "--name", "Jenny")
+        assert cli.call("get", customer["id"]) == customer
+        assert len(wait_for_all(http, receiver, listener)) == 1
+
+
 def test_a_burst_reaches_a_listener_over_a_reconnect(
     fragile: FragileService, cli: StripeCli, account: Account, http: httpx.Client, receiver: Receiver
 ) -> None:
@@ -156,6 +175,7 @@ def test_a_burst_reaches_a_listener_over_a_reconnect(
         wait_until(create_until_reconnected)
         expected = wait_for_all(http, receiver, listener)
     assert len(expected) >= BURST + WRITERS
+    assert len(fragile.find_writers()) == 2
 
     def is_recorded() -> bool:
         with psycopg.connect(fragile.dsn) as conn:

@@ -38,9 +38,6 @@ TRIGGERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "charge.dispute.created": (DISPUTED, INQUIRY | {"status": "warning_needs_response"}),
     "charge.dispute.updated": ([*DISPUTED, "charge.dispute.updated"], INQUIRY | {"metadata": {"foo": "bar"}}),
     "charge.dispute.closed": ([*DISPUTED, "charge.dispute.closed"], INQUIRY | {"status": "warning_closed"}),
-    "payment_intent.created": ([CREATED], BY_CLI | {"status": "requires_payment_method"}),
-    "payment_intent.succeeded": (PAID, {"status": "succeeded"}),
-    "payment_intent.payment_failed": (DECLINED, {"status": "requires_payment_method"}),
     "payment_intent.canceled": ([CREATED, "payment_intent.canceled"], {"status": "canceled"}),
     "payment_intent.amount_capturable_updated": (AUTHORIZED, {"amount_capturable": 2000}),
 }
