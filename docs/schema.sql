@@ -2071,6 +2071,68 @@ EXCEPTION WHEN data_exception THEN
 END $function$;
 
 
+CREATE SCHEMA stripe_cli;
+GRANT USAGE ON SCHEMA stripe_cli TO ledger_api;
+
+CREATE TABLE stripe_cli.logins (
+    poll_hash bytea NOT NULL,
+    page_hash bytea NOT NULL,
+    code text NOT NULL,
+    device text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    account text,
+    redeemed boolean NOT NULL DEFAULT false,
+    CONSTRAINT logins_key PRIMARY KEY (poll_hash),
+    CONSTRAINT logins_page UNIQUE (page_hash),
+    CONSTRAINT logins_redeemed_when_confirmed CHECK (account IS NOT NULL OR NOT redeemed)
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.logins TO ledger_api;
+
+CREATE TABLE stripe_cli.request_logs (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    session text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    payload text NOT NULL,
+    CONSTRAINT request_logs_key PRIMARY KEY (session, id),
+    CONSTRAINT request_logs_session_fkey FOREIGN KEY (session) REFERENCES stripe_cli.sessions(id) ON DELETE CASCADE
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.request_logs TO ledger_api;
+
+CREATE TABLE stripe_cli.resends (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    session text NOT NULL,
+    event text NOT NULL,
+    created bigint NOT NULL,
+    CONSTRAINT resends_key PRIMARY KEY (id),
+    CONSTRAINT resends_session_fkey FOREIGN KEY (session) REFERENCES stripe_cli.sessions(id) ON DELETE CASCADE
+);
+CREATE INDEX resends_of_session ON stripe_cli.resends USING btree (session, id);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.resends TO ledger_api;
+
+CREATE TABLE stripe_cli.sessions (
+    id text NOT NULL,
+    websocket_hash bytea NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    key text NOT NULL,
+    device text NOT NULL,
+    features text[] NOT NULL,
+    filters jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    connection text,
+    "position" bigint NOT NULL,
+    acknowledged text[] NOT NULL DEFAULT '{}'::text[],
+    missed bigint NOT NULL DEFAULT 0,
+    CONSTRAINT sessions_key PRIMARY KEY (id),
+    CONSTRAINT sessions_websocket UNIQUE (websocket_hash),
+    CONSTRAINT sessions_account_fkey FOREIGN KEY (account) REFERENCES ledger.accounts(id),
+    CONSTRAINT sessions_key_fkey FOREIGN KEY (key) REFERENCES ledger.api_keys(id)
+) WITH (fillfactor=50);
+CREATE INDEX sessions_of_account ON stripe_cli.sessions USING btree (account, livemode);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.sessions TO ledger_api;
+
+
 CREATE SCHEMA webhooks;
 GRANT USAGE ON SCHEMA webhooks TO ledger_api;
 

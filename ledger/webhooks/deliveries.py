@@ -75,9 +75,11 @@ WITH RECURSIVE owing AS (
         h.failing AND h.opened_at IS NOT NULL OR h.asked_until > to_timestamp(%(now)s), false)
     ORDER BY next.due_at LIMIT %(limit)s
 ), claimed AS (
-    UPDATE webhooks.deliveries d SET leased_until = now() + %(lease)s * interval '1 second'
+    UPDATE webhooks.deliveries d
+    SET leased_until = now() + %(lease)s * interval '1 second',
+        schedule_from = least(d.schedule_from, d.tries)
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, greatest(d.tries - d.schedule_from, 0) AS made,
+    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made,
               d.position, d.ordinal, d.object, d.event, d.created
 )
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,

@@ -126,8 +126,8 @@ def _add_retry_command(group: typer.Typer) -> None:
     def retry(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
         """Send a delivery again, now.
 
-        The whole schedule of attempts is before it. While an attempt is under way, no other one is made: only if it fails is the next one. To send many:
-        ledger webhooks replay."""
+        The whole schedule of attempts is before it. While an attempt is under way, no other one is made:
+        only if it fails is the next one. To send many: ledger webhooks replay."""
         from ledger.store.codec import Codec
         from ledger.webhooks.history.retry import Request, retry_delivery
 
