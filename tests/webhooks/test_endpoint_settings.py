@@ -11,7 +11,7 @@ import stripe
 from standardwebhooks import Webhook
 
 from tests.api.conftest import parse_log
-from tests.api.service import Account, Caller, Registrar, Service, assert_refused, read_stored_replies, ok
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok, read_stored_replies
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
