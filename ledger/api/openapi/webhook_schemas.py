@@ -105,12 +105,30 @@ _HEALTH: Fields = {
 }
 
 
+_SETTINGS: Fields = {
+    "id": text("The endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "object": constant("webhook_endpoint_settings"),
+    "livemode": livemode(),
+    "ordered": boolean("Whether the Events of one object are sent one after another, in order."),
+    "previous_secret_valid_until": unix_time("Until when the previous secret signs, too.").or_null(),
+    "secret_version": integer("Number of the signing secret; one more with each rotation.", 1),
+    "standard_webhooks": boolean("Whether the headers of Standard Webhooks are sent, too."),
+    "status": choice("Whether anything is sent to it.", ("enabled", "disabled"), "enabled"),
+}
+
+
 def build_webhook_schemas() -> dict[str, Json]:
     """The schemas by name."""
+    secret = text("The new signing secret, which is shown this once.", "whsec_…")
     objects: dict[str, tuple[str, Fields]] = {
         "webhook_delivery": ("A delivery of an Event to an endpoint.", _DELIVERY),
         "webhook_delivery_record": ("A delivery with its attempts.", _RECORD),
         "webhook_endpoint_health": ("How deliveries to an endpoint go.", _HEALTH),
+        "webhook_endpoint_settings": ("How Events are sent to an endpoint.", _SETTINGS),
+        "rotated_webhook_secret": (
+            "The settings of an endpoint, with its new secret.",
+            {**_SETTINGS, "secret": secret},
+        ),
         "webhook_delivery_list": ("A page of deliveries.", _make_page("webhook_delivery")),
     }
     return {name: build_schema(description, fields) for name, (description, fields) in objects.items()}

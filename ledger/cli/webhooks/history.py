@@ -268,10 +268,10 @@ def _print_report(report: EndpointReport) -> None:
         )
     breaker = report.breaker
     if breaker.state != "closed":
+        probes = format_count(breaker.failed_probes, "such attempt")
         print(
-            f"Paused since {format_time(breaker.opened_at)}, "
-            f"tried again at {format_time(breaker.next_probe_at)}; "
-            f"{format_count(breaker.failed_probes, 'such attempt')} failed."
+            f"Paused since {format_time(breaker.opened_at)}, tried again at "
+            f"{format_time(breaker.next_probe_at)}; {probes} failed."
         )
     if breaker.asked_until is not None:
         print(f"The receiver asked for no attempts before {format_time(breaker.asked_until)}.")
