@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,17 @@ import stripe
 
 from ledger.ids import new_id
 from tests.api.conftest import parse_log
-from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
+from tests.api.service import (
+    SERVICE_KEY,
+    Account,
+    Caller,
+    Registrar,
+    Service,
+    assert_refused,
+    create_client,
+    ok,
+)
+from tests.serving.process import run_refused
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
@@ -21,6 +33,7 @@ INSERT INTO webhooks.deliveries
 SELECT %s, event, 'wsl_test', account, livemode, created, position, ordinal, type, 'forwarded', 1, due_at
 FROM webhooks.deliveries WHERE id = %s RETURNING id
 """
+DEPLOYMENT = {"secret_key": SERVICE_KEY, "test_clock": True}
 DELIVERIES = "/internal/v1/webhooks/deliveries"
 
 
@@ -346,3 +359,49 @@ def test_the_health_of_an_endpoint_tells_what_fails_and_what_waits(
     assert 0 <= recent["median_ms"] <= recent["p95_ms"]
     assert (report["pending"], report["next_attempt_at"], report["oldest_due_at"]) == (0, None, None)
     assert "/hooks/" not in str(report)
+
+
+def test_the_command_line_shows_the_same_and_sends_again(
+    desk: Desk,
+    raw: Caller,
+    service: Service,
+    receiver: Receiver,
+    endpoint: stripe.WebhookEndpoint,
+    path: str,
+    tmp_path: Path,
+) -> None:
+    receiver.scripts[path] = [ScriptedResponse(200, b"fine\x1b[2J\nsecond line")]
+    raw.customer()
+    (delivery,) = desk.wait_for_all("delivered", 1)
+
+    def run(*arguments: str) -> str:
+        return service.run_command("webhooks", *arguments)
+
+    listed = ("deliveries", "--endpoint", endpoint.id, "--since", "2020-01-01", "--state", "delivered")
+    assert json.loads(run(*listed, "--json")) == {"data": [delivery], "has_more": False}
+    header, row = run(*listed).splitlines()
+    cells = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert (cells["delivery"], cells["event"], cells["last"]) == (delivery["id"], delivery["event"], "200")
+    assert json.loads(run("delivery", delivery["id"], "--json")) == desk.read(delivery["id"])
+    shown = run("delivery", delivery["id"])
+    assert f"{delivery['id']}: delivered, 1 attempt, last: 200" in shown
+    assert "    fine\\x1b[2J\n    second line\n" in shown
+    assert "delivered" not in run("retry", delivery["id"]).splitlines()[0]
+    receiver.wait_for(path, 2)
+    desk.wait_for(delivery["id"], "delivered")
+    report = json.loads(run("health", endpoint.id, "--json"))
+    assert report == ok(desk.operator.get(f"/internal/v1/webhooks/endpoints/{endpoint.id}/health"))
+    assert "Last 2 attempts since" in run("health", endpoint.id)
+    (line,) = wait_until(lambda: [line for line in parse_log(service.log) if is_retry(line, delivery["id"])])
+    assert "@" in line["who"]
+
+    for arguments, message in (
+        (("delivery", "dlv_none"), "ledger: No such delivery: 'dlv_none'"),
+        (("retry", "dlv_none"), "ledger: No such delivery: 'dlv_none'"),
+        (("health", "we_none"), "ledger: No such webhook endpoint: 'we_none'"),
+        (("deliveries", "--endpoint", "we_none"), "ledger: No such webhook endpoint: 'we_none'"),
+        (("deliveries", "--state", "lost"), "ledger: Invalid state: must be one of pending, delivered, "),
+        (("deliveries", "--since", "soon"), "ledger: Invalid time: 'soon' is neither"),
+    ):
+        refused = run_refused(tmp_path, "webhooks", *arguments, database_url=service.dsn, **DEPLOYMENT)
+        assert refused.startswith(message)

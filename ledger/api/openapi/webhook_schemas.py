@@ -63,6 +63,15 @@ _RECENT: Fields = {
     "since": number("When the first of them was made, in unix seconds.").or_null(),
     "success_share": number("Which part of them succeeded, from 0 to 1.", 1.0).or_null(),
 }
+_BREAKER: Fields = {
+    "state": choice(
+        "open: none are made. half_open: one is, or may be.", ("closed", "open", "half_open"), "closed"
+    ),
+    "opened_at": number("Since when it is open, in unix seconds.").or_null(),
+    "next_probe_at": number("When the next attempt may be made, in unix seconds.").or_null(),
+    "failed_probes": integer("How many attempts have failed since it opened."),
+    "asked_until": number("Until when the receiver asked by Retry-After for no attempts.").or_null(),
+}
 _LAST_FAILURE: Fields = {
     "at": number("When, in unix seconds.", 1795000000.0),
     "status": integer("HTTP status of the answer.", 500).or_null(),
@@ -78,6 +87,7 @@ _HEALTH: Fields = {
     "id": text("Id of the endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
     "object": constant("webhook_endpoint_health"),
     "account": text("Its account.", "acct_1Nv0FGQ9RKHgCVdK"),
+    "breaker": hash_of("Whether attempts are made while it fails.", _BREAKER),
     "due": integer("How many of the pending deliveries are overdue."),
     "failed_attempts": integer("How many attempts have failed since it began to fail."),
     "failing": boolean("Whether its last attempt failed."),
