@@ -40,10 +40,8 @@ async def forward(
         try:
             sent_at = time.time()
             body = encode_event(found, account)
-            report(
-                found.event.id,
-                await client.post(url, body, sign([secret], int(sent_at), body), sent_at=sent_at),
-            )
+            signature = (b"Stripe-Signature", sign([secret], int(sent_at), body).encode())
+            report(found.event.id, await client.post(url, body, [signature], sent_at=sent_at))
         finally:
             free.release()
 
