@@ -32,7 +32,7 @@ WITH of_projections AS (
     UPDATE ledger.operations SET logged = true
     WHERE id IN (SELECT id FROM ledger.operations WHERE NOT logged
                  ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id, at, who, action, '' AS reason, details,
+    RETURNING id, at, who, action, coalesce(details ->> 'reason', '') AS reason, details,
               jsonb_strip_nulls(jsonb_build_object('account', account, 'key', key)) AS subject
 )
 SELECT extract(epoch FROM at)::float8, who, action, reason, details, subject

@@ -40,9 +40,8 @@ async def forward(
         try:
             sent_at = time.time()
             body = encode_event(found, account)
-            signature = sign([secret], int(sent_at), body).encode()
-            headers = [(b"Stripe-Signature", signature)]
-            report(found.event.id, await client.post(url, body, headers, sent_at=sent_at))
+            signature = (b"Stripe-Signature", sign([secret], int(sent_at), body).encode())
+            report(found.event.id, await client.post(url, body, [signature], sent_at=sent_at))
         finally:
             free.release()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from ledger.cli.events.event_list import add_list_commands
+from ledger.cli.events.resend import add_resend_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.groups import build_group
 
@@ -17,5 +18,6 @@ def build_events_group() -> typer.Typer:
         "ledger events trigger charge.dispute.created",
     )
     add_list_commands(group)
+    add_resend_command(group)
     add_trigger_command(group, "ledger events trigger")
     return group

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EventTypesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="EVENT_TYPE…", help="The types of Events to make; see --list."),
+    typer.Argument(metavar="EVENT_TYPE", help="The types of Events to make; see --list."),
 ]
 AccountOption = Annotated[
     str | None, typer.Option("--account", help="The account; optional if there is only one.")
