@@ -1976,7 +1976,7 @@ CREATE VIEW reporting.webhook_deliveries AS
     d.tries AS attempts,
     a.last_attempt_at,
         CASE
-            WHEN d.state = 'pending'::text THEN d.due_at
+            WHEN d.state = 'pending'::text THEN NULLIF(d.due_at, 'infinity'::timestamp with time zone)
             ELSE NULL::timestamp with time zone
         END AS due_at
    FROM webhooks.deliveries d
@@ -1987,14 +1987,14 @@ COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event 
 COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';
 COMMENT ON COLUMN reporting.webhook_deliveries.type IS 'Type of the Event.';
-COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_….';
+COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_…; wsl_…: of a listener of the Stripe CLI.';
 COMMENT ON COLUMN reporting.webhook_deliveries.account IS 'Id of the account whose Event it is.';
 COMMENT ON COLUMN reporting.webhook_deliveries.livemode IS 'True: live mode; false: test mode.';
 COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was recorded.';
-COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (the endpoint was deleted).';
-COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were made.';
+COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up), dropped (no longer owed) or forwarded (to a listener).';
+COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were due: one that was due while the endpoint was disabled was not made.';
 COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
-COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is.';
+COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is, or it waits for an earlier Event of the object.';
 GRANT SELECT ON reporting.webhook_deliveries TO ledger_analyst;
 
 CREATE VIEW reporting.webhook_endpoints AS
@@ -2071,6 +2071,68 @@ EXCEPTION WHEN data_exception THEN
 END $function$;
 
 
+CREATE SCHEMA stripe_cli;
+GRANT USAGE ON SCHEMA stripe_cli TO ledger_api;
+
+CREATE TABLE stripe_cli.logins (
+    poll_hash bytea NOT NULL,
+    page_hash bytea NOT NULL,
+    code text NOT NULL,
+    device text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    account text,
+    redeemed boolean NOT NULL DEFAULT false,
+    CONSTRAINT logins_key PRIMARY KEY (poll_hash),
+    CONSTRAINT logins_page UNIQUE (page_hash),
+    CONSTRAINT logins_redeemed_when_confirmed CHECK (account IS NOT NULL OR NOT redeemed)
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.logins TO ledger_api;
+
+CREATE TABLE stripe_cli.request_logs (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    session text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    payload text NOT NULL,
+    CONSTRAINT request_logs_key PRIMARY KEY (session, id),
+    CONSTRAINT request_logs_session_fkey FOREIGN KEY (session) REFERENCES stripe_cli.sessions(id) ON DELETE CASCADE
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.request_logs TO ledger_api;
+
+CREATE TABLE stripe_cli.resends (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    session text NOT NULL,
+    event text NOT NULL,
+    created bigint NOT NULL,
+    CONSTRAINT resends_key PRIMARY KEY (id),
+    CONSTRAINT resends_session_fkey FOREIGN KEY (session) REFERENCES stripe_cli.sessions(id) ON DELETE CASCADE
+);
+CREATE INDEX resends_of_session ON stripe_cli.resends USING btree (session, id);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.resends TO ledger_api;
+
+CREATE TABLE stripe_cli.sessions (
+    id text NOT NULL,
+    websocket_hash bytea NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    key text NOT NULL,
+    device text NOT NULL,
+    features text[] NOT NULL,
+    filters jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    connection text,
+    "position" bigint NOT NULL,
+    acknowledged text[] NOT NULL DEFAULT '{}'::text[],
+    missed bigint NOT NULL DEFAULT 0,
+    CONSTRAINT sessions_key PRIMARY KEY (id),
+    CONSTRAINT sessions_websocket UNIQUE (websocket_hash),
+    CONSTRAINT sessions_account_fkey FOREIGN KEY (account) REFERENCES ledger.accounts(id),
+    CONSTRAINT sessions_key_fkey FOREIGN KEY (key) REFERENCES ledger.api_keys(id)
+) WITH (fillfactor=50);
+CREATE INDEX sessions_of_account ON stripe_cli.sessions USING btree (account, livemode);
+GRANT DELETE, INSERT, SELECT, UPDATE ON stripe_cli.sessions TO ledger_api;
+
+
 CREATE SCHEMA webhooks;
 GRANT USAGE ON SCHEMA webhooks TO ledger_api;
 
@@ -2110,11 +2172,16 @@ CREATE TABLE webhooks.deliveries (
     tries smallint NOT NULL DEFAULT 0,
     due_at timestamp with time zone NOT NULL,
     leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    schedule_from smallint NOT NULL DEFAULT 0,
+    object text,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
-    CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text]))
+    CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
 );
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
+CREATE INDEX deliveries_forwarded ON webhooks.deliveries USING btree (account, livemode, id) WHERE (state = 'forwarded'::text);
+CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
+CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
 
@@ -2132,10 +2199,16 @@ CREATE TABLE webhooks.endpoint_health (
     began_at timestamp with time zone NOT NULL,
     failure_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     given_up_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    opened_at timestamp with time zone,
+    probe_at timestamp with time zone,
+    failed_probes integer NOT NULL DEFAULT 0,
+    probe_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    asked_until timestamp with time zone,
     CONSTRAINT endpoint_health_key PRIMARY KEY (endpoint),
     CONSTRAINT endpoint_health_outcome CHECK ((status IS NULL) = (error IS NOT NULL))
 ) WITH (fillfactor=50);
 CREATE INDEX endpoint_health_failing ON webhooks.endpoint_health USING btree (since) WHERE failing;
+CREATE INDEX endpoint_health_open ON webhooks.endpoint_health USING btree (probe_at) WHERE (failing AND (opened_at IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.endpoint_health TO ledger_api;
 
 CREATE TABLE webhooks.late (

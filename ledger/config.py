@@ -71,6 +71,14 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
+    unix_socket: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="path of a Unix socket on which the API listens as well; default: none"
+    )
+    stripe_cli_login: bool | None = Field(
+        None,
+        description="whether `stripe login` gets keys; default: with an embedded database, a loopback "
+        "address and no public URL",
+    )
     health_port: Port | None = Field(
         None, description="port of a worker's /healthz, /readyz and /metrics; default: none"
     )
@@ -134,6 +142,10 @@ class Settings(BaseSettings):
     webhook_endpoints_max: Count = Field(16, description="webhook endpoints an account may have per mode")
     dispute_fee_credited: bool = Field(False, description="whether a won dispute's fee is credited back")
 
+    stripe_cli_connection_seconds: Seconds = Field(
+        3600, description="after so long the Stripe CLI connects anew, for which it takes a second"
+    )
+
     webhooks: Literal["on", "off"] = Field(
         "on", description="off: this process sends no webhooks, whatever the database says"
     )
@@ -145,6 +157,9 @@ class Settings(BaseSettings):
     webhook_timeout_ms: Milliseconds = Field(20_000, description="longest time of one attempt")
     webhook_attempts_max: Count = Field(256, description="attempts at the same time in a process")
     webhook_poll_ms: Milliseconds = Field(500, description="how often the sender looks for due retries")
+    webhook_disable_after_seconds: Annotated[int, Field(ge=0)] = Field(
+        0, description="an endpoint that accepts nothing for so long is disabled; 0: never"
+    )
     webhook_private_addresses: Literal["never", "test", "always"] = Field(
         "test", description="modes in which endpoints may have private and loopback addresses"
     )

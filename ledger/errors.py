@@ -20,7 +20,8 @@ LedgerError
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
     │   ├── InvalidIntentState       the payment intent's status does not allow the change
     │   ├── NotSealedYet             the record is in the log, but not yet in the Merkle tree: try again
-    │   └── InvalidProjectionState   an operator's request that the projection's state does not allow
+    │   ├── InvalidProjectionState   an operator's request that the projection's state does not allow
+    │   └── InvalidWebhookState      an operator's request that the endpoint or the delivery does not allow
     ├── CardError                the card was declined
     ├── Unauthenticated          no API key, an unknown one, or an expired one
     ├── Forbidden                the API key lacks the right
@@ -226,6 +227,14 @@ class InvalidProjectionState(InvalidState):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="projection_state")
+
+
+class InvalidWebhookState(InvalidState):
+    """The endpoint, the delivery or the replay does not allow what an operator requests (`code` is
+    `webhook_state`)."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, code="webhook_state", param=param)
 
 
 class CardError(RequestError):

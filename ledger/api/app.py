@@ -31,6 +31,7 @@ from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
+from ledger.api.internal.webhooks.router import webhook_routes
 from ledger.api.key_cache import KeyCache
 from ledger.api.openapi.document import extend_openapi, name_route
 from ledger.api.pages.routes import add_pages
@@ -41,6 +42,8 @@ from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
+from ledger.api.stripe_cli.routes import SOCKET_PATH, make_operations
+from ledger.api.stripe_cli.socket import ListenerSocket
 from ledger.audit.accesses import Accesses
 from ledger.background import Service
 from ledger.clock import Clock
@@ -53,6 +56,8 @@ from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
 from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
+from ledger.stripe_cli.listeners import Listeners
+from ledger.stripe_cli.request_log import RequestLog
 
 log = structlog.get_logger()
 
@@ -76,12 +81,20 @@ NO_EXTENSIONS = Extensions()
 
 class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
-    middleware wraps it for /internal/v1."""
+    middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's.
 
+    own_host  host and port at which a program on this machine reaches the service
+    """
+
+    own_host = b"localhost"
     public_api: PublicApi
     internal_api: InternalApiMiddleware
+    listener_socket: ListenerSocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == SOCKET_PATH:
+            await self.listener_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
@@ -108,6 +121,8 @@ class _Components(NamedTuple):
     queries: QueryContext
     execution: Execution
     accesses: Accesses
+    listeners: Listeners
+    request_log: RequestLog
 
 
 def create_app(
@@ -139,13 +154,13 @@ def create_app(
         find_direct=reader.find,
     )
     app.public_api = PublicApi(
-        RouteTable(OPERATIONS),
+        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
         components.keys,
         components.execution,
         queries,
         refresh_clock=clock_reader.refresh,
         render_error=render_error,
-        log_access=log_access,
+        log_access=access_log(components.metrics, settings, components.request_log),
         rate_limits=components.rate_limits,
         storage=storage,
         upload_receiver=UploadReceiver(
@@ -157,6 +172,7 @@ def create_app(
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
+    app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
         *_create_internal_routers(components, callers),
@@ -195,6 +211,8 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         queries=queries,
         execution=execution,
         accesses=Accesses(pool, clock, secret_key),
+        listeners=Listeners(store, metrics),
+        request_log=RequestLog(store),
     )
 
 
@@ -206,6 +224,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
+        webhook_routes(callers, execution, components.queries),
     ]
 
 
@@ -230,6 +249,10 @@ def _create_lifespan(
             stack.push_async_callback(components.accesses.close)
             await store.start()
             stack.push_async_callback(store.close)
+            await components.listeners.start()
+            stack.push_async_callback(components.listeners.close)
+            await components.request_log.start()
+            stack.push_async_callback(components.request_log.close)
             services: list[Service] = [ReplyCleanup(store)]
             services += [create_service(store) for create_service in service_factories]
             for service in services:

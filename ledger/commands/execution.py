@@ -30,8 +30,9 @@ from ledger.errors import (
     UnreadableRecord,
 )
 from ledger.objects import Fetch, expand, get_readable, render_object
+from ledger.postgres.connections import Conn, Pool
 from ledger.store.journal import Append, Change, VersionConflict, fold_changes
-from ledger.store.replies import IdempotencyKeyUsed, Reply, StoredReply
+from ledger.store.replies import IdempotencyKeyUsed, Reply, StoredReply, insert_reply
 from ledger.store.store import Store
 from ledger.wire.files import add_urls
 
@@ -56,7 +57,8 @@ class Decision(msgspec.Struct, frozen=True):
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
     secret     a text inside the answer that must not be stored with it
-    secret_of  the id of the object whose secret that is: `derive_secret` derives it again
+    secret_of  the id of the object whose secret that is: `derive_secret` derives it again. With `:n` after
+               it, it is the object's secret of number n; else the first
     """
 
     changes: Sequence[Change]
@@ -85,6 +87,8 @@ class CommandResult(msgspec.Struct, frozen=True):
 Decide = Callable[[Call, DecisionContext, int], Awaitable[Decision]]
 """A command: reads from the context, decides at `now` (unix seconds), renders the answer. It may run several
 times for one request and has no other effect. Raises RequestError for a refusal."""
+MakeChange = Callable[[Conn], Awaitable[dict[str, Any]]]
+"""Changes the database on a connection, in a transaction; returns the answer."""
 Encode = Callable[[Mapping[str, Any] | RequestError], tuple[int, str]]
 """Returns the HTTP status and the JSON body for an answer or a refusal."""
 
@@ -123,6 +127,38 @@ class Execution:
                 assert stored_reply is not None, "a used key has a stored reply for a day"
                 return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
         raise ConcurrencyConflict
+
+    async def change_once(
+        self,
+        pool: Pool,
+        cause: Cause,
+        change: MakeChange,
+        *,
+        fingerprint: str,
+        replay_answer: Callable[[dict[str, Any]], dict[str, Any] | RequestError] = lambda answer: answer,
+    ) -> CommandResult:
+        """Make a change that is not recorded in the log, once per idempotency key, in one transaction.
+
+        The change and the reply that a repetition gets commit together. Of concurrent requests under one key
+        one commits; the others undo their change and get the reply. An error is raised, and not stored.
+        `replay_answer`: what a repetition gets instead of the answer.
+        """
+        if cause.idempotency_key is None:
+            async with pool.connection() as conn, conn.transaction():
+                answer = await change(conn)
+            return CommandResult(*self.encode(answer))
+        stored_reply = await self.find_reply(cause)
+        if stored_reply is None:
+            try:
+                async with pool.connection() as conn, conn.transaction():
+                    answer = await change(conn)
+                    reply = Reply(fingerprint, *self.encode(replay_answer(answer)))
+                    await insert_reply(conn, cause, reply, self._store.clock.now())
+                return CommandResult(*self.encode(answer))
+            except IdempotencyKeyUsed:
+                stored_reply = await self.find_reply(cause)
+            assert stored_reply is not None, "the reply of a used idempotency key is kept for a day"
+        return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
 
     def begin_group(self, pending: Sequence[Change], *, exact: bool) -> GroupContext:
         """A context for commands that are appended as one; `pending` as in GroupContext."""
@@ -172,9 +208,10 @@ class Execution:
             )
         body = reply.body
         if reply.secret_object_id is not None:
-            state = await self._store.streams.read(reply.secret_object_id)
+            object_id, _, version = reply.secret_object_id.partition(":")
+            state = await self._store.streams.read(object_id)
             assert state is not None, "the reply committed together with the object"
-            secret = self.environment.derive_secret(state)
+            secret = self.environment.derive_secret(state, int(version or 1))
             body = body[: reply.secret_offset] + secret + body[reply.secret_offset :]
         return CommandResult(reply.status, body, stored_reply.request_id, stored_reply.position)
 

@@ -13,9 +13,10 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ import httpcore
 from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkBackend, AsyncNetworkStream, Response
 
 from ledger.webhooks.deliveries import Attempt
+from ledger.webhooks.schedule.breaker import ASKED_SECONDS_MAX
 
 RESPONSE_BYTES_MAX = 2048
 RESPONSE_SECONDS_MAX = 2.0
@@ -33,12 +35,15 @@ KEEP_ALIVE_SECONDS = 1.0
 # Some servers announce with it that they close an idle connection, and it may cross with our next request. A
 # client may repeat such a request on another connection (RFC 9110, section 15.5.9).
 STATUS_REQUEST_TIMEOUT = 408
+# Those with which a receiver may say when to come again (RFC 9110, section 10.2.3; RFC 6585).
+STATUSES_WITH_RETRY_AFTER = (429, 503)
 # IPv6 addresses that contain an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. They lead to that address.
 EMBEDDED_IPV4_NETWORKS = tuple(
     map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16"))
 )
 USER_AGENT = b"Stripe/1.0 (+https://docs.stripe.com/webhooks)"
 
+Headers = Sequence[tuple[bytes, bytes]]
 SocketOptions = Iterable[
     tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 ]
@@ -58,6 +63,7 @@ class _Response:
 
     status: int | None = None
     body: bytes | None = None
+    pause_seconds: float = 0.0
 
 
 class WebhookClient:
@@ -82,11 +88,11 @@ class WebhookClient:
         await self._kept_pools.close()
         await self._fresh_pool.aclose()
 
-    async def post(self, url: str, body: bytes, signature: str, *, sent_at: float) -> Attempt:
-        """POST the JSON `body` with its signature. Never raises; `sent_at` (unix seconds) is the Attempt's
-        time."""
+    async def post(self, url: str, body: bytes, own_headers: Headers, *, sent_at: float) -> Attempt:
+        """POST the JSON `body` with the headers of every request and `own_headers`. Never raises; `sent_at`
+        (unix seconds) is the Attempt's time."""
         started = time.monotonic()
-        headers = _build_headers(url, signature)
+        headers = _build_headers(url, own_headers)
         received = _Response()
         error: str | None = None
         try:
@@ -100,7 +106,7 @@ class WebhookClient:
             if received.status is None:  # otherwise there was a response, which is the outcome
                 error = classify_error(exception)
         duration_ms = round((time.monotonic() - started) * 1000)
-        return Attempt(sent_at, duration_ms, received.status, received.body, error)
+        return Attempt(sent_at, duration_ms, received.status, received.body, error, received.pause_seconds)
 
 
 @dataclass(slots=True)
@@ -165,7 +171,7 @@ class _KeptPools:
 async def _send(
     pool: AsyncConnectionPool,
     url: str,
-    headers: list[tuple[bytes, bytes]],
+    headers: Headers,
     body: bytes,
     received: _Response,
 ) -> None:
@@ -185,6 +191,8 @@ async def _send(
             if not connected and (response.status == STATUS_REQUEST_TIMEOUT or not stream.has_received):
                 raise _KeptConnectionFailed
             received.status, received.body = response.status, b""
+            if response.status in STATUSES_WITH_RETRY_AFTER:
+                received.pause_seconds = parse_retry_after(response.headers)
             received.body = await _read_prefix(response)
     except (httpcore.ProtocolError, httpcore.NetworkError) as error:
         if connected or received.status is not None:
@@ -284,13 +292,30 @@ def classify_error(exception: BaseException) -> str:
     return "protocol" if isinstance(exception, httpcore.ProtocolError) else "connection"
 
 
-def _build_headers(url: str, signature: str) -> list[tuple[bytes, bytes]]:
+def parse_retry_after(headers: Headers) -> float:
+    """For how many seconds a response asks by `Retry-After` not to be called: at most ASKED_SECONDS_MAX, and
+    0 if it does not say so in a way that is understood. A date is compared with the response's own `Date`, so
+    that a wrong clock of the receiver does no harm."""
+    values = {name.lower(): value.decode("latin-1").strip() for name, value in headers}
+    text = values.get(b"retry-after", "")
+    if text.isascii() and text.isdecimal():
+        return min(float(text[:10]), ASKED_SECONDS_MAX)
+    try:
+        until = parsedate_to_datetime(text).timestamp()
+        date = values.get(b"date")
+        now = parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(until - now, 0.0), ASKED_SECONDS_MAX)
+
+
+def _build_headers(url: str, own_headers: Headers) -> list[tuple[bytes, bytes]]:
     return [
         (b"Host", urlsplit(url).netloc.encode()),
         (b"User-Agent", USER_AGENT),
         (b"Accept", b"*/*"),
         (b"Content-Type", b"application/json; charset=utf-8"),
-        (b"Stripe-Signature", signature.encode()),
+        *own_headers,
     ]
 
 

@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import msgspec
 import psycopg
@@ -30,7 +30,9 @@ from ledger.store.store import Store
 from ledger.webhooks import deliveries, health
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
-from ledger.webhooks.signature import sign
+from ledger.webhooks.schedule import order
+from ledger.webhooks.schedule.disablement import Disablement
+from ledger.webhooks.signature import build_headers
 from ledger.webhooks.switch import SwitchLog
 
 ENDPOINT_CONCURRENCY_MAX = 8
@@ -43,16 +45,20 @@ LOOP_CLOSE_TIMEOUT_SECONDS = 2.0
 ATTEMPTS_CLOSE_TIMEOUT_SECONDS = 1.0
 _OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
 
+GetSecrets = Callable[[WebhookEndpoint, float], Sequence[str]]
+"""Returns the secrets that sign for an endpoint at a time (unix seconds), newest first."""
+
 log = structlog.get_logger()
 
 
 class Sender:
-    """Sends for one process. `get_secrets` returns an endpoint's signing secrets by its id."""
+    """Sends for one process."""
 
-    def __init__(self, store: Store, settings: Settings, get_secrets: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, store: Store, settings: Settings, get_secrets: GetSecrets) -> None:
         self._streams = store.streams
         self._clock = store.clock
         self._get_secrets = get_secrets
+        self._disablement = Disablement(store, settings.webhook_disable_after_seconds)
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
         self._is_off = settings.webhooks == "off"
         self._switch_log = SwitchLog(settings.webhooks)
@@ -167,8 +173,10 @@ class Sender:
         account = delivery.account if endpoint.connect else None
         body = msgspec.json.encode(render_event(event, account=account, api_version=endpoint.api_version))
         now = self._clock.now()
-        signature = sign(self._get_secrets(endpoint.id), int(now), body)
-        attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, signature, sent_at=now)
+        headers = build_headers(
+            endpoint, delivery, event.id, self._get_secrets(endpoint, now), int(now), body
+        )
+        attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, headers, sent_at=now)
         if attempt.duration_ms >= SLOW_ATTEMPT_SECONDS * 1000:
             self._slow_endpoints.add(endpoint.id)
         else:
@@ -189,13 +197,20 @@ class Sender:
             state = "pending"
             # Never early: attempts less than a second apart could have the same signature.
             jitter_factor = 1 + RETRY_JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
-            due_at = self._clock.now() + retry_seconds[delivery.attempts_made] * jitter_factor
-        async with self._connection as conn:
+            pause_seconds = retry_seconds[delivery.attempts_made] * jitter_factor
+            asked_seconds = 0.0 if attempt is None else attempt.pause_seconds
+            due_at = self._clock.now() + max(pause_seconds, asked_seconds)
+        ends_in_order = delivery.object is not None and state != "pending"
+        async with self._connection as conn, conn.transaction() if ends_in_order else nullcontext():
             change = await deliveries.record_outcome(
                 conn, delivery.id, state, account=endpoint.account, due_at=due_at, attempt=attempt
             )
+            if ends_in_order:
+                await order.release_next(conn, delivery.id, self._clock.now())
             if attempt is None:
                 await health.withdraw(conn, endpoint.id, "disabled")
+            elif not attempt.succeeded:
+                await self._disablement.consider(conn, endpoint, attempt.at)
         if change is not None:
             health.log_change(change, delivery=delivery.id, event=event)
         if attempt is not None and not attempt.succeeded:
@@ -220,6 +235,7 @@ class Sender:
             async with self._connection as conn:
                 now = self._clock.now()
                 deleted_count = await deliveries.delete_expired(conn, now)
+                await order.release_first(conn, now)
                 await health.delete_expired(conn, now - RETENTION_SECONDS)
             if deleted_count < DELETE_ROWS_MAX:
                 self._cleanup_at = monotonic_now + CLEANUP_INTERVAL_SECONDS

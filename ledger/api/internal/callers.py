@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_origin
 
 from fastapi import Depends, Header, Request
@@ -16,8 +16,9 @@ from ledger.api.exchange import Exchange
 from ledger.api.key_cache import KeyCache
 from ledger.api.rate_limits import RateLimits
 from ledger.call import Call
-from ledger.commands.execution import CommandResult, Decide, Execution, fingerprint_of
-from ledger.errors import Forbidden, InvalidParameter
+from ledger.commands.execution import CommandResult, Decide, Execution, MakeChange, fingerprint_of
+from ledger.errors import Forbidden, InvalidParameter, RequestError
+from ledger.postgres.connections import Pool
 from ledger.wire.parameters import unknown_parameter_error
 from ledger.wire.suggestions import find_nearest
 
@@ -129,6 +130,27 @@ async def run_command(
     if idempotency_key is not None:
         fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
     return await execution.run(call, decide, fingerprint=fingerprint)
+
+
+async def change_once(
+    execution: Execution,
+    pool: Pool,
+    exchange: Exchange,
+    parameters: dict[str, Any],
+    change: MakeChange,
+    *,
+    replay_answer: Callable[[dict[str, Any]], dict[str, Any] | RequestError] = lambda answer: answer,
+) -> Response:
+    """Make a change that is not recorded in the log, and respond with its result, once per Idempotency-Key.
+    `replay_answer`: what a repetition gets instead of the response."""
+    idempotency_key = exchange.read_idempotency_key()
+    fingerprint = ""
+    if idempotency_key is not None:
+        fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
+    result = await execution.change_once(
+        pool, exchange.build_cause(), change, fingerprint=fingerprint, replay_answer=replay_answer
+    )
+    return build_response(result, exchange)
 
 
 def build_response(result: CommandResult, exchange: Exchange) -> Response:

@@ -9,7 +9,7 @@ stored.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -20,15 +20,14 @@ from ledger import accounts
 from ledger.accounts import OVERLAP_SECONDS_MAX, SCOPES, SCOPES_PAGE, KeyKind, KeySummary, Mode
 from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
-from ledger.api.internal.callers import Callers, build_response
+from ledger.api.internal.callers import Callers, change_once
 from ledger.api.key_cache import KeyCache
 from ledger.api.openapi.answers import answers_with
 from ledger.clock import Clock
-from ledger.commands.execution import CommandResult, Execution, fingerprint_of
+from ledger.commands.execution import Execution, MakeChange
 from ledger.commands.models import Body, Id, Seconds, Text
 from ledger.errors import Forbidden, InvalidParameter, RequestError, SecretAlreadyIssued, UnknownObject
 from ledger.postgres.connections import Conn, Pool
-from ledger.store.replies import IdempotencyKeyUsed, Reply, insert_reply
 from ledger.wire.suggestions import list_alternatives
 
 _LIMIT = Query(ge=1, le=100)
@@ -74,10 +73,6 @@ class RollBody(Body):
     )
 
 
-CreateObject = Callable[[Conn], Awaitable[dict[str, Any]]]
-"""Creates an object on a connection; returns the response body."""
-
-
 class KeyRegistry:
     """Finds keys in a caller's reach, and creates accounts and keys once per Idempotency-Key."""
 
@@ -115,32 +110,11 @@ class KeyRegistry:
         """The key as the API shows it. Raises UnknownObject."""
         return (await self.get_key(conn, caller, key_id)).to_json(self.clock.now())
 
-    async def create_once(self, caller: Exchange, body: Body, create: CreateObject) -> Response:
-        """Run `create` and respond with its result, once per Idempotency-Key.
-
-        The object and the reply that a repetition gets commit together. Of concurrent requests under one key
-        one commits; the others undo what they created and get the reply. An error is not stored.
-        """
-        execution = self._execution
-        idempotency_key = caller.read_idempotency_key()
-        if idempotency_key is None:
-            async with self.pool.connection() as conn:
-                return build_response(CommandResult(*execution.encode(await create(conn))), caller)
-        cause = caller.build_cause()
-        fingerprint = fingerprint_of(caller.method, caller.path, body.to_params())
-        stored_reply = await execution.find_reply(cause)
-        if stored_reply is None:
-            try:
-                async with self.pool.connection() as conn, conn.transaction():
-                    created = await create(conn)
-                    reply = Reply(fingerprint, *execution.encode(_replay_answer(created)))
-                    await insert_reply(conn, cause, reply, self.clock.now())
-                return build_response(CommandResult(*execution.encode(created)), caller)
-            except IdempotencyKeyUsed:
-                stored_reply = await execution.find_reply(cause)
-            assert stored_reply is not None, "the reply of a used idempotency key is kept for a day"
-        replayed = await execution.replay(stored_reply, idempotency_key, fingerprint)
-        return build_response(replayed, caller)
+    async def create_once(self, caller: Exchange, body: Body, create: MakeChange) -> Response:
+        """Run `create` and respond with its result, once per Idempotency-Key."""
+        return await change_once(
+            self._execution, self.pool, caller, body.to_params(), create, replay_answer=_replay_answer
+        )
 
 
 def key_routes(

@@ -34,6 +34,7 @@ _TAGS = {
     "customer sessions": "Internal: sessions without their secrets, for support staff.",
     "accounts and keys": "Internal: connected accounts, and API keys of all kinds.",
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
+    "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
     "projections": "Internal: operating the read models.",
     "clock": "Internal: the test clock, where it is enabled.",
     "health": "For whoever runs the service. No API key is needed.",

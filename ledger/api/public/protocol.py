@@ -23,7 +23,7 @@ from ledger.api.authentication import (
     resolve_account,
 )
 from ledger.api.clock import RefreshClock
-from ledger.api.errors import STATUS_OK, Headers, RenderError, indent
+from ledger.api.errors import STATUS_OK, STATUS_REFUSED_MIN, Headers, RenderError, indent
 from ledger.api.exchange import (
     JSON_CONTENT_TYPE,
     AsgiSource,
@@ -103,7 +103,8 @@ class PublicApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server."""
-        source = AsgiSource(scope["scheme"], receive)
+        client = scope.get("client")
+        source = AsgiSource(scope["scheme"], receive, client[0] if client else None)
         headers = dict(scope["headers"])
         exchange = self.begin(scope["method"], scope["path"], scope["query_string"], headers, source)
         body = await self.answer(exchange)
@@ -138,6 +139,8 @@ class PublicApi:
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
+        if exchange.status >= STATUS_REFUSED_MIN:
+            exchange.error_body = body
         user_agent = exchange.request_headers.get(b"user-agent", b"")
         return (indent(body) if _is_read_by_people(user_agent) else body).encode()
 
@@ -149,7 +152,10 @@ class PublicApi:
             return STATUS_OK, ""
         await self._authorize(exchange, now)
         operation = exchange.operation
-        if operation.decide is None:
+        if operation.act is not None:
+            call = self._build_call(exchange, await self._read_form(exchange))
+            return self._execution.encode(await operation.act(call, self._queries))
+        if not operation.writes:
             return await self._run_read(exchange)
         if operation.takes_file and headers.get(b"content-type", b"").lower().startswith(
             MULTIPART_CONTENT_TYPE
@@ -236,7 +242,6 @@ class PublicApi:
 
     async def _run_command(self, exchange: Exchange, encoded_parameters: bytes) -> tuple[int, str]:
         operation = exchange.operation
-        assert operation.decide is not None
         # On DELETE the header is ignored (contract §1.9).
         idempotency_key = exchange.read_idempotency_key() if operation.method == "POST" else None
         try:
@@ -254,7 +259,14 @@ class PublicApi:
             for name, upload in exchange.uploads.items():
                 parameters[name] = (upload.digest, upload.filename)
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
-        result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
+        if operation.change is not None:
+            change = await operation.change(call, self._queries)
+            result = await self._execution.change_once(
+                self._queries.pool, call.cause, change, fingerprint=fingerprint
+            )
+        else:
+            assert operation.decide is not None
+            result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
         exchange.set_result(result)
         return result.status, result.body
 

@@ -58,7 +58,7 @@ def _add_status_command(group: typer.Typer) -> None:
         "status", epilog=format_examples("ledger webhooks status", "ledger webhooks status --json")
     )
     def status(as_json: JsonOption = False) -> None:
-        """Show whether webhooks are sent, what is pending and what fails."""
+        """Show whether webhooks are sent, and what fails."""
         _print_status(run_with_deployment(_read_status), as_json)
 
 
@@ -126,7 +126,7 @@ def _add_resume_command(group: typer.Typer) -> None:
             upto = await _wait_for_fanout(conn, clock, deployment) if drop_pending else 0
             _ask_before_resume(before, drop_pending=drop_pending, yes=yes)
             async with conn.transaction():
-                dropped = await drop(conn, upto) if drop_pending else 0
+                dropped = await drop(conn, upto, clock.now()) if drop_pending else 0
                 pending = await _count(conn, clock)
                 details = {"dropped": dropped, "pending": pending.deliveries, "due": pending.due}
                 await switch.resume(conn, get_shell_user(), reason, details)

@@ -1,0 +1,1 @@
+"""The routes with which operators look after webhooks (internal API §4)."""

@@ -1,0 +1,139 @@
+"""Answers of the routes with which operators look after webhooks (internal API §4)."""
+
+from __future__ import annotations
+
+from ledger.webhooks.history.deliveries import STATES
+from ledger.wire.json_values import Json
+from ledger.wire.schemas.catalog import build_schema
+from ledger.wire.schemas.fields import (
+    Field,
+    Fields,
+    array,
+    boolean,
+    choice,
+    component,
+    constant,
+    hash_of,
+    integer,
+    livemode,
+    nullable_text,
+    number,
+    text,
+    unix_time,
+)
+
+_ATTEMPT: Fields = {
+    "number": integer("1 for the first one of the delivery.", 1),
+    "at": number("When it was made, in unix seconds.", 1795000000.0),
+    "duration_ms": integer("How many milliseconds it took.", 120),
+    "status": integer("HTTP status of the answer.", 200).or_null(),
+    "error": nullable_text("Why there was no answer, as a code."),
+}
+_ANSWERED_ATTEMPT: Fields = {
+    **_ATTEMPT,
+    "answer": nullable_text("The first 2 KiB of the answer; bytes that are no UTF-8 as `\\xNN`."),
+    "answer_is_text": boolean("Whether all of `answer` is UTF-8.").or_null(),
+    "answer_is_cut": boolean("Whether the answer may have been longer.").or_null(),
+}
+_DELIVERY: Fields = {
+    "id": text("Id of the delivery.", "dlv_0352CZ3z1jWpJM7B8upbma"),
+    "object": constant("webhook_delivery"),
+    "account": text("The account of the Event.", "acct_1Nv0FGQ9RKHgCVdK"),
+    "attempt_count": integer("How many attempts were due until now.", 1),
+    "created": number("When the delivery was made, in unix seconds.", 1795000000.0),
+    "endpoint": text("The endpoint; `wsl_…`: a listener of the Stripe CLI.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "event": text("The Event.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"),
+    "event_created": unix_time("When the Event was recorded."),
+    "in_flight": boolean("Whether an attempt is under way."),
+    "last_attempt": hash_of("The newest attempt.", _ATTEMPT).or_null(),
+    "livemode": livemode(),
+    "next_attempt_at": number("Of a pending delivery: when it is due, in unix seconds.").or_null(),
+    "state": choice("How it stands.", tuple(STATES), "delivered"),
+    "type": text("The type of the Event.", "customer.created"),
+}
+_RECORD: Fields = {
+    **_DELIVERY,
+    "attempts": array("The newest 100, the oldest first.", hash_of("An attempt.", _ANSWERED_ATTEMPT)),
+    "waits_for": array("Codes of what a pending delivery waits for.", text("A code.", "endpoint_disabled")),
+}
+_RECENT: Fields = {
+    "count": integer("How many: the last 1,000 of the last 24 hours, at most.", 120),
+    "median_ms": integer("Half of them took at most so many milliseconds.", 40).or_null(),
+    "p95_ms": integer("All but one in twenty took at most so many milliseconds.", 120).or_null(),
+    "since": number("When the first of them was made, in unix seconds.").or_null(),
+    "success_share": number("Which part of them succeeded, from 0 to 1.", 1.0).or_null(),
+}
+_BREAKER: Fields = {
+    "state": choice(
+        "open: none are made. half_open: one is, or may be.", ("closed", "open", "half_open"), "closed"
+    ),
+    "opened_at": number("Since when it is open, in unix seconds.").or_null(),
+    "next_probe_at": number("When the next attempt may be made, in unix seconds.").or_null(),
+    "failed_probes": integer("How many attempts have failed since it opened."),
+    "asked_until": number("Until when the receiver asked by Retry-After for no attempts.").or_null(),
+}
+_LAST_FAILURE: Fields = {
+    "at": number("When, in unix seconds.", 1795000000.0),
+    "status": integer("HTTP status of the answer.", 500).or_null(),
+    "error": nullable_text("Why there was no answer, as a code."),
+}
+_LAST_SUCCESS: Fields = {
+    "delivery": text("Id of the delivery.", "dlv_0352CZ3z1jWpJM7B8upbma"),
+    "at": number("When, in unix seconds.", 1795000000.0),
+    "status": integer("HTTP status of the answer.", 200),
+    "duration_ms": integer("How many milliseconds it took.", 120),
+}
+_HEALTH: Fields = {
+    "id": text("Id of the endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "object": constant("webhook_endpoint_health"),
+    "account": text("Its account.", "acct_1Nv0FGQ9RKHgCVdK"),
+    "breaker": hash_of("Whether attempts are made while it fails.", _BREAKER),
+    "due": integer("How many of the pending deliveries are overdue."),
+    "failed_attempts": integer("How many attempts have failed since it began to fail."),
+    "failing": boolean("Whether its last attempt failed."),
+    "failing_since": number("When it began to fail, in unix seconds.").or_null(),
+    "given_up": integer("How many deliveries of the last 30 days are given up; they can be replayed."),
+    "last_failure": hash_of("The last attempt that failed.", _LAST_FAILURE).or_null(),
+    "last_success": hash_of("The last attempt that was accepted.", _LAST_SUCCESS).or_null(),
+    "livemode": livemode(),
+    "next_attempt_at": number("When the next pending delivery is due, in unix seconds.").or_null(),
+    "oldest_due_at": number("Since when the oldest overdue one is due, in unix seconds.").or_null(),
+    "pending": integer("How many deliveries are pending; counted up to 100,000."),
+    "recent_attempts": hash_of("How the last attempts went.", _RECENT),
+    "status": choice("Whether Events are sent to it.", ("enabled", "disabled", "deleted")),
+    "waits_for": array("Codes of why nothing is sent to it now.", text("A code.", "endpoint_disabled")),
+}
+
+
+_SETTINGS: Fields = {
+    "id": text("The endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "object": constant("webhook_endpoint_settings"),
+    "livemode": livemode(),
+    "ordered": boolean("Whether the Events of one object are sent one after another, in order."),
+    "previous_secret_valid_until": unix_time("Until when the previous secret signs, too.").or_null(),
+    "secret_version": integer("Number of the signing secret; one more with each rotation.", 1),
+    "standard_webhooks": boolean("Whether the headers of Standard Webhooks are sent, too."),
+    "status": choice("Whether anything is sent to it.", ("enabled", "disabled"), "enabled"),
+}
+
+
+def build_webhook_schemas() -> dict[str, Json]:
+    """The schemas by name."""
+    secret = text("The new signing secret, which is shown this once.", "whsec_…")
+    objects: dict[str, tuple[str, Fields]] = {
+        "webhook_delivery": ("A delivery of an Event to an endpoint.", _DELIVERY),
+        "webhook_delivery_record": ("A delivery with its attempts.", _RECORD),
+        "webhook_endpoint_health": ("How deliveries to an endpoint go.", _HEALTH),
+        "webhook_endpoint_settings": ("How Events are sent to an endpoint.", _SETTINGS),
+        "rotated_webhook_secret": (
+            "The settings of an endpoint, with its new secret.",
+            {**_SETTINGS, "secret": secret},
+        ),
+        "webhook_delivery_list": ("A page of deliveries.", _make_page("webhook_delivery")),
+    }
+    return {name: build_schema(description, fields) for name, (description, fields) in objects.items()}
+
+
+def _make_page(name: str) -> Fields:
+    items: Field = array("The items of this page.", component("An item.", name))
+    return {"data": items, "has_more": boolean("Whether there are more after this page.")}

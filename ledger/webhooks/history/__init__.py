@@ -1,0 +1,1 @@
+"""What was sent to webhook endpoints and how it went, for operators; and single deliveries sent again."""

@@ -1,0 +1,289 @@
+"""Deliveries as operators look them up: a page of them, newest first, or one with its attempts.
+
+Nothing shows the URL of an endpoint, which often has a token in it. What a receiver answered is shown as
+text: bytes that are no UTF-8 as `\\xNN`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+from psycopg.rows import TupleRow
+
+from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
+from ledger.ids import encode_base62, parse_id_time
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.store.codec import Codec
+from ledger.webhooks.deliveries import DeliveryState
+from ledger.webhooks.history.owners import (
+    LISTENER_PREFIX,
+    OF_OWNER,
+    bind_owner,
+    find_endpoint_obstacles,
+    has_endpoint,
+    read_endpoint,
+)
+from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
+from ledger.webhooks.subscriptions import Owner
+from ledger.wire.event_types import EVENT_TYPES, matches
+
+STATES: Sequence[str] = get_args(DeliveryState)
+ATTEMPTS_SHOWN_MAX = 100
+ATTEMPT_COLUMNS = 5
+_SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
+
+_SELECT = """
+SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
+       extract(epoch FROM nullif(d.due_at, 'infinity'))::float8, d.leased_until > now(),
+       last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
+"""
+_LAST_ATTEMPT = """
+LEFT JOIN LATERAL (SELECT a.number, a.at, a.duration_ms, a.status, a.error FROM webhooks.attempts a
+                   WHERE a.delivery = d.id ORDER BY a.number DESC LIMIT 1) AS last ON true
+"""
+# The index has the ids of each endpoint and state in order: a page takes its first rows from each of them.
+_NEWEST_OF_ENDPOINTS = """
+SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
+CROSS JOIN LATERAL (
+    SELECT d.id FROM webhooks.deliveries d
+    WHERE d.endpoint = owned.endpoint AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
+    AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {of_owner}
+    ORDER BY d.id DESC LIMIT %(rows)s
+) AS found
+"""
+_NEWEST_FORWARDED = """
+UNION ALL (
+    SELECT d.id FROM webhooks.deliveries d
+    WHERE d.state = 'forwarded' AND 'forwarded' = ANY (%(states)s::text[])
+    AND {of_owner} AND d.id >= %(first)s AND d.id < %(before)s
+    AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[]))
+    ORDER BY d.id DESC LIMIT %(rows)s)
+"""
+_LIVE_ENDPOINTS = """
+SELECT w.id AS endpoint FROM projections.webhook_endpoints w
+WHERE w.generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
+"""
+_PAGE = """
+WITH owned AS ({owned}), newest AS ({newest} ORDER BY 1 DESC LIMIT %(rows)s)
+{select} FROM newest JOIN webhooks.deliveries d ON d.id = newest.id {last} ORDER BY d.id DESC
+"""
+_OF_ENDPOINT = _PAGE.format(
+    owned="SELECT %(endpoint)s::text AS endpoint",
+    newest=_NEWEST_OF_ENDPOINTS.format(of_owner=OF_OWNER),
+    select=_SELECT,
+    last=_LAST_ATTEMPT,
+)
+_OF_ACCOUNT = _PAGE.format(
+    owned=f"{_LIVE_ENDPOINTS} AND w.account = %(account)s AND w.livemode = %(livemode)s",
+    newest=_NEWEST_OF_ENDPOINTS.format(of_owner="true")
+    + _NEWEST_FORWARDED.format(of_owner="d.account = %(account)s AND d.livemode = %(livemode)s"),
+    select=_SELECT,
+    last=_LAST_ATTEMPT,
+)
+_OF_ALL = _PAGE.format(
+    owned=_LIVE_ENDPOINTS,
+    newest=_NEWEST_OF_ENDPOINTS.format(of_owner="true") + _NEWEST_FORWARDED.format(of_owner="true"),
+    select=_SELECT,
+    last=_LAST_ATTEMPT,
+)
+_OF_EVENT = f"""
+{_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
+WHERE d.event = %(event)s AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
+AND d.state = ANY (%(states)s::text[]) AND d.id >= %(first)s AND d.id < %(before)s
+AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {OF_OWNER}
+ORDER BY d.id DESC LIMIT %(rows)s
+"""
+_ONE = f"{_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT} WHERE d.id = %(id)s AND {OF_OWNER}"
+_ATTEMPTS = """
+SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
+FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
+"""
+_HAS_EVENT = """
+SELECT FROM projections.feed f
+WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+AND f.id = %(event)s AND f.created = %(created)s
+"""
+
+
+class AttemptSummary(NamedTuple):
+    """One attempt, without what the receiver answered. `at` is in unix seconds."""
+
+    number: int
+    at: float
+    duration_ms: int
+    status: int | None
+    error: str | None
+
+
+class Delivery(NamedTuple):
+    """A delivery. `account` is the Event's, `event_created` its time; `attempt_count` counts the attempts
+    that were due, also those missed while the endpoint was disabled; `due_at` is when the next one is due, if
+    it is pending, None if it waits for an earlier Event of the object; `in_flight`: whether one is under
+    way."""
+
+    id: str
+    event: str
+    endpoint: str
+    account: str
+    livemode: bool
+    event_created: int
+    type: str
+    state: DeliveryState
+    attempt_count: int
+    due_at: float | None
+    in_flight: bool
+    last_attempt: AttemptSummary | None
+
+    @property
+    def created(self) -> float | None:
+        """When the delivery was made, in unix seconds."""
+        return parse_id_time(self.id)
+
+    def to_json(self) -> dict[str, Any]:
+        """The delivery as the internal API shows it."""
+        return {
+            "id": self.id,
+            "object": "webhook_delivery",
+            "account": self.account,
+            "attempt_count": self.attempt_count,
+            "created": self.created,
+            "endpoint": self.endpoint,
+            "event": self.event,
+            "event_created": self.event_created,
+            "in_flight": self.in_flight,
+            "last_attempt": None if self.last_attempt is None else self.last_attempt._asdict(),
+            "livemode": self.livemode,
+            "next_attempt_at": self.due_at if self.state == "pending" else None,
+            "state": self.state,
+            "type": self.type,
+        }
+
+
+class DeliveryFilters(NamedTuple):
+    """Which deliveries a page has. `types` are types of Events, or patterns such as `charge.*`; `created`
+    maps `gt`, `gte`, `lt` and `lte` to unix seconds."""
+
+    endpoint: str | None = None
+    event: str | None = None
+    states: Sequence[str] = ()
+    types: Sequence[str] = ()
+    created: Mapping[str, int] = {}
+
+
+class DeliveryRecord(NamedTuple):
+    """A delivery with its newest attempts, at most ATTEMPTS_SHOWN_MAX, the oldest first, each with what the
+    receiver answered; and codes of what it waits for beside its time."""
+
+    delivery: Delivery
+    attempts: list[tuple[AttemptSummary, bytes | None]]
+    waits_for: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The delivery as the internal API shows it."""
+        attempts = [{**summary._asdict(), **_show_answer(answer)} for summary, answer in self.attempts]
+        return {**self.delivery.to_json(), "attempts": attempts, "waits_for": self.waits_for}
+
+
+async def list_deliveries(
+    conn: Conn, owner: Owner | None, filters: DeliveryFilters, *, limit: int, starting_after: str | None
+) -> tuple[list[Delivery], bool]:
+    """A page, newest first, and whether there are more. `starting_after`: the id of the last one of the page
+    before. Raises InvalidParameter, and UnknownReference for an endpoint that is not the owner's."""
+    endpoint = filters.endpoint
+    for state in filters.states:
+        if state not in STATES:
+            raise InvalidParameter(f"Invalid state: must be one of {', '.join(STATES)}", param="state")
+    is_listener = endpoint is None or endpoint.startswith(LISTENER_PREFIX)
+    if endpoint is not None and not is_listener and not await has_endpoint(conn, endpoint, owner):
+        raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
+    first, before = _make_bounds(filters.created)
+    if starting_after is not None:
+        if await find_delivery(conn, starting_after, owner) is None:
+            raise UnknownReference("delivery", starting_after, param="starting_after")
+        before = min(before, starting_after)
+    if filters.event is not None:
+        query = _OF_EVENT
+    elif endpoint is not None:
+        query = _OF_ENDPOINT
+    else:
+        query = _OF_ALL if owner is None else _OF_ACCOUNT
+    parameters = {
+        **bind_owner(owner),
+        "endpoint": endpoint, "event": filters.event, "states": list(filters.states or STATES),
+        "types": _expand_types(filters.types), "first": first, "before": before, "rows": limit + 1,
+    }  # fmt: skip
+    rows = await fetch_all(conn, query, parameters)
+    return [_to_delivery(row) for row in rows[:limit]], len(rows) > limit
+
+
+async def find_delivery(conn: Conn, delivery_id: str, owner: Owner | None) -> Delivery | None:
+    """The delivery, if it is the owner's."""
+    row = await fetch_one(conn, _ONE, {"id": delivery_id, **bind_owner(owner)})
+    return None if row is None else _to_delivery(row)
+
+
+async def read_delivery(
+    conn: Conn, codec: Codec, delivery_id: str, owner: Owner | None, now: float
+) -> DeliveryRecord:
+    """The delivery at `now` (unix seconds), with its attempts. Raises UnknownObject, UnreadableRecord of its
+    endpoint."""
+    delivery = await find_delivery(conn, delivery_id, owner)
+    if delivery is None:
+        raise UnknownObject("delivery", delivery_id)
+    rows = await fetch_all(conn, _ATTEMPTS, {"id": delivery_id, "limit": ATTEMPTS_SHOWN_MAX})
+    attempts = [(AttemptSummary(*columns), answer) for *columns, answer in reversed(rows)]
+    waits_for: list[str] = []
+    if delivery.state == "pending":
+        waits_for = await _find_obstacles(conn, codec, delivery, now)
+    return DeliveryRecord(delivery, attempts, waits_for)
+
+
+async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: float) -> list[str]:
+    """Why a pending delivery may not be attempted when it is due."""
+    endpoint = await read_endpoint(conn, codec, delivery.endpoint)
+    obstacles = await find_endpoint_obstacles(conn, endpoint, now)
+    if delivery.due_at is None:
+        obstacles.append("earlier_event")
+    row = await fetch_one(conn, _HAS_EVENT, {"event": delivery.event, "created": delivery.event_created})
+    return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
+
+
+def _to_delivery(row: TupleRow) -> Delivery:
+    columns, last = row[:-ATTEMPT_COLUMNS], row[-ATTEMPT_COLUMNS:]
+    return Delivery._make((*columns, None if last[0] is None else AttemptSummary(*last)))
+
+
+def _make_bounds(created: Mapping[str, int]) -> tuple[str, str]:
+    """The first id of the deliveries made in these seconds, and the first id after them."""
+    first = max([created.get("gte", 0), created.get("gt", -1) + 1])
+    end = min([created.get("lt", _SECONDS_MAX), created.get("lte", _SECONDS_MAX - 1) + 1])
+    return _make_id(first), _make_id(end)
+
+
+def _make_id(created: int) -> str:
+    """The smallest id of a delivery made at `created` (unix seconds) or later."""
+    return "dlv_" + encode_base62(min(max(created, 0), _SECONDS_MAX) * 1000 << 80)
+
+
+def _expand_types(patterns: Sequence[str]) -> list[str] | None:
+    """The types that match any of the patterns; None: every type."""
+    if not patterns:
+        return None
+    names = [name for name in EVENT_TYPES if any(matches(pattern, name) for pattern in patterns)]
+    return [*names, *patterns]
+
+
+def _show_answer(answer: bytes | None) -> dict[str, Any]:
+    """The first bytes of an answer as text, and what that hides."""
+    if answer is None:
+        return {"answer": None, "answer_is_text": None, "answer_is_cut": None}
+    is_cut = len(answer) >= RESPONSE_BYTES_MAX
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        # A character that is cut in the middle is left out.
+        text, is_text = decoder.decode(answer, final=not is_cut), True
+    except UnicodeDecodeError:
+        text, is_text = answer.decode(errors="backslashreplace"), False
+    return {"answer": text, "answer_is_text": is_text, "answer_is_cut": is_cut}
