@@ -24,7 +24,7 @@ from benchmarks.service import Service, run_service
 from benchmarks.webhook_receiver import Receiver, run_receiver
 from benchmarks.yardsticks.webhook_client import measure_client
 from ledger.postgres.connections import Conn, open_connection
-from ledger.webhooks.sender import ENDPOINT_CONCURRENCY_MAX
+from ledger.webhooks.schedule.limits import ENDPOINT_CONCURRENCY_MAX
 from ledger.webhooks.switch import pause, resume
 
 ENDPOINTS = (1, 10, 100)
