@@ -25,11 +25,13 @@ from ledger.errors import LedgerError, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.queries.events import FeedEvent, render_event
+from ledger.queries.past_events import load_past_event
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries, health
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
+from ledger.webhooks.replays.records import drop_unreadable
 from ledger.webhooks.signature import sign
 from ledger.webhooks.switch import SwitchLog
 
@@ -50,6 +52,7 @@ class Sender:
     """Sends for one process. `get_secrets` returns an endpoint's signing secrets by its id."""
 
     def __init__(self, store: Store, settings: Settings, get_secrets: Callable[[str], Sequence[str]]) -> None:
+        self._store = store
         self._streams = store.streams
         self._clock = store.clock
         self._get_secrets = get_secrets
@@ -148,11 +151,11 @@ class Sender:
             if endpoint.deleted:
                 async with self._connection as conn:
                     await deliveries.record_outcome(conn, delivery.id, "dropped", account=endpoint.account)
-            elif delivery.event is not None:
+            elif (event := delivery.event or await self._load_past_event(delivery)) is not None:
                 attempt = None
                 if not endpoint.disabled:
-                    attempt = await self._post(delivery, delivery.event, endpoint)
-                await self._record_outcome(delivery, delivery.event.id, endpoint, attempt)
+                    attempt = await self._post(delivery, event, endpoint)
+                await self._record_outcome(delivery, event.id, endpoint, attempt)
         except UnreadableRecord as error:  # of the endpoint; sent once it can be read
             log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
@@ -162,6 +165,26 @@ class Sender:
         finally:
             del self._in_flight[delivery.id]
             self.wake()
+
+    async def _load_past_event(self, delivery: ClaimedDelivery) -> FeedEvent | None:
+        """The Event from the log, of a delivery that is retried or replayed; None if it cannot be made. Any
+        other delivery waits until the feed has its Event."""
+        if not delivery.is_repeated:
+            return None
+        try:
+            return await load_past_event(
+                self._connection,
+                self._store,
+                delivery.position,
+                delivery.ordinal,
+                pending_webhooks=delivery.owed_to,
+            )
+        except UnreadableRecord as error:
+            log.error("webhook_event_unreadable", delivery=delivery.id, **error.to_log())
+            if delivery.replay is not None:
+                async with self._connection as conn:
+                    await drop_unreadable(conn, delivery.id)
+            return None
 
     async def _post(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> Attempt:
         account = delivery.account if endpoint.connect else None
