@@ -134,6 +134,10 @@ class Settings(BaseSettings):
     webhook_endpoints_max: Count = Field(16, description="webhook endpoints an account may have per mode")
     dispute_fee_credited: bool = Field(False, description="whether a won dispute's fee is credited back")
 
+    stripe_cli_connection_seconds: Seconds = Field(
+        3600, description="after so long the Stripe CLI connects anew, for which it takes a second"
+    )
+
     webhooks: Literal["on", "off"] = Field(
         "on", description="off: this process sends no webhooks, whatever the database says"
     )

@@ -19,7 +19,7 @@ import psycopg
 import structlog
 
 _SECRET_PATTERN = re.compile(
-    r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|pi_[0-9A-Za-z]+_secret_|whsec_)[0-9A-Za-z]{4,}"
+    r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|pi_[0-9A-Za-z]+_secret_|whsec_|wsid_)[0-9A-Za-z]{4,}"
 )
 
 _NOISY_LOGGERS = ("python_multipart", "pypdf")

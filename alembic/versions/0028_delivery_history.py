@@ -1,13 +1,13 @@
 """Deliveries of webhooks can be looked up, and sent again.
 
 Revision ID: 0028
-Revises: 0025
+Revises: 0026
 """
 
 from alembic import op
 
 revision = "0028"
-down_revision = "0025"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 

@@ -42,6 +42,8 @@ from ledger.api.public.operations import RouteTable
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
+from ledger.api.stripe_cli.routes import SOCKET_PATH, make_operations
+from ledger.api.stripe_cli.socket import ListenerSocket
 from ledger.audit.accesses import Accesses
 from ledger.background import Service
 from ledger.clock import Clock
@@ -54,6 +56,7 @@ from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
 from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
+from ledger.stripe_cli.listeners import Listeners
 
 log = structlog.get_logger()
 
@@ -77,12 +80,16 @@ NO_EXTENSIONS = Extensions()
 
 class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
-    middleware wraps it for /internal/v1."""
+    middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's."""
 
     public_api: PublicApi
     internal_api: InternalApiMiddleware
+    listener_socket: ListenerSocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == SOCKET_PATH:
+            await self.listener_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
@@ -109,6 +116,7 @@ class _Components(NamedTuple):
     queries: QueryContext
     execution: Execution
     accesses: Accesses
+    listeners: Listeners
 
 
 def create_app(
@@ -140,7 +148,7 @@ def create_app(
         find_direct=reader.find,
     )
     app.public_api = PublicApi(
-        RouteTable(OPERATIONS),
+        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
         components.keys,
         components.execution,
         queries,
@@ -158,6 +166,7 @@ def create_app(
         public_url=settings.public_url,
         body_bytes_max=settings.body_bytes_max,
     )
+    app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
         *_create_internal_routers(components, callers),
@@ -196,6 +205,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         queries=queries,
         execution=execution,
         accesses=Accesses(pool, clock, secret_key),
+        listeners=Listeners(store, metrics),
     )
 
 
@@ -232,6 +242,8 @@ def _create_lifespan(
             stack.push_async_callback(components.accesses.close)
             await store.start()
             stack.push_async_callback(store.close)
+            await components.listeners.start()
+            stack.push_async_callback(components.listeners.close)
             services: list[Service] = [ReplyCleanup(store)]
             services += [create_service(store) for create_service in service_factories]
             for service in services:

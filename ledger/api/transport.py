@@ -4,7 +4,7 @@ our error envelope.
 A request to the public API becomes a `RequestCycle`, which answers it with one write and without ASGI
 (decision 0079). All others are uvicorn's. uvicorn's parser accepts a request head of any length; this one
 accepts HEAD_BYTES_MAX. uvicorn would lose the body of a request that offers an upgrade to another protocol;
-this one ignores the offer.
+this one ignores the offer, except that of a websocket at the one path that has one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ledger.api.app import LedgerApp
 from ledger.api.errors import encode_refusal
 from ledger.api.public.request_cycle import RequestCycle
+from ledger.api.stripe_cli.routes import SOCKET_PATH
 from ledger.errors import InvalidParameter
 from ledger.ids import encode_base62
 
 HEAD_BYTES_MAX = 65_536
 PUBLIC_PATHS = b"/v1/"
+_SOCKET_PATH = SOCKET_PATH.encode()
 
 
 TLS_HELLO = b"\x16\x03"
@@ -81,6 +83,11 @@ class BufferedTransport:
             self._flush()
         else:
             self._send(data)
+
+    def release(self) -> asyncio.Transport:
+        """Write what is buffered. Returns the transport, for another protocol."""
+        self._flush()
+        return self._transport
 
     def close(self) -> None:
         """Write what is buffered, then close the connection."""
@@ -141,7 +148,11 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._read_without_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+            if self._offers_websocket():
+                self._switch_to_websocket(rest)
+                return
+            self._read_without_upgrade(rest)
         except httptools.HttpParserError:
             if data.startswith(TLS_HELLO):
                 self._refuse_tls()
@@ -177,6 +188,30 @@ class HttpProtocol(HttpToolsProtocol):
         head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*head, b"", rest]))
+
+    def _offers_websocket(self) -> bool:
+        """Whether the request whose head was read is a handshake at the socket's path, with nothing before
+        it on the connection that is yet to be answered."""
+        is_handshake = (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in self.headers)
+        is_alone = self.cycle is None or self.cycle.response_complete
+        path = self.url.partition(b"?")[0]
+        return is_handshake and is_alone and path == _SOCKET_PATH and self.parser.get_method() == b"GET"
+
+    def _switch_to_websocket(self, rest: bytes) -> None:
+        """Let uvicorn's protocol for websockets have the connection, and read the head again. `rest` follows
+        it."""
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        self.connections.discard(self)
+        transport = self.buffered.release()
+        protocol_class: Any = self.ws_protocol_class
+        protocol = protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        head = [b"GET " + self.url + b" HTTP/1.1", *(b"%b: %b" % header for header in self.headers)]
+        protocol.data_received(b"\r\n".join([*head, b"", rest]))
 
     def on_message_begin(self) -> None:
         """Begin to count the bytes of a request head."""

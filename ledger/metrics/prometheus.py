@@ -84,6 +84,17 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._listeners = Gauge(
+            "ledger_stripe_cli_listeners",
+            "Connected sessions of the Stripe CLI",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._missed_events = Counter(
+            "ledger_stripe_cli_missed_events_total",
+            "Events that listeners were too slow for",
+            registry=self._registry,
+        )
         # By operation and status: requests in each bucket, and the seconds of all of them.
         self._unfolded: dict[tuple[str, int], tuple[list[int], list[float]]] = {}
         self._stalled_since: dict[tuple[str, int], tuple[int, float]] = {}
@@ -112,6 +123,14 @@ class Metrics:
         self._queue_length.set(queue_length)
         if refused:
             self._refused.inc(refused)
+
+    def set_listeners(self, count: int) -> None:
+        """So many sessions of the Stripe CLI are connected to this process."""
+        self._listeners.set(count)
+
+    def count_missed_events(self, count: int) -> None:
+        """Count Events that a listener was too slow for."""
+        self._missed_events.inc(count)
 
     def render(self, measured: Measured) -> bytes:
         """All metrics in Prometheus' text format, with what was measured of the database."""

@@ -132,13 +132,21 @@ class FeedEvent(NamedTuple):
 
 async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
+    event, _, _ = await fetch_event(call, context)
+    return QueryResult(_render(event, call))
+
+
+async def fetch_event(call: Call, context: QueryContext) -> tuple[FeedEvent, int, int]:
+    """The Event that is the call's target, its position in the log and its place there. Raises
+    UnknownObject."""
     row = await context.pages.fetch_by_id(call, EVENTS, call.target)
     if row is None:
         other_mode_call = call.replace(cause=call.cause._replace(livemode=not call.livemode))
         other_mode_row = await context.pages.fetch_by_id(other_mode_call, EVENTS, call.target)
         hint = "" if other_mode_row is None else other_mode_hint(call)
         raise UnknownObject("event", call.target, hint=hint)
-    return QueryResult(_render_row(row, call))
+    *columns, position, ordinal = row
+    return FeedEvent(*columns), position, ordinal
 
 
 async def list_events(call: Call, context: QueryContext) -> QueryResult:
@@ -175,4 +183,8 @@ def render_event(event: FeedEvent, *, account: str | None, api_version: str | No
 
 def _render_row(row: TupleRow, call: Call) -> dict[str, Any]:
     *columns, _, _ = row
-    return render_event(FeedEvent(*columns), account=call.account if call.as_platform else None)
+    return _render(FeedEvent(*columns), call)
+
+
+def _render(event: FeedEvent, call: Call) -> dict[str, Any]:
+    return render_event(event, account=call.account if call.as_platform else None)

@@ -27,7 +27,7 @@ RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 DELETE_ROWS_MAX = 1000
 COUNT_ROWS_MAX = 100_000
 
-DeliveryState = Literal["pending", "delivered", "failed", "dropped"]
+DeliveryState = Literal["pending", "delivered", "failed", "dropped", "forwarded"]
 
 # `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;

@@ -142,7 +142,8 @@ async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) ->
         _INSERT_DELIVERIES,
         {
             "now": now,
-            "ids": [new_id("dlv", now) for _ in matches],
+            # In order of their Events: lists of deliveries are in order of ids.
+            "ids": sorted(new_id("dlv", now) for _ in matches),
             "events": [event.id for event, _ in matches],
             "endpoints": [endpoint.id for _, endpoint in matches],
             "accounts": [event.account for event, _ in matches],

@@ -55,7 +55,7 @@ PROMOTED = "projection_promoted"
 """A switch to the generation that a rebuild has built."""
 LOGGED_DETAILS = (
     "rebuild", "workers", "error", "compared", "equal", "accepted", "from", "stream", "healed", "kind",
-    "mode", "replaces",
+    "mode", "replaces", "delivery", "event_id", "endpoint",
 )  # fmt: skip
 """Of what is recorded. Never the rows that differ."""
 

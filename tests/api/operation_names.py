@@ -15,9 +15,9 @@ NAMES = {
     "list_customer_sources", "list_customers", "list_disputes", "list_events", "list_file_links",
     "list_files", "list_journal", "list_kept_checkpoints", "list_keys", "list_log_keys",
     "list_past_objects", "list_payment_intents", "list_payment_methods", "list_projections",
-    "list_refunds", "list_webhook_deliveries", "list_webhook_endpoints", "move_clock", "pause_rebuild", "prove_consistency",
+    "list_refunds", "list_webhook_endpoints", "move_clock", "pause_rebuild", "prove_consistency",
     "prove_inclusion", "publish_resource", "read_object_history", "read_past_object",
-    "read_recorded_event_at", "read_webhook_delivery", "readyz", "rebuild_projection", "rebuild_projections", "record_charge",
+    "read_recorded_event_at", "readyz", "rebuild_projection", "rebuild_projections", "record_charge",
     "record_customer", "record_dispute", "record_dispute_fact", "render_metrics", "resume_rebuild",
     "retire_generations", "retrieve_account", "retrieve_account_capability", "retrieve_balance",
     "retrieve_balance_transaction", "retrieve_charge", "retrieve_charge_dispute", "retrieve_customer",
@@ -28,4 +28,6 @@ NAMES = {
     "switch_generation", "update_charge", "update_charge_dispute", "update_customer", "update_dispute",
     "update_file_link", "update_payment_intent", "update_refund", "update_webhook_endpoint",
     "upload_file", "verify_projection", "verify_projections",
+    "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
+    "retry_webhook_delivery",
 }  # fmt: skip

@@ -82,6 +82,7 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("delete", "/v1/webhook_endpoints/{webhook_endpoint}"): tables.webhook_endpoints.DELETE,
     ("get", "/v1/events"): tables.events.LIST,
     ("get", "/v1/events/{event}"): tables.events.RETRIEVE,
+    ("post", "/v1/events/{event}/retry"): tables.events.RETRY,
     ("get", "/v1/account"): tables.accounts.RETRIEVE,
     ("get", "/v1/accounts"): tables.accounts.LIST,
     ("get", "/v1/accounts/{account}"): tables.accounts.RETRIEVE,

@@ -27,6 +27,7 @@ def test_a_part_has_what_its_paths_refer_to_and_nothing_more(tmp_path: Path) -> 
         "/internal/v1/keys/{id}/roll",
         "/v1/events",
         "/v1/events/{event}",
+        "/v1/events/{event}/retry",
     }
     referred = set(re.findall(r"#/components/(\w+)/([^\"]+)", printed.stdout))
     components = part["components"]

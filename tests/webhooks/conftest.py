@@ -11,7 +11,16 @@ import psycopg
 import pytest
 import stripe
 
-from tests.api.conftest import account, check_log, client, http, live, raw, registrar  # noqa: F401  # fixtures
+from tests.api.conftest import (  # noqa: F401  # fixtures
+    account,
+    check_log,
+    client,
+    http,
+    live,
+    operator,
+    raw,
+    registrar,
+)
 from tests.api.service import Service
 from tests.conftest import Cluster
 from tests.webhooks.receiver import Receiver, run_receiver

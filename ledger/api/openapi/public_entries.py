@@ -73,7 +73,7 @@ _EVENT_DESCRIPTIONS = {
 
 def build_entry(operation: Operation) -> dict[str, Any]:
     """What the document says of the operation."""
-    is_write = operation.decide is not None
+    is_write = operation.writes
     charges_cards = operation.method == "POST" and operation.resource in _CHARGING
     entry: dict[str, Any] = {
         "operationId": name_operation(operation),

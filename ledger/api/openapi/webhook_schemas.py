@@ -56,6 +56,43 @@ _RECORD: Fields = {
     "attempts": array("The newest 100, the oldest first.", hash_of("An attempt.", _ANSWERED_ATTEMPT)),
     "waits_for": array("Codes of what a pending delivery waits for.", text("A code.", "endpoint_disabled")),
 }
+_RECENT: Fields = {
+    "count": integer("How many: the last 1,000 of the last 24 hours, at most.", 120),
+    "median_ms": integer("Half of them took at most so many milliseconds.", 40).or_null(),
+    "p95_ms": integer("All but one in twenty took at most so many milliseconds.", 120).or_null(),
+    "since": number("When the first of them was made, in unix seconds.").or_null(),
+    "success_share": number("Which part of them succeeded, from 0 to 1.", 1.0).or_null(),
+}
+_LAST_FAILURE: Fields = {
+    "at": number("When, in unix seconds.", 1795000000.0),
+    "status": integer("HTTP status of the answer.", 500).or_null(),
+    "error": nullable_text("Why there was no answer, as a code."),
+}
+_LAST_SUCCESS: Fields = {
+    "delivery": text("Id of the delivery.", "dlv_0352CZ3z1jWpJM7B8upbma"),
+    "at": number("When, in unix seconds.", 1795000000.0),
+    "status": integer("HTTP status of the answer.", 200),
+    "duration_ms": integer("How many milliseconds it took.", 120),
+}
+_HEALTH: Fields = {
+    "id": text("Id of the endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "object": constant("webhook_endpoint_health"),
+    "account": text("Its account.", "acct_1Nv0FGQ9RKHgCVdK"),
+    "due": integer("How many of the pending deliveries are overdue."),
+    "failed_attempts": integer("How many attempts have failed since it began to fail."),
+    "failing": boolean("Whether its last attempt failed."),
+    "failing_since": number("When it began to fail, in unix seconds.").or_null(),
+    "given_up": integer("How many deliveries of the last 30 days are given up; they can be replayed."),
+    "last_failure": hash_of("The last attempt that failed.", _LAST_FAILURE).or_null(),
+    "last_success": hash_of("The last attempt that was accepted.", _LAST_SUCCESS).or_null(),
+    "livemode": livemode(),
+    "next_attempt_at": number("When the next pending delivery is due, in unix seconds.").or_null(),
+    "oldest_due_at": number("Since when the oldest overdue one is due, in unix seconds.").or_null(),
+    "pending": integer("How many deliveries are pending; counted up to 100,000."),
+    "recent_attempts": hash_of("How the last attempts went.", _RECENT),
+    "status": choice("Whether Events are sent to it.", ("enabled", "disabled", "deleted")),
+    "waits_for": array("Codes of why nothing is sent to it now.", text("A code.", "endpoint_disabled")),
+}
 
 
 def build_webhook_schemas() -> dict[str, Json]:
@@ -63,6 +100,7 @@ def build_webhook_schemas() -> dict[str, Json]:
     objects: dict[str, tuple[str, Fields]] = {
         "webhook_delivery": ("A delivery of an Event to an endpoint.", _DELIVERY),
         "webhook_delivery_record": ("A delivery with its attempts.", _RECORD),
+        "webhook_endpoint_health": ("How deliveries to an endpoint go.", _HEALTH),
         "webhook_delivery_list": ("A page of deliveries.", _make_page("webhook_delivery")),
     }
     return {name: build_schema(description, fields) for name, (description, fields) in objects.items()}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ledger.api.unknown_routes.hints import SEARCH_SEGMENT, group_methods, unknown_route_error
 from ledger.call import Call
-from ledger.commands.execution import Decide
+from ledger.commands.execution import Decide, MakeChange
 from ledger.domain.file import File
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import QueryResult
@@ -18,25 +18,32 @@ VERB_SEGMENTS_MAX = 2
 """How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
 
 Read = Callable[[Call, QueryContext], Awaitable[QueryResult]]
+PrepareChange = Callable[[Call, QueryContext], Awaitable[MakeChange]]
+Act = Callable[[Call, QueryContext], Awaitable[Mapping[str, Any]]]
 Download = Callable[[Call, QueryContext], Awaitable[File]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method and path, and the function that runs: one of `decide`, `read` and `download`.
+    """One method and path, and the function that runs: one of `decide`, `change`, `read`, `act` and
+    `download`.
 
     table       the parameters
     expandable  the object in the answer, or in its list: a key of `wire.expansion.EXPANDABLE_FIELDS`
     resource    the permission that a restricted key needs: `rak_<resource>_read` for GET, else
                 `rak_<resource>_write`
     decide      a command
+    change      prepares a change that is not recorded in the log; its reply is stored as that of a command
     read        a query, answered with JSON
+    act         neither: what it changes is no part of the log, as a session of the Stripe CLI; so it has no
+                stored reply, and each request is answered anew
     download    a query, answered with the contents of a file
     takes_file  whether a command has a multipart body, whose file is stored before the command runs
     open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
                 for its own customer, the target
     targets_account  whether the target is an account, which the key must reach
     name        method and path, for the metrics
+    writes      whether it changes something
     """
 
     method: str
@@ -46,15 +53,19 @@ class Operation:
     expandable: str
     resource: str
     decide: Decide | None = None
+    change: PrepareChange | None = None
     read: Read | None = None
+    act: Act | None = None
     download: Download | None = None
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None
     targets_account: bool = False
     name: str = field(init=False)
+    writes: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", f"{self.method} {self.path}")
+        object.__setattr__(self, "writes", self.decide is not None or self.change is not None)
 
     @property
     def required_scope(self) -> str:

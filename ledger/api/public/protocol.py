@@ -149,7 +149,10 @@ class PublicApi:
             return STATUS_OK, ""
         await self._authorize(exchange, now)
         operation = exchange.operation
-        if operation.decide is None:
+        if operation.act is not None:
+            call = self._build_call(exchange, await self._read_form(exchange))
+            return self._execution.encode(await operation.act(call, self._queries))
+        if not operation.writes:
             return await self._run_read(exchange)
         if operation.takes_file and headers.get(b"content-type", b"").lower().startswith(
             MULTIPART_CONTENT_TYPE
@@ -236,7 +239,6 @@ class PublicApi:
 
     async def _run_command(self, exchange: Exchange, encoded_parameters: bytes) -> tuple[int, str]:
         operation = exchange.operation
-        assert operation.decide is not None
         # On DELETE the header is ignored (contract §1.9).
         idempotency_key = exchange.read_idempotency_key() if operation.method == "POST" else None
         try:
@@ -254,7 +256,14 @@ class PublicApi:
             for name, upload in exchange.uploads.items():
                 parameters[name] = (upload.digest, upload.filename)
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
-        result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
+        if operation.change is not None:
+            change = await operation.change(call, self._queries)
+            result = await self._execution.change_once(
+                self._queries.pool, call.cause, change, fingerprint=fingerprint
+            )
+        else:
+            assert operation.decide is not None
+            result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
         exchange.set_result(result)
         return result.status, result.body
 

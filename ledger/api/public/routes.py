@@ -20,6 +20,7 @@ from ledger.queries import charges as charge_queries
 from ledger.queries import customers as customer_queries
 from ledger.queries import disputes as dispute_queries
 from ledger.queries import refunds as refund_queries
+from ledger.stripe_cli.event_retry import retry_event
 from ledger.wire import tables
 
 _customer = partial(Operation, resource="customer", expandable="customer")
@@ -300,6 +301,13 @@ EVENTS = (
         summary="Retrieve an event of the last 30 days",
         table=tables.events.RETRIEVE,
         read=events.retrieve,
+    ),
+    _event(
+        method="POST",
+        path="/v1/events/{event}/retry",
+        summary="Send an event again, to a webhook endpoint or to the listeners of the Stripe CLI",
+        table=tables.events.RETRY,
+        change=retry_event,
     ),
 )
 OPERATIONS: tuple[Operation, ...] = (

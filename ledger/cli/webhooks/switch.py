@@ -58,7 +58,7 @@ def _add_status_command(group: typer.Typer) -> None:
         "status", epilog=format_examples("ledger webhooks status", "ledger webhooks status --json")
     )
     def status(as_json: JsonOption = False) -> None:
-        """Show whether webhooks are sent, what is pending and what fails."""
+        """Show whether webhooks are sent, and what fails."""
         _print_status(run_with_deployment(_read_status), as_json)
 
 

@@ -20,6 +20,7 @@ from ledger.wire.tables import (
     payment_methods,
     published,
     refunds,
+    stripe_cli,
     webhook_endpoints,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "payment_methods",
     "published",
     "refunds",
+    "stripe_cli",
     "webhook_endpoints",
 ]

@@ -9,6 +9,15 @@ TYPES_MAX = 20
 
 RETRIEVE = ParameterTable({"expand": EXPAND})
 
+RETRY = ParameterTable(
+    {
+        "expand": EXPAND,
+        "account": Text(description="The connected account whose Event it is; as the header Stripe-Account."),
+        "for_stripecli": Boolean(description="Whether to send it to the listeners of the Stripe CLI."),
+        "webhook_endpoint": Text(description="The endpoint to send it to, whatever its types are."),
+    }
+)
+
 LIST = ParameterTable(
     {
         **PAGINATION,

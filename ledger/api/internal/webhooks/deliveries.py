@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.api.exchange import Exchange
-from ledger.api.internal.callers import Callers
+from ledger.api.internal.callers import Callers, change_once
 from ledger.api.openapi.answers import answers_with
 from ledger.commands.execution import Execution
+from ledger.postgres.connections import Conn
 from ledger.queries.context import QueryContext
 from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries, read_delivery
+from ledger.webhooks.history.retry import Request, retry_delivery
 from ledger.webhooks.subscriptions import Owner
 
 ID_LENGTH_MAX = 255
@@ -91,5 +93,21 @@ def delivery_routes(callers: Callers, execution: Execution, queries: QueryContex
             lambda conn: read_delivery(conn, codec, delivery, get_owner(exchange))
         )
         return JSONResponse(record.to_json())
+
+    @router.post(
+        "/{id}/retry", summary="Send a delivery again", responses=answers_with("webhook_delivery_record")
+    )
+    async def retry_webhook_delivery(delivery: DeliveryId, exchange: Exchange = webhooks_scope) -> Response:
+        """It is due at once, with the whole schedule of attempts before it; earlier attempts stay. While an
+        attempt is under way, no other one is made: only if it fails is the next one. For an endpoint that is
+        deleted or disabled it is refused: 409 `webhook_state`."""
+        owner = get_owner(exchange)
+
+        async def retry(conn: Conn) -> dict[str, Any]:
+            request = Request(exchange.key.id, queries.store.clock.now())
+            await retry_delivery(conn, codec, delivery, owner, request)
+            return (await read_delivery(conn, codec, delivery, owner)).to_json()
+
+        return await change_once(execution, pool, exchange, {}, retry)
 
     return router

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.webhooks.deliveries import delivery_routes
+from ledger.api.internal.webhooks.endpoints import endpoint_routes
 from ledger.commands.execution import Execution
 from ledger.queries.context import QueryContext
 
@@ -14,4 +15,5 @@ def webhook_routes(callers: Callers, execution: Execution, queries: QueryContext
     """All of them. A delivery, endpoint or replay of another account or mode does not exist."""
     router = APIRouter(prefix="/webhooks", tags=["webhooks"])
     router.include_router(delivery_routes(callers, execution, queries))
+    router.include_router(endpoint_routes(callers, queries))
     return router

@@ -1,0 +1,40 @@
+"""Websocket connections: uvicorn's protocol, which waits for nobody.
+
+uvicorn closes a connection once what it has written is sent, so a client that does not read keeps it open for
+as long as it likes, and a stop of the service waits for it. This one breaks it off after a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+PING_SECONDS = 10.0
+PONG_SECONDS_MAX = 20.0
+"""A client that does not answer a ping for so long is gone."""
+CLOSE_SECONDS_MAX = 2.0
+"""How long what is written may take to be sent, once the connection is to end."""
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """One websocket connection."""
+
+    def shutdown(self) -> None:
+        """The service stops: tell the client to come back (1012), and end."""
+        super().shutdown()
+        self._break_off_soon()
+
+    def keepalive_timeout(self) -> None:
+        """The client is gone."""
+        super().keepalive_timeout()
+        self._break_off_soon()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application is done with the connection."""
+        super().on_task_complete(task)
+        self._break_off_soon()
+
+    def _break_off_soon(self) -> None:
+        self.loop.call_later(CLOSE_SECONDS_MAX, self.transport.abort)

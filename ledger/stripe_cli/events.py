@@ -1,0 +1,248 @@
+"""The Events that one connection of a listener is sent: those of the feed after its cursor, and resends.
+
+A message is sent until it is acknowledged: again to the session's next connection, so at least once. The
+listener's cursor moves only over what it has acknowledged. One that is more than BACKLOG_EVENTS_MAX Events
+behind skips the oldest, and is told how many by an Event of a type of our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import structlog
+
+from ledger.clock import Clock
+from ledger.postgres.connections import ReconnectingConnection
+from ledger.queries.events import FeedEvent, render_event
+from ledger.stripe_cli import feed
+from ledger.stripe_cli.frames import (
+    RENDERINGS,
+    EventAck,
+    encode_webhook_event,
+    new_message_id,
+    parse_message_id,
+)
+from ledger.stripe_cli.sessions import Cursor, Session, save_cursor
+from ledger.stripe_cli.window import Window, make_key
+from ledger.webhooks.http_client import USER_AGENT
+from ledger.webhooks.signature import sign
+from ledger.wire.events import render_event as render_own_event
+from ledger.wire.versions import LATEST_VERSION
+
+BACKLOG_EVENTS_MAX = 10_000
+"""Events that may wait for a listener."""
+MISSED_TYPE = "ledger.events_missed"
+OVERDUE_CHECK_SECONDS = 5.0
+_MISSED_KEY = "missed"
+_RESEND_KEY = "resend"
+
+log = structlog.get_logger()
+
+
+class EventSource:
+    """Sends Events for one connection.
+
+    connection   to the database; shared with other listeners
+    secret       signs what is sent
+    count_missed is called with how many Events the listener will not get
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        connection: ReconnectingConnection,
+        clock: Clock,
+        secret: str,
+        count_missed: Callable[[int], None],
+    ) -> None:
+        self.session = session
+        self._connection = connection
+        self._clock = clock
+        self._secret = secret
+        self._count_missed = count_missed
+        self._window = Window(session.position, session.acknowledged)
+        self._room = asyncio.Event()
+        self._news = asyncio.Event()
+        self._saved: Cursor | None = None
+        self._missed = session.missed
+        self._missed_told = 0
+        self._counted_head = 0
+        self._has_resends = True
+        self._resent_upto = 0
+        self._resent: dict[int, set[str]] = {}
+        self._acknowledged_resends: list[int] = []
+
+    @property
+    def read_position(self) -> int:
+        """All Events up to this position of the log have been sent, or there were none."""
+        return self._window.read_position
+
+    def advance(self, position: int) -> None:
+        """There is nothing for this listener between what it has read and `position`."""
+        self._window.advance(position)
+
+    def wake(self) -> None:
+        """Look for Events in the feed now."""
+        self._news.set()
+
+    def wake_for_resend(self, resend: int) -> None:
+        """Look for Events to send again, of which the newest is in the resend of this id."""
+        if resend > self._resent_upto:
+            self._has_resends = True
+            self._news.set()
+
+    async def frames(self) -> AsyncIterator[str]:
+        """As `Source.frames`. Raises psycopg.Error."""
+        while True:
+            self._news.clear()
+            if self._has_resends:
+                async for frame in self._resend():
+                    yield frame
+            account, livemode = self.session.account, self.session.livemode
+            async with self._connection as conn:
+                batch = await feed.read_events(conn, account, livemode, self.read_position)
+            if await self._skip_excess(batch.head):
+                continue
+            if self._missed > self._missed_told:
+                for rendering in RENDERINGS:
+                    yield self._encode_missed(rendering)
+                self._missed_told = self._missed
+            for found in batch.events:
+                for rendering in RENDERINGS:
+                    key = make_key(found.position, found.ordinal, rendering)
+                    if not self._window.is_known(key):
+                        await self._wait_for_room()
+                        yield self._encode(key, found.position, found.account, found.event, rendering)
+                await asyncio.sleep(0)  # encoding takes the loop's time; others have work too
+            self._window.advance(batch.upto)
+            if batch.upto >= batch.head:
+                await self._news.wait()
+
+    def acknowledge(self, ack: EventAck) -> None:
+        """As `Source.acknowledge`."""
+        message = parse_message_id(ack.webhook_conversation_id)
+        if message is None:
+            return
+        self._window.acknowledge(message.key)
+        kind, _, rest = message.key.partition(".")
+        if kind == _MISSED_KEY:
+            self._missed -= self._missed_told
+            self._missed_told = 0
+        elif kind == _RESEND_KEY:
+            number, _, rendering = rest.partition(".")
+            waiting = self._resent.get(int(number), set()) if number.isdecimal() else set()
+            waiting.discard(rendering)
+            if not waiting and self._resent.pop(int(number), None) is not None:
+                self._acknowledged_resends.append(int(number))
+        self._room.set()
+
+    async def save(self) -> None:
+        """As `Source.save`."""
+        cursor = Cursor(self._window.position, self._window.acknowledged, self._missed)
+        resends, self._acknowledged_resends = self._acknowledged_resends, []
+        if cursor != self._saved or resends:
+            async with self._connection as conn:
+                await save_cursor(conn, self.session, cursor)
+                if resends:
+                    await feed.delete_resends(conn, self.session.id, resends)
+            self._saved = cursor
+
+    async def _resend(self) -> AsyncIterator[str]:
+        """The Events to send again that this connection has not sent yet."""
+        while self._has_resends:
+            async with self._connection as conn:
+                resends = await feed.read_resends(conn, self.session.id, self._resent_upto)
+            for resend in resends:
+                self._resent[resend.id] = set(RENDERINGS)
+                self._resent_upto = resend.id
+                for rendering in RENDERINGS:
+                    await self._wait_for_room()
+                    key = f"{_RESEND_KEY}.{resend.id}.{rendering}"
+                    yield self._encode(key, None, resend.account, resend.event, rendering)
+            self._has_resends = bool(resends)
+
+    async def _skip_excess(self, head: int) -> bool:
+        """Skip the oldest Events if more than BACKLOG_EVENTS_MAX wait, up to the position `head` of the log.
+        They are counted only when there may be so many, and not again for each step."""
+        read_position = self.read_position
+        if min(head - read_position, head - self._counted_head) <= BACKLOG_EVENTS_MAX:
+            return False
+        async with self._connection as conn:
+            count, position = await feed.count_excess(
+                conn,
+                self.session.account,
+                self.session.livemode,
+                after=read_position,
+                upto=head,
+                kept=BACKLOG_EVENTS_MAX,
+            )
+        self._counted_head = head
+        if position is None:
+            return False
+        self._window.advance(position)
+        self._miss(count)
+        return True
+
+    async def _wait_for_room(self) -> None:
+        while not self._window.has_room:
+            self._room.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OVERDUE_CHECK_SECONDS):
+                    await self._room.wait()
+            overdue = self._window.take_overdue(asyncio.get_running_loop().time())
+            if overdue:
+                self._miss(len({key.rpartition(".")[0] for key in overdue}))
+
+    def _miss(self, count: int) -> None:
+        self._missed += count
+        self._count_missed(count)
+        log.warning(
+            "listener_missed_events", session=self.session.id, account=self.session.account, count=count
+        )
+
+    def _encode(self, key: str, position: int | None, account: str, event: FeedEvent, rendering: str) -> str:
+        """The message with an Event of the feed, which is in the window from now on."""
+        shown_account = account if account != self.session.account else None
+        version = LATEST_VERSION if rendering == "latest" else None
+        body = render_event(event, account=shown_account, api_version=version)
+        return self._encode_body(key, position, body, version)
+
+    def _encode_missed(self, rendering: str) -> str:
+        """The message with an Event of our own that says how many were missed. The CLI shows its type and
+        its id."""
+        now = self._clock.now()
+        version = LATEST_VERSION if rendering == "latest" else None
+        body = render_own_event(
+            event_id=f"evt_missed_{self._missed}",
+            event_type=MISSED_TYPE,
+            created=int(now),
+            livemode=self.session.livemode,
+            api_version=LATEST_VERSION,
+            data={"object": {"object": "events_missed", "count": self._missed}},
+            request_id=None,
+            idempotency_key=None,
+            pending_webhooks=0,
+        )
+        return self._encode_body(f"{_MISSED_KEY}.{rendering}", None, body, version)
+
+    def _encode_body(self, key: str, position: int | None, event: dict[str, Any], version: str | None) -> str:
+        body = msgspec.json.encode(event)
+        now = self._clock.now()
+        frame = encode_webhook_event(
+            webhook_id=self.session.id,
+            message_id=new_message_id(key, now),
+            body=body.decode(),
+            headers={
+                "Accept": "*/*",
+                "Content-Type": "application/json; charset=utf-8",
+                "Stripe-Signature": sign([self._secret], int(now), body),
+                "User-Agent": USER_AGENT.decode(),
+            },
+            api_version=version,
+        )
+        self._window.add(key, position, len(frame), asyncio.get_running_loop().time())
+        return frame

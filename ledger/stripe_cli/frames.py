@@ -1,0 +1,86 @@
+"""The messages between the service and the Stripe CLI: JSON objects, each in a text frame of the websocket.
+
+A message that the CLI is to acknowledge has an id of its own, made of the key by which we know it, the time
+at which it was sent, and random digits. So whichever process gets the acknowledgement knows what it is for.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, NamedTuple
+
+import msgspec
+
+RENDERINGS = ("default", "latest")
+"""An Event is sent once in the account's API version and once in the latest one. The CLI shows one of the
+two; which one, it does not tell."""
+MESSAGE_ID_LENGTH_MAX = 200
+
+
+class EventAck(msgspec.Struct, frozen=True, tag="event_ack", tag_field="type"):
+    """The CLI has received a message. `event_id` is the id of the Event, or of the request log."""
+
+    event_id: str = ""
+    webhook_id: str = ""
+    webhook_conversation_id: str = ""
+
+
+class WebhookResponse(msgspec.Struct, frozen=True, tag="webhook_response", tag_field="type"):
+    """What a program responded to an Event (`notification_id`) that the CLI has forwarded to it."""
+
+    notification_id: str = ""
+    webhook_conversation_id: str = ""
+    status: int = 0
+    body: str = ""
+
+
+class MessageId(NamedTuple):
+    """The parts of a message's id. `sent_at` is in unix seconds, to the millisecond."""
+
+    key: str
+    sent_at: float
+
+
+_decoder: msgspec.json.Decoder[EventAck | WebhookResponse] = msgspec.json.Decoder(EventAck | WebhookResponse)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_frame(text: str) -> EventAck | WebhookResponse | None:
+    """What the CLI says; None for what is neither of the two, or malformed."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):  # a lone surrogate cannot be encoded
+        return None
+
+
+def new_message_id(key: str, sent_at: float) -> str:
+    """The id of the message with this key (without `_`), sent at `sent_at` (unix seconds)."""
+    return f"{key}_{int(sent_at * 1000):x}_{secrets.token_hex(8)}"
+
+
+def parse_message_id(message_id: str) -> MessageId | None:
+    """The parts of an id that `new_message_id` made; None for another text."""
+    if len(message_id) > MESSAGE_ID_LENGTH_MAX:
+        return None
+    key, _, rest = message_id.partition("_")
+    sent_at, _, _ = rest.partition("_")
+    try:
+        return MessageId(key, int(sent_at, 16) / 1000)
+    except ValueError:
+        return None
+
+
+def encode_webhook_event(
+    *, webhook_id: str, message_id: str, body: str, headers: dict[str, str], api_version: str | None
+) -> str:
+    """A message with an Event. `body` and `headers` are what the CLI is to POST; `api_version` is None in the
+    rendering of the account's own version."""
+    message: dict[str, Any] = {
+        "type": "webhook_event",
+        "webhook_id": webhook_id,
+        "webhook_conversation_id": message_id,
+        "endpoint": {"api_version": api_version},
+        "event_payload": body,
+        "http_headers": headers,
+    }
+    return _encoder.encode(message).decode()

@@ -1,0 +1,168 @@
+"""The listeners that are connected to this process: what wakes them, what ends them, what they share.
+
+Two statements serve all of them: one asks, whenever the feed has grown, whose Events there are, and one looks
+every STATE_SECONDS which sessions have ended, are connected elsewhere or have an Event to send again. So a
+listener to which nothing is sent costs nothing more, however many Events others have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ledger.background import BackgroundLoop
+from ledger.metrics.prometheus import Metrics
+from ledger.postgres.connections import ReconnectingConnection
+from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.store import Store
+from ledger.stripe_cli import feed, sessions
+from ledger.stripe_cli.events import EventSource
+from ledger.stripe_cli.responses import ResponseRecorder
+from ledger.stripe_cli.secrets import ListenerSecrets
+from ledger.stripe_cli.sessions import Session, SessionState
+from ledger.stripe_cli.source import Source
+
+STATE_SECONDS = 0.5
+"""How long a revoked key keeps a listener, and an Event to send again waits."""
+TOUCH_SECONDS = 10.0
+CLEANUP_SECONDS = 60.0
+TAIL_PAUSE_SECONDS = 0.02
+"""The least time between two looks at the feed: what is appended meanwhile is found together."""
+TAIL_POLL_SECONDS = 0.1
+PAUSE_SECONDS_MAX = 1.0
+_OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=5s"
+
+
+class _Open(NamedTuple):
+    session: Session
+    events: EventSource | None
+    end: Callable[[str], None]
+
+
+class Listeners:
+    """The connected sessions of one process."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self.responses = ResponseRecorder(store.dsn, store.clock)
+        self._clock = store.clock
+        self._notifier = store.notifier
+        self._metrics = metrics
+        self._secrets = ListenerSecrets(store.secret_key)
+        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="listeners", options=_OPTIONS)
+        self._tail_connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="listeners tail", options=_OPTIONS
+        )
+        self._open: dict[str, _Open] = {}
+        self._tail_position = 0
+        self._pause_seconds = TAIL_PAUSE_SECONDS
+        self._touched_at = self._cleaned_at = 0.0
+        self._tail_loop = BackgroundLoop("listeners tail", self._follow, close_timeout_seconds=0.5)
+        self._state_loop = BackgroundLoop("listeners", self._look, close_timeout_seconds=0.5)
+
+    async def start(self) -> None:
+        """Begin to serve listeners."""
+        await self.responses.start()
+        await self._tail_loop.start()
+        await self._state_loop.start()
+
+    async def close(self) -> None:
+        """Stop. All listeners have been disconnected before."""
+        await self._tail_loop.close()
+        await self._state_loop.close()
+        await self.responses.close()
+        await self._tail_connection.drop()
+        await self._connection.drop()
+
+    async def connect(self, websocket_id: str) -> Session | None:
+        """The session with this secret id, connected from now on; None if there is none any more. Raises
+        Unavailable."""
+        name = secrets.token_hex(16)
+        return await self._connection.run_idempotent(
+            lambda conn: sessions.connect_session(conn, websocket_id, name, self._clock.now())
+        )
+
+    def open(self, session: Session, end: Callable[[str], None]) -> Sequence[Source]:
+        """What a connection of the session has to send. `end` is called with the reason when the connection
+        is to end; an older one of the session ends now."""
+        older = self._open.get(session.id)
+        if older is not None:
+            older.end("replaced")
+        events = None
+        if "webhooks" in session.features:
+            secret = self._secrets.derive(session.account, session.livemode, session.device)
+            events = EventSource(
+                session, self._connection, self._clock, secret, self._metrics.count_missed_events
+            )
+        if not self._open:
+            self._tail_position = max(self._tail_position, session.position)
+        self._open[session.id] = _Open(session, events, end)
+        self._metrics.set_listeners(len(self._open))
+        self._tail_loop.wake()
+        self._state_loop.wake()
+        return [events] if events is not None else []
+
+    def close_session(self, session: Session) -> None:
+        """The connection has ended."""
+        entry = self._open.get(session.id)
+        if entry is not None and entry.session.connection == session.connection:
+            del self._open[session.id]
+            self._metrics.set_listeners(len(self._open))
+
+    async def _follow(self) -> float | None:
+        """Wake the listeners for whom the feed has something new, then wait until it has grown."""
+        if not self._open:
+            return None
+        applied_seen = self._notifier.applied_position
+        async with self._tail_connection as conn:
+            changes = await feed.read_changes(conn, self._tail_position)
+        before, self._tail_position = self._tail_position, changes.upto
+        for entry in self._open.values():
+            if entry.events is None:
+                continue
+            owner = entry.session.account, entry.session.livemode
+            if owner in changes.owners or entry.events.read_position < before:
+                entry.events.wake()
+            else:
+                entry.events.advance(changes.upto)
+        if changes.upto < changes.head:
+            return 0
+        if changes.head < applied_seen:  # another projection was faster: the feed follows
+            self._pause_seconds = min(self._pause_seconds * 2, PAUSE_SECONDS_MAX)
+            return self._pause_seconds
+        self._pause_seconds = TAIL_PAUSE_SECONDS
+        poll_seconds = self._notifier.get_poll_seconds(TAIL_POLL_SECONDS)
+        await self._notifier.wait_applied(applied_seen + 1, timeout_seconds=poll_seconds)
+        return TAIL_PAUSE_SECONDS
+
+    async def _look(self) -> float | None:
+        """End the connections of sessions that have ended or are connected elsewhere, and wake those with
+        an Event to send again; from time to time, keep the connected sessions and delete the ended ones."""
+        monotonic_now = asyncio.get_running_loop().time()
+        async with self._connection as conn:
+            if self._open:
+                await self._clock.refresh(conn)
+                states = await sessions.read_states(conn, list(self._open), self._clock.now())
+                for entry in list(self._open.values()):
+                    self._apply(entry, states.get(entry.session.id))
+                if monotonic_now >= self._touched_at + TOUCH_SECONDS:
+                    connections = {
+                        session_id: entry.session.connection for session_id, entry in self._open.items()
+                    }
+                    await sessions.touch_sessions(conn, connections)
+                    self._touched_at = monotonic_now
+            if monotonic_now >= self._cleaned_at + CLEANUP_SECONDS:
+                await sessions.delete_ended(conn, self._clock.now())
+                self._cleaned_at = monotonic_now
+        return STATE_SECONDS if self._open else CLEANUP_SECONDS
+
+    def _apply(self, entry: _Open, state: SessionState | None) -> None:
+        if state is None:
+            entry.end("session_ended")
+        elif not state.key_valid:
+            entry.end("key_ended")
+        elif state.connection != entry.session.connection:
+            entry.end("replaced")
+        elif entry.events is not None:
+            entry.events.wake_for_resend(state.resend)

@@ -1,0 +1,122 @@
+"""What programs respond to Events that listeners forward to them: recorded as attempts of a delivery.
+
+Such a delivery is `forwarded`: it names the session as its endpoint and is owed to nobody. It is recorded
+soon after the response, in small batches; what a process has not recorded when it is killed is lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import structlog
+
+from ledger.background import BackgroundLoop
+from ledger.clock import Clock
+from ledger.ids import new_id
+from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.stripe_cli.feed import bound_created
+from ledger.stripe_cli.frames import WebhookResponse, parse_message_id
+from ledger.stripe_cli.sessions import Session
+from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
+
+WAITING_MAX = 1000
+"""Responses that wait to be recorded in one process; more are dropped, and counted in the log."""
+BATCH_MAX = 100
+ATTEMPTS_PER_DELIVERY_MAX = 100
+EVENT_ID_LENGTH_MAX = 255
+RESPONSE_SECONDS_MAX = 3600.0
+"""A listener gives up sooner; a longer time is none that we have measured."""
+STATUSES = range(100, 600)
+
+# Nothing is recorded of an Event that the session does not get.
+_RECORD = """
+WITH event AS (
+    SELECT f.id, f.account, f.livemode, f.created, f.position, f.ordinal, f.type
+    FROM projections.feed f JOIN ledger.accounts a ON a.id = f.account
+    WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+    AND f.id = %(event)s AND f.created >= %(since)s AND f.created <= %(until)s
+    AND f.livemode = %(livemode)s AND (a.id = %(account)s OR a.platform = %(account)s)
+), delivery AS (
+    INSERT INTO webhooks.deliveries AS d
+        (id, event, endpoint, account, livemode, created, position, ordinal, type, state, tries, due_at)
+    SELECT %(id)s, event.id, %(session)s, event.account, event.livemode, event.created, event.position,
+           event.ordinal, event.type, 'forwarded', 1, to_timestamp(%(at)s)
+    FROM event
+    ON CONFLICT ON CONSTRAINT deliveries_once DO UPDATE SET tries = d.tries + 1 WHERE d.tries < %(attempts)s
+    RETURNING d.id, d.tries
+)
+INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer)
+SELECT id, tries, to_timestamp(%(at)s), %(duration_ms)s, %(status)s, %(answer)s FROM delivery
+"""
+
+log = structlog.get_logger()
+
+
+class ResponseRecorder:
+    """Records for one process."""
+
+    def __init__(self, dsn: str, clock: Clock) -> None:
+        self._clock = clock
+        self._connection = ReconnectingConnection(dsn, "ledger_api", name="listener responses")
+        self._waiting: deque[tuple[Session, WebhookResponse, float]] = deque()
+        self._dropped = 0
+        self._loop = BackgroundLoop("listener responses", self._record, close_timeout_seconds=1.0)
+
+    async def start(self) -> None:
+        """Begin to record."""
+        await self._loop.start()
+
+    async def close(self) -> None:
+        """Record what waits, unless that takes too long."""
+        await self._loop.close()
+        await self._connection.drop()
+
+    def add(self, session: Session, response: WebhookResponse) -> None:
+        """Record a response that a listener has reported just now, if it can be one."""
+        event_id = response.notification_id
+        if (
+            response.status not in STATUSES
+            or not 0 < len(event_id) <= EVENT_ID_LENGTH_MAX
+            or "\0" in event_id
+        ):
+            return
+        if len(self._waiting) >= WAITING_MAX:
+            self._dropped += 1
+            return
+        self._waiting.append((session, response, self._clock.now()))
+        self._loop.wake()
+
+    async def _record(self) -> None:
+        while self._waiting:
+            async with self._connection as conn, conn.transaction():
+                batch = [self._waiting[index] for index in range(min(BATCH_MAX, len(self._waiting)))]
+                for session, response, received_at in batch:
+                    await _record_one(conn, session, response, received_at)
+            for _ in batch:
+                self._waiting.popleft()
+        if self._dropped:
+            log.warning("listener_responses_dropped", count=self._dropped)
+            self._dropped = 0
+
+
+async def _record_one(conn: Conn, session: Session, response: WebhookResponse, received_at: float) -> None:
+    message = parse_message_id(response.webhook_conversation_id)
+    sent_at = received_at
+    if message is not None and 0 <= received_at - message.sent_at <= RESPONSE_SECONDS_MAX:
+        sent_at = message.sent_at
+    since, until = bound_created(response.notification_id)
+    parameters = {
+        "event": response.notification_id,
+        "since": since,
+        "until": until,
+        "account": session.account,
+        "livemode": session.livemode,
+        "session": session.id,
+        "id": new_id("dlv", received_at),
+        "at": sent_at,
+        "attempts": ATTEMPTS_PER_DELIVERY_MAX,
+        "duration_ms": round((received_at - sent_at) * 1000),
+        "status": response.status,
+        "answer": response.body.encode()[:RESPONSE_BYTES_MAX],
+    }
+    await conn.execute(_RECORD, parameters)
