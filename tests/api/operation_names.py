@@ -29,5 +29,6 @@ NAMES = {
     "update_file_link", "update_payment_intent", "update_refund", "update_webhook_endpoint",
     "upload_file", "verify_projection", "verify_projections",
     "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
-    "retry_webhook_delivery",
+    "retry_webhook_delivery", "cancel_webhook_replay", "list_webhook_replays", "pause_webhook_replay",
+    "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
 }  # fmt: skip

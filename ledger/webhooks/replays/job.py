@@ -20,6 +20,7 @@ from ledger.ids import new_id
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
+from ledger.webhooks.history.retry import TRIES_MAX
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import WaitReason
 from ledger.webhooks.replays.records import SYSTEM, Actor, end_replay
@@ -59,7 +60,7 @@ WHERE id = %(id)s
 _SET_WAIT = "UPDATE webhooks.replays SET waits_for = %(waits_for)s WHERE id = %(id)s"
 # Due one after the other, so that they are sent in their order. A delivery whose last attempt is still under
 # way begins its schedule after that one.
-_QUEUE_DELIVERIES = """
+_QUEUE_DELIVERIES = f"""
 INSERT INTO webhooks.deliveries AS d
     (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at, replay)
 SELECT n.id, n.event, %(endpoint)s, n.account, %(livemode)s, n.created, n.position, n.ordinal, n.type,
@@ -71,8 +72,8 @@ ORDER BY n.number
 ON CONFLICT ON CONSTRAINT deliveries_once DO UPDATE
 SET state = 'pending', due_at = excluded.due_at, replay = excluded.replay,
     schedule_from = d.tries + (d.leased_until > now())::integer
-WHERE d.state <> 'pending'
-"""
+WHERE d.state <> 'pending' AND d.tries < {TRIES_MAX}
+"""  # noqa: S608 (a constant)
 
 log = structlog.get_logger()
 
@@ -211,7 +212,7 @@ class ReplayJob:
             "ordinals": [event.ordinal for event in events],
             "types": [event.type for event in events],
         }
-        return (await conn.execute(_QUEUE_DELIVERIES, parameters)).rowcount
+        return (await conn.execute(_QUEUE_DELIVERIES.encode(), parameters)).rowcount
 
 
 async def _lock(conn: Conn, replay_id: str) -> _LockedReplay | None:
