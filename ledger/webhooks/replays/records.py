@@ -179,7 +179,7 @@ async def change_replay(
                 await end_replay(conn, replay_id, "cancelled", actor, now=now)
             else:
                 await conn.execute(_PAUSE if action == "pause" else _RESUME, {"id": replay_id})
-                await _record_operation(conn, replay_id, f"webhook_replay_{target}", actor)
+                await _record_operation(conn, replay_id, f"webhook_replay_{action}d", actor)
         return await get_replay(conn, replay_id, owner=owner)
 
 
