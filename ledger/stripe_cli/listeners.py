@@ -19,6 +19,7 @@ from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.stripe_cli import feed, sessions
 from ledger.stripe_cli.events import EventSource
+from ledger.stripe_cli.request_log import RequestLogSource
 from ledger.stripe_cli.responses import ResponseRecorder
 from ledger.stripe_cli.secrets import ListenerSecrets
 from ledger.stripe_cli.sessions import Session, SessionState
@@ -101,7 +102,10 @@ class Listeners:
         self._metrics.set_listeners(len(self._open))
         self._tail_loop.wake()
         self._state_loop.wake()
-        return [events] if events is not None else []
+        sources: list[Source] = [] if events is None else [events]
+        if "request_logs" in session.features:
+            sources.append(RequestLogSource(session, self._connection))
+        return sources
 
     def close_session(self, session: Session) -> None:
         """The connection has ended."""

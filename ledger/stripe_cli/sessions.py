@@ -24,6 +24,8 @@ SESSION_SECONDS_MAX = 600
 IDLE_SECONDS_MIN = 30
 """A session without a connection for so long makes room for a new one: the CLI is back after 1 s or 10 s."""
 RESENDS_PER_SESSION_MAX = 1000
+REQUEST_LOGS_CHANNEL = "ledger_request_logs"
+"""A notification on it tells all processes that a session for request logs was opened."""
 FEATURES = ("webhooks", "v2_events", "request_logs")
 
 # Sessions of one account are counted one after another.
@@ -165,6 +167,8 @@ async def create_session(
             "filters": msgspec.json.encode(filters).decode(),
         }
         await conn.execute(_INSERT, row)
+        if "request_logs" in features:
+            await conn.execute("SELECT pg_notify(%s, '')", (REQUEST_LOGS_CHANNEL,))
 
 
 async def read_default_version(conn: Conn, account: str) -> str:

@@ -63,10 +63,12 @@ WITH RECURSIVE owing AS (
     ) AS next
     ORDER BY next.replayed, next.due_at LIMIT %(limit)s
 ), claimed AS (
-    UPDATE webhooks.deliveries d SET leased_until = now() + %(lease)s * interval '1 second'
+    UPDATE webhooks.deliveries d
+    SET leased_until = now() + %(lease)s * interval '1 second',
+        schedule_from = least(d.schedule_from, d.tries)
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, greatest(d.tries - d.schedule_from, 0) AS made, d.event, d.created,
-              d.position, d.ordinal, d.due_at, d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again
+    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made, d.event, d.created, d.position,
+              d.ordinal, d.due_at, d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again
 )
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,
        claimed.replay, claimed.again,
