@@ -62,9 +62,16 @@ def test_a_window_is_counted_then_replayed_and_its_progress_is_shown(
     sent = [json.loads(request.body) for request in receiver.requests_to(HOOK)]
     assert {event["id"] for event in sent} == set(preview["events"])
     assert ok(operator.get(f"/webhooks/replays?endpoint={endpoint}"))["data"] == [ended]
-    lines = [line for line in parse_log(service.log) if line.get("replay") == started["id"]]
-    assert [line["event"] for line in lines][:1] == ["webhook_replay_started"]
-    assert lines[0]["reason"] == "for a test"
+
+    def read_lines() -> list[dict[str, Any]]:
+        return [line for line in parse_log(service.log) if line.get("replay") == started["id"]]
+
+    wait_until(lambda: len(read_lines()) == 2)
+    first, last = read_lines()
+    assert (first["event"], first["reason"], first["types"]) == (
+        "webhook_replay_started", "for a test", ["customer.*"],
+    )  # fmt: skip
+    assert (last["event"], last["delivered"]) == ("webhook_replay_completed", 2)
 
 
 def test_a_replay_is_stopped_by_calls_and_by_commands(
@@ -114,9 +121,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"from": 0, "types": ["*"] * 101}, "types", "Too many types: 101; at most 100 are allowed."),
     ({"from": 0, "object": "cus_none"}, "object", "No such object: 'cus_none'"),
     ({"from": 0, "endpoint": "we_none"}, "endpoint", "No such webhook endpoint: 'we_none'"),
-    ({}, "from", "from"),
     ({"from": -1}, "from", "from"),
-    ({"from": 0, "fron": 1}, "fron", "fron"),
 ]
 
 
