@@ -89,7 +89,9 @@ def verify(request: ReceivedRequest) -> stripe.Event:
 
 async def create_customers(author: Author, count: int) -> None:
     """Many in one request."""
-    params = {"account": ACCOUNT, "livemode": False, "params": {}, "card_id": "card_1", "now": author.now}
+    params: dict[str, Any] = {
+        "account": ACCOUNT, "livemode": False, "params": {}, "card_id": "card_1", "now": author.now,
+    }  # fmt: skip
     await author.append(
         [event for _ in range(count) for event in customer.create(customer_id=author._id("cus"), **params)]
     )

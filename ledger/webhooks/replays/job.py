@@ -64,8 +64,8 @@ _SET_WAIT = "UPDATE webhooks.replays SET waits_for = %(waits_for)s WHERE id = %(
 _QUEUE_DELIVERIES = f"""
 INSERT INTO webhooks.deliveries AS d
     (id, event, endpoint, account, livemode, created, position, ordinal, type, object, due_at, replay)
-SELECT n.id, n.event, %(endpoint)s, n.account, %(livemode)s, n.created, n.position, n.ordinal, n.type, n.object,
-       to_timestamp(%(now)s) + n.number * interval '1 microsecond', %(replay)s
+SELECT n.id, n.event, %(endpoint)s, n.account, %(livemode)s, n.created, n.position, n.ordinal, n.type,
+       n.object, to_timestamp(%(now)s) + n.number * interval '1 microsecond', %(replay)s
 FROM unnest(%(ids)s::text[], %(events)s::text[], %(accounts)s::text[], %(created)s::bigint[],
             %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[],
             %(objects)s::text[]) WITH ORDINALITY
