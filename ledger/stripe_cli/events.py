@@ -35,6 +35,8 @@ from ledger.wire.versions import LATEST_VERSION
 
 BACKLOG_EVENTS_MAX = 10_000
 """Events that may wait for a listener."""
+COUNTED_POSITIONS = 5_000
+"""Positions of the log whose Events are counted at once, and skipped together."""
 MISSED_TYPE = "ledger.events_missed"
 OVERDUE_CHECK_SECONDS = 5.0
 _MISSED_KEY = "missed"
@@ -169,25 +171,28 @@ class EventSource:
 
     async def _skip_excess(self, head: int) -> bool:
         """Skip the oldest Events if more than BACKLOG_EVENTS_MAX wait, up to the position `head` of the log.
-        They are counted only when there may be so many, and not again for each step."""
-        read_position = self.read_position
-        if min(head - read_position, head - self._counted_head) <= BACKLOG_EVENTS_MAX:
+        They are counted only when there may be so many, and not again for each step; range by range, because
+        the log may be long."""
+        start = self.read_position
+        if min(head - start, head - self._counted_head) <= BACKLOG_EVENTS_MAX:
             return False
-        async with self._connection as conn:
-            count, position = await feed.count_excess(
-                conn,
-                self.session.account,
-                self.session.livemode,
-                after=read_position,
-                upto=head,
-                kept=BACKLOG_EVENTS_MAX,
-            )
+        counts: dict[int, int] = {}
+        for after in range(start, head, COUNTED_POSITIONS):
+            upto = min(after + COUNTED_POSITIONS, head)
+            async with self._connection as conn:
+                counts[upto] = await feed.count_events(
+                    conn, self.session.account, self.session.livemode, after=after, upto=upto
+                )
         self._counted_head = head
-        if position is None:
-            return False
-        self._window.advance(position)
-        self._miss(count)
-        return True
+        waiting, missed = sum(counts.values()), 0
+        for upto, count in counts.items():
+            if waiting - missed - count < BACKLOG_EVENTS_MAX:
+                break
+            missed += count
+            self._window.advance(upto)
+        if missed:
+            self._miss(missed)
+        return self.read_position > start
 
     async def _wait_for_room(self) -> None:
         while not self._window.has_room:

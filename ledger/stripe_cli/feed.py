@@ -64,13 +64,9 @@ FROM p LEFT JOIN (
 ) ON true
 ORDER BY found.position, found.ordinal
 """  # noqa: S608 (constants)
-# All Events but the newest ones.
-_EXCESS = f"""
-WITH p AS MATERIALIZED ({_PROGRESS}), changed AS MATERIALIZED ({_OF_LISTENER}), found AS MATERIALIZED (
-    SELECT f.position FROM changed c CROSS JOIN LATERAL (SELECT f.position {_IN_FEED}) AS f
-)
-SELECT count(*), max(position) FROM found
-WHERE position <= (SELECT position FROM found ORDER BY position DESC OFFSET %(kept)s LIMIT 1)
+_COUNT = f"""
+WITH p AS MATERIALIZED ({_PROGRESS}), changed AS MATERIALIZED ({_OF_LISTENER})
+SELECT count(*) FROM changed c CROSS JOIN LATERAL (SELECT {_IN_FEED}) AS f
 """  # noqa: S608
 _OWNERS = f"""
 WITH p AS MATERIALIZED ({_PROGRESS}), changed AS MATERIALIZED (
@@ -152,11 +148,9 @@ async def read_events(conn: Conn, account: str, livemode: bool, after: int) -> B
     return Batch(events, max(upto, after), head)
 
 
-async def count_excess(
-    conn: Conn, account: str, livemode: bool, *, after: int, upto: int, kept: int
-) -> tuple[int, int | None]:
-    """How many Events a listener has to get between two positions of the log beside the newest `kept`, and
-    the position of the last of them. Raises psycopg.Error."""
+async def count_events(conn: Conn, account: str, livemode: bool, *, after: int, upto: int) -> int:
+    """How many Events a listener has to get between two positions of the log, which are not far apart. Raises
+    psycopg.Error."""
     parameters = {
         "account": account,
         "livemode": livemode,
@@ -164,10 +158,9 @@ async def count_excess(
         "positions": upto - after,
         "past": _PAST_TOPICS,
         "ordinals": EVENTS_PER_CHANGE_MAX,
-        "kept": kept,
     }
-    ((count, position),) = await fetch_all(conn, _EXCESS, parameters)
-    return count, position
+    ((count,),) = await fetch_all(conn, _COUNT, parameters)
+    return int(count)
 
 
 async def read_changes(conn: Conn, after: int) -> Changes:

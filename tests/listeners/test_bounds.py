@@ -16,12 +16,14 @@ from ledger.api.stripe_cli.socket import ListenerSocket
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.metrics.prometheus import Metrics
+from ledger.postgres.connections import Conn
 from ledger.store.store import Store
 from ledger.stripe_cli import events as events_module
+from ledger.stripe_cli import feed
 from ledger.stripe_cli.events import MISSED_TYPE, EventSource
 from ledger.stripe_cli.frames import EventAck
 from ledger.stripe_cli.listeners import Listeners
-from tests.api.service import SERVICE_KEY, Account, Caller, Service
+from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service
 from tests.listeners.client import Session
 from tests.listeners.conftest import Ask
 
@@ -66,6 +68,7 @@ def test_a_listener_far_behind_gets_the_newest_events_and_is_told_how_many_it_mi
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(events_module, "BACKLOG_EVENTS_MAX", 5)
+    monkeypatch.setattr(events_module, "COUNTED_POSITIONS", 1)
     made = [raw.customer()["id"] for _ in range(12)]
     raw.events()  # the feed has them
 
@@ -87,6 +90,47 @@ def test_a_listener_far_behind_gets_the_newest_events_and_is_told_how_many_it_mi
     assert ask(MISSED, account.id)[0][0] == 0
     with session.connect() as listener:
         assert listener.is_quiet()
+
+
+def test_events_of_others_cost_a_listener_nothing(
+    service: Service,
+    account: Account,
+    raw: Caller,
+    registrar: Registrar,
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its cursor moves over them, and it reads nothing."""
+    reads: list[int] = []
+    read_events = feed.read_events
+
+    async def count_reads(conn: Conn, account: str, livemode: bool, after: int) -> feed.Batch:
+        reads.append(after)
+        return await read_events(conn, account, livemode, after)
+
+    monkeypatch.setattr(feed, "read_events", count_reads)
+    stranger = Caller(raw.http, registrar.account().secret)
+
+    async def listen() -> None:
+        async with run_listeners(service) as listeners:
+            opened = await listeners.connect(session.answer["websocket_id"])
+            assert opened is not None
+            (source,) = listeners.open(opened, lambda _: None)
+            assert isinstance(source, EventSource)
+            receiver = asyncio.create_task(receive_events(source, 1))
+            for _ in range(20):
+                await asyncio.to_thread(stranger.customer)
+            head = int((await asyncio.to_thread(stranger.post, "/v1/customers")).headers["ledger-position"])
+            async with asyncio.timeout(30):
+                while source.read_position < head:  # noqa: ASYNC110  # nothing tells
+                    await asyncio.sleep(0.02)
+            read_before = len(reads)
+            await asyncio.to_thread(raw.customer)
+            (event,) = await receiver
+            assert event["type"] == "customer.created"
+            assert read_before <= 2
+
+    asyncio.run(listen())
 
 
 def test_a_listener_that_cannot_be_written_to_is_disconnected_and_gets_the_message_later(
