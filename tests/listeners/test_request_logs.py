@@ -18,6 +18,7 @@ from ledger.config import load_settings
 from ledger.metrics.prometheus import Metrics
 from ledger.stripe_cli.request_errors import describe_error
 from ledger.stripe_cli.request_filters import RequestFacts, matches
+from ledger.stripe_cli.request_log import ROWS_MAX
 from ledger.wire.parameters import Array, Hash
 from ledger.wire.scalars import Parameter
 from tests.api.service import Account, Caller, Registrar, Service
@@ -226,6 +227,25 @@ def test_what_was_not_acknowledged_comes_again(
         assert [receive(listener)["request_id"] for _ in range(3)] == [*ids[1:], while_away]
     rows = "SELECT count(*) FROM stripe_cli.request_logs r JOIN stripe_cli.sessions s ON s.id = r.session"
     assert ask(rows + " WHERE s.account = %s AND s.filters <> '{}'", account.id) == [(0,)]
+
+
+def test_a_run_that_does_not_read_has_a_bounded_queue(
+    service: Service, account: Account, raw: Caller, ask: Ask
+) -> None:
+    open_tail(service, account.secret, filter_http_method=["POST"])
+    [(session_id,)] = ask(
+        """INSERT INTO stripe_cli.request_logs (session, payload)
+           SELECT s.id, '{}' FROM stripe_cli.sessions s, generate_series(1, %s)
+           WHERE s.account = %s AND s.filters <> '{}' RETURNING session""",
+        ROWS_MAX - 2,
+        account.id,
+    )[:1]
+    with tail(service, account.secret) as other:  # of the same account: it is shown all
+        ids = [raw.post("/v1/customers").headers["request-id"] for _ in range(4)]
+        assert [receive(other)["request_id"] for _ in ids] == ids
+    waiting = ask("SELECT payload FROM stripe_cli.request_logs WHERE session = %s ORDER BY id", session_id)
+    assert len(waiting) == ROWS_MAX
+    assert [json.loads(payload)["request_id"] for (payload,) in waiting[-2:]] == ids[:2]
 
 
 class CountedTails(dict[Any, Any]):
