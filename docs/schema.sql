@@ -1979,14 +1979,13 @@ CREATE VIEW reporting.webhook_deliveries AS
     d.tries AS attempts,
     a.last_attempt_at,
         CASE
-            WHEN d.state = 'pending'::text THEN d.due_at
+            WHEN d.state = 'pending'::text THEN NULLIF(d.due_at, 'infinity'::timestamp with time zone)
             ELSE NULL::timestamp with time zone
         END AS due_at
    FROM webhooks.deliveries d
      CROSS JOIN LATERAL ( SELECT max(t.at) AS last_attempt_at
            FROM webhooks.attempts t
-          WHERE t.delivery = d.id) a
-  WHERE d.state <> 'forwarded'::text;
+          WHERE t.delivery = d.id) a;
 COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event that was owed to an endpoint in the last 30 days.';
 COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';
@@ -1998,7 +1997,7 @@ COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was
 COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (nobody is owed it any more).';
 COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were due: one that was due while the endpoint was disabled was not made.';
 COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
-COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is.';
+COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is, or it waits for an earlier Event of the object.';
 GRANT SELECT ON reporting.webhook_deliveries TO ledger_analyst;
 
 CREATE VIEW reporting.webhook_endpoints AS
@@ -2177,14 +2176,20 @@ CREATE TABLE webhooks.deliveries (
     due_at timestamp with time zone NOT NULL,
     leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     schedule_from smallint NOT NULL DEFAULT 0,
+    replay text,
+    object text,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
     CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
 );
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
 CREATE INDEX deliveries_forwarded ON webhooks.deliveries USING btree (account, livemode, id) WHERE (state = 'forwarded'::text);
+CREATE INDEX deliveries_given_up ON webhooks.deliveries USING btree (endpoint, "position", ordinal) WHERE (state = ANY (ARRAY['failed'::text, 'dropped'::text]));
+CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
 CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
+CREATE INDEX deliveries_of_replay ON webhooks.deliveries USING btree (replay, state) WHERE (replay IS NOT NULL);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
+CREATE INDEX deliveries_replay_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE ((state = 'pending'::text) AND (replay IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
 
 CREATE TABLE webhooks.endpoint_health (
@@ -2201,10 +2206,16 @@ CREATE TABLE webhooks.endpoint_health (
     began_at timestamp with time zone NOT NULL,
     failure_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     given_up_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    opened_at timestamp with time zone,
+    probe_at timestamp with time zone,
+    failed_probes integer NOT NULL DEFAULT 0,
+    probe_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    asked_until timestamp with time zone,
     CONSTRAINT endpoint_health_key PRIMARY KEY (endpoint),
     CONSTRAINT endpoint_health_outcome CHECK ((status IS NULL) = (error IS NOT NULL))
 ) WITH (fillfactor=50);
 CREATE INDEX endpoint_health_failing ON webhooks.endpoint_health USING btree (since) WHERE failing;
+CREATE INDEX endpoint_health_open ON webhooks.endpoint_health USING btree (probe_at) WHERE (failing AND (opened_at IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.endpoint_health TO ledger_api;
 
 CREATE TABLE webhooks.late (
@@ -2213,3 +2224,41 @@ CREATE TABLE webhooks.late (
     CONSTRAINT late_stream PRIMARY KEY (stream)
 );
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.late TO ledger_api;
+
+CREATE TABLE webhooks.replays (
+    id text NOT NULL,
+    endpoint text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    window_from bigint NOT NULL,
+    window_to bigint NOT NULL,
+    after bigint NOT NULL,
+    upto bigint NOT NULL,
+    asked_types text[] NOT NULL,
+    types text[],
+    only_failed boolean NOT NULL,
+    object text,
+    who text NOT NULL,
+    reason text NOT NULL,
+    created bigint NOT NULL,
+    state text NOT NULL DEFAULT 'running'::text,
+    ended bigint,
+    counted_position bigint NOT NULL,
+    queued_position bigint NOT NULL,
+    total bigint NOT NULL DEFAULT 0,
+    queued bigint NOT NULL DEFAULT 0,
+    left_alone bigint NOT NULL DEFAULT 0,
+    unreadable bigint NOT NULL DEFAULT 0,
+    delivered bigint,
+    failed bigint,
+    dropped bigint,
+    waits_for text,
+    active_seconds double precision NOT NULL DEFAULT 0,
+    active_since timestamp with time zone DEFAULT now(),
+    CONSTRAINT replays_key PRIMARY KEY (id),
+    CONSTRAINT replays_end CHECK ((state = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended IS NOT NULL)),
+    CONSTRAINT replays_state CHECK (state = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))
+) WITH (fillfactor=50);
+CREATE INDEX replays_newest ON webhooks.replays USING btree (account, livemode, id);
+CREATE UNIQUE INDEX replays_one_of_endpoint ON webhooks.replays USING btree (endpoint) WHERE (ended IS NULL);
+GRANT INSERT, SELECT, UPDATE ON webhooks.replays TO ledger_api;

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from tests.api.conftest import account, client, http, parse_log, raw, registrar  # noqa: F401  # fixtures
 from tests.api.service import Account, Caller, Service, create_client
 from tests.conftest import Cluster
-from tests.listeners.client import Session
+from tests.listeners.client import Listener, Session
 from tests.webhooks.receiver import wait_until
 
 # ruff: noqa: F811
@@ -43,7 +43,7 @@ def test_each_process_serves_listeners_whichever_made_the_event(
     service: Service, account: Account, raw: Caller
 ) -> None:
     with ExitStack() as stack:
-        listeners = []
+        listeners: list[Listener] = []
         while len(list_processes(service)) < 2:
             assert len(listeners) < 30
             session = Session(service.url, account.secret)

@@ -36,7 +36,7 @@ _SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
 
 _SELECT = """
 SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
-       extract(epoch FROM d.due_at)::float8, d.leased_until > now(),
+       extract(epoch FROM nullif(d.due_at, 'infinity'))::float8, d.leased_until > now(),
        last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
 """
 _LAST_ATTEMPT = """
@@ -120,7 +120,8 @@ class AttemptSummary(NamedTuple):
 class Delivery(NamedTuple):
     """A delivery. `account` is the Event's, `event_created` its time; `attempt_count` counts the attempts
     that were due, also those missed while the endpoint was disabled; `due_at` is when the next one is due, if
-    it is pending; `in_flight`: whether one is under way."""
+    it is pending, None if it waits for an earlier Event of the object; `in_flight`: whether one is under
+    way."""
 
     id: str
     event: str
@@ -131,7 +132,7 @@ class Delivery(NamedTuple):
     type: str
     state: DeliveryState
     attempt_count: int
-    due_at: float
+    due_at: float | None
     in_flight: bool
     last_attempt: AttemptSummary | None
 
@@ -223,20 +224,28 @@ async def find_delivery(conn: Conn, delivery_id: str, owner: Owner | None) -> De
     return None if row is None else _to_delivery(row)
 
 
-async def read_delivery(conn: Conn, codec: Codec, delivery_id: str, owner: Owner | None) -> DeliveryRecord:
-    """The delivery with its attempts. Raises UnknownObject, UnreadableRecord of its endpoint."""
+async def read_delivery(
+    conn: Conn, codec: Codec, delivery_id: str, owner: Owner | None, now: float
+) -> DeliveryRecord:
+    """The delivery at `now` (unix seconds), with its attempts. Raises UnknownObject, UnreadableRecord of its
+    endpoint."""
     delivery = await find_delivery(conn, delivery_id, owner)
     if delivery is None:
         raise UnknownObject("delivery", delivery_id)
     rows = await fetch_all(conn, _ATTEMPTS, {"id": delivery_id, "limit": ATTEMPTS_SHOWN_MAX})
     attempts = [(AttemptSummary(*columns), answer) for *columns, answer in reversed(rows)]
-    waits_for = await _find_obstacles(conn, codec, delivery) if delivery.state == "pending" else []
+    waits_for: list[str] = []
+    if delivery.state == "pending":
+        waits_for = await _find_obstacles(conn, codec, delivery, now)
     return DeliveryRecord(delivery, attempts, waits_for)
 
 
-async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery) -> list[str]:
+async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: float) -> list[str]:
     """Why a pending delivery may not be attempted when it is due."""
-    obstacles = await find_endpoint_obstacles(conn, await read_endpoint(conn, codec, delivery.endpoint))
+    endpoint = await read_endpoint(conn, codec, delivery.endpoint)
+    obstacles = await find_endpoint_obstacles(conn, endpoint, now)
+    if delivery.due_at is None:
+        obstacles.append("earlier_event")
     row = await fetch_one(conn, _HAS_EVENT, {"event": delivery.event, "created": delivery.event_created})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
 
