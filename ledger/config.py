@@ -71,6 +71,14 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4242, description="port to listen on")
+    unix_socket: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="path of a Unix socket on which the API listens as well; default: none"
+    )
+    stripe_cli_login: bool | None = Field(
+        None,
+        description="whether `stripe login` gets keys; default: with an embedded database, a loopback "
+        "address and no public URL",
+    )
     health_port: Port | None = Field(
         None, description="port of a worker's /healthz, /readyz and /metrics; default: none"
     )

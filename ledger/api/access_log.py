@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import structlog
@@ -11,27 +10,34 @@ from ledger.api.errors import FAULT_STATUS_MIN
 from ledger.api.exchange import Exchange, LogAccess
 from ledger.config import Settings
 from ledger.metrics.prometheus import Metrics
+from ledger.stripe_cli.request_errors import clean_path
+from ledger.stripe_cli.request_filters import RequestFacts
+from ledger.stripe_cli.request_log import LoggedRequest, RequestLog
 
-_NO_ID = re.compile(r"[^/]*[^/A-Za-z0-9_.:*-][^/]*")
-"""A part of a path with a character that no id and no route has."""
+_OF_STRIPE_CLI = "/v1/stripecli/"
+"""What the CLI that shows the requests asks for itself."""
 
 log = structlog.get_logger()
 
 
-def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
-    """A function that counts each finished request, and logs those that LEDGER_LOG_REQUESTS selects. A line
-    never has parameters, body or query: they may hold secrets and personal data. Nor has it a part of the
+def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | None = None) -> LogAccess:
+    """A function that counts each finished request, and logs those that LEDGER_LOG_REQUESTS selects. Those of
+    an account go to `request_log` too, while somebody looks at it: else they cost one question. A line never
+    has parameters, body or query: they may hold secrets and personal data. Nor has it a part of the
     path that cannot be an id: somebody may have sent an e-mail address in place of one."""
+    tails = {} if request_log is None else request_log.tails
     log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 
     def log_access(exchange: Exchange) -> None:
         seconds = time.perf_counter() - exchange.started_at
         metrics.observe_request(exchange.operation_name, exchange.status, seconds)
+        if tails and request_log is not None:
+            _record(request_log, exchange)
         if log_all or (exchange.status >= FAULT_STATUS_MIN and not log_none):
             log.info(
                 "request",
                 method=exchange.method,
-                path=_NO_ID.sub("[removed]", exchange.path),
+                path=clean_path(exchange.path),
                 status=exchange.status,
                 ms=round(seconds * 1000, 2),
                 request_id=exchange.request_id,
@@ -41,3 +47,13 @@ def access_log(metrics: Metrics, settings: Settings) -> LogAccess:
             )
 
     return log_access
+
+
+def _record(request_log: RequestLog, exchange: Exchange) -> None:
+    if not exchange.account or exchange.path.startswith(_OF_STRIPE_CLI):
+        return
+    key = exchange.key
+    facts = RequestFacts(
+        exchange.account, key.account, exchange.method, exchange.path, exchange.status, exchange.source.client
+    )
+    request_log.record(LoggedRequest(facts, key.livemode, exchange.request_id, exchange.error_body))

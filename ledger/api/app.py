@@ -57,6 +57,7 @@ from ledger.queries.context import QueryContext
 from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
+from ledger.stripe_cli.request_log import RequestLog
 
 log = structlog.get_logger()
 
@@ -80,8 +81,12 @@ NO_EXTENSIONS = Extensions()
 
 class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
-    middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's."""
+    middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's.
 
+    own_host  host and port at which a program on this machine reaches the service
+    """
+
+    own_host = b"localhost"
     public_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
@@ -117,6 +122,7 @@ class _Components(NamedTuple):
     execution: Execution
     accesses: Accesses
     listeners: Listeners
+    request_log: RequestLog
 
 
 def create_app(
@@ -154,7 +160,7 @@ def create_app(
         queries,
         refresh_clock=clock_reader.refresh,
         render_error=render_error,
-        log_access=log_access,
+        log_access=access_log(components.metrics, settings, components.request_log),
         rate_limits=components.rate_limits,
         storage=storage,
         upload_receiver=UploadReceiver(
@@ -206,6 +212,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         execution=execution,
         accesses=Accesses(pool, clock, secret_key),
         listeners=Listeners(store, metrics),
+        request_log=RequestLog(store),
     )
 
 
@@ -244,6 +251,8 @@ def _create_lifespan(
             stack.push_async_callback(store.close)
             await components.listeners.start()
             stack.push_async_callback(components.listeners.close)
+            await components.request_log.start()
+            stack.push_async_callback(components.request_log.close)
             services: list[Service] = [ReplyCleanup(store)]
             services += [create_service(store) for create_service in service_factories]
             for service in services:

@@ -40,6 +40,10 @@ class Source(Protocol):
     def scheme(self) -> str:
         """`http` or `https`."""
 
+    @property
+    def client(self) -> str | None:
+        """The address of whoever is connected; None over a Unix socket."""
+
     def take_body(self, bytes_max: int) -> bytes | None:
         """The body, if all of it has arrived and has at most `bytes_max`; else None, and `receive_chunk` gets
         it."""
@@ -54,6 +58,7 @@ class AsgiSource(NamedTuple):
 
     scheme: str
     receive: Receive
+    client: str | None = None
 
     def take_body(self, bytes_max: int) -> bytes | None:
         """As for any source: what has arrived is not known."""
@@ -108,6 +113,7 @@ class Exchange:
     uploads: Mapping[str, Upload] = MappingProxyType({})
     position: int | None = None  # of the last event that the request appended
     status = 0
+    error_body: str | None = None
     on_authorized: Callable[[bool], None] | None = None
     before_answer: Callable[[int], Awaitable[None]] | None = None
 

@@ -120,6 +120,7 @@ class HttpProtocol(HttpToolsProtocol):
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _encoded_default_headers = b""
     _last_words: bytes | None = None
+    _host_header: bytes | None = None  # in place of the client's, on a Unix socket
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the buffer in front of the connection's transport."""
@@ -127,6 +128,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._public_api = self.app.public_api
         self.buffered = BufferedTransport(transport, self.loop)
         super().connection_made(self.buffered)  # type: ignore[arg-type]
+        if self.server is not None and self.server[1] is None:  # a path, and no port
+            self._host_header = self.app.own_host
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the request that the connection was on, and let go of it: it knows this connection too."""
@@ -232,6 +235,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_bytes or self._received_bytes > HEAD_BYTES_MAX
         ) and self._sum_headers() > HEAD_BYTES_MAX:
             raise ValueError("request head too large")
+        if self._host_header is not None:
+            self._replace_host(self._host_header)
         if self.parser.should_upgrade():
             return
         path, _, query = self.url.partition(b"?")
@@ -306,7 +311,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse_tls(self) -> None:
         """Say why, though only who looks at the bytes sees it: TLS libraries report a wrong version."""
-        host = self.client[0] if self.client else "unknown"
+        host = self.client[0] if self.client else "unknown"  # a Unix socket, or gone already
         self._tls_hellos.add(host, self.loop.time())
         self.send_400_response(
             "This port speaks HTTP, not HTTPS: use http:// in the URL, or let a proxy in front of Ledger "
@@ -353,6 +358,12 @@ class HttpProtocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+
+    def _replace_host(self, host: bytes) -> None:
+        """On a Unix socket a client may name any host, as the Stripe CLI names api.stripe.com. URLs that we
+        answer with lead to us."""
+        self.headers = [header for header in self.headers if header[0] != b"host"]
+        self.headers.append((b"host", host))
 
     def _sum_headers(self) -> int:
         return sum(len(name) + len(value) for name, value in self.headers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,7 +18,7 @@ from ledger.domain import merge_patch
 from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import DAY_SECONDS
-from ledger.errors import InvalidParameter, InvalidState, UnknownObject
+from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject
 
 EVENT_TYPE_WILDCARD = "*"
 """In `enabled_events`: Events of every type, whatever else is listed."""
@@ -270,12 +270,19 @@ def configure(state: WebhookEndpoint, options: Mapping[str, bool], *, now: int) 
     return [WebhookEndpointConfigured(**next_header(state, now), changes=changes)] if changes else []
 
 
+def get_first_options(events: Sequence[DomainEvent]) -> dict[str, bool]:
+    """The options that an endpoint with these events was created with: an import configures it at once."""
+    configured = events[1] if len(events) > 1 else None
+    changes = configured.changes if isinstance(configured, WebhookEndpointConfigured) else {}
+    return {name: changes.get(name, False) for name in OPTIONS}
+
+
 def rotate_secret(state: WebhookEndpoint, overlap_seconds: int, *, now: int) -> list[DomainEvent]:
     """Replaces the signing secret; the previous one signs, too, for `overlap_seconds`.
 
     At most two secrets are valid at a time. So while there are two, only a rotation without an overlap is
     accepted, which ends both: another one would end the older secret unasked, or keep a third one valid.
-    Raises UnknownObject for a deleted endpoint, InvalidParameter, InvalidState.
+    Raises UnknownObject for a deleted endpoint, InvalidParameter, InvalidWebhookState.
     """
     check_not_deleted(state)
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
@@ -285,7 +292,7 @@ def rotate_secret(state: WebhookEndpoint, overlap_seconds: int, *, now: int) -> 
         )
     valid_until = state.dispatch.previous_secret_valid_until
     if overlap_seconds and now < valid_until:
-        raise InvalidState(
+        raise InvalidWebhookState(
             f"The previous secret of this endpoint is valid for another {valid_until - now} seconds. Wait "
             "until then, or pass an overlap_seconds of 0, which ends both secrets at once.",
             param="overlap_seconds",

@@ -9,7 +9,10 @@ every `NOTIFY_INTERVAL_SECONDS`. A batch of the projections has it in its transa
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+
+from psycopg.sql import SQL, Identifier
 
 from ledger.background import BackgroundLoop
 from ledger.postgres.connections import ReconnectingConnection, Role
@@ -41,6 +44,7 @@ class HeadNotifier:
         self._notified_position = 0
         self._wanted = asyncio.Event()
         self._wanted_until = 0.0
+        self._wakes: dict[str, Callable[[], None]] = {}
         self._listening = False
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
@@ -58,6 +62,10 @@ class HeadNotifier:
     def applied_position(self) -> int:
         """The last position that this process knows to be applied by some projection."""
         return self._applied.value
+
+    def subscribe(self, channel: str, wake: Callable[[], None]) -> None:
+        """Call `wake` for each notification on another channel. Before `start`."""
+        self._wakes[channel] = wake
 
     async def start(self) -> None:
         """Begin to notify other processes and to listen to them."""
@@ -146,9 +154,13 @@ class HeadNotifier:
         try:
             async with self._listen_connection as conn:
                 await conn.execute(_LISTEN, prepare=False)
+                for channel in self._wakes:
+                    await conn.execute(SQL("LISTEN {}").format(Identifier(channel)), prepare=False)
                 self._listening = True
                 async for notification in conn.notifies(timeout=LISTEN_SECONDS):
-                    if notification.payload.isdecimal():
+                    if wake := self._wakes.get(notification.channel):
+                        wake()
+                    elif notification.payload.isdecimal():
                         positions[notification.channel].advance(int(notification.payload))
                     if notification.channel == WANTED_CHANNEL:
                         self._begin_wanted()

@@ -84,3 +84,9 @@ def encode_webhook_event(
         "http_headers": headers,
     }
     return _encoder.encode(message).decode()
+
+
+def encode_request_log_event(*, request_log_id: str, payload: str) -> str:
+    """A message with a request to the API. `payload` is JSON; it is acknowledged with this id."""
+    message = {"type": "request_log_event", "request_log_id": request_log_id, "event_payload": payload}
+    return _encoder.encode(message).decode()

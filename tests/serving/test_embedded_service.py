@@ -38,7 +38,8 @@ def create_customer(keys: Keys, name: str) -> httpx.Response:
 
 def test_a_fresh_start_prints_where_it_listens_and_its_keys(service: ServeProcess) -> None:
     keys = load_keys(service.data_dir)
-    for text in (*keys.values(), f"curl {keys['url']}/v1/", "import stripe", "/docs"):
+    stripe_cli = f"STRIPE_API_KEY={keys['secret']} stripe listen --all-snapshot --api-base {keys['url']} "
+    for text in (*keys.values(), f"curl {keys['url']}/v1/", "import stripe", "/docs", stripe_cli):
         assert text in service.output
 
 

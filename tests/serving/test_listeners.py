@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ledger.cli.service.development import format_stripe_cli_command
 from ledger.cli.service.listener import format_url, open_listener, open_listeners
 from ledger.errors import SettingError
 
@@ -61,3 +62,18 @@ def test_the_announced_url_can_be_called(host: str, reached_at: str) -> None:
     with open_listener(host, 0, hint="") as sock:
         assert format_url(host, sock) == f"http://{reached_at}:{sock.getsockname()[1]}"
         socket.create_connection((reached_at.strip("[]"), sock.getsockname()[1])).close()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("http://127.0.0.1:4242", "http://127.0.0.1:4242"),
+        ("http://localhost:4242", "http://127.0.0.1:4242"),
+        ("http://[::1]:4242", "http://[::1]:4242"),
+        ("http://10.0.0.5:4242", None),
+        ("http://ledger.test:4242", None),
+    ],
+)
+def test_the_stripe_cli_is_shown_a_url_that_it_takes(url: str, named: str | None) -> None:
+    command = format_stripe_cli_command(url, "sk_test_1")
+    assert (command and command.split("--api-base ")[1].split()[0]) == named

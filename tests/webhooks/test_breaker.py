@@ -134,7 +134,7 @@ def test_the_breaker_is_as_the_model_says_whatever_happens(claims: Claims) -> No
 
     Machine.claims = claims
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
+        Machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
     )
 
 

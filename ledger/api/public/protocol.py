@@ -23,7 +23,7 @@ from ledger.api.authentication import (
     resolve_account,
 )
 from ledger.api.clock import RefreshClock
-from ledger.api.errors import STATUS_OK, Headers, RenderError, indent
+from ledger.api.errors import STATUS_OK, STATUS_REFUSED_MIN, Headers, RenderError, indent
 from ledger.api.exchange import (
     JSON_CONTENT_TYPE,
     AsgiSource,
@@ -103,7 +103,8 @@ class PublicApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server."""
-        source = AsgiSource(scope["scheme"], receive)
+        client = scope.get("client")
+        source = AsgiSource(scope["scheme"], receive, client[0] if client else None)
         headers = dict(scope["headers"])
         exchange = self.begin(scope["method"], scope["path"], scope["query_string"], headers, source)
         body = await self.answer(exchange)
@@ -138,6 +139,8 @@ class PublicApi:
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
+        if exchange.status >= STATUS_REFUSED_MIN:
+            exchange.error_body = body
         user_agent = exchange.request_headers.get(b"user-agent", b"")
         return (indent(body) if _is_read_by_people(user_agent) else body).encode()
 

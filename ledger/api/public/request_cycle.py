@@ -117,6 +117,11 @@ class RequestCycle:
         """`http` or `https`."""
         return self._protocol.scheme or "http"
 
+    @property
+    def client(self) -> str | None:
+        """The address of whoever is connected; None over a Unix socket."""
+        return self._protocol.client[0] if self._protocol.client else None
+
     def _write_response(self, exchange: Exchange, body: bytes) -> None:
         """Write the whole response in one piece."""
         if not self.disconnected:

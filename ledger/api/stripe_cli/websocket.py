@@ -7,6 +7,7 @@ as long as it likes, and a stop of the service waits for it. This one breaks it 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -20,6 +21,13 @@ CLOSE_SECONDS_MAX = 2.0
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One websocket connection."""
+
+    async def send(self, message: Any) -> None:
+        """As ASGI has it. uvicorn does not know that a response in place of the handshake completes it, and
+        would log an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def shutdown(self) -> None:
         """The service stops: tell the client to come back (1012), and end."""

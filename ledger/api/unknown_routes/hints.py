@@ -25,6 +25,7 @@ Methods = Mapping[str, Collection[str]]
 
 _COMPARED_LENGTH_MAX = 200
 _CLOCK_PATH = "/internal/v1/clock"
+_LOGIN_PATH = "/stripecli/"
 _PREFIX = re.compile("^/(internal/)?(v1/)?")
 
 
@@ -52,6 +53,11 @@ def read_stripe_routes() -> dict[str, set[str]]:
 def _find_hint(method: str, path: str, served: Methods) -> str:
     if path == _CLOCK_PATH:
         return "Only a service with LEDGER_TEST_CLOCK=true has a clock to move."
+    if path.startswith(_LOGIN_PATH):
+        return (
+            "`stripe login` works with `ledger serve` in development only. Use a key instead: "
+            "`stripe config --set test_mode_api_key sk_test_...`; see docs/stripe-cli.md."
+        )
     if path.endswith("/") and _find_template(path.rstrip("/"), served):
         if any(each.startswith(f"{path}{{") for each in served):
             return "To list objects, remove the trailing slash; to retrieve one, append its id."

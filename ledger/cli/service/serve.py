@@ -1,4 +1,4 @@
-"""Run the service: its processes, its development keys and its shutdown.
+"""Run the service: its processes, where it listens, and its shutdown.
 
 `serve` supervises an API process, or LEDGER_WORKERS of them, and a worker for what runs in the background,
 and restarts one that dies. With LEDGER_WORKERS=0, the default on one core, it does all of this itself. On
@@ -8,38 +8,73 @@ SIGTERM and SIGINT the service drains: requests under way finish, and no acknowl
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext
 from functools import partial
+from typing import NamedTuple
 
 import uvicorn
 import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
-from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
 from ledger.api.app import Extensions, create_app
+from ledger.api.stripe_cli.login import add_login
 from ledger.api.stripe_cli.websocket import FRAME_BYTES_MAX, PING_SECONDS, PONG_SECONDS_MAX, WebSocketProtocol
 from ledger.api.transport import HttpProtocol
 from ledger.api.worker_health import create_worker_health_app
+from ledger.cli.service.development import (
+    find_login_url,
+    format_stripe_cli_command,
+    format_welcome,
+    load_development_keys,
+)
 from ledger.cli.service.health_port import serve_health
 from ledger.cli.service.listener import LISTEN_BACKLOG, format_url, open_listener, open_listeners
 from ledger.cli.service.metrics_folder import keep_metrics_in, open_metrics_folder, remove_leftover_folders
 from ledger.cli.service.processes import Supervisor, Task, reduce_garbage_collection
+from ledger.cli.service.unix_listener import UnixListener, open_unix_listener
 from ledger.clock import Clock
 from ledger.config import Settings
-from ledger.postgres.connections import Conn, open_connection
+from ledger.errors import SettingError
+from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import open_database, open_own_database
 from ledger.postgres.migrations import migrate
-from ledger.postgres.private_files import write_private_file
 from ledger.service_key import check_database, check_service_key
 from ledger.store.store import Store
 from ledger.webhooks.switch import OffReason, read_switch
 
 KEEP_ALIVE_SECONDS = 75
-DEV_KEYS_FILE = "dev-keys.json"
+
+
+class _Listeners(NamedTuple):
+    """Where the API listens.
+
+    url    of the port, for a program on this machine
+    ports  a socket on the port for each API process
+    unix   the Unix socket, if there is one, which they share: a path has only one
+    login  the URL at which `stripe login` is confirmed; None: nobody can log in
+    """
+
+    url: str
+    ports: Sequence[socket.socket]
+    unix: UnixListener | None
+    login: str | None
+
+    def __str__(self) -> str:
+        return self.url if self.unix is None else f"{self.url} and on {self.unix.path}"
+
+    def list_of(self, port: socket.socket) -> list[socket.socket]:
+        """The sockets of the API process with this one on the port."""
+        return [port] if self.unix is None else [port, self.unix.sock]
+
+    def close(self) -> None:
+        """Stop listening, as far as this process does."""
+        for sock in self.ports:
+            sock.close()
+        if self.unix is not None:
+            self.unix.close()
 
 
 def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], None]) -> None:
@@ -50,30 +85,32 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     """
     remove_leftover_folders()
     with ExitStack() as stack:
-        socks = stack.enter_context(_open_listeners(settings))
+        listeners = stack.enter_context(_open_listeners(settings, may_log_in=True))
         dsn, service_key = stack.enter_context(open_own_database(settings))
-        url = format_url(settings.host, socks[0])
         if settings.database_url is not None:
             migrate(dsn)
         check_service_key(settings, dsn, service_key)
         if settings.database_url is not None:
             announce(
-                f"Ledger listens on {url}. Create an account and its keys with: "
+                f"Ledger listens on {listeners}. Create an account and its keys with: "
                 "ledger accounts create NAME, ledger keys create ACCOUNT"
             )
+            if stripe_cli := format_stripe_cli_command(listeners.url, "sk_test_..."):
+                announce(f"With the Stripe CLI: {stripe_cli}")
         else:
-            announce(_welcome_text(_load_dev_keys(settings, dsn, url)))
+            keys = load_development_keys(settings, dsn, listeners.url)
+            announce(format_welcome(keys, listeners=str(listeners)))
         if off_reasons := asyncio.run(_read_webhooks_off(settings, dsn)):
             announce(f"Webhooks are off ({', '.join(off_reasons)}): see `ledger webhooks status`.")
         if settings.workers == 0:
-            _run_api(settings, dsn, service_key, extensions, socks[0])
+            _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
         else:
             worker = Task(
                 "ledger worker",
                 lambda: _run_worker(settings, dsn, service_key, extensions, None),
                 ends_last=True,
             )
-            _supervise(settings, dsn, service_key, extensions, socks, [worker])
+            _supervise(settings, dsn, service_key, extensions, listeners, [worker])
 
 
 def serve_api(settings: Settings, extensions: Extensions) -> None:
@@ -82,15 +119,18 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
     Raises SettingError when it cannot listen, and when the database is not migrated to this release or was
     made with another service key.
     """
+    if settings.stripe_cli_login:
+        raise SettingError("LEDGER_STRIPE_CLI_LOGIN: only for development, with `ledger serve`")
     remove_leftover_folders()
     with ExitStack() as stack:
         dsn, service_key = stack.enter_context(open_database(settings))
         check_database(settings, dsn, service_key)
-        socks = stack.enter_context(_open_listeners(settings))
-        if len(socks) == 1:
-            _run_api(settings, dsn, service_key, extensions._replace(service_factories=()), socks[0])
+        listeners = stack.enter_context(_open_listeners(settings))
+        if len(listeners.ports) == 1:
+            extensions = extensions._replace(service_factories=())
+            _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
         else:
-            _supervise(settings, dsn, service_key, extensions, socks, [])
+            _supervise(settings, dsn, service_key, extensions, listeners, [])
 
 
 def run_worker(settings: Settings, extensions: Extensions) -> None:
@@ -114,34 +154,34 @@ def _supervise(
     dsn: str,
     service_key: bytes,
     extensions: Extensions,
-    socks: Sequence[socket.socket],
+    listeners: _Listeners,
     other_tasks: Sequence[Task],
 ) -> None:
-    """Supervise an API process for each of the listening sockets, whose metrics are shared if there are
+    """Supervise an API process for each of the sockets on the port, whose metrics are shared if there are
     several; and a process for each of `other_tasks`."""
     api_extensions = extensions._replace(service_factories=())
-    with open_metrics_folder() if len(socks) > 1 else nullcontext() as shared_metrics:
+    with open_metrics_folder() if len(listeners.ports) > 1 else nullcontext() as shared_metrics:
         metrics_fds = [] if shared_metrics is None else [shared_metrics.lock_fd]
 
         def run_api(sock: socket.socket) -> None:
             if shared_metrics is not None:
                 keep_metrics_in(shared_metrics.folder)
-            _run_api(settings, dsn, service_key, api_extensions, sock)
+            _run_api(settings, dsn, service_key, api_extensions, listeners, sock)
 
         def forget(pid: int) -> None:
             if shared_metrics is not None:
                 mark_process_dead(pid, str(shared_metrics.folder))  # type: ignore[no-untyped-call]
 
-        def stop_listening() -> None:
-            for sock in socks:
-                sock.close()
-
         tasks = [
-            Task("ledger api", partial(run_api, sock), inherited_fds=(sock.fileno(), *metrics_fds))
-            for sock in socks
+            Task(
+                "ledger api",
+                partial(run_api, sock),
+                inherited_fds=(*(each.fileno() for each in listeners.list_of(sock)), *metrics_fds),
+            )
+            for sock in listeners.ports
         ]
         Supervisor([*tasks, *other_tasks]).run(
-            end_seconds=settings.drain_seconds + 1, stop_listening=stop_listening, forget=forget
+            end_seconds=settings.drain_seconds + 1, stop_listening=listeners.close, forget=forget
         )
 
 
@@ -157,9 +197,17 @@ def _run_worker(
 
 
 def _run_api(
-    settings: Settings, dsn: str, service_key: bytes, extensions: Extensions, sock: socket.socket
+    settings: Settings,
+    dsn: str,
+    service_key: bytes,
+    extensions: Extensions,
+    listeners: _Listeners,
+    port: socket.socket,
 ) -> None:
     app = create_app(settings, dsn, service_key, extensions=extensions)
+    app.own_host = listeners.url.removeprefix("http://").encode()
+    if listeners.login is not None:
+        add_login(app, settings, dsn, service_key, listeners.login)
     reduce_garbage_collection()
     config = uvicorn.Config(
         app,
@@ -188,7 +236,7 @@ def _run_api(
     # leave an embedded database running. A signal that arrives before uvicorn listens is not lost either.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    server.run(sockets=[sock])
+    server.run(sockets=listeners.list_of(port))
 
 
 async def _run_services(
@@ -215,60 +263,20 @@ async def _run_services(
         await stop.wait()
 
 
-def _open_listeners(settings: Settings) -> AbstractContextManager[list[socket.socket]]:
-    """The sockets of the API processes."""
+@contextmanager
+def _open_listeners(settings: Settings, *, may_log_in: bool = False) -> Iterator[_Listeners]:
+    """The sockets of the API processes. Raises SettingError."""
     count = max(settings.workers, 1)
-    return open_listeners(settings.host, settings.port, count, hint="LEDGER_HOST, LEDGER_PORT")
+    with ExitStack() as stack:
+        hint = "LEDGER_HOST, LEDGER_PORT"
+        ports = stack.enter_context(open_listeners(settings.host, settings.port, count, hint=hint))
+        unix = None
+        if settings.unix_socket is not None:
+            unix = stack.enter_context(open_unix_listener(settings.unix_socket))
+        url = format_url(settings.host, ports[0])
+        yield _Listeners(url, ports, unix, find_login_url(settings, url) if may_log_in else None)
 
 
 async def _read_webhooks_off(settings: Settings, dsn: str) -> list[OffReason]:
     async with open_connection(dsn, "ledger_api", name="webhooks") as conn:
         return (await read_switch(conn)).list_off_reasons(settings.webhooks)
-
-
-def _load_dev_keys(settings: Settings, dsn: str, url: str) -> dict[str, str]:
-    """The keys of the embedded database's test account, from a file that its first start writes."""
-    file = settings.data_dir / DEV_KEYS_FILE
-    if file.exists():
-        keys: dict[str, str] = json.loads(file.read_text())
-    else:
-        keys = asyncio.run(_create_dev_account(dsn))
-    if keys.get("url") != url:
-        keys = {"url": url, **{name: value for name, value in keys.items() if name != "url"}}
-        write_private_file(file, json.dumps(keys, indent=2) + "\n")
-    return keys
-
-
-async def _create_dev_account(dsn: str) -> dict[str, str]:
-    async with open_connection(dsn, "ledger_api", name="dev keys") as conn, conn.transaction():
-        account = await create_account(conn, "Development")
-        return {"account": account, **await _create_dev_keys(conn, account)}
-
-
-async def _create_dev_keys(conn: Conn, account: str) -> dict[str, str]:
-    _, secret = await create_key(conn, account, "sk", livemode=False, name="dev secret")
-    _, publishable = await create_key(conn, account, "pk", livemode=False, name="dev publishable")
-    _, operator = await create_key(
-        conn, account, "rk", livemode=False, name="dev operator", scopes=INTERNAL_SCOPES
-    )
-    return {"secret": secret, "publishable": publishable, "operator": operator}
-
-
-def _welcome_text(keys: Mapping[str, str]) -> str:
-    return f"""
-Ledger listens on {keys["url"]}   (API description: {keys["url"]}/docs)
-
-  account      {keys["account"]}
-  secret       {keys["secret"]}
-  publishable  {keys["publishable"]}
-  operator     {keys["operator"]}
-
-Try it:
-
-  curl {keys["url"]}/v1/customers -u {keys["secret"]}: -d name="Jenny Rosen"
-
-  python3 -c 'import stripe; stripe.api_key = "{keys["secret"]}"; \
-stripe.api_base = stripe.upload_api_base = stripe.connect_api_base = stripe.meter_events_api_base = \
-"{keys["url"]}"; \
-print(stripe.Charge.create(amount=2000, currency="usd", source="tok_createDispute"))'
-"""

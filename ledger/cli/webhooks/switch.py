@@ -57,7 +57,7 @@ def _add_status_command(group: typer.Typer) -> None:
         "status", epilog=format_examples("ledger webhooks status", "ledger webhooks status --json")
     )
     def status(as_json: JsonOption = False) -> None:
-        """Show whether webhooks are sent, what is pending and what fails."""
+        """Show whether webhooks are sent, and what fails."""
         _print_status(run_with_deployment(_read_status), as_json)
 
 
@@ -224,10 +224,11 @@ def _describe_failure(failing: FailingEndpoint) -> str:
     """One line, without the URL, which may have a token in it."""
     reason = failing.error or f"status {failing.status}"
     mode = "live" if failing.livemode else "test"
+    pause = "" if failing.retry_at is None else f"; paused, tried again at {format_time(failing.retry_at)}"
     return (
         f"Failing: {failing.endpoint} of {failing.account} ({mode}) since {format_time(failing.since)}: "
         f"{reason}; {format_count(failing.attempts, 'attempt')}, {failing.pending} pending, "
-        f"{failing.given_up} given up."
+        f"{failing.given_up} given up{pause}."
     )
 
 

@@ -1,0 +1,80 @@
+"""The error of a request as `stripe logs tail` shows it. Pure.
+
+It is stored and printed, and an error may repeat what the client sent: a name, an e-mail address, a key. Such
+texts are cut out: quoted ones unless they are ids, and those of the messages that end with the value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+REMOVED = "[removed]"
+MESSAGE_LENGTH_MAX = 500
+
+_NOT_IN_PATH = re.compile(r"[^/]*[^/A-Za-z0-9_.:*-][^/]*")
+"""A part of a path with a character that no id and no route has."""
+_QUOTED = re.compile(r"(?<!\w)'([^']*)'(?!\w)")
+_ID = re.compile(r"[a-z]{2,5}_[A-Za-z0-9]{8,}")
+_SECRET_PREFIXES = ("sk_", "rk_", "pk_", "ek_", "whsec_")
+# What follows is the value, or begins with it.
+_ENDS_WITH_VALUE = re.compile(
+    r"^(Invalid (?:string|integer|boolean|currency|Stripe API version): |Received unknown parameter: |"
+    r"This property cannot be expanded |Unrecognized request URL )(.*)",
+    re.DOTALL,
+)
+_PARAMETER = re.compile(r"[a-z0-9_]{1,40}(\[[a-z0-9_]{0,40}\]){0,6}")
+# In a message of any other kind: e-mail addresses, keys, and what may be the number of a card.
+_SENSITIVE = re.compile(r"\S*@\S*|\b(?:[srpe]k_|whsec_)\w+|\w*_secret_\w+|\d(?:[ -]?\d){8,}")
+
+
+def clean_path(path: str) -> str:
+    """The path without parts that cannot be ids: somebody may have sent an e-mail address in place of one."""
+    return _NOT_IN_PATH.sub(REMOVED, path)
+
+
+def describe_error(body: str, method: str, path: str) -> dict[str, Any] | None:
+    """The error in the body of an answer to a request, None if there is none."""
+    try:
+        error = msgspec.json.decode(body)["error"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return None
+    if not isinstance(error, Mapping):
+        return None
+    described = {
+        name: error[name]
+        for name in ("type", "code", "decline_code", "charge")
+        if error.get(name) is not None
+    }
+    parameter = _clean_parameter(error["param"]) if isinstance(error.get("param"), str) else None
+    described["message"] = _clean_message(str(error.get("message", "")), parameter, method, path)
+    if parameter is not None:
+        described["param"] = parameter
+    return described
+
+
+def _clean_parameter(name: str) -> str:
+    """The name, unless it is none that a parameter may have: then the client made it up."""
+    return name if _PARAMETER.fullmatch(name) else REMOVED
+
+
+def _clean_message(message: str, parameter: str | None, method: str, path: str) -> str:
+    found = _ENDS_WITH_VALUE.match(message)
+    if found is not None:
+        beginning = found[1]
+        if beginning.startswith("Received"):
+            return f"{beginning}{parameter or REMOVED}"
+        if beginning.startswith("Unrecognized"):
+            return f"{beginning}({method}: {clean_path(path)})."
+        return f"{beginning}{REMOVED}"
+    message = _QUOTED.sub(_clean_quoted, message)
+    return _SENSITIVE.sub(REMOVED, message)[:MESSAGE_LENGTH_MAX]
+
+
+def _clean_quoted(quoted: re.Match[str]) -> str:
+    text = quoted[1]
+    is_id = _ID.fullmatch(text) is not None and not text.startswith(_SECRET_PREFIXES)
+    return quoted[0] if is_id else f"'{REMOVED}'"

@@ -1,0 +1,117 @@
+"""Listeners of a service with two API processes: over the death of both, and when the service stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import stripe
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from tests.api.conftest import account, client, http, parse_log, raw, registrar  # noqa: F401  # fixtures
+from tests.api.service import Account, Caller, Service, create_client
+from tests.conftest import Cluster
+from tests.listeners.client import Listener, Session
+from tests.webhooks.receiver import wait_until
+
+# ruff: noqa: F811
+BURST = 250
+STOP_SECONDS = 6.0
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Cluster) -> Iterator[Service]:
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
+        running = Service(dsn, Path(place), LEDGER_WORKERS="2", LEDGER_STRIPE_CLI_CONNECTION_SECONDS="2")
+        yield running
+        running.stop()
+
+
+def list_processes(service: Service) -> set[int]:
+    """The API processes to which listeners have connected."""
+    return {entry["pid"] for entry in parse_log(service.log) if entry["event"] == "listener_connected"}
+
+
+def test_each_process_serves_listeners_whichever_made_the_event(
+    service: Service, account: Account, raw: Caller
+) -> None:
+    with ExitStack() as stack:
+        listeners: list[Listener] = []
+        while len(list_processes(service)) < 2:
+            assert len(listeners) < 30
+            session = Session(service.url, account.secret)
+            assert session.answer["reconnect_delay"] == 2
+            listeners.append(stack.enter_context(session.connect()))
+            listeners[-1].socket.ping().wait(5)
+        raw.customer()
+        assert len({tuple(listener.receive_ids(1)) for listener in listeners}) == 1
+
+
+def receive_all(session: Session, count: int) -> list[str]:
+    """Ids of the Events that a listener gets, in order of the first time, as the CLI does: it is back a
+    moment after its connection has ended, however it ended."""
+    received: dict[str, int] = {}
+    deadline = time.monotonic() + 60
+    while len(received) < count:
+        assert time.monotonic() < deadline, len(received)
+        try:
+            with session.connect() as listener:
+                while len(received) < count:
+                    (message,) = listener.receive(1)
+                    received[message.id] = received.get(message.id, 0) + 1
+        except (ConnectionClosed, InvalidHandshake, OSError):
+            time.sleep(0.05)
+    return list(received)
+
+
+def test_no_event_is_lost_when_all_processes_are_killed(
+    service: Service, account: Account, client: stripe.StripeClient
+) -> None:
+    session = Session(service.url, account.secret)
+    patient = create_client(service, account.secret, max_network_retries=8)
+    with ThreadPoolExecutor() as pool:
+        received = pool.submit(receive_all, session, BURST)
+        made = [pool.submit(patient.v1.customers.create, {"name": str(number)}) for number in range(BURST)]
+        wait_until(lambda: sum(each.done() for each in made) > BURST // 3)
+        for process in list_processes(service):
+            os.kill(process, signal.SIGKILL)
+        customers = {each.result().id for each in made}
+    events = list(client.v1.events.list({"limit": 100}).auto_paging_iter())
+    assert {event.data.object["id"] for event in events} == customers
+    assert sorted(received.result()) == sorted(event.id for event in events)
+
+
+def test_a_process_that_stops_sends_listeners_to_another_and_waits_for_none_that_does_not_read(
+    service: Service, account: Account, raw: Caller
+) -> None:
+    session = Session(service.url, account.secret)
+    with session.connect() as listener, Session(service.url, account.secret).connect():
+        for _ in range(20):
+            raw.customer(**{f"metadata[{number}]": "x" * 500 for number in range(50)})
+        before = listener.receive_ids(20)
+        processes = list_processes(service)
+        started = time.monotonic()
+        for process in processes:
+            with suppress(ProcessLookupError):  # those of an earlier test are gone
+                os.kill(process, signal.SIGTERM)
+        assert listener.wait_closed() == 1012
+        wait_until(lambda: not any(is_running(process) for process in processes))
+        assert time.monotonic() - started < STOP_SECONDS
+    raw.customer()
+    (after,) = receive_all(session, 1)
+    assert after not in before
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
