@@ -71,8 +71,10 @@ SELECT DISTINCT e.account, e.livemode FROM ledger.events e
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s
 """
 _DROP_DELIVERIES = """
-UPDATE webhooks.deliveries SET state = 'dropped'
-WHERE endpoint = %(endpoint)s AND state IN ('pending', 'failed')
+UPDATE webhooks.deliveries d SET state = 'dropped'
+FROM (SELECT id FROM webhooks.deliveries WHERE endpoint = %(endpoint)s AND state IN ('pending', 'failed')
+      ORDER BY id FOR UPDATE) AS locked
+WHERE d.id = locked.id
 """
 
 log = structlog.get_logger()

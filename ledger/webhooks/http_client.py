@@ -13,15 +13,15 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
-from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkStream, Response
+from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkBackend, AsyncNetworkStream, Response
 
 from ledger.webhooks.deliveries import Attempt
 from ledger.webhooks.schedule.breaker import ASKED_SECONDS_MAX
@@ -78,16 +78,14 @@ class WebhookClient:
     def __init__(self, *, allow_private: bool, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         backend, ssl_context = _Backend(allow_private=allow_private), httpcore.default_ssl_context()
-        self._keeping_pool = AsyncConnectionPool(
-            ssl_context, max_connections=None, keepalive_expiry=KEEP_ALIVE_SECONDS, network_backend=backend
-        )
+        self._kept_pools = _KeptPools(backend, ssl_context)
         self._fresh_pool = AsyncConnectionPool(
             ssl_context, max_connections=None, max_keepalive_connections=0, network_backend=backend
         )
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._keeping_pool.aclose()
+        await self._kept_pools.close()
         await self._fresh_pool.aclose()
 
     async def post(self, url: str, body: bytes, own_headers: Headers, *, sent_at: float) -> Attempt:
@@ -100,7 +98,8 @@ class WebhookClient:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 try:
-                    await _send(self._keeping_pool, url, headers, body, received)
+                    async with self._kept_pools.lend(url) as pool:
+                        await _send(pool, url, headers, body, received)
                 except _KeptConnectionFailed:
                     await _send(self._fresh_pool, url, headers, body, received)
         except Exception as exception:  # any failure is the outcome of this attempt
@@ -108,6 +107,65 @@ class WebhookClient:
                 error = classify_error(exception)
         duration_ms = round((time.monotonic() - started) * 1000)
         return Attempt(sent_at, duration_ms, received.status, received.body, error, received.pause_seconds)
+
+
+@dataclass(slots=True)
+class _KeptPool:
+    """The kept connections to one server; how many requests use them, and when the last one began."""
+
+    pool: AsyncConnectionPool
+    users: int
+    used_at: float
+
+
+class _KeptPools:
+    """Pools of kept connections, one for each server: for each request, a pool looks through all of its
+    connections, and with hundreds of them that takes longer than the request. A pool that nobody has used for
+    KEEP_ALIVE_SECONDS is closed when one is lent next."""
+
+    def __init__(self, backend: AsyncNetworkBackend, ssl_context: ssl.SSLContext) -> None:
+        self._backend = backend
+        self._ssl_context = ssl_context
+        self._pools: dict[tuple[str, str], _KeptPool] = {}
+        self._prune_at = 0.0
+
+    @asynccontextmanager
+    async def lend(self, url: str) -> AsyncIterator[AsyncConnectionPool]:
+        """The pool of the server that `url` names, which stays open meanwhile."""
+        now = time.monotonic()
+        server = urlsplit(url)[:2]
+        kept = self._pools.get(server)
+        if kept is None:
+            pool = AsyncConnectionPool(
+                self._ssl_context,
+                max_connections=None,
+                keepalive_expiry=KEEP_ALIVE_SECONDS,
+                network_backend=self._backend,
+            )
+            kept = self._pools[server] = _KeptPool(pool, 0, now)
+        kept.users += 1
+        kept.used_at = now
+        try:
+            if now >= self._prune_at:
+                await self._prune(now)
+            yield kept.pool
+        finally:
+            kept.users -= 1
+
+    async def close(self) -> None:
+        """Close all of them."""
+        for kept in self._pools.values():
+            await kept.pool.aclose()
+
+    async def _prune(self, now: float) -> None:
+        self._prune_at = now + KEEP_ALIVE_SECONDS
+        unused = [
+            server
+            for server, kept in self._pools.items()
+            if not kept.users and kept.used_at + KEEP_ALIVE_SECONDS <= now
+        ]
+        for pool in [self._pools.pop(server).pool for server in unused]:
+            await pool.aclose()
 
 
 async def _send(

@@ -138,6 +138,7 @@ def test_a_database_that_is_not_migrated_is_refused(
         (("accounts", "create", "\udcff"), "The name is not valid UTF-8 text."),
         (("accounts", "create", "a" * 5001), "A name has at most 5000 characters."),
         (("accounts", "create", "Ada", "--platform", ""), "No such account: ''"),
+        (("accounts", "create", "Ada", "--reason", "x" * 1001), "--reason: must be text of at most 1000 "),
         (("keys", "create", ""), "No such account: ''"),
         (("keys", "create", "acct_none", "--name", "\udcff"), "The name is not valid UTF-8 text."),
         (
@@ -148,6 +149,7 @@ def test_a_database_that_is_not_migrated_is_refused(
         (("keys", "roll", "key_none", "--overlap", "9" * 15), "--overlap: must be 0 to 2592000 seconds"),
         (("projections", "rebuild"), "Name projections, or pass all (in the shell: --all)."),
         (("projections", "verify", "nonsense"), "No such projection: 'nonsense'"),
+        (("projections", "show", "dispute"), "No such projection: 'dispute'. Did you mean disputes?"),
     ],
     ids=lambda value: (
         " ".join(value)[:40].encode("ascii", "replace").decode() if type(value) is tuple else ""

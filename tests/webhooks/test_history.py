@@ -215,6 +215,8 @@ def test_a_query_that_is_wrong_names_the_parameter(desk: Desk) -> None:
         ("limit=101", "limit", None, "100"),
         ("created[gte]=yesterday", "created[gte]", None, "integer"),
         ("endpoint=we_none", "endpoint", "resource_missing", "No such webhook endpoint: 'we_none'"),
+        ("event=%00", "event", None, "NUL"),
+        ("type=%00", "type[0]", None, "NUL"),
         ("starting_after=dlv_none", "starting_after", "resource_missing", "No such delivery: 'dlv_none'"),
     ):
         assert_refused(desk.operator.get(f"{DELIVERIES}?{query}"), code=code, param=param, message=message)
@@ -327,6 +329,8 @@ def test_what_went_to_a_listener_of_the_stripe_cli_is_shown_and_not_sent_again(
     assert stranger.find("endpoint=wsl_test") == stranger.find("state=forwarded") == []
     assert_refused(desk.retry(forwarded), 409, code="webhook_state", message="stripe events resend")
     assert desk.find("state=forwarded") == rows[:1]
+    reported = ask("SELECT id, state FROM reporting.webhook_deliveries WHERE event = %s", delivery["event"])
+    assert reported == [(delivery["id"], "delivered")], "reports are about what is owed"
 
 
 def test_the_health_of_an_endpoint_tells_what_fails_and_what_waits(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from unittest.mock import Mock
 
 import pytest
 
+from ledger.webhooks import http_client
 from ledger.webhooks.deliveries import Attempt
 from ledger.webhooks.http_client import (
     RESPONSE_BYTES_MAX,
@@ -186,6 +189,40 @@ def test_a_connection_is_kept_for_the_next_delivery() -> None:
     receiver = KeepingReceiver()
     assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 1
+
+
+def test_connections_that_nobody_uses_are_closed_with_a_delivery_to_another_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_client, "KEEP_ALIVE_SECONDS", 0.0)
+    closed = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await KeepingReceiver().handle(reader, writer)
+        closed.set()
+
+    async def run() -> None:
+        client = WebhookClient(allow_private=True, timeout_seconds=PATIENCE_SECONDS)
+        servers = [await asyncio.start_server(handle, "127.0.0.1", 0) for _ in range(2)]
+        for server in servers:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+            assert (await client.post(url, b"{}", [], sent_at=1.0)).succeeded
+        await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
+        await client.close()
+        for server in servers:
+            server.close()
+
+    asyncio.run(run())
+
+
+def test_a_delivery_on_a_kept_connection_looks_for_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    # httpcore imports sniffio for each lock: where that is not installed, it is searched for every time.
+    receiver = KeepingReceiver()
+    asyncio.run(post_twice(receiver))
+    finder = Mock(find_spec=Mock(return_value=None))
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    asyncio.run(post_twice(receiver))
+    assert finder.find_spec.call_args_list == []
 
 
 @pytest.mark.parametrize("idle_seconds", [0.0, 0.1])

@@ -194,7 +194,7 @@ def _print_page(page: list[Delivery], has_more: bool) -> None:
     else:
         for delivery in page:
             made, _, *names = _list_cells(delivery)[:5]
-            print(f"{made}  {format_time(delivery.created)}  {_describe_state(delivery)}")
+            print(f"{made}  {format_time(delivery.created)}  {_describe_attempts(delivery)}")
             print(f"    {make_printable(names[0])}  {names[1]}  to {names[2]}")
     if has_more:
         print(f"There are more: --starting-after {page[-1].id}", file=sys.stderr)
@@ -219,16 +219,21 @@ def _list_cells(delivery: Delivery) -> tuple[str, ...]:
 
 def _describe_state(delivery: Delivery) -> str:
     """For example `pending, 2 attempts, last: 500, next: 2026-11-28 03:12:07Z`."""
-    parts = [delivery.state, format_count(delivery.attempt_count, "attempt")]
-    if delivery.last_attempt is not None:
-        parts.append(f"last: {delivery.last_attempt.error or delivery.last_attempt.status}")
+    described = _describe_attempts(delivery)
     if delivery.in_flight:
-        parts.append("one under way")
-    elif delivery.state == "pending" and delivery.due_at is None:
-        parts.append("next: after an earlier Event of the object")
-    elif delivery.state == "pending":
-        parts.append(f"next: {format_time(delivery.due_at)}")
-    return ", ".join(parts)
+        return f"{described}, one under way"
+    if delivery.state == "pending" and delivery.due_at is None:
+        return f"{described}, next: after an earlier Event of the object"
+    if delivery.state == "pending":
+        return f"{described}, next: {format_time(delivery.due_at)}"
+    return described
+
+
+def _describe_attempts(delivery: Delivery) -> str:
+    described = f"{delivery.state}, {format_count(delivery.attempt_count, 'attempt')}"
+    if delivery.last_attempt is None:
+        return described
+    return f"{described}, last: {delivery.last_attempt.error or delivery.last_attempt.status}"
 
 
 def _print_record(record: DeliveryRecord, as_json: bool) -> None:

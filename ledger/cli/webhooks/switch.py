@@ -10,6 +10,7 @@ import typer
 
 from ledger.cli.groups import (
     JsonOption,
+    ReasonOption,
     YesOption,
     format_examples,
     print_json,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 FANOUT_WAIT_SECONDS = 10.0
 FANOUT_POLL_SECONDS = 0.1
-
-ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
 
 
 class _Status(NamedTuple):
