@@ -132,20 +132,21 @@ class Sender:
 
     async def _start_due_attempts(self) -> None:
         """Claim due deliveries, as far as the limits allow, and start their attempts."""
-        if self._limits.free <= 0:
+        room = self._limits.get_room()
+        if not room.in_all:
             return
         async with self._connection as conn:
             await self._clock.refresh(conn)
             claimed_deliveries = await deliveries.claim(
                 conn,
                 now=self._clock.now(),
-                limit=self._limits.free,
+                limit=room.in_all,
                 endpoint_limit_default=START_DELIVERIES,
-                endpoint_limits=self._limits.list_free(),
+                endpoint_limits=room.of_endpoints,
                 lease_seconds=self._lease_seconds,
             )
+        self._limits.hold(room, [delivery.endpoint for delivery in claimed_deliveries])
         for delivery in claimed_deliveries:
-            self._limits.hold(delivery.endpoint)
             self._held[delivery.id] = asyncio.create_task(
                 self._deliver(delivery), name=f"deliver {delivery.id}"
             )
@@ -170,8 +171,8 @@ class Sender:
             log.error("webhook_attempt_crashed", delivery=delivery.id, exc_info=error)
         finally:
             del self._held[delivery.id]
-            self._limits.release(delivery.endpoint)
-            self.wake()
+            if self._limits.release(delivery.endpoint) or delivery.object is not None:
+                self.wake()
 
     async def _attempt(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> None:
         """Make the attempt when its turn has come, unless the endpoint is disabled. One whose turn comes too
@@ -216,7 +217,7 @@ class Sender:
             endpoint, delivery, event.id, self._get_secrets(endpoint, now), int(now), body
         )
         attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, headers, sent_at=now)
-        self._limits.observe(endpoint.id, attempt.duration_ms / 1000)
+        self._limits.observe(endpoint.id, attempt.duration_ms / 1000, succeeded=attempt.succeeded)
         return attempt
 
     async def _record_outcome(
