@@ -212,7 +212,7 @@ class Sender:
             endpoint, delivery, event.id, self._get_secrets(endpoint, now), int(now), body
         )
         attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, headers, sent_at=now)
-        self._limits.observe(endpoint.id, attempt.duration_ms / 1000)
+        self._limits.observe(endpoint.id, attempt.duration_ms / 1000, succeeded=attempt.succeeded)
         return attempt
 
     async def _record_outcome(

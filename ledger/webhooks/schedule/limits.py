@@ -6,7 +6,8 @@
   normal   ENDPOINT_CONCURRENCY_MAX
   slow     a single one, until it answers in less than SLOW_ATTEMPT_SECONDS again
 
-So slow endpoints delay no others, and take no more than a place each.
+So slow endpoints delay no others, and take no more than a place each. After a failure, those claimed ahead
+are given back: whether the endpoint is tried again at once is for the next claim to say (`breaker`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class AttemptLimits:
         self._held_count = 0
         self._held: dict[str, int] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._failed: set[str] = set()
         self._limits: LruCache[str, int] = LruCache(KNOWN_ENDPOINTS_MAX)
 
     @property
@@ -54,6 +56,7 @@ class AttemptLimits:
         """Count a delivery that was claimed."""
         self._held_count += 1
         self._held[endpoint] = self._held.get(endpoint, 0) + 1
+        self._failed.discard(endpoint)
         if endpoint not in self._slots:
             self._slots[endpoint] = asyncio.Semaphore(ENDPOINT_CONCURRENCY_MAX)
 
@@ -63,12 +66,14 @@ class AttemptLimits:
         self._held[endpoint] -= 1
         if not self._held[endpoint]:
             del self._held[endpoint], self._slots[endpoint]
+            self._failed.discard(endpoint)
 
     @asynccontextmanager
     async def attempt(self, endpoint: str) -> AsyncIterator[bool]:
         """Wait until another attempt to the endpoint may begin. False when that takes too long, because it no
-        longer answers fast: then none is made."""
+        longer answers fast, and when one has failed meanwhile: then none is made."""
         slots = self._slots[endpoint]
+        waited = slots.locked()
         try:
             async with asyncio.timeout(AHEAD_SECONDS_MAX):
                 await slots.acquire()
@@ -77,15 +82,17 @@ class AttemptLimits:
             yield False
             return
         try:
-            yield True
+            yield not (waited and endpoint in self._failed)
         finally:
             slots.release()
 
-    def observe(self, endpoint: str, seconds: float) -> None:
-        """Learn from how long an attempt took."""
+    def observe(self, endpoint: str, seconds: float, *, succeeded: bool) -> None:
+        """Learn from how long an attempt took, and whether it was accepted."""
         limit = ENDPOINT_CONCURRENCY_MAX
-        if seconds < FAST_ATTEMPT_SECONDS:
+        if seconds < FAST_ATTEMPT_SECONDS and succeeded:
             limit = FAST_DELIVERIES
         elif seconds >= SLOW_ATTEMPT_SECONDS:
             limit = 1
+        if not succeeded:
+            self._failed.add(endpoint)
         self._limits.put(endpoint, limit)
