@@ -1,13 +1,10 @@
-"""How many deliveries the sender of a process may hold: in all and of each endpoint, by how fast it answers.
+"""How many deliveries the sender of a process may hold: in all, and of each endpoint by how fast it answers.
 
-  unknown  START_DELIVERIES: one that hangs takes few places
-  fast     FAST_DELIVERIES, of which ENDPOINT_CONCURRENCY_MAX are attempted at once; the others are claimed
-           ahead, so that none waits for a claim
-  normal   ENDPOINT_CONCURRENCY_MAX
-  slow     a single one, until it answers in less than SLOW_ATTEMPT_SECONDS again
-
-So slow endpoints delay no others, and take no more than a place each. After a failure, those claimed ahead
-are given back: whether the endpoint is tried again at once is for the next claim to say (`breaker`).
+An unknown one gets START_DELIVERIES, so that one that hangs takes few places; a fast one FAST_DELIVERIES, of
+which ENDPOINT_CONCURRENCY_MAX are attempted at once, and the others are claimed ahead; any other as many as
+are attempted at once; a slow one a single delivery, until it answers in less than SLOW_ATTEMPT_SECONDS again.
+So slow endpoints delay no others. After a failure, those claimed ahead are given back: whether the endpoint
+is tried again at once is for the next claim to say (`breaker`).
 """
 
 from __future__ import annotations
