@@ -1953,7 +1953,10 @@ CREATE VIEW reporting.webhook_attempts AS
     status,
     error,
     COALESCE(status >= 200 AND status <= 299, false) AS succeeded
-   FROM webhooks.attempts t;
+   FROM webhooks.attempts t
+  WHERE NOT (EXISTS ( SELECT
+           FROM webhooks.deliveries d
+          WHERE d.id = t.delivery AND d.state = 'forwarded'::text));
 COMMENT ON VIEW reporting.webhook_attempts IS 'One row per attempt to deliver an Event.';
 COMMENT ON COLUMN reporting.webhook_attempts.delivery IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_attempts.number IS '1, 2, 3 … within the delivery.';
@@ -1982,16 +1985,17 @@ CREATE VIEW reporting.webhook_deliveries AS
    FROM webhooks.deliveries d
      CROSS JOIN LATERAL ( SELECT max(t.at) AS last_attempt_at
            FROM webhooks.attempts t
-          WHERE t.delivery = d.id) a;
+          WHERE t.delivery = d.id) a
+  WHERE d.state <> 'forwarded'::text;
 COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event that was owed to an endpoint in the last 30 days.';
 COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';
 COMMENT ON COLUMN reporting.webhook_deliveries.type IS 'Type of the Event.';
-COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_…; wsl_…: of a listener of the Stripe CLI.';
+COMMENT ON COLUMN reporting.webhook_deliveries.endpoint IS 'Id of the endpoint, we_….';
 COMMENT ON COLUMN reporting.webhook_deliveries.account IS 'Id of the account whose Event it is.';
 COMMENT ON COLUMN reporting.webhook_deliveries.livemode IS 'True: live mode; false: test mode.';
 COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was recorded.';
-COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up), dropped (no longer owed) or forwarded (to a listener).';
+COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (nobody is owed it any more).';
 COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were due: one that was due while the endpoint was disabled was not made.';
 COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
 COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is, or it waits for an earlier Event of the object.';
@@ -2173,6 +2177,7 @@ CREATE TABLE webhooks.deliveries (
     due_at timestamp with time zone NOT NULL,
     leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     schedule_from smallint NOT NULL DEFAULT 0,
+    replay text,
     object text,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
@@ -2180,9 +2185,12 @@ CREATE TABLE webhooks.deliveries (
 );
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
 CREATE INDEX deliveries_forwarded ON webhooks.deliveries USING btree (account, livemode, id) WHERE (state = 'forwarded'::text);
+CREATE INDEX deliveries_given_up ON webhooks.deliveries USING btree (endpoint, "position", ordinal) WHERE (state = ANY (ARRAY['failed'::text, 'dropped'::text]));
 CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
 CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
+CREATE INDEX deliveries_of_replay ON webhooks.deliveries USING btree (replay, state) WHERE (replay IS NOT NULL);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
+CREATE INDEX deliveries_replay_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE ((state = 'pending'::text) AND (replay IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
 
 CREATE TABLE webhooks.endpoint_health (
@@ -2217,3 +2225,41 @@ CREATE TABLE webhooks.late (
     CONSTRAINT late_stream PRIMARY KEY (stream)
 );
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.late TO ledger_api;
+
+CREATE TABLE webhooks.replays (
+    id text NOT NULL,
+    endpoint text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    window_from bigint NOT NULL,
+    window_to bigint NOT NULL,
+    after bigint NOT NULL,
+    upto bigint NOT NULL,
+    asked_types text[] NOT NULL,
+    types text[],
+    only_failed boolean NOT NULL,
+    object text,
+    who text NOT NULL,
+    reason text NOT NULL,
+    created bigint NOT NULL,
+    state text NOT NULL DEFAULT 'running'::text,
+    ended bigint,
+    counted_position bigint NOT NULL,
+    queued_position bigint NOT NULL,
+    total bigint NOT NULL DEFAULT 0,
+    queued bigint NOT NULL DEFAULT 0,
+    left_alone bigint NOT NULL DEFAULT 0,
+    unreadable bigint NOT NULL DEFAULT 0,
+    delivered bigint,
+    failed bigint,
+    dropped bigint,
+    waits_for text,
+    active_seconds double precision NOT NULL DEFAULT 0,
+    active_since timestamp with time zone DEFAULT now(),
+    CONSTRAINT replays_key PRIMARY KEY (id),
+    CONSTRAINT replays_end CHECK ((state = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended IS NOT NULL)),
+    CONSTRAINT replays_state CHECK (state = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))
+) WITH (fillfactor=50);
+CREATE INDEX replays_newest ON webhooks.replays USING btree (account, livemode, id);
+CREATE UNIQUE INDEX replays_one_of_endpoint ON webhooks.replays USING btree (endpoint) WHERE (ended IS NULL);
+GRANT INSERT, SELECT, UPDATE ON webhooks.replays TO ledger_api;

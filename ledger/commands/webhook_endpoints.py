@@ -68,12 +68,14 @@ async def configure(call: Call, context: DecisionContext, now: int) -> Decision:
 
 
 async def decide_endpoint(call: Call, context: DecisionContext, now: int, endpoint_id: str) -> list[Change]:
-    """The changes that create the endpoint the call describes; the endpoint's own change is the last. Raises
-    what `webhook_endpoint.create` raises, and InvalidState if the account has reached the limit."""
+    """The changes that create the endpoint the call describes; the endpoint's own are the last. Raises what
+    `webhook_endpoint.create` raises, and InvalidState if the account has reached the limit."""
     account, livemode = call.account, call.livemode
     events = webhook_endpoint.create(
         endpoint_id=endpoint_id, account=account, livemode=livemode, params=call.parameters, now=now
     )
+    created = webhook_endpoint.evolve(None, events[0])
+    events += webhook_endpoint.configure(created, call.parameters, now=now)
     quota = await _get_quota(call, context)
     reserve_events = webhook_endpoint_quota.reserve(
         quota,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -268,6 +268,13 @@ def configure(state: WebhookEndpoint, options: Mapping[str, bool], *, now: int) 
         if name in options and options[name] != getattr(state.dispatch, name)
     }
     return [WebhookEndpointConfigured(**next_header(state, now), changes=changes)] if changes else []
+
+
+def get_first_options(events: Sequence[DomainEvent]) -> dict[str, bool]:
+    """The options that an endpoint with these events was created with: an import configures it at once."""
+    configured = events[1] if len(events) > 1 else None
+    changes = configured.changes if isinstance(configured, WebhookEndpointConfigured) else {}
+    return {name: changes.get(name, False) for name in OPTIONS}
 
 
 def rotate_secret(state: WebhookEndpoint, overlap_seconds: int, *, now: int) -> list[DomainEvent]:

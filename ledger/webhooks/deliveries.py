@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
+from psycopg.rows import TupleRow
 
 from ledger.domain.money import DAY_SECONDS
 from ledger.ids import encode_base62
@@ -29,11 +30,24 @@ COUNT_ROWS_MAX = 100_000
 
 DeliveryState = Literal["pending", "delivered", "failed", "dropped", "forwarded"]
 
+_ROOM = "CASE WHEN probes.endpoint IS NULL THEN coalesce(room.free, %(each)s) ELSE 1 END"
+# One in order waits while an earlier one of its object is pending.
+_DUE_OF_ENDPOINT = f"""
+SELECT d.id, d.due_at, d.replay IS NOT NULL AS replayed FROM webhooks.deliveries d
+WHERE d.endpoint = owing.endpoint AND d.state = 'pending' AND d.due_at <= to_timestamp(%(now)s)
+  AND d.leased_until < now() AND d.replay {{replay}}
+  AND (d.object IS NULL OR NOT EXISTS (
+      SELECT FROM webhooks.deliveries p
+      WHERE p.state = 'pending' AND p.endpoint = d.endpoint AND p.object = d.object
+        AND (p.position, p.ordinal) < (d.position, d.ordinal)))
+ORDER BY d.due_at LIMIT {_ROOM} FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 (constants)
 # `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;
 # it is claimed again when the lease has expired. While webhooks are off, nothing is claimed. Of an endpoint
-# whose breaker is open one delivery is, by the process that gets the lease of the probe.
-_CLAIM = """
+# whose breaker is open one delivery is, by the process that gets the lease of the probe. What a replay sends
+# comes after all else that is due.
+_CLAIM = f"""
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries
      WHERE state = 'pending' AND (SELECT ledger.may_send_webhooks()) ORDER BY endpoint LIMIT 1)
@@ -60,30 +74,25 @@ WITH RECURSIVE owing AS (
     LEFT JOIN webhooks.endpoint_health h USING (endpoint)
     LEFT JOIN probes USING (endpoint)
     CROSS JOIN LATERAL (
-        SELECT d.id, d.due_at FROM webhooks.deliveries d
-        WHERE d.endpoint = owing.endpoint AND d.state = 'pending' AND d.due_at <= to_timestamp(%(now)s)
-          AND d.leased_until < now()
-          AND (d.object IS NULL OR NOT EXISTS (
-              SELECT FROM webhooks.deliveries p
-              WHERE p.state = 'pending' AND p.endpoint = d.endpoint AND p.object = d.object
-                AND (p.position, p.ordinal) < (d.position, d.ordinal)))
-        ORDER BY d.due_at
-        LIMIT CASE WHEN probes.endpoint IS NULL THEN coalesce(room.free, %(each)s) ELSE 1 END
-        FOR UPDATE SKIP LOCKED
+        SELECT either.id, either.due_at, either.replayed
+        FROM (SELECT own.* FROM ({_DUE_OF_ENDPOINT.format(replay="IS NULL")}) AS own
+              UNION ALL
+              SELECT again.* FROM ({_DUE_OF_ENDPOINT.format(replay="IS NOT NULL")}) AS again) AS either
+        ORDER BY either.replayed, either.due_at LIMIT {_ROOM}
     ) AS next
     WHERE probes.endpoint IS NOT NULL OR NOT coalesce(
         h.failing AND h.opened_at IS NOT NULL OR h.asked_until > to_timestamp(%(now)s), false)
-    ORDER BY next.due_at LIMIT %(limit)s
+    ORDER BY next.replayed, next.due_at LIMIT %(limit)s
 ), claimed AS (
     UPDATE webhooks.deliveries d
     SET leased_until = now() + %(lease)s * interval '1 second',
         schedule_from = least(d.schedule_from, d.tries)
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made,
-              d.position, d.ordinal, d.object, d.event, d.created
+    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made, d.position, d.ordinal, d.object,
+              d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again, d.event, d.created, d.due_at
 )
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,
-       claimed.object,
+       claimed.object, claimed.replay, claimed.again,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
        (SELECT count(*) FROM webhooks.deliveries o
         WHERE o.event = claimed.event AND o.state IN ('pending', 'failed'))
@@ -91,7 +100,8 @@ FROM claimed
 LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
-"""
+ORDER BY claimed.replay IS NOT NULL, claimed.due_at
+"""  # noqa: S608 (constants)
 # Sets the columns of a delivery that is to be sent again: it is due at `now` (unix seconds), with the whole
 # schedule before it. An attempt under way goes on. If it fails, the next one is made, but not within the same
 # second, in which the signature would be the same.
@@ -161,9 +171,13 @@ RETURNING {_HEALTH}, h.failure_logged_at >= h.began_at, false
 _RELEASE_LEASES = """
 UPDATE webhooks.deliveries SET leased_until = '-infinity' WHERE id = ANY (%(ids)s::text[])
 """
+# Not those that were made due again since then, nor those of a replay that has not ended, which counts them.
 _DELETE_EXPIRED = """
 DELETE FROM webhooks.deliveries WHERE id = ANY (ARRAY(
-    SELECT id FROM webhooks.deliveries WHERE id < %(before)s ORDER BY id LIMIT %(limit)s))
+    SELECT d.id FROM webhooks.deliveries d WHERE d.id < %(before)s
+    AND NOT (d.state = 'pending' AND d.due_at > to_timestamp(%(since)s))
+    AND NOT EXISTS (SELECT FROM webhooks.replays r WHERE r.id = d.replay AND r.ended IS NULL)
+    ORDER BY d.id LIMIT %(limit)s))
 """
 _BACKLOG = """
 SELECT state, count(*), coalesce(extract(epoch FROM min(due_at)), 0)::float8
@@ -184,9 +198,17 @@ _LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c
 
 
 class ClaimedDelivery(NamedTuple):
-    """A delivery claimed under a lease. `account` is the Event's; `attempts_made` counts earlier attempts
-    since the schedule began; `position` and `ordinal` are the Event's place in the log; `object` is set if it
-    is sent in order; `event` is None while the live feed does not have it."""
+    """A delivery claimed under a lease.
+
+    account        the Event's
+    attempts_made  how many since the schedule began
+    position       that of the recorded event; `ordinal` tells its Events apart
+    object         set if it is sent in order
+    replay         the replay that it belongs to, if any
+    is_repeated    whether it was retried or replayed: then the Event may be older than the feed
+    event          None while the live feed does not have it
+    owed_to        to how many endpoints the Event is owed
+    """
 
     id: str
     endpoint: str
@@ -195,7 +217,10 @@ class ClaimedDelivery(NamedTuple):
     position: int
     ordinal: int
     object: str | None
+    replay: str | None
+    is_repeated: bool
     event: FeedEvent | None
+    owed_to: int
 
 
 class Attempt(NamedTuple):
@@ -258,9 +283,12 @@ async def claim(
         "lease": lease_seconds,
     }
     rows = await fetch_all(conn, _CLAIM, parameters)
-    return [
-        ClaimedDelivery._make((*row[:7], FeedEvent(*row[7:]) if row[7] is not None else None)) for row in rows
-    ]
+    return [_to_claimed(row) for row in rows]
+
+
+def _to_claimed(row: TupleRow) -> ClaimedDelivery:
+    event = FeedEvent(*row[9:]) if row[9] is not None else None
+    return ClaimedDelivery._make((*row[:9], event, row[-1]))
 
 
 async def record_outcome(
@@ -296,10 +324,12 @@ async def release_leases(conn: Conn, deliveries: Sequence[str]) -> None:
 
 
 async def delete_expired(conn: Conn, now: float) -> int:
-    """Delete deliveries older than RETENTION_SECONDS (as long as Events are readable); at most
-    DELETE_ROWS_MAX. Returns how many. `now` is in unix seconds."""
-    before = "dlv_" + encode_base62(int((now - RETENTION_SECONDS) * 1000) << 80)
-    return (await conn.execute(_DELETE_EXPIRED, {"before": before, "limit": DELETE_ROWS_MAX})).rowcount
+    """Delete deliveries older than RETENTION_SECONDS (as long as Events are readable), but none that is to be
+    sent again; at most DELETE_ROWS_MAX. Returns how many. `now` is in unix seconds."""
+    since = now - RETENTION_SECONDS
+    before = "dlv_" + encode_base62(int(since * 1000) << 80)
+    parameters = {"before": before, "since": since, "limit": DELETE_ROWS_MAX}
+    return (await conn.execute(_DELETE_EXPIRED, parameters)).rowcount
 
 
 async def count_pending(conn: Conn, now: float) -> PendingDeliveries:

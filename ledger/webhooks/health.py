@@ -27,7 +27,8 @@ SELECT h.endpoint, h.account, h.livemode, extract(epoch FROM h.since)::float8,
        (SELECT count(*) FROM (SELECT FROM webhooks.deliveries d
                               WHERE d.endpoint = h.endpoint AND d.state = 'pending'
                               LIMIT %(pending)s) AS pending),
-       extract(epoch FROM h.last_attempt_at)::float8, h.status, h.error
+       extract(epoch FROM h.last_attempt_at)::float8, h.status, h.error,
+       CASE WHEN h.opened_at IS NOT NULL THEN extract(epoch FROM h.probe_at)::float8 END
 FROM (SELECT * FROM webhooks.endpoint_health WHERE failing ORDER BY since LIMIT %(limit)s) AS h
 ORDER BY h.since, h.endpoint
 """

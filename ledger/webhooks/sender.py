@@ -24,11 +24,13 @@ from ledger.errors import LedgerError, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.queries.events import FeedEvent, render_event
+from ledger.queries.past_events import load_past_event
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries, health
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
+from ledger.webhooks.replays.records import drop_unreadable
 from ledger.webhooks.schedule import order
 from ledger.webhooks.schedule.disablement import Disablement
 from ledger.webhooks.schedule.limits import AHEAD_SECONDS_MAX, START_DELIVERIES, AttemptLimits
@@ -57,6 +59,7 @@ class Sender:
     """Sends for one process."""
 
     def __init__(self, store: Store, settings: Settings, get_secrets: GetSecrets) -> None:
+        self._store = store
         self._streams = store.streams
         self._clock = store.clock
         self._get_secrets = get_secrets
@@ -158,8 +161,8 @@ class Sender:
                 await self._recorder.record(
                     Outcome(delivery.id, endpoint.id, endpoint.account, state="dropped")
                 )
-            elif delivery.event is not None:
-                await self._attempt(delivery, delivery.event, endpoint)
+            elif (event := delivery.event or await self._load_past_event(delivery)) is not None:
+                await self._attempt(delivery, event, endpoint)
         except UnreadableRecord as error:  # of the endpoint; sent once it can be read
             log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
@@ -184,6 +187,27 @@ class Sender:
                     await deliveries.release_leases(conn, [delivery.id])
                 return
         await self._record_outcome(delivery, event.id, endpoint, attempt)
+
+    async def _load_past_event(self, delivery: ClaimedDelivery) -> FeedEvent | None:
+        """The Event from the log, of a delivery that is retried or replayed; None if it cannot be made. Any
+        other delivery waits until the feed has its Event."""
+        if not delivery.is_repeated:
+            return None
+        try:
+            return await load_past_event(
+                self._connection,
+                self._store,
+                delivery.position,
+                delivery.ordinal,
+                pending_webhooks=delivery.owed_to,
+            )
+        except UnreadableRecord as error:
+            log.error("webhook_event_unreadable", delivery=delivery.id, **error.to_log())
+            if delivery.replay is not None:
+                async with self._connection as conn, conn.transaction():
+                    await drop_unreadable(conn, delivery.id)
+                    await order.release_next(conn, delivery.id, self._clock.now())
+            return None
 
     async def _post(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> Attempt:
         account = delivery.account if endpoint.connect else None

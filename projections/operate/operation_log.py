@@ -32,7 +32,7 @@ WITH of_projections AS (
     UPDATE ledger.operations SET logged = true
     WHERE id IN (SELECT id FROM ledger.operations WHERE NOT logged
                  ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id, at, who, action, '' AS reason, details,
+    RETURNING id, at, who, action, coalesce(details ->> 'reason', '') AS reason, details,
               jsonb_strip_nulls(jsonb_build_object('account', account, 'key', key)) AS subject
 )
 SELECT extract(epoch FROM at)::float8, who, action, reason, details, subject
@@ -56,6 +56,7 @@ PROMOTED = "projection_promoted"
 LOGGED_DETAILS = (
     "rebuild", "workers", "error", "compared", "equal", "accepted", "from", "stream", "healed", "kind",
     "mode", "replaces", "delivery", "event_id", "endpoint",
+    "replay", "to", "types", "only_failed", "object", "delivered", "failed", "dropped",
 )  # fmt: skip
 """Of what is recorded. Never the rows that differ."""
 

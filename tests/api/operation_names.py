@@ -30,5 +30,6 @@ NAMES = {
     "upload_file", "verify_projection", "verify_projections",
     "configure_endpoint", "read_endpoint_settings", "rotate_endpoint_secret",
     "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
-    "retry_webhook_delivery",
+    "retry_webhook_delivery", "cancel_webhook_replay", "list_webhook_replays", "pause_webhook_replay",
+    "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
 }  # fmt: skip

@@ -65,7 +65,7 @@ class Claims:
         self.run(insert())
         return str(row["id"])
 
-    def claim(self, limit: int = 100) -> list[ClaimedDelivery]:
+    def claim(self, limit: int = 1000) -> list[ClaimedDelivery]:
         return self.run(
             deliveries.claim(
                 self._conn,

@@ -134,7 +134,7 @@ def test_the_breaker_is_as_the_model_says_whatever_happens(claims: Claims) -> No
 
     Machine.claims = claims
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
+        Machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
     )
 
 
@@ -169,6 +169,23 @@ def test_a_pause_costs_no_delivery_an_attempt(claims: Claims) -> None:
     (probe,) = claims.claim()
     claims.record(probe.id, "delivered")
     assert {claimed.id for claimed in claims.claim()} == {*deliveries} - {probe.id}
+
+
+def test_the_pauses_between_probes_grow_to_ten_minutes(claims: Claims) -> None:
+    for _ in range(breaker.FAILURES_MIN):
+        claims.add()
+    for _ in range(2):
+        for claimed in claims.claim():
+            claims.record(claimed.id, "pending")
+        claims.now += breaker.SPREAD_SECONDS
+    claims.now -= breaker.SPREAD_SECONDS
+    for pause in (30, 60, 120, 240, 480, 600, 600):
+        claims.now += pause - 1
+        assert claims.claim() == []
+        claims.now += 1
+        (probe,) = claims.claim()
+        assert claims.claim() == []
+        claims.record(probe.id, "pending")
 
 
 def test_a_receiver_that_asks_for_a_pause_gets_one_for_all_its_deliveries(claims: Claims) -> None:

@@ -104,7 +104,7 @@ async def run_webhooks(author: Author, **settings: Any) -> AsyncIterator[Webhook
 
 
 @contextlib.contextmanager
-def run_worker(dsn: str) -> Iterator[ForkedProcess]:
+def run_worker(dsn: str, **given: str) -> Iterator[ForkedProcess]:
     """A `ledger worker`, killed at the end; its leases are of 2.5 seconds."""
     settings = {
         "LEDGER_DATABASE_URL": dsn,
@@ -112,6 +112,7 @@ def run_worker(dsn: str) -> Iterator[ForkedProcess]:
         "LEDGER_TEST_CLOCK": "true",
         "LEDGER_WEBHOOK_TIMEOUT_MS": "1000",
         "LEDGER_WEBHOOK_POLL_MS": "50",
+        **given,
     }
     with tempfile.TemporaryDirectory() as place:
         process = start_ledger(

@@ -113,7 +113,7 @@ def test_an_event_never_goes_out_before_an_earlier_one_of_its_object(dsn: str) -
 
     with open_claims(dsn) as Machine.claims:
         run_state_machine_as_test(
-            Machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
+            Machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
         )
 
 

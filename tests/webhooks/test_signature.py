@@ -4,6 +4,7 @@ Standard Webhooks."""
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import stripe
@@ -32,7 +33,7 @@ def test_while_a_secret_is_replaced_both_verify() -> None:
         stripe.Webhook.construct_event(BODY + b" ", signed, SECRET)
 
 
-def make_endpoint(**given: int) -> WebhookEndpoint:
+def make_endpoint(**given: Any) -> WebhookEndpoint:
     return WebhookEndpoint(
         id="we_1", version=1, account="acct_1", livemode=False, created=0, url="", enabled_events=["*"],
         api_version=None, connect=False, disabled=False, description=None, metadata={},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from ledger.webhooks.history.deliveries import STATES
+from ledger.webhooks.replays.progress import ReplayState
 from ledger.wire.json_values import Json
 from ledger.wire.schemas.catalog import build_schema
 from ledger.wire.schemas.fields import (
@@ -13,9 +16,11 @@ from ledger.wire.schemas.fields import (
     choice,
     component,
     constant,
+    document,
     hash_of,
     integer,
     livemode,
+    make_reference,
     nullable_text,
     number,
     text,
@@ -103,6 +108,53 @@ _HEALTH: Fields = {
     "status": choice("Whether Events are sent to it.", ("enabled", "disabled", "deleted")),
     "waits_for": array("Codes of why nothing is sent to it now.", text("A code.", "endpoint_disabled")),
 }
+_REPLAYED: Fields = {
+    "account": text("The account of the endpoint.", "acct_1Nv0FGQ9RKHgCVdK"),
+    "endpoint": text("Where the Events go.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "from": unix_time("The window's beginning, included."),
+    "livemode": livemode(),
+    "object_id": nullable_text("Only Events of this object."),
+    "only_failed": boolean("Whether only Events are sent whose delivery was given up or dropped."),
+    "to": unix_time("The window's end, not included.", 1795003600),
+}
+_REPLAY: Fields = {
+    "id": text("Id of the replay.", "whr_0352CZ3z1jWpJM7B8upbma"),
+    "object": constant("webhook_replay"),
+    **_REPLAYED,
+    "created": unix_time("When it was started.", 1795003600),
+    "created_by": text("Who started it: id of a key, or user@host of a shell.", "key_0352CZ3z1jWpJM7B8upbma"),
+    "delivered": integer("Deliveries that the endpoint accepted.", 120),
+    "dropped": integer("Deliveries that are owed no more."),
+    "ended": unix_time("When it ended.").or_null(),
+    "eta_seconds": integer("In how many seconds it ends at its rate so far.").or_null(),
+    "failed": integer("Deliveries that were given up after the last attempt."),
+    "left_alone": integer("Events that were pending to the endpoint for another reason."),
+    "pending": integer("Deliveries that are to be sent."),
+    "queued": integer("Events of which it has made deliveries so far.", 120),
+    "rate": number("Deliveries a second that were settled while it ran.").or_null(),
+    "reason": text("Why it was started.", "the receiver lost an hour"),
+    "state": choice("How it stands.", get_args(ReplayState), "running"),
+    "total": integer("Events that it found; null until they are counted.", 500).or_null(),
+    "types": array("Types as they were asked for; none: all the endpoint's.", text("A type.", "charge.*")),
+    "unreadable": integer("Events that cannot be made from the log: not sent."),
+    "waits_for": array("Codes of why a running one does not go on.", text("A code.", "endpoint_disabled")),
+}
+_EVENT: Fields = {
+    "id": text("Id of the Event.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"),
+    "created": unix_time("When it was recorded."),
+    "type": text("Its type.", "charge.succeeded"),
+}
+_PREVIEW: Fields = {
+    "object": constant("webhook_replay_preview"),
+    **_REPLAYED,
+    "by_type": document("How many Events of each type.", {"charge.succeeded": 500}),
+    "dry_run": boolean("Always true: nothing was changed.", True),
+    "events": array("Ids of the first ten.", text("An id.", "evt_1NG8Du2eZvKYlo2CUI79vXWy")),
+    "first": hash_of("The first Event.", _EVENT).or_null(),
+    "last": hash_of("The last Event.", _EVENT).or_null(),
+    "total": integer("How many Events would be sent.", 500),
+    "unreadable": integer("How many more cannot be made from the log."),
+}
 
 
 _SETTINGS: Fields = {
@@ -129,9 +181,16 @@ def build_webhook_schemas() -> dict[str, Json]:
             "The settings of an endpoint, with its new secret.",
             {**_SETTINGS, "secret": secret},
         ),
+        "webhook_replay": ("A replay of Events to an endpoint.", _REPLAY),
+        "webhook_replay_preview": ("What a replay would send.", _PREVIEW),
+        "webhook_replay_list": ("A page of replays.", _make_page("webhook_replay")),
         "webhook_delivery_list": ("A page of deliveries.", _make_page("webhook_delivery")),
     }
-    return {name: build_schema(description, fields) for name, (description, fields) in objects.items()}
+    either = [make_reference("webhook_replay"), make_reference("webhook_replay_preview")]
+    return {
+        **{name: build_schema(description, fields) for name, (description, fields) in objects.items()},
+        "webhook_replay_answer": {"description": "The replay, or what it would send.", "anyOf": either},
+    }
 
 
 def _make_page(name: str) -> Fields:

@@ -34,6 +34,7 @@ _WAITS = {
     "copy": "this database is a copy (ledger webhooks status)",
     "endpoint_disabled": "the endpoint is disabled",
     "endpoint_deleted": "the endpoint is deleted",
+    "endpoint_unreadable": "the endpoint cannot be read at the moment (its record is in the log of a worker)",
     "breaker_open": "the endpoint has failed over and over, and is tried now and then",
     "retry_after": "the receiver has asked for a pause",
     "earlier_event": "an earlier Event of the same object is not delivered yet",
@@ -194,7 +195,7 @@ def _print_page(page: list[Delivery], has_more: bool) -> None:
     else:
         for delivery in page:
             made, _, *names = _list_cells(delivery)[:5]
-            print(f"{made}  {format_time(delivery.created)}  {_describe_state(delivery)}")
+            print(f"{made}  {format_time(delivery.created)}  {_describe_attempts(delivery)}")
             print(f"    {make_printable(names[0])}  {names[1]}  to {names[2]}")
     if has_more:
         print(f"There are more: --starting-after {page[-1].id}", file=sys.stderr)
@@ -219,16 +220,21 @@ def _list_cells(delivery: Delivery) -> tuple[str, ...]:
 
 def _describe_state(delivery: Delivery) -> str:
     """For example `pending, 2 attempts, last: 500, next: 2026-11-28 03:12:07Z`."""
-    parts = [delivery.state, format_count(delivery.attempt_count, "attempt")]
-    if delivery.last_attempt is not None:
-        parts.append(f"last: {delivery.last_attempt.error or delivery.last_attempt.status}")
+    described = _describe_attempts(delivery)
     if delivery.in_flight:
-        parts.append("one under way")
-    elif delivery.state == "pending" and delivery.due_at is None:
-        parts.append("next: after an earlier Event of the object")
-    elif delivery.state == "pending":
-        parts.append(f"next: {format_time(delivery.due_at)}")
-    return ", ".join(parts)
+        return f"{described}, one under way"
+    if delivery.state == "pending" and delivery.due_at is None:
+        return f"{described}, next: after an earlier Event of the object"
+    if delivery.state == "pending":
+        return f"{described}, next: {format_time(delivery.due_at)}"
+    return described
+
+
+def _describe_attempts(delivery: Delivery) -> str:
+    described = f"{delivery.state}, {format_count(delivery.attempt_count, 'attempt')}"
+    if delivery.last_attempt is None:
+        return described
+    return f"{described}, last: {delivery.last_attempt.error or delivery.last_attempt.status}"
 
 
 def _print_record(record: DeliveryRecord, as_json: bool) -> None:

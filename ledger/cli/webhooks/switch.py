@@ -10,6 +10,7 @@ import typer
 
 from ledger.cli.groups import (
     JsonOption,
+    ReasonOption,
     YesOption,
     format_examples,
     print_json,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 FANOUT_WAIT_SECONDS = 10.0
 FANOUT_POLL_SECONDS = 0.1
-
-ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
 
 
 class _Status(NamedTuple):
@@ -225,10 +224,11 @@ def _describe_failure(failing: FailingEndpoint) -> str:
     """One line, without the URL, which may have a token in it."""
     reason = failing.error or f"status {failing.status}"
     mode = "live" if failing.livemode else "test"
+    pause = "" if failing.retry_at is None else f"; paused, tried again at {format_time(failing.retry_at)}"
     return (
         f"Failing: {failing.endpoint} of {failing.account} ({mode}) since {format_time(failing.since)}: "
         f"{reason}; {format_count(failing.attempts, 'attempt')}, {failing.pending} pending, "
-        f"{failing.given_up} given up."
+        f"{failing.given_up} given up{pause}."
     )
 
 

@@ -12,6 +12,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, change_once
 from ledger.api.openapi.answers import answers_with
 from ledger.commands.execution import Execution
+from ledger.commands.models import StorableText
 from ledger.postgres.connections import Conn
 from ledger.queries.context import QueryContext
 from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries, read_delivery
@@ -22,9 +23,10 @@ ID_LENGTH_MAX = 255
 TYPES_MAX = 20
 SECONDS_MAX = 2**53
 
-_Text = Annotated[str | None, Field(max_length=ID_LENGTH_MAX)]
+_Storable = Annotated[StorableText, Field(max_length=ID_LENGTH_MAX)]
+_Text = _Storable | None
 _Seconds = Annotated[int | None, Field(ge=0, le=SECONDS_MAX, description="Unix seconds.")]
-DeliveryId = Annotated[str, Path(alias="id", max_length=ID_LENGTH_MAX, pattern=r"^[^\x00]*$")]
+DeliveryId = Annotated[StorableText, Path(alias="id", max_length=ID_LENGTH_MAX)]
 
 
 class DeliveryListParams(BaseModel):
@@ -34,10 +36,10 @@ class DeliveryListParams(BaseModel):
 
     endpoint: _Text = Field(None, description="Id of an endpoint, perhaps a deleted one.")
     event: _Text = Field(None, description="Id of an Event.")
-    state: list[str] = Field(
+    state: list[_Storable] = Field(
         [], max_length=TYPES_MAX, description="A state; repeat it for several.", examples=[["failed"]]
     )
-    type: list[str] = Field(
+    type: list[_Storable] = Field(
         [],
         max_length=TYPES_MAX,
         description="A type, or a pattern such as `charge.*`; repeat it for several.",

@@ -11,10 +11,11 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.webhooks.deliveries import ID_LENGTH_MAX, get_owner
 from ledger.api.openapi.answers import answers_with
+from ledger.commands.models import StorableText
 from ledger.queries.context import QueryContext
 from ledger.webhooks.history.endpoint_report import read_endpoint_report
 
-EndpointId = Annotated[str, Path(alias="id", max_length=ID_LENGTH_MAX, pattern=r"^[^\x00]*$")]
+EndpointId = Annotated[StorableText, Path(alias="id", max_length=ID_LENGTH_MAX)]
 
 
 def endpoint_routes(callers: Callers, queries: QueryContext) -> APIRouter:
