@@ -10,7 +10,8 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 
 BIN := .venv/bin
 PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
-    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed .clients/generated/.installed
+    $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed .clients/stripe-cli/.installed \
+    .clients/generated/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -154,6 +155,16 @@ endef
 	    echo "Installing sync-engine into .clients/sync-engine ..." >&2; \
 	    cp $^ .clients/sync-engine && npm ci --prefix .clients/sync-engine --loglevel error && cp $< $@; \
 	    else echo "npm is not installed: the tests of the sync engine will be skipped" >&2; fi
+
+# The CLI is one program in a package of its own for each platform. Its lock file has the hash of the one for Linux on
+# x86-64 alone: elsewhere its tests are skipped, and say why. Its install script would download the others.
+.clients/stripe-cli/.installed: tests/stripe_cli/package-lock.json tests/stripe_cli/package.json
+	@rm -rf .clients/stripe-cli && mkdir -p .clients/stripe-cli
+	@if command -v npm >/dev/null; then \
+	    echo "Installing the Stripe CLI into .clients/stripe-cli ..." >&2; \
+	    cp $^ .clients/stripe-cli && npm ci --prefix .clients/stripe-cli --loglevel error --ignore-scripts \
+	        --os linux --cpu x64 && cp $< $@; \
+	    else echo "npm is not installed: the tests of the Stripe CLI will be skipped" >&2; fi
 
 # The generators of clients/README.md. The tests generate with them, and run what was generated.
 .clients/generated/.installed: clients/python/requirements.txt clients/typescript/package-lock.json | .venv/.test

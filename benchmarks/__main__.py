@@ -32,6 +32,7 @@ from benchmarks import (
     seal_impact,
     sizes,
     startup,
+    webhooks,
     workers,
 )
 from benchmarks.against import measure_group
@@ -63,6 +64,7 @@ SERVICE_BENCHMARKS: dict[str, Run] = {
     "sealing": seal_impact.run,
     "sizes": sizes.run,
     "startup": startup.run,
+    "webhooks": webhooks.run,
     "workers": workers.run,
 }
 ONLY_BY_NAME = ("peers",)

@@ -1979,7 +1979,7 @@ CREATE VIEW reporting.webhook_deliveries AS
     d.tries AS attempts,
     a.last_attempt_at,
         CASE
-            WHEN d.state = 'pending'::text THEN d.due_at
+            WHEN d.state = 'pending'::text THEN NULLIF(d.due_at, 'infinity'::timestamp with time zone)
             ELSE NULL::timestamp with time zone
         END AS due_at
    FROM webhooks.deliveries d
@@ -1998,7 +1998,7 @@ COMMENT ON COLUMN reporting.webhook_deliveries.created_at IS 'When the Event was
 COMMENT ON COLUMN reporting.webhook_deliveries.state IS 'pending, delivered, failed (given up) or dropped (nobody is owed it any more).';
 COMMENT ON COLUMN reporting.webhook_deliveries.attempts IS 'How many attempts were due: one that was due while the endpoint was disabled was not made.';
 COMMENT ON COLUMN reporting.webhook_deliveries.last_attempt_at IS 'When the last one was made; null: none.';
-COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is.';
+COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS 'When the next one is due; null: none is, or it waits for an earlier Event of the object.';
 GRANT SELECT ON reporting.webhook_deliveries TO ledger_analyst;
 
 CREATE VIEW reporting.webhook_endpoints AS
@@ -2178,6 +2178,7 @@ CREATE TABLE webhooks.deliveries (
     leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     schedule_from smallint NOT NULL DEFAULT 0,
     replay text,
+    object text,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
     CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
@@ -2185,6 +2186,7 @@ CREATE TABLE webhooks.deliveries (
 CREATE INDEX deliveries_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE (state = 'pending'::text);
 CREATE INDEX deliveries_forwarded ON webhooks.deliveries USING btree (account, livemode, id) WHERE (state = 'forwarded'::text);
 CREATE INDEX deliveries_given_up ON webhooks.deliveries USING btree (endpoint, "position", ordinal) WHERE (state = ANY (ARRAY['failed'::text, 'dropped'::text]));
+CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
 CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
 CREATE INDEX deliveries_of_replay ON webhooks.deliveries USING btree (replay, state) WHERE (replay IS NOT NULL);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
@@ -2205,10 +2207,16 @@ CREATE TABLE webhooks.endpoint_health (
     began_at timestamp with time zone NOT NULL,
     failure_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
     given_up_logged_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    opened_at timestamp with time zone,
+    probe_at timestamp with time zone,
+    failed_probes integer NOT NULL DEFAULT 0,
+    probe_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    asked_until timestamp with time zone,
     CONSTRAINT endpoint_health_key PRIMARY KEY (endpoint),
     CONSTRAINT endpoint_health_outcome CHECK ((status IS NULL) = (error IS NOT NULL))
 ) WITH (fillfactor=50);
 CREATE INDEX endpoint_health_failing ON webhooks.endpoint_health USING btree (since) WHERE failing;
+CREATE INDEX endpoint_health_open ON webhooks.endpoint_health USING btree (probe_at) WHERE (failing AND (opened_at IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.endpoint_health TO ledger_api;
 
 CREATE TABLE webhooks.late (

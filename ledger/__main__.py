@@ -21,16 +21,17 @@ start-up time."""
 
 _PROJECTIONS = "projections"
 _AUDIT = "audit"
+_EVENTS = "events"
 
 
 class LedgerGroup(CommandGroup):
-    """The group of all commands. It imports `ledger audit` and `ledger projections` only when they are called
-    or listed: their imports take longer than everything else that `ledger keys` or `ledger migrate` needs to
-    start."""
+    """The group of all commands. It imports the groups `audit`, `events` and `projections` only when they are
+    called or listed: their imports take longer than everything else that `ledger keys` or `ledger migrate`
+    needs to start."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order in which --help shows them."""
-        return [*super().list_commands(ctx), _AUDIT, _PROJECTIONS]
+        return [*super().list_commands(ctx), _AUDIT, _EVENTS, _PROJECTIONS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name, or None."""
@@ -42,6 +43,10 @@ class LedgerGroup(CommandGroup):
             from ledger.cli.audit import group
 
             return get_command(group.build_group())
+        if cmd_name == _EVENTS:
+            from ledger.cli.events.group import build_events_group
+
+            return get_command(build_events_group())
         return super().get_command(ctx, cmd_name)
 
 

@@ -58,8 +58,9 @@ _ALPHABET = string.ascii_letters + string.digits
 # service itself did: whoever starts it for the first time has just been shown the keys.
 _CREATE_ACCOUNT = """
 WITH operation AS (
-    INSERT INTO ledger.operations (who, action, account, logged)
-    VALUES (%(who)s::text, 'account_created', %(id)s, %(who)s::text = 'ledger'))
+    INSERT INTO ledger.operations (who, action, account, logged, details)
+    VALUES (%(who)s::text, 'account_created', %(id)s, %(who)s::text = 'ledger',
+            jsonb_strip_nulls(jsonb_build_object('reason', nullif(%(reason)s::text, '')))))
 INSERT INTO ledger.accounts (id, name, platform, api_version)
 VALUES (%(id)s, %(name)s, %(platform)s, %(api_version)s)
 """
@@ -97,7 +98,7 @@ WITH operation AS (
             CASE WHEN %(replaces)s::text IS NULL THEN 'key_created' ELSE 'key_rolled' END, %(account)s,
             %(id)s, jsonb_strip_nulls(jsonb_build_object(
                 'kind', %(kind)s::text, 'mode', CASE WHEN %(livemode)s THEN 'live' ELSE 'test' END,
-                'replaces', %(replaces)s::text))))
+                'replaces', %(replaces)s::text, 'reason', nullif(%(reason)s::text, '')))))
 INSERT INTO ledger.api_keys (id, account, kind, livemode, hash, last4, name, scopes, expires_at)
 VALUES (%(id)s, %(account)s, %(kind)s, %(livemode)s, %(hash)s, %(last4)s, %(name)s, %(scopes)s,
         to_timestamp(%(expires_at)s))
@@ -119,8 +120,9 @@ WHERE k.id = %(id)s AND k.livemode <= %(livemode)s AND %(account)s IN (a.id, a.p
 # One that has expired already is not revoked: a call that is repeated is recorded once.
 _REVOKE_KEY = """
 WITH operation AS (
-    INSERT INTO ledger.operations (who, action, account, key)
-    SELECT %(who)s, 'key_revoked', account, id FROM ledger.api_keys
+    INSERT INTO ledger.operations (who, action, account, key, details)
+    SELECT %(who)s, 'key_revoked', account, id,
+           jsonb_strip_nulls(jsonb_build_object('reason', nullif(%(reason)s::text, ''))) FROM ledger.api_keys
     WHERE id = %(id)s AND (expires_at IS NULL OR expires_at > to_timestamp(%(now)s)))
 UPDATE ledger.api_keys SET expires_at = least(expires_at, to_timestamp(%(now)s))
 WHERE id = %(id)s RETURNING id
@@ -217,9 +219,10 @@ class KeySummary(NamedTuple):
 
 
 async def create_account(
-    conn: Conn, name: str, *, platform: str | None = None, who: str = SERVICE_ACTOR
+    conn: Conn, name: str, *, platform: str | None = None, who: str = SERVICE_ACTOR, reason: str = ""
 ) -> str:
-    """Create an account, connected to the account `platform` if given; its id. `who` does it, for the record.
+    """Create an account, connected to the account `platform` if given; its id. `who` does it, and why
+    (`reason`), is for the record.
 
     Raises InvalidParameter for an empty name, and when `platform` is not an account.
     """
@@ -227,9 +230,8 @@ async def create_account(
         raise InvalidParameter("The name of an account must not be empty.", param="name")
     _check_name(name)
     account = new_id("acct", time.time())
-    values = {
-        "id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION, "who": who,
-    }  # fmt: skip
+    values = {"id": account, "name": name, "platform": platform, "api_version": LATEST_VERSION}
+    values |= {"who": who, "reason": reason}
     try:
         await conn.execute(_CREATE_ACCOUNT, values)
     except psycopg.errors.ForeignKeyViolation:
@@ -275,10 +277,11 @@ async def create_key(
     scopes: Sequence[str] = (),
     expires_at: float | None = None,
     who: str = SERVICE_ACTOR,
+    reason: str = "",
     replaces: str | None = None,
 ) -> tuple[str, str]:
     """Create a key: (its id, its secret, which is shown once). `expires_at` is in unix seconds; None: never.
-    `who` does it, and `replaces` is the id of the key that it replaces, for the record.
+    `who` does it, why (`reason`), and the id of the key that it replaces are for the record.
 
     Raises InvalidParameter for an unknown account, or a name that cannot be stored.
     """
@@ -300,6 +303,7 @@ async def create_key(
                 "scopes": list(scopes),
                 "expires_at": expires_at,
                 "who": who,
+                "reason": reason,
                 "replaces": replaces,
             },
         )
@@ -309,7 +313,7 @@ async def create_key(
 
 
 async def roll_key(
-    conn: Conn, key_id: str, *, overlap_seconds: int, now: float, who: str = SERVICE_ACTOR
+    conn: Conn, key_id: str, *, overlap_seconds: int, now: float, who: str = SERVICE_ACTOR, reason: str = ""
 ) -> tuple[str, str]:
     """Replace a key: (id, secret) of a new key with the same rights. The old key expires `overlap_seconds`
     after `now` (unix seconds of the ledger's clock), or earlier if it was to expire earlier.
@@ -332,6 +336,7 @@ async def roll_key(
             scopes=scopes,
             expires_at=expires_at,
             who=who,
+            reason=reason,
             replaces=key_id,
         )
         await conn.execute(_EXPIRE_KEY, {"id": key_id, "at": now + overlap_seconds})
@@ -354,12 +359,15 @@ async def find_key(conn: Conn, key_id: str, *, account: str, livemode: bool) -> 
     return None if row is None else _to_key_summary(row)
 
 
-async def revoke_key(conn: Conn, key_id: str, *, now: float, who: str = SERVICE_ACTOR) -> None:
+async def revoke_key(
+    conn: Conn, key_id: str, *, now: float, who: str = SERVICE_ACTOR, reason: str = ""
+) -> None:
     """Make a key expire at `now` (unix seconds of the ledger's clock), unless it has expired before.
 
     Raises InvalidParameter when there is no such key.
     """
-    if await fetch_one(conn, _REVOKE_KEY, {"id": key_id, "now": now, "who": who}) is None:
+    values = {"id": key_id, "now": now, "who": who, "reason": reason}
+    if await fetch_one(conn, _REVOKE_KEY, values) is None:
         raise InvalidParameter(f"No such key: '{key_id}'", param="id")
 
 

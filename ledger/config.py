@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     webhook_timeout_ms: Milliseconds = Field(20_000, description="longest time of one attempt")
     webhook_attempts_max: Count = Field(256, description="attempts at the same time in a process")
     webhook_poll_ms: Milliseconds = Field(500, description="how often the sender looks for due retries")
+    webhook_disable_after_seconds: Annotated[int, Field(ge=0)] = Field(
+        0, description="an endpoint that accepts nothing for so long is disabled; 0: never"
+    )
     webhook_private_addresses: Literal["never", "test", "always"] = Field(
         "test", description="modes in which endpoints may have private and loopback addresses"
     )

@@ -115,18 +115,14 @@ class DeadlineSweeper:
                     page_start = {"moment": last_moment, "id": last_id, "limit": PAGE_SIZE_MAX}
                     cur = await conn.execute(_SELECT_DUE, {"kind": kind, "upto": upto, **page_start})
                     rows = await cur.fetchall()
-                results = await asyncio.gather(*(self._expire(row[0]) for row in rows))
+                results = await asyncio.gather(*(self.expire(row[0]) for row in rows))
                 due_count, expired_count = due_count + len(rows), expired_count + sum(results)
                 if len(rows) < PAGE_SIZE_MAX:
                     break
                 last_id, last_moment = rows[-1]
         return SweepResult(due_count, expired_count)
 
-    async def _sweep_step(self) -> float:
-        await self.sweep()
-        return self._poll_seconds
-
-    async def _expire(self, stream: str) -> bool:
+    async def expire(self, stream: str) -> bool:
         """Make the object expire if its deadline has passed, and return whether it did: not when another
         process was first, a command changed the object meanwhile, or what it needs cannot be read."""
         try:
@@ -148,6 +144,10 @@ class DeadlineSweeper:
         except VersionConflict:
             return False
         return True
+
+    async def _sweep_step(self) -> float:
+        await self.sweep()
+        return self._poll_seconds
 
     async def _follow_charge(self, state: State) -> list[Change]:
         """What follows for the payment intent if `state` is its charge, which has just expired."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, ItemsView
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -45,6 +45,10 @@ class LruCache(Generic[Key, Value]):
     def discard(self, key: Key) -> None:
         """Remove the value cached under `key`, if there is one."""
         self._entries.pop(key, None)
+
+    def items(self) -> ItemsView[Key, Value]:
+        """All entries, the least recently used first."""
+        return self._entries.items()
 
 
 class ExpiringCache(Generic[Key, Value]):

@@ -82,5 +82,4 @@ def _prepare_checkpoint_file(path: Path) -> ServiceFactory:
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:
-    secrets = WebhookSecrets(store.secret_key)
-    return WebhookService(store, settings, lambda endpoint_id: [secrets.derive(endpoint_id)])
+    return WebhookService(store, settings, WebhookSecrets(store.secret_key).derive_valid)

@@ -30,7 +30,7 @@ GRANT USAGE ON SCHEMA stripe_cli TO ledger_api;
 --   websocket_hash  SHA-256 of the secret id by which the CLI connects
 --   features        what it is sent: webhooks, v2_events, request_logs
 --   filters         of request logs, as the CLI sent them: an array of texts for each name
---   connection      of several connections only the newest, this one, is sent anything and moves the cursor
+--   connection      of several connections only the newest, this one, is sent anything
 --   missed          Events that it was too slow for, and that it has not been told of
 CREATE TABLE stripe_cli.sessions (
     id text COLLATE "C" CONSTRAINT sessions_key PRIMARY KEY,

@@ -11,6 +11,7 @@ from ledger import accounts
 from ledger.accounts import SCOPES, SCOPES_PAGE, KeyKind, KeySummary
 from ledger.cli.groups import (
     JsonOption,
+    ReasonOption,
     YesOption,
     build_group,
     format_examples,
@@ -24,6 +25,7 @@ from ledger.postgres.connections import Conn
 from ledger.wire.suggestions import list_alternatives
 
 EXPIRES_IN_DAYS_MAX = 100_000
+REASON_LENGTH_MAX = 1000
 EXAMPLE_KEY = "key_0352CZ3z1jWpJM7B8upbma"
 
 KeyArgument = Annotated[str, typer.Argument(help="The id of the key (key_…).")]
@@ -47,11 +49,13 @@ def build_accounts_group() -> typer.Typer:
         platform: Annotated[
             str | None, typer.Option(help="The platform account to connect the new account to.")
         ] = None,
+        reason: ReasonOption = "",
         as_json: JsonOption = False,
     ) -> None:
         """Create an account and print its id."""
+        operator = _identify(reason)
         account = run_with_connection(
-            lambda conn, _: accounts.create_account(conn, name, platform=platform, who=get_shell_user())
+            lambda conn, _: accounts.create_account(conn, name, platform=platform, **operator)
         )
         if as_json:
             print_json({"id": account, "name": name, "platform": platform})
@@ -112,12 +116,13 @@ def _add_create_command(group: typer.Typer) -> None:
         expires_in_days: Annotated[
             float | None, typer.Option(help="Days until the key expires; without it, the key never does.")
         ] = None,
+        reason: ReasonOption = "",
         as_json: JsonOption = False,
     ) -> None:
         """Create a key and print its secret.
 
         The secret cannot be shown again."""
-        scopes = scope or ()
+        scopes, operator = scope or (), _identify(reason)
         _check_new_key(kind, scopes, expires_in_days)
 
         async def create_key(conn: Conn, clock: Clock) -> tuple[str, str]:
@@ -130,7 +135,7 @@ def _add_create_command(group: typer.Typer) -> None:
                 name=name,
                 scopes=scopes,
                 expires_at=expires_at,
-                who=get_shell_user(),
+                **operator,
             )
 
         _print_new_key(*run_with_connection(create_key), as_json=as_json)
@@ -178,6 +183,7 @@ def _add_roll_command(group: typer.Typer) -> None:
     def roll(
         key: KeyArgument,
         overlap: Annotated[int, typer.Option(help="Seconds for which the old key stays valid.")] = 0,
+        reason: ReasonOption = "",
         as_json: JsonOption = False,
     ) -> None:
         """Replace a key by a new one.
@@ -186,10 +192,10 @@ def _add_roll_command(group: typer.Typer) -> None:
         if not 0 <= overlap <= accounts.OVERLAP_SECONDS_MAX:
             raise SettingError(f"--overlap: must be 0 to {accounts.OVERLAP_SECONDS_MAX} seconds")
 
+        operator = _identify(reason)
+
         async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
-            return await accounts.roll_key(
-                conn, key, overlap_seconds=overlap, now=clock.now(), who=get_shell_user()
-            )
+            return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now(), **operator)
 
         _print_new_key(*run_with_connection(roll_key), as_json=as_json)
 
@@ -198,22 +204,30 @@ def _add_revoke_command(group: typer.Typer) -> None:
     @group.command(
         "revoke",
         epilog=format_examples(
-            f"ledger keys revoke {EXAMPLE_KEY}", f"ledger keys revoke {EXAMPLE_KEY} --yes"
+            f"ledger keys revoke {EXAMPLE_KEY}", f"ledger keys revoke {EXAMPLE_KEY} --yes --reason leaked"
         ),
     )
-    def revoke(key: KeyArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    def revoke(
+        key: KeyArgument, reason: ReasonOption = "", yes: YesOption = False, as_json: JsonOption = False
+    ) -> None:
         """Revoke a key for good, after asking.
 
         Every process refuses it within a second."""
+        operator = _identify(reason)
         if not yes:
             require_consent(run_with_connection(lambda conn, _: _describe_loss(conn, key)), yes=yes)
-        run_with_connection(
-            lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now(), who=get_shell_user())
-        )
+        run_with_connection(lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now(), **operator))
         if as_json:
             print_json({"id": key, "state": "expired"})
         else:
             print(f"{key} is revoked.")
+
+
+def _identify(reason: str) -> dict[str, str]:
+    """Who changes something, and why, for the record. Raises SettingError."""
+    if len(reason) > REASON_LENGTH_MAX:
+        raise SettingError(f"--reason: must be text of at most {REASON_LENGTH_MAX} characters")
+    return {"who": get_shell_user(), "reason": reason}
 
 
 async def _describe_loss(conn: Conn, key_id: str) -> str:

@@ -18,6 +18,8 @@ import typer
 from ledger import __version__
 from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.database.commands import add_database_commands
+from ledger.cli.events.listen import add_listen_command
+from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.groups import (
     CommandGroup,
     JsonOption,
@@ -60,6 +62,8 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_verify_command(cli)
     _add_witness_command(cli)
     add_database_commands(cli)
+    add_listen_command(cli)
+    add_trigger_command(cli, "ledger trigger")
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_keys_group(), name="keys")
     cli.add_typer(build_webhooks_group(), name="webhooks")

@@ -20,6 +20,7 @@ EXIT_USAGE = 2
 EXAMPLES_HEADING = "Examples:"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask whether to go on.")]
 
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
 from ledger.accounts import list_accounts
 from ledger.clock import Clock
-from ledger.config import Settings, load_settings
+from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
@@ -67,10 +68,19 @@ def open_deployment() -> Iterator[Deployment]:
     logs.configure("warning")
     with open_database(settings) as (dsn, service_key):
         check_database(settings, dsn, service_key)
+        warn_of_misspelt_settings()
         try:
             yield Deployment(settings, dsn, service_key)
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise Unavailable(first_line(error)) from error
+
+
+def warn_of_misspelt_settings() -> None:
+    """Print a line on standard error for each variable that looks like a misspelt setting. Others that begin
+    with LEDGER_ may belong to another program; only what runs for long, and logs, warns of all."""
+    for unknown in find_unknown_settings():
+        if unknown.nearest is not None:
+            print(f"ledger: {make_printable(unknown)}", file=sys.stderr)
 
 
 async def _run(
@@ -154,3 +164,26 @@ def clean_up_at_signals() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+async def run_until_stopped(work: list[Coroutine[Any, Any, None]]) -> None:
+    """Run these at once until SIGINT or SIGTERM, which is no error; or until one of them fails."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    tasks = [asyncio.create_task(each) for each in (*work, stopped.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+@contextmanager
+def end_at_closed_output() -> Iterator[None]:
+    """Whoever reads standard output may stop to do so, as `head` does: that ends the command."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered is not written

@@ -39,7 +39,7 @@ class CommandEnvironment:
     terms                   fees, periods and limits of this deployment
     session_secrets         derives and checks client secrets and ephemeral keys
     derive_intent_secret    derives the client secret of a payment intent from its id
-    derive_endpoint_secret  derives the signing secret of a webhook endpoint from its id
+    derive_endpoint_secret  derives the signing secret of a webhook endpoint from its id and a number
     link_urls               derives the secret digits in the URL of a file link
     storage                 the contents of files
     find_charge_id          finds the charge of a payment intent that another service keeps
@@ -48,14 +48,14 @@ class CommandEnvironment:
     terms: Terms
     session_secrets: SessionSecrets
     derive_intent_secret: Callable[[str], str]
-    derive_endpoint_secret: Callable[[str], str]
+    derive_endpoint_secret: Callable[[str, int], str]
     link_urls: FileLinkUrls
     storage: FileStorage
     find_charge_id: FindChargeId
 
-    def derive_secret(self, state: State) -> str:
-        """The secret of an object, the same at each call. It is not stored: this adds it to a reply
-        that is sent again under its idempotency key (README, invariant 7)."""
+    def derive_secret(self, state: State, version: int = 1) -> str:
+        """The secret of an object, of its secrets the one with this number; the same at each call. It is not
+        stored: this adds it to a reply that is sent again under its idempotency key (README, invariant 7)."""
         match state:
             case CustomerSession():
                 return self.session_secrets.derive_client_secret(state)
@@ -64,7 +64,7 @@ class CommandEnvironment:
             case FileLink():
                 return self.link_urls.derive_digits(state.id)
             case WebhookEndpoint():
-                return self.derive_endpoint_secret(state.id)
+                return self.derive_endpoint_secret(state.id, version)
             case _:
                 raise AssertionError(f"{type(state).__name__} has no secret")
 

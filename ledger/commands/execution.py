@@ -57,7 +57,8 @@ class Decision(msgspec.Struct, frozen=True):
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
     secret     a text inside the answer that must not be stored with it
-    secret_of  the id of the object whose secret that is: `derive_secret` derives it again
+    secret_of  the id of the object whose secret that is: `derive_secret` derives it again. With `:n` after
+               it, it is the object's secret of number n; else the first
     """
 
     changes: Sequence[Change]
@@ -207,9 +208,10 @@ class Execution:
             )
         body = reply.body
         if reply.secret_object_id is not None:
-            state = await self._store.streams.read(reply.secret_object_id)
+            object_id, _, version = reply.secret_object_id.partition(":")
+            state = await self._store.streams.read(object_id)
             assert state is not None, "the reply committed together with the object"
-            secret = self.environment.derive_secret(state)
+            secret = self.environment.derive_secret(state, int(version or 1))
             body = body[: reply.secret_offset] + secret + body[reply.secret_offset :]
         return CommandResult(reply.status, body, stored_reply.request_id, stored_reply.position)
 

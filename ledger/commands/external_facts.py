@@ -134,7 +134,10 @@ async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int
             params=call.parameters,
             now=now,
         )
-        return await _repeat_creation(call, context, existing, event)
+        result = await _repeat_creation(call, context, existing, event)
+        options = endpoint.get_first_options(await context.get_events(existing.id))
+        differing = (name for name in options if call.parameters.get(name, options[name]) != options[name])
+        return _repeat(result.state, next(differing, None))
     changes = await webhook_endpoints.decide_endpoint(call, context, now, call.parameters["id"])
     return IngestResult(changes, changes[-1].state)
 

@@ -1,7 +1,8 @@
-"""Commands on webhook endpoints (contract §5.1, §5.2).
+"""Commands on webhook endpoints (contract §5.1, §5.2), and on what the internal API has of them besides.
 
 Creating and deleting one also writes to the quota of its account and mode, so the limit on their number holds
-exactly. The response to a creation shows the signing secret; a stored reply does not (README, invariant 7).
+exactly. The response to a creation, and to a rotation of the signing secret, shows that secret; a stored
+reply does not (README, invariant 7).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.objects import get_target, render_object
 from ledger.store.journal import Change, fold_changes
+from ledger.wire.webhook_endpoints import render_settings
 
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/webhook_endpoints`"""
     endpoint_id = context.new_id("we")
     changes = await decide_endpoint(call, context, now, endpoint_id)
-    secret = context.environment.derive_endpoint_secret(endpoint_id)
+    secret = context.environment.derive_endpoint_secret(endpoint_id, 1)
     answer = {**render_object(changes[-1].state, now), "secret": secret}
     return Decision(changes, answer, secret=secret, secret_of=endpoint_id)
 
@@ -43,13 +45,37 @@ async def delete(call: Call, context: DecisionContext, now: int) -> Decision:
     return Decision(changes, render_object(changes[-1].state, now))
 
 
+async def rotate_secret(call: Call, context: DecisionContext, now: int) -> Decision:
+    """`POST /internal/v1/webhooks/endpoints/{id}/rotate_secret`"""
+    state = await get_target(call, WebhookEndpoint, context.get)
+    overlap_seconds = call.parameters.get("overlap_seconds", webhook_endpoint.OVERLAP_SECONDS_DEFAULT)
+    changes = fold_changes(webhook_endpoint.rotate_secret(state, overlap_seconds, now=now), state)
+    after = changes[-1].state
+    assert isinstance(after, WebhookEndpoint)
+    version = after.dispatch.secret_version
+    secret = context.environment.derive_endpoint_secret(state.id, version)
+    answer = {**render_settings(after, now), "secret": secret}
+    return Decision(changes, answer, secret=secret, secret_of=f"{state.id}:{version}")
+
+
+async def configure(call: Call, context: DecisionContext, now: int) -> Decision:
+    """`POST /internal/v1/webhooks/endpoints/{id}`"""
+    state = await get_target(call, WebhookEndpoint, context.get)
+    changes = fold_changes(webhook_endpoint.configure(state, call.parameters, now=now), state)
+    after = changes[-1].state if changes else state
+    assert isinstance(after, WebhookEndpoint)
+    return Decision(changes, render_settings(after, now))
+
+
 async def decide_endpoint(call: Call, context: DecisionContext, now: int, endpoint_id: str) -> list[Change]:
-    """The changes that create the endpoint the call describes; the endpoint's own change is the last. Raises
-    what `webhook_endpoint.create` raises, and InvalidState if the account has reached the limit."""
+    """The changes that create the endpoint the call describes; the endpoint's own are the last. Raises what
+    `webhook_endpoint.create` raises, and InvalidState if the account has reached the limit."""
     account, livemode = call.account, call.livemode
     events = webhook_endpoint.create(
         endpoint_id=endpoint_id, account=account, livemode=livemode, params=call.parameters, now=now
     )
+    created = webhook_endpoint.evolve(None, events[0])
+    events += webhook_endpoint.configure(created, call.parameters, now=now)
     quota = await _get_quota(call, context)
     reserve_events = webhook_endpoint_quota.reserve(
         quota,

@@ -87,6 +87,7 @@ class FailingEndpoint(NamedTuple):
     pending   deliveries that wait for an attempt, counted up to a bound
     status    what it answered last; None when it did not answer
     error     why it did not (`webhooks.http_client.classify_error`); None when it answered
+    retry_at  when it is tried again, if its breaker is open (`webhooks.schedule.breaker`); else None
     """
 
     endpoint: str
@@ -100,6 +101,7 @@ class FailingEndpoint(NamedTuple):
     last_attempt_at: float
     status: int | None
     error: str | None
+    retry_at: float | None = None
 
 
 class WebhookBacklog(NamedTuple):

@@ -70,6 +70,22 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
         yield dsn, service_key
 
 
+def read_running_database(settings: Settings) -> tuple[str, bytes]:
+    """(connection string, service key) for a command that runs beside the service and outlives a restart of
+    it: it starts no embedded server, which would be in the way of that. Raises SettingError when there is no
+    database, and when no process has started it."""
+    _require_database(settings)
+    if settings.database_url is not None:
+        assert settings.secret_key is not None
+        return settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
+    try:
+        dsn = str(json.loads((settings.data_dir / DSN_FILE).read_text())["dsn"])
+    except (OSError, ValueError, LookupError, TypeError):
+        data_dir = settings.data_dir.absolute()
+        raise SettingError(f"no service runs on {data_dir}: start one with `ledger serve`") from None
+    return dsn, _load_service_key(settings, dsn)
+
+
 def get_owner_dsn(settings: Settings, dsn: str) -> str:
     """The connection string of the owner of the database that `open_database` has opened."""
     return dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER)

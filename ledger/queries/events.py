@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -73,6 +74,7 @@ AND created > %(since)s AND created <= %(until)s
         "id": "AND id = %(id)s",
         "type": "AND type = %(type)s",
         "types": "AND type = ANY(%(types)s)",
+        "object": "AND object_id = %(object)s",
         "delivered": """
 AND NOT EXISTS (SELECT FROM webhooks.deliveries d
                 WHERE d.event = feed.id AND d.state IN ('pending', 'failed'))
@@ -159,7 +161,14 @@ async def list_events(call: Call, context: QueryContext) -> QueryResult:
     success = params.get("delivery_success")
     if success:
         filters["delivered"] = True
-    list_query = UNDELIVERED_EVENTS if success is False else EVENTS
+    return await fetch_events(call, context, filters, UNDELIVERED_EVENTS if success is False else EVENTS)
+
+
+async def fetch_events(
+    call: Call, context: QueryContext, filters: Mapping[str, Any], list_query: ListQuery = EVENTS
+) -> QueryResult:
+    """The page of Events that pass these filters of the list query, for the call's `limit`, `created` and
+    cursors. Raises InvalidParameter, Unavailable."""
     page = await context.pages.fetch_page(call, list_query, filters)
     return render_list(EVENTS, [_render_row(row, call) for row in page.rows], page)
 

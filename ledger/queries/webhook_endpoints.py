@@ -8,6 +8,8 @@ from ledger.objects import get_target
 from ledger.queries.context import QueryContext, list_objects, render
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
+from ledger.wire.json_values import Json
+from ledger.wire.webhook_endpoints import render_settings
 
 WEBHOOK_ENDPOINTS = ListQuery.of("webhook_endpoints", noun="webhook endpoint", where="AND NOT deleted")
 
@@ -17,6 +19,13 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     state = await get_target(call, WebhookEndpoint, context.get)
     check_not_deleted(state)
     return QueryResult(await render(call, context, state, context.now()))
+
+
+async def retrieve_settings(call: Call, context: QueryContext) -> Json:
+    """`GET /internal/v1/webhooks/endpoints/{id}`. Raises UnknownObject, also for a deleted one."""
+    state = await get_target(call, WebhookEndpoint, context.get)
+    check_not_deleted(state)
+    return render_settings(state, context.now())
 
 
 async def list_webhook_endpoints(call: Call, context: QueryContext) -> QueryResult:

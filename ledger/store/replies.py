@@ -42,7 +42,7 @@ class Reply(NamedTuple):
     """The response that the cause's idempotency key gets from now on.
 
     A body with a secret is stored without it: the secret is cut out at offset `secret_offset` (characters),
-    and can be derived again from the object `secret_object_id`.
+    and can be derived again from the object `secret_object_id` (`commands.execution.Decision.secret_of`).
     """
 
     fingerprint: str

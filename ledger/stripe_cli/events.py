@@ -35,6 +35,8 @@ from ledger.wire.versions import LATEST_VERSION
 
 BACKLOG_EVENTS_MAX = 10_000
 """Events that may wait for a listener."""
+COUNTED_POSITIONS = 5_000
+"""Positions of the log whose Events are counted at once, and skipped together."""
 MISSED_TYPE = "ledger.events_missed"
 OVERDUE_CHECK_SECONDS = 5.0
 _MISSED_KEY = "missed"
@@ -69,7 +71,7 @@ class EventSource:
         self._news = asyncio.Event()
         self._saved: Cursor | None = None
         self._missed = session.missed
-        self._missed_told = 0
+        self._told: list[int] = []  # of these, by message, how many the listener was told
         self._counted_head = 0
         self._has_resends = True
         self._resent_upto = 0
@@ -107,10 +109,10 @@ class EventSource:
                 batch = await feed.read_events(conn, account, livemode, self.read_position)
             if await self._skip_excess(batch.head):
                 continue
-            if self._missed > self._missed_told:
+            if untold := self._missed - sum(self._told):
+                self._told.append(untold)
                 for rendering in RENDERINGS:
-                    yield self._encode_missed(rendering)
-                self._missed_told = self._missed
+                    yield self._encode_missed(len(self._told) - 1, untold, rendering)
             for found in batch.events:
                 for rendering in RENDERINGS:
                     key = make_key(found.position, found.ordinal, rendering)
@@ -127,17 +129,19 @@ class EventSource:
         message = parse_message_id(ack.webhook_conversation_id)
         if message is None:
             return
-        self._window.acknowledge(message.key)
-        kind, _, rest = message.key.partition(".")
-        if kind == _MISSED_KEY:
-            self._missed -= self._missed_told
-            self._missed_told = 0
-        elif kind == _RESEND_KEY:
+        is_in_window = self._window.acknowledge(message.key)
+        if is_in_window:
+            kind, _, rest = message.key.partition(".")
             number, _, rendering = rest.partition(".")
-            waiting = self._resent.get(int(number), set()) if number.isdecimal() else set()
-            waiting.discard(rendering)
-            if not waiting and self._resent.pop(int(number), None) is not None:
-                self._acknowledged_resends.append(int(number))
+            if kind == _MISSED_KEY:
+                self._missed -= self._told[int(number)]
+                self._told[int(number)] = 0
+            elif kind == _RESEND_KEY:
+                waiting = self._resent[int(number)]
+                waiting.discard(rendering)
+                if not waiting:
+                    self._acknowledged_resends.append(int(number))
+                    del self._resent[int(number)]
         self._room.set()
 
     async def save(self) -> None:
@@ -167,25 +171,28 @@ class EventSource:
 
     async def _skip_excess(self, head: int) -> bool:
         """Skip the oldest Events if more than BACKLOG_EVENTS_MAX wait, up to the position `head` of the log.
-        They are counted only when there may be so many, and not again for each step."""
-        read_position = self.read_position
-        if min(head - read_position, head - self._counted_head) <= BACKLOG_EVENTS_MAX:
+        They are counted only when there may be so many, and not again for each step; range by range, because
+        the log may be long."""
+        start = self.read_position
+        if min(head - start, head - self._counted_head) <= BACKLOG_EVENTS_MAX:
             return False
-        async with self._connection as conn:
-            count, position = await feed.count_excess(
-                conn,
-                self.session.account,
-                self.session.livemode,
-                after=read_position,
-                upto=head,
-                kept=BACKLOG_EVENTS_MAX,
-            )
+        counts: dict[int, int] = {}
+        for after in range(start, head, COUNTED_POSITIONS):
+            upto = min(after + COUNTED_POSITIONS, head)
+            async with self._connection as conn:
+                counts[upto] = await feed.count_events(
+                    conn, self.session.account, self.session.livemode, after=after, upto=upto
+                )
         self._counted_head = head
-        if position is None:
-            return False
-        self._window.advance(position)
-        self._miss(count)
-        return True
+        waiting, missed = sum(counts.values()), 0
+        for upto, count in counts.items():
+            if waiting - missed - count < BACKLOG_EVENTS_MAX:
+                break
+            missed += count
+            self._window.advance(upto)
+        if missed:
+            self._miss(missed)
+        return self.read_position > start
 
     async def _wait_for_room(self) -> None:
         while not self._window.has_room:
@@ -211,23 +218,23 @@ class EventSource:
         body = render_event(event, account=shown_account, api_version=version)
         return self._encode_body(key, position, body, version)
 
-    def _encode_missed(self, rendering: str) -> str:
+    def _encode_missed(self, number: int, count: int, rendering: str) -> str:
         """The message with an Event of our own that says how many were missed. The CLI shows its type and
         its id."""
         now = self._clock.now()
         version = LATEST_VERSION if rendering == "latest" else None
         body = render_own_event(
-            event_id=f"evt_missed_{self._missed}",
+            event_id=f"evt_missed_{count}",
             event_type=MISSED_TYPE,
             created=int(now),
             livemode=self.session.livemode,
             api_version=LATEST_VERSION,
-            data={"object": {"object": "events_missed", "count": self._missed}},
+            data={"object": {"object": "events_missed", "count": count}},
             request_id=None,
             idempotency_key=None,
             pending_webhooks=0,
         )
-        return self._encode_body(f"{_MISSED_KEY}.{rendering}", None, body, version)
+        return self._encode_body(f"{_MISSED_KEY}.{number}.{rendering}", None, body, version)
 
     def _encode_body(self, key: str, position: int | None, event: dict[str, Any], version: str | None) -> str:
         body = msgspec.json.encode(event)

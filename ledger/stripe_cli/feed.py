@@ -13,11 +13,12 @@ from ledger.domain import imported_event
 from ledger.ids import parse_id_time
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.queries.events import FeedEvent
+from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX
 
 RANGE_POSITIONS_MAX = 1000
 TAIL_POSITIONS_MAX = 10_000
-EVENTS_MAX = 64
-"""Events that one step reads, of whole positions of the log."""
+CHANGES_MAX = 64
+"""Changes whose Events one step reads."""
 _PAST_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
 
 _COLUMNS = """
@@ -30,42 +31,51 @@ FROM projections.live l
 JOIN projections.checkpoints c ON c.projection = l.projection AND c.generation = l.generation
 WHERE l.projection = 'feed'
 """
+# Each step is kept from being turned around: the planner, which knows nothing of a feed of today, would begin
+# with all of it.
 _OF_LISTENER = """
+SELECT e.notification_id AS position, e.account, e.livemode,
+       floor(extract(epoch FROM e.recorded_at))::bigint AS created
 FROM ledger.events e
-JOIN ledger.accounts a ON a.id = e.account AND (a.id = %(account)s OR a.platform = %(account)s)
-JOIN projections.feed f
-    ON f.generation = p.generation AND f.account = e.account AND f.livemode = e.livemode
-    AND hash_record_extended(ROW (f.account, f.livemode), 0)
-        = hash_record_extended(ROW (e.account, e.livemode), 0)
-    AND f.created = floor(extract(epoch FROM e.recorded_at))::bigint AND f.position = e.notification_id
-WHERE e.notification_id > %(after)s AND e.notification_id <= p.upto AND e.livemode = %(livemode)s
-AND e.topic <> ALL (%(past)s::text[])
+WHERE e.notification_id > %(after)s AND e.notification_id <= (SELECT upto FROM p)
+AND e.livemode = %(livemode)s AND e.topic <> ALL (%(past)s::text[])
+AND (SELECT %(account)s IN (a.id, a.platform) FROM ledger.accounts a WHERE a.id = e.account)
+"""
+_IN_FEED = """
+FROM projections.feed f
+WHERE f.generation = (SELECT generation FROM p) AND f.account = c.account AND f.livemode = c.livemode
+AND hash_record_extended(ROW (f.account, f.livemode), 0)
+    = hash_record_extended(ROW (c.account, c.livemode), 0)
+AND f.created = c.created AND f.position = c.position
+ORDER BY f.ordinal LIMIT %(ordinals)s
 """
 _EVENTS = f"""
-WITH p AS MATERIALIZED ({_PROGRESS})
-SELECT p.head, p.upto, found.*
-FROM p LEFT JOIN LATERAL (
-    SELECT f.position, f.ordinal, f.account, {_COLUMNS} {_OF_LISTENER}
-    ORDER BY f.position, f.ordinal LIMIT %(limit)s
-) AS found ON true
+WITH p AS MATERIALIZED ({_PROGRESS}), changed AS MATERIALIZED (
+    {_OF_LISTENER} ORDER BY e.notification_id LIMIT %(limit)s
+)
+SELECT p.head,
+       CASE WHEN (SELECT count(*) FROM changed) < %(limit)s THEN p.upto
+       ELSE (SELECT max(position) FROM changed) END,
+       found.*
+FROM p LEFT JOIN (
+    changed c CROSS JOIN LATERAL (
+        SELECT f.position, f.ordinal, f.account, {_COLUMNS} {_IN_FEED}
+    ) AS found
+) ON true
 ORDER BY found.position, found.ordinal
 """  # noqa: S608 (constants)
-# All Events but the newest ones.
-_BACKLOG = f"""
-WITH p AS MATERIALIZED ({_PROGRESS}), found AS MATERIALIZED (
-    SELECT found.position FROM p JOIN LATERAL (SELECT f.position {_OF_LISTENER}) AS found ON true
-)
-SELECT count(*), max(position) FROM found
-WHERE position <= (SELECT position FROM found ORDER BY position DESC OFFSET %(kept)s LIMIT 1)
+_COUNT = f"""
+WITH p AS MATERIALIZED ({_PROGRESS}), changed AS MATERIALIZED ({_OF_LISTENER})
+SELECT count(*) FROM changed c CROSS JOIN LATERAL (SELECT {_IN_FEED}) AS f
 """  # noqa: S608
 _OWNERS = f"""
-WITH p AS MATERIALIZED ({_PROGRESS})
-SELECT p.upto, p.head, changed.*
-FROM p LEFT JOIN LATERAL (
-    SELECT DISTINCT e.account, e.livemode, a.platform
-    FROM ledger.events e JOIN ledger.accounts a ON a.id = e.account
-    WHERE e.notification_id > %(after)s AND e.notification_id <= p.upto
-) AS changed ON true
+WITH p AS MATERIALIZED ({_PROGRESS}), changed AS MATERIALIZED (
+    SELECT DISTINCT e.account, e.livemode FROM ledger.events e
+    WHERE e.notification_id > %(after)s AND e.notification_id <= (SELECT upto FROM p)
+)
+SELECT p.upto, p.head, c.account, c.livemode,
+       (SELECT a.platform FROM ledger.accounts a WHERE a.id = c.account)
+FROM p LEFT JOIN changed c ON true
 """  # noqa: S608
 _RESENDS = f"""
 SELECT r.id, f.account, {_COLUMNS}
@@ -123,7 +133,8 @@ async def read_events(conn: Conn, account: str, livemode: bool, after: int) -> B
         "after": after,
         "positions": RANGE_POSITIONS_MAX,
         "past": _PAST_TOPICS,
-        "limit": EVENTS_MAX + 1,
+        "limit": CHANGES_MAX,
+        "ordinals": EVENTS_PER_CHANGE_MAX,
     }
     rows = await fetch_all(conn, _EVENTS, parameters)
     if not rows:  # no feed yet
@@ -134,27 +145,22 @@ async def read_events(conn: Conn, account: str, livemode: bool, after: int) -> B
         for _, _, position, ordinal, owner, *event in rows
         if position is not None
     ]
-    if len(events) > EVENTS_MAX:
-        upto = events[-1].position - 1  # the rest of the last position may be missing
-        events = [event for event in events if event.position <= upto]
     return Batch(events, max(upto, after), head)
 
 
-async def count_excess(
-    conn: Conn, account: str, livemode: bool, *, after: int, upto: int, kept: int
-) -> tuple[int, int | None]:
-    """How many Events a listener has to get between two positions of the log beside the newest `kept`, and
-    the position of the last of them. Raises psycopg.Error."""
+async def count_events(conn: Conn, account: str, livemode: bool, *, after: int, upto: int) -> int:
+    """How many Events a listener has to get between two positions of the log, which are not far apart. Raises
+    psycopg.Error."""
     parameters = {
         "account": account,
         "livemode": livemode,
         "after": after,
         "positions": upto - after,
         "past": _PAST_TOPICS,
-        "kept": kept,
+        "ordinals": EVENTS_PER_CHANGE_MAX,
     }
-    ((count, position),) = await fetch_all(conn, _BACKLOG, parameters)
-    return count, position
+    ((count,),) = await fetch_all(conn, _COUNT, parameters)
+    return int(count)
 
 
 async def read_changes(conn: Conn, after: int) -> Changes:
@@ -173,7 +179,7 @@ async def read_changes(conn: Conn, after: int) -> Changes:
 
 async def read_resends(conn: Conn, session: str, after: int) -> list[Resend]:
     """The Events to send again to a session, after the resend of this id. Raises psycopg.Error."""
-    parameters = {"session": session, "after": after, "limit": EVENTS_MAX}
+    parameters = {"session": session, "after": after, "limit": CHANGES_MAX}
     rows = await fetch_all(conn, _RESENDS, parameters)
     return [Resend(resend, account, FeedEvent(*event)) for resend, account, *event in rows]
 

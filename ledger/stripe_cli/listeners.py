@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ledger.background import BackgroundLoop
+from ledger.errors import RateLimited
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.log import PLANNER_OPTIONS
@@ -31,6 +33,9 @@ TOUCH_SECONDS = 10.0
 CLEANUP_SECONDS = 60.0
 TAIL_PAUSE_SECONDS = 0.02
 """The least time between two looks at the feed: what is appended meanwhile is found together."""
+REPLACE_SECONDS_MAX = 2.0
+LISTENERS_MAX = 1000
+"""Listeners that may be connected to one process."""
 TAIL_POLL_SECONDS = 0.1
 PAUSE_SECONDS_MAX = 1.0
 _OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=5s"
@@ -40,6 +45,7 @@ class _Open(NamedTuple):
     session: Session
     events: EventSource | None
     end: Callable[[str], None]
+    closed: asyncio.Event
 
 
 class Listeners:
@@ -78,7 +84,21 @@ class Listeners:
 
     async def connect(self, websocket_id: str) -> Session | None:
         """The session with this secret id, connected from now on; None if there is none any more. Raises
-        Unavailable."""
+        Unavailable, and RateLimited when too many are connected."""
+        if len(self._open) >= LISTENERS_MAX:
+            raise RateLimited("Too many listeners are connected. Try again later.", code="rate_limit")
+        session = await self._connect(websocket_id)
+        older = None if session is None else self._open.get(session.id)
+        if older is None:
+            return session
+        # The client is back before its last connection has ended and stored what it acknowledged to that.
+        older.end("replaced")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REPLACE_SECONDS_MAX):
+                await older.closed.wait()
+        return await self._connect(websocket_id)
+
+    async def _connect(self, websocket_id: str) -> Session | None:
         name = secrets.token_hex(16)
         return await self._connection.run_idempotent(
             lambda conn: sessions.connect_session(conn, websocket_id, name, self._clock.now())
@@ -98,7 +118,7 @@ class Listeners:
             )
         if not self._open:
             self._tail_position = max(self._tail_position, session.position)
-        self._open[session.id] = _Open(session, events, end)
+        self._open[session.id] = _Open(session, events, end, asyncio.Event())
         self._metrics.set_listeners(len(self._open))
         self._tail_loop.wake()
         self._state_loop.wake()
@@ -111,6 +131,7 @@ class Listeners:
         """The connection has ended."""
         entry = self._open.get(session.id)
         if entry is not None and entry.session.connection == session.connection:
+            entry.closed.set()
             del self._open[session.id]
             self._metrics.set_listeners(len(self._open))
 

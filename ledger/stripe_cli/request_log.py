@@ -46,13 +46,18 @@ AND (k.expires_at IS NULL OR k.expires_at > to_timestamp(%(now)s))
 """
 # The lock keeps a run from being deleted between the look at it and the row that refers to it.
 _INSERT = """
+WITH runs AS MATERIALIZED (
+    SELECT s.id, (SELECT count(*) FROM stripe_cli.request_logs r WHERE r.session = s.id) AS waiting
+    FROM stripe_cli.sessions s WHERE s.id = ANY (%(sessions)s::text[])
+    FOR KEY SHARE OF s)
 INSERT INTO stripe_cli.request_logs (session, payload)
-SELECT s.id, new.payload
-FROM unnest(%(sessions)s::text[], %(payloads)s::text[]) WITH ORDINALITY AS new(session, payload, number)
-JOIN stripe_cli.sessions s ON s.id = new.session
-WHERE (SELECT count(*) FROM stripe_cli.request_logs r WHERE r.session = s.id) < %(max)s
+SELECT new.session, new.payload
+FROM (SELECT *, row_number() OVER (PARTITION BY session ORDER BY number) AS rank
+      FROM unnest(%(sessions)s::text[], %(payloads)s::text[]) WITH ORDINALITY AS n(session, payload, number)
+     ) new
+JOIN runs ON runs.id = new.session
+WHERE runs.waiting + new.rank <= %(max)s
 ORDER BY new.number
-FOR KEY SHARE OF s
 """
 _DELETE_OLD = """
 DELETE FROM stripe_cli.request_logs WHERE at < now() - %(seconds)s * interval '1 second'

@@ -7,7 +7,7 @@ import hmac
 import secrets
 
 from ledger.ids import encode_base62, encode_digest
-from ledger.webhooks.secrets import SECRET_PREFIX
+from ledger.webhooks.signature import SECRET_PREFIX
 
 WEBSOCKET_ID_PREFIX = "wsid_"
 WEBSOCKET_ID_LENGTH = len(WEBSOCKET_ID_PREFIX) + 44

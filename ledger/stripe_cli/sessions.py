@@ -1,8 +1,8 @@
 """Sessions of the Stripe CLI in the database: open one, connect to it, keep its cursor, delete it.
 
 A session belongs to the account and mode of the API key that opened it and ends with that key, or
-SESSION_SECONDS_MAX after nothing was connected to it any more. Only its newest connection may move its
-cursor: an older one that has not noticed yet that it is gone changes nothing.
+SESSION_SECONDS_MAX after nothing was connected to it any more. Its cursor only moves forward, whatever an
+older connection does that has not noticed yet that it is gone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IDLE_SECONDS_MIN = 30
 """A session without a connection for so long makes room for a new one: the CLI is back after 1 s or 10 s."""
 RESENDS_PER_SESSION_MAX = 1000
 REQUEST_LOGS_CHANNEL = "ledger_request_logs"
-"""A notification on it tells all processes that a session for request logs was opened."""
+"""A notification on it tells all processes that a session for request logs was opened, or is connected."""
 FEATURES = ("webhooks", "v2_events", "request_logs")
 
 # Sessions of one account are counted one after another.
@@ -67,8 +67,9 @@ WHERE s.id = open.id AND s.connection = open.connection
 _SAVE = """
 UPDATE stripe_cli.sessions
 SET position = %(position)s, acknowledged = %(acknowledged)s::text[], missed = %(missed)s, seen_at = now()
-WHERE id = %(id)s AND connection = %(connection)s
+WHERE id = %(id)s AND position <= %(position)s
 """
+_NOTIFY = "SELECT pg_notify(%s, '')"
 _DELETE = "DELETE FROM stripe_cli.sessions WHERE id = ANY (%(sessions)s::text[])"
 _DELETE_ENDED = """
 DELETE FROM stripe_cli.sessions s USING ledger.api_keys k
@@ -167,8 +168,7 @@ async def create_session(
             "filters": msgspec.json.encode(filters).decode(),
         }
         await conn.execute(_INSERT, row)
-        if "request_logs" in features:
-            await conn.execute("SELECT pg_notify(%s, '')", (REQUEST_LOGS_CHANNEL,))
+        await _announce(conn, features)
 
 
 async def read_default_version(conn: Conn, account: str) -> str:
@@ -192,6 +192,7 @@ async def connect_session(conn: Conn, websocket_id: str, connection: str, now: f
     if row is None:
         return None
     session_id, account, livemode, key, device, features, filters, name, position, acknowledged, missed = row
+    await _announce(conn, features)
     return Session(
         session_id,
         account,
@@ -219,10 +220,10 @@ async def touch_sessions(conn: Conn, connections: Mapping[str, str]) -> None:
 
 
 async def save_cursor(conn: Conn, session: Session, cursor: Cursor) -> None:
-    """Store how far a session is. Does nothing for a connection that is not its newest."""
+    """Store how far a session is, unless a newer connection is further: what it has acknowledged to an older
+    one it has acknowledged."""
     parameters = {
         "id": session.id,
-        "connection": session.connection,
         "position": cursor.position,
         "acknowledged": sorted(cursor.acknowledged),
         "missed": cursor.missed,
@@ -251,6 +252,11 @@ async def resend(conn: Conn, account: str, livemode: bool, event_id: str) -> int
         "limit": RESENDS_PER_SESSION_MAX,
     }
     return (await conn.execute(_RESEND, parameters)).rowcount
+
+
+async def _announce(conn: Conn, features: Sequence[str]) -> None:
+    if "request_logs" in features:
+        await conn.execute(_NOTIFY, (REQUEST_LOGS_CHANNEL,))
 
 
 async def _count(conn: Conn, owner: Mapping[str, Any]) -> int:

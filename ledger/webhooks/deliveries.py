@@ -20,6 +20,7 @@ from ledger.metrics.backlogs import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.events import FeedEvent
 from ledger.webhooks.health import LOG_PAUSE_SECONDS, HealthChange, read_failing
+from ledger.webhooks.schedule import breaker, order
 from ledger.webhooks.switch import OffReason, Setting, read_switch
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 
@@ -29,11 +30,24 @@ COUNT_ROWS_MAX = 100_000
 
 DeliveryState = Literal["pending", "delivered", "failed", "dropped", "forwarded"]
 
+_ROOM = "CASE WHEN probes.endpoint IS NULL THEN coalesce(room.free, %(each)s) ELSE 1 END"
+# One in order waits while an earlier one of its object is pending.
+_DUE_OF_ENDPOINT = f"""
+SELECT d.id, d.due_at, d.replay IS NOT NULL AS replayed FROM webhooks.deliveries d
+WHERE d.endpoint = owing.endpoint AND d.state = 'pending' AND d.due_at <= to_timestamp(%(now)s)
+  AND d.leased_until < now() AND d.replay {{replay}}
+  AND (d.object IS NULL OR NOT EXISTS (
+      SELECT FROM webhooks.deliveries p
+      WHERE p.state = 'pending' AND p.endpoint = d.endpoint AND p.object = d.object
+        AND (p.position, p.ordinal) < (d.position, d.ordinal)))
+ORDER BY d.due_at LIMIT {_ROOM} FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 (constants)
 # `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;
-# it is claimed again when the lease has expired. While webhooks are off, nothing is claimed. What a replay
-# sends comes after all else that is due.
-_CLAIM = """
+# it is claimed again when the lease has expired. While webhooks are off, nothing is claimed. Of an endpoint
+# whose breaker is open one delivery is, by the process that gets the lease of the probe. What a replay sends
+# comes after all else that is due.
+_CLAIM = f"""
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries
      WHERE state = 'pending' AND (SELECT ledger.may_send_webhooks()) ORDER BY endpoint LIMIT 1)
@@ -41,37 +55,44 @@ WITH RECURSIVE owing AS (
     SELECT (SELECT d.endpoint FROM webhooks.deliveries d
             WHERE d.state = 'pending' AND d.endpoint > owing.endpoint ORDER BY d.endpoint LIMIT 1)
     FROM owing WHERE owing.endpoint IS NOT NULL
+), probes AS (
+    UPDATE webhooks.endpoint_health SET probe_until = now() + %(lease)s * interval '1 second'
+    WHERE endpoint IN (
+        SELECT h.endpoint FROM webhooks.endpoint_health h
+        WHERE h.failing AND h.opened_at IS NOT NULL AND h.probe_at <= to_timestamp(%(now)s)
+          AND h.probe_until < now() AND coalesce(h.asked_until <= to_timestamp(%(now)s), true)
+          AND (SELECT ledger.may_send_webhooks()) AND EXISTS (
+              SELECT FROM webhooks.deliveries d
+              WHERE d.endpoint = h.endpoint AND d.state = 'pending' AND d.due_at <= to_timestamp(%(now)s)
+                AND d.leased_until < now())
+        FOR UPDATE SKIP LOCKED)
+    RETURNING endpoint
 ), due AS (
     SELECT next.id
     FROM owing
     LEFT JOIN json_to_recordset(%(room)s::json) AS room(endpoint text, free integer) USING (endpoint)
+    LEFT JOIN webhooks.endpoint_health h USING (endpoint)
+    LEFT JOIN probes USING (endpoint)
     CROSS JOIN LATERAL (
-        SELECT either.id, either.due_at, either.replayed FROM (
-            SELECT own.id, own.due_at, false AS replayed FROM (
-                SELECT d.id, d.due_at FROM webhooks.deliveries d
-                WHERE d.endpoint = owing.endpoint AND d.state = 'pending' AND d.leased_until < now()
-                  AND d.due_at <= to_timestamp(%(now)s) AND d.replay IS NULL
-                ORDER BY d.due_at LIMIT coalesce(room.free, %(each)s) FOR UPDATE SKIP LOCKED) AS own
-            UNION ALL
-            SELECT again.id, again.due_at, true FROM (
-                SELECT d.id, d.due_at FROM webhooks.deliveries d
-                WHERE d.endpoint = owing.endpoint AND d.state = 'pending' AND d.leased_until < now()
-                  AND d.due_at <= to_timestamp(%(now)s) AND d.replay IS NOT NULL
-                ORDER BY d.due_at LIMIT coalesce(room.free, %(each)s) FOR UPDATE SKIP LOCKED) AS again
-        ) AS either
-        ORDER BY either.replayed, either.due_at LIMIT coalesce(room.free, %(each)s)
+        SELECT either.id, either.due_at, either.replayed
+        FROM (SELECT own.* FROM ({_DUE_OF_ENDPOINT.format(replay="IS NULL")}) AS own
+              UNION ALL
+              SELECT again.* FROM ({_DUE_OF_ENDPOINT.format(replay="IS NOT NULL")}) AS again) AS either
+        ORDER BY either.replayed, either.due_at LIMIT {_ROOM}
     ) AS next
+    WHERE probes.endpoint IS NOT NULL OR NOT coalesce(
+        h.failing AND h.opened_at IS NOT NULL OR h.asked_until > to_timestamp(%(now)s), false)
     ORDER BY next.replayed, next.due_at LIMIT %(limit)s
 ), claimed AS (
     UPDATE webhooks.deliveries d
     SET leased_until = now() + %(lease)s * interval '1 second',
         schedule_from = least(d.schedule_from, d.tries)
     FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made, d.event, d.created, d.position,
-              d.ordinal, d.due_at, d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again
+    RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made, d.position, d.ordinal, d.object,
+              d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again, d.event, d.created, d.due_at
 )
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,
-       claimed.replay, claimed.again,
+       claimed.object, claimed.replay, claimed.again,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
        (SELECT count(*) FROM webhooks.deliveries o
         WHERE o.event = claimed.event AND o.state IN ('pending', 'failed'))
@@ -80,7 +101,7 @@ LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = claimed.event AND f.created = claimed.created
 ORDER BY claimed.replay IS NOT NULL, claimed.due_at
-"""
+"""  # noqa: S608 (constants)
 # Sets the columns of a delivery that is to be sent again: it is due at `now` (unix seconds), with the whole
 # schedule before it. An attempt under way goes on. If it fails, the next one is made, but not within the same
 # second, in which the signature would be the same.
@@ -116,9 +137,10 @@ h.status, h.error
 _RECORD_FAILURE = f"""{_RECORD_ATTEMPT}
 INSERT INTO webhooks.endpoint_health AS h
     (endpoint, account, livemode, failing, since, attempts, given_up, last_attempt_at, status, error,
-     began_at, failure_logged_at, given_up_logged_at)
+     asked_until, began_at, failure_logged_at, given_up_logged_at)
 SELECT endpoint, %(account)s, livemode, true, to_timestamp(%(at)s::float8), 1, (state = 'failed')::integer,
        to_timestamp(%(at)s::float8), %(status)s::smallint, %(error)s::text,
+       to_timestamp(%(asked_until)s::float8),
        now(), now(), CASE state WHEN 'failed' THEN now() ELSE '-infinity' END
 FROM settled
 ON CONFLICT ON CONSTRAINT endpoint_health_key DO UPDATE
@@ -127,6 +149,8 @@ SET account = excluded.account, failing = true,
     attempts = CASE WHEN h.failing THEN h.attempts ELSE 0 END + 1,
     given_up = CASE WHEN h.failing THEN h.given_up ELSE 0 END + excluded.given_up,
     last_attempt_at = excluded.last_attempt_at, status = excluded.status, error = excluded.error,
+    asked_until = greatest(h.asked_until, excluded.asked_until),
+    (opened_at, failed_probes, probe_at, probe_until) = ({breaker.AFTER_FAILURE}),
     began_at = CASE WHEN h.failing THEN h.began_at ELSE now() END,
     failure_logged_at = CASE
         WHEN h.failing AND h.failure_logged_at >= h.began_at
@@ -140,7 +164,7 @@ SET account = excluded.account, failing = true,
 RETURNING {_HEALTH}, h.failure_logged_at = now(), h.given_up_logged_at = now()
 """  # noqa: S608 (constants)
 _RECORD_SUCCESS = f"""{_RECORD_ATTEMPT}
-UPDATE webhooks.endpoint_health h SET failing = false
+UPDATE webhooks.endpoint_health h SET failing = false, opened_at = NULL
 FROM settled WHERE h.endpoint = settled.endpoint AND h.failing
 RETURNING {_HEALTH}, h.failure_logged_at >= h.began_at, false
 """  # noqa: S608 (constants)
@@ -179,6 +203,7 @@ class ClaimedDelivery(NamedTuple):
     account        the Event's
     attempts_made  how many since the schedule began
     position       that of the recorded event; `ordinal` tells its Events apart
+    object         set if it is sent in order
     replay         the replay that it belongs to, if any
     is_repeated    whether it was retried or replayed: then the Event may be older than the feed
     event          None while the live feed does not have it
@@ -191,6 +216,7 @@ class ClaimedDelivery(NamedTuple):
     attempts_made: int
     position: int
     ordinal: int
+    object: str | None
     replay: str | None
     is_repeated: bool
     event: FeedEvent | None
@@ -199,13 +225,19 @@ class ClaimedDelivery(NamedTuple):
 
 class Attempt(NamedTuple):
     """One attempt of a delivery: the response's status and first bytes, or an error. `at` is in unix
-    seconds."""
+    seconds. The receiver asked for no other attempt within `pause_seconds` of the response."""
 
     at: float
     duration_ms: int
     status: int | None
     answer: bytes | None
     error: str | None
+    pause_seconds: float = 0.0
+
+    @property
+    def ended_at(self) -> float:
+        """In unix seconds."""
+        return self.at + self.duration_ms / 1000
 
     @property
     def succeeded(self) -> bool:
@@ -255,11 +287,8 @@ async def claim(
 
 
 def _to_claimed(row: TupleRow) -> ClaimedDelivery:
-    delivery, endpoint, account, attempts_made, position, ordinal, replay, is_repeated, *event = row
-    return ClaimedDelivery(
-        delivery, endpoint, account, attempts_made, position, ordinal, replay, is_repeated,
-        FeedEvent(*event) if event[0] is not None else None, event[-1],
-    )  # fmt: skip
+    event = FeedEvent(*row[9:]) if row[9] is not None else None
+    return ClaimedDelivery._make((*row[:9], event, row[-1]))
 
 
 async def record_outcome(
@@ -278,12 +307,13 @@ async def record_outcome(
     if attempt is None:
         await conn.execute(_SETTLE, settlement)
         return None
-    query = _RECORD_SUCCESS if attempt.succeeded else _RECORD_FAILURE
-    row = await fetch_one(
-        conn,
-        query,
-        {**settlement, **attempt._asdict(), "account": account, "pause": LOG_PAUSE_SECONDS},
-    )
+    parameters = {**settlement, **attempt._asdict(), "account": account, "pause": LOG_PAUSE_SECONDS}
+    if attempt.succeeded:
+        row = await fetch_one(conn, _RECORD_SUCCESS, parameters)
+    else:
+        asked_until = attempt.ended_at + attempt.pause_seconds if attempt.pause_seconds else None
+        parameters |= {"ended": attempt.ended_at, "asked_until": asked_until, **breaker.LIMITS}
+        row = await fetch_one(conn, _RECORD_FAILURE, parameters)
     change = None if row is None else HealthChange(*row)
     return change if change is not None and change.is_news else None
 
@@ -309,10 +339,12 @@ async def count_pending(conn: Conn, now: float) -> PendingDeliveries:
     return PendingDeliveries(*row)
 
 
-async def drop_pending(conn: Conn, upto: int) -> int:
-    """Give up the pending deliveries of Events up to this position: nobody is owed them any more. Returns how
-    many. Raises psycopg.Error."""
-    return (await conn.execute(_DROP_PENDING, {"upto": upto})).rowcount
+async def drop_pending(conn: Conn, upto: int, now: float) -> int:
+    """Give up the pending deliveries of Events up to this position: nobody is owed them any more, and none
+    waits for them after `now` (unix seconds). Returns how many. Raises psycopg.Error."""
+    dropped = (await conn.execute(_DROP_PENDING, {"upto": upto})).rowcount
+    await order.release_first(conn, now)
+    return dropped
 
 
 async def read_backlog(conn: Conn, now: float, setting: Setting) -> WebhookBacklog:

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import psycopg
+import structlog
 from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.domain import webhook_endpoint
-from ledger.domain.webhook_endpoint import WebhookEndpointDeleted
+from ledger.domain.webhook_endpoint import WebhookEndpointDeleted, WebhookEndpointSecretRotated
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS
@@ -70,9 +71,13 @@ SELECT DISTINCT e.account, e.livemode FROM ledger.events e
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s
 """
 _DROP_DELIVERIES = """
-UPDATE webhooks.deliveries SET state = 'dropped'
-WHERE endpoint = %(endpoint)s AND state IN ('pending', 'failed')
+UPDATE webhooks.deliveries d SET state = 'dropped'
+FROM (SELECT id FROM webhooks.deliveries WHERE endpoint = %(endpoint)s AND state IN ('pending', 'failed')
+      ORDER BY id FOR UPDATE) AS locked
+WHERE d.id = locked.id
 """
+
+log = structlog.get_logger()
 
 
 class FanoutResult(NamedTuple):
@@ -175,6 +180,8 @@ class Fanout:
             # never, and the second time inserts nothing.
             await record_parked(conn, progress.feed_generation, progress.endpoints_generation, upto)
             new_deliveries += await self._fan_out_range(conn, checkpoint, upto, progress)
+            if change is not None and change[2] == WebhookEndpointSecretRotated.TOPIC:
+                log.info("webhook_endpoint_secret_rotated", endpoint=change[1], position=change[0])
             if change is not None and change[2] == WebhookEndpointDeleted.TOPIC:
                 await conn.execute(_DROP_DELIVERIES, {"endpoint": change[1]})
                 await withdraw(conn, change[1], "deleted")

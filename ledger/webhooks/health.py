@@ -27,7 +27,8 @@ SELECT h.endpoint, h.account, h.livemode, extract(epoch FROM h.since)::float8,
        (SELECT count(*) FROM (SELECT FROM webhooks.deliveries d
                               WHERE d.endpoint = h.endpoint AND d.state = 'pending'
                               LIMIT %(pending)s) AS pending),
-       extract(epoch FROM h.last_attempt_at)::float8, h.status, h.error
+       extract(epoch FROM h.last_attempt_at)::float8, h.status, h.error,
+       CASE WHEN h.opened_at IS NOT NULL THEN extract(epoch FROM h.probe_at)::float8 END
 FROM (SELECT * FROM webhooks.endpoint_health WHERE failing ORDER BY since LIMIT %(limit)s) AS h
 ORDER BY h.since, h.endpoint
 """
@@ -35,8 +36,9 @@ ORDER BY h.since, h.endpoint
 _LIST_FAILING = """
 SELECT endpoint FROM webhooks.endpoint_health WHERE failing ORDER BY last_attempt_at LIMIT %(limit)s
 """
-_WITHDRAW = """
-UPDATE webhooks.endpoint_health SET failing = false WHERE endpoint = %(endpoint)s AND failing
+_END_FAILURE = """
+UPDATE webhooks.endpoint_health SET failing = false, opened_at = NULL, asked_until = NULL
+WHERE endpoint = %(endpoint)s AND failing
 RETURNING endpoint
 """
 _DELETE_EXPIRED = "DELETE FROM webhooks.endpoint_health WHERE last_attempt_at < to_timestamp(%(before)s)"
@@ -86,8 +88,13 @@ async def list_failing(conn: Conn, limit: int) -> list[str]:
 
 async def withdraw(conn: Conn, endpoint: str, reason: str) -> None:
     """Count an endpoint to which nothing is sent any more, for `reason`, no longer as one that fails."""
-    if await fetch_one(conn, _WITHDRAW, {"endpoint": endpoint}) is not None:
+    if await end_failure(conn, endpoint):
         log.info("webhook_endpoint_withdrawn", endpoint=endpoint, reason=reason)
+
+
+async def end_failure(conn: Conn, endpoint: str) -> bool:
+    """Let an endpoint start afresh: it does not fail, its breaker is closed. Returns whether it failed."""
+    return await fetch_one(conn, _END_FAILURE, {"endpoint": endpoint}) is not None
 
 
 async def delete_expired(conn: Conn, before: float) -> None:
@@ -95,17 +102,21 @@ async def delete_expired(conn: Conn, before: float) -> None:
     await conn.execute(_DELETE_EXPIRED, {"before": before})
 
 
+def describe_endpoint(endpoint: str, account: str, livemode: bool, since: float) -> dict[str, object]:
+    """What a line of the log says of an endpoint that has failed since `since` (unix seconds)."""
+    return {
+        "endpoint": endpoint,
+        "account": account,
+        "mode": "live" if livemode else "test",
+        "since": datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
 def log_change(change: HealthChange, *, delivery: str, event: str) -> None:
     """Log a change that recording the outcome of this delivery has made. Never the URL, which often has a
     token, nor what the receiver answered."""
-    facts: dict[str, object] = {
-        "endpoint": change.endpoint,
-        "account": change.account,
-        "mode": "live" if change.livemode else "test",
-        "since": datetime.fromtimestamp(change.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "attempts": change.attempts,
-        "given_up": change.given_up,
-    }
+    facts = describe_endpoint(change.endpoint, change.account, change.livemode, change.since)
+    facts |= {"attempts": change.attempts, "given_up": change.given_up}
     if not change.failing:
         log.warning("webhook_endpoint_recovered", **facts)
         return

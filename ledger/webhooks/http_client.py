@@ -13,16 +13,18 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
-from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkStream, Response
+from httpcore import AnyIOBackend, AsyncConnectionPool, AsyncNetworkBackend, AsyncNetworkStream, Response
 
 from ledger.webhooks.deliveries import Attempt
+from ledger.webhooks.schedule.breaker import ASKED_SECONDS_MAX
 
 RESPONSE_BYTES_MAX = 2048
 RESPONSE_SECONDS_MAX = 2.0
@@ -33,12 +35,15 @@ KEEP_ALIVE_SECONDS = 1.0
 # Some servers announce with it that they close an idle connection, and it may cross with our next request. A
 # client may repeat such a request on another connection (RFC 9110, section 15.5.9).
 STATUS_REQUEST_TIMEOUT = 408
+# Those with which a receiver may say when to come again (RFC 9110, section 10.2.3; RFC 6585).
+STATUSES_WITH_RETRY_AFTER = (429, 503)
 # IPv6 addresses that contain an IPv4 address: IPv4-mapped, NAT64, Teredo, 6to4. They lead to that address.
 EMBEDDED_IPV4_NETWORKS = tuple(
     map(ipaddress.ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "2001::/32", "2002::/16"))
 )
 USER_AGENT = b"Stripe/1.0 (+https://docs.stripe.com/webhooks)"
 
+Headers = Sequence[tuple[bytes, bytes]]
 SocketOptions = Iterable[
     tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 ]
@@ -58,6 +63,7 @@ class _Response:
 
     status: int | None = None
     body: bytes | None = None
+    pause_seconds: float = 0.0
 
 
 class WebhookClient:
@@ -72,42 +78,100 @@ class WebhookClient:
     def __init__(self, *, allow_private: bool, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         backend, ssl_context = _Backend(allow_private=allow_private), httpcore.default_ssl_context()
-        self._keeping_pool = AsyncConnectionPool(
-            ssl_context, max_connections=None, keepalive_expiry=KEEP_ALIVE_SECONDS, network_backend=backend
-        )
+        self._kept_pools = _KeptPools(backend, ssl_context)
         self._fresh_pool = AsyncConnectionPool(
             ssl_context, max_connections=None, max_keepalive_connections=0, network_backend=backend
         )
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._keeping_pool.aclose()
+        await self._kept_pools.close()
         await self._fresh_pool.aclose()
 
-    async def post(self, url: str, body: bytes, signature: str, *, sent_at: float) -> Attempt:
-        """POST the JSON `body` with its signature. Never raises; `sent_at` (unix seconds) is the Attempt's
-        time."""
+    async def post(self, url: str, body: bytes, own_headers: Headers, *, sent_at: float) -> Attempt:
+        """POST the JSON `body` with the headers of every request and `own_headers`. Never raises; `sent_at`
+        (unix seconds) is the Attempt's time."""
         started = time.monotonic()
-        headers = _build_headers(url, signature)
+        headers = _build_headers(url, own_headers)
         received = _Response()
         error: str | None = None
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 try:
-                    await _send(self._keeping_pool, url, headers, body, received)
+                    async with self._kept_pools.lend(url) as pool:
+                        await _send(pool, url, headers, body, received)
                 except _KeptConnectionFailed:
                     await _send(self._fresh_pool, url, headers, body, received)
         except Exception as exception:  # any failure is the outcome of this attempt
             if received.status is None:  # otherwise there was a response, which is the outcome
                 error = classify_error(exception)
         duration_ms = round((time.monotonic() - started) * 1000)
-        return Attempt(sent_at, duration_ms, received.status, received.body, error)
+        return Attempt(sent_at, duration_ms, received.status, received.body, error, received.pause_seconds)
+
+
+@dataclass(slots=True)
+class _KeptPool:
+    """The kept connections to one server; how many requests use them, and when the last one began."""
+
+    pool: AsyncConnectionPool
+    users: int
+    used_at: float
+
+
+class _KeptPools:
+    """Pools of kept connections, one for each server: for each request, a pool looks through all of its
+    connections, and with hundreds of them that takes longer than the request. A pool that nobody has used for
+    KEEP_ALIVE_SECONDS is closed when one is lent next."""
+
+    def __init__(self, backend: AsyncNetworkBackend, ssl_context: ssl.SSLContext) -> None:
+        self._backend = backend
+        self._ssl_context = ssl_context
+        self._pools: dict[tuple[str, str], _KeptPool] = {}
+        self._prune_at = 0.0
+
+    @asynccontextmanager
+    async def lend(self, url: str) -> AsyncIterator[AsyncConnectionPool]:
+        """The pool of the server that `url` names, which stays open meanwhile."""
+        now = time.monotonic()
+        server = urlsplit(url)[:2]
+        kept = self._pools.get(server)
+        if kept is None:
+            pool = AsyncConnectionPool(
+                self._ssl_context,
+                max_connections=None,
+                keepalive_expiry=KEEP_ALIVE_SECONDS,
+                network_backend=self._backend,
+            )
+            kept = self._pools[server] = _KeptPool(pool, 0, now)
+        kept.users += 1
+        kept.used_at = now
+        try:
+            if now >= self._prune_at:
+                await self._prune(now)
+            yield kept.pool
+        finally:
+            kept.users -= 1
+
+    async def close(self) -> None:
+        """Close all of them."""
+        for kept in self._pools.values():
+            await kept.pool.aclose()
+
+    async def _prune(self, now: float) -> None:
+        self._prune_at = now + KEEP_ALIVE_SECONDS
+        unused = [
+            server
+            for server, kept in self._pools.items()
+            if not kept.users and kept.used_at + KEEP_ALIVE_SECONDS <= now
+        ]
+        for pool in [self._pools.pop(server).pool for server in unused]:
+            await pool.aclose()
 
 
 async def _send(
     pool: AsyncConnectionPool,
     url: str,
-    headers: list[tuple[bytes, bytes]],
+    headers: Headers,
     body: bytes,
     received: _Response,
 ) -> None:
@@ -127,6 +191,8 @@ async def _send(
             if not connected and (response.status == STATUS_REQUEST_TIMEOUT or not stream.has_received):
                 raise _KeptConnectionFailed
             received.status, received.body = response.status, b""
+            if response.status in STATUSES_WITH_RETRY_AFTER:
+                received.pause_seconds = parse_retry_after(response.headers)
             received.body = await _read_prefix(response)
     except (httpcore.ProtocolError, httpcore.NetworkError) as error:
         if connected or received.status is not None:
@@ -226,13 +292,30 @@ def classify_error(exception: BaseException) -> str:
     return "protocol" if isinstance(exception, httpcore.ProtocolError) else "connection"
 
 
-def _build_headers(url: str, signature: str) -> list[tuple[bytes, bytes]]:
+def parse_retry_after(headers: Headers) -> float:
+    """For how many seconds a response asks by `Retry-After` not to be called: at most ASKED_SECONDS_MAX, and
+    0 if it does not say so in a way that is understood. A date is compared with the response's own `Date`, so
+    that a wrong clock of the receiver does no harm."""
+    values = {name.lower(): value.decode("latin-1").strip() for name, value in headers}
+    text = values.get(b"retry-after", "")
+    if text.isascii() and text.isdecimal():
+        return min(float(text[:10]), ASKED_SECONDS_MAX)
+    try:
+        until = parsedate_to_datetime(text).timestamp()
+        date = values.get(b"date")
+        now = parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(until - now, 0.0), ASKED_SECONDS_MAX)
+
+
+def _build_headers(url: str, own_headers: Headers) -> list[tuple[bytes, bytes]]:
     return [
         (b"Host", urlsplit(url).netloc.encode()),
         (b"User-Agent", USER_AGENT),
         (b"Accept", b"*/*"),
         (b"Content-Type", b"application/json; charset=utf-8"),
-        (b"Stripe-Signature", signature.encode()),
+        *own_headers,
     ]
 
 

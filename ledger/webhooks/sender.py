@@ -1,18 +1,17 @@
 """The sender: attempt due deliveries, retry them by the schedule (contract §5.5), delete expired ones.
 
-At most `webhook_attempts_max` attempts run at once, and ENDPOINT_CONCURRENCY_MAX to one endpoint; an endpoint
-that was slow to respond gets a single connection until it responds quickly again. So a slow or dead endpoint
-does not delay the others. Retries are due by the ledger's clock. An attempt that is interrupted
-when the process ends is repeated.
+It holds at most `webhook_attempts_max` deliveries, see `limits`: each from its claim until its outcome is
+recorded. Retries are due by the ledger's clock. An attempt that is interrupted when the process ends is
+repeated, also one that has ended and is not recorded yet: of those held, the ones that were attempted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 import msgspec
 import psycopg
@@ -32,12 +31,17 @@ from ledger.webhooks import deliveries, health
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
 from ledger.webhooks.replays.records import drop_unreadable
-from ledger.webhooks.signature import sign
+from ledger.webhooks.schedule import order
+from ledger.webhooks.schedule.disablement import Disablement
+from ledger.webhooks.schedule.limits import AHEAD_SECONDS_MAX, START_DELIVERIES, AttemptLimits
+from ledger.webhooks.schedule.outcomes import Outcome, OutcomeRecorder
+from ledger.webhooks.signature import build_headers
 from ledger.webhooks.switch import SwitchLog
 
-ENDPOINT_CONCURRENCY_MAX = 8
-SLOW_ATTEMPT_SECONDS = 3.0
 RETRY_JITTER = 0.05
+CACHED_BODIES_MAX = 64
+CLAIM_PAUSE_SECONDS = 0.01
+"""Between two claims: under load, one claims what several would have."""
 CLEANUP_INTERVAL_SECONDS = 3600.0
 WITHDRAWAL_INTERVAL_SECONDS = 60.0
 WITHDRAWAL_ENDPOINTS_MAX = 100
@@ -45,24 +49,29 @@ LOOP_CLOSE_TIMEOUT_SECONDS = 2.0
 ATTEMPTS_CLOSE_TIMEOUT_SECONDS = 1.0
 _OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
 
+GetSecrets = Callable[[WebhookEndpoint, float], Sequence[str]]
+"""Returns the secrets that sign for an endpoint at a time (unix seconds), newest first."""
+
 log = structlog.get_logger()
 
 
 class Sender:
-    """Sends for one process. `get_secrets` returns an endpoint's signing secrets by its id."""
+    """Sends for one process."""
 
-    def __init__(self, store: Store, settings: Settings, get_secrets: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, store: Store, settings: Settings, get_secrets: GetSecrets) -> None:
         self._store = store
         self._streams = store.streams
         self._clock = store.clock
         self._get_secrets = get_secrets
+        self._disablement = Disablement(store, settings.webhook_disable_after_seconds)
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
         self._is_off = settings.webhooks == "off"
         self._switch_log = SwitchLog(settings.webhooks)
         timeout_seconds = settings.webhook_timeout_ms / 1000
         # Long enough for an attempt and the statements before and after it.
-        self._lease_seconds = 1.5 * timeout_seconds + 1
-        self._attempts_max = settings.webhook_attempts_max
+        self._lease_seconds = AHEAD_SECONDS_MAX + 1.5 * timeout_seconds + 1
+        self._limits = AttemptLimits(settings.webhook_attempts_max)
+        self._recorder = OutcomeRecorder(store.dsn, store.clock, outcomes_max=settings.webhook_attempts_max)
         self._poll_seconds = settings.webhook_poll_ms / 1000
         self._retry_seconds = {
             False: settings.webhook_retry_seconds_test,
@@ -73,15 +82,15 @@ class Sender:
             False: WebhookClient(allow_private=private_addresses != "never", timeout_seconds=timeout_seconds),
             True: WebhookClient(allow_private=private_addresses == "always", timeout_seconds=timeout_seconds),
         }
-        self._in_flight: dict[str, tuple[str, asyncio.Task[None]]] = {}
-        self._slow_endpoints: set[str] = set()
-        self._cleanup_at = self._withdrawal_at = 0.0
+        self._held: dict[str, asyncio.Task[None]] = {}
+        self._claim_at = self._idle_work_at = self._cleanup_at = self._withdrawal_at = 0.0
         self._loop = BackgroundLoop(
             "webhook sender", self._send_due, close_timeout_seconds=LOOP_CLOSE_TIMEOUT_SECONDS
         )
 
     async def start(self) -> None:
         """Begin to send."""
+        await self._recorder.start()
         await self._loop.start()
 
     def wake(self) -> None:
@@ -92,7 +101,7 @@ class Sender:
         """Start no further attempt, let those under way finish for ATTEMPTS_CLOSE_TIMEOUT_SECONDS, and
         release the leases of the others, so that another process can send at once."""
         await self._loop.close()
-        delivery_by_task = {task: delivery for delivery, (_, task) in self._in_flight.items()}
+        delivery_by_task = {task: delivery for delivery, task in self._held.items()}
         if delivery_by_task:
             _, unfinished = await asyncio.wait(delivery_by_task, timeout=ATTEMPTS_CLOSE_TIMEOUT_SECONDS)
             for task in unfinished:
@@ -101,46 +110,46 @@ class Sender:
             with suppress(psycopg.Error, TimeoutError):  # leases also expire
                 async with asyncio.timeout(ATTEMPTS_CLOSE_TIMEOUT_SECONDS), self._connection as conn:
                     await deliveries.release_leases(conn, [delivery_by_task[task] for task in unfinished])
+        await self._recorder.close()
         for client in self._clients.values():
             await client.close()
         await self._connection.drop()
 
     async def _send_due(self) -> float:
-        if not self._is_off and await self._start_due_attempts():
-            return 0
-        async with self._connection as conn:
-            await self._switch_log.observe(conn)
-        await self._clean_up()
+        """Start what is due. The next step follows when outcomes are recorded or deliveries created, or after
+        the poll interval."""
+        if not self._is_off:
+            await asyncio.sleep(self._claim_at - asyncio.get_running_loop().time())
+            await self._start_due_attempts()
+            self._claim_at = asyncio.get_running_loop().time() + CLAIM_PAUSE_SECONDS
+        monotonic_now = asyncio.get_running_loop().time()
+        if monotonic_now >= self._idle_work_at:
+            self._idle_work_at = monotonic_now + self._poll_seconds
+            async with self._connection as conn:
+                await self._switch_log.observe(conn)
+            await self._clean_up()
         return self._poll_seconds
 
-    async def _start_due_attempts(self) -> int:
-        """Start an attempt for each due delivery, as far as the limits allow; returns how many it started."""
-        free_slots = self._attempts_max - len(self._in_flight)
-        if free_slots <= 0:
-            return 0
-        in_flight_by_endpoint = Counter(endpoint for endpoint, _ in self._in_flight.values())
-        endpoint_limits = {
-            endpoint: max(
-                0,
-                (1 if endpoint in self._slow_endpoints else ENDPOINT_CONCURRENCY_MAX)
-                - in_flight_by_endpoint[endpoint],
-            )
-            for endpoint in in_flight_by_endpoint.keys() | self._slow_endpoints
-        }
+    async def _start_due_attempts(self) -> None:
+        """Claim due deliveries, as far as the limits allow, and start their attempts."""
+        room = self._limits.get_room()
+        if not room.in_all:
+            return
         async with self._connection as conn:
             await self._clock.refresh(conn)
             claimed_deliveries = await deliveries.claim(
                 conn,
                 now=self._clock.now(),
-                limit=free_slots,
-                endpoint_limit_default=ENDPOINT_CONCURRENCY_MAX,
-                endpoint_limits=endpoint_limits,
+                limit=room.in_all,
+                endpoint_limit_default=START_DELIVERIES,
+                endpoint_limits=room.of_endpoints,
                 lease_seconds=self._lease_seconds,
             )
+        self._limits.hold(room, [delivery.endpoint for delivery in claimed_deliveries])
         for delivery in claimed_deliveries:
-            task = asyncio.create_task(self._deliver(delivery), name=f"deliver {delivery.id}")
-            self._in_flight[delivery.id] = (delivery.endpoint, task)
-        return len(claimed_deliveries)
+            self._held[delivery.id] = asyncio.create_task(
+                self._deliver(delivery), name=f"deliver {delivery.id}"
+            )
 
     async def _deliver(self, delivery: ClaimedDelivery) -> None:
         """Make one attempt. After a failure of this service the delivery is due again when its lease
@@ -149,13 +158,11 @@ class Sender:
             endpoint = await self._streams.read(delivery.endpoint)
             assert isinstance(endpoint, WebhookEndpoint)
             if endpoint.deleted:
-                async with self._connection as conn:
-                    await deliveries.record_outcome(conn, delivery.id, "dropped", account=endpoint.account)
+                await self._recorder.record(
+                    Outcome(delivery.id, endpoint.id, endpoint.account, state="dropped")
+                )
             elif (event := delivery.event or await self._load_past_event(delivery)) is not None:
-                attempt = None
-                if not endpoint.disabled:
-                    attempt = await self._post(delivery, event, endpoint)
-                await self._record_outcome(delivery, event.id, endpoint, attempt)
+                await self._attempt(delivery, event, endpoint)
         except UnreadableRecord as error:  # of the endpoint; sent once it can be read
             log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
@@ -163,8 +170,23 @@ class Sender:
         except Exception as error:  # nobody awaits this task
             log.error("webhook_attempt_crashed", delivery=delivery.id, exc_info=error)
         finally:
-            del self._in_flight[delivery.id]
-            self.wake()
+            del self._held[delivery.id]
+            if self._limits.release(delivery.endpoint) or delivery.object is not None:
+                self.wake()
+
+    async def _attempt(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> None:
+        """Make the attempt when its turn has come, unless the endpoint is disabled. One whose turn comes too
+        late is made later."""
+        attempt = None
+        if not endpoint.disabled:
+            async with self._limits.attempt(endpoint.id) as may_begin:
+                if may_begin:
+                    attempt = await self._post(delivery, event, endpoint)
+            if attempt is None:
+                async with self._connection as conn:
+                    await deliveries.release_leases(conn, [delivery.id])
+                return
+        await self._record_outcome(delivery, event.id, endpoint, attempt)
 
     async def _load_past_event(self, delivery: ClaimedDelivery) -> FeedEvent | None:
         """The Event from the log, of a delivery that is retried or replayed; None if it cannot be made. Any
@@ -182,20 +204,20 @@ class Sender:
         except UnreadableRecord as error:
             log.error("webhook_event_unreadable", delivery=delivery.id, **error.to_log())
             if delivery.replay is not None:
-                async with self._connection as conn:
+                async with self._connection as conn, conn.transaction():
                     await drop_unreadable(conn, delivery.id)
+                    await order.release_next(conn, delivery.id, self._clock.now())
             return None
 
     async def _post(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> Attempt:
         account = delivery.account if endpoint.connect else None
-        body = msgspec.json.encode(render_event(event, account=account, api_version=endpoint.api_version))
+        body = _render_body(event, account, endpoint.api_version)
         now = self._clock.now()
-        signature = sign(self._get_secrets(endpoint.id), int(now), body)
-        attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, signature, sent_at=now)
-        if attempt.duration_ms >= SLOW_ATTEMPT_SECONDS * 1000:
-            self._slow_endpoints.add(endpoint.id)
-        else:
-            self._slow_endpoints.discard(endpoint.id)
+        headers = build_headers(
+            endpoint, delivery, event.id, self._get_secrets(endpoint, now), int(now), body
+        )
+        attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, headers, sent_at=now)
+        self._limits.observe(endpoint.id, attempt.duration_ms / 1000, succeeded=attempt.succeeded)
         return attempt
 
     async def _record_outcome(
@@ -212,13 +234,19 @@ class Sender:
             state = "pending"
             # Never early: attempts less than a second apart could have the same signature.
             jitter_factor = 1 + RETRY_JITTER * random.random()  # noqa: S311  # spreads load, guards nothing
-            due_at = self._clock.now() + retry_seconds[delivery.attempts_made] * jitter_factor
-        async with self._connection as conn:
-            change = await deliveries.record_outcome(
-                conn, delivery.id, state, account=endpoint.account, due_at=due_at, attempt=attempt
-            )
-            if attempt is None:
+            pause_seconds = retry_seconds[delivery.attempts_made] * jitter_factor
+            asked_seconds = 0.0 if attempt is None else attempt.pause_seconds
+            due_at = self._clock.now() + max(pause_seconds, asked_seconds)
+        in_order = delivery.object is not None
+        change = await self._recorder.record(
+            Outcome(delivery.id, endpoint.id, endpoint.account, state, due_at, attempt, in_order)
+        )
+        if attempt is None:
+            async with self._connection as conn:
                 await health.withdraw(conn, endpoint.id, "disabled")
+        elif not attempt.succeeded:
+            async with self._connection as conn:
+                await self._disablement.consider(conn, endpoint, attempt.at)
         if change is not None:
             health.log_change(change, delivery=delivery.id, event=event)
         if attempt is not None and not attempt.succeeded:
@@ -243,6 +271,7 @@ class Sender:
             async with self._connection as conn:
                 now = self._clock.now()
                 deleted_count = await deliveries.delete_expired(conn, now)
+                await order.release_first(conn, now)
                 await health.delete_expired(conn, now - RETENTION_SECONDS)
             if deleted_count < DELETE_ROWS_MAX:
                 self._cleanup_at = monotonic_now + CLEANUP_INTERVAL_SECONDS
@@ -258,3 +287,9 @@ class Sender:
                     async with self._connection as conn:
                         reason = "deleted" if endpoint.deleted else "disabled"
                         await health.withdraw(conn, endpoint_id, reason)
+
+
+@lru_cache(CACHED_BODIES_MAX)
+def _render_body(event: FeedEvent, account: str | None, api_version: str | None) -> bytes:
+    """The same for all endpoints that get an Event in the same version."""
+    return msgspec.json.encode(render_event(event, account=account, api_version=api_version))

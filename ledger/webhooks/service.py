@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 
 from ledger.background import BackgroundLoop
 from ledger.config import Settings
 from ledger.store.store import Store
 from ledger.webhooks.fanout import Fanout
 from ledger.webhooks.replays.job import ACTIVE_POLL_SECONDS, IDLE_POLL_SECONDS, ReplayJob
-from ledger.webhooks.sender import Sender
+from ledger.webhooks.sender import GetSecrets, Sender
 
 CLOSE_TIMEOUT_SECONDS = 2.0
 
 
 class WebhookService:
-    """Runs a fan-out, a sender and replays. `get_secrets` returns an endpoint's signing secrets by its id."""
+    """Runs a fan-out, a sender and replays."""
 
-    def __init__(self, store: Store, settings: Settings, get_secrets: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, store: Store, settings: Settings, get_secrets: GetSecrets) -> None:
         self._head_notifier = store.notifier
         self._fanout = Fanout(store)
         self._fanout_loop = BackgroundLoop(

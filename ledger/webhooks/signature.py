@@ -1,9 +1,19 @@
-"""Sign deliveries to webhook endpoints, scheme v1 (contract §5.4)."""
+"""Sign deliveries to webhook endpoints: scheme v1 of Stripe (contract §5.4), and of Standard Webhooks 1.0.
+
+`build_headers` has all headers by which a receiver knows what a delivery is and who signed it.
+"""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+
+from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.webhooks.deliveries import ClaimedDelivery
+from ledger.webhooks.schedule import order
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 (no secret)
 
 
 def sign(secrets: Iterable[str], signed_at: int, body: bytes) -> str:
@@ -15,3 +25,37 @@ def sign(secrets: Iterable[str], signed_at: int, body: bytes) -> str:
     message = b"%d.%b" % (signed_at, body)
     digests = (hmac.digest(secret.encode(), message, "sha256").hex() for secret in secrets)
     return ",".join([f"t={signed_at}", *(f"v1={digest}" for digest in digests)])
+
+
+def sign_standard(secrets: Iterable[str], message_id: str, signed_at: int, body: bytes) -> str:
+    """The header `webhook-signature` of `body`, for the headers `webhook-id` and `webhook-timestamp` given.
+
+    It has one `v1` for each secret, as `sign` has. The key is what the secret is base64 of, after `whsec_`.
+    """
+    message = b"%b.%d.%b" % (message_id.encode(), signed_at, body)
+    keys = (b64decode(secret.removeprefix(SECRET_PREFIX), validate=True) for secret in secrets)
+    digests = (b64encode(hmac.digest(key, message, "sha256")).decode() for key in keys)
+    return " ".join(f"v1,{digest}" for digest in digests)
+
+
+def build_headers(
+    endpoint: WebhookEndpoint,
+    delivery: ClaimedDelivery,
+    event: str,
+    secrets: Sequence[str],
+    signed_at: int,
+    body: bytes,
+) -> list[tuple[bytes, bytes]]:
+    """`Stripe-Signature` to every endpoint; those of Standard Webhooks, and the sequence number, to one that
+    is configured so. `secrets` sign at `signed_at` (unix seconds) the `body` of the Event with the id
+    `event`."""
+    headers = [("Stripe-Signature", sign(secrets, signed_at, body))]
+    if endpoint.dispatch.standard_webhooks:
+        headers += [
+            ("webhook-id", event),
+            ("webhook-timestamp", str(signed_at)),
+            ("webhook-signature", sign_standard(secrets, event, signed_at, body)),
+        ]
+    if endpoint.dispatch.ordered:
+        headers.append(("Ledger-Sequence", str(order.number(delivery.position, delivery.ordinal))))
+    return [(name.encode(), value.encode()) for name, value in headers]

@@ -17,6 +17,7 @@ from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.store.codec import Codec
 from ledger.store.log import read_states_at
+from ledger.webhooks.schedule import order
 
 RANGE_EVENTS_MAX = 1000
 """Positions of the log that one step goes through."""
@@ -34,7 +35,7 @@ JOIN projections.webhook_endpoints w
 # Joined from the log, which has an index by position; the feed has one by account and time. Imported past
 # events are excluded: they occurred before this ledger had endpoints.
 _EVENTS = """
-SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal
+SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal, e.originator_id
 FROM ledger.events e
 JOIN projections.feed f
     ON f.generation = %(feed)s AND f.account = e.account AND f.livemode = e.livemode
@@ -47,10 +48,11 @@ _FOR_ACCOUNTS = "AND e.account = ANY (%(accounts)s::text[]) ORDER BY f.position,
 _FOR_STREAM = "AND e.originator_id = %(stream)s ORDER BY f.position, f.ordinal"
 _INSERT_DELIVERIES = """
 INSERT INTO webhooks.deliveries
-    (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at)
+    (id, event, endpoint, account, livemode, created, position, ordinal, type, object, due_at)
 SELECT *, to_timestamp(%(now)s) FROM unnest(
     %(ids)s::text[], %(events)s::text[], %(endpoints)s::text[], %(accounts)s::text[], %(modes)s::boolean[],
-    %(created)s::bigint[], %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[])
+    %(created)s::bigint[], %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[],
+    %(objects)s::text[])
 ON CONFLICT ON CONSTRAINT deliveries_once DO NOTHING
 """
 
@@ -59,7 +61,7 @@ Owner = tuple[str, bool]
 
 
 class FeedEvent(NamedTuple):
-    """A row of the feed without its data."""
+    """A row of the feed without its data. `stream` is the object's in the log, where it was asked for."""
 
     id: str
     account: str
@@ -68,6 +70,7 @@ class FeedEvent(NamedTuple):
     created: int
     position: int
     ordinal: int
+    stream: str = ""
 
 
 Match = tuple[FeedEvent, WebhookEndpoint]
@@ -135,15 +138,17 @@ def match(
 
 
 async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) -> int:
-    """Insert the deliveries, due at `now` (unix seconds); returns how many are new."""
+    """Insert the deliveries, due at `now` (unix seconds) or on hold (`order`), in a transaction; returns how
+    many are new."""
     if not matches:
         return 0
+    # In order of their Events: lists of deliveries are in order of ids.
+    ids = sorted(new_id("dlv", now) for _ in matches)
     cur = await conn.execute(
         _INSERT_DELIVERIES,
         {
             "now": now,
-            # In order of their Events: lists of deliveries are in order of ids.
-            "ids": sorted(new_id("dlv", now) for _ in matches),
+            "ids": ids,
             "events": [event.id for event, _ in matches],
             "endpoints": [endpoint.id for _, endpoint in matches],
             "accounts": [event.account for event, _ in matches],
@@ -152,8 +157,12 @@ async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) ->
             "positions": [event.position for event, _ in matches],
             "ordinals": [event.ordinal for event, _ in matches],
             "types": [event.type for event, _ in matches],
+            "objects": [event.stream if endpoint.dispatch.ordered else None for event, endpoint in matches],
         },
     )
+    ordered = [id_ for id_, (_, endpoint) in zip(ids, matches, strict=True) if endpoint.dispatch.ordered]
+    if ordered:
+        await order.hold(conn, ordered)
     return cur.rowcount
 
 

@@ -24,6 +24,22 @@ def render_webhook_endpoint(state: WebhookEndpoint) -> Json:
     }
 
 
+def render_settings(state: WebhookEndpoint, now: int) -> Json:
+    """How Events are sent to a webhook endpoint, as of `now`: for the internal API."""
+    dispatch = state.dispatch
+    valid_until = dispatch.previous_secret_valid_until
+    return {
+        "id": state.id,
+        "object": "webhook_endpoint_settings",
+        "livemode": state.livemode,
+        "ordered": dispatch.ordered,
+        "previous_secret_valid_until": valid_until if now < valid_until else None,
+        "secret_version": dispatch.secret_version,
+        "standard_webhooks": dispatch.standard_webhooks,
+        "status": "disabled" if state.disabled else "enabled",
+    }
+
+
 def render_webhook_endpoint_quota(state: WebhookEndpointQuota) -> Json:
     """A quota, for audit: no route of the public API returns it."""
     return {

@@ -15,6 +15,7 @@ from ledger.clock import Clock
 from ledger.errors import InvalidParameter, InvalidProjectionState, UnknownObject, UnknownReference
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
+from ledger.wire.suggestions import find_nearest
 from projections.engine import checkpoints, operations
 from projections.engine.assignment import is_other_release_running
 from projections.engine.checkpoints import StillParked
@@ -328,7 +329,7 @@ class Actions:
     async def _require_projection(self, name: str) -> None:
         """Raises UnknownObject unless this release or another has such a projection."""
         if not await projection_exists(self._conn, PROJECTIONS, name):
-            raise UnknownObject("projection", name, param="name")
+            raise UnknownObject("projection", name, param="name", hint=_suggest(name))
 
     async def _refuse_if_in_use(self, name: str) -> None:
         """Raises InvalidProjectionState while this release, or a running worker of another, has it."""
@@ -345,8 +346,14 @@ def get_projection(name: str) -> Projection:
     """A projection of this release. Raises UnknownObject."""
     projection = PROJECTIONS_BY_NAME.get(name)
     if projection is None:
-        raise UnknownObject("projection", name, param="name")
+        raise UnknownObject("projection", name, param="name", hint=_suggest(name))
     return projection
+
+
+def _suggest(name: str) -> str:
+    """The end of an error about an unknown name: the nearest one, if one is near."""
+    nearest = find_nearest(name, PROJECTIONS_BY_NAME)
+    return f". Did you mean {nearest}?" if nearest else ""
 
 
 def _select_projections(names: Sequence[str], *, all_projections: bool) -> list[Projection]:
@@ -357,7 +364,7 @@ def _select_projections(names: Sequence[str], *, all_projections: bool) -> list[
         return list(PROJECTIONS)
     for name in names:
         if name not in PROJECTIONS_BY_NAME:
-            raise UnknownReference("projection", name, param="names")
+            raise UnknownReference("projection", name, param="names", hint=_suggest(name))
     if not names:
         raise InvalidParameter("Name projections, or pass all (in the shell: --all).", param="names")
     return [PROJECTIONS_BY_NAME[name] for name in dict.fromkeys(names)]

@@ -11,6 +11,10 @@ import pytest
 from tests.api.service import ROOT
 from tests.clients.program import HERE, SYNC_ENGINE
 
+NODE_PACKAGES = {
+    HERE / SYNC_ENGINE: "@supabase/stripe-sync-engine",
+    ROOT / "tests" / "stripe_cli": "@stripe/cli",
+}
 LISTS = sorted((HERE / "requirements").glob("*.txt"))
 
 
@@ -25,9 +29,12 @@ def test_each_package_has_a_version_and_hashes(place: Path) -> None:
 
 def test_the_document_names_the_pinned_versions() -> None:
     document = (ROOT / "docs" / "compatibility.md").read_text()
-    lock = json.loads((HERE / SYNC_ENGINE / "package-lock.json").read_text())["packages"]
-    assert all("resolved" not in package for package in lock.values())
-    versions = {"stripe-sync-engine": lock["node_modules/@supabase/stripe-sync-engine"]["version"]}
+    versions = {}
+    for place, package in NODE_PACKAGES.items():
+        lock = json.loads((place / "package-lock.json").read_text())["packages"]
+        assert all("resolved" not in entry for entry in lock.values())
+        assert "integrity" in lock[f"node_modules/{package}"]
+        versions[package] = lock[f"node_modules/{package}"]["version"]
     for place in LISTS:
         name = re.sub(r"-[\d.]+$", "", place.stem)
         pinned = re.search(rf"^{name}==(\S+)", place.read_text(), re.M)

@@ -231,12 +231,31 @@ def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     params = {"url": "https://hooks.example.com/Ada/2", "disabled": True, "metadata": {"by": "Ada"}}
     updated = webhook_endpoint.update(state, params, now=NOW + 1)
     state = fold(webhook_endpoint.evolve, created + updated)
+    for decide in (
+        lambda state: webhook_endpoint.configure(
+            state, {"ordered": True, "standard_webhooks": True}, now=NOW + 2
+        ),
+        lambda state: webhook_endpoint.rotate_secret(state, 3600, now=NOW + 2),
+        lambda state: webhook_endpoint.update(state, {"disabled": False}, now=NOW + 2),
+        lambda state: webhook_endpoint.disable_failing(
+            state,
+            failing_since=NOW,
+            failed_attempts=9,
+            after_seconds=2,
+            status=None,
+            error="refused",
+            now=NOW + 4,
+        ),
+        lambda state: webhook_endpoint.update(state, {"disabled": False}, now=NOW + 5),
+    ):
+        updated += decide(state)
+        state = fold(webhook_endpoint.evolve, created + updated)
     reserved = webhook_endpoint_quota.reserve(
         None, account="acct_1", livemode=False, endpoint_id="we_1", endpoints_max=16, now=NOW
     )
     quota = fold(webhook_endpoint_quota.evolve, reserved)
     released = webhook_endpoint_quota.release(quota, endpoint_id="we_1", now=NOW + 2)
-    return created + updated + webhook_endpoint.delete(state, now=NOW + 2), reserved + released
+    return created + updated + webhook_endpoint.delete(state, now=NOW + 5), reserved + released
 
 
 def resource_history() -> list[DomainEvent]:

@@ -274,7 +274,7 @@ def test_work_that_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> No
         await catch_up(dsn)
         await author.advance_clock(days=10)
         crashing = sweeper(author)
-        whole = crashing._expire
+        whole = crashing.expire
         done: list[str] = []
 
         async def dying(stream: str) -> bool:
@@ -283,7 +283,7 @@ def test_work_that_a_crash_left_undone_is_done_by_the_next_sweep(dsn: str) -> No
             done.append(stream)
             return await whole(stream)
 
-        crashing._expire = dying  # type: ignore[method-assign]
+        crashing.expire = dying  # type: ignore[method-assign]
         with pytest.raises(RuntimeError):
             await crashing.sweep()
         await sweeper(author).sweep()

@@ -236,6 +236,7 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
         "description": "Elsewhere",
         "disabled": True,
         "metadata": {"a": "1"},
+        "ordered": True,
     }
     plain = {"op": "webhook_endpoint", "url": "https://hooks.example.com/", "enabled_events": ["*"]}
     bad = [
@@ -247,9 +248,11 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
         plain,
     ]
     full = [plain | {"id": f"we_{name}{number}"} for number in range(20)]
-    first, again, other, *refusals = import_lines(operator, [line, line, line | {"disabled": False}, *bad])
+    others = [line | {"disabled": False}, line | {"ordered": False}, line | {"standard_webhooks": True}]
+    first, again, *results = import_lines(operator, [line, line, *others, *bad])
     assert (first["changed"], again["changed"]) == (True, False)
-    assert other["error"]["param"] == "disabled"
+    differing, refusals = results[:3], results[3:]
+    assert [each["error"]["param"] for each in differing] == ["disabled", "ordered", "standard_webhooks"]
     assert [(each["error"].get("code"), each["error"]["param"]) for each in refusals] == [
         ("url_invalid", "url"),
         (None, "enabled_events[1]"),
@@ -262,6 +265,7 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
     assert ok(raw.get("/v1/webhook_endpoints"))["data"] == [shown]
     assert (shown["status"], shown["api_version"]) == ("disabled", "2024-06-20")
     assert shown["metadata"] == {"a": "1"}
+    assert ok(operator.get(f"/webhooks/endpoints/we_{name}"))["ordered"] is True
     results = import_lines(operator, full)
     assert [result.get("changed", False) for result in results] == [True] * 15 + [False] * 5
     assert "maximum of 16" in results[15]["error"]["message"]

@@ -44,7 +44,7 @@ def ask_for_session(url: str, key: str | None, **fields: Any) -> httpx.Response:
     """The answer to the CLI's request for a session; by default that of `stripe listen`."""
     form = {"device_name": "a laptop", "websocket_features[]": ["webhooks"]} | fields
     headers = {"authorization": f"Bearer {key}"} if key is not None else {}
-    return httpx.post(f"{url}{SESSIONS}", data=form, headers=headers, timeout=30)
+    return httpx.post(f"{url}{SESSIONS}", data=form, headers=headers, timeout=30, verify=False)
 
 
 class Session:
@@ -57,18 +57,19 @@ class Session:
         self.secret: str = self.answer["secret"]
 
     @contextmanager
-    def connect(self, **headers: str) -> Iterator[Listener]:
+    def connect(self, **options: Any) -> Iterator[Listener]:
         """A connection as the CLI makes it."""
         query = urlencode({"websocket_feature": self.answer["websocket_authorized_feature"]})
         with connect(
             f"{self.answer['websocket_url']}?{query}",
-            additional_headers={"Websocket-Id": self.answer["websocket_id"]} | headers,
+            additional_headers={"Websocket-Id": self.answer["websocket_id"]},
             subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
             max_size=FRAME_BYTES_MAX,
             proxy=None,
             ping_interval=2,
             close_timeout=0.2,
+            **options,
         ) as socket:
             yield Listener(socket)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import string
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,20 +18,32 @@ import stripe
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.api.conftest import account, client, http, parse_log, raw, registrar  # noqa: F401  # fixtures
-from tests.api.service import Account, Caller, Service, create_client
+from tests.api.service import Account, Caller, Service, create_client, ok
 from tests.conftest import Cluster
-from tests.listeners.client import Session
+from tests.listeners.client import Listener, Session
 from tests.webhooks.receiver import wait_until
 
 # ruff: noqa: F811
 BURST = 250
-STOP_SECONDS = 6.0
+STOP_SECONDS = 7.0
+UPDATES = 10
+LONG_TEXTS = (
+    "access_activity_log", "cancellation_policy_disclosure", "cancellation_rebuttal",
+    "duplicate_charge_explanation", "product_description", "refund_policy_disclosure",
+    "refund_refusal_explanation",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def service(cluster: Cluster) -> Iterator[Service]:
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
-        running = Service(dsn, Path(place), LEDGER_WORKERS="2", LEDGER_STRIPE_CLI_CONNECTION_SECONDS="2")
+        running = Service(
+            dsn,
+            Path(place),
+            LEDGER_WORKERS="2",
+            LEDGER_STRIPE_CLI_CONNECTION_SECONDS="2",
+            LEDGER_PUBLIC_URL="https://ledger.example.com",  # listeners connect where they have asked
+        )
         yield running
         running.stop()
 
@@ -43,7 +57,7 @@ def test_each_process_serves_listeners_whichever_made_the_event(
     service: Service, account: Account, raw: Caller
 ) -> None:
     with ExitStack() as stack:
-        listeners = []
+        listeners: list[Listener] = []
         while len(list_processes(service)) < 2:
             assert len(listeners) < 30
             session = Session(service.url, account.secret)
@@ -91,11 +105,17 @@ def test_no_event_is_lost_when_all_processes_are_killed(
 def test_a_process_that_stops_sends_listeners_to_another_and_waits_for_none_that_does_not_read(
     service: Service, account: Account, raw: Caller
 ) -> None:
-    session = Session(service.url, account.secret)
-    with session.connect() as listener, Session(service.url, account.secret).connect():
-        for _ in range(20):
-            raw.customer(**{f"metadata[{number}]": "x" * 500 for number in range(50)})
-        before = listener.receive_ids(20)
+    session, stuck_session = (Session(service.url, account.secret) for _ in range(2))
+    with (
+        session.connect() as listener,
+        stuck_session.connect(sock=connect_without_buffer(service), max_queue=1),
+    ):
+        dispute = raw.dispute()["id"]
+        for letter in string.ascii_letters[:UPDATES]:  # more than the connection holds
+            texts = {f"evidence[{field}]": letter * 20_000 for field in LONG_TEXTS} | {"submit": "false"}
+            ok(raw.post(f"/v1/disputes/{dispute}", texts))
+        made = raw.events()
+        before = listener.receive_ids(len(made))
         processes = list_processes(service)
         started = time.monotonic()
         for process in processes:
@@ -107,6 +127,14 @@ def test_a_process_that_stops_sends_listeners_to_another_and_waits_for_none_that
     raw.customer()
     (after,) = receive_all(session, 1)
     assert after not in before
+
+
+def connect_without_buffer(service: Service) -> socket.socket:
+    """A connection whose receiving end holds little, until it is read from."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", service.port))
+    return connection
 
 
 def is_running(process: int) -> bool:

@@ -70,12 +70,17 @@ def test_changes_of_keys_over_http_are_logged_with_the_key_that_made_them(
 
 
 def test_changes_of_keys_from_a_shell_are_logged_with_its_user(service: Service, account: Account) -> None:
-    printed = service.run_command("keys", "create", account.id, "--kind", "pk").split()
+    created = ("keys", "create", account.id, "--kind", "pk", "--reason", "a new page")
+    printed = service.run_command(*created).split()
     key, secret = printed[1], printed[3]
     rolled = service.run_command("keys", "roll", key).split()[1]
-    service.run_command("keys", "revoke", rolled, "--yes")
+    service.run_command("keys", "revoke", rolled, "--yes", "--reason", "it leaked")
+    branch = service.run_command("accounts", "create", "Branch", "--reason", "a test").strip()
     lines = [line for each in (key, rolled) for line in read_lines(service, "key", each)]
     assert [line["event"] for line in lines] == ["key_created", "key_rolled", "key_revoked"]
+    assert [line.get("reason") for line in lines] == ["a new page", None, "it leaked"]
+    lines += read_lines(service, "account", branch)
+    assert (lines[-1]["event"], lines[-1]["reason"]) == ("account_created", "a test")
     assert all("@" in line["who"] for line in lines)
     assert secret not in service.log
 

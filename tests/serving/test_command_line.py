@@ -180,6 +180,8 @@ def test_bash_completes_commands_options_and_names(tmp_path: Path, words: list[s
         (("projections", "rebuild", "--all"), WEB | MIGRATIONS | {"pypdf"}),
         (("audit", "keys"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
         (("audit", "log"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
+        (("events", "list"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
+        (("trigger", "charge.updated"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
         (("import", "/dev/null"), WEB | MIGRATIONS | {"projections", "pyarrow", "pypdf"}),
         (("worker",), MIGRATIONS | {"pypdf"}),
     ],

@@ -144,7 +144,9 @@ def test_data_and_keys_survive_restarts_commands_and_kills(place: Path) -> None:
         service.stop()
         assert service.log == ""
 
-    # While the service is stopped, the commands start the database themselves.
+    # While the service is stopped, the commands start the database themselves; but one that runs until it is
+    # stopped would then be in the way of the service.
+    assert run_refused(data_dir, "listen").startswith(f"ledger: no service runs on {data_dir}: start one ")
     account = run_ledger(data_dir, "accounts", "create", "Made while stopped").stdout.strip()
     assert "sk_live_" in run_ledger(data_dir, "keys", "create", account, "--live").stdout
 

@@ -138,6 +138,7 @@ def test_a_database_that_is_not_migrated_is_refused(
         (("accounts", "create", "\udcff"), "The name is not valid UTF-8 text."),
         (("accounts", "create", "a" * 5001), "A name has at most 5000 characters."),
         (("accounts", "create", "Ada", "--platform", ""), "No such account: ''"),
+        (("accounts", "create", "Ada", "--reason", "x" * 1001), "--reason: must be text of at most 1000 "),
         (("keys", "create", ""), "No such account: ''"),
         (("keys", "create", "acct_none", "--name", "\udcff"), "The name is not valid UTF-8 text."),
         (
@@ -148,6 +149,7 @@ def test_a_database_that_is_not_migrated_is_refused(
         (("keys", "roll", "key_none", "--overlap", "9" * 15), "--overlap: must be 0 to 2592000 seconds"),
         (("projections", "rebuild"), "Name projections, or pass all (in the shell: --all)."),
         (("projections", "verify", "nonsense"), "No such projection: 'nonsense'"),
+        (("projections", "show", "dispute"), "No such projection: 'dispute'. Did you mean disputes?"),
     ],
     ids=lambda value: (
         " ".join(value)[:40].encode("ascii", "replace").decode() if type(value) is tuple else ""
@@ -156,6 +158,15 @@ def test_a_database_that_is_not_migrated_is_refused(
 def test_a_wrong_argument_is_explained(dsn: str, place: Path, command: tuple[str, ...], reason: str) -> None:
     line = run_refused(place / "data", *command, database_url=dsn, secret_key=SERVICE_KEY)
     assert reason in line
+
+
+def test_a_command_that_succeeds_names_a_setting_that_is_misspelt(dsn: str, place: Path) -> None:
+    """And no other variable that begins alike: it may belong to another program."""
+    settings = {"database_url": dsn, "secret_key": SERVICE_KEY, "lst_wait_ms": "lovelace", "x": "lovelace"}
+    ended = run_ledger(place / "data", "accounts", "list", "--json", **settings)
+    line = "ledger: LEDGER_LST_WAIT_MS: unknown setting; did you mean LEDGER_LIST_WAIT_MS?\n"
+    assert (ended.returncode, ended.stderr) == (0, line)
+    assert ended.stdout.startswith("{")
 
 
 def test_a_verification_that_compares_nothing_fails(dsn: str, place: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ import pytest
 from ledger.stripe_cli.logins import LOGIN_SECONDS, LOGINS_MAX
 from tests.browser.chromium import CHROMIUM, open_chromium
 from tests.serving.process import SERVICE_KEY, ServeProcess, run_ledger, run_refused, run_serve
+from tests.stripe_cli.cli import RefusingProxy, StripeCli, needs_stripe_cli
+from tests.stripe_cli.conftest import proxy  # noqa: F401  # fixture
+
+# ruff: noqa: F811
 
 AUTH = "/stripecli/auth"
 
@@ -226,3 +231,39 @@ def test_elsewhere_the_cli_is_told_what_to_do(shared_service: Any) -> None:
     answer = httpx.post(f"{shared_service.url}{AUTH}", data={"device_name": "x"})
     assert answer.status_code == 404
     assert "stripe config --set test_mode_api_key" in answer.json()["error"]["message"]
+
+
+@needs_stripe_cli
+def test_the_printed_command_listens(service: ServeProcess, proxy: RefusingProxy, tmp_path: Path) -> None:
+    (line,) = [line for line in service.output.splitlines() if "stripe listen" in line]
+    setting, program, *arguments = shlex.split(line.partition("(docs/")[0])
+    assert program == "stripe"
+    cli = StripeCli(tmp_path, "", setting.removeprefix("STRIPE_API_KEY="), proxy)
+    with cli.start(*arguments) as listener:
+        listener.wait_for("Ready!")
+        cli.url = service.url
+        customer = cli.call("customers", "create")
+        (event,) = cli.call("events", "list", "--type", "customer.created", "--limit", "1")["data"]
+        assert event["data"]["object"]["id"] == customer["id"]
+        listener.wait_for(f"customer.created.*{event['id']}")
+
+
+@needs_stripe_cli
+def test_a_login_of_the_cli_gets_keys_that_work(
+    service: ServeProcess, http: httpx.Client, proxy: RefusingProxy, tmp_path: Path
+) -> None:
+    keys = json.loads((service.data_dir / "dev-keys.json").read_text())
+    cli = StripeCli(tmp_path, service.url, "", proxy)
+    assert "You have not configured API keys yet" in cli.run("get", "/v1/customers").errors
+    begun: dict[str, Any] = cli.run("login", "--dashboard-base", service.url).answer
+    (poll_url,) = re.findall(r"--complete '?(http\S+?)'?$", begun["next_step"])
+    with cli.start("--dashboard-base", service.url, "login", "--complete", poll_url) as waiting:
+        page: str = begun["browser_url"]
+        login = Login(http, page, "", begun["verification_code"], http.get(page).text)
+        assert login.code in login.html
+        assert login.confirm(account=keys["account"]).status_code == 200
+        ended = waiting.wait()
+    assert ended.status == 0, ended
+    assert keys["account"] in ended.output + ended.errors
+    customer = cli.call("customers", "create", "--name", "Jenny")
+    assert cli.call("get", customer["id"], STRIPE_API_KEY=keys["secret"]) == customer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -16,9 +17,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from websockets.sync.client import unix_connect
 
 from ledger.cli.service.unix_listener import open_unix_listener
 from ledger.errors import SettingError
+from tests.conftest import Cluster
 from tests.serving.process import SERVICE_KEY, ServeProcess, list_children, run_refused, run_serve
 from tests.serving.test_shutdown import create_secret
 from tests.store.stores import head_locked, wait_until
@@ -40,12 +43,13 @@ class OnSocket(NamedTuple):
         )
 
 
-@pytest.fixture
-def on_socket(dsn: str, place: Path) -> Iterator[OnSocket]:
+@pytest.fixture(scope="module")
+def on_socket(cluster: Cluster, place: Path) -> Iterator[OnSocket]:
     path = place / "ledger.sock"
-    settings = {"database_url": dsn, "secret_key": SERVICE_KEY, "workers": 2, "unix_socket": path}
-    with run_serve(place / "on-socket", **settings) as service:
-        yield OnSocket(service, path, asyncio.run(create_secret(dsn)), dsn)
+    with cluster.create_database() as dsn:
+        settings = {"database_url": dsn, "secret_key": SERVICE_KEY, "workers": 2, "unix_socket": path}
+        with run_serve(place / "on-socket", **settings) as service:
+            yield OnSocket(service, path, asyncio.run(create_secret(dsn)), dsn)
 
 
 def test_the_service_answers_on_both_and_names_its_own_address(on_socket: OnSocket) -> None:
@@ -84,6 +88,38 @@ def exchange_bytes(path: Path, sent: bytes) -> bytes:
         sock.connect(str(path))
         sock.sendall(sent)
         return b"".join(iter(lambda: sock.recv(4096), b""))
+
+
+def test_a_run_of_logs_tail_over_the_socket_is_shown_requests_to_both_processes(on_socket: OnSocket) -> None:
+    form = {"device_name": "a laptop", "websocket_features[]": "request_logs"}
+    with on_socket.open() as http:
+        session = http.post("/v1/stripecli/sessions", data=form).json()
+    assert session["websocket_url"].startswith(on_socket.service.url.replace("http", "ws"))
+    received: set[str] = set()
+    with unix_connect(
+        str(on_socket.path),
+        "ws://api.stripe.com/v1/stripecli/socket?websocket_feature=request_logs",
+        additional_headers={"Websocket-Id": session["websocket_id"]},
+        compression=None,
+    ) as socket:
+        processes: set[str] = set()
+        for _ in range(20):
+            asked = {ask(on_socket) for _ in range(8)}
+            with contextlib.suppress(TimeoutError):  # a process is told a moment later that somebody looks
+                while not asked <= received:
+                    frame = json.loads(socket.recv(timeout=1))
+                    received.add(json.loads(frame["event_payload"])["request_id"])
+                processes |= {request_id[:-8] for request_id in asked}
+            if len(processes) == 2:
+                break
+    assert len(processes) == 2
+
+
+def ask(on_socket: OnSocket) -> str:
+    """The id of a request on a connection of its own to the port, so to either process. Each process's ids
+    have a beginning of their own."""
+    answer = httpx.get(f"{on_socket.service.url}/v1/charges", auth=(on_socket.key, ""))
+    return answer.headers["request-id"]
 
 
 def test_it_drains_outlives_a_process_and_leaves_no_file(on_socket: OnSocket) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import stripe
 
+from ledger.webhooks.schedule.limits import START_DELIVERIES
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
@@ -257,12 +258,12 @@ def test_an_endpoint_that_does_not_answer_delays_nobody_else(
     customer = client.v1.customers.create({})
     for number in range(20):
         client.v1.customers.update(customer.id, {"name": str(number)})
-    receiver.wait_for(path + "/slow", 8)
+    receiver.wait_for(path + "/slow", START_DELIVERIES)
     client.v1.webhook_endpoints.create({"url": receiver.url(path), "enabled_events": ["*"]})
     client.v1.customers.update(customer.id, {"name": "last"})
     event = get_newest_event(client).id
     receiver.wait_for(path, 1)
-    assert len(receiver.requests_to(path + "/slow")) == 8
+    assert len(receiver.requests_to(path + "/slow")) == START_DELIVERIES
     wait_until(lambda: (1, 200, b"", None) in ask(ATTEMPTS, event))
     first = client.v1.events.list({"type": "customer.created"}).data[0].id
     assert load_attempts(ask, first)[0] == (1, None, None, "timeout")

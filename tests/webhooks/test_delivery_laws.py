@@ -4,7 +4,8 @@ a process that was killed. On a real database, with the statements of the sender
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,7 +34,7 @@ FROM webhooks.deliveries WHERE id = %(id)s
 """
 NUMBERS = "SELECT number FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY at, number"
 
-Run = Callable[[Callable[[Conn], Awaitable[None]]], None]
+Run = Callable[[Callable[[Conn], Coroutine[Any, Any, None]]], None]
 
 
 @pytest.fixture(scope="module")

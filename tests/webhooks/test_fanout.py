@@ -96,7 +96,7 @@ def create_raising_feed(stream: str) -> list[Projection]:
 @contextlib.asynccontextmanager
 async def run_webhooks(author: Author, **settings: Any) -> AsyncIterator[WebhookService]:
     made = WebhookService(
-        author.store, load_settings(webhook_poll_ms=20, **settings), lambda _: ["whsec_test"]
+        author.store, load_settings(webhook_poll_ms=20, **settings), lambda *_: ["whsec_test"]
     )
     await made.start()
     yield made

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from unittest.mock import Mock
 
 import pytest
 
+from ledger.webhooks import http_client
 from ledger.webhooks.deliveries import Attempt
 from ledger.webhooks.http_client import (
     RESPONSE_BYTES_MAX,
     RESPONSE_SECONDS_MAX,
     WebhookClient,
     is_public_address,
+    parse_retry_after,
 )
 
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -42,7 +46,7 @@ def post_event(
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
-            return await poster.post(f"http://{host}:{port}/hook", b"{}", "t=1,v1=x", sent_at=1.0)
+            return await poster.post(f"http://{host}:{port}/hook", b"{}", [], sent_at=1.0)
         finally:
             await poster.close()
             server.close()
@@ -77,6 +81,29 @@ async def silent(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(5)
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0), ("120", 120), (" 7 ", 7), ("3601", 3600), ("9" * 400, 3600),
+        ("-1", 0), ("1.5", 0), ("soon", 0), ("", 0), ("\xb2", 0),
+        ("Sat, 28 Nov 2026 10:01:30 GMT", 90), ("Sat, 28 Nov 2026 09:00:00 GMT", 0),
+        ("Saturday, 28-Nov-26 10:01:30 GMT", 90), ("Fri, 01 Jan 2100 00:00:00 GMT", 3600),
+        ("Sat, 28 Nov 99999 10:01:30 GMT", 0),
+    ],
+)  # fmt: skip
+def test_a_receiver_asks_for_a_pause_of_an_hour_at_most(value: str, seconds: float) -> None:
+    headers = [(b"Retry-After", value.encode("latin-1")), (b"Date", b"Sat, 28 Nov 2026 10:00:00 GMT")]
+    assert parse_retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 30), (503, 30), (500, 0), (301, 0), (200, 0)])
+def test_only_a_busy_receiver_may_ask_for_a_pause(status: int, seconds: float) -> None:
+    async def serve(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d Any\r\nretry-after: 30\r\ncontent-length: 0\r\n\r\n" % status)
+
+    assert post_event(serve).pause_seconds == seconds
+
+
 def test_no_more_of_a_response_is_read_than_is_stored() -> None:
     attempt = post_event(endless)
     assert attempt.succeeded
@@ -96,7 +123,7 @@ def test_an_endless_response_is_a_success_by_its_status() -> None:
     ("serve", "error"), [(not_http, "protocol"), (hangs_up, "protocol"), (silent, "timeout")]
 )
 def test_an_attempt_without_a_valid_response_fails_with_its_kind(serve: Serve, error: str) -> None:
-    assert post_event(serve)[2:] == (None, None, error)
+    assert post_event(serve)[2:5] == (None, None, error)
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -150,9 +177,9 @@ async def post_twice(receiver: KeepingReceiver) -> list[Attempt]:
     server = await asyncio.start_server(receiver.handle, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     try:
-        attempts = [await client.post(url, b"{}", "t=1,v1=x", sent_at=1.0)]
+        attempts = [await client.post(url, b"{}", [], sent_at=1.0)]
         await asyncio.sleep(2 * receiver.idle_seconds)
-        return [*attempts, await client.post(url, b"{}", "t=2,v1=x", sent_at=2.0)]
+        return [*attempts, await client.post(url, b"{}", [], sent_at=2.0)]
     finally:
         await client.close()
         server.close()
@@ -160,8 +187,42 @@ async def post_twice(receiver: KeepingReceiver) -> list[Attempt]:
 
 def test_a_connection_is_kept_for_the_next_delivery() -> None:
     receiver = KeepingReceiver()
-    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 1
+
+
+def test_connections_that_nobody_uses_are_closed_with_a_delivery_to_another_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_client, "KEEP_ALIVE_SECONDS", 0.0)
+    closed = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await KeepingReceiver().handle(reader, writer)
+        closed.set()
+
+    async def run() -> None:
+        client = WebhookClient(allow_private=True, timeout_seconds=PATIENCE_SECONDS)
+        servers = [await asyncio.start_server(handle, "127.0.0.1", 0) for _ in range(2)]
+        for server in servers:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+            assert (await client.post(url, b"{}", [], sent_at=1.0)).succeeded
+        await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
+        await client.close()
+        for server in servers:
+            server.close()
+
+    asyncio.run(run())
+
+
+def test_a_delivery_on_a_kept_connection_looks_for_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    # httpcore imports sniffio for each lock: where that is not installed, it is searched for every time.
+    receiver = KeepingReceiver()
+    asyncio.run(post_twice(receiver))
+    finder = Mock(find_spec=Mock(return_value=None))
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    asyncio.run(post_twice(receiver))
+    assert finder.find_spec.call_args_list == []
 
 
 @pytest.mark.parametrize("idle_seconds", [0.0, 0.1])
@@ -170,7 +231,7 @@ def test_what_a_receiver_sends_after_its_response_is_not_the_next_one(
     stray: bytes, idle_seconds: float
 ) -> None:
     receiver = KeepingReceiver(stray=stray, idle_seconds=idle_seconds)
-    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 2
 
 
@@ -185,7 +246,7 @@ def test_what_a_receiver_sends_after_its_response_is_not_the_next_one(
     ids=["closes at once", "closes while idle", "answers 408", "closes instead of an answer"],
 )
 def test_a_kept_connection_that_ends_does_not_fail_the_next_delivery(receiver: KeepingReceiver) -> None:
-    assert [attempt[2:] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
+    assert [attempt[2:5] for attempt in asyncio.run(post_twice(receiver))] == 2 * [(200, b"ok", None)]
     assert receiver.connections == 2
 
 
@@ -209,7 +270,7 @@ def test_nothing_is_sent_to_a_private_address_that_is_refused(host: str) -> None
     async def serve(writer: asyncio.StreamWriter) -> None:
         came.append(writer)
 
-    assert post_event(serve, private=False, host=host)[2:] == (None, None, "private_address")
+    assert post_event(serve, private=False, host=host)[2:5] == (None, None, "private_address")
     assert came == []
 
 

@@ -68,6 +68,15 @@ _RECENT: Fields = {
     "since": number("When the first of them was made, in unix seconds.").or_null(),
     "success_share": number("Which part of them succeeded, from 0 to 1.", 1.0).or_null(),
 }
+_BREAKER: Fields = {
+    "state": choice(
+        "open: none are made. half_open: one is, or may be.", ("closed", "open", "half_open"), "closed"
+    ),
+    "opened_at": number("Since when it is open, in unix seconds.").or_null(),
+    "next_probe_at": number("When the next attempt may be made, in unix seconds.").or_null(),
+    "failed_probes": integer("How many attempts have failed since it opened."),
+    "asked_until": number("Until when the receiver asked by Retry-After for no attempts.").or_null(),
+}
 _LAST_FAILURE: Fields = {
     "at": number("When, in unix seconds.", 1795000000.0),
     "status": integer("HTTP status of the answer.", 500).or_null(),
@@ -83,6 +92,7 @@ _HEALTH: Fields = {
     "id": text("Id of the endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
     "object": constant("webhook_endpoint_health"),
     "account": text("Its account.", "acct_1Nv0FGQ9RKHgCVdK"),
+    "breaker": hash_of("Whether attempts are made while it fails.", _BREAKER),
     "due": integer("How many of the pending deliveries are overdue."),
     "failed_attempts": integer("How many attempts have failed since it began to fail."),
     "failing": boolean("Whether its last attempt failed."),
@@ -147,12 +157,30 @@ _PREVIEW: Fields = {
 }
 
 
+_SETTINGS: Fields = {
+    "id": text("The endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
+    "object": constant("webhook_endpoint_settings"),
+    "livemode": livemode(),
+    "ordered": boolean("Whether the Events of one object are sent one after another, in order."),
+    "previous_secret_valid_until": unix_time("Until when the previous secret signs, too.").or_null(),
+    "secret_version": integer("Number of the signing secret; one more with each rotation.", 1),
+    "standard_webhooks": boolean("Whether the headers of Standard Webhooks are sent, too."),
+    "status": choice("Whether anything is sent to it.", ("enabled", "disabled"), "enabled"),
+}
+
+
 def build_webhook_schemas() -> dict[str, Json]:
     """The schemas by name."""
+    secret = text("The new signing secret, which is shown this once.", "whsec_…")
     objects: dict[str, tuple[str, Fields]] = {
         "webhook_delivery": ("A delivery of an Event to an endpoint.", _DELIVERY),
         "webhook_delivery_record": ("A delivery with its attempts.", _RECORD),
         "webhook_endpoint_health": ("How deliveries to an endpoint go.", _HEALTH),
+        "webhook_endpoint_settings": ("How Events are sent to an endpoint.", _SETTINGS),
+        "rotated_webhook_secret": (
+            "The settings of an endpoint, with its new secret.",
+            {**_SETTINGS, "secret": secret},
+        ),
         "webhook_replay": ("A replay of Events to an endpoint.", _REPLAY),
         "webhook_replay_preview": ("What a replay would send.", _PREVIEW),
         "webhook_replay_list": ("A page of replays.", _make_page("webhook_replay")),

@@ -28,7 +28,7 @@ UNKNOWN = "Unknown WebSocket ID."
 SUBPROTOCOL = "stripecli-devproxy-v1"
 SEND_SECONDS_MAX = 15.0
 """How long a listener may take to make room for the next message."""
-SAVE_SECONDS = 0.25
+SAVE_SECONDS = 0.1
 """Acknowledgements within this time are stored together. They are lost if the process is killed: the Events
 are then sent again."""
 RETRY_SECONDS = 1.0
@@ -132,9 +132,11 @@ class _Connection:
         return reason
 
     async def _send_all(self, source: Source) -> str:
+        delayed = False
         while True:
             try:
                 async for frame in source.frames():
+                    delayed = False
                     async with asyncio.timeout(SEND_SECONDS_MAX):
                         await self._send({"type": "websocket.send", "text": frame})
             except TimeoutError:
@@ -142,7 +144,9 @@ class _Connection:
             except OSError:  # uvicorn's: the client has gone
                 return "disconnected"
             except psycopg.Error as error:
-                log.warning("listener_delayed", session=self._session.id, reason=describe_error(error))
+                if not delayed:  # one line an outage
+                    log.warning("listener_delayed", session=self._session.id, reason=describe_error(error))
+                delayed = True
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _receive_all(self) -> str:

@@ -125,6 +125,8 @@ def make_endpoint_line(state: WebhookEndpoint) -> Line:
         "connect": state.connect or None,
         "description": state.description,
         "metadata": state.metadata or None,
+        "ordered": state.dispatch.ordered or None,
+        "standard_webhooks": state.dispatch.standard_webhooks or None,
     }
     return {"op": "webhook_endpoint", "id": state.id} | _drop_absent(members)
 

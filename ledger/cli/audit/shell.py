@@ -52,7 +52,7 @@ class RecordedCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         parameters = {_name_parameter(item): ctx.params[item.name] for item in self.params}
-        with record_as(f"audit {self.name}", parameters):
+        with record_as(f"{ctx.parent.info_name} {self.name}", parameters):
             return super().invoke(ctx)
 
 
@@ -98,8 +98,7 @@ def run_on_log(
         modes = (False,) if account is None else (False, True)
         async with Pool(deployment.dsn) as pool:
             for livemode in modes:
-                accesses = Accesses(pool, clock, deployment.service_key)
-                await _record(accesses, _describe_command(account or WHOLE_LOG, livemode))
+                await record_command(pool, clock, deployment.service_key, account or WHOLE_LOG, livemode)
         return await action(conn, clock, deployment)
 
     return run_with_deployment(run_recorded)
@@ -124,7 +123,7 @@ async def _run(
             await store.clock.refresh(conn)
             chosen = await choose_account(conn, account)
         auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
-        await _record(Accesses(pool, store.clock, service_key), _describe_command(chosen, livemode))
+        await record_command(pool, store.clock, service_key, chosen, livemode)
         return await action(queries, auditor)
     finally:
         await queries.pages.close()
@@ -133,10 +132,13 @@ async def _run(
         await pool.close()
 
 
-async def _record(accesses: Accesses, access: Access) -> None:
+async def record_command(pool: Pool, clock: Clock, service_key: bytes, account: str, livemode: bool) -> None:
+    """Record the command that runs, as `record_as` names it, as an access to an account in one mode. Raises
+    AccessNotRecorded."""
+    accesses = Accesses(pool, clock, service_key)
     await accesses.start()
     try:
-        await accesses.record(access)
+        await accesses.record(_describe_command(account, livemode))
     finally:
         await accesses.close()
 

@@ -34,6 +34,10 @@ _WAITS = {
     "copy": "this database is a copy (ledger webhooks status)",
     "endpoint_disabled": "the endpoint is disabled",
     "endpoint_deleted": "the endpoint is deleted",
+    "endpoint_unreadable": "the endpoint cannot be read at the moment (its record is in the log of a worker)",
+    "breaker_open": "the endpoint has failed over and over, and is tried now and then",
+    "retry_after": "the receiver has asked for a pause",
+    "earlier_event": "an earlier Event of the same object is not delivered yet",
     "event_not_in_feed": "its Event cannot be read at the moment (ledger projections status)",
 }
 """What each code means."""
@@ -107,8 +111,8 @@ def _add_delivery_command(group: typer.Typer) -> None:
     def delivery(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
         """Show a delivery, its attempts and what was answered."""
 
-        async def read(conn: Conn, _: Clock, deployment: Deployment) -> DeliveryRecord:
-            return await _read_record(conn, deployment, delivery_id)
+        async def read(conn: Conn, clock: Clock, deployment: Deployment) -> DeliveryRecord:
+            return await _read_record(conn, clock, deployment, delivery_id)
 
         _print_record(run_with_deployment(read), as_json)
 
@@ -132,7 +136,7 @@ def _add_retry_command(group: typer.Typer) -> None:
             async with conn.transaction():
                 request = Request(get_shell_user(), clock.now())
                 await retry_delivery(conn, Codec(deployment.service_key), delivery_id, None, request)
-                return await _read_record(conn, deployment, delivery_id)
+                return await _read_record(conn, clock, deployment, delivery_id)
 
         _print_record(run_with_deployment(change), as_json)
 
@@ -163,11 +167,11 @@ def _add_health_command(group: typer.Typer) -> None:
             _print_report(report)
 
 
-async def _read_record(conn: Conn, deployment: Deployment, delivery_id: str) -> DeliveryRecord:
+async def _read_record(conn: Conn, clock: Clock, deployment: Deployment, delivery_id: str) -> DeliveryRecord:
     from ledger.store.codec import Codec
     from ledger.webhooks.history.deliveries import read_delivery
 
-    return await read_delivery(conn, Codec(deployment.service_key), delivery_id, None)
+    return await read_delivery(conn, Codec(deployment.service_key), delivery_id, None, clock.now())
 
 
 def _parse_bounds(since: str | None, until: str | None) -> dict[str, int]:
@@ -210,7 +214,7 @@ def _list_cells(delivery: Delivery) -> tuple[str, ...]:
         delivery.state,
         str(delivery.attempt_count),
         "" if last is None else last.error or str(last.status),
-        format_time(delivery.due_at) if delivery.state == "pending" else "",
+        format_time(delivery.due_at) if delivery.state == "pending" and delivery.due_at is not None else "",
     )
 
 
@@ -219,6 +223,8 @@ def _describe_state(delivery: Delivery) -> str:
     described = _describe_attempts(delivery)
     if delivery.in_flight:
         return f"{described}, one under way"
+    if delivery.state == "pending" and delivery.due_at is None:
+        return f"{described}, next: after an earlier Event of the object"
     if delivery.state == "pending":
         return f"{described}, next: {format_time(delivery.due_at)}"
     return described
@@ -261,6 +267,15 @@ def _print_report(report: EndpointReport) -> None:
         print(
             f"Failing since {format_time(failure.since)}: {format_count(failure.attempts, 'attempt')} failed."
         )
+    breaker = report.breaker
+    if breaker.state != "closed":
+        probes = format_count(breaker.failed_probes, "such attempt")
+        print(
+            f"Paused since {format_time(breaker.opened_at)}, tried again at "
+            f"{format_time(breaker.next_probe_at)}; {probes} failed."
+        )
+    if breaker.asked_until is not None:
+        print(f"The receiver asked for no attempts before {format_time(breaker.asked_until)}.")
     if failure.last_at is not None:
         reason = failure.error or f"status {failure.status}"
         print(f"Last failure: {format_time(failure.last_at)}, {reason}.")

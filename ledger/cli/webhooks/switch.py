@@ -10,6 +10,7 @@ import typer
 
 from ledger.cli.groups import (
     JsonOption,
+    ReasonOption,
     YesOption,
     format_examples,
     print_json,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 FANOUT_WAIT_SECONDS = 10.0
 FANOUT_POLL_SECONDS = 0.1
-
-ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
 
 
 class _Status(NamedTuple):
@@ -126,7 +125,7 @@ def _add_resume_command(group: typer.Typer) -> None:
             upto = await _wait_for_fanout(conn, clock, deployment) if drop_pending else 0
             _ask_before_resume(before, drop_pending=drop_pending, yes=yes)
             async with conn.transaction():
-                dropped = await drop(conn, upto) if drop_pending else 0
+                dropped = await drop(conn, upto, clock.now()) if drop_pending else 0
                 pending = await _count(conn, clock)
                 details = {"dropped": dropped, "pending": pending.deliveries, "due": pending.due}
                 await switch.resume(conn, get_shell_user(), reason, details)
@@ -225,10 +224,11 @@ def _describe_failure(failing: FailingEndpoint) -> str:
     """One line, without the URL, which may have a token in it."""
     reason = failing.error or f"status {failing.status}"
     mode = "live" if failing.livemode else "test"
+    pause = "" if failing.retry_at is None else f"; paused, tried again at {format_time(failing.retry_at)}"
     return (
         f"Failing: {failing.endpoint} of {failing.account} ({mode}) since {format_time(failing.since)}: "
         f"{reason}; {format_count(failing.attempts, 'attempt')}, {failing.pending} pending, "
-        f"{failing.given_up} given up."
+        f"{failing.given_up} given up{pause}."
     )
 
 

@@ -130,6 +130,8 @@ class WebhookEndpointLine(Body):
     description: Text | None = None
     disabled: bool | None = None
     metadata: Metadata | None = None
+    ordered: bool | None = None
+    standard_webhooks: bool | None = None
 
 
 class EventLine(Body):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 from psycopg.rows import TupleRow
 
-from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
+from ledger.errors import InvalidParameter, UnknownObject, UnknownReference, UnreadableRecord
 from ledger.ids import encode_base62, parse_id_time
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
@@ -36,7 +36,7 @@ _SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
 
 _SELECT = """
 SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
-       extract(epoch FROM d.due_at)::float8, d.leased_until > now(),
+       extract(epoch FROM nullif(d.due_at, 'infinity'))::float8, d.leased_until > now(),
        last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
 """
 _LAST_ATTEMPT = """
@@ -100,10 +100,13 @@ _ATTEMPTS = """
 SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
 FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
 """
+# What is retried or replayed may be made from the log.
 _HAS_EVENT = """
-SELECT FROM projections.feed f
-WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-AND f.id = %(event)s AND f.created = %(created)s
+SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
+    d.replay IS NOT NULL OR d.schedule_from > 0 OR EXISTS (
+        SELECT FROM projections.feed f
+        WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+        AND f.id = d.event AND f.created = d.created))
 """
 
 
@@ -120,7 +123,8 @@ class AttemptSummary(NamedTuple):
 class Delivery(NamedTuple):
     """A delivery. `account` is the Event's, `event_created` its time; `attempt_count` counts the attempts
     that were due, also those missed while the endpoint was disabled; `due_at` is when the next one is due, if
-    it is pending; `in_flight`: whether one is under way."""
+    it is pending, None if it waits for an earlier Event of the object; `in_flight`: whether one is under
+    way."""
 
     id: str
     event: str
@@ -131,7 +135,7 @@ class Delivery(NamedTuple):
     type: str
     state: DeliveryState
     attempt_count: int
-    due_at: float
+    due_at: float | None
     in_flight: bool
     last_attempt: AttemptSummary | None
 
@@ -223,21 +227,31 @@ async def find_delivery(conn: Conn, delivery_id: str, owner: Owner | None) -> De
     return None if row is None else _to_delivery(row)
 
 
-async def read_delivery(conn: Conn, codec: Codec, delivery_id: str, owner: Owner | None) -> DeliveryRecord:
-    """The delivery with its attempts. Raises UnknownObject, UnreadableRecord of its endpoint."""
+async def read_delivery(
+    conn: Conn, codec: Codec, delivery_id: str, owner: Owner | None, now: float
+) -> DeliveryRecord:
+    """The delivery at `now` (unix seconds), with its attempts. Raises UnknownObject."""
     delivery = await find_delivery(conn, delivery_id, owner)
     if delivery is None:
         raise UnknownObject("delivery", delivery_id)
     rows = await fetch_all(conn, _ATTEMPTS, {"id": delivery_id, "limit": ATTEMPTS_SHOWN_MAX})
     attempts = [(AttemptSummary(*columns), answer) for *columns, answer in reversed(rows)]
-    waits_for = await _find_obstacles(conn, codec, delivery) if delivery.state == "pending" else []
+    waits_for: list[str] = []
+    if delivery.state == "pending":
+        waits_for = await _find_obstacles(conn, codec, delivery, now)
     return DeliveryRecord(delivery, attempts, waits_for)
 
 
-async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery) -> list[str]:
+async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: float) -> list[str]:
     """Why a pending delivery may not be attempted when it is due."""
-    obstacles = await find_endpoint_obstacles(conn, await read_endpoint(conn, codec, delivery.endpoint))
-    row = await fetch_one(conn, _HAS_EVENT, {"event": delivery.event, "created": delivery.event_created})
+    try:
+        endpoint = await read_endpoint(conn, codec, delivery.endpoint)
+    except UnreadableRecord:  # the sender logs it, and sends once it can be read
+        return ["endpoint_unreadable"]
+    obstacles = await find_endpoint_obstacles(conn, endpoint, now)
+    if delivery.due_at is None:
+        obstacles.append("earlier_event")
+    row = await fetch_one(conn, _HAS_EVENT, {"id": delivery.id})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
 
 

@@ -14,6 +14,7 @@ from ledger.postgres.connections import Conn, fetch_one
 from ledger.store.codec import Codec
 from ledger.webhooks.deliveries import COUNT_ROWS_MAX
 from ledger.webhooks.history.owners import find_endpoint_obstacles, has_endpoint, read_endpoint
+from ledger.webhooks.schedule.breaker import Breaker, read_breaker
 from ledger.webhooks.subscriptions import Owner
 
 ATTEMPTS_MAX = 1000
@@ -27,7 +28,7 @@ FROM webhooks.endpoint_health WHERE endpoint = %(endpoint)s
 _WAITING = """
 SELECT count(*), count(*) FILTER (WHERE due_at <= to_timestamp(%(now)s)),
        extract(epoch FROM min(due_at) FILTER (WHERE due_at <= to_timestamp(%(now)s)))::float8,
-       extract(epoch FROM min(due_at))::float8,
+       extract(epoch FROM nullif(min(due_at), 'infinity'))::float8,
        (SELECT count(*) FROM (
             SELECT FROM webhooks.deliveries d
             WHERE d.endpoint = %(endpoint)s AND d.state = 'failed' LIMIT %(rows)s) AS failed)
@@ -120,6 +121,7 @@ class EndpointReport(NamedTuple):
     livemode: bool
     status: str
     obstacles: list[str]
+    breaker: Breaker
     failure: Failure
     waiting: Waiting
     recent: RecentAttempts
@@ -133,6 +135,7 @@ class EndpointReport(NamedTuple):
             "id": self.endpoint,
             "object": "webhook_endpoint_health",
             "account": self.account,
+            "breaker": self.breaker._asdict(),
             "due": waiting.due,
             "failing": failure.failing,
             "failing_since": failure.since if failure.failing else None,
@@ -181,7 +184,8 @@ async def read_endpoint_report(
         account=endpoint.account,
         livemode=endpoint.livemode,
         status=status,
-        obstacles=await find_endpoint_obstacles(conn, endpoint),
+        obstacles=await find_endpoint_obstacles(conn, endpoint, now),
+        breaker=await read_breaker(conn, endpoint_id, now),
         failure=Failure() if failure is None else Failure(*failure),
         waiting=Waiting(*waiting),
         recent=RecentAttempts(count, succeeded, since, *(durations or (None, None))),

@@ -12,6 +12,7 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.log import read_states_at
+from ledger.webhooks.schedule.breaker import read_breaker
 from ledger.webhooks.subscriptions import Owner
 from ledger.webhooks.switch import read_switch
 
@@ -56,13 +57,17 @@ async def read_endpoint(conn: Conn, codec: Codec, endpoint_id: str) -> WebhookEn
     return state if isinstance(state, WebhookEndpoint) else None
 
 
-async def find_endpoint_obstacles(conn: Conn, endpoint: WebhookEndpoint | None) -> list[str]:
-    """Codes of why nothing is sent to the endpoint now: `paused` and `copy` (webhooks are off, see `switch`),
-    `endpoint_disabled`, `endpoint_deleted`."""
+async def find_endpoint_obstacles(conn: Conn, endpoint: WebhookEndpoint | None, now: float) -> list[str]:
+    """Codes of why nothing is sent to the endpoint at `now` (unix seconds): `paused` and `copy` (webhooks are
+    off, see `switch`), `endpoint_disabled`, `endpoint_deleted`, `breaker_open`, `retry_after`."""
     switch = await read_switch(conn)
     obstacles = [reason.value for reason in switch.list_off_reasons("on")]
     if endpoint is not None and endpoint.deleted:
         obstacles.append("endpoint_deleted")
     elif endpoint is not None and endpoint.disabled:
         obstacles.append("endpoint_disabled")
+    if endpoint is not None:
+        breaker = await read_breaker(conn, endpoint.id, now)
+        obstacles += ["breaker_open"] if breaker.state == "open" else []
+        obstacles += ["retry_after"] if breaker.asked_until is not None else []
     return obstacles

@@ -2,6 +2,7 @@
 
 The delivery's row is used again: there is one for each Event and endpoint, its earlier attempts stay and
 their numbers go on. An attempt under way is not joined by another one: the next is made only if it fails.
+An endpoint whose breaker is open, or that asked for a pause, is tried at once.
 Each retry is recorded in `ledger.operations` by the statement that makes it; a worker logs it from there.
 """
 
@@ -16,6 +17,7 @@ from ledger.postgres.connections import Conn, fetch_one
 from ledger.store.codec import Codec
 from ledger.webhooks.deliveries import RENEW
 from ledger.webhooks.history.owners import OF_OWNER, bind_owner, read_endpoint
+from ledger.webhooks.schedule.breaker import probe_now
 from ledger.webhooks.subscriptions import FeedEvent, Owner
 
 TRIES_MAX = 30_000
@@ -78,6 +80,7 @@ async def retry_delivery(
         raise _tries_error(delivery_id)
     parameters = {"id": delivery_id, "now": request.now, "who": request.who, "owner": endpoint.account}
     await conn.execute(_RETRY, parameters)
+    await probe_now(conn, endpoint_id, request.now)
 
 
 async def send_event(conn: Conn, endpoint: WebhookEndpoint, event: FeedEvent, request: Request) -> str:
@@ -93,6 +96,7 @@ async def send_event(conn: Conn, endpoint: WebhookEndpoint, event: FeedEvent, re
     row = await fetch_one(conn, _SEND, parameters)
     if row is None:
         raise _tries_error(event.id)
+    await probe_now(conn, endpoint.id, request.now)
     return str(row[0])
 
 

@@ -25,6 +25,7 @@ from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import WaitReason
 from ledger.webhooks.replays.records import SYSTEM, Actor, end_replay
 from ledger.webhooks.replays.selection import COUNT_POSITIONS_MAX, open_selector
+from ledger.webhooks.schedule import order
 from ledger.webhooks.subscriptions import FeedEvent
 
 QUEUED_MAX = 200
@@ -62,17 +63,19 @@ _SET_WAIT = "UPDATE webhooks.replays SET waits_for = %(waits_for)s WHERE id = %(
 # way begins its schedule after that one.
 _QUEUE_DELIVERIES = f"""
 INSERT INTO webhooks.deliveries AS d
-    (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at, replay)
+    (id, event, endpoint, account, livemode, created, position, ordinal, type, object, due_at, replay)
 SELECT n.id, n.event, %(endpoint)s, n.account, %(livemode)s, n.created, n.position, n.ordinal, n.type,
-       to_timestamp(%(now)s) + n.number * interval '1 microsecond', %(replay)s
+       n.object, to_timestamp(%(now)s) + n.number * interval '1 microsecond', %(replay)s
 FROM unnest(%(ids)s::text[], %(events)s::text[], %(accounts)s::text[], %(created)s::bigint[],
-            %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[]) WITH ORDINALITY
-    AS n (id, event, account, created, position, ordinal, type, number)
+            %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[],
+            %(objects)s::text[]) WITH ORDINALITY
+    AS n (id, event, account, created, position, ordinal, type, object, number)
 ORDER BY n.number
 ON CONFLICT ON CONSTRAINT deliveries_once DO UPDATE
-SET state = 'pending', due_at = excluded.due_at, replay = excluded.replay,
+SET state = 'pending', due_at = excluded.due_at, replay = excluded.replay, object = excluded.object,
     schedule_from = d.tries + (d.leased_until > now())::integer
 WHERE d.state <> 'pending' AND d.tries < {TRIES_MAX}
+RETURNING d.id
 """  # noqa: S608 (a constant)
 
 log = structlog.get_logger()
@@ -155,7 +158,7 @@ class ReplayJob:
         if replay.counted_position < chosen.upto:
             await self._count(conn, replay, chosen)
             return 0, True
-        return await self._queue(conn, replay, chosen)
+        return await self._queue(conn, replay, chosen, ordered=endpoint.dispatch.ordered)
 
     async def _count(self, conn: Conn, replay: _LockedReplay, chosen: ReplayFilter) -> None:
         """Count the Events of the next part of the window."""
@@ -164,7 +167,9 @@ class ReplayJob:
         tally = await selector.count(conn, replay.counted_position, upto)
         await conn.execute(_MOVE_COUNT, {"id": replay.id, "total": tally.total, "upto": upto})
 
-    async def _queue(self, conn: Conn, replay: _LockedReplay, chosen: ReplayFilter) -> tuple[int, bool]:
+    async def _queue(
+        self, conn: Conn, replay: _LockedReplay, chosen: ReplayFilter, *, ordered: bool
+    ) -> tuple[int, bool]:
         """Make deliveries of the next Events, as many as there is room for; end the replay when all are
         settled."""
         row = await fetch_one(conn, _COUNT_PENDING, {"id": replay.id})
@@ -182,7 +187,7 @@ class ReplayJob:
             return 0, False
         selector = await open_selector(conn, self._codec, chosen._replace(upto=reachable))
         selection = await selector.select(conn, replay.queued_position, room)
-        queued = await self._make_deliveries(conn, replay, selection.events)
+        queued = await self._make_deliveries(conn, replay, selection.events, ordered=ordered)
         await conn.execute(
             _MOVE_QUEUE,
             {
@@ -195,7 +200,9 @@ class ReplayJob:
         )
         return queued, True
 
-    async def _make_deliveries(self, conn: Conn, replay: _LockedReplay, events: list[FeedEvent]) -> int:
+    async def _make_deliveries(
+        self, conn: Conn, replay: _LockedReplay, events: list[FeedEvent], *, ordered: bool
+    ) -> int:
         if not events:
             return 0
         now = self._clock.now()
@@ -211,8 +218,12 @@ class ReplayJob:
             "positions": [event.position for event in events],
             "ordinals": [event.ordinal for event in events],
             "types": [event.type for event in events],
+            "objects": [event.stream if ordered else None for event in events],
         }
-        return (await conn.execute(_QUEUE_DELIVERIES.encode(), parameters)).rowcount
+        queued = [row[0] for row in await fetch_all(conn, _QUEUE_DELIVERIES.encode(), parameters)]
+        if ordered:
+            await order.hold(conn, queued)
+        return len(queued)
 
 
 async def _lock(conn: Conn, replay_id: str) -> _LockedReplay | None:

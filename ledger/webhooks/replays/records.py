@@ -17,6 +17,7 @@ from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import COLUMNS, Replay
+from ledger.webhooks.schedule import order
 from ledger.webhooks.subscriptions import Owner
 
 ReplayAction = Literal["pause", "resume", "cancel"]
@@ -190,6 +191,7 @@ async def end_replay(
     and give up what is pending of it."""
     await conn.execute(_END, {"id": replay_id, "state": state, "ended": int(now)})
     await conn.execute(_DROP_PENDING, {"id": replay_id})
+    await order.release_first(conn, now)
     replay = await get_replay(conn, replay_id, owner=None)
     details = {"delivered": replay.delivered, "failed": replay.failed, "dropped": replay.dropped}
     await _record_operation(conn, replay_id, f"webhook_replay_{state}", actor, details)

@@ -60,9 +60,10 @@ AND (%(object)s::text IS NULL OR EXISTS (
     SELECT FROM ledger.events e WHERE e.notification_id = d.position AND e.originator_id = %(object)s))
 """
 _SELECT_GIVEN_UP = f"""
-SELECT d.event, d.account, d.livemode, d.type, d.created, d.position, d.ordinal
+SELECT d.event, d.account, d.livemode, d.type, d.created, d.position, d.ordinal,
+       (SELECT e.originator_id FROM ledger.events e WHERE e.notification_id = d.position)
 {_GIVEN_UP} ORDER BY d.position, d.ordinal LIMIT %(limit)s
-"""
+"""  # noqa: S608 (a constant)
 _COUNT_GIVEN_UP = f"""
 SELECT d.type, count(*), min(d.position), max(d.position) {_GIVEN_UP} GROUP BY d.type
 """
@@ -196,7 +197,7 @@ class Selector:
         events = [
             FeedEvent(
                 ids.derive_id("evt", recorded_at, stream, version, ordinal), account, self._filter.livemode,
-                event_type, int(recorded_at), position, ordinal,
+                event_type, int(recorded_at), position, ordinal, stream,
             )
             for ordinal, event_type in wanted
         ]  # fmt: skip

@@ -92,7 +92,7 @@ def delivery_routes(callers: Callers, execution: Execution, queries: QueryContex
     async def read_webhook_delivery(delivery: DeliveryId, exchange: Exchange = webhooks_scope) -> Response:
         """Each attempt with its time, status or error, duration and the first 2 KiB of the answer."""
         record = await pool.run_idempotent(
-            lambda conn: read_delivery(conn, codec, delivery, get_owner(exchange))
+            lambda conn: read_delivery(conn, codec, delivery, get_owner(exchange), queries.store.clock.now())
         )
         return JSONResponse(record.to_json())
 
@@ -108,7 +108,7 @@ def delivery_routes(callers: Callers, execution: Execution, queries: QueryContex
         async def retry(conn: Conn) -> dict[str, Any]:
             request = Request(exchange.key.id, queries.store.clock.now())
             await retry_delivery(conn, codec, delivery, owner, request)
-            return (await read_delivery(conn, codec, delivery, owner)).to_json()
+            return (await read_delivery(conn, codec, delivery, owner, request.now)).to_json()
 
         return await change_once(execution, pool, exchange, {}, retry)
 

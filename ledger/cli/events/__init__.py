@@ -1,0 +1,1 @@
+"""`ledger events …`, `ledger trigger` and `ledger listen`: Events for developers."""
