@@ -1985,7 +1985,8 @@ CREATE VIEW reporting.webhook_deliveries AS
    FROM webhooks.deliveries d
      CROSS JOIN LATERAL ( SELECT max(t.at) AS last_attempt_at
            FROM webhooks.attempts t
-          WHERE t.delivery = d.id) a;
+          WHERE t.delivery = d.id) a
+  WHERE d.state <> 'forwarded'::text;
 COMMENT ON VIEW reporting.webhook_deliveries IS 'One row per delivery: an Event that was owed to an endpoint in the last 30 days.';
 COMMENT ON COLUMN reporting.webhook_deliveries.id IS 'Id of the delivery.';
 COMMENT ON COLUMN reporting.webhook_deliveries.event IS 'Id of the Event, evt_….';

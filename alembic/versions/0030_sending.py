@@ -45,7 +45,8 @@ SELECT d.id, d.event, d.type, d.endpoint, d.account, d.livemode,
        a.last_attempt_at,
        CASE WHEN d.state = 'pending' THEN nullif(d.due_at, 'infinity') END AS due_at
 FROM webhooks.deliveries d
-CROSS JOIN LATERAL (SELECT max(t.at) AS last_attempt_at FROM webhooks.attempts t WHERE t.delivery = d.id) a;
+CROSS JOIN LATERAL (SELECT max(t.at) AS last_attempt_at FROM webhooks.attempts t WHERE t.delivery = d.id) a
+WHERE d.state <> 'forwarded';
 COMMENT ON COLUMN reporting.webhook_deliveries.due_at IS
     'When the next one is due; null: none is, or it waits for an earlier Event of the object.';
 """

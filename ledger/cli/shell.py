@@ -20,7 +20,7 @@ import psycopg
 
 from ledger.accounts import list_accounts
 from ledger.clock import Clock
-from ledger.config import Settings, load_settings
+from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
@@ -68,10 +68,19 @@ def open_deployment() -> Iterator[Deployment]:
     logs.configure("warning")
     with open_database(settings) as (dsn, service_key):
         check_database(settings, dsn, service_key)
+        warn_of_misspelt_settings()
         try:
             yield Deployment(settings, dsn, service_key)
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise Unavailable(first_line(error)) from error
+
+
+def warn_of_misspelt_settings() -> None:
+    """Print a line on standard error for each variable that looks like a misspelt setting. Others that begin
+    with LEDGER_ may belong to another program; only what runs for long, and logs, warns of all."""
+    for unknown in find_unknown_settings():
+        if unknown.nearest is not None:
+            print(f"ledger: {make_printable(unknown)}", file=sys.stderr)
 
 
 async def _run(

@@ -85,40 +85,46 @@ class Body(BaseModel):
 
 
 class Address(Body):
-    city: Text | None = None
-    country: Text | None = None
-    line1: Text | None = None
-    line2: Text | None = None
-    postal_code: Text | None = None
-    state: Text | None = None
+    city: Text | None = Field(None, description="City, town or village.")
+    country: Text | None = Field(None, description="Two-letter code of the country (ISO 3166-1).")
+    line1: Text | None = Field(None, description="Street and number, or a box.")
+    line2: Text | None = Field(None, description="Apartment, floor or building.")
+    postal_code: Text | None = Field(None, description="Postal code.")
+    state: Text | None = Field(None, description="State, province or region.")
 
 
 class CustomerShipping(Body):
-    address: Address
-    name: Text
-    phone: Text | None = None
+    address: Address = Field(description="Where to.")
+    name: Text = Field(description="The recipient.")
+    phone: Text | None = Field(None, description="The recipient's phone number.")
 
 
 class ChargeShipping(CustomerShipping):
-    carrier: Text | None = None
-    tracking_number: Text | None = None
+    carrier: Text | None = Field(None, description="Who delivers, such as `DHL`.")
+    tracking_number: Text | None = Field(
+        None, description="The carrier's number; several are separated by commas."
+    )
 
 
 class CustomField(Body):
-    name: Annotated[StorableText, Field(max_length=40)]
-    value: Annotated[StorableText, Field(max_length=140)]
+    name: Annotated[StorableText, Field(max_length=40)] = Field(description="The field's name.")
+    value: Annotated[StorableText, Field(max_length=140)] = Field(description="The field's value.")
 
 
 class RenderingOptions(Body):
-    amount_tax_display: Literal["exclude_tax", "include_inclusive_tax"] | None = None
-    template: Text | None = None
+    amount_tax_display: Literal["exclude_tax", "include_inclusive_tax"] | None = Field(
+        None, description="How line items show tax on PDFs."
+    )
+    template: Text | None = Field(None, description="Id of an invoice rendering template.")
 
 
 class InvoiceSettings(Body):
-    custom_fields: Annotated[list[CustomField], Field(max_length=4)] | None = None
-    default_payment_method: Text | None = None
-    footer: Text | None = None
-    rendering_options: RenderingOptions | None = None
+    custom_fields: Annotated[list[CustomField], Field(max_length=4)] | None = Field(
+        None, description="Fields shown on invoices."
+    )
+    default_payment_method: Text | None = Field(None, description="Id of a payment method.")
+    footer: Text | None = Field(None, description="Shown at the foot of invoices.")
+    rendering_options: RenderingOptions | None = Field(None, description="How invoice PDFs are rendered.")
 
 
 class CustomerBody(Body):
@@ -131,31 +137,41 @@ class CustomerBody(Body):
     )
 
     id: NewId | None = Field(None, description=_ID_DESCRIPTION)
-    address: Address | None = None
+    address: Address | None = Field(None, description="The customer's address.")
     balance: Integer | None = Field(None, description="In minor units; a negative balance is a credit.")
-    business_name: Name | None = None
+    business_name: Name | None = Field(None, description="The name of the business.")
     created: Seconds | None = Field(None, description=_CREATED_DESCRIPTION)
-    description: Text | None = None
-    email: Email | None = None
-    individual_name: Name | None = None
-    invoice_prefix: Annotated[str, Field(pattern=_INVOICE_PREFIX_PATTERN)] | None = None
-    invoice_settings: InvoiceSettings | None = None
-    metadata: Metadata | None = None
-    name: Text | None = None
-    next_invoice_sequence: PositiveInteger | None = None
-    phone: Text | None = None
-    preferred_locales: Annotated[list[Text], Field(max_length=100)] | None = None
-    shipping: CustomerShipping | None = None
+    description: Text | None = Field(None, description="Your description of the customer.")
+    email: Email | None = Field(None, description="The customer's email address.")
+    individual_name: Name | None = Field(None, description="The name of the person.")
+    invoice_prefix: Annotated[str, Field(pattern=_INVOICE_PREFIX_PATTERN)] | None = Field(
+        None, description="Prefix of the customer's invoice numbers."
+    )
+    invoice_settings: InvoiceSettings | None = Field(
+        None, description="Defaults for the customer's invoices."
+    )
+    metadata: Metadata | None = Field(None, description="Key-value pairs of your own.")
+    name: Text | None = Field(None, description="Full name of the person, or name of the business.")
+    next_invoice_sequence: PositiveInteger | None = Field(
+        None, description="Number of the customer's next invoice."
+    )
+    phone: Text | None = Field(None, description="The customer's phone number.")
+    preferred_locales: Annotated[list[Text], Field(max_length=100)] | None = Field(
+        None, description="Preferred languages, best first."
+    )
+    shipping: CustomerShipping | None = Field(None, description="Shipping details.")
     source: Text | None = Field(None, description="A token (`tok_…`) of the default card.")
-    tax_exempt: Literal["none", "exempt", "reverse"] | None = None
+    tax_exempt: Literal["none", "exempt", "reverse"] | None = Field(
+        None, description="Whether the customer is exempt from tax. Default: none."
+    )
 
 
 class BillingDetails(Body):
-    address: Address | None = None
-    email: Text | None = None
-    name: Text | None = None
-    phone: Text | None = None
-    tax_id: Text | None = None
+    address: Address | None = Field(None, description="Address of the payer.")
+    email: Text | None = Field(None, description="Email address of the payer.")
+    name: Text | None = Field(None, description="Name of the payer.")
+    phone: Text | None = Field(None, description="Phone number of the payer.")
+    tax_id: Text | None = Field(None, description="Tax number of the payer.")
 
 
 class ChargeBody(Body):
@@ -176,29 +192,43 @@ class ChargeBody(Body):
 
     id: NewId | None = Field(None, description=_ID_DESCRIPTION)
     amount: Integer = Field(description="In minor units of the currency.")
-    currency: Currency
+    currency: Currency = Field(description="Three-letter ISO code, in either case.")
     amount_captured: PositiveInteger | None = Field(
         None, description="In minor units, if less than the amount was captured. Default: all of it."
     )
-    billing_details: BillingDetails | None = None
+    billing_details: BillingDetails | None = Field(
+        None, description="Who paid, as given with the payment method."
+    )
     captured: bool | None = Field(None, description="False if the charge is only authorized. Default: true.")
     created: Seconds | None = Field(None, description=_CREATED_DESCRIPTION)
     customer: Id | None = Field(None, description="A customer of the account.")
-    description: Annotated[StorableText, Field(max_length=40_000)] | None = None
-    failure_code: Text | None = None
-    failure_message: Text | None = None
-    metadata: Metadata | None = None
-    outcome: JsonObject | None = None
-    payment_intent: NewId | None = None
+    description: Annotated[StorableText, Field(max_length=40_000)] | None = Field(
+        None, description="Your description of the charge."
+    )
+    failure_code: Text | None = Field(
+        None, description="Of a failed charge: the code of the reason. Default: card_declined."
+    )
+    failure_message: Text | None = Field(None, description="Of a failed charge: the reason in words.")
+    metadata: Metadata | None = Field(None, description="Key-value pairs of your own.")
+    outcome: JsonObject | None = Field(
+        None, description="Returned unchanged. Default: what a charge with this status has here."
+    )
+    payment_intent: NewId | None = Field(None, description="Id of the payment intent that the charge is of.")
     payment_method_details: PaymentMethodDetails | None = Field(
         None, description="Returned unchanged: `type`, and a member of that name."
     )
-    receipt_email: Email | None = None
-    shipping: ChargeShipping | None = None
-    statement_descriptor: StatementDescriptor | None = None
-    statement_descriptor_suffix: StatementDescriptor | None = None
-    status: Literal["succeeded", "failed"] | None = None
-    transfer_group: Text | None = None
+    receipt_email: Email | None = Field(None, description="Email address for the receipt.")
+    shipping: ChargeShipping | None = Field(None, description="Shipping details of the goods.")
+    statement_descriptor: StatementDescriptor | None = Field(
+        None, description="Text on the customer's statement."
+    )
+    statement_descriptor_suffix: StatementDescriptor | None = Field(
+        None, description="Text on the customer's statement, after the account's prefix."
+    )
+    status: Literal["succeeded", "failed"] | None = Field(None, description="Default: succeeded.")
+    transfer_group: Text | None = Field(
+        None, description="Identifies the group of payments that this one belongs to."
+    )
 
 
 class DisputeBody(Body):
@@ -218,10 +248,16 @@ class DisputeBody(Body):
     )
 
     id: NewId | None = Field(None, description=_ID_DESCRIPTION)
-    charge: Id
-    kind: Literal[KINDS]  # type: ignore[valid-type]  # the domain's names, listed once
-    reason: Literal[REASONS] | None = None  # type: ignore[valid-type]
-    network_reason_code: Annotated[StorableText, Field(max_length=50)] | None = None
+    charge: Id = Field(description="The charge, one of the account.")
+    kind: Literal[KINDS] = Field(  # type: ignore[valid-type]  # the domain's names, listed once
+        description="What the network opened. A chargeback or compliance dispute withdraws the money at once."
+    )
+    reason: Literal[REASONS] | None = Field(  # type: ignore[valid-type]
+        None, description="Default: general. Of a compliance dispute it is always noncompliant."
+    )
+    network_reason_code: Annotated[StorableText, Field(max_length=50)] | None = Field(
+        None, description="The network's own code of the reason, such as `10.4`."
+    )
     amount: PositiveInteger | None = Field(
         None, description="In minor units. Default: what was captured and is not disputed yet."
     )
@@ -241,7 +277,9 @@ class FactBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"fact": "won", "reference": "net-7781-won"}]})
 
-    fact: Literal[FACTS]  # type: ignore[valid-type]
+    fact: Literal[FACTS] = Field(  # type: ignore[valid-type]
+        description="What the network has decided; which facts may follow depends on the status."
+    )
     reference: Reference | None = Field(
         None,
         description="The network's reference for this fact. The same reference again, with the same content, "

@@ -30,14 +30,14 @@ async def retry_event(call: Call, context: QueryContext) -> MakeChange:
     """What sends the Event again, and answers with it. Raises RequestError."""
     params = call.parameters
     endpoint_id, to_listeners = params.get("webhook_endpoint"), params.get("for_stripecli") or False
+    async with context.pool.connection() as conn:
+        call, platform = await _choose_account(conn, call)
+    shown, position, ordinal = await fetch_event(call, context)
     if endpoint_id is None and not to_listeners:
         raise InvalidParameter(
             "Pass `webhook_endpoint`, or `for_stripecli=true`: the Event is sent to whom you name.",
             param="webhook_endpoint",
         )
-    async with context.pool.connection() as conn:
-        call, platform = await _choose_account(conn, call)
-    shown, position, ordinal = await fetch_event(call, context)
     event = FeedEvent(shown.id, call.account, shown.livemode, shown.type, shown.created, position, ordinal)
     endpoint = None
     if endpoint_id is not None:

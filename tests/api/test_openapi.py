@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -282,3 +283,26 @@ def test_every_parameter_that_most_operations_have_is_described(document: Any) -
             for each in entry.get("parameters", ()) if path.startswith("/v1/") else ():
                 general = each.get("in") == "path" or each.get("name") in ("limit", "expand[]", "created")
                 assert "description" in each or not general, (path, each)
+
+
+def test_every_field_of_a_body_of_the_internal_api_is_described(document: Any) -> None:
+    def walk(schema: Any, path: str) -> Iterator[str]:
+        if "$ref" in schema:
+            schema = {**document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], **schema}
+        inner = [*schema.get("anyOf", ()), *schema.get("allOf", ())]
+        for each in (*inner, *filter(None, [schema.get("items")])):
+            yield from walk(each, path)
+        for name, field in schema.get("properties", {}).items():
+            if not field.get("description"):
+                yield f"{path}.{name}"
+            yield from walk(field, f"{path}.{name}")
+
+    bodies = [
+        (f"{method} {path}", content["schema"])
+        for path, entries in document["paths"].items()
+        if path.startswith("/internal/")
+        for method, entry in entries.items()
+        for content in entry.get("requestBody", {}).get("content", {}).values()
+    ]
+    assert len(bodies) > 20
+    assert [missing for path, schema in bodies for missing in walk(schema, path)] == []

@@ -30,7 +30,7 @@ def receiver() -> Iterator[Receiver]:
 def test_new_events_are_printed_and_forwarded_with_a_signature_that_the_sdk_verifies(
     service: Service, account: Account, raw: Caller, live: Caller, receiver: Receiver, tmp_path: Path
 ) -> None:
-    raw.customer(description="before it listens")
+    raw.charge(description="before it listens")
     url = receiver.url("/signed").removeprefix("http://")
     of_account = ("--account", account.id)
     arguments = ("--forward-to", url, "--events", "charge.*,customer.deleted", *of_account, "--json")

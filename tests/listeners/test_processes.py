@@ -37,7 +37,13 @@ LONG_TEXTS = (
 @pytest.fixture(scope="module")
 def service(cluster: Cluster) -> Iterator[Service]:
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
-        running = Service(dsn, Path(place), LEDGER_WORKERS="2", LEDGER_STRIPE_CLI_CONNECTION_SECONDS="2")
+        running = Service(
+            dsn,
+            Path(place),
+            LEDGER_WORKERS="2",
+            LEDGER_STRIPE_CLI_CONNECTION_SECONDS="2",
+            LEDGER_PUBLIC_URL="https://ledger.example.com",  # listeners connect where they have asked
+        )
         yield running
         running.stop()
 

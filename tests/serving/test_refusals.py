@@ -160,6 +160,15 @@ def test_a_wrong_argument_is_explained(dsn: str, place: Path, command: tuple[str
     assert reason in line
 
 
+def test_a_command_that_succeeds_names_a_setting_that_is_misspelt(dsn: str, place: Path) -> None:
+    """And no other variable that begins alike: it may belong to another program."""
+    settings = {"database_url": dsn, "secret_key": SERVICE_KEY, "lst_wait_ms": "lovelace", "x": "lovelace"}
+    ended = run_ledger(place / "data", "accounts", "list", "--json", **settings)
+    line = "ledger: LEDGER_LST_WAIT_MS: unknown setting; did you mean LEDGER_LIST_WAIT_MS?\n"
+    assert (ended.returncode, ended.stderr) == (0, line)
+    assert ended.stdout.startswith("{")
+
+
 def test_a_verification_that_compares_nothing_fails(dsn: str, place: Path) -> None:
     """The projections are live, but the log is empty."""
     settings = {"database_url": dsn, "secret_key": SERVICE_KEY}

@@ -65,6 +65,7 @@ def test_events_are_forwarded_signed_and_responses_recorded(
     assert {re.match("wsl_", endpoint) is not None for _, _, endpoint, *_ in attempts} == {True}
     assert sorted(attempt[4:] for attempt in attempts) == [(200, "thanks")] * 3 + [(500, "not yet")]
     assert [event["pending_webhooks"] for event in raw.events()] == [0] * 4
+    assert raw.events("delivery_success=false") == []
 
 
 def test_the_secret_stays_the_same_for_an_account_and_a_device(

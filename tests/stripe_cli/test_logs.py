@@ -52,12 +52,10 @@ def test_requests_are_shown_as_they_are_answered(cli: StripeCli, raw: Caller) ->
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--filter-http-method", "DELETE"), {("DELETE", 200)}),
         (("--filter-status-code-type", "4XX"), {("POST", 400), ("POST", 402)}),
-        (("--filter-request-path", "/v1/charges"), {("POST", 402)}),
-        (("--filter-request-status", "FAILED", "--filter-status-code", "402"), {("POST", 402)}),
+        (("--filter-http-method", "POST,DELETE", "--filter-status-code", "402"), {("POST", 402)}),
     ],
-    ids=["method", "kind of status", "path", "two at once"],
+    ids=["kind of status", "two at once"],
 )
 def test_the_service_filters(
     options: tuple[str, ...], expected: set[tuple[str, int]], cli: StripeCli, raw: Caller

@@ -12,6 +12,8 @@ import pytest
 import stripe
 
 from ledger.ids import new_id
+from ledger.postgres.connections import open_connection
+from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries, read_delivery
 from tests.api.conftest import parse_log
 from tests.api.service import (
     SERVICE_KEY,
@@ -23,9 +25,12 @@ from tests.api.service import (
     create_client,
     ok,
 )
+from tests.projections.corruption import UNREADABLE, store_record
+from tests.projections.histories import Author, catch_up, run_story
 from tests.serving.process import run_refused
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
+from tests.webhooks.test_fanout import create_endpoint, fan_out
 
 INSERT_FORWARDED = """
 INSERT INTO webhooks.deliveries
@@ -409,3 +414,23 @@ def test_the_command_line_shows_the_same_and_sends_again(
     ):
         refused = run_refused(tmp_path, "webhooks", *arguments, database_url=service.dsn, **DEPLOYMENT)
         assert refused.startswith(message)
+
+
+def test_a_delivery_is_shown_while_its_endpoint_cannot_be_read(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await create_endpoint(author)  # 1
+        await author.create_customer()  # 2
+        await catch_up(dsn)
+        assert await fan_out(author) == 1
+        codec, now = author.store.codec, author.store.clock.now()
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            (delivery,), _ = await list_deliveries(
+                conn, None, DeliveryFilters(), limit=10, starting_after=None
+            )
+            assert (await read_delivery(conn, codec, delivery.id, None, now)).waits_for == []
+            was = await store_record(dsn, 1, UNREADABLE["no JSON"][0])
+            record = await read_delivery(conn, codec, delivery.id, None, now)
+            assert record.waits_for == ["endpoint_unreadable"]
+            await store_record(dsn, 1, was)
+
+    run_story(dsn, story)

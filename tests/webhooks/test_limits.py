@@ -19,8 +19,7 @@ def test_after_a_failure_those_that_were_claimed_ahead_are_not_attempted() -> No
 
     async def run(*, succeeded: bool) -> list[bool]:
         answered = asyncio.Event()
-        for _ in range(ENDPOINT_CONCURRENCY_MAX + 2):
-            limits.hold("we_1")
+        limits.hold(limits.get_room(), ["we_1"] * (ENDPOINT_CONCURRENCY_MAX + 2))
         tasks = [
             asyncio.create_task(deliver(answered, succeeded=succeeded))
             for _ in range(ENDPOINT_CONCURRENCY_MAX + 2)
@@ -34,4 +33,4 @@ def test_after_a_failure_those_that_were_claimed_ahead_are_not_attempted() -> No
 
     assert asyncio.run(run(succeeded=True)) == [True] * (ENDPOINT_CONCURRENCY_MAX + 2)
     assert asyncio.run(run(succeeded=False)) == [True] * ENDPOINT_CONCURRENCY_MAX + [False] * 2
-    assert limits.list_free() == {"we_1": ENDPOINT_CONCURRENCY_MAX}
+    assert limits.get_room().of_endpoints == {"we_1": ENDPOINT_CONCURRENCY_MAX}

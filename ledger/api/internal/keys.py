@@ -40,7 +40,7 @@ class AccountBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Berlin branch"}]})
 
-    name: Text
+    name: Text = Field(description="A name for the account.")
 
 
 class KeyBody(Body):
@@ -51,12 +51,12 @@ class KeyBody(Body):
     )
 
     account: Id | None = Field(None, description="A connected account; default: the caller's own.")
-    kind: KeyKind = "sk"
+    kind: KeyKind = Field("sk", description="sk: secret, rk: restricted, pk: publishable.")
     mode: Mode | None = Field(
         None,
         description="Default: that of the caller's key. Only a live-mode key may create a live-mode key.",
     )
-    name: Text = ""
+    name: Text = Field("", description="A name for the key.")
     scopes: Annotated[list[str], Field(max_length=len(SCOPES))] = Field(
         [], description="The scopes of a restricted key."
     )

@@ -26,7 +26,9 @@ class MoveClock(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     now: float | None = Field(None, ge=0, le=NOW_MAX, description="unix seconds", examples=[1795000000])
-    advance_seconds: float | None = Field(None, gt=0, le=ADVANCE_SECONDS_MAX, examples=[86400])
+    advance_seconds: float | None = Field(
+        None, gt=0, le=ADVANCE_SECONDS_MAX, description="How far to move it, in seconds.", examples=[86400]
+    )
 
     @model_validator(mode="after")
     def _check_exactly_one(self) -> MoveClock:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.groups import JsonOption, format_examples, print_json
-from ledger.cli.shell import clean_up_at_signals
+from ledger.cli.shell import clean_up_at_signals, warn_of_misspelt_settings
 from ledger.config import load_settings
 
 NEXT_STEPS = """\
@@ -47,6 +47,7 @@ def _add_backup_command(cli: typer.Typer) -> None:
         settings = load_settings()
         with clean_up_at_signals():
             dump = backup.back_up(settings, file, log_only=log_only, overwrite=force)
+        warn_of_misspelt_settings()
         if as_json:
             print_json({"file": str(file)} | dump._asdict())
             return
@@ -82,6 +83,7 @@ def _add_restore_command(cli: typer.Typer) -> None:
         settings = load_settings()
         with clean_up_at_signals():
             restored = restore.restore(settings, file, key_file)
+        warn_of_misspelt_settings()
         place = "the database" if settings.database_url is not None else settings.data_dir.absolute()
         if as_json:
             print_json({"restored_into": str(place), "missing_roles": restored.missing_roles})

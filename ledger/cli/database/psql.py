@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ledger.cli.shell import warn_of_misspelt_settings
 from ledger.config import Settings
 from ledger.errors import SettingError
 from ledger.postgres.deployment import get_owner_dsn, open_database
@@ -43,6 +44,7 @@ def run_psql(settings: Settings, arguments: Sequence[str], *, role: str | None, 
             raise SettingError(f"{error}. From elsewhere: {_show_command(settings, owner_dsn)}") from None
         named = make_conninfo(owner_dsn, application_name="ledger psql")
         connection = describe_connection(named, options=options)
+        warn_of_misspelt_settings()
         process = subprocess.Popen([psql, *connection.arguments, *arguments], env=connection.environment)
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's: it cancels a query
         try:

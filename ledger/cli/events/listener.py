@@ -17,7 +17,13 @@ from ledger.cli.events.event_types import expand_types
 from ledger.cli.events.forwarder import forward
 from ledger.cli.events.live_events import LiveEvents, print_live, read_head
 from ledger.cli.groups import print_json
-from ledger.cli.shell import Deployment, choose_account, end_at_closed_output, run_until_stopped
+from ledger.cli.shell import (
+    Deployment,
+    choose_account,
+    end_at_closed_output,
+    run_until_stopped,
+    warn_of_misspelt_settings,
+)
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.postgres.connections import Pool, open_connection
@@ -95,6 +101,7 @@ def _find_deployment() -> Deployment:
     logs.configure("warning")
     dsn, service_key = read_running_database(settings)
     check_database(settings, dsn, service_key)
+    warn_of_misspelt_settings()
     return Deployment(settings, dsn, service_key)
 
 

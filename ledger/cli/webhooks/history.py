@@ -34,6 +34,7 @@ _WAITS = {
     "copy": "this database is a copy (ledger webhooks status)",
     "endpoint_disabled": "the endpoint is disabled",
     "endpoint_deleted": "the endpoint is deleted",
+    "endpoint_unreadable": "the endpoint cannot be read at the moment (its record is in the log of a worker)",
     "breaker_open": "the endpoint has failed over and over, and is tried now and then",
     "retry_after": "the receiver has asked for a pause",
     "earlier_event": "an earlier Event of the same object is not delivered yet",

@@ -32,6 +32,26 @@ REASON_LENGTH_MAX = 500
 
 ReplayArgument = Annotated[str, typer.Argument(help="The id of a replay (whr_…).")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
+EndpointOption = Annotated[str, typer.Option("--endpoint", help="The id of the endpoint (we_…).")]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Events since this time, included: unix seconds or ISO 8601. --only-failed needs none.",
+    ),
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", help="Events before this time. Default: all that is recorded by now.")
+]
+TypesOption = Annotated[
+    list[str] | None,
+    typer.Option("--type", help="A type of Event, or 'charge.*'; repeat it for several."),
+]
+ObjectOption = Annotated[str | None, typer.Option("--object", help="Only Events of the object with this id.")]
+OnlyFailedOption = Annotated[
+    bool, typer.Option("--only-failed", help="Only Events whose delivery was given up or dropped.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Show the progress until it has ended.")]
 
 
@@ -54,27 +74,13 @@ def _add_replay_command(group: typer.Typer) -> None:
         ),
     )
     def replay(
-        endpoint: Annotated[str, typer.Option(help="The id of the endpoint (we_…).")],
-        window_from: Annotated[
-            str | None,
-            typer.Option(
-                "--from", help="Since this time, included: unix seconds or ISO 8601; --only-failed: optional."
-            ),
-        ] = None,
-        window_to: Annotated[
-            str | None, typer.Option("--to", help="Before this time; all that is recorded by now.")
-        ] = None,
-        types: Annotated[
-            list[str] | None,
-            typer.Option("--type", help="A type of Event, or 'charge.*'; repeat it for several."),
-        ] = None,
-        object_id: Annotated[
-            str | None, typer.Option("--object", help="Only Events of the object with this id.")
-        ] = None,
-        only_failed: Annotated[
-            bool, typer.Option("--only-failed", help="Only Events whose delivery was given up or dropped.")
-        ] = False,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")] = False,
+        endpoint: EndpointOption,
+        window_from: FromOption = None,
+        window_to: ToOption = None,
+        types: TypesOption = None,
+        object_id: ObjectOption = None,
+        only_failed: OnlyFailedOption = False,
+        dry_run: DryRunOption = False,
         reason: ReasonOption = "",
         wait: WaitOption = False,
         yes: YesOption = False,

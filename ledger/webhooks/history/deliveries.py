@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 from psycopg.rows import TupleRow
 
-from ledger.errors import InvalidParameter, UnknownObject, UnknownReference
+from ledger.errors import InvalidParameter, UnknownObject, UnknownReference, UnreadableRecord
 from ledger.ids import encode_base62, parse_id_time
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
@@ -100,10 +100,13 @@ _ATTEMPTS = """
 SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
 FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
 """
+# What is retried or replayed may be made from the log.
 _HAS_EVENT = """
-SELECT FROM projections.feed f
-WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-AND f.id = %(event)s AND f.created = %(created)s
+SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
+    d.replay IS NOT NULL OR d.schedule_from > 0 OR EXISTS (
+        SELECT FROM projections.feed f
+        WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+        AND f.id = d.event AND f.created = d.created))
 """
 
 
@@ -227,8 +230,7 @@ async def find_delivery(conn: Conn, delivery_id: str, owner: Owner | None) -> De
 async def read_delivery(
     conn: Conn, codec: Codec, delivery_id: str, owner: Owner | None, now: float
 ) -> DeliveryRecord:
-    """The delivery at `now` (unix seconds), with its attempts. Raises UnknownObject, UnreadableRecord of its
-    endpoint."""
+    """The delivery at `now` (unix seconds), with its attempts. Raises UnknownObject."""
     delivery = await find_delivery(conn, delivery_id, owner)
     if delivery is None:
         raise UnknownObject("delivery", delivery_id)
@@ -242,11 +244,14 @@ async def read_delivery(
 
 async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: float) -> list[str]:
     """Why a pending delivery may not be attempted when it is due."""
-    endpoint = await read_endpoint(conn, codec, delivery.endpoint)
+    try:
+        endpoint = await read_endpoint(conn, codec, delivery.endpoint)
+    except UnreadableRecord:  # the sender logs it, and sends once it can be read
+        return ["endpoint_unreadable"]
     obstacles = await find_endpoint_obstacles(conn, endpoint, now)
     if delivery.due_at is None:
         obstacles.append("earlier_event")
-    row = await fetch_one(conn, _HAS_EVENT, {"event": delivery.event, "created": delivery.event_created})
+    row = await fetch_one(conn, _HAS_EVENT, {"id": delivery.id})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
 
 

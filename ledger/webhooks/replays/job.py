@@ -28,11 +28,11 @@ from ledger.webhooks.replays.selection import COUNT_POSITIONS_MAX, open_selector
 from ledger.webhooks.schedule import order
 from ledger.webhooks.subscriptions import FeedEvent
 
-QUEUED_MAX = 500
+QUEUED_MAX = 200
 PENDING_MAX = 1000
 REPLAYS_MAX = 100
 """So many replays one round goes through."""
-ACTIVE_POLL_SECONDS = 0.2
+ACTIVE_POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 1.0
 # A process that hangs in a step must lose the lock of the replay, so that another one can continue.
 _OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"

@@ -56,7 +56,7 @@ class ReplayBody(Body):
         }
     )
 
-    endpoint: Id
+    endpoint: Id = Field(description="The webhook endpoint to send to.")
     window_from: Seconds = Field(alias="from", description="Unix seconds, included.")
     window_to: Seconds | None = Field(
         None, alias="to", description="Unix seconds, not included; default: all that is recorded by now."
