@@ -129,7 +129,8 @@ WITH settled AS ({_SETTLE}), attempt AS (
     FROM settled)
 """  # noqa: S608 (constants)
 # The health of the endpoint is written with it: a row only for one that fails or has failed. Two processes
-# that record at once wait for each other at that row, so each change of it is seen, and logged, by one.
+# that record at once wait for each other at that row, so each change of it is seen, and logged, by one. Of
+# the failures of one transaction each has a time of its own: that of its statement.
 _HEALTH = """
 h.endpoint, h.account, h.livemode, h.failing, extract(epoch FROM h.since)::float8, h.attempts, h.given_up,
 h.status, h.error
@@ -141,7 +142,8 @@ INSERT INTO webhooks.endpoint_health AS h
 SELECT endpoint, %(account)s, livemode, true, to_timestamp(%(at)s::float8), 1, (state = 'failed')::integer,
        to_timestamp(%(at)s::float8), %(status)s::smallint, %(error)s::text,
        to_timestamp(%(asked_until)s::float8),
-       now(), now(), CASE state WHEN 'failed' THEN now() ELSE '-infinity' END
+       statement_timestamp(), statement_timestamp(),
+       CASE state WHEN 'failed' THEN statement_timestamp() ELSE '-infinity' END
 FROM settled
 ON CONFLICT ON CONSTRAINT endpoint_health_key DO UPDATE
 SET account = excluded.account, failing = true,
@@ -151,17 +153,19 @@ SET account = excluded.account, failing = true,
     last_attempt_at = excluded.last_attempt_at, status = excluded.status, error = excluded.error,
     asked_until = greatest(h.asked_until, excluded.asked_until),
     (opened_at, failed_probes, probe_at, probe_until) = ({breaker.AFTER_FAILURE}),
-    began_at = CASE WHEN h.failing THEN h.began_at ELSE now() END,
+    began_at = CASE WHEN h.failing THEN h.began_at ELSE statement_timestamp() END,
     failure_logged_at = CASE
         WHEN h.failing AND h.failure_logged_at >= h.began_at
-            OR h.failure_logged_at > now() - %(pause)s * interval '1 second' THEN h.failure_logged_at
-        ELSE now() END,
+            OR h.failure_logged_at > statement_timestamp() - %(pause)s * interval '1 second'
+        THEN h.failure_logged_at
+        ELSE statement_timestamp() END,
     given_up_logged_at = CASE
         WHEN excluded.given_up = 0 AND NOT (h.failing AND h.given_up > 0)
             OR h.failing AND h.given_up_logged_at >= h.began_at
-            OR h.given_up_logged_at > now() - %(pause)s * interval '1 second' THEN h.given_up_logged_at
-        ELSE now() END
-RETURNING {_HEALTH}, h.failure_logged_at = now(), h.given_up_logged_at = now()
+            OR h.given_up_logged_at > statement_timestamp() - %(pause)s * interval '1 second'
+        THEN h.given_up_logged_at
+        ELSE statement_timestamp() END
+RETURNING {_HEALTH}, h.failure_logged_at = statement_timestamp(), h.given_up_logged_at = statement_timestamp()
 """  # noqa: S608 (constants)
 _RECORD_SUCCESS = f"""{_RECORD_ATTEMPT}
 UPDATE webhooks.endpoint_health h SET failing = false, opened_at = NULL

@@ -187,6 +187,23 @@ def test_a_failing_endpoint_to_which_nothing_is_pending_is_withdrawn_too(
     assert len(receiver.requests_to(path)) == 1
 
 
+def test_of_failures_that_are_recorded_together_one_is_logged(dsn: str) -> None:
+    async def record_all() -> list[HealthChange | None]:
+        attempt = deliveries.Attempt(1.0, 1, None, None, "refused")
+        async with open_connection(dsn, "ledger_api", name="test") as conn, conn.transaction():
+            return [
+                await deliveries.record_outcome(
+                    conn, f"dlv_{number}", "failed", account="acct_1", attempt=attempt
+                )
+                for number in range(PROCESSES)
+            ]
+
+    with psycopg.connect(dsn) as conn:
+        conn.cursor().executemany(INSERT_DELIVERY, [(f"dlv_{number}", number) for number in range(PROCESSES)])
+    changes = [change for change in asyncio.run(record_all()) if change is not None]
+    assert [(change.news, change.gives_up, change.attempts) for change in changes] == [(True, True, 1)]
+
+
 def test_of_processes_that_see_an_endpoint_fail_at_once_one_logs_it(dsn: str) -> None:
     async def record(number: int) -> HealthChange | None:
         attempt = deliveries.Attempt(1.0, 1, None, None, "refused")

@@ -82,3 +82,32 @@ def test_what_was_claimed_ahead_is_given_back_when_the_endpoint_stops_to_answer(
 
     hang = asyncio.Event()
     assert asyncio.run(run()) == [True] * ENDPOINT_CONCURRENCY_MAX + [False] * 2
+
+
+def test_after_a_failure_those_that_were_claimed_ahead_are_not_attempted() -> None:
+    made = AttemptLimits(DELIVERIES_MAX)
+
+    async def deliver(answered: asyncio.Event, *, succeeded: bool) -> bool:
+        async with made.attempt("we_1") as may_begin:
+            if may_begin:
+                await answered.wait()
+                made.observe("we_1", 0.01, succeeded=succeeded)
+        return may_begin
+
+    async def run(*, succeeded: bool) -> list[bool]:
+        answered = asyncio.Event()
+        made.hold(made.get_room(), ["we_1"] * (ENDPOINT_CONCURRENCY_MAX + 2))
+        tasks = [
+            asyncio.create_task(deliver(answered, succeeded=succeeded))
+            for _ in range(ENDPOINT_CONCURRENCY_MAX + 2)
+        ]
+        await asyncio.sleep(0)
+        answered.set()
+        began = list(await asyncio.gather(*tasks))
+        for _ in tasks:
+            made.release("we_1")
+        return began
+
+    assert asyncio.run(run(succeeded=True)) == [True] * (ENDPOINT_CONCURRENCY_MAX + 2)
+    assert asyncio.run(run(succeeded=False)) == [True] * ENDPOINT_CONCURRENCY_MAX + [False] * 2
+    assert made.get_room().of_endpoints == {"we_1": ENDPOINT_CONCURRENCY_MAX}

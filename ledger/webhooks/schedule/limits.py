@@ -1,11 +1,13 @@
-"""How many deliveries the sender of a process may hold: in all and of each endpoint, by how fast it answers.
+"""How many deliveries the sender of a process may hold: in all, and of each endpoint by how fast it answers.
 
   unknown  START_DELIVERIES, so that one which hangs takes few places
   slow     a single one, until an attempt takes less than SLOW_ATTEMPT_SECONDS again
   others   ENDPOINT_CONCURRENCY_MAX, which are attempted at once; and of one that accepts what it gets, those
            that it will accept within AHEAD_SECONDS, ENDPOINT_DELIVERIES_MAX in all: they are claimed ahead
 
-So an endpoint that hangs delays no other, and a hundred of them take no more than a place or two each.
+So an endpoint that hangs delays no other, and a hundred of them take no more than a place or two each. After
+a failure, those claimed ahead are given back: whether the endpoint is tried again at once is for the next
+claim to say (`breaker`).
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class AttemptLimits:
         self._held_count = 0
         self._held: dict[str, int] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._failed: set[str] = set()
         self._limits: LruCache[str, int] = LruCache(KNOWN_ENDPOINTS_MAX)
         self._waiting: set[str] = set()
         self._any_waiting = False
@@ -62,6 +65,7 @@ class AttemptLimits:
         for endpoint, count in counts.items():
             self._held_count += count
             self._held[endpoint] = self._held.get(endpoint, 0) + count
+            self._failed.discard(endpoint)
             if endpoint not in self._slots:
                 self._slots[endpoint] = asyncio.Semaphore(ENDPOINT_CONCURRENCY_MAX)
         self._any_waiting = len(endpoints) >= room.in_all
@@ -77,13 +81,15 @@ class AttemptLimits:
         self._held[endpoint] -= 1
         if not self._held[endpoint]:
             del self._held[endpoint], self._slots[endpoint]
+            self._failed.discard(endpoint)
         return self._any_waiting or endpoint in self._waiting
 
     @asynccontextmanager
     async def attempt(self, endpoint: str) -> AsyncIterator[bool]:
         """Wait until another attempt to the endpoint may begin. False when that takes too long, because it no
-        longer answers fast: then none is made."""
+        longer answers fast, and when one has failed meanwhile: then none is made."""
         slots = self._slots[endpoint]
+        waited = slots.locked()
         try:
             async with asyncio.timeout(AHEAD_SECONDS_MAX):
                 await slots.acquire()
@@ -92,16 +98,18 @@ class AttemptLimits:
             yield False
             return
         try:
-            yield True
+            yield not (waited and endpoint in self._failed)
         finally:
             slots.release()
 
     def observe(self, endpoint: str, seconds: float, *, succeeded: bool) -> None:
-        """Learn from how long an attempt took."""
+        """Learn from how long an attempt took, and whether it was accepted."""
         limit = ENDPOINT_CONCURRENCY_MAX
         if seconds >= SLOW_ATTEMPT_SECONDS:
             limit = 1
         elif succeeded:
             ahead = ENDPOINT_CONCURRENCY_MAX * AHEAD_SECONDS / max(seconds, 0.001)
             limit = min(ENDPOINT_DELIVERIES_MAX, limit + round(ahead))
+        if not succeeded:
+            self._failed.add(endpoint)
         self._limits.put(endpoint, limit)
