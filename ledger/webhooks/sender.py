@@ -185,6 +185,7 @@ class Sender:
             if attempt is None:
                 async with self._connection as conn:
                     await deliveries.release_leases(conn, [delivery.id])
+                self.wake()
                 return
         await self._record_outcome(delivery, event.id, endpoint, attempt)
 
