@@ -76,8 +76,8 @@ class AttemptLimits:
         }
 
     def release(self, endpoint: str) -> bool:
-        """Count it no more. Returns whether to claim again: when a limit may have kept back others in the last
-        claim, and half of the endpoint's places are free, so that a claim brings many."""
+        """Count it no more. Returns whether to claim again: when a limit may have kept back others in the
+        last claim, and half of the endpoint's places are free, so that a claim brings many."""
         self._held_count -= 1
         self._held[endpoint] -= 1
         held, limit = self._held[endpoint], self._limits.get(endpoint) or START_DELIVERIES
