@@ -366,7 +366,10 @@ def test_a_killed_worker_leaves_out_no_event_of_a_replay_and_makes_none_twice(
         assert rows == [(position, replay.id, "delivered") for position in range(1, 601)]
         counts = conn.execute("SELECT total, queued, left_alone, delivered FROM webhooks.replays").fetchone()
         assert counts == (600, 600, 0, 600)
-    assert len({json.loads(request.body)["id"] for request in receiver.requests_to(path)}) == 600
+    whole = [
+        each for each in receiver.requests_to(path) if len(each.body) == int(each.headers["content-length"])
+    ]
+    assert len({json.loads(request.body)["id"] for request in whole}) == 600
 
 
 def test_an_old_delivery_that_is_replayed_is_not_deleted_under_it(dsn: str) -> None:

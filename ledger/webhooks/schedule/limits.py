@@ -1,13 +1,10 @@
 """How many deliveries the sender of a process may hold: in all, and of each endpoint by how fast it answers.
 
-  unknown  START_DELIVERIES, so that one which hangs takes few places
-  slow     a single one, until an attempt takes less than SLOW_ATTEMPT_SECONDS again
-  others   ENDPOINT_CONCURRENCY_MAX, which are attempted at once; and of one that accepts what it gets, those
-           that it will accept within AHEAD_SECONDS, ENDPOINT_DELIVERIES_MAX in all: they are claimed ahead
-
-So an endpoint that hangs delays no other, and a hundred of them take no more than a place or two each. After
-a failure, those claimed ahead are given back: whether the endpoint is tried again at once is for the next
-claim to say (`breaker`).
+unknown  START_DELIVERIES, so that one which hangs takes few places
+slow     a single one, until an attempt takes less than SLOW_ATTEMPT_SECONDS again
+others   ENDPOINT_CONCURRENCY_MAX, which are attempted at once; and of one that accepts what it gets, those
+         that it will accept within AHEAD_SECONDS, ENDPOINT_DELIVERIES_MAX in all: they are claimed ahead,
+         and given back after a failure: whether it is tried again is for the next claim to say (`breaker`)
 """
 
 from __future__ import annotations
