@@ -73,13 +73,15 @@ class AttemptLimits:
         }
 
     def release(self, endpoint: str) -> bool:
-        """Count it no more. Returns whether a limit may have kept back another one in the last claim."""
+        """Count it no more. Returns whether to claim again: when a limit may have kept back others in the
+        last claim, and half of the endpoint's places are free, so that a claim brings many."""
         self._held_count -= 1
         self._held[endpoint] -= 1
-        if not self._held[endpoint]:
+        held, limit = self._held[endpoint], self._limits.get(endpoint) or START_DELIVERIES
+        if not held:
             del self._held[endpoint], self._slots[endpoint]
             self._failed.discard(endpoint)
-        return self._any_waiting or endpoint in self._waiting
+        return held <= limit // 2 and (self._any_waiting or endpoint in self._waiting)
 
     @asynccontextmanager
     async def attempt(self, endpoint: str) -> AsyncIterator[bool]:
