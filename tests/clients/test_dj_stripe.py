@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import stripe
 
 from tests.api.service import Account, Service
 from tests.clients.conftest import ListRefused
-from tests.clients.program import SCRIPTS, build_environment, find_python, needs, run_to_success
+from tests.clients.program import NOWHERE, SCRIPTS, build_environment, find_python, needs, run_to_success
 from tests.clients.shop import Shop, list_all
 from tests.webhooks.receiver import wait_until
 
@@ -49,16 +50,16 @@ EMPTY_MODELS = (
 class Project:
     """A Django project with nothing but dj-stripe and a database in the folder `place`."""
 
-    def __init__(self, place: Path, service: Service, account: Account) -> None:
+    def __init__(self, place: Path, url: str, key: str) -> None:
         self.place = place
+        self.database = place / "database.sqlite3"
         self.settings = {
             "DJANGO_SETTINGS_MODULE": "settings",
             "PYTHONPATH": str(PROJECT),
-            "STRIPE_KEY": account.secret,
-            "STRIPE_BASE": service.url,
-            "DATABASE": str(place / "database.sqlite3"),
+            "STRIPE_KEY": key,
+            "STRIPE_BASE": url,
+            "DATABASE": str(self.database),
         }
-        self.admin("migrate", "--run-syncdb")
 
     def admin(self, *arguments: str) -> str:
         command = find_python(PROGRAM).with_name("django-admin")
@@ -67,15 +68,10 @@ class Project:
     def run_script(self, name: str, *arguments: str) -> str:
         return run_to_success([find_python(PROGRAM), PROJECT / name, *arguments], self.place, self.settings)
 
-    def read_rows(self) -> dict[str, dict[str, Any]]:
-        """The copied objects by model and id."""
-        rows: dict[str, dict[str, Any]] = json.loads(self.run_script("print_rows.py"))["rows"]
-        return rows
-
-    def read_deliveries(self) -> list[dict[str, Any]]:
-        """What became of each delivery that reached the webhook view."""
-        deliveries: list[dict[str, Any]] = json.loads(self.run_script("print_rows.py"))["deliveries"]
-        return deliveries
+    def read_tables(self) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+        """The copied objects by model and id; and what became of each delivery to the webhook view."""
+        printed = json.loads(self.run_script("print_rows.py"))
+        return printed["rows"], printed["deliveries"]
 
     @contextmanager
     def serve(self) -> Iterator[str]:
@@ -98,9 +94,19 @@ class Project:
             process.wait()
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with dj-stripe's tables, all empty: Django takes two seconds to make them."""
+    project = Project(tmp_path_factory.mktemp("tables"), NOWHERE, "sk_test_of_nobody")
+    project.admin("migrate", "--run-syncdb")
+    return project.database
+
+
 @pytest.fixture
-def project(service: Service, account: Account, tmp_path: Path) -> Project:
-    return Project(tmp_path, service, account)
+def project(service: Service, account: Account, tables: Path, tmp_path: Path) -> Project:
+    project = Project(tmp_path, service.url, account.secret)
+    shutil.copy(tables, project.database)
+    return project
 
 
 def test_every_model_is_copied_whole(
@@ -112,7 +118,7 @@ def test_every_model_is_copied_whole(
 ) -> None:
     del shop
     project.admin("djstripe_sync_models", *MODELS, *PARTS, *EMPTY_MODELS)
-    rows = project.read_rows()
+    rows, _ = project.read_tables()
     for model, resource in MODELS.items():
         listed = list_all(client, resource)
         copied = rows[model].keys()
@@ -150,11 +156,10 @@ def test_every_delivery_is_accepted_and_changes_the_rows(
         wait_until(
             lambda: not client.v1.events.list({"delivery_success": False}).data, seconds=DELIVERY_SECONDS
         )
-    deliveries = project.read_deliveries()
+    rows, deliveries = project.read_tables()
     # Each once: the service sends again what is not answered with 200.
     assert sorted(one["event"] for one in deliveries) == sorted(made)
     assert all(one["valid"] and one["processed"] and not one["exception"] for one in deliveries)
-    rows = project.read_rows()
     assert rows["Customer"][shop.jenny]["name"] == "Jenny R."
     assert rows["Customer"][shop.jenny]["metadata"] == {"tier": "silver"}
     for model, resource, named in (

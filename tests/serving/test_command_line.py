@@ -135,6 +135,33 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
     assert run_ledger(tmp_path / "data", "--version").stdout == f"ledger {__version__}\n"
 
 
+@pytest.fixture(scope="module")
+def completion(place: Path) -> Path:
+    """The script for bash that --show-completion prints there, beside the program `ledger` that it asks."""
+    program = place / "ledger"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.argv[0] = 'ledger'\nfrom ledger.__main__ import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    script = place / "completion.bash"
+    script.write_text(run_bash("ledger --show-completion", place).stdout)
+    return script
+
+
+def run_bash(script: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """Run it where `ledger` is the program in the folder `place`."""
+    environment = build_environment(place / "data")
+    environment["PATH"] = f"{place}:{environment['PATH']}"
+    return subprocess.run(
+        ["bash", "--norc", "-c", script],
+        env=environment,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
@@ -146,28 +173,15 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if type(value) is list else "",
 )
-def test_bash_completes_commands_options_and_names(tmp_path: Path, words: list[str], completed: str) -> None:
-    """By the script that --show-completion prints there."""
-    program = tmp_path / "ledger"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.argv[0] = 'ledger'\nfrom ledger.__main__ import main\nmain()\n"
-    )
-    program.chmod(0o755)
+def test_bash_completes_commands_options_and_names(
+    completion: Path, words: list[str], completed: str
+) -> None:
     script = f"""
-        eval "$(ledger --show-completion)"
+        source {completion}
         COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}
         _ledger_completion ledger; echo "${{COMPREPLY[@]}}"
     """
-    environment = build_environment(tmp_path / "data")
-    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-    ended = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_bash(script, completion.parent)
     assert (ended.stdout.split(), ended.stderr) == (completed.split(), "")
 
 
