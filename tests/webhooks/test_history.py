@@ -220,7 +220,9 @@ def test_a_query_that_is_wrong_names_the_parameter(desk: Desk) -> None:
         ("limit=101", "limit", None, "100"),
         ("created[gte]=yesterday", "created[gte]", None, "integer"),
         ("endpoint=we_none", "endpoint", "resource_missing", "No such webhook endpoint: 'we_none'"),
+        ("replay=whr_none", "replay", "resource_missing", "No such replay: 'whr_none'"),
         ("event=%00", "event", None, "NUL"),
+        ("replay=%00", "replay", None, "NUL"),
         ("type=%00", "type[0]", None, "NUL"),
         ("starting_after=dlv_none", "starting_after", "resource_missing", "No such delivery: 'dlv_none'"),
     ):

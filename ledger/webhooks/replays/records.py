@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import psycopg
 
-from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject
+from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject, UnknownReference
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.webhooks.history.owners import has_endpoint
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import COLUMNS, Replay
 from ledger.webhooks.schedule import order
@@ -149,7 +150,9 @@ async def list_replays(
     limit: int,
 ) -> tuple[list[Replay], bool]:
     """Replays, newest first, and whether there are more. Raises InvalidParameter for a cursor that is none
-    of them."""
+    of them, and UnknownReference for an endpoint that is not the owner's."""
+    if endpoint is not None and not await has_endpoint(conn, endpoint, owner):
+        raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
     if starting_after is not None:
         try:
             await get_replay(conn, starting_after, owner=owner)
