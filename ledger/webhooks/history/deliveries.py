@@ -127,6 +127,13 @@ SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
         AND f.id = d.event AND f.created = d.created))
 """
 
+_WAITS_IN_ORDER = """
+SELECT FROM webhooks.deliveries d JOIN webhooks.deliveries p
+    ON p.state = 'pending' AND p.endpoint = d.endpoint AND p.object = d.object
+    AND (p.position, p.ordinal) < (d.position, d.ordinal)
+WHERE d.id = %(id)s LIMIT 1
+"""
+
 
 class AttemptSummary(NamedTuple):
     """One attempt, without what the receiver answered. `at` is in unix seconds."""
@@ -276,7 +283,7 @@ async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: flo
     except UnreadableRecord:  # the sender logs it, and sends once it can be read
         return ["endpoint_unreadable"]
     obstacles = await find_endpoint_obstacles(conn, endpoint, now)
-    if delivery.due_at is None:
+    if await fetch_one(conn, _WAITS_IN_ORDER, {"id": delivery.id}) is not None:
         obstacles.append("earlier_event")
     row = await fetch_one(conn, _HAS_EVENT, {"id": delivery.id})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
