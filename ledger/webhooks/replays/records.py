@@ -60,7 +60,9 @@ UPDATE webhooks.deliveries d SET state = CASE
     WHEN EXISTS (SELECT FROM webhooks.attempts a WHERE a.delivery = d.id AND a.status BETWEEN 200 AND 299)
         THEN 'delivered'
     WHEN d.schedule_from > 0 THEN 'failed' ELSE 'dropped' END
-WHERE d.replay = %(id)s AND d.state = 'pending'
+FROM (SELECT id FROM webhooks.deliveries WHERE replay = %(id)s AND state = 'pending'
+      ORDER BY id FOR UPDATE) AS locked
+WHERE d.id = locked.id
 """
 _END = """
 UPDATE webhooks.replays r SET state = %(state)s, ended = %(ended)s, waits_for = NULL,
@@ -78,6 +80,11 @@ SELECT %(who)s, %(action)s, r.account, jsonb_strip_nulls(jsonb_build_object(
     'replay', r.id, 'endpoint', r.endpoint, 'mode', CASE WHEN r.livemode THEN 'live' ELSE 'test' END,
     'reason', nullif(%(reason)s, '')) || %(details)s::jsonb)
 FROM webhooks.replays r WHERE r.id = %(id)s
+"""
+# The replay before its deliveries, as whoever ends it does.
+_LOCK_REPLAY_OF = """
+SELECT FROM webhooks.replays
+WHERE id = (SELECT d.replay FROM webhooks.deliveries d WHERE d.id = %(delivery)s) FOR UPDATE
 """
 _UNREADABLE_DELIVERY = """
 WITH settled AS (
@@ -202,6 +209,7 @@ async def end_replay(
 
 async def drop_unreadable(conn: Conn, delivery: str) -> None:
     """Send a delivery of a replay no more, because its Event cannot be made; the replay counts it."""
+    await conn.execute(_LOCK_REPLAY_OF, {"delivery": delivery})
     await conn.execute(_UNREADABLE_DELIVERY, {"delivery": delivery})
 
 

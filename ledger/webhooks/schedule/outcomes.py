@@ -40,11 +40,10 @@ WITH attempt AS (
     SELECT d.id FROM webhooks.deliveries d
     WHERE d.id = ANY (%(deliveries)s::text[])
       AND NOT EXISTS (SELECT FROM webhooks.endpoint_health h WHERE h.endpoint = d.endpoint AND h.failing)
-    ORDER BY d.id FOR UPDATE OF d
+    ORDER BY d.endpoint, d.id FOR UPDATE OF d
 ), settled AS (
     UPDATE webhooks.deliveries d
-    SET tries = tries + 1, leased_until = '-infinity',
-        state = CASE state WHEN 'pending' THEN 'delivered' ELSE state END
+    SET tries = tries + 1, leased_until = '-infinity', state = 'delivered'
     FROM locked WHERE d.id = locked.id RETURNING d.id, d.tries
 )
 INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer)
