@@ -71,7 +71,7 @@ GRANT SELECT, INSERT, UPDATE ON webhooks.replays TO ledger_api;
 
 -- The replay that made a delivery, or made it pending again last.
 ALTER TABLE webhooks.deliveries ADD COLUMN replay text;
-CREATE INDEX deliveries_of_replay ON webhooks.deliveries (replay, state) WHERE replay IS NOT NULL;
+CREATE INDEX deliveries_of_replay ON webhooks.deliveries (replay, state, id) WHERE replay IS NOT NULL;
 -- Those of a replay are sent after all others that are due to the endpoint.
 CREATE INDEX deliveries_replay_due ON webhooks.deliveries (endpoint, due_at)
     WHERE state = 'pending' AND replay IS NOT NULL;

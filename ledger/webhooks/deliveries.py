@@ -2,8 +2,8 @@
 
 A claim takes due deliveries of every endpoint, so that one with a long backlog does not hide the others. A
 lease expires by itself: another process then sends the deliveries that a crashed process had claimed, so each
-delivery is sent at least once (contract §5.3). A delivered one remains delivered, whatever a late attempt
-results in.
+delivery is sent at least once (contract §5.3). One that an attempt has delivered remains so, whatever a late
+attempt results in, and is so also if it was given up while the attempt was under way.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ schedule_from = d.tries + (d.leased_until > now())::integer
 _SETTLE = """
 UPDATE webhooks.deliveries
 SET tries = tries + 1, leased_until = '-infinity',
-    state = CASE WHEN state = 'pending' AND NOT (schedule_from > tries AND %(state)s::text = 'failed')
+    state = CASE WHEN %(state)s::text = 'delivered' THEN 'delivered'
+            WHEN state = 'pending' AND NOT (schedule_from > tries AND %(state)s::text = 'failed')
             THEN %(state)s ELSE state END,
     due_at = CASE WHEN schedule_from > tries THEN due_at
              ELSE coalesce(to_timestamp(%(due_at)s::float8), due_at) END
@@ -196,7 +197,10 @@ SELECT count(*), count(DISTINCT d.endpoint), count(*) FILTER (WHERE d.due_at <= 
 FROM webhooks.deliveries d WHERE d.state = 'pending'
 """
 _DROP_PENDING = """
-UPDATE webhooks.deliveries SET state = 'dropped' WHERE state = 'pending' AND position <= %(upto)s
+UPDATE webhooks.deliveries d SET state = 'dropped'
+FROM (SELECT id FROM webhooks.deliveries WHERE state = 'pending' AND position <= %(upto)s
+      ORDER BY endpoint, id FOR UPDATE) AS locked
+WHERE d.id = locked.id
 """
 _LAG = "SELECT h.position - c.position FROM ledger.head h, webhooks.checkpoint c"
 

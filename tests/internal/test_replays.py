@@ -46,7 +46,7 @@ def wait_for_end(operator: InternalClient, replay: str) -> dict[str, Any]:
 
 
 def test_a_window_is_counted_then_replayed_and_its_progress_is_shown(
-    service: Service, operator: InternalClient, endpoint: str, receiver: Receiver
+    service: Service, operator: InternalClient, registrar: Registrar, endpoint: str, receiver: Receiver
 ) -> None:
     body = {"endpoint": endpoint, "from": 0, "types": ["customer.*"], "reason": "for a test"}
     before = ok(operator.get("/webhooks/replays"))
@@ -62,6 +62,10 @@ def test_a_window_is_counted_then_replayed_and_its_progress_is_shown(
     sent = [json.loads(request.body) for request in receiver.requests_to(HOOK)]
     assert {event["id"] for event in sent} == set(preview["events"])
     assert ok(operator.get(f"/webhooks/replays?endpoint={endpoint}"))["data"] == [ended]
+    check_deliveries_of(operator, started["id"], endpoint, sorted(preview["events"]))
+    key = registrar.key(registrar.account().id, "rk", scopes=("webhooks",))[1]
+    theirs = InternalClient(operator.http, key).get(f"/webhooks/deliveries?replay={started['id']}")
+    assert_missing(theirs, 400, "replay", f"No such replay: '{started['id']}'")
 
     def read_lines() -> list[dict[str, Any]]:
         return [line for line in parse_log(service.log) if line.get("replay") == started["id"]]
@@ -72,6 +76,22 @@ def test_a_window_is_counted_then_replayed_and_its_progress_is_shown(
         "webhook_replay_started", "for a test", ["customer.*"],
     )  # fmt: skip
     assert (last["event"], last["delivered"]) == ("webhook_replay_completed", 2)
+
+
+def check_deliveries_of(operator: InternalClient, replay: str, endpoint: str, events: list[str]) -> None:
+    """Its deliveries are found by it, and with the other filters."""
+
+    def find(query: str = "") -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = ok(operator.get(f"/webhooks/deliveries?replay={replay}{query}"))["data"]
+        return rows
+
+    rows = find()
+    assert sorted(row["event"] for row in rows) == events
+    assert {row["replay"] for row in rows} == {replay}
+    assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
+    assert rows[1:] == find(f"&starting_after={rows[0]['id']}&endpoint={endpoint}")
+    assert rows[:1] == find(f"&event={rows[0]['event']}") == find(f"&type={rows[0]['type']}&state=delivered")
+    assert find("&state=pending") == []
 
 
 def test_a_replay_is_stopped_by_calls_and_by_commands(
@@ -146,6 +166,8 @@ def test_what_cannot_be_replayed_is_refused_and_changes_nothing(
     stranger = InternalClient(operator.http, registrar.key(other.id, "rk", scopes=("webhooks",))[1])
     live = registrar.key(account.id, "rk", livemode=True, scopes=("webhooks",))[1]
     for caller in (stranger, InternalClient(operator.http, live)):
+        listed = caller.get(f"/webhooks/replays?endpoint={endpoint}")
+        assert_missing(listed, 400, "endpoint", f"No such webhook endpoint: '{endpoint}'")
         refused = caller.post("/webhooks/replay", {"endpoint": endpoint, "from": 0})
         assert_missing(refused, 400, "endpoint", f"No such webhook endpoint: '{endpoint}'")
     assert_missing(operator.get("/webhooks/replays/whr_none"), 404, "id", "No such replay: 'whr_none'")

@@ -96,8 +96,8 @@ class Model:
         self.claimed, self.attempts = None, self.attempts + 1
         after = await self.read()
         if succeeded:
-            self.accepted = True
-            assert after[0] == ("delivered" if before[0] == "pending" else before[0])
+            self.accepted, self.dropped = True, False
+            assert after[0] == "delivered", "also if it was given up meanwhile"
         elif retried:
             assert after[0] == before[0], "a failure takes no retry back"
             assert after[3] == before[3]

@@ -14,6 +14,7 @@ import stripe
 from ledger.ids import new_id
 from ledger.postgres.connections import open_connection
 from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries, read_delivery
+from ledger.webhooks.history.retry import Request, retry_delivery
 from tests.api.conftest import parse_log
 from tests.api.service import (
     SERVICE_KEY,
@@ -31,6 +32,7 @@ from tests.serving.process import run_refused
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 from tests.webhooks.test_fanout import create_endpoint, fan_out
+from tests.webhooks.test_order import configure
 
 INSERT_FORWARDED = """
 INSERT INTO webhooks.deliveries
@@ -220,7 +222,9 @@ def test_a_query_that_is_wrong_names_the_parameter(desk: Desk) -> None:
         ("limit=101", "limit", None, "100"),
         ("created[gte]=yesterday", "created[gte]", None, "integer"),
         ("endpoint=we_none", "endpoint", "resource_missing", "No such webhook endpoint: 'we_none'"),
+        ("replay=whr_none", "replay", "resource_missing", "No such replay: 'whr_none'"),
         ("event=%00", "event", None, "NUL"),
+        ("replay=%00", "replay", None, "NUL"),
         ("type=%00", "type[0]", None, "NUL"),
         ("starting_after=dlv_none", "starting_after", "resource_missing", "No such delivery: 'dlv_none'"),
     ):
@@ -432,5 +436,24 @@ def test_a_delivery_is_shown_while_its_endpoint_cannot_be_read(dsn: str) -> None
             record = await read_delivery(conn, codec, delivery.id, None, now)
             assert record.waits_for == ["endpoint_unreadable"]
             await store_record(dsn, 1, was)
+
+    run_story(dsn, story)
+
+
+def test_a_delivery_that_is_retried_shows_that_it_waits_for_an_earlier_event(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        await configure(author, await create_endpoint(author), ordered=True)
+        await author.update_customer(await author.create_customer(), name="a")
+        await catch_up(dsn)
+        assert await fan_out(author) == 2
+        codec, now = author.store.codec, author.store.clock.now()
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            (second, first), _ = await list_deliveries(
+                conn, None, DeliveryFilters(), limit=10, starting_after=None
+            )
+            async with conn.transaction():
+                await retry_delivery(conn, codec, second.id, None, Request("op@host", now))
+            for delivery, waits_for in ((first, []), (second, ["earlier_event"])):
+                assert (await read_delivery(conn, codec, delivery.id, None, now)).waits_for == waits_for
 
     run_story(dsn, story)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import DEFAULT, AsyncMock
 
 import psycopg
 import pytest
@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 
 from ledger.clock import Clock
 from ledger.postgres.connections import open_connection
+from ledger.webhooks import deliveries
 from ledger.webhooks.deliveries import Attempt
 from ledger.webhooks.schedule.outcomes import Outcome, OutcomeRecorder, record_outcomes
 
@@ -19,14 +20,21 @@ BATCH = 100
 ENDPOINTS = 4
 INSERT_DELIVERY = """
 INSERT INTO webhooks.deliveries
-    (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at)
-VALUES (%s, %s, %s, 'acct_1', false, 0, 0, 0, 'customer.created', now())
+    (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at, leased_until)
+VALUES (%s, %s, %s, 'acct_1', false, 0, 0, 0, 'customer.created', now(), now() + interval '1 minute')
 """
 RECORDED = """
 SELECT d.state, d.tries, a.number, a.status, a.answer, a.error
 FROM webhooks.deliveries d LEFT JOIN webhooks.attempts a ON a.delivery = d.id ORDER BY d.id
 """
 ACCEPTED = Attempt(1.0, 5, 200, b"ok", None)
+HOLD_DELIVERY = "SELECT FROM webhooks.deliveries WHERE id = %s FOR UPDATE"
+HOLD_HEALTH = "UPDATE webhooks.endpoint_health SET asked_until = NULL WHERE endpoint = %s"
+WAITS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'ledger webhook outcomes'
+AND wait_event_type = 'Lock'
+"""
 REFUSED = Attempt(1.0, 5, None, None, "refused")
 
 
@@ -74,6 +82,20 @@ def test_a_batch_of_successes_is_one_statement(dsn: str, monkeypatch: pytest.Mon
     assert load_recorded(dsn) == [("delivered", 1, 1, 200, b"ok", None)] * BATCH
 
 
+@pytest.mark.parametrize("given_up", ["failed", "dropped"])
+def test_what_was_given_up_while_its_attempt_was_under_way_is_delivered_if_it_is_accepted(
+    dsn: str, given_up: str
+) -> None:
+    """As by the end of a replay. One of them is recorded alone, because its endpoint fails."""
+    asyncio.run(record(dsn, make_outcomes(dsn, "a", REFUSED)[:1]))
+    batch = make_outcomes(dsn, "b", ACCEPTED)
+    with psycopg.connect(dsn) as conn:
+        conn.execute("UPDATE webhooks.deliveries SET state = %s", (given_up,))
+    asyncio.run(record(dsn, batch[:1] + batch[-1:]))
+    accepted = [row for row in load_recorded(dsn) if row[3] == 200]
+    assert accepted == [("delivered", 1, 1, 200, b"ok", None)] * 2
+
+
 def test_a_success_in_a_batch_ends_the_failure_of_its_endpoint(dsn: str) -> None:
     asyncio.run(record(dsn, make_outcomes(dsn, "a", REFUSED)))
     asyncio.run(record(dsn, make_outcomes(dsn, "b", ACCEPTED)))
@@ -110,3 +132,36 @@ def test_a_batch_is_recorded_although_its_connection_was_lost(dsn: str) -> None:
 
     asyncio.run(lose_connection())
     assert [row[0] for row in load_recorded(dsn)].count("delivered") == 2
+
+
+def test_after_an_error_nothing_is_recorded_a_second_time(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The successes of a batch may be on record when its failures meet an error."""
+    accepted, refused = make_outcomes(dsn, "a", ACCEPTED), make_outcomes(dsn, "b", REFUSED)
+    record_outcome = AsyncMock(
+        side_effect=[psycopg.OperationalError, *[DEFAULT] * BATCH], wraps=deliveries.record_outcome
+    )
+    monkeypatch.setattr(deliveries, "record_outcome", record_outcome)
+    asyncio.run(record(dsn, accepted[:2] + refused[:2]))
+    assert [row for row in load_recorded(dsn) if row[1]] == [
+        *[("delivered", 1, 1, 200, b"ok", None)] * 2,
+        *[("failed", 1, 1, None, None, "refused")] * 2,
+    ]
+
+
+def test_a_batch_and_whoever_retries_one_of_its_deliveries_do_not_wait_for_each_other(dsn: str) -> None:
+    asyncio.run(record(dsn, make_outcomes(dsn, "a", REFUSED)))
+    batch = [outcome for outcome in make_outcomes(dsn, "b", REFUSED) if outcome.endpoint == "we_0"][:2]
+
+    async def record_beside_a_retry() -> None:
+        with psycopg.connect(dsn) as conn, psycopg.connect(dsn, autocommit=True) as observer:
+            conn.execute("SET lock_timeout = '500ms'")
+            conn.execute(HOLD_DELIVERY, [batch[1].delivery])
+            recording = asyncio.create_task(record(dsn, batch))
+            while observer.execute(WAITS).fetchone() == (0,):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            conn.execute(HOLD_HEALTH, [batch[1].endpoint])
+            conn.commit()
+            await recording
+
+    asyncio.run(record_beside_a_retry())
+    assert [row[0] for row in load_recorded(dsn)].count("failed") == BATCH + len(batch)

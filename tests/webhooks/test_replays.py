@@ -29,7 +29,14 @@ from tests.projections.corruption import Record, store_record
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
 from tests.projections.history_commands import COMMANDS
 from tests.webhooks.receiver import ReceivedRequest, Receiver, wait_until
-from tests.webhooks.test_fanout import create_endpoint, fan_out, load_owed, run_webhooks, run_worker
+from tests.webhooks.test_fanout import (
+    create_endpoint,
+    fan_out,
+    load_owed,
+    run_webhooks,
+    run_worker,
+    update_endpoint,
+)
 
 OPERATOR = Actor("op@host", "a test")
 
@@ -281,6 +288,29 @@ def test_a_paused_replay_goes_on_where_it_stopped_and_a_second_one_is_refused(ds
                 ("webhook_replay_completed", "ledger", None),
             ]
         await start(author, endpoint)  # now there may be another one
+
+    run_story(dsn, story)
+
+
+def test_replays_that_wait_keep_none_that_does_not_from_its_turn(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "REPLAYS_MAX", 2)
+
+    async def story(author: Author) -> None:
+        endpoints = [await create_endpoint(author) for _ in range(4)]
+        await author.create_customer()
+        await catch_up(dsn)
+        await fan_out(author)
+        await settle(author, "delivered")
+        for endpoint in endpoints:
+            await start(author, endpoint)
+        for endpoint in endpoints[:2]:
+            await update_endpoint(author, endpoint, disabled=True)
+        await catch_up(dsn)
+        await fan_out(author)
+        await advance(author, 6)
+        assert [owed[1] for owed in await load_owed(author) if owed[2] == "pending"] == sorted(endpoints[2:])
 
     run_story(dsn, story)
 

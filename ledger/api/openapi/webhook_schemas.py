@@ -53,6 +53,7 @@ _DELIVERY: Fields = {
     "last_attempt": hash_of("The newest attempt.", _ATTEMPT).or_null(),
     "livemode": livemode(),
     "next_attempt_at": number("Of a pending delivery: when it is due, in unix seconds.").or_null(),
+    "replay": nullable_text("The replay that has made it, or made it pending again last."),
     "state": choice("How it stands.", tuple(STATES), "delivered"),
     "type": text("The type of the Event.", "customer.created"),
 }

@@ -65,6 +65,7 @@ def _add_deliveries_command(group: typer.Typer) -> None:
     def deliveries(
         endpoint: Annotated[str | None, typer.Option(help="The id of an endpoint.")] = None,
         event: Annotated[str | None, typer.Option(help="The id of an Event.")] = None,
+        replay: Annotated[str | None, typer.Option(help="The id of a replay (whr_…).")] = None,
         states: Annotated[
             list[str] | None,
             typer.Option(
@@ -89,7 +90,8 @@ def _add_deliveries_command(group: typer.Typer) -> None:
         """List deliveries, newest first."""
         from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries
 
-        filters = DeliveryFilters(endpoint, event, states or (), types or (), _parse_bounds(since, until))
+        bounds = _parse_bounds(since, until)
+        filters = DeliveryFilters(endpoint, event, states or (), types or (), bounds, replay)
 
         async def read(conn: Conn, clock: Clock, deployment: Deployment) -> tuple[list[Delivery], bool]:
             return await list_deliveries(conn, None, filters, limit=limit, starting_after=starting_after)
@@ -246,6 +248,8 @@ def _print_record(record: DeliveryRecord, as_json: bool) -> None:
     print(f"{delivery.id}: {_describe_state(delivery)}")
     print(f"  {make_printable(delivery.type)}, {delivery.event} of {delivery.account} ({mode})")
     print(f"  to {delivery.endpoint}; made at {format_time(delivery.created)}")
+    if delivery.replay is not None:
+        print(f"  sent by the replay {delivery.replay}")
     for code in waits_for:
         print(f"  It waits: {_WAITS.get(code, code)}.")
     shown = {attempt["number"]: attempt for attempt in record.to_json()["attempts"]}

@@ -23,6 +23,7 @@ from ledger.webhooks.history.owners import (
     bind_owner,
     find_endpoint_obstacles,
     has_endpoint,
+    has_replay,
     read_endpoint,
 )
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
@@ -37,7 +38,7 @@ _SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
 _SELECT = """
 SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
        extract(epoch FROM nullif(d.due_at, 'infinity'))::float8, d.leased_until > now(),
-       last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
+       d.replay, last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
 """
 _LAST_ATTEMPT = """
 LEFT JOIN LATERAL (SELECT a.number, a.at, a.duration_ms, a.status, a.error FROM webhooks.attempts a
@@ -88,9 +89,26 @@ _OF_ALL = _PAGE.format(
     select=_SELECT,
     last=_LAST_ATTEMPT,
 )
+_NEWEST_OF_REPLAY = """
+SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
+CROSS JOIN LATERAL (
+    SELECT d.id FROM webhooks.deliveries d
+    WHERE d.replay = %(replay)s AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
+    AND (owned.endpoint IS NULL OR d.endpoint = owned.endpoint)
+    AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[]))
+    ORDER BY d.id DESC LIMIT %(rows)s
+) AS found
+"""
+_OF_REPLAY = _PAGE.format(
+    owned="SELECT %(endpoint)s::text AS endpoint",
+    newest=_NEWEST_OF_REPLAY,
+    select=_SELECT,
+    last=_LAST_ATTEMPT,
+)
 _OF_EVENT = f"""
 {_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
 WHERE d.event = %(event)s AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
+AND (%(replay)s::text IS NULL OR d.replay = %(replay)s)
 AND d.state = ANY (%(states)s::text[]) AND d.id >= %(first)s AND d.id < %(before)s
 AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {OF_OWNER}
 ORDER BY d.id DESC LIMIT %(rows)s
@@ -109,6 +127,13 @@ SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
         AND f.id = d.event AND f.created = d.created))
 """
 
+_WAITS_IN_ORDER = """
+SELECT FROM webhooks.deliveries d JOIN webhooks.deliveries p
+    ON p.state = 'pending' AND p.endpoint = d.endpoint AND p.object = d.object
+    AND (p.position, p.ordinal) < (d.position, d.ordinal)
+WHERE d.id = %(id)s LIMIT 1
+"""
+
 
 class AttemptSummary(NamedTuple):
     """One attempt, without what the receiver answered. `at` is in unix seconds."""
@@ -124,7 +149,7 @@ class Delivery(NamedTuple):
     """A delivery. `account` is the Event's, `event_created` its time; `attempt_count` counts the attempts
     that were due, also those missed while the endpoint was disabled; `due_at` is when the next one is due, if
     it is pending, None if it waits for an earlier Event of the object; `in_flight`: whether one is under
-    way."""
+    way; `replay` the one that has made it, or made it pending again last."""
 
     id: str
     event: str
@@ -137,6 +162,7 @@ class Delivery(NamedTuple):
     attempt_count: int
     due_at: float | None
     in_flight: bool
+    replay: str | None
     last_attempt: AttemptSummary | None
 
     @property
@@ -159,6 +185,7 @@ class Delivery(NamedTuple):
             "last_attempt": None if self.last_attempt is None else self.last_attempt._asdict(),
             "livemode": self.livemode,
             "next_attempt_at": self.due_at if self.state == "pending" else None,
+            "replay": self.replay,
             "state": self.state,
             "type": self.type,
         }
@@ -173,6 +200,7 @@ class DeliveryFilters(NamedTuple):
     states: Sequence[str] = ()
     types: Sequence[str] = ()
     created: Mapping[str, int] = {}
+    replay: str | None = None
 
 
 class DeliveryRecord(NamedTuple):
@@ -193,7 +221,8 @@ async def list_deliveries(
     conn: Conn, owner: Owner | None, filters: DeliveryFilters, *, limit: int, starting_after: str | None
 ) -> tuple[list[Delivery], bool]:
     """A page, newest first, and whether there are more. `starting_after`: the id of the last one of the page
-    before. Raises InvalidParameter, and UnknownReference for an endpoint that is not the owner's."""
+    before. Raises InvalidParameter, and UnknownReference for an endpoint or replay that is not the
+    owner's."""
     endpoint = filters.endpoint
     for state in filters.states:
         if state not in STATES:
@@ -201,6 +230,8 @@ async def list_deliveries(
     is_listener = endpoint is None or endpoint.startswith(LISTENER_PREFIX)
     if endpoint is not None and not is_listener and not await has_endpoint(conn, endpoint, owner):
         raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
+    if filters.replay is not None and not await has_replay(conn, filters.replay, owner):
+        raise UnknownReference("replay", filters.replay, param="replay")
     first, before = _make_bounds(filters.created)
     if starting_after is not None:
         if await find_delivery(conn, starting_after, owner) is None:
@@ -208,13 +239,16 @@ async def list_deliveries(
         before = min(before, starting_after)
     if filters.event is not None:
         query = _OF_EVENT
+    elif filters.replay is not None:
+        query = _OF_REPLAY
     elif endpoint is not None:
         query = _OF_ENDPOINT
     else:
         query = _OF_ALL if owner is None else _OF_ACCOUNT
     parameters = {
         **bind_owner(owner),
-        "endpoint": endpoint, "event": filters.event, "states": list(filters.states or STATES),
+        "endpoint": endpoint, "event": filters.event, "replay": filters.replay,
+        "states": list(filters.states or STATES),
         "types": _expand_types(filters.types), "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)
@@ -249,7 +283,7 @@ async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: flo
     except UnreadableRecord:  # the sender logs it, and sends once it can be read
         return ["endpoint_unreadable"]
     obstacles = await find_endpoint_obstacles(conn, endpoint, now)
-    if delivery.due_at is None:
+    if await fetch_one(conn, _WAITS_IN_ORDER, {"id": delivery.id}) is not None:
         obstacles.append("earlier_event")
     row = await fetch_one(conn, _HAS_EVENT, {"id": delivery.id})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]

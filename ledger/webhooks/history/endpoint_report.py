@@ -35,7 +35,7 @@ SELECT count(*), count(*) FILTER (WHERE due_at <= to_timestamp(%(now)s)),
 FROM (SELECT d.due_at FROM webhooks.deliveries d
       WHERE d.endpoint = %(endpoint)s AND d.state = 'pending' ORDER BY d.due_at LIMIT %(rows)s) AS pending
 """
-# Of the pending ones those that are due last have failed last.
+# Of the pending ones those that are due last have failed last, but for those on hold (`order`).
 _ATTEMPTS = """
 WITH sample AS (
     (SELECT d.id FROM webhooks.deliveries d
@@ -45,7 +45,8 @@ WITH sample AS (
      WHERE d.endpoint = %(endpoint)s AND d.state = 'failed' ORDER BY d.id DESC LIMIT %(attempts)s)
     UNION ALL
     (SELECT d.id FROM webhooks.deliveries d
-     WHERE d.endpoint = %(endpoint)s AND d.state = 'pending' ORDER BY d.due_at DESC LIMIT %(attempts)s)
+     WHERE d.endpoint = %(endpoint)s AND d.state = 'pending' AND d.due_at < 'infinity'
+     ORDER BY d.due_at DESC LIMIT %(attempts)s)
 ), made AS MATERIALIZED (
     SELECT a.delivery, a.at, a.status, a.duration_ms,
            coalesce(a.status BETWEEN 200 AND 299, false) AS succeeded

@@ -24,6 +24,7 @@ _SELECT_OWNER = """
 SELECT account, livemode FROM ledger.events
 WHERE originator_id = %(endpoint)s AND originator_version = 1 AND topic = ANY (%(topics)s::text[])
 """
+_SELECT_OWNER_OF_REPLAY = "SELECT account, livemode FROM webhooks.replays WHERE id = %(replay)s"
 LISTENER_PREFIX = "wsl_"
 """Begins the public id of a listener of the Stripe CLI."""
 OF_OWNER = """
@@ -45,6 +46,12 @@ def bind_owner(owner: Owner | None) -> dict[str, object]:
 async def has_endpoint(conn: Conn, endpoint_id: str, owner: Owner | None) -> bool:
     """Whether there is such an endpoint, perhaps deleted, for `owner`."""
     row = await fetch_one(conn, _SELECT_OWNER, {"endpoint": endpoint_id, "topics": _ENDPOINT_TOPICS})
+    return row is not None and owner in (None, tuple(row))
+
+
+async def has_replay(conn: Conn, replay_id: str, owner: Owner | None) -> bool:
+    """Whether there is such a replay for `owner`."""
+    row = await fetch_one(conn, _SELECT_OWNER_OF_REPLAY, {"replay": replay_id})
     return row is not None and owner in (None, tuple(row))
 
 

@@ -31,14 +31,15 @@ from ledger.webhooks.subscriptions import FeedEvent
 QUEUED_MAX = 200
 PENDING_MAX = 1000
 REPLAYS_MAX = 100
-"""So many replays one round goes through."""
+"""So many replays one round goes through; the next one begins after them."""
 ACTIVE_POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 1.0
 # A process that hangs in a step must lose the lock of the replay, so that another one can continue.
 _OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 
 _RUNNING = """
-SELECT id FROM webhooks.replays WHERE state = 'running' AND ended IS NULL ORDER BY id LIMIT %(limit)s
+SELECT id FROM webhooks.replays WHERE state = 'running' AND ended IS NULL AND id > %(after)s
+ORDER BY id LIMIT %(limit)s
 """
 _LOCK = """
 SELECT id, endpoint, account, livemode, window_from, window_to, after, upto, types, only_failed, object,
@@ -113,6 +114,7 @@ class ReplayJob:
         self._codec = store.codec
         self._clock: Clock = store.clock
         self._streams = store.streams
+        self._round_after = ""
         self._connection = ReconnectingConnection(
             store.dsn, "ledger_api", name="webhooks replays", options=_OPTIONS
         )
@@ -126,7 +128,12 @@ class ReplayJob:
         Unavailable; what was committed stays."""
         result = Round()
         async with self._connection as conn:
-            for (replay_id,) in await fetch_all(conn, _RUNNING, {"limit": REPLAYS_MAX}):
+            parameters = {"after": self._round_after, "limit": REPLAYS_MAX}
+            running = [row[0] for row in await fetch_all(conn, _RUNNING, parameters)]
+            is_last = len(running) < REPLAYS_MAX
+            self._round_after = "" if is_last else running[-1]
+            result = Round(active=bool(parameters["after"]) or not is_last)
+            for replay_id in running:
                 await self._clock.refresh(conn)
                 async with conn.transaction():
                     queued, has_more = await self._step(conn, replay_id)
@@ -211,7 +218,7 @@ class ReplayJob:
             "endpoint": replay.chosen.endpoint,
             "livemode": replay.chosen.livemode,
             "replay": replay.id,
-            "ids": [new_id("dlv", now) for _ in events],
+            "ids": sorted(new_id("dlv", now) for _ in events),
             "events": [event.id for event in events],
             "accounts": [event.account for event in events],
             "created": [event.created for event in events],

@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import psycopg
 
-from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject
+from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject, UnknownReference
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.webhooks.history.owners import has_endpoint
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import COLUMNS, Replay
 from ledger.webhooks.schedule import order
@@ -59,7 +60,9 @@ UPDATE webhooks.deliveries d SET state = CASE
     WHEN EXISTS (SELECT FROM webhooks.attempts a WHERE a.delivery = d.id AND a.status BETWEEN 200 AND 299)
         THEN 'delivered'
     WHEN d.schedule_from > 0 THEN 'failed' ELSE 'dropped' END
-WHERE d.replay = %(id)s AND d.state = 'pending'
+FROM (SELECT id FROM webhooks.deliveries WHERE replay = %(id)s AND state = 'pending'
+      ORDER BY id FOR UPDATE) AS locked
+WHERE d.id = locked.id
 """
 _END = """
 UPDATE webhooks.replays r SET state = %(state)s, ended = %(ended)s, waits_for = NULL,
@@ -77,6 +80,11 @@ SELECT %(who)s, %(action)s, r.account, jsonb_strip_nulls(jsonb_build_object(
     'replay', r.id, 'endpoint', r.endpoint, 'mode', CASE WHEN r.livemode THEN 'live' ELSE 'test' END,
     'reason', nullif(%(reason)s, '')) || %(details)s::jsonb)
 FROM webhooks.replays r WHERE r.id = %(id)s
+"""
+# The replay before its deliveries, as whoever ends it does.
+_LOCK_REPLAY_OF = """
+SELECT FROM webhooks.replays
+WHERE id = (SELECT d.replay FROM webhooks.deliveries d WHERE d.id = %(delivery)s) FOR UPDATE
 """
 _UNREADABLE_DELIVERY = """
 WITH settled AS (
@@ -149,7 +157,9 @@ async def list_replays(
     limit: int,
 ) -> tuple[list[Replay], bool]:
     """Replays, newest first, and whether there are more. Raises InvalidParameter for a cursor that is none
-    of them."""
+    of them, and UnknownReference for an endpoint that is not the owner's."""
+    if endpoint is not None and not await has_endpoint(conn, endpoint, owner):
+        raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
     if starting_after is not None:
         try:
             await get_replay(conn, starting_after, owner=owner)
@@ -199,6 +209,7 @@ async def end_replay(
 
 async def drop_unreadable(conn: Conn, delivery: str) -> None:
     """Send a delivery of a replay no more, because its Event cannot be made; the replay counts it."""
+    await conn.execute(_LOCK_REPLAY_OF, {"delivery": delivery})
     await conn.execute(_UNREADABLE_DELIVERY, {"delivery": delivery})
 
 

@@ -3,7 +3,8 @@ commit). One statement records all successes of a batch.
 
 Who locks several deliveries of an endpoint locks them by id, and the health of the endpoint after them; who
 locks those of several endpoints, by endpoint: so processes do not wait for each other in a circle. What a
-batch could not record at the second try is attempted again when its lease has expired.
+batch could not record at the second try is attempted again when its lease has expired; what the first try has
+recorded, perhaps without hearing of it, is not recorded twice.
 """
 
 from __future__ import annotations
@@ -39,17 +40,24 @@ WITH attempt AS (
     SELECT d.id FROM webhooks.deliveries d
     WHERE d.id = ANY (%(deliveries)s::text[])
       AND NOT EXISTS (SELECT FROM webhooks.endpoint_health h WHERE h.endpoint = d.endpoint AND h.failing)
-    ORDER BY d.id FOR UPDATE OF d
+    ORDER BY d.endpoint, d.id FOR UPDATE OF d
 ), settled AS (
     UPDATE webhooks.deliveries d
-    SET tries = tries + 1, leased_until = '-infinity',
-        state = CASE state WHEN 'pending' THEN 'delivered' ELSE state END
+    SET tries = tries + 1, leased_until = '-infinity', state = 'delivered'
     FROM locked WHERE d.id = locked.id RETURNING d.id, d.tries
 )
 INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer)
 SELECT s.id, s.tries, to_timestamp(a.at), a.duration_ms, a.status, a.answer
 FROM settled s JOIN attempt a ON a.delivery = s.id
 RETURNING delivery
+"""
+# Whoever retries a delivery locks it, then the health of its endpoint.
+_LOCK = """
+SELECT FROM webhooks.deliveries WHERE id = ANY (%(ids)s::text[]) ORDER BY endpoint, id FOR UPDATE
+"""
+# A record releases the lease.
+_UNRECORDED = """
+SELECT id FROM webhooks.deliveries WHERE id = ANY (%(ids)s::text[]) AND leased_until > '-infinity'
 """
 
 
@@ -99,9 +107,12 @@ class OutcomeRecorder:
 
     async def _record_batch(self, batch: list[Pending[Outcome, HealthChange | None]]) -> None:
         outcomes = sorted((pending.item for pending in batch), key=_lock_order)
+        changes: dict[str, HealthChange] = {}
         for tries_left in reversed(range(TRIES_MAX)):
             try:
                 async with self._connection as conn:
+                    if tries_left < TRIES_MAX - 1:
+                        outcomes = await _list_unrecorded(conn, outcomes)
                     changes = await record_outcomes(conn, outcomes, self._clock.now())
                 break
             except psycopg.OperationalError:  # a deadlock, or the connection is lost
@@ -124,6 +135,8 @@ async def record_outcomes(conn: Conn, outcomes: Sequence[Outcome], now: float) -
     changes: dict[str, HealthChange] = {}
     if others:
         async with conn.transaction():
+            if len(others) > 1:
+                await conn.execute(_LOCK, {"ids": [outcome.delivery for outcome in others]})
             for outcome in others:
                 change = await deliveries.record_outcome(
                     conn,
@@ -153,6 +166,13 @@ async def _record_successes(conn: Conn, outcomes: Sequence[Outcome]) -> set[str]
         "answer": [attempt.answer for attempt in attempts],
     }
     return {row[0] for row in await fetch_all(conn, _RECORD_SUCCESSES, parameters)}
+
+
+async def _list_unrecorded(conn: Conn, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that a try which ended in an error has not recorded."""
+    parameters = {"ids": [outcome.delivery for outcome in outcomes]}
+    unrecorded = {row[0] for row in await fetch_all(conn, _UNRECORDED, parameters)}
+    return [outcome for outcome in outcomes if outcome.delivery in unrecorded]
 
 
 def _lock_order(outcome: Outcome) -> tuple[str, str]:

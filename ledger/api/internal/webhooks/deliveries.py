@@ -36,6 +36,7 @@ class DeliveryListParams(BaseModel):
 
     endpoint: _Text = Field(None, description="Id of an endpoint, perhaps a deleted one.")
     event: _Text = Field(None, description="Id of an Event.")
+    replay: _Text = Field(None, description="Id of a replay.")
     state: list[_Storable] = Field(
         [], max_length=TYPES_MAX, description="A state; repeat it for several.", examples=[["failed"]]
     )
@@ -55,7 +56,7 @@ class DeliveryListParams(BaseModel):
         """The filters of the list."""
         bounds = {name: getattr(self, f"created_{name}") for name in ("gt", "gte", "lt", "lte")}
         created = {name: bound for name, bound in bounds.items() if bound is not None}
-        return DeliveryFilters(self.endpoint, self.event, self.state, self.type, created)
+        return DeliveryFilters(self.endpoint, self.event, self.state, self.type, created, self.replay)
 
 
 def get_owner(exchange: Exchange) -> Owner:
