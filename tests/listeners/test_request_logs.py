@@ -100,6 +100,16 @@ def test_a_request_is_shown_without_what_was_sent(service: Service, account: Acc
     assert shown[2]["error"] == {name: error[name] for name in names}
 
 
+def test_an_acknowledgement_of_nothing_is_passed_over(
+    service: Service, account: Account, raw: Caller
+) -> None:
+    with tail(service, account.secret) as listener:
+        for unknown in ("", "rlog_", "rlog_0", "rlog_" + "9" * 5000, "evt_1"):
+            listener.send({"type": "event_ack", "event_id": unknown})
+        raw.customer()
+        assert receive(listener)["url"] == "/v1/customers"
+
+
 def list_leaves(name: str, parameter: Parameter) -> Iterator[tuple[str, str]]:
     """The names of all parameters of a parameter, as a form has them, and what tells kinds apart."""
     if isinstance(parameter, Hash):
