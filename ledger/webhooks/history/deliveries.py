@@ -27,7 +27,7 @@ from ledger.webhooks.history.owners import (
 )
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from ledger.webhooks.subscriptions import Owner
-from ledger.wire.event_types import EVENT_TYPES, matches
+from ledger.wire.event_types import expand_event_types
 
 STATES: Sequence[str] = get_args(DeliveryState)
 ATTEMPTS_SHOWN_MAX = 100
@@ -273,11 +273,11 @@ def _make_id(created: int) -> str:
 
 
 def _expand_types(patterns: Sequence[str]) -> list[str] | None:
-    """The types that match any of the patterns; None: every type."""
+    """The types that match any of the patterns; None: every type. Raises InvalidParameter for a pattern that
+    none matches."""
     if not patterns:
         return None
-    names = [name for name in EVENT_TYPES if any(matches(pattern, name) for pattern in patterns)]
-    return [*names, *patterns]
+    return sorted({name for pattern in patterns for name in expand_event_types(pattern, "type")})
 
 
 def _show_answer(answer: bytes | None) -> dict[str, Any]:
