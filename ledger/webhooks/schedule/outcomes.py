@@ -99,10 +99,11 @@ class OutcomeRecorder:
 
     async def _record_batch(self, batch: list[Pending[Outcome, HealthChange | None]]) -> None:
         outcomes = sorted((pending.item for pending in batch), key=_lock_order)
+        recorded: set[str] = set()
         for tries_left in reversed(range(TRIES_MAX)):
             try:
                 async with self._connection as conn:
-                    changes = await record_outcomes(conn, outcomes, self._clock.now())
+                    changes = await record_outcomes(conn, outcomes, self._clock.now(), recorded)
                 break
             except psycopg.OperationalError:  # a deadlock, or the connection is lost
                 if not tries_left:
@@ -113,12 +114,19 @@ class OutcomeRecorder:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def record_outcomes(conn: Conn, outcomes: Sequence[Outcome], now: float) -> dict[str, HealthChange]:
+async def record_outcomes(
+    conn: Conn, outcomes: Sequence[Outcome], now: float, recorded: set[str]
+) -> dict[str, HealthChange]:
     """Record the outcomes of different deliveries, ordered by endpoint and delivery, at `now` (unix seconds).
-    Returns what to log of the endpoints' health, by delivery. Raises psycopg.Error; then some may have been
-    recorded."""
-    recorded = await _record_successes(
-        conn, [outcome for outcome in outcomes if outcome.succeeded and not outcome.in_order]
+    Returns what to log of the endpoints' health, by delivery. Raises psycopg.Error; then those whose
+    deliveries it has added to `recorded` were, and it leaves them out when it is called again."""
+    recorded |= await _record_successes(
+        conn,
+        [
+            outcome
+            for outcome in outcomes
+            if outcome.succeeded and not outcome.in_order and outcome.delivery not in recorded
+        ],
     )
     others = [outcome for outcome in outcomes if outcome.delivery not in recorded]
     changes: dict[str, HealthChange] = {}
