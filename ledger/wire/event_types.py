@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ledger.errors import InvalidParameter
 from ledger.wire.suggestions import find_nearest, list_alternatives
 
@@ -147,6 +149,12 @@ def expand_event_types(pattern: str, param: str) -> frozenset[str]:
             f"Invalid {param}: no event type matches '{pattern[:100]}'.{hint}", param=param
         )
     return found
+
+
+def expand_patterns(patterns: Iterable[str], param: str) -> list[str]:
+    """The event types that any of these types and patterns names. Raises InvalidParameter as
+    `expand_event_types` does."""
+    return sorted(frozenset().union(*(expand_event_types(pattern, param) for pattern in patterns)))
 
 
 def matches(pattern: str, event_type: str) -> bool:
