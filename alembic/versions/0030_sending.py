@@ -1,7 +1,7 @@
 """Order per object, and endpoints that fail are tried less often.
 
 Revision ID: 0030
-Revises: 0028
+Revises: 0029
 """
 
 from alembic import op

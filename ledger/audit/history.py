@@ -7,7 +7,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ledger.audit.auditor import Auditor
@@ -17,6 +17,11 @@ from ledger.audit.moments import format_time
 from ledger.audit.objects import NOUN, make_unreadable_error, render_views
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
+from ledger.domain.webhook_endpoint import (
+    WebhookEndpointConfigured,
+    WebhookEndpointDisabled,
+    WebhookEndpointSecretRotated,
+)
 from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
@@ -46,6 +51,12 @@ LEFT JOIN ledger.api_keys k ON k.id = e.actor AND k.account = e.account
 WHERE e.originator_id = %(id)s AND e.originator_version > %(after)s AND e.originator_version <= %(upto)s
 ORDER BY e.originator_version
 """
+# Of these events the object's JSON shows nothing, or not why: fields that have no personal data.
+_DETAILS: Mapping[type[DomainEvent], Sequence[str]] = {
+    WebhookEndpointConfigured: ("changes",),
+    WebhookEndpointSecretRotated: ("secret_version", "previous_valid_until"),
+    WebhookEndpointDisabled: ("failing_since", "failed_attempts", "status", "error"),
+}
 
 
 class _Row(NamedTuple):
@@ -188,6 +199,7 @@ def _render(
         "idempotency_key": row.idempotency_key,
         "causation": render_causation(row.causation),
         "changes": [difference.to_json() for difference in find_differences(before, after)],
+        "details": {name: getattr(event, name) for name in _DETAILS.get(type(event), ())},
         "events": [
             {"id": derive_event_id(event, ordinal, row.recorded_at), "type": event_type}
             for ordinal, event_type in enumerate(derive_public_event_types(event))

@@ -44,14 +44,16 @@ least(c.position, (
     FROM webhooks.checkpoint fanout))
 """
 _LIVE = in_live_generation("feed")
+COUNT_OWED = """
+(SELECT count(*) FROM webhooks.deliveries d WHERE d.event = {event} AND d.state IN ('pending', 'failed'))
+"""
+"""To how many endpoints the Event with the id `event`, an expression, is owed: its `pending_webhooks`."""
 # Looks once whether anything is owed to the account at all, before it looks for each Event.
-_PENDING_WEBHOOKS = """
+_PENDING_WEBHOOKS = f"""
 CASE WHEN EXISTS (
     SELECT FROM webhooks.deliveries o
     WHERE o.account = %(account)s AND o.livemode = %(livemode)s AND o.state IN ('pending', 'failed')
-) THEN (
-    SELECT count(*) FROM webhooks.deliveries d WHERE d.event = feed.id AND d.state IN ('pending', 'failed')
-) ELSE 0 END
+) THEN {COUNT_OWED.format(event="feed.id")} ELSE 0 END
 """
 EVENTS = ListQuery(
     projection="feed",

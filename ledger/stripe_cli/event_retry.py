@@ -15,15 +15,13 @@ from ledger.errors import InvalidParameter, InvalidState, UnknownObject
 from ledger.objects import other_mode_hint
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
-from ledger.queries.events import fetch_event, render_event
+from ledger.queries.events import COUNT_OWED, fetch_event, render_event
 from ledger.stripe_cli.sessions import resend
 from ledger.webhooks.history.retry import Request, send_event
 from ledger.webhooks.subscriptions import FeedEvent
 
 _SELECT_PLATFORM = "SELECT platform FROM ledger.accounts WHERE id = %(account)s"
-_COUNT_OWED = """
-SELECT count(*) FROM webhooks.deliveries WHERE event = %(event)s AND state IN ('pending', 'failed')
-"""
+_COUNT_OWED = f"SELECT {COUNT_OWED.format(event='%(event)s')}"
 
 
 async def retry_event(call: Call, context: QueryContext) -> MakeChange:

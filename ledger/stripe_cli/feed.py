@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ledger.domain import imported_event
 from ledger.ids import parse_id_time
 from ledger.postgres.connections import Conn, fetch_all
-from ledger.queries.events import FeedEvent
+from ledger.queries.events import COUNT_OWED, FeedEvent
 from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX
 
 RANGE_POSITIONS_MAX = 1000
@@ -21,9 +21,9 @@ CHANGES_MAX = 64
 """Changes whose Events one step reads."""
 _PAST_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
 
-_COLUMNS = """
+_COLUMNS = f"""
 f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
-(SELECT count(*) FROM webhooks.deliveries d WHERE d.event = f.id AND d.state IN ('pending', 'failed'))
+{COUNT_OWED.format(event="f.id")}
 """
 _PROGRESS = """
 SELECT c.generation, c.position AS head, least(c.position, %(after)s + %(positions)s) AS upto

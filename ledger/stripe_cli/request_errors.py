@@ -15,8 +15,12 @@ import msgspec
 REMOVED = "[removed]"
 MESSAGE_LENGTH_MAX = 500
 
-_NOT_IN_PATH = re.compile(r"[^/]*[^/A-Za-z0-9_.:*-][^/]*")
-"""A part of a path with a character that no id and no route has."""
+_NOT_IN_PATH = re.compile(
+    r"[^/]*[^/A-Za-z0-9_.:*-][^/]*"
+    r"|(?<=/)(?:(?:[srpe]k_|whsec_)[^/]+|[^/]*_secret_[^/]+|\d(?:-?\d){8,})(?=/|$)"
+)
+"""A part of a path with a character that no id and no route has; or that is a secret, or the number of a
+card, in place of an id."""
 _QUOTED = re.compile(r"(?<!\w)'([^']*)'(?!\w)")
 _ID = re.compile(r"[a-z]{2,5}_[A-Za-z0-9]{8,}")
 _SECRET_PREFIXES = ("sk_", "rk_", "pk_", "ek_", "whsec_")
@@ -32,7 +36,7 @@ _SENSITIVE = re.compile(r"\S*@\S*|\b(?:[srpe]k_|whsec_)\w+|\w*_secret_\w+|\d(?:[
 
 
 def clean_path(path: str) -> str:
-    """The path without parts that cannot be ids: somebody may have sent an e-mail address in place of one."""
+    """The path without parts that cannot be ids: somebody may have sent an e-mail address or key instead."""
     return _NOT_IN_PATH.sub(REMOVED, path)
 
 

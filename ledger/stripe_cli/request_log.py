@@ -181,9 +181,11 @@ class RequestLogSource:
 
     def acknowledge(self, ack: EventAck) -> None:
         """As `Source.acknowledge`."""
-        number = ack.event_id.removeprefix(_ID_PREFIX)
-        if number.isdecimal() and int(number) in self._sent_at:
-            self._forget(int(number))
+        # The text is the client's: it may be no number, or one with too many digits.
+        for row_id in self._sent_at:
+            if ack.event_id == f"{_ID_PREFIX}{row_id}":
+                self._forget(row_id)
+                break
 
     async def save(self) -> None:
         """As `Source.save`. Raises psycopg.Error."""

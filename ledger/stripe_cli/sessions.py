@@ -26,7 +26,6 @@ IDLE_SECONDS_MIN = 30
 RESENDS_PER_SESSION_MAX = 1000
 REQUEST_LOGS_CHANNEL = "ledger_request_logs"
 """A notification on it tells all processes that a session for request logs was opened, or is connected."""
-FEATURES = ("webhooks", "v2_events", "request_logs")
 
 # Sessions of one account are counted one after another.
 _LOCK_ACCOUNT = "SELECT pg_advisory_xact_lock(hashtextextended('stripe_cli.sessions ' || %(account)s, 0))"
@@ -70,7 +69,6 @@ SET position = %(position)s, acknowledged = %(acknowledged)s::text[], missed = %
 WHERE id = %(id)s AND position <= %(position)s
 """
 _NOTIFY = "SELECT pg_notify(%s, '')"
-_DELETE = "DELETE FROM stripe_cli.sessions WHERE id = ANY (%(sessions)s::text[])"
 _DELETE_ENDED = """
 DELETE FROM stripe_cli.sessions s USING ledger.api_keys k
 WHERE k.id = s.key AND (s.seen_at < now() - %(seconds)s * interval '1 second'
@@ -229,11 +227,6 @@ async def save_cursor(conn: Conn, session: Session, cursor: Cursor) -> None:
         "missed": cursor.missed,
     }
     await conn.execute(_SAVE, parameters)
-
-
-async def delete_sessions(conn: Conn, sessions: Sequence[str]) -> None:
-    """End these sessions."""
-    await conn.execute(_DELETE, {"sessions": list(sessions)})
 
 
 async def delete_ended(conn: Conn, now: float) -> int:

@@ -18,7 +18,7 @@ from ledger.domain.money import DAY_SECONDS
 from ledger.ids import encode_base62
 from ledger.metrics.backlogs import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.queries.events import FeedEvent
+from ledger.queries.events import COUNT_OWED, FeedEvent
 from ledger.webhooks.health import LOG_PAUSE_SECONDS, HealthChange, read_failing
 from ledger.webhooks.schedule import breaker, order
 from ledger.webhooks.switch import OffReason, Setting, read_switch
@@ -94,8 +94,7 @@ WITH RECURSIVE owing AS (
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,
        claimed.object, claimed.replay, claimed.again,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
-       (SELECT count(*) FROM webhooks.deliveries o
-        WHERE o.event = claimed.event AND o.state IN ('pending', 'failed'))
+       {COUNT_OWED.format(event="claimed.event")}
 FROM claimed
 LEFT JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
@@ -196,6 +195,7 @@ SELECT count(*), count(DISTINCT d.endpoint), count(*) FILTER (WHERE d.due_at <= 
        (SELECT position FROM webhooks.checkpoint), (SELECT position FROM ledger.head)
 FROM webhooks.deliveries d WHERE d.state = 'pending'
 """
+# Locked in the order in which those who record outcomes lock them.
 _DROP_PENDING = """
 UPDATE webhooks.deliveries d SET state = 'dropped'
 FROM (SELECT id FROM webhooks.deliveries WHERE state = 'pending' AND position <= %(upto)s

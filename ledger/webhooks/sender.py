@@ -242,14 +242,14 @@ class Sender:
         change = await self._recorder.record(
             Outcome(delivery.id, endpoint.id, endpoint.account, state, due_at, attempt, in_order)
         )
+        if change is not None:
+            health.log_change(change, delivery=delivery.id, event=event)
         if attempt is None:
             async with self._connection as conn:
                 await health.withdraw(conn, endpoint.id, "disabled")
         elif not attempt.succeeded:
             async with self._connection as conn:
                 await self._disablement.consider(conn, endpoint, attempt.at)
-        if change is not None:
-            health.log_change(change, delivery=delivery.id, event=event)
         if attempt is not None and not attempt.succeeded:
             log.debug(
                 "webhook_attempt_failed",

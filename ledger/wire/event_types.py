@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ledger.errors import InvalidParameter
 from ledger.wire.suggestions import find_nearest, list_alternatives
 
@@ -111,6 +113,10 @@ def _expand_prefixes(compact: str) -> tuple[str, ...]:
 
 ORDERED_EVENT_TYPES: tuple[str, ...] = _expand_prefixes(_SUFFIXES_BY_PREFIX)
 EVENT_TYPES: frozenset[str] = frozenset(ORDERED_EVENT_TYPES)
+_PATTERNS = sorted(
+    {f"{name.rpartition('.')[0]}.*" for name in ORDERED_EVENT_TYPES}
+    | {f"{name.partition('.')[0]}.*" for name in ORDERED_EVENT_TYPES}
+)
 EVENT_TYPES_DESCRIBED_IN = "docs/wire-contract.md, Appendix A"
 
 
@@ -127,6 +133,28 @@ def check_event_type(name: str, param: str) -> None:
     else:
         expected = "an event type, such as invoice.paid"
     raise InvalidParameter(f"Invalid {param}: must be {expected}", param=param)
+
+
+def expand_event_types(pattern: str, param: str) -> frozenset[str]:
+    """The event types that a type or a pattern (see `matches`) names. Raises InvalidParameter, param `param`,
+    if there are none; the error suggests similar ones."""
+    if not pattern.endswith("*"):
+        check_event_type(pattern, param)
+        return frozenset({pattern})
+    found = frozenset(each for each in ORDERED_EVENT_TYPES if matches(pattern, each))
+    if not found:
+        nearest = find_nearest(pattern, _PATTERNS)
+        hint = f" Did you mean {nearest}?" if nearest else ""
+        raise InvalidParameter(
+            f"Invalid {param}: no event type matches '{pattern[:100]}'.{hint}", param=param
+        )
+    return found
+
+
+def expand_patterns(patterns: Iterable[str], param: str) -> list[str]:
+    """The event types that any of these types and patterns names. Raises InvalidParameter as
+    `expand_event_types` does."""
+    return sorted(frozenset().union(*(expand_event_types(pattern, param) for pattern in patterns)))
 
 
 def matches(pattern: str, event_type: str) -> bool:

@@ -162,6 +162,19 @@ def test_causes_are_readable(story: Story) -> None:
     assert reported["causation"] == {"type": "network_fact", "reference": "arn-1"}
 
 
+def test_a_change_that_an_endpoint_does_not_show_has_details(story: Story, service: Service) -> None:
+    params = {"url": "https://example.com/hooks", "enabled_events[]": "*"}
+    endpoint = ok(story.raw.call("POST", "/v1/webhook_endpoints", params))["id"]
+    ok(story.operator.post(f"/webhooks/endpoints/{endpoint}", {"ordered": True}))
+    ok(story.operator.post(f"/webhooks/endpoints/{endpoint}/rotate_secret", {"overlap_seconds": 0}))
+    created, configured, rotated = ask(story.auditor, endpoint, "/history")["data"]
+    assert (created["details"], configured["details"]) == ({}, {"changes": {"ordered": True}})
+    assert rotated["details"].keys() == {"secret_version", "previous_valid_until"}
+    timeline = service.run_command("audit", "history", endpoint, "--account", story.account.id)
+    assert '│   changes: {"ordered": true}\n' in timeline
+    assert "│   secret_version: 2\n" in timeline
+
+
 def test_a_platforms_key_is_named_by_its_id_alone(story: Story, service: Service) -> None:
     registrar = Registrar(service.dsn)
     connected = registrar.account(platform=story.account.id)

@@ -60,7 +60,7 @@ def test_people_read_a_line_for_each_event(service: Service, account: Account, r
     ("arguments", "line"),
     [
         (("list", "--type", "charge.dispute.open"), "Invalid type: must be one of charge.captured, "),
-        (("list", "--type", "nothing.*"), "Invalid type: must be an event type, such as invoice.paid"),
+        (("list", "--type", "nothing.*"), "Invalid type: no event type matches 'nothing.*'."),
         (("list", "--since", "tomorrow"), "Invalid time: 'tomorrow' is neither a unix time nor an ISO 8601"),
         (("show", "evt_none"), "No such event: 'evt_none'"),
     ],

@@ -171,6 +171,8 @@ def test_what_cannot_be_replayed_is_refused_and_changes_nothing(
         refused = caller.post("/webhooks/replay", {"endpoint": endpoint, "from": 0})
         assert_missing(refused, 400, "endpoint", f"No such webhook endpoint: '{endpoint}'")
     assert_missing(operator.get("/webhooks/replays/whr_none"), 404, "id", "No such replay: 'whr_none'")
+    unknown = operator.get("/webhooks/replays?endpoint=we_x")
+    assert_missing(unknown, 400, "endpoint", "No such webhook endpoint: 'we_x'")
     cursor = operator.get("/webhooks/replays?starting_after=whr_x")
     assert_missing(cursor, 400, "starting_after", "No such replay: 'whr_x'")
     settings: dict[str, Any] = {"database_url": service.dsn, "secret_key": SERVICE_KEY, "test_clock": True}

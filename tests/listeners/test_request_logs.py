@@ -16,7 +16,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.public.routes import OPERATIONS
 from ledger.config import load_settings
 from ledger.metrics.prometheus import Metrics
-from ledger.stripe_cli.request_errors import describe_error
+from ledger.stripe_cli.request_errors import clean_path, describe_error
 from ledger.stripe_cli.request_filters import RequestFacts, matches
 from ledger.stripe_cli.request_log import ROWS_MAX
 from ledger.wire.parameters import Array, Hash
@@ -100,6 +100,16 @@ def test_a_request_is_shown_without_what_was_sent(service: Service, account: Acc
     assert shown[2]["error"] == {name: error[name] for name in names}
 
 
+def test_an_acknowledgement_of_nothing_is_passed_over(
+    service: Service, account: Account, raw: Caller
+) -> None:
+    with tail(service, account.secret) as listener:
+        for unknown in ("", "rlog_", "rlog_0", "rlog_" + "9" * 5000, "evt_1"):
+            listener.send({"type": "event_ack", "event_id": unknown})
+        raw.customer()
+        assert receive(listener)["url"] == "/v1/customers"
+
+
 def list_leaves(name: str, parameter: Parameter) -> Iterator[tuple[str, str]]:
     """The names of all parameters of a parameter, as a form has them, and what tells kinds apart."""
     if isinstance(parameter, Hash):
@@ -140,6 +150,21 @@ def test_no_error_shows_what_a_parameter_had(service: Service, account: Account,
         assert len(shown.result()) > 100
     leaks = [each for each in shown.result() if NAME.lower() in json.dumps(each).lower()]
     assert not leaks, leaks[:5]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/v1/customers/sk_live_0123456789abcdef", "/v1/customers/[removed]"),
+        ("/v1/payment_intents/pi_1_secret_Zz9/capture", "/v1/payment_intents/[removed]/capture"),
+        ("/v1/customers/whsec_0123456789", "/v1/customers/[removed]"),
+        ("/v1/tokens/4242424242424242", "/v1/tokens/[removed]"),
+        ("/v1/customers/cus_123456789012/sources/card_1", "/v1/customers/cus_123456789012/sources/card_1"),
+        ("/v1/charges/risk_1", "/v1/charges/risk_1"),
+    ],
+)
+def test_a_secret_in_place_of_an_id_is_not_shown(path: str, shown: str) -> None:
+    assert clean_path(path) == shown
 
 
 @pytest.mark.parametrize(

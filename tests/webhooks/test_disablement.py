@@ -10,10 +10,13 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from ledger.audit.auditor import Auditor
+from ledger.audit.history import read_history
 from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointDisabled
 from ledger.postgres.connections import open_connection
 from ledger.webhooks.schedule.disablement import Disablement
-from tests.projections.histories import Author, catch_up, run_story
+from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
+from tests.projections.queries import open_queries
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 from tests.webhooks.test_fanout import create_endpoint, run_webhooks, update_endpoint
 
@@ -69,6 +72,10 @@ def test_an_endpoint_that_failed_for_so_long_is_disabled_once_and_starts_afresh_
         (*_, event) = await author.store.streams.read_events([endpoint])
         assert isinstance(event, WebhookEndpointDisabled)
         assert (event.failed_attempts, event.status, event.error) == (9, 503, None)
+        async with open_queries(author) as queries:
+            history = await read_history(queries, Auditor(ACCOUNT, False, "key_1"), endpoint, order="desc")
+        why = {"failed_attempts": 9, "status": 503, "error": None}
+        assert history["data"][0]["details"] == {"failing_since": event.failing_since, **why}
         state = await read_endpoint(author, endpoint)
         assert (state.disabled, state.version) == (True, 2)
         author.states[endpoint] = state

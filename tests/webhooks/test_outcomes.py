@@ -75,7 +75,7 @@ def test_a_batch_of_successes_is_one_statement(dsn: str, monkeypatch: pytest.Mon
         async with open_connection(dsn, "ledger_api", name="test") as conn:
             execute = AsyncMock(side_effect=conn.execute)
             monkeypatch.setattr(AsyncConnection, "execute", execute)
-            await record_outcomes(conn, outcomes, now=1.0)
+            await record_outcomes(conn, outcomes, 1.0)
             return execute.await_count
 
     assert asyncio.run(count_statements()) == 1
@@ -113,6 +113,20 @@ def test_processes_that_record_at_once_lose_nothing(dsn: str) -> None:
     refused = [("failed", 1, 1, None, None, "refused")] * BATCH
     accepted = [("delivered", 1, 1, 200, b"ok", None)] * BATCH
     assert load_recorded(dsn) == refused + accepted + refused + accepted
+
+
+def test_what_is_recorded_is_not_recorded_again_after_a_deadlock(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted, refused = make_outcomes(dsn, "a", ACCEPTED)[:1], make_outcomes(dsn, "b", REFUSED)[:1]
+    record_outcome = deliveries.record_outcome
+    deadlock = psycopg.errors.DeadlockDetected("deadlock detected")
+    monkeypatch.setattr(
+        deliveries, "record_outcome", AsyncMock(side_effect=[deadlock, DEFAULT], wraps=record_outcome)
+    )
+    asyncio.run(record(dsn, accepted + refused))
+    made = [row[1:4] for row in load_recorded(dsn) if row[1]]
+    assert made == [(1, 1, 200), (1, 1, None)]
 
 
 def test_a_batch_is_recorded_although_its_connection_was_lost(dsn: str) -> None:

@@ -75,6 +75,10 @@ _HISTORY_ENTRY: Fields = {
     "actor": _ACTOR,
     **_REQUEST,
     "changes": _CHANGES,
+    "details": document(
+        "What else the recorded event says, of those whose reason or content the object does not show.",
+        {"failing_since": 1795000000, "failed_attempts": 12, "status": 503, "error": None},
+    ),
     "events": array("The public Events that it made.", hash_of("An Event.", _PUBLIC_EVENT)),
 }
 _LOG_ENTRY: Fields = {

@@ -68,7 +68,8 @@ def show_history(
 ) -> None:
     """Print every change of an object.
 
-    When, who made it and why, what it changed, and its Events."""
+    When, who made it and why, what it changed, and its Events. Why a webhook endpoint was disabled,
+    if the ledger did it."""
     order: Order = "desc" if newest_first else "asc"
     page = run(
         lambda queries, auditor: read_history(
@@ -126,6 +127,9 @@ def _print_change(console: Console, change: dict[str, Any]) -> None:
     for event in change["events"]:
         console.print(Text(f"│ Event {event['id']} {make_printable(event['type'])}", style=_QUIET))
     _print_differences(console, change["changes"], indent="│   ")
+    for name, value in change["details"].items():
+        if value is not None:
+            console.print(f"│   {name}: {make_printable(json.dumps(value, ensure_ascii=False))}")
 
 
 def _print_differences(console: Console, differences: Sequence[dict[str, Any]], *, indent: str) -> None:

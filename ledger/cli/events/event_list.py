@@ -15,7 +15,6 @@ from ledger.audit.moments import parse_time_span
 from ledger.call import Call, Cause
 from ledger.cli.audit.shell import AccountOption, LiveOption, RecordedCommand, run
 from ledger.cli.events.event_lines import print_event, print_header, print_notice, to_plain
-from ledger.cli.events.event_types import expand_types
 from ledger.cli.events.live_events import LiveEvents, print_live, read_head
 from ledger.cli.groups import JsonOption, format_examples, print_json
 from ledger.cli.shell import CLI_ACTOR, end_at_closed_output, format_count, run_until_stopped
@@ -24,6 +23,7 @@ from ledger.errors import SettingError
 from ledger.postgres.deployment import read_running_database
 from ledger.queries import events
 from ledger.queries.context import QueryContext
+from ledger.wire.event_types import expand_patterns
 
 LIMIT_DEFAULT = 20
 PAGE_EVENTS = 100
@@ -79,7 +79,9 @@ def _add_list_command(group: typer.Typer) -> None:
         With --json, each line is one Event, as the API shows it."""
         if follow and until is not None:
             raise SettingError("--follow: leave out --until")
-        wanted = _Wanted(expand_types(types) if types else None, object_id, _make_span(since, until), limit)
+        wanted = _Wanted(
+            expand_patterns(types, "type") if types else None, object_id, _make_span(since, until), limit
+        )
         with end_at_closed_output():
             if follow:
                 _follow(wanted, account, livemode=live, as_json=as_json)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from ledger import logs
 from ledger.cli.audit.shell import record_as, record_command
 from ledger.cli.events.event_lines import print_attempt, print_event, print_notice
-from ledger.cli.events.event_types import expand_types
 from ledger.cli.events.forwarder import forward
 from ledger.cli.events.live_events import LiveEvents, print_live, read_head
 from ledger.cli.groups import print_json
@@ -30,6 +29,7 @@ from ledger.postgres.connections import Pool, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.service_key import check_database
 from ledger.stripe_cli.secrets import ListenerSecrets
+from ledger.wire.event_types import expand_patterns
 
 DEVICE = "ledger listen"
 """In place of the name of a device, of which the secret of a listener of the Stripe CLI is derived."""
@@ -61,7 +61,7 @@ def listen(
     Raises SettingError for what cannot be begun, InvalidParameter for a type that there is not, Unavailable
     when the database cannot be reached at the start.
     """
-    types = frozenset(expand_types(patterns)) if patterns else None
+    types = frozenset(expand_patterns(patterns, "type")) if patterns else None
     deployment = _find_deployment()
     options = {"account": account, "events": patterns, "forward": url is not None, "live": livemode}
     with record_as("listen", options), end_at_closed_output():

@@ -19,6 +19,7 @@ from ledger.api.errors import STATUS_OK
 from ledger.api.public.operations import RouteTable
 from ledger.api.public.routes import OPERATIONS
 from ledger.call import Call, Cause
+from ledger.cli.events.live_events import read_head
 from ledger.cli.events.scenarios import SCENARIOS, DueDate, OldAuthorization, Request, Step
 from ledger.cli.shell import CLI_ACTOR, Deployment, choose_account
 from ledger.clock import Clock
@@ -83,7 +84,7 @@ async def run_scenarios(
         try:
             for event_type in event_types:
                 await store.clock.refresh(conn)
-                head = await _read_head(conn)
+                head = await read_head(conn)
                 run = ScenarioRun(store, execution, terms, chosen)
                 for step in SCENARIOS[event_type]:
                     await run.do(step)
@@ -187,10 +188,3 @@ def _list_events(recorded: Recorded) -> list[MadeEvent]:
         )
         for ordinal, event_type in enumerate(derive_public_event_types(recorded.event))
     ]
-
-
-async def _read_head(conn: Conn) -> int:
-    cur = await conn.execute("SELECT position FROM ledger.head")
-    row = await cur.fetchone()
-    assert row is not None, "a migrated database has a head"
-    return int(row[0])

@@ -20,6 +20,7 @@ from ledger.cli.shell import (
     print_table,
     run_with_deployment,
 )
+from ledger.cli.webhooks.waits import describe_wait
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn
 
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
 
 _DELIVERY = "dlv_0352CZ3z1jWpJM7B8upbma"
 _ENDPOINT = "we_0352CZ3z1jWpJM7B8upbma"
-_WAITS = {
-    "paused": "webhooks are paused (ledger webhooks status)",
-    "copy": "this database is a copy (ledger webhooks status)",
-    "endpoint_disabled": "the endpoint is disabled",
-    "endpoint_deleted": "the endpoint is deleted",
-    "endpoint_unreadable": "the endpoint cannot be read at the moment (its record is in the log of a worker)",
-    "breaker_open": "the endpoint has failed over and over, and is tried now and then",
-    "retry_after": "the receiver has asked for a pause",
-    "earlier_event": "an earlier Event of the same object is not delivered yet",
-    "event_not_in_feed": "its Event cannot be read at the moment (ledger projections status)",
-}
-"""What each code means."""
 
 DeliveryArgument = Annotated[str, typer.Argument(help="The id of a delivery (dlv_…).")]
 
@@ -251,7 +240,7 @@ def _print_record(record: DeliveryRecord, as_json: bool) -> None:
     if delivery.replay is not None:
         print(f"  sent by the replay {delivery.replay}")
     for code in waits_for:
-        print(f"  It waits: {_WAITS.get(code, code)}.")
+        print(f"  It waits: {describe_wait(code)}.")
     shown = {attempt["number"]: attempt for attempt in record.to_json()["attempts"]}
     for attempt, _ in attempts:
         outcome = attempt.error or f"status {attempt.status}"
@@ -266,7 +255,7 @@ def _print_report(report: EndpointReport) -> None:
     mode = "live" if report.livemode else "test"
     print(f"{report.endpoint} of {report.account} ({mode}): {report.status}")
     for code in report.obstacles:
-        print(f"  Nothing is sent: {_WAITS.get(code, code)}.")
+        print(f"  Nothing is sent: {describe_wait(code)}.")
     if failure.failing:
         print(
             f"Failing since {format_time(failure.since)}: {format_count(failure.attempts, 'attempt')} failed."

@@ -10,20 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ledger.cli.shell import format_time, make_printable
+from ledger.cli.webhooks.waits import describe_wait
 from ledger.postgres.connections import Conn
 from ledger.webhooks.replays.progress import Replay
 from ledger.webhooks.replays.records import get_replay
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0
-_WAITS = {
-    "paused": "webhooks are paused (ledger webhooks status)",
-    "copy": "this database is a copy (ledger webhooks status)",
-    "endpoint_disabled": "the endpoint is disabled",
-    "endpoint_unreadable": "the endpoint cannot be read at the moment (ledger projections status)",
-    "fan_out": "newer Events are not fanned out yet (ledger webhooks status)",
-}
-"""What each code means."""
 
 
 def describe_replay(replay: Replay) -> list[str]:
@@ -39,7 +32,7 @@ def describe_replay(replay: Replay) -> list[str]:
         f"  Started at {format_time(replay.created)} by {make_printable(replay.who)}{reason}",
         f"  {describe_progress(replay)}",
     ]
-    return [*lines, *(f"  It waits: {_WAITS.get(code, code)}." for code in replay.waits_for)]
+    return [*lines, *(f"  It waits: {describe_wait(code)}." for code in replay.waits_for)]
 
 
 def describe_progress(replay: Replay) -> str:
@@ -73,7 +66,7 @@ async def follow(conn: Conn, replay_id: str) -> Replay:
             text = "; ".join(
                 [
                     describe_progress(replay),
-                    *(f"waits: {_WAITS.get(code, code)}" for code in replay.waits_for),
+                    *(f"waits: {describe_wait(code)}" for code in replay.waits_for),
                 ]
             )
             done = replay.settled + replay.left_alone + replay.unreadable

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledger.cli.groups import JsonOption, YesOption, format_examples, print_json, require_consent
+from ledger.cli.groups import (
+    JsonOption,
+    ReasonOption,
+    YesOption,
+    format_examples,
+    print_json,
+    require_consent,
+)
 from ledger.cli.shell import (
     Deployment,
     format_count,
@@ -28,10 +35,8 @@ if TYPE_CHECKING:
 
 _ENDPOINT = "we_0352CZ3z1jWpJM7B8upbma"
 _REPLAY = "whr_0352CZ3z1jWpJM7B8upbma"
-REASON_LENGTH_MAX = 500
 
 ReplayArgument = Annotated[str, typer.Argument(help="The id of a replay (whr_…).")]
-ReasonOption = Annotated[str, typer.Option(help="Why; it is kept on record.")]
 EndpointOption = Annotated[str, typer.Option("--endpoint", help="The id of the endpoint (we_…).")]
 FromOption = Annotated[
     str | None,
@@ -246,5 +251,7 @@ def _parse_time(text: str | None, option: str) -> int | None:
 
 
 def _check_reason(reason: str) -> None:
+    from ledger.webhooks.replays.records import REASON_LENGTH_MAX
+
     if len(reason) > REASON_LENGTH_MAX:
         raise SettingError(f"--reason: at most {REASON_LENGTH_MAX} characters")

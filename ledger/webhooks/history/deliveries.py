@@ -28,7 +28,7 @@ from ledger.webhooks.history.owners import (
 )
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from ledger.webhooks.subscriptions import Owner
-from ledger.wire.event_types import EVENT_TYPES, matches
+from ledger.wire.event_types import expand_patterns
 
 STATES: Sequence[str] = get_args(DeliveryState)
 ATTEMPTS_SHOWN_MAX = 100
@@ -113,13 +113,19 @@ AND d.state = ANY (%(states)s::text[]) AND d.id >= %(first)s AND d.id < %(before
 AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {OF_OWNER}
 ORDER BY d.id DESC LIMIT %(rows)s
 """
+# Also that of a connected account, whether there is an endpoint for it or not.
+_HAS_EVENT = """
+SELECT FROM projections.feed f JOIN ledger.accounts a ON a.id = f.account
+WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed') AND f.id = %(event)s
+AND (%(account)s::text IS NULL OR f.livemode = %(livemode)s AND %(account)s IN (a.id, a.platform))
+"""
 _ONE = f"{_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT} WHERE d.id = %(id)s AND {OF_OWNER}"
 _ATTEMPTS = """
 SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
 FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
 """
 # What is retried or replayed may be made from the log.
-_HAS_EVENT = """
+_HAS_CONTENT = """
 SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
     d.replay IS NOT NULL OR d.schedule_from > 0 OR EXISTS (
         SELECT FROM projections.feed f
@@ -221,7 +227,7 @@ async def list_deliveries(
     conn: Conn, owner: Owner | None, filters: DeliveryFilters, *, limit: int, starting_after: str | None
 ) -> tuple[list[Delivery], bool]:
     """A page, newest first, and whether there are more. `starting_after`: the id of the last one of the page
-    before. Raises InvalidParameter, and UnknownReference for an endpoint or replay that is not the
+    before. Raises InvalidParameter, and UnknownReference for an endpoint, Event or replay that is not the
     owner's."""
     endpoint = filters.endpoint
     for state in filters.states:
@@ -245,13 +251,16 @@ async def list_deliveries(
         query = _OF_ENDPOINT
     else:
         query = _OF_ALL if owner is None else _OF_ACCOUNT
+    types = expand_patterns(filters.types, "type") if filters.types else None
     parameters = {
         **bind_owner(owner),
         "endpoint": endpoint, "event": filters.event, "replay": filters.replay,
-        "states": list(filters.states or STATES),
-        "types": _expand_types(filters.types), "first": first, "before": before, "rows": limit + 1,
+        "states": list(filters.states or STATES), "types": types,
+        "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)
+    if not rows and filters.event is not None and await fetch_one(conn, _HAS_EVENT, parameters) is None:
+        raise UnknownReference("event", filters.event, param="event")
     return [_to_delivery(row) for row in rows[:limit]], len(rows) > limit
 
 
@@ -285,7 +294,7 @@ async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: flo
     obstacles = await find_endpoint_obstacles(conn, endpoint, now)
     if await fetch_one(conn, _WAITS_IN_ORDER, {"id": delivery.id}) is not None:
         obstacles.append("earlier_event")
-    row = await fetch_one(conn, _HAS_EVENT, {"id": delivery.id})
+    row = await fetch_one(conn, _HAS_CONTENT, {"id": delivery.id})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
 
 
@@ -304,14 +313,6 @@ def _make_bounds(created: Mapping[str, int]) -> tuple[str, str]:
 def _make_id(created: int) -> str:
     """The smallest id of a delivery made at `created` (unix seconds) or later."""
     return "dlv_" + encode_base62(min(max(created, 0), _SECONDS_MAX) * 1000 << 80)
-
-
-def _expand_types(patterns: Sequence[str]) -> list[str] | None:
-    """The types that match any of the patterns; None: every type."""
-    if not patterns:
-        return None
-    names = [name for name in EVENT_TYPES if any(matches(pattern, name) for pattern in patterns)]
-    return [*names, *patterns]
 
 
 def _show_answer(answer: bytes | None) -> dict[str, Any]:

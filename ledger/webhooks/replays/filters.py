@@ -17,8 +17,7 @@ from ledger.store.codec import Codec
 from ledger.store.positions import find_last_position
 from ledger.webhooks.history.owners import read_endpoint
 from ledger.webhooks.subscriptions import Owner
-from ledger.wire.event_types import EVENT_TYPES, ORDERED_EVENT_TYPES, check_event_type, matches
-from ledger.wire.suggestions import find_nearest
+from ledger.wire.event_types import EVENT_TYPES, expand_event_types
 
 TYPES_MAX = 100
 TIME_MAX = 32_503_680_000  # the year 3000
@@ -30,10 +29,6 @@ SELECT id FROM ledger.accounts WHERE platform = %(account)s AND id <> %(account)
 _OWNER_OF_STREAM = """
 SELECT account, livemode FROM ledger.events WHERE originator_id = %(stream)s AND originator_version = 1
 """
-_PATTERNS = sorted(
-    {f"{name.rpartition('.')[0]}.*" for name in ORDERED_EVENT_TYPES}
-    | {f"{name.partition('.')[0]}.*" for name in ORDERED_EVENT_TYPES}
-)
 
 
 class ReplayRequest(NamedTuple):
@@ -125,7 +120,7 @@ def resolve_types(asked: Sequence[str], endpoint: WebhookEndpoint) -> frozenset[
         return everything
     chosen: set[str] = set()
     for number, name in enumerate(asked):
-        known = _expand(name, f"types[{number}]")
+        known = expand_event_types(name, f"types[{number}]")
         if not known & subscribed:
             raise InvalidParameter(
                 f"The endpoint {endpoint.id} is not subscribed to '{name}': add it to the endpoint's "
@@ -134,19 +129,6 @@ def resolve_types(asked: Sequence[str], endpoint: WebhookEndpoint) -> frozenset[
             )
         chosen |= known & subscribed
     return everything if EVENT_TYPE_WILDCARD in asked else frozenset(chosen)
-
-
-def _expand(name: str, param: str) -> frozenset[str]:
-    """The event types that a type or pattern names. Raises InvalidParameter if there are none."""
-    if not name.endswith("*"):
-        check_event_type(name, param)
-        return frozenset({name})
-    found = frozenset(each for each in ORDERED_EVENT_TYPES if matches(name, each))
-    if not found:
-        nearest = find_nearest(name, _PATTERNS)
-        hint = f" Did you mean {nearest}?" if nearest else ""
-        raise InvalidParameter(f"Invalid {param}: no event type matches '{name[:100]}'.{hint}", param=param)
-    return found
 
 
 async def _read_endpoint(conn: Conn, codec: Codec, endpoint_id: str, owner: Owner | None) -> WebhookEndpoint:

@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import psycopg
 
-from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject, UnknownReference
+from ledger.errors import InvalidWebhookState, UnknownObject, UnknownReference
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.webhooks.history.owners import has_endpoint
+from ledger.webhooks.history.owners import bind_owner, has_endpoint
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import COLUMNS, Replay
 from ledger.webhooks.schedule import order
@@ -54,7 +54,8 @@ UPDATE webhooks.replays SET state = 'paused',
 WHERE id = %(id)s
 """
 _RESUME = "UPDATE webhooks.replays SET state = 'running', active_since = now() WHERE id = %(id)s"
-# What an Event had come to before this replay made its delivery pending again stays known of it.
+# What an Event had come to before this replay made its delivery pending again stays known of it. They are
+# locked by id, as those who record outcomes lock them.
 _DROP_PENDING = """
 UPDATE webhooks.deliveries d SET state = CASE
     WHEN EXISTS (SELECT FROM webhooks.attempts a WHERE a.delivery = d.id AND a.status BETWEEN 200 AND 299)
@@ -95,6 +96,7 @@ WITH settled AS (
 UPDATE webhooks.replays r SET queued = queued - 1, unreadable = unreadable + 1
 FROM settled WHERE r.id = settled.replay
 """
+REASON_LENGTH_MAX = 500
 SYSTEM = "ledger"
 """Who ends a replay when no person does."""
 
@@ -140,12 +142,10 @@ async def start_replay(
 async def get_replay(conn: Conn, replay_id: str, *, owner: Owner | None) -> Replay:
     """The replay with its progress. Raises UnknownObject when `owner` (None: an operator's shell) has no
     such replay."""
-    row = None
-    if "\0" not in replay_id:
-        row = await fetch_one(conn, _SELECT_ONE.encode(), {**_by_owner(owner), "id": replay_id})
-    if row is None:
+    replay = await _find_replay(conn, replay_id, owner)
+    if replay is None:
         raise UnknownObject("replay", replay_id)
-    return Replay.from_row(row)
+    return replay
 
 
 async def list_replays(
@@ -156,16 +156,13 @@ async def list_replays(
     starting_after: str | None = None,
     limit: int,
 ) -> tuple[list[Replay], bool]:
-    """Replays, newest first, and whether there are more. Raises InvalidParameter for a cursor that is none
-    of them, and UnknownReference for an endpoint that is not the owner's."""
+    """Replays, newest first, and whether there are more. Raises UnknownReference for an endpoint that is not
+    the owner's, and for a cursor that is none of the replays."""
     if endpoint is not None and not await has_endpoint(conn, endpoint, owner):
         raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
-    if starting_after is not None:
-        try:
-            await get_replay(conn, starting_after, owner=owner)
-        except UnknownObject as error:
-            raise InvalidParameter(error.message, code=error.code, param="starting_after") from None
-    parameters = {**_by_owner(owner), "endpoint": endpoint, "before": starting_after, "limit": limit + 1}
+    if starting_after is not None and await _find_replay(conn, starting_after, owner) is None:
+        raise UnknownReference("replay", starting_after, param="starting_after")
+    parameters = {**bind_owner(owner), "endpoint": endpoint, "before": starting_after, "limit": limit + 1}
     rows = await fetch_all(conn, _SELECT_PAGE.encode(), parameters)
     return [Replay.from_row(row) for row in rows[:limit]], len(rows) > limit
 
@@ -176,9 +173,7 @@ async def change_replay(
     """Pause, resume or cancel a replay. Doing again what is so already changes nothing. Raises UnknownObject,
     and InvalidWebhookState for one that has ended."""
     async with conn.transaction():
-        row = None
-        if "\0" not in replay_id:
-            row = await fetch_one(conn, _LOCK, {**_by_owner(owner), "id": replay_id})
+        row = await fetch_one(conn, _LOCK, {**bind_owner(owner), "id": replay_id})
         if row is None:
             raise UnknownObject("replay", replay_id)
         state = row[0]
@@ -207,6 +202,11 @@ async def end_replay(
     await _record_operation(conn, replay_id, f"webhook_replay_{state}", actor, details)
 
 
+async def _find_replay(conn: Conn, replay_id: str, owner: Owner | None) -> Replay | None:
+    row = await fetch_one(conn, _SELECT_ONE.encode(), {**bind_owner(owner), "id": replay_id})
+    return None if row is None else Replay.from_row(row)
+
+
 async def drop_unreadable(conn: Conn, delivery: str) -> None:
     """Send a delivery of a replay no more, because its Event cannot be made; the replay counts it."""
     await conn.execute(_LOCK_REPLAY_OF, {"delivery": delivery})
@@ -221,8 +221,3 @@ async def _record_operation(
         "details": msgspec.json.encode(details or {}).decode(),
     }  # fmt: skip
     await conn.execute(_RECORD_OPERATION, parameters)
-
-
-def _by_owner(owner: Owner | None) -> dict[str, Any]:
-    account, livemode = owner or (None, None)
-    return {"account": account, "livemode": livemode}

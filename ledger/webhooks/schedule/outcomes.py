@@ -25,7 +25,7 @@ from ledger.webhooks.health import HealthChange
 from ledger.webhooks.schedule import order
 
 BATCH_MAX = 128
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.005
 """Between two batches: under load, what ends meanwhile is one batch, not several."""
 TRIES_MAX = 2
 _OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"

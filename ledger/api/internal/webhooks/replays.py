@@ -20,6 +20,7 @@ from ledger.queries.context import QueryContext
 from ledger.webhooks.replays.filters import ReplayFilter, ReplayRequest, resolve_filter
 from ledger.webhooks.replays.preview import preview_replay
 from ledger.webhooks.replays.records import (
+    REASON_LENGTH_MAX,
     Actor,
     ReplayAction,
     change_replay,
@@ -30,8 +31,7 @@ from ledger.webhooks.replays.records import (
 
 PREVIEW_POSITIONS_MAX = 5_000_000
 """So many recorded events a dry run reads, within seconds; `ledger webhooks replay` has no such limit."""
-REASON_LENGTH_MAX = 500
-ReplayId = Annotated[str, Path(alias="id", max_length=ID_LENGTH_MAX, pattern=r"^[^\x00]*$")]
+ReplayId = Annotated[StorableText, Path(alias="id", max_length=ID_LENGTH_MAX)]
 _Reason = Annotated[
     StorableText, Field(max_length=REASON_LENGTH_MAX, description="Why; it is kept on record.")
 ]
@@ -138,10 +138,10 @@ def _add_reads(router: APIRouter, webhooks_scope: Any, queries: QueryContext) ->
 
     @router.get("/replays", summary="List replays", responses=answers_with("webhook_replay_list"))
     async def list_webhook_replays(
-        endpoint: Annotated[str | None, Query(max_length=ID_LENGTH_MAX, pattern=r"^[^\x00]*$")] = None,
+        endpoint: Annotated[StorableText | None, Query(max_length=ID_LENGTH_MAX)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         starting_after: Annotated[
-            str | None,
+            StorableText | None,
             Query(max_length=ID_LENGTH_MAX, description="A replay's id: return replays older than it."),
         ] = None,
         exchange: Exchange = webhooks_scope,
