@@ -194,11 +194,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _offers_websocket(self) -> bool:
         """Whether the request whose head was read is a handshake at the socket's path, with nothing before
-        it on the connection that is yet to be answered."""
-        is_handshake = (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in self.headers)
+        it on the connection that is yet to be answered. One with a body is none, nor is one of HTTP/1.0
+        (RFC 9110, section 7.8)."""
+        headers = {(name, value.lower()) for name, value in self.headers}
+        is_handshake = (b"upgrade", b"websocket") in headers and self.parser.get_http_version() == "1.1"
+        has_body = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in headers
+        )
         is_alone = self.cycle is None or self.cycle.response_complete
         path = self.url.partition(b"?")[0]
-        return is_handshake and is_alone and path == _SOCKET_PATH and self.parser.get_method() == b"GET"
+        is_ours = path == _SOCKET_PATH and self.parser.get_method() == b"GET"
+        return is_handshake and not has_body and is_alone and is_ours
 
     def _switch_to_websocket(self, rest: bytes) -> None:
         """Let uvicorn's protocol for websockets have the connection, and read the head again. `rest` follows

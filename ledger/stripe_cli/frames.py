@@ -49,7 +49,7 @@ def decode_frame(text: str) -> EventAck | WebhookResponse | None:
     """What the CLI says; None for what is neither of the two, or malformed."""
     try:
         return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):  # a lone surrogate cannot be encoded
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):  # a lone surrogate; too many brackets
         return None
 
 

@@ -15,15 +15,16 @@ import msgspec
 REMOVED = "[removed]"
 MESSAGE_LENGTH_MAX = 500
 
+_PREFIXES = r"(?:[srpe]k_|whsec_|wsid_)"
+# A part of a path with a character that no id and no route has; a secret; what may be the number of a card.
+# Each is looked for at the beginning of a part only: else a long path would take very long.
 _NOT_IN_PATH = re.compile(
-    r"[^/]*[^/A-Za-z0-9_.:*-][^/]*"
-    r"|(?<=/)(?:(?:[srpe]k_|whsec_)[^/]+|[^/]*_secret_[^/]+|\d(?:-?\d){8,})(?=/|$)"
+    rf"(?<![^/])(?:[^/]*[^/A-Za-z0-9_.:*-][^/]*|{_PREFIXES}[^/]*|[^/]*_secret_[^/]*|[0-9.:*-]{{9,}})(?![^/])"
 )
-"""A part of a path with a character that no id and no route has; or that is a secret, or the number of a
-card, in place of an id."""
-_QUOTED = re.compile(r"(?<!\w)'([^']*)'(?!\w)")
+_OPENING_QUOTE = re.compile(r"(?<!\w)'")
+_CLOSING_QUOTE = re.compile(r"'(?!\w)")
 _ID = re.compile(r"[a-z]{2,5}_[A-Za-z0-9]{8,}")
-_SECRET_PREFIXES = ("sk_", "rk_", "pk_", "ek_", "whsec_")
+_IS_SECRET = re.compile(_PREFIXES)
 # What follows is the value, or begins with it.
 _ENDS_WITH_VALUE = re.compile(
     r"^(Invalid (?:string|integer|boolean|currency|Stripe API version): |Received unknown parameter: |"
@@ -32,7 +33,8 @@ _ENDS_WITH_VALUE = re.compile(
 )
 _PARAMETER = re.compile(r"[a-z0-9_]{1,40}(\[[a-z0-9_]{0,40}\]){0,6}")
 # In a message of any other kind: e-mail addresses, keys, and what may be the number of a card.
-_SENSITIVE = re.compile(r"\S*@\S*|\b(?:[srpe]k_|whsec_)\w+|\w*_secret_\w+|\d(?:[ -]?\d){8,}")
+_SENSITIVE = re.compile(rf"\S*@\S*|\b{_PREFIXES}\w+|\w*_secret_\w+|(?<!\w)\d(?:[ -]?\d){{8,}}")
+_LOOKED_AT_MAX = 4 * MESSAGE_LENGTH_MAX
 
 
 def clean_path(path: str) -> str:
@@ -74,11 +76,22 @@ def _clean_message(message: str, parameter: str | None, method: str, path: str) 
         if beginning.startswith("Unrecognized"):
             return f"{beginning}({method}: {clean_path(path)})."
         return f"{beginning}{REMOVED}"
-    message = _QUOTED.sub(_clean_quoted, message)
+    message = _clean_quoted(message, parameter)[:_LOOKED_AT_MAX]
     return _SENSITIVE.sub(REMOVED, message)[:MESSAGE_LENGTH_MAX]
 
 
-def _clean_quoted(quoted: re.Match[str]) -> str:
-    text = quoted[1]
-    is_id = _ID.fullmatch(text) is not None and not text.startswith(_SECRET_PREFIXES)
-    return quoted[0] if is_id else f"'{REMOVED}'"
+def _clean_quoted(message: str, parameter: str | None) -> str:
+    """The message without what it quotes. A value may have quotes itself: so all from the first quote to the
+    last one is cut out, unless each text in quotes is an id or the parameter."""
+    opening = _OPENING_QUOTE.search(message)
+    closings = [found.start() for found in _CLOSING_QUOTE.finditer(message)]
+    if opening is None or not closings or closings[-1] <= opening.start():
+        return message
+    start, end = opening.end(), closings[-1]
+    if all(text == parameter or _is_shown_id(text) for text in message[start:end].split("'")[::2]):
+        return message
+    return f"{message[:start]}{REMOVED}{message[end:]}"
+
+
+def _is_shown_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None and _IS_SECRET.match(text) is None

@@ -9,6 +9,7 @@ What is stored is bounded: ROWS_MAX a run, ROW_SECONDS_MAX. It has no parameters
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ UNACKNOWLEDGED_MAX = 256
 ACK_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.2
 _ID_PREFIX = "rlog_"
+_ID = re.compile(_ID_PREFIX + r"([0-9]{1,18})")
 
 _SELECT_TAILS = """
 SELECT s.id, s.account, s.livemode, s.filters::text
@@ -181,11 +183,9 @@ class RequestLogSource:
 
     def acknowledge(self, ack: EventAck) -> None:
         """As `Source.acknowledge`."""
-        # The text is the client's: it may be no number, or one with too many digits.
-        for row_id in self._sent_at:
-            if ack.event_id == f"{_ID_PREFIX}{row_id}":
-                self._forget(row_id)
-                break
+        found = _ID.fullmatch(ack.event_id)
+        if found is not None and int(found[1]) in self._sent_at:
+            self._forget(int(found[1]))
 
     async def save(self) -> None:
         """As `Source.save`. Raises psycopg.Error."""

@@ -6,21 +6,24 @@ soon after the response, in small batches; what a process has not recorded when 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from typing import Any
 
 import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.ids import new_id
-from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.connections import ReconnectingConnection
 from ledger.stripe_cli.feed import bound_created
 from ledger.stripe_cli.frames import WebhookResponse, parse_message_id
 from ledger.stripe_cli.sessions import Session
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 
-WAITING_MAX = 1000
-"""Responses that wait to be recorded in one process; more are dropped, and counted in the log."""
+WAITING_MAX = 10_000
+WAITING_OF_SESSION_MAX = 1000
+"""Responses that wait to be recorded in one process, and those of one session among them; more are dropped,
+and counted in the log."""
 BATCH_MAX = 100
 ATTEMPTS_PER_DELIVERY_MAX = 100
 EVENT_ID_LENGTH_MAX = 255
@@ -58,7 +61,8 @@ class ResponseRecorder:
     def __init__(self, dsn: str, clock: Clock) -> None:
         self._clock = clock
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="listener responses")
-        self._waiting: deque[tuple[Session, WebhookResponse, float]] = deque()
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting_of: Counter[str] = Counter()
         self._dropped = 0
         self._loop = BackgroundLoop("listener responses", self._record, close_timeout_seconds=1.0)
 
@@ -80,32 +84,36 @@ class ResponseRecorder:
             or "\0" in event_id
         ):
             return
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= WAITING_MAX or self._waiting_of[session.id] >= WAITING_OF_SESSION_MAX:
             self._dropped += 1
-            return
-        self._waiting.append((session, response, self._clock.now()))
+        else:
+            self._waiting.append(_make_parameters(session, response, self._clock.now()))
+            self._waiting_of[session.id] += 1
         self._loop.wake()
 
     async def _record(self) -> None:
         while self._waiting:
             async with self._connection as conn, conn.transaction():
                 batch = [self._waiting[index] for index in range(min(BATCH_MAX, len(self._waiting)))]
-                for session, response, received_at in batch:
-                    await _record_one(conn, session, response, received_at)
-            for _ in batch:
+                for parameters in batch:
+                    await conn.execute(_RECORD, parameters)
+            for parameters in batch:
                 self._waiting.popleft()
+                self._waiting_of[parameters["session"]] -= 1
+            self._waiting_of += Counter()  # forgets the sessions of which nothing waits
         if self._dropped:
             log.warning("listener_responses_dropped", count=self._dropped)
             self._dropped = 0
 
 
-async def _record_one(conn: Conn, session: Session, response: WebhookResponse, received_at: float) -> None:
+def _make_parameters(session: Session, response: WebhookResponse, received_at: float) -> dict[str, Any]:
+    """What is recorded of a response, and no more of it: a body may be as large as a frame."""
     message = parse_message_id(response.webhook_conversation_id)
     sent_at = received_at
     if message is not None and 0 <= received_at - message.sent_at <= RESPONSE_SECONDS_MAX:
         sent_at = message.sent_at
     since, until = bound_created(response.notification_id)
-    parameters = {
+    return {
         "event": response.notification_id,
         "since": since,
         "until": until,
@@ -117,6 +125,5 @@ async def _record_one(conn: Conn, session: Session, response: WebhookResponse, r
         "attempts": ATTEMPTS_PER_DELIVERY_MAX,
         "duration_ms": round((received_at - sent_at) * 1000),
         "status": response.status,
-        "answer": response.body.encode()[:RESPONSE_BYTES_MAX],
+        "answer": response.body[:RESPONSE_BYTES_MAX].encode()[:RESPONSE_BYTES_MAX],
     }
-    await conn.execute(_RECORD, parameters)

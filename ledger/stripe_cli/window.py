@@ -5,6 +5,7 @@ No I/O: the caller says what time it is (seconds of any one clock).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ ACKNOWLEDGED_MAX = 512
 """Messages that are acknowledged before an earlier one of the log is."""
 ACK_SECONDS_MAX = 60.0
 """How long a message waits for its acknowledgement, while the listener is connected and answers pings."""
+_LOG_KEY = re.compile(r"([0-9]{1,18})\.[0-9]{1,9}\.[a-z]{1,16}")
 
 
 class _Sent(NamedTuple):
@@ -110,6 +112,6 @@ def make_key(position: int, ordinal: int, rendering: str) -> str:
 
 
 def parse_position(key: str) -> int:
-    """The position in a key that `make_key` made; 0 for any other key."""
-    number = key.partition(".")[0]
-    return int(number) if number.isdecimal() and number.isascii() and len(number) < 19 else 0
+    """The position in a key that `make_key` may have made; 0 for any other key."""
+    found = _LOG_KEY.fullmatch(key)
+    return 0 if found is None else int(found[1])

@@ -19,10 +19,12 @@ from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn
 from ledger.store.store import Store
 from ledger.stripe_cli import events as events_module
-from ledger.stripe_cli import feed
+from ledger.stripe_cli import feed, sessions
 from ledger.stripe_cli.events import MISSED_TYPE, EventSource
-from ledger.stripe_cli.frames import EventAck
+from ledger.stripe_cli.frames import EventAck, WebhookResponse
 from ledger.stripe_cli.listeners import Listeners
+from ledger.stripe_cli.responses import WAITING_OF_SESSION_MAX, ResponseRecorder
+from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service
 from tests.listeners.client import Session
 from tests.listeners.conftest import Ask
@@ -167,3 +169,18 @@ def test_a_listener_that_cannot_be_written_to_is_disconnected_and_gets_the_messa
     assert (closed["code"], closed["reason"]) == (1013, "too_slow")
     with session.connect() as listener:
         assert len(listener.receive_ids(1)) == 1
+
+
+def test_responses_of_one_session_take_no_place_of_others_and_little_memory() -> None:
+    async def add() -> list[dict[str, Any]]:
+        recorder = ResponseRecorder("", Clock())
+        response = WebhookResponse("evt_1", "", 200, "x" * 1_000_000)
+        for name in ("wsl_flood", "wsl_other"):
+            session = sessions.Session(name, "acct_1", False, "", "", (), {}, "", 0, frozenset(), 0)
+            for _ in range(WAITING_OF_SESSION_MAX + 10 if name == "wsl_flood" else 1):
+                recorder.add(session, response)
+        return list(recorder._waiting)
+
+    waiting = asyncio.run(add())
+    assert [each["session"] for each in waiting] == ["wsl_flood"] * WAITING_OF_SESSION_MAX + ["wsl_other"]
+    assert {len(each["answer"]) for each in waiting} == {RESPONSE_BYTES_MAX}

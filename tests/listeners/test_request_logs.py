@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -173,6 +174,10 @@ def test_a_secret_in_place_of_an_id_is_not_shown(path: str, shown: str) -> None:
         ("No such charge: 'ch_0355NNpRYzjthZhRDcWZpf'", "No such charge: 'ch_0355NNpRYzjthZhRDcWZpf'"),
         ("No such customer: 'Ada'; it's gone", "No such customer: '[removed]'; it's gone"),
         ("No such token: 'sk_live_0123456789abcdef'", "No such token: '[removed]'"),
+        ("No such customer: 'O'Brien 555' x'", "No such customer: '[removed]'"),
+        ("No such customer: 'a' Ada 'b'", "No such customer: '[removed]'"),
+        ("Unset 'nmae': 'nmae' of 'ch_0355NNpRYz'.", "Unset 'nmae': 'nmae' of 'ch_0355NNpRYz'."),
+        ("No such charge: 'ch_4242424242424242'", "No such charge: 'ch_4242424242424242'"),
         ("The card 4242 4242 4242 4242 of a@b.c", "The card [removed] of [removed]"),
         ("Invalid string: Ada; must be at most; 5; must be at most 5", "Invalid string: [removed]"),
         ("Received unknown parameter: nmae. Did you mean name?", "Received unknown parameter: nmae"),
@@ -184,6 +189,30 @@ def test_a_message_keeps_what_is_ours(message: str, shown: str) -> None:
     described = describe_error(body, "GET", "/v1/x")
     assert described == {"type": "t", "message": shown, "param": "nmae"}
     assert describe_error("<html>", "GET", "/v1/x") is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "a@b.c",
+        "4242424242424242",
+        "4242-4242-4242-4242",
+        "sk_test_0123456789",
+        "whsec_0123456789",
+        "cuss_0123456789_secret_0123",
+    ],
+)
+def test_a_path_is_shown_without_what_is_no_id(part: str) -> None:
+    assert clean_path(f"/v1/customers/{part}/sources") == "/v1/customers/[removed]/sources"
+    assert clean_path(f"/v1/{part}") == "/v1/[removed]"
+    for path in ("/v1/charges/ch_4242424242424242", "/v1/stripecli/sessions", "/"):
+        assert clean_path(path) == path
+
+
+def test_a_long_path_takes_no_long_time() -> None:
+    started = time.process_time()
+    assert clean_path("/" + "a" * 60_000) == "/" + "a" * 60_000
+    assert time.process_time() - started < 1.0
 
 
 PLATFORM, CONNECTED = "acct_platform", "acct_connected"

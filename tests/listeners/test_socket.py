@@ -7,11 +7,17 @@ import json
 import socket
 import time
 from contextlib import suppress
+from unittest.mock import Mock
+from urllib.parse import urlsplit
 
 import pytest
 import stripe
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
 from websockets.exceptions import ConnectionClosed
 
+from ledger.api.stripe_cli.websocket import WebSocketProtocol
 from ledger.postgres.connections import connect
 from ledger.stripe_cli.sessions import resend
 from ledger.wire.versions import LATEST_VERSION
@@ -206,6 +212,8 @@ def test_frames_up_to_16_mib_are_read_and_noise_is_ignored(raw: Caller, session:
             '{"type":"hello"}',
             '{"type":"event_ack"}',
             '{"type":"webhook_response"}',
+            '{"type":"event_ack","x":' + "[" * 100_000 + "]" * 100_000 + "}",
+            '{"type":"event_ack","event_id":"rlog_' + "9" * 5000 + '"}',
         ):
             listener.socket.send(noise)
         listener.send({"type": "event_ack", "webhook_conversation_id": "9" * 30 + ".0.latest_1_1"})
@@ -246,6 +254,61 @@ def test_a_listener_that_does_not_read_holds_up_nobody(
         assert time.monotonic() - started < 20
     with session.connect() as listener:
         assert len(listener.receive_ids(20)) == 20
+
+
+HANDSHAKE = (
+    "Host: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nWebsocket-Id: {id}\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "rest", "status"),
+    [
+        ("1.1", "\r\n", 101),
+        ("1.0", "\r\n", 401),
+        ("1.1", "Content-Length: 0\r\n\r\n", 101),
+        ("1.1", "Content-Length: 5\r\n\r\nhello", 401),
+        ("1.1", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 401),
+        ("1.1", "X-Noise: 1\r\n" * 200 + "\r\n", 400),
+        ("1.1", "X-Noise: " + "x" * 9000 + "\r\n\r\n", 400),
+    ],
+)
+def test_every_handshake_is_answered(session: Session, version: str, rest: str, status: int) -> None:
+    """No websocket for one with a body or of HTTP/1.0: an upgrade that the server ignores, so it asks for a
+    key. 400 for what the library for websockets cannot read."""
+    url = urlsplit(session.answer["websocket_url"])
+    head = f"GET {url.path} HTTP/{version}\r\n" + HANDSHAKE.format(id=session.answer["websocket_id"])
+    with socket.create_connection((url.hostname, url.port), timeout=30) as conn:
+        conn.sendall((head + rest).encode())
+        assert conn.recv(4096).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_answers_to_pings_do_not_pile_up_for_a_client_that_does_not_read() -> None:
+    async def accept(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await asyncio.Event().wait()
+
+    async def count_writes() -> list[int]:
+        config = Config(accept, ws=WebSocketProtocol, log_config=None, ws_ping_interval=None)
+        config.load()
+        protocol = WebSocketProtocol(config, ServerState(), {})
+        transport = Mock(asyncio.Transport, get_extra_info=lambda *_: None, is_closing=lambda: False)
+        protocol.connection_made(transport)
+        protocol.data_received(f"GET / HTTP/1.1\r\n{HANDSHAKE.format(id='x')}\r\n".encode())
+        await asyncio.sleep(0)
+        counts = []
+        for change in (protocol.pause_writing, protocol.resume_writing):
+            change()
+            transport.write.reset_mock()
+            for _ in range(3):
+                protocol.data_received(b"\x89\x80\0\0\0\0")
+            counts.append(transport.write.call_count)
+        for task in protocol.tasks:
+            task.cancel()
+        return counts
+
+    assert asyncio.run(count_writes()) == [0, 3]
 
 
 def test_other_upgrades_of_the_public_api_are_ignored_as_ever(raw: Caller) -> None:

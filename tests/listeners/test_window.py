@@ -70,8 +70,9 @@ def test_what_is_acknowledged_before_an_earlier_message_is_bounded_too() -> None
     for stranger in range(position + 1, position + 1000):
         window.acknowledge(make_key(stranger, 0, "latest"))
     assert len(window.acknowledged) <= ACKNOWLEDGED_MAX + 1
-    for noise in ("", ".", "x.y.z", "9" * 40, "-1.0.latest"):
+    for noise in ("", ".", "x.y.z", "9" * 40, "-1.0.latest", "9.0.late\0st"):
         assert not window.acknowledge(noise)
+        assert noise not in window.acknowledged
 
 
 def test_a_message_that_is_never_acknowledged_holds_up_the_others_for_a_while_only() -> None:

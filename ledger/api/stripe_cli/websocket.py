@@ -7,9 +7,14 @@ as long as it likes, and a stop of the service waits for it. This one breaks it 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from ledger.api.errors import encode_refusal
+from ledger.errors import InvalidParameter
+from ledger.ids import encode_base62
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 PING_SECONDS = 10.0
@@ -21,6 +26,24 @@ CLOSE_SECONDS_MAX = 2.0
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One websocket connection."""
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio has it. uvicorn does not answer a head that it cannot read, of too many headers for
+        example, and would keep the connection open for ever."""
+        super().data_received(data)
+        is_unreadable = self.conn.handshake_exc is not None and not self.handshake_initiated
+        if is_unreadable and not self.transport.is_closing():
+            request_id = f"req_{encode_base62(secrets.randbits(128))}"
+            refusal = InvalidParameter("Invalid HTTP request received.")
+            self.transport.write(encode_refusal(refusal, request_id))
+            self.transport.close()
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless the client does not read: the answers would pile up in memory."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # the answer that websockets has made
 
     async def send(self, message: Any) -> None:
         """As ASGI has it. uvicorn does not know that a response in place of the handshake completes it, and
